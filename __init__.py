@@ -1,0 +1,12 @@
+"""SteadyScale: sharper and steadier video, as ComfyUI nodes and as a library."""
+
+__version__ = "0.1.0"
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    """What ComfyUI calls to get the nodes. The import waits until here so that the library works without ComfyUI."""
+    from .nodes import SteadyScale
+
+    return SteadyScale()

@@ -1,0 +1,68 @@
+"""Frames, what is known about a clip, and the smallest thing that is one.
+
+`Frames` are consecutive frames of one clip: a float32 tensor (B, C, H, W), RGB or RGBA (C = 3 or 4, alpha not
+premultiplied), values in [0, 1], on the CPU unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+Frames: TypeAlias = Tensor
+
+
+class ClipError(Exception):
+    """A clip cannot be read, written or processed. The message names the clip, the number and the way out."""
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What is known about a clip before its pixels are read.
+
+    width, height: pixels, as shown (rotation applied). fps: frames per second, the average where it varies.
+    length: number of frames that the container claims, or None; good for progress bars, not for loops.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    length: int | None = None
+
+    def resized(self, width: int, height: int) -> ClipInfo:
+        """The same clip at another size."""
+        return replace(self, width=width, height=height)
+
+    def scaled(self, factor: float) -> ClipInfo:
+        """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
+        return self.resized(round(self.width * factor), round(self.height * factor))
+
+
+class Clip(Protocol):
+    """Frames that can be read from the start any number of times."""
+
+    @property
+    def info(self) -> ClipInfo: ...
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        """Yield all frames in order, at most `batch` at a time, and hold no more than that. Starts anew at each call."""
+        ...
+
+
+class TensorClip:
+    """A clip that is already in memory: `frames` is (N, C, H, W) as `Frames` says. Batches are views, not copies."""
+
+    def __init__(self, frames: Frames, fps: Fraction = Fraction(24)) -> None:
+        if frames.ndim != 4 or frames.shape[1] not in (3, 4):
+            raise ClipError(f"a clip needs frames of shape (N, 3 or 4, H, W), got {tuple(frames.shape)}")
+        self._frames = frames
+        n, _, height, width = frames.shape
+        self.info = ClipInfo(width, height, fps, n)
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        for start in range(0, len(self._frames), batch):
+            yield self._frames[start : start + batch]
