@@ -63,6 +63,11 @@ class TensorClip:
         n, _, height, width = frames.shape
         self.info = ClipInfo(width, height, fps, n)
 
+    @property
+    def channels(self) -> int:
+        """3, or 4 with alpha."""
+        return self._frames.shape[1]
+
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         for start in range(0, len(self._frames), batch):
             yield self._frames[start : start + batch]

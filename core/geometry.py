@@ -3,7 +3,7 @@
 Points are (x, y) in pixels, x to the right, y down, the origin at the centre of the frame: pixel column i has its centre
 at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1) and are scaled so that m[2, 2] = 1.
 With the origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a
-similarity; `rescaled` does it for any homography.
+similarity; `rescaled` does it for any matrix.
 
 Parameters of a similarity are (x, y, angle, log_zoom): translation in pixels, angle in radians (positive turns x towards
 y, clockwise on the screen), natural logarithm of the magnification.
@@ -50,11 +50,9 @@ def normalized(matrices: Matrices) -> Matrices:
     return matrices / matrices[..., 2:3, 2:3]
 
 
-def rescaled(matrices: Matrices, factor: float) -> Matrices:
-    """The same motion measured on frames enlarged by `factor` (pixels of the small frame -> pixels of the large one)."""
-    grow = np.diag([factor, factor, 1.0])
-    shrink = np.diag([1 / factor, 1 / factor, 1.0])
-    return grow @ matrices @ shrink
+def rescaled(matrices: Matrices, across: float, down: float) -> Matrices:
+    """The same motion as seen on frames enlarged by `across` in width and `down` in height."""
+    return np.diag([across, down, 1.0]) @ matrices @ np.diag([1 / across, 1 / down, 1.0])
 
 
 def corners(width: float, height: float) -> NDArray[np.float64]:

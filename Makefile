@@ -1,0 +1,43 @@
+# The two commands of this project, and what maintains them. Everything is made in .venv and .demo, downloads are kept
+# in ~/.cache/steadyscale, and every command can be stopped and repeated.
+#
+#   make demo [CLIP=video] [LENGTH=seconds|all]    enhance a clip in a real ComfyUI
+#   make test [ARGS=pytest-arguments]              linters, types, and the whole suite
+#   COMFYUI_PATH=folder                            for both: use this ComfyUI instead of fetching one
+#   PYTHON=python3.12                              for both: which Python (3.10 or newer) to build on
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+            $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
+endif
+RUN := .venv/bin/python
+export CLIP LENGTH
+
+.PHONY: demo test setup lint lock clean
+.DEFAULT_GOAL := demo
+
+demo: setup
+	@$(RUN) scripts/demo.py --clip "$$CLIP" --length "$$LENGTH"
+
+test: BOOTSTRAP_FLAGS := --tests
+test: setup lint
+	@$(RUN) -m pytest $(ARGS)
+
+setup:
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) scripts/bootstrap.py $(BOOTSTRAP_FLAGS)
+
+lint: setup
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m pyright
+
+# For a change of dependencies: pins them anew.
+lock:
+	@$$($(PYTHON) -c 'import sys; sys.path.insert(0, "scripts"); import uvtool; print(uvtool.uv())' | tail -1) \
+	  pip compile scripts/environment.in pyproject.toml --extra dev --extra opencv --universal --python-version 3.10 \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --output-file scripts/environment.lock
+
+clean:
+	rm -rf .venv .demo

@@ -1,0 +1,42 @@
+"""A file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A path beside `target` for a file or a folder; whatever is there when the block ends is removed."""
+    # The name starts with a dot and ends with neither .mp4 nor .png, so that nothing takes it for a result.
+    partial = target.with_name(f".{target.name[:100]}.{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write a file or a folder to. It gets its final name when the block ends well; on any
+    exception it is removed, and an earlier file under the final name stays as it was. A folder must not exist yet.
+    """
+    with scratch(target) as partial:
+        yield partial
+        if partial.is_file():
+            # Without this, a power cut after the renaming can leave the final name on an empty file.
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""What a correction costs in picture: how far to zoom in so that no border shows, and how to stay within a budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import geometry
+from .trajectory import Correction
+
+
+def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
+    """(N,): the magnification that each frame alone needs so that its output shows nothing but source pixels.
+
+    infinity where the correction moves the centre of the output out of the source: no magnification fills that.
+    """
+    width, height = correction.info.width, correction.info.height
+    # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
+    shown = geometry.corners(max(width - 1, 0), max(height - 1, 0))
+    back = np.linalg.inv(correction.matrices)  # output -> source
+    if not shown.any():
+        return np.ones(len(back))
+    # Along the ray s * corner, the looked-up place (a s + b) / (c s + d) leaves the source where it meets an edge:
+    # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
+    direction = np.concatenate([shown, np.zeros((4, 1))], axis=1)  # (4, 3)
+    a = np.einsum("nij,kj->nki", back, direction)  # (N, 4, 3)
+    b = back[:, None, :, 2]  # (N, 1, 3)
+    reach = np.full(len(back), np.inf)
+    for axis, edge in ((0, (width - 1) / 2), (1, (height - 1) / 2)):
+        for side in (edge, -edge):
+            slope = a[..., axis] - side * a[..., 2]  # grows towards this edge when its sign is the edge's
+            room = side * b[..., 2] - b[..., axis]
+            toward = slope * np.sign(side) if side else np.abs(slope)
+            distance = room * np.sign(side) if side else np.abs(room)
+            s = np.where(toward > 1e-12, distance / np.where(toward > 1e-12, toward, 1), np.inf)
+            reach = np.minimum(reach, np.where((toward <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
+    return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
+
+
+def zoomed(correction: Correction, zoom: float) -> Correction:
+    """The same correction, enlarged about the centre of the output."""
+    return replace(correction, matrices=np.diag([zoom, zoom, 1.0]) @ correction.matrices)
+
+
+def limit_zoom(correction: Correction, most: float, *, seconds: float = 1.0) -> Correction:
+    """Correct less where filling the frame would need more magnification than `most` (1.2 means 20 %).
+
+    How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own.
+    """
+    strength = _strength_within(correction, most)
+    if (strength == 1).all():
+        return correction
+    radius = max(1, round(seconds * float(correction.info.fps)))
+    eased = np.empty_like(strength)
+    for shot in correction.shots:
+        # The least over the neighbourhood, then its mean: no higher anywhere than the frame itself allows.
+        least = _windows(strength[shot], radius).min(axis=1)
+        eased[shot] = _windows(least, radius).mean(axis=1)
+    return _weakened(correction, eased)
+
+
+def _strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
+    """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
+    low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
+    fits = zooms_to_fill(correction) <= most
+    for _ in range(20):
+        middle = (low + high) / 2
+        inside = zooms_to_fill(_weakened(correction, middle)) <= most
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return np.where(fits, 1.0, low)
+
+
+def _weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
+    """Each correction replaced by that share of it."""
+    path = geometry.to_parameters(correction.matrices) * strength[:, None]
+    return replace(correction, matrices=geometry.to_matrices(path))
+
+
+def _windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
+    """(n,) -> (n, 2 radius + 1): each value with its neighbours, the ends repeated."""
+    padded = np.pad(values, radius, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1)

@@ -1,0 +1,297 @@
+"""A stream of frames as a video file: as many as came in, at the times of the source, in colours that are tagged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
+from torch import Tensor
+
+from . import media
+from .atomic import appearing
+from .clip import ClipError, ClipInfo, Frames
+from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
+from .media import Stored
+from .tracks import OtherTracks, Timing, timing
+
+log = logging.getLogger(__name__)
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterator[Frames],
+    info: ClipInfo,
+    *,
+    encoding: Encoding | None = None,
+    source: str | Path | None = None,
+) -> int:
+    """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
+
+    info: its fps spaces the frames where there is no source.
+    source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
+    re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
+    The file appears under its name when all of it is written; on any error or interrupt nothing appears.
+    4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
+    Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
+    from the source's, and whatever the encoder or the disk refuses.
+    """
+    path, encoding = Path(path), encoding or Encoding()
+    container = container_for(path)
+    codec = codec_for(path, container, encoding)
+    if source is not None and path.exists() and path.samefile(source):
+        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    if not path.parent.is_dir():
+        raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
+    first = next(frames, None)
+    if first is None or len(first) == 0:
+        raise ClipError(f"{path}: there are no frames to write")
+    look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
+    times = timing(Path(source)) if source is not None else None
+    with appearing(path) as partial, ExitStack() as stack:
+        sink = stack.enter_context(_sink(path, partial, container))
+        writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+        if source is not None and times is not None:
+            old = stack.enter_context(media.opened(source))
+            writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+        writer.write(first)
+        for more in frames:
+            writer.write(more)
+        writer.finish()
+    return writer.count
+
+
+def _stored(source: Path) -> Stored:
+    """How the source stores its picture. Its size was somebody else's decision, so there is no limit here."""
+    with media.opened(source) as container:
+        stream = media.video_stream(container, source, media.NO_LIMIT)
+        try:
+            first = next(media.decoded(container, stream), None)
+        except FFmpegError as e:
+            raise ClipError(
+                f"{source}: its first frame cannot be read ({media.reason(e)}); repair the file first"
+            ) from e
+        if first is None:
+            raise ClipError(f"{source}: its video stream has no frames, so it cannot be the source")
+        return Stored.of(stream, first)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What every frame of the file has in common. Colours are FFmpeg's numbers."""
+
+    width: int  # of the frames that come in; the file may be one larger
+    height: int
+    channels: int
+    keeps_alpha: bool
+    pixel_format: str
+    pixel_aspect: Fraction
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def of(cls, first: Frames, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> _Look:
+        _, channels, height, width = first.shape
+        transparent = channels == 4 and bool((first[:, 3] < 1).any())
+        pixel_format = encoding.pixel_format or (codec.alpha_format if transparent else None) or codec.pixel_format
+        formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
+        if pixel_format not in formats:
+            raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
+        default = media.matrix(media.UNKNOWN, height)
+        look = cls(
+            width=width,
+            height=height,
+            channels=channels,
+            keeps_alpha=media.has_alpha(pixel_format),
+            pixel_format=pixel_format,
+            pixel_aspect=stored.pixel_aspect if stored else Fraction(1),
+            matrix=stored.matrix if stored and stored.matrix in _SWS_MATRIX else default,
+            full_range=media.is_rgb(pixel_format) or (stored is not None and stored.full_range),
+            primaries=stored.primaries if stored else default,
+            transfer=stored.transfer if stored else default,
+        )
+        if look.transfer in (media.PQ, media.HLG) and media.depth(pixel_format) <= 8:
+            raise ClipError(
+                f"{path}: the source is HDR, which {pixel_format} with its 8 bits would show in bands; "
+                "choose hevc or av1 with the pixel format yuv420p10le"
+            )
+        return look
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(width, height) of the file: whole pixels of the coarser of its planes."""
+        chroma = av.VideoFormat(self.pixel_format)
+        return (
+            self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
+            self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
+        )
+
+
+# The reformatter counts matrices as the scaler does, the tags as the standard does.
+_SWS_MATRIX = {
+    media.BT709: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    media.BT601: Colorspace.ITU601,
+    media.SMPTE170M: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    media.BT2020: Colorspace.BT2020,
+}
+
+
+class _Writer:
+    """Frames on their way into an open file. `count` of them are in."""
+
+    def __init__(
+        self,
+        path: Path,
+        sink: OutputContainer,
+        look: _Look,
+        codec: Codec,
+        encoding: Encoding,
+        fps: Fraction,
+        times: Timing | None,
+    ) -> None:
+        self.count = 0
+        self.tracks: OtherTracks | None = None
+        self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
+        self._base = times.base if times else 1 / fps
+        self._reformatter = VideoReformatter()
+        self._stream = _video_stream(sink, look, codec, encoding, fps, self._base)
+        if look.padded != (look.width, look.height):
+            log.warning(
+                "%s: %s needs even sizes, so %dx%d becomes %dx%d by repeating the last column or row",
+                path, look.pixel_format, look.width, look.height, *look.padded,
+            )  # fmt: skip
+
+    def write(self, frames: Frames) -> None:
+        look = self._look
+        media.check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
+        if look.channels == 4 and not look.keeps_alpha:
+            self._refuse_transparency(frames)
+            frames = frames[:, :3]
+        for frame in frames:
+            self._encode(self._picture(frame))
+
+    def finish(self) -> None:
+        """Flush the encoder and the other tracks, and check that no frame was lost."""
+        if self._times and self.count != len(self._times.starts):
+            raise ClipError(
+                f"{self._path}: {self.count} frames came, but the source has {len(self._times.starts)}; "
+                "make one frame of each source frame, or write without the source"
+            )
+        self._encode(None)
+        with _refusals_named(self._path):
+            if self.tracks:
+                self.tracks.finish()
+
+    def _refuse_transparency(self, frames: Frames) -> None:
+        if bool((frames[:, 3] < 1).any()):
+            keep = [
+                f"{name} ({', '.join(suffix for suffix, c in CONTAINERS.items() if name in c.codecs)})"
+                for name, codec in CODECS.items()
+                if codec.alpha_format
+            ]
+            raise ClipError(
+                f"{self._path}: the frames have transparency, which {self._codec.encoder} "
+                f"with {self._look.pixel_format} cannot keep; write {', '.join(keep)} or a folder of PNG"
+            )
+        if self.count == 0:
+            log.info("%s: the alpha channel is opaque and is left out", self._path)
+
+    def _picture(self, frame: Tensor) -> VideoFrame:
+        """(C, H, W) -> a frame as the encoder wants it."""
+        look = self._look
+        width, height = look.padded
+        rgb = media.to_frame(frame, deep=media.depth(look.pixel_format) > 8, width=width, height=height)
+        made = self._reformatter.reformat(
+            rgb,
+            format=look.pixel_format,
+            src_color_range=media.FULL,
+            dst_colorspace=None if media.is_rgb(look.pixel_format) else _SWS_MATRIX[look.matrix],
+            dst_color_range=media.FULL if look.full_range else media.LIMITED,
+            interpolation=media.ACCURATE,
+        )
+        if not media.is_rgb(look.pixel_format):
+            made.colorspace = look.matrix
+        made.color_primaries, made.color_trc = look.primaries, look.transfer
+        return made
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        if frame is not None:
+            if self._times and self.count >= len(self._times.starts):
+                raise ClipError(
+                    f"{self._path}: more frames came than the {self.count} that the source has; "
+                    "make one frame of each source frame, or write without the source"
+                )
+            frame.pts = self._times.starts[self.count] if self._times else self.count
+            frame.duration = self._times.durations[self.count] if self._times else 1
+            frame.time_base = self._base
+            self.count += 1
+        with _refusals_named(self._path, f"{self._codec.encoder} at {self._stream.width}x{self._stream.height}"):
+            for packet in self._stream.encode(frame):
+                if self.tracks and packet.dts is not None:
+                    self.tracks.mux_until(packet.dts * packet.time_base)
+                self._sink.mux(packet)
+
+
+def _video_stream(
+    sink: OutputContainer, look: _Look, codec: Codec, encoding: Encoding, fps: Fraction, base: Fraction
+) -> av.VideoStream:
+    options = dict(codec.options)
+    crf, preset = (encoding.crf if encoding.crf is not None else codec.crf), encoding.preset or codec.preset
+    if crf is not None:
+        options["crf"] = str(crf)
+    if preset is not None:
+        options["preset"] = preset
+    added = sink.add_stream(codec.encoder, rate=fps.limit_denominator(1_000_000), options=options)
+    stream = cast(av.VideoStream, added)
+    stream.width, stream.height = look.padded
+    stream.pix_fmt = look.pixel_format
+    stream.time_base = base
+    context = stream.codec_context
+    context.time_base = base
+    context.sample_aspect_ratio = look.pixel_aspect
+    if not media.is_rgb(look.pixel_format):
+        context.colorspace = look.matrix
+        context.color_range = media.FULL if look.full_range else media.LIMITED
+    context.color_primaries, context.color_trc = look.primaries, look.transfer
+    if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # Apple's players do not open the other spelling, hev1
+    return stream
+
+
+@contextmanager
+def _sink(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
+    """The open file; closing it writes its index, which is left out when there is an error already."""
+    with _refusals_named(path):
+        sink = av.open(str(partial), "w", format=container.muxer, container_options=container.options)
+    try:
+        yield sink
+    except BaseException:
+        with suppress(FFmpegError, OSError):
+            sink.close()
+        raise
+    with _refusals_named(path):
+        sink.close()
+
+
+@contextmanager
+def _refusals_named(path: Path, by: str = "the file") -> Iterator[None]:
+    """What the encoder, the container or the disk refuses, as a ClipError that says whose file it was."""
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as e:
+        raise ClipError(
+            f"{path}: writing failed in {by}: {media.reason(e)}; check the size, the options and the disk"
+        ) from e

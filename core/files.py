@@ -1,0 +1,48 @@
+"""One door for footage on disk: a name becomes a clip, and frames become what a name stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from . import media
+from .clip import Clip, ClipError, ClipInfo, Frames
+from .codecs import Encoding
+from .encode import write_video
+from .images import ImageClip, is_sequence, replaced, write_images
+from .video import VideoClip
+
+
+def open_clip(path: str | Path, *, fps: Fraction = Fraction(24), max_pixels: int = media.MAX_PIXELS) -> Clip:
+    """A video file, a folder of pictures, a pattern (frame_%04d.png, shots/*.png) or one picture. Raises ClipError.
+
+    fps: for pictures, which do not know theirs. max_pixels: the largest width * height accepted.
+    """
+    if is_sequence(Path(path)):
+        return ImageClip(path, fps, max_pixels=max_pixels)
+    return VideoClip(path, max_pixels=max_pixels)
+
+
+def write_clip(
+    path: str | Path,
+    frames: Iterator[Frames],
+    info: ClipInfo,
+    *,
+    encoding: Encoding | None = None,
+    source: str | Path | None = None,
+) -> int:
+    """Write a video file, or PNG pictures where `path` is a folder or a pattern, and return the number of frames.
+
+    source: what the frames were made from, one for one; where both are videos, its sound and timestamps are kept.
+    Raises ClipError, also where `path` and `source` are the same.
+    """
+    path = Path(path)
+    if source is not None and path.resolve() == Path(source).resolve():
+        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    if is_sequence(path):
+        if source is not None and is_sequence(Path(source)) and (lost := replaced(path, ImageClip(source).files)):
+            raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or pattern")
+        return write_images(path, frames)
+    video = source is not None and not is_sequence(Path(source))
+    return write_video(path, frames, info, encoding=encoding, source=source if video else None)

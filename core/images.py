@@ -1,0 +1,266 @@
+"""A folder of pictures as a clip, and a clip as a folder of pictures."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+import torch
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from . import media
+from .atomic import scratch
+from .clip import ClipError, ClipInfo, Frames
+from .media import Orientation
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_NUMBER = re.compile(r"%(0?)(\d*)d")  # frame_%04d.png
+
+
+class ImageClip:
+    """Numbered pictures, read one after the other: PNG, JPEG, WebP or TIFF, of 8 or 16 bits per channel, with alpha.
+
+    where: a folder, a glob pattern (shots/*.png), a printf pattern (shots/frame_%04d.png) or one picture. The order is
+    natural: frame 9 comes before frame 10. fps: pictures do not know theirs. max_pixels: the largest width * height accepted.
+    Raises ClipError where there are no pictures, they are of several kinds or sizes, or one cannot be read.
+    """
+
+    def __init__(self, where: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = media.MAX_PIXELS) -> None:
+        self.files = _found(Path(where))
+        self._max_pixels = max_pixels
+        first = _picture(self.files[0], max_pixels)
+        self._channels = first.shape[2]
+        self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        """Yield all pictures in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
+        for start in range(0, len(self.files), batch):
+            yield torch.stack([self._frame(file) for file in self.files[start : start + batch]])
+
+    def _frame(self, file: Path) -> Tensor:
+        picture = _picture(file, self._max_pixels)
+        height, width, channels = picture.shape
+        if (width, height) != (self.info.width, self.info.height):
+            raise ClipError(
+                f"{file}: {width}x{height}, but {self.files[0].name} is {self.info.width}x{self.info.height}; "
+                "all pictures of a clip must have one size"
+            )
+        if channels > self._channels:
+            raise ClipError(f"{file}: has alpha, but {self.files[0].name} has none; save all pictures alike")
+        top = 65535 if picture.dtype == np.uint16 else 255
+        frame = torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32) / top)
+        if channels < self._channels:
+            frame = torch.cat([frame, torch.ones(1, height, width)])
+        return frame
+
+
+def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
+    """Write frames as PNG, and return how many: where/frame_000001.png and on, or as a printf pattern says, from 1 on.
+
+    where: a folder (made when it does not exist), a pattern such as shots/frame_%04d.png, or one name such as still.png
+    for a clip of one frame. bits: 8 or 16 per channel. Alpha is kept.
+    The pictures appear when all are written; on any error or interrupt none does. Pictures of an earlier run under the
+    same pattern are replaced, also those with numbers beyond the last.
+    Raises ClipError for no frames, another kind of file, a change of size, or whatever the disk refuses.
+    """
+    if bits not in (8, 16):
+        raise ClipError(f"{where}: PNG has 8 or 16 bits per channel, not {bits}")
+    folder, pattern = _folder_and_pattern(Path(where))
+    first = next(frames, None)
+    if first is None or len(first) == 0:
+        raise ClipError(f"{where}: there are no frames to write")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with scratch(folder / pattern if folder.exists() else folder) as partial:
+            partial.mkdir()
+            count = _write_all(partial, pattern, first, frames, bits, where)
+            if folder.exists():
+                _move_in(partial, folder, pattern, count)
+            else:
+                partial.rename(folder)
+    except (OSError, FFmpegError) as e:
+        raise ClipError(f"{where}: writing failed: {media.reason(e)}; check the name, the rights and the disk") from e
+    return count
+
+
+def replaced(where: Path, files: list[Path]) -> list[Path]:
+    """Those of the files that pictures written to `where` would replace."""
+    folder, pattern = _folder_and_pattern(where)
+    shape = _numbered(pattern)
+    return [f for f in files if f.parent.resolve() == folder.resolve() and shape.fullmatch(f.name)]
+
+
+def is_sequence(where: Path) -> bool:
+    """Whether a name means pictures rather than a video file: a folder, a pattern, a picture, or no ending at all."""
+    if where.is_file():
+        return where.suffix.lower() in SUFFIXES
+    return where.is_dir() or _is_pattern(where.name) or where.suffix.lower() in ("", *SUFFIXES)
+
+
+def _is_pattern(name: str) -> bool:
+    return bool(_NUMBER.search(name)) or any(c in name for c in "*?[")
+
+
+def _found(where: Path) -> list[Path]:
+    """The files that a name stands for, in natural order."""
+    if where.is_file():
+        return [where]
+    if where.is_dir():
+        files = [f for f in where.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        kinds = {f.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif") for f in files}
+        if len(kinds) > 1:
+            raise ClipError(
+                f"{where}: pictures of several kinds ({', '.join(sorted(kinds))}); say which: {where}/*.png"
+            )
+    elif _NUMBER.search(where.name):
+        shape = _numbered(where.name)
+        files = [f for f in _folder(where).iterdir() if shape.fullmatch(f.name)]
+    elif _is_pattern(where.name):
+        files = [f for f in _folder(where).glob(where.name) if f.is_file() and not f.name.startswith(".")]
+    else:
+        raise ClipError(f"{where}: there is no such file or folder")
+    if not files:
+        raise ClipError(f"{where}: no pictures there; {', '.join(SUFFIXES)} are read")
+    files.sort(key=lambda f: _natural(f.name))
+    _warn_of_gaps(files)
+    return files
+
+
+def _folder(where: Path) -> Path:
+    if not where.parent.is_dir():
+        raise ClipError(f"{where}: the folder {where.parent} does not exist")
+    return where.parent
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that takes runs of digits as numbers."""
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
+
+
+def _warn_of_gaps(files: list[Path]) -> None:
+    numbers = [int(found[-1]) for f in files if (found := re.findall(r"\d+", f.stem))]
+    for before, after in pairwise(numbers):
+        if after > before + 1:
+            log.warning("%s: the numbers go from %d to %d; a picture may be missing", files[0].parent, before, after)
+            return
+
+
+def _numbered(pattern: str) -> re.Pattern[str]:
+    """The file names that a printf pattern stands for; the number is the group."""
+    number = _NUMBER.search(pattern)
+    if number is None:
+        return re.compile(f"({re.escape(pattern)})")
+    digits = rf"(\d{{{number[2] or 1},}})"
+    return re.compile(re.escape(pattern[: number.start()]) + digits + re.escape(pattern[number.end() :]))
+
+
+def _picture(file: Path, max_pixels: int) -> NDArray[np.generic]:
+    """One picture as (H, W, 3 or 4), uint8 or uint16, upright."""
+    try:
+        content = file.read_bytes()
+    except OSError as e:
+        raise ClipError(f"{file}: {media.reason(e)}") from e
+    if not content:
+        raise ClipError(f"{file}: the file has 0 bytes; copy or export it again")
+    # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow cuts to 8; for JPEG and WebP, Pillow is the reference.
+    if content.startswith((b"\x89PNG", b"II", b"MM")):
+        return _by_ffmpeg(file, content, max_pixels)
+    return _by_pillow(file, content, max_pixels)
+
+
+def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
+    with media.opened(file, content=content) as container:
+        stream = media.video_stream(container, file, max_pixels)
+        try:
+            frame = next(container.decode(stream), None)
+        except FFmpegError as e:
+            raise ClipError(f"{file}: cannot be decoded ({media.reason(e)}); save it again") from e
+        if frame is None or frame.is_corrupt:
+            raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
+        rgb = media.to_rgb(frame, VideoReformatter(), alpha=media.has_alpha(frame.format.name))
+        return Orientation.of(frame).upright(rgb)
+
+
+def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
+            if image.width * image.height > max_pixels:
+                raise ClipError(
+                    f"{file}: {image.width}x{image.height} exceeds the limit of {max_pixels:,} pixels; "
+                    "raise max_pixels if you trust this file and have the memory"
+                )
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise ClipError(f"{file}: not a picture that can be read ({type(e).__name__}); save it again as PNG") from e
+
+
+def _folder_and_pattern(where: Path) -> tuple[Path, str]:
+    name = where.name
+    if where.is_dir() or (not where.suffix and not _is_pattern(name)):
+        return where, "frame_%06d.png"
+    if where.suffix.lower() != ".png":
+        raise ClipError(f"{where}: pictures are written as .png, not as '{where.suffix}'")
+    if len(_NUMBER.findall(name)) > 1 or (_is_pattern(name) and not _NUMBER.search(name)):
+        raise ClipError(f"{where}: a pattern for writing has one number, such as frame_%04d.png")
+    return where.parent, name
+
+
+def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames], bits: int, where: str | Path) -> int:
+    _, channels, height, width = first.shape
+    count = 0
+    for frames in chain([first], rest):
+        media.check_alike(frames, (channels, height, width), count, where)
+        for frame in frames:
+            count += 1
+            if count > 1 and not _NUMBER.search(pattern):
+                raise ClipError(
+                    f"{where}: one name for more than one frame; write {Path(pattern).stem}_%04d.png instead"
+                )
+            (folder / (pattern % count if _NUMBER.search(pattern) else pattern)).write_bytes(_png(frame, bits))
+    return count
+
+
+def _png(frame: Tensor, bits: int) -> bytes:
+    """(3 or 4, H, W) in [0, 1] -> a PNG file."""
+    _, height, width = frame.shape
+    picture = media.to_frame(frame, deep=bits == 16, width=width, height=height)
+    encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
+    if bits == 16:
+        picture = picture.reformat(format=picture.format.name.replace("le", "be"))
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, picture.format.name
+    encoder.time_base = Fraction(1)
+    picture.pts = 0
+    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
+
+
+def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
+    """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run."""
+    for file in sorted(partial.iterdir()):
+        os.replace(file, folder / file.name)
+    shape = _numbered(pattern)
+    stale = [f for f in folder.iterdir() if _NUMBER.search(pattern) and _is_stale(shape.fullmatch(f.name), count)]
+    for file in stale:
+        file.unlink()
+    if stale:
+        log.warning("%s: %d pictures of an earlier run, numbered above %d, are removed", folder, len(stale), count)
+
+
+def _is_stale(match: re.Match[str] | None, count: int) -> bool:
+    return match is not None and (int(match[1]) > count or int(match[1]) == 0)

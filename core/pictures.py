@@ -1,0 +1,118 @@
+"""Pictures of what was measured: a flow as colours, a path before and after as curves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .clip import Frames
+from .trajectory import Trajectory
+
+WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (0, 1, 1)),
+         (11, (0, 1, 1), (0, 0, 1)), (13, (0, 0, 1), (1, 0, 1)), (6, (1, 0, 1), (1, 0, 0)))  # fmt: skip
+"""The colour circle of Baker et al., A Database and Evaluation Methodology for Optical Flow (2011): steps, from, to.
+More steps where the eye tells hues apart."""
+
+
+def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:
+    """A flow (B, 2, H, W) -> RGB frames (B, 3, H, W): the hue says where to, the saturation how fast.
+
+    largest: motion in pixels shown in full colour; None takes the fastest of the batch (its 99th percentile, so that a
+    few wild vectors do not pale the rest). White stands still. A wheel in the corner shows which colour goes where.
+    """
+    speed = flow.norm(dim=1)
+    if largest is None:
+        largest = float(np.quantile(speed.cpu().numpy(), 0.99))
+    picture = _colours(flow / max(largest, 1e-3))
+    size = min(flow.shape[-2:]) // 4
+    if size >= 16:
+        axis = torch.linspace(-1, 1, size)
+        wheel = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
+        disc = (wheel.norm(dim=1, keepdim=True) <= 1).to(picture)
+        corner = picture[..., -size:, -size:]
+        corner.copy_(disc * _colours(wheel).to(picture) + (1 - disc) * corner)
+    return picture
+
+
+def _colours(flow: Tensor) -> Tensor:
+    """Flow (B, 2, H, W) whose full speed is 1 -> RGB (B, 3, H, W)."""
+    circle = torch.cat([
+        torch.lerp(torch.tensor(a, dtype=torch.float32), torch.tensor(b, dtype=torch.float32),
+                   torch.arange(n)[:, None] / n)
+        for n, a, b in WHEEL
+    ]).to(flow.device)  # (55, 3)  # fmt: skip
+    turn = torch.atan2(flow[:, 1], flow[:, 0]) / (2 * math.pi) % 1  # (B, H, W), 0 points right, 1/4 down
+    place = turn * len(circle)
+    index = place.long() % len(circle)
+    hue = torch.lerp(circle[index], circle[(index + 1) % len(circle)], (place - place.floor())[..., None])
+    speed = flow.norm(dim=1).clamp(max=1)[..., None]
+    return (1 - speed * (1 - hue)).permute(0, 3, 1, 2)
+
+
+PANELS = (("sideways, px", 0, 1.0), ("up and down, px", 1, 1.0), ("roll, degrees", 2, 180 / math.pi), ("zoom, %", 3, 100.0))
+BEFORE, AFTER, GRID, INK = (235, 120, 40), (30, 110, 220), (225, 225, 230), (60, 60, 70)
+
+
+def path_picture(before: Trajectory, after: Trajectory, width: int = 960, height: int = 720) -> Frames:
+    """The camera's path before and after smoothing, as one RGB frame (1, 3, height, width): a panel per parameter.
+
+    Time runs to the right in seconds, cuts are vertical lines, and both curves of a panel share its scale.
+    """
+    fine = 2  # drawn twice as large and reduced, which is how Pillow smooths lines
+    sheet = Image.new("RGB", (width * fine, height * fine), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13 * fine)
+    margin, title = 64 * fine, 26 * fine
+    draw.text((margin, 5 * fine), "camera path", fill=INK, font=font)
+    draw.text((margin + 110 * fine, 5 * fine), "before", fill=BEFORE, font=font)
+    draw.text((margin + 165 * fine, 5 * fine), "after", fill=AFTER, font=font)
+    panel = (height * fine - title) // len(PANELS)
+    for row, (name, column, unit) in enumerate(PANELS):
+        box = (margin, title + row * panel + 20 * fine, width * fine - 16 * fine, title + (row + 1) * panel - 20 * fine)
+        _panel(draw, font, box, name, before, before.path[:, column] * unit, after.path[:, column] * unit, fine)
+    pixels = np.asarray(sheet.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _panel(draw, font, box, name: str, trajectory: Trajectory, before: np.ndarray, after: np.ndarray, fine: int) -> None:
+    left, top, right, bottom = box
+    low, high = float(min(before.min(), after.min())), float(max(before.max(), after.max()))
+    room = max((high - low) * 0.08, 0.5)
+    low, high = low - room, high + room
+    last = max(len(before) - 1, 1)
+    rate = float(trajectory.info.fps)
+
+    def spot(i: float, value: float) -> tuple[float, float]:
+        return left + (right - left) * i / last, bottom - (bottom - top) * (value - low) / (high - low)
+
+    for tick in _ticks(low, high, 3):
+        _, y = spot(0, tick)
+        draw.line([(left, y), (right, y)], fill=GRID, width=fine)
+        draw.text((left - 6 * fine, y), f"{tick:g}", fill=INK, font=font, anchor="rm")
+    for tick in _ticks(0, last / rate, 8):
+        x, _ = spot(tick * rate, low)
+        draw.line([(x, top), (x, bottom)], fill=GRID, width=fine)
+        draw.text((x, bottom + 3 * fine), f"{tick:g} s", fill=INK, font=font, anchor="mt")
+    draw.rectangle(box, outline=INK, width=fine)
+    draw.text((left + 4 * fine, top - 3 * fine), name, fill=INK, font=font, anchor="lb")
+    for shot in trajectory.shots:
+        if shot.start:
+            x, _ = spot(shot.start - 0.5, low)
+            draw.line([(x, top), (x, bottom)], fill=INK, width=2 * fine)
+        for values, colour in ((before, BEFORE), (after, AFTER)):
+            line = [spot(i, float(values[i])) for i in range(shot.start, shot.stop)]
+            draw.line(line if len(line) > 1 else [line[0], line[0]], fill=colour, width=2 * fine, joint="curve")
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers between low and high, roughly `about` of them."""
+    raw = (high - low) / about
+    if raw <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -1,0 +1,183 @@
+"""What a written video takes over from its source beside the picture: sound, subtitles, names and times."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+
+from .clip import ClipError
+from .media import NO_LIMIT, decoded, opened, reason, video_stream
+
+log = logging.getLogger(__name__)
+
+# Facts about the old file that would be wrong in the new one; the muxer writes its own.
+_NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
+_STREAM_NAMES = ("language", "title", "handler_name")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When each frame of a source is shown: starts[i], durations[i] in units of `base` seconds, in order of display."""
+
+    starts: list[int]
+    durations: list[int]
+    base: Fraction
+    origin: Fraction  # the moment of the source's clock that is 0 here, in seconds
+
+
+def timing(path: Path) -> Timing:
+    """Read the packets of the video at `path` without decoding them, and tell when each frame is shown.
+
+    Where packets do not tell (AVI has no such field, interlaced streams put two packets into a frame), it decodes.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path, NO_LIMIT)
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        base = stream.time_base or Fraction(1, 90_000)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(24)
+        origin = _origin(container)
+        shown = [(p.pts, p.duration or 0) for p in packets]
+    if any(start is None for start, _ in shown) or len({start for start, _ in shown}) < len(shown):
+        with opened(path) as container:
+            stream = video_stream(container, path, NO_LIMIT)
+            try:
+                shown = [(f.pts, f.duration or 0) for f in decoded(container, stream)]
+            except FFmpegError as e:
+                raise ClipError(f"{path}: its timestamps cannot be read ({reason(e)}); repair the file first") from e
+    one = max(1, round(1 / (rate * base)))
+    if any(start is None for start, _ in shown) or len({start for start, _ in shown}) < len(shown):
+        log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
+        shown = [(round(i / (rate * base)), one) for i in range(len(shown))]
+    shown = sorted((start - round(origin / base), length) for start, length in shown if start is not None)
+    starts = [start for start, _ in shown]
+    # The distance to the next frame is how long a frame is seen, whatever its packet says; only the last has no next.
+    gaps = [b - a for a, b in pairwise(starts)]
+    return Timing(starts, [*gaps, shown[-1][1] or one] if shown else [], base, origin)
+
+
+def _origin(container: InputContainer) -> Fraction:
+    """A broadcast's clock has run for hours when a recording begins; every other file's clock begins with the file."""
+    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
+        return Fraction(container.start_time, av.time_base)
+    return Fraction(0)
+
+
+class OtherTracks:
+    """The sound and subtitles of a source on their way into a new file, packet by packet, with the source's timestamps.
+
+    origin: seconds of the source's clock that are 0 in the new file. Create it before the first packet is muxed;
+    call `mux_until` as the picture advances, so that the muxer never has to hold more than a moment of sound, and
+    `finish` at the end.
+    """
+
+    def __init__(self, source: InputContainer, target: OutputContainer, fallback_audio: str, origin: Fraction) -> None:
+        self._target, self._origin = target, origin
+        self._outputs: dict[int, Stream | _Transcoder] = {}
+        for stream in source.streams:
+            output = _output_for(stream, target, fallback_audio)
+            if output is not None:
+                self._outputs[stream.index] = output
+        _copy_names(source, target)
+        wanted = [source.streams[i] for i in self._outputs]
+        self._packets: Iterator[Packet] = source.demux(*wanted) if wanted else iter(())
+        self._waiting: Packet | None = None
+
+    def mux_until(self, seconds: Fraction | float) -> None:
+        """Mux what belongs before that moment of the new file's clock."""
+        while (packet := self._next()) is not None:
+            if packet.dts is not None and packet.dts * packet.time_base > seconds:
+                self._waiting = packet
+                return
+            output = self._outputs[packet.stream.index]
+            if isinstance(output, _Transcoder):
+                self._target.mux(output.packets(packet))
+            elif packet.size:  # an empty packet ends the source's stream, and an encoder; a copy has nothing to end
+                packet.stream = output
+                self._target.mux(packet)
+
+    def finish(self) -> None:
+        self.mux_until(float("inf"))
+
+    def _next(self) -> Packet | None:
+        packet, self._waiting = self._waiting, None
+        if packet is None:
+            packet = next(self._packets, None)
+            if packet is not None and self._origin:
+                shift = round(self._origin / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+        return packet
+
+
+class _Transcoder:
+    """One audio track that the container cannot hold as it is."""
+
+    def __init__(self, stream: av.AudioStream, target: OutputContainer, codec: str) -> None:
+        # Opus knows few sample rates; 48 kHz is the one that every encoder has.
+        rate = stream.rate if codec == "aac" and stream.rate in (44_100, 48_000) else 48_000
+        channels = stream.layout.nb_channels
+        self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=stream.layout.name))
+        self.stream.bit_rate = 96_000 * channels
+        formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
+        self._resampler = av.AudioResampler(format=formats[0].name, layout=stream.layout.name, rate=rate)
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        """Packets for the new file; an empty packet flushes."""
+        done = []
+        for frame in packet.decode():
+            for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
+                done += self.stream.encode(piece)
+        if not packet.size:
+            for piece in self._resampler.resample(None):
+                done += self.stream.encode(piece)
+            done += self.stream.encode(None)
+        return done
+
+
+def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
+    """A stream of the new file that will take this one's packets, or None where it stays behind."""
+    kind = f"{stream.type} track {stream.index}"
+    if stream.type not in ("audio", "subtitle"):
+        if stream.type != "video":
+            log.info("%s is not taken over: only sound and subtitles are", kind)
+        return None
+    if stream.codec_context is None:
+        log.warning("%s is not taken over: its codec is unknown", kind)
+        return None
+    name = stream.codec_context.name
+    try:
+        output = target.add_stream_from_template(stream)
+    except (ValueError, FFmpegError):
+        if stream.type == "subtitle":
+            log.warning("%s (%s) is not taken over: %s cannot hold it, .mkv can", kind, name, target.format.name)
+            return None
+        log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
+        transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]
+        _copy_stream_names(stream, transcoder.stream)
+        return transcoder
+    _copy_stream_names(stream, output)
+    return output
+
+
+def _copy_stream_names(stream: Stream, output: Stream) -> None:
+    output.disposition = stream.disposition
+    for key in _STREAM_NAMES:
+        if key in stream.metadata:
+            output.metadata[key] = stream.metadata[key]
+
+
+def _copy_names(source: InputContainer, target: OutputContainer) -> None:
+    target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _NOT_KEPT})
+    if chapters := source.chapters():
+        target.set_chapters(chapters)

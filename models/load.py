@@ -1,0 +1,77 @@
+"""From a weight file to an upscaler: file -> tensors -> first network that matches -> strict load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import rrdb, srvgg
+from .errors import WeightsError
+from .files import checked, describe, read_weights, unwrap
+from .foreign import load_foreign
+from .strict import StateDict
+from .upscaler import Upscaler
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of network: how to recognise its weights, and how to make the network that holds them."""
+
+    name: str
+    matches: Callable[[StateDict], bool]
+    build: Callable[[StateDict], nn.Module]
+
+
+# The first that matches is taken; a new network is one more line.
+ARCHITECTURES = (
+    Architecture("RRDBNet", rrdb.matches, rrdb.build),
+    Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
+)
+
+
+def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
+    """Load an image network: .safetensors, .pth, .pt, .ckpt, or ncnn .param with its .bin (give either).
+
+    Weights come as float32, whatever the file stores; `Upscaler.to` changes that. RRDBNet (ESRGAN) and
+    SRVGGNetCompact are built here; other kinds need spandrel.
+    No code in the file is ever run. Raises WeightsError for everything else.
+    """
+    path = Path(path)
+    try:
+        state = checked(unwrap(read_weights(path)), path)
+        model, architecture = _build(state)
+        return Upscaler(model, path.stem, architecture).to(device)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} cannot be used: {error}") from error
+
+
+def _build(state: StateDict) -> tuple[nn.Module, str]:
+    for architecture in ARCHITECTURES:
+        if architecture.matches(state):
+            return architecture.build(widened(state)), architecture.name
+    looks = describe(state)
+    if looks.startswith("it looks like"):
+        raise ValueError(f"{looks}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
+    if foreign := load_foreign(widened(state)):
+        return foreign
+    raise ValueError(
+        f"no network known here has such weights ({looks}); other kinds than ESRGAN need spandrel installed"
+    )
+
+
+def widened(state: StateDict) -> dict[str, torch.Tensor]:
+    """Floating-point tensors as float32 copies of their own, others unchanged. Raises ValueError for inf and NaN."""
+    wide = {
+        key: tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
+        for key, tensor in state.items()
+    }
+    for key, tensor in wide.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{key} contains inf or NaN; the file is damaged or its training failed")
+    return wide

@@ -1,0 +1,75 @@
+"""A loaded network behind one call: colour in, larger colour out, whatever channels and sizes the network wants."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Upscaler:
+    """(B, 3, h, w) in [0, 1] -> (B, 3, h * scale, w * scale) in [0, 1], on the device and in the dtype it was moved to.
+
+    Networks for one channel see red, green and blue as three pictures. Networks for four (RGBA) also take
+    (B, 4, h, w) and return the same; without alpha they see an opaque picture.
+
+    model: the network itself, an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo`, `.multiple`.
+    name: for people, usually the file's. architecture: the name of the network's kind.
+    """
+
+    def __init__(self, model: nn.Module, name: str, architecture: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.name = name
+        self.architecture = architecture
+        self.scale = _whole(model, "scale")
+        self.in_channels = _whole(model, "in_channels")
+        self.halo = _whole(model, "halo")  # input pixels around a tile that its result depends on
+        self.multiple = _whole(model, "multiple")  # tile positions that are multiples of it leave no seams
+        self.supports_half = bool(getattr(model, "supports_half", True))
+        if self.in_channels not in (1, 3, 4) or _whole(model, "out_channels") != self.in_channels:
+            raise ValueError(
+                f"it turns {self.in_channels} channels into {_whole(model, 'out_channels')}; "
+                "an upscaler keeps 1, 3 or 4 channels"
+            )
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
+            raise ValueError(f"{self.name} wants images (B, 3, h, w), got {tuple(images.shape)}")
+        batch, channels, height, width = images.shape
+        if batch == 0:
+            return images.new_empty(0, channels, height * self.scale, width * self.scale)
+        if self.in_channels == 1:
+            planes = self.model(images.reshape(-1, 1, height, width))
+            return planes.reshape(batch, channels, *planes.shape[-2:]).clamp(0, 1)
+        if self.in_channels == 4 and channels == 3:
+            opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
+            return self.model(opaque)[:, :3].clamp(0, 1)
+        return self.model(images).clamp(0, 1)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
+        """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""
+        if dtype is torch.float16 and not self.supports_half:
+            raise ValueError(f"{self.name} ({self.architecture}) overflows in float16; use float32 or bfloat16")
+        self.model.to(device=device, dtype=dtype)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    @property
+    def parameters_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def __repr__(self) -> str:
+        millions = self.parameters_count / 1e6
+        return f"<Upscaler {self.name}: {self.architecture}, {self.scale}x, {millions:.2f} M parameters>"
+
+
+def _whole(model: nn.Module, name: str) -> int:
+    """An attribute that every network here has and nn.Module does not declare."""
+    return int(getattr(model, name))

@@ -1,0 +1,101 @@
+"""Border control between ComfyUI and core: pictures, types, progress, cancel, memory. Conversions happen here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from fractions import Fraction
+from typing import Any, TypeVar, cast
+
+import comfy.utils
+import torch
+from comfy import model_management
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..core.clip import ClipError, ClipInfo, Frames, TensorClip
+
+CATEGORY = "SteadyScale"
+
+Flow = io.Custom("STEADYSCALE_FLOW")
+"""core.motion.Motion with the frames and the estimator it came from: nodes/flow.py."""
+Correction = io.Custom("STEADYSCALE_CORRECTION")
+"""core.trajectory.Correction."""
+
+T = TypeVar("T")
+
+
+def options(enum: type[Enum]) -> list[str]:
+    """The dropdown of an enum. Hosts before 0.3.60 take a list of strings only."""
+    return [member.value for member in enum]
+
+
+def to_clip(images: Tensor, fps: float = 24.0) -> TensorClip:
+    """IMAGE (N, H, W, 1, 3 or 4) -> a clip that shares its memory."""
+    if images.shape[0] == 0:
+        raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
+    frames = images.movedim(-1, 1).float().cpu()
+    if frames.shape[1] == 1:
+        frames = frames.expand(-1, 3, -1, -1)
+    return TensorClip(frames, Fraction(fps).limit_denominator(1001))
+
+
+class ImageBatch:
+    """An IMAGE that is filled frame by frame: allocated once, at its final size, so that it is never held twice."""
+
+    def __init__(self, info: ClipInfo, channels: int) -> None:
+        shape = (info.length or 0, info.height, info.width, channels)
+        size = 4 * shape[0] * shape[1] * shape[2] * shape[3]
+        free = model_management.get_free_memory(torch.device("cpu"))
+        if size > free:
+            raise ClipError(
+                f"{shape[0]} frames of {shape[2]}x{shape[1]} need {size / 2**30:.1f} GiB as an IMAGE batch and "
+                f"{free / 2**30:.1f} GiB are free: process fewer frames at a time, or ask for a smaller size"
+            )
+        self.images = torch.empty(shape)
+        self._filled = 0
+
+    def add(self, frames: Frames) -> None:
+        """Append frames (B, C, H, W)."""
+        self.images[self._filled : self._filled + len(frames)] = frames.movedim(1, -1)
+        self._filled += len(frames)
+
+    def finished(self) -> Tensor:
+        """The IMAGE (N, H, W, C). Raises ClipError when frames are missing."""
+        if self._filled != len(self.images):
+            raise ClipError(f"only {self._filled} of {len(self.images)} frames were made: this is a fault of SteadyScale")
+        return self.images
+
+
+def stop_if_cancelled() -> None:
+    """Raise ComfyUI's own exception when the user has pressed cancel."""
+    model_management.throw_exception_if_processing_interrupted()
+
+
+def watched(stream: Iterator[T], total: int | None, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+    """The same stream, with a progress bar on the node and a check for cancel after each item."""
+    progress = comfy.utils.ProgressBar(total or 1)
+    stop_if_cancelled()
+    for item in stream:
+        yield item
+        stop_if_cancelled()
+        progress.update(count(item))
+
+
+def cancellable(model: T) -> T:
+    """The same network or flow model, which first looks whether the user has cancelled: it stops within one tile."""
+    return cast(T, _Cancellable(model))
+
+
+class _Cancellable:
+    def __init__(self, inner: Any) -> None:
+        self.model = inner
+
+    def __call__(self, *args: Tensor) -> Tensor:
+        stop_if_cancelled()
+        return self.model(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # asked for before __init__ has run, by copy or pickle
+            raise AttributeError(name)
+        return getattr(self.model, name)

@@ -1,0 +1,61 @@
+"""Load ESRGAN Model: a file of the host's upscale_models folder becomes an UPSCALE_MODEL."""
+
+from __future__ import annotations
+
+import os
+
+import comfy.model_patcher
+import folder_paths
+from comfy import model_management
+from comfy_api.latest import io
+
+from ..models import Upscaler, load_upscaler
+from ._comfy import CATEGORY
+
+FOLDER = "upscale_models"
+
+
+class LoadESRGANModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_LoadESRGANModel",
+            display_name="Load ESRGAN Model",
+            category=CATEGORY,
+            description="Loads an ESRGAN, Real-ESRGAN or compact (SRVGG) network; other single-image networks through "
+            "spandrel. Works with Upscale Frames and with ComfyUI's own Upscale Image (using Model).",
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, or an ncnn .bin "
+                    "with its .param beside it.",
+                )
+            ],
+            outputs=[io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
+        path = folder_paths.get_full_path(FOLDER, model_name)
+        if path is None:
+            return model_name, 0.0, 0
+        status = os.stat(path)
+        return path, status.st_mtime, status.st_size
+
+    @classmethod
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        model = load_upscaler(folder_paths.get_full_path_or_raise(FOLDER, model_name))
+        return io.NodeOutput(_for_host(model))
+
+
+def _for_host(model: Upscaler) -> Upscaler:
+    """Hosts from 0.28 on manage the memory of upscale models themselves and look for `.patcher`."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
+    if patcher is not None:
+        model.patcher = patcher(  # pyright: ignore[reportAttributeAccessIssue]
+            model.model,
+            load_device=model_management.get_torch_device(),
+            offload_device=model_management.unet_offload_device(),
+        )
+    return model

@@ -1,0 +1,102 @@
+"""Upscale Frames: larger frames, one at a time, at the size that was asked for."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from comfy import model_management
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..core.memory import guessed_bytes
+from ..core.precision import Precision
+from ..core.tiles import Tiling
+from ..core.upscale import ImageModel, Target, upscale
+from ._comfy import CATEGORY, ImageBatch, cancellable, options, to_clip, watched
+
+
+class ResizeTo(str, Enum):
+    """What decides the size of the result."""
+
+    MODEL = "model scale"
+    FACTOR = "factor"
+    SIZE = "size"
+
+
+class UpscaleFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_UpscaleFrames",
+            display_name="Upscale Frames",
+            category=CATEGORY,
+            description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. Takes "
+            "models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs out.",
+            inputs=[
+                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                io.Image.Input("frames", tooltip="One image or all frames of a clip. Alpha is kept."),
+                io.Combo.Input(
+                    "resize_to",
+                    options=options(ResizeTo),
+                    default=ResizeTo.MODEL.value,
+                    tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the "
+                    "network's result, resized to exactly that.",
+                ),
+                io.Float.Input(
+                    "factor", default=2.0, min=0.1, max=16.0, step=0.05, tooltip="For resize_to = factor: times each side."
+                ),
+                io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=32,
+                    tooltip="Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The result "
+                    "is the same for any tile.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=options(Precision),
+                    default=Precision.AUTO.value,
+                    tooltip="auto: the fastest that a self-check on the first frame shows to be safe.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="frames", tooltip="The enlarged frames, as many as came in.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        upscale_model: ImageModel,
+        frames: Tensor,
+        resize_to: str,
+        factor: float,
+        width: int,
+        height: int,
+        tile: int,
+        precision: str,
+    ) -> io.NodeOutput:
+        clip = to_clip(frames)
+        target = {
+            ResizeTo.MODEL: Target,
+            ResizeTo.FACTOR: lambda: Target(factor=factor),
+            ResizeTo.SIZE: lambda: Target(size=(width, height)),
+        }[ResizeTo(resize_to)]()
+        size = target.of(clip.info.width, clip.info.height, int(upscale_model.scale))
+        out = ImageBatch(clip.info.resized(*size), clip.channels)
+        device = model_management.get_torch_device()
+        needed = guessed_bytes(upscale_model, int(upscale_model.scale)) * clip.info.width * clip.info.height
+        model_management.free_memory(needed, device)
+        stream = upscale(
+            clip.frames(),
+            cancellable(upscale_model),
+            target=target,
+            tiling=Tiling(size=tile or None),
+            precision=Precision(precision),
+            device=device,
+        )
+        for enlarged in watched(stream, clip.info.length, len):
+            out.add(enlarged)
+        return io.NodeOutput(out.finished())

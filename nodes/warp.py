@@ -1,0 +1,61 @@
+"""Warp/Pad Frames: apply a correction, and fill what the source does not reach."""
+
+from __future__ import annotations
+
+import torch
+from comfy import model_management
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..core.trajectory import Correction as CorrectionValue
+from ..core.warp import Border, warp
+from ._comfy import CATEGORY, Correction, ImageBatch, options, to_clip, watched
+
+
+class WarpFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_WarpFrames",
+            display_name="Warp/Pad Frames",
+            category=CATEGORY,
+            description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the measured "
+            "frames or the same frames upscaled.",
+            inputs=[
+                io.Image.Input("frames", tooltip="The frames that were measured, at their size or upscaled. Alpha is kept."),
+                Correction.Input("correction", tooltip="From Smooth Trajectory."),
+                io.Combo.Input(
+                    "border",
+                    options=options(Border),
+                    default=Border.CROP.value,
+                    tooltip="crop: zoom in just enough that no border shows. The others keep the whole picture and fill: "
+                    "mirror (reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha).",
+                ),
+                io.Int.Input(
+                    "pad",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="Pixels of canvas added on each side and filled by the border: room to outpaint. Not with crop.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="frames", tooltip="The steady frames."),
+                io.Mask.Output(display_name="invented", tooltip="White where the border made a pixel up: what to outpaint."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames: Tensor, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
+        clip = to_clip(frames)
+        width, height = clip.info.width, clip.info.height
+        correction = correction.resized(width, height)
+        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels)
+        masks = torch.empty(out.images.shape[:3])
+        done = 0
+        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=model_management.get_torch_device())
+        for warped in watched(stream, clip.info.length, lambda w: len(w.frames)):
+            out.add(warped.frames)
+            masks[done : done + len(warped.invented)] = warped.invented
+            done += len(warped.invented)
+        return io.NodeOutput(out.finished(), masks)

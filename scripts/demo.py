@@ -1,0 +1,186 @@
+"""`make demo`: runs workflows/api/enhance.json in a real ComfyUI, and leaves a video and a contact sheet.
+
+Runs in .venv, after bootstrap.py has made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import time
+from pathlib import Path
+
+import assets
+import av
+import basedir
+import contact_sheet
+import sample
+import steps
+from bootstrap import NETWORK, PYTHON
+from comfyhost import Host, HostError
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+GRAPH = steps.ROOT / "workflows" / "api" / "enhance.json"
+CPU_SECONDS = 2.0  # of the clip, where there is no GPU: the whole of it would take a quarter of an hour
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--clip", help="the video to enhance (default: the sample clip)")
+    options.add_argument("--length", help="seconds of it, or `all` (default: all with a GPU, else 2)")
+    arguments = options.parse_args()
+    source = Path(arguments.clip).expanduser().resolve() if arguments.clip else sample_clip()
+    if not source.is_file():
+        raise steps.Trouble(f"there is no file {source}")
+
+    base = basedir.lay_out(steps.DEMO, [assets.weights(NETWORK, PYTHON)])
+    host = Host(assets.host_tree(), base, flags=basedir.FLAGS)
+    clip = shorten(source, base / "input", seconds_wanted(arguments.length, host.cpu))
+    graph = json.loads(GRAPH.read_text())
+    for node in graph.values():
+        if node["class_type"] == "LoadVideo":
+            node["inputs"]["file"] = clip.name
+    try:
+        with steps.step(f"ComfyUI starts ({'CPU' if host.cpu else 'GPU'})"):
+            host.start()
+        print(f"  {GRAPH.relative_to(steps.ROOT)} on {clip.name}:", flush=True)
+        run = host.run(graph, Board(graph), timeout=24 * 3600)
+        if run.status != "success":
+            raise steps.Trouble(f"ComfyUI says ({run.status})\n  {run.error}\n  Its log: {host.log_path}")
+        with steps.step("Contact sheet"):
+            video = fetch_video(host, run.outputs, steps.DEMO / "result" / f"{clip.stem}-enhanced.mp4")
+            sheet = video.with_suffix(".png")
+            contact_sheet.draw(clip, video, fetch_plot(host, graph, run.outputs), sheet)
+    except HostError as error:
+        raise steps.Trouble(str(error)) from error
+    finally:
+        host.stop()
+    print(f"\n{video}\n{sheet}")
+
+
+def sample_clip() -> Path:
+    """The demo's own clip, made once for each version of sample.py."""
+    video = assets.sample_clip()
+    version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:8]
+    target = steps.cache() / "clip" / version / "bikes-handheld.mp4"
+    return steps.make_once(target, lambda part: sample.shaken(video, part))
+
+
+def seconds_wanted(length: str | None, cpu: bool) -> float | None:
+    """None is the whole clip."""
+    if not length:
+        return CPU_SECONDS if cpu else None
+    if length == "all":
+        return None
+    try:
+        seconds = float(length)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise steps.Trouble(f"LENGTH is {length!r}; it can be a number of seconds, or all")
+    return seconds
+
+
+def shorten(source: Path, folder: Path, seconds: float | None) -> Path:
+    """The clip in the host's input folder: a link to it, or its beginning as a new file with the same pictures.
+
+    Packets are copied in the order of decoding up to the first picture that is too late, so nothing that is kept needs
+    anything that is not.
+    """
+    try:
+        with av.open(str(source)) as container:
+            video = container.streams.video[0]
+            total = float(container.duration or 0) / av.time_base
+            if seconds is None or total <= seconds:
+                steps.link(folder / source.name, source)
+                return folder / source.name
+            target = folder / f"{source.stem}-{seconds:g}s{source.suffix}"
+            part = target.with_name(f"part-{target.name}")
+            with av.open(str(part), "w") as output:
+                kept = [s for s in container.streams if s.type in ("video", "audio")]
+                copies = {s.index: output.add_stream_from_template(s) for s in kept}
+                for packet in container.demux(kept):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    late = float((packet.pts - (packet.stream.start_time or 0)) * packet.time_base) >= seconds
+                    if late and packet.stream is video:
+                        break
+                    if not late:
+                        packet.stream = copies[packet.stream.index]
+                        output.mux(packet)
+            part.replace(target)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise steps.Trouble(f"{source} is not a video that can be read: {error}") from error
+    print(f"  The first {seconds:g} s of {source.name} ({total:g} s): LENGTH=all takes all of it")
+    return target
+
+
+class Board:
+    """Shows what the host reports: one line per node of the graph, with a bar while it works."""
+
+    def __init__(self, graph: dict) -> None:
+        self.titles = {key: node.get("_meta", {}).get("title", node["class_type"]) for key, node in graph.items()}
+        self.console = Console()
+        self.node: str | None = None
+        self.began = 0.0
+        self.bar: Progress | None = None
+
+    def __call__(self, kind: str, data: dict) -> None:
+        if kind == "executing" and data.get("node") != self.node:
+            self.finish()
+            if data.get("node") is not None:
+                self.begin(data["node"])
+        elif kind == "progress" and self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=data["value"], total=data["max"])
+        elif kind in ("execution_success", "execution_error", "execution_interrupted"):
+            self.finish()
+
+    def begin(self, node: str) -> None:
+        self.node, self.began = node, time.monotonic()
+        layout = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.bar = Progress(TextColumn("    {task.description}"), *layout, console=self.console, transient=True)
+        self.bar.add_task(self.titles.get(node, node), total=None)
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def finish(self) -> None:
+        if self.bar is None or self.node is None:
+            return
+        if self.console.is_terminal:
+            self.bar.stop()
+        task = self.bar.tasks[0]
+        count = f" ({task.completed:.0f} of {task.total:.0f})" if task.total else ""
+        print(f"    {task.description}{count} … {time.monotonic() - self.began:.1f} s", flush=True)
+        self.bar = self.node = None
+
+
+def fetch_video(host: Host, outputs: dict[str, dict], target: Path) -> Path:
+    """Downloads the saved video."""
+    for output in outputs.values():
+        for item in output.get("images", []) + output.get("videos", []):
+            if item["filename"].endswith((".mp4", ".mkv", ".webm", ".mov")) and item["type"] == "output":
+                target.parent.mkdir(exist_ok=True)
+                part = target.with_name(f"part-{target.name}")
+                part.write_bytes(host.view(item))
+                part.replace(target)
+                return target
+    raise steps.Trouble(f"the graph ran, but ComfyUI reports no saved video. Its log: {host.log_path}")
+
+
+def fetch_plot(host: Host, graph: dict, outputs: dict[str, dict]) -> Image.Image | None:
+    """The picture of the camera path: what a node shows that is fed by Smooth Trajectory."""
+    sources = {key for key, node in graph.items() if node["class_type"] == "SteadyScale_SmoothTrajectory"}
+    for key, output in outputs.items():
+        feeds = {value[0] for value in graph[key]["inputs"].values() if isinstance(value, list)} | {key}
+        pictures = [item for item in output.get("images", []) if item["filename"].endswith((".png", ".jpg", ".webp"))]
+        if feeds & sources and pictures:
+            return Image.open(io.BytesIO(host.view(pictures[0]))).convert("RGB")
+    return None
+
+
+if __name__ == "__main__":
+    steps.program(main)

@@ -1,0 +1,127 @@
+"""What the set-up scripts share: the cache folder, one line per step, all-or-nothing writes, and clear failures."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # the clone
+DEMO = ROOT / ".demo"  # everything a run leaves behind in the clone, besides .venv
+
+
+class Trouble(Exception):
+    """A failure whose message says what happened and what can be done about it."""
+
+
+def cache() -> Path:
+    """The folder outside the clone that holds what was downloaded."""
+    own = os.environ.get("STEADYSCALE_CACHE")
+    if own:
+        return Path(own).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "steadyscale"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on `path`, so that two runs at the same time wait for each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_once(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Makes the file or folder `target` unless it is there.
+
+    `fill(part)` writes it under another name; the name `target` appears only when all of it is there, so whoever sees
+    the name can trust the content, whenever an earlier run was stopped.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with locked(target.with_name(f".{target.name}.lock")):
+        if not target.exists():
+            remove(part)
+            fill(part)
+            part.rename(target)
+    return target
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces the file in one go: a reader sees the old text or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes `path` a symbolic link to `target`, in one go, whatever it pointed at before."""
+    if path.is_symlink() and Path(os.readlink(path)) == target:
+        return
+    part = path.with_name(path.name + ".part")
+    remove(part)
+    part.symlink_to(target)
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def step(title: str) -> Iterator[None]:
+    """Prints the title, and behind it the seconds when the work is done."""
+    start = time.monotonic()
+    print(f"  {title} … ", end="", flush=True)
+    try:
+        yield
+    except BaseException:
+        print("not done", flush=True)
+        raise
+    print(f"{time.monotonic() - start:.1f} s", flush=True)
+
+
+def run(command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> bool:
+    """Runs a program with its output added to the file `log`; true if it succeeded. Never leaves it running."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as out:
+        out.write(f"$ {' '.join(map(str, command))}\n")
+        out.flush()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT, env=env)
+        try:
+            return process.wait() == 0
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    return "\n".join("    " + line for line in log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def program(main: Callable[[], None]) -> None:
+    """Runs a script's main function and turns what ends it early into one message and an exit code."""
+    # As an exception, a kill runs the same clean-up as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main()
+    except Trouble as trouble:
+        sys.exit(f"\nThis did not work: {trouble}")
+    except OSError as error:
+        sys.exit(f"\nThis did not work: {error}")
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)

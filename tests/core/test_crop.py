@@ -1,0 +1,60 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import shake
+from hypothesis import given
+from hypothesis import strategies as st
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.crop import limit_zoom, zoomed, zooms_to_fill
+from steadyscale.core.trajectory import Correction
+
+
+def correction(path, width=640, height=360):
+    return Correction(geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)))
+
+
+def outermost(fix):
+    """Where the centres of the output's corner pixels are looked up."""
+    width, height = fix.info.width, fix.info.height
+    return geometry.apply(np.linalg.inv(fix.matrices), geometry.corners(width - 1, height - 1))
+
+
+@given(st.floats(-60, 60), st.floats(-60, 60), st.floats(-0.2, 0.2), st.floats(-0.2, 0.2))
+def test_the_zoom_just_fills_the_frame(x, y, angle, zoom):
+    fix = correction(np.array([[x, y, angle, zoom]]))
+    need = zooms_to_fill(fix)[0]
+    excess = np.abs(outermost(zoomed(fix, need))[0]) - [639 / 2, 359 / 2]
+    assert excess.max() < 1e-6, "every corner shows source pixels"
+    if need > 1:
+        assert excess.max() > -1e-6, "and no more is cut than necessary"
+
+
+def test_known_zooms():
+    fix = correction(np.array([[0, 0, 0, 0], [63.9, 0, 0, 0], [0, 0, 0, np.log(0.5)], [2000, 0, 0, 0]]))
+    assert np.allclose(zooms_to_fill(fix)[:3], [1, 1 / (1 - 63.9 / 319.5), 2])
+    assert np.isinf(zooms_to_fill(fix)[3])
+
+
+def test_the_budget_holds_and_lets_go_slowly():
+    path = shake(200, pixels=4)
+    path[100, :2] += 120
+    fix = correction(path)
+    limited = limit_zoom(fix, 1.1, seconds=1.0)
+    assert zooms_to_fill(fix).max() > 1.5
+    assert zooms_to_fill(limited).max() <= 1.1 + 1e-6
+    share = geometry.to_parameters(limited.matrices)[1:, 1] / path[1:, 1]
+    assert np.abs(np.diff(share)).max() < 0.05, "the strength changes by no more than a few per cent a frame"
+    assert np.allclose(share[:40], 1), "far from the bump nothing changes"
+
+
+def test_within_the_budget_nothing_changes():
+    fix = correction(shake(50, pixels=2))
+    assert limit_zoom(fix, 2.0) is fix
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2)])
+def test_tiny_frames(size):
+    zooms = zooms_to_fill(correction(np.zeros((3, 4)), *size))
+    assert np.array_equal(zooms, np.ones(3))

@@ -1,0 +1,30 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from steadyscale.core import geometry
+
+similarities = st.tuples(
+    st.floats(-500, 500), st.floats(-500, 500), st.floats(-3.1, 3.1), st.floats(-1, 1)
+).map(np.array)  # fmt: skip
+
+
+@given(similarities)
+def test_parameters_survive_the_way_through_a_matrix(parameters):
+    assert np.allclose(geometry.to_parameters(geometry.to_matrices(parameters)), parameters, atol=1e-9)
+
+
+def test_positive_angle_turns_x_towards_y():
+    quarter = geometry.to_matrices(np.array([0, 0, np.pi / 2, 0]))
+    assert np.allclose(geometry.apply(quarter, np.array([[1.0, 0.0]])), [[0, 1]])
+
+
+@given(similarities, st.floats(0.25, 8))
+def test_enlarging_multiplies_the_translation_and_nothing_else(parameters, factor):
+    large = geometry.to_parameters(geometry.rescaled(geometry.to_matrices(parameters), factor, factor))
+    assert np.allclose(large, parameters * [factor, factor, 1, 1], atol=1e-6)
+
+
+def test_apply_divides_by_depth():
+    tilt = np.eye(3)
+    tilt[2, 0] = 0.1
+    assert np.allclose(geometry.apply(tilt, np.array([[10.0, 4.0]])), [[5, 2]])

@@ -1,0 +1,97 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from footage import filmed, shaken_clip, texture
+from steadyscale.core import flow as flow_module
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.flow import FlowMethod, flow_model
+from steadyscale.core.motion import estimate_motion, fit_similarity
+from steadyscale.core.trajectory import Trajectory
+
+
+@pytest.mark.parametrize("method", list(FlowMethod))
+def test_a_known_shake_is_measured(method):
+    clip, truth = shaken_clip()
+    path = Trajectory.of(estimate_motion(clip, flow_model(method))).path
+    error = np.abs(path - truth)
+    assert error[:, :2].max() < 0.15, "pixels, accumulated over 50 frames"
+    assert error[:, 2].max() < 0.0015, "radians"
+    assert error[:, 3].max() < 0.006, "log zoom"
+
+
+def test_the_torch_estimator_serves_where_opencv_is_missing(monkeypatch):
+    monkeypatch.setattr(flow_module, "optional_opencv", lambda: None)
+    clip, truth = shaken_clip(frames=8)
+    path = Trajectory.of(estimate_motion(clip, flow_model())).path
+    assert np.abs(path - truth)[:, :2].max() < 0.3
+    with pytest.raises(ClipError, match="opencv-python-headless"):
+        flow_model(FlowMethod.DIS)
+
+
+def test_motion_of_a_large_clip_is_in_its_own_pixels():
+    path = np.array([[0, 0, 0, 0], [24.0, -16.0, 0, 0]])
+    clip = TensorClip(filmed(texture(800, 1400), geometry.to_matrices(path), 960, 540))
+    measured = estimate_motion(clip, flow_model(), side=320)
+    assert np.allclose(geometry.to_parameters(measured.steps[1])[:2], [-24, 16], atol=0.5)
+
+
+def test_a_moving_subject_does_not_take_the_camera_along():
+    path = np.stack([np.zeros(6), np.zeros(6), np.zeros(6), np.zeros(6)], -1)
+    path[:, 0] = np.arange(6) * 2.0
+    background = filmed(texture(300, 500, seed=1), geometry.to_matrices(path), 320, 180)
+    walk = np.zeros((6, 4))
+    walk[:, 0] = -np.arange(6) * 4.0
+    subject = filmed(texture(300, 500, seed=2), geometry.to_matrices(walk), 320, 180)
+    background[:, :, :, 180:288] = subject[:, :, :, 180:288]  # a third of the picture
+    motion = estimate_motion(TensorClip(background), flow_model())
+    assert np.allclose(geometry.to_parameters(motion.steps[1:])[:, :2], [[-2, 0]], atol=0.25)
+
+
+def test_cuts_have_no_trust_and_repeats_no_motion():
+    a, b = texture(180, 320, seed=1), texture(180, 320, seed=2)
+    moved = torch.roll(a, 3, dims=-1)
+    motion = estimate_motion(TensorClip(torch.cat([a, moved, moved, b, b]), Fraction(25)), flow_model())
+    assert (motion.trust == 0).tolist() == [True, False, False, True, False]
+    assert motion.shots == [slice(0, 3), slice(3, 5)]
+    assert np.array_equal(motion.steps[2], np.eye(3))
+    assert np.array_equal(motion.steps[4], np.eye(3))
+    assert abs(motion.steps[1][0, 2] - 3) < 0.1
+
+
+def test_a_flash_is_not_a_cut():
+    a = texture(180, 320)
+    motion = estimate_motion(TensorClip(torch.cat([a, (a * 1.6).clamp(0, 1), a * 0.5])), flow_model())
+    assert motion.shots == [slice(0, 3)]
+
+
+def test_flat_frames_have_little_trust_but_are_no_cut():
+    flat = torch.full((3, 3, 90, 160), 0.5) + 0.01 * torch.randn(3, 3, 90, 160, generator=torch.manual_seed(0))
+    motion = estimate_motion(TensorClip(flat), flow_model())
+    assert motion.shots == [slice(0, 3)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (17, 16)])
+def test_tiny_frames_stand_still(size):
+    motion = estimate_motion(TensorClip(torch.rand(3, 3, *size)), flow_model())
+    assert len(motion.steps) == 3
+    assert np.isfinite(motion.steps).all()
+
+
+def test_one_frame_and_none():
+    assert estimate_motion(TensorClip(torch.rand(1, 3, 40, 40)), flow_model()).shots == [slice(0, 1)]
+    with pytest.raises(ClipError, match="no frames"):
+        estimate_motion(TensorClip(torch.rand(0, 3, 40, 40)), flow_model())
+
+
+def test_the_fit_is_exact_among_outliers_and_says_how_many_agree():
+    random = np.random.default_rng(0)
+    points = random.uniform(-200, 200, (500, 2))
+    truth = geometry.to_matrices(np.array([3.0, -5.0, 0.05, 0.02]))
+    moved = geometry.apply(truth, points)
+    moved[:200] += [30, 10]
+    step, trust = fit_similarity(points, moved, np.ones(500))
+    assert np.allclose(step, truth, atol=1e-6)
+    assert abs(trust - 0.6) < 0.01

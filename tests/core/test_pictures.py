@@ -1,0 +1,43 @@
+from fractions import Fraction
+
+import numpy as np
+import torch
+from footage import shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.pictures import flow_picture, path_picture
+from steadyscale.core.trajectory import Trajectory
+
+
+def test_stillness_is_white_and_opposite_ways_have_opposite_colours():
+    flow = torch.zeros(1, 2, 8, 12)
+    flow[:, 0, :, 4:8] = 3
+    flow[:, 0, :, 8:] = -3
+    picture = flow_picture(flow, largest=3)
+    assert torch.equal(picture[..., :4], torch.ones(1, 3, 8, 4))
+    assert torch.allclose(picture[0, :, 0, 5], torch.tensor([1.0, 0, 0]), atol=1e-4)
+    left = picture[0, :, 0, 10]
+    assert left[0] < 0.1
+    assert left[2] > 0.9
+
+
+def test_full_colour_is_the_fastest_unless_told():
+    flow = torch.zeros(1, 2, 8, 8)
+    flow[:, 1] = 2
+    full = flow_picture(flow)
+    assert torch.allclose(flow_picture(flow * 10), full)
+    assert (flow_picture(flow, largest=20) > full).any()
+
+
+def test_both_paths_are_drawn_and_the_cut_too():
+    path = shake(40)
+    trajectory = Trajectory(geometry.to_matrices(path), [slice(0, 20), slice(20, 40)], ClipInfo(64, 48, Fraction(25), 40))
+    flat = trajectory.with_path(np.zeros((40, 4)))
+    picture = path_picture(trajectory, flat, width=480, height=360)
+    assert picture.shape == (1, 3, 360, 480)
+    red, green, blue = picture[0]
+    assert ((red > 0.8) & (blue < 0.4)).sum() > 200, "the path before, in orange"
+    assert ((blue > 0.7) & (red < 0.4)).sum() > 200, "the path after, in blue"
+    cut = 32 + round((480 - 16 - 64) * 19.5 / 39) + 32
+    dark = (picture[0].mean(0) < 0.5)[:, cut - 3 : cut + 3].any(1).sum()
+    assert dark > 120, "a dark line from top to bottom of each panel"

@@ -1,0 +1,68 @@
+"""The pack loads in a real ComfyUI. The host goes on without a pack that fails, so its log has to be read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from comfyhost import Host
+
+pytestmark = pytest.mark.host
+
+NODES = {
+    "SteadyScale_LoadESRGANModel",
+    "SteadyScale_UpscaleFrames",
+    "SteadyScale_EstimateFlow",
+    "SteadyScale_SmoothTrajectory",
+    "SteadyScale_WarpFrames",
+}
+FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def test_the_log_has_no_failed_import(any_host: Host) -> None:
+    failures = [line for line in any_host.log().splitlines() if FAILURES.search(line)]
+    assert not failures, "\n".join(failures)
+    assert "custom_nodes/steadyscale" in any_host.log(), "the pack was not even tried"
+
+
+def test_all_nodes_are_offered(any_host: Host) -> None:
+    offered = {name for name in any_host.get("/object_info") if name.startswith("SteadyScale_")}
+    assert offered == NODES
+
+
+def test_every_node_and_input_explains_itself(any_host: Host) -> None:
+    for name in NODES:
+        info = any_host.get(f"/object_info/{name}")[name]
+        assert info["description"], name
+        assert info["category"].lower().startswith("steadyscale"), name
+        for inputs in info["input"].values():
+            for key, declared in inputs.items():
+                options = declared[1] if len(declared) > 1 else {}
+                assert options.get("tooltip"), f"{name}.{key} has no tooltip"
+
+
+def test_core_nodes_run_on_the_clip(any_host: Host, clip_name: str) -> None:
+    """The host itself is in order, so that what fails elsewhere is ours."""
+    prompt = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": clip_name}},
+        "2": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["1", 0], "filename_prefix": "boot", "format": "mp4", "codec": "h264"},
+        },
+    }
+    kinds: list[str] = []
+    run = any_host.run(prompt, lambda kind, _: kinds.append(kind)).check()
+    item = next(iter(run.outputs.values()))["images"][0]
+    assert any_host.view(item)[4:8] == b"ftyp"
+    assert "executing" in kinds
+
+
+def test_a_refused_graph_says_what_is_wrong(any_host: Host) -> None:
+    run = any_host.run({"1": {"class_type": "LoadVideo", "inputs": {"file": "nowhere.mp4"}}})
+    assert run.status == "rejected"
+    assert run.error

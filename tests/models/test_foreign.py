@@ -1,0 +1,62 @@
+"""Networks by way of spandrel: the same interface, sizes padded; and a clear word where spandrel is absent."""
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from spandrel import ModelLoader
+from spandrel.architectures.ESRGAN import ESRGAN
+from spandrel.architectures.SwinIR import SwinIR
+from steadyscale.models import WeightsError, load_upscaler
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # spandrel's SwinIR
+
+
+@pytest.fixture
+def swin(tmp_path):
+    """A small SwinIR: its windows are 8 pixels wide, so most sizes have to be padded."""
+    torch.manual_seed(2)
+    network = SwinIR(
+        img_size=16,
+        window_size=8,
+        depths=[2],
+        embed_dim=12,
+        num_heads=[2],
+        mlp_ratio=2,
+        upscale=2,
+        upsampler="pixelshuffledirect",
+    )
+    path = tmp_path / "swin.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+    return path
+
+
+def test_other_networks_work_like_ours(swin, picture):
+    model = load_upscaler(swin)
+    assert (model.scale, model.halo, model.in_channels, model.architecture) == (2, 64, 3, "SwinIR")
+    images = torch.cat([picture, picture.flip(-1)])[..., :13, :11]
+    result = model(images)
+    theirs = ModelLoader().load_from_file(swin).eval()
+    assert model.multiple == theirs.size_requirements.multiple_of
+    assert result.shape == (2, 3, 26, 22)
+    for index in range(2):
+        assert torch.allclose(result[index], theirs(images[index : index + 1])[0], atol=1e-6)
+    assert result.std() > 0.001
+    result.mul_(0.5)  # an ordinary tensor, which inference mode would not have left
+    with pytest.raises(ValueError, match="overflows in float16"):
+        model.to(dtype=torch.float16)
+
+
+def test_esrgan_plus_goes_to_spandrel(tmp_path, picture):
+    network = ESRGAN(num_filters=8, num_blocks=2, scale=2, plus=True)
+    torch.save(network.state_dict(), tmp_path / "plus.pth")
+    model = load_upscaler(tmp_path / "plus.pth")
+    assert (model.architecture, model.scale) == ("ESRGAN", 2)
+    assert torch.allclose(model(picture), network.eval()(picture).detach().clamp(0, 1), atol=1e-6)
+
+
+def test_without_spandrel_the_way_out_is_named(swin, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(WeightsError, match="need spandrel installed"):
+        load_upscaler(swin)

@@ -1,0 +1,118 @@
+"""load_upscaler: every container and wrapper gives the same network; what is no upscaler gets one clear sentence."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(3)
+    return RRDBNet(RRDBConfig(features=6, blocks=2, growth=3, scale=2)).eval().requires_grad_(False)
+
+
+def assert_same(path, network, picture, tolerance=0.0):
+    model = load_upscaler(path)
+    assert (model.scale, model.architecture, model.name) == (2, "RRDBNet", path.stem)
+    expected = network(picture).clamp(0, 1)
+    assert expected.std() > 0.001
+    assert (model(picture) - expected).abs().max() <= tolerance
+    assert model.dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"params": state},
+        lambda state: {"params_ema": state, "params": {key: 0 * value for key, value in state.items()}},
+        lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
+        lambda state: {"model": {"params": state}},
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {f"params_ema.{key}": value for key, value in state.items()},
+    ],
+    ids=["plain", "params", "ema first", "module in state_dict", "nested", "module", "flat ema"],
+)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_pth_wrappers(tmp_path, network, picture, wrap, zipped):
+    path = tmp_path / "net.pth"
+    torch.save(wrap(network.state_dict()), path, _use_new_zipfile_serialization=zipped)
+    assert_same(path, network, picture)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin"])
+def test_safetensors_are_known_by_content(tmp_path, network, picture, suffix):
+    path = tmp_path / f"net{suffix}"
+    save_file(network.state_dict(), path)
+    assert_same(path, network, picture)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_other_precisions_come_as_float32(tmp_path, network, picture, dtype, suffix):
+    state = {key: value.to(dtype) for key, value in network.state_dict().items()}
+    path = tmp_path / f"net{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    network.load_state_dict(state)  # rounds the weights as the file does
+    assert_same(path, network, picture)
+
+
+def test_the_file_may_go_after_loading(tmp_path, network, picture):
+    path = tmp_path / "net.pth"
+    torch.save(network.state_dict(), path)
+    model = load_upscaler(path)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(model(picture), network(picture).clamp(0, 1))
+
+
+def test_srvgg_is_found(tmp_path, picture):
+    network = SRVGGNetCompact(SRVGGConfig(features=4, convs=2, scale=3))
+    save_file(network.state_dict(), tmp_path / "compact.safetensors")
+    model = load_upscaler(str(tmp_path / "compact.safetensors"))
+    assert (model.scale, model.halo, model.architecture) == (3, 4, "SRVGGNetCompact")
+    assert torch.equal(model(picture), network(picture).detach().clamp(0, 1))
+
+
+def state_with(**changes):
+    return {**RRDBNet(RRDBConfig(features=4, blocks=1, growth=2)).state_dict(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({"lora_unet_down.lora_up.weight": torch.ones(2, 2)}, "looks like a LoRA"),
+        ({"unet.attn.lora_A.weight": torch.ones(2, 2)}, "looks like a LoRA"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(2, 2)}, "looks like a diffusion checkpoint"),
+        ({"encoder.down_blocks.0.weight": torch.ones(2)}, "looks like a VAE"),
+        ({"a": torch.ones(2), "b": torch.ones(2)}, "no network known here.*first keys are a, b"),
+        (state_with(conv_hr_extra=torch.ones(1)), "conv_hr_extra is not part of it"),
+        (state_with(**{"conv_hr.bias": torch.tensor([1, float("nan"), 1, 1])}), "conv_hr.bias contains inf or NaN"),
+        (state_with(**{"conv_hr.bias": torch.tensor([1, 2, 3, 4])}), "conv_hr.bias holds torch.int64"),
+        (
+            SRVGGNetCompact(SRVGGConfig(3, 3, 4, 1, 4)).state_dict() | {"body.1.weight": torch.ones(9)},
+            "body.1.weight is",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_sentence(tmp_path, state, says):
+    path = tmp_path / "thing.safetensors"
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=says) as caught:
+        load_upscaler(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_and_a_missing_file(tmp_path):
+    for path in (tmp_path, tmp_path / "absent.pth"):
+        with pytest.raises(WeightsError, match="does not exist or is no file"):
+            load_upscaler(path)
+
+
+def test_claimed_sizes_are_not_allocated(tmp_path):
+    """features**2 * 9 floats would be 40 GB; the network has no memory until the file's tensors fit."""
+    path = tmp_path / "wide.safetensors"
+    save_file(state_with(**{"conv_first.weight": torch.zeros(33_000, 3, 3, 3, dtype=torch.float16)}), path)
+    with pytest.raises(WeightsError, match="nearly RRDBNet"):
+        load_upscaler(path)
