@@ -1,0 +1,61 @@
+"""The library: clips in, larger and steadier clips out. No ComfyUI, no downloads, no globals.
+
+    clip = open_clip("shaky.mp4")
+    path = Trajectory.of(estimate_motion(clip, flow_model()))                # pass 1: measure, forget the pixels
+    fix = correction(path, smooth(path, seconds=2.0))                        # arithmetic
+    frames = (w.frames for w in warp(clip.frames(), fix, Border.CROP))       # pass 2: nothing has run yet
+    write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the sink pulls
+"""
+
+from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
+from .codecs import Encoding
+from .crop import limit_zoom
+from .encode import write_video
+from .files import open_clip, write_clip
+from .flow import FlowMethod, FlowModel, flow_model
+from .images import ImageClip, write_images
+from .motion import Motion, estimate_motion
+from .pictures import flow_picture, path_picture
+from .precision import Precision
+from .smooth import Smoothing, smooth
+from .tiles import Tiling
+from .trajectory import Correction, Trajectory, correction
+from .upscale import ImageModel, Target, upscale
+from .video import VideoClip
+from .warp import Border, Warped, warp
+
+__all__ = [
+    "Border",
+    "Clip",
+    "ClipError",
+    "ClipInfo",
+    "Correction",
+    "Encoding",
+    "FlowMethod",
+    "FlowModel",
+    "Frames",
+    "ImageClip",
+    "ImageModel",
+    "Motion",
+    "Precision",
+    "Smoothing",
+    "Target",
+    "TensorClip",
+    "Tiling",
+    "Trajectory",
+    "VideoClip",
+    "Warped",
+    "correction",
+    "estimate_motion",
+    "flow_model",
+    "flow_picture",
+    "limit_zoom",
+    "open_clip",
+    "path_picture",
+    "smooth",
+    "upscale",
+    "warp",
+    "write_clip",
+    "write_images",
+    "write_video",
+]

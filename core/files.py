@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import media
 from .clip import Clip, ClipError, ClipInfo, Frames
-from .codecs import Encoding
+from .codecs import Encoding, codec_for, container_for
 from .encode import write_video
 from .images import ImageClip, is_sequence, replaced, write_images
 from .video import VideoClip
@@ -24,6 +24,21 @@ def open_clip(path: str | Path, *, fps: Fraction = Fraction(24), max_pixels: int
     return VideoClip(path, max_pixels=max_pixels)
 
 
+def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:
+    """Raise the ClipError that `write_clip` would raise for this name, before hours of work are done."""
+    path = Path(path)
+    if source is not None and path.resolve() == Path(source).resolve():
+        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    if is_sequence(path):
+        files = ImageClip(source).files if source is not None and is_sequence(Path(source)) else []
+        if lost := replaced(path, files):
+            raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
+        return
+    codec_for(path, container_for(path), encoding or Encoding())
+    if not path.parent.is_dir():
+        raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
 def write_clip(
     path: str | Path,
     frames: Iterator[Frames],
@@ -31,18 +46,16 @@ def write_clip(
     *,
     encoding: Encoding | None = None,
     source: str | Path | None = None,
+    bits: int = 8,
 ) -> int:
     """Write a video file, or PNG pictures where `path` is a folder or a pattern, and return the number of frames.
 
     source: what the frames were made from, one for one; where both are videos, its sound and timestamps are kept.
-    Raises ClipError, also where `path` and `source` are the same.
+    bits: per channel, 8 or 16, of PNG pictures. Raises ClipError, also where `path` and `source` are the same.
     """
     path = Path(path)
-    if source is not None and path.resolve() == Path(source).resolve():
-        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    check_target(path, encoding=encoding, source=source)
     if is_sequence(path):
-        if source is not None and is_sequence(Path(source)) and (lost := replaced(path, ImageClip(source).files)):
-            raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or pattern")
-        return write_images(path, frames)
+        return write_images(path, frames, bits=bits)
     video = source is not None and not is_sequence(Path(source))
     return write_video(path, frames, info, encoding=encoding, source=source if video else None)

@@ -37,7 +37,8 @@ class ImageClip:
     """Numbered pictures, read one after the other: PNG, JPEG, WebP or TIFF, of 8 or 16 bits per channel, with alpha.
 
     where: a folder, a glob pattern (shots/*.png), a printf pattern (shots/frame_%04d.png) or one picture. The order is
-    natural: frame 9 comes before frame 10. fps: pictures do not know theirs. max_pixels: the largest width * height accepted.
+    natural: frame 9 comes before frame 10. fps: pictures do not know theirs. max_pixels: the largest width * height
+    accepted.
     Raises ClipError where there are no pictures, they are of several kinds or sizes, or one cannot be read.
     """
 
@@ -230,10 +231,10 @@ def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames]
         for frame in frames:
             count += 1
             if count > 1 and not _NUMBER.search(pattern):
-                raise ClipError(
-                    f"{where}: one name for more than one frame; write {Path(pattern).stem}_%04d.png instead"
-                )
-            (folder / (pattern % count if _NUMBER.search(pattern) else pattern)).write_bytes(_png(frame, bits))
+                raise ClipError(f"{where}: one name for several frames; write {Path(pattern).stem}_%04d.png instead")
+            # One substitution rather than `pattern % count`, so that other percent signs in the name stay as they are.
+            name = _NUMBER.sub(lambda number, n=count: number[0] % n, pattern)
+            (folder / name).write_bytes(_png(frame, bits))
     return count
 
 

@@ -141,7 +141,12 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y)."""
-        for data in frame.side_data:
+        try:
+            known = list(frame.side_data)
+        except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
+            turns = round(frame.rotation / 90) % 4  # counter-clockwise; mirroring is not told this way
+            return cls(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
+        for data in known:
             if isinstance(data, SideData) and data.type == SideDataType.DISPLAYMATRIX:
                 a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
                 if math.hypot(b, c) > math.hypot(a, d):

@@ -66,6 +66,16 @@ def timing(path: Path) -> Timing:
     return Timing(starts, [*gaps, shown[-1][1] or one] if shown else [], base, origin)
 
 
+def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
+    """What sound the file at `path` has: codec, sample rate, channels and language of each track."""
+    with opened(path) as container:
+        return [
+            {"codec": s.codec_context.name, "rate": s.rate, "channels": s.channels, "language": s.language}
+            for s in container.streams.audio
+            if s.codec_context is not None
+        ]
+
+
 def _origin(container: InputContainer) -> Fraction:
     """A broadcast's clock has run for hours when a recording begins; every other file's clock begins with the file."""
     if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:

@@ -105,7 +105,8 @@ def _check_whole(container: InputContainer, stream: VideoStream, path: Path) -> 
     lost = sum(e.pos + e.size > size for e in stream.index_entries) if "mp4" in container.format.name else 0
     if lost:
         raise ClipError(
-            f"{path}: the file is cut off: {lost} of {stream.frames} frames lie beyond its {size:,} bytes; copy it again"
+            f"{path}: the file is cut off: {lost} of {stream.frames} frames lie beyond its {size:,} bytes; "
+            "copy it again"
         )
 
 

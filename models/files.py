@@ -172,14 +172,15 @@ def _first_line(error: Exception) -> str:
 # ---- what was read ----
 
 _WRAPPERS = ("params_ema", "params-ema", "params", "model_state_dict", "state_dict", "model", "net_g", "netG", "net")
+_MAX_DEPTH = 4  # of wrappers in wrappers; a pickle can hold a table that contains itself
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
 
 
 def unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The innermost table of tensors: out of `params_ema` (preferred), `params`, `state_dict`, ..., without prefixes
     such as `module.` that all keys share."""
-    while inner := next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None):
-        content = inner
+    for _ in range(_MAX_DEPTH):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
     while content and (prefix := next((p for p in _PREFIXES if all(str(key).startswith(p) for key in content)), "")):
         content = {key[len(prefix) :]: value for key, value in content.items()}
     return content
@@ -198,14 +199,18 @@ def checked(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
     for key, tensor in state.items():
         if not isinstance(key, str) or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
             raise WeightsError(
-                f"{path} holds {key!r}, a {type(tensor).__name__}, where weights belong; {describe(state)}"
+                f"{path} holds {str(key)[:80]!r}, a {type(tensor).__name__}, where weights belong; save weights alone"
             )
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise WeightsError(f"{path} holds {key!r} as a sparse, quantised or absent tensor; get the float32 weights")
+            raise WeightsError(
+                f"{path} holds {str(key)[:80]!r} as a sparse, quantised or absent tensor; get the float32 weights"
+            )
         wanted = tensor.numel() * tensor.element_size()
         total += wanted
         if not wanted <= tensor.untyped_storage().nbytes() <= size or total > MAX_GROWTH * size:
-            raise WeightsError(f"{path} claims {key!r} to be larger than the file itself ({size} bytes); refused")
+            raise WeightsError(
+                f"{path} claims {str(key)[:80]!r} to be larger than the file itself ({size} bytes); refused"
+            )
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
@@ -219,9 +224,14 @@ _OTHERS = (  # a pattern that some key has, and what the file then is
 )
 
 
-def describe(state: Mapping[str, Any]) -> str:
-    """What these keys look like, as half a sentence."""
+def other_kind(state: Mapping[str, Any]) -> str | None:
+    """What these keys belong to, where it is a well-known thing that is no upscaler: "a LoRA, ...". None otherwise."""
     for pattern, meaning in _OTHERS:
         if any(re.search(pattern, str(key)) for key in state):
-            return f"it looks like {meaning}"
-    return f"its first keys are {', '.join(str(key) for key in list(state)[:5])}"
+            return meaning
+    return None
+
+
+def first_keys(state: Mapping[str, Any]) -> str:
+    """The first few keys, for messages: enough to recognise a network by."""
+    return ", ".join(str(key)[:80] for key in list(state)[:5])

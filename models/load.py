@@ -11,7 +11,7 @@ from torch import nn
 
 from . import rrdb, srvgg
 from .errors import WeightsError
-from .files import checked, describe, read_weights, unwrap
+from .files import checked, first_keys, other_kind, read_weights, unwrap
 from .foreign import load_foreign
 from .strict import StateDict
 from .upscaler import Upscaler
@@ -37,8 +37,8 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
     """Load an image network: .safetensors, .pth, .pt, .ckpt, or ncnn .param with its .bin (give either).
 
     Weights come as float32, whatever the file stores; `Upscaler.to` changes that. RRDBNet (ESRGAN) and
-    SRVGGNetCompact are built here; other kinds need spandrel.
-    No code in the file is ever run. Raises WeightsError for everything else.
+    SRVGGNetCompact are built here; other kinds need spandrel. No code in the file is
+    ever run. Raises WeightsError for everything else.
     """
     path = Path(path)
     try:
@@ -55,13 +55,14 @@ def _build(state: StateDict) -> tuple[nn.Module, str]:
     for architecture in ARCHITECTURES:
         if architecture.matches(state):
             return architecture.build(widened(state)), architecture.name
-    looks = describe(state)
-    if looks.startswith("it looks like"):
-        raise ValueError(f"{looks}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
-    if foreign := load_foreign(widened(state)):
+    if foreign := load_foreign(state):
+        check_finite(state)
         return foreign
+    if other := other_kind(state):
+        raise ValueError(f"it looks like {other}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
     raise ValueError(
-        f"no network known here has such weights ({looks}); other kinds than ESRGAN need spandrel installed"
+        f"no network known here has such weights (its first keys are {first_keys(state)}); "
+        "other kinds than ESRGAN need spandrel installed"
     )
 
 
@@ -71,7 +72,12 @@ def widened(state: StateDict) -> dict[str, torch.Tensor]:
         key: tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
         for key, tensor in state.items()
     }
-    for key, tensor in wide.items():
+    check_finite(wide)
+    return wide
+
+
+def check_finite(state: StateDict) -> None:
+    """Raises ValueError naming the first tensor with inf or NaN."""
+    for key, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{key} contains inf or NaN; the file is damaged or its training failed")
-    return wide

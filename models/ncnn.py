@@ -51,6 +51,7 @@ def read_ncnn(param: Path) -> dict[str, Tensor]:
 # ---- graphs ----
 
 Node: TypeAlias = tuple[Any, ...]  # an operation, its settings, and the numbers of the nodes it reads
+MAX_STACK = 64  # a dense block stacks five; stacks of stacks in a made-up file would grow without end
 NEAREST = 1  # ncnn's number for resizing by repetition
 
 
@@ -83,6 +84,8 @@ class Graph:
         for part in parts:
             operation, *inner = self.nodes[part]
             flat.extend(inner if operation == "stack" else [part])
+        if len(flat) > MAX_STACK:
+            raise WeightsError(f"it stacks {len(flat)} results")
         return self.add("stack", *flat)
 
     def sum(self, *terms: tuple[float, int]) -> int:

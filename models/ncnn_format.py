@@ -5,6 +5,7 @@ The format is described in ncnn's wiki under "param and model file structure".
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -81,11 +82,18 @@ def parse_param(text: str) -> list[Layer]:
 def _setting(word: str) -> tuple[int, Value]:
     key, _, value = word.partition("=")
     if int(key) > -23300:
-        return int(key), float(value) if "." in value or "e" in value else int(value)
+        return int(key), _finite(value) if "." in value or "e" in value else int(value)
     length, *values = value.split(",")
     if len(values) != int(length):
-        raise ValueError(f"list {word}")
-    return -23300 - int(key), [float(item) for item in values]
+        raise ValueError(f"list {word[:80]}")
+    return -23300 - int(key), [_finite(item) for item in values]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"number {text[:80]}")
+    return number
 
 
 class Weights:

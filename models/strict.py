@@ -25,7 +25,7 @@ def build_exactly(make: Callable[[], Network], state: StateDict) -> Network:
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in state.items()}
     differences = [f"{key} is missing" for key in wanted if key not in given]
-    differences += [f"{key} is not part of it" for key in given if key not in wanted]
+    differences += [f"{key[:80]} is not part of it" for key in given if key not in wanted]
     differences += [
         f"{key} is {given[key]} instead of {shape}" for key, shape in wanted.items() if given.get(key, shape) != shape
     ]

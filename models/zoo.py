@@ -90,7 +90,7 @@ def cache_folder() -> Path:
 
 
 def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
-    """The file of that path, or of that name once `get` has written it to `folder` (default: the cache)"""
+    """The file of that path, or of that name once `get` has written it to `folder` (default: the cache)."""
     path = Path(name_or_path)
     if path.is_file():
         return path

@@ -36,6 +36,13 @@ class LoadESRGANModel(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
+        if model_name in folder_paths.get_filename_list(FOLDER):
+            return True
+        return f"{model_name!r} is not in ComfyUI's models/{FOLDER}: put the file there and refresh, or choose another"
+
+    @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
         path = folder_paths.get_full_path(FOLDER, model_name)
         if path is None:

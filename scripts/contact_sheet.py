@@ -28,14 +28,14 @@ def draw(source: Path, result: Path, plot: Image.Image | None, target: Path, mom
     lefts = [0, shown[0] + GAP, 2 * (shown[0] + GAP), 2 * (shown[0] + GAP) + detail[0] + GAP]
     strips.append(text([*titles, "Source, detail", "Result, detail (1:1 pixels)"], lefts, 22, GREY))
     strips += [row(old, new, shown, detail) for old, new in zip(before, after, strict=True)]
-    strips.append(text(["The mean of half a second: what stands still is sharp if the camera is"], [0], 22, GREY))
+    strips.append(text(["The mean of half a second: sharp where the picture stands still"], [0], 22, GREY))
     strips.append(row(mean(source), mean(result), shown, detail))
     if plot is not None:
-        room = strips[-1].width
+        room = strips[-1].width * 2 // 3
         strips.append(text(["The path of the camera, before and after"], [0], 22, GREY))
         strips.append(plot.resize((room, round(plot.height * room / plot.width)), Image.Resampling.LANCZOS))
 
-    size = (strips[-1].width + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
+    size = (max(strip.width for strip in strips) + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
     sheet, top = Image.new("RGB", size, PAPER), MARGIN
     for strip in strips:
         sheet.paste(strip, (MARGIN, top))

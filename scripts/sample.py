@@ -11,13 +11,13 @@ import av
 import numpy as np
 from PIL import Image
 
-SHOT = range(188, 240)  # a bicycle against a wall: still, sharp, and full of texture
+SHOT = range(188, 238)  # a bicycle against a wall: still, sharp, and full of texture
 SIZE = (512, 216)  # of the window that moves over the frame
 SHIFT, TURN = 6.0, 0.5  # standard deviation of the shake, in pixels and in degrees
 
 
 def shaken(source: Path, target: Path) -> None:
-    """Writes `target`, an mp4 of 52 frames; always the same."""
+    """Writes `target`, an mp4 of 50 frames; always the same."""
     path = shake(len(SHOT), SHIFT, TURN)
     with av.open(str(source)) as video, av.open(str(target), "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "12"})

@@ -246,9 +246,7 @@ def nearly_lossless(codec: str) -> Encoding:
 
 
 @pytest.mark.parametrize("height", [48, 720])
-@pytest.mark.parametrize(
-    ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mp4"), ("prores", ".mov"), ("ffv1", ".mkv")]
-)
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "prores.mov", "ffv1.mkv"])
 def test_saturated_colours_come_back(tmp_path: Path, name: str, height: int):
     out, codec = tmp_path / name, name.split(".")[0]
     frames = torch.tensor(PATCHES, dtype=torch.float32).view(-1, 3, 1, 1).expand(-1, 3, height, 64)

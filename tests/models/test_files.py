@@ -1,5 +1,6 @@
 """Hostile and broken files: each is refused with a sentence, runs nothing, and allocates nothing large."""
 
+import contextlib
 import io
 import json
 import os
@@ -10,6 +11,8 @@ import zipfile
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 from steadyscale.models import RRDBConfig, RRDBNet, WeightsError, files, load_upscaler
 
@@ -145,3 +148,26 @@ def test_a_zip_without_weights(tmp_path):
         archive.writestr("net.pth", saved(small()))
     with pytest.raises(WeightsError, match="zip archive without weights; unpack it"):
         load_upscaler(path)
+
+
+def test_a_table_that_contains_itself(tmp_path):
+    table: dict[str, object] = dict(small())
+    table["model"] = table
+    torch.save(table, tmp_path / "loop.pth")
+    with pytest.raises(WeightsError, match="'model', a dict"):
+        load_upscaler(tmp_path / "loop.pth")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.sampled_from([saved(small()), saved(small(), _use_new_zipfile_serialization=False), save(small())]),
+    where=st.floats(0, 1, exclude_max=True),
+    byte=st.integers(0, 255),
+    cut=st.booleans(),
+)
+def test_a_flipped_byte_never_escapes_as_another_error(tmp_path, data, where, byte, cut):
+    path = tmp_path / "net.pth"
+    at = int(where * len(data)) if cut else int(where * min(len(data), 3000))
+    path.write_bytes(data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :])
+    with contextlib.suppress(WeightsError):
+        assert load_upscaler(path).scale == 4

@@ -1,11 +1,14 @@
 """The ncnn reader: files written here, whose network is known, and the official ones against the ncnn runtime."""
 
+import contextlib
 import logging
 import struct
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from steadyscale.models import (
     RRDBConfig,
     RRDBNet,
@@ -210,6 +213,33 @@ def test_an_incomplete_param_and_a_missing_bin(tmp_path):
 def test_broken_first_lines(text):
     with pytest.raises(WeightsError):
         parse_param(text)
+
+
+def test_stacks_of_stacks_do_not_grow_without_end(tmp_path):
+    lines = ["Input in 0 1 b0"] + [f"Concat c{i} 2 1 b{i} b{i} b{i + 1}" for i in range(500)]
+    (tmp_path / "net.param").write_text("\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines]))
+    (tmp_path / "net.bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match="it stacks 128 results"):
+        read_ncnn(tmp_path / "net.param")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.integers(0, 3000),
+    text=st.sampled_from(["", "0", "-", " ", "9", "1e999", "=", "nan", "x", "\n"]),
+    net=st.booleans(),
+)
+def test_a_changed_character_never_escapes_as_another_error(tmp_path, at, text, net):
+    if net:
+        writer = write_rrdb(RRDBNet(RRDBConfig(features=4, blocks=1, growth=2, scale=1)))
+    else:
+        writer = write_srvgg(SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2)))
+    param = writer.save(tmp_path)
+    content = param.read_text()
+    at %= len(content)
+    param.write_text(content[:at] + text + content[at + 1 :])
+    with contextlib.suppress(WeightsError):
+        load_upscaler(param)
 
 
 def run_ncnn(param, picture) -> torch.Tensor:

@@ -20,14 +20,16 @@ configs = st.builds(
 
 
 def random_network(config: RRDBConfig, seed: int = 0) -> RRDBNet:
-    """Weights so large that every part shows in the picture: a fresh network's residuals hardly would."""
+    """Weights so large that every part shows in the picture (a fresh network's residuals hardly would), inside [0, 1]."""
     torch.manual_seed(seed)
     network = RRDBNet(config)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(0, 1.5 * max(parameter[0].numel(), 1) ** -0.5)
-        network.conv_last.weight.mul_(0.1)
-        network.conv_last.bias.fill_(0.5)
+        network.conv_last.bias.zero_()
+        colours = network(torch.rand(1, config.in_channels, 8, 8))
+        network.conv_last.weight.div_(8 * colours.std())
+        network.conv_last.bias.copy_(0.5 - colours.mean((0, 2, 3)) / (8 * colours.std()))
     return network.eval()
 
 

@@ -1,0 +1,121 @@
+"""The words that the command `steadyscale` understands."""
+
+from __future__ import annotations
+
+import argparse
+from enum import Enum
+from fractions import Fraction
+
+from .. import __version__
+from . import media
+from .codecs import CODECS
+from .flow import FlowMethod
+from .smooth import Smoothing
+from .warp import Border
+
+
+def parser() -> argparse.ArgumentParser:
+    """`command` of what it returns is the command's full name, such as 'upscale' or 'models list'."""
+    program = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
+    program.add_argument("--version", action="version", version=f"steadyscale {__version__}")
+    commands = program.add_subparsers(required=True, metavar="COMMAND")
+
+    saying = argparse.ArgumentParser(add_help=False)
+    saying.add_argument("--json", action="store_true", help="print one report object on stdout")
+    saying.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
+    saying.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
+    pictures = argparse.ArgumentParser(add_help=False)
+    pictures.add_argument("--fps", type=_fps, default=Fraction(24), help="frames per second of pictures (default 24)")
+    common = [saying, pictures, _writing()]
+
+    up = _command(commands, "upscale", "enlarge a clip with a network", [*common, _enlarging()])
+    steady = _command(commands, "stabilize", "take the shake out of a clip", [*common, _steadying()])
+    both = _command(commands, "enhance", "stabilise and enlarge in one pass", [*common, _enlarging(), _steadying()])
+    footage = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
+    for command in (up, steady, both):
+        command.add_argument("input", metavar="IN", help=footage)
+        command.add_argument("output", metavar="OUT", help=f"{footage}; pictures are PNG")
+    about = _command(commands, "info", "what a video, folder of pictures or weight file is", [saying, pictures])
+    about.add_argument("file", metavar="FILE")
+
+    models = commands.add_parser("models", help="the weights that can be had by name")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    _command(actions, "list", "list them", [saying])
+    get = _command(actions, "get", "download one", [saying])
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("--to", metavar="FOLDER", help="where to put it (default: the cache)")
+    return program
+
+
+def _command(group, name: str, about: str, parents: list[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    command = group.add_parser(name, help=about, description=about, parents=parents, allow_abbrev=False)
+    command.set_defaults(command=command.prog.removeprefix("steadyscale "))
+    return command
+
+
+def _writing() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options.add_argument("--codec", choices=tuple(CODECS), help="default: what suits the file name's ending")
+    options.add_argument("--crf", type=int, help="quality, lower is better and larger (default: as good as visible)")
+    options.add_argument("--preset", help="the encoder's own word for speed against size")
+    options.add_argument("--pixel-format", help="such as yuv420p10le (default: what plays everywhere)")
+    options.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG pictures")
+    options.add_argument("--max-pixels", type=int, default=media.MAX_PIXELS, help="largest frame to accept, in pixels")
+    return options
+
+
+def _enlarging() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--model", required=True, help="a weight file, or a name from `steadyscale models list`")
+    size = options.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=_above_zero, help="times each side (default: the network's own scale)")
+    size.add_argument("--size", type=_size, metavar="WxH", help="exactly this many pixels")
+    return options
+
+
+def _steadying() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    _choice(options, "--smoothing", Smoothing.KALMAN, "how the camera's path is smoothed")
+    options.add_argument("--seconds", type=_above_zero, default=2.0, help="quicker swings are taken away (default 2)")
+    _choice(options, "--border", Border.CROP, "what fills the places that the moved picture leaves")
+    _choice(options, "--flow", FlowMethod.FARNEBACK, "how motion is measured")
+    options.add_argument("--max-zoom", type=_zoom, default=1.3, help="most that crop may enlarge (default 1.3)")
+    return options
+
+
+def _choice(options: argparse.ArgumentParser, name: str, default: Enum, about: str) -> None:
+    """An option whose choices are the members of an enum, by their values."""
+    values = [member.value for member in type(default)]
+    options.add_argument(name, choices=values, default=default.value, help=f"{about} (default {default.value})")
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _zoom(text: str) -> float:
+    number = float(text)
+    if not 1 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is below 1, which is no zoom at all")
+    return number
+
+
+def _fps(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no frame rate; give 25, 23.976 or 24000/1001")
+    return rate
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text} is no size; give width x height, such as 1920x1080")
+    return int(width), int(height)

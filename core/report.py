@@ -1,0 +1,75 @@
+"""What a command tells: a progress bar while it runs, and one report of what it did."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .clip import Clip, ClipInfo, Frames
+
+PATIENCE = 1.0  # seconds without a progress bar: what is done by then needs none
+
+
+class ProgressBars:
+    """One bar on stderr for each stage that is watched; they appear after `PATIENCE` and vanish at the end.
+
+    Use as a context manager. The number of frames that a stage has passed on is in `passed[label]`.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
+        self._begun = time.monotonic()
+        self._shown = False
+        self.passed: dict[str, int] = {}
+
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def watch(self, frames: Iterator[Frames], label: str, length: int | None) -> Iterator[Frames]:
+        """The same frames; each batch moves the bar. length: how many there will be, if known."""
+        task = self._bars.add_task(label, total=length)
+        self.passed[label] = 0
+        for batch in frames:
+            self.passed[label] += len(batch)
+            self._bars.update(task, completed=self.passed[label])
+            if not self._shown and time.monotonic() - self._begun > PATIENCE:
+                self._shown = True
+                self._bars.start()
+            yield batch
+
+    def watching(self, clip: Clip, label: str) -> Clip:
+        """The same clip; each pass over it moves the bar."""
+        return _Watched(clip, self, label)
+
+
+class _Watched:
+    def __init__(self, clip: Clip, bars: ProgressBars, label: str) -> None:
+        self._clip, self._bars, self._label = clip, bars, label
+
+    @property
+    def info(self) -> ClipInfo:
+        return self._clip.info
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        return self._bars.watch(self._clip.frames(batch), self._label, self.info.length)
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held, in 10^6 bytes; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # Linux counts in KiB, macOS in bytes

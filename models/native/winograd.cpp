@@ -1,0 +1,390 @@
+// Runs a list of 3x3 convolutions (stride 1, zero padding 1) on a CPU in float32: fused Winograd F(6x6, 3x3).
+//
+// Winograd's minimal filtering (Lavin and Gray 2015, arXiv:1509.09308) makes a 6x6 piece of output from an 8x8 patch of
+// input with 64 multiplications per pair of channels instead of 324. Three steps: every patch is transformed (B^T d B),
+// each of the 64 points is a matrix product over channels, and the result is transformed back (A^T m A). They are fused
+// over a block of TILES patches, so that what lies between them never leaves the second-level cache, and bias,
+// activation and residual sums are applied while the result is still in registers.
+//
+// Pictures are stored as planes of V channels: plane[row][column][V], V being the width of a vector register. Edges need
+// no margin, for patches that reach over them are gathered with zeros. A block is always computed in the same order by
+// whichever thread takes it, so results are equal to the last bit for any number of threads.
+//
+// Vector types are the compiler's own (GCC, Clang), so the same text serves AVX-512, AVX2, SSE and NEON.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int V = 16, ACCUMULATORS = 24;  // of 32 registers
+#elif defined(__AVX__)
+constexpr int V = 8, ACCUMULATORS = 12;  // of 16
+#elif defined(__aarch64__)
+constexpr int V = 4, ACCUMULATORS = 24;
+#else
+constexpr int V = 4, ACCUMULATORS = 12;
+#endif
+constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channels in one pass of the product
+constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
+constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
+constexpr int ABI = 1;
+constexpr size_t HUGE_PAGE = size_t(2) << 20;
+
+typedef float vec __attribute__((vector_size(V * 4)));
+typedef int32_t mask __attribute__((vector_size(V * 4)));
+
+#define ALWAYS inline __attribute__((always_inline))
+
+static ALWAYS vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
+static ALWAYS void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
+static ALWAYS vec splat(float x) {
+#if defined(__AVX512F__)
+    return _mm512_set1_ps(x);
+#elif defined(__AVX__)
+    return _mm256_set1_ps(x);
+#else
+    vec v;
+    for (int i = 0; i < V; i++) v[i] = x;
+    return v;
+#endif
+}
+
+// ---- what the caller describes; engine.py has the same structure field by field ----
+
+enum Kind : int32_t { PACK = 0, CONV = 1, UNPACK = 2 };
+
+struct Op {
+    const float* const* in;    // CONV, UNPACK: planes. PACK: one pointer to (channels, height, width)
+    float* const* out;         // PACK, CONV: planes. UNPACK: one pointer to (channels, height * shuffle, width * shuffle)
+    const float* const* add1;  // CONV: planes like out, or null. UNPACK: the picture to add, enlarged by repetition
+    const float* const* add2;  // CONV: a second sum, after the first
+    const float* weights;      // CONV: transformed; see engine.py
+    const float* bias;         // CONV: one per output channel
+    const float* slope;        // CONV: factor of negative results, one per output channel, or null
+    float scale1, scale2;      // CONV: the result is multiplied before add1, and before add2
+    int32_t kind;
+    int32_t channels;          // CONV: input channels. PACK, UNPACK: channels of the plain picture
+    int32_t in_planes, out_planes;
+    int32_t height, width;     // CONV: of the output picture. PACK, UNPACK: of the planes' picture
+    int32_t in_row, out_row;   // the picture's row that row 0 of the planes holds
+    int32_t first, last;       // rows to make, of the output picture (CONV) or of the planes' picture (PACK, UNPACK)
+    int32_t up;                // CONV: the input is half as large and every pixel stands for 2x2
+    int32_t shuffle;           // UNPACK: pixels a side that were folded into channels
+};
+
+// ---- transforms along one axis, for the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity ----
+
+static ALWAYS void forward(const vec d[IN], vec t[IN]) {
+    t[0] = (d[0] - d[6]) + 5.25f * (d[4] - d[2]);
+    t[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
+    vec even = (d[2] + d[6]) - 4.25f * d[4], odd = (d[1] + d[5]) - 4.25f * d[3];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    even = (d[6] + 0.25f * d[2]) - 1.25f * d[4];
+    odd = 0.5f * d[1] - 2.5f * d[3] + 2.0f * d[5];
+    t[3] = even + odd;
+    t[4] = even - odd;
+    even = (d[6] + 4.0f * d[2]) - 5.0f * d[4];
+    odd = 2.0f * d[1] - 2.5f * d[3] + 0.5f * d[5];
+    t[5] = even + odd;
+    t[6] = even - odd;
+}
+
+static ALWAYS void backward(const vec m[IN], vec y[OUT]) {
+    const vec s1 = m[1] + m[2], d1 = m[1] - m[2];
+    const vec s2 = m[3] + m[4], d2 = m[3] - m[4];
+    const vec s3 = m[5] + m[6], d3 = m[5] - m[6];
+    y[0] = (m[0] + s1) + (s2 + s3);
+    y[1] = d1 + 2.0f * d2 + 0.5f * d3;
+    y[2] = s1 + 4.0f * s2 + 0.25f * s3;
+    y[3] = d1 + 8.0f * d2 + 0.125f * d3;
+    y[4] = s1 + 16.0f * s2 + 0.0625f * s3;
+    y[5] = (d1 + m[7]) + 32.0f * d2 + 0.03125f * d3;
+}
+
+// One patch of one plane -> its 64 points, `stride` floats apart. A doubled patch has 5x5 different pixels.
+template <bool UP>
+static ALWAYS void transform_patch(const float* patch, ptrdiff_t row, float* points, ptrdiff_t stride) {
+    vec half[IN][IN], d[IN], t[IN];
+    constexpr int WIDE = UP ? 5 : IN;
+    for (int x = 0; x < WIDE; x++) {
+        for (int y = 0; y < IN; y++) d[y] = load(patch + (UP ? (y + 1) / 2 : y) * row + x * V);
+        forward(d, t);
+        for (int y = 0; y < IN; y++) half[y][x] = t[y];
+    }
+    for (int y = 0; y < IN; y++) {
+        for (int x = 0; x < IN; x++) d[x] = half[y][UP ? (x + 1) / 2 : x];
+        forward(d, t);
+        for (int x = 0; x < IN; x++) store(points + (y * IN + x) * stride, t[x]);
+    }
+}
+
+// m[0..H)[NV * V] = v[0..H)[depth] x u[depth][NV * V]. `ahead` is memory that will be wanted soon, a line per step.
+template <int NV, int H>
+static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m, const float* ahead) {
+    vec sum[H][NV];
+    for (int i = 0; i < H; i++)
+        for (int j = 0; j < NV; j++) sum[i][j] = splat(0.0f);
+    for (int k = 0; k < depth; k++) {
+        vec w[NV];
+        for (int j = 0; j < NV; j++) w[j] = load(u + (ptrdiff_t(k) * NV + j) * V);
+        __builtin_prefetch(ahead + ptrdiff_t(k) * 16);
+        for (int i = 0; i < H; i++) {
+            const vec a = splat(v[i * pitch + k]);
+            for (int j = 0; j < NV; j++) sum[i][j] += a * w[j];
+        }
+    }
+    for (int i = 0; i < H; i++)
+        for (int j = 0; j < NV; j++) store(m + i * pitch + j * V, sum[i][j]);
+}
+
+template <int NV>
+static __attribute__((noinline)) void products(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
+                                               int tiles) {
+    constexpr int H = ACCUMULATORS / NV;
+    const float* ahead = u + ptrdiff_t(depth) * NV * V;  // the next weights follow these
+    for (int t = 0; t < tiles; t += H, ahead += ptrdiff_t(depth) * 16)
+        product<NV, H>(v + t * pitch, pitch, u, depth, m + t * pitch, ahead);
+}
+
+// ---- one block of a convolution ----
+
+struct Geometry {
+    int across, count;  // patches in a row, and in all
+    ptrdiff_t pitch;    // floats from patch to patch within a point
+    ptrdiff_t stride;   // from point to point; a line more than needed, for powers of two would share cache sets
+    bool in_place;      // products may overwrite their input, for all output channels are made in one pass
+
+    explicit Geometry(const Op& op)
+        : across((op.width + OUT - 1) / OUT),
+          count(across * ((op.last - op.first + OUT - 1) / OUT)),
+          pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * V),
+          stride(TILES * pitch + 16),
+          in_place(op.out_planes <= WIDEST) {}
+};
+
+static size_t scratch_floats(int in_planes, int out_planes) {
+    const size_t pitch = size_t(std::max(in_planes, out_planes)) * V;
+    return (TILES * pitch + 16) * POINTS * (out_planes <= WIDEST ? 1 : 2);
+}
+
+static void gather(const Op& op, const float* plane, int y0, int x0, float* patch) {
+    const int pixels = op.up ? op.width / 2 : op.width;
+    for (int y = 0; y < IN; y++)
+        for (int x = 0; x < IN; x++) {
+            const int row = y0 + y, column = x0 + x;
+            const bool inside = row >= 0 && row < op.height && column >= 0 && column < op.width;
+            const ptrdiff_t at = ptrdiff_t((op.up ? row >> 1 : row) - op.in_row) * pixels + (op.up ? column >> 1 : column);
+            store(patch + (y * IN + x) * V, inside ? load(plane + at * V) : splat(0.0f));
+        }
+}
+
+template <bool UP>
+static void transform_in(const Op& op, const Geometry& g, int begin, int end, float* points) {
+    alignas(64) float patch[POINTS * V];
+    const ptrdiff_t row = ptrdiff_t(UP ? op.width / 2 : op.width) * V;
+    for (int plane = 0; plane < op.in_planes; plane++)
+        for (int t = begin; t < end; t++) {
+            const int y0 = op.first + t / g.across * OUT - 1, x0 = t % g.across * OUT - 1;
+            float* to = points + (t - begin) * g.pitch + plane * V;
+            if (y0 < 0 || x0 < 0 || y0 + IN > op.height || x0 + IN > op.width) {
+                gather(op, op.in[plane], y0, x0, patch);
+                transform_patch<false>(patch, IN * V, to, g.stride);
+            } else {
+                const float* from = op.in[plane] + ((UP ? y0 >> 1 : y0) - op.in_row) * row + (UP ? x0 >> 1 : x0) * V;
+                transform_patch<UP>(from, row, to, g.stride);
+            }
+        }
+}
+
+template <bool SLOPE, int SUMS>
+static void transform_out(const Op& op, const Geometry& g, int begin, int end, const float* points) {
+    const ptrdiff_t row = ptrdiff_t(op.width) * V;
+    const vec scale1 = splat(op.scale1), scale2 = splat(op.scale2), zero = splat(0.0f);
+    for (int plane = 0; plane < op.out_planes; plane++) {
+        const vec bias = load(op.bias + plane * V), slope = SLOPE ? load(op.slope + plane * V) : zero;
+        for (int t = begin; t < end; t++) {
+            const float* from = points + (t - begin) * g.pitch + plane * V;
+            vec half[OUT][IN], m[IN], y[OUT];
+            for (int j = 0; j < IN; j++) {
+                for (int i = 0; i < IN; i++) m[i] = load(from + (i * IN + j) * g.stride);
+                backward(m, y);
+                for (int i = 0; i < OUT; i++) half[i][j] = y[i];
+            }
+            const int y0 = op.first + t / g.across * OUT, x0 = t % g.across * OUT;
+            const int rows = std::min(OUT, op.last - y0), columns = std::min(OUT, op.width - x0);
+            const ptrdiff_t at = (y0 - op.out_row) * row + ptrdiff_t(x0) * V;
+            for (int i = 0; i < rows; i++) {
+                backward(half[i], y);
+                for (int j = 0; j < OUT; j++) {
+                    if (j >= columns) break;
+                    const ptrdiff_t here = at + i * row + j * V;
+                    vec result = y[j] + bias;
+                    if (SLOPE) result = result > zero ? result : result * slope;
+                    if (SUMS > 0) result = result * scale1 + load(op.add1[plane] + here);
+                    if (SUMS > 1) result = result * scale2 + load(op.add2[plane] + here);
+                    store(op.out[plane] + here, result);
+                }
+            }
+        }
+    }
+}
+
+static void convolve(const Op& op, int block, float* scratch) {
+    const Geometry g(op);
+    const int begin = block * TILES, end = std::min(begin + TILES, g.count);
+    float* made = g.in_place ? scratch : scratch + g.stride * POINTS;
+    (op.up ? transform_in<true> : transform_in<false>)(op, g, begin, end, scratch);
+    const float* u = op.weights;
+    for (int point = 0; point < POINTS; point++) {
+        const float* v = scratch + point * g.stride;
+        float* m = made + point * g.stride;
+        for (int plane = 0; plane < op.out_planes;) {
+            const int wide = std::min(WIDEST, op.out_planes - plane);
+            const auto run = wide == 1 ? products<1> : wide == 2 ? products<2> : wide == 3 ? products<3> : products<4>;
+            run(v, g.pitch, u, op.channels, m + plane * V, end - begin);
+            u += ptrdiff_t(op.channels) * wide * V;
+            plane += wide;
+        }
+    }
+    const int sums = op.add1 ? op.add2 ? 2 : 1 : 0;
+    const auto finish = op.slope ? transform_out<true, 0>
+                        : sums == 0 ? transform_out<false, 0>
+                        : sums == 1 ? transform_out<false, 1>
+                                    : transform_out<false, 2>;
+    finish(op, g, begin, end, made);
+}
+
+// ---- between plain pictures and planes, a row at a time ----
+
+static void pack(const Op& op, int row) {
+    const float* plain = op.in[0];
+    const int y = op.first + row;
+    for (int plane = 0; plane < op.out_planes; plane++) {
+        float* to = op.out[plane] + ptrdiff_t(y - op.out_row) * op.width * V;
+        for (int c = 0; c < V; c++) {
+            const int channel = plane * V + c;
+            const float* from = plain + (ptrdiff_t(channel) * op.height + y) * op.width;
+            for (int x = 0; x < op.width; x++) to[ptrdiff_t(x) * V + c] = channel < op.channels ? from[x] : 0.0f;
+        }
+    }
+}
+
+static void unpack(const Op& op, int row) {
+    const int s = op.shuffle, y = op.first + row;
+    const ptrdiff_t wide = ptrdiff_t(op.width) * s, high = ptrdiff_t(op.height) * s;
+    for (int channel = 0; channel < op.channels; channel++)
+        for (int sub = 0; sub < s * s; sub++) {
+            const int folded = channel * s * s + sub;
+            const float* from = op.in[folded / V] + ptrdiff_t(y - op.in_row) * op.width * V + folded % V;
+            const float* add = op.add1 ? op.add1[0] + (ptrdiff_t(channel) * op.height + y) * op.width : nullptr;
+            float* to = op.out[0] + (channel * high + ptrdiff_t(y) * s + sub / s) * wide + sub % s;
+            for (ptrdiff_t x = 0; x < op.width; x++) to[x * s] = from[x * V] + (add ? add[x] : 0.0f);
+        }
+}
+
+// ---- threads ----
+
+// All wait for all. A short spin catches the usual case; sleeping leaves the core to others when one thread is late.
+class Barrier {
+  public:
+    explicit Barrier(int threads) : threads_(threads) {}
+    void wait() {
+        const int round = round_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
+            arrived_.store(0, std::memory_order_relaxed);
+            std::lock_guard<std::mutex> lock(mutex_);
+            round_.store(round + 1, std::memory_order_release);
+            awake_.notify_all();
+            return;
+        }
+        for (int spin = 0; spin < 2000; spin++)
+            if (round_.load(std::memory_order_acquire) != round) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        awake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != round; });
+    }
+
+  private:
+    const int threads_;
+    std::atomic<int> arrived_{0}, round_{0};
+    std::mutex mutex_;
+    std::condition_variable awake_;
+};
+
+static int parts(const Op& op) {
+    return op.kind == CONV ? (Geometry(op).count + TILES - 1) / TILES : op.last - op.first;
+}
+
+extern "C" {
+
+int steadyscale_abi() { return ABI; }
+int steadyscale_vector() { return V; }
+int steadyscale_widest() { return WIDEST; }
+int steadyscale_op_bytes() { return int(sizeof(Op)); }
+
+// Floats of scratch memory that one thread needs for a convolution.
+size_t steadyscale_scratch(int in_planes, int out_planes) { return scratch_floats(in_planes, out_planes); }
+
+// Zeroed memory, aligned for huge pages, which are asked for: patches touch many pages at once. Null if there is none.
+void* steadyscale_allocate(size_t bytes) {
+    const size_t rounded = (bytes + 4095) / 4096 * 4096;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, rounded < HUGE_PAGE ? 4096 : HUGE_PAGE, rounded)) return nullptr;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (rounded >= HUGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+#endif
+    memset(memory, 0, rounded);
+    return memory;
+}
+
+void steadyscale_free(void* memory) { free(memory); }
+
+// Run the operations one after the other, each divided among the threads. `scratch`: `per_thread` floats for each.
+// Fewer threads serve if the system gives no more. Returns how many there were.
+int steadyscale_run(const Op* ops, int count, int threads, float* scratch, size_t per_thread) {
+    std::vector<std::atomic<int>> next(count);
+    for (auto& counter : next) counter.store(0);
+    std::mutex gate;
+    std::vector<std::thread> others;
+    gate.lock();  // held until the number of threads is known, which the barrier needs
+    Barrier* barrier = nullptr;
+    const auto work = [&](int me) {
+        for (int i = 0; i < count; i++) {
+            const Op& op = ops[i];
+            for (int part; (part = next[i].fetch_add(1, std::memory_order_relaxed)) < parts(op);)
+                op.kind == CONV ? convolve(op, part, scratch + per_thread * me) : op.kind == PACK ? pack(op, part) : unpack(op, part);
+            barrier->wait();
+        }
+    };
+    try {
+        others.reserve(threads);
+        for (int me = 1; me < threads; me++)
+            others.emplace_back([&, me] {
+                { std::lock_guard<std::mutex> lock(gate); }
+                work(me);
+            });
+    } catch (...) {
+    }
+    Barrier shared(int(others.size()) + 1);
+    barrier = &shared;
+    gate.unlock();
+    work(0);
+    for (auto& thread : others) thread.join();
+    return int(others.size()) + 1;
+}
+}

@@ -1,0 +1,239 @@
+"""The five nodes in a real ComfyUI: what they make of real footage, of each other's wires, and of bad input."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfyhost import Host
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+MODEL = "realesr-animevideov3.safetensors"
+FRAMES, WIDTH, HEIGHT = 24, 128, 96  # of the clip that conftest.py writes
+
+
+class Graph(dict):
+    """A prompt in API format, built node by node."""
+
+    def add(self, class_type: str, **inputs: object) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+    def clip(self, name: str, frames: int = FRAMES) -> list:
+        """The first `frames` frames of a clip, as IMAGE."""
+        images = [self.add("GetVideoComponents", video=[self.add("LoadVideo", file=name), 0]), 0]
+        return [self.add("ImageFromBatch", image=images, batch_index=0, length=frames), 0]
+
+    def ours(self) -> list:
+        return [self.add("SteadyScale_LoadESRGANModel", model_name=MODEL), 0]
+
+    def upscaled(self, model: list, frames: list, **settings: object) -> list:
+        defaults = {
+            "resize_to": "model scale",
+            "factor": 2.0,
+            "width": 100,
+            "height": 50,
+            "tile": 0,
+            "precision": "auto",
+        }
+        return [
+            self.add("SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, **{**defaults, **settings}),
+            0,
+        ]
+
+    def correction(self, frames: list, **settings: object) -> str:
+        flow = self.add("SteadyScale_EstimateFlow", frames=frames, method="farneback", fps=25.0, detail=480, pictures=4)
+        defaults = {"smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "reference": -1}
+        return self.add("SteadyScale_SmoothTrajectory", flow=[flow, 0], **{**defaults, **settings})
+
+    def warped(self, frames: list, correction: str, border: str = "crop", pad: int = 0) -> str:
+        return self.add("SteadyScale_WarpFrames", frames=frames, correction=[correction, 0], border=border, pad=pad)
+
+    def saved(self, images: list) -> str:
+        return self.add("SaveImage", images=images, filename_prefix="test")
+
+
+def pictures(host: Host, outputs: dict) -> np.ndarray:
+    """What a SaveImage node put out: (N, H, W, C) uint8."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(host.view(item)))) for item in outputs["images"]])
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def test_the_whole_chain_makes_the_clip_larger_and_steadier(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 12)
+    correction = graph.correction(frames)
+    large = graph.upscaled(graph.ours(), frames, resize_to="factor", factor=1.5)
+    steady = graph.warped(large, correction)
+    saved, source = graph.saved([steady, 0]), graph.saved(frames)
+    run = any_host.run(graph).check()
+    before, after = pictures(any_host, run.outputs[source]), pictures(any_host, run.outputs[saved])
+    assert after.shape == (12, round(HEIGHT * 1.5), round(WIDTH * 1.5), 3)
+
+    def unrest(frames: np.ndarray) -> float:
+        """How unevenly the picture moves from frame to frame, in pixels of the source."""
+        import cv2
+
+        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32) for f in frames]
+        window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
+        moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in zip(grey, grey[1:], strict=False)])
+        return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(1).mean())) * WIDTH / frames.shape[2]
+
+    assert unrest(after) < unrest(before) / 4
+    assert after.std() > before.std() * 0.7, "and it is still a picture"
+    progress = [data for kind, data in run.events if kind == "progress"]
+    assert any(data["value"] == data["max"] for data in progress)
+    assert len({data["node"] for data in progress}) >= 3, "flow, upscale and warp each show progress"
+    shown = run.outputs[correction]["images"]
+    plot = np.asarray(Image.open(io.BytesIO(any_host.view(shown[0]))))
+    assert plot.std() > 10, "the node shows the path as its picture"
+
+
+def test_models_are_interchangeable_with_the_hosts_own_nodes(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 2)
+    theirs = [graph.add("UpscaleModelLoader", model_name=MODEL), 0]
+    ours = graph.ours()
+    results = [
+        graph.saved([graph.add("ImageUpscaleWithModel", upscale_model=theirs, image=frames), 0]),
+        graph.saved([graph.add("ImageUpscaleWithModel", upscale_model=ours, image=frames), 0]),
+        graph.saved(graph.upscaled(theirs, frames)),
+        graph.saved(graph.upscaled(ours, frames)),
+    ]
+    run = any_host.run(graph).check()
+    reference, *others = (pictures(any_host, run.outputs[key]).astype(int) for key in results)
+    assert reference.shape == (2, HEIGHT * 4, WIDTH * 4, 3)
+    for other in others:
+        assert np.abs(other - reference).max() <= 1
+
+
+def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames, model = graph.clip(clip_name, 1), graph.ours()
+    exact = graph.saved(graph.upscaled(model, frames, resize_to="size", width=333, height=251))
+    whole = graph.saved(graph.upscaled(model, frames))
+    tiled = graph.saved(graph.upscaled(model, frames, tile=32))
+    run = host.run(graph).check()
+    assert pictures(host, run.outputs[exact]).shape == (1, 251, 333, 3)
+    difference = pictures(host, run.outputs[whole]).astype(int) - pictures(host, run.outputs[tiled])
+    # Convolution libraries sum in an order that depends on the size; SaveImage cuts decimals off, so a hair can show.
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.001
+
+
+def test_alpha_comes_out_again(host: Host) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    picture[:20, :, 3], picture[20:, :, 3] = 255, 0
+    Image.fromarray(picture).save(host.base / "input" / "alpha.png")
+    graph = Graph()
+    loaded = graph.add("LoadImage", image="alpha.png")
+    joined = [graph.add("JoinImageWithAlpha", image=[loaded, 0], alpha=[loaded, 1]), 0]
+    saved = graph.saved(graph.upscaled(graph.ours(), joined))
+    large = pictures(host, host.run(graph).check().outputs[saved])
+    assert large.shape == (1, 160, 240, 4)
+    assert large[0, :70, :, 3].min() > 250
+    assert large[0, 90:, :, 3].max() < 5
+
+
+def test_the_mask_shows_what_was_invented(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 3)
+    warped = graph.warped(frames, graph.correction(frames), border="mirror", pad=8)
+    picture = graph.saved([warped, 0])
+    mask = graph.saved([graph.add("MaskToImage", mask=[warped, 1]), 0])
+    run = host.run(graph).check()
+    white = pictures(host, run.outputs[mask])[..., 0]
+    assert white.shape == (3, HEIGHT + 16, WIDTH + 16)
+    assert (white[:, 0] == 255).all(), "the padding is invented"
+    assert (white[:, HEIGHT // 2, WIDTH // 2] == 0).all(), "the middle is not"
+    brightness = pictures(host, run.outputs[picture]).sum(axis=3, dtype=int)
+    assert brightness.min() > 3 * 20, "and nothing is black: the clip's colours are all above 30"
+
+
+def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 1)
+    saved, source = graph.saved([graph.warped(frames, graph.correction(frames)), 0]), graph.saved(frames)
+    run = host.run(graph).check()
+    difference = pictures(host, run.outputs[saved]).astype(int) - pictures(host, run.outputs[source])
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["upscale", "flow"])
+def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name)
+    if kind == "upscale":
+        graph.saved(graph.upscaled(graph.ours(), frames, tile=32))
+    else:
+        graph.saved([graph.correction(frames), 1])
+    after: list[int] = []
+
+    def cancel(event: str, data: dict) -> None:
+        if event == "progress":
+            after.append(data["value"])
+            if len(after) == 2:
+                host.interrupt()
+
+    run = host.run(graph, cancel)
+    assert run.status == "interrupted"
+    assert len(after) <= 4, "at most the frame in work is finished"
+    again = Graph()
+    again.saved(again.clip(clip_name, 1))
+    host.run(again).check()
+
+
+def refused(host: Host, graph: Graph) -> str:
+    run = host.run(graph)
+    assert run.status in ("error", "rejected")
+    return run.error
+
+
+def test_an_unknown_model_is_refused_before_anything_runs(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    model = [graph.add("SteadyScale_LoadESRGANModel", model_name="nowhere.pth"), 0]
+    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    assert "nowhere.pth" in refused(host, graph)
+
+
+def test_a_path_out_of_the_model_folder_is_refused(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    model = [graph.add("SteadyScale_LoadESRGANModel", model_name="../../input/clip.mp4"), 0]
+    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    run = host.run(graph)
+    assert run.status == "rejected"
+    assert "models/upscale_models" in run.error
+
+
+@pytest.fixture
+def no_model(host: Host) -> Path:
+    """A file in the models' folder that is none. It is gone after the test, and the host looks again."""
+    path = host.base / "models" / "upscale_models" / "page.pth"
+    path.write_text("<!DOCTYPE html><html><body>404: Not Found</body></html>")
+    yield path
+    path.unlink()
+
+
+def test_a_file_that_is_no_model_is_named(host: Host, clip_name: str, no_model: Path) -> None:
+    graph = Graph()
+    model = [graph.add("SteadyScale_LoadESRGANModel", model_name=no_model.name), 0]
+    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    error = refused(host, graph)
+    assert no_model.name in error
+    assert "HTML" in error or "web page" in error
+
+
+def test_a_correction_of_another_clip_is_refused(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    correction = graph.correction(graph.clip(clip_name, 5))
+    graph.saved([graph.warped(graph.clip(clip_name, 6), correction), 0])
+    assert "more than the 5 frames" in refused(host, graph)

@@ -1,0 +1,58 @@
+"""Who may import whom: nodes -> core and models, core -> nothing above it, and never ComfyUI outside nodes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server"}
+MAY_USE_MODELS = {"cli.py", "training", "compress"}
+"""The parts of core that turn names into networks."""
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(level, module) of every import in a file, those within functions too; level 0 is absolute."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.level, node.module)] if node.module else [(node.level, name.name) for name in node.names]
+    return found
+
+
+def above(path: Path, level: int, module: str) -> str | None:
+    """The top folder that a relative import leads to when it leaves its own: '..models' in core/x.py -> 'models'."""
+    depth = len(path.relative_to(ROOT).parts) - 1
+    return module.split(".")[0] if level == depth + 1 else None
+
+
+@pytest.mark.parametrize("path", sources("core") + sources("models"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_knows_neither_comfyui_nor_the_nodes(path):
+    folder = path.relative_to(ROOT).parts[0]
+    for level, module in imports(path):
+        assert not (level == 0 and module.split(".")[0] in HOST | {"steadyscale"}), f"{path.name} imports {module}"
+        target = above(path, level, module)
+        assert target in (None, folder, "models", "__version__"), f"{path.name} imports {target}"
+        if target == "models" and folder == "core":
+            assert path.relative_to(ROOT).parts[1] in MAY_USE_MODELS, f"{path.name} is given its networks, it loads none"
+
+
+@pytest.mark.parametrize("path", [ROOT / "__init__.py", *sources("nodes")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_pack_uses_relative_imports_only(path):
+    for level, module in imports(path):
+        assert not (level == 0 and module.split(".")[0] == "steadyscale"), f"{path.name}: inside ComfyUI it has another name"
+
+
+def test_the_library_works_without_comfyui():
+    code = "import steadyscale.core, steadyscale.models, steadyscale.core.cli, sys; sys.exit('comfy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sys.executable).parent)

@@ -1,0 +1,35 @@
+"""What is importable is what is promised: no more, no less."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import steadyscale
+import steadyscale.core
+import steadyscale.models
+
+
+@pytest.mark.parametrize("package", [steadyscale.core, steadyscale.models], ids=lambda p: p.__name__)
+def test_all_names_exist_and_explain_themselves(package):
+    for name in package.__all__:
+        thing = getattr(package, name)
+        if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith("steadyscale"):
+            assert inspect.getdoc(thing), f"{name} has no docstring"
+
+
+def test_the_surface_of_core():
+    assert sorted(steadyscale.core.__all__) == sorted(
+        {
+            "Border", "Clip", "ClipError", "ClipInfo", "Correction", "Encoding", "FlowMethod", "FlowModel", "Frames",
+            "ImageClip", "ImageModel", "Motion", "Precision", "Smoothing", "Target", "TensorClip", "Tiling", "Trajectory",
+            "VideoClip", "Warped", "correction", "estimate_motion", "flow_model", "flow_picture", "limit_zoom",
+            "open_clip", "path_picture", "smooth", "upscale", "warp", "write_clip", "write_images", "write_video",
+        }
+    )  # fmt: skip
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert steadyscale.__version__ == version("steadyscale")
