@@ -31,7 +31,7 @@ setup:
 lint: setup
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
-	@$(RUN) -m pyright
+	@$(RUN) -m pyright --pythonpath $(RUN)
 
 # For a change of dependencies: pins them anew.
 lock:

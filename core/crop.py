@@ -74,8 +74,8 @@ def _strength_within(correction: Correction, most: float) -> NDArray[np.float64]
 
 def _weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
     """Each correction replaced by that share of it."""
-    path = geometry.to_parameters(correction.matrices) * strength[:, None]
-    return replace(correction, matrices=geometry.to_matrices(path))
+    tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
+    return replace(correction, matrices=geometry.to_matrices_of(tangents))
 
 
 def _windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from . import media
@@ -138,15 +138,8 @@ class _Look:
         )
 
 
-# The reformatter counts matrices as the scaler does, the tags as the standard does.
-_SWS_MATRIX = {
-    media.BT709: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    media.BT601: Colorspace.ITU601,
-    media.SMPTE170M: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    media.BT2020: Colorspace.BT2020,
-}
+# The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
+_SWS_MATRIX = {media.BT709: 1, 4: 4, media.BT601: 5, media.SMPTE170M: 5, 7: 7, media.BT2020: 9}
 
 
 class _Writer:

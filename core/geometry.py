@@ -1,12 +1,13 @@
 """THE coordinate convention, and the way between matrices and the numbers that people understand.
 
-Points are (x, y) in pixels, x to the right, y down, the origin at the centre of the frame: pixel column i has its centre
-at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1) and are scaled so that m[2, 2] = 1.
-With the origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a
-similarity; `rescaled` does it for any matrix.
+Points are (x, y) in pixels, x to the right, y down, the origin at the centre of the frame: pixel column i has its
+centre at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1), and have m[2, 2] = 1. With the
+origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a similarity;
+`rescaled` does it for any matrix.
 
-Parameters of a similarity are (x, y, angle, log_zoom): translation in pixels, angle in radians (positive turns x towards
-y, clockwise on the screen), natural logarithm of the magnification.
+Two sets of numbers stand for a matrix. Parameters are for people: (x, y, angle, log_zoom), where the centre goes, in
+pixels, and how its surroundings turn (radians; positive turns x towards y, clockwise on the screen) and grow (natural
+logarithm). Tangents are for arithmetic: 8 numbers that can be averaged and multiplied, with nothing lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 Matrices = NDArray[np.float64]  # (..., 3, 3)
 Parameters = NDArray[np.float64]  # (..., 4): x, y, angle, log_zoom
+Tangents = NDArray[np.float64]  # (..., 8): see to_tangents
 
 
 def to_matrices(parameters: Parameters) -> Matrices:
@@ -31,11 +33,52 @@ def to_matrices(parameters: Parameters) -> Matrices:
 
 
 def to_parameters(matrices: Matrices) -> Parameters:
-    """(..., 3, 3) -> (..., 4) parameters of the similarity nearest to each matrix's upper two rows. Angles lie in (-pi, pi]."""
-    m = np.asarray(matrices, dtype=np.float64)
-    cos = (m[..., 0, 0] + m[..., 1, 1]) / 2
-    sin = (m[..., 1, 0] - m[..., 0, 1]) / 2
-    return np.stack([m[..., 0, 2], m[..., 1, 2], np.arctan2(sin, cos), np.log(np.hypot(cos, sin))], axis=-1)
+    """(..., 3, 3) -> (..., 4): where each matrix takes the centre, and the similarity nearest to what it does there.
+
+    Angles lie in (-pi, pi].
+    """
+    turn, _, shift, _ = _parts(matrices)
+    return np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1)
+
+
+def to_tangents(matrices: Matrices) -> Tangents:
+    """(..., 3, 3) -> (..., 8). The identity becomes zeros; `to_matrices_of` is the exact way back.
+
+    x, y: where the centre goes; angle, log_zoom: how its surroundings turn and grow; two of shear and two of
+    perspective: how the rest differs from that similarity. Straight and even motion of the centre has tangents that lie
+    on a line, whatever the picture turns meanwhile; the logarithm of the matrix would bend it into an arc.
+    """
+    turn, bend, shift, depth = _parts(matrices)
+    growth = np.log(turn)
+    tilt = np.moveaxis(depth, -1, 0)
+    return np.stack([shift.real, shift.imag, growth.imag, growth.real, bend.real, bend.imag, *tilt], axis=-1)
+
+
+def to_matrices_of(tangents: Tangents) -> Matrices:
+    """(..., 8) tangents -> (..., 3, 3)."""
+    t = np.asarray(tangents, dtype=np.float64)
+    turn, bend = np.exp(t[..., 3] + 1j * t[..., 2]), t[..., 4] + 1j * t[..., 5]
+    m = np.empty((*t.shape[:-1], 3, 3))
+    m[..., :2, 0], m[..., :2, 1] = _pair(turn * (1 + bend)), _pair(turn * (1j - 1j * bend))
+    m[..., :2, 2], m[..., 2, :2], m[..., 2, 2] = t[..., :2], t[..., 6:], 1.0
+    m[..., :2, :2] += m[..., :2, 2, None] * m[..., 2, None, :2]
+    return m
+
+
+def _parts(matrices: Matrices):
+    """The plane as complex numbers z = x + iy: near the centre, a matrix does z -> turn * (z + bend * conj(z)) + shift.
+
+    The last part is its lower row, (..., 2), which divides by 1 + depth . (x, y).
+    """
+    m = normalized(np.asarray(matrices, dtype=np.float64))
+    near = m[..., :2, :2] - m[..., :2, 2, None] * m[..., 2, None, :2]
+    turn = (near[..., 0, 0] + near[..., 1, 1] + 1j * (near[..., 1, 0] - near[..., 0, 1])) / 2
+    rest = (near[..., 0, 0] - near[..., 1, 1] + 1j * (near[..., 1, 0] + near[..., 0, 1])) / 2
+    return turn, rest / turn, m[..., 0, 2] + 1j * m[..., 1, 2], m[..., 2, :2]
+
+
+def _pair(z: NDArray[np.complex128]) -> NDArray[np.float64]:
+    return np.stack([z.real, z.imag], axis=-1)
 
 
 def apply(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
@@ -53,7 +53,7 @@ RGB, BT709, UNKNOWN, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 # Without these, a saturated patch comes back 3/255 wrong and chroma is repeated instead of interpolated.
-ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+ACCURATE = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; PyAV 17 has no names for the latter two
 
 
 @contextmanager

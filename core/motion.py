@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import geometry
 from .clip import Clip, ClipError, ClipInfo
+from .fit import fit
 from .flow import FlowModel, luma
 from .shots import is_cut, is_repeat
 
@@ -21,8 +22,6 @@ WORKING_SIDE = (
 GRID = (
     6  # distance of the points, in working pixels, at which the flow is read; neighbours closer than this say the same
 )
-HYPOTHESES = 96  # random pairs tried: with half of the points on a moving subject, all fail once in 10^12 frames
-INLIER = 0.7  # working pixels between a point and the camera's motion up to which it is taken to follow the camera
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _step(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matr
     if is_cut(first, second, field):
         return np.eye(3), 0.0
     points, moved, weights = sample(field, texture(first))
-    step, sure = fit_similarity(points, moved, weights)
+    step, sure = fit(points, moved, weights)
     return step, max(sure, 1e-3)  # weak is not a cut
 
 
@@ -114,52 +113,3 @@ def sample(field: Tensor, weight: Tensor) -> tuple[NDArray, NDArray, NDArray]:
     points = np.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], axis=-1)
     moved = points + field[0].double().cpu().numpy()[:, y, x].T
     return points, moved, weight.double().cpu().numpy().ravel()
-
-
-def fit_similarity(points: NDArray, moved: NDArray, weights: NDArray) -> tuple[geometry.Matrices, float]:
-    """The similarity that most of the picture follows: (P, 2) -> (P, 2), and the weighted share of it that does.
-
-    A vote among pairs of points (RANSAC, Fischler and Bolles 1981) finds the camera among moving subjects; least squares
-    over its followers, reweighted a few times (Tukey's biweight), makes it exact. The vote draws from a fixed seed:
-    the same clip gives the same motion.
-    """
-    total = weights.sum()
-    if len(points) < 2 or total <= 1e-9:
-        return np.eye(3), 0.0
-    chance = weights / total
-    draw = np.random.default_rng(0).choice(len(points), size=(HYPOTHESES, 2), p=chance)
-    candidates = _through_pairs(points[draw], moved[draw])
-    errors = np.hypot(*np.moveaxis(geometry.apply(candidates, points[None]) - moved, -1, 0))
-    votes = (np.maximum(0, 1 - (errors / (3 * INLIER)) ** 2) * chance).sum(axis=1)
-    step = candidates[votes.argmax()]
-    for reach in (3 * INLIER, 2 * INLIER, INLIER, INLIER):
-        error = np.hypot(*(geometry.apply(step, points) - moved).T)
-        follow = chance * np.maximum(0, 1 - (error / (3 * reach)) ** 2) ** 2
-        if follow.sum() < 1e-6:
-            return np.eye(3), 0.0
-        step = _least_squares(points, moved, follow)
-    error = np.hypot(*(geometry.apply(step, points) - moved).T)
-    return step, float(chance[error < 2 * INLIER].sum())
-
-
-def _through_pairs(points: NDArray, moved: NDArray) -> geometry.Matrices:
-    """Similarities through pairs of points: (K, 2, 2) -> (K, 2, 2) gives (K, 3, 3)."""
-    p, q = (a[..., 0] + 1j * a[..., 1] for a in (points, moved))  # a similarity of the plane is q = turn * p + shift
-    span = p[:, 1] - p[:, 0]
-    turn = np.where(span == 0, 1, (q[:, 1] - q[:, 0]) / np.where(span == 0, 1, span))
-    return _from_complex(turn, q[:, 0] - turn * p[:, 0])
-
-
-def _least_squares(points: NDArray, moved: NDArray, weights: NDArray) -> geometry.Matrices:
-    """The similarity of least weighted squared error (Umeyama 1991; in the plane, a division of complex numbers)."""
-    w = weights / weights.sum()
-    p, q = (a[:, 0] + 1j * a[:, 1] for a in (points, moved))
-    p0, q0 = (w * p).sum(), (w * q).sum()
-    spread = (w * np.abs(p - p0) ** 2).sum()
-    turn = (w * np.conj(p - p0) * (q - q0)).sum() / spread if spread > 1e-9 else 1 + 0j
-    return _from_complex(np.array([turn]), np.array([q0 - turn * p0]))[0]
-
-
-def _from_complex(turn: NDArray, shift: NDArray) -> geometry.Matrices:
-    turn = np.where(np.abs(turn) < 1e-6, 1, turn)  # both points on one spot: no similarity, and its vote will be poor
-    return geometry.to_matrices(np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1))

@@ -23,7 +23,9 @@ class ProgressBars:
 
     def __init__(self, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
+        console = Console(stderr=True)
+        # In a log file a bar would be thousands of lines.
+        self._bars = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._begun = time.monotonic()
         self._shown = False
         self.passed: dict[str, int] = {}
@@ -34,7 +36,8 @@ class ProgressBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._shown:
+            self._bars.stop()
 
     def watch(self, frames: Iterator[Frames], label: str, length: int | None) -> Iterator[Frames]:
         """The same frames; each batch moves the bar. length: how many there will be, if known."""
@@ -44,7 +47,7 @@ class ProgressBars:
             self.passed[label] += len(batch)
             self._bars.update(task, completed=self.passed[label])
             if not self._shown and time.monotonic() - self._begun > PATIENCE:
-                self._shown = True
+                self._shown = not self._bars.disable
                 self._bars.start()
             yield batch
 

@@ -1,20 +1,28 @@
-"""Where the camera should have been: smoothers of a path, one function each.
+"""Where the camera should have been: smoothers, one function each, and the averaging that applies them to poses.
 
-Every smoother is `(path (n, 4), period) -> (n, 4)`: the path of one shot, and the period in frames at which half of a
-swing is taken away. Swings quicker than that are shake, slower ones are intended. The frame rate does not change the look,
-because `smooth` is told the period in seconds. To add one: write the function, add a line to `Smoothing` and `_SMOOTHERS`.
+Every smoother is a linear function `(values (n, k), period) -> (n, k)` over the frames of one shot, column by column;
+period is the time in frames of a swing of which half is taken away. Swings quicker than that are shake, slower ones are
+intended. `smooth` is told the period in seconds, so the frame rate does not change the look.
+
+Poses cannot be averaged as numbers: a turned and tilted picture has to stay one. So each frame looks at its
+neighbours from where it stands, averages what it sees there (their tangents, geometry.py) with the smoother's weights,
+and moves to the mean. To add a smoother: write the function, add a line to `Smoothing` and one to `_SMOOTHERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
+from . import geometry
 from .clip import ClipError
-from .geometry import Parameters
 from .trajectory import Trajectory
+
+Smoother = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
 
 
 class Smoothing(str, Enum):
@@ -33,32 +41,54 @@ def smooth(
     *,
     reference: int | None = None,
 ) -> Trajectory:
-    """The path that the camera should have taken, shot by shot.
+    """The way that the camera should have taken, shot by shot.
 
     seconds: swings of the camera with a shorter period than this are removed; ignored by LOCKED.
-    reference: LOCKED only: the frame whose view is held in its shot, counted from 0; None holds each shot's median view.
+    reference: LOCKED only: the frame whose view is held in its shot, counted from 0; None, and shots without it, hold
+    the view of the frame nearest to the middle of all their views.
     Raises ClipError for a period that is not positive or a reference outside the clip.
     """
     if not seconds > 0:
         raise ClipError(f"smoothing needs a period above 0 seconds, got {seconds}")
-    path = trajectory.path
-    if reference is not None and not 0 <= reference < len(path):
-        raise ClipError(f"frame {reference} cannot be held: the clip has frames 0 to {len(path) - 1}")
-    period = seconds * float(trajectory.info.fps)
-    smoothed = np.empty_like(path)
+    count = len(trajectory.poses)
+    if reference is not None and not 0 <= reference < count:
+        raise ClipError(f"frame {reference} cannot be held: the clip has frames 0 to {count - 1}")
+    method, period = Smoothing(method), seconds * float(trajectory.info.fps)
+    poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:
-        smoothed[shot] = _SMOOTHERS[Smoothing(method)](path[shot], period)
-        if method == Smoothing.LOCKED and reference is not None and shot.start <= reference < shot.stop:
-            smoothed[shot] = path[reference]
-    return trajectory.with_path(smoothed)
+        if method is Smoothing.LOCKED:
+            held = reference if reference is not None and shot.start <= reference < shot.stop else None
+            poses[shot] = trajectory.poses[_middle(trajectory, shot) if held is None else held]
+        else:
+            poses[shot] = _averaged(trajectory.poses[shot], _SMOOTHERS[method], period)
+    return replace(trajectory, poses=poses)
 
 
-def locked(path: Parameters, period: float) -> Parameters:
-    """As if on a tripod: the median place of the shot, throughout."""
-    return np.broadcast_to(np.median(path, axis=0), path.shape)
+def _middle(trajectory: Trajectory, shot: slice) -> int:
+    """The frame of a shot whose place is nearest to the median of all."""
+    place = trajectory.path[shot, :2]
+    return shot.start + int(np.linalg.norm(place - np.median(place, axis=0), axis=1).argmin())
 
 
-def gaussian(path: Parameters, period: float) -> Parameters:
+def _averaged(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+    """Poses (n, 3, 3) of one shot -> smoothed, each the weighted mean of its neighbours' in its own view."""
+    n = len(poses)
+    reach = int(np.ceil(2 * period))  # no smoother's weights reach farther, to four digits
+    size = min(n, 2 * reach + 1)
+    weights = smoother(np.eye(size), period)  # row i: what each value of a window counts for its i-th result
+    index = np.arange(n)
+    start = np.clip(index - reach, 0, n - size)
+    smoothed = poses
+    for _ in range(2):  # the mean is taken around a first guess, which for the second round is nearly the mean itself
+        back = np.linalg.inv(smoothed)
+        mean = np.zeros((n, 8))
+        for k in range(size):
+            mean += weights[index - start, k, None] * geometry.to_tangents(back @ poses[start + k])
+        smoothed = geometry.normalized(smoothed @ geometry.to_matrices_of(mean))
+    return smoothed
+
+
+def gaussian(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """A Gaussian-weighted mean of the places before and after. At the ends, the path goes on point-mirrored.
 
     The mirror keeps the speed of a pan that runs to the last frame, where repeating the last place would brake it.
@@ -72,7 +102,7 @@ def gaussian(path: Parameters, period: float) -> Parameters:
     return np.stack([np.convolve(c, kernel / kernel.sum(), mode="valid") for c in extended.T], axis=-1)
 
 
-def kalman(path: Parameters, period: float) -> Parameters:
+def kalman(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """Kalman filter forwards, Rauch-Tung-Striebel smoother backwards, for a camera of nearly constant velocity.
 
     Kalman (1960); Rauch, Tung and Striebel (1965). Away from the ends it answers a swing of angular frequency w with
@@ -86,7 +116,7 @@ def kalman(path: Parameters, period: float) -> Parameters:
     return smoothed[:, 0]
 
 
-def kalman_causal(path: Parameters, period: float) -> Parameters:
+def kalman_causal(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """The forward filter alone: each place depends on the past only, as live use demands, and therefore lags."""
     return _filter(path, period)[0][:, 0]
 
@@ -94,13 +124,13 @@ def kalman_causal(path: Parameters, period: float) -> Parameters:
 _MOVE = np.array([[1.0, 1.0], [0.0, 1.0]])  # place and velocity after one frame
 
 
-def _filter(path: Parameters, period: float):
-    """Forward pass: states (n, 2, 4) of place and velocity and covariances (n, 2, 2), after and before each measurement."""
+def _filter(path: NDArray[np.float64], period: float):
+    """Forwards: states (n, 2, k) of place and velocity, covariances (n, 2, 2), after each measurement and before."""
     drift = np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]]) * (2 * np.pi / period) ** 4  # measurement noise is the unit
-    n = len(path)
-    states, covariances = np.zeros((n, 2, 4)), np.zeros((n, 2, 2))
-    predicted, predictions = np.zeros((n, 2, 4)), np.zeros((n, 2, 2))
-    state, covariance = np.stack([path[0], np.zeros(4)]), np.diag([1.0, 1e6])  # the first velocity is anyone's guess
+    n, k = path.shape
+    states, covariances = np.zeros((n, 2, k)), np.zeros((n, 2, 2))
+    predicted, predictions = np.zeros((n, 2, k)), np.zeros((n, 2, 2))
+    state, covariance = np.stack([path[0], np.zeros(k)]), np.diag([1.0, 1e6])  # the first velocity is anyone's guess
     for i in range(n):
         if i > 0:
             state, covariance = _MOVE @ state, _MOVE @ covariance @ _MOVE.T + drift
@@ -112,9 +142,8 @@ def _filter(path: Parameters, period: float):
     return states, covariances, predicted, predictions
 
 
-_SMOOTHERS: dict[Smoothing, Callable[[Parameters, float], Parameters]] = {
+_SMOOTHERS: dict[Smoothing, Smoother] = {
     Smoothing.KALMAN: kalman,
     Smoothing.KALMAN_CAUSAL: kalman_causal,
     Smoothing.GAUSSIAN: gaussian,
-    Smoothing.LOCKED: locked,
 }

@@ -33,17 +33,17 @@ class Trajectory:
     @staticmethod
     def of(motion: Motion) -> Trajectory:
         """Accumulate steps into poses, shot by shot. Weak steps are interpolated from those around them."""
-        steps = geometry.to_matrices(_without_weak(motion))
+        steps = geometry.to_matrices_of(_without_weak(motion))
         poses = np.empty_like(steps)
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
-                poses[i] = poses[i - 1] @ np.linalg.inv(steps[i])
+                poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(steps[i]))
         return Trajectory(poses, motion.shots, motion.info)
 
     @property
     def path(self) -> geometry.Parameters:
-        """(N, 4): x, y in pixels, angle in radians (continuous within a shot), log zoom."""
+        """(N, 4), for people: the centre's x, y in pixels, angle in radians (continuous within a shot), log zoom."""
         parameters = geometry.to_parameters(self.poses)
         for shot in self.shots:
             parameters[shot, 2] = np.unwrap(parameters[shot, 2])
@@ -52,10 +52,6 @@ class Trajectory:
     def corrected(self, correction: Correction) -> Trajectory:
         """The way that the camera seems to have taken once the correction is applied."""
         return replace(self, poses=geometry.normalized(self.poses @ np.linalg.inv(correction.matrices)))
-
-    def with_path(self, path: geometry.Parameters) -> Trajectory:
-        """The same clip on another path (N, 4)."""
-        return replace(self, poses=geometry.to_matrices(path))
 
 
 @dataclass(frozen=True)
@@ -98,15 +94,15 @@ def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     return Correction(matrices, measured.shots, measured.info)
 
 
-def _without_weak(motion: Motion) -> geometry.Parameters:
-    """Parameters of the steps (N, 4), weak ones replaced by a line between the nearest good ones of the same shot."""
-    steps = geometry.to_parameters(motion.steps)
+def _without_weak(motion: Motion) -> geometry.Tangents:
+    """Tangents of the steps (N, 8), weak ones replaced by a line between the nearest good ones of the same shot."""
+    steps = geometry.to_tangents(motion.steps)
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
         good = index[motion.trust[index] >= WEAK]
         weak = index[motion.trust[index] < WEAK]
         if len(weak):
-            known = steps[good] if len(good) else np.zeros((1, 4))
+            known = steps[good] if len(good) else np.zeros((1, 8))
             where = good if len(good) else index[:1]
             steps[weak] = np.stack([np.interp(weak, where, column) for column in known.T], axis=-1)
     return steps

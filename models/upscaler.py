@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .native import Native
+
 
 class Upscaler:
     """(B, 3, h, w) in [0, 1] -> (B, 3, h * scale, w * scale) in [0, 1], on the device and in the dtype it was moved to.
@@ -25,6 +27,7 @@ class Upscaler:
         self.halo = _whole(model, "halo")  # input pixels around a tile that its result depends on
         self.multiple = _whole(model, "multiple")  # tile positions that are multiples of it leave no seams
         self.supports_half = bool(getattr(model, "supports_half", True))
+        self._run = Native(self.model)
         if self.in_channels not in (1, 3, 4) or _whole(model, "out_channels") != self.in_channels:
             raise ValueError(
                 f"it turns {self.in_channels} channels into {_whole(model, 'out_channels')}; "
@@ -39,12 +42,12 @@ class Upscaler:
         if batch == 0:
             return images.new_empty(0, channels, height * self.scale, width * self.scale)
         if self.in_channels == 1:
-            planes = self.model(images.reshape(-1, 1, height, width))
+            planes = self._run(images.reshape(-1, 1, height, width))
             return planes.reshape(batch, channels, *planes.shape[-2:]).clamp(0, 1)
         if self.in_channels == 4 and channels == 3:
             opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
-            return self.model(opaque)[:, :3].clamp(0, 1)
-        return self.model(images).clamp(0, 1)
+            return self._run(opaque)[:, :3].clamp(0, 1)
+        return self._run(images).clamp(0, 1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
         """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""
@@ -52,6 +55,11 @@ class Upscaler:
             raise ValueError(f"{self.name} ({self.architecture}) overflows in float16; use float32 or bfloat16")
         self.model.to(device=device, dtype=dtype)
         return self
+
+    @property
+    def engine(self) -> str:
+        """What the last call ran on: "native" (the compiled engine, float32 on a CPU) or "torch"."""
+        return self._run.engine
 
     @property
     def device(self) -> torch.device:

@@ -23,7 +23,7 @@ NETWORK = "realesr-animevideov3"  # the one that the demo's graph and the host t
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--tests", action="store_true", help="also fetch the older ComfyUI that tests run on")
     arguments = options.parse_args()
     with steps.locked(steps.DEMO / "setup.lock"):

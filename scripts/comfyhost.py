@@ -208,7 +208,7 @@ class Host:
         return run
 
     async def _follow(
-        self, socket_: aiohttp.ClientWebSocketResponse, prompt_id: str, run: Run, on_event: OnEvent
+        self, socket_: aiohttp.ClientWebSocketResponse[Any], prompt_id: str, run: Run, on_event: OnEvent
     ) -> str:
         async for message in socket_:
             if message.type != aiohttp.WSMsgType.TEXT:

@@ -18,6 +18,7 @@ import basedir
 import contact_sheet
 import sample
 import steps
+from av.error import FFmpegError
 from bootstrap import NETWORK, PYTHON
 from comfyhost import Host, HostError
 from PIL import Image
@@ -29,7 +30,7 @@ CPU_SECONDS = 2.0  # of the clip, where there is no GPU: the whole of it would t
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--clip", help="the video to enhance (default: the sample clip)")
     options.add_argument("--length", help="seconds of it, or `all` (default: all with a GPU, else 2)")
     arguments = options.parse_args()
@@ -113,7 +114,7 @@ def shorten(source: Path, folder: Path, seconds: float | None) -> Path:
                         packet.stream = copies[packet.stream.index]
                         output.mux(packet)
             part.replace(target)
-    except (av.error.FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         raise steps.Trouble(f"{source} is not a video that can be read: {error}") from error
     print(f"  The first {seconds:g} s of {source.name} ({total:g} s): LENGTH=all takes all of it")
     return target
@@ -142,10 +143,11 @@ class Board:
     def begin(self, node: str) -> None:
         self.node, self.began = node, time.monotonic()
         layout = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.bar = Progress(TextColumn("    {task.description}"), *layout, console=self.console, transient=True)
-        self.bar.add_task(self.titles.get(node, node), total=None)
+        bar = Progress(TextColumn("    {task.description}"), *layout, console=self.console, transient=True)
+        bar.add_task(self.titles.get(node, node), total=None)
         if self.console.is_terminal:
-            self.bar.start()
+            bar.start()
+        self.bar = bar
 
     def finish(self) -> None:
         if self.bar is None or self.node is None:

@@ -23,12 +23,16 @@ PYTHON = Path(getattr(sys, "_base_executable", sys.executable))  # not the one i
 
 def uv() -> Path:
     """The uv program, installed into the cache when it is not there yet."""
-    version = re.search(r"uv==(\S+)", PIN.read_text()).group(1)
+    version = _version()
     folder = steps.cache() / "uv" / version
     if not folder.exists():
         with steps.step(f"Package installer (uv {version})"):
             steps.make_once(folder, _install)
     return folder / "bin" / "uv"
+
+
+def _version() -> str:
+    return re.findall(r"uv==(\S+)", PIN.read_text())[0]
 
 
 def environment() -> dict[str, str]:
@@ -80,7 +84,7 @@ def _download(folder: Path) -> None:
     """For a Python without pip and ensurepip, as Debian ships it: the wheel, straight from the index."""
     index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
     page = f"{index.rstrip('/')}/uv/"
-    version = re.search(r"uv==(\S+)", PIN.read_text()).group(1)
+    version = _version()
     links = _Links()
     links.feed(_get(page).decode())
     for address in links.found:

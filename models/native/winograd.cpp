@@ -46,7 +46,6 @@ constexpr int ABI = 1;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
 typedef float vec __attribute__((vector_size(V * 4)));
-typedef int32_t mask __attribute__((vector_size(V * 4)));
 
 #define ALWAYS inline __attribute__((always_inline))
 
@@ -80,7 +79,7 @@ struct Op {
     int32_t kind;
     int32_t channels;          // CONV: input channels. PACK, UNPACK: channels of the plain picture
     int32_t in_planes, out_planes;
-    int32_t height, width;     // CONV: of the output picture. PACK, UNPACK: of the planes' picture
+    int32_t height, width;     // CONV: of the output; rows from `height` on read as zero. Else: of the planes' picture
     int32_t in_row, out_row;   // the picture's row that row 0 of the planes holds
     int32_t first, last;       // rows to make, of the output picture (CONV) or of the planes' picture (PACK, UNPACK)
     int32_t up;                // CONV: the input is half as large and every pixel stands for 2x2

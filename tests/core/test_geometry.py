@@ -28,3 +28,22 @@ def test_apply_divides_by_depth():
     tilt = np.eye(3)
     tilt[2, 0] = 0.1
     assert np.allclose(geometry.apply(tilt, np.array([[10.0, 4.0]])), [[5, 2]])
+
+
+homographies = st.tuples(
+    *(st.floats(-200, 200),) * 2, st.floats(-3, 3), st.floats(-1, 1), *(st.floats(-0.2, 0.2),) * 2, *(st.floats(-1e-3, 1e-3),) * 2
+).map(np.array)  # fmt: skip
+
+
+@given(homographies)
+def test_tangents_survive_the_way_through_a_matrix(tangent):
+    assert np.allclose(geometry.to_tangents(geometry.to_matrices_of(tangent)), tangent, atol=1e-8)
+
+
+def test_the_identity_has_no_tangent():
+    assert np.array_equal(geometry.to_tangents(np.eye(3)), np.zeros(8))
+
+
+def test_parameters_of_a_tilted_plane_are_those_at_its_centre():
+    tilt = geometry.to_matrices(np.array([30.0, 10, 0.1, 0.2])) @ geometry.to_matrices_of(np.eye(8)[6] * 1e-3)
+    assert np.allclose(geometry.to_parameters(tilt), [30, 10, 0.1, 0.2])

@@ -8,7 +8,7 @@ from steadyscale.core import flow as flow_module
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.flow import FlowMethod, flow_model
-from steadyscale.core.motion import estimate_motion, fit_similarity
+from steadyscale.core.motion import estimate_motion
 from steadyscale.core.trajectory import Trajectory
 
 
@@ -84,14 +84,3 @@ def test_one_frame_and_none():
     assert estimate_motion(TensorClip(torch.rand(1, 3, 40, 40)), flow_model()).shots == [slice(0, 1)]
     with pytest.raises(ClipError, match="no frames"):
         estimate_motion(TensorClip(torch.rand(0, 3, 40, 40)), flow_model())
-
-
-def test_the_fit_is_exact_among_outliers_and_says_how_many_agree():
-    random = np.random.default_rng(0)
-    points = random.uniform(-200, 200, (500, 2))
-    truth = geometry.to_matrices(np.array([3.0, -5.0, 0.05, 0.02]))
-    moved = geometry.apply(truth, points)
-    moved[:200] += [30, 10]
-    step, trust = fit_similarity(points, moved, np.ones(500))
-    assert np.allclose(step, truth, atol=1e-6)
-    assert abs(trust - 0.6) < 0.01

@@ -273,6 +273,25 @@ def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: st
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 3.01
 
 
+def test_hdr_keeps_its_tags_and_is_not_cut_to_eight_bits(tmp_path: Path):
+    source = tmp_path / "hdr.mkv"
+    with av.open(str(source), "w") as sink:
+        stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
+        frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
+        sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
+        sink.mux(stream.encode(None))
+    clip = VideoClip(source)
+    with pytest.raises(ClipError, match=r"HDR.*yuv420p10le"):
+        write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source)
+    ten = Encoding("hevc", pixel_format="yuv420p10le")
+    write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=ten, source=source)
+    stored = VideoClip(tmp_path / "out.mp4").stored
+    assert (stored.matrix, stored.primaries, stored.transfer, stored.pixel_format) == (9, 9, 16, "yuv420p10le")
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (255, 143), (64, 47)])
 def test_odd_sizes_are_filled_by_a_copy_of_the_edge(
     tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture

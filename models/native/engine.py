@@ -1,0 +1,168 @@
+"""Runs the networks of this package natively on a CPU, where that was built and gives torch's results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..rrdb import RRDBNet, pad_to_multiple
+from ..srvgg import SRVGGNetCompact
+from .build import cache_folder, find, find_compiler
+from .library import Library
+from .networks import Compiler, rrdb_compiler, srvgg_compiler
+from .program import Program
+
+log = logging.getLogger(__name__)
+
+SWITCH = "STEADYSCALE_NATIVE"  # 0 turns the engine off
+# Largest difference from torch that passes the self-check, for results in [0, 1]. Noise, which it runs on, differs by
+# up to 6e-5 with the published networks, pictures by 2e-5.
+MOST_DIFFERENCE = 1e-4
+# Of the self-check's picture: every kind of edge, more than one patch both ways.
+CHECKED_HEIGHT, CHECKED_WIDTH = 15, 22
+
+
+class NativeNetwork:
+    """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, not clamped.
+
+    Weights are transformed once. The memory for one size of picture is kept for the next call. Results do not depend
+    on the number of threads, which is torch's. Safe to call from several threads, one after the other.
+    """
+
+    def __init__(self, network: RRDBNet | SRVGGNetCompact, library: Library) -> None:
+        self._network = network
+        if isinstance(network, RRDBNet):
+            self._fold = network.config.unshuffle
+            self._enlarge = network.scale * self._fold
+            self._compile: Compiler = rrdb_compiler(library, network)
+        else:
+            self._fold, self._enlarge = 1, network.scale
+            self._compile = srvgg_compiler(library, network)
+        self._program: tuple[tuple[int, int], Program] | None = None
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        folded = images
+        if self._fold > 1:
+            folded = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._fold)
+        folded = folded.contiguous()
+        size = (folded.shape[-2], folded.shape[-1])
+        channels = self._network.out_channels
+        result = torch.empty(len(images), channels, size[0] * self._enlarge, size[1] * self._enlarge)
+        with self._lock:
+            if self._program is None or self._program[0] != size:
+                self._program = None  # Before the next one is made: two need twice the memory.
+                self._program = size, self._compile(*size)
+            for source, target in zip(folded, result, strict=True):
+                skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
+                self._program[1].run(source, skip, target, torch.get_num_threads())
+        return result[..., : height * self._network.scale, : width * self._network.scale]
+
+
+def native_network(module: nn.Module) -> NativeNetwork | None:
+    """The native twin of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, self-checked against it.
+
+    None where there is none: another module, device or format, the engine not built (`steadyscale native build`) or
+    switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is logged.
+    """
+    library = _library()
+    if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
+        return None
+    if any(p.dtype is not torch.float32 or p.device.type != "cpu" for p in module.parameters()):
+        return None
+    if isinstance(module, SRVGGNetCompact) and module.in_channels not in (1, module.out_channels):
+        return None  # Its one channel of detail is added to several: nobody has trained that.
+    native = NativeNetwork(module, library)
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.rand(1, module.in_channels, CHECKED_HEIGHT, CHECKED_WIDTH, generator=generator)
+    with torch.no_grad():
+        truth = module(picture)
+    difference = float((native(picture) - truth).abs().max()) / max(1.0, float(truth.abs().max()))
+    if not difference <= MOST_DIFFERENCE:  # So that NaN fails too.
+        log.warning("the native engine differs from torch by %.1e on this CPU; torch is used instead", difference)
+        return None
+    return native
+
+
+def _library() -> Library | None:
+    """The engine as it was built for this machine, unless it is switched off."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    path = find()
+    return None if path is None else _loaded(path)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path) -> Library | None:
+    try:
+        return Library(path)
+    except (OSError, AttributeError) as error:
+        log.warning("the native engine cannot be loaded, torch is used instead: %s", error)
+        return None
+
+
+class Native:
+    """A module's native twin, made when first needed and again when the weights have changed.
+
+    engine: what the last call ran on, "native" or "torch".
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.engine = "torch"
+        self._module = module
+        self._known: Sequence[tuple[object, ...]] | None = None
+        self._held: list[Tensor] = []
+        self._twin: NativeNetwork | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The module's result, by the faster way that is at hand: native for float32 on the CPU, else torch."""
+        twin = self._find(images)
+        self.engine = "torch" if twin is None else "native"
+        return self._module(images) if twin is None else twin(images)
+
+    def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
+        """Copies, in memory or in a file, make a twin of their own."""
+        return Native, (self._module,)
+
+    def _find(self, images: Tensor) -> NativeNetwork | None:
+        if images.device.type != "cpu":
+            self._twin, self._known, self._held = None, None, []  # The network has moved; so should its memory go.
+            return None
+        if images.dtype is not torch.float32 or torch.is_grad_enabled():
+            return None
+        parameters = [parameter.detach() for parameter in self._module.parameters()]
+        known = [(p.data_ptr(), p.dtype, p.device, _version(p)) for p in parameters]
+        if known != self._known:
+            self._twin = None
+            self._twin = native_network(self._module)
+            # Held, so that other weights cannot come to lie where these were and pass for them.
+            self._known, self._held = known, parameters
+        return self._twin
+
+
+def _version(parameter: Tensor) -> int:
+    """How often a tensor was written to, which tensors made in inference mode do not count."""
+    return 0 if parameter.is_inference() else parameter._version
+
+
+def describe() -> dict[str, str | int | None]:
+    """For people and reports: whether the engine is built, on, and for which vectors."""
+    path, library = find(), _library()
+    return {
+        "library": None if path is None else str(path),
+        "active": library is not None,
+        "switch": os.environ.get(SWITCH),
+        "vector_floats": None if library is None else library.vector,
+        "threads": torch.get_num_threads(),
+        "compiler": " ".join(find_compiler() or []) or None,
+        "folder": str(cache_folder()),
+    }

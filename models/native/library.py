@@ -1,0 +1,102 @@
+"""The compiled engine seen from Python: its structure, its memory, its calls."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from pathlib import Path
+
+ABI = 1  # must equal that of winograd.cpp
+PACK, CONV, UNPACK = range(3)
+
+_pointer = ctypes.c_void_p
+_number = ctypes.c_int32
+
+
+class Op(ctypes.Structure):
+    """One step; winograd.cpp says what the fields mean. Pointers are not owned: whoever makes an Op keeps them alive."""
+
+    _fields_ = (
+        ("in_", _pointer),
+        ("out", _pointer),
+        ("add1", _pointer),
+        ("add2", _pointer),
+        ("weights", _pointer),
+        ("bias", _pointer),
+        ("slope", _pointer),
+        ("scale1", ctypes.c_float),
+        ("scale2", ctypes.c_float),
+        ("kind", _number),
+        ("channels", _number),
+        ("in_planes", _number),
+        ("out_planes", _number),
+        ("height", _number),
+        ("width", _number),
+        ("in_row", _number),
+        ("out_row", _number),
+        ("first", _number),
+        ("last", _number),
+        ("up", _number),
+        ("shuffle", _number),
+    )
+
+
+class Library:
+    """A loaded library. vector: channels in a plane. widest: planes that one pass of its matrix product makes.
+
+    Raises OSError for a file that is no library or belongs to another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._c = ctypes.CDLL(str(path))
+        if self._c.steadyscale_abi() != ABI or self._c.steadyscale_op_bytes() != ctypes.sizeof(Op):
+            raise OSError(f"{path} was built for another version of SteadyScale")
+        self.vector: int = self._c.steadyscale_vector()
+        self.widest: int = self._c.steadyscale_widest()
+        self._c.steadyscale_scratch.restype = ctypes.c_size_t
+        self._c.steadyscale_scratch.argtypes = (ctypes.c_int, ctypes.c_int)
+        self._c.steadyscale_allocate.restype = _pointer
+        self._c.steadyscale_allocate.argtypes = (ctypes.c_size_t,)
+        self._c.steadyscale_free.argtypes = (_pointer,)
+        self._c.steadyscale_run.argtypes = (_pointer, ctypes.c_int, ctypes.c_int, _pointer, ctypes.c_size_t)
+
+    def planes(self, channels: int) -> int:
+        """How many planes hold so many channels."""
+        return -(-channels // self.vector)
+
+    def scratch(self, in_planes: int, out_planes: int) -> int:
+        """Floats of scratch memory that a thread needs for a convolution."""
+        return self._c.steadyscale_scratch(in_planes, out_planes)
+
+    def allocate(self, size: int) -> Memory:
+        """Zeroed memory of `size` bytes, freed with the object. Raises MemoryError."""
+        address = self._c.steadyscale_allocate(size)
+        if not address:
+            raise MemoryError(f"not enough memory for {size} bytes")
+        memory = Memory(address, size)
+        weakref.finalize(memory, self._c.steadyscale_free, address)
+        return memory
+
+    def run(self, ops: ctypes.Array[Op], threads: int, scratch: Memory, per_thread: int) -> None:
+        """Run all steps in order; other Python threads go on meanwhile."""
+        self._c.steadyscale_run(ctypes.addressof(ops), len(ops), threads, scratch.address, per_thread)
+
+
+class Memory:
+    """Bytes from `address` on. `take` hands them out piece by piece, `rewind` starts again."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.address = address
+        self.size = size
+        self._taken = 0
+
+    def take(self, size: int) -> int:
+        """The address of the next `size` bytes. Raises MemoryError when they are used up."""
+        if self._taken + size > self.size:
+            raise MemoryError(f"{size} bytes do not fit behind {self._taken} of {self.size}")
+        self._taken += size
+        return self.address + self._taken - size
+
+    def rewind(self) -> None:
+        self._taken = 0

@@ -1,0 +1,191 @@
+"""The two networks as programs: which steps, in which memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..rrdb import DAMPING, SLOPE, RRDBNet, pad_to_multiple
+from ..srvgg import SRVGGNetCompact
+from .library import Library, Memory
+from .program import Filters, Planes, Program, filters, strips
+
+# The enlarged end of an RRDBNet runs in strips of rows. They use the memory that the trunk no longer needs, or this
+# much: enough rows for the two that are computed twice at every seam not to matter.
+TAIL_BYTES = 32 << 20
+MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
+
+Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
+
+
+def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
+    """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
+    config = network.config
+    layers = [
+        filters(library, conv.weight, conv.bias, slope=_slope(activation))
+        for conv, activation in zip(network.body[::2], [*network.body[1::2], None], strict=True)
+    ]
+
+    def compile_for(height: int, width: int) -> Program:
+        program = Program(library)
+        widest = max(config.features, config.out_channels * config.scale**2)
+        channels = (config.in_channels, config.features, widest)
+        memory = program.memory(sum(program.planes_bytes(count, height, width) for count in channels))
+        small, a, b = (program.planes(memory, count, height, width) for count in channels)
+        program.pack(small, config.in_channels, height, width)
+        source, targets = small, (a, b) if len(layers) % 2 == 0 else (b, a)
+        for index, layer in enumerate(layers):
+            target = targets[index % 2][: layer.out_planes]
+            program.convolve(layer, source, target, height, width)
+            source = target
+        program.unpack(source, config.out_channels, height, width, shuffle=config.scale, add_skip=True)
+        return program
+
+    return compile_for
+
+
+def _slope(activation: nn.Module | None) -> Tensor | None:
+    """What negative results are multiplied by."""
+    if isinstance(activation, nn.PReLU):
+        return activation.weight
+    if isinstance(activation, nn.LeakyReLU):
+        return torch.tensor([activation.negative_slope])
+    return torch.zeros(1) if isinstance(activation, nn.ReLU) else None
+
+
+def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
+    """Transforms the weights; the result makes programs: (in_channels * unshuffle^2, h, w), folded -> enlarged."""
+    config = network.config
+    features, growth = config.features, config.growth
+    leaky = torch.tensor([SLOPE])
+
+    def plain(conv: nn.Conv2d, slope: Tensor | None = None) -> Filters:
+        return filters(library, conv.weight, conv.bias, slope=slope)
+
+    def dense(block: nn.Module) -> list[Filters]:
+        convs = [block.get_submodule(f"conv{index}") for index in range(1, 6)]
+        return [
+            filters(library, conv.weight, conv.bias, (features, *[growth] * index), leaky if index < 4 else None)
+            for index, conv in enumerate(convs)
+        ]
+
+    first, body_end = plain(network.conv_first), plain(network.conv_body)
+    blocks = [[dense(block.get_submodule(f"rdb{index}")) for index in (1, 2, 3)] for block in network.body]
+    ups = [plain(network.get_submodule(f"conv_up{index + 1}"), leaky) for index in range(config.doublings)]
+    tail = Tail(library, ups, plain(network.conv_hr, leaky), plain(network.conv_last), config.out_channels)
+
+    def compile_for(height: int, width: int) -> Program:
+        program = Program(library)
+        sizes = (network.conv_first.in_channels, *[features] * 3, 4 * growth)
+        grown_planes = 4 * library.planes(growth)
+        sizes = (*sizes[:-1], grown_planes * library.vector)
+        trunk_bytes = sum(program.planes_bytes(count, height, width) for count in sizes)
+        rows, tail_bytes = tail.fit(program, height, width, max(trunk_bytes, TAIL_BYTES))
+        kept = program.memory(program.planes_bytes(features, height, width))
+        shared = program.memory(max(trunk_bytes, tail_bytes))
+
+        a = program.planes(kept, features, height, width)
+        small, start, x, b, grown = (program.planes(shared, count, height, width) for count in sizes)
+        program.pack(small, network.conv_first.in_channels, height, width)
+        program.convolve(first, small, start, height, width)
+        source = start
+        for block in blocks:
+            residuals = (a, []), (b, []), (x, [(DAMPING, source)])
+            inner = source
+            for layers, (target, more) in zip(block, residuals, strict=True):
+                seen = inner
+                for layer in layers[:4]:
+                    index = len(seen.addresses) - len(inner.addresses)
+                    piece = grown[index : index + layer.out_planes]
+                    program.convolve(layer, seen, piece, height, width)
+                    seen = seen + piece
+                program.convolve(layers[4], seen, target, height, width, sums=[(DAMPING, inner), *more])
+                inner = target
+            source = x
+        program.convolve(body_end, source, a, height, width, sums=[(1.0, start)])
+        shared.rewind()
+        tail.add(program, a, height, width, rows, shared.address, tail_bytes)
+        return program
+
+    return compile_for
+
+
+class Tail:
+    """The enlarged end of an RRDBNet, made in strips: every doubling, one more convolution, and the colours."""
+
+    def __init__(self, library: Library, ups: list[Filters], hr: Filters, last: Filters, out_channels: int) -> None:
+        self._vector = library.vector
+        self._ups, self._hr, self._last = ups, hr, last
+        self._out_channels = out_channels
+
+    def fit(self, program: Program, height: int, width: int, budget: int) -> tuple[int, int]:
+        """(rows of the result in a strip, bytes that it takes), the most that fit the budget, if any do."""
+        for rows in range(MOST_ROWS, 0, -6):
+            sizes = [self._bytes(program, part, height, width) for part in strips(height << len(self._ups), rows)]
+            if max(sizes) <= budget or rows <= 10:
+                return rows, max(sizes)
+        raise AssertionError("unreachable: the smallest strip is always taken")
+
+    def add(self, program: Program, source: Planes, height: int, width: int, rows: int, at: int, size: int) -> None:
+        """Append the steps from the trunk's result (height x width) to the target picture. They work in [at, at + size)."""
+        doublings = len(self._ups)
+        full = (height << doublings, width << doublings)
+        for part in strips(full[0], rows):
+            memory = Memory(at, size)
+            spans = self._spans(part, height)
+            buffers = self._carve(program, memory, spans, width)
+            inner = source
+            for level, (up, target) in enumerate(zip(self._ups, buffers, strict=False), start=1):
+                program.convolve(
+                    up, inner, target, height << level, width << level, rows=(target.row, target.end), up=True
+                )
+                inner = target
+            hr, colours = buffers[-2:]
+            program.convolve(self._hr, inner, hr, *full, rows=(hr.row, hr.end))
+            program.convolve(self._last, hr, colours, *full, rows=part)
+            program.unpack(colours, self._out_channels, *full, rows=part)
+
+    def _spans(self, part: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
+        """(level, first row, end) of what each convolution must make for the rows `part` of the result."""
+        top = len(self._ups)
+        first, end = part
+        spans = [(top, first, end)]
+        first, end = max(first - 1, 0), min(end + 1, height << top)
+        spans.append((top, first, end))
+        first, end = max(first - 1, 0), min(end + 1, height << top)
+        for level in range(top, 0, -1):
+            first -= first % 2  # Enlarging starts at an even row.
+            spans.append((level, first, end))
+            first, end = max((first - 1) // 2, 0), min(end // 2 + 1, height << level >> 1)
+        return spans[::-1]
+
+    def _filters(self) -> list[Filters]:
+        return [*self._ups, self._hr, self._last]
+
+    def _halves(self, program: Program, spans: list[tuple[int, int, int]], width: int) -> list[int]:
+        """Bytes of the two buffers that the convolutions take turns with: each reads one and writes the other."""
+        sizes = [
+            program.planes_bytes(conv.out_planes * self._vector, end - first, width << level)
+            for conv, (level, first, end) in zip(self._filters(), spans, strict=True)
+        ]
+        return [max(sizes[0::2]), max(sizes[1::2])]
+
+    def _bytes(self, program: Program, part: tuple[int, int], height: int, width: int) -> int:
+        return sum(self._halves(program, self._spans(part, height), width))
+
+    def _carve(
+        self, program: Program, memory: Memory, spans: list[tuple[int, int, int]], width: int
+    ) -> list[Planes]:
+        halves = [Memory(memory.take(size), size) for size in self._halves(program, spans, width)]
+        result = []
+        for index, (conv, (level, first, end)) in enumerate(zip(self._filters(), spans, strict=True)):
+            half = halves[index % 2]
+            half.rewind()
+            result.append(
+                program.planes(half, conv.out_planes * self._vector, end - first, width << level, row=first)
+            )
+        return result

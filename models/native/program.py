@@ -1,0 +1,216 @@
+"""A network as a list of steps over memory laid out in advance, for pictures of one size."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .library import CONV, PACK, UNPACK, Library, Memory, Op
+
+FLOAT = 4  # bytes
+
+# The filters' transform for Winograd's F(6, 3) at the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: each row evaluates
+# a filter of three at its point and carries the point's factor of the Lagrange interpolation.
+FILTER_TRANSFORM = (
+    (1, 0, 0),
+    (-2 / 9, -2 / 9, -2 / 9),
+    (-2 / 9, 2 / 9, -2 / 9),
+    (1 / 90, 2 / 90, 4 / 90),
+    (1 / 90, -2 / 90, 4 / 90),
+    (32 / 45, 16 / 45, 8 / 45),
+    (32 / 45, -16 / 45, 8 / 45),
+    (0, 0, 1),
+)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """A convolution's weights as the engine wants them. channels: input channels, padding between groups included."""
+
+    weights: Tensor
+    bias: Tensor
+    slope: Tensor | None
+    channels: int
+    in_planes: int
+    out_planes: int
+
+
+def filters(
+    library: Library, weight: Tensor, bias: Tensor | None, groups: Sequence[int] = (), slope: Tensor | None = None
+) -> Filters:
+    """Transform weights (O, I, 3, 3) once.
+
+    groups: how the input channels are spread over buffers, each of which starts a new plane; empty = one buffer.
+    slope: factor of negative results, (O,) or (1,), None = no activation.
+    """
+    out_channels, in_channels = weight.shape[:2]
+    groups = groups or (in_channels,)
+    places, planes = [], 0
+    for size in groups:
+        places += range(planes * library.vector, planes * library.vector + size)
+        planes += library.planes(size)
+    out_planes = library.planes(out_channels)
+
+    matrix = torch.tensor(FILTER_TRANSFORM, dtype=torch.float64)
+    points = torch.einsum("ai,ocij,bj->abco", matrix, weight.detach().double(), matrix)
+    spread = torch.zeros(64, places[-1] + 1, out_planes * library.vector)
+    spread[:, places, :out_channels] = points.reshape(64, in_channels, out_channels).float()
+    widest = library.widest * library.vector
+    passes = [part.reshape(64, -1) for part in spread.split(widest, dim=2)]
+    return Filters(
+        weights=torch.cat(passes, dim=1).contiguous(),
+        bias=_padded(torch.zeros(out_channels) if bias is None else bias, out_planes * library.vector),
+        slope=None if slope is None else _padded(slope.expand(out_channels), out_planes * library.vector),
+        channels=places[-1] + 1,
+        in_planes=planes,
+        out_planes=out_planes,
+    )
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    result = torch.zeros(length)
+    result[: len(values)] = values.detach().float()
+    return result
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Addresses of planes of V channels each, which hold the rows `row` ... `end` - 1 of a picture."""
+
+    addresses: tuple[int, ...]
+    row: int
+    end: int
+
+    def __add__(self, other: Planes) -> Planes:
+        return Planes(self.addresses + other.addresses, self.row, self.end)
+
+    def __getitem__(self, part: slice) -> Planes:
+        return Planes(self.addresses[part], self.row, self.end)
+
+
+class Program:
+    """Steps in the order in which they run. `run` takes the pictures they start and end with.
+
+    source: (channels, height, width) that PACK reads. skip: a picture added at the end. target: what UNPACK writes.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._ops: list[Op] = []
+        self._list: ctypes.Array[Op] | None = None
+        self._alive: list[object] = []  # memory that steps point to
+        self._source = (ctypes.c_void_p * 1)()
+        self._skip = (ctypes.c_void_p * 1)()
+        self._target = (ctypes.c_void_p * 1)()
+        self._per_thread = 0
+        self._scratch: Memory | None = None
+
+    # ---- memory ----
+
+    def memory(self, size: int) -> Memory:
+        """Memory that lives as long as the program."""
+        memory = self._library.allocate(size)
+        self._alive.append(memory)
+        return memory
+
+    def planes_bytes(self, channels: int, rows: int, width: int) -> int:
+        return self._library.planes(channels) * self._plane_bytes(rows, width)
+
+    def planes(self, memory: Memory, channels: int, rows: int, width: int, row: int = 0) -> Planes:
+        """Planes for so many channels, one after the other, out of `memory`."""
+        size = self._plane_bytes(rows, width)
+        return Planes(tuple(memory.take(size) for _ in range(self._library.planes(channels))), row, row + rows)
+
+    def _plane_bytes(self, rows: int, width: int) -> int:
+        # The extra lines keep planes of a power of two from falling into the same cache sets.
+        return rows * width * self._library.vector * FLOAT + 5 * 64
+
+    # ---- steps ----
+
+    def pack(self, target: Planes, channels: int, height: int, width: int) -> None:
+        """The source picture -> planes."""
+        op = Op(kind=PACK, channels=channels, out_planes=len(target.addresses), height=height, width=width, last=height)
+        op.in_, op.out = ctypes.addressof(self._source), self._array(target)
+        self._ops.append(op)
+
+    def convolve(
+        self,
+        conv: Filters,
+        source: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        *,
+        rows: tuple[int, int] | None = None,
+        up: bool = False,
+        sums: Sequence[tuple[float, Planes]] = (),
+    ) -> None:
+        """Make rows [a, b) (default: all) of a picture of height x width.
+
+        up: the source is half as large and stands for its enlargement by repetition; `a` must be even.
+        sums: up to two (scale, planes): the result is multiplied by the scale and the planes, which start at the same
+        row as the target, are added; not together with a slope. The target may be one of them, but not the source.
+        """
+        first, last = rows or (0, height)
+        op = Op(kind=CONV, channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes)
+        # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
+        held = min(height, source.end * 2 if up else source.end)
+        op.height, op.width, op.first, op.last, op.up = held, width, first, last, up
+        op.in_, op.in_row = self._array(source), source.row
+        op.out, op.out_row = self._array(target), target.row
+        op.weights, op.bias = conv.weights.data_ptr(), conv.bias.data_ptr()
+        op.slope = None if conv.slope is None else conv.slope.data_ptr()
+        for index, (scale, planes) in enumerate(sums, start=1):
+            setattr(op, f"scale{index}", scale)
+            setattr(op, f"add{index}", self._array(planes))
+        self._ops.append(op)
+        self._per_thread = max(self._per_thread, self._library.scratch(conv.in_planes, conv.out_planes))
+
+    def unpack(
+        self,
+        source: Planes,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        rows: tuple[int, int] | None = None,
+        shuffle: int = 1,
+        add_skip: bool = False,
+    ) -> None:
+        """Rows [a, b) of planes of height x width -> the target picture (channels, height * shuffle, width * shuffle).
+
+        add_skip: the skip picture (channels, height, width) is enlarged by repetition and added.
+        """
+        first, last = rows or (0, height)
+        op = Op(kind=UNPACK, channels=channels, height=height, width=width, first=first, last=last, shuffle=shuffle)
+        op.in_, op.in_row, op.in_planes = self._array(source), source.row, len(source.addresses)
+        op.out = ctypes.addressof(self._target)
+        op.add1 = ctypes.addressof(self._skip) if add_skip else None
+        self._ops.append(op)
+
+    def _array(self, planes: Planes) -> int:
+        array = (ctypes.c_void_p * len(planes.addresses))(*planes.addresses)
+        self._alive.append(array)
+        return ctypes.addressof(array)
+
+    # ---- running ----
+
+    def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int) -> None:
+        """All three are contiguous float32 pictures on the CPU; `target` is overwritten."""
+        self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
+        if self._list is None:
+            self._list = (Op * len(self._ops))(*self._ops)
+        needed = self._per_thread * FLOAT * threads
+        if self._scratch is None or self._scratch.size < needed:
+            self._scratch = self._library.allocate(needed)
+        self._library.run(self._list, threads, self._scratch, self._per_thread)
+
+
+def strips(length: int, size: int) -> list[tuple[int, int]]:
+    """[0, length) cut into pieces of `size`; the last may be shorter."""
+    return list(pairwise([*range(0, length, size), length]))

@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from counting import make_video, numbered, numbers_of
+from safetensors.torch import save_file
+from steadyscale.core import cli
+from steadyscale.core.files import open_clip
+from steadyscale.core.images import write_images
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 2x network that does nothing but repeat pixels: its last layer is zero, and it adds to the repeated input."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2))
+    state = network.state_dict()
+    last = max(int(key.split(".")[1]) for key in state)
+    for key in state:
+        if key.startswith(f"body.{last}."):
+            state[key] = torch.zeros_like(state[key])
+    path = tmp_path_factory.mktemp("weights") / "twice.safetensors"
+    save_file(state, path)
+    assert load_upscaler(path).scale == 2
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def remains(folder: Path) -> list[str]:
+    return sorted(f.name for f in folder.iterdir())
+
+
+def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Path, weights: Path, run):
+    out = tmp_path / "out.mp4"
+    code, stdout, stderr = run("upscale", clip_file, out, "--model", weights, "--device", "cpu", "--json")
+    assert (code, stderr) == (0, "")
+    report = json.loads(stdout)
+    assert report.pop("seconds") > 0
+    assert report.pop("peak_memory_mb") > 50 or os.name == "nt"
+    assert report == {
+        "command": "upscale",
+        "input": str(clip_file),
+        "output": str(out),
+        "frames_in": 12,
+        "frames_out": 12,
+        "width": 128,
+        "height": 96,
+        "fps": 24.0,
+        "device": "cpu",
+    }
+    assert numbers_of(open_clip(out)) == list(range(12))
+    with av.open(str(out)) as container:
+        assert len(container.streams.audio) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [(["--scale", "1.5"], (96, 72)), (["--scale", "4"], (256, 192)), (["--size", "100x50"], (100, 50))],
+)
+def test_scale_and_size(tmp_path: Path, clip_file: Path, weights: Path, run, options: list[str], size):
+    code, stdout, _ = run("upscale", clip_file, tmp_path / "o.mkv", "--model", weights, "--json", *options)
+    report = json.loads(stdout)
+    assert (code, report["width"], report["height"], report["frames_out"]) == (0, *size, 12)
+    assert numbers_of(open_clip(tmp_path / "o.mkv")) == list(range(12))
+
+
+def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
+    write_images(tmp_path / "in", iter([numbered(3)]))
+    code, stdout, _ = run(
+        "upscale",
+        tmp_path / "in" / "frame_%06d.png",
+        tmp_path / "out",
+        "--model",
+        weights,
+        "--fps",
+        "30000/1001",
+        "--json",
+    )
+    report = json.loads(stdout)
+    assert (code, report["frames_out"], report["width"], report["fps"]) == (0, 3, 128, 29.97003)
+    assert numbers_of(open_clip(tmp_path / "out")) == [0, 1, 2]
+    code, _, _ = run("upscale", tmp_path / "in" / "frame_000002.png", tmp_path / "one.png", "--model", weights)
+    assert code == 0
+    assert numbers_of(open_clip(tmp_path / "one.png")) == [1]
+
+
+def test_without_json_a_person_reads_one_line(tmp_path: Path, clip_file: Path, weights: Path, run):
+    code, stdout, _ = run("upscale", clip_file, tmp_path / "o.mp4", "--model", weights)
+    assert code == 0
+    assert stdout.count("\n") == 1
+    assert "12 frames, 128x96 at 24 fps" in stdout
+    code, stdout, stderr = run("upscale", clip_file, tmp_path / "o.mp4", "--model", weights, "--quiet")
+    assert (code, stdout, stderr) == (0, "", "")
+
+
+@pytest.fixture(scope="session")
+def shaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 frames of a texture that swings 3 pixels to and fro."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 30, 40, generator=generator)
+    scene = torch.nn.functional.interpolate(coarse, scale_factor=8, mode="bicubic", align_corners=False).clamp(0, 1)
+    path = tmp_path_factory.mktemp("shaken") / "shaken.mp4"
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", rate=24, options={"crf": "5"})
+        stream.width, stream.height = 160, 128
+        for i in range(20):
+            x = 60 + round(6 * math.sin(i * 2.1))
+            crop = (scene[0, :, 40:168, x : x + 160] * 255).byte().permute(1, 2, 0).contiguous().numpy()
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+        sink.mux(stream.encode(None))
+    return path
+
+
+def unrest(path: Path) -> float:
+    """Mean difference of neighbouring frames, away from the borders."""
+    frames = torch.cat(list(open_clip(path).frames()))
+    height, width = frames.shape[-2:]
+    inner = frames[..., height // 4 : -height // 4, width // 4 : -width // 4]
+    return float((inner[1:] - inner[:-1]).abs().mean())
+
+
+@pytest.mark.parametrize("border", ["crop", "mirror", "black"])
+def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaken: Path, run, border: str):
+    out = tmp_path / "calm.mp4"
+    code, stdout, stderr = run(
+        "stabilize", shaken, out, "--border", border, "--smoothing", "locked", "--crf", "5", "--json", "--device", "cpu"
+    )
+    assert (code, stderr) == (0, "")
+    report = json.loads(stdout)
+    assert (report["frames_in"], report["frames_out"], report["width"], report["height"]) == (20, 20, 160, 128)
+    assert unrest(out) < unrest(shaken) / 3
+
+
+def test_enhance_does_both(tmp_path: Path, shaken: Path, weights: Path, run):
+    out = tmp_path / "both.mp4"
+    options = (
+        "--model",
+        weights,
+        "--smoothing",
+        "locked",
+        "--border",
+        "mirror",
+        "--crf",
+        "5",
+        "--device",
+        "cpu",
+        "--json",
+    )
+    code, stdout, _ = run("enhance", shaken, out, *options)
+    report = json.loads(stdout)
+    assert (code, report["frames_in"], report["frames_out"]) == (0, 20, 20)
+    assert (report["width"], report["height"]) == (320, 256)
+    assert unrest(out) < unrest(shaken) / 3
+    code, _, stderr = run("enhance", shaken, tmp_path / "bent.mp4", *options, "--size", "320x200")
+    assert code == 1
+    assert "another shape" in stderr
+    assert remains(tmp_path) == ["both.mp4"]
+
+
+def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, weights: Path, run):
+    code, stdout, _ = run("info", clip_file, "--json")
+    assert code == 0
+    report = json.loads(stdout)
+    sound = {"codec": "aac", "rate": 48000, "channels": 2, "language": None}
+    assert report["sound"][0] | {"language": None} == sound
+    assert {k: report[k] for k in ("kind", "width", "height", "fps", "frames", "codec", "pixel_format")} == {
+        "kind": "video",
+        "width": 64,
+        "height": 48,
+        "fps": 24.0,
+        "frames": 12,
+        "codec": "h264",
+        "pixel_format": "yuv420p",
+    }
+    write_images(tmp_path / "in", iter([numbered(3)]))
+    report = json.loads(run("info", tmp_path / "in", "--json")[1])
+    assert (report["kind"], report["frames"], report["width"]) == ("pictures", 3, 64)
+    report = json.loads(run("info", weights, "--json")[1])
+    assert (report["kind"], report["architecture"], report["scale"]) == ("weights", "SRVGGNetCompact", 2)
+    code, stdout, _ = run("info", clip_file)
+    assert "width: 64\nheight: 48\n" in stdout
+
+
+def test_models_list(run):
+    code, stdout, _ = run("models", "list", "--json")
+    assert code == 0
+    rows = json.loads(stdout)["models"]
+    assert {"name", "architecture", "scale", "about", "licence", "here"} <= set(rows[0])
+    code, text, _ = run("models", "list")
+    assert all(row["name"] in text for row in rows)
+
+
+def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
+    from steadyscale.models import zoo
+
+    monkeypatch.setattr(zoo, "get", lambda name, folder: folder / f"{name}.safetensors")
+    code, stdout, _ = run("models", "get", "some-name", "--to", tmp_path)
+    assert (code, stdout) == (0, f"{tmp_path / 'some-name.safetensors'}\n")
+    monkeypatch.undo()
+    code, _, stderr = run("models", "get", "no-such-name")
+    assert code == 1
+    assert "realesrgan-x4plus" in stderr
+
+
+# --- what goes wrong
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["upscale"],
+        ["upscale", "a.mp4", "b.mp4"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "2", "--size", "10x10"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--size", "10"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "0"],
+        ["stabilize", "a.mp4", "b.mp4", "--smoothing", "magic"],
+        ["stabilize", "a.mp4", "b.mp4", "--seconds", "-1"],
+        ["stabilize", "a.mp4", "b.mp4", "--max-zoom", "0.5"],
+        ["models"],
+        ["frobnicate"],
+    ],
+)
+def test_wrong_usage_is_2(run, words: list[str]):
+    code, stdout, stderr = run(*words)
+    assert (code, stdout) == (2, "")
+    assert "usage: steadyscale" in stderr
+
+
+def test_version_and_help_are_0(run):
+    from steadyscale import __version__
+
+    assert run("--version")[:2] == (0, f"steadyscale {__version__}\n")
+    assert run("--help")[0] == 0
+    code, stdout, _ = run("stabilize", "--help")
+    assert code == 0
+    for value in ("kalman", "gaussian", "locked", "mirror", "wrap", "farneback"):
+        assert value in stdout, "the choices come from the enums"
+
+
+def a_zero_byte_file(folder: Path) -> Path:
+    (folder / "in.mp4").touch()
+    return folder / "in.mp4"
+
+
+def a_text(folder: Path) -> Path:
+    (folder / "in.mp4").write_text("hello")
+    return folder / "in.mp4"
+
+
+def a_playlist(folder: Path) -> Path:
+    (folder / "in.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    return folder / "in.mp4"
+
+
+@pytest.mark.parametrize("make", [a_zero_byte_file, a_text, a_playlist, lambda folder: folder / "missing.mp4"])
+@pytest.mark.parametrize("command", ["upscale", "stabilize"])
+def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run, make, command: str):
+    source = make(tmp_path)
+    before = remains(tmp_path)
+    model = ("--model", weights) if command == "upscale" else ()
+    code, stdout, stderr = run(command, source, tmp_path / "out.mp4", *model)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith(f"steadyscale: {source}: ")
+    assert stderr.count("\n") == 1
+    assert remains(tmp_path) == before
+
+
+def test_a_bad_model_is_1(tmp_path: Path, clip_file: Path, run):
+    (tmp_path / "model.safetensors").write_text("no weights")
+    for model in (tmp_path / "model.safetensors", "no-such-name", clip_file):
+        code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", model)
+        assert code == 1
+        assert stderr.count("\n") == 1
+        assert Path(str(model)).name in stderr
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("source.mp4", [], "source itself"),
+        ("out.xyz", [], "not as '.xyz'"),
+        ("nowhere/out.mp4", [], "does not exist"),
+        ("out.mp4", ["--codec", "ffv1"], "not ffv1; write .mkv"),
+        ("out.mp4", ["--crf", "99"], "crf 99"),
+    ],
+)
+def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, run, monkeypatch, out, options, message):
+    def never(*_, **__):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(import_module("steadyscale.core.motion"), "estimate_motion", never)
+    code, _, stderr = run("stabilize", clip_file, tmp_path / out, *options)
+    assert code == 1
+    assert message in stderr
+    assert remains(tmp_path) == [clip_file.name]
+
+
+def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+    (tmp_path / "out.mp4").write_bytes(b"earlier")
+
+    def broken(frames, *_, **__):
+        yield next(frames)
+        raise RuntimeError("the network\nburst")
+
+    monkeypatch.setattr(import_module("steadyscale.core.upscale"), "upscale", broken)
+    code, stdout, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
+    assert (code, stdout) == (1, "")
+    assert stderr == "steadyscale: RuntimeError: the network burst (--debug shows where)\n"
+    assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
+    code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--debug")
+    assert "Traceback" in stderr
+    assert remains(tmp_path) == ["out.mp4", clip_file.name]
+
+
+def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+    def interrupted(frames, *_, **__):
+        yield next(frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("steadyscale.core.upscale"), "upscale", interrupted)
+    code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
+    assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
+    assert remains(tmp_path) == [clip_file.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int):
+    source = make_video(tmp_path / "long.mp4", 250, size=(160, 120))
+    words = ["upscale", str(source), str(tmp_path / "out.mkv"), "--model", str(weights), "--device", "cpu"]
+    command = [sys.executable, "-c", "import sys; from steadyscale.core.cli import main; sys.exit(main())", *words]
+    child = subprocess.Popen([*command, "--preset", "veryslow"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert "nothing was written" in stderr
+    assert "Traceback" not in stderr
+    assert remains(tmp_path) == ["long.mp4"]
+
+
+def test_the_program_as_installed(tmp_path: Path):
+    command = [sys.executable, "-c", "import sys; from steadyscale.core.cli import main; sys.exit(main())"]
+    done = subprocess.run([*command, "info", str(tmp_path / "no.mp4")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"

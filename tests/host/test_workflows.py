@@ -1,0 +1,234 @@
+"""A canvas file of workflows/ and the API file of the same name are one graph, and a real ComfyUI runs it.
+
+What the canvas says is read here as the frontend reads it when Run is pressed, on the definitions of the host, so no
+browser is needed. The canvas stores settings by position: an input added in the middle of a node would shift them all.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import assets
+import av
+import pytest
+from comfyhost import Host
+
+pytestmark = pytest.mark.host
+
+FOLDER = Path(__file__).parents[2] / "workflows"
+NAMES = ("enhance", "stabilize", "upscale")
+WIDGETS = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+NOTES = ("Note", "MarkdownNote")  # drawn by the frontend, unknown to the host
+
+Graph = dict[str, Any]
+Prompt = dict[str, dict[str, Any]]
+
+
+class CanvasError(Exception):
+    """The canvas does not say what to run."""
+
+
+def canvas(name: str) -> Graph:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def api(name: str) -> Prompt:
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def to_prompt(graph: Graph, definitions: dict[str, Any]) -> Prompt:
+    """What the frontend would queue for a canvas: {node id: {class_type, inputs}}. definitions: /object_info."""
+    links = {link[0]: link for link in graph["links"]}
+    nodes = [node for node in graph["nodes"] if node["type"] not in NOTES]
+    return {str(node["id"]): _prompt_node(node, links, definitions) for node in nodes}
+
+
+def _prompt_node(node: Graph, links: dict[int, list], definitions: dict[str, Any]) -> dict[str, Any]:
+    kind, where = node["type"], f"node {node['id']} ({node['type']})"
+    if kind not in definitions:
+        raise CanvasError(f"{where} is of a kind that the host does not know")
+    if node["mode"] != 0:
+        raise CanvasError(f"{where} is muted or bypassed")
+    declared = _declared(definitions[kind])
+    widgets = [name for name, spec in declared.items() if _is_widget(spec)]
+    stored = list(node.get("widgets_values", []))
+    inputs: dict[str, Any] = {}
+    for name in widgets:
+        count = 1 + _companions(name, declared[name])
+        if len(stored) < count:
+            raise CanvasError(f"{where} stores no value for {name}")
+        inputs[name] = stored[0]
+        del stored[:count]
+    if stored:
+        raise CanvasError(f"{where} stores values that no input takes: {stored}")
+    for slot, entry in enumerate(node["inputs"]):
+        name = entry["name"]
+        if name not in declared:
+            raise CanvasError(f"{where} has no input {name}")
+        if name in widgets and entry.get("widget", {}).get("name") != name:
+            raise CanvasError(f"{where}: the socket {name} is not the one of its setting")
+        if entry["link"] is not None:
+            _, source, output, target, target_slot, _ = links[entry["link"]]
+            if (target, target_slot) != (node["id"], slot):
+                raise CanvasError(f"{where}: link {entry['link']} ends elsewhere")
+            inputs[name] = [str(source), output]
+    return {"class_type": kind, "inputs": inputs}
+
+
+def _declared(definition: dict[str, Any]) -> dict[str, list]:
+    """{input: its declaration}, in the order in which the node shows them."""
+    return {name: definition["input"][part][name] for part, names in definition["input_order"].items()
+            if part != "hidden" for name in names}  # fmt: skip
+
+
+def _is_widget(spec: list) -> bool:
+    options = spec[1] if len(spec) > 1 else {}
+    return (isinstance(spec[0], list) or spec[0] in WIDGETS) and not options.get("forceInput")
+
+
+def _companions(name: str, spec: list) -> int:
+    """How many values the frontend stores after that of an input: the upload button, or what to do with a seed."""
+    options = spec[1] if len(spec) > 1 else {}
+    seed = spec[0] == "INT" and (options.get("control_after_generate") or name in ("seed", "noise_seed"))
+    upload = options.get("image_upload") or options.get("video_upload")
+    return int(bool(seed)) + int(bool(upload))
+
+
+def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> list[str]:
+    """In words, in what a canvas and an API file differ; titles and places on the canvas do not count."""
+    try:
+        drawn = to_prompt(graph, definitions)
+    except CanvasError as error:
+        return [str(error)]
+    found = [f"node {i} is only in one of the two" for i in sorted(drawn.keys() ^ prompt.keys())]
+    for i in sorted(drawn.keys() & prompt.keys()):
+        ours, theirs = drawn[i], prompt[i]
+        if ours["class_type"] != theirs["class_type"]:
+            found.append(f"node {i} is {ours['class_type']} on the canvas and {theirs['class_type']} in the API file")
+        for name in sorted(ours["inputs"].keys() | theirs["inputs"].keys()):
+            values = [side["inputs"].get(name, "nothing") for side in (ours, theirs)]
+            if values[0] != values[1]:
+                found.append(f"node {i}, {name}: {values[0]!r} on the canvas, {values[1]!r} in the API file")
+    return found
+
+
+@pytest.fixture(scope="session")
+def definitions(host: Host) -> dict[str, Any]:
+    """/object_info of the version that the canvas files were drawn on: core nodes change their inputs over time."""
+    version = host.get("/system_stats")["system"]["comfyui_version"]
+    if version != assets.NEWEST:
+        pytest.skip(f"the canvas files are drawn on ComfyUI {assets.NEWEST}; this one is {version}")
+    return host.get("/object_info")
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canvas_and_api_file_are_one_graph(name: str, definitions: dict[str, Any]) -> None:
+    assert differences(canvas(name), api(name), definitions) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_change_of_any_stored_value_is_found(name: str, definitions: dict[str, Any]) -> None:
+    """Each value in turn. Only those that nobody reads may change: of an upload button, or of a setting with a link."""
+    prompt, unread, read = api(name), set(), 0
+    for n, node in enumerate(canvas(name)["nodes"]):
+        if node["type"] in NOTES:
+            continue
+        for v, value in enumerate(node.get("widgets_values", [])):
+            graph = canvas(name)
+            graph["nodes"][n]["widgets_values"][v] = value + 1 if isinstance(value, int | float) else f"{value}x"
+            if differences(graph, prompt, definitions):
+                read += 1
+            else:
+                unread.add((node["type"], v))
+    assert read >= 10
+    assert unread <= {("LoadVideo", 1), ("CreateVideo", 0), ("SteadyScale_EstimateFlow", 1)}
+
+
+def _node(graph: Graph, kind: str) -> Graph:
+    return next(node for node in graph["nodes"] if node["type"] == kind)
+
+
+def _input(graph: Graph, kind: str, name: str) -> Graph:
+    return next(entry for entry in _node(graph, kind)["inputs"] if entry["name"] == name)
+
+
+def _swap(values: list, a: int, b: int) -> None:
+    values[a], values[b] = values[b], values[a]
+
+
+def _repeat(graph: Graph, kind: str) -> None:
+    graph["nodes"].append(copy.deepcopy(_node(graph, kind)) | {"id": graph["last_node_id"] + 1})
+
+
+ON_CANVAS: dict[str, Callable[[Graph], object]] = {
+    "another setting": lambda g: _node(g, "SteadyScale_SmoothTrajectory")["widgets_values"].__setitem__(1, 0.5),
+    "width and height swapped": lambda g: _swap(_node(g, "SteadyScale_UpscaleFrames")["widgets_values"], 2, 3),
+    "a setting left out": lambda g: _node(g, "SteadyScale_UpscaleFrames")["widgets_values"].pop(1),
+    "a setting too many": lambda g: _node(g, "SteadyScale_UpscaleFrames")["widgets_values"].append(0),
+    "a missing node": lambda g: g["nodes"].remove(_node(g, "SaveVideo")),
+    "an extra node": lambda g: _repeat(g, "SteadyScale_LoadESRGANModel"),
+    "an unknown node": lambda g: _node(g, "SteadyScale_WarpFrames").update(type="SteadyScale_Warp"),
+    "another node": lambda g: _node(g, "GetVideoComponents").update(type="SaveVideo"),
+    "a renamed input": lambda g: _input(g, "SteadyScale_WarpFrames", "correction").update(name="fix"),
+    "a cut link": lambda g: _input(g, "SteadyScale_EstimateFlow", "fps").update(link=None),
+    "a link from elsewhere": lambda g: next(k for k in g["links"] if k[5] == "AUDIO").__setitem__(2, 0),
+    "a link to elsewhere": lambda g: g["links"][0].__setitem__(3, 99),
+    "a muted node": lambda g: _node(g, "SteadyScale_WarpFrames").update(mode=2),
+    "a bypassed node": lambda g: _node(g, "SteadyScale_UpscaleFrames").update(mode=4),
+}
+IN_API_FILE: dict[str, Callable[[Prompt], object]] = {
+    "another setting": lambda p: p["5"]["inputs"].update(seconds=0.5),
+    "a missing setting": lambda p: p["7"]["inputs"].pop("pad"),
+    "a renamed input": lambda p: p["7"]["inputs"].update(fix=p["7"]["inputs"].pop("correction")),
+    "another link": lambda p: p["7"]["inputs"].update(frames=["2", 0]),
+    "a missing node": lambda p: p.pop("9"),
+    "an extra node": lambda p: p.update({"99": p["3"]}),
+    "another node": lambda p: p["3"].update(class_type="UpscaleModelLoader"),
+}
+
+
+@pytest.mark.parametrize("fault", ON_CANVAS)
+def test_faults_of_a_canvas_would_be_found(fault: str, definitions: dict[str, Any]) -> None:
+    graph = canvas("enhance")
+    ON_CANVAS[fault](graph)
+    assert graph != canvas("enhance")
+    assert differences(graph, api("enhance"), definitions)
+
+
+@pytest.mark.parametrize("fault", IN_API_FILE)
+def test_faults_of_an_api_file_would_be_found(fault: str, definitions: dict[str, Any]) -> None:
+    prompt = api("enhance")
+    IN_API_FILE[fault](prompt)
+    assert prompt != api("enhance")
+    assert differences(canvas("enhance"), prompt, definitions)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("stabilize", 1), ("upscale", 2), ("enhance", 2)])
+def test_the_host_accepts_the_api_file_and_runs_it(any_host: Host, name: str, factor: int, clip_name: str) -> None:
+    """On the small clip of the tests, under the name that the workflow asks for."""
+    prompt = api(name)
+    clip = any_host.base / "input" / clip_name
+    shutil.copyfile(clip, any_host.base / "input" / prompt["1"]["inputs"]["file"])
+    run = any_host.run(prompt).check()
+    saved = next(i for i, node in prompt.items() if node["class_type"] == "SaveVideo")
+    item = run.outputs[saved]["images"][0]
+    assert item["subfolder"] == "SteadyScale"
+    source, result = _shape(clip), _shape(any_host.base / "output" / item["subfolder"] / item["filename"])
+    assert result == (source[0] * factor, source[1] * factor, source[2])
+
+
+def _shape(path: Path) -> tuple[int, int, int]:
+    """Width, height, and the number of frames that can be decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.width, stream.height, sum(1 for _ in container.decode(stream))

@@ -1,0 +1,342 @@
+"""The native CPU engine: torch's results, for every network, size and thread count, or none at all."""
+
+import copy
+import ctypes
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from steadyscale.models import Activation, RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler, load_upscaler
+from steadyscale.models.native import Native, NativeNetwork, NoCompilerError, build, describe, engine, find
+from steadyscale.models.native.build import find_compiler
+from steadyscale.models.native.library import ABI, Library, Op
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder of this module's own, with the engine built in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEADYSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv(engine.SWITCH, raising=False)
+        yield build()
+
+
+@pytest.fixture(scope="module")
+def library(cache):
+    return Library(cache)
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+def randomised(network):
+    """The same network with weights that keep results near [0, 1] and slopes that matter."""
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in network.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim == 4:
+            parameter.copy_(noise * (2 / (9 * parameter.shape[1])) ** 0.5)
+        else:
+            parameter.copy_(noise * 0.1 + (0.2 if name.endswith("weight") else 0.0))
+    return network.eval().requires_grad_(False)
+
+
+def noise(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(5))
+
+
+def assert_same(native, network, images, limit=1e-4):
+    truth = network(images)
+    result = native(images)
+    assert result.shape == truth.shape
+    assert images.numel() < 100 or truth.std() > 1e-3, "the network must make something of the picture"
+    assert (result - truth).abs().max() <= limit * max(1.0, float(truth.abs().max()))
+
+
+SIZES = [(1, 1), (2, 7), (7, 2), (6, 6), (37, 53), (33, 8)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("activation", Activation)
+def test_compact_equals_torch(library, size, activation):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(convs=4, activation=activation)))
+    assert_same(NativeNetwork(network, library), network, noise(1, 3, *size))
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("scale", "unshuffle"), [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (1, 4)])
+def test_rrdb_equals_torch(library, size, scale, unshuffle):
+    network = randomised(RRDBNet(RRDBConfig(features=16, growth=8, blocks=2, scale=scale, unshuffle=unshuffle)))
+    assert_same(NativeNetwork(network, library), network, noise(1, 3, *size))
+
+
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.sampled_from([(1, 1), (3, 3), (4, 4), (1, 3)]),
+    features=st.integers(1, 70),
+    convs=st.integers(0, 4),
+    scale=st.integers(1, 5),
+    activation=st.sampled_from(Activation),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    batch=st.integers(1, 3),
+)
+def test_any_compact_network(library, channels, features, convs, scale, activation, height, width, batch):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale, activation)))
+    assert_same(NativeNetwork(network, library), network, noise(batch, channels[0], height, width))
+
+
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.sampled_from([1, 3, 4]),
+    features=st.integers(1, 40),
+    growth=st.integers(1, 40),
+    blocks=st.integers(1, 2),
+    scale=st.sampled_from([1, 2, 4]),
+    unshuffle=st.sampled_from([1, 2, 4]),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    batch=st.integers(1, 2),
+)
+def test_any_rrdb_network(library, channels, features, growth, blocks, scale, unshuffle, height, width, batch):
+    network = randomised(RRDBNet(RRDBConfig(channels, channels, features, blocks, growth, scale, unshuffle)))
+    assert_same(NativeNetwork(network, library), network, noise(batch, channels, height, width))
+
+
+@needs_compiler
+@pytest.mark.parametrize("tail_bytes", [1, 3 << 20])
+def test_strips_of_the_tail_leave_no_seams(library, monkeypatch, tail_bytes):
+    network = randomised(RRDBNet(RRDBConfig(features=20, growth=4, blocks=1)))
+    images = noise(1, 3, 45, 31)
+    monkeypatch.setattr("steadyscale.models.native.networks.TAIL_BYTES", tail_bytes)
+    assert_same(NativeNetwork(network, library), network, images)
+
+
+@needs_compiler
+def test_results_are_bit_equal_for_any_number_of_threads_and_again(library):
+    network = randomised(RRDBNet(RRDBConfig(features=24, growth=8, blocks=1)))
+    native = NativeNetwork(network, library)
+    images = noise(2, 3, 50, 61)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3, 7, 1):
+            torch.set_num_threads(threads)
+            results.append(native(images))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@needs_compiler
+def test_sizes_may_change_between_calls_and_pictures_stay_apart(library):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=2)))
+    native = NativeNetwork(network, library)
+    large, small = noise(3, 3, 30, 20), noise(1, 3, 9, 11)
+    first = native(large)
+    assert_same(native, network, small)
+    assert torch.equal(native(large), first)
+    assert torch.equal(native(large[1:2]), first[1:2])
+
+
+@needs_compiler
+def test_pictures_that_are_not_contiguous(library):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
+    assert_same(NativeNetwork(network, library), network, noise(2, 14, 13, 3).permute(0, 3, 1, 2))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["realesr-animevideov3", "realesrgan-x4plus-anime"])
+def test_official_networks_on_a_picture(cache, official_ncnn, picture, name):
+    stem = "realesr-animevideov3-x4" if name == "realesr-animevideov3" else name
+    network = load_upscaler(official_ncnn(stem)).model
+    native = engine.native_network(network)
+    assert native is not None
+    images = torch.nn.functional.interpolate(picture, size=(44, 51), mode="bicubic").clamp(0, 1)
+    assert (native(images).clamp(0, 1) - network(images).clamp(0, 1)).abs().max() <= 5e-5
+
+
+# ---- when it is used ----
+
+
+@needs_compiler
+def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    images = noise(1, 3, 8, 9)
+    run = Native(network)
+    assert run.engine == "torch"
+    run(images)
+    assert run.engine == "native"
+    double = Native(network.double())
+    assert double(images.double()).dtype is torch.float64
+    assert double.engine == "torch"
+    network.float()
+    monkeypatch.setenv(engine.SWITCH, "0")
+    off = Native(network)
+    assert torch.equal(off(images), network(images))
+    assert off.engine == "torch"
+
+
+@needs_compiler
+def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
+    model = Upscaler(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
+    images = noise(2, 3, 8, 9)
+    result = model(images)
+    assert model.engine == "native"
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(images), result)
+    assert twin.engine == "native"
+    model.to(dtype=torch.float64)(images.double())
+    assert model.engine == "torch"
+
+
+@needs_compiler
+def test_gradients_are_torchs_business(cache):
+    run = Native(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))))
+    with torch.enable_grad():
+        run(noise(1, 3, 4, 4).requires_grad_()).sum().backward()
+    assert run.engine == "torch"
+
+
+@needs_compiler
+@pytest.mark.parametrize("change", ["in place", "replaced", "there and back"])
+def test_changed_weights_are_noticed(cache, change):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = Native(network)
+    images = noise(1, 3, 8, 9)
+    before = run(images)
+    if change == "in place":
+        network.body[0].weight.mul_(-1)
+    elif change == "replaced":
+        network.body[0].weight.data = network.body[0].weight.data * -1
+    else:
+        network.half().float()
+        network.body[0].weight.data.mul_(-1)
+    after = run(images)
+    assert run.engine == "native"
+    assert (after - before).abs().max() > 1e-2
+    assert (after - network(images)).abs().max() < 1e-4
+
+
+@needs_compiler
+def test_weights_are_transformed_once(cache, monkeypatch):
+    made = []
+    original = engine.NativeNetwork
+    monkeypatch.setattr(engine, "NativeNetwork", lambda *args: made.append(1) or original(*args))
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = Native(network)
+    own = [(tensor, tensor.data) for tensor in network.parameters()]
+    for _ in range(3):
+        for tensor, data in own:  # As a loan to the CPU does.
+            tensor.data = data.to("cpu", torch.float32)
+        run(noise(1, 3, 8, 9))
+    assert made == [1]
+
+
+@needs_compiler
+def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
+    class Wrong(NativeNetwork):
+        def __call__(self, images):
+            return super().__call__(images) + 1e-3
+
+    monkeypatch.setattr(engine, "NativeNetwork", Wrong)
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run, images = Native(network), noise(1, 3, 8, 9)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(run(images), network(images))
+    assert run.engine == "torch"
+    assert "differs from torch by" in caplog.text
+
+
+def test_other_networks_have_no_twin():
+    assert engine.native_network(torch.nn.Conv2d(3, 3, 3)) is None
+
+
+# ---- building ----
+
+
+@needs_compiler
+def test_building_again_finds_what_is_there(cache):
+    changed = cache.stat().st_mtime_ns
+    assert build() == cache == find()
+    assert cache.stat().st_mtime_ns == changed
+    assert describe()["library"] == str(cache)
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+
+
+@needs_compiler
+def test_python_and_c_agree_on_the_structure(cache):
+    loaded = ctypes.CDLL(str(cache))
+    assert loaded.steadyscale_op_bytes() == ctypes.sizeof(Op)
+    assert loaded.steadyscale_abi() == ABI
+
+
+@needs_compiler
+def test_a_portable_build_gives_the_same_results(tmp_path):
+    """Without any vector extension named, as on a CPU that this file does not know."""
+    from steadyscale.models.native.build import FLAGS, SOURCE
+
+    made = tmp_path / "portable.so"
+    subprocess.run([*find_compiler(), *FLAGS, "-o", str(made), str(SOURCE)], check=True)
+    network = randomised(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
+    assert_same(NativeNetwork(network, Library(made)), network, noise(1, 3, 13, 20))
+
+
+def test_without_a_compiler_there_is_an_error_and_torch(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(NoCompilerError, match=r"no C\+\+ compiler was found"):
+        build()
+    assert find() is None
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run, images = Native(network), noise(1, 3, 8, 9)
+    assert torch.equal(run(images), network(images))
+    assert run.engine == "torch"
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", f"{sys.executable} -c \"import sys; sys.exit('no such option')\"")
+    with pytest.raises(RuntimeError, match="no such option"):
+        build()
+    assert find() is None
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_damaged_library_is_reported_and_left_alone(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    monkeypatch.delenv(engine.SWITCH, raising=False)
+    from steadyscale.models.native.build import cache_folder
+
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "winograd-00000000.so").write_bytes(b"not a library")
+    with caplog.at_level(logging.WARNING):
+        assert engine.native_network(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))) is None
+    assert "cannot be loaded" in caplog.text
+
+
+def test_importing_the_package_builds_and_loads_nothing(tmp_path):
+    code = (
+        "import os, subprocess\n"
+        "def never(*args, **more): raise AssertionError('a program was started')\n"
+        "subprocess.run = subprocess.Popen = never\n"
+        "import steadyscale.models.native as native\n"
+        "assert native.engine._loaded.cache_info().currsize == 0\n"
+    )
+    environment = {"STEADYSCALE_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.iterdir())
