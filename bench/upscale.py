@@ -167,9 +167,8 @@ class Contender:
         command = [sys.executable, __file__, "--contend", name, network, size, "--weights", str(options.weights)]
         command += ["--threads", str(options.threads)]
         command += ["--comfyui", str(options.comfyui)] if options.comfyui else []
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, cwd=tempfile.gettempdir()
-        )
+        pipe, elsewhere = subprocess.PIPE, tempfile.gettempdir()
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, cwd=elsewhere)
         self.answer()
 
     def answer(self) -> dict[str, float]:
@@ -288,6 +287,9 @@ def main() -> None:
     names = [name for name in CONTENDERS if options.only is None or name in (*options.only, REFERENCE)]
     if options.comfyui is None:
         names = [name for name in names if name != "comfyui"]
+    from steadyscale.models import native
+
+    native.build()
     rows = []
     for network in networks:
         for size in options.size or SIZES:

@@ -1,10 +1,10 @@
 """The library: clips in, larger and steadier clips out. No ComfyUI, no downloads, no globals.
 
-    clip = open_clip("shaky.mp4")
-    path = Trajectory.of(estimate_motion(clip, flow_model()))                # pass 1: measure, forget the pixels
-    fix = correction(path, smooth(path, seconds=2.0))                        # arithmetic
-    frames = (w.frames for w in warp(clip.frames(), fix, Border.CROP))       # pass 2: nothing has run yet
-    write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the sink pulls
+clip = open_clip("shaky.mp4")
+path = Trajectory.of(estimate_motion(clip, flow_model()))                # pass 1: measure, forget the pixels
+fix = correction(path, smooth(path, seconds=3.0))                        # arithmetic
+frames = (w.frames for w in warp(clip.frames(), fix, Border.CROP))       # pass 2: nothing has run yet
+write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the sink pulls
 """
 
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip

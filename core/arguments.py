@@ -77,7 +77,7 @@ def _enlarging() -> argparse.ArgumentParser:
 def _steadying() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     _choice(options, "--smoothing", Smoothing.KALMAN, "how the camera's path is smoothed")
-    options.add_argument("--seconds", type=_above_zero, default=2.0, help="quicker swings are taken away (default 2)")
+    options.add_argument("--seconds", type=_above_zero, default=3.0, help="quicker swings are taken away (default 3)")
     _choice(options, "--border", Border.CROP, "what fills the places that the moved picture leaves")
     _choice(options, "--flow", FlowMethod.FARNEBACK, "how motion is measured")
     options.add_argument("--max-zoom", type=_zoom, default=1.3, help="most that crop may enlarge (default 1.3)")

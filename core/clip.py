@@ -49,7 +49,7 @@ class Clip(Protocol):
     def info(self) -> ClipInfo: ...
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Yield all frames in order, at most `batch` at a time, and hold no more than that. Starts anew at each call."""
+        """Yield all frames in order, at most `batch` at a time, holding no more than that. Starts anew at each call."""
         ...
 
 

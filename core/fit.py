@@ -1,9 +1,9 @@
 """Which motion most of the picture follows: the camera's, among subjects that move by themselves.
 
-A shaking camera turns about its centre, so neighbouring frames differ by a homography: 8 numbers. Few frames show enough
-to fix all of them, so the fit starts from the similarity with the most followers and bends it only as far as the picture
-asks: what is left of the evidence after noise pulls against a prior that says "not at all". There is no choosing between
-models, and therefore no flicker between them.
+A shaking camera turns about its centre, so neighbouring frames differ by a homography: 8 numbers. Few frames show
+enough to fix all of them, so the fit starts from a similarity with many followers and bends it only as far as the
+picture asks: the evidence pulls against a prior that says "not at all". There is no choosing between models, and
+therefore no flicker between them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from . import geometry
 
 HYPOTHESES = 96  # random pairs tried: with half of the points on a moving subject, all fail once in 10^12 frames
 INLIER = 0.7  # pixels between a point and the camera's motion up to which it is taken to follow the camera
-ROUNDS = 6  # of reweighting; the first ones reach farther, for a similarity misses the corners of a tilted frame
+EXACT = 0.14  # the same where flow is this good; it tells the camera from a subject of nearly its pace
+ELECTED = 3  # motions that are looked at closely
+ROUNDS = 10  # of reweighting; the first ones reach farther, for a similarity misses the corners of a tilted frame
 PRIOR = 2e-4  # weight of "no shear and no perspective" against the whole picture's evidence, in pixels at the corner
 
 
@@ -29,26 +31,46 @@ def fit(points: NDArray, moved: NDArray, weights: NDArray) -> tuple[geometry.Mat
     if len(points) < 2 or total <= 1e-9:
         return np.eye(3), 0.0
     chance = weights / total
-    step = _most_followed(points, moved, chance)
-    unit = np.hypot(*np.abs(points).max(axis=0)) or 1.0  # pixels from the centre to the corner
-    for reach in np.geomspace(4 * INLIER, INLIER, ROUNDS):
-        followers = chance * np.maximum(0, 1 - (_errors(step, points, moved) / (3 * reach)) ** 2) ** 2  # Tukey's biweight
-        if followers.sum() < 1e-6:
-            return np.eye(3), 0.0
-        step = _improved(step, points, moved, followers / followers.sum(), unit)
-    return step, float(chance[_errors(step, points, moved) < 2 * INLIER].sum())
+    refined = [_refined(start, points, moved, chance) for start in _elected(points, moved, chance)]
+    errors = [_errors(step, points, moved) for step in refined]
+    best = int(np.argmax([chance[error < INLIER].sum() for error in errors]))
+    return refined[best], float(chance[errors[best] < 2 * INLIER].sum())
 
 
-def _most_followed(points: NDArray, moved: NDArray, chance: NDArray) -> geometry.Matrices:
-    """A vote among similarities through random pairs of points (RANSAC; Fischler and Bolles, 1981).
+def _elected(points: NDArray, moved: NDArray, chance: NDArray) -> list[geometry.Matrices]:
+    """Similarities with the most followers, no two with the same: the camera is among them, and so may subjects be.
 
-    It draws from a fixed seed: the same clip gives the same motion.
+    A vote among random pairs of points (RANSAC; Fischler and Bolles, 1981). It draws from a fixed seed: the same clip
+    gives the same motion. A subject can win this round, being small and flat, while a tilted background is none of the
+    similarities that stand for election; so the runners-up are refined too.
     """
     draw = np.random.default_rng(0).choice(len(points), size=(HYPOTHESES, 2), p=chance)
     candidates = _through_pairs(points[draw], moved[draw])
     errors = np.hypot(*np.moveaxis(geometry.apply(candidates, points[None]) - moved, -1, 0))
-    votes = (np.maximum(0, 1 - (errors / (4 * INLIER)) ** 2) * chance).sum(axis=1)
-    return candidates[votes.argmax()]
+    follows = np.maximum(0, 1 - (errors / (4 * INLIER)) ** 2) * chance
+    elected = []
+    for _ in range(ELECTED):
+        votes = follows.sum(axis=1)
+        best = int(votes.argmax())
+        if elected and votes[best] < 0.1:
+            break
+        elected.append(candidates[best])
+        follows = follows * (errors[best] > 4 * INLIER)  # its followers have voted
+    return elected
+
+
+def _refined(step: geometry.Matrices, points: NDArray, moved: NDArray, chance: NDArray) -> geometry.Matrices:
+    """Least squares over the followers, reweighted round by round as they become clearer."""
+    unit = np.hypot(*np.abs(points).max(axis=0)) or 1.0  # pixels from the centre to the corner
+    for reach in np.geomspace(3 * INLIER, EXACT, ROUNDS):
+        error = _errors(step, points, moved)
+        near = error[error < 3 * INLIER]
+        reach = max(reach, float(np.median(near)) if len(near) else 0)  # noisy flow has no closer followers
+        followers = chance * np.maximum(0, 1 - (error / (3 * reach)) ** 2) ** 2  # Tukey's biweight
+        if followers.sum() < 1e-6:
+            break
+        step = _improved(step, points, moved, followers / followers.sum(), unit)
+    return step
 
 
 def _through_pairs(points: NDArray, moved: NDArray) -> geometry.Matrices:

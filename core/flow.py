@@ -48,7 +48,7 @@ def luma(frames: Frames) -> Tensor:
 
 
 def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device | str = "cpu") -> FlowModel:
-    """The estimator of that name. On a device other than the CPU, or where OpenCV is missing, Farneback runs in torch.
+    """The estimator of that name. On a device other than the CPU, or without OpenCV, Farneback runs in torch.
 
     Raises ClipError where the method needs OpenCV and none can be imported.
     """
@@ -56,7 +56,7 @@ def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device |
 
 
 def optional_opencv() -> ModuleType | None:
-    """The module cv2, or None where it is missing or cannot load (an OpenCV with windows needs libGL, a server has none)."""
+    """The module cv2, or None where it is missing or cannot load (some builds need libGL, which a server lacks)."""
     try:
         import cv2
     except ImportError as error:
@@ -90,7 +90,6 @@ def _dis(device: torch.device) -> FlowModel:
             "DIS flow needs OpenCV: install any of its distributions (pip install opencv-python-headless), "
             "or choose the method 'farneback', which also runs without"
         )
-    # Its smallest patches are 8 x 8 on a pyramid: DIS refuses frames below 16 pixels, which carry no motion to speak of.
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return partial(_pairwise, lambda first, second: estimator.calc(first, second, None))
 
@@ -102,7 +101,7 @@ def _pairwise(measure: Callable, first: Frames, second: Frames) -> Tensor:
 
 def _flows(measure: Callable, first: Frames, second: Frames) -> Iterator[Tensor]:
     for a, b in zip(_grey8(first), _grey8(second), strict=True):
-        if min(a.shape) < 16:
+        if min(a.shape) < 16:  # DIS refuses frames smaller than two of its patches; they carry no motion to speak of
             yield torch.zeros(1, 2, *a.shape)
         else:
             yield torch.from_numpy(measure(a.numpy(), b.numpy())).permute(2, 0, 1)[None]

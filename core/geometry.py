@@ -1,8 +1,8 @@
 """THE coordinate convention, and the way between matrices and the numbers that people understand.
 
 Points are (x, y) in pixels, x to the right, y down, the origin at the centre of the frame: pixel column i has its
-centre at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1), and have m[2, 2] = 1. With the
-origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a similarity;
+centre at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1), and have m[2, 2] = 1. With
+the origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a similarity;
 `rescaled` does it for any matrix.
 
 Two sets of numbers stand for a matrix. Parameters are for people: (x, y, angle, log_zoom), where the centre goes, in

@@ -1,4 +1,4 @@
-"""Pass 1: pixels become a few numbers per frame. How the camera moved from each frame to the next, and how sure that is."""
+"""Pass 1: pixels become a few numbers per frame, how the camera moved from each to the next and how sure that is."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import geometry
+from .align import align
 from .clip import Clip, ClipError, ClipInfo
 from .fit import fit
 from .flow import FlowModel, luma
 from .shots import is_cut, is_repeat
 
-WORKING_SIDE = (
-    480  # longer side of the frames that flow is measured on: finer costs much and gains hundredths of a pixel
-)
-GRID = (
-    6  # distance of the points, in working pixels, at which the flow is read; neighbours closer than this say the same
-)
+WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
+GRID = 6  # distance in their pixels of the points at which flow is read; nearer neighbours say the same
+VISIBLE = 0.003  # texture, in grey levels of 1 per pixel, at which flow begins to see more than noise
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,10 @@ def _step(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matr
     field = flow(first, second)
     if is_cut(first, second, field):
         return np.eye(3), 0.0
-    points, moved, weights = sample(field, texture(first))
+    points, moved, weights = sample(field, believable(texture(first)))
     step, sure = fit(points, moved, weights)
+    if sure > 0:
+        step = align(first, second, step)
     return step, max(sure, 1e-3)  # weak is not a cut
 
 
@@ -100,6 +100,17 @@ def texture(grey: Tensor) -> Tensor:
     xx, xy, yy = F.avg_pool2d(products, 9, stride=GRID)[0]
     smaller = (xx + yy) / 2 - (((xx - yy) / 2) ** 2 + xy**2).sqrt()
     return smaller.clamp_min(0).sqrt()
+
+
+def believable(texture: Tensor) -> Tensor:
+    """(rows, columns) of texture -> how far the flow there is to be believed as the camera's, in [0, 2).
+
+    Once there is enough texture to see motion at all, more of it does not count for more: a richly patterned subject
+    must not outvote a plain background. The edge of the picture counts for more than its middle, where subjects are.
+    """
+    rows, columns = (torch.linspace(-1, 1, n).abs() if n > 1 else torch.zeros(1) for n in texture.shape)
+    towards_edge = torch.maximum(rows[:, None], columns[None, :]).to(texture)
+    return texture / (texture + VISIBLE) * (0.6 + towards_edge)
 
 
 def sample(field: Tensor, weight: Tensor) -> tuple[NDArray, NDArray, NDArray]:

@@ -53,7 +53,12 @@ def _colours(flow: Tensor) -> Tensor:
     return (1 - speed * (1 - hue)).permute(0, 3, 1, 2)
 
 
-PANELS = (("sideways, px", 0, 1.0), ("up and down, px", 1, 1.0), ("roll, degrees", 2, 180 / math.pi), ("zoom, %", 3, 100.0))
+PANELS = (
+    ("sideways, px", 0, 1.0),
+    ("up and down, px", 1, 1.0),
+    ("roll, degrees", 2, 180 / math.pi),
+    ("zoom, %", 3, 100.0),
+)
 BEFORE, AFTER, GRID, INK = (235, 120, 40), (30, 110, 220), (225, 225, 230), (60, 60, 70)
 
 
@@ -78,7 +83,9 @@ def path_picture(before: Trajectory, after: Trajectory, width: int = 960, height
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
-def _panel(draw, font, box, name: str, trajectory: Trajectory, before: np.ndarray, after: np.ndarray, fine: int) -> None:
+def _panel(
+    draw, font, box, name: str, trajectory: Trajectory, before: np.ndarray, after: np.ndarray, fine: int
+) -> None:
     left, top, right, bottom = box
     low, high = float(min(before.min(), after.min())), float(max(before.max(), after.max()))
     room = max((high - low) * 0.08, 0.5)

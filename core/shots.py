@@ -23,7 +23,7 @@ def is_repeat(first: Tensor, second: Tensor) -> bool:
 
 
 def is_cut(first: Tensor, second: Tensor, flow: Tensor) -> bool:
-    """Whether a new shot begins with the second frame. Grey frames (1, 1, H, W) in [0, 1]; flow (1, 2, H, W) between them.
+    """Whether a new shot begins with the second frame. Grey frames (1, 1, H, W) in [0, 1]; flow (1, 2, H, W) in pixels.
 
     After a cut no flow explains one frame by the other. Correlation rather than difference is compared, so that a flash
     or a change of exposure, which keep the structure, are not cuts. Both are looked at a quarter of the size: noise

@@ -37,7 +37,7 @@ class Smoothing(str, Enum):
 def smooth(
     trajectory: Trajectory,
     method: Smoothing = Smoothing.KALMAN,
-    seconds: float = 2.0,
+    seconds: float = 3.0,
     *,
     reference: int | None = None,
 ) -> Trajectory:

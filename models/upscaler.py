@@ -43,11 +43,11 @@ class Upscaler:
             return images.new_empty(0, channels, height * self.scale, width * self.scale)
         if self.in_channels == 1:
             planes = self._run(images.reshape(-1, 1, height, width))
-            return planes.reshape(batch, channels, *planes.shape[-2:]).clamp(0, 1)
+            return planes.reshape(batch, channels, *planes.shape[-2:])
         if self.in_channels == 4 and channels == 3:
             opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
-            return self._run(opaque)[:, :3].clamp(0, 1)
-        return self._run(images).clamp(0, 1)
+            return self._run(opaque)[:, :3]
+        return self._run(images)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
         """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""

@@ -63,7 +63,9 @@ class ImageBatch:
     def finished(self) -> Tensor:
         """The IMAGE (N, H, W, C). Raises ClipError when frames are missing."""
         if self._filled != len(self.images):
-            raise ClipError(f"only {self._filled} of {len(self.images)} frames were made: this is a fault of SteadyScale")
+            raise ClipError(
+                f"only {self._filled} of {len(self.images)} frames were made: this is a fault of SteadyScale"
+            )
         return self.images
 
 

@@ -19,7 +19,7 @@ from ._comfy import CATEGORY, Flow, cancellable, options, to_clip, watched
 
 @dataclass(frozen=True)
 class ClipFlow:
-    """What travels on a STEADYSCALE_FLOW wire: the camera's motion, and how to get the dense flow again when it is wanted.
+    """What travels on a STEADYSCALE_FLOW wire: the camera's motion, and how to get the dense flow again when wanted.
 
     The dense fields are not kept: they are as large as the clip itself.
     """
@@ -48,16 +48,17 @@ class EstimateFlow(io.ComfyNode):
             node_id="SteadyScale_EstimateFlow",
             display_name="Estimate Flow",
             category=CATEGORY,
-            description="Measures how the picture moves from each frame to the next, and how the camera must have moved: "
-            "the first step of stabilisation. Cuts are found on the way. Measure on the source frames, before upscaling.",
+            description="Measures how the picture moves from each frame to the next, and how the camera must have "
+            "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
+            "faster.",
             inputs=[
                 io.Image.Input("frames", tooltip="The frames of one clip, in order."),
                 io.Combo.Input(
                     "method",
                     options=options(FlowMethod),
                     default=FlowMethod.FARNEBACK.value,
-                    tooltip="farneback: the most exact on most footage. dis: several times faster, and better where the "
-                    "picture has little texture (walls, sky).",
+                    tooltip="farneback: the most exact on most footage. dis: several times faster, and better where "
+                    "the picture has little texture (walls, sky).",
                 ),
                 io.Float.Input(
                     "fps",
@@ -65,7 +66,9 @@ class EstimateFlow(io.ComfyNode):
                     min=1.0,
                     max=1000.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip: connect it from Get Video Components. Smoothing is told in seconds.",
+                    tooltip="Frames per second of the clip: connect it from Get Video Components. It makes the "
+                    "smoothing's "
+                    "seconds true.",
                 ),
                 io.Int.Input(
                     "detail",
@@ -73,8 +76,8 @@ class EstimateFlow(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=16,
-                    tooltip="Longer side, in pixels, of the reduced frames that are measured. More is slower and hardly "
-                    "more exact; raise it for tiny texture, lower it for speed.",
+                    tooltip="Longer side, in pixels, of the reduced frames that are measured. More is slower and "
+                    "hardly more exact; raise it for tiny texture, lower it for speed.",
                 ),
                 io.Int.Input(
                     "pictures",

@@ -19,7 +19,8 @@ class SmoothTrajectory(io.ComfyNode):
             node_id="SteadyScale_SmoothTrajectory",
             display_name="Smooth Trajectory",
             category=CATEGORY,
-            description="Takes the shake out of the camera's path and keeps its intended moves. Changing these settings "
+            description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
+            "settings "
             "costs no new measuring.",
             inputs=[
                 Flow.Input("flow", tooltip="From Estimate Flow."),
@@ -27,16 +28,18 @@ class SmoothTrajectory(io.ComfyNode):
                     "smoothing",
                     options=options(Smoothing),
                     default=Smoothing.KALMAN.value,
-                    tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a live "
+                    tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
+                    "live "
                     "camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod.",
                 ),
                 io.Float.Input(
                     "seconds",
-                    default=2.0,
+                    default=3.0,
                     min=0.05,
                     max=60.0,
                     step=0.05,
-                    tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
+                    tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier "
+                    "and "
                     "costs more of the picture's edges.",
                 ),
                 io.Float.Input(
@@ -45,7 +48,8 @@ class SmoothTrajectory(io.ComfyNode):
                     min=1.0,
                     max=4.0,
                     step=0.01,
-                    tooltip="The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less "
+                    tooltip="The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, "
+                    "less "
                     "of it is removed.",
                 ),
                 io.Int.Input(
@@ -58,14 +62,14 @@ class SmoothTrajectory(io.ComfyNode):
             ],
             outputs=[
                 Correction.Output(display_name="correction", tooltip="For Warp/Pad Frames, at any size of the frames."),
-                io.Image.Output(display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."),
+                io.Image.Output(
+                    display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
+                ),
             ],
         )
 
     @classmethod
-    def execute(
-        cls, flow: ClipFlow, smoothing: str, seconds: float, max_zoom: float, reference: int
-    ) -> io.NodeOutput:
+    def execute(cls, flow: ClipFlow, smoothing: str, seconds: float, max_zoom: float, reference: int) -> io.NodeOutput:
         measured = Trajectory.of(flow.motion)
         wanted = smooth(measured, Smoothing(smoothing), seconds, reference=reference if reference >= 0 else None)
         fix = limit_zoom(correction(measured, wanted), max_zoom)

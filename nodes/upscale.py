@@ -30,7 +30,8 @@ class UpscaleFrames(io.ComfyNode):
             node_id="SteadyScale_UpscaleFrames",
             display_name="Upscale Frames",
             category=CATEGORY,
-            description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. Takes "
+            description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
+            "Takes "
             "models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs out.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
@@ -43,7 +44,12 @@ class UpscaleFrames(io.ComfyNode):
                     "network's result, resized to exactly that.",
                 ),
                 io.Float.Input(
-                    "factor", default=2.0, min=0.1, max=16.0, step=0.05, tooltip="For resize_to = factor: times each side."
+                    "factor",
+                    default=2.0,
+                    min=0.1,
+                    max=16.0,
+                    step=0.05,
+                    tooltip="For resize_to = factor: times each side.",
                 ),
                 io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
                 io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
@@ -53,7 +59,8 @@ class UpscaleFrames(io.ComfyNode):
                     min=0,
                     max=8192,
                     step=32,
-                    tooltip="Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The result "
+                    tooltip="Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The "
+                    "result "
                     "is the same for any tile.",
                 ),
                 io.Combo.Input(

@@ -19,16 +19,20 @@ class WarpFrames(io.ComfyNode):
             node_id="SteadyScale_WarpFrames",
             display_name="Warp/Pad Frames",
             category=CATEGORY,
-            description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the measured "
+            description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the "
+            "measured "
             "frames or the same frames upscaled.",
             inputs=[
-                io.Image.Input("frames", tooltip="The frames that were measured, at their size or upscaled. Alpha is kept."),
+                io.Image.Input(
+                    "frames", tooltip="The frames that were measured, at their size or upscaled. Alpha is kept."
+                ),
                 Correction.Input("correction", tooltip="From Smooth Trajectory."),
                 io.Combo.Input(
                     "border",
                     options=options(Border),
                     default=Border.CROP.value,
-                    tooltip="crop: zoom in just enough that no border shows. The others keep the whole picture and fill: "
+                    tooltip="crop: zoom in just enough that no border shows. The others keep the whole picture and "
+                    "fill: "
                     "mirror (reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha).",
                 ),
                 io.Int.Input(
@@ -36,12 +40,15 @@ class WarpFrames(io.ComfyNode):
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Pixels of canvas added on each side and filled by the border: room to outpaint. Not with crop.",
+                    tooltip="Pixels of canvas added on each side and filled by the border: room to outpaint. Not with "
+                    "crop.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The steady frames."),
-                io.Mask.Output(display_name="invented", tooltip="White where the border made a pixel up: what to outpaint."),
+                io.Mask.Output(
+                    display_name="invented", tooltip="White where the border made a pixel up: what to outpaint."
+                ),
             ],
         )
 

@@ -44,13 +44,17 @@ def test_the_library_knows_neither_comfyui_nor_the_nodes(path):
         target = above(path, level, module)
         assert target in (None, folder, "models", "__version__"), f"{path.name} imports {target}"
         if target == "models" and folder == "core":
-            assert path.relative_to(ROOT).parts[1] in MAY_USE_MODELS, f"{path.name} is given its networks, it loads none"
+            assert path.relative_to(ROOT).parts[1] in MAY_USE_MODELS, (
+                f"{path.name} is given its networks, it loads none"
+            )
 
 
 @pytest.mark.parametrize("path", [ROOT / "__init__.py", *sources("nodes")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_pack_uses_relative_imports_only(path):
     for level, module in imports(path):
-        assert not (level == 0 and module.split(".")[0] == "steadyscale"), f"{path.name}: inside ComfyUI it has another name"
+        assert not (level == 0 and module.split(".")[0] == "steadyscale"), (
+            f"{path.name}: inside ComfyUI it has another name"
+        )
 
 
 def test_the_library_works_without_comfyui():

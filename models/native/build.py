@@ -75,7 +75,7 @@ def find_compiler() -> list[str] | None:
 
 
 def cache_folder() -> Path:
-    """$STEADYSCALE_CACHE, else $XDG_CACHE_HOME/steadyscale, else ~/.cache/steadyscale; in it native/<source and CPU>."""
+    """native/<hash of source and CPU> in $STEADYSCALE_CACHE, $XDG_CACHE_HOME/steadyscale or ~/.cache/steadyscale."""
     if chosen := os.environ.get("STEADYSCALE_CACHE"):
         base = Path(chosen)
     else:

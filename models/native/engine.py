@@ -38,13 +38,13 @@ class NativeNetwork:
 
     def __init__(self, network: RRDBNet | SRVGGNetCompact, library: Library) -> None:
         self._network = network
+        self._fold = 1
         if isinstance(network, RRDBNet):
             self._fold = network.config.unshuffle
-            self._enlarge = network.scale * self._fold
             self._compile: Compiler = rrdb_compiler(library, network)
         else:
-            self._fold, self._enlarge = 1, network.scale
             self._compile = srvgg_compiler(library, network)
+        self._enlarge = network.scale * self._fold
         self._program: tuple[tuple[int, int], Program] | None = None
         self._lock = threading.Lock()
 
@@ -124,10 +124,11 @@ class Native:
         self._twin: NativeNetwork | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The module's result, by the faster way that is at hand: native for float32 on the CPU, else torch."""
+        """The module's result clamped to [0, 1], by the faster way at hand: native for float32 on the CPU, else torch."""
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
-        return self._module(images) if twin is None else twin(images)
+        # The twin's result is nobody else's, and a second large tensor costs as much as a layer of a compact network.
+        return self._module(images).clamp(0, 1) if twin is None else twin(images).clamp_(0, 1)
 
     def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
         """Copies, in memory or in a file, make a twin of their own."""

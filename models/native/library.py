@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from math import prod
 from pathlib import Path
 
-ABI = 1  # must equal that of winograd.cpp
+import torch
+from torch import Tensor
+
+ABI = 2  # must equal that of winograd.cpp
+PAGE = 4096  # bytes
 PACK, CONV, UNPACK = range(3)
 
 _pointer = ctypes.c_void_p
@@ -14,7 +19,7 @@ _number = ctypes.c_int32
 
 
 class Op(ctypes.Structure):
-    """One step; winograd.cpp says what the fields mean. Pointers are not owned: whoever makes an Op keeps them alive."""
+    """One step; winograd.cpp says what the fields mean. Whoever makes an Op keeps what it points to alive."""
 
     _fields_ = (
         ("in_", _pointer),
@@ -58,7 +63,7 @@ class Library:
         self._c.steadyscale_scratch.argtypes = (ctypes.c_int, ctypes.c_int)
         self._c.steadyscale_allocate.restype = _pointer
         self._c.steadyscale_allocate.argtypes = (ctypes.c_size_t,)
-        self._c.steadyscale_free.argtypes = (_pointer,)
+        self._c.steadyscale_free.argtypes = (_pointer, ctypes.c_size_t)
         self._c.steadyscale_run.argtypes = (_pointer, ctypes.c_int, ctypes.c_int, _pointer, ctypes.c_size_t)
 
     def planes(self, channels: int) -> int:
@@ -71,11 +76,12 @@ class Library:
 
     def allocate(self, size: int) -> Memory:
         """Zeroed memory of `size` bytes, freed with the object. Raises MemoryError."""
+        size = -(-size // PAGE) * PAGE
         address = self._c.steadyscale_allocate(size)
         if not address:
             raise MemoryError(f"not enough memory for {size} bytes")
         memory = Memory(address, size)
-        weakref.finalize(memory, self._c.steadyscale_free, address)
+        weakref.finalize(memory, self._c.steadyscale_free, address, size)
         return memory
 
     def run(self, ops: ctypes.Array[Op], threads: int, scratch: Memory, per_thread: int) -> None:
@@ -97,6 +103,11 @@ class Memory:
             raise MemoryError(f"{size} bytes do not fit behind {self._taken} of {self.size}")
         self._taken += size
         return self.address + self._taken - size
+
+    def view(self, *shape: int) -> Tensor:
+        """The first bytes as a float32 tensor, good for as long as this object lives."""
+        values = (ctypes.c_float * prod(shape)).from_address(self.address)
+        return torch.frombuffer(values, dtype=torch.float32).reshape(shape)
 
     def rewind(self) -> None:
         self._taken = 0

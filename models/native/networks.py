@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rrdb import DAMPING, SLOPE, RRDBNet, pad_to_multiple
+from ..rrdb import DAMPING, SLOPE, RRDBNet
 from ..srvgg import SRVGGNetCompact
 from .library import Library, Memory
 from .program import Filters, Planes, Program, filters, strips
@@ -25,10 +24,8 @@ Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the inpu
 def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
     config = network.config
-    layers = [
-        filters(library, conv.weight, conv.bias, slope=_slope(activation))
-        for conv, activation in zip(network.body[::2], [*network.body[1::2], None], strict=True)
-    ]
+    slopes = [*(_slope(activation) for activation in network.body[1::2]), None]
+    layers = [filters(library, conv, slope=slope) for conv, slope in zip(network.body[::2], slopes, strict=True)]
 
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
@@ -48,13 +45,11 @@ def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     return compile_for
 
 
-def _slope(activation: nn.Module | None) -> Tensor | None:
-    """What negative results are multiplied by."""
+def _slope(activation: nn.Module) -> Tensor:
+    """What negative results are multiplied by, per channel or one for all."""
     if isinstance(activation, nn.PReLU):
         return activation.weight
-    if isinstance(activation, nn.LeakyReLU):
-        return torch.tensor([activation.negative_slope])
-    return torch.zeros(1) if isinstance(activation, nn.ReLU) else None
+    return torch.tensor([activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0])
 
 
 def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
@@ -63,26 +58,29 @@ def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
     features, growth = config.features, config.growth
     leaky = torch.tensor([SLOPE])
 
-    def plain(conv: nn.Conv2d, slope: Tensor | None = None) -> Filters:
-        return filters(library, conv.weight, conv.bias, slope=slope)
-
     def dense(block: nn.Module) -> list[Filters]:
-        convs = [block.get_submodule(f"conv{index}") for index in range(1, 6)]
         return [
-            filters(library, conv.weight, conv.bias, (features, *[growth] * index), leaky if index < 4 else None)
-            for index, conv in enumerate(convs)
+            filters(
+                library,
+                block.get_submodule(f"conv{index + 1}"),
+                (features, *[growth] * index),
+                slope=leaky if index < 4 else None,
+            )
+            for index in range(5)
         ]
 
-    first, body_end = plain(network.conv_first), plain(network.conv_body)
+    first, body_end = filters(library, network.conv_first), filters(library, network.conv_body)
     blocks = [[dense(block.get_submodule(f"rdb{index}")) for index in (1, 2, 3)] for block in network.body]
-    ups = [plain(network.get_submodule(f"conv_up{index + 1}"), leaky) for index in range(config.doublings)]
-    tail = Tail(library, ups, plain(network.conv_hr, leaky), plain(network.conv_last), config.out_channels)
+    ups = [
+        filters(library, network.get_submodule(f"conv_up{index + 1}"), slope=leaky) for index in range(config.doublings)
+    ]
+    hr, last = filters(library, network.conv_hr, slope=leaky), filters(library, network.conv_last)
+    tail = Tail(library, ups, hr, last, config.out_channels)
 
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
-        sizes = (network.conv_first.in_channels, *[features] * 3, 4 * growth)
-        grown_planes = 4 * library.planes(growth)
-        sizes = (*sizes[:-1], grown_planes * library.vector)
+        grown_channels = 4 * library.planes(growth) * library.vector  # Each growth starts a plane of its own.
+        sizes = (network.conv_first.in_channels, features, features, features, grown_channels)
         trunk_bytes = sum(program.planes_bytes(count, height, width) for count in sizes)
         rows, tail_bytes = tail.fit(program, height, width, max(trunk_bytes, TAIL_BYTES))
         kept = program.memory(program.planes_bytes(features, height, width))
@@ -131,7 +129,7 @@ class Tail:
         raise AssertionError("unreachable: the smallest strip is always taken")
 
     def add(self, program: Program, source: Planes, height: int, width: int, rows: int, at: int, size: int) -> None:
-        """Append the steps from the trunk's result (height x width) to the target picture. They work in [at, at + size)."""
+        """Append the steps from the trunk's result (height x width) to the target picture, in [at, at + size)."""
         doublings = len(self._ups)
         full = (height << doublings, width << doublings)
         for part in strips(full[0], rows):
@@ -177,15 +175,11 @@ class Tail:
     def _bytes(self, program: Program, part: tuple[int, int], height: int, width: int) -> int:
         return sum(self._halves(program, self._spans(part, height), width))
 
-    def _carve(
-        self, program: Program, memory: Memory, spans: list[tuple[int, int, int]], width: int
-    ) -> list[Planes]:
+    def _carve(self, program: Program, memory: Memory, spans: list[tuple[int, int, int]], width: int) -> list[Planes]:
         halves = [Memory(memory.take(size), size) for size in self._halves(program, spans, width)]
         result = []
         for index, (conv, (level, first, end)) in enumerate(zip(self._filters(), spans, strict=True)):
             half = halves[index % 2]
             half.rewind()
-            result.append(
-                program.planes(half, conv.out_planes * self._vector, end - first, width << level, row=first)
-            )
+            result.append(program.planes(half, conv.out_planes * self._vector, end - first, width << level, row=first))
         return result

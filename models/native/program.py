@@ -6,16 +6,18 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .library import CONV, PACK, UNPACK, Library, Memory, Op
 
 FLOAT = 4  # bytes
+POINTS = 64  # of a transformed patch
 
-# The filters' transform for Winograd's F(6, 3) at the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: each row evaluates
-# a filter of three at its point and carries the point's factor of the Lagrange interpolation.
+# The filters' transform for Winograd's F(6, 3) at the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: each row
+# evaluates a filter of three at its point and carries the point's factor of the Lagrange interpolation.
 FILTER_TRANSFORM = (
     (1, 0, 0),
     (-2 / 9, -2 / 9, -2 / 9),
@@ -32,7 +34,7 @@ FILTER_TRANSFORM = (
 class Filters:
     """A convolution's weights as the engine wants them. channels: input channels, padding between groups included."""
 
-    weights: Tensor
+    weights: Memory
     bias: Tensor
     slope: Tensor | None
     channels: int
@@ -40,14 +42,14 @@ class Filters:
     out_planes: int
 
 
-def filters(
-    library: Library, weight: Tensor, bias: Tensor | None, groups: Sequence[int] = (), slope: Tensor | None = None
-) -> Filters:
-    """Transform weights (O, I, 3, 3) once.
+def filters(library: Library, module: nn.Module, groups: Sequence[int] = (), *, slope: Tensor | None = None) -> Filters:
+    """Transform the weights of a 3x3 convolution once.
 
     groups: how the input channels are spread over buffers, each of which starts a new plane; empty = one buffer.
-    slope: factor of negative results, (O,) or (1,), None = no activation.
+    slope: factor of negative results, one per output channel or one for all, None = no activation.
     """
+    conv = cast(nn.Conv2d, module)
+    weight, bias = conv.weight, conv.bias
     out_channels, in_channels = weight.shape[:2]
     groups = groups or (in_channels,)
     places, planes = [], 0
@@ -58,15 +60,17 @@ def filters(
 
     matrix = torch.tensor(FILTER_TRANSFORM, dtype=torch.float64)
     points = torch.einsum("ai,ocij,bj->abco", matrix, weight.detach().double(), matrix)
-    spread = torch.zeros(64, places[-1] + 1, out_planes * library.vector)
-    spread[:, places, :out_channels] = points.reshape(64, in_channels, out_channels).float()
-    widest = library.widest * library.vector
-    passes = [part.reshape(64, -1) for part in spread.split(widest, dim=2)]
+    depth, widest = places[-1] + 1, library.widest * library.vector
+    padded = torch.zeros(POINTS, depth, out_planes * library.vector)
+    padded[:, places, :out_channels] = points.reshape(POINTS, in_channels, out_channels).float()
+    memory = library.allocate(padded.numel() * FLOAT)
+    passes = [part.reshape(POINTS, -1) for part in padded.split(widest, dim=2)]
+    torch.cat(passes, dim=1, out=memory.view(POINTS, padded[0].numel()))
     return Filters(
-        weights=torch.cat(passes, dim=1).contiguous(),
+        weights=memory,
         bias=_padded(torch.zeros(out_channels) if bias is None else bias, out_planes * library.vector),
         slope=None if slope is None else _padded(slope.expand(out_channels), out_planes * library.vector),
-        channels=places[-1] + 1,
+        channels=depth,
         in_planes=planes,
         out_planes=out_planes,
     )
@@ -163,12 +167,13 @@ class Program:
         op.height, op.width, op.first, op.last, op.up = held, width, first, last, up
         op.in_, op.in_row = self._array(source), source.row
         op.out, op.out_row = self._array(target), target.row
-        op.weights, op.bias = conv.weights.data_ptr(), conv.bias.data_ptr()
+        op.weights, op.bias = conv.weights.address, conv.bias.data_ptr()
         op.slope = None if conv.slope is None else conv.slope.data_ptr()
         for index, (scale, planes) in enumerate(sums, start=1):
             setattr(op, f"scale{index}", scale)
             setattr(op, f"add{index}", self._array(planes))
         self._ops.append(op)
+        self._alive.append(conv)
         self._per_thread = max(self._per_thread, self._library.scratch(conv.in_planes, conv.out_planes))
 
     def unpack(

@@ -17,18 +17,13 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
-#include <new>
 #include <thread>
 #include <vector>
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
-#ifdef __linux__
 #include <sys/mman.h>
-#endif
 
 #if defined(__AVX512F__)
 constexpr int V = 16, ACCUMULATORS = 24;  // of 32 registers
@@ -42,8 +37,9 @@ constexpr int V = 4, ACCUMULATORS = 12;
 constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channels in one pass of the product
 constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
 constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
-constexpr int ABI = 1;
+constexpr int ABI = 2;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
+constexpr size_t PAST_CACHES = size_t(8) << 20;  // bytes of a convolution's result; 4 MB are still faster in them
 
 typedef float vec __attribute__((vector_size(V * 4)));
 
@@ -51,6 +47,21 @@ typedef float vec __attribute__((vector_size(V * 4)));
 
 static ALWAYS vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
 static ALWAYS void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
+// Past the caches, for results that are too large to be still there when they are read: nothing is fetched first.
+static ALWAYS void store_past(float* p, vec v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, v);
+#elif defined(__AVX__)
+    _mm256_stream_ps(p, v);
+#else
+    store(p, v);
+#endif
+}
+static ALWAYS void finish_stores_past() {
+#if defined(__AVX__)
+    _mm_sfence();
+#endif
+}
 static ALWAYS vec splat(float x) {
 #if defined(__AVX512F__)
     return _mm512_set1_ps(x);
@@ -206,6 +217,9 @@ static void transform_in(const Op& op, const Geometry& g, int begin, int end, fl
                 transform_patch<false>(patch, IN * V, to, g.stride);
             } else {
                 const float* from = op.in[plane] + ((UP ? y0 >> 1 : y0) - op.in_row) * row + (UP ? x0 >> 1 : x0) * V;
+                if (!UP)  // The next patch but one: the processor does not see the pattern at the start of a row.
+                    for (int y = 0; y < IN; y++)
+                        for (int x = 0; x < OUT; x++) __builtin_prefetch(from + y * row + (2 * OUT + 2 + x) * V);
                 transform_patch<UP>(from, row, to, g.stride);
             }
         }
@@ -214,6 +228,7 @@ static void transform_in(const Op& op, const Geometry& g, int begin, int end, fl
 template <bool SLOPE, int SUMS>
 static void transform_out(const Op& op, const Geometry& g, int begin, int end, const float* points) {
     const ptrdiff_t row = ptrdiff_t(op.width) * V;
+    const bool past = size_t(op.out_planes) * (op.last - op.first) * row * sizeof(float) >= PAST_CACHES;
     const vec scale1 = splat(op.scale1), scale2 = splat(op.scale2), zero = splat(0.0f);
     for (int plane = 0; plane < op.out_planes; plane++) {
         const vec bias = load(op.bias + plane * V), slope = SLOPE ? load(op.slope + plane * V) : zero;
@@ -237,11 +252,12 @@ static void transform_out(const Op& op, const Geometry& g, int begin, int end, c
                     if (SLOPE) result = result > zero ? result : result * slope;
                     if (SUMS > 0) result = result * scale1 + load(op.add1[plane] + here);
                     if (SUMS > 1) result = result * scale2 + load(op.add2[plane] + here);
-                    store(op.out[plane] + here, result);
+                    past ? store_past(op.out[plane] + here, result) : store(op.out[plane] + here, result);
                 }
             }
         }
     }
+    if (past) finish_stores_past();  // Other threads read them after the barrier.
 }
 
 static void convolve(const Op& op, int block, float* scratch) {
@@ -339,19 +355,23 @@ int steadyscale_op_bytes() { return int(sizeof(Op)); }
 // Floats of scratch memory that one thread needs for a convolution.
 size_t steadyscale_scratch(int in_planes, int out_planes) { return scratch_floats(in_planes, out_planes); }
 
-// Zeroed memory, aligned for huge pages, which are asked for: patches touch many pages at once. Null if there is none.
+// Zeroed memory straight from the system, so that what is freed goes back and leaves no holes. It starts at a huge page,
+// and those are asked for: patches touch many pages at once. `bytes` is a multiple of 4096. Null if there is none.
 void* steadyscale_allocate(size_t bytes) {
-    const size_t rounded = (bytes + 4095) / 4096 * 4096;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, rounded < HUGE_PAGE ? 4096 : HUGE_PAGE, rounded)) return nullptr;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (rounded >= HUGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+    void* mapped = mmap(nullptr, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return nullptr;
+    char* const begin = static_cast<char*>(mapped);
+    const size_t before = (HUGE_PAGE - reinterpret_cast<uintptr_t>(begin) % HUGE_PAGE) % HUGE_PAGE;
+    // Where pages are larger than 4096 bytes some of these fail, which leaves address space unused and nothing else.
+    if (before > 0) munmap(begin, before);
+    munmap(begin + before + bytes, HUGE_PAGE - before);
+#ifdef MADV_HUGEPAGE
+    madvise(begin + before, bytes, MADV_HUGEPAGE);
 #endif
-    memset(memory, 0, rounded);
-    return memory;
+    return begin + before;
 }
 
-void steadyscale_free(void* memory) { free(memory); }
+void steadyscale_free(void* memory, size_t bytes) { munmap(memory, bytes); }
 
 // Run the operations one after the other, each divided among the threads. `scratch`: `per_thread` floats for each.
 // Fewer threads serve if the system gives no more. Returns how many there were.

@@ -12,7 +12,9 @@ from steadyscale.core.trajectory import Correction
 
 
 def correction(path, width=640, height=360):
-    return Correction(geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)))
+    return Correction(
+        geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path))
+    )
 
 
 def outermost(fix):

@@ -30,7 +30,7 @@ def test_noise_averages_out():
 def test_what_the_points_do_not_show_is_left_alone():
     """All that is believed lies in one corner: the picture must not be bent elsewhere to please its noise."""
     here = POINTS[(POINTS[:, 0] > 180) & (POINTS[:, 1] > 90)]
-    moved = here + [4.0, 1.0] + np.random.default_rng(2).normal(0, 0.2, here.shape)
+    moved = here + np.array([4.0, 1.0]) + np.random.default_rng(2).normal(0, 0.2, here.shape)
     step, _ = fit(here, moved, np.ones(len(here)))
     middle = geometry.apply(step, np.zeros((1, 2)))
     assert np.abs(middle - [4.0, 1.0]).max() < 1.5

@@ -31,8 +31,12 @@ def test_apply_divides_by_depth():
 
 
 homographies = st.tuples(
-    *(st.floats(-200, 200),) * 2, st.floats(-3, 3), st.floats(-1, 1), *(st.floats(-0.2, 0.2),) * 2, *(st.floats(-1e-3, 1e-3),) * 2
-).map(np.array)  # fmt: skip
+    *(st.floats(-200, 200),) * 2,
+    st.floats(-3, 3),
+    st.floats(-1, 1),
+    *(st.floats(-0.2, 0.2),) * 2,
+    *(st.floats(-1e-3, 1e-3),) * 2,
+).map(np.array)
 
 
 @given(homographies)

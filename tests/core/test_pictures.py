@@ -32,11 +32,13 @@ def test_full_colour_is_the_fastest_unless_told():
 
 def test_both_paths_are_drawn_and_the_cut_too():
     path = shake(40)
-    trajectory = Trajectory(geometry.to_matrices(path), [slice(0, 20), slice(20, 40)], ClipInfo(64, 48, Fraction(25), 40))
+    trajectory = Trajectory(
+        geometry.to_matrices(path), [slice(0, 20), slice(20, 40)], ClipInfo(64, 48, Fraction(25), 40)
+    )
     flat = replace(trajectory, poses=np.broadcast_to(np.eye(3), (40, 3, 3)))
     picture = path_picture(trajectory, flat, width=480, height=360)
     assert picture.shape == (1, 3, 360, 480)
-    red, green, blue = picture[0]
+    red, _, blue = picture[0]
     assert ((red > 0.8) & (blue < 0.4)).sum() > 200, "the path before, in orange"
     assert ((blue > 0.7) & (red < 0.4)).sum() > 200, "the path after, in blue"
     cut = 32 + round((480 - 16 - 64) * 19.5 / 39) + 32

@@ -64,7 +64,7 @@ def test_shots_do_not_know_of_each_other(method):
     a = smooth(trajectory(path, shots=shots), method).path
     b = smooth(trajectory(far, shots=shots), method).path
     assert np.allclose(a[:50], b[:50])
-    assert np.allclose(a[50:] + [1000, 1000, 0, 0], b[50:])
+    assert np.allclose(a[50:] + np.array([1000, 1000, 0, 0]), b[50:])
 
 
 def test_locked_holds_the_reference_or_the_middle_of_its_shot():

@@ -1,17 +1,19 @@
 from fractions import Fraction
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 from footage import filmed, jitter, shake, shaken_clip, texture
 from steadyscale.core import geometry
-from steadyscale.core import warp as warp_module
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.flow import flow_model
 from steadyscale.core.motion import estimate_motion
 from steadyscale.core.smooth import smooth
 from steadyscale.core.trajectory import Correction, Trajectory, correction
 from steadyscale.core.warp import Border, warp
+
+warp_module = import_module("steadyscale.core.warp")  # the package shows the function of this name
 
 
 @pytest.fixture(params=["opencv", "torch"])
@@ -24,7 +26,9 @@ def engine(request, monkeypatch):
 
 def fix_of(path, width, height):
     path = np.atleast_2d(path)
-    return Correction(geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)))
+    return Correction(
+        geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path))
+    )
 
 
 def warped(frames, path, border, **settings):

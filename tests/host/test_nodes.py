@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_the_whole_chain_makes_the_clip_larger_and_steadier(any_host: Host, clip
 
         grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32) for f in frames]
         window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
-        moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in zip(grey, grey[1:], strict=False)])
+        moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in pairwise(grey)])
         return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(1).mean())) * WIDTH / frames.shape[2]
 
     assert unrest(after) < unrest(before) / 4

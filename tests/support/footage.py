@@ -58,7 +58,7 @@ def shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed: int
 
 
 def jitter(path: np.ndarray, width: int, height: int) -> float:
-    """Root mean square, in pixels over the frame, of how unevenly the picture moves: its frame-to-frame acceleration."""
+    """Root mean square, in pixels over the frame, of how unevenly the picture moves: its acceleration per frame."""
     poses = geometry.to_matrices(path)
     steps = np.linalg.inv(poses[1:]) @ poses[:-1]
     points = np.stack(np.meshgrid(np.linspace(-width / 2, width / 2, 9), np.linspace(-height / 2, height / 2, 9)), -1)
