@@ -268,7 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="folder with the official networks' ncnn files")
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it that contender is left out")
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each contender (default 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="timed runs of each contender (default 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contender (default 1)")
     parser.add_argument("--size", choices=SIZES, action="append", help="input size, repeatable (default: all)")
     parser.add_argument("--network", choices=NETWORKS, action="append", help="repeatable (default: the two for anime)")

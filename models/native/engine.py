@@ -124,7 +124,7 @@ class Native:
         self._twin: NativeNetwork | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The module's result clamped to [0, 1], by the faster way at hand: native for float32 on the CPU, else torch."""
+        """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch."""
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
         # The twin's result is nobody else's, and a second large tensor costs as much as a layer of a compact network.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from math import prod
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 ABI = 2  # must equal that of winograd.cpp
 PAGE = 4096  # bytes
+FLOAT = 4  # bytes
+POINTS = 64  # of a transformed patch
 PACK, CONV, UNPACK = range(3)
 
 _pointer = ctypes.c_void_p
@@ -64,6 +65,7 @@ class Library:
         self._c.steadyscale_allocate.restype = _pointer
         self._c.steadyscale_allocate.argtypes = (ctypes.c_size_t,)
         self._c.steadyscale_free.argtypes = (_pointer, ctypes.c_size_t)
+        self._c.steadyscale_filters.argtypes = (_pointer, *[ctypes.c_int] * 2, _pointer, *[ctypes.c_int] * 2, _pointer)
         self._c.steadyscale_run.argtypes = (_pointer, ctypes.c_int, ctypes.c_int, _pointer, ctypes.c_size_t)
 
     def planes(self, channels: int) -> int:
@@ -82,6 +84,14 @@ class Library:
             raise MemoryError(f"not enough memory for {size} bytes")
         memory = Memory(address, size)
         weakref.finalize(memory, self._c.steadyscale_free, address, size)
+        return memory
+
+    def transform(self, weight: Tensor, places: Sequence[int], out_planes: int) -> Memory:
+        """Filters (out, in, 3, 3), float32 and contiguous, as convolutions want them, with their channels at `places`."""
+        depth = places[-1] + 1
+        memory = self.allocate(POINTS * depth * out_planes * self.vector * FLOAT)
+        array = (_number * len(places))(*places)
+        self._c.steadyscale_filters(weight.data_ptr(), *weight.shape[:2], array, depth, out_planes, memory.address)
         return memory
 
     def run(self, ops: ctypes.Array[Op], threads: int, scratch: Memory, per_thread: int) -> None:
@@ -103,11 +113,6 @@ class Memory:
             raise MemoryError(f"{size} bytes do not fit behind {self._taken} of {self.size}")
         self._taken += size
         return self.address + self._taken - size
-
-    def view(self, *shape: int) -> Tensor:
-        """The first bytes as a float32 tensor, good for as long as this object lives."""
-        values = (ctypes.c_float * prod(shape)).from_address(self.address)
-        return torch.frombuffer(values, dtype=torch.float32).reshape(shape)
 
     def rewind(self) -> None:
         self._taken = 0

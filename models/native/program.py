@@ -11,23 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .library import CONV, PACK, UNPACK, Library, Memory, Op
-
-FLOAT = 4  # bytes
-POINTS = 64  # of a transformed patch
-
-# The filters' transform for Winograd's F(6, 3) at the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: each row
-# evaluates a filter of three at its point and carries the point's factor of the Lagrange interpolation.
-FILTER_TRANSFORM = (
-    (1, 0, 0),
-    (-2 / 9, -2 / 9, -2 / 9),
-    (-2 / 9, 2 / 9, -2 / 9),
-    (1 / 90, 2 / 90, 4 / 90),
-    (1 / 90, -2 / 90, 4 / 90),
-    (32 / 45, 16 / 45, 8 / 45),
-    (32 / 45, -16 / 45, 8 / 45),
-    (0, 0, 1),
-)
+from .library import CONV, FLOAT, PACK, UNPACK, Library, Memory, Op
 
 
 @dataclass(frozen=True)
@@ -58,19 +42,11 @@ def filters(library: Library, module: nn.Module, groups: Sequence[int] = (), *, 
         planes += library.planes(size)
     out_planes = library.planes(out_channels)
 
-    matrix = torch.tensor(FILTER_TRANSFORM, dtype=torch.float64)
-    points = torch.einsum("ai,ocij,bj->abco", matrix, weight.detach().double(), matrix)
-    depth, widest = places[-1] + 1, library.widest * library.vector
-    padded = torch.zeros(POINTS, depth, out_planes * library.vector)
-    padded[:, places, :out_channels] = points.reshape(POINTS, in_channels, out_channels).float()
-    memory = library.allocate(padded.numel() * FLOAT)
-    passes = [part.reshape(POINTS, -1) for part in padded.split(widest, dim=2)]
-    torch.cat(passes, dim=1, out=memory.view(POINTS, padded[0].numel()))
     return Filters(
-        weights=memory,
+        weights=library.transform(weight.detach().contiguous(), places, out_planes),
         bias=_padded(torch.zeros(out_channels) if bias is None else bias, out_planes * library.vector),
         slope=None if slope is None else _padded(slope.expand(out_channels), out_planes * library.vector),
-        channels=depth,
+        channels=places[-1] + 1,
         in_planes=planes,
         out_planes=out_planes,
     )

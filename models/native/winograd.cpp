@@ -373,6 +373,34 @@ void* steadyscale_allocate(size_t bytes) {
 
 void steadyscale_free(void* memory, size_t bytes) { munmap(memory, bytes); }
 
+// Transform filters once: weight (out_channels, in_channels, 3, 3) -> to[point][pass][depth][vectors of the pass], which
+// is zero beforehand. A pass makes up to WIDEST planes of output. `places`: where in the depth an input channel lies.
+void steadyscale_filters(const float* weight, int out_channels, int in_channels, const int32_t* places, int depth,
+                         int out_planes, float* to) {
+    // A row evaluates a filter at its point and carries the point's factor of the Lagrange interpolation.
+    static const double G[IN][3] = {{1, 0, 0},
+                                    {-2. / 9, -2. / 9, -2. / 9},
+                                    {-2. / 9, 2. / 9, -2. / 9},
+                                    {1. / 90, 2. / 90, 4. / 90},
+                                    {1. / 90, -2. / 90, 4. / 90},
+                                    {32. / 45, 16. / 45, 8. / 45},
+                                    {32. / 45, -16. / 45, 8. / 45},
+                                    {0, 0, 1}};
+    const ptrdiff_t point = ptrdiff_t(depth) * out_planes * V;
+    for (int i = 0; i < in_channels; i++)
+        for (int o = 0; o < out_channels; o++) {
+            const float* w = weight + (ptrdiff_t(o) * in_channels + i) * 9;
+            const int first = o / V / WIDEST * WIDEST, wide = std::min(WIDEST, out_planes - first);
+            float* place = to + (ptrdiff_t(first) * depth + ptrdiff_t(places[i]) * wide) * V + (o - first * V);
+            for (int y = 0; y < IN; y++) {
+                double row[3];
+                for (int x = 0; x < 3; x++) row[x] = G[y][0] * w[x] + G[y][1] * w[3 + x] + G[y][2] * w[6 + x];
+                for (int x = 0; x < IN; x++, place += point)
+                    *place = float(row[0] * G[x][0] + row[1] * G[x][1] + row[2] * G[x][2]);
+            }
+        }
+}
+
 // Run the operations one after the other, each divided among the threads. `scratch`: `per_thread` floats for each.
 // Fewer threads serve if the system gives no more. Returns how many there were.
 int steadyscale_run(const Op* ops, int count, int threads, float* scratch, size_t per_thread) {

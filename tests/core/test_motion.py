@@ -17,7 +17,7 @@ def test_a_known_shake_is_measured(method):
     clip, truth = shaken_clip()
     path = Trajectory.of(estimate_motion(clip, flow_model(method))).path
     error = np.abs(path - truth)
-    assert error[:, :2].max() < 0.25, "pixels, accumulated over 50 frames"
+    assert error[:, :2].max() < 0.15, "pixels, accumulated over 50 frames"
     assert error[:, 2].max() < 0.0015, "radians"
     assert error[:, 3].max() < 0.006, "log zoom"
 
