@@ -62,6 +62,11 @@ class Upscaler:
         return self._run.engine
 
     @property
+    def whole_frames(self) -> bool:
+        """Whether frames are better not cut on a CPU: the native engine keeps its memory, so size costs nothing."""
+        return self._run.ready
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

@@ -11,6 +11,7 @@ import comfy.utils
 import torch
 from comfy import model_management
 from comfy_api.latest import io
+from einops import rearrange
 from torch import Tensor
 
 from ..core.clip import ClipError, ClipInfo, Frames, TensorClip
@@ -34,7 +35,7 @@ def to_clip(images: Tensor, fps: float = 24.0) -> TensorClip:
     """IMAGE (N, H, W, 1, 3 or 4) -> a clip that shares its memory."""
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
-    frames = images.movedim(-1, 1).float().cpu()
+    frames = rearrange(images, "n h w c -> n c h w").float().cpu()
     if frames.shape[1] == 1:
         frames = frames.expand(-1, 3, -1, -1)
     return TensorClip(frames, Fraction(fps).limit_denominator(1001))
@@ -57,7 +58,7 @@ class ImageBatch:
 
     def add(self, frames: Frames) -> None:
         """Append frames (B, C, H, W)."""
-        self.images[self._filled : self._filled + len(frames)] = frames.movedim(1, -1)
+        self.images[self._filled : self._filled + len(frames)] = rearrange(frames, "n c h w -> n h w c")
         self._filled += len(frames)
 
     def finished(self) -> Tensor:

@@ -130,6 +130,11 @@ class Native:
         # The twin's result is nobody else's, and a second large tensor costs as much as a layer of a compact network.
         return self._module(images).clamp(0, 1) if twin is None else twin(images).clamp_(0, 1)
 
+    @property
+    def ready(self) -> bool:
+        """Whether float32 on the CPU will run natively, as far as can be told without trying."""
+        return isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and _library() is not None
+
     def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
         """Copies, in memory or in a file, make a twin of their own."""
         return Native, (self._module,)

@@ -87,7 +87,7 @@ class Library:
         return memory
 
     def transform(self, weight: Tensor, places: Sequence[int], out_planes: int) -> Memory:
-        """Filters (out, in, 3, 3), float32 and contiguous, as convolutions want them, with their channels at `places`."""
+        """Filters (out, in, 3, 3), float32 and contiguous, as convolutions want them, channels at `places`."""
         depth = places[-1] + 1
         memory = self.allocate(POINTS * depth * out_planes * self.vector * FLOAT)
         array = (_number * len(places))(*places)

@@ -186,6 +186,7 @@ def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
     network.float()
     monkeypatch.setenv(engine.SWITCH, "0")
     off = Native(network)
+    assert not off.ready
     assert torch.equal(off(images), network(images).clamp(0, 1))
     assert off.engine == "torch"
 
@@ -194,6 +195,7 @@ def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
 def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
     model = Upscaler(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
     images = noise(2, 3, 8, 9)
+    assert model.whole_frames
     result = model(images)
     assert model.engine == "native"
     twin = copy.deepcopy(model)
