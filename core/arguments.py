@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     get = _command(actions, "get", "download one", [saying])
     get.add_argument("name", metavar="NAME")
     get.add_argument("--to", metavar="FOLDER", help="where to put it (default: the cache)")
+
+    native = commands.add_parser("native", help="the compiled engine that makes CPUs several times faster")
+    parts = native.add_subparsers(required=True, metavar="ACTION")
+    _command(parts, "build", "compile it for this machine; needs a C++ compiler", [saying])
+    _command(parts, "info", "whether it is there, and what it would run on", [saying])
     return program
 
 

@@ -124,6 +124,20 @@ def _models_get(args: argparse.Namespace) -> None:
     _tell(args, {"command": "models get", "name": args.name, "file": str(file)}, str(file))
 
 
+def _native_build(args: argparse.Namespace) -> None:
+    from ..models import native
+
+    library = native.build()
+    _tell(args, {"command": "native build", "library": str(library)}, str(library))
+
+
+def _native_info(args: argparse.Namespace) -> None:
+    from ..models import native
+
+    facts = native.describe()
+    _tell(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
@@ -131,6 +145,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "info": _info,
     "models list": _models_list,
     "models get": _models_get,
+    "native build": _native_build,
+    "native info": _native_info,
 }
 
 

@@ -55,7 +55,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE) ->
     previous: Tensor | None = None
     for frames in clip.frames():
         current = reduced(luma(frames), scale)
-        step, sure = (np.eye(3), 0.0) if previous is None else _step(previous, current, flow)
+        step, sure = (np.eye(3), 0.0) if previous is None else step_between(previous, current, flow)
         steps.append(geometry.rescaled(step, info.width / current.shape[-1], info.height / current.shape[-2]))
         trust.append(sure)
         previous = current
@@ -72,8 +72,8 @@ def reduced(frames: Tensor, scale: float) -> Tensor:
     return F.interpolate(frames, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _step(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matrices, float]:
-    """Step and trust between two grey frames (1, 1, h, w), in their own pixels."""
+def step_between(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matrices, float]:
+    """Step (3, 3) and trust between two grey frames (1, 1, h, w) in [0, 1], in their own pixels."""
     if is_repeat(first, second):
         return np.eye(3), 1.0
     field = flow(first, second)

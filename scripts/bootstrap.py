@@ -1,6 +1,6 @@
 """Makes everything that `make demo` and `make test` need, or finds that it is there. Standard library only.
 
-Order: the installer, an isolated environment (.venv), ComfyUI, the sample clip, the weights. Each step leaves either
+Order: the installer, an isolated environment (.venv), ComfyUI, the sample clip, the weights, the CPU engine. Each step leaves either
 nothing or all of its work, so the script can be stopped and started again at any moment.
 """
 
@@ -31,6 +31,7 @@ def main() -> None:
         make_environment(tree)
         assets.sample_clip()
         assets.weights(NETWORK, PYTHON)
+        build_engine()
         if arguments.tests:
             assets.host_tree(assets.OLDEST)
 
@@ -58,6 +59,18 @@ def make_environment(tree: Path) -> None:
         uvtool.install("--python", PYTHON, "--no-deps", "--editable", steps.ROOT, log=log)
         steps.write(stamp, key)
         steps.remove(discarded)
+
+
+def build_engine() -> None:
+    """Compiles the CPU engine, once for each state of its source. Without a compiler torch serves, more slowly."""
+    stamp, source = VENV / "native.stamp", steps.ROOT / "models" / "native" / "winograd.cpp"
+    key = hashlib.sha256(source.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    log = steps.DEMO / "logs" / "native.log"
+    with steps.step("CPU engine, compiled (where there is no C++ compiler, torch serves)"):
+        steps.run([VENV / "bin" / "steadyscale", "native", "build"], log)
+        steps.write(stamp, key)
 
 
 def _key(tree: Path) -> str:

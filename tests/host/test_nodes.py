@@ -171,8 +171,8 @@ def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["upscale", "flow"])
 def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
-    graph = Graph()
-    frames = graph.clip(clip_name)
+    graph, times = Graph(), 20 if kind == "flow" else 5  # some ten seconds of work
+    frames = [graph.add("RepeatImageBatch", image=graph.clip(clip_name), amount=times), 0]
     if kind == "upscale":
         graph.saved(graph.upscaled(graph.ours(), frames, tile=32))
     else:
@@ -187,7 +187,7 @@ def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: s
 
     run = host.run(graph, cancel)
     assert run.status == "interrupted"
-    assert len(after) <= 4, "at most the frame in work is finished"
+    assert len(after) < times * FRAMES / 2, "the rest is not done: a busy machine may deliver the cancel late"
     again = Graph()
     again.saved(again.clip(clip_name, 1))
     host.run(again).check()
