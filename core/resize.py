@@ -13,11 +13,12 @@ from torch import Tensor
 from .clip import ClipError, Frames
 
 
-def resize(frames: Frames, width: int, height: int) -> Frames:
+def resize(frames: Frames, width: int, height: int, *, linear_light: bool = False) -> Frames:
     """(B, C, H, W) -> (B, C, height, width) by antialiased bicubic interpolation (a = -0.5), on the same device.
 
     The same tensor is returned when it has that size already. Bicubic overshoots at edges, so the result is clamped to
     [0, 1].
+    linear_light: mix light instead of stored values (sRGB, IEC 61966-2-1); alpha, the fourth channel, is stored as is.
     Each channel is resized by itself; give RGBA frames to `without_holes` first, so that no fringes appear.
     Raises ClipError for a size below one pixel.
     """
@@ -25,9 +26,23 @@ def resize(frames: Frames, width: int, height: int) -> Frames:
         raise ClipError(f"frames cannot be resized to {width}x{height} pixels; both sides must be at least 1")
     if frames.shape[-2:] == (height, width):
         return frames
+    if linear_light:
+        light = resize(torch.cat([to_light(frames[:, :3]), frames[:, 3:]], dim=1), width, height)
+        return torch.cat([from_light(light[:, :3]), light[:, 3:]], dim=1)
     resized = F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
     # Weights that sum to 1 only nearly make 0.9999999 of white and of opaque, which is 254 for whoever cuts to 8 bits.
     return torch.where(resized > 1 - 1e-6, 1.0, resized.clamp_(0.0, 1.0))
+
+
+def to_light(colour: Tensor) -> Tensor:
+    """Stored values in [0, 1] (sRGB) -> amounts of light in [0, 1]."""
+    return torch.where(colour <= 0.04045, colour / 12.92, ((colour.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
+
+
+def from_light(light: Tensor) -> Tensor:
+    """Amounts of light in [0, 1] -> stored values in [0, 1] (sRGB)."""
+    bright = 1.055 * light.clamp_min(0.0) ** (1 / 2.4) - 0.055
+    return torch.where(light <= 0.0031308, light * 12.92, bright).clamp_(0.0, 1.0)
 
 
 def without_holes(frames: Frames) -> Tensor:

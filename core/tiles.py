@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -85,6 +85,14 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Rows and columns of every frame."""
+
+    rows: Span
+    cols: Span
+
+
+@dataclass(frozen=True)
 class Tile:
     """A box of frames, rows and columns."""
 
@@ -110,13 +118,15 @@ def cut_axis(length: int, size: int, halo: int, core: Span | None = None) -> lis
     return [Piece(part, Span(start, start + window)) for part, start in zip(cores, starts, strict=True)]
 
 
-def grid(frames: int, height: int, width: int, cut: Cut, halo: int) -> list[Tile]:
-    """The tiles of `frames` frames of height x width pixels, frame by frame, row by row."""
+def grid(frames: int, height: int, width: int, cut: Cut, halo: int, boxes: Sequence[Box] = ()) -> list[Tile]:
+    """The tiles of `frames` frames of height x width pixels, frame by frame, row by row; of some boxes, or of all."""
+    boxes = boxes or (Box(Span(0, height), Span(0, width)),)
     return [
         Tile(Span(first, min(first + cut.frames, frames)), rows, cols)
         for first in range(0, frames, cut.frames)
-        for rows in cut_axis(height, cut.size, halo)
-        for cols in cut_axis(width, cut.size, halo)
+        for box in boxes
+        for rows in cut_axis(height, cut.size, halo, box.rows)
+        for cols in cut_axis(width, cut.size, halo, box.cols)
     ]
 
 
@@ -142,17 +152,26 @@ def window_pixels(height: int, width: int, size: int, halo: int) -> int:
 
 
 def run_tiles(
-    network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, *, scale: int, halo: int, cut: Cut
+    network: Callable[[Tensor], Tensor],
+    frames: Frames,
+    out: Tensor,
+    *,
+    scale: int,
+    halo: int,
+    cut: Cut,
+    boxes: Sequence[Box] = (),
 ) -> Cut:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
+    boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
+    is. None means all.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
     """
     count, _, height, width = frames.shape
-    todo = deque(grid(count, height, width, cut, halo))
+    todo = deque(grid(count, height, width, cut, halo, boxes))
     while todo:
         if _fits(network, frames, out, todo[0], scale):
             todo.popleft()

@@ -30,12 +30,12 @@ def draw(source: Path, result: Path, plot: Image.Image | None, target: Path, mom
     strips += [row(old, new, shown, detail) for old, new in zip(before, after, strict=True)]
     strips.append(text(["The mean of half a second: sharp where the picture stands still"], [0], 22, GREY))
     strips.append(row(mean(source), mean(result), shown, detail))
+    room = strips[-1].width  # text may be wider, but has nothing to say there
     if plot is not None:
-        room = strips[-1].width * 2 // 3
         strips.append(text(["The path of the camera, before and after"], [0], 22, GREY))
         strips.append(plot.resize((room, round(plot.height * room / plot.width)), Image.Resampling.LANCZOS))
 
-    size = (max(strip.width for strip in strips) + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
+    size = (room + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
     sheet, top = Image.new("RGB", size, PAPER), MARGIN
     for strip in strips:
         sheet.paste(strip, (MARGIN, top))
