@@ -9,28 +9,34 @@ write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the s
 
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
 from .codecs import Encoding
-from .crop import limit_zoom
+from .crop import adaptive_zoom, limit_zoom
 from .encode import write_video
 from .files import open_clip, write_clip
+from .finish import Colour, Finish
 from .flow import FlowMethod, FlowModel, flow_model
 from .images import ImageClip, write_images
+from .live import live, measure
 from .motion import Motion, estimate_motion
+from .path_file import load_path, save_path
 from .pictures import flow_picture, path_picture
 from .precision import Precision
+from .reuse import Reuse, Tally
 from .smooth import Smoothing, smooth
 from .tiles import Tiling
-from .trajectory import Correction, Trajectory, correction
+from .trajectory import Correction, Trajectory, correction, inverse
 from .upscale import ImageModel, Target, upscale
 from .video import VideoClip
-from .warp import Border, Warped, warp
+from .warp import Border, Warped, framed, warp
 
 __all__ = [
     "Border",
     "Clip",
     "ClipError",
     "ClipInfo",
+    "Colour",
     "Correction",
     "Encoding",
+    "Finish",
     "FlowMethod",
     "FlowModel",
     "Frames",
@@ -38,20 +44,29 @@ __all__ = [
     "ImageModel",
     "Motion",
     "Precision",
+    "Reuse",
     "Smoothing",
+    "Tally",
     "Target",
     "TensorClip",
     "Tiling",
     "Trajectory",
     "VideoClip",
     "Warped",
+    "adaptive_zoom",
     "correction",
     "estimate_motion",
     "flow_model",
     "flow_picture",
+    "framed",
+    "inverse",
     "limit_zoom",
+    "live",
+    "load_path",
+    "measure",
     "open_clip",
     "path_picture",
+    "save_path",
     "smooth",
     "upscale",
     "warp",

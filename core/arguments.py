@@ -9,6 +9,7 @@ from fractions import Fraction
 from .. import __version__
 from . import media
 from .codecs import CODECS
+from .finish import Colour
 from .flow import FlowMethod
 from .smooth import Smoothing
 from .warp import Border
@@ -76,6 +77,24 @@ def _enlarging() -> argparse.ArgumentParser:
     size = options.add_mutually_exclusive_group()
     size.add_argument("--scale", type=_above_zero, help="times each side (default: the network's own scale)")
     size.add_argument("--size", type=_size, metavar="WxH", help="exactly this many pixels")
+    options.add_argument(
+        "--strength",
+        type=_share,
+        default=1.0,
+        help="1: the network alone, 0: a plain resize, between: a blend (default 1)",
+    )
+    _choice(options, "--colour", Colour.NONE, "what of the source's colours to take back")
+    options.add_argument("--grain", type=_share, default=0.0, help="film grain, from 0 to 1 (default 0)")
+    options.add_argument("--linear-light", action="store_true", help="resize light, not stored values; slower")
+    same = options.add_mutually_exclusive_group()
+    same.add_argument(
+        "--repeat-threshold",
+        type=_steps,
+        default=0.0,
+        metavar="STEPS",
+        help="largest change of any pixel, in steps of 1/255, that counts as none (default 0: only what is identical)",
+    )
+    same.add_argument("--no-reuse", action="store_true", help="run the network on frames and tiles that did not change")
     return options
 
 
@@ -99,6 +118,20 @@ def _above_zero(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def _steps(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 255:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 255")
     return number
 
 

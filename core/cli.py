@@ -20,7 +20,8 @@ from .arguments import parser
 from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding
 from .files import check_target, open_clip, write_clip
-from .report import ProgressBars, peak_memory_mb
+from .report import ProgressBars, counted, peak_memory_mb, spared
+from .reuse import Reuse, Tally
 from .video import VideoClip
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _upscale(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         begun, clip = _open(args)
-        _write(args, begun, bars, clip, *_enlarged(args, bars, clip))
+        tally = Tally()
+        _write(args, begun, bars, clip, *_enlarged(args, bars, clip, tally), tally)
 
 
 def _stabilize(args: argparse.Namespace) -> None:
@@ -65,14 +67,15 @@ def _stabilize(args: argparse.Namespace) -> None:
 def _enhance(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         begun, clip = _open(args)
-        large, info = _enlarged(args, bars, clip)
+        tally = Tally()
+        large, info = _enlarged(args, bars, clip, tally)
         factor = info.width / clip.info.width
         if clip.info.scaled(factor) != info:
             raise ClipError(
                 f"{info.width}x{info.height} has another shape than {clip.info.width}x{clip.info.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        _write(args, begun, bars, clip, _steadied(args, bars, clip, large, factor), info)
+        _write(args, begun, bars, clip, _steadied(args, bars, clip, large, factor), info, tally)
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -160,15 +163,26 @@ def _open(args: argparse.Namespace) -> tuple[float, Clip]:
     return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels)
 
 
-def _enlarged(args: argparse.Namespace, bars: ProgressBars, clip: Clip) -> tuple[Iterator[Frames], ClipInfo]:
+def _enlarged(
+    args: argparse.Namespace, bars: ProgressBars, clip: Clip, tally: Tally
+) -> tuple[Iterator[Frames], ClipInfo]:
     """The clip's frames through the network that the arguments name, and what the result is."""
     from ..models import load_upscaler, zoo
+    from .finish import Colour, Finish
     from .upscale import Target, upscale
 
     network = load_upscaler(zoo.find(args.model))
     target = Target(factor=args.scale, size=args.size)
     source = bars.watch(clip.frames(), "upscaling", clip.info.length)
-    frames = upscale(source, network, target=target, device=_device(args))
+    frames = upscale(
+        source,
+        network,
+        target=target,
+        device=_device(args),
+        reuse=Reuse(on=not args.no_reuse, threshold=args.repeat_threshold),
+        finish=Finish(args.strength, Colour(args.colour), args.grain, args.linear_light),
+        tally=tally,
+    )
     return frames, clip.info.resized(*target.of(clip.info.width, clip.info.height, network.scale))
 
 
@@ -186,15 +200,21 @@ def _steadied(
     device = _device(args)
     flow, border = flow_model(FlowMethod(args.flow), device), Border(args.border)
     measured = Trajectory.of(estimate_motion(bars.watching(clip, "measuring"), flow))
-    fix = correction(measured, smooth(measured, Smoothing(args.smoothing), args.seconds))
-    if border is Border.CROP:
+    fix = correction(measured, smooth(measured, Smoothing(args.smoothing), args.seconds, max_zoom=args.max_zoom))
+    if border in (Border.CROP, Border.CROP_ADAPTIVE):
         fix = limit_zoom(fix, args.max_zoom)
     for warped in warp(frames, fix.scaled(factor), border, device=device):
         yield warped.frames
 
 
 def _write(
-    args: argparse.Namespace, begun: float, bars: ProgressBars, clip: Clip, frames: Iterator[Frames], info: ClipInfo
+    args: argparse.Namespace,
+    begun: float,
+    bars: ProgressBars,
+    clip: Clip,
+    frames: Iterator[Frames],
+    info: ClipInfo,
+    tally: Tally | None = None,
 ) -> None:
     """The end of every stream: the file, and the report on it."""
     written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
@@ -211,9 +231,14 @@ def _write(
         "seconds": round(seconds, 3),
         "peak_memory_mb": peak_memory_mb(),
         "device": str(_device(args)),
+        **(counted(tally) if tally else {}),
     }
     size = f"{result.width}x{result.height} at {float(result.fps):g} fps"
-    _tell(args, report, f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}")
+    _tell(
+        args,
+        report,
+        f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}{spared(tally)}",
+    )
 
 
 def _facts(info: ClipInfo) -> dict[str, object]:

@@ -37,13 +37,24 @@ class ClipInfo:
         """The same clip at another size."""
         return replace(self, width=width, height=height)
 
+    def within(self, side: int) -> ClipInfo:
+        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; as it is if no larger."""
+        factor = side / max(self.width, self.height)
+        if factor >= 1:
+            return self
+        return self.resized(*(2 * max(1, round(size * factor / 2)) for size in (self.width, self.height)))
+
     def scaled(self, factor: float) -> ClipInfo:
         """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
         return self.resized(round(self.width * factor), round(self.height * factor))
 
 
 class Clip(Protocol):
-    """Frames that can be read from the start any number of times."""
+    """Frames that can be read from the start any number of times.
+
+    A clip may also have `greys(side)`, which yields grey frames (1, 1, h, w) of the size `info.within(side)`: what
+    motion is measured on, and what a file gives faster than in full size and colour.
+    """
 
     @property
     def info(self) -> ClipInfo: ...

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import geometry
+from .clip import ClipError
 from .trajectory import Correction
+
+LARGEST_ZOOM = 4.0  # a crop that would leave less than a quarter of each side is refused: something else is wrong
 
 
 def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
@@ -39,9 +42,43 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
     return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
 
 
-def zoomed(correction: Correction, zoom: float) -> Correction:
-    """The same correction, enlarged about the centre of the output."""
-    return replace(correction, matrices=np.diag([zoom, zoom, 1.0]) @ correction.matrices)
+def zoom_to_fill(correction: Correction) -> float:
+    """The one magnification that serves every frame. Raises ClipError where that would leave next to nothing."""
+    return float(_bearable(zooms_to_fill(correction)).max(initial=1.0))
+
+
+def zoomed(correction: Correction, zoom: float | NDArray[np.float64]) -> Correction:
+    """The same correction, enlarged about the centre of the output: all frames alike, or each by its own (N,)."""
+    each = np.broadcast_to(zoom, len(correction.matrices))
+    enlarge = np.stack([each, each, np.ones_like(each)], axis=-1)
+    return replace(correction, matrices=enlarge[..., None] * correction.matrices)
+
+
+def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
+    """Zoom in only as far as each moment needs, and so slowly that it looks like a lens: from any frame's need to any
+    other's it takes at least `seconds`, easing in and out. No border shows anywhere.
+
+    Raises ClipError where a frame alone would need more than `LARGEST_ZOOM`.
+    """
+    need = np.log(_bearable(zooms_to_fill(correction)))
+    half = max(1, round(seconds * float(correction.info.fps) / 4))
+    eased = np.empty_like(need)
+    for shot in correction.shots:
+        # The most over the neighbourhood, then means that reach no farther: no lower anywhere than the frame needs.
+        most = _windows(need[shot], 2 * half).max(axis=1)
+        for _ in range(2):
+            most = _windows(most, half).mean(axis=1)
+        eased[shot] = np.maximum(most, need[shot])  # means of equal numbers may round down
+    return zoomed(correction, np.exp(eased))
+
+
+def _bearable(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(zooms) and zooms.max() > LARGEST_ZOOM:
+        raise ClipError(
+            f"frame {zooms.argmax()} is moved so far that cropping would leave less than 1/{LARGEST_ZOOM:g} of each "
+            "side: limit the zoom, smooth over fewer seconds, or choose a border that fills (fill, mirror, edge, wrap)"
+        )
+    return zooms
 
 
 def limit_zoom(correction: Correction, most: float, *, seconds: float = 1.0) -> Correction:
@@ -49,7 +86,7 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 1.0) -> 
 
     How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own.
     """
-    strength = _strength_within(correction, most)
+    strength = strength_within(correction, most)
     if (strength == 1).all():
         return correction
     radius = max(1, round(seconds * float(correction.info.fps)))
@@ -58,21 +95,21 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 1.0) -> 
         # The least over the neighbourhood, then its mean: no higher anywhere than the frame itself allows.
         least = _windows(strength[shot], radius).min(axis=1)
         eased[shot] = _windows(least, radius).mean(axis=1)
-    return _weakened(correction, eased)
+    return weakened(correction, eased)
 
 
-def _strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
+def strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
     """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
     low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
     fits = zooms_to_fill(correction) <= most
     for _ in range(20):
         middle = (low + high) / 2
-        inside = zooms_to_fill(_weakened(correction, middle)) <= most
+        inside = zooms_to_fill(weakened(correction, middle)) <= most
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return np.where(fits, 1.0, low)
 
 
-def _weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
+def weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
     """Each correction replaced by that share of it."""
     tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
     return replace(correction, matrices=geometry.to_matrices_of(tangents))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Protocol
 
@@ -55,12 +55,17 @@ def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device |
     return _BUILDERS[FlowMethod(method)](torch.device(device))
 
 
+@lru_cache(maxsize=1)
 def optional_opencv() -> ModuleType | None:
     """The module cv2, or None where it is missing or cannot load (some builds need libGL, which a server lacks)."""
     try:
         import cv2
     except ImportError as error:
-        log.info("OpenCV cannot be used (%s); torch does its work, more slowly on a CPU", error)
+        log.warning(
+            "OpenCV cannot be used (%s); torch does its work, several times more slowly on a CPU. "
+            "Any OpenCV serves; if you have none: pip install opencv-python-headless",
+            error,
+        )
         return None
     return cv2
 

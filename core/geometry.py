@@ -49,9 +49,8 @@ def to_tangents(matrices: Matrices) -> Tangents:
     on a line, whatever the picture turns meanwhile; the logarithm of the matrix would bend it into an arc.
     """
     turn, bend, shift, depth = _parts(matrices)
-    growth = np.log(turn)
-    tilt = np.moveaxis(depth, -1, 0)
-    return np.stack([shift.real, shift.imag, growth.imag, growth.real, bend.real, bend.imag, *tilt], axis=-1)
+    similarity = [shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))]
+    return np.stack([*similarity, bend.real, bend.imag, *np.moveaxis(depth, -1, 0)], axis=-1)
 
 
 def to_matrices_of(tangents: Tangents) -> Matrices:
@@ -86,6 +85,11 @@ def apply(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64
     moved = points @ np.swapaxes(matrices[..., :2, :2], -1, -2) + matrices[..., None, :2, 2]
     depth = points @ matrices[..., 2, :2, None] + matrices[..., 2, 2, None, None]
     return moved / depth
+
+
+def inverse(matrices: Matrices) -> Matrices:
+    """The maps back."""
+    return np.linalg.inv(matrices).astype(np.float64)
 
 
 def normalized(matrices: Matrices) -> Matrices:

@@ -13,7 +13,15 @@ from .tiles import ALIGN, SMALLEST_CORE, Cut, Tiling
 
 
 def choose_cut(
-    height: int, width: int, frames: int, halo: int, device: torch.device, tiling: Tiling, per_pixel: float
+    height: int,
+    width: int,
+    frames: int,
+    halo: int,
+    device: torch.device,
+    tiling: Tiling,
+    per_pixel: float,
+    *,
+    whole: bool = False,
 ) -> Cut:
     """The policy: how much of `frames` frames of height x width goes through the network at once.
 
@@ -22,8 +30,8 @@ def choose_cut(
 
     - On the CPU a large frame is cut to cores of 256 even if it would fit: the C library hands activations above
       32 MB back to the system after each layer, and the page faults make whole frames up to twice as slow. A wide halo
-      costs more than that (at 64 a core of 256 computes 2.25 times its pixels), so then the frame stays whole.
-      Batches gain nothing.
+      costs more than that (at 64 a core of 256 computes 2.25 times its pixels), so then the frame stays whole, as it
+      does where the network says that it keeps its memory itself (`whole`). Batches gain nothing.
     - On a card the frame stays whole and several go at once where they fit, up to a million pixels: that fills any
       card, and at 64 channels and 4 times the size it stays below 2^31 elements, where cuDNN's fast kernels end.
     """
@@ -35,9 +43,9 @@ def choose_cut(
     if size is None:
         # As a square with both halos, rounded so that alignment does not exceed it.
         largest = max(SMALLEST_CORE, (isqrt(pixels) - 2 * (halo + ALIGN)) // ALIGN * ALIGN)
-        whole = max(height, width)
-        size = whole if height * width <= pixels else min(whole, largest)
-        if on_cpu and halo <= 32 and height * width > 320**2:
+        longest = max(height, width)
+        size = longest if height * width <= pixels else min(longest, largest)
+        if on_cpu and not whole and halo <= 32 and height * width > 320**2:
             size = min(size, 256)
     batch = 1 if on_cpu or size < max(height, width) else min(frames, pixels // (height * width))
     return Cut(max(1, batch), size)

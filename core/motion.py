@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from .flow import FlowModel, luma
 from .shots import is_cut, is_repeat
 
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
-GRID = 6  # distance in their pixels of the points at which flow is read; nearer neighbours say the same
+GRID = 6  # distance in the flow's pixels of the points at which it is read; nearer neighbours say the same
 VISIBLE = 0.003  # texture, in grey levels of 1 per pixel, at which flow begins to see more than noise
 
 
@@ -50,11 +51,9 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE) ->
     Raises ClipError for a clip without frames.
     """
     info = clip.info
-    scale = min(1.0, side / max(info.width, info.height))
     steps, trust = [], []
     previous: Tensor | None = None
-    for frames in clip.frames():
-        current = reduced(luma(frames), scale)
+    for current in greys(clip, side):
         step, sure = (np.eye(3), 0.0) if previous is None else step_between(previous, current, flow)
         steps.append(geometry.rescaled(step, info.width / current.shape[-1], info.height / current.shape[-2]))
         trust.append(sure)
@@ -64,23 +63,32 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE) ->
     return Motion(np.stack(steps), np.array(trust), info)
 
 
-def reduced(frames: Tensor, scale: float) -> Tensor:
-    """Frames (B, C, H, W) with both sides times `scale` <= 1, rounded; each pixel the mean of those it stands for."""
-    if scale == 1.0:
-        return frames
-    height, width = (max(1, round(s * scale)) for s in frames.shape[-2:])
-    return F.interpolate(frames, (height, width), mode="bilinear", antialias=True, align_corners=False)
+def greys(clip: Clip, side: int) -> Iterator[Tensor]:
+    """The clip's frames as brightness (1, 1, h, w) in [0, 1], of the size `clip.info.within(side)`."""
+    own = getattr(clip, "greys", None)
+    if own is not None:
+        yield from own(side)
+        return
+    small = clip.info.within(side)
+    for frames in clip.frames():
+        grey = luma(frames)
+        if grey.shape[-2:] != (small.height, small.width):
+            size = (small.height, small.width)
+            grey = F.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)
+        yield grey
 
 
 def step_between(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matrices, float]:
     """Step (3, 3) and trust between two grey frames (1, 1, h, w) in [0, 1], in their own pixels."""
     if is_repeat(first, second):
         return np.eye(3), 1.0
-    field = flow(first, second)
-    if is_cut(first, second, field):
+    a, b = (F.avg_pool2d(f, 2) if min(f.shape[-2:]) >= 64 else f for f in (first, second))  # alignment does the rest
+    field = flow(a, b)
+    if is_cut(a, b, field):
         return np.eye(3), 0.0
-    points, moved, weights = sample(field, believable(texture(first)))
-    step, sure = fit(points, moved, weights)
+    points, moved, weights = sample(field, believable(texture(a)))
+    grown = first.shape[-1] // field.shape[-1]
+    step, sure = fit(points * grown, moved * grown, weights)
     if sure > 0:
         step = align(first, second, step)
     return step, max(sure, 1e-3)  # weak is not a cut

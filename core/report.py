@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .clip import Clip, ClipInfo, Frames
+from .motion import greys
+from .reuse import Tally
 
 PATIENCE = 1.0  # seconds without a progress bar: what is done by then needs none
 
@@ -66,6 +68,26 @@ class _Watched:
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         return self._bars.watch(self._clip.frames(batch), self._label, self.info.length)
+
+    def greys(self, side: int) -> Iterator[Frames]:
+        return self._bars.watch(greys(self._clip, side), self._label, self.info.length)
+
+
+def counted(tally: Tally) -> dict[str, object]:
+    """What a report says of an enlarging stage; `pixels_computed` is the share that the network was shown, 0 to 1."""
+    return {
+        "repeated_frames": tally.repeats,
+        "tiles_reused": tally.tiles_reused,
+        "pixels_computed": round(tally.share_run, 4),
+    }
+
+
+def spared(tally: Tally | None) -> str:
+    """The same as the end of a sentence; empty where the network was shown everything."""
+    if tally is None or tally.share_run == 1:
+        return ""
+    repeats = f" ({tally.repeats} whole frames)" if tally.repeats else ""
+    return f"; {1 - tally.share_run:.0%} of the pixels{repeats} reused"
 
 
 def peak_memory_mb() -> float | None:

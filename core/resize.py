@@ -42,7 +42,8 @@ def to_light(colour: Tensor) -> Tensor:
 def from_light(light: Tensor) -> Tensor:
     """Amounts of light in [0, 1] -> stored values in [0, 1] (sRGB)."""
     bright = 1.055 * light.clamp_min(0.0) ** (1 / 2.4) - 0.055
-    return torch.where(light <= 0.0031308, light * 12.92, bright).clamp_(0.0, 1.0)
+    stored = torch.where(light <= 0.0031308, light * 12.92, bright)
+    return torch.where(light >= 1, 1.0, stored.clamp_(0.0, 1.0))  # 1.055 - 0.055 is not quite 1 in floats
 
 
 def without_holes(frames: Frames) -> Tensor:

@@ -6,7 +6,8 @@ intended. `smooth` is told the period in seconds, so the frame rate does not cha
 
 Poses cannot be averaged as numbers: a turned and tilted picture has to stay one. So each frame looks at its
 neighbours from where it stands, averages what it sees there (their tangents, geometry.py) with the smoother's weights,
-and moves to the mean. To add a smoother: write the function, add a line to `Smoothing` and one to `_SMOOTHERS`.
+and moves to the mean. To add a smoother: write the function, add a line to `Smoothing` and one to `_SMOOTHERS`. Locking
+and the L1 path (l1.py) are no averages and go their own ways.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from . import geometry
 from .clip import ClipError
+from .l1 import l1
 from .trajectory import Trajectory
 
 Smoother = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
@@ -31,6 +33,7 @@ class Smoothing(str, Enum):
     KALMAN = "kalman"
     KALMAN_CAUSAL = "kalman-causal"
     GAUSSIAN = "gaussian"
+    L1 = "l1"
     LOCKED = "locked"
 
 
@@ -40,16 +43,22 @@ def smooth(
     seconds: float = 3.0,
     *,
     reference: int | None = None,
+    max_zoom: float = 1.3,
 ) -> Trajectory:
     """The way that the camera should have taken, shot by shot.
 
     seconds: swings of the camera with a shorter period than this are removed; ignored by LOCKED.
     reference: LOCKED only: the frame whose view is held in its shot, counted from 0; None, and shots without it, hold
     the view of the frame nearest to the middle of all their views.
-    Raises ClipError for a period that is not positive or a reference outside the clip.
+    max_zoom: L1 only: the path never needs more magnification than this to fill the frame (1.2 means 20 %). The others
+    know no budget: `crop.limit_zoom` holds them to one afterwards.
+    Raises ClipError for a period that is not positive, a reference outside the clip, a zoom below 1, or L1 without
+    scipy.
     """
     if not seconds > 0:
         raise ClipError(f"smoothing needs a period above 0 seconds, got {seconds}")
+    if not max_zoom >= 1:
+        raise ClipError(f"the zoom allowed is a magnification of 1 or more, got {max_zoom}: 1.2 means 20 %")
     count = len(trajectory.poses)
     if reference is not None and not 0 <= reference < count:
         raise ClipError(f"frame {reference} cannot be held: the clip has frames 0 to {count - 1}")
@@ -59,6 +68,9 @@ def smooth(
         if method is Smoothing.LOCKED:
             held = reference if reference is not None and shot.start <= reference < shot.stop else None
             poses[shot] = trajectory.poses[_middle(trajectory, shot) if held is None else held]
+        elif method is Smoothing.L1:
+            guide = _averaged(trajectory.poses[shot], kalman, period)
+            poses[shot] = l1(trajectory.poses[shot], guide, period, trajectory.info, max_zoom)
         else:
             poses[shot] = _averaged(trajectory.poses[shot], _SMOOTHERS[method], period)
     return replace(trajectory, poses=poses)

@@ -59,11 +59,14 @@ class Correction:
     """What to do to each frame.
 
     matrices: (N, 3, 3); matrices[i] carries points of source frame i to where they belong in the stabilised frame i.
+    poses: (N, 3, 3) or None; the `Trajectory` of the source frames, where it is known. Only who looks for a place of
+    one frame in another needs it: filling from neighbours does.
     """
 
     matrices: geometry.Matrices
     shots: list[slice]
     info: ClipInfo
+    poses: geometry.Matrices | None = None
 
     def scaled(self, factor: float) -> Correction:
         """The same correction for frames enlarged by `factor`: measure on the small ones, warp the large ones."""
@@ -84,6 +87,7 @@ class Correction:
         return replace(
             self,
             matrices=geometry.rescaled(self.matrices, *stretch),
+            poses=None if self.poses is None else geometry.rescaled(self.poses, *stretch),
             info=self.info.resized(width, height),
         )
 
@@ -91,7 +95,17 @@ class Correction:
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """What moves each frame from where the camera was to where it should have been."""
     matrices = geometry.normalized(np.linalg.inv(wanted.poses) @ measured.poses)
-    return Correction(matrices, measured.shots, measured.info)
+    return Correction(matrices, measured.shots, measured.info, measured.poses)
+
+
+def inverse(correction: Correction) -> Correction:
+    """What undoes a correction: applied to the stabilised frames it puts the shake back.
+
+    Undo what was done: a warp that crops also zooms, and `warp.framed` says by how much.
+    """
+    matrices = geometry.normalized(np.asarray(np.linalg.inv(correction.matrices), np.float64))
+    poses = None if correction.poses is None else geometry.normalized(correction.poses @ matrices)
+    return replace(correction, matrices=matrices, poses=poses)
 
 
 def _without_weak(motion: Motion) -> geometry.Tangents:

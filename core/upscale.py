@@ -1,8 +1,9 @@
 """The enlarging stage: frames through a network, tile by tile, to any size.
 
-A stream is enlarged one chunk at a time; nothing is kept but the cut that fitted into memory. The network runs once
-per frame, at its own scale, and a bicubic resize takes the result to the size that was asked for. A factor above the
-network's scale is thus partly bicubic: a network run on its own output doubles its artefacts rather than the detail.
+A stream is enlarged one chunk at a time; nothing is kept but the last frame, its result and the cut that fitted into
+memory. The network runs at most once per frame, at its own scale, and a bicubic resize takes the result to the size
+that was asked for. A factor above the network's scale is thus partly bicubic: a network run on its own output doubles
+its artefacts rather than the detail.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor
 
 from .clip import ClipError, Frames
-from .memory import choose_cut, free_memory, guessed_bytes
+from .enlarge import Enlarger
+from .finish import Finish
+from .memory import choose_cut, guessed_bytes
 from .precision import Precision, Runner, borrowed, formats, home_of, module_of
 from .resize import resize, without_holes
-from .tiles import SMALLEST_CORE, Cut, Tiling, is_out_of_memory, run_tiles
+from .reuse import Reuse, Tally, Watcher
+from .tiles import SMALLEST_CORE, Cut, Tiling, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class ImageModel(Protocol):
     Optional: `halo`, its receptive field's radius in input pixels (default 64); `in_channels`, 4 if it takes RGBA and 1
     if it takes grey (default 3; `input_channels` is read too); `supports_half`, False if fp16 is not worth a try. A
     wrapper shows what it wraps as `.model`, so that these are found there and weights can be moved and cast;
-    spandrel's descriptor fits unchanged.
+    spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
     """
 
     @property
@@ -79,6 +83,9 @@ def upscale(
     tiling: Tiling = Tiling(),  # noqa: B008, it is frozen
     precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
+    reuse: Reuse = Reuse(),  # noqa: B008
+    finish: Finish = Finish(),  # noqa: B008
+    tally: Tally | None = None,
 ) -> Iterator[Frames]:
     """Enlarge frames: chunks (B, C, h, w) come in, chunks (B, C, H, W) go out, float32 on the CPU, in [0, 1], in order.
 
@@ -89,13 +96,19 @@ def upscale(
     RGBA: a network of 4 channels gets all 4. For others colour goes through the network, not premultiplied and as it is
     (but see `without_holes`), and alpha is resized.
 
+    reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do
+    (by nothing where torch computes on the CPU); one frame and its result are kept for it. finish: colours, grain and
+    the like, each frame by itself. tally: counts what was done; read it when the stream has ended.
+
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
     a word), for a model that does not keep its promises, and when memory is not enough for the smallest tile.
     """
     place = home_of(model) if device is None else torch.device(device)
     scale, channels = int(model.scale), _channels_of(model)
-    halo = int(_trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
-    runner: Runner | None = None
+    field = int(_trait(model, "halo", default=DEFAULT_HALO))
+    halo = field if tiling.halo is None else tiling.halo
+    whole = bool(_trait(model, "whole_frames", default=False))
+    enlarger: Enlarger | None = None
     cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
     per_pixel, done = inf, 0
     with borrowed(model, place) as cast:
@@ -103,13 +116,17 @@ def upscale(
             _check(chunk, done)
             height, width = chunk.shape[-2:]
             images = _as_images(chunk.float(), channels)
-            if runner is None:
+            if enlarger is None:
                 runner, per_pixel = _start(model, cast, place, precision, images, scale)
+                watcher = Watcher(reuse, max(halo, field), Tally() if tally is None else tally)
+                enlarger = Enlarger(runner, scale, halo, watcher, finish)
             if cut_for != (height, width):
-                cut, cut_for = choose_cut(height, width, len(images), halo, place, tiling, per_pixel), (height, width)
+                cut = choose_cut(height, width, len(images), halo, place, tiling, per_pixel, whole=whole)
+                cut_for = height, width
                 log.info("%dx%d frames are enlarged in %s with a halo of %d", width, height, cut, halo)
-            result = torch.empty(len(images), images.shape[1], *_reversed(target.of(width, height, scale)))
-            cut = _enlarge(images, result, runner, scale, halo, cut)
+            size = target.of(width, height, scale)
+            result = torch.empty(len(images), images.shape[1], size[1], size[0])
+            cut = enlarger.fill(result, images, len(images) // len(chunk), done, cut)
             done += len(chunk)
             yield _as_frames(result, chunk, channels)
             del result  # Before the next one is made: two large chunks need twice the memory.
@@ -150,34 +167,6 @@ def _start(
             f"{sample.shape[-1]}x{sample.shape[-2]} pixels; close other programs, or take a smaller network "
             "or another device"
         ) from error
-
-
-def _enlarge(images: Tensor, result: Tensor, runner: Runner, scale: int, halo: int, cut: Cut) -> Cut:
-    """Fill result (B, C, H, W) on the CPU from images (B, C, h, w). Returns the cut that worked."""
-    count, _, height, width = images.shape
-    if result.shape[-2:] == (height * scale, width * scale):
-        return run_tiles(runner, images, result, scale=scale, halo=halo, cut=cut)
-    first = 0
-    while first < count:
-        group = images[first : first + cut.frames]
-        cut, resized = _resized(group, result.shape[-2:], runner, scale, halo, cut)
-        result[first : first + len(group)] = resized
-        first += len(group)
-    return cut
-
-
-def _resized(group: Tensor, size: torch.Size, runner: Runner, scale: int, halo: int, cut: Cut) -> tuple[Cut, Tensor]:
-    """Enlarge a group and resize it, on the device if the enlarged frames take a small part of it, else on the CPU."""
-    shape = (len(group), group.shape[1], group.shape[2] * scale, group.shape[3] * scale)
-    on_card = runner.device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(runner.device)
-    canvas = torch.empty(shape, device=runner.device if on_card else "cpu")
-    cut = run_tiles(runner, group, canvas, scale=scale, halo=halo, cut=cut)
-    try:
-        return cut, resize(canvas, size[1], size[0]).cpu()
-    except RuntimeError as error:
-        if not (on_card and is_out_of_memory(error)):
-            raise
-    return cut, resize(canvas.cpu(), size[1], size[0])
 
 
 def _trait(model: object, *names: str, default: int) -> int:
@@ -227,7 +216,3 @@ def _check(chunk: Frames, done: int) -> None:
     if not bool(finite.all()):
         number = done + int(torch.nonzero(~finite)[0])
         raise ClipError(f"frame {number} (counted from 0) has values that are not finite; they would come out black")
-
-
-def _reversed(size: tuple[int, int]) -> tuple[int, int]:
-    return size[1], size[0]

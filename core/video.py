@@ -15,6 +15,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from torch import Tensor
 
 from . import media
 from .clip import ClipError, ClipInfo, Frames
@@ -77,6 +78,17 @@ class VideoClip:
         claimed = self.info.length or 0
         if number + 1 < claimed * 0.98 - 1:  # lengths in seconds are rounded, so a frame or two mean nothing
             log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, number + 1)
+
+    def greys(self, side: int) -> Iterator[Tensor]:
+        """Yield all frames in order as brightness (1, 1, h, w) in [0, 1], float32, of the size `info.within(side)`."""
+        small, orientation = self.info.within(side), self.stored.orientation
+        size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
+        reformatter = VideoReformatter()
+        with media.opened(self.path) as container:
+            stream = media.video_stream(container, self.path, self._max_pixels)
+            for frame in self._decoded(container, stream):
+                grey = orientation.upright(media.to_grey(frame, reformatter, *size))
+                yield torch.from_numpy(grey[..., 0].astype(np.float32) / 255)[None, None]
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
         """Decoded frames; what FFmpeg raises becomes a ClipError, what it only marks as damaged is logged."""

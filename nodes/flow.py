@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from comfy import model_management
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..core.clip import Frames, TensorClip
 from ..core.flow import FlowMethod, FlowModel, flow_model
-from ..core.motion import WORKING_SIDE, Motion, estimate_motion, reduced
+from ..core.motion import WORKING_SIDE, Motion, estimate_motion, greys
 from ..core.pictures import flow_picture
 from ._comfy import CATEGORY, Flow, cancellable, options, to_clip, watched
 
@@ -31,14 +32,8 @@ class ClipFlow:
 
     def between(self, first: int) -> Tensor:
         """The flow from frame `first` to the next: (1, 2, h, w) in pixels of the reduced frames."""
-        info = self.clip.info
-        pair = [reduced(f, min(1.0, self.side / max(info.width, info.height))) for f in self._frames(first, first + 2)]
+        pair = list(islice(greys(self.clip, self.side), first, first + 2))
         return self.model(pair[0], pair[-1])
-
-    def _frames(self, start: int, stop: int) -> Iterator[Frames]:
-        for i, frame in enumerate(self.clip.frames()):
-            if start <= i < stop:
-                yield frame
 
 
 class EstimateFlow(io.ComfyNode):

@@ -29,8 +29,8 @@ class SmoothTrajectory(io.ComfyNode):
                     options=options(Smoothing),
                     default=Smoothing.KALMAN.value,
                     tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
-                    "live "
-                    "camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod.",
+                    "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
+                    "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom.",
                 ),
                 io.Float.Input(
                     "seconds",
@@ -71,7 +71,8 @@ class SmoothTrajectory(io.ComfyNode):
     @classmethod
     def execute(cls, flow: ClipFlow, smoothing: str, seconds: float, max_zoom: float, reference: int) -> io.NodeOutput:
         measured = Trajectory.of(flow.motion)
-        wanted = smooth(measured, Smoothing(smoothing), seconds, reference=reference if reference >= 0 else None)
+        held = reference if reference >= 0 else None
+        wanted = smooth(measured, Smoothing(smoothing), seconds, reference=held, max_zoom=max_zoom)
         fix = limit_zoom(correction(measured, wanted), max_zoom)
         plot = path_picture(measured, measured.corrected(fix)).movedim(1, -1).contiguous()
         return io.NodeOutput(fix, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -8,6 +8,7 @@ from comfy import model_management
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..core.finish import Colour, Finish
 from ..core.memory import guessed_bytes
 from ..core.precision import Precision
 from ..core.tiles import Tiling
@@ -31,8 +32,8 @@ class UpscaleFrames(io.ComfyNode):
             display_name="Upscale Frames",
             category=CATEGORY,
             description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
-            "Takes "
-            "models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs out.",
+            "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
+            "out.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
                 io.Image.Input("frames", tooltip="One image or all frames of a clip. Alpha is kept."),
@@ -60,14 +61,41 @@ class UpscaleFrames(io.ComfyNode):
                     max=8192,
                     step=32,
                     tooltip="Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The "
-                    "result "
-                    "is the same for any tile.",
+                    "result is the same for any tile.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=options(Precision),
                     default=Precision.AUTO.value,
                     tooltip="auto: the fastest that a self-check on the first frame shows to be safe.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much of the network to show. 1: all of it, 0: a plain resize, between: a blend of the "
+                    "two, for networks that sharpen too much.",
+                ),
+                io.Combo.Input(
+                    "colour",
+                    options=options(Colour),
+                    default=Colour.NONE.value,
+                    optional=True,
+                    tooltip="What to take back of the source's colours, which networks shift a little. mean: each "
+                    "frame's average. wavelet: all coarse colour, so that the network gives the detail only.",
+                ),
+                io.Float.Input(
+                    "grain",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Film grain, different in each frame and the same in each run; 0.1 to 0.3 hides a plastic "
+                    "look. 0 adds none.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="frames", tooltip="The enlarged frames, as many as came in.")],
@@ -84,6 +112,9 @@ class UpscaleFrames(io.ComfyNode):
         height: int,
         tile: int,
         precision: str,
+        strength: float = 1.0,
+        colour: str = Colour.NONE.value,
+        grain: float = 0.0,
     ) -> io.NodeOutput:
         clip = to_clip(frames)
         target = {
@@ -103,6 +134,7 @@ class UpscaleFrames(io.ComfyNode):
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             device=device,
+            finish=Finish(strength, Colour(colour), grain),
         )
         for enlarged in watched(stream, clip.info.length, len):
             out.add(enlarged)

@@ -31,9 +31,10 @@ class WarpFrames(io.ComfyNode):
                     "border",
                     options=options(Border),
                     default=Border.CROP.value,
-                    tooltip="crop: zoom in just enough that no border shows. The others keep the whole picture and "
-                    "fill: "
-                    "mirror (reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha).",
+                    tooltip="crop: zoom in just enough that no border shows; crop-adaptive: only as much as each "
+                    "moment needs, changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap "
+                    "(circular), edge (stretch the last pixel), black (transparent with alpha), fill (from the frames "
+                    "before and after; mirror where none saw it).",
                 ),
                 io.Int.Input(
                     "pad",

@@ -1,7 +1,7 @@
 """Makes everything that `make demo` and `make test` need, or finds that it is there. Standard library only.
 
-Order: the installer, an isolated environment (.venv), ComfyUI, the sample clip, the weights, the CPU engine. Each step leaves either
-nothing or all of its work, so the script can be stopped and started again at any moment.
+Order: the installer, an isolated environment (.venv), ComfyUI, the sample clip, the weights, the CPU engine. Each step
+leaves either nothing or all of its work, so the script can be stopped and started again at any moment.
 """
 
 from __future__ import annotations

@@ -21,10 +21,11 @@ def test_all_names_exist_and_explain_themselves(package):
 def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
-            "Border", "Clip", "ClipError", "ClipInfo", "Correction", "Encoding", "FlowMethod", "FlowModel",
-            "Frames", "ImageClip", "ImageModel", "Motion", "Precision", "Smoothing", "Target", "TensorClip",
-            "Tiling", "Trajectory", "VideoClip", "Warped", "correction", "estimate_motion", "flow_model",
-            "flow_picture", "limit_zoom", "open_clip", "path_picture", "smooth", "upscale", "warp", "write_clip",
+            "Border", "Clip", "ClipError", "ClipInfo", "Colour", "Correction", "Encoding", "Finish", "FlowMethod",
+            "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "Precision", "Reuse", "Smoothing", "Tally",
+            "Target", "TensorClip", "Tiling", "Trajectory", "VideoClip", "Warped", "adaptive_zoom", "correction",
+            "estimate_motion", "flow_model", "flow_picture", "framed", "inverse", "limit_zoom", "live", "load_path",
+            "measure", "open_clip", "path_picture", "save_path", "smooth", "upscale", "warp", "write_clip",
             "write_images", "write_video",
         }
     )  # fmt: skip

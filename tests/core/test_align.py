@@ -25,6 +25,12 @@ def test_a_start_some_pixels_off_finds_its_way():
     assert corner_error(align(*pair(), np.eye(3))) < 0.05
 
 
+def test_it_is_the_same_without_opencv(monkeypatch):
+    with_opencv = align(*pair(), np.eye(3))
+    monkeypatch.setattr("steadyscale.core.align.optional_opencv", lambda: None)
+    assert corner_error(align(*pair(), np.eye(3)), with_opencv) < 0.01
+
+
 def test_noise_shortens_nothing():
     first, second = pair()
     noise = torch.randn(2, 1, HEIGHT, WIDTH, generator=torch.manual_seed(0)) * 0.02

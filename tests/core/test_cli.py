@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from steadyscale.core import cli
 from steadyscale.core.files import open_clip
 from steadyscale.core.images import write_images
+from steadyscale.core.resize import resize
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 
@@ -70,6 +71,9 @@ def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Pa
         "height": 96,
         "fps": 24.0,
         "device": "cpu",
+        "repeated_frames": 0,
+        "tiles_reused": 0,
+        "pixels_computed": 1.0,
     }
     assert numbers_of(open_clip(out)) == list(range(12))
     with av.open(str(out)) as container:
@@ -85,6 +89,76 @@ def test_scale_and_size(tmp_path: Path, clip_file: Path, weights: Path, run, opt
     report = json.loads(stdout)
     assert (code, report["width"], report["height"], report["frames_out"]) == (0, *size, 12)
     assert numbers_of(open_clip(tmp_path / "o.mkv")) == list(range(12))
+
+
+def test_what_did_not_change_is_not_computed_again_and_the_report_says_so(tmp_path: Path, weights: Path, run):
+    """A page on which two words are written, one after the other; then nothing happens."""
+    frames = torch.full((5, 3, 200, 300), 0.8)
+    frames[1:, :, 20:30, 20:60] = 0.2
+    frames[2:, :, 150:160, 200:230] = 0.2
+    write_images(tmp_path / "in", iter([frames]))
+    words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights)
+    code, stdout, _ = run(*words, "--json")
+    report = json.loads(stdout)
+    assert (code, report["repeated_frames"]) == (0, 2)
+    assert 25 < report["tiles_reused"] < 40  # of the 20 tiles of two frames
+    assert 0.2 < report["pixels_computed"] < 0.4
+    made = torch.cat(list(open_clip(tmp_path / "out").frames()))
+    code, stdout, _ = run(*words)
+    assert (code, stdout.count("\n")) == (0, 1)
+    assert "% of the pixels (2 whole frames) reused" in stdout
+    code, stdout, _ = run(*words, "--json", "--no-reuse")
+    report = json.loads(stdout)
+    assert (report["repeated_frames"], report["tiles_reused"], report["pixels_computed"]) == (0, 0, 1.0)
+    plain = torch.cat(list(open_clip(tmp_path / "out").frames()))
+    assert torch.equal(made, plain)
+    assert torch.equal(made[2:3], frames[2:3].repeat_interleave(2, -1).repeat_interleave(2, -2).mul(255).round() / 255)
+
+
+def test_the_repeat_threshold_counts_steps(tmp_path: Path, weights: Path, run):
+    frames = torch.full((3, 3, 48, 64), 100 / 255)
+    frames[1, :, 5, 5] = frames[2, :, 9, 9] = 102 / 255
+    write_images(tmp_path / "in", iter([frames]))
+    for threshold, repeats in (("1", 0), ("2", 2)):
+        words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights, "--repeat-threshold", threshold)
+        assert json.loads(run(*words, "--json")[1])["repeated_frames"] == repeats
+
+
+def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
+    """16 bits in and out: the network of the tests repeats pixels, so each of 6144 levels must come out as it was."""
+    levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99
+    write_images(tmp_path / "in", iter([(levels / 65535).expand(1, 3, 48, 128)]), bits=16)
+    words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights)
+    for bits, distinct in (("16", 6144), ("8", 240)):
+        assert run(*words, "--bits", bits)[0] == 0
+        made = (torch.cat(list(open_clip(tmp_path / "out").frames())) * 65535).round().long()
+        assert len(made.unique()) == distinct
+        if bits == "16":
+            assert torch.equal(made[:, :1], levels.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+def test_finishing(tmp_path: Path, weights: Path, run):
+    frames = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1, 1)
+    write_images(tmp_path / "in", iter([frames]))
+
+    def made(*options: str) -> torch.Tensor:
+        words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights, "--bits", "16")
+        code, _, stderr = run(*words, *options)
+        assert (code, stderr) == (0, "")
+        return torch.cat(list(open_clip(tmp_path / "out").frames()))
+
+    stored = torch.cat(list(open_clip(tmp_path / "in").frames()))
+    plain, one_step = resize(stored, 128, 96), {"atol": 1 / 65535, "rtol": 0}
+    torch.testing.assert_close(made("--strength", "0"), plain, **one_step)
+    half = (plain + stored.repeat_interleave(2, -1).repeat_interleave(2, -2)) / 2
+    torch.testing.assert_close(made("--strength", "0.5"), half, **one_step)
+    torch.testing.assert_close(
+        made("--strength", "0", "--linear-light"), resize(stored, 128, 96, linear_light=True), **one_step
+    )
+    coarse = made("--colour", "wavelet") - made()
+    assert 1e-4 < float(coarse.abs().max()) < 0.1
+    grainy = made("--grain", "0.4")
+    assert 0.01 < float((grainy[0] - grainy[1]).std()) < 0.06
 
 
 def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
@@ -238,6 +312,11 @@ def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "2", "--size", "10x10"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--size", "10"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--strength", "1.5"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--grain", "-1"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--colour", "sepia"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "-1"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "1", "--no-reuse"],
         ["stabilize", "a.mp4", "b.mp4", "--smoothing", "magic"],
         ["stabilize", "a.mp4", "b.mp4", "--seconds", "-1"],
         ["stabilize", "a.mp4", "b.mp4", "--max-zoom", "0.5"],

@@ -6,8 +6,8 @@ from footage import shake
 from hypothesis import given
 from hypothesis import strategies as st
 from steadyscale.core import geometry
-from steadyscale.core.clip import ClipInfo
-from steadyscale.core.crop import limit_zoom, zoomed, zooms_to_fill
+from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.crop import adaptive_zoom, limit_zoom, zoom_to_fill, zoomed, zooms_to_fill
 from steadyscale.core.trajectory import Correction
 
 
@@ -54,6 +54,39 @@ def test_the_budget_holds_and_lets_go_slowly():
 def test_within_the_budget_nothing_changes():
     fix = correction(shake(50, pixels=2))
     assert limit_zoom(fix, 2.0) is fix
+
+
+def zooms_of(fix, adapted):
+    return adapted.matrices[:, 0, 0] / fix.matrices[:, 0, 0]
+
+
+def test_adaptive_zoom_shows_no_border_and_moves_slowly():
+    path = shake(300, seed=1, pixels=3, angle=0)
+    path[150, :2] += 60
+    fix = correction(path)
+    adapted = adaptive_zoom(fix, seconds=2.0)
+    assert zooms_to_fill(adapted).max() <= 1 + 1e-9
+    zooms = np.log(zooms_of(fix, adapted))
+    reach = np.log(zooms_to_fill(fix)).max()
+    assert np.abs(np.diff(zooms)).max() <= reach / 25, "half the way may take no less than half a second"
+    assert np.abs(np.diff(zooms, 2)).max() <= reach / 25 / 12, "easing in and out"
+    assert zooms.mean() < np.log(zoom_to_fill(fix)) / 2, "most of the time far less is cut than by one zoom for all"
+    assert np.isclose(zooms.max(), reach), "and never more"
+
+
+def test_adaptive_zoom_starts_afresh_after_a_cut_and_does_nothing_without_need():
+    path = np.zeros((60, 4))
+    path[30:, 0] = 50
+    fix = Correction(geometry.to_matrices(path), [slice(0, 30), slice(30, 60)], correction(path).info)
+    zooms = zooms_of(fix, adaptive_zoom(fix))
+    assert np.allclose(zooms[:30], 1)
+    assert np.allclose(zooms[30:], zoom_to_fill(fix))
+
+
+def test_a_zoom_that_leaves_next_to_nothing_is_refused():
+    for zoom in (zoom_to_fill, adaptive_zoom):
+        with pytest.raises(ClipError, match="frame 1 is moved so far"):
+            zoom(correction(np.array([[0, 0, 0, 0], [300.0, 0, 0, 0]])))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2)])

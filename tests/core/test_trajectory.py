@@ -7,7 +7,7 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion import Motion
 from steadyscale.core.smooth import smooth
-from steadyscale.core.trajectory import Trajectory, correction
+from steadyscale.core.trajectory import Trajectory, correction, inverse
 
 INFO = ClipInfo(640, 360, Fraction(25), 40)
 
@@ -62,3 +62,19 @@ def test_a_correction_grows_with_the_clip():
     assert (fix.scaled(4).info.width, fix.scaled(4).info.height) == (2560, 1440)
     with pytest.raises(ClipError, match="another shape"):
         fix.resized(640, 640)
+
+
+def test_corrections_know_how_the_frames_lie_on_each_other():
+    fix = correction(measured := Trajectory.of(motion_along(shake(40))), smooth(measured))
+    assert np.array_equal(fix.poses, measured.poses)
+    assert np.allclose(geometry.to_parameters(fix.scaled(2).poses), geometry.to_parameters(fix.poses) * [2, 2, 1, 1])
+
+
+def test_the_inverse_puts_the_shake_back():
+    measured = Trajectory.of(motion_along(shake(40)))
+    fix = correction(measured, wanted := smooth(measured))
+    back = inverse(fix)
+    assert np.allclose(back.matrices @ fix.matrices, np.eye(3), atol=1e-9)
+    assert np.allclose(back.poses, wanted.poses), "what it is applied to has the smooth path"
+    assert np.allclose(wanted.corrected(back).path, measured.path)
+    assert np.allclose(inverse(back).matrices, fix.matrices)

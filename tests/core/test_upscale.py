@@ -249,6 +249,15 @@ def test_a_wrapper_need_not_repeat_what_the_network_says():
     assert model.calls == [(1, 4, 44, 44)] * 4
 
 
+@pytest.mark.parametrize(("whole", "calls"), [(False, [(1, 3, 220, 220)] * 4), (True, [(1, 3, 400, 400)])])
+def test_a_network_that_keeps_its_memory_is_shown_whole_frames(free, whole, calls):
+    free(1e12)
+    model = Nearest()
+    model.halo, model.whole_frames = 18, whole
+    run(clip(1, 3, 400, 400), model)
+    assert model.calls == calls
+
+
 def test_half_weights_are_widened_on_the_cpu_and_back_when_the_stream_is_closed():
     model = Nearest().half()
     place = model.gain.data_ptr()
@@ -386,6 +395,9 @@ def test_the_policy_on_a_cpu(free):
     assert choose_cut(300, 300, 8, 18, CPU, Tiling(), 1000.0) == Cut(1, 300)
     assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(), 1000.0) == Cut(1, 1920)
     assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(size=77), 1000.0) == Cut(1, 77)
+    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, whole=True) == Cut(1, 1920)
+    free(1e9)
+    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, whole=True).size < 1080
 
 
 def test_the_policy_on_a_card(free):

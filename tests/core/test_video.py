@@ -15,6 +15,7 @@ import pytest
 import torch
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.flow import luma
 from steadyscale.core.video import CODECS, CONTAINERS, Encoding, VideoClip, write_video
 
 INFO = ClipInfo(64, 48, Fraction(24))
@@ -531,3 +532,16 @@ def test_killed_in_the_middle(tmp_path: Path):
     child.stdout.close()
     assert not (tmp_path / "out.mp4").exists()
     assert all(name.startswith(".") and name.endswith(".partial") for name in remains(tmp_path))
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_greys_are_the_reduced_brightness_of_the_frames(tmp_path: Path, rotation: int):
+    film = VideoClip(make_video(tmp_path / "r.mp4", 3, rotation=rotation))
+    small = film.info.within(32)
+    assert max(small.width, small.height) == 32
+    greys = list(film.greys(32))
+    assert len(greys) == 3
+    for grey, frame in zip(greys, film.frames(), strict=True):
+        truth = torch.nn.functional.interpolate(luma(frame), grey.shape[-2:], mode="area")
+        assert grey.shape == (1, 1, small.height, small.width)
+        assert (grey - truth).abs().mean() < 0.02

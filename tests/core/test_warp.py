@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 from footage import filmed, jitter, shake, shaken_clip, texture
-from steadyscale.core import geometry
+from steadyscale.core import geometry, resample
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.flow import flow_model
 from steadyscale.core.motion import estimate_motion
 from steadyscale.core.smooth import smooth
-from steadyscale.core.trajectory import Correction, Trajectory, correction
-from steadyscale.core.warp import Border, warp
+from steadyscale.core.trajectory import Correction, Trajectory, correction, inverse
+from steadyscale.core.warp import Border, framed, warp
 
 warp_module = import_module("steadyscale.core.warp")  # the package shows the function of this name
 
@@ -26,9 +26,8 @@ def engine(request, monkeypatch):
 
 def fix_of(path, width, height):
     path = np.atleast_2d(path)
-    return Correction(
-        geometry.to_matrices(path), [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path))
-    )
+    matrices = geometry.to_matrices(path)
+    return Correction(matrices, [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)), matrices)
 
 
 def warped(frames, path, border, **settings):
@@ -80,10 +79,11 @@ def test_both_engines_agree(monkeypatch):
         assert (mask != other_mask).float().mean() < 1e-3, border
 
 
-def test_crop_shows_source_pixels_only(engine):
+@pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
+def test_crop_shows_source_pixels_only(border, engine):
     path = shake(20, pixels=8)
     frames = torch.full((20, 3, 90, 160), 0.7)
-    moved, invented = warped(frames, path, Border.CROP)
+    moved, invented = warped(frames, path, border)
     assert torch.allclose(moved, frames, atol=1e-5), "an all-grey clip stays all grey: nothing dark came in"
     assert not invented.any()
 
@@ -132,6 +132,32 @@ def test_corrections_apply_to_the_enlarged_clip():
     difference = (steady - steady[:1])[..., 60:-60, 60:-60].abs()
     assert difference.mean() < 0.01
     assert (shaky - shaky[:1])[..., 60:-60, 60:-60].abs().mean() > 0.05, "the test itself moves"
+
+
+@pytest.mark.parametrize("border", [Border.MIRROR, Border.CROP])
+def test_the_shake_can_be_put_back(shaken, border):
+    clip, _, fix = shaken
+    steady = (w.frames for w in warp(clip.frames(), fix, border))
+    again = torch.cat([w.frames for w in warp(steady, inverse(framed(fix, border)), Border.EDGE)])
+    source = torch.cat(list(clip.frames()))
+    difference = (again - source)[..., 40:-40, 60:-60].abs()
+    assert difference.mean() < 0.012, "two resamplings"
+    assert (steady_of(clip, fix) - source)[..., 40:-40, 60:-60].abs().mean() > 0.04, "the test itself moves"
+
+
+def steady_of(clip, fix):
+    return torch.cat([w.frames for w in warp(clip.frames(), fix, Border.EDGE)])
+
+
+def test_places_agree_with_float64_on_large_tilted_frames():
+    matrix = geometry.to_matrices(np.array([31.7, -18.3, 0.03, 0.05]))
+    matrix[2, :2] = 2e-5, -1e-5
+    back = resample.pixel_maps(matrix, 3840, 2160)
+    x, y = resample.places(back, torch.empty(3, 2160, 3840))
+    columns, rows = np.meshgrid(np.arange(0, 3840, 213), np.arange(0, 2160, 119))
+    exact = geometry.apply(back, np.stack([columns.ravel(), rows.ravel()], -1).astype(float))
+    assert np.abs(x.numpy()[rows, columns].ravel() - exact[:, 0]).max() < 2e-3
+    assert np.abs(y.numpy()[rows, columns].ravel() - exact[:, 1]).max() < 2e-3
 
 
 def test_too_few_or_too_many_frames_are_an_error():

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from comfyhost import Host
 from PIL import Image
+from steadyscale.core.resize import resize
 
 pytestmark = pytest.mark.host
 
@@ -129,6 +131,31 @@ def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) ->
     # Convolution libraries sum in an order that depends on the size; SaveImage cuts decimals off, so a hair can show.
     assert np.abs(difference).max() <= 1
     assert (difference != 0).mean() < 0.001
+
+
+def test_finishing_reaches_the_frames(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames, model = graph.clip(clip_name, 2), graph.ours()
+    wanted = {
+        "source": frames,
+        "network": graph.upscaled(model, frames),
+        "resize": graph.upscaled(model, frames, strength=0.0),
+        "grain": graph.upscaled(model, frames, strength=0.0, grain=0.5),
+        "colour": graph.upscaled(model, frames, colour="mean"),
+    }
+    saved = {name: graph.saved(node) for name, node in wanted.items()}
+    run = any_host.run(graph).check()
+    made = {name: pictures(any_host, run.outputs[node]).astype(int) for name, node in saved.items()}
+    large = torch.from_numpy(made["source"]).permute(0, 3, 1, 2) / 255
+    plain = resize(large, WIDTH * 4, HEIGHT * 4).permute(0, 2, 3, 1).numpy() * 255
+    assert np.abs(made["resize"] - plain).max() <= 1
+    assert np.abs(made["network"] - plain).max() > 20
+    noise = made["grain"] - made["resize"]
+    assert 2 < noise.std() < 13
+    assert (noise[0] - noise[1]).std() > 2, "each frame has its own"
+    drift = made["colour"].mean((1, 2)) - made["resize"].mean((1, 2))
+    assert np.abs(drift).max() < 0.2
+    assert np.abs(made["colour"] - made["resize"]).max() > 20, "and the detail is the network's"
 
 
 def test_alpha_comes_out_again(host: Host) -> None:

@@ -1,0 +1,156 @@
+"""Stabilisation: ours beside FFmpeg's vid.stab and PyPI's vidstab, on clips whose camera path is known.
+
+    python bench/stabilize.py [--kinds hand,cut,...] [--frames 150] > stabilize.json
+
+Each contender is a process that turns one file into another. How steady its result is, is measured by none of them:
+SIFT features of every output frame are matched to the scene that was filmed, which gives the path that the picture
+takes across the scene, and what of it is not even motion is jitter (core/metrics.py), in pixels over the frame. The
+crop is told beside it, for cropping more makes anything steadier. A contender that is not installed is left out.
+The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from shaky import FPS, HEIGHT, KINDS, WIDTH, Shaky
+from steadyscale.core import ClipInfo
+from steadyscale.core.metrics import jitter
+
+PYTHON = sys.executable
+VIDSTAB_PY = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.argv[2], smoothing_window=30)"
+
+
+def contenders() -> dict[str, list[list[str]]]:
+    """Name -> commands, run one after the other; IN, OUT and TMP stand for files."""
+    ours = [str(Path(PYTHON).with_name("steadyscale")), "stabilize", "IN", "OUT", "--quiet"]
+    found = {"steadyscale": [ours], "steadyscale dis": [[*ours, "--flow", "dis"]]}
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg and b"vidstabdetect" in subprocess.run([ffmpeg, "-filters"], capture_output=True, check=False).stdout:
+        start = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y", "-i", "IN"]
+        found["vid.stab"] = [
+            [*start, "-vf", "vidstabdetect=result=TMP", "-f", "null", "-"],
+            [*start, "-vf", "vidstabtransform=input=TMP:smoothing=30:optzoom=1", "-crf", "16", "OUT"],
+        ]
+    if importlib.util.find_spec("vidstab"):
+        found["vidstab (PyPI)"] = [[PYTHON, "-c", VIDSTAB_PY, "IN", "OUT"]]
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--kinds", default=",".join(KINDS))
+    options.add_argument("--frames", type=int, default=150)
+    arguments = options.parse_args()
+    report: dict = {"machine": machine(), "frames": arguments.frames, "size": [WIDTH, HEIGHT], "clips": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in arguments.kinds.split(","):
+            clip, source = Shaky(kind, arguments.frames), Path(folder) / "in.mp4"
+            write(clip, source)
+            rows = {"left alone": {"jitter_px": jitter_of(clip, clip.poses)}}
+            for name, commands in contenders().items():
+                target = Path(folder) / "out.mp4"
+                cost = run(commands, source, target, Path(folder) / "motion", arguments.frames)
+                rows[name] = {**quality(clip, target), **cost}
+                print(kind, name, rows[name], file=sys.stderr)
+                target.unlink(missing_ok=True)
+            report["clips"][kind] = rows
+    print(json.dumps(report, indent=1))
+
+
+def machine() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), "opencv": cv2.__version__}
+
+
+def write(clip: Shaky, path: Path) -> None:
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for picture in clip.frames():
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")))
+        sink.mux(stream.encode(None))
+
+
+def run(commands: list[list[str]], source: Path, target: Path, scratch: Path, frames: int) -> dict[str, float]:
+    """CPU milliseconds and wall frames per second over all commands, and the largest process in MiB."""
+    names = {"IN": str(source), "OUT": str(target)}
+    cpu, peak, begun = 0.0, 0, time.monotonic()
+    for command in commands:
+        words = [names.get(word, word.replace("TMP", str(scratch))) for word in command]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        complaint = process.stderr.read() if process.stderr else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            print(f"{words[0]} failed: {complaint.decode(errors='replace')[-500:]}", file=sys.stderr)
+        cpu += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss // 1024)
+    wall = time.monotonic() - begun
+    return {"cpu_ms_per_frame": round(1000 * cpu / frames, 1), "fps": round(frames / wall, 1), "peak_mib": peak}
+
+
+def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
+    """Of the file at `path`: its frames, jitter in pixels, and the magnification against the source."""
+    if not path.exists():
+        return {"frames": 0, "jitter_px": None, "zoom": None}
+    finder = Finder(clip)
+    with av.open(str(path)) as container:
+        poses = [finder.pose(i, f.to_ndarray(format="bgr24")) for i, f in enumerate(container.decode(video=0))]
+    known = np.stack(poses)
+    size = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in known]
+    true = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in clip.poses[: len(size)]]
+    zoom = float(np.median(np.array(true) / np.array(size)))
+    return {"frames": len(poses), "jitter_px": jitter_of(clip, known), "zoom": round(zoom, 3)}
+
+
+def jitter_of(clip: Shaky, poses: np.ndarray) -> float:
+    info = ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(poses))
+    return round(float(np.sqrt(np.mean([jitter(poses[shot], info, 0.7) ** 2 for shot in clip.shots]))), 3)
+
+
+class Finder:
+    """Finds frames in the scene that was filmed. A frame that cannot be found takes the pose of the one before."""
+
+    def __init__(self, clip: Shaky) -> None:
+        self._clip, self._sift = clip, cv2.SIFT_create(4000, contrastThreshold=0.01)
+        self._last = np.eye(3)
+        self._known = [self._sift.detectAndCompute(scene, None) for scene in clip.scenes]
+
+    def pose(self, i: int, frame: np.ndarray) -> np.ndarray:
+        light = 4.0 if self._clip.kind == "low light" else 1.0
+        frame = cv2.GaussianBlur(np.clip(frame * light, 0, 255).astype(np.uint8), (0, 0), 1.2 if light > 1 else 0.5)
+        scene = self._clip.scene_of(i)
+        known, described = self._known[next(n for n, s in enumerate(self._clip.scenes) if s is scene)]
+        points, found = self._sift.detectAndCompute(frame, None)
+        if found is None or len(found) < 8:
+            return self._last
+        pairs = cv2.BFMatcher().knnMatch(found, described, k=2)
+        good = [a for a, b in pairs if a.distance < 0.75 * b.distance]
+        if len(good) < 8:
+            return self._last
+        half = np.array([frame.shape[1] - 1, frame.shape[0] - 1]) / 2
+        here = np.array([points[m.queryIdx].pt for m in good]) - half
+        there = np.array([known[m.trainIdx].pt for m in good]) - (np.array(scene.shape[1::-1]) - 1) / 2
+        pose, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 1.5, maxIters=5000, confidence=0.999)
+        if pose is not None:
+            self._last = pose / pose[2, 2]
+        return self._last
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Chunks of a stream through its network: what must be run, at the size and with the finish that were asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .finish import Finish, finished
+from .memory import free_memory
+from .precision import Runner
+from .reuse import Watcher
+from .tiles import Box, Cut, is_out_of_memory, run_tiles
+
+
+class Enlarger:
+    """One stream's network, and what it made of the last frame. It ends with the stream.
+
+    scale, halo: of the network, see `run_tiles`. watcher: says what must be run.
+    """
+
+    def __init__(self, runner: Runner, scale: int, halo: int, watcher: Watcher, finish: Finish) -> None:
+        self._runner, self._scale, self._halo, self._watcher, self._finish = runner, scale, halo, watcher, finish
+        self._last: Tensor | None = None  # (k, C, h * scale, w * scale), the network's result alone
+
+    def fill(self, result: Tensor, images: Tensor, each: int, first: int, cut: Cut) -> Cut:
+        """Fill result (B * k, C, H, W) on the CPU from images (B * k, C, h, w), k = `each` of them for a frame.
+
+        first: number of the first frame in its stream. Returns the cut that worked.
+        """
+        count = len(images) // each
+        most = count if self._direct(result, images) else max(1, cut.frames // each)
+        start = 0  # Frames from here on wait to be run together.
+        for n in range(count):
+            boxes = self._watcher.see(images[n * each : (n + 1) * each])
+            if boxes is not None:
+                cut = self._all(result, images, each, first, start, n, cut)
+                cut = self._some(result, images, each, first, n, boxes, cut)
+            elif n + 1 - start == most:
+                cut = self._all(result, images, each, first, start, n + 1, cut)
+            else:
+                continue
+            start = n + 1
+        return self._all(result, images, each, first, start, count, cut)
+
+    def _direct(self, result: Tensor, images: Tensor) -> bool:
+        """Whether the network writes into the result; not where a card keeps what it made, to use it again uncopied."""
+        if self._watcher.on and self._runner.device.type == "cuda":
+            return False
+        height, width = images.shape[-2:]
+        return self._finish.plain and result.shape[-2:] == (height * self._scale, width * self._scale)
+
+    def _all(self, result: Tensor, images: Tensor, each: int, first: int, start: int, end: int, cut: Cut) -> Cut:
+        """Frames start ... end - 1 whole."""
+        if start == end:
+            return cut
+        part = slice(start * each, end * each)
+        if self._direct(result, images):
+            cut = self._run(images[part], result[part], cut)
+            if self._watcher.on:
+                self._keep(result[part][-each:])
+            return cut
+        self._last = None  # It is of no use any more, and the memory is.
+        canvas = self._canvas(images[part])
+        cut = self._run(images[part], canvas, cut)
+        if self._watcher.on:
+            self._last = canvas if end - start == 1 else canvas[-each:].clone()
+        result[part] = self._finished(canvas, result[part], images[part], each, first + start)
+        return cut
+
+    def _some(self, result: Tensor, images: Tensor, each: int, first: int, n: int, boxes: list[Box], cut: Cut) -> Cut:
+        """Frame n, of which only boxes are run."""
+        assert self._last is not None, "nothing can be reused before a frame was run whole"
+        if boxes:
+            cut = self._run(self._watcher.held, self._last, cut, boxes)
+        part = slice(n * each, (n + 1) * each)
+        if self._direct(result, images):
+            result[part] = self._last
+        else:
+            result[part] = self._finished(self._last, result[part], images[part], each, first + n)
+        return cut
+
+    def _run(self, images: Tensor, out: Tensor, cut: Cut, boxes: list[Box] | None = None) -> Cut:
+        halo = self._halo if boxes is None else self._watcher.halo
+        return run_tiles(self._runner, images, out, scale=self._scale, halo=halo, cut=cut, boxes=boxes or ())
+
+    def _keep(self, made: Tensor) -> None:
+        """A copy, for whoever gets the frame may change it; in the same memory, for fresh pages cost as much again."""
+        if self._last is None or self._last.shape != made.shape:
+            self._last = made.clone()
+        else:
+            self._last.copy_(made)
+
+    def _canvas(self, images: Tensor) -> Tensor:
+        """Room for the network's result; on a card if that and the finish take a small part of it, else on the CPU."""
+        shape = (*images.shape[:2], images.shape[2] * self._scale, images.shape[3] * self._scale)
+        device = self._runner.device
+        on_card = device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(device)
+        return torch.empty(shape, device=device if on_card else "cpu")
+
+    def _finished(self, canvas: Tensor, result: Tensor, images: Tensor, each: int, first: int) -> Tensor:
+        """The canvas at the size of `result` and finished, as images again."""
+        large, source = (x.reshape(len(x) // each, -1, *x.shape[-2:]) for x in (canvas, images))
+        size = result.shape[-1], result.shape[-2]
+        try:
+            done = finished(large, source, size, self._finish, first)
+        except RuntimeError as error:
+            if not (canvas.is_cuda and is_out_of_memory(error)):
+                raise
+            done = finished(large.cpu(), source, size, self._finish, first)
+        return done.reshape(result.shape)

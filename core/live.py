@@ -1,0 +1,140 @@
+"""Steady while it films: each frame is corrected by what came before it and at most a few frames after it.
+
+`measure` sees frames and says how the camera moved; `live` corrects. Both hold a bounded number of frames, however long
+the camera runs, and the frame that comes out is `look_ahead` frames behind the one that went in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import geometry, resample
+from .clip import ClipError, ClipInfo, Frames, TensorClip
+from .crop import strength_within, weakened, zoomed
+from .flow import FlowModel, optional_opencv
+from .motion import WORKING_SIDE, greys, step_between
+from .resample import Border, Warped
+from .smooth import kalman
+from .trajectory import WEAK, Correction
+
+
+class Measured(NamedTuple):
+    """A frame (1, C, H, W), and how the camera came to it: step (3, 3) and trust as in `Motion`."""
+
+    frame: Frames
+    step: geometry.Matrices
+    trust: float
+
+
+def measure(frames: Iterator[Frames], flow: FlowModel, *, side: int = WORKING_SIDE) -> Iterator[Measured]:
+    """Each frame with its step from the one before, as it comes. flow and side: as for `estimate_motion`."""
+    previous: Tensor | None = None
+    for frame in (batch[i : i + 1] for batch in frames for i in range(len(batch))):
+        height, width = frame.shape[-2:]
+        current = next(greys(TensorClip(frame), side))
+        step, trust = (np.eye(3), 0.0) if previous is None else step_between(previous, current, flow)
+        step = geometry.rescaled(step, width / current.shape[-1], height / current.shape[-2])
+        yield Measured(frame, step, trust)
+        previous = current
+
+
+def live(
+    measured: Iterator[Measured],
+    fps: Fraction,
+    *,
+    seconds: float = 3.0,
+    look_ahead: int = 0,
+    max_zoom: float = 1.2,
+    border: Border = Border.CROP,
+    device: torch.device | str = "cpu",
+) -> Iterator[Warped]:
+    """Stabilise frames as they come, one out for each one in, once `look_ahead` more are known; the rest at the end.
+
+    seconds: swings of the camera with a shorter period than this are removed (Kalman, with a fixed lag).
+    look_ahead: frames of the future that may be looked at. 0 knows none, and therefore lags behind every pan.
+    max_zoom: what is moved farther than this magnification hides is held back; CROP zooms in by it, once and for all,
+    because it cannot know what comes.
+    Raises ClipError for settings that make no sense live, and for a size that changes.
+    """
+    border = Border(border)
+    if border in (Border.FILL, Border.CROP_ADAPTIVE):
+        raise ClipError(f"the border '{border.value}' needs to know the future: live, use crop, mirror, edge or black")
+    if not seconds > 0 or look_ahead < 0 or not max_zoom >= 1:
+        raise ClipError(
+            "live stabilisation needs a period above 0 seconds, 0 or more frames to look ahead and a zoom of 1 or "
+            f"more, got {seconds}, {look_ahead} and {max_zoom}"
+        )
+    device = torch.device(device)
+    look = resample.resampler(optional_opencv() if device.type == "cpu" else None)
+    period = seconds * float(fps)
+    buffers, strength = torch.empty(3, 0, 0), 1.0
+    for frame, fix, first in _corrections(measured, fps, period, look_ahead):
+        height, width = frame.shape[-2:]
+        if buffers.numel() == 0:
+            buffers = torch.empty(3, height, width, device=device)
+        elif buffers.shape[1:] != frame.shape[2:]:
+            raise ClipError(f"the frames change from {buffers.shape[2]}x{buffers.shape[1]} to {width}x{height}")
+        # Held back at once where it must be, let go again slowly, and afresh after a cut.
+        strength = min(float(strength_within(fix, max_zoom)[0]), 1.0 if first else strength + 1 / period)
+        fix = weakened(fix, np.array([strength])) if strength < 1 else fix
+        fix = zoomed(fix, max_zoom) if border is Border.CROP else fix
+        back = resample.pixel_maps(fix.matrices, width, height)[0]
+        x, y = resample.places(back, buffers)
+        invented = resample.invented(back, x, y, width, height)
+        yield Warped(look(frame[0].to(device), x, y, border)[None].cpu(), invented[None].cpu())
+
+
+def _corrections(
+    measured: Iterator[Measured], fps: Fraction, period: float, look_ahead: int
+) -> Iterator[tuple[Frames, Correction, bool]]:
+    """Each frame with its correction, and whether a shot begins with it, as soon as it has its future."""
+    reach = int(np.ceil(2 * period))  # no weight reaches farther back, to four digits
+    weights: dict[tuple[int, int], NDArray[np.float64]] = {}
+    waiting: deque[tuple[Frames, bool]] = deque()
+    poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of `reach` frames that were shown, and those waiting
+    good = np.eye(3)
+
+    def next_one() -> tuple[Frames, Correction, bool]:
+        frame, first = waiting.popleft()
+        at = len(poses) - 1 - len(waiting)
+        window = np.arange(max(0, at - reach), len(poses))
+        window = window[shots[window] == shots[at]]
+        at -= int(window[0])
+        key = len(window), at
+        if key not in weights:
+            weights[key] = kalman(np.eye(len(window)), period)[at]
+        fix = _toward_mean(poses[window], at, weights[key])
+        return frame, Correction(fix[None], [slice(0, 1)], ClipInfo(frame.shape[3], frame.shape[2], fps)), first
+
+    for frame, step, trust in measured:
+        first = trust == 0 or len(poses) == 0
+        good = np.eye(3) if first else step if trust >= WEAK else good  # what is not to be trusted goes on as before
+        pose = np.eye(3) if first else poses[-1] @ np.linalg.inv(good)
+        poses = geometry.normalized(np.concatenate([poses, pose[None]])[-(reach + look_ahead + 1) :])
+        shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-len(poses) :]
+        waiting.append((frame, first))
+        if len(waiting) > look_ahead:
+            yield next_one()
+    while waiting:
+        yield next_one()
+
+
+def _toward_mean(poses: geometry.Matrices, at: int, weights: NDArray[np.float64]) -> geometry.Matrices:
+    """The correction (3, 3) that carries a pose to the weighted mean of its neighbours (n, 3, 3), as `smooth` does.
+
+    All is seen from the frame itself, so that a pose which has wandered far off in hours costs no digits.
+    """
+    seen = np.linalg.inv(poses[at]) @ poses
+    wanted = np.eye(3)
+    for _ in range(2):
+        mean = weights @ geometry.to_tangents(np.linalg.inv(wanted) @ seen)
+        wanted = geometry.normalized(wanted @ geometry.to_matrices_of(mean))
+    return geometry.normalized(np.asarray(np.linalg.inv(wanted), np.float64))

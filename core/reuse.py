@@ -1,0 +1,236 @@
+"""What of a frame the network has been shown before, so that its result can serve again.
+
+A frame that repeats the one before needs no network. Of other frames, a network that looks `halo` pixels far needs to
+be shown only the tiles around what changed: with everything within `halo` unchanged, a tile's result is the same again.
+Screen recordings, slides and animation on twos gain much; in camera footage noise changes every tile, so a look at one
+row in sixteen settles that the whole frame is run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .tiles import Box, Span
+
+_Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
+
+# Side of a tile in input pixels. Smaller ones follow a change more closely, but the halo around it outweighs that.
+TILE = 64
+# Beyond this halo a tile is mostly halo: only whole frames are compared.
+WIDEST_HALO = 32
+# Share of changed tiles above which the whole frame is run.
+MOST_CHANGED = 0.7
+# Rows between those that are looked at first.
+PROBE = 16
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Which results serve again.
+
+    on: False runs the network for every pixel of every frame. threshold: the largest change of any colour value of a
+    tile that counts as none, in steps of 1/255; 0 = only what is identical. A mean would hide a moving cursor. The
+    change is counted from the frame that the result was made of, so that slow drift does not pile up.
+    """
+
+    on: bool = True
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.threshold) and self.threshold >= 0):
+            raise ValueError(f"a threshold is a change in steps of 1/255, 0 or more, got {self.threshold}")
+
+
+@dataclass
+class Tally:
+    """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
+
+    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 64 x 64 input pixels of all other frames,
+    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that were
+    shown to the network (with the halos of changed tiles, without those of tiles that memory asked for).
+    """
+
+    frames: int = 0
+    repeats: int = 0
+    tiles_run: int = 0
+    tiles_reused: int = 0
+    pixels: int = 0
+    pixels_run: int = 0
+
+    @property
+    def share_run(self) -> float:
+        """Share of the pixels that the network was shown, 0 to 1; 1 before the first frame."""
+        return self.pixels_run / self.pixels if self.pixels else 1.0
+
+
+class Watcher:
+    """Says of each frame of a stream what the network must be shown, and counts it.
+
+    halo: input pixels that a result reaches, as far as the network is known to look.
+    It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
+    an older look of a tile than the frame's own.
+    """
+
+    def __init__(self, reuse: Reuse, halo: int, tally: Tally) -> None:
+        self.on = reuse.on
+        self._tiles = halo <= WIDEST_HALO
+        self.halo, self._tally = halo, tally
+        # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
+        self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
+        self._held: Tensor | None = None
+
+    @property
+    def held(self) -> Tensor:
+        """What to show the network instead of the frame that was seen last, (k, C, h, w)."""
+        assert self._held is not None, "see a frame first"
+        return self._held
+
+    def see(self, frame: Tensor) -> list[Box] | None:
+        """Boxes of a frame (k, C, h, w) that must be run; none of them for a repeat. None: all of it, as it is."""
+        height, width = frame.shape[-2:]
+        boxes, tiles = self._boxes(frame) if self.on else (None, 0)
+        if boxes is None and self.on:
+            self._hold(frame)
+        per_frame = -(-height // TILE) * -(-width // TILE)
+        self._tally.frames += 1
+        self._tally.pixels += height * width
+        if boxes is None:
+            self._tally.tiles_run += per_frame
+            self._tally.pixels_run += height * width
+        elif not boxes:
+            self._tally.repeats += 1
+        else:
+            self._tally.tiles_run += tiles
+            self._tally.tiles_reused += per_frame - tiles
+            self._tally.pixels_run += sum(_cost(box, height, width, self.halo) for box in boxes)
+        return boxes
+
+    def _boxes(self, frame: Tensor) -> tuple[list[Box] | None, int]:
+        """The boxes and how many tiles they answer for; `held` is brought up to date unless they are None."""
+        held = self._held
+        if held is None or held.shape != frame.shape or held.device != frame.device:
+            return None, 0
+        height, width = frame.shape[-2:]
+        probed = self._changed(frame[..., ::PROBE, :], held[..., ::PROBE, :])
+        if self._tiles and float(_any_in(probed, TILE // PROBE, TILE).mean()) > MOST_CHANGED:
+            return None, 0
+        if not self._tiles and bool(probed.any()):
+            return None, 0
+        changed = self._changed(frame, held)
+        if not bool(changed.any()):
+            return [], 0
+        if not self._tiles:
+            return None, 0
+        if self._limit:
+            tiles = _any_in(changed, TILE, TILE) > 0
+            fresh = tiles.repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)[:height, :width]
+            changed = fresh & _differs(frame, held, 0.0)
+        else:
+            fresh = None
+        dirty = _any_near(changed, self.halo) > 0
+        if float(dirty.float().mean()) > MOST_CHANGED:
+            return None, 0
+        boxes = merged(dirty.cpu().numpy(), height, width, self.halo)
+        if sum(_cost(box, height, width, self.halo) for box in boxes) >= height * width:
+            return None, 0
+        held.copy_(frame if fresh is None else torch.where(fresh, frame, held))
+        return boxes, int(dirty.sum())
+
+    def _changed(self, frame: Tensor, held: Tensor) -> Tensor:
+        return _differs(frame, held, self._limit)
+
+    def _hold(self, frame: Tensor) -> None:
+        """A copy: whoever made the frame may use its memory again."""
+        if self._held is None or self._held.shape != frame.shape or self._held.device != frame.device:
+            self._held = frame.clone()
+        else:
+            self._held.copy_(frame)
+
+
+def merged(dirty: NDArray[np.bool_], height: int, width: int, halo: int) -> list[Box]:
+    """Boxes that cover the dirty tiles (rows, columns) of a frame with few pixels, the halo around each box counted.
+
+    From the box around all of them on, each box is cut in two, across or along, where that saves most.
+    """
+    boxes, todo = [], [(0, 0, dirty)] if dirty.any() else []
+    while todo:
+        top, left, part = todo.pop()
+        rows, cols = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+        part = part[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        top, left = top + int(rows[0]), left + int(cols[0])
+        whole = _cost(_box(top, left, part.shape, height, width), height, width, halo)
+        across, row = _best_cut(part, top, left, height, width, halo)
+        along, col = _best_cut(part.T, left, top, width, height, halo)
+        if min(across, along) >= whole:
+            boxes.append(_box(top, left, part.shape, height, width))
+        elif across <= along:
+            todo += [(top + row, left, part[row:]), (top, left, part[:row])]
+        else:
+            todo += [(top, left + col, part[:, col:]), (top, left, part[:, :col])]
+    return boxes
+
+
+def _best_cut(part: NDArray[np.bool_], top: int, left: int, height: int, width: int, halo: int) -> tuple[float, int]:
+    """The fewest pixels of two boxes with a horizontal cut between them, and the row below the cut."""
+    count, across = part.shape
+    if count < 2:
+        return float("inf"), 0
+    used = part.any(1)
+    first = np.where(used, part.argmax(1), across)
+    last = np.where(used, across - part[:, ::-1].argmax(1), 0)
+    index = np.arange(count)
+    upper_end = np.maximum.accumulate(np.where(used, index + 1, 0))[:-1]
+    lower_start = np.minimum.accumulate(np.where(used, index, count)[::-1])[::-1][1:]
+
+    def pixels(start: _Index, end: _Index, low: _Index, high: _Index) -> NDArray[np.int_]:
+        rows = _reach(top + start, top + end, height, halo)
+        return rows * _reach(left + low, left + high, width, halo)
+
+    upper = pixels(0, upper_end, np.minimum.accumulate(first)[:-1], np.maximum.accumulate(last)[:-1])
+    low = np.minimum.accumulate(first[::-1])[::-1][1:]
+    lower = pixels(lower_start, count, low, np.maximum.accumulate(last[::-1])[::-1][1:])
+    best = int(np.argmin(upper + lower))
+    return float((upper + lower)[best]), best + 1
+
+
+def _reach(start: _Index, end: _Index, length: int, halo: int) -> NDArray[np.int_]:
+    """Input pixels that tiles start ... end - 1 of an axis take with their halo."""
+    return np.minimum(end * TILE + halo, length) - np.maximum(start * TILE - halo, 0)
+
+
+def _box(top: int, left: int, tiles: tuple[int, ...], height: int, width: int) -> Box:
+    rows, cols = tiles
+    bottom, right = min((top + rows) * TILE, height), min((left + cols) * TILE, width)
+    return Box(Span(top * TILE, bottom), Span(left * TILE, right))
+
+
+def _cost(box: Box, height: int, width: int, halo: int) -> int:
+    """Input pixels that a box takes with its halo, where the frame reaches."""
+    rows = min(box.rows.end + halo, height) - max(box.rows.start - halo, 0)
+    return rows * (min(box.cols.end + halo, width) - max(box.cols.start - halo, 0))
+
+
+def _differs(frame: Tensor, held: Tensor, limit: float) -> Tensor:
+    """(k, C, h, w) twice -> (h, w): where any value differs by more than the limit."""
+    differs = (frame - held).abs() > limit if limit else frame != held
+    return differs.flatten(0, 1).any(0)
+
+
+def _any_in(flags: Tensor, rows: int, cols: int) -> Tensor:
+    """(h, w) -> 0 or 1 for each block of rows x cols, those at the end may be smaller."""
+    return F.max_pool2d(flags.float()[None], (rows, cols), ceil_mode=True)[0]
+
+
+def _any_near(flags: Tensor, halo: int) -> Tensor:
+    """(h, w) -> 0 or 1 for each tile and the halo around it."""
+    height, width = flags.shape
+    padding = (halo, halo + -width % TILE, halo, halo + -height % TILE)
+    return F.max_pool2d(F.pad(flags.float()[None], padding), TILE + 2 * halo, TILE)[0]
