@@ -38,7 +38,7 @@ VIDSTAB_PY = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.
 def contenders() -> dict[str, list[list[str]]]:
     """Name -> commands, run one after the other; IN, OUT and TMP stand for files."""
     ours = [str(Path(PYTHON).with_name("steadyscale")), "stabilize", "IN", "OUT", "--quiet"]
-    found = {"steadyscale": [ours], "steadyscale dis": [[*ours, "--flow", "dis"]]}
+    found = {"steadyscale": [ours]}
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg and b"vidstabdetect" in subprocess.run([ffmpeg, "-filters"], capture_output=True, check=False).stdout:
         start = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y", "-i", "IN"]
@@ -127,7 +127,7 @@ class Finder:
     """Finds frames in the scene that was filmed. A frame that cannot be found takes the pose of the one before."""
 
     def __init__(self, clip: Shaky) -> None:
-        self._clip, self._sift = clip, cv2.SIFT_create(4000, contrastThreshold=0.01)
+        self._clip, self._sift = clip, cv2.SIFT_create(2500, contrastThreshold=0.01)
         self._last = np.eye(3)
         self._known = [self._sift.detectAndCompute(scene, None) for scene in clip.scenes]
 

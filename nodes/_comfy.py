@@ -70,6 +70,18 @@ class ImageBatch:
         return self.images
 
 
+def make_room(model: Any, size: float, device: torch.device) -> None:
+    """Ask ComfyUI to unload what it can until `size` bytes are free on the device.
+
+    On hosts from 0.28 on upscale models carry a patcher, by which ComfyUI moves their weights itself.
+    """
+    patcher = getattr(model, "patcher", None)
+    if patcher is None:
+        model_management.free_memory(size, device)
+    else:
+        model_management.load_models_gpu([patcher], memory_required=size)
+
+
 def stop_if_cancelled() -> None:
     """Raise ComfyUI's own exception when the user has pressed cancel."""
     model_management.throw_exception_if_processing_interrupted()

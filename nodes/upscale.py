@@ -13,7 +13,9 @@ from ..core.memory import guessed_bytes
 from ..core.precision import Precision
 from ..core.tiles import Tiling
 from ..core.upscale import ImageModel, Target, upscale
-from ._comfy import CATEGORY, ImageBatch, cancellable, options, to_clip, watched
+from ._comfy import CATEGORY, ImageBatch, cancellable, make_room, options, to_clip, watched
+
+ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
 
 
 class ResizeTo(str, Enum):
@@ -125,8 +127,8 @@ class UpscaleFrames(io.ComfyNode):
         size = target.of(clip.info.width, clip.info.height, int(upscale_model.scale))
         out = ImageBatch(clip.info.resized(*size), clip.channels)
         device = model_management.get_torch_device()
-        needed = guessed_bytes(upscale_model, int(upscale_model.scale)) * clip.info.width * clip.info.height
-        model_management.free_memory(needed, device)
+        at_once = min(clip.info.width * clip.info.height, ROOM)
+        make_room(upscale_model, guessed_bytes(upscale_model, int(upscale_model.scale)) * at_once, device)
         stream = upscale(
             clip.frames(),
             cancellable(upscale_model),

@@ -1,0 +1,65 @@
+"""What no prompt can show, run in a Python process of the host: the newer hosts' way with models, and empty batches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import assets
+import pytest
+from bootstrap import NETWORK
+
+pytestmark = pytest.mark.host
+
+START = """
+import sys
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, {tree!r})
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.model_management as management
+import comfy.model_patcher
+import folder_paths
+import torch
+folder_paths.add_model_folder_path("upscale_models", {weights!r})
+comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcher  # its name on hosts from 0.28 on
+from steadyscale.nodes import *
+from steadyscale.nodes.model import LoadESRGANModel
+from steadyscale.nodes.upscale import UpscaleFrames
+SETTINGS = dict(resize_to="model scale", factor=2.0, width=1, height=1, tile=0, precision="auto")
+frames = torch.rand(2, 12, 16, 3)
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    weights = assets.weights(NETWORK, Path(sys.executable)).parent
+    start = START.format(tree=str(assets.host_tree()), weights=str(weights))
+    return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
+
+
+def test_models_with_a_patcher_are_given_and_taken() -> None:
+    done = run(
+        f"""
+model = LoadESRGANModel.execute("{NETWORK}.safetensors").result[0]
+assert isinstance(model.patcher, comfy.model_patcher.ModelPatcher)
+assert model.patcher.model is model.model
+plain = UpscaleFrames.execute(model, frames, **SETTINGS).result[0]
+assert plain.shape == (2, 48, 64, 3)
+assert model.patcher in [loaded.model for loaded in management.current_loaded_models], "the host moved it, not we"
+del model.patcher
+assert torch.equal(UpscaleFrames.execute(model, frames, **SETTINGS).result[0], plain)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_batch_is_one_clear_error() -> None:
+    done = run(
+        f"""
+model = LoadESRGANModel.execute("{NETWORK}.safetensors").result[0]
+UpscaleFrames.execute(model, frames[:0], **SETTINGS)
+"""
+    )
+    assert done.returncode == 1
+    assert "ClipError: the batch of frames is empty" in done.stderr
