@@ -233,9 +233,21 @@ class _Writer:
             self.count += 1
         with _refusals_named(self._path, f"{self._codec.encoder} at {self._stream.width}x{self._stream.height}"):
             for packet in self._stream.encode(frame):
+                _settle_decoding_time(packet)
                 if self.tracks and packet.dts is not None:
                     self.tracks.mux_until(packet.dts * packet.time_base)
                 self._sink.mux(packet)
+
+
+def _settle_decoding_time(packet: av.Packet) -> None:
+    """In a stream of one or two frames libx265 leaves the decoding time to chance (its delay has not passed yet).
+
+    Such frames are not reordered, so they are decoded when they are shown. No encoder looks an hour ahead.
+    """
+    if packet.pts is None or packet.dts is None or packet.time_base is None:
+        return
+    if abs(packet.pts - packet.dts) * packet.time_base > 3600:
+        packet.dts = packet.pts
 
 
 def _video_stream(
