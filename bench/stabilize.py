@@ -93,15 +93,27 @@ def run(commands: list[list[str]], source: Path, target: Path, scratch: Path, fr
     cpu, peak, begun = 0.0, 0, time.monotonic()
     for command in commands:
         words = [names.get(word, word.replace("TMP", str(scratch))) for word in command]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        complaint = process.stderr.read() if process.stderr else b""
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ended = 0
+        while not ended:
+            # Asked while it runs: the figure that the system gives at the end is at least that of this program.
+            peak = max(peak, memory(process.pid))
+            time.sleep(0.05)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if status:
-            print(f"{words[0]} failed: {complaint.decode(errors='replace')[-500:]}", file=sys.stderr)
+            print(f"{words[0]} failed with {os.waitstatus_to_exitcode(status)}", file=sys.stderr)
         cpu += usage.ru_utime + usage.ru_stime
-        peak = max(peak, usage.ru_maxrss // 1024)
     wall = time.monotonic() - begun
     return {"cpu_ms_per_frame": round(1000 * cpu / frames, 1), "fps": round(frames / wall, 1), "peak_mib": peak}
+
+
+def memory(process: int) -> int:
+    """The most memory that a process has held so far, MiB; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
@@ -120,6 +132,8 @@ def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
 
 def jitter_of(clip: Shaky, poses: np.ndarray) -> float:
     info = ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(poses))
+    if min(shot.stop - shot.start for shot in clip.shots) <= 64:
+        raise SystemExit(f"{clip.kind}: shots of 64 frames and fewer are too short to measure; give more --frames")
     return round(float(np.sqrt(np.mean([jitter(poses[shot], info, 0.7) ** 2 for shot in clip.shots]))), 3)
 
 
