@@ -16,6 +16,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from .cache import cache_folder
 from .errors import WeightsError
 from .ncnn import read_ncnn
 
@@ -82,11 +83,6 @@ def entry(name: str) -> Entry:
         if known.name == name:
             return known
     raise WeightsError(f"no weights are called {name!r}; there are {', '.join(known.name for known in ENTRIES)}")
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/steadyscale, by default ~/.cache/steadyscale."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steadyscale"
 
 
 def find(name_or_path: str | Path, folder: Path | None = None) -> Path:

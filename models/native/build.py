@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import cache
+
 SOURCE = Path(__file__).with_name("winograd.cpp")
 # Contraction into fused multiply-adds is what the speed comes from, and compilers differ in whether they do it unasked.
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
@@ -75,14 +77,10 @@ def find_compiler() -> list[str] | None:
 
 
 def cache_folder() -> Path:
-    """native/<hash of source and CPU> in $STEADYSCALE_CACHE, $XDG_CACHE_HOME/steadyscale or ~/.cache/steadyscale."""
-    if chosen := os.environ.get("STEADYSCALE_CACHE"):
-        base = Path(chosen)
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steadyscale"
+    """native/<hash of source and CPU> in the package's cache."""
     # A library for another CPU would end the process at its first unknown instruction: homes are shared and moved.
     key = hashlib.sha256(SOURCE.read_bytes() + repr((FLAGS, TARGETS, cpu_name())).encode())
-    return base / "native" / key.hexdigest()[:16]
+    return cache.cache_folder() / "native" / key.hexdigest()[:16]
 
 
 def cpu_name() -> str:

