@@ -24,11 +24,12 @@ from .reuse import Reuse, Tally
 from .smooth import Smoothing, smooth
 from .tiles import Tiling
 from .trajectory import Correction, Trajectory, correction, inverse
-from .upscale import ImageModel, Target, upscale
+from .upscale import Alpha, ImageModel, Target, upscale
 from .video import VideoClip
 from .warp import Border, Warped, framed, warp
 
 __all__ = [
+    "Alpha",
     "Border",
     "Clip",
     "ClipError",

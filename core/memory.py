@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .allocator import KEPT
 from .precision import module_of
 from .tiles import ALIGN, SMALLEST_CORE, Cut, Tiling
 
@@ -21,6 +22,7 @@ def choose_cut(
     tiling: Tiling,
     per_pixel: float,
     *,
+    layer: float = 256.0,
     whole: bool = False,
 ) -> Cut:
     """The policy: how much of `frames` frames of height x width goes through the network at once.
@@ -28,10 +30,11 @@ def choose_cut(
     A size that was asked for is kept. Otherwise the window with its halo may take a part of what is free now: half on
     the CPU, where too much means swapping rather than an error, 0.7 on a card, where an error is caught.
 
-    - On the CPU a large frame is cut to cores of 256 even if it would fit: the C library hands activations above
-      32 MB back to the system after each layer, and the page faults make whole frames up to twice as slow. A wide halo
-      costs more than that (at 64 a core of 256 computes 2.25 times its pixels), so then the frame stays whole, as it
-      does where the network says that it keeps its memory itself (`whole`). Batches gain nothing.
+    - On the CPU a large frame is cut even if it would fit, so that no layer's result (`layer` bytes per pixel) is
+      above 32 MB: such blocks are mapped anew each time (allocator.py), and the page faults make whole frames up to
+      twice as slow. A wide halo costs more than that (at 64 a core of 256 computes 2.25 times its pixels), so then the
+      frame stays whole, as it does where the network says that it keeps its memory itself (`whole`). Batches gain
+      nothing.
     - On a card the frame stays whole and several go at once where they fit, up to a million pixels: that fills any
       card, and at 64 channels and 4 times the size it stays below 2^31 elements, where cuDNN's fast kernels end.
     """
@@ -45,22 +48,34 @@ def choose_cut(
         largest = max(SMALLEST_CORE, (isqrt(pixels) - 2 * (halo + ALIGN)) // ALIGN * ALIGN)
         longest = max(height, width)
         size = longest if height * width <= pixels else min(longest, largest)
-        if on_cpu and not whole and halo <= 32 and height * width > 320**2:
-            size = min(size, 256)
+        kept = int(KEPT / layer)
+        if on_cpu and not whole and halo <= 32 and height * width > kept:
+            size = min(size, max(SMALLEST_CORE, (isqrt(kept) - 2 * (halo + ALIGN)) // ALIGN * ALIGN))
     batch = 1 if on_cpu or size < max(height, width) else min(frames, pixels // (height * width))
     return Cut(max(1, batch), size)
 
 
 def guessed_bytes(model: object, scale: int) -> float:
-    """Bytes of activations per input pixel in fp32, guessed high.
+    """Bytes of activations per input pixel in fp32: what the network says of itself, or else guessed high.
 
-    Taken as four tensors of the widest layer, all at the size of the result. For a residual dense network at x4 that
-    is 16 KB, as measured; compact networks stay below 1 KB.
+    The guess is four tensors of the widest layer, all at the size of the result: for a residual dense network at x4
+    that is 16 KB, as measured where nobody cuts its enlarged end into pieces.
     """
+    told = told_bytes(model)
+    return 4.0 * layer_bytes(model) * scale * scale if told is None else told
+
+
+def told_bytes(model: object) -> float | None:
+    """What a network says of itself, as `guessed_bytes`."""
+    told = getattr(module_of(model), "activation_bytes", None)
+    return None if told is None else float(told)
+
+
+def layer_bytes(model: object) -> float:
+    """Bytes per pixel of the widest layer's result in fp32."""
     module = module_of(model)
     weights = module.parameters() if module is not None else ()
-    widest = max((p.shape[0] for p in weights if p.ndim == 4), default=64)
-    return 4.0 * widest * scale * scale * 4
+    return 4.0 * max((p.shape[0] for p in weights if p.ndim == 4), default=64)
 
 
 def free_memory(device: torch.device) -> float:

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from math import inf, isfinite
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .allocator import kept_pages
 from .clip import ClipError, Frames
+from .compiled import compiled
 from .enlarge import Enlarger
 from .finish import Finish
-from .memory import choose_cut, guessed_bytes
+from .memory import choose_cut, guessed_bytes, layer_bytes, told_bytes
 from .precision import Precision, Runner, borrowed, formats, home_of, module_of
 from .resize import resize, without_holes
 from .reuse import Reuse, Tally, Watcher
@@ -75,6 +79,16 @@ class Target:
         return max(1, round(width * factor)), max(1, round(height * factor))
 
 
+class Alpha(str, Enum):
+    """How a network for RGB or grey enlarges alpha: it is resized, or shown to the network as a grey picture.
+
+    The network draws sharper outlines, and costs twice the time.
+    """
+
+    RESIZE = "resize"
+    NETWORK = "network"
+
+
 def upscale(
     frames: Iterator[Frames],
     model: ImageModel,
@@ -85,6 +99,8 @@ def upscale(
     device: torch.device | str | None = None,
     reuse: Reuse = Reuse(),  # noqa: B008
     finish: Finish = Finish(),  # noqa: B008
+    alpha: Alpha = Alpha.RESIZE,
+    compile_network: bool = False,
     tally: Tally | None = None,
 ) -> Iterator[Frames]:
     """Enlarge frames: chunks (B, C, h, w) come in, chunks (B, C, H, W) go out, float32 on the CPU, in [0, 1], in order.
@@ -94,11 +110,12 @@ def upscale(
     within one tile. When memory runs out the tiles shrink and nothing is lost or repeated.
 
     RGBA: a network of 4 channels gets all 4. For others colour goes through the network, not premultiplied and as it is
-    (but see `without_holes`), and alpha is resized.
+    (but see `without_holes`), and `alpha` says how alpha is enlarged.
 
     reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do
     (by nothing where torch computes on the CPU); one frame and its result are kept for it. finish: colours, grain and
-    the like, each frame by itself. tally: counts what was done; read it when the stream has ended.
+    the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
+    stream has ended.
 
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
     a word), for a model that does not keep its promises, and when memory is not enough for the smallest tile.
@@ -111,24 +128,29 @@ def upscale(
     enlarger: Enlarger | None = None
     cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
     per_pixel, done = inf, 0
-    with borrowed(model, place) as cast:
+    with ExitStack() as stack:
+        cast = stack.enter_context(borrowed(model, place))
+        stack.enter_context(kept_pages())
+        if compile_network:
+            stack.enter_context(compiled(model, place))
         for chunk in frames:
             _check(chunk, done)
             height, width = chunk.shape[-2:]
-            images = _as_images(chunk.float(), channels)
+            images = _as_images(chunk.float(), channels, alpha)
             if enlarger is None:
                 runner, per_pixel = _start(model, cast, place, precision, images, scale)
                 watcher = Watcher(reuse, max(halo, field), Tally() if tally is None else tally)
                 enlarger = Enlarger(runner, scale, halo, watcher, finish)
             if cut_for != (height, width):
-                cut = choose_cut(height, width, len(images), halo, place, tiling, per_pixel, whole=whole)
+                layer = layer_bytes(model)
+                cut = choose_cut(height, width, len(images), halo, place, tiling, per_pixel, layer=layer, whole=whole)
                 cut_for = height, width
                 log.info("%dx%d frames are enlarged in %s with a halo of %d", width, height, cut, halo)
             size = target.of(width, height, scale)
             result = torch.empty(len(images), images.shape[1], size[1], size[0])
             cut = enlarger.fill(result, images, len(images) // len(chunk), done, cut)
             done += len(chunk)
-            yield _as_frames(result, chunk, channels)
+            yield _as_frames(result, chunk, channels, alpha)
             del result  # Before the next one is made: two large chunks need twice the memory.
 
 
@@ -158,7 +180,10 @@ def _start(
         before = torch.cuda.memory_allocated(device)
         runner(sample)
         used = torch.cuda.max_memory_allocated(device) - before
-        return runner, max(1.0, used / (sample.shape[-2] * sample.shape[-1]))
+        measured = max(1.0, used / (sample.shape[-2] * sample.shape[-1]))
+        # A network that enlarges in pieces takes less for each pixel of a large frame than it does for the sample.
+        told = told_bytes(model)
+        return runner, measured if told is None else min(measured, 1.5 * told * runner.dtype.itemsize / 4)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -186,24 +211,32 @@ def _channels_of(model: object) -> int:
     return channels
 
 
-def _as_images(chunk: Frames, channels: int) -> Tensor:
-    """Frames (B, 3 or 4, h, w) -> what the network takes: (B, 3 or 4, h, w), or (B * 3, 1, h, w): colours as images."""
-    has_alpha = chunk.shape[1] == 4
+def _as_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
+    """Frames (B, 3 or 4, h, w) -> pictures for the network, (B * k, channels, h, w): all k of a frame in a row.
+
+    One for RGB, or RGBA where the network takes it; grey networks see each channel as a picture, and alpha that goes
+    through a network for RGB is a grey picture of its own.
+    """
     if channels == 4:
-        return chunk if has_alpha else torch.cat([chunk, torch.ones_like(chunk[:, :1])], dim=1)
-    colour = without_holes(chunk) if has_alpha else chunk
-    return colour.reshape(-1, 1, *chunk.shape[-2:]) if channels == 1 else colour
+        return chunk if chunk.shape[1] == 4 else torch.cat([chunk, torch.ones_like(chunk[:, :1])], dim=1)
+    planes = chunk[:, :3]
+    if chunk.shape[1] == 4:
+        planes = without_holes(chunk)
+        if alpha is Alpha.NETWORK:
+            planes = torch.cat([planes, chunk[:, 3:].expand(-1, 1 if channels == 1 else 3, -1, -1)], dim=1)
+    return planes.reshape(-1, channels, *chunk.shape[-2:])
 
 
-def _as_frames(result: Tensor, chunk: Frames, channels: int) -> Frames:
-    """The way back: (B, 3 or 4, H, W), as many channels as `chunk` has; alpha is resized if no network enlarged it."""
-    if channels == 1:
-        result = result.reshape(len(chunk), 3, *result.shape[-2:])
+def _as_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
+    """The way back: (B, 3 or 4, H, W), as many channels as `chunk` has."""
+    planes = result.reshape(len(chunk), -1, *result.shape[-2:])
     if chunk.shape[1] == 3:
-        return result[:, :3]
+        return planes[:, :3]
     if channels == 4:
-        return result
-    return torch.cat([result, resize(chunk[:, 3:].float(), result.shape[-1], result.shape[-2])], dim=1)
+        return planes
+    if alpha is Alpha.NETWORK:
+        return torch.cat([planes[:, :3], planes[:, 3:].mean(dim=1, keepdim=True)], dim=1)
+    return torch.cat([planes, resize(chunk[:, 3:].float(), planes.shape[-1], planes.shape[-2])], dim=1)
 
 
 def _check(chunk: Frames, done: int) -> None:

@@ -15,6 +15,9 @@ from .strict import StateDict, build_exactly, count_keys
 SLOPE = 0.2  # of every LeakyReLU
 DAMPING = 0.2  # residuals are scaled down before they are added, which keeps deep trunks stable in training
 EFFECTIVE_RADIUS = 64  # trunk pixels beyond which the trained x4 networks stay within 1/255 of the untiled result
+TAIL = 256  # side, in trunk pixels, of the pieces in which results are enlarged
+TAIL_ON_CPU = 64  # whose activations stay below 32 MB, above which the C library gives memory back and pages fault anew
+TAIL_MARGIN = 2  # trunk pixels around a piece that its result depends on: two convolutions, or more at a larger size
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class RRDBNet(nn.Module):
     halo: input pixels around a tile that its result depends on. The exact radius of b blocks is 15 b + 4 trunk pixels,
     but beyond 64 the influence on the trained 4x networks is below 1/255 (at 48 it is not), so no more is asked for.
     multiple: sizes and tile positions that are multiples of it need no padding; other sizes are mirrored up to it.
+    activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
     """
 
     def __init__(self, config: RRDBConfig = RRDBConfig()) -> None:
@@ -110,6 +114,9 @@ class RRDBNet(nn.Module):
         self.halo = min(15 * config.blocks + 4, EFFECTIVE_RADIUS) * config.unshuffle
         # A multiple of 4 also for unshuffle 2, as spandrel pads: the same picture in gives the same picture out.
         self.multiple = 1 if config.unshuffle == 1 else 4
+        # Bytes of fp32 activations per input pixel: a dense block's and its neighbours', and the result.
+        trunk = (config.features + 4 * config.growth) + 5 * config.features
+        self.activation_bytes = 4.0 * (trunk / config.unshuffle**2 + 2 * config.out_channels * config.scale**2)
 
         features = config.features
         self.conv_first = nn.Conv2d(config.in_channels * config.unshuffle**2, features, 3, padding=1)
@@ -126,10 +133,7 @@ class RRDBNet(nn.Module):
             x = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.config.unshuffle)
         x = self.conv_first(x)
         x = x + self.conv_body(self._trunk(x))
-        for index in range(1, self.config.doublings + 1):
-            conv = self.get_submodule(f"conv_up{index}")
-            x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="nearest")), SLOPE)
-        x = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE))
+        x = self._tail(x) if torch.is_grad_enabled() else self._tail_in_pieces(x)
         return x[..., : height * self.scale, : width * self.scale]
 
     def _trunk(self, x: Tensor) -> Tensor:
@@ -142,6 +146,38 @@ class RRDBNet(nn.Module):
         for block in self.body:
             x = block(x, workspace)
         return x
+
+    def _tail(self, x: Tensor) -> Tensor:
+        """Enlarge and colour what the trunk has made: (B, features, H, W) -> (B, out_channels, H * k, W * k)."""
+        for index in range(1, self.config.doublings + 1):
+            conv = self.get_submodule(f"conv_up{index}")
+            x = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+            x = _activated(x)
+        return self.conv_last(_activated(self.conv_hr(x)))
+
+    def _tail_in_pieces(self, x: Tensor) -> Tensor:
+        """The same numbers without the memory: enlarged 64-channel pictures are most of what the network takes.
+
+        Every pixel of the result depends on two pixels of the trunk around it, so pieces with that margin are exact.
+        """
+        side = TAIL_ON_CPU if x.device.type == "cpu" else TAIL
+        height, width = x.shape[-2:]
+        if max(height, width) <= side:
+            return self._tail(x)
+        k = 2**self.config.doublings
+        out = x.new_empty(len(x), self.out_channels, height * k, width * k)
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                above, before = min(top, TAIL_MARGIN), min(left, TAIL_MARGIN)
+                piece = x[..., top - above : top + side + TAIL_MARGIN, left - before : left + side + TAIL_MARGIN]
+                made = self._tail(piece)[..., above * k :, before * k :][..., : side * k, : side * k]
+                out[..., top * k : top * k + made.shape[-2], left * k : left * k + made.shape[-1]] = made
+        return out
+
+
+def _activated(x: Tensor) -> Tensor:
+    """Overwrites x where autograd does not need it."""
+    return F.leaky_relu(x, SLOPE, inplace=not torch.is_grad_enabled())
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -47,6 +47,7 @@ class SRVGGNetCompact(nn.Module):
 
     halo: input pixels around a tile that its result depends on: one for each 3x3 convolution, and it is exact.
     multiple: always 1, any size will do.
+    activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
     """
 
     def __init__(self, config: SRVGGConfig = SRVGGConfig()) -> None:
@@ -57,6 +58,7 @@ class SRVGGNetCompact(nn.Module):
         self.out_channels = config.out_channels
         self.halo = config.convs + 2
         self.multiple = 1
+        self.activation_bytes = 4.0 * (3 * config.features + 3 * config.out_channels * config.scale**2)
 
         self.body = nn.ModuleList([nn.Conv2d(config.in_channels, config.features, 3, padding=1)])
         for _ in range(config.convs):

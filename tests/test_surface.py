@@ -21,6 +21,7 @@ def test_all_names_exist_and_explain_themselves(package):
 def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
+            "Alpha",
             "Border", "Clip", "ClipError", "ClipInfo", "Colour", "Correction", "Encoding", "Finish", "FlowMethod",
             "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "Precision", "Reuse", "Smoothing", "Tally",
             "Target", "TensorClip", "Tiling", "Trajectory", "VideoClip", "Warped", "adaptive_zoom", "correction",

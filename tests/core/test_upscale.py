@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core import memory
 from steadyscale.core.clip import ClipError
+from steadyscale.core.finish import Finish
 from steadyscale.core.memory import choose_cut, guessed_bytes
 from steadyscale.core.precision import Precision, Runner, borrowed, fault_of, formats, home_of, module_of
 from steadyscale.core.resize import resize
 from steadyscale.core.tiles import SMALLEST_CORE, Cut, Tiling, window_pixels
-from steadyscale.core.upscale import Target, upscale
+from steadyscale.core.upscale import Alpha, Target, upscale
 from torch import nn
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
@@ -130,6 +131,24 @@ def test_alpha_is_resized_and_colour_has_no_dark_fringe():
     visible = result[0, 3] > 0
     assert visible.sum() > 16 * 16
     torch.testing.assert_close(result[0, 0][visible], torch.full((int(visible.sum()),), 0.9))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_can_go_through_the_network(channels):
+    class Inverting(Nearest):
+        in_channels = channels
+
+        def forward(self, x):
+            assert x.shape[1] == channels
+            return nearest(1 - x)
+
+    frames = clip(3, 4)
+    frames[:, 3] = frames[:, 3] * 0.5 + 0.25  # no holes
+    result = run(frames, Inverting(), alpha=Alpha.NETWORK)
+    torch.testing.assert_close(result, nearest(1 - frames))
+    half = run(frames, Inverting(), alpha=Alpha.NETWORK, finish=Finish(strength=0.5, grain=0.3))
+    assert (half[:, 3:] - (0.5 * nearest(1 - frames[:, 3:]) + 0.5 * resize(frames[:, 3:], 28, 20))).abs().max() < 0.01
+    assert (half[:, :3] - result[:, :3]).abs().max() > 0.1
 
 
 def test_a_network_of_four_channels_gets_alpha():
@@ -391,8 +410,10 @@ def free(monkeypatch):
 
 def test_the_policy_on_a_cpu(free):
     free(1e12)
-    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0) == Cut(1, 256)
-    assert choose_cut(300, 300, 8, 18, CPU, Tiling(), 1000.0) == Cut(1, 300)
+    cut = choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, layer=256.0)
+    assert 1 << 24 < window_pixels(1080, 1920, cut.size, 18) * 256 < 1 << 25, "a layer's result is at most 32 MB"
+    assert choose_cut(361, 361, 8, 18, CPU, Tiling(), 1000.0, layer=256.0) == Cut(1, 361)
+    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, layer=1024.0).size < cut.size / 1.8
     assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(), 1000.0) == Cut(1, 1920)
     assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(size=77), 1000.0) == Cut(1, 77)
     assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, whole=True) == Cut(1, 1920)
@@ -420,4 +441,6 @@ def test_the_automatic_cut_stays_below_what_is_free(height, width, halo, device,
 def test_the_guess_at_memory_follows_the_widest_layer():
     net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 3, 3))
     assert guessed_bytes(net, 4) == 64 * 16 * 4 * 4
+    net.activation_bytes = 12.0  # a network knows better
+    assert guessed_bytes(net, 4) == 12.0
     assert memory.free_memory(CPU) > 1e6

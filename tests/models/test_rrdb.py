@@ -99,6 +99,35 @@ def test_workspace_changes_no_bit(size):
     assert lean.std() > 0.001
 
 
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(9, 11), (1, 17), (16, 8), (13, 25)])
+def test_a_tail_in_pieces_is_the_whole_tail(scale, size, monkeypatch):
+    monkeypatch.setattr(rrdb, "TAIL_ON_CPU", 8)
+    network = random_network(RRDBConfig(features=8, blocks=1, growth=4, scale=scale))
+    trunk = torch.rand(2, 8, *size)
+    with torch.no_grad():
+        whole, pieces = network._tail(trunk), network._tail_in_pieces(trunk)
+    assert whole.shape[-1] == size[1] * scale
+    assert (whole - pieces).abs().max() < 1e-6, "whatever convolution the library picks for the shape"
+
+
+def test_the_memory_that_it_takes_is_less_than_it_says_for_large_frames():
+    network = RRDBNet(RRDBConfig(blocks=1))
+    blocks = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                blocks.append(out.untyped_storage().nbytes())
+            return out
+
+    with torch.no_grad(), Watch():
+        network(torch.rand(1, 3, 160, 160))
+    assert max(blocks) < network.activation_bytes * 160**2
+    assert sorted(blocks)[-2] < 32 << 20, "nothing but the workspace is larger than what the C library keeps"
+
+
 def test_batches_and_single_pictures_agree():
     network = random_network(RRDBConfig(features=8, blocks=1, growth=4, scale=2))
     images = torch.rand(3, 3, 6, 8)

@@ -1,0 +1,59 @@
+"""A network compiled by torch for the shapes it is shown: an option, which falls back to plain torch where it fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from .precision import module_of
+
+log = logging.getLogger(__name__)
+
+# For each distinct shape: tiles have few. On a card one recorded graph a shape replaces hundreds of launches.
+ON_CARD = {"mode": "reduce-overhead", "dynamic": False}
+ON_CPU = {"dynamic": False}
+
+
+@contextmanager
+def compiled(model: object, device: torch.device) -> Iterator[None]:
+    """While it lasts, the torch module in a model runs compiled (`torch.compile`); results differ by rounding.
+
+    The first frame of each shape waits for the compiler, for seconds to minutes: it pays for long clips. Where nothing
+    can be compiled (no compiler, no Triton, code that it does not follow) a warning says so and torch runs as ever.
+    """
+    module = module_of(model)
+    if module is None:
+        log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # it takes seconds to import
+
+    plain, options = module.forward, ON_CARD if device.type == "cuda" else ON_CPU
+    faster = torch.compile(plain, **options)
+
+    def forward(*args: object, **kwargs: object) -> object:
+        if not broken:
+            try:
+                return faster(*args, **kwargs)
+            except TorchDynamoException as error:
+                broken.append(error)
+                log.warning("compiling failed, going on without: %s", str(error).strip().split("\n")[0])
+        return plain(*args, **kwargs)
+
+    broken: list[TorchDynamoException] = []
+    with _shadowed(module, forward):
+        yield
+
+
+@contextmanager
+def _shadowed(module: nn.Module, forward: object) -> Iterator[None]:
+    """An attribute of the instance hides the method of its class, and leaves no trace when it is deleted."""
+    object.__setattr__(module, "forward", forward)
+    try:
+        yield
+    finally:
+        object.__delattr__(module, "forward")
