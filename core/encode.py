@@ -246,7 +246,8 @@ def _settle_decoding_time(packet: av.Packet) -> None:
     """
     if packet.pts is None or packet.dts is None or packet.time_base is None:
         return
-    if abs(packet.pts - packet.dts) * packet.time_base > 3600:
+    ahead = (packet.pts - packet.dts) * packet.time_base
+    if not 0 <= ahead <= 3600:
         packet.dts = packet.pts
 
 
