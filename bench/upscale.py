@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -37,12 +38,12 @@ SIZES = {"256x256": (256, 256), "480x270": (480, 270)}
 SCALE = 4
 REFERENCE = "spandrel"
 
-Run = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) float32 RGB in [0, 1] -> (4 h, 4 w, 3)
+Run = Callable[[np.ndarray], np.ndarray]  # frames (n, h, w, 3) float32 RGB in [0, 1] -> the last one, (4 h, 4 w, 3)
 
 
-def photograph(width: int, height: int) -> np.ndarray:
+def photograph(width: int, height: int, seed: int) -> np.ndarray:
     """A made picture with smooth colour, hard edges, lines and fine grain: (h, w, 3) float32 in [0, 1]."""
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
     colour = np.stack([0.5 + 0.4 * np.sin(x * f + y * g) for f, g in ((1.0, 0.7), (0.6, -1.1), (-0.4, 1.7))], axis=2)
     colour[(np.sin(5 * x) * np.sin(4 * y)) > 0.6] *= 0.4
@@ -60,9 +61,10 @@ def ours(param: Path, comfyui: Path | None) -> Run:
 
     model = load_upscaler(param)
 
-    def run(picture: np.ndarray) -> np.ndarray:
-        frames = torch.from_numpy(picture).movedim(2, 0)[None]
-        (result,) = upscale(iter([frames]), model)
+    def run(pictures: np.ndarray) -> np.ndarray:
+        result = torch.empty(0)
+        for frame in upscale(iter(torch.from_numpy(pictures).movedim(3, 1).split(1)), model):
+            result = frame
         wanted = "torch" if os.environ.get("STEADYSCALE_NATIVE") == "0" else "native"
         if model.engine != wanted:
             raise SystemExit(f"this ran on {model.engine} instead of {wanted}; see `steadyscale native info`")
@@ -84,8 +86,11 @@ def spandrel(param: Path, comfyui: Path | None) -> Run:
     module = spandrel_model(param).model.requires_grad_(False)
 
     @torch.inference_mode()
-    def run(picture: np.ndarray) -> np.ndarray:
-        return module(torch.from_numpy(picture).movedim(2, 0)[None]).clamp(0, 1)[0].movedim(0, 2).numpy()
+    def run(pictures: np.ndarray) -> np.ndarray:
+        result = torch.empty(0)
+        for frame in torch.from_numpy(pictures).movedim(3, 1).split(1):
+            result = module(frame).clamp(0, 1)
+        return result[0].movedim(0, 2).numpy()
 
     return run
 
@@ -103,8 +108,8 @@ def comfyui_node(param: Path, comfyui: Path | None) -> Run:
     node = getattr(ImageUpscaleWithModel, "execute", None) or ImageUpscaleWithModel().upscale
 
     @torch.inference_mode()
-    def run(picture: np.ndarray) -> np.ndarray:
-        return node(model, torch.from_numpy(picture)[None])[0][0].numpy()
+    def run(pictures: np.ndarray) -> np.ndarray:
+        return node(model, torch.from_numpy(pictures))[0][-1].numpy()
 
     return run
 
@@ -118,11 +123,36 @@ def ncnn_runtime(param: Path, comfyui: Path | None) -> Run:
     net.load_param(str(param))
     net.load_model(str(param.with_suffix(".bin")))
 
-    def run(picture: np.ndarray) -> np.ndarray:
-        extractor = net.create_extractor()
-        planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # Held: the Mat only points to it.
-        extractor.input("data", ncnn.Mat(planes))
-        return np.clip(np.array(extractor.extract("output")[1]), 0, 1).transpose(1, 2, 0)
+    def run(pictures: np.ndarray) -> np.ndarray:
+        result = np.empty(0)
+        for picture in pictures:
+            extractor = net.create_extractor()
+            planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # Held: the Mat only points to it.
+            extractor.input("data", ncnn.Mat(planes))
+            result = np.clip(np.array(extractor.extract("output")[1]), 0, 1)
+        return result.transpose(1, 2, 0)
+
+    return run
+
+
+def openvino_runtime(param: Path, comfyui: Path | None) -> Run:
+    """The same module in OpenVINO, fp32, on its CPU plugin."""
+    import openvino
+
+    module = spandrel_model(param).model
+    compiled: dict[tuple[int, ...], openvino.CompiledModel] = {}
+    core = openvino.Core()
+    options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        result = np.empty(0)
+        for picture in pictures:
+            planes = picture.transpose(2, 0, 1)[None]
+            if planes.shape not in compiled:
+                model = openvino.convert_model(module, example_input=torch.zeros(planes.shape), input=[planes.shape])
+                compiled[planes.shape] = core.compile_model(model, "CPU", options)
+            result = np.clip(compiled[planes.shape](planes)[0][0], 0, 1)
+        return result.transpose(1, 2, 0)
 
     return run
 
@@ -133,6 +163,7 @@ CONTENDERS = {
     "spandrel": (spandrel, {}),
     "comfyui": (comfyui_node, {}),
     "ncnn": (ncnn_runtime, {}),
+    "openvino": (openvino_runtime, {}),
 }
 
 
@@ -145,12 +176,12 @@ def contend(name: str, network: str, size: str, options: argparse.Namespace) -> 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Whatever the contender itself prints goes to stderr.
     run = CONTENDERS[name][0](options.weights / f"{NETWORKS[network]}.param", options.comfyui)
-    picture = photograph(*SIZES[size])
+    pictures = np.stack([photograph(*SIZES[size], seed=4 + n) for n in range(options.frames)])
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        result = run(picture)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        result = run(pictures)
+        wall, cpu = (time.perf_counter() - wall) / len(pictures), (time.process_time() - cpu) / len(pictures)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if path := line.strip():
             np.save(path, result)
@@ -165,7 +196,7 @@ class Contender:
         environment = {key: value for key, value in os.environ.items() if key != "STEADYSCALE_NATIVE"}
         environment |= CONTENDERS[name][1] | {"OMP_NUM_THREADS": str(options.threads)}
         command = [sys.executable, __file__, "--contend", name, network, size, "--weights", str(options.weights)]
-        command += ["--threads", str(options.threads)]
+        command += ["--threads", str(options.threads), "--frames", str(options.frames)]
         command += ["--comfyui", str(options.comfyui)] if options.comfyui else []
         pipe, elsewhere = subprocess.PIPE, tempfile.gettempdir()
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, cwd=elsewhere)
@@ -179,7 +210,7 @@ class Contender:
         return json.loads(line)
 
     def run(self, save: Path | None = None) -> dict[str, float]:
-        """One picture: wall and CPU seconds, and the process's peak memory up to now, in MiB."""
+        """One clip: wall and CPU seconds a frame, and the process's peak memory up to now, in MiB."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{save or ''}\n")
         self._process.stdin.flush()
@@ -210,6 +241,7 @@ def compare(network: str, size: str, names: list[str], options: argparse.Namespa
             for contender in contenders:
                 runs[contender.name].append(contender.run())
     least = {name: min(run["cpu_s"] for run in done) for name, done in runs.items()}
+    work = operations(options.weights / f"{NETWORKS[network]}.param", *SIZES[size])
     return [
         {
             "network": network,
@@ -219,11 +251,57 @@ def compare(network: str, size: str, names: list[str], options: argparse.Namespa
             "cpu_s_all": [round(run["cpu_s"], 4) for run in done],
             "wall_s": round(min(run["wall_s"] for run in done), 4),
             "peak_mb": round(done[-1]["peak_mb"]),
+            "gflop_per_cpu_s": round(work / least[name] / 1e9, 1),
+            "of_gemm_peak": round(work / least[name] / options.peak, 3),
             "max_difference": float(np.abs(results[name] - results[REFERENCE]).max()),
             "cpu_ratio_to": {peer: round(least[name] / least[peer], 3) for peer in names if peer != name},
         }
         for name, done in runs.items()
     ]
+
+
+def operations(param: Path, width: int, height: int) -> float:
+    """Multiplications and additions that the network's convolutions are defined by, for one picture."""
+    from steadyscale.models import load_upscaler
+
+    network, total = load_upscaler(param).model, 0
+    small = 32  # all layers are convolutions, so it grows with the area
+
+    def count(conv: torch.nn.Conv2d, _: object, out: torch.Tensor) -> None:
+        nonlocal total
+        total += 2 * conv.weight[0].numel() * out.numel()
+
+    for part in network.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, small, small))
+    return total * width * height / small**2
+
+
+def gemm_peak() -> float:
+    """Operations a CPU second of one thread's float32 matrix product: what this machine can do at best.
+
+    The best of three libraries, MKL, OpenBLAS and oneDNN (as a 1x1 convolution): each overlooks what some processors
+    can do.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    n = 2048
+    a, b = torch.rand(n, n), torch.rand(n, n)
+    products = (
+        lambda: torch.mm(a, b),
+        lambda: np.matmul(a.numpy(), b.numpy()),
+        lambda: torch.nn.functional.conv2d(b.view(1, n, 32, n // 32), a.view(n, n, 1, 1)),
+    )
+    best = 0.0
+    for product in products:
+        for _ in range(6):
+            began = time.process_time()
+            product()
+            best = max(best, 2 * n**3 / max(time.process_time() - began, 1e-9))
+    torch.set_num_threads(threads)
+    return best
 
 
 def machine(options: argparse.Namespace) -> dict[str, object]:
@@ -233,7 +311,7 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     versions = {}
-    for package in ("torch", "spandrel", "ncnn", "numpy"):
+    for package in ("torch", "spandrel", "ncnn", "openvino", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     if options.comfyui and (options.comfyui / "comfyui_version.py").is_file():
@@ -244,6 +322,8 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": options.threads,
+        "frames": options.frames,
+        "gemm_peak_gflop_per_cpu_s": round(options.peak / 1e9, 1),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "load": os.getloadavg()[0],
         "system": platform.platform(),
@@ -254,12 +334,12 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    lines = ["network       size     path         cpu s   wall s  peak MB  max diff  cpu vs ours native"]
+    lines = ["network       size     path         cpu s   wall s  peak MB  of peak  max diff  cpu vs ours native"]
     for row in rows:
         ratio = row["cpu_ratio_to"].get("ours native", 1.0)
         lines.append(
             f"{row['network']:13} {row['size']:8} {row['path']:12} {row['cpu_s']:7.3f} {row['wall_s']:7.3f} "
-            f"{row['peak_mb']:8d}  {row['max_difference']:.1e}  {ratio:.2f}"
+            f"{row['peak_mb']:8d}  {row['of_gemm_peak']:7.0%}  {row['max_difference']:.1e}  {ratio:.2f}"
         )
     return "\n".join(lines)
 
@@ -269,6 +349,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder with the official networks' ncnn files")
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it that contender is left out")
     parser.add_argument("--rounds", type=int, default=2, help="timed runs of each contender (default 2)")
+    parser.add_argument("--frames", type=int, default=3, help="of the clip, all different (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contender (default 1)")
     parser.add_argument("--size", choices=SIZES, action="append", help="input size, repeatable (default: all)")
     parser.add_argument("--network", choices=NETWORKS, action="append", help="repeatable (default: the two for anime)")
@@ -287,9 +368,11 @@ def main() -> None:
     names = [name for name in CONTENDERS if options.only is None or name in (*options.only, REFERENCE)]
     if options.comfyui is None:
         names = [name for name in names if name != "comfyui"]
+    names = [name for name in names if name not in ("ncnn", "openvino") or importlib.util.find_spec(name)]
     from steadyscale.models import native
 
     native.build()
+    options.peak = gemm_peak()
     rows = []
     for network in networks:
         for size in options.size or SIZES:
