@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import geometry
+from .budget import nearest_within
 from .clip import ClipError
 from .trajectory import Correction
 
@@ -81,10 +82,43 @@ def _bearable(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     return zooms
 
 
-def limit_zoom(correction: Correction, most: float, *, seconds: float = 1.0) -> Correction:
-    """Correct less where filling the frame would need more magnification than `most` (1.2 means 20 %).
+def limit_zoom(correction: Correction, most: float, *, seconds: float = 3.0) -> Correction:
+    """The nearest corrections of which none needs more magnification than `most` to fill the frame (1.2 means 20 %).
 
-    How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own.
+    Nearest in the sense of budget.py: what is given up of a shot is as little and as smooth as the budget allows. Shots
+    within it stay as they are.
+    seconds: the period of the smoothing that asked for the correction; quicker swings of what is given up would be a
+    shake of their own.
+    """
+    fits = zooms_to_fill(correction) <= most
+    if fits.all():
+        return correction
+    nearest = correction.matrices.copy()
+    for shot in correction.shots:
+        if most > 1 and not fits[shot].all():
+            asked = Correction(nearest[shot], [slice(0, shot.stop - shot.start)], correction.info)
+            found = _nearest(asked, most, seconds)
+            nearest[shot] = found.matrices if (zooms_to_fill(found) <= most).all() else asked.matrices
+    # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
+    return held_back(replace(correction, matrices=nearest), most)
+
+
+def _nearest(asked: Correction, most: float, seconds: float) -> Correction:
+    """One shot's: a correction bends a frame and then shifts, turns and enlarges it, which is where it can give way."""
+    tangents = geometry.to_tangents(asked.matrices)
+    similar, bent = tangents[:, :4], tangents * [0, 0, 0, 0, 1, 1, 1, 1]
+    bent = held_back(replace(asked, matrices=geometry.to_matrices_of(bent)), most**0.5).matrices
+    period = seconds * float(asked.info.fps)
+    wanted = geometry.inverse(geometry.to_matrices(similar))
+    views = nearest_within(wanted, geometry.inverse(bent), asked.info, most, period)
+    return replace(asked, matrices=geometry.normalized(geometry.inverse(views) @ bent))
+
+
+def held_back(correction: Correction, most: float, *, seconds: float = 1.0) -> Correction:
+    """Correct less where filling the frame would need more magnification than `most`; a share of all, in each frame.
+
+    How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own. Simpler than
+    `limit_zoom`, and as exact, but it gives the quick shake back with the slow one.
     """
     strength = strength_within(correction, most)
     if (strength == 1).all():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import geometry
 from .clip import ClipError, ClipInfo
-from .crop import limit_zoom
+from .crop import held_back
 from .trajectory import Correction
 
 WINDOW = 240  # frames solved at once: the time of the solver grows faster than their number
@@ -26,7 +26,6 @@ OVERLAP = 80  # frames solved again with what comes after them
 JOINT = 3  # frames that the next window takes over as they are: they fix its place, velocity and acceleration
 SPARE = 1e-5  # share of the budget that is left to the solver's rounding
 HOLD = 3.0  # weight of staying at the source's own path: breaks even with the rest for swings of the given period
-NEAREST = 0.5  # least size of the view beside the source's own: a view of nothing would be the steadiest of all
 TURNING = 1.5  # weight of turning and zooming: felt at the corners, which are farther out than half a width
 
 
@@ -50,6 +49,7 @@ def l1(
     steps = geometry.to_matrices(steps / [unit, unit, 1, 1])  # each carries a frame to the one before it
     turns, shifts = _complex(steps)
     limits = _limits(np.linalg.inv(poses) @ straight, info, budget, unit)
+    sizes = _least_sizes(np.linalg.inv(straight) @ guide, period)
     n = len(poses)
     views = np.zeros((n, 4))
     start, done = 0, 0
@@ -57,7 +57,13 @@ def l1(
         stop = min(start + WINDOW, n)
         span = slice(start, stop)
         views[span] = _solved(
-            scipy, turns[start : stop - 1], shifts[start : stop - 1], limits[span], period, views[start:done].copy()
+            scipy,
+            turns[start : stop - 1],
+            shifts[start : stop - 1],
+            limits[span],
+            sizes[span],
+            period,
+            views[start:done].copy(),
         )
         done = n if stop == n else stop - OVERLAP
         start = done - JOINT
@@ -86,7 +92,7 @@ def _straightened(
     bent = geometry.to_tangents(np.linalg.inv(guide) @ poses)
     bent[:, :4] = 0  # place, turn and zoom stay as they are
     unbend = Correction(geometry.to_matrices_of(bent), [slice(0, len(poses))], info)
-    unbend = limit_zoom(unbend, float(np.sqrt(budget)))
+    unbend = held_back(unbend, float(np.sqrt(budget)))
     return geometry.normalized(poses @ np.linalg.inv(unbend.matrices))
 
 
@@ -117,15 +123,29 @@ def _limits(
     return limits
 
 
+def _least_sizes(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
+    """(n,): how small a view may be: as the source's own, or smaller where taking out a swing of zoom needs it.
+
+    A view of nothing would be the steadiest of all, and every per cent that it shrinks is picture beyond the budget.
+    views: (n, 3, 3), of the guide, which knows the swings.
+    """
+    sizes = np.minimum(1.0, np.exp(geometry.to_parameters(views)[:, 3]))
+    reach = min(int(period / 2), len(sizes) - 1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(sizes, reach, mode="edge"), 2 * reach + 1)
+    return around.min(axis=1)
+
+
 def _solved(
     scipy: ModuleType,
     turns: NDArray[np.complex128],
     shifts: NDArray[np.complex128],
     limits: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    sizes: NDArray[np.float64],
     period: float,
     known: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Views (n, 4) of a window: real and imaginary part of a, x and y of d. known: (k, 4), the first ones, given.
+    sizes: (n,), the least of a.
 
     Time is measured in radians of a swing of that period, so that all three derivatives of it weigh the same.
     """
@@ -149,7 +169,7 @@ def _solved(
         format="csr",
     )
     bounds = np.tile([-np.inf, np.inf], (4 * n + len(targets), 1))
-    bounds[: 4 * n : 4, 0] = NEAREST
+    bounds[: 4 * n : 4, 0] = sizes
     bounds[4 * n :, 0] = 0
     bounds[: known.size] = known.reshape(-1, 1)
     result = scipy.optimize.linprog(

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .clip import Frames
-from .trajectory import Trajectory
+from .crop import LARGEST_ZOOM, zooms_to_fill
+from .trajectory import Correction, Trajectory, correction
 
 WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (0, 1, 1)),
          (11, (0, 1, 1), (0, 0, 1)), (13, (0, 0, 1), (1, 0, 1)), (6, (1, 0, 1), (1, 0, 0)))  # fmt: skip
@@ -59,13 +60,25 @@ PANELS = (
     ("roll, degrees", 2, 180 / math.pi),
     ("zoom, %", 3, 100.0),
 )
-BEFORE, AFTER, GRID, INK = (235, 120, 40), (30, 110, 220), (225, 225, 230), (60, 60, 70)
+BEFORE, AFTER, LIMIT = (235, 120, 40), (30, 110, 220), (200, 30, 60)
+GRID, INK = (225, 225, 230), (60, 60, 70)
 
 
-def path_picture(before: Trajectory, after: Trajectory, width: int = 960, height: int = 720) -> Frames:
+def path_picture(
+    before: Trajectory,
+    after: Trajectory,
+    width: int = 960,
+    height: int = 720,
+    *,
+    applied: Correction | None = None,
+    max_zoom: float | None = None,
+) -> Frames:
     """The camera's path before and after smoothing, as one RGB frame (1, 3, height, width): a panel per parameter.
 
-    Time runs to the right in seconds, cuts are vertical lines, and both curves of a panel share its scale.
+    The last panel shows the price: by how much each frame has to be enlarged so that no border shows, and the budget
+    `max_zoom` (1.2 means 20 %), if there is one, as a line across. Time runs to the right in seconds, cuts are vertical
+    lines, and both curves of a panel share its scale.
+    applied: what is done to the frames, for the price; None takes what leads from the one path to the other.
     """
     fine = 2  # drawn twice as large and reduced, which is how Pillow smooths lines
     sheet = Image.new("RGB", (width * fine, height * fine), "white")
@@ -75,22 +88,32 @@ def path_picture(before: Trajectory, after: Trajectory, width: int = 960, height
     draw.text((margin, 5 * fine), "camera path", fill=INK, font=font)
     draw.text((margin + 110 * fine, 5 * fine), "before", fill=BEFORE, font=font)
     draw.text((margin + 165 * fine, 5 * fine), "after", fill=AFTER, font=font)
-    panel = (height * fine - title) // len(PANELS)
-    for row, (name, column, unit) in enumerate(PANELS):
+    panels = [
+        (name, [(before.path[:, column] * unit, BEFORE), (after.path[:, column] * unit, AFTER)])
+        for name, column, unit in PANELS
+    ]
+    price = zooms_to_fill(correction(before, after) if applied is None else applied).clip(max=LARGEST_ZOOM)
+    curves = [((price - 1) * 100, AFTER)]
+    if max_zoom is not None:
+        draw.text((margin + 210 * fine, 5 * fine), "most crop allowed", fill=LIMIT, font=font)
+        curves.insert(0, (np.full(len(price), (max_zoom - 1) * 100), LIMIT))
+    panels.append(("crop needed, %", curves))
+    panel = (height * fine - title) // len(panels)
+    for row, (name, curves) in enumerate(panels):
         box = (margin, title + row * panel + 20 * fine, width * fine - 16 * fine, title + (row + 1) * panel - 20 * fine)
-        _panel(draw, font, box, name, before, before.path[:, column] * unit, after.path[:, column] * unit, fine)
+        _panel(draw, font, box, name, before, curves, fine)
     pixels = np.asarray(sheet.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
 def _panel(
-    draw, font, box, name: str, trajectory: Trajectory, before: np.ndarray, after: np.ndarray, fine: int
+    draw, font, box, name: str, trajectory: Trajectory, curves: list[tuple[np.ndarray, tuple]], fine: int
 ) -> None:
     left, top, right, bottom = box
-    low, high = float(min(before.min(), after.min())), float(max(before.max(), after.max()))
+    low, high = min(float(values.min()) for values, _ in curves), max(float(values.max()) for values, _ in curves)
     room = max((high - low) * 0.08, 0.5)
     low, high = low - room, high + room
-    last = max(len(before) - 1, 1)
+    last = max(len(curves[0][0]) - 1, 1)
     rate = float(trajectory.info.fps)
 
     def spot(i: float, value: float) -> tuple[float, float]:
@@ -110,7 +133,7 @@ def _panel(
         if shot.start:
             x, _ = spot(shot.start - 0.5, low)
             draw.line([(x, top), (x, bottom)], fill=INK, width=2 * fine)
-        for values, colour in ((before, BEFORE), (after, AFTER)):
+        for values, colour in curves:
             line = [spot(i, float(values[i])) for i in range(shot.start, shot.stop)]
             draw.line(line if len(line) > 1 else [line[0], line[0]], fill=colour, width=2 * fine, joint="curve")
 

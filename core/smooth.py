@@ -1,13 +1,14 @@
 """Where the camera should have been: smoothers, one function each, and the averaging that applies them to poses.
 
-Every smoother is a linear function `(values (n, k), period) -> (n, k)` over the frames of one shot, column by column;
-period is the time in frames of a swing of which half is taken away. Swings quicker than that are shake, slower ones are
-intended. `smooth` is told the period in seconds, so the frame rate does not change the look.
+Every smoother here is a linear function `(values (n, k), period) -> (n, k)` over the frames of one shot, column by
+column; period is the time in frames of a swing of which half is taken away. Swings quicker than that are shake, slower
+ones are intended. `smooth` is told the period in seconds, so the frame rate does not change the look.
 
 Poses cannot be averaged as numbers: a turned and tilted picture has to stay one. So each frame looks at its
 neighbours from where it stands, averages what it sees there (their tangents, geometry.py) with the smoother's weights,
 and moves to the mean. To add a smoother: write the function, add a line to `Smoothing` and one to `_SMOOTHERS`. Locking
-and the L1 path (l1.py) are no averages and go their own ways.
+and the L1 path (l1.py) are no averages and go their own ways; and so does a smoother that is handed to `smooth` as a
+function, such as a trained network, which need not be linear and is therefore shown the path itself.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import geometry
+from .axes import Strength, levelled, partly
 from .clip import ClipError
 from .l1 import l1
-from .trajectory import Trajectory
+from .trajectory import Trajectory, correction
 
-Smoother = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+Smoother: TypeAlias = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+"""(values (n, k) of the frames of one shot, in order, period in frames) -> the smooth values (n, k)."""
 
 
 class Smoothing(str, Enum):
@@ -35,25 +39,33 @@ class Smoothing(str, Enum):
     GAUSSIAN = "gaussian"
     L1 = "l1"
     LOCKED = "locked"
+    WHITTAKER = "whittaker"
 
 
 def smooth(
     trajectory: Trajectory,
-    method: Smoothing = Smoothing.KALMAN,
+    method: Smoothing | Smoother = Smoothing.KALMAN,
     seconds: float = 3.0,
     *,
     reference: int | None = None,
     max_zoom: float = 1.3,
+    strength: Strength | None = None,
+    horizon: float = 0.0,
 ) -> Trajectory:
     """The way that the camera should have taken, shot by shot.
 
+    method: one of ours, or a function `(values, period) -> values`, see `Smoother`. It is shown the path of each shot
+    unrolled, twice: (n, 8) tangents (x and y in pixels, roll in radians, logarithm of the zoom, two of shear, two of
+    perspective), summed up along the picture's own axes from about zero; and it may make of them what it likes.
     seconds: swings of the camera with a shorter period than this are removed; ignored by LOCKED.
     reference: LOCKED only: the frame whose view is held in its shot, counted from 0; None, and shots without it, hold
-    the view of the frame nearest to the middle of all their views.
-    max_zoom: L1 only: the path never needs more magnification than this to fill the frame (1.2 means 20 %). The others
-    know no budget: `crop.limit_zoom` holds them to one afterwards.
-    Raises ClipError for a period that is not positive, a reference outside the clip, a zoom below 1, or L1 without
-    scipy.
+    the view of the frame nearest to the middle of all their views. With a horizon, its roll is level in its shot.
+    max_zoom: L1 only: the path never needs more magnification than this to fill the frame (1.2 means 20 %). For the
+    others, and for a path that strength or horizon change, `crop.limit_zoom` finds the nearest one within a budget.
+    strength: how much of the correction is applied, axis by axis; None all of it.
+    horizon: 0 to 1, how much of the slow roll that the smoother leaves is removed too; see `axes.levelled`.
+    Raises ClipError for a period that is not positive, a reference outside the clip, a zoom below 1, a horizon outside
+    0 to 1, L1 without scipy, or a function that does not return finite numbers of the shape it was given.
     """
     if not seconds > 0:
         raise ClipError(f"smoothing needs a period above 0 seconds, got {seconds}")
@@ -62,10 +74,13 @@ def smooth(
     count = len(trajectory.poses)
     if reference is not None and not 0 <= reference < count:
         raise ClipError(f"frame {reference} cannot be held: the clip has frames 0 to {count - 1}")
-    method, period = Smoothing(method), seconds * float(trajectory.info.fps)
+    period = seconds * float(trajectory.info.fps)
+    method = method if callable(method) else Smoothing(method)
     poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:
-        if method is Smoothing.LOCKED:
+        if callable(method):
+            poses[shot] = _unrolled(trajectory.poses[shot], method, period)
+        elif method is Smoothing.LOCKED:
             held = reference if reference is not None and shot.start <= reference < shot.stop else None
             poses[shot] = trajectory.poses[_middle(trajectory, shot) if held is None else held]
         elif method is Smoothing.L1:
@@ -73,7 +88,10 @@ def smooth(
             poses[shot] = l1(trajectory.poses[shot], guide, period, trajectory.info, max_zoom)
         else:
             poses[shot] = _averaged(trajectory.poses[shot], _SMOOTHERS[method], period)
-    return replace(trajectory, poses=poses)
+    wanted = levelled(trajectory, replace(trajectory, poses=poses), horizon, reference)
+    if strength in (None, Strength()):
+        return wanted
+    return trajectory.corrected(partly(correction(trajectory, wanted), strength))
 
 
 def _middle(trajectory: Trajectory, shot: slice) -> int:
@@ -98,6 +116,28 @@ def _averaged(poses: geometry.Matrices, smoother: Smoother, period: float) -> ge
             mean += weights[index - start, k, None] * geometry.to_tangents(back @ poses[start + k])
         smoothed = geometry.normalized(smoothed @ geometry.to_matrices_of(mean))
     return smoothed
+
+
+def _unrolled(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+    """Poses (n, 3, 3) of one shot -> smoothed by a function that sees the path as one table, and not as weights.
+
+    The table is made along a base that is smooth already: the sum of its steps, each in its own axes, and where each
+    frame is seen from it. So no pose is expressed in the axes of a far one, whatever the camera turned by meanwhile.
+    What the function moves a frame by is done from the base, which for the second round is the result of the first.
+    """
+    base = _averaged(poses, kalman, period)
+    for _ in range(2):
+        along = np.zeros((len(poses), 8))
+        along[1:] = np.cumsum(geometry.to_tangents(np.linalg.inv(base[:-1]) @ base[1:]), axis=0)
+        values = along + geometry.to_tangents(np.linalg.inv(base) @ poses)
+        smoothed = np.asarray(smoother(values.copy(), period), dtype=np.float64)
+        if smoothed.shape != values.shape or not np.isfinite(smoothed).all():
+            raise ClipError(
+                f"the smoother was given values of the shape {values.shape} and has to return finite numbers of the "
+                f"same shape, got {'numbers that are not finite' if smoothed.shape == values.shape else smoothed.shape}"
+            )
+        base = geometry.normalized(base @ geometry.to_matrices_of(smoothed - along))
+    return base
 
 
 def gaussian(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
@@ -133,6 +173,44 @@ def kalman_causal(path: NDArray[np.float64], period: float) -> NDArray[np.float6
     return _filter(path, period)[0][:, 0]
 
 
+def whittaker(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
+    """Penalised least squares: the z with the least |path - z|^2 + s |z''|^2, z'' being second differences.
+
+    Whittaker, On a New Method of Graduation (1923). No smoother is better by that measure, which makes it the one to
+    compare others with. Away from the ends it answers a swing of angular frequency w with 1 / (1 + s (2 sin(w/2))^4).
+    """
+    if len(path) < 3:
+        return path.copy()
+    softness = (2 * np.sin(np.pi / max(period, 2.0))) ** 4  # 1 / s
+    # With second differences D, z = path - D' u where (D D' + softness) u = D path (Reinsch, Smoothing by Spline
+    # Functions, 1967): straight lines stay what they are, however large s is. The matrix is factored into L diag L',
+    # where L has two diagonals beside the main one.
+    u = np.diff(path, 2, axis=0)
+    n = len(u)
+    diagonal, beside, next_but_one = np.zeros(n), np.zeros(n + 1), np.zeros(n + 2)  # the last entries stay 0
+    for i in range(n):
+        diagonal[i] = 6 + softness
+        slope = -4.0
+        if i > 0:
+            diagonal[i] -= beside[i - 1] ** 2 * diagonal[i - 1]
+            slope -= beside[i - 1] * next_but_one[i - 1] * diagonal[i - 1]
+            u[i] -= beside[i - 1] * u[i - 1]
+        if i > 1:
+            diagonal[i] -= next_but_one[i - 2] ** 2 * diagonal[i - 2]
+            u[i] -= next_but_one[i - 2] * u[i - 2]
+        beside[i], next_but_one[i] = slope / diagonal[i], 1 / diagonal[i]
+    u /= diagonal[:, None]
+    for i in range(n - 2, -1, -1):
+        u[i] -= beside[i] * u[i + 1]
+        if i + 2 < n:
+            u[i] -= next_but_one[i] * u[i + 2]
+    smoothed = path.copy()
+    smoothed[:-2] -= u
+    smoothed[1:-1] += 2 * u
+    smoothed[2:] -= u
+    return smoothed
+
+
 _MOVE = np.array([[1.0, 1.0], [0.0, 1.0]])  # place and velocity after one frame
 
 
@@ -158,4 +236,5 @@ _SMOOTHERS: dict[Smoothing, Smoother] = {
     Smoothing.KALMAN: kalman,
     Smoothing.KALMAN_CAUSAL: kalman_causal,
     Smoothing.GAUSSIAN: gaussian,
+    Smoothing.WHITTAKER: whittaker,
 }

@@ -2,8 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .benchmark import BenchmarkUpscaler
+from .enhance import EnhanceVideo
 from .flow import EstimateFlow
 from .model import LoadESRGANModel
+from .motion import ApplyMotion
+from .path_file import LoadTrajectory, SaveTrajectory
+from .stabilize import StabilizeVideo
 from .trajectory import SmoothTrajectory
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
@@ -11,9 +16,15 @@ from .warp import WarpFrames
 NODES: list[type[io.ComfyNode]] = [
     LoadESRGANModel,
     UpscaleFrames,
+    BenchmarkUpscaler,
+    StabilizeVideo,
+    EnhanceVideo,
     EstimateFlow,
     SmoothTrajectory,
     WarpFrames,
+    ApplyMotion,
+    SaveTrajectory,
+    LoadTrajectory,
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from fractions import Fraction
@@ -9,15 +10,21 @@ from typing import Any, TypeVar, cast
 
 import comfy.utils
 import torch
+import torch.nn.functional as F
 from comfy import model_management
 from comfy_api.latest import io
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from ..core.clip import ClipError, ClipInfo, Frames, TensorClip
 
 CATEGORY = "SteadyScale"
+PREVIEW_SIDE, PREVIEW_EVERY = 512, 1.0  # pixels, seconds
 
+Footage = io.Custom("IMAGE,VIDEO")
+"""IMAGE or VIDEO. A node that takes both gives back the kind that came in: hosts and their frontends let an output of
+two types connect to inputs of either."""
 Flow = io.Custom("STEADYSCALE_FLOW")
 """core.motion.Motion with the frames and the estimator it came from: nodes/flow.py."""
 Correction = io.Custom("STEADYSCALE_CORRECTION")
@@ -87,14 +94,38 @@ def stop_if_cancelled() -> None:
     model_management.throw_exception_if_processing_interrupted()
 
 
-def watched(stream: Iterator[T], total: int | None, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
-    """The same stream, with a progress bar on the node and a check for cancel after each item."""
+def watched(
+    stream: Iterator[T],
+    total: int | None,
+    count: Callable[[T], int] = lambda _: 1,
+    show: Callable[[T], Frames] | None = None,
+) -> Iterator[T]:
+    """The same stream, with a progress bar on the node and a check for cancel after each item.
+
+    show: the frames of an item, of which the node shows the last as a small picture, once a second at most.
+    """
     progress = comfy.utils.ProgressBar(total or 1)
+    done, shown = 0, time.monotonic()
     stop_if_cancelled()
     for item in stream:
+        preview = None
+        if show is not None and time.monotonic() - shown > PREVIEW_EVERY:
+            preview = "JPEG", _small_picture(show(item)[-1]), PREVIEW_SIDE
+            shown = time.monotonic()
+        done += count(item)
         yield item
+        del item
         stop_if_cancelled()
-        progress.update(count(item))
+        progress.update_absolute(done, max(total or 1, done), preview)
+
+
+def _small_picture(frame: Tensor) -> Image.Image:
+    """(3 or 4, H, W) -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
+    _, height, width = frame.shape
+    factor = min(1.0, PREVIEW_SIDE / max(height, width))
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    small = F.interpolate(frame[None, :3].float(), size, mode="area")[0].clamp(0, 1)
+    return Image.fromarray((small * 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def cancellable(model: T) -> T:

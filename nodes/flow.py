@@ -8,14 +8,15 @@ from itertools import islice
 
 import torch
 from comfy import model_management
-from comfy_api.latest import io, ui
+from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.clip import Frames, TensorClip
+from ..core.clip import Clip, Frames
 from ..core.flow import FlowMethod, FlowModel, flow_model
 from ..core.motion import WORKING_SIDE, Motion, estimate_motion, greys
 from ..core.pictures import flow_picture
-from ._comfy import CATEGORY, Flow, cancellable, options, to_clip, watched
+from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
+from ._video import planned
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ClipFlow:
     """
 
     motion: Motion
-    clip: TensorClip
+    clip: Clip
     model: FlowModel
     side: int
 
@@ -47,7 +48,11 @@ class EstimateFlow(io.ComfyNode):
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
             inputs=[
-                io.Image.Input("frames", tooltip="The frames of one clip, in order."),
+                Footage.Input(
+                    "frames",
+                    tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. A VIDEO that is to be "
+                    "upscaled is measured before it is.",
+                ),
                 io.Combo.Input(
                     "method",
                     options=options(FlowMethod),
@@ -62,8 +67,7 @@ class EstimateFlow(io.ComfyNode):
                     max=1000.0,
                     step=0.01,
                     tooltip="Frames per second of the clip: connect it from Get Video Components. It makes the "
-                    "smoothing's "
-                    "seconds true.",
+                    "smoothing's seconds true. A VIDEO knows its own, which is taken instead.",
                 ),
                 io.Int.Input(
                     "detail",
@@ -93,30 +97,50 @@ class EstimateFlow(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: Tensor, method: str, fps: float, detail: int, pictures: int) -> io.NodeOutput:
-        clip = to_clip(frames, fps)
+    def execute(
+        cls, frames: Tensor | Input.Video, method: str, fps: float, detail: int, pictures: int
+    ) -> io.NodeOutput:
+        clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
-        motion = estimate_motion(_Watched(clip), model, side=detail)
+        reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
+        motion = estimate_motion(reader, model, side=detail)
+        picture = _pictures(reader.pairs, model)
         flow = ClipFlow(motion, clip, model, detail)
-        picture = _pictures(flow, pictures)
         return io.NodeOutput(flow, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
 
 
-class _Watched:
-    """A clip whose reading moves the progress bar."""
-
-    def __init__(self, clip: TensorClip) -> None:
-        self.info = clip.info
-        self._clip = clip
-
-    def frames(self, batch: int = 1) -> Iterator[Frames]:
-        return watched(self._clip.frames(batch), self.info.length, len)
-
-
-def _pictures(flow: ClipFlow, count: int) -> Tensor:
-    """IMAGE (count, h, w, 3) of pairs evenly spread over the clip; at least one, since an IMAGE cannot be empty."""
-    pairs = max((flow.clip.info.length or 1) - 1, 1)
+def _spread(frames: int, count: int) -> list[int]:
+    """The first frames of `count` pairs evenly spread over so many frames: at least one, and no more than there are."""
+    pairs = max(frames - 1, 1)
     count = max(1, min(count, pairs))
-    first = [round((i + 0.5) * pairs / count - 0.5) for i in range(count)]
-    fields = torch.cat([flow.between(i) for i in first])
-    return flow_picture(fields).movedim(1, -1).contiguous()
+    return [round((i + 0.5) * pairs / count - 0.5) for i in range(count)]
+
+
+class _Reader:
+    """A clip whose reading moves the progress bar, and keeps some pairs of what was read, to be drawn.
+
+    first: numbers of the frames that pairs begin with. pairs: grey frames (1, 1, h, w), two by two; the last is alone
+    where the clip ends with it.
+    """
+
+    def __init__(self, clip: Clip, first: list[int]) -> None:
+        self.info, self.frames = clip.info, clip.frames
+        self.pairs: list[list[Tensor]] = []
+        self._clip, self._first = clip, set(first)
+
+    def greys(self, side: int) -> Iterator[Frames]:
+        stream = greys(self._clip, side)
+        for number, grey in enumerate(
+            watched(stream, self.info.length, show=lambda frame: frame.expand(-1, 3, -1, -1))
+        ):
+            if number - 1 in self._first:
+                self.pairs[-1].append(grey)
+            if number in self._first or number == 0:
+                self.pairs.append([grey])
+            yield grey
+
+
+def _pictures(pairs: list[list[Tensor]], model: FlowModel) -> Tensor:
+    """IMAGE (count, h, w, 3) of the flow in pairs; of a single frame it shows that nothing moved."""
+    whole = [pair for pair in pairs if len(pair) == 2] or [pairs[0] * 2]
+    return flow_picture(torch.cat([model(*pair) for pair in whole])).movedim(1, -1).contiguous()

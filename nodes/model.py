@@ -6,13 +6,16 @@ import os
 
 import comfy.model_patcher
 import folder_paths
+import torch
 from comfy import model_management
 from comfy_api.latest import io
 
 from ..models import Upscaler, load_upscaler
 from ._comfy import CATEGORY
+from ._text import show_text
 
 FOLDER = "upscale_models"
+NATIVE = ("RRDBNet", "SRVGGNetCompact")  # the networks that the CPU engine knows
 
 
 class LoadESRGANModel(io.ComfyNode):
@@ -32,7 +35,14 @@ class LoadESRGANModel(io.ComfyNode):
                     "with its .param beside it.",
                 )
             ],
-            outputs=[io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use.")],
+            outputs=[
+                io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use."),
+                io.String.Output(
+                    display_name="facts",
+                    tooltip="What it is, how large it makes pictures, how far it looks, and what it runs on here. "
+                    "The node shows it too.",
+                ),
+            ],
         )
 
     @classmethod
@@ -53,7 +63,29 @@ class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         model = load_upscaler(folder_paths.get_full_path_or_raise(FOLDER, model_name))
-        return io.NodeOutput(_for_host(model))
+        facts = facts_of(model, model_management.get_torch_device())
+        show_text(facts)
+        return io.NodeOutput(_for_host(model), facts, ui={"text": [facts]})
+
+
+def facts_of(model: Upscaler, device: torch.device) -> str:
+    """What a person wants to know of a network that will run on a device, in a few lines."""
+    colours = {1: "grey, colours one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
+    if device.type != "cpu":
+        engine = f"torch on {device}"
+    elif model.whole_frames:
+        engine = "the native CPU engine"
+    elif model.architecture in NATIVE:
+        engine = "torch on the CPU; `steadyscale native build` makes it several times faster"
+    else:
+        engine = "torch on the CPU"
+    return "\n".join([
+        model.name,
+        f"{model.architecture}, {model.scale}x, {colours}",
+        f"{model.parameters_count / 1e6:.2f} million parameters",
+        f"receptive field: {model.halo} pixels around",
+        f"runs on {engine}",
+    ])  # fmt: skip
 
 
 def _for_host(model: Upscaler) -> Upscaler:

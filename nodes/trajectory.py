@@ -2,14 +2,112 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from typing import Protocol
 
-from ..core.crop import limit_zoom
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..core.axes import Strength
+from ..core.motion import Motion
 from ..core.pictures import path_picture
-from ..core.smooth import Smoothing, smooth
-from ..core.trajectory import Trajectory, correction
+from ..core.smooth import Smoothing
+from ..core.stabilize import plan_correction
+from ..core.trajectory import Correction as CorrectionValue
+from ..core.trajectory import Trajectory
+from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Flow, options
-from .flow import ClipFlow
+
+
+class HasMotion(Protocol):
+    """What of a flow wire's value the path is made of; a clip that was measured has more to it, a file has not."""
+
+    @property
+    def motion(self) -> Motion: ...
+
+
+def smoothed(
+    flow: HasMotion,
+    smoothing: str,
+    seconds: float,
+    max_zoom: float,
+    border: Border,
+    reference: int = -1,
+    strength: Strength | None = None,
+    horizon: float = 0.0,
+) -> tuple[CorrectionValue, Tensor]:
+    """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
+    measured = Trajectory.of(flow.motion)
+    fix = plan_correction(
+        measured,
+        Smoothing(smoothing),
+        seconds,
+        border=border,
+        max_zoom=max_zoom,
+        reference=reference if reference >= 0 else None,
+        strength=strength,
+        horizon=horizon,
+    )
+    budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
+    plot = path_picture(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
+    return fix, plot.movedim(1, -1).contiguous()
+
+
+def smoothing_inputs() -> list[io.Input]:
+    """What both nodes that smooth ask for, in the same words."""
+    return [
+        io.Combo.Input(
+            "smoothing",
+            options=options(Smoothing),
+            default=Smoothing.KALMAN.value,
+            tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
+            "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
+            "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
+            "the exact least-squares curve, nearly the same as kalman.",
+        ),
+        io.Float.Input(
+            "seconds",
+            default=3.0,
+            min=0.05,
+            max=60.0,
+            step=0.05,
+            tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
+            "costs more of the picture's edges.",
+        ),
+        io.Float.Input(
+            "max_zoom",
+            default=1.3,
+            min=1.0,
+            max=4.0,
+            step=0.01,
+            tooltip="The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less "
+            "of it is removed.",
+        ),
+    ]
+
+
+AXES = {
+    "x": "sideways",
+    "y": "up and down",
+    "roll": "turning",
+    "zoom": "in and out",
+    "tilt": "tilting",
+}
+
+
+def strength_inputs() -> list[io.Input]:
+    """How much of each kind of shake is removed."""
+    return [
+        io.Float.Input(
+            f"strength_{axis}",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip=f"How much of the shake {way} is removed: 1 all of it, 0 none.",
+        )
+        for axis, way in AXES.items()
+    ]
 
 
 class SmoothTrajectory(io.ComfyNode):
@@ -20,44 +118,27 @@ class SmoothTrajectory(io.ComfyNode):
             display_name="Smooth Trajectory",
             category=CATEGORY,
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
-            "settings "
-            "costs no new measuring.",
+            "settings costs no new measuring.",
             inputs=[
-                Flow.Input("flow", tooltip="From Estimate Flow."),
-                io.Combo.Input(
-                    "smoothing",
-                    options=options(Smoothing),
-                    default=Smoothing.KALMAN.value,
-                    tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
-                    "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
-                    "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom.",
-                ),
-                io.Float.Input(
-                    "seconds",
-                    default=3.0,
-                    min=0.05,
-                    max=60.0,
-                    step=0.05,
-                    tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier "
-                    "and "
-                    "costs more of the picture's edges.",
-                ),
-                io.Float.Input(
-                    "max_zoom",
-                    default=1.3,
-                    min=1.0,
-                    max=4.0,
-                    step=0.01,
-                    tooltip="The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, "
-                    "less "
-                    "of it is removed.",
-                ),
+                Flow.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
+                *smoothing_inputs(),
                 io.Int.Input(
                     "reference",
                     default=-1,
                     min=-1,
                     max=1_000_000,
                     tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
+                ),
+                *strength_inputs(),
+                io.Float.Input(
+                    "horizon",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Keeps the picture level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
+                    "Level is how the shot is mostly held; with locked, how the reference frame is.",
                 ),
             ],
             outputs=[
@@ -69,10 +150,21 @@ class SmoothTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, flow: ClipFlow, smoothing: str, seconds: float, max_zoom: float, reference: int) -> io.NodeOutput:
-        measured = Trajectory.of(flow.motion)
-        held = reference if reference >= 0 else None
-        wanted = smooth(measured, Smoothing(smoothing), seconds, reference=held, max_zoom=max_zoom)
-        fix = limit_zoom(correction(measured, wanted), max_zoom)
-        plot = path_picture(measured, measured.corrected(fix)).movedim(1, -1).contiguous()
+    def execute(
+        cls,
+        flow: HasMotion,
+        smoothing: str,
+        seconds: float,
+        max_zoom: float,
+        reference: int,
+        strength_x: float = 1.0,
+        strength_y: float = 1.0,
+        strength_roll: float = 1.0,
+        strength_zoom: float = 1.0,
+        strength_tilt: float = 1.0,
+        horizon: float = 0.0,
+    ) -> io.NodeOutput:
+        strength = Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt)
+        # The border is chosen later, in Warp/Pad Frames: the budget is kept for a crop.
+        fix, plot = smoothed(flow, smoothing, seconds, max_zoom, Border.CROP, reference, strength, horizon)
         return io.NodeOutput(fix, plot, ui=ui.PreviewImage(plot, cls=cls))

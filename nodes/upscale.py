@@ -5,17 +5,21 @@ from __future__ import annotations
 from enum import Enum
 
 from comfy import model_management
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.finish import Colour, Finish
-from ..core.memory import guessed_bytes
+from ..core.flow import flow_model
 from ..core.precision import Precision
+from ..core.recipe import Calm, Enlarge, Recipe
 from ..core.tiles import Tiling
-from ..core.upscale import ImageModel, Target, upscale
-from ._comfy import CATEGORY, ImageBatch, cancellable, make_room, options, to_clip, watched
+from ..core.upscale import Alpha, ImageModel, Target
+from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
+from ._plan import room_for
+from ._video import LazyVideo, planned
+from ._wires import check_wires
 
-ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
+NAME = "Upscale Frames"
 
 
 class ResizeTo(str, Enum):
@@ -31,14 +35,18 @@ class UpscaleFrames(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_UpscaleFrames",
-            display_name="Upscale Frames",
+            display_name=NAME,
             category=CATEGORY,
             description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
-                io.Image.Input("frames", tooltip="One image or all frames of a clip. Alpha is kept."),
+                Footage.Input(
+                    "frames",
+                    tooltip="One image, all frames of a clip, or a VIDEO of any length, which is never held in memory. "
+                    "Alpha is kept.",
+                ),
                 io.Combo.Input(
                     "resize_to",
                     options=options(ResizeTo),
@@ -99,15 +107,54 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="Film grain, different in each frame and the same in each run; 0.1 to 0.3 hides a plastic "
                     "look. 0 adds none.",
                 ),
+                io.Float.Input(
+                    "temporal",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Takes out flicker and crawling detail: each frame is blended with the last result, carried "
+                    "along the motion. 0.6 takes most of it; 0 leaves every frame to itself, for single pictures too.",
+                ),
+                io.Combo.Input(
+                    "alpha",
+                    options=options(Alpha),
+                    default=Alpha.RESIZE.value,
+                    optional=True,
+                    tooltip="How transparency is enlarged. resize: smoothly. network: by the network, with sharper "
+                    "outlines, in twice the time.",
+                ),
+                io.Boolean.Input(
+                    "linear_light",
+                    default=False,
+                    optional=True,
+                    tooltip="Where frames are resized after the network, resize light rather than stored values: fine "
+                    "bright detail does not darken. Slower.",
+                ),
+                io.Boolean.Input(
+                    "compile_network",
+                    default=False,
+                    optional=True,
+                    tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
+                    "a GPU. Where that fails, it runs as ever.",
+                ),
             ],
-            outputs=[io.Image.Output(display_name="frames", tooltip="The enlarged frames, as many as came in.")],
+            hidden=[io.Hidden.dynprompt],
+            outputs=[
+                Footage.Output(
+                    display_name="frames",
+                    tooltip="The enlarged frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
+                    "made when a node needs its pixels, Save Video for one, and progress is shown there.",
+                )
+            ],
         )
 
     @classmethod
     def execute(
         cls,
         upscale_model: ImageModel,
-        frames: Tensor,
+        frames: Tensor | Input.Video,
         resize_to: str,
         factor: float,
         width: int,
@@ -117,27 +164,37 @@ class UpscaleFrames(io.ComfyNode):
         strength: float = 1.0,
         colour: str = Colour.NONE.value,
         grain: float = 0.0,
+        temporal: float = 0.0,
+        alpha: str = Alpha.RESIZE.value,
+        linear_light: bool = False,
+        compile_network: bool = False,
     ) -> io.NodeOutput:
-        clip = to_clip(frames)
+        check_wires(cls, frames)
         target = {
             ResizeTo.MODEL: Target,
             ResizeTo.FACTOR: lambda: Target(factor=factor),
             ResizeTo.SIZE: lambda: Target(size=(width, height)),
         }[ResizeTo(resize_to)]()
-        size = target.of(clip.info.width, clip.info.height, int(upscale_model.scale))
-        out = ImageBatch(clip.info.resized(*size), clip.channels)
-        device = model_management.get_torch_device()
-        at_once = min(clip.info.width * clip.info.height, ROOM)
-        make_room(upscale_model, guessed_bytes(upscale_model, int(upscale_model.scale)) * at_once, device)
-        stream = upscale(
-            clip.frames(),
+        enlarge = Enlarge(
             cancellable(upscale_model),
             target=target,
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
-            device=device,
-            finish=Finish(strength, Colour(colour), grain),
+            device=model_management.get_torch_device(),
+            finish=Finish(strength, Colour(colour), grain, linear_light),
+            alpha=Alpha(alpha),
+            compile_network=compile_network,
         )
-        for enlarged in watched(stream, clip.info.length, len):
+        calm = Calm(cancellable(flow_model()), temporal) if temporal else None
+        if not isinstance(frames, Tensor):
+            plan = planned(frames).then(enlarge, NAME)
+            return io.NodeOutput(LazyVideo(plan if calm is None else plan.then(calm, NAME)))
+        clip = to_clip(frames)
+        recipe = Recipe(clip).then(enlarge)
+        if calm is not None:
+            recipe = recipe.then(calm)
+        out = ImageBatch(recipe.info, clip.channels)
+        room_for(recipe)
+        for enlarged in watched(recipe.frames(), clip.info.length, len, show=lambda batch: batch):
             out.add(enlarged)
         return io.NodeOutput(out.finished())

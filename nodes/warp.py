@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import torch
 from comfy import model_management
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..core.recipe import Steady, invented_ever
 from ..core.trajectory import Correction as CorrectionValue
 from ..core.warp import Border, warp
-from ._comfy import CATEGORY, Correction, ImageBatch, options, to_clip, watched
+from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
+from ._video import LazyVideo, planned
+from ._wires import check_wires
+
+NAME = "Warp/Pad Frames"
 
 
 class WarpFrames(io.ComfyNode):
@@ -17,14 +22,15 @@ class WarpFrames(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_WarpFrames",
-            display_name="Warp/Pad Frames",
+            display_name=NAME,
             category=CATEGORY,
             description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the "
-            "measured "
-            "frames or the same frames upscaled.",
+            "measured frames or the same frames upscaled.",
             inputs=[
-                io.Image.Input(
-                    "frames", tooltip="The frames that were measured, at their size or upscaled. Alpha is kept."
+                Footage.Input(
+                    "frames",
+                    tooltip="The frames that were measured, at their size or upscaled: IMAGE, or a VIDEO of any "
+                    "length. Alpha is kept.",
                 ),
                 Correction.Input("correction", tooltip="From Smooth Trajectory."),
                 io.Combo.Input(
@@ -45,24 +51,36 @@ class WarpFrames(io.ComfyNode):
                     "crop.",
                 ),
             ],
+            hidden=[io.Hidden.dynprompt],
             outputs=[
-                io.Image.Output(display_name="frames", tooltip="The steady frames."),
+                Footage.Output(
+                    display_name="frames",
+                    tooltip="The steady frames: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is made when a node needs "
+                    "its pixels, Save Video for one; upscaling after this node is then done before the warp.",
+                ),
                 io.Mask.Output(
-                    display_name="invented", tooltip="White where the border made a pixel up: what to outpaint."
+                    display_name="invented",
+                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    "frame; of VIDEO a single one, white where any frame has such a pixel, with a rim of a few pixels.",
                 ),
             ],
         )
 
     @classmethod
-    def execute(cls, frames: Tensor, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
+    def execute(cls, frames: Tensor | Input.Video, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
+        check_wires(cls, frames)
+        device = model_management.get_torch_device()
+        if not isinstance(frames, Tensor):
+            plan, steady = planned(frames), Steady(correction, Border(border), pad, device)
+            return io.NodeOutput(LazyVideo(plan.then(steady, NAME)), invented_ever(steady, plan.recipe.info))
         clip = to_clip(frames)
         width, height = clip.info.width, clip.info.height
         correction = correction.resized(width, height)
         out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels)
         masks = torch.empty(out.images.shape[:3])
         done = 0
-        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=model_management.get_torch_device())
-        for warped in watched(stream, clip.info.length, lambda w: len(w.frames)):
+        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
+        for warped in watched(stream, clip.info.length, lambda w: len(w.frames), show=lambda w: w.frames):
             out.add(warped.frames)
             masks[done : done + len(warped.invented)] = warped.invented
             done += len(warped.invented)

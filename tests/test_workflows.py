@@ -59,7 +59,8 @@ def _links(graph: Graph) -> Iterator[str]:
             yield f"link {i} is unknown to the node that it leaves"
         if entry["link"] != i:
             yield f"link {i} is unknown to the node that it enters"
-        if not output["type"] == entry["type"] == kind:
+        shared = set(output["type"].split(",")) & set(entry["type"].split(","))
+        if not shared or kind != entry["type"]:  # the frontend stores the type of the input
             yield f"link {i} joins {output['type']} to {entry['type']} and says {kind}"
     for node in graph["nodes"]:
         used = [entry["link"] for entry in node["inputs"] if entry["link"] is not None]

@@ -51,6 +51,7 @@ def test_the_budget_is_a_constraint(most):
     left, fix = smoothed(path, max_zoom=most)
     assert zooms_to_fill(fix).max() <= most
     assert limit_zoom(fix, most) is fix, "nothing is left to limit"
+    assert geometry.to_parameters(fix.matrices)[:, 3].max() < 0.03, "nor is the budget evaded by enlarging"
     assert jitter(left, 640, 360) < jitter(path, 640, 360) / 4
 
 

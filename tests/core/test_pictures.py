@@ -44,3 +44,28 @@ def test_both_paths_are_drawn_and_the_cut_too():
     cut = 32 + round((480 - 16 - 64) * 19.5 / 39) + 32
     dark = (picture[0].mean(0) < 0.5)[:, cut - 3 : cut + 3].any(1).sum()
     assert dark > 120, "a dark line from top to bottom of each panel"
+
+
+def test_the_crop_that_is_needed_and_the_budget_are_drawn():
+    moved = np.zeros((40, 4))
+    moved[:, 0] = 3.2
+    info = ClipInfo(64, 48, Fraction(25), 40)
+    before = Trajectory(geometry.to_matrices(moved), [slice(0, 40)], info)
+    after = replace(before, poses=np.tile(np.eye(3), (40, 1, 1)))
+    needed = 100 * (1 / (1 - 3.2 / 31.5) - 1)  # per cent
+    picture = path_picture(before, after, width=480, height=600, max_zoom=1.5)[0, :, -120:]
+    red, _, blue = picture
+    limit = np.median(np.nonzero(((red > 0.6) & (blue < 0.5)).numpy())[0])
+    need = np.median(np.nonzero(((blue > 0.7) & (red < 0.4)).numpy())[0])
+    low, high = needed - 0.08 * (50 - needed), 50 + 0.08 * (50 - needed)
+    scale = (114.8 - 40) / (high - low)  # the panel's height in pixels
+    assert abs((need - limit) - (50 - needed) * scale) < 4
+    assert (path_picture(before, after, width=480, height=600)[0, 0] > 0.6).any()
+
+
+def test_a_frame_that_no_crop_can_fill_is_drawn_at_the_largest():
+    far = np.zeros((10, 4))
+    far[5, 0] = 1000
+    before = Trajectory(geometry.to_matrices(far), [slice(0, 10)], ClipInfo(64, 48, Fraction(25), 10))
+    after = replace(before, poses=np.tile(np.eye(3), (10, 1, 1)))
+    assert path_picture(before, after).isfinite().all()

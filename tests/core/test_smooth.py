@@ -3,12 +3,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from footage import shake
 from steadyscale.core import geometry
+from steadyscale.core.axes import Strength
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.smooth import Smoothing, smooth
+from steadyscale.core.smooth import Smoothing, gaussian, kalman, smooth, whittaker
 from steadyscale.core.trajectory import Trajectory, correction
 
-LOOKING_BACK_AND_AHEAD = [Smoothing.KALMAN, Smoothing.GAUSSIAN]
+LOOKING_BACK_AND_AHEAD = [Smoothing.KALMAN, Smoothing.GAUSSIAN, Smoothing.WHITTAKER]
 MOVING = [*LOOKING_BACK_AND_AHEAD, Smoothing.KALMAN_CAUSAL]
 
 
@@ -76,6 +78,30 @@ def test_locked_holds_the_reference_or_the_middle_of_its_shot():
     assert (held[60:] == held[60]).all()
 
 
+def test_the_reference_counts_in_the_shot_that_it_is_in_and_for_locking_only():
+    path = swing(1.0, seconds=4)
+    shots = [slice(0, 60), slice(60, 100)]
+    held = smooth(trajectory(path, shots=shots), Smoothing.LOCKED, reference=75).path
+    assert np.allclose(held[60:], path[75])
+    assert np.allclose(held[:60], smooth(trajectory(path, shots=shots), Smoothing.LOCKED).path[:60])
+    free = smooth(trajectory(path, shots=shots))
+    assert np.array_equal(smooth(trajectory(path, shots=shots), reference=75).poses, free.poses)
+
+
+@pytest.mark.parametrize("length", [3, 4, 7, 60])
+def test_whittaker_is_the_least_of_its_cost(length):
+    path = np.random.default_rng(length).normal(size=(length, 2))
+    second = np.diff(np.eye(length), 2, axis=0)
+    stiffness = (2 * np.sin(np.pi / 20)) ** -4
+    best = np.linalg.solve(np.eye(length) + stiffness * second.T @ second, path)
+    assert np.allclose(whittaker(path, 20), best, atol=1e-9)
+
+
+def test_whittaker_keeps_its_digits_over_hours():
+    line = np.outer(np.arange(5000.0), [1, -2])
+    assert np.allclose(whittaker(line, 36000), line, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", MOVING)
 def test_poses_are_smoothed_as_they_are_and_not_number_by_number(method):
     """Filmed upside down and from anywhere, the same shake is corrected in the same way."""
@@ -117,3 +143,59 @@ def test_settings_that_make_no_sense_are_refused():
         smooth(trajectory(swing(1)), seconds=0)
     with pytest.raises(ClipError, match="0 to 499"):
         smooth(trajectory(swing(1)), Smoothing.LOCKED, reference=500)
+
+
+@pytest.mark.parametrize("function", [kalman, gaussian])
+def test_a_function_smooths_as_the_method_of_its_name_does(function):
+    path = shake(150, pixels=10) + np.outer(np.arange(150), [3.0, 1, 0, 0])
+    elsewhere = geometry.to_matrices(np.array([3000.0, -200, 2.5, 0.3]))
+    measured = replace(trajectory(path), poses=elsewhere @ geometry.to_matrices(path))
+    by_name, by_function = smooth(measured, Smoothing(function.__name__)), smooth(measured, function)
+    apart = geometry.to_parameters(np.linalg.inv(by_name.poses) @ by_function.poses)
+    assert np.abs(apart[:, :2]).max() < 0.2
+    assert np.abs(apart[:, 2:]).max() < 2e-4
+
+
+def test_a_function_need_not_be_linear_and_sees_the_path_of_each_shot():
+    path = np.zeros((90, 4))
+    path[:, 0] = 4.0 * np.arange(90)
+    path[20, 1] = 30
+    seen = []
+
+    def median_of_five(values, period):
+        seen.append(values)
+        assert period == 3.0 * 25
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(values, ((2, 2), (0, 0)), mode="edge"), 5, axis=0)
+        return np.median(around, axis=-1)
+
+    shots = [slice(0, 40), slice(40, 90)]
+    after = smooth(trajectory(path, shots=shots), median_of_five).path
+    assert [len(values) for values in seen] == [40, 40, 50, 50]
+    assert np.allclose(np.diff(seen[0][:, 0]), 4, atol=0.01), "the pan, as it is"
+    assert np.abs(after[:, 1]).max() < 1e-6, "a mean would have left some of the jump"
+    assert np.allclose(after[2:38, 0], path[2:38, 0])
+
+
+def test_a_function_may_hold_one_view_or_do_nothing():
+    path = shake(120, pixels=10) + np.outer(np.arange(120), [2.0, 0, 0.003, 0])
+    held = smooth(trajectory(path), lambda values, period: np.tile(values[30], (len(values), 1)))
+    assert np.abs(held.path - path[30]).max() < 0.01
+    same = smooth(trajectory(path), lambda values, period: values)
+    assert np.allclose(same.path, path, atol=1e-9)
+
+
+def test_a_function_that_returns_something_else_is_refused():
+    with pytest.raises(ClipError, match=r"\(50, 8\).*\(50, 4\)"):
+        smooth(trajectory(shake(50)), lambda values, period: values[:, :4])
+    with pytest.raises(ClipError, match="not finite"):
+        smooth(trajectory(shake(50)), lambda values, period: values * np.nan)
+
+
+def test_strength_and_horizon_reach_the_path():
+    measured = trajectory(shake(100))
+    assert np.array_equal(smooth(measured, strength=Strength(), horizon=0).poses, smooth(measured).poses)
+    assert np.array_equal(smooth(measured, strength=Strength(0, 0, 0, 0, 0)).poses, measured.poses)
+    level = smooth(measured, horizon=1.0).path
+    assert np.allclose(level[:, 2], np.median(measured.path[:, 2]))
+    by_frame = smooth(measured, horizon=1.0, reference=7).path
+    assert np.allclose(by_frame[:, 2], measured.path[7, 2])

@@ -15,6 +15,12 @@ NODES = {
     "SteadyScale_EstimateFlow",
     "SteadyScale_SmoothTrajectory",
     "SteadyScale_WarpFrames",
+    "SteadyScale_EnhanceVideo",
+    "SteadyScale_StabilizeVideo",
+    "SteadyScale_ApplyMotion",
+    "SteadyScale_SaveTrajectory",
+    "SteadyScale_LoadTrajectory",
+    "SteadyScale_BenchmarkUpscaler",
 }
 FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
 
@@ -40,7 +46,7 @@ def test_every_node_and_input_explains_itself(any_host: Host) -> None:
         info = any_host.get(f"/object_info/{name}")[name]
         assert info["description"], name
         assert info["category"].lower().startswith("steadyscale"), name
-        for inputs in info["input"].values():
+        for inputs in (info["input"].get(kind, {}) for kind in ("required", "optional")):
             for key, declared in inputs.items():
                 options = declared[1] if len(declared) > 1 else {}
                 assert options.get("tooltip"), f"{name}.{key} has no tooltip"

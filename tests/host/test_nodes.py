@@ -198,25 +198,23 @@ def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["upscale", "flow"])
 def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
-    times = 20 if kind == "flow" else 5  # some ten seconds of work
-    for attempt in range(3):  # a host that is short of processor time can take the cancel when the work is done
-        graph = Graph()
-        clip = graph.clip(clip_name, FRAMES - attempt)
-        frames = [graph.add("RepeatImageBatch", image=clip, amount=times), 0]
-        wanted = graph.upscaled(graph.ours(), frames, tile=32) if kind == "upscale" else [graph.correction(frames), 1]
-        graph.saved(wanted)
-        after: list[int] = []
+    graph, times = Graph(), 40  # a minute of work and more, of which next to nothing is done
+    frames = [graph.add("RepeatImageBatch", image=graph.clip(clip_name), amount=times), 0]
+    if kind == "upscale":
+        graph.saved(graph.upscaled(graph.ours(), frames, tile=32, resize_to="size", width=16, height=12))
+    else:
+        graph.saved([graph.correction(frames), 1])
+    after: list[int] = []
 
-        def cancel(event: str, data: dict, after: list[int] = after) -> None:
-            if event == "progress":
-                after.append(data["value"])
-                if len(after) == 2:
-                    host.interrupt()
+    def cancel(event: str, data: dict) -> None:
+        if event == "progress":
+            after.append(data["value"])
+            if len(after) == 2:
+                host.interrupt()
 
-        run = host.run(graph, cancel)
-        if run.status == "interrupted" and len(after) < times * FRAMES / 2:
-            break
+    run = host.run(graph, cancel)
     assert run.status == "interrupted"
+    # On a machine that is short of processor time the host itself needs seconds to see what it was sent.
     assert len(after) < times * FRAMES / 2, "the rest is not done"
     again = Graph()
     again.saved(again.clip(clip_name, 1))

@@ -1,0 +1,173 @@
+"""What a VIDEO is made of, as long as nobody has asked for its pixels; and the run that makes it a file."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import av
+import folder_paths
+import torch
+from comfy_api.latest import Input, InputImpl
+
+from ..core import media
+from ..core.clip import ClipError, TensorClip
+from ..core.codecs import Encoding, container_for
+from ..core.encode import write_video
+from ..core.memory import guessed_bytes
+from ..core.recipe import Enlarge, Operation, Recipe
+from ..core.repack import Sound, repack
+from ..core.video import VideoClip
+from ._comfy import make_room, to_clip, watched
+
+ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
+GENTLE = 8  # crf at which a file that the host has to write for us looks like what it is made of
+
+
+class TempFile:
+    """A name in ComfyUI's temp folder. What is there disappears with this object."""
+
+    def __init__(self, suffix: str) -> None:
+        folder = Path(folder_paths.get_temp_directory())
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"steadyscale_{uuid4().hex}{suffix}"
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A recipe, and what else the finished video has.
+
+    source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
+    file. owned: temporary files that must stay while the plan lives. nodes: who planned it, for messages.
+    """
+
+    recipe: Recipe
+    source: Path | None = None
+    sound: Sound | None = None
+    owned: tuple[TempFile, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    def then(self, operation: Operation, node: str) -> Plan:
+        """With one more operation, planned by the node of that display name. Raises ClipError as `Recipe.then` does."""
+        return replace(self, recipe=self.recipe.then(operation), nodes=(*self.nodes, node))
+
+    @property
+    def name(self) -> str:
+        """Whose plan it is: a video runs in somebody else's node, where its errors need an address."""
+        return f"SteadyScale ({', '.join(dict.fromkeys(self.nodes))})" if self.nodes else "SteadyScale"
+
+    @property
+    def has_alpha(self) -> bool:
+        clip = self.recipe.source
+        if isinstance(clip, VideoClip):
+            return media.has_alpha(clip.stored.pixel_format)
+        return isinstance(clip, TensorClip) and clip.channels == 4
+
+    @property
+    def colour_space(self) -> str:
+        """In ComfyUI's words: sRGB, HDR (HLG) or HDR PQ."""
+        clip = self.recipe.source
+        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else media.UNKNOWN
+        return {media.HLG: "HDR", media.PQ: "HDR PQ"}.get(transfer, "sRGB")
+
+
+def plan_of(video: Input.Video) -> Plan:
+    """A VIDEO as it comes in, whoever made it; `LazyVideo` is the one that already has a plan.
+
+    A trim, a crop or another edit that the host has not carried out yet is carried out here, by the host. Raises
+    ClipError for a file that is no video.
+    """
+    if _in_memory(video):
+        return _of_components(video)
+    if _has_edits(video):
+        file = TempFile(".mp4")
+        options = {"crf": GENTLE} if "crf" in inspect.signature(video.save_to).parameters else {}
+        video.save_to(str(file.path), **options)
+        return _of_file(file)
+    source = video.get_stream_source()
+    if isinstance(source, BytesIO):
+        file = TempFile(".video")
+        file.path.write_bytes(source.getbuffer())
+        return _of_file(file)
+    return Plan(Recipe(VideoClip(source)), Path(source))
+
+
+def _of_file(file: TempFile) -> Plan:
+    return Plan(Recipe(VideoClip(file.path)), file.path, owned=(file,))
+
+
+def _in_memory(video: Input.Video) -> bool:
+    """Whether its pixels lie in memory as we take them. HDR, the host has to write into a file that says so."""
+    colours = getattr(video, "get_color_space", lambda: "auto")()
+    return isinstance(video, InputImpl.VideoFromComponents) and colours in ("auto", "sRGB")
+
+
+def _has_edits(video: Input.Video) -> bool:
+    """Whether the file that it gives as its source is not what it stands for. Old hosts know no edits."""
+    if isinstance(video, InputImpl.VideoFromComponents):
+        return True
+    if any(getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()):
+        return True
+    pending = getattr(video, "has_pending_frame_edits", None)
+    if pending is not None:
+        return bool(pending())
+    if not hasattr(video, "as_cropped"):
+        return False
+    # For some versions hosts cropped without a way to ask: there the size tells.
+    with av.open(video.get_stream_source()) as container:
+        stream = container.streams.video[0]
+        return tuple(video.get_dimensions()) != (stream.width, stream.height)
+
+
+def _of_components(video: Input.Video) -> Plan:
+    parts: Any = video.get_components()
+    images, alpha = parts.images, getattr(parts, "alpha", None)
+    if alpha is not None:
+        images = torch.cat([images[..., :3], alpha.reshape(*images.shape[:3], 1)], dim=-1)
+    recipe, sound = Recipe(to_clip(images, float(parts.frame_rate))), None
+    if parts.audio:
+        rate = int(parts.audio["sample_rate"])
+        # As in ComfyUI's own Save Video, the sound ends with the picture.
+        length = ceil(rate * len(images) / Fraction(parts.frame_rate))
+        sound = Sound(parts.audio["waveform"][0, :, :length], rate)
+    return Plan(recipe, sound=sound)
+
+
+def room_for(recipe: Recipe) -> None:
+    """Ask ComfyUI for the memory that the networks of a recipe need on their devices."""
+    for operation, before in recipe.steps():
+        if isinstance(operation, Enlarge):
+            size = guessed_bytes(operation.model, int(operation.model.scale))
+            pixels = min(before.width * before.height, ROOM)
+            make_room(operation.model, size * pixels, torch.device(operation.device or "cpu"))
+
+
+def run(plan: Plan, target: Path, encoding: Encoding) -> None:
+    """Carry it out: decode, all operations, encode, frame by frame, with progress on the node that waits for it.
+
+    On any error or cancel there is no file. Raises ClipError with the plan's name.
+    """
+    silent = TempFile(target.suffix).path if plan.sound else target
+    try:
+        room_for(plan.recipe)
+        info = plan.recipe.info
+        # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
+        with closing(cast(Any, plan.recipe.frames())) as frames:
+            stream = watched(frames, info.length, len, show=lambda batch: batch)
+            write_video(silent, stream, info, encoding=encoding, source=plan.source)
+        if plan.sound:
+            repack(silent, target, container=container_for(target), sound=plan.sound)
+    except ClipError as error:
+        raise ClipError(f"{plan.name}: {error}") from error
+    finally:
+        if silent != target:
+            silent.unlink(missing_ok=True)

@@ -1,0 +1,18 @@
+"""Words on a node: ComfyUI shows text from Python nowhere by itself, but a node that runs can be sent some."""
+
+from __future__ import annotations
+
+
+def show_text(text: str) -> None:
+    """Write on the node that is running. Hosts that cannot show it, or do not say which node that is, are left alone.
+
+    The context names the node: asking for it as a hidden input would keep equal nodes from sharing their result.
+    """
+    try:
+        from comfy_execution.utils import get_executing_context
+        from server import PromptServer
+    except ImportError:
+        return
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id)

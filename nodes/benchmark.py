@@ -1,0 +1,80 @@
+"""Benchmark Upscaler: how fast a network is on this machine, before a night is spent on finding out."""
+
+from __future__ import annotations
+
+from comfy import model_management
+from comfy_api.latest import io
+
+from ..core.memory import guessed_bytes
+from ..core.precision import Precision
+from ..core.tiles import Tiling
+from ..core.trial import footage, trial
+from ..core.upscale import ImageModel
+from ._comfy import CATEGORY, cancellable, make_room, options, watched
+from ._plan import ROOM
+from ._text import show_text
+
+
+class BenchmarkUpscaler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_BenchmarkUpscaler",
+            display_name="Benchmark Upscaler",
+            category=CATEGORY,
+            description="Enlarges a few made frames and says how many a second this machine does, what memory that "
+            "takes, which precision and tiles were chosen, and how long a minute of video will take. Needs no clip.",
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                io.Int.Input(
+                    "width", default=640, min=1, max=32768, tooltip="Of the frames before enlarging, in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=360, min=1, max=32768, tooltip="Of the frames before enlarging, in pixels."
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=8,
+                    min=1,
+                    max=1000,
+                    tooltip="How many to time, after one that is not: it loads and checks the network. More give a "
+                    "steadier figure.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=32,
+                    tooltip="As in Upscale Frames: side of the pieces a frame is cut into. 0 chooses by free memory.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=options(Precision),
+                    default=Precision.AUTO.value,
+                    tooltip="As in Upscale Frames. auto: the fastest that a self-check on the first frame shows to be "
+                    "safe.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="What was measured, in words. The node shows it too.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, upscale_model: ImageModel, width: int, height: int, frames: int, tile: int, precision: str
+    ) -> io.NodeOutput:
+        device = model_management.get_torch_device()
+        at_once = min(width * height, ROOM)
+        make_room(upscale_model, guessed_bytes(upscale_model, int(upscale_model.scale)) * at_once, device)
+        found = trial(
+            watched(footage(width, height, frames + 1), frames + 1),
+            cancellable(upscale_model),
+            tiling=Tiling(size=tile or None),
+            precision=Precision(precision),
+            device=device,
+        )
+        show_text(str(found))
+        return io.NodeOutput(str(found), ui={"text": [str(found)], "benchmark": [found.facts()]})

@@ -1,0 +1,105 @@
+"""Enhance Video: measure, upscale and steady a clip in one node, each frame decoded and encoded once."""
+
+from __future__ import annotations
+
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
+
+from ..core.flow import FlowMethod
+from ..core.motion import WORKING_SIDE
+from ..core.precision import Precision
+from ..core.upscale import ImageModel
+from ..core.warp import Border
+from ._comfy import CATEGORY, Footage, options
+from ._wires import check_wires
+from .flow import EstimateFlow
+from .trajectory import smoothed, smoothing_inputs
+from .upscale import ResizeTo, UpscaleFrames
+from .warp import WarpFrames
+
+
+class EnhanceVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_EnhanceVideo",
+            display_name="Enhance Video",
+            category=CATEGORY,
+            description="Larger and steadier in one: motion is measured on the small frames, the frames are enlarged, "
+            "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
+            inputs=[
+                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                Footage.Input(
+                    "frames",
+                    tooltip="The frames of one clip, in order: a VIDEO of any length, or IMAGE. Alpha is kept.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=1.0,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own.",
+                ),
+                io.Combo.Input(
+                    "resize_to",
+                    options=options(ResizeTo),
+                    default=ResizeTo.MODEL.value,
+                    tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the "
+                    "network's result, resized to exactly that; the size has to be of the shape of the frames.",
+                ),
+                io.Float.Input(
+                    "factor",
+                    default=2.0,
+                    min=0.1,
+                    max=16.0,
+                    step=0.05,
+                    tooltip="For resize_to = factor: times each side.",
+                ),
+                io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                *smoothing_inputs(),
+                io.Combo.Input(
+                    "border",
+                    options=options(Border),
+                    default=Border.CROP.value,
+                    tooltip="What stands where the source does not reach: crop and crop-adaptive zoom in until nothing "
+                    "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
+                ),
+            ],
+            hidden=[io.Hidden.dynprompt],
+            outputs=[
+                Footage.Output(
+                    display_name="frames",
+                    tooltip="As many as came in: VIDEO for VIDEO, IMAGE for IMAGE. A VIDEO is made when a node needs "
+                    "its pixels, Save Video for one, and progress is shown there.",
+                ),
+                io.Image.Output(
+                    display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        upscale_model: ImageModel,
+        frames: Tensor | Input.Video,
+        fps: float,
+        resize_to: str,
+        factor: float,
+        width: int,
+        height: int,
+        smoothing: str,
+        seconds: float,
+        max_zoom: float,
+        border: str,
+    ) -> io.NodeOutput:
+        check_wires(cls, frames)
+        flow = EstimateFlow.execute(frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0)[0]
+        correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
+        large = UpscaleFrames.execute(
+            upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value
+        )[0]
+        steady = WarpFrames.execute(large, correction, border, pad=0)[0]
+        return io.NodeOutput(steady, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -1,0 +1,96 @@
+"""Stabilize Video: measure, smooth and warp in one node, with the settings that matter."""
+
+from __future__ import annotations
+
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
+
+from ..core.flow import FlowMethod
+from ..core.motion import WORKING_SIDE
+from ..core.warp import Border
+from ._comfy import CATEGORY, Correction, Footage, options
+from ._wires import check_wires
+from .flow import EstimateFlow
+from .trajectory import smoothed, smoothing_inputs
+from .warp import WarpFrames
+
+
+class StabilizeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_StabilizeVideo",
+            display_name="Stabilize Video",
+            category=CATEGORY,
+            description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
+            "Take the three apart to upscale in between, or to try settings without measuring again.",
+            inputs=[
+                Footage.Input(
+                    "frames",
+                    tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. Alpha is kept.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=1.0,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="Frames per second of the clip: connect it from Get Video Components. It makes the seconds "
+                    "true. A VIDEO knows its own, which is taken instead.",
+                ),
+                *smoothing_inputs(),
+                io.Combo.Input(
+                    "border",
+                    options=options(Border),
+                    default=Border.CROP.value,
+                    tooltip="crop: zoom in just enough that no border shows; crop-adaptive: only as much as each "
+                    "moment needs, changing slowly. The others keep the whole picture, whatever max_zoom says, and "
+                    "fill: mirror (reflect), wrap (circular), edge (stretch the last pixel), black (transparent with "
+                    "alpha), fill (from the frames before and after; mirror where none saw it).",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=options(FlowMethod),
+                    default=FlowMethod.FARNEBACK.value,
+                    tooltip="How motion is measured. farneback: the most exact on most footage. dis: several times "
+                    "faster, and better where the picture has little texture (walls, sky).",
+                ),
+            ],
+            hidden=[io.Hidden.dynprompt],
+            outputs=[
+                Footage.Output(
+                    display_name="frames",
+                    tooltip="The steady frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO, which is made "
+                    "when a node needs its pixels, Save Video for one.",
+                ),
+                io.Mask.Output(
+                    display_name="invented",
+                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    "frame, of VIDEO a single one for all.",
+                ),
+                Correction.Output(
+                    display_name="correction",
+                    tooltip="What was done: for Apply Motion, and for Warp/Pad Frames with other frames of this clip.",
+                ),
+                io.Image.Output(
+                    display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        frames: Tensor | Input.Video,
+        fps: float,
+        smoothing: str,
+        seconds: float,
+        max_zoom: float,
+        border: str,
+        method: str,
+    ) -> io.NodeOutput:
+        check_wires(cls, frames)
+        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0)[0]
+        correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
+        warped = WarpFrames.execute(frames, correction, border, pad=0)
+        return io.NodeOutput(warped[0], warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))

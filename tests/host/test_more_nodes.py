@@ -1,0 +1,417 @@
+"""The nodes around the five of test_nodes.py, in a real ComfyUI: text on nodes, all-in-one, motion put back, files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import struct
+import uuid
+from itertools import pairwise
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+from comfyhost import Host
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+MODEL = "realesr-animevideov3.safetensors"
+WIDTH, HEIGHT = 128, 96  # of the clip that conftest.py writes
+TEXT = 3  # the type of the binary message that puts text on a node
+
+
+class Graph(dict):
+    """A prompt in API format, built node by node."""
+
+    def add(self, class_type: str, **inputs: object) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+    def clip(self, name: str, frames: int, start: int = 0) -> list:
+        images = [self.add("GetVideoComponents", video=[self.add("LoadVideo", file=name), 0]), 0]
+        return [self.add("ImageFromBatch", image=images, batch_index=start, length=frames), 0]
+
+    def flow(self, frames: list) -> list:
+        node = self.add("SteadyScale_EstimateFlow", frames=frames, method="farneback", fps=25.0, detail=480, pictures=0)
+        return [node, 0]
+
+    def smoothed(self, flow: list, seconds: float = 2.0, max_zoom: float = 2.0) -> str:
+        return self.add(
+            "SteadyScale_SmoothTrajectory",
+            flow=flow,
+            smoothing="kalman",
+            seconds=seconds,
+            max_zoom=max_zoom,
+            reference=-1,
+        )
+
+    def warped(self, frames: list, correction: list, border: str, pad: int = 0) -> str:
+        return self.add("SteadyScale_WarpFrames", frames=frames, correction=correction, border=border, pad=pad)
+
+    def applied(self, frames: list, correction: list, apply: str, border: str, was: str = "crop", pad: int = 0) -> str:
+        return self.add(
+            "SteadyScale_ApplyMotion",
+            frames=frames,
+            correction=correction,
+            apply=apply,
+            border=border,
+            stabilized_with=was,
+            pad=pad,
+        )
+
+    def stabilized(self, frames: list, border: str = "crop") -> str:
+        return self.add(
+            "SteadyScale_StabilizeVideo",
+            frames=frames,
+            fps=25.0,
+            smoothing="kalman",
+            seconds=2.0,
+            max_zoom=2.0,
+            border=border,
+            method="farneback",
+        )
+
+    def saved(self, images: list) -> str:
+        return self.add("SaveImage", images=images, filename_prefix="more")
+
+    def saved_mask(self, mask: list) -> str:
+        return self.saved([self.add("MaskToImage", mask=mask), 0])
+
+
+def pictures(host: Host, outputs: dict) -> np.ndarray:
+    """What a SaveImage node put out: (N, H, W, C), in steps of 8 bits."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(host.view(item)))) for item in outputs["images"]]).astype(int)
+
+
+def told(host: Host, graph: Graph) -> tuple[dict[str, str], dict[str, dict]]:
+    """Runs a graph: what was written on which node, and what the history says that nodes put out."""
+
+    async def listen() -> tuple[dict[str, str], dict[str, dict]]:
+        client, found = uuid.uuid4().hex, {}
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{host.url}/ws?clientId={client}") as ws:
+            async with session.post(f"{host.url}/prompt", json={"prompt": graph, "client_id": client}) as reply:
+                assert reply.status == 200, await reply.text()
+                prompt = (await reply.json())["prompt_id"]
+            async for message in ws:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    kind, length = struct.unpack(">II", message.data[:8])
+                    if kind == TEXT:
+                        found[message.data[8 : 8 + length].decode()] = message.data[8 + length :].decode()
+                elif message.type == aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)["type"]
+                    assert event not in ("execution_error", "execution_interrupted"), message.data
+                    if event == "execution_success":
+                        break
+            while not (entry := host.history(prompt)):  # it is written just after the last message
+                await asyncio.sleep(0.05)
+            return found, entry["outputs"]
+
+    return asyncio.run(asyncio.wait_for(listen(), 120))
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+# -- what nodes tell
+
+
+def test_the_loader_says_what_it_loaded(any_host: Host) -> None:
+    graph = Graph()
+    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL)
+    shown = graph.add("PreviewAny", source=[loader, 1])
+    written, outputs = told(any_host, graph)
+    on_node = written[loader]
+    assert outputs[loader]["text"] == [on_node] == outputs[shown]["text"]
+    lines = on_node.splitlines()
+    assert lines[0] == "realesr-animevideov3"
+    assert "SRVGGNetCompact, 4x, RGB" in on_node
+    assert "0.62 million parameters" in on_node
+    assert "receptive field: 18 pixels" in on_node
+    assert "runs on torch on the CPU" in on_node, "conftest.py has switched the native engine off"
+
+
+def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
+    graph = Graph()
+    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL)
+    node = graph.add(
+        "SteadyScale_BenchmarkUpscaler",
+        upscale_model=[loader, 0],
+        width=72,
+        height=40,
+        frames=3,
+        tile=36,
+        precision="auto",
+    )
+    shown = graph.add("PreviewAny", source=[node, 0])
+    run = any_host.run(graph).check()
+    report, found = run.outputs[node]["text"][0], run.outputs[node]["benchmark"][0]
+    assert run.outputs[shown]["text"] == [report]
+    assert (found["frames"], found["width"], found["height"], found["scale"]) == (3, 72, 40, 4)
+    assert found["calls"] == 4, "72 x 40 in cores of 36 x 20"
+    assert found["precision"] == "fp32"
+    assert found["engine"] == "torch"
+    assert found["fps"] == pytest.approx(3 / found["seconds"])
+    assert found["seconds"] > 0
+    assert "realesr-animevideov3: 72x40 to 288x160" in report
+    assert f"{found['fps']:.3g} frames per second" in report
+    bars = [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == node]
+    assert bars[-1] == 4, "one to warm up, three to time"
+
+
+def test_the_benchmark_takes_the_hosts_models_and_can_be_stopped(host: Host) -> None:
+    graph = Graph()
+    model = graph.add("UpscaleModelLoader", model_name=MODEL)
+    settings = {"width": 64, "height": 64, "tile": 0, "precision": "auto"}
+    graph.add("SteadyScale_BenchmarkUpscaler", upscale_model=[model, 0], frames=1000, **settings)
+    after: list[int] = []
+
+    def cancel(event: str, data: dict) -> None:
+        if event == "progress":
+            after.append(data["value"])
+            if len(after) == 2:
+                host.interrupt()
+
+    assert host.run(graph, cancel).status == "interrupted"
+    assert len(after) < 500
+
+
+# -- all in one
+
+
+def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 12)
+    correction = graph.smoothed(graph.flow(frames))
+    apart = graph.warped(frames, [correction, 0], "crop")
+    whole = graph.stabilized(frames)
+    again = graph.warped(frames, [whole, 2], "crop")
+    source = graph.saved(frames)
+    saved = [graph.saved([node, 0]) for node in (apart, whole, again)]
+    plots = [graph.saved(plot) for plot in ([correction, 1], [whole, 3])]
+    masks = graph.saved_mask([whole, 1])
+    run = any_host.run(graph).check()
+    first, *others = (pictures(any_host, run.outputs[node]) for node in saved)
+    assert all(np.array_equal(other, first) for other in others)
+    before, after = (pictures(any_host, run.outputs[node]) for node in plots)
+    assert np.array_equal(before, after)
+    assert not pictures(any_host, run.outputs[masks]).any(), "a crop invents nothing"
+    assert unrest(first) < unrest(pictures(any_host, run.outputs[source])) / 4
+    assert run.outputs[whole]["images"], "the plot is on the node"
+
+
+def unrest(frames: np.ndarray) -> float:
+    """How unevenly the picture moves from frame to frame, in pixels."""
+    import cv2
+
+    grey = [frame.mean(2).astype(np.float32) for frame in frames]
+    window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
+    moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in pairwise(grey)])
+    return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(1).mean()))
+
+
+def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 12)
+    whole = graph.stabilized(frames, "mirror")
+    graph[whole]["inputs"]["max_zoom"] = 1.0
+    crop = graph.stabilized(frames, "crop")
+    graph[crop]["inputs"]["max_zoom"] = 1.0
+    nodes = [graph.saved([whole, 0]), graph.saved([crop, 0]), graph.saved(frames)]
+    mask = graph.saved_mask([whole, 1])
+    run = host.run(graph).check()
+    steady, left, source = (pictures(host, run.outputs[node]) for node in nodes)
+    assert unrest(steady) < unrest(source) / 4
+    assert np.abs(left - source).max() <= 1, "no zoom is allowed, so nothing can be corrected"
+    assert 0.001 < (pictures(host, run.outputs[mask]) > 0).mean() < 0.5
+
+
+# -- motion
+
+
+def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 10)
+    whole = graph.stabilized(frames)
+    back = graph.applied([whole, 0], [whole, 2], "undo", "mirror")
+    roomy = graph.warped(frames, [whole, 2], "edge", pad=32)
+    all_of_it = graph.applied([roomy, 0], [whole, 2], "undo", "black", was="edge", pad=32)
+    wanted, steady, got, full = (graph.saved(w) for w in (frames, [whole, 0], [back, 0], [all_of_it, 0]))
+    mask, none = graph.saved_mask([back, 1]), graph.saved_mask([all_of_it, 1])
+    run = any_host.run(graph).check()
+    source, moved, cropped, complete = (pictures(any_host, run.outputs[n]) for n in (wanted, steady, got, full))
+    assert source.shape == cropped.shape == complete.shape == (10, HEIGHT, WIDTH, 3)
+    assert np.abs(moved - source).mean() > 10
+    assert not pictures(any_host, run.outputs[none]).any(), "with room nothing was lost"
+    # Blocks of random colour have the hardest edges there are, and two look-ups soften them.
+    one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
+    assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 3
+    genuine = pictures(any_host, run.outputs[mask])[..., 0] == 0
+    assert 0.6 < genuine.mean() < 0.999
+    assert np.abs(cropped - source)[genuine].mean() < one_pixel / 3
+    assert np.abs(cropped - source)[~genuine].mean() > one_pixel
+
+
+def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    video = [graph.add("LoadVideo", file=clip_name), 0]
+    whole = graph.stabilized(video)
+    back = graph.applied([whole, 0], [whole, 2], "undo", "mirror")
+    parts = {name: graph.add("GetVideoComponents", video=v) for name, v in (("in", video), ("out", [back, 0]))}
+    saved = {name: graph.saved([node, 0]) for name, node in parts.items()}
+    steady = graph.saved([graph.add("GetVideoComponents", video=[whole, 0]), 0])
+    wanted = graph.saved([graph.stabilized([parts["in"], 0]), 0])
+    mask = graph.saved_mask([back, 1])
+    run = host.run(graph).check()
+    nodes = (saved["in"], saved["out"], steady, wanted)
+    # Brightness, for video has its colours at half the size, which costs these blocks of random colour a lot.
+    source, again, stabilised, reference = (pictures(host, run.outputs[n]) @ [0.299, 0.587, 0.114] for n in nodes)
+    assert source.shape == again.shape == (24, HEIGHT, WIDTH)
+    one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
+    assert np.abs(stabilised - reference).mean() < one_pixel / 2, "as IMAGE, but for the encoding"
+    assert np.abs(stabilised - source).mean() > one_pixel
+    genuine = pictures(host, run.outputs[mask])[0, ..., 0] == 0
+    assert genuine.mean() > 0.3
+    assert np.abs(again - source)[:, genuine].mean() < one_pixel / 2
+
+
+def test_a_still_picture_is_held_by_hand(host: Host, clip_name: str) -> None:
+    """The first frame, moved as the camera moved, shows what the camera then saw."""
+    graph = Graph()
+    frames = graph.clip(clip_name, 8)
+    correction = graph.smoothed(graph.flow(frames))
+    one = graph.clip(clip_name, 1)
+    still = [graph.add("RepeatImageBatch", image=one, amount=8), 0]
+    longer = [graph.add("RepeatImageBatch", image=one, amount=15), 0]
+    move = graph.applied(still, [correction, 0], "move", "mirror")
+    there_and_back = graph.applied(longer, [correction, 0], "move", "mirror")
+    shaken = graph.applied(still, [correction, 0], "shake", "crop")
+    names = graph.saved(frames), graph.saved([move, 0]), graph.saved([there_and_back, 0]), graph.saved([shaken, 0])
+    mask = graph.saved_mask([move, 1])
+    run = host.run(graph).check()
+    source, moved, ping, hand = (pictures(host, run.outputs[name]) for name in names)
+    genuine = pictures(host, run.outputs[mask])[..., 0] == 0
+    assert np.abs(moved - source)[genuine].mean() < np.abs(source[:1] - source).mean() / 5
+    assert len(ping) == 15
+    assert np.array_equal(ping[:8], moved)
+    assert np.array_equal(ping[8:], moved[-2::-1])
+    assert 0.6 < unrest(hand) / unrest(source) < 1.6
+
+
+def test_a_pad_that_leaves_nothing_is_refused(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.clip(clip_name, 2)
+    correction = graph.smoothed(graph.flow(frames))
+    graph.saved([graph.applied(frames, [correction, 0], "undo", "mirror", pad=48), 0])
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "a pad of 48 leaves nothing" in run.error
+
+
+# -- files
+
+
+def saved_trajectory(host: Host, clip_name: str, prefix: str) -> tuple[dict, dict, np.ndarray, np.ndarray]:
+    """Measures and saves: the file, the node's outputs, and the steady frames and the plot of that session."""
+    graph = Graph()
+    frames = graph.clip(clip_name, 10)
+    flow = graph.flow(frames)
+    save = graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix=prefix)
+    correction = graph.smoothed(flow)
+    steady, plot = graph.saved([graph.warped(frames, [correction, 0], "mirror"), 0]), graph.saved([correction, 1])
+    run = host.run(graph).check()
+    shown = pictures(host, run.outputs[steady]), pictures(host, run.outputs[plot])
+    return run.outputs[save]["files"][0], run.outputs[save], *shown
+
+
+def test_a_saved_trajectory_gives_the_very_same_correction(any_host: Host, clip_name: str) -> None:
+    file, saying, steady, plot = saved_trajectory(any_host, clip_name, "trajectories/clip")
+    assert (file["subfolder"], file["type"]) == ("trajectories", "output")
+    assert "10 frames of 128x96 at 25 fps, 1 shot" in saying["text"][0]
+    document = json.loads(any_host.view(file))
+    assert (document["format"], document["kind"], len(document["steps"])) == ("steadyscale-path", "motion", 10)
+    name = f"trajectories/{file['filename']} [output]"
+    combo = any_host.get("/object_info/SteadyScale_LoadTrajectory")
+    offered = combo["SteadyScale_LoadTrajectory"]["input"]["required"]["file"][1]["options"]
+    assert name in offered
+    graph = Graph()
+    load = graph.add("SteadyScale_LoadTrajectory", file=name)
+    correction = graph.smoothed([load, 0])
+    again = graph.saved([graph.warped(graph.clip(clip_name, 10), [correction, 0], "mirror"), 0])
+    drawn = graph.saved([correction, 1])
+    run = any_host.run(graph).check()
+    assert np.array_equal(pictures(any_host, run.outputs[again]), steady)
+    assert np.array_equal(pictures(any_host, run.outputs[drawn]), plot)
+    assert run.outputs[load]["text"] == ["10 frames of 128x96 at 25 fps, 1 shot"]
+
+
+def test_saving_twice_keeps_both_and_a_changed_file_is_read_again(host: Host, clip_name: str) -> None:
+    first = saved_trajectory(host, clip_name, "trajectories/twice")[0]["filename"]
+    graph = Graph()
+    flow = graph.flow(graph.clip(clip_name, 5))
+    save = graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix="trajectories/twice")
+    second = host.run(graph).check().outputs[save]["files"][0]["filename"]
+    assert (first, second) == ("twice_00001_.json", "twice_00002_.json")
+
+    def length() -> str:
+        loading = Graph()
+        load = loading.add("SteadyScale_LoadTrajectory", file=f"trajectories/{first} [output]")
+        loading.saved([loading.smoothed([load, 0]), 1])
+        return host.run(loading).check().outputs[load]["text"][0]
+
+    assert length().startswith("10 frames")
+    folder = host.base / "output" / "trajectories"
+    (folder / second).replace(folder / first)
+    assert length().startswith("5 frames")
+
+
+@pytest.fixture
+def secret(host: Host, tmp_path: Path) -> Path:
+    """A file outside ComfyUI's folders, and a link to it inside."""
+    path = tmp_path / "secret.json"
+    path.write_text('{"format": "secret"}')
+    link = host.base / "input" / "link.json"
+    link.symlink_to(path)
+    yield path
+    link.unlink()
+
+
+def test_no_name_leads_out_of_the_hosts_folders(host: Host, clip_name: str, secret: Path) -> None:
+    (host.base / "models" / "inside.json").write_text("{}")
+    names = [
+        str(secret),
+        "../models/inside.json",
+        "../models/inside.json [output]",
+        "link.json",
+        "clip.mp4",
+        "missing.json",
+        "trajectories/x.json [temp]",
+        "a\0.json",
+    ]
+    for name in names:
+        graph = Graph()
+        graph.saved([graph.smoothed([graph.add("SteadyScale_LoadTrajectory", file=name), 0]), 1])
+        run = host.run(graph)
+        assert run.status == "rejected", name
+        assert "is no trajectory in ComfyUI's input or output folder" in run.error, name
+    graph = Graph()
+    flow = graph.flow(graph.clip(clip_name, 2))
+    graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix="../escaped")
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "output folder" in run.error
+    assert not list(host.base.glob("escaped*"))
+
+
+def test_a_file_that_is_no_motion_is_refused_in_words(host: Host) -> None:
+    (host.base / "input" / "workflow.json").write_text('{"nodes": []}')
+    graph = Graph()
+    graph.saved([graph.smoothed([graph.add("SteadyScale_LoadTrajectory", file="workflow.json"), 0]), 1])
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "choose a file that SteadyScale saved" in run.error

@@ -1,0 +1,223 @@
+"""VIDEO through a real ComfyUI: from Load Video by way of ours to Save Video, frame by frame, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+from comfyhost import Host, Run
+from counting import make_video, numbers_of
+from steadyscale.core.video import VideoClip
+
+pytestmark = pytest.mark.host
+
+MODEL = "realesr-animevideov3.safetensors"
+FRAMES, WIDTH, HEIGHT = 24, 64, 48
+
+
+class Graph(dict):
+    """A prompt in API format, built node by node. A node is its number; its first output is what others take."""
+
+    def add(self, class_type: str, **inputs: object) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+    def clip(self, name: str) -> list:
+        return [self.add("LoadVideo", file=name), 0]
+
+    def upscaled(self, frames: list, **settings: object) -> list:
+        model = [self.add("SteadyScale_LoadESRGANModel", model_name=MODEL), 0]
+        defaults = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
+        node = self.add("SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, **{**defaults, **settings})
+        return [node, 0]
+
+    def warped(self, frames: list, measured: list, border: str = "mirror", pad: int = 0) -> list:
+        flow = self.add(
+            "SteadyScale_EstimateFlow", frames=measured, method="farneback", fps=1.0, detail=480, pictures=2
+        )
+        settings = {"smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "reference": -1}
+        correction = [self.add("SteadyScale_SmoothTrajectory", flow=[flow, 0], **settings), 0]
+        return [self.add("SteadyScale_WarpFrames", frames=frames, correction=correction, border=border, pad=pad), 0]
+
+    def saved(self, video: list, prefix: str = "video") -> str:
+        return self.add("SaveVideo", video=video, filename_prefix=prefix, format="mp4", codec="h264")
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def source(host: Host, name: str, count: int = FRAMES, **settings: object) -> Path:
+    """Numbered frames with sound, where Load Video finds them."""
+    path = host.base / "input" / name
+    return path if path.exists() else make_video(path, count, size=(WIDTH, HEIGHT), audio_at=0.1, **settings)
+
+
+def result(host: Host, run: Run, node: str) -> Path:
+    item = run.outputs[node]["images"][0]
+    return host.base / "output" / item["subfolder"] / item["filename"]
+
+
+def sound(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
+
+
+def progress(run: Run, node: str) -> list[int]:
+    return [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == node]
+
+
+def left_behind(host: Host) -> list[str]:
+    """Unfinished files, in the folder of results and in the temporary one."""
+    return [p.name for folder in ("output", "temp") for p in (host.base / folder).rglob("*") if "partial" in p.name]
+
+
+def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -> None:
+    clip = source(any_host, "numbered.mp4")
+    graph = Graph()
+    upscaled = graph.upscaled(graph.clip(clip.name))
+    saved = graph.saved(upscaled)
+    run = any_host.run(graph).check()
+    made = result(any_host, run, saved)
+    assert (VideoClip(made).info.width, VideoClip(made).info.height) == (4 * WIDTH, 4 * HEIGHT)
+    assert numbers_of(VideoClip(made)) == list(range(FRAMES))
+    assert sound(made) == sound(clip)
+    with av.open(str(made)) as container:
+        assert "SteadyScale_UpscaleFrames" in container.metadata["prompt"]
+    assert progress(run, saved)[-1] == FRAMES, "the work is done where the pixels are needed"
+    assert progress(run, upscaled[0]) == []
+    assert left_behind(any_host) == []
+
+
+def test_a_chain_runs_once_whoever_asks(any_host: Host) -> None:
+    clip = source(any_host, "numbered.mp4")
+    graph = Graph()
+    video = graph.clip(clip.name)
+    steady = graph.warped(video, video, pad=2)
+    large = graph.upscaled(steady, resize_to="factor", factor=2.0)
+    small = graph.upscaled(large, resize_to="factor", factor=0.5)
+    first, second = graph.saved(small, "one"), graph.saved(small, "two")
+    frames = graph.add("GetVideoComponents", video=small)
+    count = graph.add("SaveImage", images=[frames, 0], filename_prefix="frames")
+    run = any_host.run(graph).check()
+    made = [VideoClip(result(any_host, run, node)) for node in (first, second)]
+    for clip_made in made:
+        assert (clip_made.info.width, clip_made.info.height) == (WIDTH + 4, HEIGHT + 4)
+        assert sum(1 for _ in clip_made.frames()) == FRAMES
+        assert sound(clip_made.path) == sound(clip)
+    assert len(run.outputs[count]["images"]) == FRAMES
+    # Whoever came first made it run; the others found it made. Get Video Components reads what is there.
+    runs = [node for node in (first, second) if progress(run, node)]
+    assert len(runs) + bool(len(progress(run, frames)) > FRAMES) == 1
+
+
+def test_a_second_prompt_finds_it_made(host: Host) -> None:
+    clip = source(host, "numbered.mp4")
+    graph = Graph()
+    large = graph.upscaled(graph.clip(clip.name), grain=0.2)
+    graph.saved(large, "before")
+    host.run(graph).check()
+    again = graph.saved(large, "after")
+    run = host.run(graph).check()
+    assert progress(run, again) == []
+    assert sum(1 for _ in VideoClip(result(host, run, again)).frames()) == FRAMES
+
+
+def test_memory_does_not_grow_with_the_length(host: Host) -> None:
+    peaks = []
+    for count in (24, 24, 240):  # the first run is for what the host loads once
+        clip = source(host, f"long{count}.mp4", count, starts=[1000 * i for i in range(count)])
+        graph = Graph()
+        graph.saved(
+            graph.upscaled(graph.clip(clip.name), resize_to="size", width=640, height=480, grain=len(peaks) / 50)
+        )
+        host.reset_peak()
+        run = host.run(graph).check()
+        peaks.append(host.rss(peak=True))
+    node = next(key for key, made in run.outputs.items() if made.get("images"))
+    assert sum(1 for _ in VideoClip(result(host, run, node)).frames()) == 240
+    held = 216 * 640 * 480 * 3 * 4 / 2**20
+    assert peaks[2] - peaks[1] < held / 8, f"{peaks} MiB; the frames alone would be {held:.0f} MiB more"
+
+
+def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
+    clip = source(host, "cancelled.mp4", 240, starts=[1000 * i for i in range(240)])
+    before = set((host.base / "output").rglob("*"))
+    for attempt in range(3):  # a host that is short of processor time can take the cancel when the work is done
+        graph = Graph()
+        saved = graph.saved(graph.upscaled(graph.clip(clip.name), tile=32, grain=(attempt + 1) / 50), "cancelled")
+        seen: list[int] = []
+
+        def cancel(event: str, data: dict, seen: list[int] = seen) -> None:
+            if event == "progress":
+                seen.append(data["value"])
+                if len(seen) == 2:
+                    host.interrupt()
+
+        run = host.run(graph, cancel)
+        if run.status == "interrupted":
+            break
+    assert run.status == "interrupted"
+    assert progress(run, saved)[-1] < 120
+    assert not [path for path in set((host.base / "output").rglob("*")) - before if path.is_file()]
+    assert left_behind(host) == []
+    again = Graph()
+    again.saved(again.upscaled(again.clip(source(host, "numbered.mp4").name)))
+    host.run(again).check()
+
+
+def test_frames_that_would_not_fit_are_refused_by_our_name(host: Host) -> None:
+    clip = source(host, "numbered.mp4")
+    graph = Graph()
+    large = graph.upscaled(graph.clip(clip.name), resize_to="size", width=32768, height=32768)
+    frames = graph.add("GetVideoComponents", video=large)
+    graph.add("SaveImage", images=[frames, 0], filename_prefix="never")
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "Upscale Frames" in run.error
+    assert "24 frames of 32768x32768 need 288.0 GiB" in run.error
+    assert "keep it a VIDEO" in run.error
+
+
+def test_a_video_made_of_images_keeps_its_sound(any_host: Host) -> None:
+    clip = source(any_host, "numbered.mp4")
+    graph = Graph()
+    parts = graph.add("GetVideoComponents", video=graph.clip(clip.name))
+    video = graph.add("CreateVideo", images=[parts, 0], audio=[parts, 1], fps=[parts, 2])
+    saved = graph.saved(graph.upscaled([video, 0], resize_to="factor", factor=0.5))
+    run = any_host.run(graph).check()
+    made = result(any_host, run, saved)
+    assert (VideoClip(made).info.width, VideoClip(made).info.fps) == (WIDTH // 2, 24)
+    assert sum(1 for _ in VideoClip(made).frames()) == FRAMES
+    assert sound(made)
+
+
+def test_a_file_that_is_no_video_is_refused_on_our_node(host: Host) -> None:
+    (host.base / "input" / "page.mp4").write_text("ffconcat version 1.0\nfile numbered.mp4\n")
+    graph = Graph()
+    graph.saved(graph.upscaled(graph.clip("page.mp4")))
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "SteadyScale_UpscaleFrames" in run.error
+    assert "not a video" in run.error
+
+
+def test_a_wire_of_the_wrong_kind_is_named_before_any_work(any_host: Host) -> None:
+    clip = source(any_host, "numbered.mp4")
+    graph = Graph()
+    video = graph.upscaled(graph.clip(clip.name), resize_to="factor", factor=0.3)
+    graph.add("SaveImage", images=video, filename_prefix="never")
+    run = any_host.run(graph)
+    assert run.status == "error"
+    assert "takes IMAGE, but these frames came as VIDEO" in run.error
+    assert "Get Video Components" in run.error
+    graph = Graph()
+    parts = graph.add("GetVideoComponents", video=graph.clip(clip.name))
+    saved = graph.saved(graph.upscaled([parts, 0], resize_to="factor", factor=0.3))
+    run = any_host.run(graph)
+    assert run.status == "error"
+    assert f"(node {saved}) takes VIDEO, but these frames came as IMAGE" in run.error
+    assert progress(run, "3") == []

@@ -1,0 +1,228 @@
+"""A stand-in for the newest ComfyUI, as far as VIDEO goes: its abstract methods, its arguments, its trims and edits.
+
+No registry carries that version, so what it asks of a VIDEO is written down here. Real hosts are tested in tests/host.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io as bytes_io
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import av
+import pytest
+import torch
+
+
+class Interrupted(Exception):
+    """What ComfyUI raises when the user cancels."""
+
+
+@dataclass
+class Components:
+    images: torch.Tensor
+    frame_rate: Fraction
+    audio: Any = None
+    metadata: dict | None = None
+    alpha: torch.Tensor | None = None
+
+
+class VideoInput(ABC):
+    """The base class: everything that a subclass has to bring, and defaults that hold all frames in memory."""
+
+    @abstractmethod
+    def get_components(self): ...
+
+    @abstractmethod
+    def save_to(
+        self,
+        path,
+        format="auto",
+        codec="auto",
+        metadata=None,
+        bit_depth=None,
+        crf=None,
+        color_space=None,
+        preset=None,
+    ): ...
+
+    @abstractmethod
+    def as_trimmed(self, start_time=None, duration=None, strict_duration=False): ...
+
+    def _everything(self, *_: object, **__: object):
+        raise AssertionError("the base class would hold all frames in memory here")
+
+    as_cropped = as_resized = get_stream_source = get_dimensions = get_duration = _everything
+    get_frame_count = get_frame_rate = get_container_format = _everything
+
+    def get_color_space(self):
+        return "auto"
+
+    def get_bit_depth(self):
+        return 8
+
+    def has_pending_frame_edits(self):
+        return False
+
+    def get_active_trim_window(self):
+        return 0.0, 0.0
+
+
+class VideoFromFile(VideoInput):
+    """A file; trims are honoured by `save_to` and `get_components`, never by the stream source."""
+
+    def __init__(self, file: str | bytes_io.BytesIO, window=(0.0, 0.0), crop=None) -> None:
+        self.file, self.window, self.crop = file, window, crop
+        self.saved: list[dict[str, Any]] = []
+
+    def get_stream_source(self):
+        return self.file
+
+    def get_active_trim_window(self):
+        return self.window
+
+    def has_pending_frame_edits(self):
+        return self.crop is not None
+
+    def get_dimensions(self):
+        return self.crop or (64, 48)
+
+    def as_trimmed(self, start_time=None, duration=None, strict_duration=False):
+        return VideoFromFile(self.file, (start_time, duration), self.crop)
+
+    def as_cropped(self, x=0, y=0, width=0, height=0):
+        return VideoFromFile(self.file, self.window, (width, height))
+
+    def _frames(self):
+        start, length = self.window
+        with av.open(self.file) as container:
+            for frame in container.decode(video=0):
+                if start <= frame.time + 1e-6 and (not length or frame.time < start + length - 1e-6):
+                    picture = frame.to_ndarray(format="rgb24")
+                    yield picture if self.crop is None else picture[: self.crop[1], : self.crop[0]].copy()
+
+    def get_components(self):
+        return Components(torch.stack([torch.from_numpy(f) / 255 for f in self._frames()]), Fraction(24))
+
+    def save_to(self, path, format="auto", codec="auto", metadata=None, bit_depth=None, crf=None, **more):
+        self.saved.append({"crf": crf, "path": path})
+        with av.open(path, "w") as sink:
+            stream = None
+            for picture in self._frames():
+                if stream is None:
+                    stream = sink.add_stream("libx264", rate=24, options={"crf": str(crf or 23)})
+                    stream.height, stream.width = picture.shape[:2]
+                    stream.pix_fmt = "yuv420p"
+                sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            sink.mux(stream.encode(None))
+
+
+class VideoFromComponents(VideoInput):
+    def __init__(self, components: Components, color_space: str = "sRGB") -> None:
+        self.components, self.color_space = components, color_space
+
+    def get_components(self):
+        return self.components
+
+    def get_color_space(self):
+        return self.color_space
+
+    def as_trimmed(self, start_time=None, duration=None, strict_duration=False):
+        return VideoFromComponents(replace(self.components, images=self.components.images[:1]))
+
+    def save_to(self, path, **settings):
+        raise AssertionError("what lies in memory needs no file")
+
+
+class NodeOutput:
+    def __init__(self, *results: Any, ui: Any = None) -> None:
+        self.result, self.ui = results, ui
+
+    def __getitem__(self, index: int) -> Any:
+        return self.result[index]
+
+
+class Bar:
+    """ComfyUI's progress bar."""
+
+    events: list[tuple[int, int, Any]] = []  # noqa: RUF012, the fixture makes it new
+
+    def __init__(self, total, node_id=None):
+        self.total = total
+
+    def update_absolute(self, value, total=None, preview=None):
+        self.events.append((value, total, preview))
+
+
+class Stub:
+    """What the tests see of the host."""
+
+    def __init__(self, temp: Path) -> None:
+        self.temp, self.cancel_after = temp, None
+        self.asked = 0
+        self.Components, self.VideoFromFile = Components, VideoFromFile
+        self.VideoFromComponents, self.VideoInput, self.Interrupted = VideoFromComponents, VideoInput, Interrupted
+        self.room: list[tuple[float, Any]] = []
+        Bar.events = []
+
+    @property
+    def progress(self) -> list[tuple[int, int, Any]]:
+        return Bar.events
+
+    def files(self) -> list[str]:
+        """What lies in the temp folder."""
+        return sorted(path.name for path in self.temp.iterdir()) if self.temp.exists() else []
+
+    def check(self) -> None:
+        self.asked += 1
+        if self.cancel_after is not None and self.asked > self.cancel_after:
+            raise Interrupted
+
+    def import_(self, name: str) -> ModuleType:
+        return importlib.import_module(f"steadyscale.nodes.{name}")
+
+
+@pytest.fixture
+def newest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    stub = Stub(tmp_path / "temp")
+    node = type("ComfyNode", (), {})
+    latest = ModuleType("comfy_api.latest")
+    latest.io = MagicMock(ComfyNode=node, NodeOutput=NodeOutput)
+    latest.ui, latest.ComfyExtension, latest.ComfyAPI = MagicMock(), type("ComfyExtension", (), {}), MagicMock()
+    latest.Input = SimpleNamespace(Video=VideoInput)
+    latest.InputImpl = SimpleNamespace(VideoFromFile=VideoFromFile, VideoFromComponents=VideoFromComponents)
+    latest.Types = SimpleNamespace(VideoComponents=Components)
+    management = MagicMock(throw_exception_if_processing_interrupted=stub.check)
+    management.get_torch_device.return_value = torch.device("cpu")
+    management.get_free_memory.return_value = 2**33
+    management.free_memory = lambda size, device: stub.room.append((size, device))
+    stub.management = management
+    modules = {
+        "comfy_api": ModuleType("comfy_api"),
+        "comfy_api.latest": latest,
+        "comfy": SimpleNamespace(model_management=management, utils=SimpleNamespace(ProgressBar=Bar)),
+        "comfy.model_management": management,
+        "comfy.utils": SimpleNamespace(ProgressBar=Bar),
+        "comfy.model_patcher": SimpleNamespace(),
+        "folder_paths": SimpleNamespace(
+            get_temp_directory=lambda: str(stub.temp),
+            get_filename_list=lambda _: [],
+            get_output_directory=lambda: str(tmp_path / "output"),
+            get_input_directory=lambda: str(tmp_path / "input"),
+        ),
+    }
+    ours = [name for name in sys.modules if name.startswith("steadyscale.nodes")]
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    yield stub
+    for name in [name for name in sys.modules if name.startswith("steadyscale.nodes")]:
+        del sys.modules[name]

@@ -1,0 +1,69 @@
+"""Enhance Video is the four nodes in one: measured small, enlarged, steadied last, decoded once for the pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from footage import shaken_clip
+from steadyscale.core.encode import write_video
+from steadyscale.core.flow import flow_model
+from steadyscale.core.motion import estimate_motion
+from steadyscale.core.recipe import Enlarge, Steady
+from steadyscale.core.video import VideoClip
+
+SETTINGS = {
+    "fps": 1.0,
+    "resize_to": "model scale",
+    "factor": 2.0,
+    "width": 1,
+    "height": 1,
+    "smoothing": "kalman",
+    "seconds": 3.0,
+    "max_zoom": 2.0,
+    "border": "crop",
+}
+
+
+class Network:
+    scale, halo = 2, 2
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(frames, scale_factor=2, mode="bilinear")
+
+
+@pytest.fixture
+def shaky(tmp_path: Path) -> Path:
+    clip, _ = shaken_clip(16, 160, 120)
+    write_video(tmp_path / "shaky.mp4", clip.frames(), clip.info)
+    return tmp_path / "shaky.mp4"
+
+
+def unrest(clip) -> float:
+    """How unevenly the picture moves, in parts of its width."""
+    steps = estimate_motion(clip, flow_model()).steps[1:, :2, 2]
+    return float(((steps[1:] - steps[:-1]) ** 2).mean() ** 0.5) / clip.info.width
+
+
+def test_a_video_becomes_larger_and_steadier(newest, shaky: Path):
+    node = newest.import_("enhance").EnhanceVideo
+    video, plot = node.execute(Network(), newest.VideoFromFile(str(shaky)), **SETTINGS).result
+    assert [type(operation) for operation in video.plan.recipe.operations] == [Enlarge, Steady]
+    assert video.plan.recipe.info.fps == Fraction(25)
+    assert newest.files() == [], "measuring needs no file"
+    made = VideoClip(video.get_stream_source())
+    assert (made.info.width, made.info.height) == (320, 240)
+    assert sum(1 for _ in made.frames()) == 16
+    assert unrest(made) < unrest(VideoClip(shaky)) / 4
+    assert plot.ndim == 4
+
+
+def test_images_become_images(newest, shaky: Path):
+    images = torch.cat(list(VideoClip(shaky).frames())).movedim(1, -1)
+    node = newest.import_("enhance").EnhanceVideo
+    made = node.execute(Network(), images, **{**SETTINGS, "fps": 25.0}).result[0]
+    assert made.shape == (16, 240, 320, 3)
+    assert made.std() > 0.5 * images.std()
