@@ -8,10 +8,14 @@ from fractions import Fraction
 
 from .. import __version__
 from . import media
+from .axes import AXES
 from .codecs import CODECS
 from .finish import Colour
 from .flow import FlowMethod
+from .precision import Precision
 from .smooth import Smoothing
+from .temporal import STRENGTH
+from .upscale import Alpha
 from .warp import Border
 
 
@@ -34,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     both = _command(commands, "enhance", "stabilise and enlarge in one pass", [*common, _enlarging(), _steadying()])
     footage = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
     for command in (up, steady, both):
+        _device(command)
         command.add_argument("input", metavar="IN", help=footage)
         command.add_argument("output", metavar="OUT", help=f"{footage}; pictures are PNG")
     about = _command(commands, "info", "what a video, folder of pictures or weight file is", [saying, pictures])
@@ -45,6 +50,14 @@ def parser() -> argparse.ArgumentParser:
     get = _command(actions, "get", "download one", [saying])
     get.add_argument("name", metavar="NAME")
     get.add_argument("--to", metavar="FOLDER", help="where to put it (default: the cache)")
+
+    bench = _command(commands, "bench", "how fast a network is on this machine", [saying])
+    bench.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
+    bench.add_argument("--size", type=_size, default=(640, 360), metavar="WxH", help="of its frames (default 640x360)")
+    bench.add_argument("--frames", type=_count, default=8, help="how many are measured (default 8)")
+    _device(bench)
+    for command in (up, both, bench):
+        _running(command)
 
     native = commands.add_parser("native", help="the compiled engine that makes CPUs several times faster")
     parts = native.add_subparsers(required=True, metavar="ACTION")
@@ -61,7 +74,6 @@ def _command(group, name: str, about: str, parents: list[argparse.ArgumentParser
 
 def _writing() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options.add_argument("--codec", choices=tuple(CODECS), help="default: what suits the file name's ending")
     options.add_argument("--crf", type=int, help="quality, lower is better and larger (default: as good as visible)")
     options.add_argument("--preset", help="the encoder's own word for speed against size")
@@ -69,6 +81,21 @@ def _writing() -> argparse.ArgumentParser:
     options.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG pictures")
     options.add_argument("--max-pixels", type=int, default=media.MAX_PIXELS, help="largest frame to accept, in pixels")
     return options
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if one is there"
+    )
+
+
+def _running(command: argparse.ArgumentParser) -> None:
+    """How a network is run; the defaults serve everybody."""
+    _choice(command, "--precision", Precision.AUTO, "auto: the fastest that a self-check shows to be safe")
+    command.add_argument(
+        "--tile", type=_count, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
+    )
+    command.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
 
 
 def _enlarging() -> argparse.ArgumentParser:
@@ -84,8 +111,18 @@ def _enlarging() -> argparse.ArgumentParser:
         help="1: the network alone, 0: a plain resize, between: a blend (default 1)",
     )
     _choice(options, "--colour", Colour.NONE, "what of the source's colours to take back")
+    _choice(options, "--alpha", Alpha.RESIZE, "how alpha is enlarged by networks that do not take it")
     options.add_argument("--grain", type=_share, default=0.0, help="film grain, from 0 to 1 (default 0)")
     options.add_argument("--linear-light", action="store_true", help="resize light, not stored values; slower")
+    options.add_argument(
+        "--temporal",
+        type=_share,
+        nargs="?",
+        const=STRENGTH,
+        default=0.0,
+        metavar="STRENGTH",
+        help=f"take out flicker and crawling detail, from 0 to 1 (default 0: none; without a number {STRENGTH})",
+    )
     same = options.add_mutually_exclusive_group()
     same.add_argument(
         "--repeat-threshold",
@@ -104,6 +141,15 @@ def _steadying() -> argparse.ArgumentParser:
     options.add_argument("--seconds", type=_above_zero, default=3.0, help="quicker swings are taken away (default 3)")
     _choice(options, "--border", Border.CROP, "what fills the places that the moved picture leaves")
     _choice(options, "--flow", FlowMethod.FARNEBACK, "how motion is measured")
+    for axis, way in AXES.items():
+        options.add_argument(
+            f"--keep-{axis}",
+            type=_share,
+            default=0.0,
+            metavar="SHARE",
+            help=f"of the shake {way}, from 0 to 1 (default 0)",
+        )
+    options.add_argument("--horizon", type=_share, default=0.0, help="how level to keep it, from 0 to 1 (default 0)")
     options.add_argument("--max-zoom", type=_zoom, default=1.3, help="most that crop may enlarge (default 1.3)")
     return options
 
@@ -126,6 +172,12 @@ def _share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return number
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
 
 
 def _steps(text: str) -> float:

@@ -10,12 +10,15 @@ from . import geometry
 from .clip import ClipError
 from .trajectory import Correction, Trajectory
 
+# The ways in which a picture can move, in words for people.
+AXES = {"x": "sideways", "y": "up and down", "roll": "turning", "zoom": "in and out", "tilt": "tilting"}
+
 
 @dataclass(frozen=True)
 class Strength:
     """How much of the correction is applied, in each way that a picture can move: 0 nothing, 1 all of it.
 
-    x, y: to the sides, up and down, in the picture's own axes. roll: turning. zoom: growing and shrinking. tilt: shear
+    x, y: sideways, up and down, in the picture's own axes. roll: turning. zoom: growing and shrinking. tilt: shear
     and perspective, which is what a camera that turns does to the corners.
     Raises ClipError for a share outside 0 to 1.
     """

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from . import media
 from .arguments import parser
-from .clip import Clip, ClipError, ClipInfo, Frames
+from .axes import AXES, Strength
+from .clip import Clip, ClipError, ClipInfo
 from .codecs import Encoding
+from .console import log_on_stderr, stoppable, tell
 from .files import check_target, open_clip, write_clip
+from .finish import Colour, Finish
+from .flow import FlowMethod, flow_model
+from .motion import estimate_motion
+from .precision import Precision
+from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, peak_memory_mb, spared
 from .reuse import Reuse, Tally
+from .smooth import Smoothing
+from .stabilize import plan_correction
+from .tiles import Tiling
+from .trajectory import Trajectory
+from .upscale import Alpha, Target
 from .video import VideoClip
+from .warp import Border
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
 
@@ -33,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as done:  # argparse has written what there is to say
         return int(done.code or 0)
-    with _log_on_stderr(args), _stoppable():
+    with log_on_stderr(args), stoppable():
         try:
             _COMMANDS[args.command](args)
             return 0
@@ -54,28 +64,46 @@ def _upscale(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         begun, clip = _open(args)
         tally = Tally()
-        _write(args, begun, bars, clip, *_enlarged(args, bars, clip, tally), tally)
+        _write(args, begun, bars, _enlarged(args, Recipe(clip), tally), tally)
 
 
 def _stabilize(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         begun, clip = _open(args)
-        frames = bars.watch(clip.frames(), "stabilising", clip.info.length)
-        _write(args, begun, bars, clip, _steadied(args, bars, clip, frames, 1.0), clip.info)
+        _write(args, begun, bars, Recipe(clip).then(_steady(args, bars, clip)))
 
 
 def _enhance(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         begun, clip = _open(args)
         tally = Tally()
-        large, info = _enlarged(args, bars, clip, tally)
-        factor = info.width / clip.info.width
-        if clip.info.scaled(factor) != info:
+        recipe = _enlarged(args, Recipe(clip), tally)
+        large = recipe.info
+        if clip.info.scaled(large.width / clip.info.width) != large:
             raise ClipError(
-                f"{info.width}x{info.height} has another shape than {clip.info.width}x{clip.info.height}, "
+                f"{large.width}x{large.height} has another shape than {clip.info.width}x{clip.info.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        _write(args, begun, bars, clip, _steadied(args, bars, clip, large, factor), info, tally)
+        _write(args, begun, bars, recipe.then(_steady(args, bars, clip)), tally)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from ..models import load_upscaler, zoo
+    from .trial import footage, trial
+
+    network = load_upscaler(zoo.find(args.model))
+    with ProgressBars(args.quiet) as bars:
+        width, height = args.size
+        frames = bars.watch(footage(width, height, args.frames + 1), "measuring", args.frames + 1)
+        found = trial(
+            frames,
+            network,
+            tiling=Tiling(args.tile),
+            precision=Precision(args.precision),
+            device=_device(args),
+            compile_network=args.compile,
+        )
+    tell(args, {"command": "bench", **found.facts()}, str(found))
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -99,7 +127,7 @@ def _info(args: argparse.Namespace) -> None:
 
             facts |= {"kind": "video", "codec": clip.stored.codec, "pixel_format": clip.stored.pixel_format}
             facts |= {"sound": sound_tracks(path)}
-    _tell(args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    tell(args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
 
 
 def _models_list(args: argparse.Namespace) -> None:
@@ -117,34 +145,35 @@ def _models_list(args: argparse.Namespace) -> None:
         for entry in zoo.ENTRIES
     ]
     lines = [f"{'*' if r['here'] else ' '} {r['name']:<24} {r['scale']}x  {r['about']} ({r['licence']})" for r in rows]
-    _tell(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))
+    tell(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))
 
 
 def _models_get(args: argparse.Namespace) -> None:
     from ..models import zoo
 
     file = zoo.get(args.name, Path(args.to) if args.to else None)
-    _tell(args, {"command": "models get", "name": args.name, "file": str(file)}, str(file))
+    tell(args, {"command": "models get", "name": args.name, "file": str(file)}, str(file))
 
 
 def _native_build(args: argparse.Namespace) -> None:
     from ..models import native
 
     library = native.build()
-    _tell(args, {"command": "native build", "library": str(library)}, str(library))
+    tell(args, {"command": "native build", "library": str(library)}, str(library))
 
 
 def _native_info(args: argparse.Namespace) -> None:
     from ..models import native
 
     facts = native.describe()
-    _tell(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    tell(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
     "enhance": _enhance,
+    "bench": _bench,
     "info": _info,
     "models list": _models_list,
     "models get": _models_get,
@@ -163,60 +192,48 @@ def _open(args: argparse.Namespace) -> tuple[float, Clip]:
     return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels)
 
 
-def _enlarged(
-    args: argparse.Namespace, bars: ProgressBars, clip: Clip, tally: Tally
-) -> tuple[Iterator[Frames], ClipInfo]:
-    """The clip's frames through the network that the arguments name, and what the result is."""
+def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
+    """The recipe with the network that the arguments name."""
     from ..models import load_upscaler, zoo
-    from .finish import Colour, Finish
-    from .upscale import Target, upscale
 
-    network = load_upscaler(zoo.find(args.model))
-    target = Target(factor=args.scale, size=args.size)
-    source = bars.watch(clip.frames(), "upscaling", clip.info.length)
-    frames = upscale(
-        source,
-        network,
-        target=target,
+    enlarge = Enlarge(
+        load_upscaler(zoo.find(args.model)),
+        target=Target(factor=args.scale, size=args.size),
+        tiling=Tiling(args.tile),
+        precision=Precision(args.precision),
         device=_device(args),
         reuse=Reuse(on=not args.no_reuse, threshold=args.repeat_threshold),
         finish=Finish(args.strength, Colour(args.colour), args.grain, args.linear_light),
+        alpha=Alpha(args.alpha),
+        compile_network=args.compile,
         tally=tally,
     )
-    return frames, clip.info.resized(*target.of(clip.info.width, clip.info.height, network.scale))
+    recipe = recipe.then(enlarge)
+    return recipe.then(Calm(flow_model(), args.temporal)) if args.temporal else recipe
 
 
-def _steadied(
-    args: argparse.Namespace, bars: ProgressBars, clip: Clip, frames: Iterator[Frames], factor: float
-) -> Iterator[Frames]:
-    """Measure the clip's motion, and warp `frames`, which are the clip's own enlarged by `factor`."""
-    from .crop import limit_zoom
-    from .flow import FlowMethod, flow_model
-    from .motion import estimate_motion
-    from .smooth import Smoothing, smooth
-    from .trajectory import Trajectory, correction
-    from .warp import Border, warp
-
-    device = _device(args)
-    flow, border = flow_model(FlowMethod(args.flow), device), Border(args.border)
-    measured = Trajectory.of(estimate_motion(bars.watching(clip, "measuring"), flow))
-    fix = correction(measured, smooth(measured, Smoothing(args.smoothing), args.seconds, max_zoom=args.max_zoom))
-    if border in (Border.CROP, Border.CROP_ADAPTIVE):
-        fix = limit_zoom(fix, args.max_zoom)
-    for warped in warp(frames, fix.scaled(factor), border, device=device):
-        yield warped.frames
+def _steady(args: argparse.Namespace, bars: ProgressBars, clip: Clip) -> Steady:
+    """What takes the shake out of the clip, whose motion is measured for it."""
+    device, border = _device(args), Border(args.border)
+    motion = estimate_motion(bars.watching(clip, "measuring"), flow_model(FlowMethod(args.flow), device))
+    fix = plan_correction(
+        Trajectory.of(motion),
+        Smoothing(args.smoothing),
+        args.seconds,
+        border=border,
+        max_zoom=args.max_zoom,
+        strength=Strength(**{axis: 1 - getattr(args, f"keep_{axis}") for axis in AXES}),
+        horizon=args.horizon,
+    )
+    return Steady(fix, border, device=device)
 
 
 def _write(
-    args: argparse.Namespace,
-    begun: float,
-    bars: ProgressBars,
-    clip: Clip,
-    frames: Iterator[Frames],
-    info: ClipInfo,
-    tally: Tally | None = None,
+    args: argparse.Namespace, begun: float, bars: ProgressBars, recipe: Recipe, tally: Tally | None = None
 ) -> None:
     """The end of every stream: the file, and the report on it."""
+    label, info = "stabilising" if args.command == "stabilize" else "upscaling", recipe.info
+    frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
     written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
     result = open_clip(args.output, fps=info.fps, max_pixels=media.NO_LIMIT).info
@@ -225,7 +242,7 @@ def _write(
         "command": args.command,
         "input": str(args.input),
         "output": str(args.output),
-        "frames_in": bars.passed["stabilising" if args.command == "stabilize" else "upscaling"],
+        "frames_in": bars.passed[label],
         "frames_out": written,
         **_facts(result),
         "seconds": round(seconds, 3),
@@ -234,7 +251,7 @@ def _write(
         **(counted(tally) if tally else {}),
     }
     size = f"{result.width}x{result.height} at {float(result.fps):g} fps"
-    _tell(
+    tell(
         args,
         report,
         f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}{spared(tally)}",
@@ -257,16 +274,6 @@ def _encoding(args: argparse.Namespace) -> Encoding:
     return Encoding(args.codec, args.crf, args.preset, args.pixel_format)
 
 
-# --- what is said, and how
-
-
-def _tell(args: argparse.Namespace, report: dict[str, object], text: str) -> None:
-    if args.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    elif not args.quiet:
-        sys.stdout.write(text + "\n")
-
-
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
 
@@ -274,39 +281,3 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, (ClipError, WeightsError)):
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"
-
-
-class _ToStderr(logging.Handler):
-    """Looks stderr up at each line: while a progress bar is shown, stderr is the bar's."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"steadyscale: {record.getMessage()}\n")
-
-
-@contextmanager
-def _log_on_stderr(args: argparse.Namespace) -> Iterator[None]:
-    log, handler = logging.getLogger(__name__.split(".")[0]), _ToStderr()
-    handler.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.debug else logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Being told to end (SIGTERM) cleans up as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread, where signals do not arrive
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,7 +7,7 @@ from typing import Protocol
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..core.axes import Strength
+from ..core.axes import AXES, Strength
 from ..core.motion import Motion
 from ..core.pictures import path_picture
 from ..core.smooth import Smoothing
@@ -83,15 +83,6 @@ def smoothing_inputs() -> list[io.Input]:
             "of it is removed.",
         ),
     ]
-
-
-AXES = {
-    "x": "sideways",
-    "y": "up and down",
-    "roll": "turning",
-    "zoom": "in and out",
-    "tilt": "tilting",
-}
 
 
 def strength_inputs() -> list[io.Input]:

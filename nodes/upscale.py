@@ -114,8 +114,8 @@ class UpscaleFrames(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="Takes out flicker and crawling detail: each frame is blended with the last result, carried "
-                    "along the motion. 0.6 takes most of it; 0 leaves every frame to itself, for single pictures too.",
+                    tooltip="Takes out flicker and crawling detail: each frame is blended with the last result, "
+                    "carried along the motion. 0.6 takes most of it; 0 leaves every frame to itself.",
                 ),
                 io.Combo.Input(
                     "alpha",

@@ -407,7 +407,7 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
         yield next(frames)
         raise RuntimeError("the network\nburst")
 
-    monkeypatch.setattr(import_module("steadyscale.core.upscale"), "upscale", broken)
+    monkeypatch.setattr(import_module("steadyscale.core.recipe"), "upscale", broken)
     code, stdout, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stdout) == (1, "")
     assert stderr == "steadyscale: RuntimeError: the network burst (--debug shows where)\n"
@@ -422,7 +422,7 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
         yield next(frames)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("steadyscale.core.upscale"), "upscale", interrupted)
+    monkeypatch.setattr(import_module("steadyscale.core.recipe"), "upscale", interrupted)
     code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
     assert remains(tmp_path) == [clip_file.name]
