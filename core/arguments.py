@@ -117,11 +117,10 @@ def _enlarging() -> argparse.ArgumentParser:
     options.add_argument(
         "--temporal",
         type=_share,
-        nargs="?",
-        const=STRENGTH,
         default=0.0,
         metavar="STRENGTH",
-        help=f"take out flicker and crawling detail, from 0 to 1 (default 0: none; without a number {STRENGTH})",
+        help="take out flicker and crawling detail by blending each frame with the last result along the motion, "
+        f"from 0 to 1 (default 0: none; {STRENGTH} suits most clips)",
     )
     same = options.add_mutually_exclusive_group()
     same.add_argument(

@@ -196,6 +196,7 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
     """The recipe with the network that the arguments name."""
     from ..models import load_upscaler, zoo
 
+    grain = 0.0 if args.temporal else args.grain  # the temporal stage would average it away
     enlarge = Enlarge(
         load_upscaler(zoo.find(args.model)),
         target=Target(factor=args.scale, size=args.size),
@@ -203,13 +204,13 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
         precision=Precision(args.precision),
         device=_device(args),
         reuse=Reuse(on=not args.no_reuse, threshold=args.repeat_threshold),
-        finish=Finish(args.strength, Colour(args.colour), args.grain, args.linear_light),
+        finish=Finish(args.strength, Colour(args.colour), grain, args.linear_light),
         alpha=Alpha(args.alpha),
         compile_network=args.compile,
         tally=tally,
     )
     recipe = recipe.then(enlarge)
-    return recipe.then(Calm(flow_model(), args.temporal)) if args.temporal else recipe
+    return recipe.then(Calm(args.temporal, args.grain)) if args.temporal else recipe
 
 
 def _steady(args: argparse.Namespace, bars: ProgressBars, clip: Clip) -> Steady:

@@ -70,9 +70,12 @@ def finished(large: Frames, source: Frames, size: tuple[int, int], finish: Finis
             result = torch.lerp(simple, result, finish.strength)
         if finish.colour is not Colour.NONE:
             result = _with_alpha(recoloured(result[:, :3], simple[:, :3], finish.colour), result)
-    if finish.grain:
-        result = _with_alpha(grained(result[:, :3], finish.grain, first), result)
-    return result
+    return with_grain(result, finish.grain, first) if finish.grain else result
+
+
+def with_grain(frames: Frames, grain: float, first: int) -> Frames:
+    """(B, 3 or 4, H, W) with grain, as `Finish` says. first: number of the first frame in its clip."""
+    return _with_alpha(grained(frames[:, :3], grain, first), frames)
 
 
 def recoloured(frames: Tensor, like: Tensor, colour: Colour) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from . import motion, resample
 from .clip import Clip, ClipError, ClipInfo, Frames
-from .finish import Finish
-from .flow import FlowModel
+from .finish import Finish, with_grain
+from .flow import FlowMethod, FlowModel, flow_model, optional_opencv
 from .precision import Precision
 from .reuse import Reuse, Tally
 from .temporal import STRENGTH, temporal
@@ -62,10 +62,14 @@ class Enlarge:
 
 @dataclass(frozen=True, eq=False)
 class Calm:
-    """Frames without flicker: the settings of `temporal.temporal`, by the same names."""
+    """Frames without flicker, see `temporal.temporal`, and then with grain, which must not be taken for flicker.
 
-    flow: FlowModel
+    flow: None takes DIS, which also sees slow moves of smooth surfaces, or what there is without OpenCV.
+    """
+
     strength: float = STRENGTH
+    grain: float = 0.0
+    flow: FlowModel | None = None
 
     def info(self, before: ClipInfo) -> ClipInfo:
         """What becomes of a clip: the same."""
@@ -73,7 +77,11 @@ class Calm:
 
     def run(self, frames: Iterator[Frames], before: ClipInfo) -> Iterator[Frames]:
         """The frames of a clip -> as many of the same size."""
-        return temporal(frames, self.flow, self.strength)
+        flow = self.flow or flow_model(FlowMethod.DIS if optional_opencv() else FlowMethod.FARNEBACK)
+        done = 0
+        for calm in temporal(frames, flow, self.strength):
+            yield with_grain(calm, self.grain, done) if self.grain else calm
+            done += len(calm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +129,8 @@ class Recipe:
         """The recipe with one more operation.
 
         What is enlarged after a warp is enlarged before it where that is the same picture: the frames are then
-        resampled once, at their final size, and the network sees frames that nobody has interpolated.
+        resampled once, at their final size, and the network sees frames that nobody has interpolated. Flicker, too, is
+        taken out before the warp.
         Raises ClipError for a correction of frames of another shape.
         """
         last = self.operations[-1] if self.operations else None
@@ -131,6 +140,8 @@ class Recipe:
             if swapped is not None:
                 enlarge, steady = swapped
                 return before.then(enlarge).then(steady)
+        if isinstance(operation, Calm) and isinstance(last, Steady):
+            return replace(self, operations=self.operations[:-1]).then(operation).then(last)
         operation.info(self.info)
         return replace(self, operations=(*self.operations, operation))
 

@@ -22,7 +22,7 @@ from .occlusion import agrees, returns
 from .resample import Border, Resample, resampler
 from .shots import is_cut, pulled_back
 
-STRENGTH = 0.6  # takes most of the flicker and leaves the sharpness
+STRENGTH = 0.6  # takes most of the flicker and little of the sharpness
 # Share of the last result in the next at strength 1. With more of it, looking up again and again begins to show.
 MOST = 0.8
 # Changes of exposure (natural logarithm) that are flicker: below, nobody sees them; above, somebody switched a light.
@@ -30,6 +30,8 @@ MOST = 0.8
 UNSEEN, FLICKER, SWITCHED = 0.002, 0.1, 0.25
 # Values between which a pixel tells of exposure; beyond them it is noise, or clipped.
 DARK, BRIGHT = 0.06, 0.94
+# Share of the picture below which what is believed is believed by chance: a flow that bends one shot into the next.
+CHANCE = 0.1
 # Side of the blocks, in reduced pixels, in which exposure is compared before the motion is known.
 BLOCK = 16
 
@@ -41,7 +43,8 @@ def temporal(
 
     strength: 0 hands the same chunks on, 1 takes a share of 0.8 of each believed pixel from the last result. Part of
     the finest contrast goes with the flicker, as in any mean of pictures. flow: measures on frames reduced to `side`
-    pixels on the longer side, from each frame to the last result and back.
+    pixels on the longer side, from each frame to the last result and back. DIS suits best; Farneback finds too little
+    motion where there is little contrast, and such places lag behind.
 
     The last result is looked up bicubically along the flow, kept within the least and greatest value of the 5 x 5
     pixels around (as in Karis, High-Quality Temporal Supersampling, 2014: what is not there now cannot linger), and
@@ -123,7 +126,7 @@ def _reduced(frame: Tensor, side: int, number: int) -> Tensor:
 
 
 def _carried(last: _Last, small: Tensor, flow: FlowModel) -> _Carried | None:
-    """How the last result lies on a reduced frame; None after a cut."""
+    """How the last result lies on a reduced frame; None after a cut, or where next to nothing of it fits."""
     coarse = (F.avg_pool2d(f, BLOCK, ceil_mode=True) for f in (last.small, small))
     before = _exposed(last.small, _exposure(*coarse))  # flow takes a change of light for motion
     there, back = flow(small[:, :3], before[:, :3]), flow(before[:, :3], small[:, :3])
@@ -132,7 +135,8 @@ def _carried(last: _Last, small: Tensor, flow: FlowModel) -> _Carried | None:
     believed = returns(there, back)
     brought = pulled_back(last.small, there)
     change = _exposure(brought, small, believed)
-    return _Carried(there, believed * agrees(_exposed(brought, change), small), change)
+    believed = believed * agrees(_exposed(brought, change), small)
+    return _Carried(there, believed, change) if float(believed.mean()) > CHANCE else None
 
 
 def _exposure(first: Tensor, second: Tensor, believed: Tensor | None = None) -> Tensor:

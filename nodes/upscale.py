@@ -9,7 +9,6 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.finish import Colour, Finish
-from ..core.flow import flow_model
 from ..core.precision import Precision
 from ..core.recipe import Calm, Enlarge, Recipe
 from ..core.tiles import Tiling
@@ -115,7 +114,8 @@ class UpscaleFrames(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Takes out flicker and crawling detail: each frame is blended with the last result, "
-                    "carried along the motion. 0.6 takes most of it; 0 leaves every frame to itself.",
+                    "carried along the motion, where it fits. 0.6 takes most of it and a little of the finest "
+                    "contrast; 0 leaves every frame to itself.",
                 ),
                 io.Combo.Input(
                     "alpha",
@@ -181,11 +181,11 @@ class UpscaleFrames(io.ComfyNode):
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             device=model_management.get_torch_device(),
-            finish=Finish(strength, Colour(colour), grain, linear_light),
+            finish=Finish(strength, Colour(colour), 0.0 if temporal else grain, linear_light),
             alpha=Alpha(alpha),
             compile_network=compile_network,
         )
-        calm = Calm(cancellable(flow_model()), temporal) if temporal else None
+        calm = Calm(temporal, grain) if temporal else None
         if not isinstance(frames, Tensor):
             plan = planned(frames).then(enlarge, NAME)
             return io.NodeOutput(LazyVideo(plan if calm is None else plan.then(calm, NAME)))

@@ -13,9 +13,10 @@ from counting import numbered, numbers_of
 from footage import filmed, shake, shaken_clip, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
+from steadyscale.core.finish import with_grain
 from steadyscale.core.flow import flow_model
 from steadyscale.core.motion import estimate_motion
-from steadyscale.core.recipe import Enlarge, Recipe, Steady
+from steadyscale.core.recipe import Calm, Enlarge, Recipe, Steady
 from steadyscale.core.smooth import smooth
 from steadyscale.core.trajectory import Correction, Trajectory, correction
 from steadyscale.core.upscale import Target
@@ -177,3 +178,28 @@ def test_what_is_steady_is_measured_as_steady():
     assert recipe.info.width == 328
     assert unrest(recipe) < 2 * unrest(clip) / 4, "in pixels of twice the size"
     assert network.frames == 0
+
+
+def test_calm_frames_are_steadier_and_grain_comes_after():
+    torch.manual_seed(0)
+    still = torch.rand(1, 3, 48, 64).expand(12, -1, -1, -1)
+    noisy = (still * 0.8 + 0.1 + 0.03 * torch.randn(12, 3, 48, 64)).clamp(0, 1)
+    recipe = Recipe(TensorClip(noisy)).then(Calm(0.6))
+    calm = torch.cat(list(recipe.frames()))
+    assert calm.shape == noisy.shape
+    assert recipe.info == TensorClip(noisy).info
+    assert calm.diff(dim=0).std() < 0.6 * noisy.diff(dim=0).std()
+    grained = torch.cat(list(Recipe(TensorClip(noisy)).then(Calm(0.6, grain=0.5)).frames()))
+    assert torch.equal(grained, with_grain(calm, 0.5, 0))
+
+
+def test_motion_is_measured_before_the_calming():
+    source = TensorClip(torch.rand(3, 3, 40, 64))
+    greys = list(Recipe(source).then(Calm(1.0)).greys(64))
+    assert torch.equal(torch.cat(greys), torch.cat(list(Recipe(source).greys(64))))
+
+
+def test_frames_are_calmed_before_they_are_moved():
+    fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], ClipInfo(64, 40, Fraction(24), 3))
+    recipe = Recipe(TensorClip(torch.rand(3, 3, 40, 64))).then(Steady(fix)).then(Calm())
+    assert [type(operation) for operation in recipe.operations] == [Calm, Steady]

@@ -49,8 +49,8 @@ def noise(frames, amount, seed=5):
     return frames + amount * torch.randn(frames.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def run(frames, strength=0.6, chunk=1, **settings):
-    return torch.cat(list(temporal(iter(frames.split(chunk)), flow_model(), strength, **settings)))
+def run(frames, strength=0.6, chunk=1, method=FlowMethod.DIS, **settings):
+    return torch.cat(list(temporal(iter(frames.split(chunk)), flow_model(method), strength, **settings)))
 
 
 def crawl(frames, step=STEP):
@@ -74,7 +74,7 @@ def detail(frames):
 def test_noise_on_a_pan_goes_and_the_truth_stays(method):
     truth = pan(12)
     noisy = noise(truth, 0.04).clamp(0, 1)
-    made = torch.cat(list(temporal(iter(noisy.split(1)), flow_model(method), 0.6)))
+    made = run(noisy, method=method)
     assert crawl(made) < 0.3 * crawl(noisy)
     assert error(made, truth) < 0.45 * error(noisy, truth)
     assert torch.equal(made[0], noisy[0])
@@ -93,7 +93,7 @@ def test_shimmer_of_details_goes_too():
 def test_it_works_without_opencv(monkeypatch):
     monkeypatch.setattr("steadyscale.core.temporal.optional_opencv", lambda: None)
     frames = noise(pan(8), 0.04).clamp(0, 1)
-    without = run(frames)
+    without = run(frames)  # the flow is measured as before: what is looked up is tested
     monkeypatch.undo()
     torch.testing.assert_close(without, run(frames), atol=0.02, rtol=0)
     assert not torch.equal(without, frames)
@@ -126,17 +126,18 @@ def test_a_bright_square_leaves_no_ghost(strength, speed):
         assert float((frames[i] - frames[i - 1]).abs().max()) * 255 > 100  # what a ghost could have shown
 
 
-def test_a_cut_begins_anew():
+@pytest.mark.parametrize("method", list(FlowMethod))
+def test_a_cut_begins_anew(method):
     frames = torch.cat([noise(pan(4), 0.02), noise(picture(seed=9).repeat(4, 1, 1, 1), 0.02)]).clamp(0, 1)
-    made = run(frames)
+    made = run(frames, method=method)
     assert torch.equal(made[4], frames[4])
-    assert torch.equal(made[4:], run(frames[4:]))
+    assert torch.equal(made[4:], run(frames[4:], method=method))
     assert not torch.equal(made[5], frames[5])
 
 
 def test_another_size_begins_anew():
     large, small = picture().repeat(2, 1, 1, 1), picture(90, 120).repeat(2, 1, 1, 1)
-    made = list(temporal(iter([large, small]), flow_model(), 1.0))
+    made = list(temporal(iter([large, small]), flow_model(FlowMethod.DIS), 1.0))
     assert torch.equal(made[0], large)
     assert torch.equal(made[1], small)
 
@@ -172,6 +173,8 @@ def test_noise_on_a_still_picture_goes():
 @pytest.mark.parametrize(("step", "finest"), [((0.0, 0.0), 4), (STEP, 4), ((0.0, 0.0), 32), (STEP, 16)])
 def test_flicker_of_the_light_goes(step, finest):
     truth = pan(14, step, finest)
+    if finest == 32:
+        truth = (6 * truth).round() / 6  # flat patches
     gains = 1 + 0.04 * (2 * torch.rand(14, 1, 1, 1, generator=torch.Generator().manual_seed(1)) - 1)
     made = run((truth * gains).clamp(0, 1))
     left, before = (f.mean((1, 2, 3)) / truth.mean((1, 2, 3)) for f in (made, truth * gains))
@@ -218,7 +221,7 @@ def test_chunks_come_out_as_they_came_in(channels):
         frames = torch.cat([frames, frames[:, :1]], dim=1)
     whole = run(frames, chunk=1)
     for chunk in (3, 7):
-        made = list(temporal(iter(frames.split(chunk)), flow_model(), 0.6))
+        made = list(temporal(iter(frames.split(chunk)), flow_model(FlowMethod.DIS), 0.6))
         assert [m.shape for m in made] == [c.shape for c in frames.split(chunk)]
         assert torch.equal(torch.cat(made), whole)
     assert list(temporal(iter([]), flow_model())) == []
@@ -227,7 +230,7 @@ def test_chunks_come_out_as_they_came_in(channels):
 def test_a_result_may_be_written_into():
     frames = noise(pan(5), 0.03).clamp(0, 1)
     whole = run(frames)
-    for made, expected in zip(temporal(iter(frames.split(1)), flow_model(), 0.6), whole, strict=True):
+    for made, expected in zip(temporal(iter(frames.split(1)), flow_model(FlowMethod.DIS), 0.6), whole, strict=True):
         assert torch.equal(made[0], expected)
         made.zero_()
 
