@@ -174,7 +174,7 @@ FAULTS: dict[str, Callable[[Graph], object]] = {
     "a link that its target forgot": lambda g: _node(g, "SaveVideo")["inputs"][0].update(link=None),
     "a link that is not in the table": lambda g: g["links"].pop(),
     "a link of the wrong kind": lambda g: _node(g, "SaveVideo")["inputs"][0].update(type="IMAGE"),
-    "a reroute of no link": lambda g: g["extra"]["reroutes"][0].update(linkIds=[99]),
+    "a reroute of no link": lambda g: g["extra"].update(reroutes=[{"id": 1, "linkIds": [99]}]),
     "a node without its package": lambda g: _node(g, "SteadyScale_WarpFrames")["properties"].pop("cnr_id"),
     "a core node said to be ours": lambda g: _node(g, "SaveVideo")["properties"].update(cnr_id="steadyscale"),
     "a folder of one machine": lambda g: _node(g, "SaveVideo")["widgets_values"].__setitem__(0, "/home/me/out"),

@@ -151,7 +151,7 @@ def test_a_change_of_any_stored_value_is_found(name: str, definitions: dict[str,
             else:
                 unread.add((node["type"], v))
     assert read >= 10
-    assert unread <= {("LoadVideo", 1), ("CreateVideo", 0), ("SteadyScale_EstimateFlow", 1)}
+    assert unread <= {("LoadVideo", 1), ("SteadyScale_EstimateFlow", 1)}
 
 
 def _node(graph: Graph, kind: str) -> Graph:
@@ -178,22 +178,22 @@ ON_CANVAS: dict[str, Callable[[Graph], object]] = {
     "a missing node": lambda g: g["nodes"].remove(_node(g, "SaveVideo")),
     "an extra node": lambda g: _repeat(g, "SteadyScale_LoadESRGANModel"),
     "an unknown node": lambda g: _node(g, "SteadyScale_WarpFrames").update(type="SteadyScale_Warp"),
-    "another node": lambda g: _node(g, "GetVideoComponents").update(type="SaveVideo"),
+    "another node": lambda g: _node(g, "SteadyScale_EstimateFlow").update(type="SteadyScale_WarpFrames"),
     "a renamed input": lambda g: _input(g, "SteadyScale_WarpFrames", "correction").update(name="fix"),
-    "a cut link": lambda g: _input(g, "SteadyScale_EstimateFlow", "fps").update(link=None),
-    "a link from elsewhere": lambda g: next(k for k in g["links"] if k[5] == "AUDIO").__setitem__(2, 0),
+    "a cut link": lambda g: _input(g, "SteadyScale_EstimateFlow", "frames").update(link=None),
+    "a link from elsewhere": lambda g: next(k for k in g["links"] if k[5] == "VIDEO").__setitem__(2, 1),
     "a link to elsewhere": lambda g: g["links"][0].__setitem__(3, 99),
     "a muted node": lambda g: _node(g, "SteadyScale_WarpFrames").update(mode=2),
     "a bypassed node": lambda g: _node(g, "SteadyScale_UpscaleFrames").update(mode=4),
 }
 IN_API_FILE: dict[str, Callable[[Prompt], object]] = {
-    "another setting": lambda p: p["5"]["inputs"].update(seconds=0.5),
-    "a missing setting": lambda p: p["7"]["inputs"].pop("pad"),
-    "a renamed input": lambda p: p["7"]["inputs"].update(fix=p["7"]["inputs"].pop("correction")),
-    "another link": lambda p: p["7"]["inputs"].update(frames=["2", 0]),
-    "a missing node": lambda p: p.pop("9"),
-    "an extra node": lambda p: p.update({"99": p["3"]}),
-    "another node": lambda p: p["3"].update(class_type="UpscaleModelLoader"),
+    "another setting": lambda p: p["4"]["inputs"].update(seconds=0.5),
+    "a missing setting": lambda p: p["6"]["inputs"].pop("pad"),
+    "a renamed input": lambda p: p["6"]["inputs"].update(fix=p["6"]["inputs"].pop("correction")),
+    "another link": lambda p: p["6"]["inputs"].update(frames=["1", 0]),
+    "a missing node": lambda p: p.pop("7"),
+    "an extra node": lambda p: p.update({"99": p["2"]}),
+    "another node": lambda p: p["2"].update(class_type="UpscaleModelLoader"),
 }
 
 
