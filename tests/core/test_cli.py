@@ -228,6 +228,44 @@ def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaken: Path, run, border
     assert unrest(out) < unrest(shaken) / 3
 
 
+def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaken: Path, run):
+    out = tmp_path / "kept.mp4"
+    words = ("stabilize", shaken, out, "--border", "mirror", "--smoothing", "locked", "--crf", "5", "--device", "cpu")
+    assert run(*words, "--keep-x", "1")[0] == 0
+    assert unrest(out) > unrest(shaken) * 0.8, "the clip swings sideways and no other way"
+    assert run(*words, "--keep-y", "1", "--keep-roll", "1", "--horizon", "1")[0] == 0
+    assert unrest(out) < unrest(shaken) / 3
+
+
+def test_temporal_takes_flicker_out_and_puts_grain_on_afterwards(tmp_path: Path, weights: Path, run):
+    torch.manual_seed(0)
+    still = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16), scale_factor=4, mode="bicubic").clamp(0.1, 0.9)
+    frames = (still + 0.04 * torch.randn(10, 3, 48, 64)).clamp(0, 1)
+    write_images(tmp_path / "in", iter([frames]))
+    words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights, "--device", "cpu", "--quiet")
+
+    def flicker(*options: str) -> float:
+        assert run(*words, *options)[0] == 0
+        made = torch.cat(list(open_clip(tmp_path / "out").frames()))
+        assert made.shape == (10, 3, 96, 128)
+        return float(made.diff(dim=0).std())
+
+    plain = flicker()
+    assert flicker("--temporal", "0.6") < 0.6 * plain
+    assert flicker("--temporal", "0.6", "--grain", "1") > 1.5 * plain
+
+
+def test_bench_measures_what_it_says(weights: Path, run):
+    code, stdout, _ = run("bench", weights, "--size", "48x32", "--frames", "3", "--device", "cpu", "--json")
+    report = json.loads(stdout)
+    assert (code, report["command"], report["frames"], report["scale"]) == (0, "bench", 3, 2)
+    assert (report["width"], report["height"], report["precision"]) == (48, 32, "fp32")
+    assert report["fps"] == pytest.approx(3 / report["seconds"])
+    code, stdout, _ = run("bench", weights, "--size", "96x64", "--tile", "32", "--frames", "2", "--device", "cpu")
+    assert code == 0
+    assert "tiles of" in stdout
+
+
 def test_enhance_does_both(tmp_path: Path, shaken: Path, weights: Path, run):
     out = tmp_path / "both.mp4"
     options = (
@@ -317,6 +355,10 @@ def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--colour", "sepia"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "-1"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "1", "--no-reuse"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--temporal", "2"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--tile", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--precision", "fp8"],
+        ["stabilize", "a.mp4", "b.mp4", "--keep-x", "1.5"],
         ["stabilize", "a.mp4", "b.mp4", "--smoothing", "magic"],
         ["stabilize", "a.mp4", "b.mp4", "--seconds", "-1"],
         ["stabilize", "a.mp4", "b.mp4", "--max-zoom", "0.5"],
