@@ -13,6 +13,7 @@ from .codecs import CODECS
 from .finish import Colour
 from .flow import FlowMethod
 from .precision import Precision
+from .segments import SECONDS
 from .smooth import Smoothing
 from .temporal import STRENGTH
 from .upscale import Alpha
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     footage = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
     for command in (up, steady, both):
         _device(command)
+        _resuming(command)
         command.add_argument("input", metavar="IN", help=footage)
         command.add_argument("output", metavar="OUT", help=f"{footage}; pictures are PNG")
     about = _command(commands, "info", "what a video, folder of pictures or weight file is", [saying, pictures])
@@ -86,6 +88,19 @@ def _writing() -> argparse.ArgumentParser:
 def _device(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if one is there"
+    )
+
+
+def _resuming(command: argparse.ArgumentParser) -> None:
+    about = "keep what is finished beside OUT, so that the same command goes on where a run was stopped or killed"
+    command.add_argument("--resumable", action="store_true", help=about)
+    command.add_argument("--job", metavar="FOLDER", help="the same, kept in this folder")
+    command.add_argument(
+        "--segment-seconds",
+        type=_above_zero,
+        default=SECONDS,
+        metavar="S",
+        help=f"how much of the clip a stopped run can lose at most (default {SECONDS:g})",
     )
 
 

@@ -6,7 +6,8 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import torch
 from . import media
 from .arguments import parser
 from .axes import AXES, Strength
-from .clip import Clip, ClipError, ClipInfo
+from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding
 from .console import log_on_stderr, stoppable, tell
 from .files import check_target, open_clip, write_clip
 from .finish import Colour, Finish
 from .flow import FlowMethod, flow_model
+from .job_folder import Job, folder_for, opened_job
+from .jobs import run_job
+from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
 from .recipe import Calm, Enlarge, Recipe, Steady
@@ -48,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _COMMANDS[args.command](args)
             return 0
         except KeyboardInterrupt:
-            sys.stderr.write("steadyscale: interrupted, nothing was written\n")
+            kept = getattr(args, "resumable", False) or getattr(args, "job", None)
+            sys.stderr.write(
+                f"steadyscale: interrupted, {'what is finished is kept' if kept else 'nothing was written'}\n"
+            )
             return 130
         except Exception as error:
             if args.debug:
@@ -61,20 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _upscale(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars:
+    with ProgressBars(args.quiet) as bars, _job(args) as job:
         begun, clip = _open(args)
         tally = Tally()
-        _write(args, begun, bars, _enlarged(args, Recipe(clip), tally), tally)
+        _write(args, begun, bars, job, _enlarged(args, Recipe(clip), tally), tally)
 
 
 def _stabilize(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars:
+    with ProgressBars(args.quiet) as bars, _job(args) as job:
         begun, clip = _open(args)
-        _write(args, begun, bars, Recipe(clip).then(_steady(args, bars, clip)))
+        _write(args, begun, bars, job, Recipe(clip).then(_steady(args, bars, job, clip)))
 
 
 def _enhance(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars:
+    with ProgressBars(args.quiet) as bars, _job(args) as job:
         begun, clip = _open(args)
         tally = Tally()
         recipe = _enlarged(args, Recipe(clip), tally)
@@ -84,7 +91,7 @@ def _enhance(args: argparse.Namespace) -> None:
                 f"{large.width}x{large.height} has another shape than {clip.info.width}x{clip.info.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        _write(args, begun, bars, recipe.then(_steady(args, bars, clip)), tally)
+        _write(args, begun, bars, job, recipe.then(_steady(args, bars, job, clip)), tally)
 
 
 def _bench(args: argparse.Namespace) -> None:
@@ -192,6 +199,16 @@ def _open(args: argparse.Namespace) -> tuple[float, Clip]:
     return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels)
 
 
+@contextmanager
+def _job(args: argparse.Namespace) -> Iterator[Job | None]:
+    """The job that the arguments ask for, if they do."""
+    if not (args.resumable or args.job):
+        yield None
+        return
+    with opened_job(args.job or folder_for(args.output), args.input) as job:
+        yield job
+
+
 def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
     """The recipe with the network that the arguments name."""
     from ..models import load_upscaler, zoo
@@ -213,10 +230,13 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
     return recipe.then(Calm(args.temporal, args.grain)) if args.temporal else recipe
 
 
-def _steady(args: argparse.Namespace, bars: ProgressBars, clip: Clip) -> Steady:
-    """What takes the shake out of the clip, whose motion is measured for it."""
+def _steady(args: argparse.Namespace, bars: ProgressBars, job: Job | None, clip: Clip) -> Steady:
+    """What takes the shake out of the clip, whose motion is measured for it, or was by an earlier run of the job."""
     device, border = _device(args), Border(args.border)
-    motion = estimate_motion(bars.watching(clip, "measuring"), flow_model(FlowMethod(args.flow), device))
+    watched, flow = bars.watching(clip, "measuring"), flow_model(FlowMethod(args.flow), device)
+    motion = (
+        kept_motion(job, watched, flow, segment_seconds=args.segment_seconds) if job else estimate_motion(watched, flow)
+    )
     fix = plan_correction(
         Trajectory.of(motion),
         Smoothing(args.smoothing),
@@ -230,12 +250,28 @@ def _steady(args: argparse.Namespace, bars: ProgressBars, clip: Clip) -> Steady:
 
 
 def _write(
-    args: argparse.Namespace, begun: float, bars: ProgressBars, recipe: Recipe, tally: Tally | None = None
+    args: argparse.Namespace,
+    begun: float,
+    bars: ProgressBars,
+    job: Job | None,
+    recipe: Recipe,
+    tally: Tally | None = None,
 ) -> None:
     """The end of every stream: the file, and the report on it."""
     label, info = "stabilising" if args.command == "stabilize" else "upscaling", recipe.info
-    frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
-    written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
+    if job:
+
+        def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+            return bars.watch(frames, label, max(0, (info.length or 0) - kept))
+
+        finished = run_job(
+            job, recipe, args.output, encoding=_encoding(args), segment_seconds=args.segment_seconds, watch=watch
+        )
+        read = written = finished.frames
+    else:
+        frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
+        written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
+        read = bars.passed[label]
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
     result = open_clip(args.output, fps=info.fps, max_pixels=media.NO_LIMIT).info
     seconds = time.monotonic() - begun
@@ -243,7 +279,7 @@ def _write(
         "command": args.command,
         "input": str(args.input),
         "output": str(args.output),
-        "frames_in": bars.passed[label],
+        "frames_in": read,
         "frames_out": written,
         **_facts(result),
         "seconds": round(seconds, 3),

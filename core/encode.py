@@ -22,6 +22,7 @@ from .atomic import appearing
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
 from .media import Stored
+from .pipeline import behind, close
 from .tracks import OtherTracks, Timing, timing
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,16 @@ def write_video(
     *,
     encoding: Encoding | None = None,
     source: str | Path | None = None,
+    times: Timing | None = None,
 ) -> int:
     """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
 
     info: its fps spaces the frames where there is no source.
     source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
     re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
-    The file appears under its name when all of it is written; on any error or interrupt nothing appears.
+    times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
+    The file appears under its name when all of it is written; on any error or interrupt nothing appears, and `frames`
+    is closed. A frame is encoded in a thread of its own while the next one is made in this one; memory holds those two.
     4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
     Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
     from the source's, and whatever the encoder or the disk refuses.
@@ -52,20 +56,24 @@ def write_video(
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if not path.parent.is_dir():
         raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
-    first = next(frames, None)
-    if first is None or len(first) == 0:
-        raise ClipError(f"{path}: there are no frames to write")
-    look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
-    times = timing(Path(source)) if source is not None else None
-    with appearing(path) as partial, ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
+        first = next(frames, None)
+        if first is None or len(first) == 0:
+            raise ClipError(f"{path}: there are no frames to write")
+        look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
+        whole = times is None
+        if source is not None and times is None:
+            times = timing(Path(source))
+        partial = stack.enter_context(appearing(path))
         sink = stack.enter_context(_sink(path, partial, container))
         writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
-        if source is not None and times is not None:
+        if source is not None and times is not None and whole:
             old = stack.enter_context(media.opened(source))
             writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
         writer.write(first)
-        for more in frames:
-            writer.write(more)
+        del first  # A large frame, which would stay for as long as the file is written.
+        behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
         writer.finish()
     return writer.count
 
@@ -206,7 +214,7 @@ class _Writer:
         """(C, H, W) -> a frame as the encoder wants it."""
         look = self._look
         width, height = look.padded
-        rgb = media.to_frame(frame, deep=media.depth(look.pixel_format) > 8, width=width, height=height)
+        rgb = media.to_planar_frame(frame, deep=media.depth(look.pixel_format) > 8, width=width, height=height)
         made = self._reformatter.reformat(
             rgb,
             format=look.pixel_format,
@@ -214,6 +222,7 @@ class _Writer:
             dst_colorspace=None if media.is_rgb(look.pixel_format) else _SWS_MATRIX[look.matrix],
             dst_color_range=media.FULL if look.full_range else media.LIMITED,
             interpolation=media.ACCURATE,
+            threads=media.ONE,
         )
         if not media.is_rgb(look.pixel_format):
             made.colorspace = look.matrix
@@ -260,12 +269,14 @@ def _video_stream(
         options["crf"] = str(crf)
     if preset is not None:
         options["preset"] = preset
+    options |= _shorter_lookahead(codec.encoder, look, options)
     added = sink.add_stream(codec.encoder, rate=fps.limit_denominator(1_000_000), options=options)
     stream = cast(av.VideoStream, added)
     stream.width, stream.height = look.padded
     stream.pix_fmt = look.pixel_format
     stream.time_base = base
     context = stream.codec_context
+    context.thread_type = "SLICE"  # Threads within a frame: those between frames hold one each, or more.
     context.time_base = base
     context.sample_aspect_ratio = look.pixel_aspect
     if not media.is_rgb(look.pixel_format):
@@ -275,6 +286,27 @@ def _video_stream(
     if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # Apple's players do not open the other spelling, hev1
     return stream
+
+
+# Encoders look at frames to come, 10 MB for each of 1080p and 40 MB for each of 4K. By encoder: where it is told how
+# many, by which name, the fewest that serve, and how many it takes by itself. A quarter of them costs 1 to 5 % of size.
+_LOOKAHEAD = {
+    "libx264": ("x264-params", "rc-lookahead", 8, 40),
+    "libx265": ("x265-params", "rc-lookahead", 8, 20),
+    "libsvtav1": ("svtav1-params", "lookahead", 16, 33),
+}
+LOOKAHEAD_BYTES = 64_000_000
+
+
+def _shorter_lookahead(encoder: str, look: _Look, options: dict[str, str]) -> dict[str, str]:
+    """The option that keeps what the encoder holds of frames to come near `LOOKAHEAD_BYTES`, where it needs one."""
+    if encoder not in _LOOKAHEAD:
+        return {}
+    where, name, fewest, usual = _LOOKAHEAD[encoder]
+    width, height = look.padded
+    each = 3 * width * height * (2 if media.depth(look.pixel_format) > 8 else 1)
+    count = max(fewest, LOOKAHEAD_BYTES // each)
+    return {where: ":".join(filter(None, [options.get(where), f"{name}={count}"]))} if count < usual else {}
 
 
 @contextmanager

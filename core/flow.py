@@ -6,26 +6,31 @@ Pixel p of the first frame is found at p + flow(p) in the second.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from enum import Enum
-from functools import lru_cache, partial
+from functools import partial
 from types import ModuleType
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .clip import ClipError, Frames
 from .farneback import farneback
-
-log = logging.getLogger(__name__)
+from .features import Tracks
+from .opencv import optional_opencv
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care which
 
 
 class FlowModel(Protocol):
-    """Anything that measures flow: a class of ours, a network, a function."""
+    """Anything that measures flow: a class of ours, a network, a function.
+
+    A model may also have `follow(first, second)`, which takes two `Grey` frames and gives `Correspondences` in their
+    pixels: what the camera's motion is then fitted to, instead of samples of the dense flow.
+    """
 
     def __call__(self, first: Frames, second: Frames) -> Tensor:
         """Two batches of frames (B, 1 or 3, H, W) in [0, 1] -> flow (B, 2, H, W) from each first to its second."""
@@ -37,6 +42,7 @@ class FlowMethod(str, Enum):
 
     FARNEBACK = "farneback"
     DIS = "dis"
+    TRACKS = "tracks"
 
 
 def luma(frames: Frames) -> Tensor:
@@ -53,21 +59,6 @@ def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device |
     Raises ClipError where the method needs OpenCV and none can be imported.
     """
     return _BUILDERS[FlowMethod(method)](torch.device(device))
-
-
-@lru_cache(maxsize=1)
-def optional_opencv() -> ModuleType | None:
-    """The module cv2, or None where it is missing or cannot load (some builds need libGL, which a server lacks)."""
-    try:
-        import cv2
-    except ImportError as error:
-        log.warning(
-            "OpenCV cannot be used (%s); torch does its work, several times more slowly on a CPU. "
-            "Any OpenCV serves; if you have none: pip install opencv-python-headless",
-            error,
-        )
-        return None
-    return cv2
 
 
 def _farneback(device: torch.device) -> FlowModel:
@@ -89,14 +80,23 @@ def _farneback(device: torch.device) -> FlowModel:
 
 
 def _dis(device: torch.device) -> FlowModel:
+    cv2 = _opencv_for("DIS flow needs")
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return partial(_pairwise, lambda first, second: estimator.calc(first, second, None))
+
+
+def _tracks(device: torch.device) -> FlowModel:
+    return Tracks(_opencv_for("feature tracks need"), _dis(device))
+
+
+def _opencv_for(who: str) -> ModuleType:
     cv2 = optional_opencv()
     if cv2 is None:
         raise ClipError(
-            "DIS flow needs OpenCV: install any of its distributions (pip install opencv-python-headless), "
+            f"{who} OpenCV: install any of its distributions (pip install opencv-python-headless), "
             "or choose the method 'farneback', which also runs without"
         )
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return partial(_pairwise, lambda first, second: estimator.calc(first, second, None))
+    return cv2
 
 
 def _pairwise(measure: Callable, first: Frames, second: Frames) -> Tensor:
@@ -105,19 +105,20 @@ def _pairwise(measure: Callable, first: Frames, second: Frames) -> Tensor:
 
 
 def _flows(measure: Callable, first: Frames, second: Frames) -> Iterator[Tensor]:
-    for a, b in zip(_grey8(first), _grey8(second), strict=True):
+    for a, b in zip(grey8(first), grey8(second), strict=True):
         if min(a.shape) < 16:  # DIS refuses frames smaller than two of its patches; they carry no motion to speak of
             yield torch.zeros(1, 2, *a.shape)
         else:
-            yield torch.from_numpy(measure(a.numpy(), b.numpy())).permute(2, 0, 1)[None]
+            yield torch.from_numpy(measure(a, b)).permute(2, 0, 1)[None]
 
 
-def _grey8(frames: Frames) -> Tensor:
-    """(B, C, H, W) in [0, 1] -> (B, H, W) uint8."""
-    return (luma(frames)[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+def grey8(frames: Frames) -> NDArray[np.uint8]:
+    """(B, C, H, W) in [0, 1] -> (B, H, W)."""
+    return np.rint(luma(frames)[:, 0].cpu().numpy() * 255).clip(0, 255).astype(np.uint8)
 
 
 _BUILDERS: dict[FlowMethod, Callable[[torch.device], FlowModel]] = {
     FlowMethod.FARNEBACK: _farneback,
     FlowMethod.DIS: _dis,
+    FlowMethod.TRACKS: _tracks,
 }

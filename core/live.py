@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from . import geometry, resample
 from .clip import ClipError, ClipInfo, Frames, TensorClip
 from .crop import strength_within, weakened, zoomed
-from .flow import FlowModel, optional_opencv
-from .motion import WORKING_SIDE, greys, step_between
+from .flow import FlowModel
+from .grey import Grey
+from .motion import START, WORKING_SIDE, greys, next_step
+from .opencv import optional_opencv
 from .resample import Border, Warped
 from .smooth import kalman
 from .trajectory import WEAK, Correction
@@ -36,13 +37,14 @@ class Measured(NamedTuple):
 
 def measure(frames: Iterator[Frames], flow: FlowModel, *, side: int = WORKING_SIDE) -> Iterator[Measured]:
     """Each frame with its step from the one before, as it comes. flow and side: as for `estimate_motion`."""
-    previous: Tensor | None = None
+    previous: Grey | None = None
+    step = START
     for frame in (batch[i : i + 1] for batch in frames for i in range(len(batch))):
-        height, width = frame.shape[-2:]
-        current = next(greys(TensorClip(frame), side))
-        step, trust = (np.eye(3), 0.0) if previous is None else step_between(previous, current, flow)
-        step = geometry.rescaled(step, width / current.shape[-1], height / current.shape[-2])
-        yield Measured(frame, step, trust)
+        current = Grey.of(next(greys(TensorClip(frame), side)))
+        if previous is not None:
+            step = next_step(previous, current, flow, step.followers)
+        (height, width), size = frame.shape[-2:], current.plane.shape
+        yield Measured(frame, geometry.rescaled(step.matrix, width / size[1], height / size[0]), step.trust)
         previous = current
 
 

@@ -54,6 +54,8 @@ LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 # Without these, a saturated patch comes back 3/255 wrong and chroma is repeated instead of interpolated.
 ACCURATE = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; PyAV 17 has no names for the latter two
+# Threads of a conversion. It takes milliseconds, and stages run side by side: more would cost time and memory in all.
+ONE = 1
 
 
 @contextmanager
@@ -155,7 +157,7 @@ class Orientation:
         return cls()
 
     def upright(self, picture: NDArray[np.generic]) -> NDArray[np.generic]:
-        """(H, W, C) as stored -> (H, W, C) as shown; a view."""
+        """(H, W) or (H, W, C) as stored -> the same as shown; a view."""
         if self.transpose:
             picture = picture.swapaxes(0, 1)
         if self.mirror_columns:
@@ -216,15 +218,35 @@ def to_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) -> 
     """A decoded frame -> (H, W, 3 or 4), uint8 or, for more than 8 bits, uint16; the stored orientation."""
     deep = depth(frame.format.name) > 8
     wanted = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
+    return _full_range(frame, reformatter, wanted).to_ndarray()
+
+
+def to_planes(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) -> list[NDArray[np.generic]]:
+    """The same as one (H, W) for each channel, which takes half the time."""
+    rgb = _full_range(frame, reformatter, _planar(depth(frame.format.name) > 8, alpha))
+    return [_plane(rgb, channel) for channel in range(4 if alpha else 3)]
+
+
+def _full_range(frame: VideoFrame, reformatter: VideoReformatter, wanted: str) -> VideoFrame:
     if not frame.format.is_rgb:
         frame.colorspace = matrix(frame.colorspace, frame.height)
-    rgb = reformatter.reformat(frame, format=wanted, dst_color_range=FULL, interpolation=ACCURATE)
-    return rgb.to_ndarray()
+    return reformatter.reformat(frame, format=wanted, dst_color_range=FULL, interpolation=ACCURATE, threads=ONE)
+
+
+def _planar(deep: bool, alpha: bool) -> str:
+    return f"gbr{'a' if alpha else ''}p{'16le' if deep else ''}"
+
+
+def _plane(frame: VideoFrame, channel: int) -> NDArray[np.generic]:
+    """(H, W): R, G, B or A of a planar frame, whose memory it shares."""
+    plane = frame.planes[(2, 0, 1, 3)[channel]]
+    kind = np.dtype("<u2" if depth(frame.format.name) > 8 else np.uint8)
+    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
 
 
 def to_grey(frame: VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> NDArray[np.uint8]:
     """A decoded frame -> (height, width, 1) uint8 brightness, each pixel the mean of what it covers; as stored."""
-    grey = reformatter.reformat(frame, width, height, format="gray", interpolation="AREA")
+    grey = reformatter.reformat(frame, width, height, format="gray", interpolation="AREA", threads=ONE)
     return grey.to_ndarray().astype(np.uint8, copy=False)[..., None]
 
 
@@ -256,3 +278,16 @@ def to_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFram
     if deep:
         return VideoFrame.from_ndarray(whole.astype(np.uint16, order="C"), format="rgba64le" if alpha else "rgb48le")
     return VideoFrame.from_ndarray(whole.astype(np.uint8, order="C"), format="rgba" if alpha else "rgb24")
+
+
+def to_planar_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
+    """The same as one plane for each channel, as encoders' converters take it: a sixth of the time."""
+    channels, high, wide = frame.shape
+    made = VideoFrame(width, height, _planar(deep, channels == 4))
+    top = 65535 if deep else 255
+    for channel in range(channels):
+        plane = _plane(made, channel)
+        plane[:high, :wide] = (frame[channel].detach() * top).round_().clamp_(0, top).cpu().numpy()
+        plane[:high, wide:] = plane[:high, wide - 1 : wide]
+        plane[high:] = plane[high - 1]
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +14,16 @@ from torch import Tensor
 
 from . import geometry
 from .align import align
-from .clip import Clip, ClipError, ClipInfo
+from .clip import Clip, ClipError, ClipInfo, Frames
+from .correspondences import Correspondences, sampled
 from .fit import fit
-from .flow import FlowModel, luma
+from .flow import LUMA, FlowModel, luma
+from .followers import EVERYWHERE, Followers, updated, weighted
+from .grey import Grey, Masks, hidden_by
+from .opencv import optional_opencv
 from .shots import is_cut, is_repeat
 
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
-GRID = 6  # distance in the flow's pixels of the points at which it is read; nearer neighbours say the same
-VISIBLE = 0.003  # texture, in grey levels of 1 per pixel, at which flow begins to see more than noise
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,43 @@ class Motion:
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.trust)], strict=True)]
 
 
-def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE) -> Motion:
+class Step(NamedTuple):
+    """From one frame to the next: matrix (3, 3) in their pixels, trust as in `Motion`, and who followed so far."""
+
+    matrix: geometry.Matrices
+    trust: float
+    followers: Followers
+
+
+START = Step(np.eye(3), 0.0, EVERYWHERE)  # of the first frame of a clip
+
+
+def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, mask: Masks | None = None) -> Motion:
     """Read the clip once and measure the step from each frame to the next.
 
     flow: measures on frames reduced to `side` pixels on the longer side. Holds two frames at a time.
-    Raises ClipError for a clip without frames.
+    mask: what moves by itself and is not to be followed, people for instance: (N, H, W) in [0, 1], or (1, H, W) for all
+    frames, more than 0.5 where not to look; or a function that gives the mask (H, W) of frame i. Of any size: it is
+    laid over the whole frame.
+    Raises ClipError for a clip without frames, and for masks that are not as many as the frames.
     """
     info = clip.info
     steps, trust = [], []
-    previous: Tensor | None = None
-    for current in greys(clip, side):
-        step, sure = (np.eye(3), 0.0) if previous is None else step_between(previous, current, flow)
-        steps.append(geometry.rescaled(step, info.width / current.shape[-1], info.height / current.shape[-2]))
-        trust.append(sure)
+    previous: Grey | None = None
+    step = START
+    for number, grey in enumerate(greys(clip, side)):
+        height, width = grey.shape[-2:]
+        current = Grey.of(grey, hidden_by(mask, number, height, width))
+        if previous is not None:
+            step = next_step(previous, current, flow, step.followers)
+        steps.append(geometry.rescaled(step.matrix, info.width / width, info.height / height))
+        trust.append(step.trust)
         previous = current
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
+    masks = len(mask) if isinstance(mask, Tensor) else 1
+    if masks not in (1, len(steps)):
+        raise ClipError(f"the clip has {len(steps)} frames, the mask {masks}: give one for each frame, or only one")
     return Motion(np.stack(steps), np.array(trust), info)
 
 
@@ -71,64 +95,64 @@ def greys(clip: Clip, side: int) -> Iterator[Tensor]:
         return
     small = clip.info.within(side)
     for frames in clip.frames():
-        grey = luma(frames)
-        if grey.shape[-2:] != (small.height, small.width):
-            size = (small.height, small.width)
-            grey = F.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)
-        yield grey
+        yield _reduced(frames, small.height, small.width)
+
+
+def _reduced(frame: Frames, height: int, width: int) -> Tensor:
+    """(1, C, H, W) -> its brightness (1, 1, height, width): each pixel the mean of what it covers."""
+    cv2 = optional_opencv()
+    if cv2 is None:
+        size = (height, width)
+        return F.interpolate(luma(frame), size, mode="bilinear", antialias=True, align_corners=False)
+    planes = frame[0, :3].cpu().float().numpy()
+    if planes.shape[1:] != (height, width):
+        planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in planes]
+    total = planes[0] * np.float32(LUMA[0])
+    for plane, weight in zip(planes[1:], LUMA[1:], strict=True):
+        total += plane * np.float32(weight)
+    return torch.from_numpy(total)[None, None]
 
 
 def step_between(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matrices, float]:
     """Step (3, 3) and trust between two grey frames (1, 1, h, w) in [0, 1], in their own pixels."""
-    if is_repeat(first, second):
-        return np.eye(3), 1.0
-    a, b = (F.avg_pool2d(f, 2) if min(f.shape[-2:]) >= 64 else f for f in (first, second))  # alignment does the rest
-    field = flow(a, b)
-    if is_cut(a, b, field):
-        return np.eye(3), 0.0
-    points, moved, weights = sample(field, believable(texture(a)))
-    grown = first.shape[-1] // field.shape[-1]
-    step, sure = fit(points * grown, moved * grown, weights)
+    step = next_step(Grey.of(first), Grey.of(second), flow, EVERYWHERE)
+    return step.matrix, step.trust
+
+
+def next_step(first: Grey, second: Grey, flow: FlowModel, followers: Followers) -> Step:
+    """The step between two frames, given where the camera was followed up to the first."""
+    if is_repeat(first.tensor, second.tensor):
+        return Step(np.eye(3), 1.0, followers)
+    size = first.plane.shape
+    a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # flow is coarse: alignment does the rest
+    follow = getattr(flow, "follow", None)
+    if follow is None:
+        field = flow(a.tensor, b.tensor)
+        found = sampled(field, a.plane, a.hidden)
+        found = _enlarged(found, size[1] // a.plane.shape[1])
+        matrix, sure = fit(*weighted(found, followers, *size))
+    else:
+        found = follow(first, second)
+        matrix, sure = fit(*weighted(found, followers, *size))
+        field = _everywhere(matrix, size, a.plane.shape)
+    if is_cut(a.tensor, b.tensor, field):
+        return START
     if sure > 0:
-        step = align(first, second, step)
-    return step, max(sure, 1e-3)  # weak is not a cut
+        followers = updated(followers, found, matrix, *size)
+        matrix = align(first, second, matrix, followers)
+    return Step(matrix, max(sure, 1e-3), followers)  # weak is not a cut
 
 
-def texture(grey: Tensor) -> Tensor:
-    """How well the motion of each grid point is determined in both directions: (1, 1, h, w) -> (rows, columns), >= 0.
-
-    The smaller eigenvalue of the structure tensor (Shi and Tomasi, Good Features to Track, 1994), square-rooted: in
-    grey levels per pixel. Flat areas and straight edges have almost none, and what flow says there is a guess.
-    """
-    padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
-    dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
-    dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
-    # Windows of 9 x 9 pixels, their centres on the grid.
-    products = F.pad(torch.cat([dx * dx, dx * dy, dy * dy], dim=1), (1, 7, 1, 7), mode="constant")
-    xx, xy, yy = F.avg_pool2d(products, 9, stride=GRID)[0]
-    smaller = (xx + yy) / 2 - (((xx - yy) / 2) ** 2 + xy**2).sqrt()
-    return smaller.clamp_min(0).sqrt()
+def _enlarged(found: Correspondences, factor: int) -> Correspondences:
+    return Correspondences(found.points * factor, found.moved * factor, found.weights)
 
 
-def believable(texture: Tensor) -> Tensor:
-    """(rows, columns) of texture -> how far the flow there is to be believed as the camera's, in [0, 2).
-
-    Once there is enough texture to see motion at all, more of it does not count for more: a richly patterned subject
-    must not outvote a plain background. The edge of the picture counts for more than its middle, where subjects are.
-    """
-    rows, columns = (torch.linspace(-1, 1, n).abs() if n > 1 else torch.zeros(1) for n in texture.shape)
-    towards_edge = torch.maximum(rows[:, None], columns[None, :]).to(texture)
-    return texture / (texture + VISIBLE) * (0.6 + towards_edge)
-
-
-def sample(field: Tensor, weight: Tensor) -> tuple[NDArray, NDArray, NDArray]:
-    """Read a flow (1, 2, h, w) on the grid of `texture`: points (P, 2), where they went (P, 2), their weights (P,)."""
-    height, width = field.shape[-2:]
-    rows, columns = (
-        np.minimum(np.arange(n) * GRID + GRID // 2, last - 1)
-        for n, last in zip(weight.shape, (height, width), strict=True)
-    )
-    y, x = (g.ravel() for g in np.meshgrid(rows, columns, indexing="ij"))
-    points = np.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], axis=-1)
-    moved = points + field[0].double().cpu().numpy()[:, y, x].T
-    return points, moved, weight.double().cpu().numpy().ravel()
+def _everywhere(step: geometry.Matrices, size: tuple[int, int], smaller: tuple[int, int]) -> Tensor:
+    """The flow (1, 2, h, w) of a frame that all follows a step: in the pixels of the smaller size, the step in full."""
+    height, width = smaller
+    m = geometry.rescaled(step, width / size[1], height / size[0]).astype(np.float32)
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
+    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
+    depth = m[2, 0] * x + m[2, 1] * y + 1
+    across, down = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth - x, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth - y
+    return torch.from_numpy(np.stack([across, down]))[None]

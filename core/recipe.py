@@ -43,8 +43,8 @@ class Enlarge:
         """What becomes of a clip."""
         return before.resized(*self.target.of(before.width, before.height, int(self.model.scale)))
 
-    def run(self, frames: Iterator[Frames], before: ClipInfo) -> Iterator[Frames]:
-        """The frames of a clip -> the frames of `info(before)`."""
+    def run(self, frames: Iterator[Frames], before: ClipInfo, first: int = 0) -> Iterator[Frames]:
+        """The frames of a clip, from that number on -> the frames of `info(before)`."""
         return upscale(
             frames,
             self.model,
@@ -57,6 +57,7 @@ class Enlarge:
             alpha=self.alpha,
             compile_network=self.compile_network,
             tally=self.tally,
+            first=first,
         )
 
 
@@ -75,10 +76,10 @@ class Calm:
         """What becomes of a clip: the same."""
         return before
 
-    def run(self, frames: Iterator[Frames], before: ClipInfo) -> Iterator[Frames]:
-        """The frames of a clip -> as many of the same size."""
+    def run(self, frames: Iterator[Frames], before: ClipInfo, first: int = 0) -> Iterator[Frames]:
+        """The frames of a clip, from that number on -> as many of the same size."""
         flow = self.flow or flow_model(FlowMethod.DIS if optional_opencv() else FlowMethod.FARNEBACK)
-        done = 0
+        done = first
         for calm in temporal(frames, flow, self.strength):
             yield with_grain(calm, self.grain, done) if self.grain else calm
             done += len(calm)
@@ -105,8 +106,8 @@ class Steady:
         self.correction.resized(before.width, before.height)
         return before.resized(before.width + 2 * self.pad, before.height + 2 * self.pad)
 
-    def run(self, frames: Iterator[Frames], before: ClipInfo) -> Iterator[Frames]:
-        """The frames of a clip -> the frames of `info(before)`."""
+    def run(self, frames: Iterator[Frames], before: ClipInfo, first: int = 0) -> Iterator[Frames]:
+        """The frames of a clip -> the frames of `info(before)`. The correction's first is that of the first frame."""
         fix = self.correction.resized(before.width, before.height)
         for warped in warp(frames, fix, self.border, pad=self.pad, device=self.device):
             yield warped.frames

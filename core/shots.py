@@ -6,6 +6,7 @@ so that flow, smoothing and zoom share them.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +20,7 @@ def is_repeat(first: Tensor, second: Tensor) -> bool:
 
     The largest difference decides, not the mean: a mean hides a moving cursor. Half an 8-bit step is rounding.
     """
-    return bool((first - second).abs().max() < 0.5 / 255)
+    return bool(np.abs(first.cpu().numpy() - second.cpu().numpy()).max() < 0.5 / 255)
 
 
 def is_cut(first: Tensor, second: Tensor, flow: Tensor) -> bool:
@@ -29,13 +30,25 @@ def is_cut(first: Tensor, second: Tensor, flow: Tensor) -> bool:
     or a change of exposure, which keep the structure, are not cuts. Both are looked at a quarter of the size: noise
     averages out there and details that flow misplaces by a pixel do not count.
     """
-    first, second, flow = (F.avg_pool2d(f, 4, ceil_mode=True) for f in (first, second, flow))
+    first, second, flow = (_quartered(f) for f in (first, second, flow))
     explained = pulled_back(second, flow / 4)
     if float((first - explained).abs().mean()) < VISIBLE:
         return False
     a, b = (f.flatten() - f.mean() for f in (first, explained))
     correlation = float(a @ b / (a.norm() * b.norm()).clamp_min(1e-6))
     return correlation < SAME_SCENE
+
+
+def _quartered(frame: Tensor) -> Tensor:
+    """Means of 4 x 4 pixels: (1, C, H, W) -> (1, C, h, w), the last row and column repeated where they do not fill one.
+
+    In numpy, as all small work between frames (grey.py says why).
+    """
+    planes = frame[0].cpu().numpy()
+    _, height, width = planes.shape
+    planes = np.pad(planes, ((0, 0), (0, -height % 4), (0, -width % 4)), mode="edge")
+    rows = planes[:, ::4] + planes[:, 1::4] + planes[:, 2::4] + planes[:, 3::4]
+    return torch.from_numpy((rows[..., ::4] + rows[..., 1::4] + rows[..., 2::4] + rows[..., 3::4]) / 16)[None]
 
 
 def pulled_back(second: Tensor, flow: Tensor) -> Tensor:

@@ -102,6 +102,7 @@ def upscale(
     alpha: Alpha = Alpha.RESIZE,
     compile_network: bool = False,
     tally: Tally | None = None,
+    first: int = 0,
 ) -> Iterator[Frames]:
     """Enlarge frames: chunks (B, C, h, w) come in, chunks (B, C, H, W) go out, float32 on the CPU, in [0, 1], in order.
 
@@ -115,7 +116,7 @@ def upscale(
     reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do
     (by nothing where torch computes on the CPU); one frame and its result are kept for it. finish: colours, grain and
     the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
-    stream has ended.
+    stream has ended. first: number of the first frame in its clip, for grain and messages.
 
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
     a word), for a model that does not keep its promises, and when memory is not enough for the smallest tile.
@@ -127,7 +128,7 @@ def upscale(
     whole = bool(_trait(model, "whole_frames", default=False))
     enlarger: Enlarger | None = None
     cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
-    per_pixel, done = inf, 0
+    per_pixel, done = inf, first
     with ExitStack() as stack:
         cast = stack.enter_context(borrowed(model, place))
         stack.enter_context(kept_pages())

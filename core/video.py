@@ -52,8 +52,12 @@ class VideoClip:
                 width, height = height, width
             self.info = ClipInfo(width, height, fps, _claimed_length(container, stream, fps))
 
-    def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
+    def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
+        """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call.
+
+        first: number of the frame to begin with. Those before are decoded, for files are not to be trusted with where
+        their frames lie, but nothing else is done for them.
+        """
         alpha, orientation = media.has_alpha(self.stored.pixel_format), self.stored.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
@@ -61,14 +65,18 @@ class VideoClip:
             stream = media.video_stream(container, self.path, self._max_pixels)
             filled, done, number = _empty(batch, shape), 0, -1
             for number, frame in enumerate(self._decoded(container, stream)):
-                picture = orientation.upright(media.to_rgb(frame, reformatter, alpha=alpha))
-                if picture.shape[:2] != shape[1:]:
+                if number < first:
+                    continue
+                planes = [orientation.upright(p) for p in media.to_planes(frame, reformatter, alpha=alpha)]
+                high, wide = planes[0].shape
+                if (high, wide) != shape[1:]:
                     raise ClipError(
-                        f"{self.path}: frame {number} is {picture.shape[1]}x{picture.shape[0]}, those before are "
+                        f"{self.path}: frame {number} is {wide}x{high}, those before are "
                         f"{shape[2]}x{shape[1]}; cut the file where its size changes and process the parts"
                     )
-                filled[done] = picture.transpose(2, 0, 1)
-                filled[done] /= 65535 if picture.dtype == np.uint16 else 255
+                top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
+                for channel, plane in enumerate(planes):
+                    np.divide(plane, top, out=filled[done, channel], dtype=np.float32)
                 done += 1
                 if done == batch:
                     yield torch.from_numpy(filled)

@@ -3,10 +3,15 @@ import pytest
 import torch
 from footage import filmed, texture
 from steadyscale.core import geometry
-from steadyscale.core.align import align
+from steadyscale.core.align import align as align_greys
+from steadyscale.core.grey import Grey
 
 WIDTH, HEIGHT = 240, 136
 TRUTH = geometry.to_matrices_of(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
+
+
+def align(first, second, step, hidden=None):
+    return align_greys(Grey.of(first, hidden), Grey.of(second), step)
 
 
 def pair(step=TRUTH, seed=0):
@@ -50,6 +55,20 @@ def test_a_subject_is_not_listened_to():
     first[..., 40:100, 80:160], second[..., 40:100, 80:160] = one[..., 40:100, 80:160], other[..., 40:100, 80:160]
     start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
     assert corner_error(align(first, second, start)) < 0.15
+
+
+def test_what_is_hidden_is_not_looked_at():
+    """A subject that fills two thirds, and has the whole votes where it is seen."""
+    first, second = pair()
+    hidden = np.zeros((HEIGHT, WIDTH), bool)
+    hidden[:, 40:200] = True
+    one, other = pair(geometry.to_matrices(np.array([1.0, 2.0, 0, 0])), seed=3)
+    first[..., 44:196], second[..., 44:196] = one[..., 44:196], other[..., 44:196]
+    start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
+    assert corner_error(align(first, second, start, hidden)) < 0.15
+    assert corner_error(align(first, second, start)) > 0.5
+    everything = np.ones((HEIGHT, WIDTH), bool)
+    assert np.array_equal(align(first, second, start, everything), start)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 200), (40, 33)])

@@ -255,6 +255,35 @@ def test_temporal_takes_flicker_out_and_puts_grain_on_afterwards(tmp_path: Path,
     assert flicker("--temporal", "0.6", "--grain", "1") > 1.5 * plain
 
 
+def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+    words = ["upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--device", "cpu", "--grain", "0.5"]
+    job = ["--resumable", "--segment-seconds", "0.25"]  # 6 of its 12 frames
+    recipe = import_module("steadyscale.core.recipe")
+    upscale, seen = recipe.upscale, []
+
+    def interrupted(frames, *settings, **more):
+        for n, frame in enumerate(upscale(frames, *settings, **more)):
+            if more["first"] + n == 8 and not seen:
+                seen.append(n)
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(recipe, "upscale", interrupted)
+    code, _, stderr = run(*words, *job)
+    assert code == 130
+    assert "the same command goes on" in stderr
+    assert remains(tmp_path) == ["out.mp4.job", "source.mp4"]
+    code, stdout, stderr = run(*words, *job, "--json")
+    assert code == 0
+    assert "1 of 2 segments are there" in stderr
+    assert json.loads(stdout)["frames_out"] == 12
+    assert remains(tmp_path) == ["out.mp4", "source.mp4"]
+    assert numbers_of(open_clip(tmp_path / "out.mp4")) == list(range(12))
+    resumed = torch.cat(list(open_clip(tmp_path / "out.mp4").frames()))
+    assert run(*words, *job)[0] == 0
+    assert torch.equal(resumed, torch.cat(list(open_clip(tmp_path / "out.mp4").frames())))
+
+
 def test_bench_measures_what_it_says(weights: Path, run):
     code, stdout, _ = run("bench", weights, "--size", "48x32", "--frames", "3", "--device", "cpu", "--json")
     report = json.loads(stdout)

@@ -22,6 +22,14 @@ def test_it_is_exact_among_outliers_and_says_how_many_follow(truth):
     assert abs(trust - 0.6) < 0.01
 
 
+@pytest.mark.parametrize("apart", [0.6, 1.2, 2.4, 5.0])
+def test_no_motion_between_two_wins(apart):
+    """Nearly half of the points follow a subject of nearly the camera's pace: the middle would please all of them."""
+    moved = geometry.apply(TURN, POINTS) + np.random.default_rng(3).normal(0, 0.05, POINTS.shape)
+    moved[np.abs(POINTS[:, 0]) < 105] += [apart, 0.0]  # 44 %
+    assert corner_error(fit(POINTS, moved, np.ones(1500))[0], TURN) < 0.15
+
+
 def test_noise_averages_out():
     moved = geometry.apply(TILT, POINTS) + np.random.default_rng(1).normal(0, 0.3, POINTS.shape)
     assert corner_error(fit(POINTS, moved, np.ones(1500))[0], TILT) < 0.1

@@ -9,7 +9,7 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.flow import FlowMethod, flow_model
 from steadyscale.core.motion import estimate_motion
-from steadyscale.core.trajectory import Trajectory
+from steadyscale.core.trajectory import WEAK, Trajectory
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))
@@ -27,8 +27,9 @@ def test_the_torch_estimator_serves_where_opencv_is_missing(monkeypatch):
     clip, truth = shaken_clip(frames=8)
     path = Trajectory.of(estimate_motion(clip, flow_model())).path
     assert np.abs(path - truth)[:, :2].max() < 0.3
-    with pytest.raises(ClipError, match="opencv-python-headless"):
-        flow_model(FlowMethod.DIS)
+    for method in (FlowMethod.DIS, FlowMethod.TRACKS):
+        with pytest.raises(ClipError, match="opencv-python-headless"):
+            flow_model(method)
 
 
 def test_motion_of_a_large_clip_is_in_its_own_pixels():
@@ -48,6 +49,69 @@ def test_a_moving_subject_does_not_take_the_camera_along():
     background[:, :, :, 180:288] = subject[:, :, :, 180:288]  # a third of the picture
     motion = estimate_motion(TensorClip(background), flow_model())
     assert np.allclose(geometry.to_parameters(motion.steps[1:])[:, :2], [[-2, 0]], atol=0.25)
+
+
+METHODS = pytest.mark.parametrize("method", list(FlowMethod))
+PATH, WALK = np.array([-2.0, 1.0, 0, 0]), np.array([4.0, -1.0, 0, 0])  # per frame, of the camera and of a subject
+
+
+def with_subject(widths):
+    """A clip whose camera goes by PATH, with a subject of these widths (pixels of 320) in the middle that goes by WALK.
+
+    Also the mask of the subject, and the camera's steps.
+    """
+    n = len(widths)
+    index = np.arange(n)[:, None]
+    frames = filmed(texture(300, 500, seed=1), geometry.to_matrices(index * PATH), 320, 180)
+    subject = filmed(texture(300, 500, seed=2), geometry.to_matrices(index * WALK), 320, 180)
+    mask = torch.zeros(n, 180, 320)
+    for i, width in enumerate(widths):
+        seen = slice(160 - width // 2, 160 + width // 2)
+        frames[i, ..., seen], mask[i, :, seen] = subject[i, ..., seen], 1.0
+    return TensorClip(frames), mask, -PATH[:2]
+
+
+def missed(motion, truth):
+    """How far the centre's steps are from what they should be, at most."""
+    return float(np.abs(geometry.to_parameters(motion.steps[1:])[:, :2] - truth).max())
+
+
+@METHODS
+def test_a_mask_hides_a_subject_that_fills_most_of_the_frame(method):
+    clip, mask, truth = with_subject([192] * 5)  # 60 %
+    assert missed(estimate_motion(clip, flow_model(method), mask=mask), truth) < 0.1
+    assert missed(estimate_motion(clip, flow_model(method)), truth) > 2, "without it, most of the picture wins"
+
+
+def test_a_mask_may_be_one_for_all_or_a_function_and_of_any_size():
+    clip, mask, truth = with_subject([192] * 4)
+    small = mask[:1, ::2, ::2]
+    asked = []
+    for given in (mask[:1], small, lambda i: asked.append(i) or mask[i]):
+        assert missed(estimate_motion(clip, flow_model(), mask=given), truth) < 0.1
+    assert asked == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_masks_are_as_many_as_frames(count):
+    clip, mask, _ = with_subject([192] * 4)
+    with pytest.raises(ClipError, match=r"frame 2 has no mask|4 frames, the mask 5"):
+        estimate_motion(clip, flow_model(FlowMethod.DIS), mask=mask[:1].repeat(count, 1, 1))
+
+
+def test_a_frame_that_is_hidden_altogether_is_not_trusted_and_is_no_cut():
+    clip, mask, _ = with_subject([0] * 3)
+    motion = estimate_motion(clip, flow_model(), mask=torch.ones_like(mask))
+    assert motion.shots == [slice(0, 3)]
+    assert (motion.trust < WEAK).all()
+
+
+@METHODS
+def test_a_subject_that_grows_does_not_become_the_camera(method):
+    clip, _, truth = with_subject([0, 0, 40, 80, 120, 160, 180, 200])  # up to 62 %
+    assert missed(estimate_motion(clip, flow_model(method)), truth) < 0.4
+    backwards = TensorClip(next(clip.frames(8)).flip(0))
+    assert missed(estimate_motion(backwards, flow_model(method)), -truth) > 2, "nor does it leave off being it"
 
 
 def test_cuts_have_no_trust_and_repeats_no_motion():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import VideoReformatter
 from counting import make_video, number_of, numbered, numbers_of
+from steadyscale.core import media
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.flow import luma
 from steadyscale.core.video import CODECS, CONTAINERS, Encoding, VideoClip, write_video
@@ -555,3 +558,107 @@ def test_greys_are_the_reduced_brightness_of_the_frames(tmp_path: Path, rotation
         truth = torch.nn.functional.interpolate(luma(frame), grey.shape[-2:], mode="area")
         assert grey.shape == (1, 1, small.height, small.width)
         assert (grey - truth).abs().mean() < 0.02
+
+
+# --- pixels by the plane
+
+
+SOURCES = ["yuv420p", "yuv444p", "yuva420p", "gray", "gray10le", "gbrp", "rgba", "bgr0", "yuv420p10le", "yuva444p10le"]
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("pixel_format", SOURCES)
+def test_planes_are_the_packed_picture(pixel_format: str, alpha: bool):
+    if alpha and not media.has_alpha(pixel_format):
+        pytest.skip("has no alpha")
+    noise = np.random.default_rng(1).integers(0, 256, (46, 70, 4), np.uint8)  # 70: rows are longer in memory
+    frame = av.VideoFrame.from_ndarray(noise, format="rgba").reformat(format=pixel_format)
+    packed = media.to_rgb(frame, VideoReformatter(), alpha=alpha)
+    planes = np.stack(media.to_planes(frame, VideoReformatter(), alpha=alpha), axis=2)
+    assert planes.dtype == packed.dtype
+    assert planes.shape == (46, 70, 4 if alpha else 3)
+    most = 1 if planes.dtype == np.uint8 else 64  # of 65535: the two ways round at other places
+    assert np.abs(planes.astype(int) - packed).max() <= most
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_planar_frame_holds_the_rounded_levels(channels: int, deep: bool):
+    frame = torch.rand(channels, 5, 7) * 1.2 - 0.1
+    made = media.to_planar_frame(frame, deep=deep, width=8, height=6)
+    planes = torch.from_numpy(np.stack(media.to_planes(made, VideoReformatter(), alpha=channels == 4)).astype(np.int32))
+    expected = (frame.clamp(0, 1) * (65535 if deep else 255)).round().int()
+    assert torch.equal(planes[:, :5, :7], expected)
+    assert torch.equal(planes[:, :, 7], planes[:, :, 6]), "the last column, once more"
+    assert torch.equal(planes[:, 5], planes[:, 4]), "the last row, once more"
+
+
+# --- encoding beside the making
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("steadyscale")]
+
+
+def test_frames_are_made_here_and_encoded_beside(tmp_path: Path):
+    seen = []
+
+    def frames():
+        for number in range(6):
+            seen.append((threading.current_thread().name, bool(threads())))
+            yield numbered(6)[number : number + 1]
+
+    assert write_video(tmp_path / "out.mp4", frames(), INFO) == 6
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
+    assert {name for name, _ in seen} == {threading.current_thread().name}
+    assert seen[-1][1], "no thread encodes"
+    assert threads() == []
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 48, 64), (1, 3, 32, 32), (1, 4, 48, 64)])
+def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: tuple[int, ...]):
+    """Nothing, another size in the middle, transparency: the stream is closed, and with it files and devices."""
+    closed = []
+
+    def frames():
+        try:
+            if shape[1:] == (3, 32, 32):
+                yield numbered(1)
+            while True:
+                yield torch.zeros(shape)
+        finally:
+            closed.append(True)
+
+    stream = frames()
+    with pytest.raises(ClipError):
+        write_video(tmp_path / "out.mp4", stream, INFO)
+    assert closed == [True]
+    assert threads() == []
+    assert remains(tmp_path) == []
+
+
+# --- what the encoder holds
+
+
+def lookahead_of(path: Path) -> int:
+    """What x264 wrote into its stream about itself."""
+    told = path.read_bytes()
+    at = told.index(b"rc_lookahead=") + len("rc_lookahead=")
+    return int(told[at : at + 3].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "lookahead"), [((64, 48), 40), ((1280, 720), 23), ((1920, 1080), 10), ((3840, 2160), 8)]
+)
+def test_large_frames_are_held_in_smaller_numbers(tmp_path: Path, size: tuple[int, int], lookahead: int):
+    width, height = size
+    write_video(tmp_path / "out.mp4", iter([torch.zeros(1, 3, height, width)]), INFO)
+    assert lookahead_of(tmp_path / "out.mp4") == lookahead
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_the_other_encoders_take_their_shorter_lookahead(tmp_path: Path, codec: str):
+    frames = torch.zeros(1, 3, 1080, 1920) + torch.linspace(0, 1, 3).view(3, 1, 1, 1)
+    assert write_video(tmp_path / "out.mp4", batches(frames, 1), INFO, encoding=Encoding(codec)) == 3
+    means = [float(f.mean()) for f in VideoClip(tmp_path / "out.mp4").frames()]
+    assert means == pytest.approx([0, 0.5, 1], abs=0.02)
