@@ -75,6 +75,10 @@ def _upscale(args: argparse.Namespace) -> None:
 
 
 def _stabilize(args: argparse.Namespace) -> None:
+    if _device(args).type == "cpu":
+        torch.set_num_threads(
+            1
+        )  # OpenCV and the encoder do the work; torch's other threads would only spin beside them
     with ProgressBars(args.quiet) as bars, _job(args) as job:
         begun, clip = _open(args)
         _write(args, begun, bars, job, Recipe(clip).then(_steady(args, bars, job, clip)))

@@ -21,6 +21,7 @@ from .flow import LUMA, FlowModel, luma
 from .followers import EVERYWHERE, Followers, updated, weighted
 from .grey import Grey, Masks, hidden_by
 from .opencv import optional_opencv
+from .pipeline import ahead
 from .shots import is_cut, is_repeat
 
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
@@ -71,7 +72,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     steps, trust = [], []
     previous: Grey | None = None
     step = START
-    for number, grey in enumerate(greys(clip, side)):
+    for number, grey in enumerate(ahead(greys(clip, side), name="decode")):
         height, width = grey.shape[-2:]
         current = Grey.of(grey, hidden_by(mask, number, height, width))
         if previous is not None:

@@ -164,9 +164,9 @@ class Runner:
         self._cast(self.dtype)
 
     def _result(self, window: Tensor, dtype: torch.dtype) -> Tensor:
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        # The copy keeps a network that works in place from changing the source.
-        moved = window.to(self.device, dtype, copy=True, memory_format=layout)
+        # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
+        # that works in place from changing the source.
+        moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
         return self._model(moved).float()
 
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import motion, resample
-from .clip import Clip, ClipError, ClipInfo, Frames
+from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
 from .finish import Finish, with_grain
 from .flow import FlowMethod, FlowModel, flow_model, optional_opencv
+from .pipeline import ahead
 from .precision import Precision
 from .reuse import Reuse, Tally
 from .temporal import STRENGTH, temporal
@@ -164,6 +165,8 @@ class Recipe:
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Run everything: yield all frames in order, at most `batch` at a time. Starts anew at each call."""
         frames = self.source.frames(batch)
+        if not isinstance(self.source, TensorClip):
+            frames = ahead(frames, name="decode")
         for operation, before in self.steps():
             frames = operation.run(frames, before)
         return frames

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -92,9 +94,13 @@ def spared(tally: Tally | None) -> str:
 
 def peak_memory_mb() -> float | None:
     """The most memory that this process has held, in 10^6 bytes; None where the system does not tell (Windows)."""
+    # Linux counts the program that started this one in `ru_maxrss`, which would be a whole ComfyUI.
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6, 1)
     try:
         import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # Linux counts in KiB, macOS in bytes
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # macOS counts in bytes, others in KiB

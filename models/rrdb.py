@@ -61,25 +61,11 @@ class DenseBlock(nn.Module):
         self.conv4 = nn.Conv2d(features + 3 * growth, growth, 3, padding=1)
         self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
-    def forward(self, x: Tensor, workspace: Tensor | None = None) -> Tensor:
-        """x: (B, features, H, W) -> the same shape. workspace: (B, features + 4 * growth, H, W), overwritten, or None.
-
-        With a workspace nothing is concatenated: every result is put where the next convolution reads it. The numbers
-        are the same to the last bit, but autograd cannot follow overwritten memory, so training goes without one.
-        """
-        growing = (self.conv1, self.conv2, self.conv3, self.conv4)
-        if workspace is None:
-            seen = x
-            for conv in growing:
-                seen = torch.cat((seen, F.leaky_relu(conv(seen), SLOPE)), dim=1)
-            return self.conv5(seen) * DAMPING + x
-
-        workspace[:, : x.shape[1]] = x
-        for conv in growing:
-            end = conv.in_channels
-            grown = F.leaky_relu_(conv(workspace[:, :end]), SLOPE)
-            workspace[:, end : end + conv.out_channels] = grown
-        return self.conv5(workspace).mul_(DAMPING).add_(x)
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            seen = torch.cat((seen, _activated(conv(seen))), dim=1)
+        return _damped(self.conv5(seen), x)
 
 
 class RRDB(nn.Module):
@@ -91,9 +77,8 @@ class RRDB(nn.Module):
         self.rdb2 = DenseBlock(features, growth)
         self.rdb3 = DenseBlock(features, growth)
 
-    def forward(self, x: Tensor, workspace: Tensor | None = None) -> Tensor:
-        out = self.rdb3(self.rdb2(self.rdb1(x, workspace), workspace), workspace)
-        return out * DAMPING + x
+    def forward(self, x: Tensor) -> Tensor:
+        return _damped(self.rdb3(self.rdb2(self.rdb1(x))), x)
 
 
 class RRDBNet(nn.Module):
@@ -115,7 +100,7 @@ class RRDBNet(nn.Module):
         # A multiple of 4 also for unshuffle 2, as spandrel pads: the same picture in gives the same picture out.
         self.multiple = 1 if config.unshuffle == 1 else 4
         # Bytes of fp32 activations per input pixel: a dense block's and its neighbours', and the result.
-        trunk = (config.features + 4 * config.growth) + 5 * config.features
+        trunk = 2 * (config.features + 4 * config.growth) + 4 * config.features
         self.activation_bytes = 4.0 * (trunk / config.unshuffle**2 + 2 * config.out_channels * config.scale**2)
 
         features = config.features
@@ -132,20 +117,12 @@ class RRDBNet(nn.Module):
         if self.config.unshuffle > 1:
             x = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.config.unshuffle)
         x = self.conv_first(x)
-        x = x + self.conv_body(self._trunk(x))
+        trunk = x
+        for block in self.body:
+            trunk = block(trunk)
+        x = x + self.conv_body(trunk)
         x = self._tail(x) if torch.is_grad_enabled() else self._tail_in_pieces(x)
         return x[..., : height * self.scale, : width * self.scale]
-
-    def _trunk(self, x: Tensor) -> Tensor:
-        """All blocks in turn: (B, features, H, W) -> the same shape."""
-        # One workspace serves every dense block. It pays for single pictures: their first k channels are contiguous.
-        workspace = None
-        if not torch.is_grad_enabled() and len(x) == 1 and x.is_contiguous():
-            channels = self.config.features + 4 * self.config.growth
-            workspace = x.new_empty(1, channels, *x.shape[-2:])
-        for block in self.body:
-            x = block(x, workspace)
-        return x
 
     def _tail(self, x: Tensor) -> Tensor:
         """Enlarge and colour what the trunk has made: (B, features, H, W) -> (B, out_channels, H * k, W * k)."""
@@ -178,6 +155,11 @@ class RRDBNet(nn.Module):
 def _activated(x: Tensor) -> Tensor:
     """Overwrites x where autograd does not need it."""
     return F.leaky_relu(x, SLOPE, inplace=not torch.is_grad_enabled())
+
+
+def _damped(residual: Tensor, x: Tensor) -> Tensor:
+    """residual * DAMPING + x; overwrites the residual where autograd does not need it."""
+    return residual * DAMPING + x if torch.is_grad_enabled() else residual.mul_(DAMPING).add_(x)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

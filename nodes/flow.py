@@ -18,6 +18,12 @@ from ..core.pictures import flow_picture
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
 from ._video import planned
 
+METHOD_TIP = (
+    "How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, and better "
+    "where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its picture is dis's."
+)
+MASK_TIP = "White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for all."
+
 
 @dataclass(frozen=True)
 class ClipFlow:
@@ -57,8 +63,7 @@ class EstimateFlow(io.ComfyNode):
                     "method",
                     options=options(FlowMethod),
                     default=FlowMethod.FARNEBACK.value,
-                    tooltip="farneback: the most exact on most footage. dis: several times faster, and better where "
-                    "the picture has little texture (walls, sky).",
+                    tooltip=METHOD_TIP,
                 ),
                 io.Float.Input(
                     "fps",
@@ -85,6 +90,7 @@ class EstimateFlow(io.ComfyNode):
                     max=256,
                     tooltip="How many pictures of the flow to draw, evenly spread over the clip.",
                 ),
+                io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
             ],
             outputs=[
                 Flow.Output(display_name="flow", tooltip="For Smooth Trajectory."),
@@ -98,12 +104,18 @@ class EstimateFlow(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames: Tensor | Input.Video, method: str, fps: float, detail: int, pictures: int
+        cls,
+        frames: Tensor | Input.Video,
+        method: str,
+        fps: float,
+        detail: int,
+        pictures: int,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
-        motion = estimate_motion(reader, model, side=detail)
+        motion = estimate_motion(reader, model, side=detail, mask=mask)
         picture = _pictures(reader.pairs, model)
         flow = ClipFlow(motion, clip, model, detail)
         return io.NodeOutput(flow, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)

@@ -10,7 +10,7 @@ from ..core.motion import WORKING_SIDE
 from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires
-from .flow import EstimateFlow
+from .flow import MASK_TIP, METHOD_TIP, EstimateFlow
 from .trajectory import smoothed, smoothing_inputs
 from .warp import WarpFrames
 
@@ -52,9 +52,9 @@ class StabilizeVideo(io.ComfyNode):
                     "method",
                     options=options(FlowMethod),
                     default=FlowMethod.FARNEBACK.value,
-                    tooltip="How motion is measured. farneback: the most exact on most footage. dis: several times "
-                    "faster, and better where the picture has little texture (walls, sky).",
+                    tooltip=METHOD_TIP,
                 ),
+                io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -88,9 +88,10 @@ class StabilizeVideo(io.ComfyNode):
         max_zoom: float,
         border: str,
         method: str,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0)[0]
+        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0, mask=mask)[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
         return io.NodeOutput(warped[0], warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))

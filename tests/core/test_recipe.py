@@ -76,7 +76,7 @@ def test_nothing_runs_until_frames_are_read():
     stream = recipe.frames()
     assert (clip.readings, network.frames) == (0, 0)
     next(stream)
-    assert clip.frames_read == 1, "and then frame by frame"
+    assert network.frames == 1, "and then frame by frame"
 
 
 def test_a_chain_of_three_reads_the_source_once_and_keeps_every_frame():

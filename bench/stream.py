@@ -1,0 +1,269 @@
+"""Stages side by side: frames a second of the whole pipeline beside its slowest stage alone, and beside all in turn.
+
+    python bench/stream.py [--frames 90] [--network realesr-animevideov3] > stream.json
+
+A case is decode, a stage in the middle (warp, a network, or one that only waits, as for a device), and encode (H.264,
+as it is written by default). Each is first run alone, on frames that are in memory; then all of them in turn, in one
+thread; then side by side, as in `write_video(path, stage(ahead(clip.frames())), …)`. Rounds alternate and the quickest
+counts, for this is about the clock on the wall: on a machine that others use, look at the load that is reported. All
+that write a file pay for its end, when the encoder empties itself: short clips, and pipelines of them, look slow.
+
+No pipeline is quicker than its slowest stage alone, nor than the processor: `processor` is what the CPU seconds of all
+in turn allow on this many cores. `of_bound` compares with the lower of the two. `latency_ms`: from a frame's being
+decoded to its being given to the encoder, on average. The JSON goes to stdout, a table to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from shaky import FPS, HEIGHT, WIDTH, Shaky
+from steadyscale.core import (
+    Border,
+    ClipInfo,
+    Frames,
+    Trajectory,
+    VideoClip,
+    correction,
+    estimate_motion,
+    flow_model,
+    smooth,
+    upscale,
+    warp,
+    write_video,
+)
+from steadyscale.core.pipeline import ahead
+from steadyscale.core.resize import resize
+from steadyscale.models import load_upscaler, zoo
+
+SMALL = (480, 270)
+HELD = 16  # distinct frames in memory, which the stages that run alone are fed to and fro
+
+Stage = Callable[[Iterator[Frames]], Iterator[Frames]]
+
+
+@dataclass
+class Case:
+    """A clip, the stage in the middle, and frames before and after it for whoever runs alone."""
+
+    name: str
+    clip: VideoClip
+    length: int
+    stage: Stage
+    folder: Path
+    before: list[Frames] = field(default_factory=list)
+    after: list[Frames] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.before = list(islice(self.clip.frames(), HELD))
+        self.after = list(islice(self.stage(self.clip.frames()), HELD))
+
+    def again(self, frames: list[Frames]) -> Iterator[Frames]:
+        """As many frames as the clip has, without a cut."""
+        return islice(cycle([*frames, *frames[-2:0:-1]]), self.length)
+
+    def write(self, frames: Iterator[Frames]) -> int:
+        height, width = self.after[0].shape[-2:]
+        return write_video(self.folder / "out.mp4", frames, self.clip.info.resized(width, height))
+
+    def timed(self, source: Callable[[Iterator[Frames]], Iterator[Frames]]) -> Iterator[Frames]:
+        """The stage's frames; each one's delay since it was decoded is kept."""
+        decoded: list[float] = []
+
+        def stamped() -> Iterator[Frames]:
+            for frames in self.clip.frames():
+                decoded.append(time.perf_counter())
+                yield frames
+
+        for number, frames in enumerate(self.stage(source(stamped()))):
+            self.delays.append(time.perf_counter() - decoded[number])
+            yield frames
+
+
+# ---- ways to run a case; each returns how many frames came out ----
+
+
+def decode(case: Case) -> int:
+    return sum(len(frames) for frames in case.clip.frames())
+
+
+def middle(case: Case) -> int:
+    return sum(len(frames) for frames in case.stage(case.again(case.before)))
+
+
+def encode(case: Case) -> int:
+    return case.write(case.again(case.after))
+
+
+def in_turn(case: Case) -> int:
+    """Nothing runs beside anything but what a stage does within itself."""
+    with mock.patch("steadyscale.core.encode.behind", lambda stream, do, **_: [do(item) for item in stream]):
+        return case.write(case.stage(case.clip.frames()))
+
+
+def side_by_side(case: Case) -> int:
+    return case.write(case.timed(ahead))
+
+
+ALONE = (decode, middle, encode)
+WAYS = (*ALONE, in_turn, side_by_side)
+
+
+# ---- cases ----
+
+
+def filmed(folder: Path, frames: int) -> VideoClip:
+    """720p, shaking as a hand does."""
+    pictures = (np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)) for bgr in Shaky("hand", frames).frames())
+    write_video(
+        folder / "720p.mp4",
+        (torch.from_numpy(picture)[None].float() / 255 for picture in pictures),
+        ClipInfo(WIDTH, HEIGHT, Fraction(FPS)),
+    )
+    return VideoClip(folder / "720p.mp4")
+
+
+def warping(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+    path = Trajectory.of(estimate_motion(clip, flow_model()))
+    fix = correction(path, smooth(path, seconds=3.0))
+
+    def steady(frames: Iterator[Frames]) -> Iterator[Frames]:
+        return (warped.frames for warped in warp(frames, fix, Border.CROP, device=options.device))
+
+    return Case("decode 720p + warp + encode 720p", clip, options.frames, steady, folder)
+
+
+def enlarging(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+    write_video(folder / "small.mp4", (resize(f, *SMALL) for f in clip.frames()), clip.info.resized(*SMALL))
+    model = load_upscaler(zoo.find(options.network))
+    name = f"decode {SMALL[1]}p + {Path(options.network).stem} + encode {SMALL[1] * model.scale}p"
+    small = VideoClip(folder / "small.mp4")
+    return Case(name, small, options.frames, lambda frames: upscale(frames, model, device=options.device), folder)
+
+
+def waiting(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+    def wait(frames: Iterator[Frames]) -> Iterator[Frames]:
+        for frame in frames:
+            time.sleep(options.wait / 1000)
+            yield frame
+
+    return Case(f"decode 720p + wait {options.wait} ms + encode 720p", clip, options.frames, wait, folder)
+
+
+CASES = {"warp": warping, "network": enlarging, "device": waiting}
+
+
+# ---- the comparison ----
+
+
+def compare(case: Case, rounds: int) -> dict[str, object]:
+    """One row: every way in frames a second, and how near side by side comes to what is possible."""
+    wall = {way.__name__: float("inf") for way in WAYS}
+    cpu, delays = float("inf"), []
+    for _ in range(rounds):
+        for way in WAYS:
+            case.delays.clear()
+            begun, busy = time.perf_counter(), time.process_time()
+            if (count := way(case)) != case.length:
+                raise SystemExit(f"{case.name}: {way.__name__} gave {count} of {case.length} frames")
+            seconds, busy = time.perf_counter() - begun, time.process_time() - busy
+            if way is in_turn:
+                cpu = min(cpu, busy)
+            if way is side_by_side and seconds < wall[way.__name__]:
+                delays = list(case.delays)
+            wall[way.__name__] = min(wall[way.__name__], seconds)
+            print(f"{case.name}: {way.__name__} {case.length / seconds:.1f} fps", file=sys.stderr)
+    fps = {name: case.length / seconds for name, seconds in wall.items()}
+    slowest = min((way.__name__ for way in ALONE), key=lambda name: fps[name])
+    processor = cores() * case.length / cpu
+    return {
+        "case": case.name,
+        "frames": case.length,
+        "fps": {name: round(value, 2) for name, value in fps.items()},
+        "slowest_stage": slowest,
+        "of_slowest_stage": round(fps["side_by_side"] / fps[slowest], 3),
+        "times_in_turn": round(fps["side_by_side"] / fps["in_turn"], 3),
+        "processor": round(processor, 2),
+        "of_bound": round(fps["side_by_side"] / min(processor, fps[slowest]), 3),
+        "cpu_ms_per_frame": round(1000 * cpu / case.length, 1),
+        "latency_ms": round(1000 * sum(delays) / len(delays), 1),
+    }
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(options: argparse.Namespace) -> dict[str, object]:
+    """What the numbers were measured on."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    return {
+        "cpu": cpu,
+        "cores": cores(),
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+        "torch_threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in ("torch", "av", "numpy")},
+    }
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["frames a second"]
+    for row in rows:
+        parts = "  ".join(f"{name} {value:.1f}" for name, value in row["fps"].items())
+        lines += [
+            f"{row['case']}: {parts}",
+            f"    {row['of_slowest_stage']:.0%} of its slowest stage, {row['slowest_stage']}; {row['of_bound']:.0%} of",
+            f"    what the cores allow, {row['times_in_turn']:.2f} times in turn, latency {row['latency_ms']:.0f} ms",
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=90, help="of each clip (default 90)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the quickest counts (default 3)")
+    parser.add_argument("--network", default="realesr-animevideov3", help="name or file of the network")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--wait", type=int, default=100, help="milliseconds that the case `device` waits for each frame"
+    )
+    parser.add_argument("--threads", type=int, help="torch's own threads (default: torch's choice)")
+    parser.add_argument("--case", choices=CASES, action="append", help="repeatable (default: all)")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    facts = machine(options)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        clip = filmed(Path(scratch), options.frames)
+        for name in options.case or CASES:
+            rows.append(compare(CASES[name](Path(scratch), clip, options), options.rounds))
+    print(json.dumps({"machine": {**facts, "load_after": round(os.getloadavg()[0], 1)}, "rows": rows}, indent=1))
+    print(table(rows), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
