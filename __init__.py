@@ -2,6 +2,8 @@
 
 __version__ = "0.1.0"
 
+WEB_DIRECTORY = "./web"  # help pages, which ComfyUI serves
+
 
 async def comfy_entrypoint():
     """What ComfyUI calls to get the nodes. The import waits until here so that the library works without ComfyUI."""

@@ -21,6 +21,7 @@ from . import media
 from .atomic import appearing
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
+from .contract import check_contract
 from .media import Stored
 from .pipeline import behind, close
 from .tracks import OtherTracks, Timing, timing
@@ -43,8 +44,9 @@ def write_video(
     source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
     re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
     times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
-    The file appears under its name when all of it is written; on any error or interrupt nothing appears, and `frames`
-    is closed. A frame is encoded in a thread of its own while the next one is made in this one; memory holds those two.
+    The file appears under its name when all of it is written and was read again (contract.py); on any error or
+    interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
+    made in this one; memory holds those two.
     4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
     Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
     from the source's, and whatever the encoder or the disk refuses.
@@ -56,26 +58,37 @@ def write_video(
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if not path.parent.is_dir():
         raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
-    with ExitStack() as stack:
-        stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
-        first = next(frames, None)
-        if first is None or len(first) == 0:
-            raise ClipError(f"{path}: there are no frames to write")
-        look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
-        whole = times is None
-        if source is not None and times is None:
-            times = timing(Path(source))
-        partial = stack.enter_context(appearing(path))
-        sink = stack.enter_context(_sink(path, partial, container))
-        writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
-        if source is not None and times is not None and whole:
-            old = stack.enter_context(media.opened(source))
-            writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
-        writer.write(first)
-        del first  # A large frame, which would stay for as long as the file is written.
-        behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
-        writer.finish()
+    with ExitStack() as appearance:
+        with ExitStack() as stack:
+            stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
+            first = next(frames, None)
+            if first is None or len(first) == 0:
+                raise ClipError(f"{path}: there are no frames to write")
+            look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
+            whole = times is None
+            if source is not None and times is None:
+                times = timing(Path(source))
+            info = info.resized(first.shape[-1], first.shape[-2])
+            partial = appearance.enter_context(appearing(path))
+            sink = stack.enter_context(_sink(path, partial, container))
+            writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+            if source is not None and times is not None and whole:
+                old = stack.enter_context(media.opened(source))
+                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+            writer.write(first)
+            del first  # A large frame, which would stay for as long as the file is written.
+            behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
+            writer.finish()
+        if whole:
+            _check(partial, path, source, writer.count, info)
     return writer.count
+
+
+def _check(partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo) -> None:
+    try:
+        check_contract(partial, source, frames=count, info=info)
+    except ClipError as e:
+        raise type(e)(str(e).replace(str(partial), str(path))) from e
 
 
 def _stored(source: Path) -> Stored:

@@ -1,0 +1,127 @@
+"""The nodes' schemas as plain data, read without ComfyUI: for translations, help pages, and the tests of both."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+PACKAGE = "steadyscale.nodes"
+
+
+@dataclass(frozen=True)
+class Socket:
+    """An input or an output. options: of a dropdown whose choices are the same on every machine, else empty."""
+
+    name: str
+    tooltip: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    node_id: str
+    display_name: str
+    description: str
+    category: str
+    inputs: tuple[Socket, ...]
+    outputs: tuple[Socket, ...]
+
+
+def read() -> list[Node]:
+    """All nodes of the pack, in its order."""
+    with _instead_of_comfyui():
+        return [node_of(node.define_schema()) for node in importlib.import_module(PACKAGE).NODES]
+
+
+def node_of(schema: dict[str, Any]) -> Node:
+    """What a schema says. Raises ValueError for an input or output that does not explain itself."""
+    inputs, outputs = (
+        tuple(_socket(socket, schema["node_id"]) for socket in schema[kind]) for kind in ("inputs", "outputs")
+    )
+    return Node(
+        node_id=schema["node_id"],
+        display_name=schema["display_name"],
+        description=schema["description"],
+        category=schema["category"],
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _socket(socket: dict[str, Any], node: str) -> Socket:
+    name = socket.get("id") or socket.get("display_name")
+    if not name or not socket.get("tooltip"):
+        raise ValueError(f"an input or output of {node} lacks a name or a tooltip: {socket}")
+    return Socket(name, socket["tooltip"], tuple(socket.get("options", ())))
+
+
+class _Kind:
+    """A type of socket, IMAGE for one: what is said of an input or an output is kept as a dict."""
+
+    @staticmethod
+    def Input(id: str, **said: Any) -> dict[str, Any]:
+        return {"id": id, **said}
+
+    @staticmethod
+    def Output(**said: Any) -> dict[str, Any]:
+        return said
+
+
+class _Io(ModuleType):
+    """comfy_api.latest.io, in which every type of socket is there."""
+
+    ComfyNode = type("ComfyNode", (), {})
+    NodeOutput, Hidden = MagicMock(), MagicMock()
+    Schema = dict
+
+    @staticmethod
+    def Custom(_: str) -> type[_Kind]:
+        return _Kind
+
+    def __getattr__(self, name: str) -> type[_Kind]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _Kind
+
+
+@contextmanager
+def _instead_of_comfyui() -> Iterator[None]:
+    """Within it, the nodes can be imported; after it, everything is as it was. What depends on a machine is empty."""
+    latest: Any = ModuleType("comfy_api.latest")
+    latest.io, latest.ui, latest.InputImpl, latest.Types = _Io("io"), MagicMock(), MagicMock(), MagicMock()
+    latest.ComfyExtension, latest.ComfyAPI = type("ComfyExtension", (), {}), MagicMock()
+    latest.Input = SimpleNamespace(Video=type("VideoInput", (), {}))
+    folders = MagicMock(
+        get_filename_list=lambda _: [],
+        get_input_directory=lambda: "/nowhere",
+        get_output_directory=lambda: "/nowhere",
+    )
+    host: dict[str, Any] = {
+        "comfy_api": ModuleType("comfy_api"),
+        "comfy_api.latest": latest,
+        "comfy": MagicMock(),
+        "comfy.model_management": MagicMock(),
+        "comfy.model_patcher": MagicMock(),
+        "comfy.utils": MagicMock(),
+        "folder_paths": folders,
+    }
+
+    def ours() -> list[str]:
+        return [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
+
+    before = {name: sys.modules[name] for name in [*ours(), *(name for name in host if name in sys.modules)]}
+    for name in before:
+        del sys.modules[name]
+    sys.modules.update(host)
+    try:
+        yield
+    finally:
+        for name in [*ours(), *host]:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

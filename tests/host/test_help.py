@@ -1,0 +1,66 @@
+"""A real host serves the help pages and the translations, and its nodes are what both were written from."""
+
+from __future__ import annotations
+
+import urllib.error
+from pathlib import Path
+
+import pytest
+import schemas
+from comfyhost import Host
+
+import locales
+
+pytestmark = pytest.mark.host
+
+NODES = schemas.read()
+DOCS = Path(__file__).parents[2] / "web" / "docs"
+SERVED = "/extensions/steadyscale/docs/"  # by the name of the pack's folder
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def test_every_page_and_picture_is_served(any_host: Host) -> None:
+    files = [path for path in DOCS.rglob("*") if path.is_file()]
+    assert len(files) > 2 * len(NODES)
+    for path in files:
+        body, _ = any_host.fetch(SERVED + path.relative_to(DOCS).as_posix())
+        assert body == path.read_bytes(), path.name
+
+
+def test_a_language_without_a_page_of_its_own_is_sent_to_the_english_one(any_host: Host) -> None:
+    """The frontend asks for NODE.md when NODE/LANGUAGE.md is answered with an error, not with some page."""
+    for node in NODES:
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            any_host.fetch(f"{SERVED}{node.node_id}/fr.md")
+        refused.value.close()
+        any_host.fetch(f"{SERVED}{node.node_id}.md")
+
+
+def test_the_translations_are_handed_out(any_host: Host) -> None:
+    offered = any_host.get("/i18n")
+    for language in (locales.ENGLISH, *locales.LANGUAGES):
+        assert offered[language]["nodeDefs"] == locales.read(language, "nodeDefs.json")
+        folders = locales.read(language, "main.json")["nodeCategories"]
+        assert folders.items() <= offered[language]["nodeCategories"].items()
+
+
+def test_the_schemas_read_without_a_host_are_those_of_the_host(any_host: Host) -> None:
+    told = any_host.get("/object_info")
+    assert {node.node_id for node in NODES} == {name for name in told if name.startswith("SteadyScale_")}
+    for node in NODES:
+        info = told[node.node_id]
+        assert (info["display_name"], info["description"]) == (node.display_name, node.description)
+        assert info["category"] == node.category
+        declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert set(declared) == {socket.name for socket in node.inputs}
+        for socket in node.inputs:
+            kind, more = declared[socket.name]
+            assert more["tooltip"] == socket.tooltip, f"{node.node_id}.{socket.name}"
+            choices = kind if isinstance(kind, list) else more.get("options", [])
+            assert tuple(choices) == socket.options or not socket.options, f"{node.node_id}.{socket.name}"
+        assert info["output_name"] == [socket.name for socket in node.outputs]
+        assert info["output_tooltips"] == [socket.tooltip for socket in node.outputs]

@@ -1,0 +1,165 @@
+"""The help pages as files: each says what its node takes and gives, no more and no less, in the words of the schemas.
+
+That a host serves them is tested in host/test_help.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import schemas
+from PIL import Image
+
+import locales
+
+FOLDER = Path(__file__).parents[1] / "web" / "docs"
+NODES = {node.node_id: node for node in schemas.read()}
+PAGES = {"en": "{}.md", "zh": "{}/zh.md"}
+"""The frontend asks for NODE/LANGUAGE.md and, where there is none, for NODE.md: English, for everybody else."""
+HEADINGS = {
+    "en": ("Inputs", "Outputs", "Recipes", "When something is wrong"),
+    "zh": ("输入", "输出", "常用做法", "遇到问题时"),
+}
+ENTRY = re.compile(r"^- `([^`]+)`(?:（([^）]+)）)?[:：]")  # noqa: RUF001
+CHOICES = re.compile(r"^  - ((?:`[^`]+`(?:, |、)?)+)[:：]")  # noqa: RUF001
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
+NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
+TROUBLES = {"en": ("Slow|slow", "memory", "[Ww]obbl", "[Cc]ropped"), "zh": ("慢", "内存", "晃动", "裁切太多")}
+FOLDERS = {"trajectories"}  # in backticks without being an input
+
+
+def text(node: str, language: str) -> str:
+    return (FOLDER / PAGES[language].format(node)).read_text(encoding="utf-8")
+
+
+def sections(page: str) -> dict[str, list[str]]:
+    """The lines below each heading."""
+    found: dict[str, list[str]] = {}
+    for line in page.splitlines():
+        if line.startswith("## "):
+            found[line[3:]] = []
+        elif found:
+            list(found.values())[-1].append(line)
+    return found
+
+
+def entries(lines: list[str]) -> dict[str, tuple[str | None, list[str]]]:
+    """What is explained in a section: name -> what it is called in the page's language, and its choices."""
+    found: dict[str, tuple[str | None, list[str]]] = {}
+    for line in lines:
+        if entry := ENTRY.match(line):
+            found[entry[1]] = entry[2], []
+        elif choices := CHOICES.match(line):
+            list(found.values())[-1][1].extend(re.findall(r"`([^`]+)`", choices[1]))
+    return found
+
+
+def problems(node: schemas.Node, page: str, language: str) -> Iterator[str]:
+    """Everything in which a page and its node disagree, in words."""
+    inputs, outputs, *advice = HEADINGS[language]
+    found = sections(page)
+    wanted = [inputs, *([outputs] if node.outputs else []), *advice]
+    if list(found) != wanted:
+        yield f"the sections are {list(found)}, not {wanted}"
+        return
+    called = locales.read(language, "nodeDefs.json")[locales.key(node.node_id)]
+    for heading, sockets, names in (
+        (inputs, node.inputs, called["inputs"]),
+        (outputs, node.outputs, {s.name: called["outputs"][str(i)] for i, s in enumerate(node.outputs)}),
+    ):
+        told = entries(found.get(heading, []))
+        if list(told) != [socket.name for socket in sockets]:
+            yield f"{heading}: the page has {list(told)}, the node has {[socket.name for socket in sockets]}"
+            continue
+        for socket in sockets:
+            label, choices = told[socket.name]
+            if sorted(choices) != sorted(socket.options):
+                yield f"{socket.name}: the page has the choices {choices}, the node has {list(socket.options)}"
+            name = names[locales.key(socket.name)]["name"]
+            if label != (None if language == "en" else name):
+                yield f"{socket.name} is {name!r} on the canvas, and {label!r} here"
+    words = {s.name for n in NODES.values() for s in (*n.inputs, *n.outputs)}
+    words |= {option for n in NODES.values() for s in n.inputs for option in s.options}
+    for name in set(NAME.findall(page)) - words - FOLDERS:
+        yield f"`{name}` is no input, output or choice of any node"
+
+
+def test_every_node_has_its_pages_and_nothing_else_lies_there() -> None:
+    pages = {page.format(node) for node in NODES for page in PAGES.values()}
+    pictures = {name for node in NODES for language in PAGES for _, name in PICTURE.findall(text(node, language))}
+    found = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
+    assert found == pages | pictures
+
+
+@pytest.mark.parametrize("language", PAGES)
+@pytest.mark.parametrize("node", NODES)
+def test_the_page_says_what_the_node_takes_and_gives(node: str, language: str) -> None:
+    assert list(problems(NODES[node], text(node, language), language)) == []
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_both_languages_say_as_much(node: str) -> None:
+    english, chinese = text(node, "en"), text(node, "zh")
+    assert [name for _, name in PICTURE.findall(english)] == [name for _, name in PICTURE.findall(chinese)]
+    for one, other in zip(sections(english).values(), sections(chinese).values(), strict=True):
+        assert sum(line.startswith("- ") for line in one) == sum(line.startswith("- ") for line in other)
+
+
+@pytest.mark.parametrize("language", PAGES)
+@pytest.mark.parametrize("node", NODES)
+def test_there_are_recipes_and_a_way_out_of_trouble(node: str, language: str) -> None:
+    *_, recipes, trouble = sections(text(node, language)).values()
+    assert sum(line.startswith("- **") for line in recipes) >= 1
+    slow, memory, *rest = TROUBLES[language]
+    said = "\n".join(trouble)
+    assert re.search(slow, said)
+    assert re.search(memory, said)
+    if any(output.name in ("flow", "correction", "plot", "invented") for output in NODES[node].outputs):
+        assert all(re.search(word, said) for word in rest)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.[jp][pn]g")), ids=lambda path: path.name)
+def test_pictures_are_small_and_show_something(path: Path) -> None:
+    assert path.stat().st_size < 60_000
+    with Image.open(path) as picture:
+        assert 480 <= picture.width <= 1000
+        assert np.asarray(picture.convert("L"), dtype=float).std() > 20
+
+
+@pytest.mark.parametrize("language", PAGES)
+@pytest.mark.parametrize("node", NODES)
+def test_pictures_have_words_for_those_who_do_not_see_them(node: str, language: str) -> None:
+    for words, name in PICTURE.findall(text(node, language)):
+        assert len(words) >= 8, name
+
+
+def _renamed(node: schemas.Node, old: str, new: str) -> schemas.Node:
+    return replace(node, inputs=tuple(replace(s, name=new) if s.name == old else s for s in node.inputs))
+
+
+@pytest.mark.parametrize("language", PAGES)
+@pytest.mark.parametrize("fault", ["renamed", "gone", "new", "new choice", "no outputs", "unknown name", "other label"])
+def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
+    node = NODES["SteadyScale_WarpFrames"]
+    page = text(node.node_id, language)
+    border = next(socket for socket in node.inputs if socket.name == "border")
+    changed = {
+        "renamed": _renamed(node, "pad", "padding"),
+        "gone": replace(node, inputs=node.inputs[:-1]),
+        "new": replace(node, inputs=(*node.inputs, schemas.Socket("mask", "what to leave out"))),
+        "new choice": replace(
+            node,
+            inputs=tuple(replace(s, options=(*s.options, "blur")) if s is border else s for s in node.inputs),
+        ),
+        "no outputs": replace(node, outputs=()),
+    }.get(fault, node)
+    if fault == "unknown name":
+        page += "- see `no_such_input`\n"
+    if fault == "other label":
+        page = page.replace("`pad`", "`pad`（别的）", 1)  # noqa: RUF001
+    assert list(problems(changed, page, language))

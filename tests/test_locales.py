@@ -1,0 +1,171 @@
+"""The translations as files: every text of the schemas is there in every language, and nothing that no node has.
+
+That a host hands them out is tested in host/test_help.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import schemas
+
+import locales
+
+NODES = schemas.read()
+ENGLISH = locales.english(NODES)
+TRANSLATED = pytest.mark.parametrize("language", locales.LANGUAGES)
+SYNTAX = re.compile(r"[{}|@]")
+"""What the frontend's messages (vue-i18n) take for placeholders, plurals and links."""
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+LATIN = re.compile(r"[a-z0-9-]+")
+
+
+def problems(english: locales.Tree, tree: locales.Tree) -> Iterator[str]:
+    """Everything that is wrong with a translation by itself, in words."""
+    texts, done = dict(locales.leaves(english)), dict(locales.leaves(tree))
+    yield from (f"{place} is missing" for place in texts.keys() - done.keys())
+    yield from (f"{place} is of no node" for place in done.keys() - texts.keys())
+    if list(texts) != list(done):
+        yield "the order is not that of the schemas"
+    for place in texts.keys() & done.keys():
+        text, said = texts[place], done[place]
+        if not said.strip():
+            yield f"{place} is empty: {text}"
+        elif SYNTAX.search(said):
+            yield f"{place} has a character that the frontend takes for an instruction: {said}"
+        elif "options" in place and not said.startswith(text):
+            yield f"{place} does not begin with the choice as the tooltips call it: {said}"
+        elif place[-1] in ("tooltip", "description"):
+            yield from (f"{place}: {fault}: {said}" for fault in _faults(text, said, english, tree, place))
+
+
+def _faults(text: str, said: str, english: locales.Tree, tree: locales.Tree, place: locales.Place) -> Iterator[str]:
+    """What a sentence lost on the way."""
+    if said == text:
+        yield "not translated"
+    if missing := set(NUMBER.findall(text)) - set(NUMBER.findall(said)):
+        yield f"the numbers {missing} are not there"
+    options = english[place[0]]["inputs"].get(place[2], {}).get("options", {}) if len(place) > 2 else {}
+    for option in options.values():
+        if option in LATIN.findall(text) and option not in LATIN.findall(said):
+            yield f"the choice {option} is not explained"
+    for node in english.keys() & tree.keys():
+        name, called = english[node]["display_name"], tree[node]["display_name"]
+        if name in text and called not in said:
+            yield f"{name} is called {called}"
+
+
+def test_the_folder_holds_these_languages_and_nothing_else() -> None:
+    found = {path.relative_to(locales.FOLDER).as_posix() for path in locales.FOLDER.rglob("*") if path.is_file()}
+    languages = (locales.ENGLISH, *locales.LANGUAGES)
+    assert found == {f"{language}/{name}" for language in languages for name in ("nodeDefs.json", "main.json")}
+
+
+def test_the_english_is_that_of_the_schemas() -> None:
+    """If it is not: `python scripts/locales.py` makes it so, and empties the translations of what has changed."""
+    assert locales.read("en", "nodeDefs.json") == ENGLISH
+    assert locales.read("en", "main.json") == locales.categories(NODES)
+    assert not [text for _, text in locales.leaves(ENGLISH) if SYNTAX.search(text)]
+
+
+@TRANSLATED
+def test_the_translation_is_complete_and_says_what_the_english_says(language: str) -> None:
+    assert list(problems(ENGLISH, locales.read(language, "nodeDefs.json"))) == []
+
+
+@TRANSLATED
+def test_the_menu_has_a_name_for_each_folder(language: str) -> None:
+    folders = locales.read(language, "main.json")["nodeCategories"]
+    assert folders.keys() == locales.categories(NODES)["nodeCategories"].keys()
+    assert all(folders.values())
+
+
+@TRANSLATED
+def test_no_two_nodes_have_one_name(language: str) -> None:
+    names = [entry["display_name"] for entry in locales.read(language, "nodeDefs.json").values()]
+    assert len(set(names)) == len(NODES)
+
+
+@TRANSLATED
+def test_no_two_inputs_of_a_node_have_one_name(language: str) -> None:
+    for node, entry in locales.read(language, "nodeDefs.json").items():
+        names = [socket["name"] for socket in entry["inputs"].values()]
+        assert len(set(names)) == len(names), node
+
+
+WARP = "SteadyScale_WarpFrames"
+FAULTS: dict[str, Callable[[locales.Tree], object]] = {
+    "an input that no node has": lambda t: t[WARP]["inputs"].update(padding=t[WARP]["inputs"].pop("pad")),
+    "an input that is missing": lambda t: t[WARP]["inputs"].pop("pad"),
+    "a node that is missing": lambda t: t.pop(WARP),
+    "a choice that is missing": lambda t: t[WARP]["inputs"]["border"]["options"].pop("wrap"),
+    "an output that is missing": lambda t: t[WARP]["outputs"].pop("1"),
+    "an empty text": lambda t: t[WARP]["inputs"]["pad"].update(tooltip=""),
+    "a text left in English": lambda t: t[WARP].update(description=ENGLISH[WARP]["description"]),
+    "a placeholder": lambda t: t[WARP].update(description="{frames}"),
+    "a choice that is not explained": lambda t: t[WARP]["inputs"]["border"].update(tooltip="crop"),
+    "a number that is lost": lambda t: t["SteadyScale_SmoothTrajectory"]["inputs"]["max_zoom"].update(tooltip="x"),
+    "a node by another name": lambda t: t["SteadyScale_SmoothTrajectory"].update(display_name="x"),
+    "a choice under a new name": lambda t: t[WARP]["inputs"]["border"]["options"].update(wrap="x"),
+}
+
+
+@TRANSLATED
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
+    tree = locales.read(language, "nodeDefs.json")
+    broken = copy.deepcopy(tree)
+    FAULTS[fault](broken)
+    assert broken != tree
+    assert list(problems(ENGLISH, broken))
+
+
+def test_what_has_not_changed_is_kept_and_what_has_is_emptied() -> None:
+    before = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "two"}}}}
+    done = {"A": {"inputs": {"x": {"name": "ix", "tooltip": "eins"}, "y": {"name": "üpsilon", "tooltip": "zwei"}}}}
+    now = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "three"}}}}
+    assert locales.renewed(now, before, done) == {
+        "A": {"inputs": {"x": {"name": "ix", "tooltip": "eins"}, "y": {"name": "üpsilon", "tooltip": ""}}}
+    }
+    assert locales.renewed(now, before, done, keep=True) == done
+
+
+def test_a_new_node_takes_over_what_has_been_translated_elsewhere() -> None:
+    before = {"A": {"inputs": {"x": {"name": "fill", "tooltip": "one", "options": {"fill": "fill"}}}}}
+    done = {"A": {"inputs": {"x": {"name": "Füllung", "tooltip": "eins", "options": {"fill": "fill (füllen)"}}}}}
+    now = {"B": {"description": "one", "inputs": {"y": {"name": "fill", "tooltip": "new"}}}}
+    assert locales.renewed(now, before, done) == {
+        "B": {"description": "eins", "inputs": {"y": {"name": "Füllung", "tooltip": ""}}}
+    }
+
+
+def test_a_dot_leads_nowhere_else() -> None:
+    node = schemas.Node("Pack.Node", "Node", "It does.", "a/b", (schemas.Socket("x.y", "an x", ("1.5",)),), ())
+    tree = locales.english([node])
+    assert tree["Pack_Node"]["inputs"]["x_y"]["options"] == {"1_5": "1.5"}
+    assert locales.categories([node]) == {"nodeCategories": {"a": "a", "b": "b"}}
+
+
+def test_reading_the_schemas_leaves_no_trace() -> None:
+    before = dict(sys.modules)
+    schemas.read()
+    changed = {name for name in before.keys() | sys.modules.keys() if before.get(name) is not sys.modules.get(name)}
+    assert not {name for name in changed if name.startswith(("comfy", "folder_paths", schemas.PACKAGE))}
+
+
+def test_what_does_not_explain_itself_is_named() -> None:
+    with pytest.raises(ValueError, match="Pack_Node lacks a name or a tooltip"):
+        schemas.node_of(
+            {
+                "node_id": "Pack_Node",
+                "display_name": "Node",
+                "description": "It does.",
+                "category": "a",
+                "inputs": [{"id": "x"}],
+                "outputs": [],
+            }
+        )
