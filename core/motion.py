@@ -17,7 +17,7 @@ from .align import align
 from .clip import Clip, ClipError, ClipInfo, Frames
 from .correspondences import Correspondences, sampled
 from .fit import fit
-from .flow import LUMA, FlowModel, luma
+from .flow import LUMA, FlowMethod, FlowModel, flow_model, luma
 from .followers import EVERYWHERE, Followers, updated, weighted
 from .grey import Grey, Masks, hidden_by
 from .opencv import optional_opencv
@@ -125,23 +125,41 @@ def next_step(first: Grey, second: Grey, flow: FlowModel, followers: Followers) 
     if is_repeat(first.tensor, second.tensor):
         return Step(np.eye(3), 1.0, followers)
     size = first.plane.shape
-    a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # flow is coarse: alignment does the rest
-    follow = getattr(flow, "follow", None)
-    if follow is None:
-        field = flow(a.tensor, b.tensor)
-        found = sampled(field, a.plane, a.hidden)
-        found = _enlarged(found, size[1] // a.plane.shape[1])
-        matrix, sure = fit(*weighted(found, followers, *size))
-    else:
-        found = follow(first, second)
-        matrix, sure = fit(*weighted(found, followers, *size))
-        field = _everywhere(matrix, size, a.plane.shape)
-    if is_cut(a.tensor, b.tensor, field):
+    found, matrix, sure, cut = _explained(first, second, flow, followers)
+    other = _second_opinion(flow) if cut else None
+    if other is not None:
+        found, matrix, sure, cut = _explained(first, second, other, followers)
+    if cut:
         return START
     if sure > 0:
         followers = updated(followers, found, matrix, *size)
         matrix = align(first, second, matrix, followers)
     return Step(matrix, max(sure, 1e-3), followers)  # weak is not a cut
+
+
+def _explained(
+    first: Grey, second: Grey, flow: FlowModel, followers: Followers
+) -> tuple[Correspondences, geometry.Matrices, float, bool]:
+    """What went where, the camera's step in full-size pixels and how sure it is, and whether even so it is a cut."""
+    size = first.plane.shape
+    a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # flow is coarse: alignment does the rest
+    follow = getattr(flow, "follow", None)
+    if follow is None:
+        field = flow(a.tensor, b.tensor)
+        found = _enlarged(sampled(field, a.plane, a.hidden), size[1] // a.plane.shape[1])
+        matrix, sure = fit(*weighted(found, followers, *size))
+    else:
+        found = follow(first, second)
+        matrix, sure = fit(*weighted(found, followers, *size))
+        field = _everywhere(matrix, size, a.plane.shape)
+    return found, matrix, sure, is_cut(a.tensor, b.tensor, field)
+
+
+def _second_opinion(flow: FlowModel) -> FlowModel | None:
+    """Who is asked before a cut is believed: dense flow may fail where the picture jumps, tracks where it is plain."""
+    if optional_opencv() is None:
+        return None
+    return flow_model(FlowMethod.DIS if hasattr(flow, "follow") else FlowMethod.TRACKS)
 
 
 def _enlarged(found: Correspondences, factor: int) -> Correspondences:

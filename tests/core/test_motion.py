@@ -148,3 +148,18 @@ def test_one_frame_and_none():
     assert estimate_motion(TensorClip(torch.rand(1, 3, 40, 40)), flow_model()).shots == [slice(0, 1)]
     with pytest.raises(ClipError, match="no frames"):
         estimate_motion(TensorClip(torch.rand(0, 3, 40, 40)), flow_model())
+
+
+@pytest.mark.parametrize("method", FlowMethod)
+def test_a_jump_that_one_estimator_cannot_follow_is_no_cut(method):
+    """Blocks of random colour that jump by more than a block: to a dense flow, one frame is as good as any other."""
+    blocks = np.random.default_rng(0).integers(30, 226, (20, 24), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    places = [(29, 19), (20, 21), (26, 24), (17, 17), (27, 22)]
+    frames = torch.stack([torch.from_numpy(blocks[y : y + 96, x : x + 128]) for x, y in places])
+    clip = TensorClip((frames[:, None] / 255.0).expand(-1, 3, -1, -1))
+    motion = estimate_motion(clip, flow_model(method))
+    assert len(motion.shots) == 1
+    assert np.abs(motion.steps[1:, :2, 2] + np.diff(places, axis=0)).max() < 0.05
+    elsewhere = torch.flip(clip._frames, dims=(2, 3))
+    cut = TensorClip(torch.cat([clip._frames, elsewhere]))
+    assert [s.start for s in estimate_motion(cut, flow_model(method)).shots] == [0, 5]
