@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from . import media
+from . import answers, media
+from .answers import chosen_device, facts_of
 from .arguments import parser
 from .axes import AXES, Strength
-from .clip import Clip, ClipError, ClipInfo, Frames
+from .clip import Clip, ClipError, Frames
 from .codecs import Encoding
 from .console import log_on_stderr, stoppable, tell
 from .files import check_target, open_clip, write_clip
@@ -35,10 +35,7 @@ from .stabilize import plan_correction
 from .tiles import Tiling
 from .trajectory import Trajectory
 from .upscale import Alpha, Target
-from .video import VideoClip
 from .warp import Border
-
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         except KeyboardInterrupt:
             kept = getattr(args, "resumable", False) or getattr(args, "job", None)
-            sys.stderr.write(
-                f"steadyscale: interrupted, {'what is finished is kept' if kept else 'nothing was written'}\n"
-            )
+            outcome = "what is finished is kept" if kept else "nothing was written"
+            sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
         except Exception as error:
             if args.debug:
@@ -75,11 +71,7 @@ def _upscale(args: argparse.Namespace) -> None:
 
 
 def _stabilize(args: argparse.Namespace) -> None:
-    if _device(args).type == "cpu":
-        torch.set_num_threads(
-            1
-        )  # OpenCV and the encoder do the work; torch's other threads would only spin beside them
-    with ProgressBars(args.quiet) as bars, _job(args) as job:
+    with ProgressBars(args.quiet) as bars, _job(args) as job, _one_thread_of_torch():
         begun, clip = _open(args)
         _write(args, begun, bars, job, Recipe(clip).then(_steady(args, bars, job, clip)))
 
@@ -98,98 +90,16 @@ def _enhance(args: argparse.Namespace) -> None:
         _write(args, begun, bars, job, recipe.then(_steady(args, bars, job, clip)), tally)
 
 
-def _bench(args: argparse.Namespace) -> None:
-    from ..models import load_upscaler, zoo
-    from .trial import footage, trial
-
-    network = load_upscaler(zoo.find(args.model))
-    with ProgressBars(args.quiet) as bars:
-        width, height = args.size
-        frames = bars.watch(footage(width, height, args.frames + 1), "measuring", args.frames + 1)
-        found = trial(
-            frames,
-            network,
-            tiling=Tiling(args.tile),
-            precision=Precision(args.precision),
-            device=_device(args),
-            compile_network=args.compile,
-        )
-    tell(args, {"command": "bench", **found.facts()}, str(found))
-
-
-def _info(args: argparse.Namespace) -> None:
-    path = Path(args.file)
-    if path.suffix.lower() in WEIGHTS:
-        from ..models import load_upscaler
-
-        network = load_upscaler(path)
-        facts: dict[str, object] = {
-            "kind": "weights",
-            "architecture": network.architecture,
-            "scale": network.scale,
-            "channels": network.in_channels,
-            "parameters": network.parameters_count,
-        }
-    else:
-        clip = open_clip(path, fps=args.fps)
-        facts = {"kind": "pictures", **_facts(clip.info), "frames": clip.info.length}
-        if isinstance(clip, VideoClip):
-            from .tracks import sound_tracks
-
-            facts |= {"kind": "video", "codec": clip.stored.codec, "pixel_format": clip.stored.pixel_format}
-            facts |= {"sound": sound_tracks(path)}
-    tell(args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
-
-
-def _models_list(args: argparse.Namespace) -> None:
-    from ..models import zoo
-
-    rows = [
-        {
-            "name": entry.name,
-            "architecture": entry.architecture,
-            "scale": entry.scale,
-            "about": entry.about,
-            "licence": entry.licence,
-            "here": (zoo.cache_folder() / entry.file).is_file(),
-        }
-        for entry in zoo.ENTRIES
-    ]
-    lines = [f"{'*' if r['here'] else ' '} {r['name']:<24} {r['scale']}x  {r['about']} ({r['licence']})" for r in rows]
-    tell(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))
-
-
-def _models_get(args: argparse.Namespace) -> None:
-    from ..models import zoo
-
-    file = zoo.get(args.name, Path(args.to) if args.to else None)
-    tell(args, {"command": "models get", "name": args.name, "file": str(file)}, str(file))
-
-
-def _native_build(args: argparse.Namespace) -> None:
-    from ..models import native
-
-    library = native.build()
-    tell(args, {"command": "native build", "library": str(library)}, str(library))
-
-
-def _native_info(args: argparse.Namespace) -> None:
-    from ..models import native
-
-    facts = native.describe()
-    tell(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
     "enhance": _enhance,
-    "bench": _bench,
-    "info": _info,
-    "models list": _models_list,
-    "models get": _models_get,
-    "native build": _native_build,
-    "native info": _native_info,
+    "bench": answers.bench,
+    "info": answers.info,
+    "models list": answers.models_list,
+    "models get": answers.models_get,
+    "native build": answers.native_build,
+    "native info": answers.native_info,
 }
 
 
@@ -201,6 +111,17 @@ def _open(args: argparse.Namespace) -> tuple[float, Clip]:
     begun = time.monotonic()
     check_target(args.output, encoding=_encoding(args), source=args.input)
     return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels)
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    """Where OpenCV, the decoder and the encoder do the work, more threads would only spin beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -223,7 +144,7 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
         target=Target(factor=args.scale, size=args.size),
         tiling=Tiling(args.tile),
         precision=Precision(args.precision),
-        device=_device(args),
+        device=chosen_device(args),
         reuse=Reuse(on=not args.no_reuse, threshold=args.repeat_threshold),
         finish=Finish(args.strength, Colour(args.colour), grain, args.linear_light),
         alpha=Alpha(args.alpha),
@@ -236,7 +157,7 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
 
 def _steady(args: argparse.Namespace, bars: ProgressBars, job: Job | None, clip: Clip) -> Steady:
     """What takes the shake out of the clip, whose motion is measured for it, or was by an earlier run of the job."""
-    device, border = _device(args), Border(args.border)
+    device, border = chosen_device(args), Border(args.border)
     watched, flow = bars.watching(clip, "measuring"), flow_model(FlowMethod(args.flow), device)
     motion = (
         kept_motion(job, watched, flow, segment_seconds=args.segment_seconds) if job else estimate_motion(watched, flow)
@@ -285,10 +206,10 @@ def _write(
         "output": str(args.output),
         "frames_in": read,
         "frames_out": written,
-        **_facts(result),
+        **facts_of(result),
         "seconds": round(seconds, 3),
         "peak_memory_mb": peak_memory_mb(),
-        "device": str(_device(args)),
+        "device": str(chosen_device(args)),
         **(counted(tally) if tally else {}),
     }
     size = f"{result.width}x{result.height} at {float(result.fps):g} fps"
@@ -297,18 +218,6 @@ def _write(
         report,
         f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}{spared(tally)}",
     )
-
-
-def _facts(info: ClipInfo) -> dict[str, object]:
-    return {"width": info.width, "height": info.height, "fps": round(float(info.fps), 6)}
-
-
-def _device(args: argparse.Namespace) -> torch.device:
-    if args.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ClipError("there is no CUDA device here, or this build of torch does not know it; use --device cpu")
-    return torch.device(args.device)
 
 
 def _encoding(args: argparse.Namespace) -> Encoding:
