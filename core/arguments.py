@@ -46,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     about = _command(commands, "info", "what a video, folder of pictures or weight file is", [saying, pictures])
     about.add_argument("file", metavar="FILE")
 
+    train = _command(commands, "train", "train a network of your own", [saying])
+    train.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
+    train.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     _command(actions, "list", "list them", [saying])

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _COMMANDS[args.command](args)
             return 0
         except KeyboardInterrupt:
-            kept = getattr(args, "resumable", False) or getattr(args, "job", None)
+            kept = args.command == "train" or getattr(args, "resumable", False) or getattr(args, "job", None)
             outcome = "what is finished is kept" if kept else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
@@ -90,10 +90,25 @@ def _enhance(args: argparse.Namespace) -> None:
         _write(args, begun, bars, job, recipe.then(_steady(args, bars, job, clip)), tally)
 
 
+def _train(args: argparse.Namespace) -> None:
+    from .training import Report, read_config, shown, train
+
+    config = read_config(args.config, args.set)
+    last: Report | None = None
+    for report in shown(train(config, resume=args.resume), args.quiet):
+        last = report
+    files = [str(file) for file in last.files] if last else []
+    steps, scores = (last.step, last.scores) if last else (0, {})
+    psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}
+    done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
+    tell(args, done, "\n".join(files) or f"{config.folder}: nothing left to do")
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
     "enhance": _enhance,
+    "train": _train,
     "bench": answers.bench,
     "info": answers.info,
     "models list": answers.models_list,
@@ -226,8 +241,9 @@ def _encoding(args: argparse.Namespace) -> Encoding:
 
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
+    from .training.errors import TrainingError
 
     text = " ".join(str(error).split())
-    if isinstance(error, (ClipError, WeightsError)):
+    if isinstance(error, (ClipError, TrainingError, WeightsError)):
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

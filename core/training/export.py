@@ -1,0 +1,25 @@
+"""Trained networks as weight files that everybody reads: ours, spandrel and so ComfyUI, and whatever knows ESRGAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..atomic import appearing
+
+
+def export(network: nn.Module, path: Path, facts: Mapping[str, str]) -> Path:
+    """Write the network's weights as .safetensors, all at once or not at all, and return the path.
+
+    facts: go into the file's header as they are, such as the name, the scale and the number of steps.
+    """
+    state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
+    header = {"format": "pt", "architecture": type(network).__name__, **facts}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(path) as partial:
+        save_file(state, partial, metadata=header)
+    return path

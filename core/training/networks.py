@@ -1,0 +1,110 @@
+"""The networks that a run trains: a generator with a head for each scale, and its opponent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
+from ...models.discriminator import UNetDiscriminator, VGGDiscriminator
+from .config import Config, Judge, Kind, Network
+from .errors import TrainingError
+
+DAMPING = 0.1  # of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity
+
+
+class Generator(nn.Module):
+    """One body, and a head for each scale: (B, 3, h, w), scale -> (B, 3, h * scale, w * scale), not clamped.
+
+    `networks` are whole networks of their own that share the body's very weights, so that each can be run, measured and
+    exported as it is. In a compact network all but the last convolution is body; in an RRDBNet, all that works at input
+    size.
+    """
+
+    def __init__(self, settings: Network) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({str(scale): _network(settings, scale) for scale in settings.scales})
+        first, *others = self.networks.values()
+        for other in others:
+            _share_body(first, other)
+
+    def at(self, scale: int) -> nn.Module:
+        """The network of one scale."""
+        return self.networks[str(scale)]
+
+    def forward(self, x: Tensor, scale: int) -> Tensor:
+        return self.networks[str(scale)](x)
+
+
+def make_generator(settings: Network, seed: int) -> Generator:
+    """The generator with the weights that the seed gives it, or those of `begin_with`. Raises TrainingError."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = Generator(settings)
+        if settings.kind is Kind.RRDB:
+            _damp(generator)
+    if settings.begin_with:
+        _take_weights(generator, Path(settings.begin_with))
+    return generator
+
+
+def make_discriminator(config: Config) -> nn.Module | None:
+    """The opponent, if the adversarial loss has a weight."""
+    if not config.losses.adversarial:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 1)
+        if config.discriminator.kind is Judge.VGG:
+            return VGGDiscriminator(config.data.crop, config.discriminator.features)
+        return UNetDiscriminator(config.discriminator.features)
+
+
+def _network(settings: Network, scale: int) -> nn.Module:
+    if settings.kind is Kind.COMPACT:
+        return SRVGGNetCompact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
+    return RRDBNet(
+        RRDBConfig(
+            features=settings.features,
+            blocks=settings.blocks,
+            growth=settings.growth,
+            scale=scale,
+            unshuffle=settings.unshuffle,
+        )
+    )
+
+
+def _share_body(first: nn.Module, other: nn.Module) -> None:
+    if isinstance(first, SRVGGNetCompact) and isinstance(other, SRVGGNetCompact):
+        other.body = nn.ModuleList([*first.body[:-1], other.body[-1]])
+    if isinstance(first, RRDBNet) and isinstance(other, RRDBNet):
+        other.conv_first, other.body, other.conv_body = first.conv_first, first.body, first.conv_body
+
+
+def _damp(generator: Generator) -> None:
+    """He's normal weights in the dense blocks, damped, without biases, as ESRGAN begins."""
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.Conv2d) and ".rdb" in name:
+            nn.init.kaiming_normal_(module.weight)
+            module.weight.data.mul_(DAMPING)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _take_weights(generator: Generator, path: Path) -> None:
+    try:
+        given = load_upscaler(path).model
+    except WeightsError as error:
+        raise TrainingError(f"network.begin_with: {error}") from error
+    target = (
+        generator.networks[str(scale)] if (scale := getattr(given, "scale", 0)) and _has(generator, scale) else None
+    )
+    if target is None or getattr(given, "config", None) != getattr(target, "config", None):
+        shape = getattr(given, "config", type(given).__name__)
+        raise TrainingError(f"network.begin_with: {path} is {shape}; set network.kind, scales and sizes to match it")
+    target.load_state_dict(given.state_dict())
+
+
+def _has(generator: Generator, scale: int) -> bool:
+    return str(scale) in generator.networks

@@ -1,0 +1,174 @@
+"""A training run from the first step to the files that come out, as a stream of reports.
+
+Pulling the next report takes the next step; whoever closes the stream stops the run, which leaves a checkpoint from
+which it goes on later. Everything that a run leaves lies in its folder:
+
+    config.toml   log.jsonl   NAME_2x.safetensors   best/   checkpoints/   samples/   tensorboard/
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from .. import lock
+from . import checkpoint, journal, preparation
+from .config import Config
+from .data import Batch, Pictures, batches
+from .errors import TrainingError
+from .features import Features
+from .measure import Scores
+from .ranks import Ranks, joined
+from .settings import to_toml
+from .state import State, fresh
+from .step import advance, rate_at
+from .validation import is_best, validate, write_networks
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+PATIENCE_WITH_INF = 100  # steps in a row that may be void before a run is given up
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step has come to. step: how many have been taken, of `steps`. scale: of this one. losses: by name,
+    unweighted (`Outcome`). moved: False where an inf or NaN has made it void. rate: of the generator. seconds: that it
+    took. scores: by scale, where it was followed by a validation. files: the networks, with the last report.
+    """
+
+    step: int
+    steps: int
+    scale: int
+    losses: Mapping[str, float]
+    moved: bool
+    rate: float
+    seconds: float
+    scores: Mapping[int, Scores] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+def train(config: Config, *, resume: bool = False) -> Generator[Report, None, None]:
+    """Train, and yield a report after each step. Raises TrainingError, before the first step where that is possible.
+
+    resume: go on from the newest checkpoint in the run's folder, if there is one; on a CPU the result is the same, to
+    the last bit, as if there had been no break. Without it a folder that has checkpoints is refused.
+    """
+    with closing(_run(config, resume)) as run:
+        while True:
+            # ComfyUI runs its nodes in inference mode, in which nothing learns. Modes last as long as the step, not
+            # as long as the stream: what the caller does in between is the caller's.
+            with torch.inference_mode(False), torch.enable_grad():
+                report = next(run, None)
+            if report is None:
+                return
+            yield report
+
+
+def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
+    with ExitStack() as stack:
+        gpu = preparation.pick_device(config.machine.device).type == "cuda"
+        ranks = stack.enter_context(joined(config.batch, gpu=gpu))
+        device = preparation.pick_device(config.machine.device, ranks.local)
+        if ranks.first:
+            config.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.locked(config.folder))
+        found = ranks.agreed(checkpoint.newest(config.folder / CHECKPOINTS) if ranks.first else None)
+        if found and not resume:
+            raise TrainingError(f"{config.folder} holds a run; go on with it (--resume) or name another folder (run)")
+        pictures = preparation.training_pictures(config)
+        held_out = preparation.held_out_pictures(config) if ranks.first else None
+        features = preparation.judging_features(config, device)
+        state = fresh(config, device)
+        if found:
+            checkpoint.restore(state, found)
+        if config.machine.compile:
+            state.generator.compile()
+        book = None
+        if ranks.first:
+            (config.folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+            board = config.keeping.tensorboard
+            book = stack.enter_context(journal.opened(config.folder, state.step, tensorboard=board))
+        shares = batches(config, pictures, state.step, part=ranks.rank, parts=ranks.count)
+        stream = stack.enter_context(closing(shares))
+        yield from _steps(config, state, stream, held_out, features, device, ranks, book)
+
+
+def _steps(
+    config: Config,
+    state: State,
+    stream: Iterator[Batch],
+    held_out: Pictures | None,
+    features: Features | None,
+    device: torch.device,
+    ranks: Ranks,
+    book: journal.Journal | None,
+) -> Iterator[Report]:
+    """Every step that is left. held_out and book are the first process's."""
+    keeping, checkpoints = config.keeping, config.folder / CHECKPOINTS
+    begun, stopped = time.perf_counter(), False
+    while state.step < config.steps and not stopped:
+        batch = _moved(next(stream), device, config)
+        outcome = advance(state, batch, config, features=features, ranks=ranks)
+        _check_alive(state)
+        last = state.step == config.steps
+
+        scores: dict[int, Scores] = {}
+        if config.data.validate and (last or state.step % keeping.validate_every == 0):
+            scores = ranks.agreed(validate(config, state, held_out, device) if held_out else {})
+            if is_best(state, scores) and ranks.first:
+                write_networks(config, state, config.folder / "best")
+            stopped = 0 < keeping.patience <= state.stale
+            if stopped and ranks.first:
+                log.warning("no better PSNR in %d validations: stopped after step %d", state.stale, state.step)
+
+        files: tuple[Path, ...] = ()
+        if ranks.first and (last or stopped):
+            files = write_networks(config, state, config.folder)
+        saved = ranks.first and (last or stopped or state.step % keeping.checkpoint_every == 0)
+        if saved:
+            checkpoint.save(state, checkpoints, keeping.checkpoints)
+
+        rate = rate_at(config.learning, config.learning.rate, state.step - 1, config.steps)
+        seconds, begun = time.perf_counter() - begun, time.perf_counter()
+        report = Report(
+            state.step, config.steps, batch.scale, outcome.losses, outcome.moved, rate, seconds, scores, files
+        )
+        if book is not None:
+            book.tell(state.step, _facts(report))
+        try:
+            yield report
+        except GeneratorExit:
+            if ranks.first and not saved:
+                checkpoint.save(state, checkpoints, keeping.checkpoints)
+            raise
+
+
+def _moved(batch: Batch, device: torch.device, config: Config) -> Batch:
+    """The batch on the device, laid out as the networks are."""
+    layout = torch.channels_last if config.machine.channels_last else torch.contiguous_format
+    small, large = (x.to(device).contiguous(memory_format=layout) for x in (batch.small, batch.large))
+    return replace(batch, small=small, large=large)
+
+
+def _check_alive(state: State) -> None:
+    if state.skipped >= PATIENCE_WITH_INF:
+        raise TrainingError(
+            f"{state.skipped} steps in a row up to step {state.step} gave inf or NaN; lower learning.rate, "
+            "set learning.clip to 1, or take machine.arithmetic bf16 or fp32"
+        )
+
+
+def _facts(report: Report) -> dict[str, float]:
+    """The report as a line of the log."""
+    facts = {f"loss/{name}": value for name, value in report.losses.items()}
+    facts |= {"scale": report.scale, "moved": float(report.moved), "rate": report.rate, "seconds": report.seconds}
+    for scale, scores in report.scores.items():
+        facts |= {f"psnr/{scale}x": scores.psnr, f"ssim/{scale}x": scores.ssim}
+    return facts

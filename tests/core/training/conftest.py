@@ -1,0 +1,76 @@
+"""Textures that a small network can learn to enlarge in seconds, and settings for such runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from steadyscale.core.training import Config, config_from
+from torch import Tensor
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny networks spend their time waiting for other threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_texture(seed: int, side: int = 160) -> Tensor:
+    """(3, side, side), uint8: curved bands with clean edges, which bicubic enlargement blurs and a network need not."""
+    generator = torch.Generator().manual_seed(seed)
+    fine = side * 4
+    noise = torch.rand(3, 3, side // 6, side // 6, generator=generator)
+    hills = F.interpolate(noise, size=(fine, fine), mode="bicubic")
+    hills = (hills - hills.mean((2, 3), keepdim=True)) / hills.std((2, 3), keepdim=True)
+    bands = (torch.sin(hills * 2.5) > 0).float() * torch.rand(3, 3, 1, 1, generator=generator)
+    picture = F.avg_pool2d(bands.sum(0, keepdim=True), 4)[0]
+    return (picture / picture.amax() * 255).round().byte()
+
+
+@pytest.fixture
+def texture() -> Callable[..., Tensor]:
+    return make_texture
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory) -> Path:
+    """A folder with train/0.png ... 3.png and validate/4.png, 5.png."""
+    folder = tmp_path_factory.mktemp("textures")
+    for number in range(6):
+        part = folder / ("train" if number < 4 else "validate")
+        part.mkdir(exist_ok=True)
+        Image.fromarray(make_texture(number).permute(1, 2, 0).numpy()).save(part / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def settings(textures, tmp_path) -> Callable[..., Config]:
+    """settings(steps=8, learning={...}) -> a small run on the textures, changed as said; of 2x, into tmp_path/run."""
+
+    def make(**changes: Any) -> Config:
+        table: dict[str, Any] = {
+            "name": "toy",
+            "run": os.fspath(tmp_path / "run"),
+            "steps": 8,
+            "batch": 4,
+            "network": {"scales": [2], "features": 8, "convs": 2},
+            "discriminator": {"kind": "vgg", "features": 4},
+            "data": {"train": [str(textures / "train")], "validate": [str(textures / "validate")], "crop": 32},
+            "learning": {"rate": 4e-3, "average": 0.95},
+            "machine": {"device": "cpu", "loaders": 0},
+            "keeping": {"samples": 1},
+        }
+        for key, value in changes.items():
+            table[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+        return config_from(table)
+
+    return make

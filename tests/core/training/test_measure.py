@@ -1,0 +1,44 @@
+"""Scores: values that can be worked out, and the protocol's border and rounding."""
+
+import math
+
+import pytest
+import torch
+from steadyscale.core.training import bicubic, score
+from steadyscale.core.training.measure import compare, luma, small_and_large
+
+pytest.importorskip("torchmetrics")
+
+
+def test_luma_is_that_of_bt601():
+    colours = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).view(5, 3, 1, 1)
+    assert luma(colours).flatten().tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-3)
+
+
+def test_psnr_of_a_known_error():
+    true = torch.full((1, 3, 32, 32), 100 / 255)
+    made = true + 10 / 255  # grey, so Y differs by 10 * 219 / 255
+    expected = 20 * math.log10(255 / (10 * 219 / 255))
+    assert compare(made, true, 2).psnr == pytest.approx(expected, abs=1e-4)
+    assert compare(made + 0.4 / 255, true, 2).psnr == pytest.approx(expected, abs=1e-4)  # rounded to 8 bits
+    assert compare(true, true, 2).psnr == 100
+    assert compare(true, true, 2).ssim == pytest.approx(1)
+
+
+def test_the_border_does_not_count(texture):
+    true = texture(1)[None].float() / 255
+    spoiled = true.clone()
+    spoiled[..., :3, :] = spoiled[..., -3:] = 0
+    assert compare(spoiled, true, 3).psnr == 100
+    assert compare(spoiled, true, 2).psnr < 40
+
+
+def test_pictures_are_cut_to_multiples_and_averaged(texture):
+    pictures = [texture(1)[:, :95, :101], texture(2)]
+    small, large = small_and_large(pictures[0], 4)
+    assert (small.shape, large.shape) == ((1, 3, 23, 25), (1, 3, 92, 100))
+    each = [score(bicubic(4), [picture], 4).psnr for picture in pictures]
+    assert score(bicubic(4), pictures, 4).psnr == pytest.approx(sum(each) / 2)
+    assert each[0] != pytest.approx(each[1], abs=0.01)
+    black = score(lambda x: torch.zeros(1, 3, x.shape[2] * 4, x.shape[3] * 4), pictures, 4)
+    assert black.psnr < min(each) - 5
