@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,8 @@ from .precision import module_of
 log = logging.getLogger(__name__)
 
 # For each distinct shape: tiles have few. On a card one recorded graph a shape replaces hundreds of launches.
-ON_CARD = {"mode": "reduce-overhead", "dynamic": False}
-ON_CPU = {"dynamic": False}
+ON_CARD: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
+ON_CPU: dict[str, Any] = {"dynamic": False}
 
 
 @contextmanager

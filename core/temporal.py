@@ -72,7 +72,7 @@ def temporal(
         result = torch.empty(chunk.shape)
         for frame, target in zip(chunk, result, strict=True):
             target.copy_(frame)
-            mark = crc32(target.numpy())
+            mark = crc32(memoryview(target.numpy()))
             if last is not None and last.shown.shape != target.shape:
                 last = None
             if last is not None and last.mark == mark:
