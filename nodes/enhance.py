@@ -14,7 +14,7 @@ from ._comfy import CATEGORY, Footage, options
 from ._wires import check_wires
 from .flow import EstimateFlow
 from .trajectory import smoothed, smoothing_inputs
-from .upscale import ResizeTo, UpscaleFrames
+from .upscale import UpscaleFrames, size_inputs
 from .warp import WarpFrames
 
 
@@ -41,23 +41,7 @@ class EnhanceVideo(io.ComfyNode):
                     step=0.01,
                     tooltip="Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own.",
                 ),
-                io.Combo.Input(
-                    "resize_to",
-                    options=options(ResizeTo),
-                    default=ResizeTo.MODEL.value,
-                    tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the "
-                    "network's result, resized to exactly that; the size has to be of the shape of the frames.",
-                ),
-                io.Float.Input(
-                    "factor",
-                    default=2.0,
-                    min=0.1,
-                    max=16.0,
-                    step=0.05,
-                    tooltip="For resize_to = factor: times each side.",
-                ),
-                io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
-                io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                *size_inputs(limit="; the size has to be of the shape of the frames"),
                 *smoothing_inputs(),
                 io.Combo.Input(
                     "border",

@@ -29,6 +29,29 @@ class ResizeTo(str, Enum):
     SIZE = "size"
 
 
+def size_inputs(limit: str = "") -> list[io.Input]:
+    """What both nodes that enlarge ask for, in the same words. limit: what else holds for the size."""
+    return [
+        io.Combo.Input(
+            "resize_to",
+            options=options(ResizeTo),
+            default=ResizeTo.MODEL.value,
+            tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
+            f"result, resized to exactly that{limit}.",
+        ),
+        io.Float.Input(
+            "factor",
+            default=2.0,
+            min=0.1,
+            max=16.0,
+            step=0.05,
+            tooltip="For resize_to = factor: times each side.",
+        ),
+        io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+        io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+    ]
+
+
 class UpscaleFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,23 +69,7 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="One image, all frames of a clip, or a VIDEO of any length, which is never held in memory. "
                     "Alpha is kept.",
                 ),
-                io.Combo.Input(
-                    "resize_to",
-                    options=options(ResizeTo),
-                    default=ResizeTo.MODEL.value,
-                    tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the "
-                    "network's result, resized to exactly that.",
-                ),
-                io.Float.Input(
-                    "factor",
-                    default=2.0,
-                    min=0.1,
-                    max=16.0,
-                    step=0.05,
-                    tooltip="For resize_to = factor: times each side.",
-                ),
-                io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
-                io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+                *size_inputs(),
                 io.Int.Input(
                     "tile",
                     default=0,
