@@ -22,6 +22,13 @@ from steadyscale.core.resize import resize
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 
+# In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
+PROGRAM = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from steadyscale.core.cli import main; sys.exit(main())"
+)
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 2x network that does nothing but repeat pixels: its last layer is zero, and it adds to the repeated input."""
@@ -525,7 +532,7 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
 def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int):
     source = make_video(tmp_path / "long.mp4", 250, size=(160, 120))
     words = ["upscale", str(source), str(tmp_path / "out.mkv"), "--model", str(weights), "--device", "cpu"]
-    command = [sys.executable, "-c", "import sys; from steadyscale.core.cli import main; sys.exit(main())", *words]
+    command = [sys.executable, "-c", PROGRAM, *words]
     child = subprocess.Popen([*command, "--preset", "veryslow"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
@@ -540,7 +547,7 @@ def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int
 
 
 def test_the_program_as_installed(tmp_path: Path):
-    command = [sys.executable, "-c", "import sys; from steadyscale.core.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run([*command, "info", str(tmp_path / "no.mp4")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
