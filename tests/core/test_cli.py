@@ -21,7 +21,6 @@ from steadyscale.core.images import write_images
 from steadyscale.core.resize import resize
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
-
 # In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
 PROGRAM = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
