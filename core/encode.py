@@ -329,7 +329,7 @@ def _sink(path: Path, partial: Path, container: Container) -> Iterator[OutputCon
         sink = av.open(str(partial), "w", format=container.muxer, container_options=container.options)
     try:
         yield sink
-    except BaseException:
+    except BaseException:  # of an interrupt too the file has to be closed, and its own error is the one that counts
         with suppress(FFmpegError, OSError):
             sink.close()
         raise

@@ -100,7 +100,7 @@ def resumable(job: Job, kind: str) -> Iterator[None]:
         text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {media.reason(e)}"
         ours = type(e) if isinstance(e, ClipError) else ClipError
         raise ours(f"{text}{_room(job.folder, e)}. {note()}") from e
-    except BaseException:
+    except BaseException:  # an interrupt, and what a stage raises: they pass as they are, and people are told
         log.warning("%s", note())
         raise
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
-from . import geometry
-from .clip import Clip, ClipInfo
+from .clip import Clip
 from .flow import FlowModel
-from .followers import Followers
-from .grey import Grey, hidden_by
 from .job_folder import Job, resumable
-from .motion import START, WORKING_SIDE, Motion, greys, next_step
+from .motion import START, WORKING_SIDE, Motion, greys, motion_of
 from .path_file import load_path, save_path
 from .segments import SECONDS, Reading, cut
 
@@ -52,7 +48,7 @@ def kept_motion(
                 seen = range(max(0, pieces[index].start - 1), pieces[index].stop)
                 followers = np.array(done[index - 1]["followers"]) if index else START.followers
                 small = zip(seen, reading.run(seen, keep=seen.stop - 1), strict=True)
-                motion, followers = _measured(small, clip.info, flow, mask, followers)
+                motion, followers = motion_of(small, clip.info, flow, mask, followers)
                 save_path(motion, job.folder / parts[index])
                 facts = {"start": seen.start, "stop": seen.stop, "followers": followers.tolist()}
                 job.manifest.add("motion", index, job.folder / parts[index], facts)
@@ -63,22 +59,3 @@ def kept_motion(
     steps = np.concatenate([part.steps[rows] for part, rows in zip(measured, own, strict=True)])
     trust = np.concatenate([part.trust[rows] for part, rows in zip(measured, own, strict=True)])
     return Motion(steps, trust, clip.info)
-
-
-def _measured(
-    small: Iterator[tuple[int, Tensor]], info: ClipInfo, flow: FlowModel, mask: Tensor | None, followers: Followers
-) -> tuple[Motion, Followers]:
-    """The motion of numbered grey frames (1, 1, h, w), as `estimate_motion` measures it in the midst of a clip: the
-    first of them only serves the second. followers: what was known up to the first; what is known after the last.
-    """
-    steps, trust = [], []
-    previous, step = None, START._replace(followers=followers)
-    for number, grey in small:
-        height, width = grey.shape[-2:]
-        current = Grey.of(grey, hidden_by(mask, number, height, width))
-        if previous is not None:
-            step = next_step(previous, current, flow, step.followers)
-        steps.append(geometry.rescaled(step.matrix, info.width / width, info.height / height))
-        trust.append(step.trust)
-        previous = current
-    return Motion(np.stack(steps), np.array(trust), info), step.followers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,11 +68,26 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     laid over the whole frame.
     Raises ClipError for a clip without frames, and for masks that are not as many as the frames.
     """
-    info = clip.info
+    motion, _ = motion_of(enumerate(ahead(greys(clip, side), name="decode")), clip.info, flow, mask, EVERYWHERE)
+    masks = len(mask) if isinstance(mask, Tensor) else 1
+    count = len(motion.steps)
+    if masks not in (1, count):
+        raise ClipError(f"the clip has {count} frames, the mask {masks}: give one for each frame, or only one")
+    return motion
+
+
+def motion_of(
+    small: Iterable[tuple[int, Tensor]], info: ClipInfo, flow: FlowModel, mask: Masks | None, followers: Followers
+) -> tuple[Motion, Followers]:
+    """The motion of numbered grey frames (1, 1, h, w), and where the camera was followed up to the last of them.
+
+    followers: where it was followed up to the first, which for the first of a clip is everywhere. info: of the clip;
+    steps are in its pixels. Raises ClipError for no frames.
+    """
     steps, trust = [], []
     previous: Grey | None = None
-    step = START
-    for number, grey in enumerate(ahead(greys(clip, side), name="decode")):
+    step = START._replace(followers=followers)
+    for number, grey in small:
         height, width = grey.shape[-2:]
         current = Grey.of(grey, hidden_by(mask, number, height, width))
         if previous is not None:
@@ -82,10 +97,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
         previous = current
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
-    masks = len(mask) if isinstance(mask, Tensor) else 1
-    if masks not in (1, len(steps)):
-        raise ClipError(f"the clip has {len(steps)} frames, the mask {masks}: give one for each frame, or only one")
-    return Motion(np.stack(steps), np.array(trust), info)
+    return Motion(np.stack(steps), np.array(trust), info), step.followers
 
 
 def greys(clip: Clip, side: int) -> Iterator[Tensor]:

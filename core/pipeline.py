@@ -51,11 +51,11 @@ def _ahead(stream: Iterator[T], belt: _Belt[T], name: str) -> Iterator[T]:
         try:
             while belt.has_room(_program) and (box := list(islice(stream, 1))):
                 belt.give(box)
-        except BaseException as e:
+        except BaseException as e:  # whatever ends a thread would be lost with it, an interrupt too
             error = _let_go(e)
         try:
             close(stream)
-        except BaseException as e:
+        except BaseException as e:  # as above
             unclosed.append(_let_go(e))
         belt.end(error)
         del error
@@ -86,7 +86,7 @@ def behind(stream: Iterable[T], do: Callable[[T], object], depth: int = 2, name:
         try:
             while box := belt.take(_program):
                 do(box.pop())
-        except BaseException as e:
+        except BaseException as e:  # raised again in the thread that waits
             failed.append(_let_go(e))
             belt.stop()
 
@@ -99,7 +99,7 @@ def behind(stream: Iterable[T], do: Callable[[T], object], depth: int = 2, name:
         _await_end(worker)
         if failed:
             raise failed.pop()
-    except BaseException as e:
+    except BaseException as e:  # also an interrupt must not keep frames alive by its traceback
         _let_go(e)
         raise
     finally:

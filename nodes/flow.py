@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from comfy import model_management
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from ..core.clip import Clip, Frames
 from ..core.flow import FlowMethod, FlowModel, flow_model
-from ..core.motion import WORKING_SIDE, Motion, estimate_motion, greys
+from ..core.motion import WORKING_SIDE, estimate_motion, greys
 from ..core.pictures import flow_picture
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
 from ._video import planned
@@ -23,24 +21,6 @@ METHOD_TIP = (
     "where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its picture is dis's."
 )
 MASK_TIP = "White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for all."
-
-
-@dataclass(frozen=True)
-class ClipFlow:
-    """What travels on a STEADYSCALE_FLOW wire: the camera's motion, and how to get the dense flow again when wanted.
-
-    The dense fields are not kept: they are as large as the clip itself.
-    """
-
-    motion: Motion
-    clip: Clip
-    model: FlowModel
-    side: int
-
-    def between(self, first: int) -> Tensor:
-        """The flow from frame `first` to the next: (1, 2, h, w) in pixels of the reduced frames."""
-        pair = list(islice(greys(self.clip, self.side), first, first + 2))
-        return self.model(pair[0], pair[-1])
 
 
 class EstimateFlow(io.ComfyNode):
@@ -117,8 +97,7 @@ class EstimateFlow(io.ComfyNode):
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         picture = _pictures(reader.pairs, model)
-        flow = ClipFlow(motion, clip, model, detail)
-        return io.NodeOutput(flow, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
+        return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
 
 
 def _spread(frames: int, count: int) -> list[int]:

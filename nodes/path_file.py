@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
@@ -14,17 +13,9 @@ from ..core.motion import Motion
 from ..core.path_file import load_path, save_path
 from ._comfy import CATEGORY, Flow
 from ._text import show_text
-from .trajectory import HasMotion
 
 FOLDER = "trajectories"  # within ComfyUI's input and output folders
 ENDING = ".json"
-
-
-@dataclass(frozen=True)
-class SavedFlow:
-    """What travels on a STEADYSCALE_FLOW wire when the pixels are not at hand."""
-
-    motion: Motion
 
 
 class SaveTrajectory(io.ComfyNode):
@@ -50,17 +41,17 @@ class SaveTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, flow: HasMotion, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, flow: Motion, filename_prefix: str) -> io.NodeOutput:
         root = folder_paths.get_output_directory()
-        info = flow.motion.info
+        info = flow.info
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, root, info.width, info.height
         )
         path = os.path.join(folder, f"{name}_{counter:05}_{ENDING}")
         if _inside(root, path) is None:
             raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
-        save_path(flow.motion, path)
-        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_told(flow.motion)}"
+        save_path(flow, path)
+        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_told(flow)}"
         show_text(text)
         file = {"filename": os.path.basename(path), "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(ui={"text": [text], "files": [file]})
@@ -115,7 +106,7 @@ class LoadTrajectory(io.ComfyNode):
             )
         text = _told(motion)
         show_text(text)
-        return io.NodeOutput(SavedFlow(motion), ui={"text": [text]})
+        return io.NodeOutput(motion, ui={"text": [text]})
 
 
 def _told(motion: Motion) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from comfy_api.latest import io, ui
 from torch import Tensor
 
@@ -18,15 +16,8 @@ from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Flow, options
 
 
-class HasMotion(Protocol):
-    """What of a flow wire's value the path is made of; a clip that was measured has more to it, a file has not."""
-
-    @property
-    def motion(self) -> Motion: ...
-
-
 def smoothed(
-    flow: HasMotion,
+    flow: Motion,
     smoothing: str,
     seconds: float,
     max_zoom: float,
@@ -36,7 +27,7 @@ def smoothed(
     horizon: float = 0.0,
 ) -> tuple[CorrectionValue, Tensor]:
     """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
-    measured = Trajectory.of(flow.motion)
+    measured = Trajectory.of(flow)
     fix = plan_correction(
         measured,
         Smoothing(smoothing),
@@ -143,7 +134,7 @@ class SmoothTrajectory(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        flow: HasMotion,
+        flow: Motion,
         smoothing: str,
         seconds: float,
         max_zoom: float,

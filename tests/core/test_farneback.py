@@ -5,9 +5,9 @@ evaluated at any point: the second frame shows it at p, the first at p + flow(p)
 """
 
 import math
-import os
-from pathlib import Path
 
+import assets
+import av
 import numpy as np
 import pytest
 import torch
@@ -114,12 +114,8 @@ def test_agrees_with_opencv_up_to_the_border(settings):
 
 @pytest.fixture
 def clip_frames():
-    """Two neighbouring grey frames (h, w), uint8, of the sample clip, where it was downloaded before."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steadyscale"
-    path = next(cache.rglob("bikes.mp4"), None)
-    if path is None:
-        pytest.skip(f"bikes.mp4 is not in {cache}")
-    av = pytest.importorskip("av")
+    """Two neighbouring grey frames (h, w), uint8, of the sample clip."""
+    path = assets.sample_clip()
     with av.open(str(path)) as container:
         frames = [
             frame.to_ndarray(format="gray") for _, frame in zip(range(32), container.decode(video=0), strict=False)

