@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from .memory import free_memory
 from .precision import Runner
 from .reuse import Watcher
 from .tiles import Box, Cut, is_out_of_memory, run_tiles
+
+log = logging.getLogger(__name__)
 
 
 class Enlarger:
@@ -21,6 +25,7 @@ class Enlarger:
     def __init__(self, runner: Runner, scale: int, halo: int, watcher: Watcher, finish: Finish) -> None:
         self._runner, self._scale, self._halo, self._watcher, self._finish = runner, scale, halo, watcher, finish
         self._last: Tensor | None = None  # (k, C, h * scale, w * scale), the network's result alone
+        self._quay: Tensor | None = None  # memory of the machine that a card can write to by itself
 
     def fill(self, result: Tensor, images: Tensor, each: int, first: int, cut: Cut) -> Cut:
         """Fill result (B * k, C, H, W) on the CPU from images (B * k, C, h, w), k = `each` of them for a frame.
@@ -64,7 +69,7 @@ class Enlarger:
         cut = self._run(images[part], canvas, cut)
         if self._watcher.on:
             self._last = canvas if end - start == 1 else canvas[-each:].clone()
-        result[part] = self._finished(canvas, result[part], images[part], each, first + start)
+        self._bring(self._finished(canvas, result[part], images[part], each, first + start), result[part])
         return cut
 
     def _some(self, result: Tensor, images: Tensor, each: int, first: int, n: int, boxes: list[Box], cut: Cut) -> Cut:
@@ -76,7 +81,7 @@ class Enlarger:
         if self._direct(result, images):
             result[part] = self._last
         else:
-            result[part] = self._finished(self._last, result[part], images[part], each, first + n)
+            self._bring(self._finished(self._last, result[part], images[part], each, first + n), result[part])
         return cut
 
     def _run(self, images: Tensor, out: Tensor, cut: Cut, boxes: list[Box] | None = None) -> Cut:
@@ -91,15 +96,21 @@ class Enlarger:
             self._last.copy_(made)
 
     def _canvas(self, images: Tensor) -> Tensor:
-        """Room for the network's result; on a card if that and the finish take a small part of it, else on the CPU."""
+        """Room for the network's result; on a card if that and the finish take a small part of it, else on the CPU.
+
+        On a card it has the network's own format: what is made in half precision travels in half the bytes.
+        """
         shape = (*images.shape[:2], images.shape[2] * self._scale, images.shape[3] * self._scale)
         device = self._runner.device
-        on_card = device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(device)
-        return torch.empty(shape, device=device if on_card else "cpu")
+        if device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(device):
+            return torch.empty(shape, device=device, dtype=self._runner.dtype)
+        return torch.empty(shape)
 
     def _finished(self, canvas: Tensor, result: Tensor, images: Tensor, each: int, first: int) -> Tensor:
         """The canvas at the size of `result` and finished, as images again."""
-        large, source = (x.reshape(len(x) // each, -1, *x.shape[-2:]) for x in (canvas, images))
+        if self._finish.plain and canvas.shape == result.shape:
+            return canvas
+        large, source = (x.reshape(len(x) // each, -1, *x.shape[-2:]).float() for x in (canvas, images))
         size = result.shape[-1], result.shape[-2]
         try:
             done = finished(large, source, size, self._finish, first)
@@ -108,3 +119,19 @@ class Enlarger:
                 raise
             done = finished(large.cpu(), source, size, self._finish, first)
         return done.reshape(result.shape)
+
+    def _bring(self, made: Tensor, result: Tensor) -> None:
+        """Copy into result, float32 on the CPU."""
+        quay = self._landing(made) if made.is_cuda else None
+        result.copy_(made if quay is None else quay.copy_(made))
+
+    def _landing(self, made: Tensor) -> Tensor | None:
+        """Memory like `made` that a card writes to several times as fast as to what the system may move; None where the
+        system gives no such memory."""
+        if self._quay is None or self._quay.shape != made.shape or self._quay.dtype != made.dtype:
+            self._quay = None  # Before the next one is made.
+            try:
+                self._quay = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+            except RuntimeError as error:
+                log.debug("no pinned memory: %s", error)
+        return self._quay

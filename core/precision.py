@@ -107,7 +107,8 @@ def borrowed(model: object, device: torch.device) -> Iterator[Callable[[torch.dt
 
 
 class Runner:
-    """A borrowed network in a chosen format: (b, C, h, w) float32 -> float32 in [0, 1] on the device, all finite.
+    """A borrowed network in a chosen format: (b, C, h, w) float32 -> in [0, 1], all finite, on the device and as the
+    network made it: in the format that it runs in.
 
     `tries` are formats, the most wanted first. A result that is not finite moves on to the next one, at any time, for a
     bright frame can overflow what a dark first frame did not. Without a next one it is a ClipError. A model whose
@@ -167,14 +168,14 @@ class Runner:
         # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
         # that works in place from changing the source.
         moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
-        return self._model(moved).float()
+        return self._model(moved)
 
 
 def fault_of(result: Tensor, truth: Tensor) -> str | None:
     """What is wrong with a result against its fp32 truth, both meant for [0, 1]; None if nothing is."""
     if not bool(torch.isfinite(result).all()):
         return "the result is not finite"
-    result, truth = result.clamp(0.0, 1.0), truth.clamp(0.0, 1.0)
+    result, truth = result.float().clamp(0.0, 1.0), truth.float().clamp(0.0, 1.0)
     if float(result.amax()) == 0.0 and float(truth.amax()) > 0.0:
         return "the result is black"
     drift = float((result - truth).abs().amax())

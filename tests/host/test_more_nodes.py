@@ -177,7 +177,8 @@ def test_the_benchmark_takes_the_hosts_models_and_can_be_stopped(host: Host) -> 
             if len(after) == 2:
                 host.interrupt()
 
-    assert host.run(graph, cancel).status == "interrupted"
+    run = host.run(graph, cancel)
+    assert run.status == "interrupted", f"{run.error}\n{host.log_tail()}"
     assert len(after) < 500
 
 

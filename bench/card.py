@@ -1,0 +1,185 @@
+"""Upscaling on a graphics card: our stage and ComfyUI's own node in one process, alternating, on the same frames.
+
+    python bench/card.py --model FILE [--model FILE ...] --comfyui /path/to/ComfyUI > card.json
+
+Both start from and end with float32 frames in the machine's memory, as IMAGE does. ComfyUI's code is imported and run
+as the host runs it. Frames per second are the best of the rounds; `drift` is the largest difference from the network in
+fp32 without tiles, in steps of 1/255; `of_peak` compares the operations of the network's convolutions with the fastest
+matrix product that this card shows in half precision. `--device cpu` runs all of it without a card, slowly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from upscale import photograph
+
+Run = Callable[[Tensor], Tensor]  # IMAGE (n, h, w, 3) float32 on the CPU -> (n, h * scale, w * scale, 3), the same
+
+
+def ours(model: Any, device: torch.device) -> Run:
+    """The stage that nodes, commands and the library go through, with its defaults."""
+    from steadyscale.core.upscale import upscale
+
+    def run(images: Tensor) -> Tensor:
+        n, height, width, _ = images.shape
+        out = torch.empty(n, height * model.scale, width * model.scale, 3)
+        done = 0
+        for large in upscale(iter(images.movedim(3, 1).split(1)), model, device=device):
+            out[done : done + len(large)] = large.movedim(1, 3)
+            done += len(large)
+        return out
+
+    return run
+
+
+def comfyui_node(model: Any) -> Run:
+    """ComfyUI's *Upscale Image (using Model)* on spandrel's descriptor of the same weights."""
+    from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
+    from spandrel import ModelLoader
+
+    descriptor = ModelLoader().load_from_state_dict(model.model.state_dict()).eval()
+    node = getattr(ImageUpscaleWithModel, "execute", None) or ImageUpscaleWithModel().upscale
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        return node(descriptor, images)[0]
+
+    return run
+
+
+def import_comfyui(tree: Path, device: torch.device) -> None:
+    """ComfyUI reads its options when it is imported."""
+    own, sys.argv = sys.argv, ["main.py", *(["--cpu"] if device.type == "cpu" else [])]
+    sys.path.insert(0, str(tree))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.model_management  # noqa: F401
+
+    sys.argv = own
+
+
+def truth(model: Any, image: Tensor, device: torch.device) -> Tensor:
+    """One frame (h, w, 3) through the plain network in fp32, whole, with no shortcut of the card's: (H, W, 3)."""
+    module = model.model.to(device)
+    with torch.inference_mode(), exact():
+        result = module(image.movedim(2, 0)[None].to(device)).clamp(0, 1)[0].movedim(0, 2).cpu()
+    module.to("cpu")
+    return result
+
+
+@contextlib.contextmanager
+def exact():
+    """Without TF32, which cards use for fp32 convolutions by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def peak(device: torch.device) -> float:
+    """Operations a second of the fastest matrix product, in half precision where there is a card."""
+    on_card = device.type == "cuda"
+    n, dtype = (8192, torch.float16) if on_card else (1024, torch.float32)
+    a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
+    best = 0.0
+    for _ in range(10):
+        began = time.perf_counter()
+        a @ b
+        settle(device)
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def operations(module: torch.nn.Module, height: int, width: int) -> float:
+    """Multiplications and additions of the convolutions for one frame, by their definition."""
+    total, small = 0, 32
+
+    def count(conv: torch.nn.Conv2d, _: object, out: Tensor) -> None:
+        nonlocal total
+        total += 2 * conv.weight[0].numel() * out.numel()
+
+    hooks = [m.register_forward_hook(count) for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        module(torch.zeros(1, 3, small, small))
+    for hook in hooks:
+        hook.remove()
+    return total * height * width / small**2
+
+
+def settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compare(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    from steadyscale.models import load_upscaler
+
+    device = torch.device(options.device)
+    width, height = (int(side) for side in options.size.split("x"))
+    images = torch.from_numpy(np.stack([photograph(width, height, seed=4 + n) for n in range(options.frames)]))
+    model = load_upscaler(file)
+    right, work = truth(model, images[-1], device), operations(model.model, height, width)
+    runs = {"ours": ours(model, device)} | ({"comfyui": comfyui_node(model)} if options.comfyui else {})
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    rows: dict[str, dict[str, object]] = {}
+    for turn in range(options.rounds + 1):
+        for name, run in runs.items():
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(device)
+            began = time.perf_counter()
+            result = run(images)
+            settle(device)
+            if turn:  # The first is for the caches and for the comparison.
+                seconds[name].append(time.perf_counter() - began)
+                continue
+            drift = float((result[-1] - right).abs().max()) * 255
+            held = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+            rows[name] = {"path": name, "drift_of_255": round(drift, 3), "card_mb": held and round(held)}
+    for name, row in rows.items():
+        fps = options.frames / min(seconds[name])
+        row |= {"network": file.stem, "size": options.size, "fps": round(fps, 3)}
+        row |= {"seconds_all": [round(s, 3) for s in seconds[name]], "of_peak": round(fps * work / options.peak, 4)}
+        if "comfyui" in rows:
+            row["times_comfyui"] = round(min(seconds["comfyui"]) / min(seconds[name]), 2)
+    return list(rows.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, action="append", required=True, help="a weight file, repeatable")
+    parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it ours runs alone")
+    parser.add_argument("--size", default="1280x720", help="of the frames before enlarging (default 1280x720)")
+    parser.add_argument("--frames", type=int, default=8, help="of the clip, all different (default 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each (default 3)")
+    parser.add_argument("--device", default="cuda", help="default: cuda")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("there is no CUDA device here; --device cpu runs it all on the processor")
+    if options.comfyui:
+        import_comfyui(options.comfyui.resolve(), device)
+    options.peak = peak(device)
+    rows = [row for file in options.model for row in compare(file.resolve(), options)]
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    facts = {"device": card, "torch": torch.__version__, "peak_tflops": round(options.peak / 1e12, 2)}
+    json.dump({"machine": facts, "frames": options.frames, "rows": rows}, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
