@@ -65,7 +65,7 @@ def import_comfyui(tree: Path, device: torch.device) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.model_management  # noqa: F401
+    import comfy.model_management
 
     sys.argv = own
 

@@ -213,7 +213,7 @@ def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: s
                 host.interrupt()
 
     run = host.run(graph, cancel)
-    assert run.status == "interrupted", f"{run.error}\n{HOST.log_tail()}"
+    assert run.status == "interrupted", f"{run.error}\n{host.log_tail()}"
     # On a machine that is short of processor time the host itself needs seconds to see what it was sent.
     assert len(after) < times * FRAMES / 2, "the rest is not done"
     again = Graph()

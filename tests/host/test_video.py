@@ -160,7 +160,7 @@ def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
         run = host.run(graph, cancel)
         if run.status == "interrupted":
             break
-    assert run.status == "interrupted", f"{run.error}\n{HOST.log_tail()}"
+    assert run.status == "interrupted", f"{run.error}\n{host.log_tail()}"
     assert progress(run, saved)[-1] < 120
     assert not [path for path in set((host.base / "output").rglob("*")) - before if path.is_file()]
     assert left_behind(host) == []
