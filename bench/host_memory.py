@@ -1,0 +1,101 @@
+"""Peak memory of a real ComfyUI server that enlarges a clip: our VIDEO route, and with --peer its own IMAGE route.
+
+    python bench/host_memory.py [--frames 140] [--size 576x576] [--peer] > host_memory.json
+
+Load Video, Upscale Frames, Save Video against Load Video, Get Video Components, Upscale Image (using Model), Create
+Video, Save Video; the same network (realesr-animevideov3, 4x) and the same clip. Each route has a server of its own.
+`peak_mb` is the highest resident memory of the server while the graph runs, `idle_mb` what it held before. The peer
+holds the whole clip: 140 frames of 576x576 at 4x are 8.9 GB as float32, and the machine must have two to three times
+that. Needs what `make setup` fetches. The JSON goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import assets
+import av
+import basedir
+from bootstrap import NETWORK
+from comfyhost import Host
+from steadyscale.core import ClipInfo, write_video
+from steadyscale.core.trial import footage, machine
+
+CLIP = "clip.mp4"
+
+
+def ours() -> dict:
+    return {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP}},
+        "2": {"class_type": "SteadyScale_LoadESRGANModel", "inputs": {"model_name": f"{NETWORK}.safetensors"}},
+        "3": {
+            "class_type": "SteadyScale_UpscaleFrames",
+            "inputs": {"upscale_model": ["2", 0], "frames": ["1", 0], "resize_to": "factor", "factor": 4.0}
+            | {"width": 1920, "height": 1080, "tile": 0, "precision": "auto"},
+        },
+        "4": _saved(["3", 0]),
+    }
+
+
+def comfyui() -> dict:
+    return {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP}},
+        "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": f"{NETWORK}.safetensors"}},
+        "3": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "5": {"class_type": "ImageUpscaleWithModel", "inputs": {"upscale_model": ["2", 0], "image": ["3", 0]}},
+        "6": {"class_type": "CreateVideo", "inputs": {"images": ["5", 0], "fps": ["3", 2]}},
+        "4": _saved(["6", 0]),
+    }
+
+
+def _saved(video: list) -> dict:
+    inputs = {"video": video, "filename_prefix": "large", "format": "mp4", "codec": "h264"}
+    return {"class_type": "SaveVideo", "inputs": inputs}
+
+
+def measured(name: str, graph: dict, frames: int, width: int, height: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        basedir.lay_out(base, [assets.weights(NETWORK, Path(sys.executable))])
+        write_video(
+            base / "input" / CLIP, footage(width, height, frames), ClipInfo(width, height, Fraction(24), frames)
+        )
+        with Host(assets.host_tree(assets.NEWEST), base, flags=basedir.FLAGS, cpu=True) as host:
+            idle = host.rss()
+            host.reset_peak()
+            began = time.monotonic()
+            host.run(graph, timeout=7200).check()
+            seconds, peak = time.monotonic() - began, host.rss(peak=True)
+        (made,) = (base / "output").rglob("*.mp4")
+        with av.open(str(made)) as result:
+            count = sum(1 for _ in result.demux(video=0) if _.size)
+    if count != frames:
+        raise SystemExit(f"{name}: {count} frames came out of {frames}")
+    return {"route": name, "idle_mb": idle, "peak_mb": peak, "seconds": round(seconds, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=140)
+    parser.add_argument("--size", default="576x576")
+    parser.add_argument("--peer", action="store_true", help="ComfyUI's own nodes too; needs more than 20 GB of memory")
+    options = parser.parse_args()
+    width, height = (int(side) for side in options.size.split("x"))
+    rows = [measured("steadyscale, VIDEO", ours(), options.frames, width, height)]
+    if options.peer:
+        rows.append(measured("ComfyUI, IMAGE", comfyui(), options.frames, width, height))
+    clip = {"frames": options.frames, "size": options.size, "scale": 4, "network": NETWORK}
+    json.dump({"machine": machine(), "comfyui": assets.NEWEST, "clip": clip, "rows": rows}, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
