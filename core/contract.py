@@ -21,12 +21,13 @@ from av.video.stream import VideoStream
 
 from . import media
 from .clip import ClipError, ClipInfo
+from .stored import BT601, BT709, BT2020, FULL, SMPTE170M, Orientation, matrix
 
 TICK = Fraction(1, 1000)  # what Matroska counts time in, and MP4 the begin of a track
 LONGEST = Fraction(1, 20)  # of what counts as one frame where sound is off by no more: more is seen on lips
 _UNTOLD = (0, 2)  # numbers of primaries and transfer that mean: not known
-_SPELLINGS = {media.SMPTE170M: media.BT601}  # the same matrix by another number
-_MATRICES = (media.BT709, 4, media.BT601, 7, media.BT2020)  # those that can be written; FCC is 4, SMPTE 240M is 7
+_SPELLINGS = {SMPTE170M: BT601}  # the same matrix by another number
+_MATRICES = (BT709, 4, BT601, 7, BT2020)  # those that can be written; FCC is 4, SMPTE 240M is 7
 
 
 class ContractError(ClipError):
@@ -177,7 +178,7 @@ def _facts(path: Path, *, decode: bool) -> Facts:
 def _look(stream: VideoStream, first: VideoFrame) -> Look:
     """A frame's own word counts, then that of its container: some decoders are not told what that says."""
     context = stream.codec_context
-    turned = media.Orientation.of(first).transpose
+    turned = Orientation.of(first).transpose
     width, height = (first.height, first.width) if turned else (first.width, first.height)
     space, primaries, transfer = (
         told if told not in _UNTOLD else usual
@@ -187,9 +188,9 @@ def _look(stream: VideoStream, first: VideoFrame) -> Look:
             (first.color_trc, context.color_trc),
         )
     )
-    matrix = media.matrix(space, first.height)
-    full = media.FULL in (first.color_range, context.color_range) or first.format.name.startswith("yuvj")
-    return Look(width, height, first.format.is_rgb, _SPELLINGS.get(matrix, matrix), full, primaries, transfer)
+    used = matrix(space, first.height)
+    full = FULL in (first.color_range, context.color_range) or first.format.name.startswith("yuvj")
+    return Look(width, height, first.format.is_rgb, _SPELLINGS.get(used, used), full, primaries, transfer)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[int | None], list[Sound]]:

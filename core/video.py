@@ -21,7 +21,8 @@ from . import media
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Encoding
 from .encode import write_video
-from .media import Stored
+from .pixels import to_grey, to_planes
+from .stored import Stored, has_alpha
 
 __all__ = ["CODECS", "CONTAINERS", "Encoding", "VideoClip", "write_video"]
 
@@ -58,7 +59,7 @@ class VideoClip:
         first: number of the frame to begin with. Those before are decoded, for files are not to be trusted with where
         their frames lie, but nothing else is done for them.
         """
-        alpha, orientation = media.has_alpha(self.stored.pixel_format), self.stored.orientation
+        alpha, orientation = has_alpha(self.stored.pixel_format), self.stored.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
         with media.opened(self.path) as container:
@@ -67,7 +68,7 @@ class VideoClip:
             for number, frame in enumerate(self._decoded(container, stream)):
                 if number < first:
                     continue
-                planes = [orientation.upright(p) for p in media.to_planes(frame, reformatter, alpha=alpha)]
+                planes = [orientation.upright(p) for p in to_planes(frame, reformatter, alpha=alpha)]
                 high, wide = planes[0].shape
                 if (high, wide) != shape[1:]:
                     raise ClipError(
@@ -95,7 +96,7 @@ class VideoClip:
         with media.opened(self.path) as container:
             stream = media.video_stream(container, self.path, self._max_pixels)
             for frame in self._decoded(container, stream):
-                grey = orientation.upright(media.to_grey(frame, reformatter, *size))
+                grey = orientation.upright(to_grey(frame, reformatter, *size))
                 yield torch.from_numpy(grey[..., 0].astype(np.float32) / 255)[None, None]
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -18,7 +18,7 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
-from ..core import media
+from ..core import stored
 from ..core.clip import ClipError, TensorClip
 from ..core.codecs import Encoding, container_for
 from ..core.encode import write_video
@@ -69,15 +69,15 @@ class Plan:
     def has_alpha(self) -> bool:
         clip = self.recipe.source
         if isinstance(clip, VideoClip):
-            return media.has_alpha(clip.stored.pixel_format)
+            return stored.has_alpha(clip.stored.pixel_format)
         return isinstance(clip, TensorClip) and clip.channels == 4
 
     @property
     def colour_space(self) -> str:
         """In ComfyUI's words: sRGB, HDR (HLG) or HDR PQ."""
         clip = self.recipe.source
-        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else media.UNKNOWN
-        return {media.HLG: "HDR", media.PQ: "HDR PQ"}.get(transfer, "sRGB")
+        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else stored.UNKNOWN
+        return {stored.HLG: "HDR", stored.PQ: "HDR PQ"}.get(transfer, "sRGB")
 
 
 def plan_of(video: Input.Video) -> Plan:

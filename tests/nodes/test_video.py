@@ -17,6 +17,7 @@ from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.encode import write_video
 from steadyscale.core.recipe import Enlarge, Steady
+from steadyscale.core.stored import HLG
 from steadyscale.core.tracks import timing
 from steadyscale.core.trajectory import Correction
 from steadyscale.core.video import VideoClip
@@ -344,18 +345,18 @@ def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
         stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, media.HLG, 1
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, HLG, 1
         for i in range(3):
             picture = np.full((48, 64, 3), 20_000 + 1000 * i, np.uint16)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb48le").reformat(format="yuv420p10le")
-            frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, media.HLG
+            frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, HLG
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
     video = upscaled(newest, newest.VideoFromFile(str(source)))
     assert (video.get_color_space(), video.get_bit_depth()) == ("HDR", 10)
     video.save_to(str(tmp_path / "out.mp4"), color_space="HDR")
     stored = VideoClip(tmp_path / "out.mp4").stored
-    assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", media.HLG)
+    assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", HLG)
 
 
 def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):
