@@ -25,7 +25,8 @@ from .look import SWS_MATRIX, Look, stored_by
 from .pipeline import behind, close
 from .pixels import ACCURATE, ONE, check_alike, to_planar_frame
 from .stored import FULL, LIMITED, depth, is_rgb
-from .tracks import OtherTracks, Timing, timing
+from .timing import Timing, Window, timing
+from .tracks import OtherTracks
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,14 @@ def write_video(
     encoding: Encoding | None = None,
     source: str | Path | None = None,
     times: Timing | None = None,
+    window: Window | None = None,
 ) -> int:
     """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
 
     info: its fps spaces the frames where there is no source.
     source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
     re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
+    window: the part of the source that the frames are; what else is kept of it is cut to that.
     times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
     The file appears under its name when all of it is written and was read again (contract.py); on any error or
     interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
@@ -68,26 +71,28 @@ def write_video(
             look = Look.of(first, codec, encoding, stored_by(Path(source)) if source is not None else None, path)
             whole = times is None
             if source is not None and times is None:
-                times = timing(Path(source))
+                times = timing(Path(source), window)
             info = info.resized(first.shape[-1], first.shape[-2])
             partial = appearance.enter_context(appearing(path))
             sink = stack.enter_context(_sink(path, partial, container))
             writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
-                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
             writer.write(first)
             del first  # A large frame, which would stay for as long as the file is written.
             behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
             writer.finish()
         if whole:
-            _check(partial, path, source, writer.count, info)
+            _check(partial, path, source, writer.count, info, window)
     return writer.count
 
 
-def _check(partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo) -> None:
+def _check(
+    partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo, window: Window | None
+) -> None:
     try:
-        check_contract(partial, source, frames=count, info=info)
+        check_contract(partial, source, frames=count, info=info, window=window)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(path))) from e
 

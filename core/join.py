@@ -18,7 +18,8 @@ from av.video.stream import VideoStream
 from . import media
 from .clip import ClipError
 from .codecs import Container
-from .tracks import OtherTracks, Timing
+from .timing import Timing
+from .tracks import OtherTracks
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def join(
                 _copy(segments, sink, copy, times, None)
             else:
                 with media.opened(source) as old:
-                    tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+                    tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
                     _copy(segments, sink, copy, times, tracks)
                     tracks.finish()
     except (FFmpegError, OSError, ValueError) as e:

@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.error import FFmpegError
 
 from . import media
 from .clip import ClipError, Frames
 from .codecs import Codec, Encoding
+from .damage import Damage, OnDamage, whole
 from .stored import BT601, BT709, BT2020, HLG, PQ, SMPTE170M, UNKNOWN, Stored, depth, has_alpha, is_rgb, matrix
 
 # The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
@@ -75,12 +75,7 @@ def stored_by(source: Path) -> Stored:
     """How the source stores its picture. Its size was somebody else's decision, so there is no limit here."""
     with media.opened(source) as container:
         stream = media.video_stream(container, source, media.NO_LIMIT)
-        try:
-            first = next(media.decoded(container, stream), None)
-        except FFmpegError as e:
-            raise ClipError(
-                f"{source}: its first frame cannot be read ({media.reason(e)}); repair the file first"
-            ) from e
+        first = next(whole(source, container, stream, OnDamage.KEEP, Damage()), None)
         if first is None:
             raise ClipError(f"{source}: its video stream has no frames, so it cannot be the source")
         return Stored.of(stream, first)

@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, cast
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -37,6 +40,7 @@ OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layo
 # An 8K frame has 35 million pixels, and one float32 copy takes 425 MB. A 200 KB file can claim far more than that.
 MAX_PIXELS = 50_000_000
 NO_LIMIT = 2**31 - 1
+PATIENCE = 32  # times that a container may refuse to go on in a row before the file counts as ended
 
 
 @contextmanager
@@ -99,15 +103,64 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     return stream
 
 
-def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """All frames of `stream` in the order of display. Raises what PyAV raises."""
-    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.codec.name in ("vp8", "vp9"):
-        # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
-        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
-        decoder = av.CodecContext.create(name, "r")
-        decoder.extradata = stream.codec_context.extradata
-        decoder.options = stream.codec_context.options
-        for packet in container.demux(stream):
-            yield from decoder.decode(packet)  # type: ignore[misc]
-    else:
-        yield from container.decode(stream)
+class Watch(Protocol):
+    """Who goes on where a file is damaged: told of each packet before it is decoded, and of what is refused."""
+
+    def sees(self, packet: Packet) -> None: ...
+
+    def refused(self, error: FFmpegError) -> None:
+        """Raise to stop."""
+        ...
+
+
+class Unmoved:
+    """The `Watch` of who reads on whatever is damaged, because pixels do not concern them."""
+
+    def sees(self, packet: Packet) -> None:
+        pass
+
+    def refused(self, error: FFmpegError) -> None:
+        pass
+
+
+def packets(container: InputContainer, *streams: Stream, watch: Watch | None = None) -> Iterator[Packet]:
+    """All packets of the streams, with an empty one at their end. A `watch` may pass over what cannot be read."""
+    refusals = 0
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                refusals = 0
+                yield packet
+            return
+        except FFmpegError as e:
+            refusals += 1
+            if watch is None or refusals > PATIENCE:
+                raise
+            watch.refused(e)
+
+
+def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:
+    """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
+    decoder = _decoder(stream)
+    for packet in packets(container, stream, watch=watch):
+        if watch:
+            watch.sees(packet)
+        try:
+            frames = decoder.decode(packet)
+        except FFmpegError as e:
+            if watch is None:
+                raise
+            watch.refused(e)
+            continue
+        yield from frames
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
+        return stream.codec_context
+    # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
+    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = stream.codec_context.options
+    return decoder

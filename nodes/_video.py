@@ -20,7 +20,7 @@ from ..core.clip import ClipError
 from ..core.codecs import CONTAINERS, Encoding, codec_for, container_for
 from ..core.recipe import Recipe
 from ..core.repack import repack
-from ..core.tracks import timing
+from ..core.timing import timing
 from ..core.video import VideoClip
 from ._comfy import ImageBatch, watched
 from ._plan import Plan, TempFile, plan_of, run

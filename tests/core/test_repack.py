@@ -14,7 +14,7 @@ from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.codecs import CONTAINERS, Encoding
 from steadyscale.core.encode import write_video
 from steadyscale.core.repack import Sound, repack
-from steadyscale.core.tracks import timing
+from steadyscale.core.timing import timing
 from steadyscale.core.video import VideoClip
 
 MP4, MKV, WEBM = (CONTAINERS[suffix] for suffix in (".mp4", ".mkv", ".webm"))

@@ -18,7 +18,7 @@ from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.encode import write_video
 from steadyscale.core.recipe import Enlarge, Steady
 from steadyscale.core.stored import HLG
-from steadyscale.core.tracks import timing
+from steadyscale.core.timing import timing
 from steadyscale.core.trajectory import Correction
 from steadyscale.core.video import VideoClip
 
@@ -63,8 +63,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = media.decoded
 
-    def counted(container, stream):
-        for frame in original(container, stream):
+    def counted(container, stream, *watch):
+        for frame in original(container, stream, *watch):
             names.append(Path(container.name.removeprefix("file:")).name)
             yield frame
 
