@@ -78,6 +78,10 @@ class VideoClip:
                 length = len(self._cut.rows)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
 
+    def cut(self, window: Window) -> VideoClip:
+        """That part of the file, read with the same settings."""
+        return VideoClip(self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window)
+
     def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
         """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from broken import moving, with_noise
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
@@ -306,8 +307,30 @@ def test_a_trim_that_the_host_has_not_carried_out_is_honoured(newest, clip_file:
     assert result.get_frame_count() == 6
     result.save_to(str(tmp_path / "out.mp4"))
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [3, 4, 5, 6, 7, 8]
-    assert video.saved[0]["crf"] is not None
+    assert video.saved == [], "the file itself was read, and the host wrote nothing"
+    assert len(newest.files()) == 1
+
+
+@pytest.mark.parametrize("window", [(0.125, 0.25), (0.1, 0.0), (0.0, 0.2), (0.26, 0.09)])
+def test_a_trim_shows_the_frames_of_the_hosts_own(newest, clip_file: Path, tmp_path: Path, window):
+    video = newest.VideoFromFile(str(clip_file), window=window)
+    video.save_to(str(tmp_path / "host.mp4"), crf=1)
+    result = upscaled(newest, newest.VideoFromFile(io.BytesIO(clip_file.read_bytes()), window=window))
+    assert numbers_of(VideoClip(result.get_stream_source())) == numbers_of(VideoClip(tmp_path / "host.mp4"))
+
+
+def test_a_trim_and_a_crop_are_carried_out_by_the_host(newest, clip_file: Path):
+    video = newest.VideoFromFile(str(clip_file), window=(0.125, 0.25), crop=(32, 24))
+    result = upscaled(newest, video)
+    assert (result.get_dimensions(), result.get_frame_count()) == ((64, 48), 6)
     assert video.saved[0]["crf"] <= 10, "and nothing shows of the file between"
+
+
+def test_damaged_frames_are_kept_as_the_host_keeps_them(newest, tmp_path: Path, caplog):
+    broken = with_noise(moving(tmp_path / "source.mp4"), 24, 0.5)
+    video = upscaled(newest, newest.VideoFromFile(str(broken)))
+    assert sum(1 for _ in VideoClip(video.get_stream_source()).frames()) == 48
+    assert f"{broken}: 1 damaged frame: 24 concealed" in caplog.text
 
 
 def test_a_crop_that_the_host_has_not_carried_out_is_honoured(newest, clip_file: Path):
@@ -321,15 +344,46 @@ def test_a_crop_that_the_host_has_not_carried_out_is_honoured(newest, clip_file:
     assert newest.files() == []
 
 
-def test_trims_of_ours_are_cut_by_the_host_where_they_are_needed(newest, clip_file: Path, tmp_path: Path):
+def test_a_part_of_ours_is_all_that_runs(newest, clip_file: Path, tmp_path: Path):
     network = Network()
     whole = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
-    assert part.get_active_trim_window() == (0.25, 0.125)
+    assert (part.get_frame_count(), part.get_duration()) == (3, 0.125)
     assert network.frames == 0
     part.save_to(str(tmp_path / "out.mp4"))
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
+    assert network.frames == 3
+    twice = upscaled(newest, part, resize_to="factor", factor=0.5)
+    assert [type(o) for o in twice.plan.recipe.operations] == [Enlarge, Enlarge], "still one plan"
+    assert numbers_of(VideoClip(twice.get_stream_source())) == [6, 7, 8]
+    assert whole.as_trimmed(0.6) is None
+    assert whole.as_trimmed(0.25, 0.5, strict_duration=True) is None
+
+
+def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(newest, clip_file: Path):
+    info = VideoClip(clip_file).info
+    matrices = np.tile(np.eye(3), (12, 1, 1))
+    matrices[:, 0, 2] = np.arange(12) % 5 - 2
+    moves = Correction(matrices, [slice(0, 5), slice(5, 12)], info)
+    whole = warped(newest, newest.VideoFromFile(str(clip_file)), moves, "crop")[0]
+    part = whole.as_trimmed(0.125, 0.25)
+    frames = list(whole.plan.recipe.frames())
+    assert len(frames) == 12
+    pairs = zip(part.plan.recipe.frames(), frames[3:9], strict=True)
+    assert all((ours - theirs).abs().max() < 1e-4 for ours, theirs in pairs)
+
+
+def test_a_part_of_what_was_made_is_read_from_there(newest, clip_file: Path, tmp_path: Path):
+    network = Network()
+    whole = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    whole.get_stream_source()
+    part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
+    assert part.get_active_trim_window() == (0.25, 0.125)
+    part.save_to(str(tmp_path / "out.mp4"))
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
     again = upscaled(newest, part, resize_to="factor", factor=0.5)
+    del part, whole
+    gc.collect()
     assert numbers_of(VideoClip(again.get_stream_source())) == [6, 7, 8]
     assert network.frames == 12
 
