@@ -14,6 +14,7 @@ from .facts import TICK, UNTOLD, Facts, Look, facts_of
 from .stored import BT601, BT709, BT2020
 from .timing import Window
 
+NARROW = 0.01  # of the shape of pixels: what nobody sees
 _MATRICES = (BT709, 4, BT601, 7, BT2020)  # those that can be written; FCC is 4, SMPTE 240M is 7
 
 
@@ -78,7 +79,7 @@ def _against(new: Facts, old: Facts) -> list[str]:
         }.items():
             if abs(off) > slack:
                 wrong.append(f"track {number} of sound {what.format(float(off))}")
-    return wrong + _colours(new.look, old.look)
+    return wrong + _shape(new.look, old.look) + _colours(new.look, old.look)
 
 
 def _moved(new: Facts, wanted: list[Fraction], slack: Fraction, earliest: Fraction = Fraction(0)) -> list[str]:
@@ -94,6 +95,13 @@ def _moved(new: Facts, wanted: list[Fraction], slack: Fraction, earliest: Fracti
     if not late:
         return []
     return [f"{late} frames are shown at another time, frame {off.index(max(off))} by {float(max(off)):.3f} s"]
+
+
+def _shape(new: Look, old: Look) -> list[str]:
+    off = abs(new.pixel_aspect / old.pixel_aspect - 1)
+    if off <= max(NARROW, 1 / min(new.width, new.height)):  # containers count the sides of a display in whole pixels
+        return []
+    return [f"pixels were {float(old.pixel_aspect):.3f} times as wide as high and are {float(new.pixel_aspect):.3f}"]
 
 
 def _colours(new: Look, old: Look) -> list[str]:

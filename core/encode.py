@@ -20,6 +20,7 @@ from .atomic import appearing
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
 from .contract import check_contract
+from .display import mark_display, write_display
 from .encoder import added_stream
 from .look import SWS_MATRIX, Look, stored_by
 from .pipeline import behind, close
@@ -76,6 +77,7 @@ def write_video(
             partial = appearance.enter_context(appearing(path))
             sink = stack.enter_context(_sink(path, partial, container))
             writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+            marked = mark_display(writer.stream, container, look.pixel_aspect)
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
                 writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
@@ -83,6 +85,8 @@ def write_video(
             del first  # A large frame, which would stay for as long as the file is written.
             behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
             writer.finish()
+        if marked:
+            write_display(partial, look.pixel_aspect)
         if whole:
             _check(partial, path, source, writer.count, info, window)
     return writer.count
@@ -115,7 +119,7 @@ class _Writer:
         self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
         self._base = times.base if times else 1 / fps
         self._reformatter = VideoReformatter()
-        self._stream = added_stream(sink, look, codec, encoding, fps, self._base)
+        self.stream = added_stream(sink, look, codec, encoding, fps, self._base)
         if look.padded != (look.width, look.height):
             log.warning(
                 "%s: %s needs even sizes, so %dx%d becomes %dx%d by repeating the last column or row",
@@ -187,8 +191,8 @@ class _Writer:
             frame.duration = self._times.durations[self.count] if self._times else 1
             frame.time_base = self._base
             self.count += 1
-        with _refusals_named(self._path, f"{self._codec.encoder} at {self._stream.width}x{self._stream.height}"):
-            for packet in self._stream.encode(frame):
+        with _refusals_named(self._path, f"{self._codec.encoder} at {self.stream.width}x{self.stream.height}"):
+            for packet in self.stream.encode(frame):
                 _settle_decoding_time(packet)
                 if self.tracks and packet.dts is not None:
                     self.tracks.mux_until(packet.dts * packet.time_base)

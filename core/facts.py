@@ -40,7 +40,10 @@ class Sound:
 
 @dataclass(frozen=True)
 class Look:
-    """Size and colours of a picture, by FFmpeg's numbers. matrix is the one that players use, tagged or not."""
+    """Size and colours of a picture, by FFmpeg's numbers. matrix is the one that players use, tagged or not.
+
+    pixel_aspect: width of a pixel / its height, as shown.
+    """
 
     width: int
     height: int
@@ -49,6 +52,7 @@ class Look:
     full_range: bool
     primaries: int
     transfer: int
+    pixel_aspect: Fraction
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,9 @@ def _look(stream: VideoStream, first: VideoFrame) -> Look:
     )
     used = matrix(space, first.height)
     full = FULL in (first.color_range, context.color_range) or first.format.name.startswith("yuvj")
-    return Look(width, height, first.format.is_rgb, _SPELLINGS.get(used, used), full, primaries, transfer)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    aspect = 1 / aspect if turned else aspect
+    return Look(width, height, first.format.is_rgb, _SPELLINGS.get(used, used), full, primaries, transfer, aspect)
 
 
 def _packets(
