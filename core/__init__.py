@@ -10,6 +10,7 @@ write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the s
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
 from .codecs import Encoding
 from .crop import adaptive_zoom, limit_zoom
+from .damage import Damage, OnDamage
 from .encode import write_video
 from .files import open_clip, write_clip
 from .finish import Colour, Finish
@@ -23,6 +24,7 @@ from .precision import Precision
 from .reuse import Reuse, Tally
 from .smooth import Smoothing, smooth
 from .tiles import Tiling
+from .timing import Window
 from .trajectory import Correction, Trajectory, correction, inverse
 from .upscale import Alpha, ImageModel, Target, upscale
 from .video import VideoClip
@@ -36,6 +38,7 @@ __all__ = [
     "ClipInfo",
     "Colour",
     "Correction",
+    "Damage",
     "Encoding",
     "Finish",
     "FlowMethod",
@@ -44,6 +47,7 @@ __all__ = [
     "ImageClip",
     "ImageModel",
     "Motion",
+    "OnDamage",
     "Precision",
     "Reuse",
     "Smoothing",
@@ -54,6 +58,7 @@ __all__ = [
     "Trajectory",
     "VideoClip",
     "Warped",
+    "Window",
     "adaptive_zoom",
     "correction",
     "estimate_motion",

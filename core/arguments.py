@@ -10,6 +10,7 @@ from .. import __version__
 from . import media
 from .axes import AXES
 from .codecs import CODECS
+from .damage import OnDamage
 from .finish import Colour
 from .flow import FlowMethod
 from .precision import Precision
@@ -41,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     for command in (up, steady, both):
         _device(command)
         _resuming(command)
+        about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
+        _choice(command, "--on-damage", OnDamage.FAIL, about)
         command.add_argument("input", metavar="IN", help=footage)
         command.add_argument("output", metavar="OUT", help=f"{footage}; pictures are PNG")
     about = _command(commands, "info", "what a video, folder of pictures or weight file is", [saying, pictures])

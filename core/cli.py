@@ -19,6 +19,7 @@ from .axes import AXES, Strength
 from .clip import Clip, ClipError, Frames
 from .codecs import Encoding
 from .console import log_on_stderr, stoppable, tell
+from .damage import Damage, OnDamage
 from .files import check_target, open_clip, write_clip
 from .finish import Colour, Finish
 from .flow import FlowMethod, flow_model
@@ -28,13 +29,14 @@ from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
 from .recipe import Calm, Enlarge, Recipe, Steady
-from .report import ProgressBars, counted, peak_memory_mb, spared
+from .report import ProgressBars, counted, hurt, peak_memory_mb, spared
 from .reuse import Reuse, Tally
 from .smooth import Smoothing
 from .stabilize import plan_correction
 from .tiles import Tiling
 from .trajectory import Trajectory
 from .upscale import Alpha, Target
+from .video import VideoClip
 from .warp import Border
 
 
@@ -125,7 +127,7 @@ def _open(args: argparse.Namespace) -> tuple[float, Clip]:
     """The moment of the start, and the source; a name that cannot be written to fails here rather than hours later."""
     begun = time.monotonic()
     check_target(args.output, encoding=_encoding(args), source=args.input)
-    return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels)
+    return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels, on_damage=OnDamage(args.on_damage))
 
 
 @contextmanager
@@ -214,6 +216,7 @@ def _write(
         read = bars.passed[label]
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
     result = open_clip(args.output, fps=info.fps, max_pixels=media.NO_LIMIT).info
+    damage = recipe.source.damage if isinstance(recipe.source, VideoClip) else Damage()
     seconds = time.monotonic() - begun
     report = {
         "command": args.command,
@@ -226,12 +229,15 @@ def _write(
         "peak_memory_mb": peak_memory_mb(),
         "device": str(chosen_device(args)),
         **(counted(tally) if tally else {}),
+        "damaged_frames": len(damage),
+        "damage": damage.table(),
     }
     size = f"{result.width}x{result.height} at {float(result.fps):g} fps"
     tell(
         args,
         report,
-        f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}{spared(tally)}",
+        f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}"
+        f"{spared(tally)}{hurt(damage)}",
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 from av.container import OutputContainer
@@ -22,9 +20,14 @@ from .atomic import appearing
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
 from .contract import check_contract
-from .media import Stored
+from .display import mark_display, write_display
+from .encoder import added_stream
+from .look import SWS_MATRIX, Look, stored_by
 from .pipeline import behind, close
-from .tracks import OtherTracks, Timing, timing
+from .pixels import ACCURATE, ONE, check_alike, to_planar_frame
+from .stored import FULL, LIMITED, depth, is_rgb
+from .timing import Timing, Window, timing
+from .tracks import OtherTracks
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +40,14 @@ def write_video(
     encoding: Encoding | None = None,
     source: str | Path | None = None,
     times: Timing | None = None,
+    window: Window | None = None,
 ) -> int:
     """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
 
     info: its fps spaces the frames where there is no source.
     source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
     re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
+    window: the part of the source that the frames are; what else is kept of it is cut to that.
     times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
     The file appears under its name when all of it is written and was read again (contract.py); on any error or
     interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
@@ -64,103 +69,36 @@ def write_video(
             first = next(frames, None)
             if first is None or len(first) == 0:
                 raise ClipError(f"{path}: there are no frames to write")
-            look = _Look.of(first, codec, encoding, _stored(Path(source)) if source is not None else None, path)
+            look = Look.of(first, codec, encoding, stored_by(Path(source)) if source is not None else None, path)
             whole = times is None
             if source is not None and times is None:
-                times = timing(Path(source))
+                times = timing(Path(source), window)
             info = info.resized(first.shape[-1], first.shape[-2])
             partial = appearance.enter_context(appearing(path))
             sink = stack.enter_context(_sink(path, partial, container))
             writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+            marked = mark_display(writer.stream, container, look.pixel_aspect)
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
-                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
             writer.write(first)
             del first  # A large frame, which would stay for as long as the file is written.
             behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
             writer.finish()
+        if marked:
+            write_display(partial, look.pixel_aspect)
         if whole:
-            _check(partial, path, source, writer.count, info)
+            _check(partial, path, source, writer.count, info, window)
     return writer.count
 
 
-def _check(partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo) -> None:
+def _check(
+    partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo, window: Window | None
+) -> None:
     try:
-        check_contract(partial, source, frames=count, info=info)
+        check_contract(partial, source, frames=count, info=info, window=window)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(path))) from e
-
-
-def _stored(source: Path) -> Stored:
-    """How the source stores its picture. Its size was somebody else's decision, so there is no limit here."""
-    with media.opened(source) as container:
-        stream = media.video_stream(container, source, media.NO_LIMIT)
-        try:
-            first = next(media.decoded(container, stream), None)
-        except FFmpegError as e:
-            raise ClipError(
-                f"{source}: its first frame cannot be read ({media.reason(e)}); repair the file first"
-            ) from e
-        if first is None:
-            raise ClipError(f"{source}: its video stream has no frames, so it cannot be the source")
-        return Stored.of(stream, first)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What every frame of the file has in common. Colours are FFmpeg's numbers."""
-
-    width: int  # of the frames that come in; the file may be one larger
-    height: int
-    channels: int
-    keeps_alpha: bool
-    pixel_format: str
-    pixel_aspect: Fraction
-    matrix: int
-    full_range: bool
-    primaries: int
-    transfer: int
-
-    @classmethod
-    def of(cls, first: Frames, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> _Look:
-        _, channels, height, width = first.shape
-        transparent = channels == 4 and bool((first[:, 3] < 1).any())
-        pixel_format = encoding.pixel_format or (codec.alpha_format if transparent else None) or codec.pixel_format
-        formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
-        if pixel_format not in formats:
-            raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
-        default = media.matrix(media.UNKNOWN, height)
-        look = cls(
-            width=width,
-            height=height,
-            channels=channels,
-            keeps_alpha=media.has_alpha(pixel_format),
-            pixel_format=pixel_format,
-            pixel_aspect=stored.pixel_aspect if stored else Fraction(1),
-            matrix=stored.matrix if stored and stored.matrix in _SWS_MATRIX else default,
-            full_range=media.is_rgb(pixel_format) or (stored is not None and stored.full_range),
-            primaries=stored.primaries if stored else default,
-            transfer=stored.transfer if stored else default,
-        )
-        if look.transfer in (media.PQ, media.HLG) and media.depth(pixel_format) <= 8:
-            raise ClipError(
-                f"{path}: the source is HDR, which {pixel_format} with its 8 bits would show in bands; "
-                "choose hevc or av1 with the pixel format yuv420p10le"
-            )
-        return look
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """(width, height) of the file: whole pixels of the coarser of its planes."""
-        chroma = av.VideoFormat(self.pixel_format)
-        return (
-            self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
-            self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
-        )
-
-
-# The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
-_SWS_MATRIX = {media.BT709: 1, 4: 4, media.BT601: 5, media.SMPTE170M: 5, 7: 7, media.BT2020: 9}
 
 
 class _Writer:
@@ -170,7 +108,7 @@ class _Writer:
         self,
         path: Path,
         sink: OutputContainer,
-        look: _Look,
+        look: Look,
         codec: Codec,
         encoding: Encoding,
         fps: Fraction,
@@ -181,7 +119,7 @@ class _Writer:
         self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
         self._base = times.base if times else 1 / fps
         self._reformatter = VideoReformatter()
-        self._stream = _video_stream(sink, look, codec, encoding, fps, self._base)
+        self.stream = added_stream(sink, look, codec, encoding, fps, self._base)
         if look.padded != (look.width, look.height):
             log.warning(
                 "%s: %s needs even sizes, so %dx%d becomes %dx%d by repeating the last column or row",
@@ -190,7 +128,7 @@ class _Writer:
 
     def write(self, frames: Frames) -> None:
         look = self._look
-        media.check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
+        check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
         if look.channels == 4 and not look.keeps_alpha:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
@@ -227,17 +165,17 @@ class _Writer:
         """(C, H, W) -> a frame as the encoder wants it."""
         look = self._look
         width, height = look.padded
-        rgb = media.to_planar_frame(frame, deep=media.depth(look.pixel_format) > 8, width=width, height=height)
+        rgb = to_planar_frame(frame, deep=depth(look.pixel_format) > 8, width=width, height=height)
         made = self._reformatter.reformat(
             rgb,
             format=look.pixel_format,
-            src_color_range=media.FULL,
-            dst_colorspace=None if media.is_rgb(look.pixel_format) else _SWS_MATRIX[look.matrix],
-            dst_color_range=media.FULL if look.full_range else media.LIMITED,
-            interpolation=media.ACCURATE,
-            threads=media.ONE,
+            src_color_range=FULL,
+            dst_colorspace=None if is_rgb(look.pixel_format) else SWS_MATRIX[look.matrix],
+            dst_color_range=FULL if look.full_range else LIMITED,
+            interpolation=ACCURATE,
+            threads=ONE,
         )
-        if not media.is_rgb(look.pixel_format):
+        if not is_rgb(look.pixel_format):
             made.colorspace = look.matrix
         made.color_primaries, made.color_trc = look.primaries, look.transfer
         return made
@@ -253,8 +191,8 @@ class _Writer:
             frame.duration = self._times.durations[self.count] if self._times else 1
             frame.time_base = self._base
             self.count += 1
-        with _refusals_named(self._path, f"{self._codec.encoder} at {self._stream.width}x{self._stream.height}"):
-            for packet in self._stream.encode(frame):
+        with _refusals_named(self._path, f"{self._codec.encoder} at {self.stream.width}x{self.stream.height}"):
+            for packet in self.stream.encode(frame):
                 _settle_decoding_time(packet)
                 if self.tracks and packet.dts is not None:
                     self.tracks.mux_until(packet.dts * packet.time_base)
@@ -271,55 +209,6 @@ def _settle_decoding_time(packet: av.Packet) -> None:
     ahead = (packet.pts - packet.dts) * packet.time_base
     if not 0 <= ahead <= 3600:
         packet.dts = packet.pts
-
-
-def _video_stream(
-    sink: OutputContainer, look: _Look, codec: Codec, encoding: Encoding, fps: Fraction, base: Fraction
-) -> av.VideoStream:
-    options = dict(codec.options)
-    crf, preset = (encoding.crf if encoding.crf is not None else codec.crf), encoding.preset or codec.preset
-    if crf is not None:
-        options["crf"] = str(crf)
-    if preset is not None:
-        options["preset"] = preset
-    options |= _shorter_lookahead(codec.encoder, look, options)
-    added = sink.add_stream(codec.encoder, rate=fps.limit_denominator(1_000_000), options=options)
-    stream = cast(av.VideoStream, added)
-    stream.width, stream.height = look.padded
-    stream.pix_fmt = look.pixel_format
-    stream.time_base = base
-    context = stream.codec_context
-    context.thread_type = "SLICE"  # Threads within a frame: those between frames hold one each, or more.
-    context.time_base = base
-    context.sample_aspect_ratio = look.pixel_aspect
-    if not media.is_rgb(look.pixel_format):
-        context.colorspace = look.matrix
-        context.color_range = media.FULL if look.full_range else media.LIMITED
-    context.color_primaries, context.color_trc = look.primaries, look.transfer
-    if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):
-        context.codec_tag = "hvc1"  # Apple's players do not open the other spelling, hev1
-    return stream
-
-
-# Encoders look at frames to come, 10 MB for each of 1080p and 40 MB for each of 4K. By encoder: where it is told how
-# many, by which name, the fewest that serve, and how many it takes by itself. A quarter of them costs 1 to 5 % of size.
-_LOOKAHEAD = {
-    "libx264": ("x264-params", "rc-lookahead", 8, 40),
-    "libx265": ("x265-params", "rc-lookahead", 8, 20),
-    "libsvtav1": ("svtav1-params", "lookahead", 16, 33),
-}
-LOOKAHEAD_BYTES = 64_000_000
-
-
-def _shorter_lookahead(encoder: str, look: _Look, options: dict[str, str]) -> dict[str, str]:
-    """The option that keeps what the encoder holds of frames to come near `LOOKAHEAD_BYTES`, where it needs one."""
-    if encoder not in _LOOKAHEAD:
-        return {}
-    where, name, fewest, usual = _LOOKAHEAD[encoder]
-    width, height = look.padded
-    each = 3 * width * height * (2 if media.depth(look.pixel_format) > 8 else 1)
-    count = max(fewest, LOOKAHEAD_BYTES // each)
-    return {where: ":".join(filter(None, [options.get(where), f"{name}={count}"]))} if count < usual else {}
 
 
 @contextmanager

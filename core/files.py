@@ -9,19 +9,27 @@ from pathlib import Path
 from . import media
 from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding, codec_for, container_for
+from .damage import OnDamage
 from .encode import write_video
 from .images import ImageClip, is_sequence, replaced, write_images
 from .video import VideoClip
 
 
-def open_clip(path: str | Path, *, fps: Fraction = Fraction(24), max_pixels: int = media.MAX_PIXELS) -> Clip:
+def open_clip(
+    path: str | Path,
+    *,
+    fps: Fraction = Fraction(24),
+    max_pixels: int = media.MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+) -> Clip:
     """A video file, a folder of pictures, a pattern (frame_%04d.png, shots/*.png) or one picture. Raises ClipError.
 
     fps: for pictures, which do not know theirs. max_pixels: the largest width * height accepted.
+    on_damage: what happens at damaged frames of a video, see `VideoClip`.
     """
     if is_sequence(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
-    return VideoClip(path, max_pixels=max_pixels)
+    return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage)
 
 
 def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:

@@ -25,7 +25,8 @@ from torch import Tensor
 from . import media
 from .atomic import scratch
 from .clip import ClipError, ClipInfo, Frames
-from .media import Orientation
+from .pixels import check_alike, to_frame, to_rgb
+from .stored import Orientation, has_alpha
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
             raise ClipError(f"{file}: cannot be decoded ({media.reason(e)}); save it again") from e
         if frame is None or frame.is_corrupt:
             raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
-        rgb = media.to_rgb(frame, VideoReformatter(), alpha=media.has_alpha(frame.format.name))
+        rgb = to_rgb(frame, VideoReformatter(), alpha=has_alpha(frame.format.name))
         return Orientation.of(frame).upright(rgb)
 
 
@@ -227,7 +228,7 @@ def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames]
     _, channels, height, width = first.shape
     count = 0
     for frames in chain([first], rest):
-        media.check_alike(frames, (channels, height, width), count, where)
+        check_alike(frames, (channels, height, width), count, where)
         for frame in frames:
             count += 1
             if count > 1 and not _NUMBER.search(pattern):
@@ -241,7 +242,7 @@ def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames]
 def _png(frame: Tensor, bits: int) -> bytes:
     """(3 or 4, H, W) in [0, 1] -> a PNG file."""
     _, height, width = frame.shape
-    picture = media.to_frame(frame, deep=bits == 16, width=width, height=height)
+    picture = to_frame(frame, deep=bits == 16, width=width, height=height)
     encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
     if bits == 16:
         picture = picture.reformat(format=picture.format.name.replace("le", "be"))

@@ -19,7 +19,7 @@ from .fingerprint import described, of_files, software
 from .images import ImageClip, is_sequence
 from .lock import locked
 from .manifest import Manifest
-from .tracks import Timing, timing
+from .timing import Timing, Window, timing
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Job:
     """A folder that this process holds, and the source that its work is for.
 
     files: what the source consists of; a video is one file. content: hash of all that they hold. times: when each frame
-    of a video is shown; None for pictures, which do not know.
+    of a video is shown; None for pictures, which do not know. window: the part of a video, None for all of it.
     """
 
     folder: Path
@@ -39,6 +39,7 @@ class Job:
     times: Timing | None
     manifest: Manifest
     _dates: list[tuple[int, int]]
+    window: Window | None = None
 
     def timing(self, fps: Fraction) -> Timing:
         """When each frame is shown. fps: of pictures."""
@@ -48,7 +49,8 @@ class Job:
     def settings(self, **settings: object) -> dict[str, Any]:
         """All that pieces depend on: the source, the software, and these."""
         told = {name: described(value) for name, value in settings.items()}
-        return {"source": self.content, "software": software(), **told}
+        part = {"window": described(self.window)} if self.window else {}
+        return {"source": self.content, **part, "software": software(), **told}
 
     def check_source(self) -> None:
         """Raise ClipError where the source is not what it was when the job was opened."""
@@ -63,10 +65,11 @@ def folder_for(target: str | Path) -> Path:
 
 
 @contextmanager
-def opened_job(folder: str | Path, source: str | Path) -> Iterator[Job]:
+def opened_job(folder: str | Path, source: str | Path, window: Window | None = None) -> Iterator[Job]:
     """Begin the job in `folder`, or go on with it, until the block ends; the folder is made where there is none.
 
-    source: a video file, a folder of pictures or a pattern. All of it is read once, to know it again.
+    source: a video file, a folder of pictures or a pattern. All of it is read once, to know it again. window: the part
+    of a video that the work is for.
     Raises ClipError where another process is at work there, the folder holds other things, or cannot be written to.
     """
     folder, source = Path(folder), Path(source)
@@ -77,8 +80,8 @@ def opened_job(folder: str | Path, source: str | Path) -> Iterator[Job]:
             pictures = is_sequence(source)
             files = tuple(ImageClip(source).files) if pictures else (source,)
             dates = _dates(files)
-            times = None if pictures else timing(source)
-            yield Job(folder, source, files, of_files(files), times, Manifest(folder), dates)
+            times = None if pictures else timing(source, window)
+            yield Job(folder, source, files, of_files(files), times, Manifest(folder), dates, window)
     finally:
         with suppress(OSError):
             folder.rmdir()  # it stays unless it is empty

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, cast
 from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding, codec_for, container_for
 from .contract import check_contract
+from .damage import Damage
 from .encode import write_video
 from .files import check_target
 from .images import is_sequence
@@ -34,7 +35,7 @@ from .manifest import settle
 from .pipeline import ahead
 from .recipe import Recipe
 from .segments import SECONDS, Reading, cut, made, one_by_one, settled, shots_of, window
-from .tracks import Timing
+from .timing import Timing
 from .video import VideoClip
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,9 @@ def _make(
     done = job.manifest.pieces("segment")
     missing = [index for index in range(len(pieces)) if index not in done]
     source = job.source if job.times else None
+    damage = plan.source.damage if isinstance(plan.source, VideoClip) else Damage()
+    for facts in done.values():
+        damage.add(facts.get("damage", []))
     with closing(cast(Any, _results(plan, [pieces[index] for index in missing], len(times.starts)))) as results:
         stream = watch(results, sum(len(pieces[index]) for index in done)) if watch else results
         for index in missing:
@@ -122,7 +126,8 @@ def _make(
             segment = inspected(file, piece)
             facts = {"start": piece.start, "stop": piece.stop, "header": segment.header}
             shown = {"first": str(times.starts[piece.start] * times.base), "pixel_format": encoding.pixel_format}
-            job.manifest.add("segment", index, file, facts | shown)
+            hurt = damage.table(piece)
+            job.manifest.add("segment", index, file, facts | shown | ({"damage": hurt} if hurt else {}))
             log.info("%s: segment %d of %d is written", job.folder, index + 1, len(pieces))
 
 
@@ -182,7 +187,7 @@ def _put_together(job: Job, target: Path, times: Timing, info: ClipInfo) -> None
     source = job.source if job.times else None
     try:
         join(segments, partial, container=container_for(target), times=times, fps=info.fps, source=source)
-        check_contract(partial, source, frames=len(times.starts), info=info)
+        check_contract(partial, source, frames=len(times.starts), info=info, window=job.window)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)

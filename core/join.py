@@ -18,7 +18,10 @@ from av.video.stream import VideoStream
 from . import media
 from .clip import ClipError
 from .codecs import Container
-from .tracks import OtherTracks, Timing
+from .display import mark_display, write_display
+from .repack import copied_stream
+from .timing import Timing
+from .tracks import OtherTracks
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,17 @@ def join(
     try:
         with av.open(str(target), "w", format=container.muxer, container_options=container.options) as sink:
             copy = _stream_like(segments[0].path, sink, fps)
+            aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
+            marked = mark_display(copy, container, aspect)
             if source is None:
                 _copy(segments, sink, copy, times, None)
             else:
                 with media.opened(source) as old:
-                    tracks = OtherTracks(old, sink, container.fallback_audio, times.origin)
+                    tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
                     _copy(segments, sink, copy, times, tracks)
                     tracks.finish()
+        if marked:
+            write_display(target, aspect)
     except (FFmpegError, OSError, ValueError) as e:
         raise ClipError(f"{target}: joining the segments failed: {media.reason(e)}; check the disk") from e
 
@@ -81,13 +88,8 @@ def _stream_like(path: Path, sink: OutputContainer, fps: Fraction) -> VideoStrea
     """A stream of the new file that will take the packets of such segments. It counts time as they do."""
     with media.opened(path) as container:
         stream = media.video_stream(container, path, media.NO_LIMIT)
-        copy = sink.add_stream_from_template(stream, opaque=True)
-        if stream.codec_context.codec_tag == "hvc1":  # Apple's players do not open the other spelling, hev1
-            copy.codec_context.codec_tag = "hvc1"
+        copy = copied_stream(stream, sink)
         copy.codec_context.framerate = fps
-        copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
-        if stream.metadata.get("alpha_mode") == "1":  # the muxer says so where the format has alpha
-            copy.codec_context.pix_fmt = "yuva420p"
     return copy
 
 

@@ -1,4 +1,4 @@
-"""What reading and writing share: which files are opened, how a picture is turned upright, what its colours mean.
+"""Which files are opened, and what FFmpeg gives of them: containers, the moving picture in one, and its frames.
 
 A video file is untrusted input for native code, so `opened` names the formats, decoders and protocols it accepts;
 without that list FFmpeg follows a text file that calls itself .mp4 to any other file on the machine.
@@ -7,29 +7,22 @@ without that list FFmpeg follows a text file that calls itself .mp4 to any other
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Protocol, cast
 
 import av
-import numpy as np
-import torch
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
-from torch import Tensor
 
-from .clip import ClipError, Frames
+from .clip import ClipError
 
 VIDEO_FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,gif,apng,h264,hevc,obu,m4v,dv"
 PICTURE_FORMATS = "png_pipe,tiff_pipe"
@@ -47,15 +40,7 @@ OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layo
 # An 8K frame has 35 million pixels, and one float32 copy takes 425 MB. A 200 KB file can claim far more than that.
 MAX_PIXELS = 50_000_000
 NO_LIMIT = 2**31 - 1
-
-# FFmpeg's numbers for colours (AVCOL_*). BT.601 goes by two of them, which share one matrix.
-RGB, BT709, UNKNOWN, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
-LIMITED, FULL = 1, 2
-PQ, HLG = 16, 18
-# Without these, a saturated patch comes back 3/255 wrong and chroma is repeated instead of interpolated.
-ACCURATE = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; PyAV 17 has no names for the latter two
-# Threads of a conversion. It takes milliseconds, and stages run side by side: more would cost time and memory in all.
-ONE = 1
+PATIENCE = 32  # times that a container may refuse to go on in a row before the file counts as ended
 
 
 @contextmanager
@@ -118,176 +103,64 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     return stream
 
 
-def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """All frames of `stream` in the order of display. Raises what PyAV raises."""
-    if stream.metadata.get("alpha_mode") == "1" and stream.codec_context.codec.name in ("vp8", "vp9"):
-        # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
-        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
-        decoder = av.CodecContext.create(name, "r")
-        decoder.extradata = stream.codec_context.extradata
-        decoder.options = stream.codec_context.options
-        for packet in container.demux(stream):
-            yield from decoder.decode(packet)  # type: ignore[misc]
-    else:
-        yield from container.decode(stream)
+class Watch(Protocol):
+    """Who goes on where a file is damaged: told of each packet before it is decoded, and of what is refused."""
+
+    def sees(self, packet: Packet) -> None: ...
+
+    def refused(self, error: FFmpegError) -> None:
+        """Raise to stop."""
+        ...
 
 
-@dataclass(frozen=True)
-class Orientation:
-    """How a stored picture becomes the one shown: first transpose, then mirror columns and rows."""
+class Unmoved:
+    """The `Watch` of who reads on whatever is damaged, because pixels do not concern them."""
 
-    transpose: bool = False
-    mirror_columns: bool = False
-    mirror_rows: bool = False
+    def sees(self, packet: Packet) -> None:
+        pass
 
-    @classmethod
-    def of(cls, frame: VideoFrame) -> Orientation:
-        """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y)."""
+    def refused(self, error: FFmpegError) -> None:
+        pass
+
+
+def packets(container: InputContainer, *streams: Stream, watch: Watch | None = None) -> Iterator[Packet]:
+    """All packets of the streams, with an empty one at their end. A `watch` may pass over what cannot be read."""
+    refusals = 0
+    while True:
         try:
-            known = list(frame.side_data)
-        except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
-            turns = round(frame.rotation / 90) % 4  # counter-clockwise; mirroring is not told this way
-            return cls(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
-        for data in known:
-            if isinstance(data, SideData) and data.type == SideDataType.DISPLAYMATRIX:
-                a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-                if math.hypot(b, c) > math.hypot(a, d):
-                    return cls(True, c < 0, b < 0)
-                return cls(False, a < 0, d < 0)
-        return cls()
-
-    def upright(self, picture: NDArray[np.generic]) -> NDArray[np.generic]:
-        """(H, W) or (H, W, C) as stored -> the same as shown; a view."""
-        if self.transpose:
-            picture = picture.swapaxes(0, 1)
-        if self.mirror_columns:
-            picture = picture[:, ::-1]
-        return picture[::-1] if self.mirror_rows else picture
+            for packet in container.demux(*streams):
+                refusals = 0
+                yield packet
+            return
+        except FFmpegError as e:
+            refusals += 1
+            if watch is None or refusals > PATIENCE:
+                raise
+            watch.refused(e)
 
 
-def has_alpha(pixel_format: str) -> bool:
-    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:
+    """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
+    decoder = _decoder(stream)
+    for packet in packets(container, stream, watch=watch):
+        if watch:
+            watch.sees(packet)
+        try:
+            frames = decoder.decode(packet)
+        except FFmpegError as e:
+            if watch is None:
+                raise
+            watch.refused(e)
+            continue
+        yield from frames
 
 
-def is_rgb(pixel_format: str) -> bool:
-    return av.VideoFormat(pixel_format).is_rgb
-
-
-def depth(pixel_format: str) -> int:
-    """Bits of the deepest component."""
-    return max(component.bits for component in av.VideoFormat(pixel_format).components)
-
-
-def matrix(colorspace: int, height: int) -> int:
-    """The YUV matrix to use: the tagged one or, without a tag, what players assume for a picture of that height."""
-    if colorspace in (UNKNOWN, RGB):
-        return SMPTE170M if height <= 576 else BT709
-    return colorspace
-
-
-@dataclass(frozen=True)
-class Stored:
-    """How a video file stores its picture, for those who write one like it. Colours are FFmpeg's numbers."""
-
-    codec: str
-    pixel_format: str
-    orientation: Orientation
-    pixel_aspect: Fraction  # width of a pixel / its height, as shown
-    matrix: int
-    full_range: bool
-    primaries: int
-    transfer: int
-
-    @classmethod
-    def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:
-        orientation = Orientation.of(first)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        return cls(
-            codec=stream.codec_context.codec.name,
-            pixel_format=first.format.name,
-            orientation=orientation,
-            pixel_aspect=1 / aspect if orientation.transpose else aspect,
-            matrix=matrix(first.colorspace, first.height),
-            full_range=not first.format.is_rgb and first.color_range == FULL,
-            primaries=first.color_primaries,
-            transfer=first.color_trc,
-        )
-
-
-def to_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) -> NDArray[np.generic]:
-    """A decoded frame -> (H, W, 3 or 4), uint8 or, for more than 8 bits, uint16; the stored orientation."""
-    deep = depth(frame.format.name) > 8
-    wanted = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
-    return _full_range(frame, reformatter, wanted).to_ndarray()
-
-
-def to_planes(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) -> list[NDArray[np.generic]]:
-    """The same as one (H, W) for each channel, which takes half the time."""
-    rgb = _full_range(frame, reformatter, _planar(depth(frame.format.name) > 8, alpha))
-    return [_plane(rgb, channel) for channel in range(4 if alpha else 3)]
-
-
-def _full_range(frame: VideoFrame, reformatter: VideoReformatter, wanted: str) -> VideoFrame:
-    if not frame.format.is_rgb:
-        frame.colorspace = matrix(frame.colorspace, frame.height)
-    return reformatter.reformat(frame, format=wanted, dst_color_range=FULL, interpolation=ACCURATE, threads=ONE)
-
-
-def _planar(deep: bool, alpha: bool) -> str:
-    return f"gbr{'a' if alpha else ''}p{'16le' if deep else ''}"
-
-
-def _plane(frame: VideoFrame, channel: int) -> NDArray[np.generic]:
-    """(H, W): R, G, B or A of a planar frame, whose memory it shares."""
-    plane = frame.planes[(2, 0, 1, 3)[channel]]
-    kind = np.dtype("<u2" if depth(frame.format.name) > 8 else np.uint8)
-    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
-
-
-def to_grey(frame: VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> NDArray[np.uint8]:
-    """A decoded frame -> (height, width, 1) uint8 brightness, each pixel the mean of what it covers; as stored."""
-    grey = reformatter.reformat(frame, width, height, format="gray", interpolation="AREA", threads=ONE)
-    return grey.to_ndarray().astype(np.uint8, copy=False)[..., None]
-
-
-def check_alike(frames: Frames, wanted: tuple[int, ...], number: int, where: object) -> None:
-    """Raise ClipError unless frames, of which the first is `number`, have that shape (C, H, W) and finite values."""
-    if tuple(frames.shape[1:]) != wanted:
-        raise ClipError(
-            f"{where}: frame {number} has (channels, height, width) {tuple(frames.shape[1:])}, "
-            f"those before have {wanted}; all frames must be alike"
-        )
-    # A sum is not finite if any of its terms is not, and takes a tenth of the time of asking each.
-    if not bool(torch.isfinite(frames.sum())) and not bool(torch.isfinite(frames).all()):
-        number += int((~torch.isfinite(frames)).flatten(1).any(dim=1).nonzero()[0])
-        raise ClipError(f"{where}: frame {number} holds values that are no numbers; compute it in float32")
-
-
-def to_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
-    """(3 or 4, H, W) in [0, 1] -> full-range RGB(A) of 8 or, if `deep`, 16 bits.
-
-    Where width x height is larger, the last column and row are repeated.
-    """
-    levels = (frame.detach().clamp(0, 1) * (65535 if deep else 255)).round_().permute(1, 2, 0)
-    # By way of int32: torch has 16-bit unsigned numbers only in newer versions than we ask for.
-    whole = levels.to("cpu", torch.int32 if deep else torch.uint8).numpy()
-    right, below = width - whole.shape[1], height - whole.shape[0]
-    if right or below:
-        whole = np.pad(whole, ((0, below), (0, right), (0, 0)), mode="edge")
-    alpha = whole.shape[2] == 4
-    if deep:
-        return VideoFrame.from_ndarray(whole.astype(np.uint16, order="C"), format="rgba64le" if alpha else "rgb48le")
-    return VideoFrame.from_ndarray(whole.astype(np.uint8, order="C"), format="rgba" if alpha else "rgb24")
-
-
-def to_planar_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
-    """The same as one plane for each channel, as encoders' converters take it: a sixth of the time."""
-    channels, high, wide = frame.shape
-    made = VideoFrame(width, height, _planar(deep, channels == 4))
-    top = 65535 if deep else 255
-    for channel in range(channels):
-        plane = _plane(made, channel)
-        plane[:high, :wide] = (frame[channel].detach() * top).round_().clamp_(0, top).cpu().numpy()
-        plane[:high, wide:] = plane[:high, wide - 1 : wide]
-        plane[high:] = plane[high - 1]
-    return made
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
+        return stream.codec_context
+    # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
+    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = stream.codec_context.options
+    return decoder

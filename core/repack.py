@@ -12,12 +12,14 @@ import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.video.stream import VideoStream
 from torch import Tensor
 
 from . import media
 from .atomic import appearing
 from .clip import ClipError
 from .codecs import Container
+from .display import mark_display, write_display
 from .tracks import OtherTracks
 
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -51,7 +53,9 @@ def repack(
         try:
             with av.open(str(partial), "w", format=container.muxer, container_options=container.options) as sink:
                 stream = media.video_stream(picture, source, media.NO_LIMIT)
-                copy = sink.add_stream_from_template(stream, opaque=True)  # or AV1 would need an encoder libdav1d
+                copy = copied_stream(stream, sink)
+                aspect = stream.sample_aspect_ratio or Fraction(1)
+                marked = mark_display(copy, container, aspect)
                 tracks = OtherTracks(others, sink, container.fallback_audio, Fraction(0))
                 sink.metadata.update(names or {})
                 voice = _Voice(sink, sound, container.fallback_audio) if sound is not None else None
@@ -65,11 +69,24 @@ def repack(
                 tracks.finish()
                 if voice:
                     voice.mux_until(float("inf"))
+            if marked:
+                write_display(partial, aspect)
         except (FFmpegError, OSError, ValueError) as e:
             raise ClipError(
                 f"{target}: copying {source.name} into {container.muxer} failed: {media.reason(e)}; "
                 "choose another container, or check the disk"
             ) from e
+
+
+def copied_stream(stream: VideoStream, sink: OutputContainer) -> VideoStream:
+    """A stream of a new file that takes the packets of `stream` as they are."""
+    copy = sink.add_stream_from_template(stream, opaque=True)  # or AV1 would need an encoder libdav1d
+    if stream.codec_context.codec_tag == "hvc1":  # Apple's players do not open the other spelling, hev1
+        copy.codec_context.codec_tag = "hvc1"
+    copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
+    if stream.metadata.get("alpha_mode") == "1":  # the muxer says so where the format has alpha
+        copy.codec_context.pix_fmt = "yuva420p"
+    return copy
 
 
 def _dated(packets: Iterator[Packet]) -> Iterator[Packet]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .clip import Clip, ClipInfo, Frames
+from .damage import Damage
 from .motion import greys
 from .reuse import Tally
 
@@ -90,6 +91,11 @@ def spared(tally: Tally | None) -> str:
         return ""
     repeats = f" ({tally.repeats} whole frames)" if tally.repeats else ""
     return f"; {1 - tally.share_run:.0%} of the pixels{repeats} reused"
+
+
+def hurt(damage: Damage) -> str:
+    """What of the source was damaged, as the end of a sentence; empty where nothing was."""
+    return f"; {damage}" if damage else ""
 
 
 def peak_memory_mb() -> float | None:

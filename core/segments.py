@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, log
+from math import ceil, inf, log
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from .clip import ClipError, Frames
 from .fill import REACH
 from .recipe import Calm, Enlarge, Operation, Recipe, Steady
 from .temporal import MOST
+from .timing import Window, part, rows_of, timing
 from .trajectory import Correction
+from .video import VideoClip
 from .warp import Border, framed
 
 SECONDS = 10.0  # of a piece: little to lose, and long enough that an encoder's fresh start costs nothing that shows
@@ -71,6 +73,31 @@ def settled(recipe: Recipe, count: int) -> Recipe:
             operation = replace(operation, correction=fix, border=Border.EDGE if crop else border)
         done.append(operation)
     return replace(recipe, operations=tuple(done))
+
+
+def part_of(recipe: Recipe, window: Window) -> Recipe:
+    """The recipe of the frames alone that its result shows in that part of its time, with what it does to each of them.
+
+    Its source is a video file, and only those frames of it are read. Raises ClipError where there are none.
+    """
+    clip = recipe.source
+    assert isinstance(clip, VideoClip), "a part of what lies in memory is a slice of it"
+    file = timing(clip.path)
+    before = rows_of(file, clip.window) if clip.window else range(len(file.starts))
+    zero, file_end = file.starts[before.start], clip.window.ticks(file.base)[1] if clip.window else inf
+    times = part(file, clip.window, clip.path) if clip.window else replace(file, starts=[s - zero for s in file.starts])
+    part(times, window, clip.path)
+    rows, (_, end) = rows_of(times, window), window.ticks(file.base)
+    # A quarter of a step, so that the seconds lead back to the same step, whatever their last digits.
+    first = (times.starts[rows.start] + zero + Fraction(1, 4)) * file.base
+    end = min(end + zero, file_end)
+    length = float((end + Fraction(1, 4)) * file.base - first) if end < inf else 0.0
+    source = clip.cut(Window(float(first), length))
+    operations = [
+        replace(o, correction=_part(o.correction, rows)) if isinstance(o, Steady) else o
+        for o in settled(recipe, len(before)).operations
+    ]
+    return Recipe(source, tuple(operations))
 
 
 def window(recipe: Recipe, piece: range, count: int) -> range:

@@ -1,14 +1,13 @@
-"""What a written video takes over from its source beside the picture: sound, subtitles, names and times."""
+"""What a written video takes over from its source beside the picture: sound, subtitles, chapters and names."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -16,54 +15,13 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 
-from .clip import ClipError
-from .media import NO_LIMIT, decoded, opened, reason, video_stream
+from .media import Unmoved, opened, packets
 
 log = logging.getLogger(__name__)
 
 # Facts about the old file that would be wrong in the new one; the muxer writes its own.
 _NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
 _STREAM_NAMES = ("language", "title", "handler_name")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When each frame of a source is shown: starts[i], durations[i] in units of `base` seconds, in order of display."""
-
-    starts: list[int]
-    durations: list[int]
-    base: Fraction
-    origin: Fraction  # the moment of the source's clock that is 0 here, in seconds
-
-
-def timing(path: Path) -> Timing:
-    """Read the packets of the video at `path` without decoding them, and tell when each frame is shown.
-
-    Where packets do not tell (AVI has no such field, interlaced streams put two packets into a frame), it decodes.
-    """
-    with opened(path) as container:
-        stream = video_stream(container, path, NO_LIMIT)
-        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-        base = stream.time_base or Fraction(1, 90_000)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(24)
-        origin = _origin(container)
-        shown = [(p.pts, p.duration or 0) for p in packets]
-    if any(start is None for start, _ in shown) or len({start for start, _ in shown}) < len(shown):
-        with opened(path) as container:
-            stream = video_stream(container, path, NO_LIMIT)
-            try:
-                shown = [(f.pts, f.duration or 0) for f in decoded(container, stream)]
-            except FFmpegError as e:
-                raise ClipError(f"{path}: its timestamps cannot be read ({reason(e)}); repair the file first") from e
-    one = max(1, round(1 / (rate * base)))
-    if any(start is None for start, _ in shown) or len({start for start, _ in shown}) < len(shown):
-        log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
-        shown = [(round(i / (rate * base)), one) for i in range(len(shown))]
-    shown = sorted((start - round(origin / base), length) for start, length in shown if start is not None)
-    starts = [start for start, _ in shown]
-    # The distance to the next frame is how long a frame is seen, whatever its packet says; only the last has no next.
-    gaps = [b - a for a, b in pairwise(starts)]
-    return Timing(starts, [*gaps, shown[-1][1] or one] if shown else [], base, origin)
 
 
 def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
@@ -76,31 +34,33 @@ def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
         ]
 
 
-def _origin(container: InputContainer) -> Fraction:
-    """A broadcast's clock has run for hours when a recording begins; every other file's clock begins with the file."""
-    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
-        return Fraction(container.start_time, av.time_base)
-    return Fraction(0)
-
-
 class OtherTracks:
     """The sound and subtitles of a source on their way into a new file, packet by packet, with the source's timestamps.
 
-    origin: seconds of the source's clock that are 0 in the new file. Create it before the first packet is muxed;
+    origin: seconds of the source's clock that are 0 in the new file. within: seconds of the new file, from 0 on, that
+    they are cut to; None takes all of them. A packet of sound is taken where it begins within; a subtitle that is shown
+    at the cut begins there. Create it before the first packet is muxed;
     call `mux_until` as the picture advances, so that the muxer never has to hold more than a moment of sound, and
     `finish` at the end.
     """
 
-    def __init__(self, source: InputContainer, target: OutputContainer, fallback_audio: str, origin: Fraction) -> None:
-        self._target, self._origin = target, origin
+    def __init__(
+        self,
+        source: InputContainer,
+        target: OutputContainer,
+        fallback_audio: str,
+        origin: Fraction,
+        within: Fraction | float | None = None,
+    ) -> None:
+        self._target, self._origin, self._within = target, origin, within
         self._outputs: dict[int, Stream | _Transcoder] = {}
         for stream in source.streams:
             output = _output_for(stream, target, fallback_audio)
             if output is not None:
                 self._outputs[stream.index] = output
-        _copy_names(source, target)
+        _copy_names(source, target, origin, within)
         wanted = [source.streams[i] for i in self._outputs]
-        self._packets: Iterator[Packet] = source.demux(*wanted) if wanted else iter(())
+        self._packets: Iterator[Packet] = packets(source, *wanted, watch=Unmoved()) if wanted else iter(())
         self._waiting: Packet | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
@@ -121,13 +81,28 @@ class OtherTracks:
 
     def _next(self) -> Packet | None:
         packet, self._waiting = self._waiting, None
-        if packet is None:
-            packet = next(self._packets, None)
-            if packet is not None and self._origin:
+        while packet is None:
+            with suppress(FFmpegError):  # beyond that nothing can be read any more
+                packet = next(self._packets, None)
+            if packet is None:
+                return None
+            if self._origin:
                 shift = round(self._origin / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.size and self._within is not None and not _belongs(packet, self._within):
+                packet = None
         return packet
+
+
+def _belongs(packet: Packet, within: Fraction | float) -> bool:
+    """Whether a packet is in the part that is kept; a subtitle that began before it then begins with it."""
+    if packet.pts is None or packet.pts * packet.time_base >= within:
+        return False
+    if packet.pts < 0 and packet.stream.type == "subtitle" and packet.pts + (packet.duration or 0) > 0:
+        packet.duration = (packet.duration or 0) + packet.pts
+        packet.pts = packet.dts = 0
+    return packet.pts >= 0
 
 
 class _Transcoder:
@@ -187,7 +162,22 @@ def _copy_stream_names(stream: Stream, output: Stream) -> None:
             output.metadata[key] = stream.metadata[key]
 
 
-def _copy_names(source: InputContainer, target: OutputContainer) -> None:
+def _copy_names(
+    source: InputContainer, target: OutputContainer, origin: Fraction, within: Fraction | float | None
+) -> None:
     target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _NOT_KEPT})
-    if chapters := source.chapters():
+    chapters = source.chapters()
+    if within is not None:
+        chapters = [cast(Any, c) for chapter in chapters if (c := _cut(cast(dict, chapter), origin, within))]
+    if chapters:
         target.set_chapters(chapters)
+
+
+def _cut(chapter: dict, origin: Fraction, within: Fraction | float) -> dict | None:
+    """What of a chapter lies in the part that is kept."""
+    base = Fraction(chapter["time_base"] or 1)
+    first, last = (chapter[end] * base - origin for end in ("start", "end"))
+    first, last = max(first, Fraction(0)), min(last, within)
+    if first >= last:
+        return None
+    return {**chapter, "start": round(first / base), "end": round(last / base)}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
+from math import inf
 from pathlib import Path
 
 import av
@@ -20,29 +24,44 @@ from torch import Tensor
 from . import media
 from .clip import ClipError, ClipInfo, Frames
 from .codecs import CODECS, CONTAINERS, Encoding
+from .damage import Damage, OnDamage, whole
 from .encode import write_video
-from .media import Stored
+from .pixels import to_grey, to_planes
+from .stored import Stored, has_alpha
+from .timing import Timing, Window, part, rows_of, timing
 
 __all__ = ["CODECS", "CONTAINERS", "Encoding", "VideoClip", "write_video"]
 
 log = logging.getLogger(__name__)
+
+RUN_UP = 10  # seconds before the first frame of a part, from which a file is read for it
 
 
 class VideoClip:
     """A video file, read as a stream; the file is opened anew for each pass and never held in memory.
 
     Frames come upright, in RGB, or RGBA where the file has alpha. max_pixels: the largest width * height accepted.
+    on_damage: what happens at frames that cannot be decoded as they were; with `OnDamage.KEEP` there are as many frames
+    as the file has packets for, and `damage` says which of them are not what they should be. window: the clip is only
+    that part of the file.
     Raises ClipError for what is no video, has no picture or no frames, is too large, breaks off, or changes its size.
     """
 
-    def __init__(self, path: str | Path, *, max_pixels: int = media.MAX_PIXELS) -> None:
-        self.path = Path(path)
-        self._max_pixels = max_pixels
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        max_pixels: int = media.MAX_PIXELS,
+        on_damage: OnDamage = OnDamage.FAIL,
+        window: Window | None = None,
+    ) -> None:
+        self.path, self.window, self.damage = Path(path), window, Damage()
+        self._max_pixels, self._on_damage = max_pixels, OnDamage(on_damage)
         with media.opened(self.path) as container:
             stream = media.video_stream(container, self.path, max_pixels)
-            _check_whole(container, stream, self.path)
+            missing = _check_whole(container, stream, self.path, self._on_damage)
             # The first frame is decoded because some files tell only there which way up they are.
-            first = next(self._decoded(container, stream), None)
+            first = next(whole(self.path, container, stream, OnDamage.KEEP, Damage()), None)
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
             self.stored = Stored.of(stream, first)
@@ -50,7 +69,18 @@ class VideoClip:
             width, height = first.width, first.height
             if self.stored.orientation.transpose:
                 width, height = height, width
-            self.info = ClipInfo(width, height, fps, _claimed_length(container, stream, fps))
+            length = _claimed_length(container, stream, fps)
+            self._cut: _Cut | None = None
+            if window is not None:
+                times = timing(self.path)
+                part(times, window, self.path)  # raises where it is empty
+                self._cut = _Cut.of(times, rows_of(times, window))
+                length = len(self._cut.rows)
+            self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
+
+    def cut(self, window: Window) -> VideoClip:
+        """That part of the file, read with the same settings."""
+        return VideoClip(self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window)
 
     def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
         """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call.
@@ -58,16 +88,15 @@ class VideoClip:
         first: number of the frame to begin with. Those before are decoded, for files are not to be trusted with where
         their frames lie, but nothing else is done for them.
         """
-        alpha, orientation = media.has_alpha(self.stored.pixel_format), self.stored.orientation
+        alpha, orientation = has_alpha(self.stored.pixel_format), self.stored.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
-        with media.opened(self.path) as container:
-            stream = media.video_stream(container, self.path, self._max_pixels)
-            filled, done, number = _empty(batch, shape), 0, -1
-            for number, frame in enumerate(self._decoded(container, stream)):
+        filled, done, number = _empty(batch, shape), 0, -1
+        with closing(self._shown()) as shown:
+            for number, frame in enumerate(shown):
                 if number < first:
                     continue
-                planes = [orientation.upright(p) for p in media.to_planes(frame, reformatter, alpha=alpha)]
+                planes = [orientation.upright(p) for p in to_planes(frame, reformatter, alpha=alpha)]
                 high, wide = planes[0].shape
                 if (high, wide) != shape[1:]:
                     raise ClipError(
@@ -81,8 +110,8 @@ class VideoClip:
                 if done == batch:
                     yield torch.from_numpy(filled)
                     filled, done = _empty(batch, shape), 0
-            if done:
-                yield torch.from_numpy(filled[:done])
+        if done:
+            yield torch.from_numpy(filled[:done])
         claimed = self.info.length or 0
         if number + 1 < claimed * 0.98 - 1:  # lengths in seconds are rounded, so a frame or two mean nothing
             log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, number + 1)
@@ -92,42 +121,69 @@ class VideoClip:
         small, orientation = self.info.within(side), self.stored.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
         reformatter = VideoReformatter()
-        with media.opened(self.path) as container:
-            stream = media.video_stream(container, self.path, self._max_pixels)
-            for frame in self._decoded(container, stream):
-                grey = orientation.upright(media.to_grey(frame, reformatter, *size))
+        with closing(self._shown()) as shown:
+            for frame in shown:
+                grey = orientation.upright(to_grey(frame, reformatter, *size))
                 yield torch.from_numpy(grey[..., 0].astype(np.float32) / 255)[None, None]
 
-    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """Decoded frames; what FFmpeg raises becomes a ClipError, what it only marks as damaged is logged."""
-        number, damaged = 0, 0
-        try:
-            for frame in media.decoded(container, stream):
-                damaged += frame.is_corrupt
-                number += 1
-                yield frame
-        except FFmpegError as e:
-            raise ClipError(
-                f"{self.path}: reading stopped after {number} frames ({media.reason(e)}); "
-                "the file is cut off or damaged, copy or repair it"
-            ) from e
-        if damaged:
-            log.warning("%s: %d of %d frames are damaged", self.path, damaged, number)
+    def _shown(self) -> Generator[VideoFrame, None, None]:
+        """The decoded frames of the clip, in order."""
+        cut, span = self._cut, self._cut.span if self._cut else None
+        with media.opened(self.path) as container:
+            stream = media.video_stream(container, self.path, self._max_pixels)
+            if span is not None and self._lands_before(span[0]):
+                container.seek(_early(span[0], stream), stream=stream)
+            frames = whole(self.path, container, stream, self._on_damage, self.damage, span)
+            yield from frames if cut is None or span is not None else islice(frames, cut.rows.start, cut.rows.stop)
+
+    def _lands_before(self, start: int) -> bool:
+        """Whether reading can begin within the file and still come to that frame: some indices are wrong."""
+        with media.opened(self.path) as container:
+            stream = media.video_stream(container, self.path, self._max_pixels)
+            with suppress(FFmpegError):
+                container.seek(_early(start, stream), stream=stream)
+                packet = next(container.demux(stream))
+                return packet.is_keyframe and packet.pts is not None and packet.pts <= start
+        return False
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A part of a file: the numbers of its frames there, and when they are shown, where their packets tell: from the
+    first of these times on and before the second.
+    """
+
+    rows: range
+    span: tuple[int, float] | None
+
+    @classmethod
+    def of(cls, times: Timing, rows: range) -> _Cut:
+        if not times.told:
+            return cls(rows, None)
+        zero = round(times.origin / times.base)
+        end = times.starts[rows.stop] + zero if rows.stop < len(times.starts) else inf
+        return cls(rows, (times.starts[rows.start] + zero, end))
+
+
+def _early(start: int, stream: VideoStream) -> int:
+    """Where to begin to read for a frame: some streams need a run of frames until all of the picture is there."""
+    return start - round(RUN_UP / (stream.time_base or Fraction(1)))
 
 
 def _empty(batch: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.empty((batch, *shape), np.float32)
 
 
-def _check_whole(container: InputContainer, stream: VideoStream, path: Path) -> None:
-    """Refuse an MP4 whose index points beyond its end: FFmpeg would show what is left without a word."""
+def _check_whole(container: InputContainer, stream: VideoStream, path: Path, on_damage: OnDamage) -> int:
+    """How many frames lie beyond the end of an MP4 that is cut off: FFmpeg would show what is left without a word."""
     size = path.stat().st_size
     lost = sum(e.pos + e.size > size for e in stream.index_entries) if "mp4" in container.format.name else 0
     if lost:
-        raise ClipError(
-            f"{path}: the file is cut off: {lost} of {stream.frames} frames lie beyond its {size:,} bytes; "
-            "copy it again"
-        )
+        text = f"{path}: the file is cut off: {lost} of {stream.frames} frames lie beyond its {size:,} bytes"
+        if on_damage is OnDamage.FAIL:
+            raise ClipError(f"{text}; copy it again, or go on with what is there (--on-damage keep)")
+        log.warning("%s", text)
+    return lost
 
 
 def _claimed_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:

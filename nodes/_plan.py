@@ -18,13 +18,16 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
-from ..core import media
+from ..core import stored
 from ..core.clip import ClipError, TensorClip
 from ..core.codecs import Encoding, container_for
+from ..core.damage import OnDamage
 from ..core.encode import write_video
 from ..core.memory import guessed_bytes
 from ..core.recipe import Enlarge, Operation, Recipe
 from ..core.repack import Sound, repack
+from ..core.segments import part_of
+from ..core.timing import Window
 from ..core.video import VideoClip
 from ._comfy import make_room, to_clip, watched
 
@@ -47,13 +50,14 @@ class Plan:
     """A recipe, and what else the finished video has.
 
     source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
-    file. owned: temporary files that must stay while the plan lives. nodes: who planned it, for messages.
+    file. owned: temporary files, and videos that have some, which must stay while the plan lives. nodes: who planned
+    it, for messages.
     """
 
     recipe: Recipe
     source: Path | None = None
     sound: Sound | None = None
-    owned: tuple[TempFile, ...] = ()
+    owned: tuple[object, ...] = ()
     nodes: tuple[str, ...] = ()
 
     def then(self, operation: Operation, node: str) -> Plan:
@@ -66,24 +70,36 @@ class Plan:
         return f"SteadyScale ({', '.join(dict.fromkeys(self.nodes))})" if self.nodes else "SteadyScale"
 
     @property
+    def window(self) -> Window | None:
+        """The part of the source that is read; None for all of it."""
+        return getattr(self.recipe.source, "window", None)
+
+    def part(self, window: Window) -> Plan | None:
+        """The plan of that part of its result alone; None where it would have to read what lies in memory."""
+        if not isinstance(self.recipe.source, VideoClip):
+            return None
+        return replace(self, recipe=part_of(self.recipe, window))
+
+    @property
     def has_alpha(self) -> bool:
         clip = self.recipe.source
         if isinstance(clip, VideoClip):
-            return media.has_alpha(clip.stored.pixel_format)
+            return stored.has_alpha(clip.stored.pixel_format)
         return isinstance(clip, TensorClip) and clip.channels == 4
 
     @property
     def colour_space(self) -> str:
         """In ComfyUI's words: sRGB, HDR (HLG) or HDR PQ."""
         clip = self.recipe.source
-        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else media.UNKNOWN
-        return {media.HLG: "HDR", media.PQ: "HDR PQ"}.get(transfer, "sRGB")
+        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else stored.UNKNOWN
+        return {stored.HLG: "HDR", stored.PQ: "HDR PQ"}.get(transfer, "sRGB")
 
 
 def plan_of(video: Input.Video) -> Plan:
     """A VIDEO as it comes in, whoever made it; `LazyVideo` is the one that already has a plan.
 
-    A trim, a crop or another edit that the host has not carried out yet is carried out here, by the host. Raises
+    A trim that the host has not carried out yet is read from the file, frame by frame. A crop or another edit is
+    carried out here, by the host. Damaged frames are kept as the host keeps them, and the log says which. Raises
     ClipError for a file that is no video.
     """
     if _in_memory(video):
@@ -93,16 +109,22 @@ def plan_of(video: Input.Video) -> Plan:
         options = {"crf": GENTLE} if "crf" in inspect.signature(video.save_to).parameters else {}
         video.save_to(str(file.path), **options)
         return _of_file(file)
-    source = video.get_stream_source()
+    source, window = video.get_stream_source(), _window(video)
     if isinstance(source, BytesIO):
         file = TempFile(".video")
         file.path.write_bytes(source.getbuffer())
-        return _of_file(file)
-    return Plan(Recipe(VideoClip(source)), Path(source))
+        return _of_file(file, window)
+    return Plan(Recipe(VideoClip(source, on_damage=OnDamage.KEEP, window=window)), Path(source), owned=(video,))
 
 
-def _of_file(file: TempFile) -> Plan:
-    return Plan(Recipe(VideoClip(file.path)), file.path, owned=(file,))
+def _of_file(file: TempFile, window: Window | None = None) -> Plan:
+    return Plan(Recipe(VideoClip(file.path, on_damage=OnDamage.KEEP, window=window)), file.path, owned=(file,))
+
+
+def _window(video: Input.Video) -> Window | None:
+    """The part of its file that it stands for; None for all of it. Old hosts know no parts."""
+    start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
+    return Window(start, duration) if start or duration else None
 
 
 def _in_memory(video: Input.Video) -> bool:
@@ -112,10 +134,8 @@ def _in_memory(video: Input.Video) -> bool:
 
 
 def _has_edits(video: Input.Video) -> bool:
-    """Whether the file that it gives as its source is not what it stands for. Old hosts know no edits."""
+    """Whether the frames of its file are not those that it stands for. Old hosts know no edits."""
     if isinstance(video, InputImpl.VideoFromComponents):
-        return True
-    if any(getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()):
         return True
     pending = getattr(video, "has_pending_frame_edits", None)
     if pending is not None:
@@ -163,7 +183,7 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> None:
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
         with closing(cast(Any, plan.recipe.frames())) as frames:
             stream = watched(frames, info.length, len, show=lambda batch: batch)
-            write_video(silent, stream, info, encoding=encoding, source=plan.source)
+            write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)
         if plan.sound:
             repack(silent, target, container=container_for(target), sound=plan.sound)
     except ClipError as error:

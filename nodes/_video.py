@@ -20,7 +20,7 @@ from ..core.clip import ClipError
 from ..core.codecs import CONTAINERS, Encoding, codec_for, container_for
 from ..core.recipe import Recipe
 from ..core.repack import repack
-from ..core.tracks import timing
+from ..core.timing import Window, timing
 from ..core.video import VideoClip
 from ._comfy import ImageBatch, watched
 from ._plan import Plan, TempFile, plan_of, run
@@ -86,7 +86,12 @@ class LazyVideo(Input.Video):
     def as_trimmed(
         self, start_time: float | None = None, duration: float | None = None, strict_duration: bool = False
     ) -> Input.Video | None:
-        return Trimmed(self).as_trimmed(start_time, duration, strict_duration)
+        """A part that has not been made is all that runs then; of what has been made, the part is read."""
+        trimmed = Trimmed(self).as_trimmed(start_time, duration, strict_duration)
+        if trimmed is None or self._here():
+            return trimmed
+        plan = self.plan.part(Window(*trimmed.get_active_trim_window()))
+        return trimmed if plan is None else LazyVideo(plan)
 
     # -- what makes it run
 

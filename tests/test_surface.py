@@ -22,12 +22,12 @@ def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
             "Alpha",
-            "Border", "Clip", "ClipError", "ClipInfo", "Colour", "Correction", "Encoding", "Finish", "FlowMethod",
-            "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "Precision", "Reuse", "Smoothing", "Tally",
-            "Target", "TensorClip", "Tiling", "Trajectory", "VideoClip", "Warped", "adaptive_zoom", "correction",
-            "estimate_motion", "flow_model", "flow_picture", "framed", "inverse", "limit_zoom", "live", "load_path",
-            "measure", "open_clip", "path_picture", "save_path", "smooth", "upscale", "warp", "write_clip",
-            "write_images", "write_video",
+            "Border", "Clip", "ClipError", "ClipInfo", "Colour", "Correction", "Damage", "Encoding", "Finish",
+            "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "OnDamage", "Precision",
+            "Reuse", "Smoothing", "Tally", "Target", "TensorClip", "Tiling", "Trajectory", "VideoClip", "Warped",
+            "Window", "adaptive_zoom", "correction", "estimate_motion", "flow_model", "flow_picture", "framed",
+            "inverse", "limit_zoom", "live", "load_path", "measure", "open_clip", "path_picture", "save_path",
+            "smooth", "upscale", "warp", "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
 

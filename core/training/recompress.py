@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .. import media
+from .. import stored
 
 PAN = 1  # pixels that the camera moves between the frames of the little clip that a codec is shown
 
@@ -57,7 +57,7 @@ def video(picture: Tensor, codec: str, crf: int, frames: int = 3) -> Tensor:
         offset = PAN * number
         shown = wide[:, offset : offset + height + down, offset : offset + width + right]
         frame = av.VideoFrame.from_ndarray(_bytes(shown), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=media.BT709, dst_color_range=media.LIMITED
+            format="yuv420p", dst_colorspace=stored.BT709, dst_color_range=stored.LIMITED
         )
         frame.pts = number
         packets += encoder.encode(frame)
@@ -66,7 +66,7 @@ def video(picture: Tensor, codec: str, crf: int, frames: int = 3) -> Tensor:
     decoder = cast(VideoCodecContext, av.CodecContext.create(decoder_name, "r"))
     decoder.thread_count = 1
     decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
-    rgb = decoded[-1].reformat(format="rgb24", src_colorspace=media.BT709, src_color_range=media.LIMITED)
+    rgb = decoded[-1].reformat(format="rgb24", src_colorspace=stored.BT709, src_color_range=stored.LIMITED)
     return _tensor(np.asarray(rgb.to_ndarray(), np.uint8))[:, :height, :width]
 
 

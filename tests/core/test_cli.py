@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from broken import FRAMES, GROUP, moving, with_noise
 from counting import make_video, numbered, numbers_of
 from safetensors.torch import save_file
 from steadyscale.core import cli
@@ -80,6 +81,8 @@ def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Pa
         "repeated_frames": 0,
         "tiles_reused": 0,
         "pixels_computed": 1.0,
+        "damaged_frames": 0,
+        "damage": [],
     }
     assert numbers_of(open_clip(out)) == list(range(12))
     with av.open(str(out)) as container:
@@ -288,6 +291,27 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
     resumed = torch.cat(list(open_clip(tmp_path / "out.mp4").frames()))
     assert run(*words, *job)[0] == 0
     assert torch.equal(resumed, torch.cat(list(open_clip(tmp_path / "out.mp4").frames())))
+
+
+@pytest.mark.parametrize("command", ["upscale", "stabilize", "enhance"])
+def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run, command: str):
+    broken, out = with_noise(moving(tmp_path / "in.mp4", sound=True), 2 * GROUP, 0.5), tmp_path / "out.mp4"
+    words = [command, broken, out, "--device", "cpu", *([] if command == "stabilize" else ["--model", weights])]
+    code, stdout, stderr = run(*words)
+    assert (code, stdout) == (1, "")
+    assert stderr.count("\n") == 1
+    assert f"{broken}: frame 24 (1.000 s) is damaged" in stderr
+    assert "--on-damage keep" in stderr
+    assert not out.exists()
+    code, stdout, stderr = run(*words, "--on-damage", "keep", "--json")
+    assert code == 0
+    assert "1 damaged frame: 24 concealed (1.000 s)" in stderr
+    report = json.loads(stdout)
+    assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (FRAMES, FRAMES, 1)
+    assert report["damage"] == [{"first": 24, "last": 24, "seconds": 1.0, "kind": "concealed"}]
+    code, stdout, _ = run(*words, "--on-damage", "keep", "--resumable")
+    assert code == 0
+    assert "1 damaged frame: 24 concealed (1.000 s)" in stdout
 
 
 def test_bench_measures_what_it_says(weights: Path, run):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
 from steadyscale.core.codecs import CONTAINERS
 from steadyscale.core.join import decoding_times, inspected, join
-from steadyscale.core.tracks import Timing, timing
+from steadyscale.core.timing import Timing, timing
 from steadyscale.core.video import VideoClip
 
 MP4 = CONTAINERS[".mp4"]

@@ -14,7 +14,7 @@ from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.codecs import CONTAINERS, Encoding
 from steadyscale.core.encode import write_video
 from steadyscale.core.repack import Sound, repack
-from steadyscale.core.tracks import timing
+from steadyscale.core.timing import timing
 from steadyscale.core.video import VideoClip
 
 MP4, MKV, WEBM = (CONTAINERS[suffix] for suffix in (".mp4", ".mkv", ".webm"))
@@ -105,3 +105,16 @@ def test_what_cannot_be_held_is_one_error_and_no_file(clip_file: Path, tmp_path:
     with pytest.raises(ClipError, match="9 channels"):
         repack(clip_file, tmp_path / "copy.mp4", container=MP4, sound=Sound(torch.zeros(9, 100), 48_000))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_transparency_of_vp9_survives(tmp_path: Path, suffix: str):
+    alpha = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(5, 1, 48, 64)
+    frames = torch.cat([numbered(5), alpha], dim=1)
+    info = TensorClip(frames).info
+    write_video(tmp_path / "in.webm", iter(frames.split(1)), info, encoding=Encoding("vp9"))
+    out = tmp_path / f"out{suffix}"
+    repack(tmp_path / "in.webm", out, container=CONTAINERS[suffix])
+    back = torch.cat([*VideoClip(out).frames()])
+    assert back.shape == frames.shape
+    assert (back[:, 3] - frames[:, 3]).abs().max() < 0.03

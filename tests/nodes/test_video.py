@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from broken import moving, with_noise
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.encode import write_video
 from steadyscale.core.recipe import Enlarge, Steady
-from steadyscale.core.tracks import timing
+from steadyscale.core.stored import HLG
+from steadyscale.core.timing import timing
 from steadyscale.core.trajectory import Correction
 from steadyscale.core.video import VideoClip
 
@@ -62,8 +64,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = media.decoded
 
-    def counted(container, stream):
-        for frame in original(container, stream):
+    def counted(container, stream, *watch):
+        for frame in original(container, stream, *watch):
             names.append(Path(container.name.removeprefix("file:")).name)
             yield frame
 
@@ -305,8 +307,30 @@ def test_a_trim_that_the_host_has_not_carried_out_is_honoured(newest, clip_file:
     assert result.get_frame_count() == 6
     result.save_to(str(tmp_path / "out.mp4"))
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [3, 4, 5, 6, 7, 8]
-    assert video.saved[0]["crf"] is not None
+    assert video.saved == [], "the file itself was read, and the host wrote nothing"
+    assert len(newest.files()) == 1
+
+
+@pytest.mark.parametrize("window", [(0.125, 0.25), (0.1, 0.0), (0.0, 0.2), (0.26, 0.09)])
+def test_a_trim_shows_the_frames_of_the_hosts_own(newest, clip_file: Path, tmp_path: Path, window):
+    video = newest.VideoFromFile(str(clip_file), window=window)
+    video.save_to(str(tmp_path / "host.mp4"), crf=1)
+    result = upscaled(newest, newest.VideoFromFile(io.BytesIO(clip_file.read_bytes()), window=window))
+    assert numbers_of(VideoClip(result.get_stream_source())) == numbers_of(VideoClip(tmp_path / "host.mp4"))
+
+
+def test_a_trim_and_a_crop_are_carried_out_by_the_host(newest, clip_file: Path):
+    video = newest.VideoFromFile(str(clip_file), window=(0.125, 0.25), crop=(32, 24))
+    result = upscaled(newest, video)
+    assert (result.get_dimensions(), result.get_frame_count()) == ((64, 48), 6)
     assert video.saved[0]["crf"] <= 10, "and nothing shows of the file between"
+
+
+def test_damaged_frames_are_kept_as_the_host_keeps_them(newest, tmp_path: Path, caplog):
+    broken = with_noise(moving(tmp_path / "source.mp4"), 24, 0.5)
+    video = upscaled(newest, newest.VideoFromFile(str(broken)))
+    assert sum(1 for _ in VideoClip(video.get_stream_source()).frames()) == 48
+    assert f"{broken}: 1 damaged frame: 24 concealed" in caplog.text
 
 
 def test_a_crop_that_the_host_has_not_carried_out_is_honoured(newest, clip_file: Path):
@@ -320,15 +344,46 @@ def test_a_crop_that_the_host_has_not_carried_out_is_honoured(newest, clip_file:
     assert newest.files() == []
 
 
-def test_trims_of_ours_are_cut_by_the_host_where_they_are_needed(newest, clip_file: Path, tmp_path: Path):
+def test_a_part_of_ours_is_all_that_runs(newest, clip_file: Path, tmp_path: Path):
     network = Network()
     whole = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
-    assert part.get_active_trim_window() == (0.25, 0.125)
+    assert (part.get_frame_count(), part.get_duration()) == (3, 0.125)
     assert network.frames == 0
     part.save_to(str(tmp_path / "out.mp4"))
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
+    assert network.frames == 3
+    twice = upscaled(newest, part, resize_to="factor", factor=0.5)
+    assert [type(o) for o in twice.plan.recipe.operations] == [Enlarge, Enlarge], "still one plan"
+    assert numbers_of(VideoClip(twice.get_stream_source())) == [6, 7, 8]
+    assert whole.as_trimmed(0.6) is None
+    assert whole.as_trimmed(0.25, 0.5, strict_duration=True) is None
+
+
+def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(newest, clip_file: Path):
+    info = VideoClip(clip_file).info
+    matrices = np.tile(np.eye(3), (12, 1, 1))
+    matrices[:, 0, 2] = np.arange(12) % 5 - 2
+    moves = Correction(matrices, [slice(0, 5), slice(5, 12)], info)
+    whole = warped(newest, newest.VideoFromFile(str(clip_file)), moves, "crop")[0]
+    part = whole.as_trimmed(0.125, 0.25)
+    frames = list(whole.plan.recipe.frames())
+    assert len(frames) == 12
+    pairs = zip(part.plan.recipe.frames(), frames[3:9], strict=True)
+    assert all((ours - theirs).abs().max() < 1e-4 for ours, theirs in pairs)
+
+
+def test_a_part_of_what_was_made_is_read_from_there(newest, clip_file: Path, tmp_path: Path):
+    network = Network()
+    whole = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    whole.get_stream_source()
+    part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
+    assert part.get_active_trim_window() == (0.25, 0.125)
+    part.save_to(str(tmp_path / "out.mp4"))
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
     again = upscaled(newest, part, resize_to="factor", factor=0.5)
+    del part, whole
+    gc.collect()
     assert numbers_of(VideoClip(again.get_stream_source())) == [6, 7, 8]
     assert network.frames == 12
 
@@ -344,18 +399,18 @@ def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
         stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, media.HLG, 1
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, HLG, 1
         for i in range(3):
             picture = np.full((48, 64, 3), 20_000 + 1000 * i, np.uint16)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb48le").reformat(format="yuv420p10le")
-            frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, media.HLG
+            frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, HLG
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
     video = upscaled(newest, newest.VideoFromFile(str(source)))
     assert (video.get_color_space(), video.get_bit_depth()) == ("HDR", 10)
     video.save_to(str(tmp_path / "out.mp4"), color_space="HDR")
     stored = VideoClip(tmp_path / "out.mp4").stored
-    assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", media.HLG)
+    assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", HLG)
 
 
 def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):

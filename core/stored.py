@@ -1,0 +1,102 @@
+"""How a video file stores its picture: which way up, in which format, and what its numbers mean as colours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+# FFmpeg's numbers for colours (AVCOL_*). BT.601 goes by two of them, which share one matrix.
+RGB, BT709, UNKNOWN, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
+LIMITED, FULL = 1, 2
+PQ, HLG = 16, 18
+
+
+def has_alpha(pixel_format: str) -> bool:
+    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+
+
+def is_rgb(pixel_format: str) -> bool:
+    return av.VideoFormat(pixel_format).is_rgb
+
+
+def depth(pixel_format: str) -> int:
+    """Bits of the deepest component."""
+    return max(component.bits for component in av.VideoFormat(pixel_format).components)
+
+
+def matrix(colorspace: int, height: int) -> int:
+    """The YUV matrix to use: the tagged one or, without a tag, what players assume for a picture of that height."""
+    if colorspace in (UNKNOWN, RGB):
+        return SMPTE170M if height <= 576 else BT709
+    return colorspace
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes the one shown: first transpose, then mirror columns and rows."""
+
+    transpose: bool = False
+    mirror_columns: bool = False
+    mirror_rows: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y)."""
+        try:
+            known = list(frame.side_data)
+        except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
+            turns = round(frame.rotation / 90) % 4  # counter-clockwise; mirroring is not told this way
+            return cls(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
+        for data in known:
+            if isinstance(data, SideData) and data.type == SideDataType.DISPLAYMATRIX:
+                a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+                if math.hypot(b, c) > math.hypot(a, d):
+                    return cls(True, c < 0, b < 0)
+                return cls(False, a < 0, d < 0)
+        return cls()
+
+    def upright(self, picture: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(H, W) or (H, W, C) as stored -> the same as shown; a view."""
+        if self.transpose:
+            picture = picture.swapaxes(0, 1)
+        if self.mirror_columns:
+            picture = picture[:, ::-1]
+        return picture[::-1] if self.mirror_rows else picture
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a video file stores its picture, for those who write one like it. Colours are FFmpeg's numbers."""
+
+    codec: str
+    pixel_format: str
+    orientation: Orientation
+    pixel_aspect: Fraction  # width of a pixel / its height, as shown
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:
+        orientation = Orientation.of(first)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        return cls(
+            codec=stream.codec_context.codec.name,
+            pixel_format=first.format.name,
+            orientation=orientation,
+            pixel_aspect=1 / aspect if orientation.transpose else aspect,
+            matrix=matrix(first.colorspace, first.height),
+            full_range=not first.format.is_rgb and first.color_range == FULL,
+            primaries=first.color_primaries,
+            transfer=first.color_trc,
+        )
