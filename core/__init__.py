@@ -21,6 +21,7 @@ from .motion import Motion, estimate_motion
 from .path_file import load_path, save_path
 from .pictures import flow_picture, path_picture
 from .precision import Precision
+from .readout import with_rolling_shutter
 from .reuse import Reuse, Tally
 from .smooth import Smoothing, smooth
 from .tiles import Tiling
@@ -76,6 +77,7 @@ __all__ = [
     "smooth",
     "upscale",
     "warp",
+    "with_rolling_shutter",
     "write_clip",
     "write_images",
     "write_video",

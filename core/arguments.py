@@ -172,6 +172,14 @@ def _steadying() -> argparse.ArgumentParser:
             help=f"of the shake {way}, from 0 to 1 (default 0)",
         )
     options.add_argument("--horizon", type=_share, default=0.0, help="how level to keep it, from 0 to 1 (default 0)")
+    options.add_argument(
+        "--rolling-shutter",
+        type=_readout,
+        default="auto",
+        metavar="auto|off|SHARE",
+        help="straighten what a camera that exposes row by row has bent: auto finds out whether it does, off does not "
+        "look, and a number is the share of the frame time from the first row to the last, from -1 to 1 (default auto)",
+    )
     options.add_argument("--max-zoom", type=_zoom, default=1.3, help="most that crop may enlarge (default 1.3)")
     return options
 
@@ -193,6 +201,16 @@ def _share(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def _readout(text: str) -> float | None:
+    """None where it is to be found out."""
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0.0
+    number = float(text)
+    if not -1 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
     return number
 
 

@@ -29,13 +29,19 @@ Array = NDArray[np.float64]
 
 
 def nearest_within(
-    wanted: geometry.Matrices, bends: geometry.Matrices, info: ClipInfo, max_zoom: float, period: float
+    wanted: geometry.Matrices,
+    bends: geometry.Matrices,
+    info: ClipInfo,
+    max_zoom: float,
+    period: float,
+    picture: tuple[Array, Array] | None = None,
 ) -> geometry.Matrices:
     """Wanted similarities (n, 3, 3) of one shot -> the nearest for which `bends @ them` needs no more than `max_zoom`.
 
     Views carry points of the stabilised frames to the source frames. They are shifted, turned and enlarged here;
     bends (n, 3, 3), shear and perspective, are not touched, so that room never costs wobble. They alone may need the
     square root of `max_zoom`, which is above 1.
+    picture: what of it is shown, as `crop.shown` says; None where all of it is.
     period: in frames; swings quicker than this of what is given up are avoided.
     No view is magnified beyond what it was and what the source is: that would spend more picture than the budget says.
     Where bends ask for more, there may be no solution, and `wanted` is returned.
@@ -44,7 +50,9 @@ def nearest_within(
     budget = max_zoom * (1 - SPARE)
     near = geometry.rescaled(wanted, 1 / unit, 1 / unit)
     changes = _changes(info)
-    walls, room = _walls(near, geometry.rescaled(bends, 1 / unit, 1 / unit), changes, info, budget, unit)
+    walls, room = _walls(
+        near, geometry.rescaled(bends, 1 / unit, 1 / unit), changes, info, budget, unit, picture or whole(info)
+    )
     # A view well within the walls: the source's own, from so far off that half of what bends leave is around it.
     middle = np.linalg.inv(near) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
     start = np.einsum("nij,kij->nk", middle, changes) / (changes**2).sum(axis=(1, 2))
@@ -53,6 +61,12 @@ def nearest_within(
     x = _nearest(walls, room, start, min(period, LONGEST))
     near = near @ (np.eye(3) + np.einsum("nk,kij->nij", x, changes))
     return geometry.rescaled(near, unit, unit)
+
+
+def whole(info: ClipInfo) -> tuple[Array, Array]:
+    """What `crop.shown` says of frames that are shown as they are."""
+    right, bottom = max(info.width - 1, 0) / 2, max(info.height - 1, 0) / 2
+    return np.array([[-right, -bottom, right, bottom]]), np.zeros((1, 2))
 
 
 def _changes(info: ClipInfo) -> Array:
@@ -66,15 +80,25 @@ def _changes(info: ClipInfo) -> Array:
 
 
 def _walls(
-    views: geometry.Matrices, bends: geometry.Matrices, changes: Array, info: ClipInfo, budget: float, unit: float
+    views: geometry.Matrices,
+    bends: geometry.Matrices,
+    changes: Array,
+    info: ClipInfo,
+    budget: float,
+    unit: float,
+    picture: tuple[Array, Array],
 ) -> tuple[Array, Array]:
     """Per frame (n, 17, 4) and (n, 17): `walls @ x <= room` keeps the crop's corners inside the source."""
-    right, bottom = (max(size - 1, 0) / 2 / unit for size in (info.width, info.height))  # the outermost pixels' centres
-    crop = np.concatenate([geometry.corners(2 * right / budget, 2 * bottom / budget), np.ones((4, 1))], axis=1)
-    edges = np.array([[1, 0, -right], [-1, 0, -right], [0, 1, -bottom], [0, -1, -bottom]])
+    sides, added = picture
+    corners = geometry.corners(max(info.width - 1, 0), max(info.height - 1, 0))
+    outward = (corners + np.sign(corners) * added[:, None]) / unit / budget  # (n or 1, 4, 2)
+    crop = np.concatenate([outward, np.ones((*outward.shape[:2], 1))], axis=-1)
+    crop = np.broadcast_to(crop, (len(views), 4, 3))
+    edges = np.tile([[-1.0, 0, 0], [0, -1, 0], [1, 0, 0], [0, 1, 0]], (len(sides), 1, 1))
+    edges[..., 2] = sides * [1, 1, -1, -1] / unit
     lines = edges @ bends @ views  # (n, 4, 3); line . (x, y, 1) is negative inside
-    walls = np.einsum("nei,kij,cj->neck", lines, changes, crop).reshape(-1, 16, len(changes))
-    room = -np.einsum("nei,ci->nec", lines, crop).reshape(-1, 16)
+    walls = np.einsum("nei,kij,ncj->neck", lines, changes, crop).reshape(-1, 16, len(changes))
+    room = -np.einsum("nei,nci->nec", lines, crop).reshape(-1, 16)
     # The last wall bounds the size. Half way between the turns of the wanted view and of the source's own (as far as
     # the budget allows any turn), both of them stand behind it.
     most = min(budget - 1, 1.0)

@@ -28,6 +28,7 @@ from .jobs import run_job
 from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
+from .readout import with_rolling_shutter
 from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, hurt, peak_memory_mb, spared
 from .reuse import Reuse, Tally
@@ -180,7 +181,7 @@ def _steady(args: argparse.Namespace, bars: ProgressBars, job: Job | None, clip:
         kept_motion(job, watched, flow, segment_seconds=args.segment_seconds) if job else estimate_motion(watched, flow)
     )
     fix = plan_correction(
-        Trajectory.of(motion),
+        Trajectory.of(with_rolling_shutter(motion, args.rolling_shutter)),
         Smoothing(args.smoothing),
         args.seconds,
         border=border,

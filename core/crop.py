@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from . import geometry
-from .budget import nearest_within
+from . import geometry, rolling
+from .budget import nearest_within, whole
 from .clip import ClipError
 from .trajectory import Correction
 
@@ -22,25 +22,45 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
     """
     width, height = correction.info.width, correction.info.height
     # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
-    shown = geometry.corners(max(width - 1, 0), max(height - 1, 0))
+    corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
     back = np.linalg.inv(correction.matrices)  # output -> source
-    if not shown.any():
+    if not corners.any():
         return np.ones(len(back))
+    sides, added = shown(correction)
     # Along the ray s * corner, the looked-up place (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
-    direction = np.concatenate([shown, np.zeros((4, 1))], axis=1)  # (4, 3)
-    a = np.einsum("nij,kj->nki", back, direction)  # (N, 4, 3)
+    outward = corners + np.sign(corners) * added[:, None]  # (N or 1, 4, 2)
+    direction = np.concatenate([outward, np.zeros((*outward.shape[:2], 1))], axis=2)
+    a = direction @ back.swapaxes(-1, -2)  # (N, 4, 3)
     b = back[:, None, :, 2]  # (N, 1, 3)
     reach = np.full(len(back), np.inf)
-    for axis, edge in ((0, (width - 1) / 2), (1, (height - 1) / 2)):
-        for side in (edge, -edge):
+    for axis, size in ((0, width), (1, height)):
+        for sign, side in ((1, sides[:, 2 + axis, None]), (-1, sides[:, axis, None])):
             slope = a[..., axis] - side * a[..., 2]  # grows towards this edge when its sign is the edge's
             room = side * b[..., 2] - b[..., axis]
-            toward = slope * np.sign(side) if side else np.abs(slope)
-            distance = room * np.sign(side) if side else np.abs(room)
+            toward = slope * sign if size > 1 else np.abs(slope)
+            distance = room * sign if size > 1 else np.abs(room)
             s = np.where(toward > 1e-12, distance / np.where(toward > 1e-12, toward, 1), np.inf)
             reach = np.minimum(reach, np.where((toward <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
     return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
+
+
+def shown(correction: Correction, frames: slice = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a rolling shutter leaves of the picture: the sides of what is there, and how far its rows reach out.
+
+    (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between the
+    centres of the outermost ones; (N or 1, 2): pixels across and down by which the output asks for more than its own
+    size. One row stands for all frames where nothing bends.
+    """
+    sides, added = whole(correction.info)
+    if correction.rows is None:
+        return sides, added
+    rows = correction.rows[frames]
+    return (
+        (sides, rolling.reach(rows, correction.info))
+        if correction.bends
+        else (rolling.shown(rows, correction.info), added)
+    )
 
 
 def zoom_to_fill(correction: Correction) -> float:
@@ -96,7 +116,9 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 3.0) -> 
     nearest = correction.matrices.copy()
     for shot in correction.shots:
         if most > 1 and not fits[shot].all():
-            asked = Correction(nearest[shot], [slice(0, shot.stop - shot.start)], correction.info)
+            rows = None if correction.rows is None else correction.rows[shot]
+            whole = [slice(0, shot.stop - shot.start)]
+            asked = replace(correction, matrices=nearest[shot], shots=whole, poses=None, rows=rows)
             found = _nearest(asked, most, seconds)
             nearest[shot] = found.matrices if (zooms_to_fill(found) <= most).all() else asked.matrices
     # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
@@ -110,7 +132,7 @@ def _nearest(asked: Correction, most: float, seconds: float) -> Correction:
     bent = held_back(replace(asked, matrices=geometry.to_matrices_of(bent)), most**0.5).matrices
     period = seconds * float(asked.info.fps)
     wanted = geometry.inverse(geometry.to_matrices(similar))
-    views = nearest_within(wanted, geometry.inverse(bent), asked.info, most, period)
+    views = nearest_within(wanted, geometry.inverse(bent), asked.info, most, period, shown(asked))
     return replace(asked, matrices=geometry.normalized(geometry.inverse(views) @ bent))
 
 
@@ -146,7 +168,10 @@ def strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
 def weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
     """Each correction replaced by that share of it."""
     tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
-    return replace(correction, matrices=geometry.to_matrices_of(tangents))
+    matrices, rows = geometry.to_matrices_of(tangents), correction.rows
+    if rows is not None:
+        rows = geometry.to_matrices_of(geometry.to_tangents(rows) * strength[:, None, None])
+    return replace(correction, matrices=matrices, rows=rows)
 
 
 def _windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:

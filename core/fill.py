@@ -7,7 +7,7 @@ exposure and laid under what is there already, with soft seams; where none of th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from . import geometry, resample
 from .clip import ClipError, Frames
+from .crop import shown
 from .resample import Border, Resample, Warped
 from .trajectory import Correction
+from .ways import Way, way
 
 REACH = 15  # frames before and after in which to look; farther ones rarely fit any more
 WINDOW_BYTES = 512 * 2**20  # of frames held at once: large frames look less far
@@ -84,21 +86,20 @@ def _filled(
 ) -> Warped:
     """The stabilised frame of that number."""
     width, height = correction.info.width, correction.info.height
-    own = held[index]
-    back = resample.pixel_maps(correction.matrices[index], width, height, pad)
+    own, here = held[index], way(correction, index, pad)
     buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=own.frame.device)
-    x, y = resample.places(back, buffers)
+    x, y = here.places(buffers)
     moved = look(_unpacked(own.frame), x, y, Border.MIRROR)
-    invented = resample.invented(back, x, y, width, height)
+    invented = here.invented(x, y)
     if invented.any():
         near = [index + side * k for k in range(1, reach + 1) for side in (-1, 1)]
         near = [j for j in near if shot.start <= j < shot.stop and j in held]
         soft = max(1.0, height * SOFT)
         margins = [
             _margin(region, moved, resample.inside(x, y, width, height), soft)
-            for region in _regions(back, width, height, moved.shape, soft)
+            for region in _regions(here, correction, index, moved.shape, soft)
         ]
-        _lay_under(margins, index, near, held, correction, back, look, soft)
+        _lay_under(margins, index, near, held, correction, here, look, soft)
         for margin in margins:
             moved[:, margin.rows, margin.columns] = margin.mirrored * margin.left + margin.known
     return Warped(moved[None].cpu(), invented[None].cpu())
@@ -128,7 +129,7 @@ def _lay_under(
     near: list[int],
     held: dict[int, _Held],
     correction: Correction,
-    back: geometry.Matrices,
+    here: Way,
     look: Resample,
     soft: float,
 ) -> None:
@@ -141,11 +142,11 @@ def _lay_under(
     for j in near:
         margins = [margin for margin in margins if float(margin.left.max()) > LITTLE]
         onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
-        layer = resample.pixel_maps(onto, width, height) @ back
+        rows = None if here.rows is None or correction.rows is None else correction.rows[j : j + 1]
+        layer = replace(here, back=resample.pixel_maps(onto, width, height) @ here.back, rows=rows)
         exposure = None
         for margin in margins:
-            corner = np.array([[1, 0, margin.columns.start], [0, 1, margin.rows.start], [0, 0, 1.0]])
-            x, y = resample.places(layer @ corner, margin.buffers)
+            x, y = layer.piece(margin.rows, margin.columns).places(margin.buffers)
             share = margin.left * (resample.inside(x, y, width, height) / soft).clamp(0, 1)
             if float(share.max()) < LITTLE:
                 continue
@@ -176,17 +177,19 @@ def _exposure(first: Tensor, second: Tensor, onto: geometry.Matrices, full: int)
 
 
 def _regions(
-    back: geometry.Matrices, width: int, height: int, shape: torch.Size, soft: float
+    here: Way, correction: Correction, index: int, shape: torch.Size, soft: float
 ) -> list[tuple[slice, slice]]:
     """Rectangles (rows, columns) of the output, not overlapping, outside of which the frame shows itself, seams apart.
 
     The frame lies on the output as a quadrilateral; between the inmost points of its opposite sides it hides all.
     """
     rows, columns = shape[-2:]
-    frame = np.array([[soft, soft], [width - 1 - soft, soft], [width - 1 - soft, height - 1 - soft]])
-    frame = np.concatenate([frame, [[soft, height - 1 - soft]]])
-    (ax, ay), (bx, by), (cx, cy), (dx, dy) = geometry.apply(np.asarray(np.linalg.inv(back), np.float64), frame)
-    inner = [max(ay, by) + 1, min(cy, dy), max(ax, dx) + 1, min(bx, cx)]
+    (left, top, right, bottom), (across, down) = (part[0] for part in shown(correction, slice(index, index + 1)))
+    middle = (np.array(here.source) - 1) / 2
+    frame = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) + middle
+    frame += soft * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = geometry.apply(geometry.inverse(here.back), frame)
+    inner = [max(ay, by) + down + 1, min(cy, dy) - down, max(ax, dx) + across + 1, min(bx, cx) - across]
     top, bottom, left, right = np.ceil(np.clip(np.nan_to_num(inner), 0, [rows, rows, columns, columns])).astype(int)
     if top >= bottom or left >= right:
         return [(slice(0, rows), slice(0, columns))]

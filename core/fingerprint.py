@@ -83,6 +83,8 @@ def described(value: object, depth: int = 0) -> Any:
     if isinstance(value, Correction):
         poses = None if value.poses is None else _corners(value, value.poses)
         table = {"matrices": _corners(value, value.matrices), "poses": poses}
+        if value.rows is not None:
+            table |= {"rows": [_corners(value, rows) for rows in value.rows.swapaxes(0, 1)], "bends": value.bends}
         return {**table, "shots": inner(value.shots), "info": inner(value.info)}
     if is_dataclass(value) and not isinstance(value, type):
         return {"": _name(type(value)), **{field.name: inner(getattr(value, field.name)) for field in fields(value)}}

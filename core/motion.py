@@ -35,11 +35,14 @@ class Motion:
     (geometry.py has the convention). steps[0] is the identity.
     trust: (N,) in [0, 1]; how much of the picture agrees with the step. 0 means that frame i does not continue
     frame i - 1: it is the first of a shot.
+    readout: of a rolling shutter: the share of the frame time between the exposure of the first and of the last row,
+    from -1 (the last comes first) to 1; 0 where all of a frame is exposed at once. See readout.py.
     """
 
     steps: geometry.Matrices
     trust: NDArray[np.float64]
     info: ClipInfo
+    readout: float = 0.0
 
     @property
     def shots(self) -> list[slice]:

@@ -4,7 +4,8 @@
 "length": 150}, "shots": [[0, 150]], "steps": [[9 numbers, row by row], ...], "trust": [...]}
 
 A trajectory has "poses", a correction "matrices" and, where they are known, "poses"; all as `geometry` and the types
-themselves define them. Numbers are written so that reading gives the very same ones back.
+themselves define them. Of a camera with a rolling shutter, a motion has its "readout", the others "rows", and a
+correction that bends "bends": true. Numbers are written so that reading gives the very same ones back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from .atomic import appearing
 from .clip import ClipError, ClipInfo
 from .motion import Motion
+from .rolling import ROWS
 from .trajectory import Correction, Trajectory
 
 FORMAT, VERSION = "steadyscale-path", 1
@@ -40,6 +42,10 @@ def save_path(value: Savable, target: str | Path) -> None:
         if not np.isfinite(numbers).all():
             raise ClipError(f"{target}: the {name} hold numbers that are not finite, so they cannot be saved")
         document[name] = numbers.reshape(len(numbers), -1).tolist() if numbers.ndim > 1 else numbers.tolist()
+    if isinstance(value, Motion) and value.readout:
+        document["readout"] = value.readout
+    if isinstance(value, Correction) and value.bends:
+        document["bends"] = True
     try:
         with appearing(Path(target)) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
@@ -79,9 +85,10 @@ def _kind(value: Savable) -> str:
 def _tables(value: Savable) -> dict[str, NDArray[np.float64]]:
     if isinstance(value, Motion):
         return {"steps": value.steps, "trust": value.trust}
-    if isinstance(value, Trajectory):
-        return {"poses": value.poses}
-    return {"matrices": value.matrices} | ({} if value.poses is None else {"poses": value.poses})
+    tables = {"poses": value.poses, "rows": value.rows}
+    if isinstance(value, Correction):
+        tables = {"matrices": value.matrices} | tables
+    return {name: numbers for name, numbers in tables.items() if numbers is not None}
 
 
 def _value(document: dict[str, Any]) -> Savable:
@@ -95,15 +102,19 @@ def _value(document: dict[str, Any]) -> Savable:
         raise ValueError("the shots do not follow one another")
     count = edges[-1]
     if kind == "motion":
-        motion = Motion(_matrices(document, "steps", count), _numbers(document, "trust", (count,)), info)
+        readout = float(_numbers(document, "readout", ())) if "readout" in document else 0.0
+        if not -1 <= readout <= 1:
+            raise ValueError(f"the readout {readout} is not between -1 and 1")
+        motion = Motion(_matrices(document, "steps", count), _numbers(document, "trust", (count,)), info, readout)
         if np.flatnonzero(motion.trust == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots do not agree on the cuts")
         return motion
     if kind == "trajectory":
-        return Trajectory(_matrices(document, "poses", count), shots, info)
+        return Trajectory(_matrices(document, "poses", count), shots, info, _rows(document, count))
     if kind == "correction":
         poses = _matrices(document, "poses", count) if "poses" in document else None
-        return Correction(_matrices(document, "matrices", count), shots, info, poses)
+        rows, bends = _rows(document, count), document.get("bends") is True
+        return Correction(_matrices(document, "matrices", count), shots, info, poses, rows, bends)
     raise ValueError(f"kind {kind!r} is none of motion, trajectory, correction")
 
 
@@ -115,6 +126,12 @@ def _size(number: Any) -> int:
 
 def _matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
     return _numbers(document, name, (count, 9)).reshape(count, 3, 3)
+
+
+def _rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:
+    if "rows" not in document:
+        return None
+    return _numbers(document, "rows", (count, ROWS * 9)).reshape(count, ROWS, 3, 3)
 
 
 def _numbers(document: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

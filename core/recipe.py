@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import motion, resample
+from . import motion
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
 from .finish import Finish, with_grain
 from .flow import FlowMethod, FlowModel, flow_model, optional_opencv
@@ -21,6 +21,7 @@ from .tiles import Tiling
 from .trajectory import Correction
 from .upscale import Alpha, ImageModel, Target, upscale
 from .warp import Border, framed, warp
+from .ways import ways
 
 MASK_SIDE = 480  # longer side at which `invented_ever` looks: twice as fine takes four times as long
 
@@ -236,8 +237,7 @@ def invented_ever(steady: Steady, info: ClipInfo) -> Tensor:
     fix = framed(steady.correction.resized(small.width, small.height), Border(steady.border))
     buffers = torch.empty(3, small.height + 2 * pad, small.width + 2 * pad)
     ever = torch.zeros(buffers.shape[1:])
-    for back in resample.pixel_maps(fix.matrices, small.width, small.height, pad):
-        x, y = resample.places(back, buffers)
-        torch.maximum(ever, resample.invented(back, x, y, small.width, small.height), out=ever)
+    for way in ways(fix, pad):
+        torch.maximum(ever, way.invented(*way.places(buffers)), out=ever)
     wider = F.max_pool2d(ever[None], 3, stride=1, padding=1)
     return F.interpolate(wider[None], (size.height, size.width), mode="nearest")[0]

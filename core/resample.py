@@ -79,14 +79,18 @@ def inside(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
     return torch.minimum(depth, torch.minimum(y, (height - 1) - y))
 
 
-def invented(back: geometry.Matrices, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
-    """(h, w): 1.0 where a place is outside the source's pixels, which reach from -0.5 to size - 0.5."""
+def invented(back: geometry.Matrices | None, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
+    """(h, w): 1.0 where a place is outside the source's pixels, which reach from -0.5 to size - 0.5.
+
+    back: the matrix that the places come from, or None where there is more to them.
+    """
     slack = 1e-3  # rounding of a map that should be the identity invents nothing
-    edges = np.array([[0, 0], [x.shape[1] - 1, 0], [x.shape[1] - 1, x.shape[0] - 1], [0, x.shape[0] - 1.0]])
-    centred = geometry.apply(back, edges) - [(width - 1) / 2, (height - 1) / 2]
-    # A frame is convex and stays so: when its corners come from inside the source, all of it does.
-    if (np.abs(centred) <= np.array([width, height]) / 2 + slack).all():
-        return torch.zeros((), device=x.device).expand(x.shape)
+    if back is not None:
+        edges = np.array([[0, 0], [x.shape[1] - 1, 0], [x.shape[1] - 1, x.shape[0] - 1], [0, x.shape[0] - 1.0]])
+        centred = geometry.apply(back, edges) - [(width - 1) / 2, (height - 1) / 2]
+        # A frame is convex and stays so: when its corners come from inside the source, all of it does.
+        if (np.abs(centred) <= np.array([width, height]) / 2 + slack).all():
+            return torch.zeros((), device=x.device).expand(x.shape)
     return (inside(x, y, width, height) < -0.5 - slack).float()
 
 

@@ -155,7 +155,8 @@ def _part(correction: Correction, seen: range) -> Correction:
     part = slice(seen.start, seen.stop)
     poses = None if correction.poses is None else correction.poses[part]
     info = replace(correction.info, length=len(seen))
-    return Correction(correction.matrices[part], shots, info, poses)
+    rows = None if correction.rows is None else correction.rows[part]
+    return replace(correction, matrices=correction.matrices[part], shots=shots, info=info, poses=poses, rows=rows)
 
 
 def _between(frames: Iterator[Frames], first: int, stop: int) -> Iterator[Frames]:

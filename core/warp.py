@@ -14,6 +14,7 @@ from .fill import filled
 from .flow import optional_opencv
 from .resample import Border, Resample, Warped
 from .trajectory import Correction
+from .ways import ways
 
 __all__ = ["Border", "Warped", "framed", "warp"]
 
@@ -87,16 +88,15 @@ def _moved(
     frames: Iterator[Frames], correction: Correction, look: Resample, border: Border, pad: int, device: torch.device
 ) -> Iterator[Warped]:
     width, height = correction.info.width, correction.info.height
-    maps = resample.pixel_maps(correction.matrices, width, height, pad)
+    path = ways(correction, pad)
     buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=device)
     for batch in frames:
         moved: list[Tensor] = []
         invented: list[Tensor] = []
-        for frame, back in zip(batch.to(device), maps, strict=False):
-            x, y = resample.places(back, buffers)
+        for frame, way in zip(batch.to(device), path, strict=False):
+            x, y = way.places(buffers)
             moved.append(look(frame, x, y, border).cpu())
-            invented.append(resample.invented(back, x, y, width, height).cpu())
-        maps = maps[len(batch) :]
+            invented.append(way.invented(x, y).cpu())
         yield Warped(_stacked(moved), _stacked(invented))
 
 

@@ -8,11 +8,12 @@ from torch import Tensor
 from ..core.flow import FlowMethod
 from ..core.motion import WORKING_SIDE
 from ..core.precision import Precision
+from ..core.readout import RollingShutter
 from ..core.upscale import ImageModel
 from ..core.warp import Border
 from ._comfy import CATEGORY, Footage, options
 from ._wires import check_wires
-from .flow import EstimateFlow
+from .flow import EstimateFlow, rolling_shutter_input
 from .trajectory import smoothed, smoothing_inputs
 from .upscale import UpscaleFrames, size_inputs
 from .warp import WarpFrames
@@ -50,6 +51,7 @@ class EnhanceVideo(io.ComfyNode):
                     tooltip="What stands where the source does not reach: crop and crop-adaptive zoom in until nothing "
                     "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
                 ),
+                rolling_shutter_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -78,9 +80,12 @@ class EnhanceVideo(io.ComfyNode):
         seconds: float,
         max_zoom: float,
         border: str,
+        rolling_shutter: str = RollingShutter.AUTO.value,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        flow = EstimateFlow.execute(frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0)[0]
+        flow = EstimateFlow.execute(
+            frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0, rolling_shutter=rolling_shutter
+        )[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value

@@ -13,6 +13,7 @@ from ..core.clip import Clip, Frames
 from ..core.flow import FlowMethod, FlowModel, flow_model
 from ..core.motion import WORKING_SIDE, estimate_motion, greys
 from ..core.pictures import flow_picture
+from ..core.readout import RollingShutter, with_rolling_shutter
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
 from ._video import planned
 
@@ -21,6 +22,18 @@ METHOD_TIP = (
     "where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its picture is dis's."
 )
 MASK_TIP = "White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for all."
+
+
+def rolling_shutter_input() -> io.Input:
+    """What all nodes that measure ask for, in the same words."""
+    return io.Combo.Input(
+        "rolling_shutter",
+        options=options(RollingShutter),
+        default=RollingShutter.AUTO.value,
+        optional=True,
+        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
+        "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
+    )
 
 
 class EstimateFlow(io.ComfyNode):
@@ -71,6 +84,7 @@ class EstimateFlow(io.ComfyNode):
                     tooltip="How many pictures of the flow to draw, evenly spread over the clip.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
+                rolling_shutter_input(),
             ],
             outputs=[
                 Flow.Output(display_name="flow", tooltip="For Smooth Trajectory."),
@@ -91,11 +105,13 @@ class EstimateFlow(io.ComfyNode):
         detail: int,
         pictures: int,
         mask: Tensor | None = None,
+        rolling_shutter: str = RollingShutter.AUTO.value,
     ) -> io.NodeOutput:
         clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
+        motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
         picture = _pictures(reader.pairs, model)
         return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
 

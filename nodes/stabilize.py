@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..core.flow import FlowMethod
 from ..core.motion import WORKING_SIDE
+from ..core.readout import RollingShutter
 from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires
-from .flow import MASK_TIP, METHOD_TIP, EstimateFlow
+from .flow import MASK_TIP, METHOD_TIP, EstimateFlow, rolling_shutter_input
 from .trajectory import smoothed, smoothing_inputs
 from .warp import WarpFrames
 
@@ -55,6 +56,7 @@ class StabilizeVideo(io.ComfyNode):
                     tooltip=METHOD_TIP,
                 ),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
+                rolling_shutter_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -89,9 +91,12 @@ class StabilizeVideo(io.ComfyNode):
         border: str,
         method: str,
         mask: Tensor | None = None,
+        rolling_shutter: str = RollingShutter.AUTO.value,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0, mask=mask)[0]
+        flow = EstimateFlow.execute(
+            frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, rolling_shutter=rolling_shutter
+        )[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
         return io.NodeOutput(warped[0], warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))

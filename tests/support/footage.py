@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -37,6 +38,22 @@ def filmed(scene: Tensor, poses: np.ndarray, width: int, height: int) -> Tensor:
     grid = (seen * 2 / size).view(len(poses), height, width, 2)
     many = scene.expand(len(poses), -1, -1, -1)
     return F.grid_sample(many, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+
+def rolled(scene: Tensor, way: Callable[[np.ndarray], np.ndarray], width: int, height: int, count: int, readout: float):
+    """(count, 3, height, width): as `filmed`, by a camera with a rolling shutter whose poses are `way(times)`.
+
+    Row y of frame i is exposed at i + readout * (y from the middle) / height.
+    """
+    y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
+    points = np.stack([x, y], axis=-1)
+    size = torch.tensor([scene.shape[-1], scene.shape[-2]])
+    frames = []
+    for i in range(count):
+        seen = geometry.apply(way(i + readout * y[:, 0] / height), points)
+        grid = torch.from_numpy(seen).float() * 2 / size
+        frames.append(F.grid_sample(scene, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False))
+    return torch.cat(frames).clamp(0, 1)
 
 
 def shake(frames: int, seed: int = 0, pixels: float = 6.0, angle: float = 0.012, zoom: float = 0.01) -> np.ndarray:
