@@ -14,89 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import assets
-import av
+import hosts
 import pytest
+from canvas import NOTES, CanvasError, Graph, Prompt, to_prompt
 from comfyhost import Host
 
 pytestmark = pytest.mark.host
 
 FOLDER = Path(__file__).parents[2] / "workflows"
-NAMES = ("enhance", "stabilize", "upscale")
-WIDGETS = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
-NOTES = ("Note", "MarkdownNote")  # drawn by the frontend, unknown to the host
-
-Graph = dict[str, Any]
-Prompt = dict[str, dict[str, Any]]
-
-
-class CanvasError(Exception):
-    """The canvas does not say what to run."""
-
-
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 def canvas(name: str) -> Graph:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def api(name: str) -> Prompt:
     return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def to_prompt(graph: Graph, definitions: dict[str, Any]) -> Prompt:
-    """What the frontend would queue for a canvas: {node id: {class_type, inputs}}. definitions: /object_info."""
-    links = {link[0]: link for link in graph["links"]}
-    nodes = [node for node in graph["nodes"] if node["type"] not in NOTES]
-    return {str(node["id"]): _prompt_node(node, links, definitions) for node in nodes}
-
-
-def _prompt_node(node: Graph, links: dict[int, list], definitions: dict[str, Any]) -> dict[str, Any]:
-    kind, where = node["type"], f"node {node['id']} ({node['type']})"
-    if kind not in definitions:
-        raise CanvasError(f"{where} is of a kind that the host does not know")
-    if node["mode"] != 0:
-        raise CanvasError(f"{where} is muted or bypassed")
-    declared = _declared(definitions[kind])
-    widgets = [name for name, spec in declared.items() if _is_widget(spec)]
-    stored = list(node.get("widgets_values", []))
-    inputs: dict[str, Any] = {}
-    for name in widgets:
-        count = 1 + _companions(name, declared[name])
-        if len(stored) < count:
-            raise CanvasError(f"{where} stores no value for {name}")
-        inputs[name] = stored[0]
-        del stored[:count]
-    if stored:
-        raise CanvasError(f"{where} stores values that no input takes: {stored}")
-    for slot, entry in enumerate(node["inputs"]):
-        name = entry["name"]
-        if name not in declared:
-            raise CanvasError(f"{where} has no input {name}")
-        if name in widgets and entry.get("widget", {}).get("name") != name:
-            raise CanvasError(f"{where}: the socket {name} is not the one of its setting")
-        if entry["link"] is not None:
-            _, source, output, target, target_slot, _ = links[entry["link"]]
-            if (target, target_slot) != (node["id"], slot):
-                raise CanvasError(f"{where}: link {entry['link']} ends elsewhere")
-            inputs[name] = [str(source), output]
-    return {"class_type": kind, "inputs": inputs}
-
-
-def _declared(definition: dict[str, Any]) -> dict[str, list]:
-    """{input: its declaration}, in the order in which the node shows them."""
-    return {name: definition["input"][part][name] for part, names in definition["input_order"].items()
-            if part != "hidden" for name in names}  # fmt: skip
-
-
-def _is_widget(spec: list) -> bool:
-    options = spec[1] if len(spec) > 1 else {}
-    return (isinstance(spec[0], list) or spec[0] in WIDGETS) and not options.get("forceInput")
-
-
-def _companions(name: str, spec: list) -> int:
-    """How many values the frontend stores after that of an input: the upload button, or what to do with a seed."""
-    options = spec[1] if len(spec) > 1 else {}
-    seed = spec[0] == "INT" and (options.get("control_after_generate") or name in ("seed", "noise_seed"))
-    upload = options.get("image_upload") or options.get("video_upload")
-    return int(bool(seed)) + int(bool(upload))
 
 
 def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> list[str]:
@@ -213,22 +145,3 @@ def test_faults_of_an_api_file_would_be_found(fault: str, definitions: dict[str,
     assert differences(canvas("enhance"), prompt, definitions)
 
 
-@pytest.mark.parametrize(("name", "factor"), [("stabilize", 1), ("upscale", 2), ("enhance", 2)])
-def test_the_host_accepts_the_api_file_and_runs_it(any_host: Host, name: str, factor: int, clip_name: str) -> None:
-    """On the small clip of the tests, under the name that the workflow asks for."""
-    prompt = api(name)
-    clip = any_host.base / "input" / clip_name
-    shutil.copyfile(clip, any_host.base / "input" / prompt["1"]["inputs"]["file"])
-    run = any_host.run(prompt).check()
-    saved = next(i for i, node in prompt.items() if node["class_type"] == "SaveVideo")
-    item = run.outputs[saved]["images"][0]
-    assert item["subfolder"] == "SteadyScale"
-    source, result = _shape(clip), _shape(any_host.base / "output" / item["subfolder"] / item["filename"])
-    assert result == (source[0] * factor, source[1] * factor, source[2])
-
-
-def _shape(path: Path) -> tuple[int, int, int]:
-    """Width, height, and the number of frames that can be decoded."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        return stream.width, stream.height, sum(1 for _ in container.decode(stream))

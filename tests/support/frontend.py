@@ -63,10 +63,10 @@ class Frontend:
     def empty(self) -> None:
         """An empty canvas, without dialogs, at its usual zoom."""
         for _ in range(4):
+            self.page.keyboard.press("Escape")  # also lets go of a node that newer frontends hang on the pointer
+            self.page.wait_for_timeout(150)
             if self.dialogs.count() == 0:
                 break
-            self.page.keyboard.press("Escape")
-            self.page.wait_for_timeout(200)
         self.run_js("() => { app.graph.clear(); app.canvas.ds.reset(); app.graph.setDirtyCanvas(true, true); }")
 
     def speak(self, language: str) -> None:
