@@ -181,7 +181,11 @@ def independent_of(prompt: Prompt, kinds: tuple[str, ...]) -> Prompt:
     """The part of a graph that runs without nodes of these kinds: whatever needs what they give is left out."""
     left_out = {i for i, node in prompt.items() if node["class_type"] in kinds}
     while True:
-        fed = {i for i, node in prompt.items() if any(isinstance(v, list) and v[0] in left_out for v in node["inputs"].values())}
+        fed = {
+            i
+            for i, node in prompt.items()
+            if any(isinstance(v, list) and v[0] in left_out for v in node["inputs"].values())
+        }
         if fed <= left_out:
             return {i: node for i, node in prompt.items() if i not in left_out}
         left_out |= fed
