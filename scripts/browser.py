@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import steps
@@ -28,20 +29,29 @@ def find() -> Path | None:
 
 
 def ensure() -> None:
-    """Installs Chromium if it is missing and this is root on a Debian; elsewhere says in one line what to do."""
-    if find() is not None:
+    """Installs what is missing if this is root on a Debian; elsewhere says in one line what to do."""
+    # The font has Chinese, Japanese and Korean letters, without which screenshots show boxes.
+    missing = [*(["chromium"] if find() is None else []), *([] if _has_chinese() else ["fonts-droid-fallback"])]
+    if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"  Browser tests are left out: {MISSING}")
+        if "chromium" in missing:
+            print(f"  Browser tests are left out: {MISSING}")
         return
     log = steps.DEMO / "logs" / "chromium.log"
     log.unlink(missing_ok=True)
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    # The font has Chinese, Japanese and Korean letters, without which screenshots show boxes.
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium", "fonts-droid-fallback"]
-    with steps.step("Chromium for the browser tests"):
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    with steps.step(f"For the browser tests: {', '.join(missing)}"):
         # The package lists of a fresh machine are old or empty, and those of a machine in use are mostly good enough.
         if not steps.run(install, log, env):
             steps.run(["apt-get", "update"], log, env)
             if not steps.run(install, log, env):
-                raise steps.Trouble(f"apt-get could not install Chromium:\n{steps.tail(log)}\n  All of it: {log}")
+                raise steps.Trouble(f"apt-get could not install them:\n{steps.tail(log)}\n  All of it: {log}")
+
+
+def _has_chinese() -> bool:
+    """Whether some font writes Chinese. Without fontconfig nobody knows, and Chromium brings it."""
+    if shutil.which("fc-list") is None:
+        return False
+    return bool(subprocess.run(["fc-list", ":lang=zh"], capture_output=True, check=False).stdout.strip())

@@ -1,7 +1,7 @@
 """Reads a canvas file as the frontend does when Run is pressed: templates, and blueprints with their subgraphs.
 
-A canvas stores the settings of a node by position, so what it says depends on the definitions of the nodes: /object_info
-of a host.
+A canvas stores the settings of a node by position, so what it says depends on the definitions of the nodes, the
+/object_info of a host.
 """
 
 from __future__ import annotations

@@ -30,6 +30,13 @@ def test_search_finds_a_node_and_enter_places_it(frontend: Frontend, words: str,
     assert frontend.nodes() == [kind]
 
 
+def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
+    frontend.drag_from_library("Stabilize Video", 900, 300)
+    frontend.page.wait_for_function("app.graph.nodes.length === 1")
+    assert frontend.nodes() == ["SteadyScale_StabilizeVideo"]
+    frontend.shot("dragged")
+
+
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
 def test_a_template_opens_and_is_what_its_api_file_says(frontend: Frontend, file: Path) -> None:
     frontend.drop(file)

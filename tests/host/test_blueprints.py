@@ -1,4 +1,4 @@
-"""The subgraph blueprints are handed out by a real ComfyUI, are true to its nodes, and run between Load and Save Video."""
+"""A real ComfyUI hands the subgraph blueprints out; they are true to its nodes, and run between Load and Save Video."""
 
 from __future__ import annotations
 

@@ -11,6 +11,9 @@ from playwright.sync_api import Browser, Locator
 
 READY = "window.app?.graph && window.app?.extensionManager"
 NOTES = ("Note", "MarkdownNote")
+LEGIBLE = {"LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
+"""Text on nodes is drawn at every zoom, in older and in newer frontends."""
+LIBRARY = ".node-library-tab-button, [aria-label*='Node Library']"
 EVENTS = ("progress", "executed", "execution_success", "execution_error", "execution_interrupted")
 DROP = """([text, name]) => {
   const data = new DataTransfer();
@@ -34,7 +37,7 @@ class Frontend:
         self.definitions: dict[str, Any] = host.get("/object_info")
         shots.mkdir(parents=True, exist_ok=True)
         # The first visit of a user opens dialogs and banners, which would lie over everything.
-        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en"})
+        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **LEGIBLE})
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -91,6 +94,15 @@ class Frontend:
         self.page.wait_for_function("document.activeElement?.tagName === 'INPUT'")
         self.page.keyboard.type(words)
         self.page.wait_for_timeout(800)  # the list follows the typing with a delay
+
+    def drag_from_library(self, title: str, x: int, y: int) -> None:
+        """Looks a node up in the sidebar and drags it to a point of the canvas."""
+        self.page.locator(LIBRARY).first.click()
+        self.page.get_by_placeholder("Search Nodes...").first.fill(title)
+        self.page.get_by_text(title, exact=True).last.drag_to(
+            self.page.locator("#graph-canvas"), target_position={"x": x, "y": y}
+        )
+        self.page.locator(LIBRARY).first.click()
 
     def queue(self) -> None:
         """Presses Run, and waits until the host has finished, one way or another."""
