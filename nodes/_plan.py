@@ -182,7 +182,9 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> None:
         info = plan.recipe.info
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
         with closing(cast(Any, plan.recipe.frames())) as frames:
-            stream = watched(frames, info.length, len, show=lambda batch: batch)
+            # No picture of the frame in work: frontends would keep the last one on the node that waits, where Save
+            # Video should show the finished video.
+            stream = watched(frames, info.length, len)
             write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)
         if plan.sound:
             repack(silent, target, container=container_for(target), sound=plan.sound)

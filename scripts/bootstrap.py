@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import assets
+import browser
 import steps
 import uvtool
 
@@ -24,7 +25,7 @@ NETWORK = "realesr-animevideov3"  # the one that the demo's graph and the host t
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--tests", action="store_true", help="also fetch the older ComfyUI that tests run on")
+    options.add_argument("--tests", action="store_true", help="also get what only the tests need")
     arguments = options.parse_args()
     with steps.locked(steps.DEMO / "setup.lock"):
         tree = assets.host_tree()
@@ -34,6 +35,8 @@ def main() -> None:
         build_engine()
         if arguments.tests:
             assets.host_tree(assets.OLDEST)
+            assets.newest_frontend()
+            browser.ensure()
 
 
 def make_environment(tree: Path) -> None:

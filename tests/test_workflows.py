@@ -6,116 +6,22 @@ That a canvas file and its API file are one graph is tested in host/test_workflo
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from canvas import Graph
+from canvas_checks import ABSOLUTE, problems
 from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "workflows"
-NAMES = ("enhance", "stabilize", "upscale")
-TITLE = 30  # height of a node's title bar, which stands above its position
-ABSOLUTE = re.compile(r"""(^|[\s"'`(=])(/\w|~[\\/]|[A-Za-z]:[\\/]|\\\\\w|file:)""")
-NOTES = ("Note", "MarkdownNote")
-
-Graph = dict[str, Any]
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def canvas(name: str) -> Graph:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def problems(graph: Graph) -> list[str]:
-    """Everything that is wrong with a canvas file by itself, in words."""
-    return [*_identities(graph), *_links(graph), *_packages(graph), *_paths(graph), *_layout(graph)]
-
-
-def _identities(graph: Graph) -> Iterator[str]:
-    for kind, ids in {
-        "node": [node["id"] for node in graph["nodes"]],
-        "link": [link[0] for link in graph["links"]],
-        "group": [group["id"] for group in graph["groups"]],
-    }.items():
-        yield from (f"{kind} id {i} is there {n} times" for i, n in Counter(ids).items() if n > 1)
-        if kind != "group" and max(ids) > graph[f"last_{kind}_id"]:
-            yield f"last_{kind}_id is {graph[f'last_{kind}_id']}, which the next {kind} would collide with"
-
-
-def _links(graph: Graph) -> Iterator[str]:
-    nodes, links = {node["id"]: node for node in graph["nodes"]}, {link[0]: link for link in graph["links"]}
-    for i, source, out, target, slot, kind in graph["links"]:
-        try:
-            output, entry = nodes[source]["outputs"][out], nodes[target]["inputs"][slot]
-        except (KeyError, IndexError):
-            yield f"link {i} hangs in the air"
-            continue
-        if i not in (output["links"] or []):
-            yield f"link {i} is unknown to the node that it leaves"
-        if entry["link"] != i:
-            yield f"link {i} is unknown to the node that it enters"
-        shared = set(output["type"].split(",")) & set(entry["type"].split(","))
-        if not shared or kind != entry["type"]:  # the frontend stores the type of the input
-            yield f"link {i} joins {output['type']} to {entry['type']} and says {kind}"
-    for node in graph["nodes"]:
-        used = [entry["link"] for entry in node["inputs"] if entry["link"] is not None]
-        used += [i for output in node["outputs"] for i in output["links"] or []]
-        yield from (f"node {node['id']} knows link {i}, which does not exist" for i in used if i not in links)
-    reroutes = {reroute["id"]: reroute for reroute in graph["extra"].get("reroutes", [])}
-    for reroute in reroutes.values():
-        if not set(reroute["linkIds"]) <= set(links) or reroute.get("parentId", reroute["id"]) not in reroutes:
-            yield f"reroute {reroute['id']} hangs in the air"
-    for extension in graph["extra"].get("linkExtensions", []):
-        if extension["id"] not in links or extension["parentId"] not in reroutes:
-            yield f"the reroutes of link {extension['id']} hang in the air"
-
-
-def _packages(graph: Graph) -> Iterator[str]:
-    """Whoever lacks a node is offered the package that its cnr_id names."""
-    for node in graph["nodes"]:
-        if node["type"] not in NOTES:
-            wanted = "steadyscale" if node["type"].startswith("SteadyScale_") else "comfy-core"
-            if node["properties"].get("cnr_id") != wanted:
-                yield f"node {node['id']} ({node['type']}) is not marked as of {wanted}"
-
-
-def _paths(graph: Graph) -> Iterator[str]:
-    for node in graph["nodes"]:
-        for text in (value for value in node.get("widgets_values", []) if isinstance(value, str)):
-            if ABSOLUTE.search(text):
-                yield f"node {node['id']} names a place on one machine: {text!r}"
-
-
-def _layout(graph: Graph) -> Iterator[str]:
-    boxes = {
-        node["id"]: (
-            node["pos"][0],
-            node["pos"][1] - TITLE,
-            node["pos"][0] + node["size"][0],
-            node["pos"][1] + node["size"][1],
-        )
-        for node in graph["nodes"]
-    }
-    for (a, p), (b, q) in itertools.combinations(boxes.items(), 2):
-        if p[0] < q[2] and q[0] < p[2] and p[1] < q[3] and q[1] < p[3]:
-            yield f"nodes {a} and {b} overlap"
-    for node in graph["nodes"]:
-        x0, y0, x1, y1 = boxes[node["id"]]
-        around = [
-            group["title"]
-            for group in graph["groups"]
-            for x, y, w, h in [group["bounding"]]
-            if x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h
-        ]
-        if len(around) != (node["type"] not in NOTES):
-            yield f"node {node['id']} ({node['type']}) is in the groups {around}"
-        if node["mode"] != 0:
-            yield f"node {node['id']} ({node['type']}) is muted or bypassed"
 
 
 def test_each_workflow_has_its_three_files() -> None:
@@ -124,6 +30,7 @@ def test_each_workflow_has_its_three_files() -> None:
         f"{n}.{e}" for n in NAMES for e in ("json", "jpg")
     }
     assert {path.name for path in (FOLDER / "api").iterdir()} == {f"{name}.json" for name in NAMES}
+    assert NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,7 +54,7 @@ def test_the_api_file_names_no_place_on_a_machine(name: str) -> None:
     assert [text for text in texts if ABSOLUTE.search(text)] == []
 
 
-def test_the_three_workflows_have_identities_of_their_own() -> None:
+def test_the_workflows_have_identities_of_their_own() -> None:
     assert len({canvas(name)["id"] for name in NAMES}) == len(NAMES)
 
 

@@ -466,15 +466,27 @@ def test_what_is_no_video_is_refused_where_it_comes_in(newest, tmp_path: Path):
         upscaled(newest, newest.VideoFromFile(str(tmp_path / "page.mp4")))
 
 
-def test_a_long_run_shows_the_frame_in_work(newest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_video(
-        tmp_path / "long.mp4", TensorClip(numbered(4, 1200, 64)).frames(), TensorClip(numbered(4, 1200, 64)).info
-    )
-    video = upscaled(newest, newest.VideoFromFile(str(tmp_path / "long.mp4")))
+def _hurried(newest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds pass between any two looks at the clock."""
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr(newest.import_("_comfy").time, "monotonic", lambda: next(clock))
-    video.get_stream_source()
+
+
+def test_a_long_run_on_images_shows_the_frame_in_work(newest, monkeypatch: pytest.MonkeyPatch):
+    frames = numbered(4, 1200, 64)
+    _hurried(newest, monkeypatch)
+    upscaled(newest, frames.movedim(1, -1))
     kind, picture, side = newest.progress[2][2]
-    assert (kind, side, picture.size) == ("JPEG", 512, (512, round(512 * 128 / 2400)))
-    shown = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255
-    assert number_of(shown) == 2
+    assert (kind, side) == ("JPEG", 512)
+    assert picture.size == (512, 27)
+    assert number_of(torch.from_numpy(np.array(picture)).float().permute(2, 0, 1) / 255) == 2
+
+
+def test_a_video_leaves_no_frame_in_work_on_the_node_that_waits(
+    newest, clip_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Frontends would go on showing it on Save Video, in place of the saved video."""
+    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    _hurried(newest, monkeypatch)
+    video.get_stream_source()
+    assert [preview for _, _, preview in newest.progress] == [None] * 12

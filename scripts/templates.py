@@ -1,0 +1,118 @@
+"""Keeps workflows/ and subgraphs/ true to the nodes, on a real ComfyUI that it starts.
+
+    python scripts/templates.py                     # stores new inputs' defaults, and writes workflows/api/
+    python scripts/templates.py --picture restore   # also runs that template on the sample clip, for its thumbnail
+
+A template is drawn in the browser and saved as workflows/NAME.json; the rest is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import assets
+import av
+import basedir
+import canvas
+import demo
+import steps
+from bootstrap import NETWORK, PYTHON
+from comfyhost import Host
+from PIL import Image, ImageDraw, ImageFont
+
+FOLDER = steps.ROOT / "workflows"
+BLUEPRINTS = steps.ROOT / "subgraphs"
+CLIP = "bikes.mp4"  # the name that templates ask for; the picture is of the hand-held sample clip under that name
+SIZE = 600, 400  # of a thumbnail
+MOMENT = 0.6  # of the clip, which frame is shown
+LOADERS = ("CheckpointLoaderSimple",)  # what no test machine has a file for
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--picture", action="append", default=[], metavar="NAME", help="make its thumbnail")
+    names = options.parse_args().picture
+    base = basedir.lay_out(steps.DEMO / "templates", [assets.weights(NETWORK, PYTHON)])
+    steps.link(base / "input" / CLIP, demo.sample_clip())
+    with Host(assets.host_tree(), base, flags=basedir.FLAGS) as host:
+        definitions = host.get("/object_info")
+        for path in sorted([*FOLDER.glob("*.json"), *BLUEPRINTS.glob("*.json")]):
+            refresh(path, definitions)
+        for name in names:
+            with steps.step(f"Thumbnail of {name}"):
+                picture(host, name).save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
+
+
+def refresh(path: Path, definitions: dict[str, Any]) -> None:
+    """Brings a canvas up to the nodes as they are, and for a template writes the API file. Says what it changed."""
+    graph = json.loads(path.read_text(encoding="utf-8"))
+    present = canvas.completed(graph, definitions)
+    if present != graph:
+        steps.write(path, json.dumps(present, indent=2) + "\n")
+        print(f"  {path.relative_to(steps.ROOT)}: has the new inputs")
+    if path.parent != FOLDER:
+        return
+    target = FOLDER / "api" / path.name
+    prompt = canvas.to_prompt(present, definitions)
+    for node in prompt.values():
+        node["_meta"] = {"title": definitions[node["class_type"]]["display_name"]}
+    if not target.exists() or json.loads(target.read_text(encoding="utf-8")) != prompt:
+        steps.write(target, json.dumps(prompt, indent=2) + "\n")
+        print(f"  {target.relative_to(steps.ROOT)}: written")
+
+
+def picture(host: Host, name: str) -> Image.Image:
+    """The clip before and after, side by side. Where a checkpoint is needed, what comes before it is shown."""
+    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    source = frame(host.base / "input" / CLIP)
+    if any(node["class_type"] in LOADERS for node in prompt.values()):
+        return halves(source, to_invent(host, prompt), ("shaky", "steady, and what to paint"))
+    run = host.run(prompt, timeout=3600).check()
+    saved = next(item for made in run.outputs.values() for item in made.get("images", []) if item["type"] == "output")
+    return halves(source, frame(host.base / "output" / saved["subfolder"] / saved["filename"]), ("before", "after"))
+
+
+def to_invent(host: Host, prompt: canvas.Prompt) -> Image.Image:
+    """A steady frame with the part that its border made up in a colour."""
+    cut = canvas.independent_of(prompt, LOADERS)
+    warp = next(i for i, node in cut.items() if node["class_type"] == "SteadyScale_WarpFrames")
+    cut["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [warp, 1]}}
+    for i, node in (("frames", warp), ("masks", "mask")):
+        cut[i] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
+    run = host.run(cut, timeout=3600).check()
+    shown = []
+    for i in ("frames", "masks"):
+        items = run.outputs[i]["images"]
+        shown.append(Image.open(io.BytesIO(host.view(items[int(len(items) * MOMENT)]))))
+    steady, mask = shown[0].convert("RGB"), shown[1].convert("L")
+    return Image.composite(Image.new("RGB", steady.size, "#e0529c"), steady, mask.point(lambda v: v * 3 // 4))
+
+
+def frame(path: Path) -> Image.Image:
+    with av.open(str(path)) as container:
+        frames = [made.to_image() for made in container.decode(video=0)]
+    return frames[int(len(frames) * MOMENT)]
+
+
+def halves(before: Image.Image, after: Image.Image, words: tuple[str, str]) -> Image.Image:
+    """The left half of a thumbnail from one picture, the right half from the other; both keep their shape."""
+    sheet, font = Image.new("RGB", SIZE, "#16171d"), ImageFont.load_default(18)
+    draw = ImageDraw.Draw(sheet)
+    width, height = SIZE[0] // 2 - 1, SIZE[1]
+    for left, picture, text in ((0, before, words[0]), (SIZE[0] // 2 + 1, after, words[1])):
+        factor = max(width / picture.width, height / picture.height)
+        big = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+        x, y = (big.width - width) // 2, (big.height - height) // 2
+        sheet.paste(big.crop((x, y, x + width, y + height)), (left, 0))
+        box = draw.textbbox((left + 14, height - 36), text, font=font)
+        draw.rounded_rectangle((box[0] - 8, box[1] - 6, box[2] + 8, box[3] + 6), 6, fill="#16171d")
+        draw.text((left + 14, height - 36), text, font=font, fill="#ffffff")
+    return sheet
+
+
+if __name__ == "__main__":
+    steps.program(main)

@@ -1,0 +1,52 @@
+"""The subgraph blueprints are found by the search, show the settings that matter, and hold what their files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from canvas import Graph, to_prompt
+from frontend import Frontend
+
+pytestmark = pytest.mark.browser
+
+FILES = sorted((Path(__file__).parents[2] / "subgraphs").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None:
+    graph: Graph = json.loads(file.read_text(encoding="utf-8"))
+    frontend.search(file.stem)
+    frontend.page.keyboard.press("Enter")
+    frontend.page.wait_for_function("app.graph.nodes.length === 1")
+    assert frontend.unknown_nodes() == []
+    # The frontend gives the node an id of its own; what is within keeps its ids behind the colon.
+    assert _without_prefix(frontend.prompt()) == _without_prefix(to_prompt(graph, frontend.definitions))
+    title, shown = frontend.run_js(
+        "() => [app.graph.nodes[0].title, app.graph.nodes[0].widgets.map((widget) => [widget.name, widget.value])]"
+    )
+    frontend.page.wait_for_timeout(300)
+    frontend.shot(f"blueprint-{file.stem.split()[0].lower()}")
+    assert title == file.stem
+    # Older frontends write the inner node's id before the name.
+    assert [name.split(": ")[-1] for name, _ in shown] == _promoted(graph)
+    assert all(value is not None for _, value in shown)
+
+
+def _promoted(graph: Graph) -> list[str]:
+    return [name for _, name in graph["nodes"][0]["properties"]["proxyWidgets"]]
+
+
+def _without_prefix(prompt: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def bare(i: str) -> str:
+        return i.rpartition(":")[2]
+
+    return {
+        bare(i): {
+            "class_type": node["class_type"],
+            "inputs": {k: [bare(v[0]), v[1]] if isinstance(v, list) else v for k, v in node["inputs"].items()},
+        }
+        for i, node in prompt.items()
+    }

@@ -1,0 +1,66 @@
+"""From an empty canvas: nodes are found and placed, and every template opens as the graph that it was saved as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from frontend import Frontend
+
+pytestmark = pytest.mark.browser
+
+FOLDER = Path(__file__).parents[2] / "workflows"
+TEMPLATES = sorted(FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("stabilize video", "SteadyScale_StabilizeVideo"),
+        ("enhance video", "SteadyScale_EnhanceVideo"),
+        ("load esrgan", "SteadyScale_LoadESRGANModel"),
+    ],
+)
+def test_search_finds_a_node_and_enter_places_it(frontend: Frontend, words: str, kind: str) -> None:
+    frontend.search(words)
+    frontend.shot(f"search-{kind}")
+    frontend.page.keyboard.press("Enter")
+    frontend.page.wait_for_function("app.graph.nodes.length === 1")
+    assert frontend.nodes() == [kind]
+
+
+def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
+    frontend.drag_from_library("Stabilize Video", 900, 300)
+    frontend.page.wait_for_function("app.graph.nodes.length === 1")
+    assert frontend.nodes() == ["SteadyScale_StabilizeVideo"]
+    frontend.shot("dragged")
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+def test_a_template_opens_and_is_what_its_api_file_says(frontend: Frontend, file: Path) -> None:
+    frontend.drop(file)
+    frontend.shot(f"template-{file.stem}")
+    assert frontend.unknown_nodes() == []
+    assert frontend.dialogs.count() == 0, frontend.dialogs.first.inner_text()
+    wanted = json.loads((FOLDER / "api" / file.name).read_text(encoding="utf-8"))
+    assert frontend.prompt() == {
+        i: {"class_type": node["class_type"], "inputs": node["inputs"]} for i, node in wanted.items()
+    }
+
+
+def test_the_template_browser_lists_and_opens_them(frontend: Frontend) -> None:
+    frontend.run_js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    frontend.dialogs.get_by_text("steadyscale", exact=True).first.click()
+    for file in TEMPLATES:
+        frontend.page.locator(f'[data-testid="template-workflow-{file.stem}"]').first.wait_for()
+    frontend.page.wait_for_timeout(500)  # thumbnails
+    frontend.shot("templates")
+    frontend.page.locator(f'[data-testid="template-workflow-{TEMPLATES[0].stem}"]').first.click()
+    count = len(json.loads(TEMPLATES[0].read_text(encoding="utf-8"))["nodes"])
+    frontend.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=count)
+    assert frontend.unknown_nodes() == []
+
+
+def test_the_pack_leaves_no_errors_in_the_console(frontend: Frontend) -> None:
+    assert frontend.pack_errors == []

@@ -1,0 +1,67 @@
+"""A real ComfyUI hands the subgraph blueprints out; they are true to its nodes, and run between Load and Save Video."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from pathlib import Path
+
+import hosts
+import pytest
+from canvas import CanvasError, Graph, Prompt, completed, subgraphs, to_prompt
+from comfyhost import Host
+
+pytestmark = pytest.mark.host
+
+FOLDER = Path(__file__).parents[2] / "subgraphs"
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+def read(file: Path) -> Graph:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def placed(graph: Graph, clip: str) -> Graph:
+    """A canvas on which a person has put the blueprint between Load Video and Save Video."""
+    node = graph["nodes"][0]
+    load = {"id": 11, "type": "LoadVideo", "mode": 0, "inputs": [], "widgets_values": [clip, "image"]}
+    save = {"id": 12, "type": "SaveVideo", "mode": 0, "widgets_values": ["SteadyScale/blueprint", "auto", "auto"]}
+    save["inputs"] = [{"name": "video", "type": "VIDEO", "link": 2}]
+    node["inputs"][0]["link"] = 1
+    return graph | {
+        "nodes": [load, node, save],
+        "links": [[1, 11, 0, node["id"], 0, "IMAGE,VIDEO"], [2, node["id"], 0, 12, 0, "VIDEO"]],
+    }
+
+
+def test_the_host_hands_them_out(host: Host) -> None:
+    offered = host.get("/global_subgraphs")
+    ours = {
+        entry["name"]: i for i, entry in offered.items() if entry["info"]["node_pack"] == "custom_nodes.steadyscale"
+    }
+    assert set(ours) == {file.stem for file in FILES}
+    for file in FILES:
+        entry = host.get(f"/global_subgraphs/{urllib.parse.quote(ours[file.stem])}")
+        assert json.loads(entry["data"]) == read(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_stores_every_setting_of_its_nodes(host: Host, file: Path) -> None:
+    definitions, graph = host.get("/object_info"), read(file)
+    assert completed(graph, definitions) == graph
+    for node in subgraphs(graph)[0]["nodes"]:
+        node["widgets_values"].append("one too many")
+        with pytest.raises(CanvasError, match="stores values that no input takes"):
+            to_prompt(graph, definitions)
+        node["widgets_values"].pop()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_runs_on_a_video(host: Host, file: Path, clip_name: str) -> None:
+    prompt: Prompt = to_prompt(placed(read(file), clip_name), host.get("/object_info"))
+    run = host.run(prompt).check()
+    item = run.outputs["12"]["images"][0]
+    width, height, frames = hosts.shape(host.base / "input" / clip_name)
+    factor = 1 if file.stem.startswith("Stabilize") else 2
+    made = hosts.shape(host.base / "output" / item["subfolder"] / item["filename"])
+    assert made == (width * factor, height * factor, frames)

@@ -1,0 +1,149 @@
+"""What is wrong with a canvas file by itself, in words: for the tests of templates and of blueprints."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from canvas import ENTRANCE, EXIT, NOTES, Graph, subgraphs
+
+TITLE = 30  # height of a node's title bar, which stands above its position
+ABSOLUTE = re.compile(r"""(^|[\s"'`(=])(/\w|~[\\/]|[A-Za-z]:[\\/]|\\\\\w|file:)""")
+
+
+def problems(graph: Graph) -> list[str]:
+    """Everything that is wrong with a canvas file by itself, in words."""
+    return [*_identities(graph), *_links(graph), *_packages(graph), *_paths(graph), *_layout(graph)]
+
+
+def _identities(graph: Graph) -> Iterator[str]:
+    for kind, ids in {
+        "node": [node["id"] for node in graph["nodes"]],
+        "link": [link[0] for link in graph["links"]],
+        "group": [group["id"] for group in graph["groups"]],
+    }.items():
+        yield from (f"{kind} id {i} is there {n} times" for i, n in Counter(ids).items() if n > 1)
+        if kind != "group" and max(ids) > graph[f"last_{kind}_id"]:
+            yield f"last_{kind}_id is {graph[f'last_{kind}_id']}, which the next {kind} would collide with"
+
+
+def _links(graph: Graph) -> Iterator[str]:
+    nodes, links = {node["id"]: node for node in graph["nodes"]}, {link[0]: link for link in graph["links"]}
+    for i, source, out, target, slot, kind in graph["links"]:
+        try:
+            output, entry = nodes[source]["outputs"][out], nodes[target]["inputs"][slot]
+        except (KeyError, IndexError):
+            yield f"link {i} hangs in the air"
+            continue
+        if i not in (output["links"] or []):
+            yield f"link {i} is unknown to the node that it leaves"
+        if entry["link"] != i:
+            yield f"link {i} is unknown to the node that it enters"
+        shared = set(output["type"].split(",")) & set(entry["type"].split(","))
+        if not shared or kind != entry["type"]:  # the frontend stores the type of the input
+            yield f"link {i} joins {output['type']} to {entry['type']} and says {kind}"
+    for node in graph["nodes"]:
+        used = [entry["link"] for entry in node["inputs"] if entry["link"] is not None]
+        used += [i for output in node["outputs"] for i in output["links"] or []]
+        yield from (f"node {node['id']} knows link {i}, which does not exist" for i in used if i not in links)
+    reroutes = {reroute["id"]: reroute for reroute in graph["extra"].get("reroutes", [])}
+    for reroute in reroutes.values():
+        if not set(reroute["linkIds"]) <= set(links) or reroute.get("parentId", reroute["id"]) not in reroutes:
+            yield f"reroute {reroute['id']} hangs in the air"
+    for extension in graph["extra"].get("linkExtensions", []):
+        if extension["id"] not in links or extension["parentId"] not in reroutes:
+            yield f"the reroutes of link {extension['id']} hang in the air"
+
+
+def _packages(graph: Graph) -> Iterator[str]:
+    """Whoever lacks a node is offered the package that its cnr_id names."""
+    for node in graph["nodes"]:
+        if node["type"] not in NOTES:
+            wanted = "steadyscale" if node["type"].startswith("SteadyScale_") else "comfy-core"
+            if node["properties"].get("cnr_id") != wanted:
+                yield f"node {node['id']} ({node['type']}) is not marked as of {wanted}"
+
+
+def _paths(graph: Graph) -> Iterator[str]:
+    for node in graph["nodes"]:
+        for text in (value for value in node.get("widgets_values", []) if isinstance(value, str)):
+            if ABSOLUTE.search(text):
+                yield f"node {node['id']} names a place on one machine: {text!r}"
+
+
+def _boxes(nodes: list[Graph]) -> dict[int, tuple[float, float, float, float]]:
+    return {
+        node["id"]: (
+            node["pos"][0],
+            node["pos"][1] - TITLE,
+            node["pos"][0] + node["size"][0],
+            node["pos"][1] + node["size"][1],
+        )
+        for node in nodes
+    }
+
+
+def _overlaps(nodes: list[Graph]) -> Iterator[str]:
+    for (a, p), (b, q) in itertools.combinations(_boxes(nodes).items(), 2):
+        if p[0] < q[2] and q[0] < p[2] and p[1] < q[3] and q[1] < p[3]:
+            yield f"nodes {a} and {b} overlap"
+
+
+def _layout(graph: Graph) -> Iterator[str]:
+    boxes = _boxes(graph["nodes"])
+    yield from _overlaps(graph["nodes"])
+    for node in graph["nodes"]:
+        x0, y0, x1, y1 = boxes[node["id"]]
+        around = [
+            group["title"]
+            for group in graph["groups"]
+            for x, y, w, h in [group["bounding"]]
+            if x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h
+        ]
+        if len(around) != (node["type"] not in NOTES):
+            yield f"node {node['id']} ({node['type']}) is in the groups {around}"
+        if node["mode"] != 0:
+            yield f"node {node['id']} ({node['type']}) is muted or bypassed"
+
+
+def blueprint_problems(graph: Graph) -> list[str]:
+    """The same for a blueprint: a canvas with one node, which stands for the one subgraph that it defines."""
+    inner = subgraphs(graph)
+    if len(inner) != 1 or [node["type"] for node in graph["nodes"]] != [inner[0]["id"]] or graph["links"]:
+        return ["it is not one node that stands for one subgraph"]
+    return [*_facade(graph["nodes"][0], inner[0]), *_opened(inner[0])]
+
+
+def _facade(node: Graph, inner: Graph) -> Iterator[str]:
+    for side in ("inputs", "outputs"):
+        shown, meant = ([(s["name"], s["type"]) for s in held[side]] for held in (node, inner))
+        if shown != meant:
+            yield f"the node's {side} are {shown}, the subgraph's are {meant}"
+    for owner, name in node["properties"]["proxyWidgets"]:
+        if owner not in [str(each["id"]) for each in inner["nodes"]]:
+            yield f"the setting {name} is of node {owner}, which is not there"
+
+
+def _opened(inner: Graph) -> Iterator[str]:
+    """The inside, read as a canvas of its own between two nodes that stand for what comes in and goes out."""
+    ends = []
+    for i, part, other in ((ENTRANCE, "inputs", "outputs"), (EXIT, "outputs", "inputs")):
+        sockets = [
+            {"name": s["name"], "type": s["type"], "links": s["linkIds"], "link": (s["linkIds"] or [None])[0]}
+            for s in inner[part]
+        ]
+        ends.append({"id": i, "type": "Note", "mode": 0, other: sockets, part: []})
+    graph = {
+        "nodes": [*inner["nodes"], *ends],
+        "links": [[k["id"], k["origin_id"], k["origin_slot"], k["target_id"], k["target_slot"], k["type"]]
+                  for k in inner["links"]],
+        "groups": inner["groups"],
+        "extra": inner["extra"],
+        "last_node_id": inner["state"]["lastNodeId"],
+        "last_link_id": inner["state"]["lastLinkId"],
+    }  # fmt: skip
+    yield from (*_identities(graph), *_links(graph), *_packages(graph), *_paths(graph))
+    yield from _overlaps(inner["nodes"])
+    yield from (f"node {node['id']} is muted or bypassed" for node in inner["nodes"] if node["mode"] != 0)

@@ -1,0 +1,56 @@
+"""A real ComfyUI with the pack linked into it, the weights that its workflows ask for, and a small clip."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import assets
+import av
+import basedir
+import numpy as np
+import pytest
+import steps
+from bootstrap import NETWORK
+from comfyhost import Host
+
+CLIP = "clip.mp4"
+FRAMES, WIDTH, HEIGHT = 24, 128, 96
+
+
+@contextmanager
+def running(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[Host]:
+    """A host of that version on the base directory `base`, which is laid out with the weights and the clip CLIP."""
+    try:
+        tree = assets.host_tree(version)
+        weights = assets.weights(NETWORK, Path(sys.executable))
+    except steps.Trouble as trouble:
+        pytest.fail(f"no ComfyUI {version} to test on: {trouble}")
+    basedir.lay_out(base, [weights])
+    write_clip(base / "input" / CLIP)
+    with Host(tree, base, flags=[*basedir.FLAGS, *flags], cpu=True) as host:
+        yield host
+
+
+def write_clip(path: Path, frames: int = FRAMES) -> None:
+    """A window that wanders over blocks of random colour: no two frames are alike, and flow has something to find."""
+    blocks = np.random.default_rng(0).integers(30, 226, (20, 24, 3), dtype=np.uint8)
+    texture = blocks.repeat(8, axis=0).repeat(8, axis=1)  # 160 x 192
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = WIDTH, HEIGHT, "yuv420p", Fraction(1, 25)
+        for index in range(frames):
+            x, y = 20 + round(6 * np.sin(index * 1.3)) + index // 2, 20 + round(5 * np.cos(index * 1.7))
+            picture = np.ascontiguousarray(texture[y : y + HEIGHT, x : x + WIDTH])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+
+
+def shape(path: Path) -> tuple[int, int, int]:
+    """Width, height, and the number of frames that can be decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.width, stream.height, sum(1 for _ in container.decode(stream))

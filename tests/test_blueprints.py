@@ -1,0 +1,83 @@
+"""The blueprint files as files: each is one subgraph in order, and shows settings that are there.
+
+That they are true to the nodes, and run, is tested in host/test_blueprints.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import schemas
+from canvas import Graph, subgraphs
+from canvas_checks import blueprint_problems
+
+FOLDER = Path(__file__).parents[1] / "subgraphs"
+FILES = sorted(FOLDER.iterdir())
+NODES = {node.node_id: node for node in schemas.read()}
+
+
+def read(file: Path) -> Graph:
+    # The host reads these files in the encoding of the machine it runs on.
+    return json.loads(file.read_text(encoding="ascii"))
+
+
+def test_there_is_one_for_each_common_task() -> None:
+    assert [file.name for file in FILES] == [
+        f"{task} Video (SteadyScale).json" for task in ("Enhance", "Stabilize", "Upscale")
+    ]
+    assert len({subgraphs(read(file))[0]["id"] for file in FILES}) == len(FILES)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_blueprint_is_in_order(file: Path) -> None:
+    assert blueprint_problems(read(file)) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_says_what_it_is_for_and_is_called_by_its_name(file: Path) -> None:
+    graph = read(file)
+    assert graph["extra"]["BlueprintDescription"].endswith(".")
+    assert {graph["nodes"][0]["title"], subgraphs(graph)[0]["name"]} == {file.stem}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_shows_settings_that_the_nodes_have(file: Path) -> None:
+    graph = read(file)
+    inside = {str(node["id"]): NODES[node["type"]] for node in subgraphs(graph)[0]["nodes"]}
+    shown = graph["nodes"][0]["properties"]["proxyWidgets"]
+    assert shown
+    for owner, name in shown:
+        assert name in [socket.name for socket in inside[owner].inputs]
+
+
+def _inner(graph: Graph) -> Graph:
+    return subgraphs(graph)[0]
+
+
+FAULTS: dict[str, Callable[[Graph], object]] = {
+    "no subgraph": lambda g: g["definitions"]["subgraphs"].clear(),
+    "another subgraph": lambda g: g["nodes"][0].update(type="00000000-0000-0000-0000-000000000000"),
+    "an input that the subgraph lacks": lambda g: g["nodes"][0]["inputs"].append({"name": "mask", "type": "MASK"}),
+    "an output of another type": lambda g: _inner(g)["outputs"][0].update(type="MASK"),
+    "an input that goes nowhere": lambda g: _inner(g)["inputs"][0].update(linkIds=[]),
+    "a link to nowhere": lambda g: _inner(g)["links"][0].update(target_id=99),
+    "a link that is not in the table": lambda g: _inner(g)["links"].pop(),
+    "a node without its package": lambda g: _inner(g)["nodes"][0]["properties"].pop("cnr_id"),
+    "a folder of one machine": lambda g: _inner(g)["nodes"][0]["widgets_values"].__setitem__(0, "/home/me/x.pth"),
+    "nodes on top of each other": lambda g: _inner(g)["nodes"][1].update(pos=list(_inner(g)["nodes"][0]["pos"])),
+    "a bypassed node": lambda g: _inner(g)["nodes"][1].update(mode=4),
+    "a setting of no node": lambda g: g["nodes"][0]["properties"]["proxyWidgets"].append(["99", "seconds"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_of_these_faults_would_be_found(fault: str) -> None:
+    graph = read(FILES[0])
+    broken = copy.deepcopy(graph)
+    FAULTS[fault](broken)
+    assert broken != graph
+    assert blueprint_problems(broken)
