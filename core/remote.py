@@ -13,6 +13,7 @@ import json
 import logging
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ class Server:
         import aiohttp
 
         with path.open("rb") as file:
-            form = aiohttp.FormData()
+            form = aiohttp.FormData(quote_fields=False)
             form.add_field("image", file, filename=path.name)
             form.add_field("type", "input")
             patience = aiohttp.ClientTimeout(total=SILENCE + path.stat().st_size / SLOWEST, sock_connect=CONNECT)
@@ -212,12 +213,13 @@ async def connected(url: str) -> AsyncIterator[Server]:
             raise ValueError("it needs to begin with http:// or https://")
     except ValueError as error:
         raise RunError(f"{url} is no address of a server: {error}; such as http://127.0.0.1:8188") from error
-    login = aiohttp.BasicAuth(address.user, address.password or "") if address.user else None
+    login = b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}"} if address.user else {}
     shown = str(address.with_user(None).with_query(None).with_fragment(None)).rstrip("/")  # errors show no password
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
     # A proxy named in the environment is for the world outside, not for a server on this machine.
     outside = address.host not in ("localhost", "127.0.0.1", "::1")
-    async with aiohttp.ClientSession(timeout=timeout, auth=login, trust_env=outside) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=outside) as session:
         yield Server(shown, session)
 
 

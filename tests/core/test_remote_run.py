@@ -194,7 +194,7 @@ def test_a_refused_graph_is_refused_in_the_servers_words(fake: Fake, command):
         {"type": "required_input_missing", "message": "Required input is missing", "details": "frames\x1b[2J"},
     ]
     answer = {
-        "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation", "details": ""},
+        "error": {"type": "failed", "message": "Prompt outputs failed validation", "details": ""},
         "node_errors": {"1": {"errors": errors, "class_type": "LoadVideo"}},
     }  # fmt: skip
     fake.refuses["/prompt"] = (400, json.dumps(answer))
@@ -231,7 +231,11 @@ def test_an_error_of_a_node_is_shown_as_the_server_said_it(fake: Fake, command):
 
 @pytest.mark.parametrize(
     ("ends", "words"),
-    [("interrupted", "interrupted on the server"), ("forgotten", "knows nothing of the run"), ("silent", "its log may")],
+    [
+        ("interrupted", "interrupted on the server"),
+        ("forgotten", "knows nothing of the run"),
+        ("silent", "its log may"),
+    ],
 )
 def test_other_ends_are_failures_too(fake: Fake, command, ends: str, words: str):
     fake.ends = ends
@@ -274,6 +278,12 @@ def test_a_server_that_is_not_there_is_named(command):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert f"http://127.0.0.1:{port} does not answer" in command(at=f"http://user:secret@127.0.0.1:{port}")
+
+
+def test_a_login_goes_with_every_request(fake: Fake, url: str, tmp_path: Path):
+    run_workflow(GRAPH, url.replace("://", "://me:secret@"), folder=tmp_path)
+    assert set(fake.logins) == {"Basic bWU6c2VjcmV0"}
+    assert "/ws" in fake.requests
 
 
 def test_errors_show_no_password(command, fake: Fake):
@@ -328,8 +338,12 @@ def test_a_server_that_comes_back_is_waited_for(fake: Fake, url: str, tmp_path: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows delivers these signals in another way")
-@pytest.mark.parametrize(("signal_", "queued"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)])
-def test_ctrl_c_stops_the_run_on_the_server(fake: Fake, url: str, workflow: Path, tmp_path: Path, signal_, queued: bool):
+@pytest.mark.parametrize(
+    ("signal_", "queued"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
+)
+def test_ctrl_c_stops_the_run_on_the_server(
+    fake: Fake, url: str, workflow: Path, tmp_path: Path, signal_, queued: bool
+):
     fake.waits, fake.others_running = threading.Event(), queued
     command = [sys.executable, "-c", PROGRAM, "run", str(workflow), "--server", url, "--output", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

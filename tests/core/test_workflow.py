@@ -19,8 +19,9 @@ DEFINITIONS = {"LoadVideo": LOAD, "SaveVideo": SAVE}
 
 
 def graph() -> dict:
+    loads = {"file": "there.mp4", "note": "a"}
     return {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": "there.mp4", "note": "a"}, "_meta": {"title": "Holiday v1.2"}},
+        "1": {"class_type": "LoadVideo", "inputs": loads, "_meta": {"title": "Holiday v1.2"}},
         "2:7": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "prefix": "out"}},
         "3": {"class_type": "Third.Party", "inputs": {"values.a": 1}},
     }  # fmt: skip
@@ -160,6 +161,11 @@ def test_a_graph_is_read_and_its_nodes_are_called_as_the_user_does(tmp_path: Pat
     (tmp_path / "g.json").write_text(json.dumps(graph()))
     prompt = read_workflow(tmp_path / "g.json")
     assert prompt == graph()
-    assert [title_of(prompt, node) for node in (*prompt, "gone")] == ["Holiday v1.2", "SaveVideo", "Third.Party", "a node"]
+    assert [title_of(prompt, node) for node in (*prompt, "gone")] == [
+        "Holiday v1.2",
+        "SaveVideo",
+        "Third.Party",
+        "a node",
+    ]
     with pytest.raises(RunError, match=r"nowhere\.json cannot be read"):
         read_workflow(tmp_path / "nowhere.json")

@@ -47,6 +47,7 @@ class Fake:
     deleted: list[str] = field(default_factory=list)
     sockets: int = 0
     requests: list[str] = field(default_factory=list)
+    logins: list[str | None] = field(default_factory=list)  # of each request
     others_running: bool = False  # somebody else's graph is at work, and ours waits
 
     _running: str | None = None
@@ -61,7 +62,7 @@ class Fake:
         app.router.add_get("/queue", self._queue)
         app.router.add_post("/queue", self._delete)
         app.router.add_post("/interrupt", self._interrupt)
-        app.router.add_get("/history/{run}", lambda r: self._reply(self._history))
+        app.router.add_get("/history/{run}", self._past)
         app.router.add_post("/upload/image", self._upload)
         app.router.add_post("/prompt", self._prompt)
         app.router.add_get("/view", self._view)
@@ -69,7 +70,8 @@ class Fake:
 
     @web.middleware
     async def _trouble(self, request: web.Request, handler: Callable) -> web.StreamResponse:
-        self.requests.append(f"{request.method} {request.path}")
+        self.requests.append(request.path)
+        self.logins.append(request.headers.get("Authorization"))
         if request.path in self.refuses:
             status, body = self.refuses[request.path]
             return web.Response(status=status, text=body, headers={"Location": body} if status < 400 else None)
@@ -83,8 +85,8 @@ class Fake:
             return cut
         return await handler(request)
 
-    async def _reply(self, body: object) -> web.Response:
-        return web.json_response(body)
+    async def _past(self, request: web.Request) -> web.Response:
+        return web.json_response(self._history)
 
     async def _definition(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -181,17 +183,22 @@ class Served:
         self._thread.join(20)
 
     def _serve(self) -> None:
-        runner = web.AppRunner(self.fake.application(), access_log=None)
+        runner = web.AppRunner(self.fake.application(), access_log=None, shutdown_timeout=0.2)
         self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.2)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         self._loop.run_until_complete(site.start())
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._ready.set()
         self._loop.run_forever()
-        for task in self.fake._tasks:
-            task.cancel()
         self._loop.run_until_complete(runner.cleanup())
+        self._loop.run_until_complete(self._ended())
         self._loop.close()
+
+    async def _ended(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def until(true: Callable[[], object], seconds: float = 60) -> None:
