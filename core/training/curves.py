@@ -13,7 +13,7 @@ from ..clip import Frames
 from ..pictures import AFTER, BEFORE, GRID, INK, LIMIT, ticks
 
 COLOURS = (BEFORE, AFTER, LIMIT, (60, 150, 70), (130, 80, 170), (120, 120, 130))
-PIECES = 200  # of the run, each one point of a curve: the mean of its steps
+PIECES = 60  # of the run, each one point of a curve: the mean of its steps
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 _FINE = 2  # drawn twice as large and reduced, which is how Pillow smooths lines
 

@@ -96,7 +96,8 @@ def of_frames(clip: Clip, store: Path) -> Material:
     several. Raises TrainingError, and what the clip raises."""
     store.mkdir(parents=True, exist_ok=True)
     every = max(1, -(-(clip.info.length or FRAMES) // FRAMES))
-    with scratch(store / "frames") as fresh:
+    with scratch(store / "frames") as holder:
+        fresh = holder / "frames"
         images.write_images(fresh, _spread(clip, every))
         digest = _digest(file.read_bytes() for file in sorted(fresh.glob("*.png")))
         folder = store / f"frames-{digest}"
@@ -193,8 +194,10 @@ def _keeping(steps: int) -> Keeping:
 
 def timed(config: Config, minutes: float, between: Callable[[], None] = lambda: None) -> Config:
     """The same run with as many steps as fit into the time, found by a short trial. A run that goes on keeps what was
-    found before, so that the end of its learning rate stays where it was. between: called after each step of the trial; what it
-    raises ends it."""
+    found before, so that the end of its learning rate stays where it was.
+
+    between: called after each step of the trial; what it raises ends it.
+    """
     note = config.folder / PLAN
     try:
         known = json.loads(note.read_text())

@@ -153,7 +153,7 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
     graph = Graph()
     save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL)
     ours = graph.add(save, upscale_model=graph.loaded(), name="kept/mine", place="upscale_models")
-    spandrels = graph.add(save, upscale_model=[theirs, 0], name="kept/theirs.safetensors", place="output")
+    graph.add(save, upscale_model=[theirs, 0], name="kept/theirs.safetensors", place="output")
     run = any_host.run(graph).check()
     assert text(run.outputs[ours]).startswith("models/upscale_models/kept/mine.safetensors, ")
     first = models(any_host) / "kept" / "mine.safetensors"
