@@ -54,6 +54,16 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
 
+    run = _command(commands, "run", "run a graph on a ComfyUI, with files of this machine", [saying])
+    run.add_argument("workflow", metavar="WORKFLOW", help="a graph that ComfyUI's Export (API) wrote")
+    run.add_argument("--server", required=True, metavar="URL", help="such as http://127.0.0.1:8188")
+    about = "change one input, repeatable; NODE is an id, or the class or title of one node; files here are uploaded"
+    run.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=about)
+    run.add_argument("--output", default=".", metavar="FOLDER", help="where results go (default: here)")
+    run.add_argument("--previews", action="store_true", help="fetch what preview nodes show, too")
+    longest = "seconds after which it is stopped (default 86400, a day)"
+    run.add_argument("--timeout", type=_above_zero, default=86400.0, metavar="S", help=longest)
+
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     _command(actions, "list", "list them", [saying])

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _COMMANDS[args.command](args)
             return 0
         except KeyboardInterrupt:
-            kept = args.command == "train" or getattr(args, "resumable", False) or getattr(args, "job", None)
+            kept = args.command in ("run", "train") or getattr(args, "resumable", False) or getattr(args, "job", None)
             outcome = "what is finished is kept" if kept else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
@@ -107,11 +107,18 @@ def _train(args: argparse.Namespace) -> None:
     tell(args, done, "\n".join(files) or f"{config.folder}: nothing left to do")
 
 
+def _run(args: argparse.Namespace) -> None:
+    from .remote_run import run
+
+    run(args)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
     "enhance": _enhance,
     "train": _train,
+    "run": _run,
     "bench": answers.bench,
     "info": answers.info,
     "models list": answers.models_list,
@@ -249,7 +256,10 @@ def _encoding(args: argparse.Namespace) -> Encoding:
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
     from .training.errors import TrainingError
+    from .workflow import RunError
 
+    if isinstance(error, RunError):
+        return str(error)  # a line for each thing that the server said
     text = " ".join(str(error).split())
     if isinstance(error, (ClipError, TrainingError, WeightsError)):
         return text

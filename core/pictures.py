@@ -119,11 +119,11 @@ def _panel(
     def spot(i: float, value: float) -> tuple[float, float]:
         return left + (right - left) * i / last, bottom - (bottom - top) * (value - low) / (high - low)
 
-    for tick in _ticks(low, high, 3):
+    for tick in ticks(low, high, 3):
         _, y = spot(0, tick)
         draw.line([(left, y), (right, y)], fill=GRID, width=fine)
         draw.text((left - 6 * fine, y), f"{tick:g}", fill=INK, font=font, anchor="rm")
-    for tick in _ticks(0, last / rate, 8):
+    for tick in ticks(0, last / rate, 8):
         x, _ = spot(tick * rate, low)
         draw.line([(x, top), (x, bottom)], fill=GRID, width=fine)
         draw.text((x, bottom + 3 * fine), f"{tick:g} s", fill=INK, font=font, anchor="mt")
@@ -138,7 +138,7 @@ def _panel(
             draw.line(line if len(line) > 1 else [line[0], line[0]], fill=colour, width=2 * fine, joint="curve")
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers between low and high, roughly `about` of them."""
     raw = (high - low) / about
     if raw <= 0:

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .clip import Clip, ClipInfo, Frames
 from .damage import Damage
@@ -33,6 +34,7 @@ class ProgressBars:
         self._bars = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._begun = time.monotonic()
         self._shown = False
+        self._tasks: dict[str, TaskID] = {}
         self.passed: dict[str, int] = {}
 
     def __enter__(self) -> ProgressBars:
@@ -46,15 +48,20 @@ class ProgressBars:
 
     def watch(self, frames: Iterator[Frames], label: str, length: int | None) -> Iterator[Frames]:
         """The same frames; each batch moves the bar. length: how many there will be, if known."""
-        task = self._bars.add_task(label, total=length)
-        self.passed[label] = 0
+        self.at(label, 0, length)
         for batch in frames:
-            self.passed[label] += len(batch)
-            self._bars.update(task, completed=self.passed[label])
-            if not self._shown and time.monotonic() - self._begun > PATIENCE:
-                self._shown = not self._bars.disable
-                self._bars.start()
+            self.at(label, self.passed[label] + len(batch), length)
             yield batch
+
+    def at(self, label: str, done: int, total: int | None) -> None:
+        """Moves one bar to `done` of `total`, for work that is not frames passing by; None: nobody knows how much."""
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(escape(label), total=total)
+        self.passed[label] = done
+        self._bars.update(self._tasks[label], completed=done, total=total)
+        if not self._shown and time.monotonic() - self._begun > PATIENCE:
+            self._shown = not self._bars.disable
+            self._bars.start()
 
     def watching(self, clip: Clip, label: str) -> Clip:
         """The same clip; each pass over it moves the bar."""

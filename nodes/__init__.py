@@ -3,12 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .benchmark import BenchmarkUpscaler
+from .compare import CompareModels
 from .enhance import EnhanceVideo
 from .flow import EstimateFlow
+from .keep import SaveESRGANModel
 from .model import LoadESRGANModel
 from .motion import ApplyMotion
 from .path_file import LoadTrajectory, SaveTrajectory
 from .stabilize import StabilizeVideo
+from .train import TrainESRGAN
 from .trajectory import SmoothTrajectory
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
@@ -25,6 +28,9 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyMotion,
     SaveTrajectory,
     LoadTrajectory,
+    TrainESRGAN,
+    SaveESRGANModel,
+    CompareModels,
 ]
 
 

@@ -110,7 +110,7 @@ def watched(
     for item in stream:
         preview = None
         if show is not None and time.monotonic() - shown > PREVIEW_EVERY:
-            preview = "JPEG", _small_picture(show(item)[-1]), PREVIEW_SIDE
+            preview = "JPEG", picture_of(show(item)[-1]), PREVIEW_SIDE
             shown = time.monotonic()
         done += count(item)
         yield item
@@ -119,7 +119,7 @@ def watched(
         progress.update_absolute(done, max(total or 1, done), preview)
 
 
-def _small_picture(frame: Tensor) -> Image.Image:
+def picture_of(frame: Tensor) -> Image.Image:
     """(3 or 4, H, W) -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
     _, height, width = frame.shape
     factor = min(1.0, PREVIEW_SIDE / max(height, width))

@@ -65,7 +65,7 @@ class LoadESRGANModel(io.ComfyNode):
         model = load_upscaler(folder_paths.get_full_path_or_raise(FOLDER, model_name))
         facts = facts_of(model, model_management.get_torch_device())
         show_text(facts)
-        return io.NodeOutput(_for_host(model), facts, ui={"text": [facts]})
+        return io.NodeOutput(for_host(model), facts, ui={"text": [facts]})
 
 
 def facts_of(model: Upscaler, device: torch.device) -> str:
@@ -88,7 +88,7 @@ def facts_of(model: Upscaler, device: torch.device) -> str:
     ])  # fmt: skip
 
 
-def _for_host(model: Upscaler) -> Upscaler:
+def for_host(model: Upscaler) -> Upscaler:
     """Hosts from 0.28 on manage the memory of upscale models themselves and look for `.patcher`."""
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
     if patcher is not None:

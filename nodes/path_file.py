@@ -12,6 +12,7 @@ from ..core.clip import ClipError
 from ..core.motion import Motion
 from ..core.path_file import load_path, save_path
 from ._comfy import CATEGORY, Flow
+from ._paths import inside
 from ._text import show_text
 
 FOLDER = "trajectories"  # within ComfyUI's input and output folders
@@ -48,7 +49,7 @@ class SaveTrajectory(io.ComfyNode):
             filename_prefix, root, info.width, info.height
         )
         path = os.path.join(folder, f"{name}_{counter:05}_{ENDING}")
-        if _inside(root, path) is None:
+        if inside(root, path) is None:
             raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
         save_path(flow, path)
         text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_told(flow)}"
@@ -134,13 +135,4 @@ def _found(name: str) -> str | None:
     name = name.strip()
     if root not in allowed or not name.endswith(ENDING) or "\0" in name:
         return None
-    return _inside(root, os.path.join(root, name))
-
-
-def _inside(root: str, path: str) -> str | None:
-    """The real path, links followed, if it lies within `root`."""
-    real, root = os.path.realpath(path), os.path.realpath(root)
-    try:
-        return real if os.path.commonpath([real, root]) == root else None
-    except ValueError:  # another drive
-        return None
+    return inside(root, os.path.join(root, name))

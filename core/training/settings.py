@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,18 +14,22 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import TrainingError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Settings = TypeVar("Settings")
 
 _ARTICLES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+def _toml() -> Any:
+    """The reader of TOML. Settings that are made in code need none."""
+    try:
+        return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ImportError as error:
+        raise TrainingError("Python 3.10 reads settings with tomli: pip install 'steadyscale[train]'") from error
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises TrainingError."""
+    tomllib = _toml()
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -36,6 +41,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def changed(table: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """The tables with changes such as "data.crop=128", whose right side is TOML or a plain word."""
+    tomllib = _toml()
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:

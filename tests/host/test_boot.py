@@ -21,6 +21,9 @@ NODES = {
     "SteadyScale_SaveTrajectory",
     "SteadyScale_LoadTrajectory",
     "SteadyScale_BenchmarkUpscaler",
+    "SteadyScale_TrainESRGAN",
+    "SteadyScale_SaveESRGANModel",
+    "SteadyScale_CompareModels",
 }
 FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
 

@@ -4,10 +4,21 @@ import math
 
 import pytest
 import torch
-from steadyscale.core.training import bicubic, score
-from steadyscale.core.training.measure import compare, luma, small_and_large
+from steadyscale.core.training import TrainingError, bicubic, score
+from steadyscale.core.training.measure import compare, luma, small_and_large, ssim
 
-pytest.importorskip("torchmetrics")
+
+def test_ssim_is_that_of_torchmetrics(texture):
+    """An implementation by other people; it is too large to ask of everybody who trains."""
+    image = pytest.importorskip("torchmetrics.functional.image")
+    true = luma(texture(3)[None, :, :90, :101].double() / 255)
+    noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for strength in (0.0, 3.0, 30.0):
+        made = true + noise * strength
+        expected = float(image.structural_similarity_index_measure(made, true, data_range=255.0))
+        assert ssim(made, true) == pytest.approx(expected, abs=1e-7)
+    with pytest.raises(TrainingError, match="40x10 are left"):
+        ssim(true[..., :10, :40], true[..., :10, :40])
 
 
 def test_luma_is_that_of_bt601():

@@ -1,0 +1,75 @@
+"""What a ComfyUI says of a graph, in lines for people: why it was refused, how its run ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from .workflow import Prompt, RunError, title_of
+
+log = logging.getLogger(__name__)
+
+_ENDS = ("execution_success", "execution_error", "execution_interrupted")
+
+
+def heard(message: str, run: str, prompt: Prompt) -> tuple[bool, tuple[str, int, int | None] | None]:
+    """What a message of the websocket says of the run: (it may be over, (the node at work, done, of how much)).
+
+    Messages of other runs, and what newer servers say that no one here knows of, come out as (False, None).
+    """
+    try:
+        event = json.loads(message)
+        kind, data = event["type"], event["data"]
+        if data.get("prompt_id") != run:
+            return False, None
+        if kind in _ENDS or (kind == "executing" and data.get("node") is None):
+            return True, None
+        if kind in ("executing", "progress"):
+            label = plain(title_of(prompt, str(data["node"])))
+            return False, (label, int(data["value"]), int(data["max"])) if kind == "progress" else (label, 0, None)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return False, None
+
+
+def outcome(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
+    """The outputs by node id in an entry of the server's history; RunError if the run failed, in the server's words."""
+    status = entry.get("status") or {}
+    said = {message[0]: message[1] for message in status.get("messages", []) if message}
+    if problem := said.get("execution_error"):
+        node = str(problem.get("node_id", ""))
+        label = f"{title_of(prompt, node)} (node {node})"
+        kind = str(problem.get("exception_type") or "error").split(".")[-1]
+        log.debug("%s", plain("".join(map(str, problem.get("traceback") or []))))
+        raise RunError(plain(f"{label} failed on the server\n  {kind}: {problem.get('exception_message')}"))
+    if "execution_interrupted" in said:
+        raise RunError("the run was interrupted on the server")
+    if status.get("status_str") == "error":
+        raise RunError("the run failed on the server, which does not say why; its log may")
+    return entry.get("outputs") or {}
+
+
+def refusal(prompt: Prompt, status: int, answer: Any) -> str:
+    """Why a graph was not accepted, as the server says it: a line for the graph, and one for each problem of a node."""
+    answer = answer if isinstance(answer, dict) else {}
+    error = answer.get("error") or {}
+    whole = error if isinstance(error, str) else f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
+    lines = [f"the server refuses the graph: {whole or f'HTTP {status}'}"]
+    for node, problem in (answer.get("node_errors") or {}).items():
+        for found in problem.get("errors", []):
+            said = f"{found.get('message', '')}: {found.get('details', '')}".strip(": ")
+            lines.append(f"  {title_of(prompt, node)} (node {node}): {said}")
+    return plain("\n".join(line.replace("\n", " ") for line in lines))
+
+
+def way_out(status: int) -> str:
+    """The end of a sentence on a refusal: what would be accepted; empty where nobody knows."""
+    if status == 413:
+        return "; start that ComfyUI with a larger --max-upload-size (in MB)"
+    return "; it wants a login, as in http://name:password@host" if status in (401, 403) else ""
+
+
+def plain(text: str) -> str:
+    """Without the control characters with which what a server says could steer a terminal; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

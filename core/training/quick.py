@@ -1,0 +1,240 @@
+"""A training run out of a handful of choices: for people who have footage and a few minutes, not a file of settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+
+from .. import images
+from ..atomic import appearing, scratch
+from ..clip import Clip, ClipError, Frames
+from ..files import open_clip
+from .config import Config, Data, Keeping, Kind, Learning, Losses, Machine, Network
+from .data import MARGIN, VIDEOS, Pictures
+from .degrade import Degradation
+from .errors import TrainingError
+from .measure import bicubic, score
+from .settings import to_toml
+from .trainer import train
+
+log = logging.getLogger(__name__)
+
+FRAMES = 64  # of a clip that are learnt from, evenly spread; neighbours show the same things
+HELD_OUT = 384  # pixels a side of the picture that shows how far it is
+SMALLEST_CROP = 16
+TRIAL = 8  # steps that tell how many fit into the time
+WARM_UP = 3  # of them, that do not count: the first ones wait for the disk and for memory
+PLAN = "plan.json"
+
+
+class Size(str, Enum):
+    """How large the network is: what it can learn, and what it costs to train and to run."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+    ESRGAN = "esrgan"
+
+
+NETWORKS = {
+    Size.SMALL: Network(features=16, convs=6),
+    Size.MEDIUM: Network(features=32, convs=10),
+    Size.LARGE: Network(features=64, convs=16),
+    Size.ESRGAN: Network(kind=Kind.RRDB),
+}
+RATES = {Size.SMALL: 2e-3, Size.MEDIUM: 1e-3, Size.LARGE: 4e-4, Size.ESRGAN: 2e-4}
+"""Learning rates at which each size learns fast and never falls apart: the smaller, the higher."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a run. minutes: of training, where steps is 0. crop: side of the pieces, of the large picture,
+    that a step sees; pictures that are smaller make it smaller. rate: of learning, 0 for that of the size.
+    realistic: learn to undo blur, noise and compression, not the plain reduction alone. adversarial: the weight of the
+    discriminator, 0 for none, which begins at half of the steps.
+    """
+
+    name: str
+    scale: int = 2
+    size: Size = Size.SMALL
+    minutes: float = 5.0
+    steps: int = 0
+    seed: int = 0
+    crop: int = 96
+    batch: int = 8
+    rate: float = 0.0
+    realistic: bool = False
+    adversarial: float = 0.0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from. train: files. held_out: the file that is measured on. unseen: whether it is not
+    learnt from. smallest: the shorter side of the smallest picture, in pixels, where that is known. digest: the same
+    for the same material.
+    """
+
+    train: tuple[str, ...]
+    held_out: str
+    unseen: bool
+    smallest: int | None
+    digest: str
+
+
+def of_frames(clip: Clip, store: Path) -> Material:
+    """Up to FRAMES pictures of a clip, kept in a folder within `store`; the middle one is held out where there are
+    several. Raises TrainingError, and what the clip raises."""
+    store.mkdir(parents=True, exist_ok=True)
+    every = max(1, -(-(clip.info.length or FRAMES) // FRAMES))
+    with scratch(store / "frames") as holder:
+        fresh = holder / "frames"
+        images.write_images(fresh, _spread(clip, every))
+        digest = _digest(file.read_bytes() for file in sorted(fresh.glob("*.png")))
+        folder = store / f"frames-{digest}"
+        if not folder.exists():
+            os.replace(fresh, folder)
+    files = sorted(folder.glob("frame_*.png"))
+    middle = files[len(files) // 2]
+    unseen = len(files) > 2
+    held_out = _held_out(middle, folder)
+    learnt = tuple(os.fspath(file) for file in files if file != middle or not unseen)
+    return Material(learnt, os.fspath(held_out), unseen, min(clip.info.width, clip.info.height), digest)
+
+
+def _spread(clip: Clip, every: int) -> Iterator[Frames]:
+    return islice((frame[:, :3] for number, frame in enumerate(clip.frames()) if number % every == 0), FRAMES)
+
+
+def of_folder(source: Path, store: Path) -> Material:
+    """The pictures and videos in `source` and its folders; the first picture is held out where there are several, as a
+    copy of its middle in `store`. Raises TrainingError where there are none."""
+    found = sorted(file for file in source.rglob("*") if file.suffix.lower() in (*images.SUFFIXES, *VIDEOS))
+    pictures = [file for file in found if file.suffix.lower() in images.SUFFIXES]
+    if not found:
+        raise TrainingError(f"there are no pictures or videos in {source}")
+    facts = (f"{file.relative_to(source)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in found)
+    digest = _digest(fact.encode() for fact in facts)
+    shown = (pictures or found)[0]
+    unseen = len(pictures) > 2
+    held_out = _held_out(shown, store / f"folder-{digest}")
+    learnt = tuple(os.fspath(file) for file in found if file != shown or not unseen)
+    return Material(learnt, os.fspath(held_out), unseen, None, digest)
+
+
+def _held_out(source: Path, folder: Path) -> Path:
+    """The middle of a picture, as a file of its own: large pictures would be measured for longer than learnt from."""
+    target = folder / "held_out.png"
+    if not target.exists():
+        try:
+            frame = next(open_clip(source).frames())[:, :3]
+        except ClipError as error:
+            raise TrainingError(str(error)) from error
+        height, width = (min(HELD_OUT, side) for side in frame.shape[-2:])
+        top, left = (frame.shape[-2] - height) // 2, (frame.shape[-1] - width) // 2
+        folder.mkdir(parents=True, exist_ok=True)
+        images.write_images(target, iter([frame[..., top : top + height, left : left + width]]))
+    return target
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part).digest())
+    return found.hexdigest()[:16]
+
+
+def config_of(wish: Wish, material: Material, folder: Path, device: str = "auto") -> Config:
+    """The settings of the run, with as many steps as were wished for, or 1 where the time decides (`timed`)."""
+    crop = wish.crop
+    if material.smallest is not None:
+        crop = min(crop, material.smallest - 2 * MARGIN * wish.scale)
+    crop -= crop % (8 * wish.scale if wish.adversarial else wish.scale)
+    if crop < SMALLEST_CROP:
+        raise TrainingError(
+            f"pictures of {material.smallest} pixels and a crop of {wish.crop} leave {crop} to learn {wish.scale}x "
+            f"from; {SMALLEST_CROP} are the least: give larger pictures, or a larger crop"
+        )
+    steps = wish.steps or 1
+    rate = wish.rate or RATES[wish.size]
+    return Config(
+        name=wish.name,
+        run=os.fspath(folder),
+        seed=wish.seed,
+        steps=steps,
+        batch=wish.batch,
+        network=replace(NETWORKS[wish.size], scales=(wish.scale,)),
+        data=Data(train=material.train, validate=(material.held_out,), crop=crop),
+        degrade=Degradation(on=wish.realistic),
+        losses=Losses(adversarial=wish.adversarial),
+        learning=Learning(rate=rate, last_rate=min(rate, 1e-7), average=_average(steps), gan_from=steps // 2, clip=1.0),
+        machine=Machine(device=device),
+        keeping=_keeping(steps),
+    )
+
+
+def _average(steps: int) -> float:
+    """The mean of the weights looks back over a twentieth of the run: in a short one, more would remember the start."""
+    return max(0.5, min(0.999, 1 - 20 / steps))
+
+
+def _keeping(steps: int) -> Keeping:
+    often = max(1, steps // 20)
+    return Keeping(checkpoint_every=max(1, min(1000, steps // 4)), validate_every=often, samples=1)
+
+
+def timed(config: Config, minutes: float, between: Callable[[], None] = lambda: None) -> Config:
+    """The same run with as many steps as fit into the time, found by a short trial. A run that goes on keeps what was
+    found before, so that the end of its learning rate stays where it was.
+
+    between: called after each step of the trial; what it raises ends it.
+    """
+    note = config.folder / PLAN
+    try:
+        known = json.loads(note.read_text())
+        if known["minutes"] == minutes:
+            return _with_steps(config, int(known["steps"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is no plan yet, or none that can be read
+    with scratch(config.folder / "trial") as folder:
+        short = replace(_with_steps(config, 10**6), run=os.fspath(folder))
+        with closing(train(short)) as reports:
+            seconds = []
+            for report in islice(reports, TRIAL):
+                seconds.append(report.seconds)
+                between()
+        shutil.rmtree(folder, ignore_errors=True)
+    steps = max(20, round(minutes * 60 / statistics.median(seconds[WARM_UP:])))
+    with appearing(note) as partial:
+        partial.write_text(json.dumps({"minutes": minutes, "steps": steps}))
+    return _with_steps(config, steps)
+
+
+def _with_steps(config: Config, steps: int) -> Config:
+    learning = replace(config.learning, average=_average(steps), gan_from=steps // 2)
+    return replace(config, steps=steps, learning=learning, keeping=_keeping(steps))
+
+
+def label_of(config: Config, material: Material) -> str:
+    """Eight letters that runs share where one can go on with what the other has learnt: all settings but how long."""
+    fixed = replace(_with_steps(config, 1), run="", data=replace(config.data, train=(), validate=()), machine=Machine())
+    return _digest([to_toml(fixed).encode(), material.digest.encode()])[:8]
+
+
+def result_of(config: Config) -> Path:
+    """The weight file that the run leaves when it is over."""
+    return config.folder / f"{config.name}_{config.network.scales[0]}x.safetensors"
+
+
+def bicubic_score(material: Material, scale: int) -> float:
+    """PSNR of plain enlargement on the picture that is held out, in dB: what the run has to beat."""
+    return score(bicubic(scale), Pictures((material.held_out,), smallest=1), scale).psnr

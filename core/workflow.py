@@ -1,0 +1,177 @@
+"""A graph for ComfyUI in API format: read, its settings changed, the files it names on this machine found.
+
+What a setting may hold is said by the server, in its answer to /object_info: `definitions` here maps the class of a
+node to that answer. A class that the server does not know is missing from it, and then nothing is held
+against the setting: the server refuses such a graph in its own words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mimetypes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Prompt: TypeAlias = dict[str, dict[str, Any]]
+"""Node id -> {"class_type": ..., "inputs": {name: value or [node id, output index]}}."""
+Definitions: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+_LARGEST = 64 * 2**20  # bytes of a graph; the largest that people share are a hundredth of it
+_UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
+
+
+class RunError(Exception):
+    """A graph was not run to its end, or what it made did not arrive. The message may have several lines."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `NODE.INPUT=VALUE`: `node` is an id of the graph, `text` what was given as the value."""
+
+    node: str
+    input: str
+    text: str
+
+
+def read_workflow(path: str | Path) -> Prompt:
+    """The graph in a file that ComfyUI's "Export (API)" wrote. Raises RunError where it is none."""
+    try:
+        if Path(path).stat().st_size > _LARGEST:
+            raise RunError(f"{path} is larger than {_LARGEST // 2**20} MB, which no graph is")
+        graph = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is no JSON: {error}") from error
+    if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
+        raise RunError(f"{path} is a canvas; save it in ComfyUI with Workflow > Export (API), and run that file")
+    if not isinstance(graph, dict) or not graph or not all(map(_is_node, graph.values())):
+        raise RunError(f"{path} is no graph in API format; save it in ComfyUI with Workflow > Export (API)")
+    return graph
+
+
+def _is_node(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("class_type"), str)
+        and isinstance(entry.get("inputs"), dict)
+        and isinstance(entry.get("_meta", {}), dict)
+    )
+
+
+def title_of(prompt: Prompt, node: str) -> str:
+    """What the user calls a node: its title, or else its class."""
+    entry = prompt.get(node, {})
+    return str(entry.get("_meta", {}).get("title") or entry.get("class_type", "a node"))
+
+
+def read_setting(prompt: Prompt, text: str) -> Setting:
+    """`NODE.INPUT=VALUE`; NODE is an id of the graph, or the class or the title of a node if only one has it."""
+    left, equals, value = text.partition("=")
+    if not equals or "." not in left:
+        raise RunError(f"--set {text}: say NODE.INPUT=VALUE, such as 1.file=clip.mp4")
+    parts = left.split(".")
+    # Titles and the names of inputs may both have dots in them, and the longest node name that exists is meant.
+    for cut in range(len(parts) - 1, 0, -1):
+        name, input_name = ".".join(parts[:cut]), ".".join(parts[cut:])
+        found = [name] if name in prompt else [n for n in prompt if name in _names(prompt, n)]
+        if len(found) > 1:
+            raise RunError(f"--set {text}: {len(found)} nodes are a {name}; name one by its id: {', '.join(found)}")
+        if found and input_name:
+            return Setting(found[0], input_name, value)
+    known = ", ".join(f"{node} ({title_of(prompt, node)})" for node in prompt)
+    raise RunError(f"--set {text}: the graph has no node {'.'.join(parts[:-1])}; it has {known}")
+
+
+def _names(prompt: Prompt, node: str) -> tuple[str, str]:
+    return prompt[node]["class_type"], title_of(prompt, node)
+
+
+def apply(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Prompt:
+    """The graph with the settings in place; each value has the type that the node's input wants."""
+    changed = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in prompt.items()}
+    for setting in settings:
+        entry = changed[setting.node]
+        declared = _inputs(definitions, entry["class_type"])
+        known = {**declared, **dict.fromkeys(entry["inputs"])}
+        if declared and setting.input not in known:
+            label = f"node {setting.node} ({title_of(prompt, setting.node)})"
+            raise RunError(f"{label} has no input {setting.input}; it has {', '.join(known)}")
+        entry["inputs"][setting.input] = _value(setting, declared.get(setting.input))
+    return changed
+
+
+def _inputs(definitions: Definitions, class_type: str) -> dict[str, Any]:
+    """Name -> what the server says of it: [type or list of choices, options]."""
+    groups = definitions.get(class_type, {}).get("input", {})
+    return {**(groups.get("required") or {}), **(groups.get("optional") or {})}
+
+
+def _value(setting: Setting, declared: Any) -> Any:
+    kind = declared[0] if declared else None
+    if kind == "STRING":
+        return setting.text
+    try:
+        value = json.loads(setting.text)
+    except ValueError:
+        value = setting.text
+    choices = _choices(declared)
+    if choices is not None:
+        return value if value in choices else setting.text  # choices may be numbers, and names may look like numbers
+    if not _fits(str(kind), value):
+        raise RunError(f"--set {setting.node}.{setting.input}={setting.text}: that input wants {_KINDS[str(kind)]}")
+    return value
+
+
+_KINDS = {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if isinstance(value, list):
+        return True  # a link to another node's output
+    if kind == "FLOAT":
+        return type(value) is int or (type(value) is float and math.isfinite(value))
+    return {"INT": type(value) is int, "BOOLEAN": type(value) is bool}.get(kind, True)
+
+
+def _choices(declared: Any) -> list[Any] | None:
+    """What a dropdown offers; None where the input is none. Two generations of nodes declare it in two ways."""
+    if not declared:
+        return None
+    if isinstance(declared[0], list):
+        return declared[0]
+    return list(_options(declared).get("options") or []) if declared[0] == "COMBO" else None
+
+
+def _options(declared: Any) -> dict[str, Any]:
+    return declared[1] if len(declared) > 1 and isinstance(declared[1], dict) else {}
+
+
+def local_files(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Iterator[tuple[str, str, Path]]:
+    """(node id, input, path) of each file on this machine that the server has to be given first.
+
+    Only inputs that their node declares to be uploads count, and of those what the user set now and is a file here; or
+    what the graph itself names, if the server has no such file and it is a video, picture or sound here. Somebody
+    else's graph cannot have other files of this machine sent away.
+    """
+    named = {(setting.node, setting.input) for setting in settings}
+    for node, entry in prompt.items():
+        for name, declared in _inputs(definitions, entry["class_type"]).items():
+            value = entry["inputs"].get(name)
+            if not isinstance(value, str) or not any(_options(declared).get(flag) for flag in _UPLOADS):
+                continue
+            media = (mimetypes.guess_type(value)[0] or "").split("/")[0] in ("video", "image", "audio")
+            wanted = (node, name) in named or (media and value not in (_choices(declared) or []))
+            if wanted and (path := _file_here(value)):
+                yield node, name, path
+
+
+def _file_here(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such home, characters that no path has
+        return None

@@ -1,0 +1,366 @@
+"""Train ESRGAN: a network learns from frames or a folder of pictures, and its node shows how far it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import closing
+from enum import Enum
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+from comfy import model_management
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
+
+from ..core.clip import ClipError, Frames
+from ..core.images import ImageClip
+from ..core.training import Config, Report, read_log, train
+from ..core.training.checkpoint import newest
+from ..core.training.curves import run_picture
+from ..core.training.quick import (
+    Material,
+    Size,
+    Wish,
+    bicubic_score,
+    config_of,
+    label_of,
+    of_folder,
+    of_frames,
+    result_of,
+    timed,
+)
+from ..core.training.trainer import CHECKPOINTS
+from ..models import load_upscaler
+from ._comfy import (
+    CATEGORY,
+    PREVIEW_EVERY,
+    PREVIEW_SIDE,
+    Footage,
+    options,
+    picture_of,
+    stop_if_cancelled,
+    to_clip,
+    watched,
+)
+from ._paths import inside, keep_model, model_folder, model_name
+from ._text import show_text
+from ._video import planned
+from .model import for_host
+
+log = logging.getLogger(__name__)
+
+RUNS = "steadyscale_training"  # within ComfyUI's output folder; what runs learn from lies in temp under the same name
+ROOM = 4 * 2**30  # bytes on the device that other models are asked to leave
+
+
+class Scale(str, Enum):
+    TWO = "2x"
+    THREE = "3x"
+    FOUR = "4x"
+
+
+class Inputs(str, Enum):
+    """What the small pictures are like that the network learns to enlarge."""
+
+    CLEAN = "clean"
+    REALISTIC = "realistic"
+
+
+class TrainESRGAN(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_TrainESRGAN",
+            display_name="Train ESRGAN",
+            category=CATEGORY,
+            description="Trains a network of your own on sharp footage: it shrinks the frames and learns to enlarge "
+            "them back. The result is saved in models/upscale_models and goes straight into Upscale Frames. Stop it "
+            "whenever you like: the same inputs go on where it stopped.",
+            is_output_node=True,
+            inputs=[
+                Footage.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="Sharp, large frames to learn from: the kind of picture that you want to get. Up to 64 of "
+                    "a clip are used, evenly spread. Or leave it empty and give a folder.",
+                ),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    optional=True,
+                    tooltip="A folder inside ComfyUI/input with pictures and videos to learn from, its own folders "
+                    "included. Only used where no frames are connected.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_model",
+                    tooltip="The model is saved as models/upscale_models/NAME_2x.safetensors (or 3x, 4x). An older "
+                    "model of that name stays: the new one gets a number.",
+                ),
+                io.Combo.Input(
+                    "scale",
+                    options=options(Scale),
+                    default=Scale.TWO.value,
+                    tooltip="How much larger the network makes pictures. Each needs a network of its own.",
+                ),
+                io.Combo.Input(
+                    "size",
+                    options=options(Size),
+                    default=Size.SMALL.value,
+                    tooltip="small: runs in real time on many machines, learns in minutes. medium and large: more "
+                    "detail, slower (large is that of realesr-animevideov3). esrgan: the full ESRGAN, for a GPU and "
+                    "many hours.",
+                ),
+                io.Float.Input(
+                    "minutes",
+                    default=5.0,
+                    min=0.1,
+                    max=100_000.0,
+                    step=0.5,
+                    tooltip="How long to train, where steps is 0. A short trial finds how many steps that is.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    tooltip="Decides everything that is drawn by chance: the same seed gives the same network.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    optional=True,
+                    tooltip="How many steps to train, whatever the time. 0 goes by the minutes.",
+                ),
+                io.Int.Input(
+                    "crop",
+                    default=96,
+                    min=16,
+                    max=1024,
+                    step=8,
+                    optional=True,
+                    tooltip="Side of the pieces of a frame that each step sees, in pixels. Larger is slower and, for "
+                    "large networks, better. Smaller frames make it smaller.",
+                ),
+                io.Int.Input(
+                    "batch",
+                    default=8,
+                    min=1,
+                    max=256,
+                    optional=True,
+                    tooltip="How many pieces each step sees. Lower it when memory runs out.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.0,
+                    min=0.0,
+                    max=0.1,
+                    step=0.0001,
+                    round=False,
+                    optional=True,
+                    tooltip="How far each step goes. 0 takes what suits the size.",
+                ),
+                io.Combo.Input(
+                    "inputs",
+                    options=options(Inputs),
+                    default=Inputs.CLEAN.value,
+                    optional=True,
+                    tooltip="clean: learns to enlarge good small pictures. realistic: learns to undo blur, noise and "
+                    "compression as well, for old or downloaded footage; needs far more steps.",
+                ),
+                io.Float.Input(
+                    "adversarial",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Weight of a second network that tells real from made, in the second half: crisper, and "
+                    "less true. 0 leaves it out, 0.01 to 0.1 are usual; several times slower.",
+                ),
+            ],
+            outputs=[
+                io.UpscaleModel.Output(display_name="upscale_model", tooltip="The trained network, ready to use."),
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="Losses and PSNR over the run, and below it one picture: what goes in, what comes out, "
+                    "the truth.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Where the model lies, how good it is and how it was made. The node shows it too.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
+        try:
+            model_name(name)
+            _source(folder)
+        except ClipError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls,
+        name: str,
+        scale: str,
+        size: str,
+        minutes: float,
+        seed: int,
+        frames: Tensor | Input.Video | None = None,
+        folder: str = "",
+        steps: int = 0,
+        crop: int = 96,
+        batch: int = 8,
+        learning_rate: float = 0.0,
+        inputs: str = Inputs.CLEAN.value,
+        adversarial: float = 0.0,
+    ) -> list[tuple[str, int, float]]:
+        source = _source(folder)
+        files = sorted(source.rglob("*")) if source else []
+        return [(os.fspath(file), file.stat().st_size, file.stat().st_mtime) for file in files if file.is_file()]
+
+    @classmethod
+    def execute(
+        cls,
+        name: str,
+        scale: str,
+        size: str,
+        minutes: float,
+        seed: int,
+        frames: Tensor | Input.Video | None = None,
+        folder: str = "",
+        steps: int = 0,
+        crop: int = 96,
+        batch: int = 8,
+        learning_rate: float = 0.0,
+        inputs: str = Inputs.CLEAN.value,
+        adversarial: float = 0.0,
+    ) -> io.NodeOutput:
+        wish = Wish(
+            name=model_name(name).rsplit("/", 1)[-1],
+            scale=int(scale.removesuffix("x")),
+            size=Size(size),
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            crop=crop,
+            batch=batch,
+            rate=learning_rate,
+            realistic=inputs == Inputs.REALISTIC.value,
+            adversarial=adversarial,
+        )
+        device = model_management.get_torch_device()
+        if device.type != "cpu":
+            model_management.free_memory(ROOM, device)
+        material = _material(frames, folder)
+        config = _config(wish, material, str(device))
+        if not wish.steps:
+            show_text("finding out how many steps fit into the time …")
+            config = timed(config, minutes, stop_if_cancelled)
+        least = bicubic_score(material, wish.scale)
+        _trained(config, least)
+        saved = keep_model(result_of(config), model_folder(), f"{model_name(name)}_{wish.scale}x")
+        text = _told(config, saved, material, least)
+        show_text(text)
+        plot = _plot(config, least).movedim(1, -1).contiguous()
+        shown = ui.PreviewImage(plot, cls=cls).as_dict()
+        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui={**shown, "text": [text]})
+
+
+def _source(folder: str) -> Path | None:
+    """The folder of that name within ComfyUI's input folder; None where none is named."""
+    if not folder.strip():
+        return None
+    root = folder_paths.get_input_directory()
+    path = inside(root, os.path.join(root, folder.strip())) if "\0" not in folder else None
+    if path is None or not os.path.isdir(path):
+        raise ClipError(f"{folder!r} is no folder inside ComfyUI's input folder: put your pictures into one there")
+    return Path(path)
+
+
+def _material(frames: Tensor | Input.Video | None, folder: str) -> Material:
+    store = Path(folder_paths.get_temp_directory()) / RUNS
+    if frames is None:
+        source = _source(folder)
+        if source is None:
+            raise ClipError("there is nothing to learn from: connect frames, or name a folder inside ComfyUI/input")
+        return of_folder(source, store)
+    clip = to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
+    return of_frames(_Watched(clip), store)
+
+
+class _Watched:
+    """A clip whose reading moves the progress bar and can be cancelled."""
+
+    def __init__(self, clip) -> None:
+        self._clip, self.info = clip, clip.info
+
+    def frames(self, batch: int = 1):
+        return watched(self._clip.frames(batch), self.info.length, len)
+
+
+def _config(wish: Wish, material: Material, device: str) -> Config:
+    """The settings, and in them the folder of the run: the same wish on the same material finds the same one."""
+    root = Path(folder_paths.get_output_directory()) / RUNS
+    config = config_of(wish, material, root / wish.name, device)
+    return config_of(wish, material, root / f"{wish.name}-{label_of(config, material)}", device)
+
+
+def _trained(config: Config, least: float) -> None:
+    """Train to the end, with the curves as the node's preview. A cancel leaves a checkpoint and says where."""
+    bar = comfy.utils.ProgressBar(config.steps)
+    shown, report = time.monotonic(), None
+    try:
+        with closing(train(config, resume=True)) as reports:
+            for report in reports:
+                preview = None
+                if time.monotonic() - shown > PREVIEW_EVERY:
+                    preview = "JPEG", picture_of(_plot(config, least)[0]), PREVIEW_SIDE
+                    show_text(_progress(report))
+                    shown = time.monotonic()
+                bar.update_absolute(report.step, config.steps, preview)
+                stop_if_cancelled()
+    except BaseException:  # the host's own exception for a cancel is none of ours
+        if report is not None and (kept := newest(config.folder / CHECKPOINTS)):
+            told = f"stopped after step {report.step} of {config.steps}; all of it is kept in {_shown(kept)}.\n"
+            text = f"{told}Run the same inputs again to go on from there."
+            show_text(text)
+            log.warning("Train ESRGAN: %s", text.replace("\n", " "))
+        raise
+
+
+def _progress(report: Report) -> str:
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
+    return f"step {report.step} of {report.steps}: {losses}"
+
+
+def _plot(config: Config, least: float) -> Frames:
+    samples = sorted((config.folder / "samples").glob("step_*.png"))
+    sample = next(ImageClip(samples[-1]).frames()) if samples else None
+    return run_picture(read_log(config.folder), config.steps, bicubic=least, sample=sample)
+
+
+def _told(config: Config, saved: Path, material: Material, least: float) -> str:
+    facts = [line for line in read_log(config.folder) if f"psnr/{config.network.scales[0]}x" in line]
+    measured = facts[-1][f"psnr/{config.network.scales[0]}x"] if facts else float("nan")
+    where = "a picture that it was not shown" if material.unseen else "a picture that it has learnt from"
+    return "\n".join([
+        f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models",
+        f"{measured:.2f} dB on {where}; bicubic {least:.2f} dB",
+        f"{config.steps} steps on {len(material.train)} files, crops of {config.data.crop}, seed {config.seed}",
+        f"the run: {_shown(config.folder)}",
+    ])  # fmt: skip
+
+
+def _shown(path: Path) -> str:
+    """A path within ComfyUI's output folder, as people find it."""
+    return f"output/{path.relative_to(folder_paths.get_output_directory()).as_posix()}"

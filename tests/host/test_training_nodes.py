@@ -1,0 +1,229 @@
+"""From a clip to a network of one's own, and to a larger clip, in one graph of a real ComfyUI."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfyhost import Host
+from PIL import Image
+from safetensors import safe_open
+from steadyscale.core.images import write_images
+from steadyscale.models import load_upscaler
+
+pytestmark = pytest.mark.host
+
+MODEL = "realesr-animevideov3.safetensors"
+
+
+class Graph(dict):
+    def add(self, kind: str, **inputs: Any) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": kind, "inputs": inputs}
+        return key
+
+    def video(self, name: str) -> list:
+        return [self.add("LoadVideo", file=name), 0]
+
+    def images(self, name: str) -> list:
+        return [self.add("GetVideoComponents", video=self.video(name)), 0]
+
+    def trained(self, name: str, frames: list | None = None, **settings: Any) -> str:
+        wanted = {"scale": "2x", "size": "small", "minutes": 1.0, "seed": 0, "steps": 20, "batch": 2, "crop": 32}
+        wanted |= {"frames": frames} if frames else {}
+        return self.add("SteadyScale_TrainESRGAN", name=name, **(wanted | settings))
+
+    def loaded(self, name: str = MODEL) -> list:
+        return [self.add("SteadyScale_LoadESRGANModel", model_name=name), 0]
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def models(host: Host) -> Path:
+    return host.base / "models" / "upscale_models"
+
+
+def picture(host: Host, item: dict) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(host.view(item))))
+
+
+def text(outputs: dict) -> str:
+    return outputs["text"][0]
+
+
+def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.images(clip_name)
+    trained = graph.trained("own", frames)
+    large = graph.add(
+        "SteadyScale_UpscaleFrames", upscale_model=[trained, 0], frames=frames, resize_to="model scale", factor=2.0,
+        width=1, height=1, tile=0, precision="auto",
+    )  # fmt: skip
+    saved = graph.add("SaveImage", images=[large, 0], filename_prefix="own")
+    run = any_host.run(graph).check()
+    results = [picture(any_host, item) for item in run.outputs[saved]["images"]]
+    assert {result.shape for result in results} == {(192, 256, 3)}
+    assert np.mean([result.std() for result in results]) > 20, "they are pictures, not black"
+    plot = picture(any_host, run.outputs[trained]["images"][0])
+    assert plot.std() > 20
+    said = text(run.outputs[trained])
+    assert said.startswith("own_2x.safetensors in models/upscale_models\n")
+    assert "20 steps" in said
+    measured, plain = map(float, re.findall(r"([\d.]+) dB", said))
+    assert plain - 6 < measured < plain + 6, "a network in its first steps, on a scale with bicubic"
+    file = models(any_host) / "own_2x.safetensors"
+    assert load_upscaler(file).scale == 2
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["steps"] == "20"
+    steps = [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == trained]
+    assert 20 in steps
+    assert any_host.run({**graph, "9": graph[saved]}).check().status == "success"
+
+
+def test_a_cancel_keeps_the_checkpoint_and_the_next_run_goes_on(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    node = graph.trained("slow", graph.video(clip_name), steps=100_000)
+
+    def cancel(event: str, data: dict) -> None:
+        if event == "progress" and data["node"] == node and data["max"] == 100_000 and data["value"] == 5:
+            host.interrupt()
+
+    assert host.run(graph, cancel).status == "interrupted"
+    (folder,) = (host.base / "output" / "steadyscale_training").glob("slow-*")
+    (kept,) = (folder / "checkpoints").iterdir()
+    step = int(kept.name.removeprefix("step_"))
+    assert step >= 5
+    assert f"output/steadyscale_training/{folder.name}/checkpoints/{kept.name}" in host.log()
+    assert not (models(host) / "slow_2x.safetensors").exists()
+    graph[node]["inputs"]["steps"] = step + 3
+    seen: list[int] = []
+
+    def watch(event: str, data: dict) -> None:
+        if event == "progress" and data["node"] == node and data["max"] == step + 3:
+            seen.append(data["value"])
+
+    host.run(graph, watch).check()
+    assert seen == [step + 1, step + 2, step + 3]
+    assert (models(host) / "slow_2x.safetensors").exists()
+
+
+def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.rand(4, 3, 16, 16, generator=generator).repeat_interleave(5, -1).repeat_interleave(5, -2)
+    write_images(host.base / "input" / "pictures" / "few", iter([rough]))
+    graph = Graph()
+    node = graph.trained("timed", folder="pictures", steps=0, minutes=0.1)
+    run = host.run(graph).check()
+    steps = int(re.search(r"(\d+) steps on 3 files", text(run.outputs[node]))[1])
+    assert steps >= 20
+    assert "a picture that it was not shown" in text(run.outputs[node])
+    other = Graph()
+    again = other.trained("timed", folder="pictures", steps=steps, minutes=0.1, seed=1)
+    host.run(other).check()
+    assert (models(host) / "timed_2x_2.safetensors").exists(), "another network does not write over the first"
+    assert again == node
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "../out"}, "is no name for a model"),
+        ({"name": "x", "folder": "../.."}, "is no folder inside ComfyUI's input folder"),
+        ({"name": "x", "folder": "nowhere"}, "is no folder inside ComfyUI's input folder"),
+        ({"name": "x"}, "there is nothing to learn from"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str) -> None:
+    graph = Graph()
+    graph.trained(**settings)
+    run = host.run(graph)
+    assert run.status in ("error", "rejected")
+    assert words in run.error
+
+
+def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
+    graph = Graph()
+    save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL)
+    ours = graph.add(save, upscale_model=graph.loaded(), name="kept/mine", place="upscale_models")
+    graph.add(save, upscale_model=[theirs, 0], name="kept/theirs.safetensors", place="output")
+    run = any_host.run(graph).check()
+    assert text(run.outputs[ours]).startswith("models/upscale_models/kept/mine.safetensors, ")
+    first = models(any_host) / "kept" / "mine.safetensors"
+    noise = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    expected = load_upscaler(models(any_host) / MODEL)(noise)
+    assert torch.equal(load_upscaler(first)(noise), expected)
+    other = any_host.base / "output" / "kept" / "theirs.safetensors"
+    assert torch.allclose(load_upscaler(other)(noise), expected, atol=1e-5)
+    with safe_open(first, "pt") as opened:
+        facts = opened.metadata()
+    assert (facts["name"], facts["scale"], facts["architecture"]) == ("kept/mine", "4", "SRVGGNetCompact")
+
+    first.write_bytes(b"somebody else's")
+    again = Graph()
+    second = again.add(save, upscale_model=again.loaded(), name="kept/mine", place="upscale_models")
+    said = text(any_host.run(again).check().outputs[second])
+    assert said.startswith("models/upscale_models/kept/mine_2.safetensors")
+    assert first.read_bytes() == b"somebody else's"
+    assert sorted(file.name for file in first.parent.iterdir()) == ["mine.safetensors", "mine_2.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/../../up", ".hidden", " ", "a\nb"])
+def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
+    graph = Graph()
+    graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.loaded(), name=name, place="output")
+    run = host.run(graph)
+    assert run.status == "rejected"
+    assert "is no name for a model" in run.error
+
+
+def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.images(clip_name)
+    blank = graph.trained("blank", frames, steps=1)
+    node = graph.add(
+        "SteadyScale_CompareModels", model_a=graph.loaded(), model_b=[blank, 0], frames=graph.video(clip_name), count=3
+    )
+    figures = [graph.add("PreviewAny", source=[node, output]) for output in (2, 3, 4, 5)]
+    run = any_host.run(graph).check()
+    said = text(run.outputs[node])
+    assert "on 3 frames that were shrunk first" in said
+    a, b, plain = (float(found) for found in re.findall(r"PSNR ([\d.]+) dB", said))
+    assert min(a, b, plain) > 8
+    psnr_a, psnr_b, ssim_a, ssim_b = (float(run.outputs[key]["text"][0]) for key in figures)
+    assert (psnr_a, psnr_b) == (pytest.approx(a, abs=0.006), pytest.approx(b, abs=0.006))
+    assert 0 < ssim_a < 1
+    assert 0 < ssim_b < 1
+    shown = picture(any_host, run.outputs[node]["images"][0])
+    assert shown.shape[1] > 4 * 90
+    assert shown.std() > 20
+
+
+def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.images(clip_name)
+    large = graph.add(
+        "SteadyScale_UpscaleFrames", upscale_model=graph.loaded(), frames=frames, resize_to="model scale", factor=2.0,
+        width=1, height=1, tile=0, precision="auto",
+    )  # fmt: skip
+    blank = graph.trained("blank", frames, steps=1)
+    node = graph.add(
+        "SteadyScale_CompareModels",
+        model_a=graph.loaded(),
+        model_b=[blank, 0],
+        frames=frames,
+        truth=[large, 0],
+        count=2,
+    )
+    said = text(host.run(graph).check().outputs[node])
+    assert "2 frames, against the truth" in said
+    assert float(re.search(r"A: PSNR ([\d.]+)", said)[1]) > 50, "what it makes is the truth here"
+    graph[node]["inputs"]["truth"], graph[node]["inputs"]["frames"] = frames, [large, 0]
+    assert "exchange the two" in host.run(graph).error
