@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import rrdb, srvgg
+from . import rrdb, separable, srvgg
 from .errors import WeightsError
 from .files import checked, first_keys, other_kind, read_weights, unwrap
 from .foreign import load_foreign
@@ -30,6 +30,7 @@ class Architecture:
 ARCHITECTURES = (
     Architecture("RRDBNet", rrdb.matches, rrdb.build),
     Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
+    Architecture("depthwise-separable", separable.matches, separable.build),
 )
 
 
