@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,14 @@ Made = TypeVar("Made")
 # Small pixels around a crop that its small version is made with, and cut off with: blur and reduction reach over edges.
 MARGIN = 4
 VIDEOS = (*CONTAINERS, ".avi", ".ts", ".mpg", ".gif")
+
+
+class Album(Protocol):
+    """Good pictures by number, each (3, H, W), uint8, RGB."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Tensor: ...
 
 
 class Pictures:
@@ -122,7 +130,7 @@ def smallest_picture(config: Config) -> int:
 
 
 def batches(
-    config: Config, pictures: Pictures, first: int, *, part: int = 0, parts: int = 1
+    config: Config, pictures: Album, first: int, *, part: int = 0, parts: int = 1
 ) -> Generator[Batch, None, None]:
     """The batches of steps first, first + 1, ... config.steps - 1. part, parts: which share of each is wanted."""
     share = config.batch // parts
@@ -137,7 +145,7 @@ def batches(
     return ahead(batch, range(first, config.steps), config.machine.loaders)
 
 
-def _pair(config: Config, pictures: Pictures, step: int, number: int, scale: int) -> tuple[Tensor, Tensor]:
+def _pair(config: Config, pictures: Album, step: int, number: int, scale: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((config.seed, step, number))
     large = _crop(pictures[int(rng.integers(len(pictures)))], config, scale, rng)
     large = _turned(large, int(rng.integers(8)))
