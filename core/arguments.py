@@ -7,7 +7,7 @@ from enum import Enum
 from fractions import Fraction
 
 from .. import __version__
-from . import media
+from . import compressing, media
 from .axes import AXES
 from .codecs import CODECS
 from .finish import Colour
@@ -50,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
     train.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+
+    compress = _command(commands, "compress", "make a model smaller and faster, within a loss that you allow", [saying])
+    compressing.add_arguments(compress)
+    _device(compress)
 
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from . import answers, media
+from . import answers, compressing, media
 from .answers import chosen_device, facts_of
 from .arguments import parser
 from .axes import AXES, Strength
@@ -109,6 +109,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "stabilize": _stabilize,
     "enhance": _enhance,
     "train": _train,
+    "compress": compressing.run,
     "bench": answers.bench,
     "info": answers.info,
     "models list": answers.models_list,
@@ -241,9 +242,10 @@ def _encoding(args: argparse.Namespace) -> Encoding:
 
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
+    from .compress.errors import CompressionError
     from .training.errors import TrainingError
 
     text = " ".join(str(error).split())
-    if isinstance(error, (ClipError, TrainingError, WeightsError)):
+    if isinstance(error, (ClipError, CompressionError, TrainingError, WeightsError)):
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

@@ -35,7 +35,7 @@ class SeparableConv(nn.Module):
 class SeparableSRVGG(SRVGGNetCompact):
     """An SRVGGNetCompact whose inner convolutions are separable; same interface, same config."""
 
-    def __init__(self, config: SRVGGConfig = SRVGGConfig()) -> None:
+    def __init__(self, config: SRVGGConfig) -> None:
         super().__init__(config)
         _separate(self)
 
@@ -43,7 +43,7 @@ class SeparableSRVGG(SRVGGNetCompact):
 class SeparableRRDB(RRDBNet):
     """An RRDBNet whose inner convolutions are separable; same interface, same config."""
 
-    def __init__(self, config: RRDBConfig = RRDBConfig()) -> None:
+    def __init__(self, config: RRDBConfig) -> None:
         super().__init__(config)
         _separate(self)
 
@@ -83,7 +83,8 @@ def dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
     state = {key: value for key, value in network.state_dict().items() if key in result.state_dict()}
     for name, _ in _inner(result):
         part = parts[name]
-        assert isinstance(part, SeparableConv) and part.pointwise.bias is not None
+        assert isinstance(part, SeparableConv)
+        assert part.pointwise.bias is not None
         state[f"{name}.weight"] = _kernel(part)
         state[f"{name}.bias"] = part.pointwise.bias.detach()
     result.load_state_dict(state)

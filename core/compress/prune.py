@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ def _pruned_compact(network: SRVGGNetCompact, width: int, pictures: Sequence[Ten
     """Each layer keeps the channels that the next one gets most from."""
     values = worth(network, pictures)
     names = [f"body.{index}" for index in range(0, len(network.body), 2)]
-    kept = {name: _best(values[reader], width) for name, reader in zip(names, names[1:], strict=False)}
+    kept = {name: _best(values[reader], width) for name, reader in pairwise(names)}
     small = SRVGGNetCompact(replace(network.config, features=width)).to(pictures[0].device).eval()
     before: Tensor | slice = slice(None)
     with torch.no_grad():
@@ -111,7 +112,8 @@ def _pruned_compact(network: SRVGGNetCompact, width: int, pictures: Sequence[Ten
 
 def _take(new: nn.Module, old: nn.Module, rows: Tensor | slice, columns: Tensor | slice) -> None:
     """Copy these results of the old convolution, read from these channels, into the new one."""
-    assert isinstance(new, nn.Conv2d) and isinstance(old, nn.Conv2d)
+    assert isinstance(new, nn.Conv2d)
+    assert isinstance(old, nn.Conv2d)
     new.weight.copy_(old.weight[rows][:, columns])
     if new.bias is not None and old.bias is not None:
         new.bias.copy_(old.bias[rows])
@@ -122,7 +124,8 @@ def _refit(small: nn.Module, large: nn.Module, name: str, rows: Tensor | slice, 
     """Change one convolution so that, from the channels that are left, it gives what it gave from all (He et al. 2017,
     arXiv:1707.06168): the least squares of what is missing, so that where nothing is missing nothing changes."""
     conv, model = small.get_submodule(name), large.get_submodule(name)
-    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
     gram: Tensor | None = None
     cross: Tensor | None = None
     for picture in pictures:
@@ -131,7 +134,8 @@ def _refit(small: nn.Module, large: nn.Module, name: str, rows: Tensor | slice, 
         patches = F.pad(F.unfold(read, 3, padding=1)[0].double(), (0, 0, 0, 1), value=1.0)  # (9 in + 1, pixels)
         gram = patches @ patches.T + (0 if gram is None else gram)
         cross = patches @ missing.T + (0 if cross is None else cross)
-    assert gram is not None and cross is not None
+    if gram is None or cross is None:
+        raise CompressionError("there are no pictures to prune by")
     gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     change = torch.linalg.solve(gram, cross).T.to(conv.weight)  # (out, 9 in + 1)
     conv.weight += change[:, :-1].reshape_as(conv.weight)
@@ -141,7 +145,11 @@ def _refit(small: nn.Module, large: nn.Module, name: str, rows: Tensor | slice, 
 def _seen(network: nn.Module, conv: nn.Module, picture: Tensor) -> tuple[Tensor, Tensor]:
     """What a convolution reads and gives while the network looks at a picture."""
     seen: list[tuple[Tensor, Tensor]] = []
-    hook = conv.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((inputs[0], output))
+
+    hook = conv.register_forward_hook(note)
     try:
         network(picture)
     finally:
@@ -215,10 +223,11 @@ def _pruned_rrdb(network: RRDBNet, width: int, pictures: Sequence[Tensor]) -> RR
     _take(small.conv_first, network.conv_first, trunk, slice(None))
     _take(small.conv_body, network.conv_body, trunk, trunk)
     for old, new in zip(network.body, small.body, strict=True):
-        assert isinstance(old, RRDB) and isinstance(new, RRDB)
+        assert isinstance(old, RRDB)
+        assert isinstance(new, RRDB)
         _take_block(new, old, trunk, features)
     before = trunk
-    for name, reader in zip(tail, tail[1:], strict=False):
+    for name, reader in pairwise(tail):
         after = _best(values[reader], width)
         _take(small.get_submodule(name), network.get_submodule(name), after, before)
         before = after

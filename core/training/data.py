@@ -55,7 +55,7 @@ class Pictures:
         self._kept: dict[int, Tensor] = {}
         self._files: list[Path] = []  # of pictures that are kept or can be read again
         room = memory
-        for file in _found(sources):
+        for file in found_files(sources):
             for picture in _first_look(file, frames):
                 if min(picture.shape[-2:]) < smallest:
                     height, width = picture.shape[-2:]
@@ -81,7 +81,8 @@ class Pictures:
         return _decoded(self._files[number]) if kept is None else kept
 
 
-def _found(sources: Sequence[str]) -> list[Path]:
+def found_files(sources: Sequence[str]) -> list[Path]:
+    """Every picture and video that the sources name or hold. Raises TrainingError where there are none."""
     files: list[Path] = []
     for source in map(Path, sources):
         inside = sorted(source.rglob("*")) if source.is_dir() else [source]
