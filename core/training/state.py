@@ -75,9 +75,8 @@ class State:
 def fresh(config: Config, device: torch.device, generator: Generator | None = None) -> State:
     """The state before the first step, which the seed decides. generator: one to go on with (default: made anew)."""
     layout = torch.channels_last if config.machine.channels_last else torch.contiguous_format
-    if generator is None:
-        generator = make_generator(config.network, config.seed)
-    generator = generator.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    generator = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
+    generator = generator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.learning.average))
     average.requires_grad_(False).eval()
     discriminator = make_discriminator(config)

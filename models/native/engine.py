@@ -72,8 +72,9 @@ class NativeNetwork:
 def native_network(module: nn.Module) -> NativeNetwork | None:
     """The native twin of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, self-checked against it.
 
-    Separable networks have one too. None where there is none: another module, device or format, the engine not built (`steadyscale native build`) or
-    switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is logged.
+    Separable networks have one too. None where there is none: another module, device or format, the engine not built
+    (`steadyscale native build`) or switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is
+    logged.
     """
     library = _library()
     if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
