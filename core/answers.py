@@ -15,7 +15,7 @@ from .report import ProgressBars
 from .tiles import Tiling
 from .video import VideoClip
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".onnx")
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from enum import Enum
 from fractions import Fraction
 
 from .. import __version__
-from . import media
+from . import compressing, media
 from .axes import AXES
 from .codecs import CODECS
 from .damage import OnDamage
@@ -63,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--previews", action="store_true", help="fetch what preview nodes show, too")
     longest = "seconds after which it is stopped (default 86400, a day)"
     run.add_argument("--timeout", type=_above_zero, default=86400.0, metavar="S", help=longest)
+    compress = _command(commands, "compress", "make a model smaller and faster, within a loss that you allow", [saying])
+    compressing.add_arguments(compress)
+    _device(compress)
 
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from . import answers, media
+from . import answers, compressing, media
 from .answers import chosen_device, facts_of
 from .arguments import parser
 from .axes import AXES, Strength
@@ -119,6 +119,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "enhance": _enhance,
     "train": _train,
     "run": _run,
+    "compress": compressing.run,
     "bench": answers.bench,
     "info": answers.info,
     "models list": answers.models_list,
@@ -255,12 +256,13 @@ def _encoding(args: argparse.Namespace) -> Encoding:
 
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
+    from .compress.errors import CompressionError
     from .training.errors import TrainingError
     from .workflow import RunError
 
     if isinstance(error, RunError):
         return str(error)  # a line for each thing that the server said
     text = " ".join(str(error).split())
-    if isinstance(error, (ClipError, TrainingError, WeightsError)):
+    if isinstance(error, (ClipError, CompressionError, TrainingError, WeightsError)):
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

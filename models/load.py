@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import rrdb, srvgg
+from . import rrdb, separable, srvgg
 from .errors import WeightsError
 from .files import checked, first_keys, other_kind, read_weights, unwrap
 from .foreign import load_foreign
+from .graph import load_graph
 from .strict import StateDict
 from .upscaler import Upscaler
 
@@ -30,11 +31,12 @@ class Architecture:
 ARCHITECTURES = (
     Architecture("RRDBNet", rrdb.matches, rrdb.build),
     Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
+    Architecture("depthwise-separable", separable.matches, separable.build),
 )
 
 
 def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
-    """Load an image network: .safetensors, .pth, .pt, .ckpt, or ncnn .param with its .bin (give either).
+    """Load an image network: .safetensors, .pth, .pt, .ckpt, ncnn .param with its .bin (give either), or .onnx of ours.
 
     Weights come as float32, whatever the file stores; `Upscaler.to` changes that. RRDBNet (ESRGAN) and
     SRVGGNetCompact are built here; other kinds need spandrel. No code in the file is
@@ -42,8 +44,10 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
     """
     path = Path(path)
     try:
-        state = checked(unwrap(read_weights(path)), path)
-        model, architecture = _build(state)
+        if path.suffix.lower() == ".onnx" and path.is_file():
+            model, architecture = load_graph(path)
+        else:
+            model, architecture = _build(checked(unwrap(read_weights(path)), path))
         return Upscaler(model, path.stem, architecture).to(device)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error

@@ -76,7 +76,9 @@ class Upscaler:
 
     @property
     def parameters_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        # A graph keeps its weights to itself, and says how many there are.
+        count = getattr(self.model, "parameters_count", None)
+        return count or sum(parameter.numel() for parameter in self.model.parameters())
 
     def __repr__(self) -> str:
         millions = self.parameters_count / 1e6

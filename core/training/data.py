@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,14 @@ MARGIN = 4
 VIDEOS = (*CONTAINERS, ".avi", ".ts", ".mpg", ".gif")
 
 
+class Album(Protocol):
+    """Good pictures by number, each (3, H, W), uint8, RGB."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Tensor: ...
+
+
 class Pictures:
     """Good pictures by number, each (3, H, W), uint8, RGB. Decoded pictures are kept while there is room.
 
@@ -47,7 +55,7 @@ class Pictures:
         self._kept: dict[int, Tensor] = {}
         self._files: list[Path] = []  # of pictures that are kept or can be read again
         room = memory
-        for file in _found(sources):
+        for file in found_files(sources):
             for picture in _first_look(file, frames):
                 if min(picture.shape[-2:]) < smallest:
                     height, width = picture.shape[-2:]
@@ -73,7 +81,8 @@ class Pictures:
         return _decoded(self._files[number]) if kept is None else kept
 
 
-def _found(sources: Sequence[str]) -> list[Path]:
+def found_files(sources: Sequence[str]) -> list[Path]:
+    """Every picture and video that the sources name or hold. Raises TrainingError where there are none."""
     files: list[Path] = []
     for source in map(Path, sources):
         inside = sorted(source.rglob("*")) if source.is_dir() else [source]
@@ -122,7 +131,7 @@ def smallest_picture(config: Config) -> int:
 
 
 def batches(
-    config: Config, pictures: Pictures, first: int, *, part: int = 0, parts: int = 1
+    config: Config, pictures: Album, first: int, *, part: int = 0, parts: int = 1
 ) -> Generator[Batch, None, None]:
     """The batches of steps first, first + 1, ... config.steps - 1. part, parts: which share of each is wanted."""
     share = config.batch // parts
@@ -137,7 +146,7 @@ def batches(
     return ahead(batch, range(first, config.steps), config.machine.loaders)
 
 
-def _pair(config: Config, pictures: Pictures, step: int, number: int, scale: int) -> tuple[Tensor, Tensor]:
+def _pair(config: Config, pictures: Album, step: int, number: int, scale: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((config.seed, step, number))
     large = _crop(pictures[int(rng.integers(len(pictures)))], config, scale, rng)
     large = _turned(large, int(rng.integers(8)))

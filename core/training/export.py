@@ -12,12 +12,13 @@ from torch import nn
 from ..atomic import appearing
 
 
-def export(network: nn.Module, path: Path, facts: Mapping[str, str]) -> Path:
+def export(network: nn.Module, path: Path, facts: Mapping[str, str], dtype: torch.dtype = torch.float32) -> Path:
     """Write the network's weights as .safetensors, all at once or not at all, and return the path.
 
-    facts: go into the file's header as they are, such as the name, the scale and the number of steps.
+    facts: go into the file's header as they are, such as the name, the scale and the number of steps. dtype: of what is
+    stored.
     """
-    state = {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in network.state_dict().items()}
+    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
     header = {"format": "pt", "architecture": type(network).__name__, **facts}
     path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(path) as partial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,9 +24,9 @@ class Generator(nn.Module):
     size.
     """
 
-    def __init__(self, settings: Network) -> None:
+    def __init__(self, networks: Mapping[int, nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict({str(scale): _network(settings, scale) for scale in settings.scales})
+        self.networks = nn.ModuleDict({str(scale): network for scale, network in networks.items()})
         first, *others = self.networks.values()
         for other in others:
             _share_body(first, other)
@@ -42,7 +43,7 @@ def make_generator(settings: Network, seed: int) -> Generator:
     """The generator with the weights that the seed gives it, or those of `begin_with`. Raises TrainingError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(settings)
+        generator = Generator({scale: _network(settings, scale) for scale in settings.scales})
         if settings.kind is Kind.RRDB:
             _damp(generator)
     if settings.begin_with:

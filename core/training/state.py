@@ -72,12 +72,12 @@ class State:
         return network
 
 
-def fresh(config: Config, device: torch.device) -> State:
-    """The state before the first step, which the seed decides."""
+def fresh(config: Config, device: torch.device, generator: Generator | None = None) -> State:
+    """The state before the first step, which the seed decides. generator: one to go on with (default: made anew)."""
     layout = torch.channels_last if config.machine.channels_last else torch.contiguous_format
-    generator = make_generator(config.network, config.seed).to(device)
-    generator = generator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(config.learning.average))
+    network = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
+    network = network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.learning.average))
     average.requires_grad_(False).eval()
     discriminator = make_discriminator(config)
     opponent = None
@@ -85,7 +85,7 @@ def fresh(config: Config, device: torch.device) -> State:
         discriminator = discriminator.to(device)
         discriminator = discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         opponent = _player(discriminator, config.learning.discriminator_rate, config)
-    return State(0, generator, average, _player(generator, config.learning.rate, config), opponent)
+    return State(0, network, average, _player(network, config.learning.rate, config), opponent)
 
 
 def _player(network: nn.Module, rate: float, config: Config) -> Player:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..rrdb import RRDBNet, pad_to_multiple
+from ..separable import SeparableRRDB, SeparableSRVGG, dense
 from ..srvgg import SRVGGNetCompact
 from .build import cache_folder, find, find_compiler
 from .library import Library
@@ -71,8 +72,9 @@ class NativeNetwork:
 def native_network(module: nn.Module) -> NativeNetwork | None:
     """The native twin of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, self-checked against it.
 
-    None where there is none: another module, device or format, the engine not built (`steadyscale native build`) or
-    switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is logged.
+    Separable networks have one too. None where there is none: another module, device or format, the engine not built
+    (`steadyscale native build`) or switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is
+    logged.
     """
     library = _library()
     if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
@@ -81,7 +83,9 @@ def native_network(module: nn.Module) -> NativeNetwork | None:
         return None
     if isinstance(module, SRVGGNetCompact) and module.in_channels not in (1, module.out_channels):
         return None  # Its one channel of detail is added to several: nobody has trained that.
-    native = NativeNetwork(module, library)
+    # One dense convolution runs faster here than the two that it was trained as.
+    separable = isinstance(module, (SeparableSRVGG, SeparableRRDB))
+    native = NativeNetwork(dense(module) if separable else module, library)
     generator = torch.Generator().manual_seed(1)
     picture = torch.rand(1, module.in_channels, CHECKED_HEIGHT, CHECKED_WIDTH, generator=generator)
     with torch.no_grad():

@@ -1,0 +1,14 @@
+"""Compression: smaller, faster models out of trained ones, none of which loses more than was allowed.
+
+for report in compress(Settings("teacher.safetensors", ("photographs/",), "small.safetensors", prune=0.5)):
+    ...                                  # each pull is a step; closing the stream leaves nothing behind
+print(table(report.figures), report.refused or report.files)
+"""
+
+from .compress import Report, compress
+from .errors import CompressionError
+from .measure import Figures
+from .settings import Settings
+from .table import facts, table
+
+__all__ = ["CompressionError", "Figures", "Report", "Settings", "compress", "facts", "table"]

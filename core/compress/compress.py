@@ -1,0 +1,185 @@
+"""From a model to a smaller one, as a stream of reports, and through a gate: what loses too much is not written.
+
+Everything is made beside the output under names that nobody takes for results, read again as anybody would read it,
+and measured. Files get their names when all of them have passed; whoever closes the stream earlier leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ...models import RRDBNet, SRVGGNetCompact, Upscaler, load_upscaler, zoo
+from ...models.separable import dense, separated
+from ..atomic import scratch
+from ..training.errors import TrainingError
+from ..training.export import export
+from ..training.preparation import pick_device
+from .distil import Tuning, tuned
+from .errors import CompressionError
+from .footage import Footage, gathered
+from .graph import export_onnx, quantise
+from .measure import Figures, figures, multiplications
+from .prune import pruned
+from .settings import Settings
+
+# Of learning: pruned networks are near what they should be, separated ones have to find it; dense blocks want less.
+PRUNED_RATE, SEPARATED_RATE, RRDB_RATE = 1e-3, 3e-3, 2e-4
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a compression has come. stage: reading, pruning, training, writing or measuring, and at last done or
+    refused. done, of: steps of the stage; of is 0 where that cannot be told. loss: of a training step. figures: of the
+    original and of each file, as far as they are known. files: that were written, with the last report. refused: why
+    nothing was written.
+    """
+
+    stage: str
+    done: int = 0
+    of: int = 0
+    loss: float | None = None
+    figures: tuple[Figures, ...] = ()
+    files: tuple[Path, ...] = ()
+    refused: str = ""
+
+
+def compress(settings: Settings) -> Generator[Report, None, None]:
+    """Compress a model, and yield a report on each step. Raises CompressionError, or WeightsError for the model.
+
+    A model beyond the gate is no error in here: the last report says `refused`, and nothing was written.
+    """
+    with closing(_run(settings)) as run:
+        while True:
+            # ComfyUI runs its nodes in inference mode, in which nothing learns; see `training.train`.
+            with torch.inference_mode(False), torch.enable_grad():
+                report = next(run, None)
+            if report is None:
+                return
+            yield report
+
+
+def _run(settings: Settings) -> Generator[Report, None, None]:
+    yield Report("reading")
+    model = zoo.find(settings.model)
+    if settings.target("").resolve() == model.resolve():
+        raise CompressionError(f"{settings.output} is the model itself; choose another name")
+    original = load_upscaler(model)
+    network = original.model
+    # Separable networks are these two as well, and can be stored and exported; pruning and separating refuse them.
+    if not isinstance(network, (SRVGGNetCompact, RRDBNet)) or original.in_channels != 3:
+        raise CompressionError(
+            f"{settings.model} is {original.architecture} for {original.in_channels} channels; SRVGGNetCompact and "
+            "RRDBNet (ESRGAN) for RGB can be compressed"
+        )
+    footage = gathered(settings.calibrate, original.scale, original.multiple)
+    small = (yield from _changed(settings, network, footage)) if settings.changed else network
+
+    yield Report("writing")
+    settings.target("").parent.mkdir(parents=True, exist_ok=True)
+    with scratch(settings.target("")) as folder:
+        folder.mkdir()
+        files = _written(settings, small, footage, folder)
+        found: list[Figures] = []
+        judged = [file for file in files if "_dense" not in file.stem]
+        for figure in figures(_entrants(settings, original, small, judged), footage.judges, footage.runs):
+            found.append(figure)
+            yield Report("measuring", len(found), 1 + len(judged), figures=tuple(found))
+        before, *after = found
+        worst = max(after, key=lambda figure: before.psnr - figure.psnr)
+        loss = before.psnr - worst.psnr
+        if not loss <= settings.max_loss_db:
+            refused = (
+                f"{worst.name} loses {loss:.2f} dB and {settings.max_loss_db:g} dB are allowed, so nothing was "
+                "written; train longer (--steps), prune less, or allow more (--max-loss-db)"
+            )
+            yield Report("refused", figures=tuple(found), refused=refused)
+            return
+        targets = [settings.target("").with_name(file.name) for file in files]
+        for file, target in zip(files, targets, strict=True):
+            os.replace(file, target)
+    yield Report("done", figures=tuple(found), files=tuple(targets))
+
+
+def _changed(
+    settings: Settings, network: SRVGGNetCompact | RRDBNet, footage: Footage
+) -> Generator[Report, None, nn.Module]:
+    """The pruned and separated network, trained with the original as teacher."""
+    small: nn.Module = network
+    try:
+        if settings.prune:
+            yield Report("pruning")
+            small = pruned(network, settings.prune, footage.shown)
+        if settings.separable:
+            small = separated(small)
+        device = pick_device(settings.device)
+    except (ValueError, TrainingError) as error:
+        raise CompressionError(str(error)) from error
+    if not settings.steps:
+        return small.eval().requires_grad_(False)
+    rate = SEPARATED_RATE if settings.separable else PRUNED_RATE
+    rate = RRDB_RATE if isinstance(network, RRDBNet) else rate
+    tuning = Tuning(settings.steps, crop=footage.crop, rate=rate, seed=settings.seed)
+    steps, done = tuned(small, network, network.scale, footage.learnt, tuning, device), 0
+    with closing(steps):
+        while True:
+            try:
+                loss = next(steps)
+            except StopIteration as end:
+                network.cpu()
+                return end.value.cpu()
+            done += 1
+            yield Report("training", done, settings.steps, loss=loss)
+
+
+def _written(settings: Settings, small: nn.Module, footage: Footage, folder: Path) -> list[Path]:
+    """Every file that was asked for, in the folder."""
+    facts = {
+        "scale": str(small.scale),
+        "compressed_with": "steadyscale",
+        "compressed_from": Path(settings.model).name,
+        "pruned": f"{settings.prune:g}",
+        "steps": str(settings.steps if settings.changed else 0),
+    }
+    files: list[Path] = []
+    if settings.changed or settings.half:
+        dtype = torch.float16 if settings.half else torch.float32
+        main = settings.target("").name
+        files.append(export(small, folder / main, facts, dtype))
+        if settings.separable:
+            files.append(export(dense(small), folder / settings.target("_dense").name, facts, dtype))
+    if settings.onnx or settings.int8:
+        graph = export_onnx(small, folder / settings.target("", ".onnx").name)
+        if settings.int8:
+            files.append(quantise(graph, folder / settings.target("_int8", ".onnx").name, footage.shown))
+        if settings.onnx:
+            files.append(graph)
+    return files
+
+
+def _entrants(
+    settings: Settings, original: Upscaler, small: nn.Module, files: Sequence[Path]
+) -> list[tuple[str, Upscaler, Path, int, float]]:
+    """Who is measured: the original, and each file as it is read again."""
+    macs = multiplications(original.model, 3, original.multiple)
+    entrants = [("original", original, zoo.find(settings.model), original.parameters_count, macs)]
+    macs = multiplications(small, 3, original.multiple)
+    parameters = sum(parameter.numel() for parameter in small.parameters())
+    for file in files:
+        entrants.append((_name(settings, file), load_upscaler(file), file, parameters, macs))
+    return entrants
+
+
+def _name(settings: Settings, file: Path) -> str:
+    words = [word for word, on in (("pruned", settings.prune), ("separable", settings.separable)) if on]
+    if file.suffix == ".onnx":
+        words.append("int8 graph" if file.stem.endswith("_int8") else "onnx graph")
+    elif settings.half:
+        words.append("half precision")
+    return ", ".join(words)
