@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .benchmark import BenchmarkUpscaler
+from .compare import CompareFrames
 from .enhance import EnhanceVideo
 from .flow import EstimateFlow
 from .model import LoadESRGANModel
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyMotion,
     SaveTrajectory,
     LoadTrajectory,
+    CompareFrames,
 ]
 
 
