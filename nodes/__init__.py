@@ -9,6 +9,7 @@ from .flow import EstimateFlow
 from .model import LoadESRGANModel
 from .motion import ApplyMotion
 from .path_file import LoadTrajectory, SaveTrajectory
+from .preview import PreviewFlow, PreviewTrajectory
 from .stabilize import StabilizeVideo
 from .trajectory import SmoothTrajectory
 from .upscale import UpscaleFrames
@@ -26,6 +27,8 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyMotion,
     SaveTrajectory,
     LoadTrajectory,
+    PreviewTrajectory,
+    PreviewFlow,
     CompareFrames,
 ]
 

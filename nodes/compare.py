@@ -87,7 +87,7 @@ class CompareFrames(io.ComfyNode):
                 io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one picture."),
                 io.Video.Output(
                     display_name="video",
-                    tooltip="Both for the chosen seconds, without sound, for Save Video. With 0 seconds a single frame.",
+                    tooltip="Both for the chosen seconds, without sound, for Save Video. With 0 seconds one frame.",
                 ),
             ],
         )
