@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .clip import Frames
 from .labels import labelled
-from .pictures import flow_colours, with_wheel
+from .pictures import NOISE, flow_colours, with_wheel
 
 ACROSS = 24  # arrows along the longer side
 STILL = 0.15  # pixels of a frame below which a point counts as standing still: a dot is drawn
@@ -30,7 +30,7 @@ def flow_arrows(frame: Frames, flow: Tensor) -> Frames:
     moves = F.grid_sample(flow.float().cpu() * stretch, at, align_corners=False, padding_mode="border")[0, :, 0].T
     longest = float(np.quantile(moves.norm(dim=1).numpy(), 0.99))
     factor = _times(1.2 * step / max(longest, 1e-6))
-    colours = flow_colours((moves / max(longest, 1e-3)).T[None, :, :, None])[0, :, :, 0].T
+    colours = flow_colours((moves / max(longest, NOISE)).T[None, :, :, None])[0, :, :, 0].T
     grey = frame[:, :3].cpu().float().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     sheet = Image.fromarray((grey[0] * 0.55 * 255).byte().permute(1, 2, 0).numpy())
     draw = ImageDraw.Draw(sheet)
@@ -64,10 +64,11 @@ def _arrow(
     step: float,
 ) -> None:
     thick = max(1, round(step / 14))
+    dot = thick / 2
     x, y = start
     length = float(np.hypot(*move))
     if length < STILL:
-        draw.ellipse([x - thick, y - thick, x + thick, y + thick], fill=ink)
+        draw.ellipse([x - dot, y - dot, x + dot, y + dot], fill=ink)
         return
     along = np.array(move) / length
     tip = np.array(start) + factor * np.array(move)

@@ -27,6 +27,7 @@ from .jobs import run_job
 from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
+from .preflight import announced
 from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, peak_memory_mb, spared
 from .reuse import Reuse, Tally
@@ -202,6 +203,7 @@ def _write(
     if job:
 
         def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+            frames = announced(frames, recipe, bars.say, kept=kept)
             return bars.watch(frames, label, max(0, (info.length or 0) - kept))
 
         finished = run_job(
@@ -210,6 +212,7 @@ def _write(
         read = written = finished.frames
     else:
         frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
+        frames = announced(frames, recipe, bars.say)
         written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
         read = bars.passed[label]
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.

@@ -21,6 +21,9 @@ WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (
 More steps where the eye tells hues apart."""
 
 
+NOISE = 0.1  # pixels: where nothing is faster, it is no motion to be shown in full colour
+
+
 def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:
     """A flow (B, 2, H, W) -> RGB frames (B, 3, H, W): the hue says where to, the saturation how fast.
 
@@ -30,7 +33,7 @@ def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:
     speed = flow.norm(dim=1)
     if largest is None:
         largest = float(np.quantile(speed.cpu().numpy(), 0.99))
-    picture = flow_colours(flow / max(largest, 1e-3))
+    picture = flow_colours(flow / max(largest, NOISE))
     return with_wheel(picture)
 
 

@@ -23,10 +23,12 @@ from ..core.clip import ClipError, TensorClip
 from ..core.codecs import Encoding, container_for
 from ..core.encode import write_video
 from ..core.memory import guessed_bytes
+from ..core.preflight import announced
 from ..core.recipe import Enlarge, Operation, Recipe
 from ..core.repack import Sound, repack
 from ..core.video import VideoClip
 from ._comfy import make_room, to_clip, watched
+from ._text import teller
 
 ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
 GENTLE = 8  # crf at which a file that the host has to write for us looks like what it is made of
@@ -162,6 +164,7 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> None:
         info = plan.recipe.info
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
         with closing(cast(Any, plan.recipe.frames())) as frames:
+            frames = announced(frames, plan.recipe, teller(plan.name))
             stream = watched(frames, info.length, len, show=lambda batch: batch)
             write_video(silent, stream, info, encoding=encoding, source=plan.source)
         if plan.sound:
