@@ -29,6 +29,7 @@ from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
 from .readout import with_rolling_shutter
+from .preflight import announced
 from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, hurt, peak_memory_mb, spared
 from .reuse import Reuse, Tally
@@ -213,6 +214,7 @@ def _write(
     if job:
 
         def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+            frames = announced(frames, recipe, bars.say, kept=kept)
             return bars.watch(frames, label, max(0, (info.length or 0) - kept))
 
         finished = run_job(
@@ -221,6 +223,7 @@ def _write(
         read = written = finished.frames
     else:
         frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
+        frames = announced(frames, recipe, bars.say)
         written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
         read = bars.passed[label]
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.

@@ -30,9 +30,13 @@ def log_on_stderr(args: argparse.Namespace) -> Iterator[None]:
     log, handler = logging.getLogger(__name__.split(".")[0]), _ToStderr()
     handler.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.debug else logging.WARNING)
     log.addHandler(handler)
+    before = log.level
+    if args.debug:
+        log.setLevel(logging.DEBUG)
     try:
         yield
     finally:
+        log.setLevel(before)
         log.removeHandler(handler)
 
 

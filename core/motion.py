@@ -111,10 +111,10 @@ def greys(clip: Clip, side: int) -> Iterator[Tensor]:
         return
     small = clip.info.within(side)
     for frames in clip.frames():
-        yield _reduced(frames, small.height, small.width)
+        yield reduced(frames, small.height, small.width)
 
 
-def _reduced(frame: Frames, height: int, width: int) -> Tensor:
+def reduced(frame: Frames, height: int, width: int) -> Tensor:
     """(1, C, H, W) -> its brightness (1, 1, height, width): each pixel the mean of what it covers."""
     cv2 = optional_opencv()
     if cv2 is None:

@@ -6,17 +6,22 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .clip import Frames
 from .crop import LARGEST_ZOOM, zooms_to_fill
 from .trajectory import Correction, Trajectory, correction
+from .warp import Border, framed
 
 WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (0, 1, 1)),
          (11, (0, 1, 1), (0, 0, 1)), (13, (0, 0, 1), (1, 0, 1)), (6, (1, 0, 1), (1, 0, 0)))  # fmt: skip
 """The colour circle of Baker et al., A Database and Evaluation Methodology for Optical Flow (2011): steps, from, to.
 More steps where the eye tells hues apart."""
+
+
+NOISE = 0.1  # pixels: where nothing is faster, it is no motion to be shown in full colour
 
 
 def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:
@@ -28,18 +33,25 @@ def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:
     speed = flow.norm(dim=1)
     if largest is None:
         largest = float(np.quantile(speed.cpu().numpy(), 0.99))
-    picture = _colours(flow / max(largest, 1e-3))
-    size = min(flow.shape[-2:]) // 4
+    picture = flow_colours(flow / max(largest, NOISE))
+    return with_wheel(picture)
+
+
+def with_wheel(picture: Frames) -> Frames:
+    """The same frames (B, 3, H, W), written into: the colour wheel stands in the lower right corner, if they are large
+    enough for it.
+    """
+    size = min(picture.shape[-2:]) // 4
     if size >= 16:
         axis = torch.linspace(-1, 1, size)
         wheel = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
         disc = (wheel.norm(dim=1, keepdim=True) <= 1).to(picture)
         corner = picture[..., -size:, -size:]
-        corner.copy_(disc * _colours(wheel).to(picture) + (1 - disc) * corner)
+        corner.copy_(disc * flow_colours(wheel).to(picture) + (1 - disc) * corner)
     return picture
 
 
-def _colours(flow: Tensor) -> Tensor:
+def flow_colours(flow: Tensor) -> Tensor:
     """Flow (B, 2, H, W) whose full speed is 1 -> RGB (B, 3, H, W)."""
     circle = torch.cat([
         torch.lerp(torch.tensor(a, dtype=torch.float32), torch.tensor(b, dtype=torch.float32),
@@ -60,50 +72,66 @@ PANELS = (
     ("roll, degrees", 2, 180 / math.pi),
     ("zoom, %", 3, 100.0),
 )
-BEFORE, AFTER, LIMIT = (235, 120, 40), (30, 110, 220), (200, 30, 60)
+BEFORE, AFTER, LIMIT, ZOOM = (235, 120, 40), (30, 110, 220), (200, 30, 60), (20, 140, 70)
 GRID, INK = (225, 225, 230), (60, 60, 70)
 
 
 def path_picture(
     before: Trajectory,
-    after: Trajectory,
+    after: Trajectory | None,
     width: int = 960,
     height: int = 720,
     *,
     applied: Correction | None = None,
     max_zoom: float | None = None,
+    border: Border | None = None,
 ) -> Frames:
     """The camera's path before and after smoothing, as one RGB frame (1, 3, height, width): a panel per parameter.
 
     The last panel shows the price: by how much each frame has to be enlarged so that no border shows, and the budget
     `max_zoom` (1.2 means 20 %), if there is one, as a line across. Time runs to the right in seconds, cuts are vertical
     lines, and both curves of a panel share its scale.
-    applied: what is done to the frames, for the price; None takes what leads from the one path to the other.
+    after: None draws the path as it was measured, without a price. applied: what is done to the frames, for the price;
+    None takes what leads from the one path to the other. border: what the frames will be warped with; where it crops,
+    the price shows how far it zooms in as well, and what cannot be cropped raises ClipError as `framed` does.
     """
     fine = 2  # drawn twice as large and reduced, which is how Pillow smooths lines
     sheet = Image.new("RGB", (width * fine, height * fine), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13 * fine)
     margin, title = 64 * fine, 26 * fine
-    draw.text((margin, 5 * fine), "camera path", fill=INK, font=font)
-    draw.text((margin + 110 * fine, 5 * fine), "before", fill=BEFORE, font=font)
-    draw.text((margin + 165 * fine, 5 * fine), "after", fill=AFTER, font=font)
-    panels = [
-        (name, [(before.path[:, column] * unit, BEFORE), (after.path[:, column] * unit, AFTER)])
-        for name, column, unit in PANELS
-    ]
-    price = zooms_to_fill(correction(before, after) if applied is None else applied).clip(max=LARGEST_ZOOM)
-    curves = [((price - 1) * 100, AFTER)]
-    if max_zoom is not None:
-        draw.text((margin + 210 * fine, 5 * fine), "most crop allowed", fill=LIMIT, font=font)
-        curves.insert(0, (np.full(len(price), (max_zoom - 1) * 100), LIMIT))
-    panels.append(("crop needed, %", curves))
+    panels = [(name, [(before.path[:, column] * unit, BEFORE)]) for name, column, unit in PANELS]
+    key = [("camera path", INK, 110), ("before", BEFORE, 55)]
+    if after is not None:
+        key.append(("after", AFTER, 45))
+        for (_, curves), (_, column, unit) in zip(panels, PANELS, strict=True):
+            curves.append((after.path[:, column] * unit, AFTER))
+        fix = correction(before, after) if applied is None else applied
+        price = zooms_to_fill(fix).clip(max=LARGEST_ZOOM)
+        curves = [((price - 1) * 100, AFTER)]
+        if border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE):
+            key.append((f"zoom of {Border(border).value}", ZOOM, 70 + 7 * len(Border(border).value)))
+            curves.insert(0, (_zoom_of(fix, Border(border)), ZOOM))
+        if max_zoom is not None:
+            key.append(("most crop allowed", LIMIT, 0))
+            curves.insert(0, (np.full(len(price), (max_zoom - 1) * 100), LIMIT))
+        panels.append(("crop needed, %", curves))
+    left = margin
+    for text, ink, room in key:
+        draw.text((left, 5 * fine), text, fill=ink, font=font)
+        left += room * fine
     panel = (height * fine - title) // len(panels)
     for row, (name, curves) in enumerate(panels):
         box = (margin, title + row * panel + 20 * fine, width * fine - 16 * fine, title + (row + 1) * panel - 20 * fine)
         _panel(draw, font, box, name, before, curves, fine)
     pixels = np.asarray(sheet.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _zoom_of(fix: Correction, border: Border) -> NDArray[np.float64]:
+    """(N,): by how much the border enlarges each frame, in per cent."""
+    across = np.linalg.norm(framed(fix, border).matrices[:, 0], axis=1) / np.linalg.norm(fix.matrices[:, 0], axis=1)
+    return (across - 1) * 100
 
 
 def _panel(

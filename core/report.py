@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from .clip import Clip, ClipInfo, Frames
 from .damage import Damage
 from .motion import greys
 from .reuse import Tally
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 1.0  # seconds without a progress bar: what is done by then needs none
 
@@ -45,6 +48,12 @@ class ProgressBars:
     ) -> None:
         if self._shown:
             self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bars where somebody watches them, and in the log."""
+        log.info("%s", text)
+        if not self._bars.disable:
+            self._bars.console.print(text, highlight=False, markup=False)
 
     def watch(self, frames: Iterator[Frames], label: str, length: int | None) -> Iterator[Frames]:
         """The same frames; each batch moves the bar. length: how many there will be, if known."""

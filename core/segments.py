@@ -107,7 +107,7 @@ def window(recipe: Recipe, piece: range, count: int) -> range:
     """
     first, stop = piece.start, piece.stop
     for operation in reversed(recipe.operations):
-        before, after = _context(operation)
+        before, after = context_of(operation)
         low, high = 0, count
         if isinstance(operation, Steady):  # neighbours are looked for within the shot
             low = max((s.start for s in operation.correction.shots if s.start <= first), default=0)
@@ -127,7 +127,7 @@ def made(recipe: Recipe, frames: Iterator[Frames], seen: range, piece: range) ->
     return _between(frames, piece.start - seen.start, piece.stop - seen.start)
 
 
-def _context(operation: Operation) -> tuple[int, int]:
+def context_of(operation: Operation) -> tuple[int, int]:
     """How many frames before and after its own an operation looks at."""
     if isinstance(operation, Enlarge):
         return 0, 0

@@ -123,9 +123,9 @@ def upscale(
     """
     place = home_of(model) if device is None else torch.device(device)
     scale, channels = int(model.scale), _channels_of(model)
-    field = int(_trait(model, "halo", default=DEFAULT_HALO))
+    field = int(trait(model, "halo", default=DEFAULT_HALO))
     halo = field if tiling.halo is None else tiling.halo
-    whole = bool(_trait(model, "whole_frames", default=False))
+    whole = bool(trait(model, "whole_frames", default=False))
     enlarger: Enlarger | None = None
     cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
     per_pixel, done = inf, first
@@ -170,7 +170,7 @@ def _start(
     tries = formats(precision, device)
     if module_of(model) is None and precision is Precision.AUTO:
         tries = tries[-1:]  # Weights that cannot be cast stay in their format.
-    if precision is Precision.AUTO and not _trait(model, "supports_half", default=True):
+    if precision is Precision.AUTO and not trait(model, "supports_half", default=True):
         tries = tuple(dtype for dtype in tries if dtype is not torch.float16)
     try:
         runner = Runner(model, cast, device, tries)
@@ -195,7 +195,7 @@ def _start(
         ) from error
 
 
-def _trait(model: object, *names: str, default: int) -> int:
+def trait(model: object, *names: str, default: int) -> int:
     """What a model, or else the one that it wraps, says of itself."""
     while model is not None:
         for name in names:
@@ -206,7 +206,7 @@ def _trait(model: object, *names: str, default: int) -> int:
 
 
 def _channels_of(model: object) -> int:
-    channels = _trait(model, "in_channels", "input_channels", default=3)
+    channels = trait(model, "in_channels", "input_channels", default=3)
     if channels not in (1, 3, 4):
         raise ClipError(f"the network takes {channels} channels; only those for grey (1), RGB (3) and RGBA (4) enlarge")
     return channels

@@ -3,13 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .benchmark import BenchmarkUpscaler
-from .compare import CompareModels
+from .compare import CompareFrames
+from .contest import CompareModels
 from .enhance import EnhanceVideo
 from .flow import EstimateFlow
 from .keep import SaveESRGANModel
 from .model import LoadESRGANModel
 from .motion import ApplyMotion
 from .path_file import LoadTrajectory, SaveTrajectory
+from .preview import PreviewFlow, PreviewTrajectory
 from .stabilize import StabilizeVideo
 from .train import TrainESRGAN
 from .trajectory import SmoothTrajectory
@@ -31,6 +33,9 @@ NODES: list[type[io.ComfyNode]] = [
     TrainESRGAN,
     SaveESRGANModel,
     CompareModels,
+    PreviewTrajectory,
+    PreviewFlow,
+    CompareFrames,
 ]
 
 

@@ -24,12 +24,14 @@ from ..core.codecs import Encoding, container_for
 from ..core.damage import OnDamage
 from ..core.encode import write_video
 from ..core.memory import guessed_bytes
+from ..core.preflight import announced
 from ..core.recipe import Enlarge, Operation, Recipe
 from ..core.repack import Sound, repack
 from ..core.segments import part_of
 from ..core.timing import Window
 from ..core.video import VideoClip
 from ._comfy import make_room, to_clip, watched
+from ._text import teller
 
 ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
 GENTLE = 8  # crf at which a file that the host has to write for us looks like what it is made of
@@ -182,6 +184,7 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> None:
         info = plan.recipe.info
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
         with closing(cast(Any, plan.recipe.frames())) as frames:
+            frames = announced(frames, plan.recipe, teller(plan.name))
             # No picture of the frame in work: frontends would keep the last one on the node that waits, where Save
             # Video should show the finished video.
             stream = watched(frames, info.length, len)

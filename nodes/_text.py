@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
 
 def show_text(text: str) -> None:
     """Write on the node that is running. Hosts that cannot show it, or do not say which node that is, are left alone.
@@ -16,3 +21,13 @@ def show_text(text: str) -> None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id)
+
+
+def teller(name: str) -> Callable[[str], None]:
+    """Says things of a run in the log, under that name, and on the node that is running."""
+
+    def tell(text: str) -> None:
+        log.info("%s: %s", name, text)
+        show_text(text)
+
+    return tell

@@ -1,139 +1,145 @@
-"""Compare Models: two networks on the same frames, in figures and side by side."""
+"""Compare Frames: before and after in one picture, and in a few seconds of video, without running all of the clip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
 
-from comfy import model_management
-from comfy_api.latest import Input, io, ui
+import folder_paths
+from comfy_api.latest import Input, InputImpl, io, ui
 from torch import Tensor
 
-from ..core.clip import Clip, ClipError, Frames
-from ..core.memory import guessed_bytes
-from ..core.training.contest import Contest, contest, shrunk
-from ..core.upscale import ImageModel
-from ._comfy import CATEGORY, Footage, cancellable, make_room, to_clip, watched
-from ._plan import ROOM
-from ._text import show_text
+from ..core.clip import Clip, Frames
+from ..core.codecs import Encoding
+from ..core.comparison import Comparison, Layout, numbers_of
+from ..core.encode import write_video
+from ._comfy import CATEGORY, Footage, options, to_clip, watched
+from ._plan import room_for
 from ._video import planned
 
+USUAL_RATE = 24.0  # frames per second of pictures, which do not know theirs
+CLEAR = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
 
-class CompareModels(io.ComfyNode):
+
+class CompareFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="SteadyScale_CompareModels",
-            display_name="Compare Models",
+            node_id="SteadyScale_CompareFrames",
+            display_name="Compare Frames",
             category=CATEGORY,
-            description="Which of two networks comes closer to the truth? Shrinks sharp frames, lets both enlarge them "
-            "back, and tells PSNR and SSIM of each, with bicubic beside them; shows the place where they differ most.",
+            description="Shows before and after in one picture, or in a video of a few seconds. Of a VIDEO only these "
+            "frames are made, so it shows what an upscale or a stabilisation will look like before all of it is paid "
+            "for.",
             is_output_node=True,
             inputs=[
-                io.UpscaleModel.Input("model_a", tooltip="From Load ESRGAN Model, Load Upscale Model or Train ESRGAN."),
-                io.UpscaleModel.Input("model_b", tooltip="The network to compare it with; it may have another scale."),
+                Footage.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
                 Footage.Input(
-                    "frames",
-                    tooltip="Sharp frames: they are the truth, and the networks see them shrunk. With truth connected: "
-                    "the small frames that the networks see.",
+                    "after",
+                    tooltip="The same frames after the nodes that are to be judged: IMAGE or VIDEO, of any size. The "
+                    "smaller of the two is enlarged plainly to the size of the larger.",
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=options(Layout),
+                    default=Layout.SPLIT.value,
+                    tooltip="split: the left part of before and the right part of after in one picture. side by side, "
+                    "one above the other: both whole.",
                 ),
                 io.Int.Input(
-                    "count",
-                    default=8,
-                    min=1,
-                    max=1000,
-                    tooltip="How many frames are compared at most, evenly spread over the clip.",
+                    "frame",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    tooltip="Number of the frame in the picture, counted from 0. The video begins with it.",
                 ),
-                Footage.Input(
-                    "truth",
-                    optional=True,
-                    tooltip="The true large frames, as many as there are small ones, where you have both.",
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=600.0,
+                    step=0.5,
+                    tooltip="Length of the video. 0 makes a picture only, which the node shows with a slider where the "
+                    "frontend allows it.",
                 ),
+                io.Float.Input(
+                    "split",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="For split: where the line is, from 0, the left edge, to 1, the right edge.",
+                ),
+                io.Int.Input(
+                    "largest",
+                    default=1920,
+                    min=64,
+                    max=16384,
+                    step=8,
+                    tooltip="Longer side of the picture and the video in pixels, at most. Larger ones are reduced.",
+                ),
+                io.String.Input("label_before", default="before", tooltip="Written on the one; nothing if empty."),
+                io.String.Input("label_after", default="after", tooltip="Written on the other; nothing if empty."),
             ],
             outputs=[
-                io.Image.Output(
-                    display_name="picture",
-                    tooltip="The truth, both results and bicubic side by side, at the place where the two networks "
-                    "differ most.",
+                io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one picture."),
+                io.Video.Output(
+                    display_name="video",
+                    tooltip="Both for the chosen seconds, without sound, for Save Video. With 0 seconds one frame.",
                 ),
-                io.String.Output(display_name="report", tooltip="All figures in words. The node shows it too."),
-                io.Float.Output(
-                    display_name="psnr_a", tooltip="PSNR of model_a, of brightness, in dB: more is closer."
-                ),
-                io.Float.Output(display_name="psnr_b", tooltip="PSNR of model_b, of brightness, in dB."),
-                io.Float.Output(
-                    display_name="ssim_a", tooltip="SSIM of model_a, of brightness: 1 is the truth itself."
-                ),
-                io.Float.Output(display_name="ssim_b", tooltip="SSIM of model_b, of brightness."),
             ],
         )
 
     @classmethod
     def execute(
         cls,
-        model_a: ImageModel,
-        model_b: ImageModel,
-        frames: Tensor | Input.Video,
-        count: int,
-        truth: Tensor | Input.Video | None = None,
+        before: Tensor | Input.Video,
+        after: Tensor | Input.Video,
+        layout: str,
+        frame: int,
+        seconds: float,
+        split: float,
+        largest: int,
+        label_before: str,
+        label_after: str,
     ) -> io.NodeOutput:
-        models = (model_a, model_b)
-        small = _clip(frames)
-        true = None if truth is None else _clip(truth)
-        length = small.info.length or count
-        device = model_management.get_torch_device()
-        for model in models:
-            size = guessed_bytes(model, int(model.scale)) * min(small.info.width * small.info.height, ROOM)
-            make_room(model, size, device)
-        pairs = (
-            shrunk(_spread(small, count), max(int(model.scale) for model in models))
-            if true is None
-            else _paired(small, true, count)
-        )
-        stream = watched(pairs, min(count, length))
-        found = contest(stream, [cancellable(model) for model in models], ("A", "B"), device)
-        text = _told(found, true is None)
-        show_text(text)
-        picture = found.picture.movedim(1, -1).contiguous()
-        a, b, _ = found.scores
-        shown = ui.PreviewImage(picture, cls=cls).as_dict()
-        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui={**shown, "text": [text]})
+        plans = [None if isinstance(frames, Tensor) else planned(frames) for frames in (before, after)]
+        rates = [float(plan.recipe.info.fps) for plan in plans if plan is not None]
+        clips: list[Clip] = []
+        for frames, plan in zip((before, after), plans, strict=True):
+            if plan is not None:
+                room_for(plan.recipe)
+            clips.append(plan.recipe if plan is not None else to_clip(frames, rates[0] if rates else USUAL_RATE))
+        numbers = numbers_of(frame, seconds, clips[1].info)
+        both = Comparison(*clips, numbers, Layout(layout), split, (label_before, label_after), largest)
+        length = min(len(numbers), both.info.length or len(numbers))
+        with closing(cast(Any, watched(both.pairs(), length, show=lambda pair: both.picture(*pair)))) as pairs:
+            first = next(pairs)
+            picture = both.picture(*first)
+            file, path = _place(both)
+            write_video(path, chain([picture], (both.picture(*pair) for pair in pairs)), both.info, encoding=CLEAR)
+        image = _image(picture)
+        if seconds:
+            shown = ui.PreviewVideo([file]).as_dict()
+        else:
+            shown = ui.PreviewImage(image, cls=cls).as_dict()
+            for name, frames in zip(("steadyscale_before", "steadyscale_after"), both.ends(*first), strict=True):
+                shown[name] = ui.PreviewImage(_image(frames), cls=cls).as_dict()["images"]
+        return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=shown)
 
 
-def _clip(frames: Tensor | Input.Video) -> Clip:
-    return to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
+def _image(frames: Frames) -> Tensor:
+    """(1, 3, H, W) -> IMAGE (1, H, W, 3)."""
+    return frames.movedim(1, -1).contiguous()
 
 
-def _spread(clip: Clip, count: int) -> Iterator[Frames]:
-    """Up to `count` frames (1, 3, H, W), evenly spread; where the clip does not say how long it is, the first ones."""
-    length = clip.info.length or count
-    wanted = {(2 * number + 1) * length // (2 * count) for number in range(count)} if length > count else None
-    given = 0
-    for number, frame in enumerate(clip.frames()):
-        if given == count:
-            return
-        if wanted is None or number in wanted:
-            given += 1
-            yield frame[:, :3]
-
-
-def _paired(small: Clip, true: Clip, count: int) -> Iterator[tuple[Frames, Frames]]:
-    if small.info.length != true.info.length:
-        raise ClipError(
-            f"there are {small.info.length} frames and {true.info.length} of truth: connect the same frames, small and "
-            "large"
-        )
-    if true.info.width < small.info.width:
-        raise ClipError(
-            f"the truth is {true.info.width} pixels wide and the frames are {small.info.width}: exchange the two"
-        )
-    yield from zip(_spread(small, count), _spread(true, count), strict=True)
-
-
-def _told(found: Contest, made: bool) -> str:
-    a, b, plain = found.scores
-    apart = f"{'A' if a.psnr > b.psnr else 'B'} is closer by {abs(a.psnr - b.psnr):.2f} dB"
-    how = "frames that were shrunk first" if made else "frames, against the truth"
-    return "\n".join([
-        f"{'no difference' if a == b else apart}, on {found.frames} {how}",
-        *(f"{name}: PSNR {s.psnr:.2f} dB, SSIM {s.ssim:.4f}" for name, s in (("A", a), ("B", b), ("bicubic", plain))),
-    ])  # fmt: skip
+def _place(both: Comparison) -> tuple[ui.SavedResult, Path]:
+    """A new name in ComfyUI's temp folder, as the frontend and as Python call it."""
+    info = both.info
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        "SteadyScale_compare", folder_paths.get_temp_directory(), info.width, info.height
+    )
+    file = f"{name}_{counter:05}_.mp4"
+    return ui.SavedResult(file, subfolder, io.FolderType.temp), Path(folder) / file

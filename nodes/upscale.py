@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ..core.finish import Colour, Finish
 from ..core.precision import Precision
+from ..core.preflight import announced
 from ..core.recipe import Calm, Enlarge, Recipe
 from ..core.tiles import Tiling
 from ..core.upscale import Alpha, ImageModel, Target
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
 from ._plan import room_for
+from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
 
@@ -202,6 +204,7 @@ class UpscaleFrames(io.ComfyNode):
             recipe = recipe.then(calm)
         out = ImageBatch(recipe.info, clip.channels)
         room_for(recipe)
-        for enlarged in watched(recipe.frames(), clip.info.length, len, show=lambda batch: batch):
+        frames_made = announced(recipe.frames(), recipe, teller(NAME), held=True)
+        for enlarged in watched(frames_made, clip.info.length, len, show=lambda batch: batch):
             out.add(enlarged)
         return io.NodeOutput(out.finished())

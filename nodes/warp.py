@@ -7,10 +7,12 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.recipe import Steady, invented_ever
+from ..core.preflight import announced
+from ..core.recipe import Recipe, Steady, invented_ever
 from ..core.trajectory import Correction as CorrectionValue
 from ..core.warp import Border, warp
 from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
+from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
 
@@ -80,6 +82,8 @@ class WarpFrames(io.ComfyNode):
         masks = torch.empty(out.images.shape[:3])
         done = 0
         stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
+        recipe = Recipe(clip).then(Steady(correction, Border(border), pad, device))
+        stream = announced(stream, recipe, teller(NAME), held=True, count=lambda w: len(w.frames))
         for warped in watched(stream, clip.info.length, lambda w: len(w.frames), show=lambda w: w.frames):
             out.add(warped.frames)
             masks[done : done + len(warped.invented)] = warped.invented

@@ -2,9 +2,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pytest
 import torch
 from footage import shake
-from steadyscale.core import geometry
+from steadyscale.core import Border, geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.pictures import flow_picture, path_picture
 from steadyscale.core.trajectory import Trajectory
@@ -69,3 +70,26 @@ def test_a_frame_that_no_crop_can_fill_is_drawn_at_the_largest():
     before = Trajectory(geometry.to_matrices(far), [slice(0, 10)], ClipInfo(64, 48, Fraction(25), 10))
     after = replace(before, poses=np.tile(np.eye(3), (10, 1, 1)))
     assert path_picture(before, after).isfinite().all()
+
+
+def test_a_path_alone_has_no_second_curve_and_no_price():
+    trajectory = Trajectory(geometry.to_matrices(shake(40)), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40))
+    red, _, blue = path_picture(trajectory, None, width=480, height=360)[0]
+    assert ((red > 0.8) & (blue < 0.4)).sum() > 200
+    assert ((blue > 0.7) & (red < 0.4)).sum() == 0
+
+
+@pytest.mark.parametrize("border", Border)
+def test_the_zoom_of_a_crop_is_drawn_above_what_each_frame_needs(border):
+    moved = np.zeros((40, 4))
+    moved[20:30, 0] = 3.2
+    info = ClipInfo(64, 48, Fraction(25), 40)
+    before = Trajectory(geometry.to_matrices(moved), [slice(0, 20), slice(20, 40)], info)
+    after = replace(before, poses=np.tile(np.eye(3), (40, 1, 1)))
+    red, green, blue = path_picture(before, after, width=480, height=600, border=border)[0, :, -120:, 70:-20]
+    drawn = ((green > 0.45) & (red < 0.3) & (blue < 0.45)).numpy()
+    if border not in (Border.CROP, Border.CROP_ADAPTIVE):
+        assert not drawn.any()
+        return
+    assert drawn[:60, 240:].any(), "the zoom stays up where the second shot needs none"
+    assert drawn[:60, 10:150].any() == (border is Border.CROP), "a crop zooms in on all shots alike"

@@ -1,0 +1,179 @@
+"""Preview Trajectory and Preview Flow: what a correction will cost, and how one frame moves, before all is run."""
+
+from __future__ import annotations
+
+from comfy import model_management
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
+
+from ..core.arrows import flow_arrows
+from ..core.clip import Clip, ClipError
+from ..core.excerpt import excerpt, one_frame
+from ..core.flow import FlowMethod, flow_model
+from ..core.motion import WORKING_SIDE, Motion, reduced
+from ..core.overlay import costliest, crop_picture, plain_frame, unmoved
+from ..core.pictures import flow_picture, path_picture
+from ..core.trajectory import Correction as CorrectionValue
+from ..core.trajectory import Trajectory, correction
+from ..core.warp import Border
+from ._comfy import CATEGORY, Footage, cancellable, options, to_clip
+from ._plan import room_for
+from ._video import planned
+from .flow import METHOD_TIP
+
+Path = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
+"""What Estimate Flow measured, or what Smooth Trajectory made of it."""
+SHOWN = ["arrows", "colours"]
+
+
+class PreviewTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_PreviewTrajectory",
+            display_name="Preview Trajectory",
+            category=CATEGORY,
+            description="Draws how the camera moved and how it will seem to move, what each border costs, and, on a "
+            "frame, what is cut away or made up. Nothing is warped for it.",
+            is_output_node=True,
+            inputs=[
+                Path.Input(
+                    "path",
+                    tooltip="The correction of Smooth Trajectory or Stabilize Video; or a flow, of Estimate Flow or "
+                    "Load Trajectory, which shows the path as it was measured.",
+                ),
+                io.Combo.Input(
+                    "border",
+                    options=options(Border),
+                    default=Border.CROP.value,
+                    tooltip="What the frames will be warped with. crop and crop-adaptive cut away, and the plot shows "
+                    "how far they zoom in; mirror, wrap, edge, black and fill make up what is missing.",
+                ),
+                io.Float.Input(
+                    "max_zoom",
+                    default=1.3,
+                    min=1.0,
+                    max=4.0,
+                    step=0.01,
+                    tooltip="The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is "
+                    "changed by it.",
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=-1,
+                    min=-1,
+                    max=10_000_000,
+                    tooltip="Number of the frame to draw on, counted from 0. -1 takes the one that has to be enlarged "
+                    "most.",
+                ),
+                Footage.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="The clip, at any size, to draw on: IMAGE or VIDEO. Without it a grey frame is used.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="The camera's path before and after, and the price. Vertical lines are cuts.",
+                ),
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="The frame: red is cut away, blue is made up, the white outline is what will be seen.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        path: Motion | CorrectionValue,
+        border: str,
+        max_zoom: float,
+        frame: int,
+        frames: Tensor | Input.Video | None = None,
+    ) -> io.NodeOutput:
+        if isinstance(path, Motion):
+            before = Trajectory.of(path)
+            fix = unmoved(correction(before, before))
+            sheet = path_picture(before, None)
+        else:
+            fix = path
+            if fix.poses is None:
+                raise ClipError(
+                    "this correction does not say which way the camera went: take it from Smooth Trajectory"
+                )
+            before = Trajectory(fix.poses, fix.shots, fix.info)
+            sheet = path_picture(before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border))
+        number = costliest(fix) if frame < 0 else frame
+        source = plain_frame(fix) if frames is None else one_frame(_clip(frames), number)
+        drawn = crop_picture(source, fix, number, Border(border))
+        plot, picture = (image.movedim(1, -1).contiguous() for image in (sheet, drawn))
+        shown = ui.PreviewImage(plot, cls=cls).as_dict()
+        shown["images"] = [*shown["images"], *ui.PreviewImage(picture, cls=cls).as_dict()["images"]]
+        return io.NodeOutput(plot, picture, ui=shown)
+
+
+class PreviewFlow(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_PreviewFlow",
+            display_name="Preview Flow",
+            category=CATEGORY,
+            description="Draws how one frame moves to the next: arrows on the frame, or colours. Only these two frames "
+            "are measured, so methods can be tried before a clip is.",
+            is_output_node=True,
+            inputs=[
+                Footage.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    tooltip="Number of the first of the two frames, counted from 0.",
+                ),
+                io.Combo.Input(
+                    "method", options=options(FlowMethod), default=FlowMethod.FARNEBACK.value, tooltip=METHOD_TIP
+                ),
+                io.Combo.Input(
+                    "show",
+                    options=SHOWN,
+                    default=SHOWN[0],
+                    tooltip="arrows: on the frame, from where a pixel is to where it goes. colours: the hue says where "
+                    "to, the strength how fast, white stands still. The wheel in the corner is the key to both.",
+                ),
+                io.Int.Input(
+                    "detail",
+                    default=WORKING_SIDE,
+                    min=64,
+                    max=4096,
+                    step=16,
+                    tooltip="Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as a picture.")],
+        )
+
+    @classmethod
+    def execute(cls, frames: Tensor | Input.Video, frame: int, method: str, show: str, detail: int) -> io.NodeOutput:
+        clip = _clip(frames)
+        pair = list(excerpt(clip, range(frame, frame + 2)))
+        if len(pair) < 2:
+            raise ClipError(
+                f"frame {frame} is the last one, so there is none that it moves to: choose an earlier frame"
+            )
+        small = clip.info.within(detail)
+        greys = [reduced(one, small.height, small.width) for one in pair]
+        flow = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))(*greys)
+        drawn = flow_arrows(pair[0], flow) if show == "arrows" else flow_picture(flow)
+        picture = drawn.movedim(1, -1).contiguous()
+        return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def _clip(frames: Tensor | Input.Video) -> Clip:
+    if isinstance(frames, Tensor):
+        return to_clip(frames)
+    plan = planned(frames)
+    room_for(plan.recipe)
+    return plan.recipe

@@ -1,0 +1,236 @@
+"""Previews in a real ComfyUI: pictures and videos that the stock frontend shows, and what is said before a long run."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import struct
+import uuid
+from pathlib import Path
+
+import aiohttp
+import av
+import numpy as np
+import pytest
+from comfyhost import Host
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+MODEL = "realesr-animevideov3.safetensors"
+WIDTH, HEIGHT = 128, 96  # of the clip that conftest.py writes
+TEXT = 3  # the type of the binary message that puts text on a node
+
+
+class Graph(dict):
+    """A prompt in API format, built node by node."""
+
+    def add(self, class_type: str, **inputs: object) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+    def video(self, name: str) -> list:
+        return [self.add("LoadVideo", file=name), 0]
+
+    def images(self, video: list) -> list:
+        return [self.add("GetVideoComponents", video=video), 0]
+
+    def stabilized(self, frames: list, border: str = "crop") -> str:
+        settings = {"fps": 25.0, "smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "method": "farneback"}
+        return self.add("SteadyScale_StabilizeVideo", frames=frames, border=border, **settings)
+
+    def upscaled(self, frames: list) -> list:
+        model = [self.add("SteadyScale_LoadESRGANModel", model_name=MODEL), 0]
+        settings = {"resize_to": "factor", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "fp32"}
+        return [self.add("SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, **settings), 0]
+
+    def compared(self, before: list, after: list, **settings: object) -> str:
+        usual = {"layout": "split", "frame": 0, "seconds": 0.0, "split": 0.5, "largest": 1920}
+        labels = {"label_before": "", "label_after": ""}
+        return self.add("SteadyScale_CompareFrames", before=before, after=after, **{**usual, **labels, **settings})
+
+
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(request.param)
+
+
+def picture(host: Host, item: dict) -> np.ndarray:
+    """A file that the frontend would show: (H, W, 3), in steps of 8 bits."""
+    return np.asarray(Image.open(io.BytesIO(host.view(item))).convert("RGB")).astype(int)
+
+
+def film(host: Host, item: dict, folder: Path) -> np.ndarray:
+    """The same of a video: (N, H, W, 3)."""
+    path = folder / item["filename"]
+    path.write_bytes(host.view(item))
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+
+
+def source(host: Host, name: str) -> np.ndarray:
+    with av.open(str(host.base / "input" / name)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+
+
+def told(host: Host, graph: Graph) -> dict[str, list[str]]:
+    """Runs a graph: everything that was written on each node."""
+
+    async def listen() -> dict[str, list[str]]:
+        client, found = uuid.uuid4().hex, {}
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{host.url}/ws?clientId={client}") as ws:
+            async with session.post(f"{host.url}/prompt", json={"prompt": graph, "client_id": client}) as reply:
+                assert reply.status == 200, await reply.text()
+            async for message in ws:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    kind, length = struct.unpack(">II", message.data[:8])
+                    if kind == TEXT:
+                        node = message.data[8 : 8 + length].decode()
+                        found.setdefault(node, []).append(message.data[8 + length :].decode())
+                elif message.type == aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)["type"]
+                    assert event not in ("execution_error", "execution_interrupted"), message.data
+                    if event == "execution_success":
+                        break
+        return found
+
+    return asyncio.run(asyncio.wait_for(listen(), 120))
+
+
+def test_a_picture_shows_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    video = graph.video(clip_name)
+    images = graph.images(video)
+    flipped = [graph.add("ImageInvert", image=images), 0]
+    node = graph.compared(images, flipped, frame=5)
+    saved = graph.add("SaveImage", images=[node, 0], filename_prefix="compared")
+    run = any_host.run(graph).check()
+    shown = picture(any_host, run.outputs[node]["images"][0])
+    whole = source(any_host, clip_name)[5]
+    assert shown.shape == whole.shape
+    assert np.abs(shown[:, :63] - whole[:, :63]).mean() < 3
+    assert np.abs(shown[:, 65:] - (255 - whole[:, 65:])).mean() < 3
+    ends = [picture(any_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
+    assert np.array_equal(ends[0][:, :63], shown[:, :63])
+    assert np.array_equal(ends[1][:, 65:], shown[:, 65:])
+    assert np.abs(ends[0] + ends[1] - 255).max() <= 1
+    assert np.array_equal(picture(any_host, run.outputs[saved]["images"][0]), shown)
+
+
+def test_a_video_of_some_seconds_and_no_more(any_host: Host, clip_name: str, tmp_path: Path) -> None:
+    """Half a second of a plan that enlarges, beside the source: 12 frames of both, at the size of the larger."""
+    graph = Graph()
+    video = graph.video(clip_name)
+    node = graph.compared(video, graph.upscaled(video), layout="side by side", frame=8, seconds=0.5)
+    graph.add("SaveVideo", video=[node, 1], filename_prefix="compared", format="mp4", codec="h264")
+    run = any_host.run(graph).check()
+    output = run.outputs[node]
+    assert output["animated"] == [True]
+    frames = film(any_host, output["images"][0], tmp_path)
+    assert frames.shape == (12, 2 * HEIGHT, 4 * WIDTH, 3)
+    left = frames[:, :, : 2 * WIDTH].reshape(12, HEIGHT, 2, WIDTH, 2, 3).mean((2, 4))
+    right = frames[:, :, 2 * WIDTH :].reshape(12, HEIGHT, 2, WIDTH, 2, 3).mean((2, 4))
+    whole = source(any_host, clip_name)
+    assert np.abs(left[:, :, :-2] - whole[8:20, :, :-2]).mean() < 8
+    assert np.abs(right[:, :, 2:] - whole[8:20, :, 2:]).mean() < 12
+    assert np.abs(left - whole[9:21]).mean() > 15, "not the frames after"
+    progress = [data for kind, data in run.events if kind == "progress" and data["node"] == node]
+    assert progress[-1]["max"] == 12, "only these frames are made"
+
+
+def test_a_frame_that_is_not_there_is_named(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    video = graph.video(clip_name)
+    graph.compared(video, video, frame=24)
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "there is no frame 24: the clip has 24 frames" in run.error
+
+
+def test_a_trajectory_is_drawn_with_its_price_and_its_crop(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    video = graph.video(clip_name)
+    steady = graph.stabilized(video)
+    crop = graph.add(
+        "SteadyScale_PreviewTrajectory", path=[steady, 2], border="crop", max_zoom=1.3, frame=-1, frames=video
+    )
+    bare = graph.add("SteadyScale_PreviewTrajectory", path=[steady, 2], border="mirror", max_zoom=1.3, frame=3)
+    run = any_host.run(graph).check()
+    (plot, cut), (other, made_up) = (
+        [picture(any_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
+    )
+    green = (plot[..., 1] > 115) & (plot[..., 0] < 75) & (plot[..., 2] < 110)
+    assert green.sum() > 500, "the zoom of the crop"
+    assert ((other[..., 1] > 115) & (other[..., 0] < 75) & (other[..., 2] < 110)).sum() == 0
+    assert cut.shape == (HEIGHT, WIDTH, 3)
+    assert made_up.shape[0] > HEIGHT or made_up.shape[1] > WIDTH
+    blue = np.abs(made_up - np.array([64, 115, 255])).max(-1) < 8
+    assert 20 < blue.sum() < 0.3 * blue.size
+
+
+def test_a_flow_alone_is_drawn_as_measured(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    video = graph.video(clip_name)
+    flow = graph.add("SteadyScale_EstimateFlow", frames=video, method="farneback", fps=25.0, detail=480, pictures=0)
+    node = graph.add("SteadyScale_PreviewTrajectory", path=[flow, 0], border="crop", max_zoom=1.3, frame=-1)
+    run = host.run(graph).check()
+    plot, frame = (picture(host, item) for item in run.outputs[node]["images"])
+    assert ((plot[..., 0] > 220) & (plot[..., 2] < 90)).sum() > 500, "the path before, in orange"
+    assert ((plot[..., 2] > 200) & (plot[..., 0] < 60)).sum() == 0, "and none after"
+    assert frame.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("show", ["arrows", "colours"])
+def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -> None:
+    """Frame 12 to 13 of the clip goes by what conftest.py says; between still frames there is nothing to see."""
+    graph = Graph()
+    video = graph.video(clip_name)
+    images = graph.images(video)
+    one = [graph.add("ImageFromBatch", image=images, batch_index=12, length=1), 0]
+    still = [graph.add("RepeatImageBatch", image=one, amount=2), 0]
+    settings = {"method": "farneback", "show": show, "detail": 480}
+    moving = graph.add("SteadyScale_PreviewFlow", frames=video, frame=12, **settings)
+    standing = graph.add("SteadyScale_PreviewFlow", frames=still, frame=0, **settings)
+    last = graph.add("SteadyScale_PreviewFlow", frames=video, frame=22, **settings)
+    run = any_host.run(graph).check()
+    seen, nothing, _ = (picture(any_host, run.outputs[node]["images"][0]) for node in (moving, standing, last))
+    upper = slice(0, 60), slice(0, 90)  # beside the wheel and above the caption
+
+    def colour(part: np.ndarray) -> float:
+        return float((part.max(-1) - part.min(-1) > 60).mean())
+
+    assert colour(seen[upper]) > (0.5 if show == "colours" else 0.03)
+    assert colour(nothing[upper]) == 0
+
+
+def test_the_last_frame_goes_nowhere(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    graph.add(
+        "SteadyScale_PreviewFlow",
+        frames=graph.video(clip_name),
+        frame=23,
+        method="farneback",
+        show="arrows",
+        detail=480,
+    )
+    run = host.run(graph)
+    assert run.status == "error"
+    assert "frame 23 is the last one" in run.error
+
+
+def test_what_a_run_comes_to_is_told_where_it_runs(any_host: Host, clip_name: str) -> None:
+    """A VIDEO runs in the node that needs its pixels, an IMAGE in our own."""
+    graph = Graph()
+    video = graph.video(clip_name)
+    save = graph.add("SaveVideo", video=graph.upscaled(video), filename_prefix="told", format="mp4", codec="h264")
+    own = graph.upscaled(graph.images(video))
+    steady = graph.stabilized(graph.images(video))
+    graph.add("PreviewImage", images=own)
+    graph.add("PreviewImage", images=[steady, 0])
+    texts = told(any_host, graph)
+    for node in (save, own[0]):
+        assert texts[node][0].startswith("24 frames, 128x96 to 256x192, about "), node
+        assert texts[node][0].endswith(" of memory"), node
+    assert texts[steady][0].startswith("24 frames, 128x96, about ")
