@@ -3,10 +3,10 @@
     python bench/quality.py --photographs FOLDER [--clip FILE ...] [--other FILE ...] > quality.json
 
 PSNR and SSIM of brightness on photographs by the protocol of core/training/measure.py; LPIPS (AlexNet) where its
-weights are on this machine. Clips are reduced, rounded to 8 bits and enlarged again: PSNR by the same protocol, and the warping
-error, which is flicker, of neighbouring frames along the flow of the true ones. Cost is CPU seconds of one thread for a
-frame of 320x180, least of alternating runs. `stream` is the whole command, decode to encode, 320x180 to 640x360, all
-threads. The JSON goes to stdout.
+weights are on this machine. Clips are reduced, rounded to 8 bits and enlarged again: PSNR by the same protocol, and the
+warping error, which is flicker, of neighbouring frames along the flow of the true ones. Cost is CPU seconds of one
+thread for a frame of 320x180, least of alternating runs. `stream` is the whole command, decode to encode, 320x180 to
+640x360, all threads. The JSON goes to stdout.
 """
 
 from __future__ import annotations
