@@ -66,14 +66,14 @@ def models_list(args: argparse.Namespace) -> None:
 
     rows = [
         {
-            "name": entry.name,
-            "architecture": entry.architecture,
-            "scale": entry.scale,
-            "about": entry.about,
-            "licence": entry.licence,
-            "here": (zoo.cache_folder() / entry.file).is_file(),
+            "name": known.name,
+            "architecture": known.architecture,
+            "scale": known.scale,
+            "about": known.about,
+            "licence": known.licence,
+            "here": zoo.is_here(known.name),
         }
-        for entry in zoo.ENTRIES
+        for known in (*zoo.SHIPPED, *zoo.ENTRIES)
     ]
     lines = [f"{'*' if r['here'] else ' '} {r['name']:<24} {r['scale']}x  {r['about']} ({r['licence']})" for r in rows]
     tell(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))

@@ -136,7 +136,11 @@ def _running(command: argparse.ArgumentParser) -> None:
 
 def _enlarging() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--model", required=True, help="a weight file, or a name from `steadyscale models list`")
+    options.add_argument(
+        "--model",
+        help="a weight file, or a name from `steadyscale models list` (default: steadyscale-2x, and steadyscale-4x "
+        "above twice the size)",
+    )
     size = options.add_mutually_exclusive_group()
     size.add_argument("--scale", type=_above_zero, help="times each side (default: the network's own scale)")
     size.add_argument("--size", type=_size, metavar="WxH", help="exactly this many pixels")

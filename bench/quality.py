@@ -1,0 +1,202 @@
+"""How true to the picture the shipped networks are, beside bicubic and beside a network ten times as large.
+
+    python bench/quality.py --photographs FOLDER [--clip FILE ...] [--other FILE ...] > quality.json
+
+The numbers of models/weights/README.md are those of
+
+    python bench/quality.py --photographs /usr/share/backgrounds/mate/nature --clip bikes.mp4 \\
+        --other realesr-animevideov3 > bench/results/quality-epyc.json
+
+PSNR and SSIM of brightness on photographs by the protocol of core/training/measure.py; LPIPS (AlexNet) where its
+weights are on this machine. Clips, two of them made with a camera that shakes, are reduced, rounded to 8 bits and
+enlarged again: PSNR by the same protocol, and the warping error of neighbouring frames along the flow of the true ones.
+Blur lowers that of a whole picture below that of the truth itself, which says nothing good; so it is also taken of
+what differs from the truth, and this is the flicker that enlarging adds. Cost is CPU milliseconds of one thread for a
+frame of 320x180, least of alternating runs. `stream` is the whole command, decode to encode, 320x180 to 640x360, all
+threads. The JSON goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from shaky import Shaky
+from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
+from steadyscale.core.metrics import warping_error
+from steadyscale.core.training.measure import Enlarger, bicubic, compare, rounded, small_and_large
+from steadyscale.core.trial import footage, machine
+from steadyscale.models import load_upscaler, zoo
+from torch import Tensor
+
+SIDE = 1024  # photographs are reduced to this, so that what a camera's JPEG left of its own is gone
+
+
+def photographs(folder: Path) -> Iterator[Tensor]:
+    """(3, H, W) uint8, at most SIDE pixels a side."""
+    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        picture = Image.open(file).convert("RGB")
+        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        yield torch.from_numpy(np.array(picture)).movedim(2, 0)
+
+
+def perceptual() -> Any:
+    """torchmetrics' LPIPS, or None where its weights would have to be downloaded."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    if not cached.is_file():
+        return None
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+
+
+@torch.inference_mode()
+def on_photographs(enlarge: Enlarger, folder: Path, scale: int, judge: Any) -> dict[str, Any]:
+    scores, seen = [], []
+    for picture in photographs(folder):
+        small, large = small_and_large(picture, scale)
+        made = enlarge(small).clamp(0, 1)
+        scores.append(compare(made, large, scale))
+        if judge is not None:
+            seen.append(float(judge(made, large)))
+    found = {
+        "psnr_y": round(float(np.mean([s.psnr for s in scores])), 3),
+        "ssim_y": round(float(np.mean([s.ssim for s in scores])), 5),
+        "psnr_y_of_each": [round(s.psnr, 2) for s in scores],
+    }
+    return found | ({"lpips": round(float(np.mean(seen)), 4)} if seen else {})
+
+
+def filmed(file: Path) -> Iterator[Tensor]:
+    """(3, H, W) uint8: the frames of a video."""
+    return ((frame[0] * 255).round().byte() for frame in VideoClip(file).frames())
+
+
+def made_up(kind: str) -> Iterator[Tensor]:
+    """(3, 360, 640) uint8: a scene before a shaking camera, at half the size that shaky.py films it in."""
+    for frame in Shaky(kind, length=60).frames():
+        small = cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA)
+        yield torch.from_numpy(np.ascontiguousarray(small[..., ::-1])).movedim(2, 0)
+
+
+@torch.inference_mode()
+def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor]) -> dict[str, dict[str, float]]:
+    """By name: PSNR of each frame, and what flickers (see the top of this file)."""
+    flow, seen = flow_model(), [(name, scale) for name, scale, _ in contenders] + [("truth", 1)]
+    psnr: dict[str, list[float]] = {name: [] for name, _ in seen}
+    whole: dict[str, list[float]] = {name: [] for name, _ in seen}
+    added: dict[str, list[float]] = {name: [] for name, _ in seen}
+    before: dict[str, Tensor] = {}
+    for frame in frames:
+        height, width = frame.shape[1] // 4 * 4, frame.shape[2] // 4 * 4
+        frame = frame[:, :height, :width]
+        after = {"truth": frame[None].float() / 255}
+        for name, scale, enlarge in contenders:
+            small, large = small_and_large(frame, scale)
+            after[name] = rounded(enlarge(small))
+            psnr[name].append(compare(after[name], large, scale).psnr)
+        if before:
+            moved = flow(before["truth"], after["truth"])
+            for name, _ in seen:
+                whole[name].append(float(warping_error(before[name], after[name], moved)[0]))
+                first, second = before[name] - before["truth"], after[name] - after["truth"]
+                added[name].append(float(warping_error(first, second, moved)[0]))
+        before = after
+    truth = 1e6 * float(np.mean(whole["truth"]))
+    return {
+        name: {
+            "psnr_y": round(float(np.mean(psnr[name])), 3),
+            "warping_error_1e6": round(1e6 * float(np.mean(whole[name])), 2),
+            "warping_error_of_truth_1e6": round(truth, 2),
+            "warping_error_of_what_differs_1e6": round(1e6 * float(np.mean(added[name])), 2),
+        }
+        for name, _, _ in contenders
+    }
+
+
+@torch.inference_mode()
+def cost(networks: dict[str, Enlarger], rounds: int = 5) -> dict[str, float]:
+    """CPU milliseconds of one thread for a frame of 320x180, by name."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    frames = [*footage(320, 180, 2)]
+    least = dict.fromkeys(networks, float("inf"))
+    for _ in range(rounds):
+        for name, network in networks.items():
+            for frame in frames:
+                began = time.process_time()
+                network(frame)
+                least[name] = min(least[name], time.process_time() - began)
+    torch.set_num_threads(threads)
+    return {name: round(1000 * seconds, 2) for name, seconds in least.items()}
+
+
+def stream(count: int = 480) -> dict[str, float]:
+    """Frames per second of `steadyscale upscale` with its defaults; what it takes to start is taken off."""
+    with tempfile.TemporaryDirectory() as scratch:
+        seconds, cpu = {}, {}
+        for frames in (count // 8, count):
+            source = Path(scratch) / f"{frames}.mp4"
+            write_video(source, footage(320, 180, frames), ClipInfo(320, 180, Fraction(24), frames))
+            code = "import sys; from steadyscale.core.cli import main; sys.exit(main(sys.argv[1:]))"
+            command = [sys.executable, "-c", code, "upscale", str(source), str(Path(scratch) / "large.mp4"), "--quiet"]
+            times, began = os.times(), time.perf_counter()
+            subprocess.run(command, check=True)
+            seconds[frames] = time.perf_counter() - began
+            cpu[frames] = sum(os.times()[2:4]) - sum(times[2:4])
+    short, long = sorted(seconds)
+    each = (seconds[long] - seconds[short]) / (long - short)
+    return {"fps": round(1 / each, 1), "cpu_ms_per_frame": round(1000 * (cpu[long] - cpu[short]) / (long - short), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, required=True, help="a folder of pictures that nobody learnt from")
+    parser.add_argument("--clip", type=Path, action="append", default=[], help="a video, repeatable")
+    parser.add_argument("--frames", type=int, default=16, help="of each clip (default 16)")
+    parser.add_argument("--other", action="append", default=[], help="a weight file or name to set beside, repeatable")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+
+    judge, rows = perceptual(), []
+    models = {shipped.name: load_upscaler(shipped.path) for shipped in zoo.SHIPPED}
+    models |= {Path(name).stem: load_upscaler(zoo.find(name)) for name in options.other}
+    contenders = [(f"bicubic-{scale}x", scale, bicubic(scale)) for scale in (2, 4)]
+    contenders += [(name, int(model.scale), model) for name, model in models.items()]
+    costs = cost({name: enlarge for name, _, enlarge in contenders})
+    clips = {clip.stem: filmed(clip) for clip in options.clip}
+    clips |= {f"made, {kind}": made_up(kind) for kind in ("hand", "walk")}
+    on_clips = {name: on_clip(contenders, islice(frames, options.frames)) for name, frames in clips.items()}
+    for name, scale, enlarge in contenders:
+        row: dict[str, object] = {"name": name, "scale": scale, "cpu_ms_320x180": costs[name]}
+        row["cpu_us_per_input_pixel"] = round(1000 * costs[name] / (320 * 180), 4)
+        if name in models:
+            row |= {"parameters": models[name].parameters_count, "engine": models[name].engine}
+        row["photographs"] = on_photographs(enlarge, options.photographs, scale, judge)
+        row["clips"] = {clip: found[name] for clip, found in on_clips.items()}
+        rows.append(row)
+    files = {s.path.name: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in zoo.SHIPPED}
+    facts = {"machine": machine(), "sha256": files, "photographs": sum(1 for _ in photographs(options.photographs))}
+    facts["lpips"] = "AlexNet" if judge else "left out: its weights are not on this machine"
+    json.dump(facts | {"stream_320x180_to_640x360": stream(), "rows": rows}, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
