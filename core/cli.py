@@ -28,8 +28,8 @@ from .jobs import run_job
 from .kept_motion import kept_motion
 from .motion import estimate_motion
 from .precision import Precision
-from .readout import with_rolling_shutter
 from .preflight import announced
+from .readout import with_rolling_shutter
 from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, hurt, peak_memory_mb, spared
 from .reuse import Reuse, Tally

@@ -16,7 +16,6 @@ from broken import moving, with_noise
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
-from steadyscale.core.encode import write_video
 from steadyscale.core.recipe import Enlarge, Steady
 from steadyscale.core.stored import HLG
 from steadyscale.core.timing import timing
