@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from ..core.precision import Precision
 from ..core.upscale import ImageModel
 from ..core.warp import Border
 from ._comfy import CATEGORY, Footage, options
+from ._jobs import RESUMABLE_TIP
+from ._video import surviving
 from ._wires import check_wires
 from .flow import EstimateFlow
 from .trajectory import smoothed, smoothing_inputs
@@ -50,6 +54,7 @@ class EnhanceVideo(io.ComfyNode):
                     tooltip="What stands where the source does not reach: crop and crop-adaptive zoom in until nothing "
                     "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
                 ),
+                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -78,12 +83,14 @@ class EnhanceVideo(io.ComfyNode):
         seconds: float,
         max_zoom: float,
         border: str,
+        resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        flow = EstimateFlow.execute(frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0)[0]
+        jobs: list[Path] | None = [] if resumable else None
+        flow = EstimateFlow.execute(frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0, jobs=jobs)[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value
         )[0]
         steady = WarpFrames.execute(large, correction, border, pad=0)[0]
-        return io.NodeOutput(steady, plot, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(surviving(steady, jobs), plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from ..core.flow import FlowMethod
 from ..core.motion import WORKING_SIDE
 from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Footage, options
+from ._jobs import RESUMABLE_TIP
+from ._video import surviving
 from ._wires import check_wires
 from .flow import MASK_TIP, METHOD_TIP, EstimateFlow
 from .trajectory import smoothed, smoothing_inputs
@@ -55,6 +59,7 @@ class StabilizeVideo(io.ComfyNode):
                     tooltip=METHOD_TIP,
                 ),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
+                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -89,9 +94,12 @@ class StabilizeVideo(io.ComfyNode):
         border: str,
         method: str,
         mask: Tensor | None = None,
+        resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0, mask=mask)[0]
+        jobs: list[Path] | None = [] if resumable else None
+        flow = EstimateFlow.execute(frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, jobs=jobs)[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
-        return io.NodeOutput(warped[0], warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))
+        steady = surviving(warped[0], jobs)
+        return io.NodeOutput(steady, warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))
