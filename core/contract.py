@@ -6,6 +6,7 @@ same meaning of colours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,16 +41,16 @@ def check_contract(
     """
     new = facts_of(Path(result), decode=True)
     old = facts_of(Path(source), decode=False, window=window) if source is not None else None
-    even = [i / info.fps for i in range(frames)]
-    wrong = [*_picture(new, frames, info), *(_against(new, old) if old else _moved(new, even, TICK))]
+    wrong = _picture(new, frames, info)
+    wrong += _against(new, old) if old else _moved(new, lambda number: number / info.fps, TICK)
     if wrong:
         raise ContractError(f"{result}: the result breaks the contract: {'; '.join(wrong)}")
 
 
 def _picture(new: Facts, frames: int, info: ClipInfo) -> list[str]:
     wrong = []
-    if len(new.starts) != frames:
-        wrong.append(f"{len(new.starts)} frames came out of {frames}")
+    if len(new.times) != frames:
+        wrong.append(f"{len(new.times)} frames came out of {frames}")
     if new.damaged:
         wrong.append(f"{new.damaged} frames are damaged")
     size, asked = (new.look.width, new.look.height), (info.width, info.height)
@@ -60,10 +61,11 @@ def _picture(new: Facts, frames: int, info: ClipInfo) -> list[str]:
 
 def _against(new: Facts, old: Facts) -> list[str]:
     wrong = []
-    if len(new.starts) != len(old.starts):
-        wrong.append(f"the source has {len(old.starts)} frames, the result {len(new.starts)}")
+    if len(new.times) != len(old.times):
+        wrong.append(f"the source has {len(old.times)} frames, the result {len(new.times)}")
     else:
-        wrong += _moved(new, old.starts, max(TICK, old.tick), min([*old.starts[:1], *(s.begin for s in old.sounds)]))
+        earliest = min([old.start(0), *(s.begin for s in old.sounds)]) if old.times else Fraction(0)
+        wrong += _moved(new, old.start, max(TICK, old.tick), earliest)
     if len(new.sounds) != len(old.sounds):
         wrong.append(f"the source has {len(old.sounds)} tracks of sound, the result {len(new.sounds)}")
     for number, (after, before) in enumerate(zip(new.sounds, old.sounds, strict=False), start=1):
@@ -73,8 +75,8 @@ def _against(new: Facts, old: Facts) -> list[str]:
         begins, ends = max(before.begin, Fraction(0)) if again else before.begin, before.end
         length = ends - begins if again else before.length
         for what, off in {
-            "begins {:+.3f} s late": (after.begin - new.starts[0]) - (begins - old.starts[0]),
-            "ends {:+.3f} s late": (after.end - new.starts[0]) - (ends - old.starts[0]),
+            "begins {:+.3f} s late": (after.begin - new.start(0)) - (begins - old.start(0)),
+            "ends {:+.3f} s late": (after.end - new.start(0)) - (ends - old.start(0)),
             "is {:+.3f} s too long": after.length - length,
         }.items():
             if abs(off) > slack:
@@ -82,19 +84,23 @@ def _against(new: Facts, old: Facts) -> list[str]:
     return wrong + _shape(new.look, old.look) + _colours(new.look, old.look)
 
 
-def _moved(new: Facts, wanted: list[Fraction], slack: Fraction, earliest: Fraction = Fraction(0)) -> list[str]:
+def _moved(
+    new: Facts, wanted: Callable[[int], Fraction], slack: Fraction, earliest: Fraction = Fraction(0)
+) -> list[str]:
     """Frames that are shown at another time than they should be. Where something begins before the clock does, a file
     may count all its times from there.
     """
     slack = max(slack, new.tick)
-    shift = new.starts[0] - wanted[0]
+    shift = new.start(0) - wanted(0)
     if earliest >= 0 or abs(shift + earliest) > slack:
         shift = Fraction(0)
-    off = [abs(start - want - shift) for start, want in zip(new.starts, wanted, strict=False)]
-    late = sum(distance > slack for distance in off)
-    if not late:
-        return []
-    return [f"{late} frames are shown at another time, frame {off.index(max(off))} by {float(max(off)):.3f} s"]
+    late, worst, most = 0, 0, Fraction(0)
+    for number in range(len(new.times)):
+        off = abs(new.start(number) - wanted(number) - shift)
+        late += off > slack
+        if off > most:
+            worst, most = number, off
+    return [f"{late} frames are shown at another time, frame {worst} by {float(most):.3f} s"] if late else []
 
 
 def _shape(new: Look, old: Look) -> list[str]:

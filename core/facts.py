@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from math import inf
+from operator import add
 from pathlib import Path
 from statistics import median_low
 
@@ -24,7 +26,6 @@ TICK = Fraction(1, 1000)  # what Matroska counts time in, and MP4 the begin of a
 LONGEST = Fraction(1, 20)  # of what counts as one frame where sound is off by no more: more is seen on lips
 UNTOLD = (0, 2)  # numbers of primaries and transfer that mean: not known
 _SPELLINGS = {SMPTE170M: BT601}  # the same matrix by another number
-_Span = tuple[Fraction, Fraction]  # when a packet begins, and how long it lasts, in seconds
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file shows and plays. starts: when each frame is shown, in seconds. tick: the steps that this is counted
-    in. frame: what one lasts, as a rule. damaged: frames that the decoder calls so.
+    """What a file shows and plays. times: when each frame is shown, in order, counted in steps of `step` seconds from
+    `zero` on. tick: the steps that the file counts in. frame: what one lasts, as a rule. damaged: frames that the
+    decoder calls so.
     """
 
-    starts: list[Fraction]
+    times: Sequence[int]
+    step: Fraction
+    zero: Fraction
     tick: Fraction
     frame: Fraction
     damaged: int
     look: Look
     sounds: list[Sound]
+
+    def start(self, number: int) -> Fraction:
+        """When a frame is shown, in seconds."""
+        return self.times[number] * self.step - self.zero
 
 
 def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts:
@@ -91,20 +99,21 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts
             damaged, starts = _decoded(path, watch)
     except FFmpegError as e:
         raise ClipError(f"{path}: cannot be read ({media.reason(e)})") from e
-    told = sorted(pts * tick - origin for pts in starts if pts is not None)
+    told = array("q", sorted(pts for pts in starts if pts is not None))
+    step, zero = tick, origin
     if len(told) < len(starts) or any(a == b for a, b in pairwise(told)):
-        told = [i / rate for i in range(len(starts))]  # no usable times: evenly spaced is what players make of it
-    begin, end = Fraction(0), inf
+        told, step = array("q", range(len(starts))), 1 / rate  # evenly spaced is what players make of unusable times
+        zero = Fraction(0)
+    del starts
     if window is not None:
-        first_tick, end_tick = window.ticks(tick)
-        begin, end = first_tick * tick, end_tick * tick
-        told = [start for start in told if begin <= start < end]
-        begin = min(told, default=begin)
-    frame = min(median_low([b - a for a, b in pairwise(told)] or [1 / rate]), LONGEST)
-    if window is not None:
-        heard = [(stream, [span for span in spans if begin <= span[0] - origin < end]) for stream, spans in heard]
-    sounds = [_sound(codec, spans, origin + begin) for codec, spans in heard if spans]
-    return Facts([start - begin for start in told], tick, frame, damaged, look, sounds)
+        first, end = window.ticks(tick)
+        told = array("q", [at for at in told if first * tick <= at * step - zero < end * tick])
+        begin = told[0] * step if told else zero
+        heard = [(codec, span.within(begin, end * tick + origin)) for codec, span in heard]
+        zero, origin = begin, begin
+    frame = min(median_low(b - a for a, b in pairwise(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
+    sounds = [_sound(codec, spans, origin) for codec, spans in heard if len(spans.begins)]
+    return Facts(told, step, zero, tick, frame, damaged, look, sounds)
 
 
 def _look(stream: VideoStream, first: VideoFrame) -> Look:
@@ -127,12 +136,28 @@ def _look(stream: VideoStream, first: VideoFrame) -> Look:
     return Look(width, height, first.format.is_rgb, _SPELLINGS.get(used, used), full, primaries, transfer, aspect)
 
 
+@dataclass(frozen=True)
+class _Spans:
+    """When the packets of a track of sound begin, and how long they last, in steps of `base` seconds."""
+
+    base: Fraction
+    begins: array[int] = field(default_factory=lambda: array("q"))
+    lengths: array[int] = field(default_factory=lambda: array("q"))
+
+    def within(self, begin: Fraction, end: Fraction | float) -> _Spans:
+        """Those that begin at that time or later, and before the end."""
+        rows = [i for i, at in enumerate(self.begins) if begin <= at * self.base < end]
+        return _Spans(
+            self.base, array("q", [self.begins[i] for i in rows]), array("q", [self.lengths[i] for i in rows])
+        )
+
+
 def _packets(
     container: InputContainer, stream: VideoStream, watch: media.Watch | None
-) -> tuple[list[int | None], list[tuple[str, list[_Span]]]]:
+) -> tuple[list[int | None], list[tuple[str, _Spans]]]:
     """When the frame in each packet is shown, and of each track of sound its codec and when its packets are played."""
     heard = [s for s in container.streams.audio if s.codec_context is not None]
-    shown, spans = [], {s.index: [] for s in heard}
+    shown, spans = [], {s.index: _Spans(s.time_base or TICK) for s in heard}
     for packet in media.packets(container, stream, *heard, watch=watch):
         if not packet.size:
             continue
@@ -140,17 +165,16 @@ def _packets(
             if not packet.is_discard:
                 shown.append(packet.pts)
         elif packet.pts is not None:
-            spans[packet.stream_index].append(
-                (packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
-            )
+            spans[packet.stream_index].begins.append(packet.pts)
+            spans[packet.stream_index].lengths.append(packet.duration or 0)
     return shown, [(s.codec_context.name, spans[s.index]) for s in heard]
 
 
-def _sound(codec: str, spans: list[_Span], zero: Fraction) -> Sound:
+def _sound(codec: str, spans: _Spans, zero: Fraction) -> Sound:
     """A track whose packets are played then. zero: the moment from which its times are counted."""
-    lengths = [length for _, length in spans]
-    begin, end = min(start for start, _ in spans), max(start + length for start, length in spans)
-    return Sound(codec, begin - zero, end - zero, sum(lengths, Fraction(0)), max(lengths))
+    base, lengths = spans.base, spans.lengths
+    begin, end = min(spans.begins), max(map(add, spans.begins, lengths))
+    return Sound(codec, begin * base - zero, end * base - zero, sum(lengths) * base, max(lengths) * base)
 
 
 def _decoded(path: Path, watch: media.Watch | None) -> tuple[int, list[int | None]]:

@@ -87,6 +87,16 @@ def opened_job(folder: str | Path, source: str | Path, window: Window | None = N
             folder.rmdir()  # it stays unless it is empty
 
 
+def remove_job(folder: str | Path) -> None:
+    """Remove what a job keeps. Raises ClipError where a process is at work on it, or the folder holds other things."""
+    folder = Path(folder)
+    if folder.is_dir():
+        with _named(folder), locked(folder):
+            Manifest(folder).remove()
+        with suppress(OSError):
+            folder.rmdir()
+
+
 @contextmanager
 def resumable(job: Job, kind: str) -> Iterator[None]:
     """Say of whatever ends the block early what is kept, and how to go on: in the error itself where it is ours or the

@@ -59,13 +59,15 @@ def run_job(
     encoding: Encoding | None = None,
     segment_seconds: float = SECONDS,
     watch: Watch | None = None,
+    keep: bool = False,
 ) -> Finished:
     """Make the frames of `clip`, a recipe whose source reads the job's source, and write them to the video `target`.
 
     Segments end where shots do, if the recipe knows any, and after `segment_seconds` at the latest. The source is
     decoded once, in order. watch: one more stage for the frames that are made, such as progress or cancel; it is told
     how many earlier runs have made.
-    The target appears, whole and checked (contract.py), when all of it is written; then the job's files are removed.
+    The target appears, whole and checked (contract.py), when all of it is written; then the job's files are removed,
+    unless `keep` leaves them for `remove_job`: the same call then only joins them again.
     Whatever ends the run before leaves the finished segments. Raises ClipError, which says so.
     """
     target, encoding = Path(target), encoding or Encoding()
@@ -90,7 +92,8 @@ def run_job(
             log.warning("%s: going on, %d of %d segments are there", job.folder, kept, len(pieces))
         _make(job, plan, target.suffix.lower(), encoding, times, pieces, watch)
         _put_together(job, target, times, recipe.info)
-    job.manifest.remove()
+    if not keep:
+        job.manifest.remove()
     return Finished(len(times.starts), len(pieces), kept)
 
 
@@ -129,6 +132,8 @@ def _make(
             hurt = damage.table(piece)
             job.manifest.add("segment", index, file, facts | shown | ({"damage": hurt} if hurt else {}))
             log.info("%s: segment %d of %d is written", job.folder, index + 1, len(pieces))
+        if missing:
+            next(stream, None)  # its stages see the end, and the source has to be there
 
 
 def _results(plan: Recipe, pieces: list[range], count: int) -> Iterator[Frames]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import weakref
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,7 +21,7 @@ import torch
 from comfy_api.latest import Input, InputImpl
 
 from ..core import stored
-from ..core.clip import ClipError, TensorClip
+from ..core.clip import ClipError, Frames, TensorClip
 from ..core.codecs import Encoding, container_for
 from ..core.damage import OnDamage
 from ..core.encode import write_video
@@ -31,7 +33,10 @@ from ..core.segments import part_of
 from ..core.timing import Window
 from ..core.video import VideoClip
 from ._comfy import make_room, to_clip, watched
+from ._jobs import KeptWork, kept_run
 from ._text import teller
+
+log = logging.getLogger(__name__)
 
 ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
 GENTLE = 8  # crf at which a file that the host has to write for us looks like what it is made of
@@ -53,7 +58,7 @@ class Plan:
 
     source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
     file. owned: temporary files, and videos that have some, which must stay while the plan lives. nodes: who planned
-    it, for messages.
+    it, for messages. jobs: where a run is to survive a crash, the folders of the jobs that it builds on; else None.
     """
 
     recipe: Recipe
@@ -61,10 +66,15 @@ class Plan:
     sound: Sound | None = None
     owned: tuple[object, ...] = ()
     nodes: tuple[str, ...] = ()
+    jobs: tuple[Path, ...] | None = None
 
     def then(self, operation: Operation, node: str) -> Plan:
         """With one more operation, planned by the node of that display name. Raises ClipError as `Recipe.then` does."""
         return replace(self, recipe=self.recipe.then(operation), nodes=(*self.nodes, node))
+
+    def resumable(self, *jobs: Path) -> Plan:
+        """The same plan, whose run goes on where one before it was killed."""
+        return replace(self, jobs=(*(self.jobs or ()), *jobs))
 
     @property
     def name(self) -> str:
@@ -173,11 +183,16 @@ def room_for(recipe: Recipe) -> None:
             make_room(operation.model, size * pixels, torch.device(operation.device or "cpu"))
 
 
-def run(plan: Plan, target: Path, encoding: Encoding) -> None:
+def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:
     """Carry it out: decode, all operations, encode, frame by frame, with progress on the node that waits for it.
 
-    On any error or cancel there is no file. Raises ClipError with the plan's name.
+    On any error or cancel there is no file. What it returns keeps the work of a resumable run until that is saved.
+    Raises ClipError with the plan's name.
     """
+    if plan.jobs is not None and plan.source is not None:
+        return _run_kept(plan, plan.source, target, encoding)
+    if plan.jobs is not None:
+        log.warning("%s: only a VIDEO that comes from a file is resumable; this one lies in memory", plan.name)
     silent = TempFile(target.suffix).path if plan.sound else target
     try:
         room_for(plan.recipe)
@@ -191,8 +206,22 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> None:
             write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)
         if plan.sound:
             repack(silent, target, container=container_for(target), sound=plan.sound)
+        return None
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error
     finally:
         if silent != target:
             silent.unlink(missing_ok=True)
+
+
+def _run_kept(plan: Plan, source: Path, target: Path, encoding: Encoding) -> KeptWork:
+    info = plan.recipe.info
+
+    def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+        return watched(frames, max(0, (info.length or 0) - kept), len, show=lambda batch: batch)
+
+    try:
+        room_for(plan.recipe)
+        return kept_run(plan.recipe, source, plan.window, target, encoding, watch=watch, earlier=plan.jobs or ())
+    except ClipError as error:
+        raise ClipError(f"{plan.name}: {error}") from error

@@ -23,6 +23,7 @@ from ..core.repack import repack
 from ..core.timing import Window, timing
 from ..core.video import VideoClip
 from ._comfy import ImageBatch, watched
+from ._jobs import KeptWork
 from ._plan import Plan, TempFile, plan_of, run
 from ._trimmed import Trimmed, finished, kept
 
@@ -35,6 +36,16 @@ _PIXELS = {8: "yuv420p", 10: "yuv420p10le"}
 def planned(video: Input.Video) -> Plan:
     """What is to be done for a VIDEO that comes in: what ours still holds, or nothing to any other."""
     return video.plan if isinstance(video, LazyVideo) else plan_of(video)
+
+
+def surviving(frames: Any, jobs: list[Path] | None) -> Any:
+    """A video of ours whose run survives a crash; IMAGE, and whatever is not to be resumable, as it is.
+
+    jobs: folders of the jobs that it builds on; None where it is not to.
+    """
+    if jobs is None or not isinstance(frames, LazyVideo):
+        return frames
+    return LazyVideo(frames.plan.resumable(*jobs))
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class LazyVideo(Input.Video):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._made: dict[Form, TempFile] = {}
+        self._kept: list[KeptWork] = []
 
     # -- known beforehand
 
@@ -152,6 +164,8 @@ class LazyVideo(Input.Video):
             path.write(copy.path.read_bytes())
         else:
             repack(made, path, container=container, names=names)
+            while self._kept:  # the result is where it belongs, so nothing can be lost any more
+                self._kept.pop().remove()
 
     # -- its files
 
@@ -208,7 +222,8 @@ class LazyVideo(Input.Video):
             log.info("%s: what was made for another use is encoded once more, as %s", plan.name, form)
             again = Recipe(VideoClip(first.path, max_pixels=media.NO_LIMIT))
             plan = Plan(again, first.path, owned=(first,), nodes=plan.nodes)
-        run(plan, file.path, form.encoding)
+        if kept := run(plan, file.path, form.encoding):
+            self._kept.append(kept)
         self._made[form] = file
         return file.path
 

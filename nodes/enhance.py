@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from ..core.readout import RollingShutter
 from ..core.upscale import ImageModel
 from ..core.warp import Border
 from ._comfy import CATEGORY, Footage, options
+from ._jobs import RESUMABLE_TIP
+from ._video import surviving
 from ._wires import check_wires
 from .flow import EstimateFlow, rolling_shutter_input
 from .trajectory import smoothed, smoothing_inputs
@@ -52,6 +56,7 @@ class EnhanceVideo(io.ComfyNode):
                     "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
                 ),
                 rolling_shutter_input(),
+                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -81,14 +86,22 @@ class EnhanceVideo(io.ComfyNode):
         max_zoom: float,
         border: str,
         rolling_shutter: str = RollingShutter.AUTO.value,
+        resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
+        jobs: list[Path] | None = [] if resumable else None
         flow = EstimateFlow.execute(
-            frames, FlowMethod.FARNEBACK.value, fps, WORKING_SIDE, pictures=0, rolling_shutter=rolling_shutter
+            frames,
+            FlowMethod.FARNEBACK.value,
+            fps,
+            WORKING_SIDE,
+            pictures=0,
+            rolling_shutter=rolling_shutter,
+            jobs=jobs,
         )[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value
         )[0]
         steady = WarpFrames.execute(large, correction, border, pad=0)[0]
-        return io.NodeOutput(steady, plot, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(surviving(steady, jobs), plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from comfy import model_management
@@ -15,6 +16,7 @@ from ..core.motion import WORKING_SIDE, estimate_motion, greys
 from ..core.pictures import flow_picture
 from ..core.readout import RollingShutter, with_rolling_shutter
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
+from ._jobs import kept_measuring
 from ._video import planned
 
 METHOD_TIP = (
@@ -106,10 +108,17 @@ class EstimateFlow(io.ComfyNode):
         pictures: int,
         mask: Tensor | None = None,
         rolling_shutter: str = RollingShutter.AUTO.value,
+        jobs: list[Path] | None = None,
     ) -> io.NodeOutput:
-        clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
+        """jobs: takes the folder that keeps what is measured, for a run that is to survive a crash."""
+        plan = None if isinstance(frames, Tensor) else planned(frames)
+        clip = to_clip(frames, fps) if plan is None else plan.recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
+        if jobs is not None and plan is not None and plan.source is not None:
+            motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, detail, mask)
+            jobs.append(folder)
+            return io.NodeOutput(with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
         picture = _pictures(reader.pairs, model)

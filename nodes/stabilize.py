@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from ..core.motion import WORKING_SIDE
 from ..core.readout import RollingShutter
 from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Footage, options
+from ._jobs import RESUMABLE_TIP
+from ._video import surviving
 from ._wires import check_wires
 from .flow import MASK_TIP, METHOD_TIP, EstimateFlow, rolling_shutter_input
 from .trajectory import smoothed, smoothing_inputs
@@ -57,6 +61,7 @@ class StabilizeVideo(io.ComfyNode):
                 ),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
                 rolling_shutter_input(),
+                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -92,11 +97,14 @@ class StabilizeVideo(io.ComfyNode):
         method: str,
         mask: Tensor | None = None,
         rolling_shutter: str = RollingShutter.AUTO.value,
+        resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
+        jobs: list[Path] | None = [] if resumable else None
         flow = EstimateFlow.execute(
-            frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, rolling_shutter=rolling_shutter
+            frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, rolling_shutter=rolling_shutter, jobs=jobs
         )[0]
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
-        return io.NodeOutput(warped[0], warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))
+        steady = surviving(warped[0], jobs)
+        return io.NodeOutput(steady, warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))

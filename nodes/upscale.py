@@ -15,6 +15,7 @@ from ..core.recipe import Calm, Enlarge, Recipe
 from ..core.tiles import Tiling
 from ..core.upscale import Alpha, ImageModel, Target
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
+from ._jobs import RESUMABLE_TIP
 from ._plan import room_for
 from ._text import teller
 from ._video import LazyVideo, planned
@@ -148,6 +149,7 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs as ever.",
                 ),
+                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -177,6 +179,7 @@ class UpscaleFrames(io.ComfyNode):
         alpha: str = Alpha.RESIZE.value,
         linear_light: bool = False,
         compile_network: bool = False,
+        resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
         target = {
@@ -197,7 +200,8 @@ class UpscaleFrames(io.ComfyNode):
         calm = Calm(temporal, grain) if temporal else None
         if not isinstance(frames, Tensor):
             plan = planned(frames).then(enlarge, NAME)
-            return io.NodeOutput(LazyVideo(plan if calm is None else plan.then(calm, NAME)))
+            plan = plan if calm is None else plan.then(calm, NAME)
+            return io.NodeOutput(LazyVideo(plan.resumable() if resumable else plan))
         clip = to_clip(frames)
         recipe = Recipe(clip).then(enlarge)
         if calm is not None:
