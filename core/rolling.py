@@ -28,6 +28,7 @@ ROWS = 5  # heights at which rows are kept; between them the polynomial through 
 REACH = 4  # frames before and after from which the camera's way between frames is drawn
 HEIGHTS = np.linspace(-0.5, 0.5, ROWS)  # in frame heights
 LONGEST = 1.0  # readout beyond which rows of one frame would be exposed after the next one's
+BEYOND = 0.6  # height up to which rows outside of the frame go on as those inside do; farther ones stay at that
 ROUNDS = 6  # in which the steps between middle rows are found: each leaves a third of what was missing
 
 
@@ -99,7 +100,7 @@ def row_at(rows: Rows, heights: NDArray[np.float64]) -> geometry.Matrices:
 
 def straightened(rows: Rows, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
     """Points (N or 1, P, 2) of frames -> where they would be had each frame been exposed at once (N, P, 2)."""
-    m = row_at(rows, np.clip(points[..., 1] / height, -0.5, 0.5))
+    m = row_at(rows, np.clip(points[..., 1] / height, -BEYOND, BEYOND))
     whole = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
     moved = np.einsum("...pij,...pj->...pi", m, np.broadcast_to(whole, (*m.shape[:-2], 3)))
     return moved[..., :2] / moved[..., 2:]

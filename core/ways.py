@@ -14,9 +14,8 @@ from torch import Tensor
 from . import geometry, resample, rolling
 from .trajectory import Correction
 
-CELLS = (
-    24  # per frame height: what rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel
-)
+# Per frame height. What rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel.
+CELLS = 32
 
 
 @dataclass(frozen=True, eq=False)

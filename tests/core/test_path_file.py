@@ -10,7 +10,7 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion import Motion
 from steadyscale.core.path_file import load_path, save_path
 from steadyscale.core.smooth import smooth
-from steadyscale.core.trajectory import Trajectory, correction
+from steadyscale.core.trajectory import Trajectory, correction, inverse
 
 
 @pytest.fixture
@@ -41,6 +41,30 @@ def test_every_number_comes_back_as_it_was(kind, motion, tmp_path):
         assert before is None or np.array_equal(before, after)
 
 
+def test_a_rolling_shutter_is_kept(motion, tmp_path):
+    motion = replace(motion, readout=-0.62)
+    values = kinds(motion)
+    for value in (*values.values(), inverse(values["correction"])):
+        save_path(value, tmp_path / "path.json")
+        again = load_path(tmp_path / "path.json")
+        for name in ("readout", "bends"):
+            assert getattr(again, name, None) == getattr(value, name, None)
+        rows = getattr(value, "rows", None)
+        assert rows is None if value is motion else np.array_equal(again.rows, rows)
+
+
+def test_files_without_a_rolling_shutter_are_as_they_always_were(motion, tmp_path):
+    for kind, value in kinds(motion).items():
+        save_path(value, tmp_path / "path.json")
+        document = json.loads((tmp_path / "path.json").read_text())
+        known = {"motion": {"steps", "trust"}, "trajectory": {"poses"}, "bare": {"matrices"}}
+        tables = known.get(kind, {"matrices", "poses"})
+        assert set(document) == {"format", "version", "kind", "clip", "shots"} | tables
+        again = load_path(tmp_path / "path.json")
+        assert getattr(again, "rows", None) is None
+        assert getattr(again, "readout", 0.0) == 0.0
+
+
 def test_the_file_names_its_format(motion, tmp_path):
     save_path(motion, tmp_path / "path.json")
     document = json.loads((tmp_path / "path.json").read_text())
@@ -62,6 +86,8 @@ def change(**entries):
         (change(trust=[1.0] * 30), "cuts"),
         (change(steps=[[1.0] * 9] * 29 + [[float("nan")] * 9]), "not finite"),
         (change(steps="none"), "damaged"),
+        (change(readout=1.5), "between -1 and 1"),
+        (change(readout="fast"), "damaged"),
         (change(shots=[[0, 12], [13, 30]]), "follow"),
         (change(clip={"width": 0, "height": 2, "fps": "25", "length": None}), "0 is not"),
         (change(clip={"width": 2, "height": 2, "fps": "25/0", "length": None}), "damaged"),
