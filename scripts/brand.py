@@ -36,7 +36,7 @@ def main() -> None:
     glide = correction(path, smooth(path, Smoothing.KALMAN, seconds=3.0))
     _save(icon(path, path.corrected(glide)), FOLDER / "icon.png", colours=64)
     tripod = correction(path, smooth(path, Smoothing.LOCKED))
-    small = torch.cat([batch for batch in clip.frames()])[:LENGTH]
+    small = torch.cat(list(clip.frames()))[:LENGTH]
     model = load_upscaler(str(assets.weights(NETWORK, PYTHON)))
     large = next(upscaled(iter([small[MOMENT : MOMENT + 1]]), model))
     steady = torch.cat([one.frames for one in warped(clip.frames(), tripod, Border.EDGE)])[:LENGTH]

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
-from steadyscale.core.encode import write_video
 from steadyscale.core.recipe import Enlarge, Steady
 from steadyscale.core.tracks import timing
 from steadyscale.core.trajectory import Correction
