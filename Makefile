@@ -40,4 +40,4 @@ lock:
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --output-file scripts/environment.lock
 
 clean:
-	rm -rf .venv .demo
+	rm -rf .venv .demo tests-artifacts

@@ -1,0 +1,126 @@
+"""What the Comfy Registry asks of a pack: complete facts about it, and no code that runs code, programs or downloads.
+
+The library may compile its CPU engine and fetch weights when a person types the command for it; nodes may do neither.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+FACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+NODES = [ROOT / "__init__.py", *sorted((ROOT / "nodes").rglob("*.py"))]
+ALL = [*NODES, *sorted((ROOT / "core").rglob("*.py")), *sorted((ROOT / "models").rglob("*.py"))]
+RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+RUNS_PROGRAMS = {"subprocess", "pip", "ensurepip", "pty", "multiprocessing"}
+NETWORK = {"urllib", "http", "requests", "httpx", "aiohttp", "socket", "ftplib"}
+OF_OS = {"system", "popen", "execv", "execve", "execvp", "spawnv", "spawnl", "fork", "startfile"}
+BY_COMMAND = {"models/zoo.py", "models/native/build.py"}
+"""Start programs, when a person types `steadyscale models get` or `steadyscale native build`."""
+
+
+def findings(source: str, *, programs: bool = True) -> list[str]:
+    """What a scanner would object to. programs: also to starting programs and to the network."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNS_CODE:
+            found.append(f"line {node.lineno}: {node.func.id}()")
+        if not programs:
+            continue
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            found += [f"line {node.lineno}: os.{node.attr}"] if node.attr in OF_OS else []
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        found += [f"line {node.lineno}: {n}" for n in names if n.split(".")[0] in RUNS_PROGRAMS | NETWORK]
+    return found
+
+
+@pytest.mark.parametrize("path", NODES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_nodes_run_no_code_no_programs_and_ask_no_network(path: Path) -> None:
+    assert findings(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_library_runs_no_code() -> None:
+    assert {p.name: f for p in ALL if (f := findings(p.read_text(encoding="utf-8"), programs=False))} == {}
+
+
+def test_only_the_two_known_files_start_programs() -> None:
+    wanted = re.compile(r"^\s*(?:import|from) subprocess\b", re.MULTILINE)
+    starting = {p.relative_to(ROOT).as_posix() for p in ALL if wanted.search(p.read_text(encoding="utf-8"))}
+    assert starting == BY_COMMAND
+
+
+@pytest.mark.parametrize("path", NODES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_nodes_do_not_reach_for_downloads_or_the_compiler(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            reached = {node.module or "", *(alias.name for alias in node.names)}
+            assert not any(name.split(".")[-1] in {"zoo", "build"} for name in reached), ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "exec(text)",
+        "__import__(name)",
+        "import subprocess",
+        "from subprocess import run",
+        "def f():\n    import pip._internal",
+        "import os\nos.system(text)",
+        "import urllib.request",
+    ],
+)
+def test_each_of_these_would_be_found(source: str) -> None:
+    assert len(findings(source)) == 1
+
+
+def test_what_only_looks_like_it_is_not_found() -> None:
+    assert findings("model.eval()\nre.compile(x)\nimport os\nos.environ['X']\nfrom .pip import x") == []
+
+
+def test_the_registry_gets_what_it_asks_for() -> None:
+    project, comfy = FACTS["project"], FACTS["tool"]["comfy"]
+    assert re.fullmatch(r"[a-z][a-z0-9_-]{0,99}", project["name"])
+    assert "comfyui" not in project["name"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
+    assert set(project["license"]) <= {"file", "text"}
+    assert project["description"]
+    assert project["urls"]["Repository"].startswith("https://github.com/")
+    assert comfy["PublisherId"]
+    assert comfy["DisplayName"]
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
+
+
+@pytest.mark.parametrize(("key", "shape", "limit"), [("Icon", (400, 400), 100_000), ("Banner", (1680, 720), 400_000)])
+def test_icon_and_banner_are_there_in_their_shapes(key: str, shape: tuple[int, int], limit: int) -> None:
+    """A square of at most 400 pixels, and 21 : 9; both are fetched from the repository's main branch."""
+    address = FACTS["tool"]["comfy"][key]
+    repository = FACTS["project"]["urls"]["Repository"].removeprefix("https://github.com/")
+    start = f"https://raw.githubusercontent.com/{repository}/main/"
+    assert address.startswith(start)
+    path = ROOT / address.removeprefix(start)
+    with Image.open(path) as picture:
+        assert picture.size == shape
+    assert path.stat().st_size < limit
+
+
+def test_the_archive_has_what_the_host_reads() -> None:
+    left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split("\n")
+    for folder in ("web", "locales", "workflows", "subgraphs", "nodes", "core", "models"):
+        assert (ROOT / folder).is_dir()
+        assert f"{folder}/" not in left_out
+    for folder in ("tests", "scripts", "bench", "docs"):
+        assert f"{folder}/" in left_out
