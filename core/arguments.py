@@ -51,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
 
+    path = _command(commands, "train-smoother", "train the smoother of camera paths anew, on made paths", [saying])
+    path.add_argument("output", metavar="OUT", help="a .safetensors file")
+    path.add_argument("--steps", type=_count, default=300, help="of each of its two networks (default 300)")
+    path.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
+
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     _command(actions, "list", "list them", [saying])
