@@ -1,6 +1,6 @@
 """Smoothers of camera paths at equal crop: what each leaves of shake that none was made for.
 
-    python bench/smoothers.py [--paths 3] [--seconds 3] > smoothers.json
+    python bench/smoothers.py [--paths 2] [--seconds 3] > smoothers.json
 
 Paths of every kind (core/training/paths.py, seeds that training does not draw) are smoothed by the learned smoother
 within a budget of picture. What of it was used, at the frame that needs most, is what every other smoother may use too:
@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from steadyscale.models import load_path_smoother
 from steadyscale.models.path_net import corners, room_of, units, usage
 from steadyscale.models.path_smoother import drive
 
-FPS, FRAMES, SEED = 30.0, 240, 20_000
+FPS, FRAMES, SEED = 30.0, 160, 20_000
+PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames
 ZOOMS, LOOK_AHEADS = (1.05, 1.1, 1.2), (0, 5, 15)
 SHAKEN = [kind for kind in Kind if kind is not Kind.TRIPOD]
 Smooth = Callable[[np.ndarray, float], np.ndarray]
@@ -33,7 +35,7 @@ Smooth = Callable[[np.ndarray, float], np.ndarray]
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--paths", type=int, default=3, help="of each kind")
+    options.add_argument("--paths", type=int, default=2, help="of each kind")
     options.add_argument("--seconds", type=float, default=3.0)
     arguments = options.parse_args()
     torch.set_num_threads(1)
@@ -60,7 +62,7 @@ def main() -> None:
             def driven(path: np.ndarray, period: float, ahead: int = ahead) -> np.ndarray:
                 return drive(network.live, torch.from_numpy(path)[None], period, ahead, ASPECT)[0].numpy()
 
-            lagged = {"kalman, fixed lag": lambda path, period, ahead=ahead: fixed_lag(path, period, ahead)}
+            lagged = {"kalman, fixed lag": lambda path, period, ahead=ahead: fixed_lag(len(path), period, ahead) @ path}
             report[f"{ahead} frames ahead, zoom {zoom}"] = table(
                 [p * scale for p in paths], driven, lagged, period, room
             )
@@ -106,25 +108,38 @@ def table(
 
 
 def at_equal_crop(smoother: Smooth, path: np.ndarray, most: float) -> np.ndarray:
-    """Smoothed over as long a period as needs no more room than `most` in any frame."""
-    short, long = 2.0, 400.0
-    for _ in range(10):
-        period = (short * long) ** 0.5
-        short, long = (period, long) if need(smoother(path, period), path) <= most else (short, period)
-    return smoother(path, short)
+    """Smoothed over as long a period as needs no more room than `most` in any frame, and that room is used up: between
+    two periods of the list lie their mixtures.
+    """
+    longer = None
+    for period in PERIODS[::-1]:
+        smooth = smoother(path, float(period))
+        if need(smooth, path) <= most:
+            break
+        longer = smooth
+    else:
+        smooth = path
+    if longer is None:
+        return smooth
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        share = (low + high) / 2
+        low, high = (share, high) if need(smooth + share * (longer - smooth), path) <= most else (low, share)
+    return smooth + low * (longer - smooth)
 
 
-def fixed_lag(path: np.ndarray, period: float, ahead: int) -> np.ndarray:
-    """What the Kalman smoother says of each frame when it knows so many more, as core/live.py asks it."""
-    reach, n = int(np.ceil(2 * period)), len(path)
-    smooth, weights = np.empty_like(path), {}
-    for at in range(n):
-        start, stop = max(0, at - reach), min(n, at + ahead + 1)
+@cache
+def fixed_lag(frames: int, period: float, ahead: int) -> np.ndarray:
+    """(frames, frames): what each counts for each where Kalman's smoother knows `ahead` more, as in core/live.py."""
+    reach, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
+    known: dict[tuple[int, int], np.ndarray] = {}
+    for at in range(frames):
+        start, stop = max(0, at - reach), min(frames, at + ahead + 1)
         key = stop - start, at - start
-        if key not in weights:
-            weights[key] = kalman(np.eye(key[0]), period)[key[1]]
-        smooth[at] = weights[key] @ path[start:stop]
-    return smooth
+        if key not in known:
+            known[key] = kalman(np.eye(key[0]), period)[key[1]]
+        weights[at, start:stop] = known[key]
+    return weights
 
 
 def need(smooth: np.ndarray, path: np.ndarray) -> float:

@@ -107,7 +107,7 @@ class PathNet(nn.Module):
 
 
 def _seen(moved: Tensor, firmness: Tensor, points: int, aspect: float) -> Tensor:
-    """(B * 8, 3, points): how far each column is moved, the share of room that all use together, and the weights so far.
+    """(B * 8, 3, points): how far each column is moved, the share of room that all use, and the weights so far.
 
     Of all frames in a point's stretch of time the one that is moved most counts: it is where the border would show.
     """

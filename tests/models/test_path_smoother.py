@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.crop import zoom_to_fill
+from steadyscale.core.crop import limit_zoom, zoom_to_fill
 from steadyscale.core.smooth import gaussian, kalman, smooth, whittaker
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.core.trajectory import Trajectory, correction, inverse
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
-from steadyscale.models.path_net import room_of, units
+from steadyscale.models.path_net import corners, room_of, units, usage
 from steadyscale.models.path_smoother import SHIPPED, drive
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
-KINDS = (Kind.HAND, Kind.WALK, Kind.PAN, Kind.WANDER)
+KINDS = tuple(kind for kind in Kind if kind is not Kind.TRIPOD)
 ZOOM = 1.08
 
 
@@ -33,7 +33,7 @@ def untrained():
     return network
 
 
-def held_out(kind, frames=200, seed=9001):
+def held_out(kind, frames=160, seed=9001):
     """A path in pixels that no training has seen, as a trajectory."""
     path = camera_path(np.random.default_rng([seed, list(Kind).index(kind)]), kind, frames, FPS)
     path = path / units(WIDTH, HEIGHT, 1.0).numpy() * units(2, 2 / ASPECT, 1.0).numpy()
@@ -41,36 +41,42 @@ def held_out(kind, frames=200, seed=9001):
     return Trajectory(geometry.to_matrices_of(path), [slice(0, frames)], info)
 
 
-def unevenness(poses):
-    """Root mean square over the frame's corners of how the picture accelerates, in pixels per frame squared."""
-    frame = geometry.corners(WIDTH, HEIGHT)
-    steps = geometry.apply(np.linalg.inv(poses[1:]) @ poses[:-1], frame[None]) - frame
-    return float(np.sqrt((np.diff(steps, axis=0) ** 2).sum(axis=-1).mean()))
+def table(kind, frames=160):
+    return geometry.to_tangents(held_out(kind, frames).poses)
 
 
-def at_equal_crop(measured, function, zoom):
-    """What is left by a filter whose period is as long as that zoom allows."""
-    short, long = 0.02, 6.0
-    for _ in range(9):
-        seconds = (short * long) ** 0.5
-        wanted = smooth(measured, function, seconds)
-        fits = zoom_to_fill(correction(measured, wanted)) <= zoom
-        short, long = (seconds, long) if fits else (short, seconds)
-    return unevenness(smooth(measured, function, short).poses)
+def unevenness(path):
+    """Root mean square over the frame's corners of how the picture accelerates, in half frames per frame squared."""
+    across = torch.from_numpy(np.diff(path, 2, axis=0)) * units(WIDTH, HEIGHT, 1.0)
+    return float(corners(across, WIDTH / HEIGHT).square().mean().sqrt())
+
+
+def need(path, after):
+    """The share of room that the frame takes up which is moved most, 1 being all that ZOOM hides."""
+    moved = torch.from_numpy(after - path) * units(WIDTH, HEIGHT, room_of(ZOOM))
+    return float(usage(moved, WIDTH / HEIGHT).max())
+
+
+def at_equal_crop(path, function, most):
+    """What is left by a filter whose period is as long as that crop allows."""
+    short, long = 2.0, 400.0
+    for _ in range(8):
+        period = (short * long) ** 0.5
+        short, long = (period, long) if need(path, function(path, period)) <= most else (short, period)
+    return unevenness(function(path, short))
 
 
 def learned(network, measured, zoom=ZOOM, seconds=3.0):
     return smooth(measured, network.smoother(WIDTH, HEIGHT, zoom), seconds)
 
 
-def beats(network, rival, kinds=KINDS):
-    """By how much less the network leaves than a filter that crops as much: the mean ratio over kinds of shake."""
+def beats(network, rival):
+    """How much more than the network a filter leaves that crops as much: the mean ratio over kinds of shake."""
     ratios = []
-    for kind in kinds:
-        measured = held_out(kind)
-        wanted = learned(network, measured)
-        used = zoom_to_fill(correction(measured, wanted))
-        ratios.append(unevenness(wanted.poses) / at_equal_crop(measured, rival, used))
+    for kind in KINDS:
+        path = table(kind)
+        after = network.smoother(WIDTH, HEIGHT, ZOOM)(path, 90.0)
+        ratios.append(unevenness(after) / at_equal_crop(path, rival, need(path, after)))
     return float(np.exp(np.mean(np.log(ratios))))
 
 
@@ -84,19 +90,30 @@ def test_what_has_learnt_nothing_does_not():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_budget_is_nearly_kept_where_the_closed_form_knows_none(shipped, kind):
-    measured = held_out(kind)
-    beyond = [
-        np.maximum(zoom_to_fill(correction(measured, wanted)) - ZOOM, 0)
-        for wanted in (learned(shipped, measured), smooth(measured, whittaker, 3.0))
-    ]
-    assert beyond[0] <= 0.4 * beyond[1] + 0.005
+def test_it_gives_way_where_the_closed_form_knows_no_budget(shipped, kind):
+    path = table(kind)
+    ours, plain = need(path, shipped.smoother(WIDTH, HEIGHT, ZOOM)(path, 90.0)), need(path, whittaker(path, 90.0))
+    assert ours < plain
+    assert ours - 1 < max(0.9 * (plain - 1), 0.05)
+
+
+def test_within_the_budget_it_is_steadier_than_a_filter_that_was_shortened(shipped):
+    """Through the whole of `smooth` and `limit_zoom`, after which both need no more than the budget."""
+    measured = held_out(Kind.JOLT)
+    fix = limit_zoom(correction(measured, learned(shipped, measured)), ZOOM)
+    assert zoom_to_fill(fix) <= ZOOM + 1e-6
+    frame = geometry.corners(WIDTH, HEIGHT)
+
+    def left(poses):
+        steps = geometry.apply(np.linalg.inv(poses[1:]) @ poses[:-1], frame[None]) - frame
+        return np.sqrt((np.diff(steps, axis=0) ** 2).mean())
+
+    assert left(measured.corrected(fix).poses) < left(measured.poses) / 4
 
 
 def test_without_a_crop_it_is_nearly_the_closed_form(shipped):
     for kind in KINDS:
-        measured = held_out(kind)
-        path = geometry.to_tangents(measured.poses)
+        path = table(kind)
         function = shipped.smoother(WIDTH, HEIGHT, None)
         cost = []
         for z in (function(path, 60.0), whittaker(path, 60.0)):
@@ -116,7 +133,7 @@ def test_shake_goes_and_the_slow_swing_stays(shipped):
 
 
 def test_the_size_of_the_frame_and_its_rate_change_nothing(shipped):
-    path = geometry.to_tangents(held_out(Kind.WALK).poses)
+    path = table(Kind.WALK)
     small = shipped.smoother(WIDTH, HEIGHT, ZOOM)(path, 60.0)
     shrink = np.array([0.25, 0.25, 1, 1, 1, 1, 4, 4])
     assert np.allclose(shipped.smoother(WIDTH / 4, HEIGHT / 4, ZOOM)(path * shrink, 60.0), small * shrink, atol=1e-6)
@@ -147,11 +164,14 @@ def driven(network, path, ahead, period=90.0):
 
 
 def lagging(path, ahead, period):
-    """The Kalman smoother's word on each frame when it knows `ahead` more."""
-    reach, smooth = int(2 * period), []
+    """The Kalman smoother's word on each frame when it knows `ahead` more, and the last period before it."""
+    reach, smooth, known = int(period), [], {}
     for at in range(len(path)):
-        known = path[max(0, at - reach) : at + ahead + 1]
-        smooth.append((kalman(np.eye(len(known)), period) @ known)[min(at, reach)])
+        seen = path[max(0, at - reach) : at + ahead + 1]
+        key = len(seen), min(at, reach)
+        if key not in known:
+            known[key] = kalman(np.eye(key[0]), period)[key[1]]
+        smooth.append(known[key] @ seen)
     return np.stack(smooth)
 
 
@@ -159,7 +179,22 @@ def test_live_it_keeps_still_and_even_motion(shipped):
     pan = np.outer(np.arange(400.0), [0.05, -0.02, 0.01, 0, 0, 0, 0, 0])
     for ahead in (0, 5, 15):
         assert np.allclose(driven(shipped, pan * 0 + 2.0, ahead), 2.0, atol=1e-9)
-        assert np.allclose(driven(shipped, pan, ahead)[-50:], pan[-50:], atol=0.02)
+        assert np.allclose(driven(shipped, pan, ahead)[-50:], pan[-50:], atol=0.05)
+
+
+def test_live_it_leaves_less_than_a_fixed_lag_at_equal_crop(shipped):
+    """Five frames ahead; the square of how the path accelerates."""
+    ratios = []
+    for kind in (Kind.HAND, Kind.ZOOM, Kind.JOLT):
+        path = table(kind, 120) * units(WIDTH, HEIGHT, room_of(1.1)).numpy()
+        after = driven(shipped, path, 5)
+        used = usage(torch.from_numpy(after - path), WIDTH / HEIGHT).max()
+        for period in np.geomspace(90, 10, 8):
+            rival = lagging(path, 5, period)
+            if usage(torch.from_numpy(rival - path), WIDTH / HEIGHT).max() <= used:
+                break
+        ratios.append(np.square(np.diff(after, 2, axis=0)).mean() / np.square(np.diff(rival, 2, axis=0)).mean())
+    assert np.exp(np.mean(np.log(ratios))) < 0.7
 
 
 def test_live_it_mirrors_and_moves_with_the_path(shipped):
@@ -171,7 +206,7 @@ def test_live_it_mirrors_and_moves_with_the_path(shipped):
 
 def held_path(kind=Kind.HAND, frames=160):
     room = units(WIDTH, HEIGHT, room_of(1.1)).numpy()
-    return geometry.to_tangents(held_out(kind, frames).poses) * room
+    return table(kind, frames) * room
 
 
 def test_live_it_knows_nothing_beyond_its_look_ahead(shipped):
