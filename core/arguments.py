@@ -67,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
     compressing.add_arguments(compress)
     _device(compress)
 
+    path = _command(commands, "train-smoother", "train the smoother of camera paths anew, on made paths", [saying])
+    path.add_argument("output", metavar="OUT", help="a .safetensors file")
+    path.add_argument("--steps", type=_count, default=300, help="of each of its two networks (default 300)")
+    path.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
+
     models = commands.add_parser("models", help="the weights that can be had by name")
     actions = models.add_subparsers(required=True, metavar="ACTION")
     _command(actions, "list", "list them", [saying])

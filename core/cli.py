@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -16,7 +17,7 @@ from . import answers, compressing, media
 from .answers import chosen_device, facts_of
 from .arguments import parser
 from .axes import AXES, Strength
-from .clip import Clip, ClipError, Frames
+from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding
 from .console import log_on_stderr, stoppable, tell
 from .damage import Damage, OnDamage
@@ -33,7 +34,7 @@ from .readout import with_rolling_shutter
 from .recipe import Calm, Enlarge, Recipe, Steady
 from .report import ProgressBars, counted, hurt, peak_memory_mb, spared
 from .reuse import Reuse, Tally
-from .smooth import Smoothing
+from .smooth import Smoother, Smoothing
 from .stabilize import plan_correction
 from .tiles import Tiling
 from .trajectory import Trajectory
@@ -114,6 +115,15 @@ def _run(args: argparse.Namespace) -> None:
     run(args)
 
 
+def _train_smoother(args: argparse.Namespace) -> None:
+    from .training import PathTraining, shown_paths, train_path_net
+
+    settings = PathTraining(steps=args.steps, seed=args.seed)
+    with _one_thread_of_torch():
+        last = [report.losses for report in shown_paths(train_path_net(settings, Path(args.output)), args.quiet)][-1]
+    tell(args, {"command": "train-smoother", "output": args.output, "losses": last}, args.output)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "upscale": _upscale,
     "stabilize": _stabilize,
@@ -121,6 +131,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "run": _run,
     "compress": compressing.run,
+    "train-smoother": _train_smoother,
     "bench": answers.bench,
     "info": answers.info,
     "models list": answers.models_list,
@@ -191,9 +202,10 @@ def _steady(args: argparse.Namespace, bars: ProgressBars, job: Job | None, clip:
     motion = (
         kept_motion(job, watched, flow, segment_seconds=args.segment_seconds) if job else estimate_motion(watched, flow)
     )
+    measured = Trajectory.of(with_rolling_shutter(motion, args.rolling_shutter))
     fix = plan_correction(
-        Trajectory.of(with_rolling_shutter(motion, args.rolling_shutter)),
-        Smoothing(args.smoothing),
+        measured,
+        _smoothing(args, measured.info),
         args.seconds,
         border=border,
         max_zoom=args.max_zoom,
@@ -201,6 +213,17 @@ def _steady(args: argparse.Namespace, bars: ProgressBars, job: Job | None, clip:
         horizon=args.horizon,
     )
     return Steady(fix, border, device=device)
+
+
+def _smoothing(args: argparse.Namespace, info: ClipInfo) -> Smoothing | Smoother:
+    """The smoother that the arguments name, for frames of the size that motion was measured on."""
+    method = Smoothing(args.smoothing)
+    if method is not Smoothing.LEARNED:
+        return method
+    from ..models import load_path_smoother
+
+    cropped = Border(args.border) in (Border.CROP, Border.CROP_ADAPTIVE)
+    return load_path_smoother().smoother(info.width, info.height, args.max_zoom if cropped else None)
 
 
 def _write(

@@ -7,15 +7,17 @@ the camera runs, and the frame that comes out is `look_ahead` frames behind the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from . import geometry, resample
+from .axes import Strength, partly
 from .clip import ClipError, ClipInfo, Frames, TensorClip
 from .crop import strength_within, weakened, zoomed
 from .flow import FlowModel
@@ -25,6 +27,14 @@ from .opencv import optional_opencv
 from .resample import Border, Warped
 from .smooth import kalman
 from .trajectory import WEAK, Correction
+
+Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame
+and the k known after it stand, and answers how the virtual camera moves on to show this frame; both as tangents in
+pixels and radians (geometry.py), seen from where the virtual camera was last."""
+
+LiveSmoother: TypeAlias = Callable[[float, float, float, float], Driver]
+"""(width, height, max_zoom, period in frames) -> a driver for the next shot, which begins where its first frame is."""
 
 
 class Measured(NamedTuple):
@@ -57,6 +67,9 @@ def live(
     max_zoom: float = 1.2,
     border: Border = Border.CROP,
     device: torch.device | str = "cpu",
+    smoother: LiveSmoother | None = None,
+    strength: Strength | None = None,
+    horizon: float = 0.0,
 ) -> Iterator[Warped]:
     """Stabilise frames as they come, one out for each one in, once `look_ahead` more are known; the rest at the end.
 
@@ -64,6 +77,10 @@ def live(
     look_ahead: frames of the future that may be looked at. 0 knows none, and therefore lags behind every pan.
     max_zoom: what is moved farther than this magnification hides is held back; CROP zooms in by it, once and for all,
     because it cannot know what comes.
+    smoother: in place of Kalman: what steers a virtual camera, such as `models.load_path_smoother().driver`.
+    strength: how much of the correction is applied, axis by axis; None all of it.
+    horizon: 0 to 1, how much of the slow roll is removed too. Level is how the shot has been held so far: the mean of
+    its smooth roll, for nobody knows yet how it will mostly be held.
     Raises ClipError for settings that make no sense live, and for a size that changes.
     """
     border = Border(border)
@@ -74,19 +91,24 @@ def live(
             "live stabilisation needs a period above 0 seconds, 0 or more frames to look ahead and a zoom of 1 or "
             f"more, got {seconds}, {look_ahead} and {max_zoom}"
         )
+    if not 0 <= horizon <= 1:
+        raise ClipError(f"the horizon is a share from 0 (as the smoother leaves it) to 1 (level), got {horizon}")
     device = torch.device(device)
     look = resample.resampler(optional_opencv() if device.type == "cpu" else None)
     period = seconds * float(fps)
-    buffers, strength = torch.empty(3, 0, 0), 1.0
-    for frame, fix, first in _corrections(measured, fps, period, look_ahead):
+    buffers, share = torch.empty(3, 0, 0), 1.0
+    wanted = smoother and (lambda width, height: smoother(width, height, max_zoom, period))
+    fixes = _corrections(measured, fps, period, look_ahead, wanted)
+    for frame, fix, first in _levelled(fixes, horizon) if horizon else fixes:
         height, width = frame.shape[-2:]
         if buffers.numel() == 0:
             buffers = torch.empty(3, height, width, device=device)
         elif buffers.shape[1:] != frame.shape[2:]:
             raise ClipError(f"the frames change from {buffers.shape[2]}x{buffers.shape[1]} to {width}x{height}")
+        fix = partly(fix, strength) if strength else fix
         # Held back at once where it must be, let go again slowly, and afresh after a cut.
-        strength = min(float(strength_within(fix, max_zoom)[0]), 1.0 if first else strength + 1 / period)
-        fix = weakened(fix, np.array([strength])) if strength < 1 else fix
+        share = min(float(strength_within(fix, max_zoom)[0]), 1.0 if first else share + 1 / period)
+        fix = weakened(fix, np.array([share])) if share < 1 else fix
         fix = zoomed(fix, max_zoom) if border is Border.CROP else fix
         back = resample.pixel_maps(fix.matrices, width, height)[0]
         x, y = resample.places(back, buffers)
@@ -95,7 +117,11 @@ def live(
 
 
 def _corrections(
-    measured: Iterator[Measured], fps: Fraction, period: float, look_ahead: int
+    measured: Iterator[Measured],
+    fps: Fraction,
+    period: float,
+    look_ahead: int,
+    smoother: Callable[[float, float], Driver] | None = None,
 ) -> Iterator[tuple[Frames, Correction, bool]]:
     """Each frame with its correction, and whether a shot begins with it, as soon as it has its future."""
     reach = int(np.ceil(2 * period))  # no weight reaches farther back, to four digits
@@ -103,10 +129,22 @@ def _corrections(
     waiting: deque[tuple[Frames, bool]] = deque()
     poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of `reach` frames that were shown, and those waiting
     good = np.eye(3)
+    driver: Driver | None = None
+    virtual = np.eye(3)  # the pose of the camera that a driver steers
 
     def next_one() -> tuple[Frames, Correction, bool]:
+        nonlocal driver, virtual
         frame, first = waiting.popleft()
         at = len(poses) - 1 - len(waiting)
+        info = ClipInfo(frame.shape[3], frame.shape[2], fps)
+        if smoother:
+            if first or driver is None:
+                driver, virtual = smoother(info.width, info.height), poses[at]
+            known = poses[at:][shots[at:] == shots[at]]
+            move = driver(geometry.to_tangents(np.linalg.inv(virtual) @ known))
+            virtual = geometry.normalized(virtual @ geometry.to_matrices_of(move))
+            fix = geometry.normalized(np.asarray(np.linalg.inv(virtual) @ poses[at], np.float64))
+            return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None]), first
         window = np.arange(max(0, at - reach), len(poses))
         window = window[shots[window] == shots[at]]
         at -= int(window[0])
@@ -114,7 +152,7 @@ def _corrections(
         if key not in weights:
             weights[key] = kalman(np.eye(len(window)), period)[at]
         fix = _toward_mean(poses[window], at, weights[key])
-        return frame, Correction(fix[None], [slice(0, 1)], ClipInfo(frame.shape[3], frame.shape[2], fps)), first
+        return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None]), first
 
     for frame, step, trust in measured:
         first = trust == 0 or len(poses) == 0
@@ -127,6 +165,22 @@ def _corrections(
             yield next_one()
     while waiting:
         yield next_one()
+
+
+def _levelled(
+    fixes: Iterator[tuple[Frames, Correction, bool]], share: float
+) -> Iterator[tuple[Frames, Correction, bool]]:
+    """The same corrections, with that share of the slow roll removed that departs from its mean so far in the shot."""
+    level = roll = 0.0
+    count = 0
+    for frame, fix, first in fixes:
+        assert fix.poses is not None
+        wanted = geometry.normalized(fix.poses @ np.linalg.inv(fix.matrices))
+        seen = geometry.to_parameters(wanted)[0, 2]
+        roll, count = (seen, 1) if first else (roll + np.angle(np.exp(1j * (seen - roll))), count + 1)
+        level = roll if first else level + (roll - level) / count
+        turn = geometry.to_matrices(np.array([0, 0, share * (roll - level), 0]))
+        yield frame, replace(fix, matrices=geometry.normalized(turn @ fix.matrices)), first
 
 
 def _toward_mean(poses: geometry.Matrices, at: int, weights: NDArray[np.float64]) -> geometry.Matrices:

@@ -40,6 +40,7 @@ class Smoothing(str, Enum):
     L1 = "l1"
     LOCKED = "locked"
     WHITTAKER = "whittaker"
+    LEARNED = "learned"
 
 
 def smooth(
@@ -54,7 +55,8 @@ def smooth(
 ) -> Trajectory:
     """The way that the camera should have taken, shot by shot.
 
-    method: one of ours, or a function `(values, period) -> values`, see `Smoother`. It is shown the path of each shot
+    method: one of ours, or a function `(values, period) -> values`, see `Smoother`. LEARNED only names such a
+    function: pass what `smoother` of `models.load_path_smoother()` returns. A function is shown the path of each shot
     unrolled, twice: (n, 8) tangents (x and y in pixels, roll in radians, logarithm of the zoom, two of shear, two of
     perspective), summed up along the picture's own axes from about zero; and it may make of them what it likes.
     seconds: swings of the camera with a shorter period than this are removed; ignored by LOCKED.
@@ -65,7 +67,8 @@ def smooth(
     strength: how much of the correction is applied, axis by axis; None all of it.
     horizon: 0 to 1, how much of the slow roll that the smoother leaves is removed too; see `axes.levelled`.
     Raises ClipError for a period that is not positive, a reference outside the clip, a zoom below 1, a horizon outside
-    0 to 1, L1 without scipy, or a function that does not return finite numbers of the shape it was given.
+    0 to 1, L1 without scipy, LEARNED without its network, or a function that does not return finite numbers of the
+    shape it was given.
     """
     if not seconds > 0:
         raise ClipError(f"smoothing needs a period above 0 seconds, got {seconds}")
@@ -76,6 +79,11 @@ def smooth(
         raise ClipError(f"frame {reference} cannot be held: the clip has frames 0 to {count - 1}")
     period = seconds * float(trajectory.info.fps)
     method = method if callable(method) else Smoothing(method)
+    if method is Smoothing.LEARNED:
+        raise ClipError(
+            "the learned smoother is a network: instead of its name, pass "
+            "models.load_path_smoother().smoother(width, height, max_zoom) as the method"
+        )
     poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:
         if callable(method):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .axes import Strength
 from .crop import limit_zoom
 from .resample import Border
-from .smooth import Smoothing, smooth
+from .smooth import Smoother, Smoothing, smooth
 from .trajectory import Correction, Trajectory, correction
 
 
 def plan_correction(
     measured: Trajectory,
-    method: Smoothing = Smoothing.KALMAN,
+    method: Smoothing | Smoother = Smoothing.KALMAN,
     seconds: float = 3.0,
     *,
     border: Border = Border.CROP,

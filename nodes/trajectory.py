@@ -13,6 +13,7 @@ from ..core.stabilize import plan_correction
 from ..core.trajectory import Correction as CorrectionValue
 from ..core.trajectory import Trajectory
 from ..core.warp import Border
+from ..models import load_path_smoother
 from ._comfy import CATEGORY, Correction, Flow, options
 
 
@@ -28,9 +29,13 @@ def smoothed(
 ) -> tuple[CorrectionValue, Tensor]:
     """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
     measured = Trajectory.of(flow)
+    budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
+    method = Smoothing(smoothing)
+    if method is Smoothing.LEARNED:
+        method = load_path_smoother().smoother(measured.info.width, measured.info.height, budget)
     fix = plan_correction(
         measured,
-        Smoothing(smoothing),
+        method,
         seconds,
         border=border,
         max_zoom=max_zoom,
@@ -38,7 +43,6 @@ def smoothed(
         strength=strength,
         horizon=horizon,
     )
-    budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
     plot = path_picture(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
     return fix, plot.movedim(1, -1).contiguous()
 
@@ -53,7 +57,8 @@ def smoothing_inputs() -> list[io.Input]:
             tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
             "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
             "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
-            "the exact least-squares curve, nearly the same as kalman.",
+            "the exact least-squares curve, nearly the same as kalman. learned: a small network that smooths as "
+            "whittaker does and gives way early and gently where max_zoom leaves no room.",
         ),
         io.Float.Input(
             "seconds",

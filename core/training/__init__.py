@@ -9,11 +9,13 @@ from .config import Config, config_from, read_config
 from .errors import TrainingError
 from .journal import read_log
 from .measure import Scores, bicubic, score
-from .progress import shown
+from .path_trainer import PathTraining, train_path_net
+from .progress import shown, shown_paths
 from .trainer import Report, train
 
 __all__ = [
     "Config",
+    "PathTraining",
     "Report",
     "Scores",
     "TrainingError",
@@ -23,5 +25,7 @@ __all__ = [
     "read_log",
     "score",
     "shown",
+    "shown_paths",
     "train",
+    "train_path_net",
 ]

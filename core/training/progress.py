@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .path_trainer import PathReport
 from .trainer import Report
 
 BEFORE_ETA = 120.0  # seconds over which the speed is averaged
@@ -14,24 +15,8 @@ BEFORE_ETA = 120.0  # seconds over which the speed is averaged
 
 def shown(reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
     """The same reports; each moves the bar on stderr, if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[numbers]}"),
-    )
-    bars = Progress(
-        *columns,
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-        speed_estimate_period=BEFORE_ETA,
-    )
     scores = ""
-    with bars:
+    with _bars(quiet) as bars:
         task = bars.add_task("training", total=None, numbers="")
         for report in reports:
             if report.scores:
@@ -42,3 +27,32 @@ def shown(reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
                 bars.reset(task, total=report.steps, completed=report.step, numbers="")
             bars.update(task, completed=report.step, numbers=f"{losses}  {scores}")
             yield report
+
+
+def shown_paths(reports: Iterator[PathReport], quiet: bool = False) -> Iterator[PathReport]:
+    """The same for training on paths."""
+    with _bars(quiet) as bars:
+        task = bars.add_task("training", total=None, numbers="")
+        for report in reports:
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+            bars.update(task, total=report.steps, completed=report.step, numbers=losses)
+            yield report
+
+
+def _bars(quiet: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    return Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+        speed_estimate_period=BEFORE_ETA,
+    )

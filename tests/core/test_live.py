@@ -7,6 +7,7 @@ import torch
 from counting import number_of, numbered
 from footage import jitter, shake, shaken_clip, texture
 from steadyscale.core import geometry
+from steadyscale.core.axes import Strength
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.crop import zoomed
 from steadyscale.core.flow import FlowMethod, flow_model
@@ -14,6 +15,7 @@ from steadyscale.core.live import Measured, live, measure
 from steadyscale.core.motion import estimate_motion
 from steadyscale.core.trajectory import Correction
 from steadyscale.core.warp import Border, warp
+from steadyscale.models import load_path_smoother
 
 FPS = Fraction(25)
 
@@ -130,3 +132,58 @@ def test_what_needs_the_future_is_refused(border):
         next(live(along(np.zeros((3, 4))), FPS, border=border))
     with pytest.raises(ClipError, match="0 or more frames"):
         next(live(along(np.zeros((3, 4))), FPS, look_ahead=-1))
+
+
+def settled(width, height, max_zoom, period):
+    """Drives at once to where the frame is."""
+    return lambda seen: seen[0]
+
+
+def at_rest(width, height, max_zoom, period):
+    """Stays where the shot began."""
+    return lambda seen: np.zeros(8)
+
+
+def test_a_driver_decides_where_the_camera_seems_to_be(monkeypatch):
+    path = shake(20, pixels=5)
+    assert np.allclose(shown_path(path, 3, monkeypatch, smoother=settled), path, atol=1e-6)
+    assert np.allclose(shown_path(path, 3, monkeypatch, smoother=at_rest), path[0], atol=1e-6)
+
+
+def test_a_driver_is_told_what_is_known_and_a_new_one_begins_after_a_cut():
+    told, path = [], np.outer(np.arange(12.0), [2, 0, 0, 0])
+    trust = np.ones(12)
+    trust[[0, 7]] = 0
+
+    def listening(width, height, max_zoom, period):
+        assert (width, height, max_zoom, period) == (160, 90, 1.2, 3.0 * 25)
+        told.append([])
+        return lambda seen: told[-1].append(seen) or np.zeros(8)
+
+    list(live(along(path, trust=trust), FPS, look_ahead=2, smoother=listening))
+    assert [[len(seen) for seen in shot] for shot in told] == [[3, 3, 3, 3, 3, 2, 1], [3, 3, 3, 2, 1]]
+    assert np.allclose(told[0][1][:, 0], [2, 4, 6])
+    assert np.allclose(told[1][0][:, 0], [0, 2, 4])
+
+
+def test_the_learned_driver_steadies(monkeypatch):
+    path = shake(120, seed=2, pixels=4)
+    driver = load_path_smoother().driver
+    left = [jitter(shown_path(path, n, monkeypatch, smoother=driver)[40:], 160, 90) for n in (0, 15)]
+    assert left[0] < jitter(path, 160, 90) / 3
+    assert left[1] < left[0]
+
+
+def test_strength_and_horizon_work_live(monkeypatch):
+    path = shake(40, pixels=5)
+    kept = shown_path(path, 3, monkeypatch, strength=Strength(x=0))
+    plain = shown_path(path, 3, monkeypatch)
+    assert np.abs(kept[:, 0] - path[:, 0]).max() < 0.1
+    assert np.abs(plain[:, 0] - path[:, 0]).max() > 1
+    rolling = np.zeros((200, 4))
+    rolling[:, 2] = 0.1 * np.sin(2 * np.pi * np.arange(200) / 150)
+    turns = [np.ptp(shown_path(rolling, 3, monkeypatch, horizon=h)[20:, 2]) for h in (0.0, 0.5, 1.0)]
+    assert turns[2] < 0.6 * turns[0]
+    assert turns[2] < turns[1] < turns[0]
+    with pytest.raises(ClipError, match="horizon"):
+        next(live(along(path), FPS, horizon=2.0))

@@ -11,6 +11,7 @@ from steadyscale.core.smooth import Smoothing, gaussian, kalman, smooth, whittak
 from steadyscale.core.trajectory import Trajectory, correction
 
 LOOKING_BACK_AND_AHEAD = [Smoothing.KALMAN, Smoothing.GAUSSIAN, Smoothing.WHITTAKER]
+OURS = [method for method in Smoothing if method is not Smoothing.LEARNED]
 MOVING = [*LOOKING_BACK_AND_AHEAD, Smoothing.KALMAN_CAUSAL]
 
 
@@ -57,7 +58,7 @@ def test_a_steady_pan_is_kept_to_its_very_ends(method):
     assert np.allclose(smooth(trajectory(pan), method).path, pan, atol=0.05)
 
 
-@pytest.mark.parametrize("method", list(Smoothing))
+@pytest.mark.parametrize("method", OURS)
 def test_shots_do_not_know_of_each_other(method):
     path = swing(1.0, seconds=4)
     far = path.copy()
@@ -121,7 +122,7 @@ def test_perspective_is_smoothed_too():
     assert np.abs(geometry.to_tangents(smooth(shaky).poses)[60:-60, 6]).max() < 2e-6
 
 
-@pytest.mark.parametrize("method", list(Smoothing))
+@pytest.mark.parametrize("method", OURS)
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_short_shots(method, length):
     path = swing(2.0)[:length]
@@ -189,6 +190,11 @@ def test_a_function_that_returns_something_else_is_refused():
         smooth(trajectory(shake(50)), lambda values, period: values[:, :4])
     with pytest.raises(ClipError, match="not finite"):
         smooth(trajectory(shake(50)), lambda values, period: values * np.nan)
+
+
+def test_the_learned_smoother_without_its_network_says_what_to_pass():
+    with pytest.raises(ClipError, match=r"load_path_smoother\(\)\.smoother"):
+        smooth(trajectory(shake(50)), Smoothing.LEARNED)
 
 
 def test_strength_and_horizon_reach_the_path():

@@ -1,0 +1,157 @@
+"""Smoothers of camera paths at equal crop: what each leaves of shake that none was made for.
+
+    python bench/smoothers.py [--paths 2] [--seconds 3] > smoothers.json
+
+Paths of every kind (core/training/paths.py, seeds that training does not draw) are smoothed by the learned smoother
+within a budget of picture. What of it was used, at the frame that needs most, is what every other smoother may use too:
+its period is made as long as that allows. Told is the root mean square acceleration of the frame's corners that is
+left, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The JSON goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from steadyscale.core.smooth import gaussian, kalman, whittaker
+from steadyscale.core.training.path_losses import fidelity, temporal
+from steadyscale.core.training.paths import ASPECT, Kind, camera_path
+from steadyscale.models import load_path_smoother
+from steadyscale.models.path_net import corners, room_of, units, usage
+from steadyscale.models.path_smoother import drive
+
+FPS, FRAMES, SEED = 30.0, 160, 20_000
+PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames
+ZOOMS, LOOK_AHEADS = (1.05, 1.1, 1.2), (0, 5, 15)
+SHAKEN = [kind for kind in Kind if kind is not Kind.TRIPOD]
+Smooth = Callable[[np.ndarray, float], np.ndarray]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--paths", type=int, default=2, help="of each kind")
+    options.add_argument("--seconds", type=float, default=3.0)
+    arguments = options.parse_args()
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    network, period = load_path_smoother(), arguments.seconds * FPS
+    paths = [
+        camera_path(np.random.default_rng([SEED, i, list(Kind).index(kind)]), kind, FRAMES, FPS)
+        for kind in SHAKEN
+        for i in range(arguments.paths)
+    ]
+    report = {"fps": FPS, "frames": FRAMES, "paths": len(paths), "seconds": arguments.seconds}
+    report["quadratic"] = quadratic(network, paths, period)
+    for zoom in ZOOMS:
+        room = room_of(zoom)
+        scale = (units(2, 2 / ASPECT, room)).numpy()
+
+        def ours(path: np.ndarray, period: float) -> np.ndarray:
+            return network.offline(torch.from_numpy(path)[None], period, ASPECT)[0].numpy()
+
+        rivals = {"whittaker": whittaker, "kalman": kalman, "gaussian": gaussian}
+        report[f"offline, zoom {zoom}"] = table([p * scale for p in paths], ours, rivals, period, room)
+        for ahead in LOOK_AHEADS:
+
+            def driven(path: np.ndarray, period: float, ahead: int = ahead) -> np.ndarray:
+                return drive(network.live, torch.from_numpy(path)[None], period, ahead, ASPECT)[0].numpy()
+
+            lagged = {"kalman, fixed lag": lambda path, period, ahead=ahead: fixed_lag(len(path), period, ahead) @ path}
+            report[f"{ahead} frames ahead, zoom {zoom}"] = table(
+                [p * scale for p in paths], driven, lagged, period, room
+            )
+        print(zoom, file=sys.stderr)
+    print(json.dumps(report, indent=1))
+
+
+def quadratic(network, paths: list[np.ndarray], period: float) -> dict[str, float]:
+    """Where nothing is cropped: the closed form's cost, and by how much the learned smoother's is higher."""
+    scale = units(2, 2 / ASPECT, room_of(None))
+    ratios = []
+    for path in paths:
+        p = (torch.from_numpy(path) * scale)[None]
+        found, best = network.offline(p, period, ASPECT), torch.from_numpy(whittaker(p[0].numpy(), period))[None]
+        cost = [float(fidelity(z, p, ASPECT) + temporal(z, period, ASPECT)) for z in (found, best)]
+        ratios.append(cost[0] / cost[1])
+    return {"cost against the closed form, mean": round(float(np.mean(ratios)), 4), "worst": round(max(ratios), 4)}
+
+
+def table(
+    paths: list[np.ndarray], ours: Smooth, rivals: dict[str, Smooth], period: float, room: float
+) -> dict[str, float]:
+    """Learned and rivals at the crop that the learned one uses; and how often they were better, over the paths."""
+    left: dict[str, list[float]] = {name: [] for name in ("learned", *rivals)}
+    used, seconds = [], 0.0
+    for path in paths:
+        begun = time.process_time()
+        smooth = ours(path, period)
+        seconds += time.process_time() - begun
+        used.append(need(smooth, path))
+        left["learned"].append(unevenness(smooth, room))
+        for name, rival in rivals.items():
+            left[name].append(unevenness(at_equal_crop(rival, path, used[-1]), room))
+    rows = {name: round(float(np.exp(np.mean(np.log(values)))), 4) for name, values in left.items()}
+    wins = {f"better than {name}": float(np.mean(np.array(left["learned"]) < np.array(left[name]))) for name in rivals}
+    return {
+        "share of the budget used, mean": round(float(np.mean(used)), 3),
+        "worst": round(max(used), 3),
+        "cpu ms a frame": round(1000 * seconds / sum(map(len, paths)), 3),
+        **rows,
+        **{name: round(share, 2) for name, share in wins.items()},
+    }
+
+
+def at_equal_crop(smoother: Smooth, path: np.ndarray, most: float) -> np.ndarray:
+    """Smoothed over as long a period as needs no more room than `most` in any frame, and that room is used up: between
+    two periods of the list lie their mixtures.
+    """
+    longer = None
+    for period in PERIODS[::-1]:
+        smooth = smoother(path, float(period))
+        if need(smooth, path) <= most:
+            break
+        longer = smooth
+    else:
+        smooth = path
+    if longer is None:
+        return smooth
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        share = (low + high) / 2
+        low, high = (share, high) if need(smooth + share * (longer - smooth), path) <= most else (low, share)
+    return smooth + low * (longer - smooth)
+
+
+@cache
+def fixed_lag(frames: int, period: float, ahead: int) -> np.ndarray:
+    """(frames, frames): what each counts for each where Kalman's smoother knows `ahead` more, as in core/live.py."""
+    reach, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
+    known: dict[tuple[int, int], np.ndarray] = {}
+    for at in range(frames):
+        start, stop = max(0, at - reach), min(frames, at + ahead + 1)
+        key = stop - start, at - start
+        if key not in known:
+            known[key] = kalman(np.eye(key[0]), period)[key[1]]
+        weights[at, start:stop] = known[key]
+    return weights
+
+
+def need(smooth: np.ndarray, path: np.ndarray) -> float:
+    """The share of the room that the frame needs which is moved most."""
+    return float(usage(torch.from_numpy(smooth - path), ASPECT).max())
+
+
+def unevenness(smooth: np.ndarray, room: float) -> float:
+    """Root mean square acceleration of the corners, in pixels of 1280x720 per frame squared."""
+    moves = corners(torch.from_numpy(np.diff(smooth, 2, axis=0)), ASPECT).view(-1, 4, 2).numpy() * room
+    return float(np.sqrt(((moves * [640, 360]) ** 2).sum(axis=-1).mean())) + 1e-12
+
+
+if __name__ == "__main__":
+    main()
