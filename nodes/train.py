@@ -187,7 +187,7 @@ class TrainESRGAN(io.ComfyNode):
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The trained network, ready to use."),
                 io.Image.Output(
-                    display_name="plot",
+                    display_name="curves",
                     tooltip="Losses and PSNR over the run, and below it one picture: what goes in, what comes out, "
                     "the truth.",
                 ),
