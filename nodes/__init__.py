@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .benchmark import BenchmarkUpscaler
 from .compare import CompareModels
+from .compress import CompressModel
 from .enhance import EnhanceVideo
 from .flow import EstimateFlow
 from .keep import SaveESRGANModel
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainESRGAN,
     SaveESRGANModel,
     CompareModels,
+    CompressModel,
 ]
 
 
