@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .benchmark import BenchmarkUpscaler
 from .compare import CompareFrames
+from .compress import CompressModel
 from .contest import CompareModels
 from .enhance import EnhanceVideo
 from .flow import EstimateFlow
@@ -30,12 +31,13 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyMotion,
     SaveTrajectory,
     LoadTrajectory,
-    TrainESRGAN,
-    SaveESRGANModel,
-    CompareModels,
     PreviewTrajectory,
     PreviewFlow,
     CompareFrames,
+    TrainESRGAN,
+    CompressModel,
+    CompareModels,
+    SaveESRGANModel,
 ]
 
 

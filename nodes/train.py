@@ -27,8 +27,6 @@ from ..core.training.quick import (
     bicubic_score,
     config_of,
     label_of,
-    of_folder,
-    of_frames,
     result_of,
     timed,
 )
@@ -42,17 +40,14 @@ from ._comfy import (
     options,
     picture_of,
     stop_if_cancelled,
-    to_clip,
-    watched,
 )
-from ._paths import inside, keep_model, model_folder, model_name
+from ._material import RUNS, material_of, source_of
+from ._paths import keep_model, model_folder, model_name
 from ._text import show_text
-from ._video import planned
 from .model import for_host
 
 log = logging.getLogger(__name__)
 
-RUNS = "steadyscale_training"  # within ComfyUI's output folder; what runs learn from lies in temp under the same name
 ROOM = 4 * 2**30  # bytes on the device that other models are asked to leave
 
 
@@ -187,7 +182,7 @@ class TrainESRGAN(io.ComfyNode):
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The trained network, ready to use."),
                 io.Image.Output(
-                    display_name="plot",
+                    display_name="curves",
                     tooltip="Losses and PSNR over the run, and below it one picture: what goes in, what comes out, "
                     "the truth.",
                 ),
@@ -202,7 +197,7 @@ class TrainESRGAN(io.ComfyNode):
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
         try:
             model_name(name)
-            _source(folder)
+            source_of(folder)
         except ClipError as error:
             return str(error)
         return True
@@ -224,7 +219,7 @@ class TrainESRGAN(io.ComfyNode):
         inputs: str = Inputs.CLEAN.value,
         adversarial: float = 0.0,
     ) -> list[tuple[str, int, float]]:
-        source = _source(folder)
+        source = source_of(folder)
         files = sorted(source.rglob("*")) if source else []
         return [(os.fspath(file), file.stat().st_size, file.stat().st_mtime) for file in files if file.is_file()]
 
@@ -261,7 +256,7 @@ class TrainESRGAN(io.ComfyNode):
         device = model_management.get_torch_device()
         if device.type != "cpu":
             model_management.free_memory(ROOM, device)
-        material = _material(frames, folder)
+        material = material_of(frames, folder)
         config = _config(wish, material, str(device))
         if not wish.steps:
             show_text("finding out how many steps fit into the time …")
@@ -274,38 +269,6 @@ class TrainESRGAN(io.ComfyNode):
         plot = _plot(config, least).movedim(1, -1).contiguous()
         shown = ui.PreviewImage(plot, cls=cls).as_dict()
         return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui={**shown, "text": [text]})
-
-
-def _source(folder: str) -> Path | None:
-    """The folder of that name within ComfyUI's input folder; None where none is named."""
-    if not folder.strip():
-        return None
-    root = folder_paths.get_input_directory()
-    path = inside(root, os.path.join(root, folder.strip())) if "\0" not in folder else None
-    if path is None or not os.path.isdir(path):
-        raise ClipError(f"{folder!r} is no folder inside ComfyUI's input folder: put your pictures into one there")
-    return Path(path)
-
-
-def _material(frames: Tensor | Input.Video | None, folder: str) -> Material:
-    store = Path(folder_paths.get_temp_directory()) / RUNS
-    if frames is None:
-        source = _source(folder)
-        if source is None:
-            raise ClipError("there is nothing to learn from: connect frames, or name a folder inside ComfyUI/input")
-        return of_folder(source, store)
-    clip = to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
-    return of_frames(_Watched(clip), store)
-
-
-class _Watched:
-    """A clip whose reading moves the progress bar and can be cancelled."""
-
-    def __init__(self, clip) -> None:
-        self._clip, self.info = clip, clip.info
-
-    def frames(self, batch: int = 1):
-        return watched(self._clip.frames(batch), self.info.length, len)
 
 
 def _config(wish: Wish, material: Material, device: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,25 @@ def _panel(
         x += draw.textlength(name, font) + 16 * _FINE
         line = [spot(step, height) for step, height in zip(places, change(values), strict=True)]
         draw.line(line if len(line) > 1 else line * 2, fill=colour, width=2 * _FINE, joint="curve")
+
+
+def with_text(picture: Frames, text: str) -> Frames:
+    """A picture (1, 3, H, W) with a table below it: lines whose cells are two spaces or more apart."""
+    rows = [re.split(r" {2,}", line) for line in text.splitlines()]
+    font, height = ImageFont.load_default(14), 22
+    columns = max(map(len, rows))
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    # The first row lacks the name of its first column, which is empty.
+    widths = [max(measure.textlength(row[n], font) if n < len(row) else 0 for row in rows) + 24 for n in range(columns)]
+    width = max(picture.shape[-1], round(sum(widths)))
+    sheet = Image.new("RGB", (width, picture.shape[-2] + height * len(rows) + 16), "white")
+    sheet.paste(image_of(picture), (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for line, row in enumerate(rows):
+        for number, cell in enumerate(row):
+            place = 12 + sum(widths[:number]), picture.shape[-2] + 8 + line * height
+            draw.text(place, cell, fill=INK, font=font)
+    return frame_of(sheet)
 
 
 def _fitted(sample: Frames, width: int) -> Frames:

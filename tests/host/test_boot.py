@@ -24,6 +24,7 @@ NODES = {
     "SteadyScale_TrainESRGAN",
     "SteadyScale_SaveESRGANModel",
     "SteadyScale_CompareModels",
+    "SteadyScale_CompressModel",
 }
 FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
 

@@ -132,6 +132,34 @@ def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None
     assert again == node
 
 
+def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.images(clip_name)
+    trained = graph.trained("whole", frames)
+    node = graph.add(
+        "SteadyScale_CompressModel", upscale_model=[trained, 0], frames=frames, name="tight", prune=0.5,
+        max_loss_db=20.0, steps=5, seed=0,
+    )  # fmt: skip
+    large = graph.add(
+        "SteadyScale_UpscaleFrames", upscale_model=[node, 0], frames=frames, resize_to="model scale", factor=2.0,
+        width=1, height=1, tile=0, precision="auto",
+    )  # fmt: skip
+    saved = graph.add("SaveImage", images=[large, 0], filename_prefix="tight")
+    run = host.run(graph).check()
+    assert picture(host, run.outputs[saved]["images"][0]).shape == (192, 256, 3)
+    said = text(run.outputs[node])
+    assert said.startswith("tight.safetensors in models/upscale_models\n")
+    assert "original" in said
+    small, whole = (load_upscaler(models(host) / name) for name in ("tight.safetensors", "whole_2x.safetensors"))
+    assert small.parameters_count < 0.4 * whole.parameters_count
+    assert picture(host, run.outputs[node]["images"][0]).std() > 20
+    graph[node]["inputs"] |= {"max_loss_db": 0.0, "prune": 0.8, "name": "never", "steps": 0}
+    refused = host.run(graph)
+    assert refused.status == "error"
+    assert "are allowed, so nothing was written" in refused.error
+    assert not (models(host) / "never.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -168,7 +196,8 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
 
     first.write_bytes(b"somebody else's")
     again = Graph()
-    second = again.add(save, upscale_model=again.loaded(), name="kept/mine", place="upscale_models")
+    other_model = [again.add("UpscaleModelLoader", model_name=MODEL), 0]
+    second = again.add(save, upscale_model=other_model, name="kept/mine", place="upscale_models")
     said = text(any_host.run(again).check().outputs[second])
     assert said.startswith("models/upscale_models/kept/mine_2.safetensors")
     assert first.read_bytes() == b"somebody else's"

@@ -1,0 +1,184 @@
+"""Compress Model: a smaller, faster network out of one that is good, and only if it stays good."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+import torch
+from comfy import model_management
+from comfy_api.latest import Input, io, ui
+from torch import Tensor, nn
+
+from ..core.atomic import scratch
+from ..core.clip import ClipError
+from ..core.images import ImageClip
+from ..core.training.contest import contest, shrunk
+from ..core.training.curves import with_text
+from ..core.training.export import export
+from ..core.training.quick import Material
+from ..core.upscale import ImageModel
+from ..models import Upscaler, load_upscaler
+from ._comfy import CATEGORY, Footage, stop_if_cancelled
+from ._material import RUNS, material_of, source_of
+from ._paths import ENDING, keep_model, model_folder, model_name
+from ._text import show_text
+from .model import for_host
+
+
+class CompressModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_CompressModel",
+            display_name="Compress Model",
+            category=CATEGORY,
+            description="Makes a network smaller and faster: takes out what it needs least, trains what is left with "
+            "the original as teacher, and measures both. A network that loses more than you allow is not written.",
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input(
+                    "upscale_model", tooltip="From Train ESRGAN or Load ESRGAN Model: a compact or an ESRGAN network."
+                ),
+                Footage.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="Sharp, large frames of the kind that the network is for. Most are learnt from, the last "
+                    "quarter judges. Or leave it empty and give a folder.",
+                ),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    optional=True,
+                    tooltip="A folder inside ComfyUI/input with pictures and videos. Only used where no frames are "
+                    "connected.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_model_small",
+                    tooltip="The result is saved as models/upscale_models/NAME.safetensors. An older model of that "
+                    "name stays: the new one gets a number.",
+                ),
+                io.Float.Input(
+                    "prune",
+                    default=0.5,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="The share of the network's channels to take out: 0.5 leaves about a quarter to a third of "
+                    "its weights. 0 only stores them smaller, with half.",
+                ),
+                io.Float.Input(
+                    "max_loss_db",
+                    default=0.3,
+                    min=0.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="How much PSNR may be lost against the original. Beyond it nothing is written, and the "
+                    "node says how much it was.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=2000,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="How long what is left learns from the original. More loses less.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**31 - 1, tooltip="Decides everything that is drawn by chance."
+                ),
+                io.Boolean.Input(
+                    "half",
+                    default=False,
+                    optional=True,
+                    tooltip="Store the weights in 16 bits: half the file, nearly the same pictures.",
+                ),
+            ],
+            outputs=[
+                io.UpscaleModel.Output(display_name="upscale_model", tooltip="The smaller network, ready to use."),
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="The truth, the original and the result side by side, and a table of what each costs.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Weights, work, file size, time, PSNR and SSIM before and after. The node shows it too.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
+        try:
+            model_name(name)
+            source_of(folder)
+        except ClipError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        upscale_model: ImageModel,
+        name: str,
+        prune: float,
+        max_loss_db: float,
+        steps: int,
+        seed: int,
+        frames: Tensor | Input.Video | None = None,
+        folder: str = "",
+        half: bool = False,
+    ) -> io.NodeOutput:
+        network = getattr(upscale_model, "model", None)
+        if not isinstance(network, nn.Module):
+            raise ClipError("this model's weights cannot be reached: compress the one it was made of")
+        material = material_of(frames, folder)
+        with scratch(Path(folder_paths.get_temp_directory()) / RUNS / "compress") as place:
+            place.mkdir(parents=True)
+            original = export(network, place / f"original{ENDING}", {"scale": str(int(upscale_model.scale))})
+            settings = {"prune": prune, "half": half, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
+            device = model_management.get_torch_device()
+            made, table = _compressed(original, place / f"result{ENDING}", material, device, settings)
+            saved = keep_model(made, model_folder(), model_name(name))
+            model = load_upscaler(saved)
+            picture = with_text(_side_by_side(load_upscaler(original), model, material), table)
+        text = f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models\n{table}"
+        show_text(text)
+        shown = picture.movedim(1, -1).contiguous()
+        pictures = ui.PreviewImage(shown, cls=cls).as_dict()
+        return io.NodeOutput(for_host(model), shown, text, ui={**pictures, "text": [text]})
+
+
+def _compressed(
+    original: Path, output: Path, material: Material, device: torch.device, settings: dict[str, float]
+) -> tuple[Path, str]:
+    """The smaller network's file, and the table of both. Raises ClipError where it loses too much."""
+    from ..core.compress import Settings, compress, table
+
+    wanted = Settings(
+        str(original),
+        (*material.train, material.held_out),
+        str(output),
+        device=device.type if device.type == "cuda" else "cpu",
+        **settings,  # pyright: ignore[reportArgumentType]
+    )
+    bar, last = comfy.utils.ProgressBar(max(1, wanted.steps)), None
+    with closing(compress(wanted)) as reports:
+        for report in reports:
+            if report.stage == "training":
+                bar.update_absolute(report.done, report.of)
+            if last is None or report.stage != last.stage:
+                show_text(f"{report.stage} …")
+            last = report
+            stop_if_cancelled()
+    if last is None or not last.files:
+        found = f"\n{table(last.figures)}" if last and last.figures else ""
+        raise ClipError(f"{last.refused if last else 'nothing was made'}{found}")
+    return last.files[0], table(last.figures)
+
+
+def _side_by_side(original: Upscaler, model: Upscaler, material: Material) -> Tensor:
+    pairs = shrunk(ImageClip(material.held_out).frames(), original.scale)
+    return contest(pairs, [original, model], ("original", "compressed")).picture
