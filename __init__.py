@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-WEB_DIRECTORY = "./web"  # help pages, which ComfyUI serves
+WEB_DIRECTORY = "./web"  # help pages and one script for the frontend, which ComfyUI serves
 
 
 async def comfy_entrypoint():

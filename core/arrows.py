@@ -13,7 +13,7 @@ from .labels import labelled
 from .pictures import NOISE, flow_colours, with_wheel
 
 ACROSS = 24  # arrows along the longer side
-STILL = 0.15  # pixels of a frame below which a point counts as standing still: a dot is drawn
+STILL = 0.2  # pixels of a frame below which a point counts as standing still: a dot is drawn
 
 
 def flow_arrows(frame: Frames, flow: Tensor) -> Frames:

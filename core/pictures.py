@@ -21,7 +21,7 @@ WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (
 More steps where the eye tells hues apart."""
 
 
-NOISE = 0.1  # pixels: where nothing is faster, it is no motion to be shown in full colour
+NOISE = 0.5  # pixels: where nothing is faster, nothing is shown in full colour, for it may be the estimator alone
 
 
 def flow_picture(flow: Tensor, largest: float | None = None) -> Frames:

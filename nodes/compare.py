@@ -113,7 +113,8 @@ class CompareFrames(io.ComfyNode):
                 room_for(plan.recipe)
             clips.append(plan.recipe if plan is not None else to_clip(frames, rates[0] if rates else USUAL_RATE))
         numbers = numbers_of(frame, seconds, clips[1].info)
-        both = Comparison(*clips, numbers, Layout(layout), split, (label_before, label_after), largest)
+        one, other = clips
+        both = Comparison(one, other, numbers, Layout(layout), split, (label_before, label_after), largest)
         length = min(len(numbers), both.info.length or len(numbers))
         with closing(cast(Any, watched(both.pairs(), length, show=lambda pair: both.picture(*pair)))) as pairs:
             first = next(pairs)

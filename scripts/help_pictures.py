@@ -35,7 +35,10 @@ from steadyscale.core import (
     upscale,
     warp,
 )
+from steadyscale.core.arrows import flow_arrows
+from steadyscale.core.comparison import compared
 from steadyscale.core.geometry import to_matrices
+from steadyscale.core.overlay import costliest, crop_picture
 from steadyscale.models import load_upscaler
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"
@@ -55,6 +58,9 @@ def main() -> None:
     _save(borders(handheld, fix), "borders.jpg")
     _save(flow(frames[STREET][8:10]), "flow.jpg")
     _save(detail(frames[RIDER][40:41]), "upscale.jpg")
+    _save(crop(handheld, fix), "crop.jpg")
+    _save(arrows(frames[STREET][8:10]), "arrows.jpg")
+    _save(comparison(frames[RIDER][40:41]), "compare.jpg")
 
 
 def shaken(frames: Frames, clip: Clip) -> TensorClip:
@@ -105,6 +111,30 @@ def detail(frame: Frames) -> Image.Image:
     size = plain.width * 4, plain.height * 4
     large = _picture(next(upscale(iter([piece]), model))[0]).resize(size, Image.Resampling.LANCZOS)
     return _sheet([("plain resize, 4x", plain.resize(size, Image.Resampling.BICUBIC)), ("network, 4x", large)], 2, 400)
+
+
+def crop(clip: TensorClip, fix: Correction) -> Image.Image:
+    """What Preview Trajectory draws on the frame that costs most, for a border that crops and one that fills."""
+    number = costliest(fix)
+    frame = next(islice(clip.frames(1), number, None))
+    tiles = [
+        (border.value, _picture(crop_picture(frame, fix, number, border)[0])) for border in (Border.CROP, Border.FILL)
+    ]
+    return _sheet(tiles, 2, 400)
+
+
+def arrows(pair: Frames) -> Image.Image:
+    """What Preview Flow draws of somebody who walks by."""
+    grey = pair.mean(dim=1, keepdim=True)
+    drawn = flow_arrows(pair[:1], flow_model(FlowMethod.FARNEBACK)(grey[:1], grey[1:]))
+    return _picture(drawn[0])
+
+
+def comparison(frame: Frames) -> Image.Image:
+    """What Compare Frames draws: a plain resize to the left of the line, the network to the right."""
+    model = load_upscaler(assets.weights(NETWORK, Path(sys.executable)))
+    piece = frame[..., DETAIL[0], DETAIL[1]]
+    return _picture(compared(piece, next(upscale(iter([piece]), model)), split=0.27)[0])
 
 
 def _picture(frame: Frames) -> Image.Image:

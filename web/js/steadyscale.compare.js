@@ -1,0 +1,131 @@
+// A slider between before and after on the node Compare Frames, where the frontend allows widgets of HTML.
+//
+// Nothing depends on it: where a part of the frontend is missing or has changed, the node shows its picture as any
+// other does. The node sends two pictures of one size, `steadyscale_before` and `steadyscale_after`.
+
+const NODE = "SteadyScale_CompareFrames";
+const WIDGET = "steadyscale_slider";
+
+// Where the line stands, in per cent of the picture's width, for a pointer at x.
+export function place(x, left, width) {
+  if (!(width > 0)) return 50;
+  return Math.min(100, Math.max(0, (100 * (x - left)) / width));
+}
+
+// The address of a picture that a node put out, or null for what is none.
+export function address(item, url = (path) => path) {
+  if (!item || typeof item.filename !== "string") return null;
+  const { filename, subfolder = "", type = "temp" } = item;
+  return url(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+function slider(labels) {
+  const box = document.createElement("div");
+  box.className = "steadyscale-compare";
+  box.style.cssText = "display:flex;flex-direction:column;width:100%;height:100%;min-height:0;overflow:hidden";
+  const frame = document.createElement("div");
+  frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize";
+  const [before, after] = labels.map((label) => {
+    const picture = document.createElement("img");
+    picture.alt = label;
+    picture.draggable = false;
+    picture.style.cssText = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none";
+    frame.append(picture);
+    return picture;
+  });
+  const line = document.createElement("div");
+  line.style.cssText = "position:absolute;top:0;bottom:0;width:2px;margin-left:-1px;background:#fff;pointer-events:none";
+  const range = document.createElement("input");
+  Object.assign(range, { type: "range", min: 0, max: 100, step: 0.1, value: 50 });
+  range.setAttribute("aria-label", labels.join(" / "));
+  range.style.cssText = "flex:0 0 auto;width:100%;margin:2px 0 0";
+  frame.append(line);
+  box.append(frame, range);
+
+  // The part of the frame that the picture covers: it keeps its shape, so there may be bars beside it.
+  const covered = () => {
+    const { left, width, height } = frame.getBoundingClientRect();
+    const shape = before.naturalWidth / before.naturalHeight || width / height;
+    const wide = Math.min(width, height * shape);
+    return { left: left + (width - wide) / 2, wide, whole: { left, width } };
+  };
+  const move = (percent) => {
+    const { left, wide, whole } = covered();
+    const at = whole.width > 0 ? (100 * (left - whole.left + (wide * percent) / 100)) / whole.width : percent;
+    after.style.clipPath = `inset(0 0 0 ${at}%)`;
+    line.style.left = `${at}%`;
+    range.value = percent;
+  };
+  range.addEventListener("input", () => move(Number(range.value)));
+  frame.addEventListener("pointermove", (event) => {
+    const { left, wide } = covered();
+    move(place(event.clientX, left, wide));
+  });
+  before.addEventListener("load", () => move(Number(range.value)));
+  const show = (one, other) => {
+    before.src = one;
+    after.src = other;
+    move(Number(range.value));
+  };
+  return { box, show };
+}
+
+// The slider of a node, made when it is first needed; null where the frontend has no such widgets.
+function sliderOf(node) {
+  if (node.steadyscaleSlider) return node.steadyscaleSlider;
+  if (typeof node.addDOMWidget !== "function") return null;
+  const made = slider(["before", "after"]);
+  const widget = node.addDOMWidget(WIDGET, "steadyscale_compare", made.box, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => 240,
+    getValue: () => "",
+    setValue: () => {},
+  });
+  if (!widget) return null;
+  widget.serialize = false; // widgets are stored by position, and this one is no setting
+  node.steadyscaleSlider = made;
+  const size = node.computeSize?.();
+  if (size && node.size) node.setSize?.([Math.max(node.size[0], 320), Math.max(node.size[1], size[1])]);
+  return made;
+}
+
+function forget(node) {
+  const index = node.widgets?.findIndex((widget) => widget.name === WIDGET) ?? -1;
+  if (index < 0 || !node.steadyscaleSlider) return;
+  if (typeof node.removeWidget === "function") node.removeWidget(node.widgets[index]);
+  else node.widgets.splice(index, 1)[0].onRemove?.();
+  node.steadyscaleSlider = null;
+}
+
+async function start() {
+  const [{ app }, { api }] = await Promise.all([
+    import("../../../scripts/app.js"),
+    import("../../../scripts/api.js"),
+  ]);
+  const url = (path) => (typeof api?.apiURL === "function" ? api.apiURL(path) : path);
+  app.registerExtension({
+    name: "steadyscale.compare",
+    beforeRegisterNodeDef(nodeType, nodeData) {
+      if (nodeData?.name !== NODE) return;
+      const executed = nodeType.prototype.onExecuted;
+      nodeType.prototype.onExecuted = function (output, ...rest) {
+        const result = executed?.call(this, output, ...rest);
+        try {
+          const one = address(output?.steadyscale_before?.[0], url);
+          const other = address(output?.steadyscale_after?.[0], url);
+          if (one && other) sliderOf(this)?.show(one, other);
+          else forget(this); // a video, which the frontend plays by itself
+          this.setDirtyCanvas?.(true, true);
+        } catch (error) {
+          console.debug("steadyscale.compare: no slider on this frontend", error);
+        }
+        return result;
+      };
+    },
+  });
+}
+
+if (typeof document !== "undefined") {
+  start().catch((error) => console.debug("steadyscale.compare: not started", error));
+}
