@@ -83,7 +83,8 @@ def _watched(settings: Settings, quiet: bool) -> Report:
         task = bars.add_task(last.stage, total=None)
         for report in compress(settings):
             if report.stage != last.stage:
-                bars.reset(task, description=report.stage, total=report.of or None)
+                bars.remove_task(task)
+                task = bars.add_task(report.stage, total=report.of or None)
             bars.update(task, completed=report.done)
             last = report
     return last

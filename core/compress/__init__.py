@@ -5,8 +5,8 @@ for report in compress(Settings("teacher.safetensors", ("photographs/",), "small
 print(table(report.figures), report.refused or report.files)
 """
 
-from .compress import Report, compress
 from .errors import CompressionError
+from .gate import Report, compress
 from .measure import Figures
 from .settings import Settings
 from .table import facts, table

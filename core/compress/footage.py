@@ -88,7 +88,7 @@ def _spread(album: Album, most: int) -> list[Tensor]:
 def _middle(picture: Tensor, side: int) -> Tensor:
     height, width = picture.shape[-2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return picture[:, top : top + side, left : left + side]
+    return picture[:, top : top + side, left : left + side].clone()  # a view would keep all of it in memory
 
 
 def _neighbours(file: Path) -> list[Tensor]:

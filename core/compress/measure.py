@@ -95,8 +95,8 @@ def one_thread() -> Iterator[None]:
 def warping(upscaler: Upscaler, runs: Sequence[Sequence[Tensor]]) -> float | None:
     """The mean warping error, in millionths, of videos enlarged from small copies of themselves.
 
-    runs: neighbouring frames (3, H, W), uint8, of one shot each. Motion is measured on the true frames, so that it is
-    the same for all networks and blurring does not hide flicker from it.
+    runs: neighbouring frames (3, H, W), uint8; a cut among them weighs on all networks alike. Motion is measured on the
+    true frames, so that it is the same for all networks and blurring does not hide flicker from it.
     """
     flow, found = flow_model(FlowMethod.FARNEBACK), []
     for frames in runs:
@@ -107,23 +107,34 @@ def warping(upscaler: Upscaler, runs: Sequence[Sequence[Tensor]]) -> float | Non
     return 1e6 * sum(found) / len(found) if found else None
 
 
+@dataclass(frozen=True)
+class Entrant:
+    """Who is measured: a name for people, the file as it was read again, and the network that was stored in it, which
+    a graph does not show."""
+
+    name: str
+    upscaler: Upscaler
+    file: Path
+    network: nn.Module
+
+
 def figures(
-    upscalers: Sequence[tuple[str, Upscaler, Path, int, float]],
-    pictures: Sequence[Tensor],
-    runs: Sequence[Sequence[Tensor]],
+    entrants: Sequence[Entrant], pictures: Sequence[Tensor], runs: Sequence[Sequence[Tensor]]
 ) -> Iterator[Figures]:
-    """The figures of each (name, upscaler, file, parameters, multiplications a pixel), one after the other."""
-    seconds = seconds_a_frame([upscaler for _, upscaler, *_ in upscalers])
-    for (name, upscaler, file, parameters, macs), taken in zip(upscalers, seconds, strict=True):
+    """The figures of each, one after the other. pictures: (3, H, W), uint8. runs: see `warping`."""
+    seconds = seconds_a_frame([entrant.upscaler for entrant in entrants])
+    for entrant, taken in zip(entrants, seconds, strict=True):
+        upscaler, network = entrant.upscaler, entrant.network
         scores = score(upscaler, pictures, upscaler.scale)
+        macs = multiplications(network, upscaler.in_channels, upscaler.multiple)
         yield Figures(
-            name=name,
-            file=file.name,
-            parameters=parameters,
+            name=entrant.name,
+            file=entrant.file.name,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
             gmacs=macs * FRAME[0] * FRAME[1] / 1e9,
-            bytes=file.stat().st_size,
+            bytes=entrant.file.stat().st_size,
             seconds=taken,
-            engine="openvino" if file.suffix == ".onnx" else upscaler.engine,
+            engine="openvino" if entrant.file.suffix == ".onnx" else upscaler.engine,
             psnr=scores.psnr,
             ssim=scores.ssim,
             warping=warping(upscaler, runs),

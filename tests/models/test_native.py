@@ -14,6 +14,7 @@ from steadyscale.models import Activation, RRDBConfig, RRDBNet, SRVGGConfig, SRV
 from steadyscale.models.native import Native, NativeNetwork, NoCompilerError, build, describe, engine, find
 from steadyscale.models.native.build import find_compiler
 from steadyscale.models.native.library import ABI, Library, Op
+from steadyscale.models.separable import SeparableSRVGG, dense
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
 
@@ -342,3 +343,11 @@ def test_importing_the_package_builds_and_loads_nothing(tmp_path):
     environment = {"STEADYSCALE_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert not list(tmp_path.iterdir())
+
+
+def test_separable_networks_run_as_the_dense_ones_that_they_equal(library):
+    network = randomised(SeparableSRVGG(SRVGGConfig(features=12, convs=3, scale=2)))
+    assert_same(NativeNetwork(dense(network), library), network, noise(2, 3, 17, 21))
+    runner = Native(network)
+    assert torch.allclose(runner(noise(1, 3, 9, 30)), network(noise(1, 3, 9, 30)).clamp(0, 1), atol=1e-4)
+    assert runner.engine == "native"

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...models import RRDBNet, SRVGGNetCompact, Upscaler, load_upscaler, zoo
+from ...models import RRDBNet, SRVGGNetCompact, load_upscaler, zoo
 from ...models.separable import dense, separated
 from ..atomic import scratch
 from ..training.errors import TrainingError
@@ -25,7 +25,7 @@ from .distil import Tuning, tuned
 from .errors import CompressionError
 from .footage import Footage, gathered
 from .graph import export_onnx, quantise
-from .measure import Figures, figures, multiplications
+from .measure import Entrant, Figures, figures
 from .prune import pruned
 from .settings import Settings
 
@@ -87,17 +87,20 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
         folder.mkdir()
         files = _written(settings, small, footage, folder)
         found: list[Figures] = []
-        judged = [file for file in files if "_dense" not in file.stem]
-        for figure in figures(_entrants(settings, original, small, judged), footage.judges, footage.runs):
+        # The dense twin of a separable network is equal to it, which needs no measuring.
+        judged = [file for file in files if file.name != settings.target("_dense").name]
+        first = Entrant("original", original, model, network)
+        for figure in figures(_entrants(settings, first, small, judged), footage.judges, footage.runs):
             found.append(figure)
             yield Report("measuring", len(found), 1 + len(judged), figures=tuple(found))
         before, *after = found
-        worst = max(after, key=lambda figure: before.psnr - figure.psnr)
-        loss = before.psnr - worst.psnr
-        if not loss <= settings.max_loss_db:
+        # Said this way round, so that NaN does not pass.
+        failed = [figure for figure in after if not before.psnr - figure.psnr <= settings.max_loss_db]
+        if failed:
+            worst = max(failed, key=lambda figure: before.psnr - figure.psnr)
             refused = (
-                f"{worst.name} loses {loss:.2f} dB and {settings.max_loss_db:g} dB are allowed, so nothing was "
-                "written; train longer (--steps), prune less, or allow more (--max-loss-db)"
+                f"{worst.name} loses {before.psnr - worst.psnr:.2f} dB and {settings.max_loss_db:g} dB are allowed, so "
+                "nothing was written; train for more steps, prune less, or allow more"
             )
             yield Report("refused", figures=tuple(found), refused=refused)
             return
@@ -163,17 +166,9 @@ def _written(settings: Settings, small: nn.Module, footage: Footage, folder: Pat
     return files
 
 
-def _entrants(
-    settings: Settings, original: Upscaler, small: nn.Module, files: Sequence[Path]
-) -> list[tuple[str, Upscaler, Path, int, float]]:
+def _entrants(settings: Settings, original: Entrant, small: nn.Module, files: Sequence[Path]) -> list[Entrant]:
     """Who is measured: the original, and each file as it is read again."""
-    macs = multiplications(original.model, 3, original.multiple)
-    entrants = [("original", original, zoo.find(settings.model), original.parameters_count, macs)]
-    macs = multiplications(small, 3, original.multiple)
-    parameters = sum(parameter.numel() for parameter in small.parameters())
-    for file in files:
-        entrants.append((_name(settings, file), load_upscaler(file), file, parameters, macs))
-    return entrants
+    return [original, *(Entrant(_name(settings, file), load_upscaler(file), file, small) for file in files)]
 
 
 def _name(settings: Settings, file: Path) -> str:

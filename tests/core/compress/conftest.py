@@ -1,0 +1,100 @@
+"""Pictures that a network can be good at, and a network that is good at them, made without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from steadyscale.core.training.measure import small_and_large
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact
+from torch import Tensor
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny networks spend their time waiting for other threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def texture(seed: int, side: int = 96) -> Tensor:
+    """(3, side, side), uint8: curved bands with clean edges."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, 3, side // 8, side // 8, generator=generator)
+    hills = F.interpolate(noise, size=(4 * side, 4 * side), mode="bicubic")
+    bands = (torch.sin(hills * 20) > 0).float()
+    return (F.avg_pool2d(bands, 4)[0] * 255).round().byte()
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 8 pictures."""
+    folder = tmp_path_factory.mktemp("textures")
+    for number in range(8):
+        Image.fromarray(texture(number).permute(1, 2, 0).numpy()).save(folder / f"{number}.jpg", quality=98)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shown() -> list[Tensor]:
+    """Small pictures (1, 3, h, w)."""
+    return [small_and_large(texture(number), 2)[0] for number in range(4)]
+
+
+def fitted(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
+    """A 2x network of random features whose last layer is the least-squares fit to textures, some dB above repetition.
+
+    dead: how many of each layer's channels nobody reads.
+    """
+    torch.manual_seed(seed)
+    network = SRVGGNetCompact(SRVGGConfig(features=features, convs=2, scale=2)).eval().requires_grad_(False)
+    *layers, last = network.body
+    for layer in layers:
+        if layer.weight.ndim == 4:
+            layer.weight.mul_(2)
+        else:
+            layer.weight.uniform_(0.0, 0.5)
+    for layer in [*network.body][2::2]:
+        layer.weight[:, torch.randperm(features)[:dead]] = 0
+    living = last.weight.abs().sum((0, 2, 3)) > 0
+    gram, cross = 0, 0
+    for number in range(6):
+        small, large = small_and_large(texture(number), 2)
+        missing = F.pixel_unshuffle(large - F.interpolate(small, scale_factor=2, mode="nearest"), 2)
+        x = small
+        for layer in layers:
+            x = layer(x)
+        seen = F.pad(F.unfold(x * living[:, None, None], 3, padding=1)[0], (0, 0, 0, 1), value=1.0).double()
+        gram, cross = gram + seen @ seen.T, cross + seen @ missing.flatten(2)[0].double().T
+    fit = torch.linalg.solve(gram + 1e-3 * torch.eye(len(gram)), cross).T.float()
+    last.weight.copy_(fit[:, :-1].reshape_as(last.weight) * living[:, None, None])
+    last.bias.copy_(fit[:, -1])
+    return network
+
+
+@pytest.fixture
+def network() -> Callable[..., SRVGGNetCompact]:
+    return fitted
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a network of 32 channels, all of them alive."""
+    path = tmp_path_factory.mktemp("weights") / "teacher.safetensors"
+    save_file(fitted(32).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def half_dead(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a network of 16 channels, 8 of which do nothing."""
+    path = tmp_path_factory.mktemp("weights") / "half_dead.safetensors"
+    save_file(fitted(16, dead=8).state_dict(), path)
+    return path

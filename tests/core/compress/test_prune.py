@@ -1,0 +1,108 @@
+"""Pruning: exactly the living channels stay, and what is left is an ordinary network."""
+
+import pytest
+import torch
+from spandrel import ModelLoader
+from steadyscale.core.compress import CompressionError, prune
+from steadyscale.core.compress.prune import pruned, width_after
+from steadyscale.models import RRDBConfig, RRDBNet
+from steadyscale.models.separable import separated
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+def half_dead_rrdb():
+    """Blocks 1 and 2 only multiply by 1.2, and of the trunk's 16 channels 8 are always 0: which is returned too."""
+    torch.manual_seed(0)
+    network = RRDBNet(RRDBConfig(features=16, blocks=4, scale=2)).eval().requires_grad_(False)
+    convs = {name: conv for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)}
+    dead = torch.randperm(16)[:8]
+    for name, conv in convs.items():
+        if name.startswith(("body.1.", "body.2.")):
+            conv.weight.zero_()
+            conv.bias.zero_()
+        elif name.endswith("conv5") or name in ("conv_first", "conv_body"):
+            conv.weight[dead] = 0
+            conv.bias[dead] = 0
+        elif name in ("conv_hr", "conv_last"):
+            conv.weight[:, torch.randperm(16)[:8]] = 0
+            conv.weight.mul_(2)
+    return network, dead
+
+
+def test_a_network_whose_other_half_is_dead_loses_nothing(network, shown):
+    large = network(16, dead=8)
+    small = pruned(large, 0.5, shown)
+    assert (small.config.features, small.config.convs) == (8, 2)
+    picture = shown[0].flip(-1) * 0.7
+    assert large(picture).std() > 0.1
+    assert (small(picture) - large(picture)).abs().max() < 1e-5
+
+
+def test_the_channels_that_are_read_are_those_that_stay(network, shown):
+    large = network(16, dead=8)
+    small = pruned(large, 0.5, shown)
+    read = large.body[2].weight.abs().sum((0, 2, 3)) > 0
+    assert torch.equal(small.body[0].weight, large.body[0].weight[read])
+    assert torch.equal(small.body[1].weight, large.body[1].weight[read])
+
+
+def test_an_rrdb_whose_other_half_is_dead_loses_nothing(shown):
+    large, dead = half_dead_rrdb()
+    small = pruned(large, 0.5, shown)
+    assert (small.config.features, small.config.blocks, small.config.growth) == (8, 2, 32)
+    living = [channel for channel in range(16) if channel not in dead]
+    assert torch.equal(small.conv_first.weight, large.conv_first.weight[living])
+    picture = shown[0].flip(-1) * 0.7
+    assert large(picture).std() > 0.01
+    assert (small(picture) - large(picture)).abs().max() < 1e-5
+
+
+def test_refitting_makes_up_for_some_of_what_is_lost(network, shown, monkeypatch):
+    large = network(16)
+
+    def miss():
+        small = pruned(large, 0.5, shown)
+        return sum(float((small(x) - large(x)).square().mean()) for x in shown)
+
+    refitted = miss()
+    monkeypatch.setattr(prune, "_refit", lambda *_: None)
+    assert 0 < refitted < 0.7 * miss()
+
+
+def test_spandrel_loads_what_is_left(network, shown):
+    for large in (network(16), half_dead_rrdb()[0]):
+        small = pruned(large, 0.5, shown)
+        theirs = ModelLoader().load_from_state_dict(dict(small.state_dict())).eval().model
+        assert (theirs(shown[0]) - small(shown[0])).abs().max() < 1e-5
+
+
+def test_half_of_the_channels_is_a_third_of_the_parameters():
+    """As `--prune 0.5` promises for the published shapes."""
+
+    def count(network):
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    large = RRDBNet(RRDBConfig(blocks=6))
+    small = pruned(large, 0.5, [torch.rand(1, 3, 16, 16)])
+    assert (small.config.features, small.config.blocks) == (32, 3)
+    assert count(small) <= 0.35 * count(large)
+
+
+@pytest.mark.parametrize(
+    ("features", "share", "width"), [(64, 0.5, 32), (32, 0.5, 16), (24, 0.5, 16), (64, 0.9, 8), (40, 0.2, 32)]
+)
+def test_widths_are_multiples_of_eight(features, share, width):
+    assert width_after(features, share) == width
+
+
+def test_what_cannot_be_pruned_says_so(network, shown):
+    with pytest.raises(CompressionError, match=r"0\.3 of 8 channels leaves 8"):
+        pruned(network(8), 0.3, shown)
+    with pytest.raises(CompressionError, match="SeparableSRVGG cannot be pruned"):
+        pruned(separated(network(16)), 0.5, shown)
