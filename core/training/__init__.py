@@ -8,7 +8,7 @@ for report in train(config):            # each pull is one step; closing the str
 from .config import Config, config_from, read_config
 from .errors import TrainingError
 from .journal import read_log
-from .measure import Scores, bicubic, score
+from .measure import Scores, bicubic, lpips, score
 from .progress import shown
 from .trainer import Report, train
 
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingError",
     "bicubic",
     "config_from",
+    "lpips",
     "read_config",
     "read_log",
     "score",
