@@ -40,7 +40,7 @@ from PIL import Image
 from shaky import Shaky
 from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
 from steadyscale.core.metrics import warping_error
-from steadyscale.core.training.measure import Enlarger, bicubic, compare, rounded, small_and_large
+from steadyscale.core.training.measure import Enlarger, Judge, bicubic, compare, lpips, rounded, small_and_large
 from steadyscale.core.trial import footage, machine
 from steadyscale.models import load_upscaler, zoo
 from torch import Tensor
@@ -56,22 +56,18 @@ def photographs(folder: Path) -> Iterator[Tensor]:
         yield torch.from_numpy(np.array(picture)).movedim(2, 0)
 
 
-def perceptual() -> Any:
-    """torchmetrics' LPIPS, or None where its weights would have to be downloaded."""
+def looks() -> Judge | None:
+    """LPIPS, or None where its weights would have to be downloaded."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
-    if not cached.is_file():
-        return None
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+    return lpips() if cached.is_file() else None
 
 
 @torch.inference_mode()
-def on_photographs(enlarge: Enlarger, folder: Path, scale: int, judge: Any) -> dict[str, Any]:
+def on_photographs(enlarge: Enlarger, folder: Path, scale: int, judge: Judge | None) -> dict[str, Any]:
     scores, seen = [], []
     for picture in photographs(folder):
         small, large = small_and_large(picture, scale)
-        made = enlarge(small).clamp(0, 1)
+        made = rounded(enlarge(small))
         scores.append(compare(made, large, scale))
         if judge is not None:
             seen.append(float(judge(made, large)))
@@ -174,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
 
-    judge, rows = perceptual(), []
+    judge, rows = looks(), []
     models = {shipped.name: load_upscaler(shipped.path) for shipped in zoo.SHIPPED}
     models |= {Path(name).stem: load_upscaler(zoo.find(name)) for name in options.other}
     contenders = [(f"bicubic-{scale}x", scale, bicubic(scale)) for scale in (2, 4)]

@@ -8,7 +8,7 @@ for report in train(config):            # each pull is one step; closing the str
 from .config import Config, config_from, read_config
 from .errors import TrainingError
 from .journal import read_log
-from .measure import Scores, bicubic, score
+from .measure import Scores, bicubic, lpips, score
 from .path_trainer import PathTraining, train_path_net
 from .progress import shown, shown_paths
 from .trainer import Report, train
@@ -21,6 +21,7 @@ __all__ = [
     "TrainingError",
     "bicubic",
     "config_from",
+    "lpips",
     "read_config",
     "read_log",
     "score",

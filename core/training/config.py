@@ -167,6 +167,7 @@ class Machine:
 class Keeping:
     """What is written and when, in steps. checkpoints: how many stay. patience: validations without a better PSNR
     after which training ends, 0 for never. samples: pictures drawn at each validation. tensorboard: log for it too.
+    lpips: measure that too at each validation, which takes AlexNet's weights from torchvision.
     """
 
     checkpoint_every: int = 1000
@@ -175,6 +176,7 @@ class Keeping:
     patience: int = 0
     samples: int = 2
     tensorboard: bool = False
+    lpips: bool = False
 
     def __post_init__(self) -> None:
         for name in ("checkpoint_every", "checkpoints", "validate_every"):

@@ -1,4 +1,5 @@
-"""How close a network comes to pictures that it has not seen: PSNR and SSIM of brightness, as papers report them.
+"""How close a network comes to pictures that it has not seen: PSNR and SSIM of brightness, as papers report them, and
+LPIPS where that is asked for.
 
 The small picture is made by antialiased bicubic reduction (a = -0.5, as MATLAB's imresize) and rounded to 8 bits; the
 result is clamped and rounded to 8 bits; both are compared in Y of BT.601 (16 to 235), without a border of `scale`
@@ -19,14 +20,18 @@ from ..resize import resize
 from .errors import TrainingError
 
 Enlarger = Callable[[Tensor], Tensor]
+Judge = Callable[[Tensor, Tensor], Tensor]  # two pictures (1, 3, H, W) in [0, 1] -> how different they look, a scalar
+SMALLEST_JUDGED = 64  # pixels a side that AlexNet wants to see
 
 
 @dataclass(frozen=True)
 class Scores:
-    """psnr: in dB. ssim: up to 1. Means over pictures."""
+    """psnr: in dB. ssim: up to 1. lpips: 0 and up, the less the better; None where it was not asked for. Means over
+    pictures."""
 
     psnr: float
     ssim: float
+    lpips: float | None = None
 
 
 def small_and_large(picture: Tensor, scale: int) -> tuple[Tensor, Tensor]:
@@ -82,11 +87,44 @@ def ssim(made: Tensor, true: Tensor, peak: float = 255.0) -> float:
     return float((alike / ((a * a + b * b + steady) * (aa - a * a + bb - b * b + lively))).mean())
 
 
+def lpips() -> Judge:
+    """How different two pictures look (Zhang et al. 2018, arXiv:1801.03924; AlexNet). Raises TrainingError, with the
+    way out, where there are no weights: AlexNet's come from torchvision, which keeps what it downloads."""
+    advice = "let torchvision download them once where there is a network, or set keeping.lpips to false"
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        # Pictures are given in [0, 1]; each call is a measurement of its own.
+        network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(f"LPIPS has no AlexNet weights here ({reason}): {advice}") from error
+
+    def judge(made: Tensor, true: Tensor) -> Tensor:
+        network.reset()
+        return network(made, true)
+
+    return judge
+
+
 @torch.no_grad()
-def score(enlarge: Enlarger, pictures: Iterable[Tensor], scale: int, device: torch.device | str = "cpu") -> Scores:
-    """The mean scores of (1, 3, h, w) -> (1, 3, h * scale, w * scale) over pictures (3, H, W), uint8."""
-    found = []
+def score(
+    enlarge: Enlarger,
+    pictures: Iterable[Tensor],
+    scale: int,
+    device: torch.device | str = "cpu",
+    judge: Judge | None = None,
+) -> Scores:
+    """The mean scores of (1, 3, h, w) -> (1, 3, h * scale, w * scale) over pictures (3, H, W), uint8.
+
+    judge: what `lpips` returns, to be asked too; it sees whole pictures in 8 bits.
+    """
+    found, looks = [], []
     for picture in pictures:
         small, large = small_and_large(picture, scale)
-        found.append(compare(enlarge(small.to(device)).float().cpu(), large, scale))
-    return Scores(sum(s.psnr for s in found) / len(found), sum(s.ssim for s in found) / len(found))
+        made = enlarge(small.to(device)).float().cpu()
+        found.append(compare(made, large, scale))
+        if judge is not None:
+            looks.append(float(judge(rounded(made), large)))
+    psnr, ssim = sum(s.psnr for s in found) / len(found), sum(s.ssim for s in found) / len(found)
+    return Scores(psnr, ssim, sum(looks) / len(looks) if looks else None)

@@ -11,6 +11,7 @@ from .config import Config
 from .data import Pictures, smallest_picture
 from .errors import TrainingError
 from .features import Features, default_layers, load_features
+from .measure import SMALLEST_JUDGED, Judge, lpips
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,13 @@ def held_out_pictures(config: Config) -> Pictures | None:
     if not config.data.validate:
         log.warning("data.validate is empty, so nothing will be measured")
         return None
-    smallest = SMALLEST_MEASURED * max(config.network.scales)
+    smallest = max(SMALLEST_MEASURED * max(config.network.scales), SMALLEST_JUDGED if config.keeping.lpips else 0)
     return Pictures(config.data.validate, smallest=smallest, frames=2, memory=config.data.memory_gb * 1e9)
+
+
+def looking_judge(config: Config) -> Judge | None:
+    """What says at validations how different pictures look, if that is wanted. Raises TrainingError."""
+    return lpips() if config.keeping.lpips and config.data.validate else None
 
 
 def judging_features(config: Config, device: torch.device) -> Features | None:

@@ -23,7 +23,7 @@ from .config import Config
 from .data import Batch, Pictures, batches
 from .errors import TrainingError
 from .features import Features
-from .measure import Scores
+from .measure import Judge, Scores
 from .ranks import Ranks, joined
 from .settings import to_toml
 from .state import State, fresh
@@ -84,6 +84,7 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
             raise TrainingError(f"{config.folder} holds a run; go on with it (--resume) or name another folder (run)")
         pictures = preparation.training_pictures(config)
         held_out = preparation.held_out_pictures(config) if ranks.first else None
+        judge = preparation.looking_judge(config) if ranks.first else None
         features = preparation.judging_features(config, device)
         state = fresh(config, device)
         if found:
@@ -97,7 +98,7 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
             book = stack.enter_context(journal.opened(config.folder, state.step, tensorboard=board))
         shares = batches(config, pictures, state.step, part=ranks.rank, parts=ranks.count)
         stream = stack.enter_context(closing(shares))
-        yield from _steps(config, state, stream, held_out, features, device, ranks, book)
+        yield from _steps(config, state, stream, held_out, judge, features, device, ranks, book)
 
 
 def _steps(
@@ -105,12 +106,13 @@ def _steps(
     state: State,
     stream: Iterator[Batch],
     held_out: Pictures | None,
+    judge: Judge | None,
     features: Features | None,
     device: torch.device,
     ranks: Ranks,
     book: journal.Journal | None,
 ) -> Iterator[Report]:
-    """Every step that is left. held_out and book are the first process's."""
+    """Every step that is left. held_out, judge and book are the first process's."""
     keeping, checkpoints = config.keeping, config.folder / CHECKPOINTS
     begun, stopped = time.perf_counter(), False
     while state.step < config.steps and not stopped:
@@ -121,7 +123,7 @@ def _steps(
 
         scores: dict[int, Scores] = {}
         if config.data.validate and (last or state.step % keeping.validate_every == 0):
-            scores = ranks.agreed(validate(config, state, held_out, device) if held_out else {})
+            scores = ranks.agreed(validate(config, state, held_out, device, judge) if held_out else {})
             if is_best(state, scores) and ranks.first:
                 write_networks(config, state, config.folder / "best")
             stopped = 0 < keeping.patience <= state.stale
@@ -171,4 +173,5 @@ def _facts(report: Report) -> dict[str, float]:
     facts |= {"scale": report.scale, "moved": float(report.moved), "rate": report.rate, "seconds": report.seconds}
     for scale, scores in report.scores.items():
         facts |= {f"psnr/{scale}x": scores.psnr, f"ssim/{scale}x": scores.ssim}
+        facts |= {} if scores.lpips is None else {f"lpips/{scale}x": scores.lpips}
     return facts

@@ -11,19 +11,21 @@ from .config import Config
 from .data import Pictures
 from .export import export
 from .journal import sample_picture, write_sample
-from .measure import Scores, score, small_and_large
+from .measure import Judge, Scores, score, small_and_large
 from .settings import to_toml
 from .state import State
 
 BETTER = 0.001  # dB by which a network has to be better to count as better
 
 
-def validate(config: Config, state: State, held_out: Pictures, device: torch.device) -> dict[int, Scores]:
-    """The scores of the averaged network, by scale; sample pictures go into the run's folder."""
+def validate(
+    config: Config, state: State, held_out: Pictures, device: torch.device, judge: Judge | None = None
+) -> dict[int, Scores]:
+    """The scores of the averaged network, by scale; sample pictures go into the run's folder. judge: see `score`."""
     scores: dict[int, Scores] = {}
     for scale in config.network.scales:
         network = state.averaged.at(scale)
-        scores[scale] = score(network, held_out, scale, device)
+        scores[scale] = score(network, held_out, scale, device, judge)
         for number in range(min(config.keeping.samples, len(held_out))):
             small, large = small_and_large(held_out[number], scale)
             with torch.no_grad():

@@ -396,6 +396,23 @@ def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, w
     assert "width: 64\nheight: 48\n" in stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "size"), [((), (96, 64)), (("--scale", "3"), (144, 96)), (("--size", "60x40"), (60, 40))]
+)
+def test_without_a_model_the_one_that_comes_with_the_package_serves(run, tmp_path, options, size):
+    """Twice the size unless another is asked for; the result is the picture, sharper than bicubic makes it."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
+    disc = ((torch.hypot(y - 16, x - 24) - 9).sigmoid() * 0.8 + 0.1).expand(1, 3, 32, 48)
+    write_images(tmp_path / "small.png", iter([disc]))
+    code, _, stderr = run("upscale", tmp_path / "small.png", tmp_path / "large.png", "--quiet", *options)
+    assert code == 0, stderr
+    [large] = open_clip(tmp_path / "large.png").frames()
+    assert large.shape == (1, 3, size[1], size[0])
+    plain = resize(disc, *size)
+    assert 0 < (large - plain).abs().mean() < 0.02
+    assert large.diff(dim=-1).abs().amax() > plain.diff(dim=-1).abs().amax()
+
+
 def test_models_list(run):
     code, stdout, _ = run("models", "list", "--json")
     assert code == 0
@@ -425,7 +442,6 @@ def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
     [
         [],
         ["upscale"],
-        ["upscale", "a.mp4", "b.mp4"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "0"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "2", "--size", "10x10"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--size", "10"],

@@ -54,6 +54,23 @@ assert torch.equal(UpscaleFrames.execute(model, frames, **SETTINGS).result[0], p
     assert done.returncode == 0, done.stderr
 
 
+def test_the_networks_of_the_pack_are_offered_and_need_no_file() -> None:
+    done = run(
+        """
+options = LoadESRGANModel.define_schema().inputs[0].options
+assert options[-2:] == ["steadyscale-2x", "steadyscale-4x"], options
+for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
+    assert LoadESRGANModel.validate_inputs(name) is True
+    assert LoadESRGANModel.fingerprint_inputs(name)[2] > 0
+    model = LoadESRGANModel.execute(name).result[0]
+    large = UpscaleFrames.execute(model, torch.full((1, 12, 16, 3), 0.5), **SETTINGS).result[0]
+    assert large.shape == (1, 12 * scale, 16 * scale, 3)
+    assert (large - 0.5).abs().max() < 0.02
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_empty_batch_is_one_clear_error() -> None:
     done = run(
         f"""

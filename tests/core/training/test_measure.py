@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from steadyscale.core.training import TrainingError, bicubic, score
+from steadyscale.core.training import TrainingError, bicubic, lpips, read_log, score, train
 from steadyscale.core.training.measure import compare, luma, small_and_large, ssim
 
 
@@ -53,3 +53,51 @@ def test_pictures_are_cut_to_multiples_and_averaged(texture):
     assert each[0] != pytest.approx(each[1], abs=0.01)
     black = score(lambda x: torch.zeros(1, 3, x.shape[2] * 4, x.shape[3] * 4), pictures, 4)
     assert black.psnr < min(each) - 5
+
+
+@pytest.fixture
+def untaught(tmp_path, monkeypatch):
+    """AlexNet with random convolutions, where torchvision keeps what it has downloaded. The 58 million weights of its
+    last layers, which LPIPS never asks, are one zero each."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(3)
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in alexnet().state_dict().items()}
+    state = {
+        key: torch.randn(shape) * 0.05 if key.startswith("features") else torch.zeros(1).expand(shape)
+        for key, shape in shapes.items()
+    }
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(state, tmp_path / "checkpoints/alexnet-owt-7be5be79.pth")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_lpips_tells_what_looks_different(untaught, texture):
+    judge = lpips()
+    true = texture(1)[None].float() / 255
+    noisy = (true + 0.1 * torch.randn(true.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    assert float(judge(true, true)) == pytest.approx(0, abs=1e-6)
+    assert float(judge(noisy, true)) > 1e-4
+    assert float(judge(true, true)) == pytest.approx(0, abs=1e-6), "earlier calls leave nothing behind"
+    assert score(bicubic(2), [texture(1)], 2).lpips is None
+    assert score(bicubic(2), [texture(1)], 2, judge=judge).lpips > 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_measures_lpips_where_it_is_asked_to(untaught, settings):
+    config = settings(steps=1, keeping={"lpips": True})
+    [report] = train(config)
+    assert report.scores[2].lpips > 1e-4
+    assert read_log(config.folder)[0]["lpips/2x"] == pytest.approx(report.scores[2].lpips, rel=1e-4)
+
+
+def test_without_its_weights_lpips_says_so_before_the_first_step(settings, tmp_path, monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "empty"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(TrainingError, match=r"no AlexNet weights here .*no network.* keeping\.lpips"):
+        next(train(settings(keeping={"lpips": True})))
