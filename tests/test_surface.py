@@ -27,7 +27,7 @@ def test_the_surface_of_core():
             "Reuse", "Smoothing", "Tally", "Target", "TensorClip", "Tiling", "Trajectory", "VideoClip", "Warped",
             "Window", "adaptive_zoom", "correction", "estimate_motion", "flow_model", "flow_picture", "framed",
             "inverse", "limit_zoom", "live", "load_path", "measure", "open_clip", "path_picture", "save_path",
-            "smooth", "upscale", "warp", "write_clip", "write_images", "write_video",
+            "smooth", "upscale", "warp", "with_rolling_shutter", "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
 
