@@ -29,6 +29,7 @@ REACH = 4  # frames before and after from which the camera's way between frames 
 HEIGHTS = np.linspace(-0.5, 0.5, ROWS)  # in frame heights
 LONGEST = 1.0  # readout beyond which rows of one frame would be exposed after the next one's
 BEYOND = 0.6  # height up to which rows outside of the frame go on as those inside do; farther ones stay at that
+TORN = 0.5  # share of a frame's side by which no row of a real camera is displaced
 ROUNDS = 6  # in which the steps between middle rows are found: each leaves a third of what was missing
 
 
@@ -38,7 +39,7 @@ def unrolled(
     """Steps (N, 3, 3) between frames as seen -> those between their middle rows, and what bends each frame straight.
 
     readout: share of the frame time between the exposure of the upper and of the lower edge; negative where the lower
-    one comes first.
+    one comes first. A shot whose rows would be torn apart, by jumps as large as the frame, stays as it is.
     """
     steps = steps.copy()
     rows = np.tile(np.eye(3), (len(steps), ROWS, 1, 1))
@@ -46,11 +47,17 @@ def unrolled(
         inner = slice(shot.start + 1, shot.stop)
         if shot.stop - shot.start < 2:
             continue
-        seen = steps[inner].copy()
-        for _ in range(ROUNDS):
-            bend = added(steps[inner], readout, info)
-            steps[inner] = geometry.normalized(seen @ np.linalg.inv(geometry.to_matrices_of(bend)))
-        rows[shot] = _rows(steps[inner], readout)
+        straight = seen = steps[inner]
+        with np.errstate(all="ignore"):
+            for _ in range(ROUNDS):
+                back = geometry.to_matrices_of(
+                    -added(straight, readout, info)
+                )  # nearly the inverse, and never singular
+                straight = geometry.normalized(seen @ back)
+            found = _rows(straight, readout)
+            moved = reach(found, info) / [info.width, info.height]
+        if moved.max() < TORN:  # which nothing is that is not a number
+            steps[inner], rows[shot] = straight, found
     return steps, rows
 
 

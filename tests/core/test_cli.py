@@ -458,6 +458,8 @@ def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
         ["stabilize", "a.mp4", "b.mp4", "--smoothing", "magic"],
         ["stabilize", "a.mp4", "b.mp4", "--seconds", "-1"],
         ["stabilize", "a.mp4", "b.mp4", "--max-zoom", "0.5"],
+        ["stabilize", "a.mp4", "b.mp4", "--rolling-shutter", "1.5"],
+        ["stabilize", "a.mp4", "b.mp4", "--rolling-shutter", "fast"],
         ["models"],
         ["frobnicate"],
     ],

@@ -63,6 +63,17 @@ def test_no_readout_bends_nothing():
     assert np.allclose(rows, np.eye(3))
 
 
+def test_jumps_as_large_as_the_frame_tear_nothing():
+    jumps = np.zeros((40, 4))
+    jumps[1:24, 1] = 400 * (-1.0) ** np.arange(23)
+    jumps[25:] = shake(15) / 5
+    steps = geometry.to_matrices(jumps)
+    straight, rows = rolling.unrolled(steps, SHOTS, INFO, 1.0)
+    assert np.array_equal(straight[:24], steps[:24])
+    assert np.array_equal(rows[:24], np.tile(np.eye(3), (24, rolling.ROWS, 1, 1)))
+    assert np.abs(rows[25:] - np.eye(3)).max() > 0.1, "the other shot is straightened"
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_shots_have_rows_too(count):
     steps = geometry.to_matrices(np.tile([3.0, 1.0, 0, 0], (count, 1)))
