@@ -26,6 +26,12 @@ def old_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield running
 
 
+@pytest.fixture
+def mortal_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One that belongs to a single test, which may kill it and start it again."""
+    yield from _host(assets.NEWEST, tmp_path_factory.mktemp("mortal_host"))
+
+
 @pytest.fixture(scope="session")
 def clip_name() -> str:
     """What LoadVideo takes as `file`: 24 frames of 128 x 96, 25 a second, a texture that moves."""
