@@ -90,7 +90,7 @@ class Frontend:
         self.page.wait_for_timeout(700)  # it glides
 
     def search(self, words: str) -> None:
-        """Opens the search by a double click on the empty canvas, types, and waits until something of that name is found.
+        """Double-clicks the empty canvas, types into the search, and waits until something of that name is found.
 
         Enter takes the first of what is found.
         """
