@@ -19,7 +19,7 @@ from frontend import Frontend
 from playwright.sync_api import Browser, sync_playwright
 
 SHOTS = steps.ROOT / "tests-artifacts" / "browser"
-RUN_FRAMES = 60  # long enough for a run to be watched
+RUN_FRAMES = 40  # long enough for a run to be watched
 
 
 @pytest.fixture(scope="package")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,14 @@ class Frontend:
         self.page.wait_for_timeout(700)  # it glides
 
     def search(self, words: str) -> None:
-        """Opens the search by a double click on the empty canvas, and types. Enter takes the first of what is found."""
+        """Double-clicks the empty canvas, types into the search, and waits until something of that name is found.
+
+        Enter takes the first of what is found.
+        """
         self.page.mouse.dblclick(800, 450)
         self.page.wait_for_function("document.activeElement?.tagName === 'INPUT'")
         self.page.keyboard.type(words)
-        self.page.wait_for_timeout(800)  # the list follows the typing with a delay
+        self.page.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE)).first.wait_for()
 
     def drag_from_library(self, title: str, x: int, y: int) -> None:
         """Looks a node up in the sidebar and drags it to a point of the canvas."""
