@@ -237,6 +237,23 @@ def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaken: Path, run, border
     assert unrest(out) < unrest(shaken) / 3
 
 
+def test_the_learned_smoother_is_had_by_name(tmp_path: Path, shaken: Path, run):
+    words = ("--smoothing", "learned", "--seconds", "2", "--crf", "5", "--quiet", "--device", "cpu")
+    for border in ("crop", "mirror"):
+        assert run("stabilize", shaken, tmp_path / "calm.mp4", "--border", border, *words)[0] == 0
+        assert unrest(tmp_path / "calm.mp4") < unrest(shaken) / 2
+
+
+def test_the_smoother_can_be_trained_anew(tmp_path: Path, run):
+    from steadyscale.models import load_path_smoother
+
+    out = tmp_path / "path.safetensors"
+    code, stdout, stderr = run("train-smoother", out, "--steps", "1", "--json")
+    assert (code, stderr) == (0, "")
+    assert json.loads(stdout)["output"] == str(out)
+    assert load_path_smoother(out).offline.layers[-1].bias.item() != 0
+
+
 def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaken: Path, run):
     out = tmp_path / "kept.mp4"
     words = ("stabilize", shaken, out, "--border", "mirror", "--smoothing", "locked", "--crf", "5", "--device", "cpu")
