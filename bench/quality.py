@@ -40,10 +40,12 @@ from PIL import Image
 from shaky import Shaky
 from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
 from steadyscale.core.metrics import warping_error
-from steadyscale.core.training.measure import Enlarger, Judge, bicubic, compare, lpips, rounded, small_and_large
+from steadyscale.core.training.measure import Enlarger, Judge, bicubic, compare, lpips, psnr, rounded, small_and_large
 from steadyscale.core.trial import footage, machine
 from steadyscale.models import load_upscaler, zoo
 from torch import Tensor
+
+log = logging.getLogger("quality")
 
 SIDE = 1024  # photographs are reduced to this, so that what a camera's JPEG left of its own is gone
 
@@ -95,7 +97,7 @@ def made_up(kind: str) -> Iterator[Tensor]:
 def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor]) -> dict[str, dict[str, float]]:
     """By name: PSNR of each frame, and what flickers (see the top of this file)."""
     flow, seen = flow_model(), [(name, scale) for name, scale, _ in contenders] + [("truth", 1)]
-    psnr: dict[str, list[float]] = {name: [] for name, _ in seen}
+    close: dict[str, list[float]] = {name: [] for name, _ in seen}
     whole: dict[str, list[float]] = {name: [] for name, _ in seen}
     added: dict[str, list[float]] = {name: [] for name, _ in seen}
     before: dict[str, Tensor] = {}
@@ -106,7 +108,7 @@ def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor
         for name, scale, enlarge in contenders:
             small, large = small_and_large(frame, scale)
             after[name] = rounded(enlarge(small))
-            psnr[name].append(compare(after[name], large, scale).psnr)
+            close[name].append(psnr(after[name], large, scale))
         if before:
             moved = flow(before["truth"], after["truth"])
             for name, _ in seen:
@@ -117,7 +119,7 @@ def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor
     truth = 1e6 * float(np.mean(whole["truth"]))
     return {
         name: {
-            "psnr_y": round(float(np.mean(psnr[name])), 3),
+            "psnr_y": round(float(np.mean(close[name])), 3),
             "warping_error_1e6": round(1e6 * float(np.mean(whole[name])), 2),
             "warping_error_of_truth_1e6": round(truth, 2),
             "warping_error_of_what_differs_1e6": round(1e6 * float(np.mean(added[name])), 2),
@@ -129,8 +131,6 @@ def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor
 @torch.inference_mode()
 def cost(networks: dict[str, Enlarger], rounds: int = 5) -> dict[str, float]:
     """CPU milliseconds of one thread for a frame of 320x180, by name."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     frames = [*footage(320, 180, 2)]
     least = dict.fromkeys(networks, float("inf"))
     for _ in range(rounds):
@@ -139,11 +139,10 @@ def cost(networks: dict[str, Enlarger], rounds: int = 5) -> dict[str, float]:
                 began = time.process_time()
                 network(frame)
                 least[name] = min(least[name], time.process_time() - began)
-    torch.set_num_threads(threads)
     return {name: round(1000 * seconds, 2) for name, seconds in least.items()}
 
 
-def stream(count: int = 480) -> dict[str, float]:
+def stream(count: int = 240) -> dict[str, float]:
     """Frames per second of `steadyscale upscale` with its defaults; what it takes to start is taken off."""
     with tempfile.TemporaryDirectory() as scratch:
         seconds, cpu = {}, {}
@@ -168,28 +167,35 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16, help="of each clip (default 16)")
     parser.add_argument("--other", action="append", default=[], help="a weight file or name to set beside, repeatable")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)  # the machine may be busy, and threads that wait for each other count as work
 
     judge, rows = looks(), []
     models = {shipped.name: load_upscaler(shipped.path) for shipped in zoo.SHIPPED}
     models |= {Path(name).stem: load_upscaler(zoo.find(name)) for name in options.other}
     contenders = [(f"bicubic-{scale}x", scale, bicubic(scale)) for scale in (2, 4)]
     contenders += [(name, int(model.scale), model) for name, model in models.items()]
+    log.info("cost")
     costs = cost({name: enlarge for name, _, enlarge in contenders})
     clips = {clip.stem: filmed(clip) for clip in options.clip}
     clips |= {f"made, {kind}": made_up(kind) for kind in ("hand", "walk")}
-    on_clips = {name: on_clip(contenders, islice(frames, options.frames)) for name, frames in clips.items()}
+    on_clips = {}
+    for name, frames in clips.items():
+        log.info("clip %s", name)
+        on_clips[name] = on_clip(contenders, islice(frames, options.frames))
     for name, scale, enlarge in contenders:
         row: dict[str, object] = {"name": name, "scale": scale, "cpu_ms_320x180": costs[name]}
         row["cpu_us_per_input_pixel"] = round(1000 * costs[name] / (320 * 180), 4)
         if name in models:
             row |= {"parameters": models[name].parameters_count, "engine": models[name].engine}
+        log.info("photographs, %s", name)
         row["photographs"] = on_photographs(enlarge, options.photographs, scale, judge)
         row["clips"] = {clip: found[name] for clip, found in on_clips.items()}
         rows.append(row)
     files = {s.path.name: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in zoo.SHIPPED}
     facts = {"machine": machine(), "sha256": files, "photographs": sum(1 for _ in photographs(options.photographs))}
     facts["lpips"] = "AlexNet" if judge else "left out: its weights are not on this machine"
+    log.info("the whole command")
     json.dump(facts | {"stream_320x180_to_640x360": stream(), "rows": rows}, sys.stdout, indent=2)
     print()
 
