@@ -29,7 +29,8 @@ def old_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 @pytest.fixture
 def mortal_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One that belongs to a single test, which may kill it and start it again."""
-    yield from _host(assets.NEWEST, tmp_path_factory.mktemp("mortal_host"))
+    with hosts.running(assets.NEWEST, tmp_path_factory.mktemp("mortal_host")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
