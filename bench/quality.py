@@ -12,8 +12,8 @@ weights are on this machine. Clips, two of them made with a camera that shakes, 
 enlarged again: PSNR by the same protocol, and the warping error of neighbouring frames along the flow of the true ones.
 Blur lowers that of a whole picture below that of the truth itself, which says nothing good; so it is also taken of
 what differs from the truth, and this is the flicker that enlarging adds. Cost is CPU milliseconds of one thread for a
-frame of 320x180, least of alternating runs. `stream` is the whole command, decode to encode, 320x180 to 640x360, all
-threads. The JSON goes to stdout.
+frame of 320x180, least of alternating runs. `stream` is the whole command, decode to encode, 320x180 to 640x360, with
+as many threads as OMP_NUM_THREADS says. The JSON goes to stdout.
 """
 
 from __future__ import annotations
