@@ -119,7 +119,7 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts
 def _look(stream: VideoStream, first: VideoFrame) -> Look:
     """A frame's own word counts, then that of its container: some decoders are not told what that says."""
     context = stream.codec_context
-    turned = Orientation.of(first).transpose
+    turned = Orientation.of(first, context.codec.name).transpose
     width, height = (first.height, first.width) if turned else (first.width, first.height)
     space, primaries, transfer = (
         told if told not in UNTOLD else usual

@@ -196,7 +196,7 @@ def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
         if frame is None or frame.is_corrupt:
             raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
         rgb = to_rgb(frame, VideoReformatter(), alpha=has_alpha(frame.format.name))
-        return Orientation.of(frame).upright(rgb)
+        return Orientation.of(frame, stream.codec_context.codec.name).upright(rgb)
 
 
 def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:

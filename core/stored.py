@@ -40,6 +40,10 @@ def matrix(colorspace: int, height: int) -> int:
     return colorspace
 
 
+# Their colour profiles carry a name. PyAV 18 frees it twice where side data is looked at, and the program dies of that.
+_NAMED_PROFILES = ("png", "apng")
+
+
 @dataclass(frozen=True)
 class Orientation:
     """How a stored picture becomes the one shown: first transpose, then mirror columns and rows."""
@@ -49,11 +53,13 @@ class Orientation:
     mirror_rows: bool = False
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Orientation:
-        """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y)."""
+    def of(cls, frame: VideoFrame, codec: str) -> Orientation:
+        """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y). codec: who decoded the frame."""
         try:
-            known = list(frame.side_data)
+            known = None if codec in _NAMED_PROFILES else list(frame.side_data)
         except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
+            known = None
+        if known is None:
             turns = round(frame.rotation / 90) % 4  # counter-clockwise; mirroring is not told this way
             return cls(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
         for data in known:
@@ -88,7 +94,7 @@ class Stored:
 
     @classmethod
     def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:
-        orientation = Orientation.of(first)
+        orientation = Orientation.of(first, stream.codec_context.codec.name)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         return cls(
             codec=stream.codec_context.codec.name,

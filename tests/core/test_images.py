@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from counting import number_of, numbered, numbers_of, picture
-from PIL import Image
+from PIL import Image, ImageCms
 from steadyscale.core.clip import ClipError
 from steadyscale.core.images import ImageClip, write_images
 
@@ -239,3 +241,20 @@ def test_no_frames_change_of_size_and_nan(tmp_path: Path):
     with pytest.raises(ClipError, match="frame 1 holds values that are no numbers"):
         write_images(tmp_path / "out", iter([bad]))
     assert remains(tmp_path) == []
+
+
+def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
+    """PyAV frees a profile's name twice once side data has been looked at, and the next one or the one after it dies."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number in range(6):
+        Image.new("RGB", (64, 48), (10 * number, 90, 30)).save(tmp_path / f"{number}.png", icc_profile=profile)
+    program = (
+        "import gc, sys\n"
+        "from pathlib import Path\n"
+        "from steadyscale.core import open_clip\n"
+        "for _ in range(6):\n"
+        "    print(sum(round(float(f[0, 0, 0, 0]) * 255) for f in open_clip(Path(sys.argv[1])).frames()))\n"
+        "    gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["150"] * 6), done.stderr
