@@ -244,7 +244,7 @@ def test_no_frames_change_of_size_and_nan(tmp_path: Path):
 
 
 def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
-    """PyAV frees the name of a profile twice where side data has been looked at, and sooner or later the program dies."""
+    """PyAV frees a profile's name twice where side data was looked at, and sooner or later the program dies of it."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for number in range(6):
         Image.new("RGB", (64, 48), (10 * number, 90, 30)).save(tmp_path / f"{number}.png", icc_profile=profile)
