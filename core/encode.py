@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
@@ -132,8 +133,10 @@ class _Writer:
         if look.channels == 4 and not look.keeps_alpha:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
-        for frame in frames:
-            self._encode(self._picture(frame))
+        pictures = deque(self._picture(frame) for frame in frames)
+        del frames  # Many times as large, and of no use any more while the encoder works.
+        while pictures:
+            self._encode(pictures.popleft())
 
     def finish(self) -> None:
         """Flush the encoder and the other tracks, and check that no frame was lost."""
