@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.clip import ClipError, ClipInfo, Frames, TensorClip
+from ._places import end_progress, is_bare, running_node
 
 CATEGORY = "SteadyScale"
 PREVIEW_SIDE, PREVIEW_EVERY = 512, 1.0  # pixels, seconds
@@ -99,12 +100,17 @@ def watched(
     total: int | None,
     count: Callable[[T], int] = lambda _: 1,
     show: Callable[[T], Frames] | None = None,
+    place: str | None = None,
 ) -> Iterator[T]:
     """The same stream, with a progress bar on the node and a check for cancel after each item.
 
-    show: the frames of an item, of which the node shows the last as a small picture, once a second at most.
+    show: the frames of an item, of which a node shows the last as a small picture, once a second at most. place: the
+    id of that node, None: the one that runs. It shows them only if it has nothing else to show (_places.py).
     """
-    progress = comfy.utils.ProgressBar(total or 1)
+    progress, node = comfy.utils.ProgressBar(total or 1), running_node() if place is None else place
+    if node is not None and not is_bare(node):
+        show = None
+    shown_on = progress if place is None or show is None else comfy.utils.ProgressBar(total or 1, node_id=place)
     done, shown = 0, time.monotonic()
     stop_if_cancelled()
     for item in stream:
@@ -116,7 +122,12 @@ def watched(
         yield item
         del item
         stop_if_cancelled()
-        progress.update_absolute(done, max(total or 1, done), preview)
+        most = max(total or 1, done)
+        progress.update_absolute(done, most, preview if shown_on is progress else None)
+        if preview is not None and shown_on is not progress:
+            shown_on.update_absolute(done, most, preview)
+    if place is not None and shown_on is not progress:
+        end_progress(place)
 
 
 def picture_of(frame: Tensor) -> Image.Image:

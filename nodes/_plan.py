@@ -34,6 +34,7 @@ from ..core.timing import Window
 from ..core.video import VideoClip
 from ._comfy import make_room, to_clip, watched
 from ._jobs import KeptWork, kept_run
+from ._places import running_node
 from ._text import teller
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Plan:
 
     source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
     file. owned: temporary files, and videos that have some, which must stay while the plan lives. nodes: who planned
-    it, for messages. jobs: where a run is to survive a crash, the folders of the jobs that it builds on; else None.
+    it, for messages. place: the id of the last of them, which shows the frame in work. jobs: where a run is to survive
+    a crash, the folders of the jobs that it builds on; else None.
     """
 
     recipe: Recipe
@@ -66,11 +68,13 @@ class Plan:
     sound: Sound | None = None
     owned: tuple[object, ...] = ()
     nodes: tuple[str, ...] = ()
+    place: str = ""
     jobs: tuple[Path, ...] | None = None
 
     def then(self, operation: Operation, node: str) -> Plan:
         """With one more operation, planned by the node of that display name. Raises ClipError as `Recipe.then` does."""
-        return replace(self, recipe=self.recipe.then(operation), nodes=(*self.nodes, node))
+        recipe, place = self.recipe.then(operation), running_node() or ""
+        return replace(self, recipe=recipe, nodes=(*self.nodes, node), place=place)
 
     def resumable(self, *jobs: Path) -> Plan:
         """The same plan, whose run goes on where one before it was killed."""
@@ -200,9 +204,7 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
         with closing(cast(Any, plan.recipe.frames())) as frames:
             frames = announced(frames, plan.recipe, teller(plan.name))
-            # No picture of the frame in work: frontends would keep the last one on the node that waits, where Save
-            # Video should show the finished video.
-            stream = watched(frames, info.length, len)
+            stream = watched(frames, info.length, len, show=lambda batch: batch, place=plan.place)
             write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)
         if plan.sound:
             repack(silent, target, container=container_for(target), sound=plan.sound)
@@ -218,7 +220,8 @@ def _run_kept(plan: Plan, source: Path, target: Path, encoding: Encoding) -> Kep
     info = plan.recipe.info
 
     def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
-        return watched(frames, max(0, (info.length or 0) - kept), len, show=lambda batch: batch)
+        left = max(0, (info.length or 0) - kept)
+        return watched(frames, left, len, show=lambda batch: batch, place=plan.place)
 
     try:
         room_for(plan.recipe)

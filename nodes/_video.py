@@ -221,7 +221,7 @@ class LazyVideo(Input.Video):
             first = next(iter(here.values()))
             log.info("%s: what was made for another use is encoded once more, as %s", plan.name, form)
             again = Recipe(VideoClip(first.path, max_pixels=media.NO_LIMIT))
-            plan = Plan(again, first.path, owned=(first,), nodes=plan.nodes)
+            plan = Plan(again, first.path, owned=(first,), nodes=plan.nodes, place=plan.place)
         if kept := run(plan, file.path, form.encoding):
             self._kept.append(kept)
         self._made[form] = file

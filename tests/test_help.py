@@ -30,7 +30,7 @@ CHOICES = re.compile(r"^  - ((?:`[^`]+`(?:, |、)?)+)[:：]")  # noqa: RUF001
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
 TROUBLES = {"en": ("Slow|slow", "memory", "[Ww]obbl", "[Cc]ropped"), "zh": ("慢", "内存", "晃动", "裁切太多")}
-FOLDERS = {"trajectories"}  # in backticks without being an input
+FOLDERS = {"trajectories", "steadyscale_jobs"}  # in backticks without being an input
 
 
 def text(node: str, language: str) -> str:

@@ -25,6 +25,9 @@ NODES = {
     "SteadyScale_SaveESRGANModel",
     "SteadyScale_CompareModels",
     "SteadyScale_CompressModel",
+    "SteadyScale_PreviewTrajectory",
+    "SteadyScale_PreviewFlow",
+    "SteadyScale_CompareFrames",
 }
 FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
 

@@ -51,7 +51,7 @@ def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path
     ("setting", "words_of_the_host"),
     [
         ("1.file=nowhere.mp4", "Load Video (node 1): Custom validation failed for node: file - Invalid video file"),
-        ("3.precision=best", "Upscale Frames (node 3): Value not in list: precision: 'best' not in"),
+        ("3.factor=1000", "Upscale Frames (node 3): Value 1000.0 bigger than max of"),
     ],
 )
 def test_the_host_says_why_it_refuses(

@@ -150,15 +150,19 @@ class NodeOutput:
 
 
 class Bar:
-    """ComfyUI's progress bar."""
+    """ComfyUI's progress bar. What is told of a node that is not the running one lies in `elsewhere`."""
 
     events: list[tuple[int, int, Any]] = []  # noqa: RUF012, the fixture makes it new
+    elsewhere: list[tuple[str, int, Any]] = []  # noqa: RUF012
 
     def __init__(self, total, node_id=None):
-        self.total = total
+        self.total, self.node = total, node_id
 
     def update_absolute(self, value, total=None, preview=None):
-        self.events.append((value, total, preview))
+        if self.node is None:
+            self.events.append((value, total, preview))
+        else:
+            self.elsewhere.append((self.node, value, preview))
 
 
 class Stub:
@@ -170,7 +174,11 @@ class Stub:
         self.Components, self.VideoFromFile = Components, VideoFromFile
         self.VideoFromComponents, self.VideoInput, self.Interrupted = VideoFromComponents, VideoInput, Interrupted
         self.room: list[tuple[float, Any]] = []
-        Bar.events = []
+        Bar.events, Bar.elsewhere = [], []
+
+    @property
+    def elsewhere(self) -> list[tuple[str, int, Any]]:
+        return Bar.elsewhere
 
     @property
     def progress(self) -> list[tuple[int, int, Any]]:

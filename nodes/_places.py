@@ -1,0 +1,45 @@
+"""Which node a picture of the frame in work belongs on.
+
+Frontends keep the last such picture in front of whatever the node puts out. So it is shown only on nodes that put out
+no picture or video of their own, and a VIDEO, which runs in somebody else's node, shows it on the node that planned it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+BARE = ("SteadyScale_UpscaleFrames", "SteadyScale_WarpFrames", "SteadyScale_ApplyMotion")
+"""The nodes that put out nothing to look at."""
+
+
+def running_node() -> str | None:
+    """The id of the node that is running, or None where the host does not say."""
+    try:
+        from comfy_execution.utils import get_executing_context
+    except ImportError:
+        return None
+    context = get_executing_context()
+    return None if context is None else context.node_id
+
+
+def is_bare(node: str) -> bool:
+    """Whether a node of the graph that is running is one that puts out nothing to look at."""
+    try:
+        graph = _progress().dynprompt
+        return graph.has_node(node) and graph.get_node(node).get("class_type") in BARE
+    except (ImportError, AttributeError):
+        return False
+
+
+def end_progress(node: str) -> None:
+    """Take the progress off a node that is not the running one."""
+    try:
+        _progress().finish_progress(node)
+    except (ImportError, AttributeError):
+        return
+
+
+def _progress() -> Any:
+    from comfy_execution.progress import get_progress_state
+
+    return get_progress_state()
