@@ -31,6 +31,9 @@ SIZE = 600, 400  # of a thumbnail
 MOMENT = 0.6  # of the clip, which frame is shown
 LOADERS = ("CheckpointLoaderSimple",)  # what no test machine has a file for
 
+CONTEST = "SteadyScale_CompareModels"  # its picture has four parts in a row, each with a label in its upper left
+GAP = 6  # pixels between them
+
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -66,12 +69,18 @@ def refresh(path: Path, definitions: dict[str, Any]) -> None:
 
 
 def picture(host: Host, name: str) -> Image.Image:
-    """The clip before and after, side by side. Where a checkpoint is needed, what comes before it is shown."""
+    """The clip before and after, side by side.
+
+    Where a checkpoint is needed, what comes before it is shown; where models are compared, what that node shows.
+    """
     prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     source = frame(host.base / "input" / CLIP)
     if any(node["class_type"] in LOADERS for node in prompt.values()):
         return halves(source, to_invent(host, prompt), ("shaky", "steady, and what to paint"))
     run = host.run(prompt, timeout=3600).check()
+    for i, node in prompt.items():
+        if node["class_type"] == CONTEST:
+            return quarters(Image.open(io.BytesIO(host.view(run.outputs[i]["images"][0]))).convert("RGB"))
     saved = next(item for made in run.outputs.values() for item in made.get("images", []) if item["type"] == "output")
     return halves(source, frame(host.base / "output" / saved["subfolder"] / saved["filename"]), ("before", "after"))
 
@@ -111,6 +120,17 @@ def halves(before: Image.Image, after: Image.Image, words: tuple[str, str]) -> I
         box = draw.textbbox((left + 14, height - 36), text, font=font)
         draw.rounded_rectangle((box[0] - 8, box[1] - 6, box[2] + 8, box[3] + 6), 6, fill="#16171d")
         draw.text((left + 14, height - 36), text, font=font, fill="#ffffff")
+    return sheet
+
+
+def quarters(row: Image.Image) -> Image.Image:
+    """A thumbnail of a picture that is four parts in a row with narrow gaps: the upper part of each, in two rows."""
+    sheet, width, height = Image.new("RGB", SIZE, "#16171d"), SIZE[0] // 2 - 1, SIZE[1] // 2 - 1
+    side = (row.width - 3 * GAP) // 4
+    for n in range(4):
+        part = row.crop((n * (side + GAP), 0, n * (side + GAP) + side, min(row.height, side * height // width)))
+        at = (n % 2 * (width + 2), n // 2 * (height + 2))
+        sheet.paste(part.resize((width, height), Image.Resampling.LANCZOS), at)
     return sheet
 
 
