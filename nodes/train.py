@@ -6,31 +6,19 @@ import os
 from enum import Enum
 
 from comfy import model_management
-from comfy_api.latest import Input, io, ui
+from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.clip import ClipError
-from ..core.training.quick import (
-    Size,
-    Wish,
-    bicubic_score,
-    result_of,
-    timed,
-)
+from ..core.training.quick import Size, Wish, bicubic_score, result_of, timed
 from ..models import load_upscaler
-from ._comfy import (
-    CATEGORY,
-    Footage,
-    options,
-    stop_if_cancelled,
-)
-from ._material import material_of, source_of
+from ._comfy import CATEGORY, Footage, options, stop_if_cancelled
+from ._material import accepted, material_of, source_of
 from ._paths import keep_model, model_folder, model_name
-from ._text import show_text
+from ._text import left_behind, show_text
 from ._training import config_for, curves, report_of, run_to_end
 from .model import for_host
 
-ROOM = 4 * 2**30  # bytes on the device that other models are asked to leave
+TO_LEAVE = 4 * 2**30  # bytes on the device that other models are asked to leave
 
 
 class Scale(str, Enum):
@@ -177,12 +165,7 @@ class TrainESRGAN(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
-        try:
-            model_name(name)
-            source_of(folder)
-        except ClipError as error:
-            return str(error)
-        return True
+        return accepted(name, folder)
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", **_: object) -> list[tuple[str, int, float]]:
@@ -223,7 +206,7 @@ class TrainESRGAN(io.ComfyNode):
         )
         device = model_management.get_torch_device()
         if device.type != "cpu":
-            model_management.free_memory(ROOM, device)
+            model_management.free_memory(TO_LEAVE, device)
         material = material_of(frames, folder)
         config = config_for(wish, material, str(device))
         if not wish.steps:
@@ -233,7 +216,5 @@ class TrainESRGAN(io.ComfyNode):
         run_to_end(config, least)
         saved = keep_model(result_of(config), model_folder(), f"{model_name(name)}_{wish.scale}x")
         text = report_of(config, saved, material, least)
-        show_text(text)
         plot = curves(config, least).movedim(1, -1).contiguous()
-        shown = ui.PreviewImage(plot, cls=cls).as_dict()
-        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui={**shown, "text": [text]})
+        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui=left_behind(cls, plot, text))
