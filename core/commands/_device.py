@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -34,14 +32,3 @@ def add_running(command: argparse.ArgumentParser) -> None:
         "--tile", type=count, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
     )
     command.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
-
-
-@contextmanager
-def one_thread_of_torch() -> Iterator[None]:
-    """Where OpenCV, the decoder and the encoder do the work, more threads would only spin beside them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

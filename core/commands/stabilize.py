@@ -6,7 +6,7 @@ import argparse
 
 from ..recipe import Recipe
 from ..report import ProgressBars
-from ._device import one_thread_of_torch
+from ..threads import one_thread
 from ._steadying import add_steadying, steadied_by
 from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
 
@@ -21,6 +21,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars, job_of(args) as job, one_thread_of_torch():
+    # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
+    with ProgressBars(args.quiet) as bars, job_of(args) as job, one_thread():
         begun, clip = opened(args)
         write(args, begun, bars, job, Recipe(clip).then(steadied_by(args, bars, job, clip)))

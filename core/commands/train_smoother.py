@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..console import tell
-from ._device import one_thread_of_torch
+from ..threads import one_thread
 from ._words import count
 
 ABOUT = "train the smoother of camera paths anew, on made paths"
@@ -22,6 +22,6 @@ def run(args: argparse.Namespace) -> None:
     from ..training import PathTraining, shown_paths, train_path_net
 
     settings = PathTraining(steps=args.steps, seed=args.seed)
-    with one_thread_of_torch():
+    with one_thread():  # networks this small only make more threads wait for each other
         last = [report.losses for report in shown_paths(train_path_net(settings, Path(args.output)), args.quiet)][-1]
     tell(args, {"command": "train-smoother", "output": args.output, "losses": last}, args.output)
