@@ -1,22 +1,18 @@
-"""`steadyscale run`: a graph on a server from its inputs to its results, files up and files down."""
+"""A graph on a server from its inputs to its results, files up and files down."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .console import tell
 from .remote import OnNews, Server, connected
-from .report import ProgressBars
 from .said import plain
-from .workflow import Prompt, RunError, apply, local_files, read_setting, read_workflow
+from .workflow import Prompt, RunError, apply, local_files, read_setting
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +28,6 @@ class Results:
     texts: dict[str, list[str]]
     uploaded: dict[str, str]  # "node.input" -> the name that the server gave the file
     previews_left: int  # how many pictures of preview nodes were not asked for
-
-
-def run(args: argparse.Namespace) -> None:
-    """The command."""
-    begun = time.monotonic()
-    with ProgressBars(args.quiet) as bars:
-        done = run_workflow(
-            read_workflow(args.workflow),
-            args.server,
-            settings=args.set,
-            folder=args.output,
-            previews=args.previews,
-            timeout=args.timeout,
-            on_news=bars.at,
-        )
-    files = [{"node": node, "file": str(path)} for node, path in done.files]
-    report = {"command": "run", "workflow": args.workflow, "run": done.run, "uploaded": done.uploaded, "files": files}
-    report |= {"texts": done.texts, "seconds": round(time.monotonic() - begun, 3)}
-    shown = [*(text for texts in done.texts.values() for text in texts), *(str(path) for _, path in done.files)]
-    hint = "; --previews fetches what its preview nodes show" if done.previews_left else ""
-    tell(args, report, "\n".join(shown) or f"the graph ran, and saved no file{hint}")
 
 
 def run_workflow(

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
 from ..core.training.quick import Material, of_folder, of_frames
-from ._comfy import to_clip, watched
-from ._paths import inside
-from ._video import planned
+from ._clips import clip_of
+from ._comfy import watched
+from ._paths import inside, model_name
 
 RUNS = "steadyscale_training"
 """Folder of runs within ComfyUI's output folder; what they learn from lies in temp under the same name."""
@@ -31,6 +31,16 @@ def source_of(folder: str) -> Path | None:
     return Path(path)
 
 
+def accepted(name: str, folder: str) -> bool | str:
+    """Whether a model can have that name and a folder is there to learn from; otherwise what is wrong, for people."""
+    try:
+        model_name(name)
+        source_of(folder)
+    except ClipError as error:
+        return str(error)
+    return True
+
+
 def material_of(frames: Tensor | Input.Video | None, folder: str) -> Material:
     """What the nodes that learn are given: frames, or else a folder. Pictures of a clip are written into ComfyUI's temp
     folder. Raises ClipError where there is neither."""
@@ -40,8 +50,7 @@ def material_of(frames: Tensor | Input.Video | None, folder: str) -> Material:
         if source is None:
             raise ClipError("there is nothing to learn from: connect frames, or name a folder inside ComfyUI/input")
         return of_folder(source, store)
-    clip = to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
-    return of_frames(_Watched(clip), store)
+    return of_frames(_Watched(clip_of(frames)), store)
 
 
 class _Watched:

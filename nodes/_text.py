@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,12 @@ def show_text(text: str) -> None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id)
+
+
+def left_behind(cls: type[io.ComfyNode], picture: Tensor, text: str) -> dict[str, Any]:
+    """What a node shows when it has run: an IMAGE (N, H, W, C), and words, which are written on it at once."""
+    show_text(text)
+    return {**ui.PreviewImage(picture, cls=cls).as_dict(), "text": [text]}
 
 
 def teller(name: str) -> Callable[[str], None]:

@@ -9,7 +9,7 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy import model_management
-from comfy_api.latest import Input, io, ui
+from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
 from ..core.atomic import scratch
@@ -22,9 +22,9 @@ from ..core.training.quick import Material
 from ..core.upscale import ImageModel
 from ..models import Upscaler, load_upscaler
 from ._comfy import CATEGORY, Footage, stop_if_cancelled
-from ._material import RUNS, material_of, source_of
+from ._material import RUNS, accepted, material_of
 from ._paths import ENDING, keep_model, model_folder, model_name
-from ._text import show_text
+from ._text import left_behind, show_text
 from .model import for_host
 
 
@@ -111,12 +111,7 @@ class CompressModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
-        try:
-            model_name(name)
-            source_of(folder)
-        except ClipError as error:
-            return str(error)
-        return True
+        return accepted(name, folder)
 
     @classmethod
     def execute(
@@ -145,10 +140,8 @@ class CompressModel(io.ComfyNode):
             model = load_upscaler(saved)
             picture = with_text(_side_by_side(load_upscaler(original), model, material), table)
         text = f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models\n{table}"
-        show_text(text)
         shown = picture.movedim(1, -1).contiguous()
-        pictures = ui.PreviewImage(shown, cls=cls).as_dict()
-        return io.NodeOutput(for_host(model), shown, text, ui={**pictures, "text": [text]})
+        return io.NodeOutput(for_host(model), shown, text, ui=left_behind(cls, shown, text))
 
 
 def _compressed(

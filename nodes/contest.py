@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comfy import model_management
-from comfy_api.latest import Input, io, ui
+from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
 from ..core.memory import guessed_bytes
 from ..core.training.contest import Contest, contest, shrunk
 from ..core.upscale import ImageModel
-from ._comfy import CATEGORY, Footage, cancellable, make_room, to_clip, watched
+from ._clips import clip_of
+from ._comfy import CATEGORY, Footage, cancellable, make_room, watched
 from ._plan import ROOM
-from ._text import show_text
-from ._video import planned
+from ._text import left_behind
 
 
 class CompareModels(io.ComfyNode):
@@ -77,8 +77,8 @@ class CompareModels(io.ComfyNode):
         truth: Tensor | Input.Video | None = None,
     ) -> io.NodeOutput:
         models = (model_a, model_b)
-        small = _clip(frames)
-        true = None if truth is None else _clip(truth)
+        small = clip_of(frames)
+        true = None if truth is None else clip_of(truth)
         length = small.info.length or count
         device = model_management.get_torch_device()
         for model in models:
@@ -92,15 +92,9 @@ class CompareModels(io.ComfyNode):
         stream = watched(pairs, min(count, length))
         found = contest(stream, [cancellable(model) for model in models], ("A", "B"), device)
         text = _told(found, true is None)
-        show_text(text)
         picture = found.picture.movedim(1, -1).contiguous()
         a, b, _ = found.scores
-        shown = ui.PreviewImage(picture, cls=cls).as_dict()
-        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui={**shown, "text": [text]})
-
-
-def _clip(frames: Tensor | Input.Video) -> Clip:
-    return to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
+        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=left_behind(cls, picture, text))
 
 
 def _spread(clip: Clip, count: int) -> Iterator[Frames]:

@@ -14,7 +14,7 @@ from ..core.readout import RollingShutter
 from ..core.upscale import ImageModel
 from ..core.warp import Border
 from ._comfy import CATEGORY, Footage, options
-from ._jobs import RESUMABLE_TIP
+from ._jobs import resumable_input
 from ._video import surviving
 from ._wires import check_wires
 from .flow import EstimateFlow, rolling_shutter_input
@@ -56,7 +56,7 @@ class EnhanceVideo(io.ComfyNode):
                     "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
                 ),
                 rolling_shutter_input(),
-                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
+                resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[

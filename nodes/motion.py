@@ -9,8 +9,8 @@ from ..core.clip import ClipError
 from ..core.trajectory import Correction as CorrectionValue
 from ..core.transfer import Apply, transfer, undo
 from ..core.warp import Border
-from ._comfy import CATEGORY, Correction, Footage, options, to_clip
-from ._video import planned
+from ._clips import clip_of
+from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires
 from .warp import WarpFrames
 
@@ -92,7 +92,7 @@ class ApplyMotion(io.ComfyNode):
         pad: int,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        info = to_clip(frames).info if isinstance(frames, Tensor) else planned(frames).recipe.info
+        info = clip_of(frames).info
         if (what := Apply(apply)) is not Apply.UNDO:
             if info.length is None:
                 raise ClipError("this video does not say how many frames it has: take them from Get Video Components")

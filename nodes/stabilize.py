@@ -12,7 +12,7 @@ from ..core.motion import WORKING_SIDE
 from ..core.readout import RollingShutter
 from ..core.warp import Border
 from ._comfy import CATEGORY, Correction, Footage, options
-from ._jobs import RESUMABLE_TIP
+from ._jobs import resumable_input
 from ._video import surviving
 from ._wires import check_wires
 from .flow import MASK_TIP, METHOD_TIP, EstimateFlow, rolling_shutter_input
@@ -61,7 +61,7 @@ class StabilizeVideo(io.ComfyNode):
                 ),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
                 rolling_shutter_input(),
-                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
+                resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-from contextlib import closing
 from enum import Enum
-from pathlib import Path
 
-import comfy.utils
-import folder_paths
 from comfy import model_management
-from comfy_api.latest import Input, io, ui
+from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.clip import ClipError, Frames
-from ..core.images import ImageClip
-from ..core.training import Config, Report, read_log, train
-from ..core.training.checkpoint import newest
-from ..core.training.curves import run_picture
-from ..core.training.quick import (
-    Material,
-    Size,
-    Wish,
-    bicubic_score,
-    config_of,
-    label_of,
-    result_of,
-    timed,
-)
-from ..core.training.trainer import CHECKPOINTS
+from ..core.training.quick import Size, Wish, bicubic_score, result_of, timed
 from ..models import load_upscaler
-from ._comfy import (
-    CATEGORY,
-    PREVIEW_EVERY,
-    PREVIEW_SIDE,
-    Footage,
-    options,
-    picture_of,
-    stop_if_cancelled,
-)
-from ._material import RUNS, material_of, source_of
+from ._comfy import CATEGORY, Footage, options, stop_if_cancelled
+from ._material import accepted, material_of, source_of
 from ._paths import keep_model, model_folder, model_name
-from ._text import show_text
+from ._text import left_behind, show_text
+from ._training import config_for, curves, report_of, run_to_end
 from .model import for_host
 
-log = logging.getLogger(__name__)
-
-ROOM = 4 * 2**30  # bytes on the device that other models are asked to leave
+TO_LEAVE = 4 * 2**30  # bytes on the device that other models are asked to leave
 
 
 class Scale(str, Enum):
@@ -195,30 +165,11 @@ class TrainESRGAN(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
-        try:
-            model_name(name)
-            source_of(folder)
-        except ClipError as error:
-            return str(error)
-        return True
+        return accepted(name, folder)
 
     @classmethod
-    def fingerprint_inputs(
-        cls,
-        name: str,
-        scale: str,
-        size: str,
-        minutes: float,
-        seed: int,
-        frames: Tensor | Input.Video | None = None,
-        folder: str = "",
-        steps: int = 0,
-        crop: int = 96,
-        batch: int = 8,
-        learning_rate: float = 0.0,
-        inputs: str = Inputs.CLEAN.value,
-        adversarial: float = 0.0,
-    ) -> list[tuple[str, int, float]]:
+    def fingerprint_inputs(cls, folder: str = "", **_: object) -> list[tuple[str, int, float]]:
+        """The files that a folder holds; ComfyUI itself compares all other inputs."""
         source = source_of(folder)
         files = sorted(source.rglob("*")) if source else []
         return [(os.fspath(file), file.stat().st_size, file.stat().st_mtime) for file in files if file.is_file()]
@@ -255,75 +206,15 @@ class TrainESRGAN(io.ComfyNode):
         )
         device = model_management.get_torch_device()
         if device.type != "cpu":
-            model_management.free_memory(ROOM, device)
+            model_management.free_memory(TO_LEAVE, device)
         material = material_of(frames, folder)
-        config = _config(wish, material, str(device))
+        config = config_for(wish, material, str(device))
         if not wish.steps:
             show_text("finding out how many steps fit into the time …")
             config = timed(config, minutes, stop_if_cancelled)
         least = bicubic_score(material, wish.scale)
-        _trained(config, least)
+        run_to_end(config, least)
         saved = keep_model(result_of(config), model_folder(), f"{model_name(name)}_{wish.scale}x")
-        text = _told(config, saved, material, least)
-        show_text(text)
-        plot = _plot(config, least).movedim(1, -1).contiguous()
-        shown = ui.PreviewImage(plot, cls=cls).as_dict()
-        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui={**shown, "text": [text]})
-
-
-def _config(wish: Wish, material: Material, device: str) -> Config:
-    """The settings, and in them the folder of the run: the same wish on the same material finds the same one."""
-    root = Path(folder_paths.get_output_directory()) / RUNS
-    config = config_of(wish, material, root / wish.name, device)
-    return config_of(wish, material, root / f"{wish.name}-{label_of(config, material)}", device)
-
-
-def _trained(config: Config, least: float) -> None:
-    """Train to the end, with the curves as the node's preview. A cancel leaves a checkpoint and says where."""
-    bar = comfy.utils.ProgressBar(config.steps)
-    shown, report = time.monotonic(), None
-    try:
-        with closing(train(config, resume=True)) as reports:
-            for report in reports:
-                preview = None
-                if time.monotonic() - shown > PREVIEW_EVERY:
-                    preview = "JPEG", picture_of(_plot(config, least)[0]), PREVIEW_SIDE
-                    show_text(_progress(report))
-                    shown = time.monotonic()
-                bar.update_absolute(report.step, config.steps, preview)
-                stop_if_cancelled()
-    except BaseException:  # the host's own exception for a cancel is none of ours
-        if report is not None and (kept := newest(config.folder / CHECKPOINTS)):
-            told = f"stopped after step {report.step} of {config.steps}; all of it is kept in {_shown(kept)}.\n"
-            text = f"{told}Run the same inputs again to go on from there."
-            show_text(text)
-            log.warning("Train ESRGAN: %s", text.replace("\n", " "))
-        raise
-
-
-def _progress(report: Report) -> str:
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
-    return f"step {report.step} of {report.steps}: {losses}"
-
-
-def _plot(config: Config, least: float) -> Frames:
-    samples = sorted((config.folder / "samples").glob("step_*.png"))
-    sample = next(ImageClip(samples[-1]).frames()) if samples else None
-    return run_picture(read_log(config.folder), config.steps, bicubic=least, sample=sample)
-
-
-def _told(config: Config, saved: Path, material: Material, least: float) -> str:
-    facts = [line for line in read_log(config.folder) if f"psnr/{config.network.scales[0]}x" in line]
-    measured = facts[-1][f"psnr/{config.network.scales[0]}x"] if facts else float("nan")
-    where = "a picture that it was not shown" if material.unseen else "a picture that it has learnt from"
-    return "\n".join([
-        f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models",
-        f"{measured:.2f} dB on {where}; bicubic {least:.2f} dB",
-        f"{config.steps} steps on {len(material.train)} files, crops of {config.data.crop}, seed {config.seed}",
-        f"the run: {_shown(config.folder)}",
-    ])  # fmt: skip
-
-
-def _shown(path: Path) -> str:
-    """A path within ComfyUI's output folder, as people find it."""
-    return f"output/{path.relative_to(folder_paths.get_output_directory()).as_posix()}"
+        text = report_of(config, saved, material, least)
+        plot = curves(config, least).movedim(1, -1).contiguous()
+        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui=left_behind(cls, plot, text))

@@ -15,7 +15,7 @@ from ..core.recipe import Calm, Enlarge, Recipe
 from ..core.tiles import Tiling
 from ..core.upscale import Alpha, ImageModel, Target
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
-from ._jobs import RESUMABLE_TIP
+from ._jobs import resumable_input
 from ._plan import room_for
 from ._text import teller
 from ._video import LazyVideo, planned
@@ -149,7 +149,7 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs as ever.",
                 ),
-                io.Boolean.Input("resumable", default=False, optional=True, tooltip=RESUMABLE_TIP),
+                resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[

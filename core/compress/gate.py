@@ -20,6 +20,7 @@ from ...models.separable import dense, separated
 from ..atomic import scratch
 from ..training.errors import TrainingError
 from ..training.export import export
+from ..training.modes import learning
 from ..training.preparation import pick_device
 from .distil import Tuning, tuned
 from .errors import CompressionError
@@ -55,14 +56,7 @@ def compress(settings: Settings) -> Generator[Report, None, None]:
 
     A model beyond the gate is no error in here: the last report says `refused`, and nothing was written.
     """
-    with closing(_run(settings)) as run:
-        while True:
-            # ComfyUI runs its nodes in inference mode, in which nothing learns; see `training.train`.
-            with torch.inference_mode(False), torch.enable_grad():
-                report = next(run, None)
-            if report is None:
-                return
-            yield report
+    return learning(_run(settings))
 
 
 def _run(settings: Settings) -> Generator[Report, None, None]:

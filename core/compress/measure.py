@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from ...models import Upscaler
 from ..flow import FlowMethod, flow_model
 from ..metrics import warping_error
+from ..threads import one_thread
 from ..training.measure import rounded, score, small_and_large
 
 FRAME = (320, 180)  # width and height of the frame that costs are told for
@@ -79,17 +79,6 @@ def seconds_a_frame(upscalers: Sequence[Upscaler]) -> list[float]:
                 upscaler(frame)
                 best[index] = min(best[index], time.process_time() - before)
     return best
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """What is measured in it depends neither on the number of cores nor on how well threads share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def warping(upscaler: Upscaler, runs: Sequence[Sequence[Tensor]]) -> float | None:

@@ -7,7 +7,7 @@ from twice what plain smoothing needs down to a small part of it. Minutes on one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ...models.path_solver import weighted
 from . import path_losses
 from .errors import TrainingError
 from .export import export
+from .modes import learning
 from .paths import ASPECT, camera_paths
 
 
@@ -70,17 +71,18 @@ class PathReport:
     losses: Mapping[str, float] = field(default_factory=dict)
 
 
-def train_path_net(settings: PathTraining, target: Path) -> Iterator[PathReport]:
+def train_path_net(settings: PathTraining, target: Path) -> Generator[PathReport, None, None]:
     """Train both networks and write them to `target` (.safetensors) after the last step; a report for each step."""
-    # A caller may be in inference mode, in which nothing learns.
-    with torch.inference_mode(False), torch.enable_grad():
-        networks = fresh(settings.seed)
+    return learning(_run(settings, target))
+
+
+def _run(settings: PathTraining, target: Path) -> Generator[PathReport, None, None]:
+    networks = fresh(settings.seed)
     for number, network in enumerate((networks.offline, networks.live)):
         random = np.random.default_rng([settings.seed, number])
         optimiser = torch.optim.Adam(network.parameters(), settings.rate)
         for step in range(settings.steps):
-            with torch.inference_mode(False), torch.enable_grad():
-                losses = advance(network, optimiser, drawn(random, settings), settings, step)
+            losses = advance(network, optimiser, drawn(random, settings), settings, step)
             yield PathReport(number * settings.steps + step + 1, 2 * settings.steps, losses)
     export(networks, target, {"steps": str(settings.steps), "seed": str(settings.seed)})
 

@@ -24,6 +24,7 @@ from .data import Batch, Pictures, batches
 from .errors import TrainingError
 from .features import Features
 from .measure import Judge, Scores
+from .modes import learning
 from .ranks import Ranks, joined
 from .settings import to_toml
 from .state import State, fresh
@@ -60,15 +61,7 @@ def train(config: Config, *, resume: bool = False) -> Generator[Report, None, No
     resume: go on from the newest checkpoint in the run's folder, if there is one; on a CPU the result is the same, to
     the last bit, as if there had been no break. Without it a folder that has checkpoints is refused.
     """
-    with closing(_run(config, resume)) as run:
-        while True:
-            # ComfyUI runs its nodes in inference mode, in which nothing learns. Modes last as long as the step, not
-            # as long as the stream: what the caller does in between is the caller's.
-            with torch.inference_mode(False), torch.enable_grad():
-                report = next(run, None)
-            if report is None:
-                return
-            yield report
+    return learning(_run(config, resume))
 
 
 def _run(config: Config, resume: bool) -> Generator[Report, None, None]:

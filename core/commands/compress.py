@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .console import tell
+from ..console import tell
+from ._device import add_device
 
 if TYPE_CHECKING:
-    from .compress import Report, Settings
+    from ..compress import Report, Settings
 
+ABOUT = "make a model smaller and faster, within a loss that you allow"
 MAX_LOSS_DB, STEPS = 0.3, 2000  # as in compress.Settings, which would take its time to import for every command
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """The words that the command understands, beside those that all commands share."""
     command.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
     command.add_argument(
         "--calibrate",
@@ -43,11 +44,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--steps", type=int, default=STEPS, help=f"of training afterwards (default {STEPS})")
     command.add_argument("--seed", type=int, default=0, help="decides all that is drawn (default 0)")
+    add_device(command)
 
 
 def run(args: argparse.Namespace) -> None:
     """Compress as the arguments say. Raises CompressionError where the model loses too much, after the table."""
-    from .compress import CompressionError, Settings, facts, table
+    from ..compress import CompressionError, Settings, facts, table
 
     settings = Settings(
         model=args.model,
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _watched(settings: Settings, quiet: bool) -> Report:
     """The last report; those before it move a bar on stderr, if that is a terminal."""
-    from .compress import Report, compress
+    from ..compress import Report, compress
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,0 +1,142 @@
+"""What commands that make a clip of a clip share: their source, their target, and the way from one to the other."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+
+from .. import media
+from ..clip import Clip, ClipInfo, Frames
+from ..codecs import CODECS, Encoding
+from ..console import tell
+from ..damage import Damage, OnDamage
+from ..files import check_target, open_clip, write_clip
+from ..job_folder import Job, folder_for, opened_job
+from ..jobs import run_job
+from ..preflight import announced
+from ..recipe import Recipe
+from ..report import ProgressBars, counted, hurt, peak_memory_mb, spared
+from ..reuse import Tally
+from ..segments import SECONDS
+from ..video import VideoClip
+from ._device import add_device, chosen_device
+from ._words import above_zero, add_choice, rate
+
+FOOTAGE = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
+
+
+def add_rate(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--fps", type=rate, default=Fraction(24), help="frames per second of pictures (default 24)")
+
+
+def add_writing(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--codec", choices=tuple(CODECS), help="default: what suits the file name's ending")
+    options.add_argument("--crf", type=int, help="quality, lower is better and larger (default: as good as visible)")
+    options.add_argument("--preset", help="the encoder's own word for speed against size")
+    options.add_argument("--pixel-format", help="such as yuv420p10le (default: what plays everywhere)")
+    options.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG pictures")
+    options.add_argument("--max-pixels", type=int, default=media.MAX_PIXELS, help="largest frame to accept, in pixels")
+
+
+def add_ends(options: argparse.ArgumentParser) -> None:
+    """IN and OUT, and what is to be done where the way from one to the other is broken off or damaged."""
+    add_device(options)
+    _add_resuming(options)
+    about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
+    add_choice(options, "--on-damage", OnDamage.FAIL, about)
+    options.add_argument("input", metavar="IN", help=FOOTAGE)
+    options.add_argument("output", metavar="OUT", help=f"{FOOTAGE}; pictures are PNG")
+
+
+def _add_resuming(command: argparse.ArgumentParser) -> None:
+    about = "keep what is finished beside OUT, so that the same command goes on where a run was stopped or killed"
+    command.add_argument("--resumable", action="store_true", help=about)
+    command.add_argument("--job", metavar="FOLDER", help="the same, kept in this folder")
+    command.add_argument(
+        "--segment-seconds",
+        type=above_zero,
+        default=SECONDS,
+        metavar="S",
+        help=f"how much of the clip a stopped run can lose at most (default {SECONDS:g})",
+    )
+
+
+def opened(args: argparse.Namespace) -> tuple[float, Clip]:
+    """The moment of the start, and the source; a name that cannot be written to fails here rather than hours later."""
+    begun = time.monotonic()
+    check_target(args.output, encoding=_encoding(args), source=args.input)
+    return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels, on_damage=OnDamage(args.on_damage))
+
+
+@contextmanager
+def job_of(args: argparse.Namespace) -> Iterator[Job | None]:
+    """The job that the arguments ask for, if they do."""
+    if not (args.resumable or args.job):
+        yield None
+        return
+    with opened_job(args.job or folder_for(args.output), args.input) as job:
+        yield job
+
+
+def write(
+    args: argparse.Namespace,
+    begun: float,
+    bars: ProgressBars,
+    job: Job | None,
+    recipe: Recipe,
+    tally: Tally | None = None,
+) -> None:
+    """The end of every stream: the file, and the report on it."""
+    label, info = "stabilising" if args.command == "stabilize" else "upscaling", recipe.info
+    if job:
+
+        def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+            frames = announced(frames, recipe, bars.say, kept=kept)
+            return bars.watch(frames, label, max(0, (info.length or 0) - kept))
+
+        finished = run_job(
+            job, recipe, args.output, encoding=_encoding(args), segment_seconds=args.segment_seconds, watch=watch
+        )
+        read = written = finished.frames
+    else:
+        frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
+        frames = announced(frames, recipe, bars.say)
+        written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
+        read = bars.passed[label]
+    # What a reader of the result finds, not what we hoped: this also proves that it can be read.
+    result = open_clip(args.output, fps=info.fps, max_pixels=media.NO_LIMIT).info
+    damage = recipe.source.damage if isinstance(recipe.source, VideoClip) else Damage()
+    seconds = time.monotonic() - begun
+    report = {
+        "command": args.command,
+        "input": str(args.input),
+        "output": str(args.output),
+        "frames_in": read,
+        "frames_out": written,
+        **facts_of(result),
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "device": str(chosen_device(args)),
+        **(counted(tally) if tally else {}),
+        "damaged_frames": len(damage),
+        "damage": damage.table(),
+    }
+    size = f"{result.width}x{result.height} at {float(result.fps):g} fps"
+    tell(
+        args,
+        report,
+        f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}"
+        f"{spared(tally)}{hurt(damage)}",
+    )
+
+
+def _encoding(args: argparse.Namespace) -> Encoding:
+    return Encoding(args.codec, args.crf, args.preset, args.pixel_format)
+
+
+def facts_of(info: ClipInfo) -> dict[str, object]:
+    return {"width": info.width, "height": info.height, "fps": round(float(info.fps), 6)}

@@ -1,0 +1,39 @@
+"""The command `steadyscale enhance`."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..clip import ClipError
+from ..recipe import Recipe
+from ..report import ProgressBars
+from ..reuse import Tally
+from ._device import add_running
+from ._enlarging import add_enlarging, enlarged
+from ._steadying import add_steadying, steadied_by
+from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
+
+ABOUT = "stabilise and enlarge in one pass"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_rate(command)
+    add_writing(command)
+    add_enlarging(command)
+    add_steadying(command)
+    add_ends(command)
+    add_running(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    with ProgressBars(args.quiet) as bars, job_of(args) as job:
+        begun, clip = opened(args)
+        tally = Tally()
+        recipe = enlarged(args, Recipe(clip), tally)
+        large = recipe.info
+        if clip.info.scaled(large.width / clip.info.width) != large:
+            raise ClipError(
+                f"{large.width}x{large.height} has another shape than {clip.info.width}x{clip.info.height}, "
+                "which would bend the measured motion; choose a size of the same shape, or --scale"
+            )
+        write(args, begun, bars, job, recipe.then(steadied_by(args, bars, job, clip)), tally)

@@ -1,0 +1,33 @@
+"""The command `steadyscale train`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..console import tell
+
+if TYPE_CHECKING:
+    from ..training import Report
+
+ABOUT = "train a network of your own"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
+    command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..training import read_config, shown, train
+
+    config = read_config(args.config, args.set)
+    last: Report | None = None
+    for report in shown(train(config, resume=args.resume), args.quiet):
+        last = report
+    files = [str(file) for file in last.files] if last else []
+    steps, scores = (last.step, last.scores) if last else (0, {})
+    psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}
+    done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
+    tell(args, done, "\n".join(files) or f"{config.folder}: nothing left to do")

@@ -1,0 +1,29 @@
+"""The command `steadyscale upscale`."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..recipe import Recipe
+from ..report import ProgressBars
+from ..reuse import Tally
+from ._device import add_running
+from ._enlarging import add_enlarging, enlarged
+from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
+
+ABOUT = "enlarge a clip with a network"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_rate(command)
+    add_writing(command)
+    add_enlarging(command)
+    add_ends(command)
+    add_running(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    with ProgressBars(args.quiet) as bars, job_of(args) as job:
+        begun, clip = opened(args)
+        tally = Tally()
+        write(args, begun, bars, job, enlarged(args, Recipe(clip), tally), tally)
