@@ -22,7 +22,7 @@ import demo
 import steps
 from bootstrap import NETWORK, PYTHON
 from comfyhost import Host
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 FOLDER = steps.ROOT / "workflows"
 BLUEPRINTS = steps.ROOT / "subgraphs"
@@ -31,8 +31,8 @@ SIZE = 600, 400  # of a thumbnail
 MOMENT = 0.6  # of the clip, which frame is shown
 LOADERS = ("CheckpointLoaderSimple",)  # what no test machine has a file for
 
-CONTEST = "SteadyScale_CompareModels"  # its picture has four parts in a row, each with a label in its upper left
-GAP = 6  # pixels between them
+CONTEST, SCHOOL = "SteadyScale_CompareModels", "SteadyScale_TrainESRGAN"  # nodes whose own picture says more
+GAP = 6  # pixels between the four parts of a contest's
 
 
 def main() -> None:
@@ -71,7 +71,8 @@ def refresh(path: Path, definitions: dict[str, Any]) -> None:
 def picture(host: Host, name: str) -> Image.Image:
     """The clip before and after, side by side.
 
-    Where a checkpoint is needed, what comes before it is shown; where models are compared, what that node shows.
+    Where a checkpoint is needed, what comes before it is shown. A node that trains or compares models has a picture of
+    its own.
     """
     prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     source = frame(host.base / "input" / CLIP)
@@ -79,8 +80,9 @@ def picture(host: Host, name: str) -> Image.Image:
         return halves(source, to_invent(host, prompt), ("shaky", "steady, and what to paint"))
     run = host.run(prompt, timeout=3600).check()
     for i, node in prompt.items():
-        if node["class_type"] == CONTEST:
-            return quarters(Image.open(io.BytesIO(host.view(run.outputs[i]["images"][0]))).convert("RGB"))
+        if node["class_type"] in (CONTEST, SCHOOL):
+            shown = Image.open(io.BytesIO(host.view(run.outputs[i]["images"][0]))).convert("RGB")
+            return quarters(shown) if node["class_type"] == CONTEST else ImageOps.pad(shown, SIZE, color="white")
     saved = next(item for made in run.outputs.values() for item in made.get("images", []) if item["type"] == "output")
     return halves(source, frame(host.base / "output" / saved["subfolder"] / saved["filename"]), ("before", "after"))
 
