@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = "what is finished is kept" if kept else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
-        except Exception as error:
+        except Exception as error:  # whatever it is, a person is told in one line
             if args.debug:
                 traceback.print_exc()
             sys.stderr.write(f"steadyscale: {_one_line(error)}\n")

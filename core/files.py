@@ -11,7 +11,8 @@ from .clip import Clip, ClipError, ClipInfo, Frames
 from .codecs import Encoding, codec_for, container_for
 from .damage import OnDamage
 from .encode import write_video
-from .images import ImageClip, is_sequence, replaced, write_images
+from .images import ImageClip, write_images
+from .numbered import is_sequence, replaced
 from .video import VideoClip
 
 

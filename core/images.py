@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -25,13 +25,11 @@ from torch import Tensor
 from . import media
 from .atomic import scratch
 from .clip import ClipError, ClipInfo, Frames
+from .numbered import NUMBER, files_of, folder_and_pattern, name_shape
 from .pixels import check_alike, to_frame, to_rgb
 from .stored import Orientation, has_alpha
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-_NUMBER = re.compile(r"%(0?)(\d*)d")  # frame_%04d.png
 
 
 class ImageClip:
@@ -44,7 +42,7 @@ class ImageClip:
     """
 
     def __init__(self, where: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = media.MAX_PIXELS) -> None:
-        self.files = _found(Path(where))
+        self.files = files_of(Path(where))
         self._max_pixels = max_pixels
         first = _picture(self.files[0], max_pixels)
         self._channels = first.shape[2]
@@ -83,7 +81,7 @@ def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) 
     """
     if bits not in (8, 16):
         raise ClipError(f"{where}: PNG has 8 or 16 bits per channel, not {bits}")
-    folder, pattern = _folder_and_pattern(Path(where))
+    folder, pattern = folder_and_pattern(Path(where))
     first = next(frames, None)
     if first is None or len(first) == 0:
         raise ClipError(f"{where}: there are no frames to write")
@@ -99,77 +97,6 @@ def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) 
     except (OSError, FFmpegError) as e:
         raise ClipError(f"{where}: writing failed: {media.reason(e)}; check the name, the rights and the disk") from e
     return count
-
-
-def replaced(where: Path, files: list[Path]) -> list[Path]:
-    """Those of the files that pictures written to `where` would replace."""
-    folder, pattern = _folder_and_pattern(where)
-    shape = _numbered(pattern)
-    return [f for f in files if f.parent.resolve() == folder.resolve() and shape.fullmatch(f.name)]
-
-
-def is_sequence(where: Path) -> bool:
-    """Whether a name means pictures rather than a video file: a folder, a pattern, a picture, or no ending at all."""
-    if where.is_file():
-        return where.suffix.lower() in SUFFIXES
-    return where.is_dir() or _is_pattern(where.name) or where.suffix.lower() in ("", *SUFFIXES)
-
-
-def _is_pattern(name: str) -> bool:
-    return bool(_NUMBER.search(name)) or any(c in name for c in "*?[")
-
-
-def _found(where: Path) -> list[Path]:
-    """The files that a name stands for, in natural order."""
-    if where.is_file():
-        return [where]
-    if where.is_dir():
-        files = [f for f in where.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        kinds = {f.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif") for f in files}
-        if len(kinds) > 1:
-            raise ClipError(
-                f"{where}: pictures of several kinds ({', '.join(sorted(kinds))}); say which: {where}/*.png"
-            )
-    elif _NUMBER.search(where.name):
-        shape = _numbered(where.name)
-        files = [f for f in _folder(where).iterdir() if shape.fullmatch(f.name)]
-    elif _is_pattern(where.name):
-        files = [f for f in _folder(where).glob(where.name) if f.is_file() and not f.name.startswith(".")]
-    else:
-        raise ClipError(f"{where}: there is no such file or folder")
-    if not files:
-        raise ClipError(f"{where}: no pictures there; {', '.join(SUFFIXES)} are read")
-    files.sort(key=lambda f: _natural(f.name))
-    _warn_of_gaps(files)
-    return files
-
-
-def _folder(where: Path) -> Path:
-    if not where.parent.is_dir():
-        raise ClipError(f"{where}: the folder {where.parent} does not exist")
-    return where.parent
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that takes runs of digits as numbers."""
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
-
-
-def _warn_of_gaps(files: list[Path]) -> None:
-    numbers = [int(found[-1]) for f in files if (found := re.findall(r"\d+", f.stem))]
-    for before, after in pairwise(numbers):
-        if after > before + 1:
-            log.warning("%s: the numbers go from %d to %d; a picture may be missing", files[0].parent, before, after)
-            return
-
-
-def _numbered(pattern: str) -> re.Pattern[str]:
-    """The file names that a printf pattern stands for; the number is the group."""
-    number = _NUMBER.search(pattern)
-    if number is None:
-        return re.compile(f"({re.escape(pattern)})")
-    digits = rf"(\d{{{number[2] or 1},}})"
-    return re.compile(re.escape(pattern[: number.start()]) + digits + re.escape(pattern[number.end() :]))
 
 
 def _picture(file: Path, max_pixels: int) -> NDArray[np.generic]:
@@ -213,17 +140,6 @@ def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
         raise ClipError(f"{file}: not a picture that can be read ({type(e).__name__}); save it again as PNG") from e
 
 
-def _folder_and_pattern(where: Path) -> tuple[Path, str]:
-    name = where.name
-    if where.is_dir() or (not where.suffix and not _is_pattern(name)):
-        return where, "frame_%06d.png"
-    if where.suffix.lower() != ".png":
-        raise ClipError(f"{where}: pictures are written as .png, not as '{where.suffix}'")
-    if len(_NUMBER.findall(name)) > 1 or (_is_pattern(name) and not _NUMBER.search(name)):
-        raise ClipError(f"{where}: a pattern for writing has one number, such as frame_%04d.png")
-    return where.parent, name
-
-
 def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames], bits: int, where: str | Path) -> int:
     _, channels, height, width = first.shape
     count = 0
@@ -231,10 +147,10 @@ def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames]
         check_alike(frames, (channels, height, width), count, where)
         for frame in frames:
             count += 1
-            if count > 1 and not _NUMBER.search(pattern):
+            if count > 1 and not NUMBER.search(pattern):
                 raise ClipError(f"{where}: one name for several frames; write {Path(pattern).stem}_%04d.png instead")
             # One substitution rather than `pattern % count`, so that other percent signs in the name stay as they are.
-            name = _NUMBER.sub(lambda number, n=count: number[0] % n, pattern)
+            name = NUMBER.sub(lambda number, n=count: number[0] % n, pattern)
             (folder / name).write_bytes(_png(frame, bits))
     return count
 
@@ -256,8 +172,8 @@ def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
     """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run."""
     for file in sorted(partial.iterdir()):
         os.replace(file, folder / file.name)
-    shape = _numbered(pattern)
-    stale = [f for f in folder.iterdir() if _NUMBER.search(pattern) and _is_stale(shape.fullmatch(f.name), count)]
+    shape = name_shape(pattern)
+    stale = [f for f in folder.iterdir() if NUMBER.search(pattern) and _is_stale(shape.fullmatch(f.name), count)]
     for file in stale:
         file.unlink()
     if stale:

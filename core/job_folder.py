@@ -16,9 +16,10 @@ from typing import Any
 from . import media
 from .clip import ClipError
 from .fingerprint import described, of_files, software
-from .images import ImageClip, is_sequence
+from .images import ImageClip
 from .lock import locked
 from .manifest import Manifest
+from .numbered import is_sequence
 from .timing import Timing, Window, timing
 
 log = logging.getLogger(__name__)

@@ -28,10 +28,10 @@ from .contract import check_contract
 from .damage import Damage
 from .encode import write_video
 from .files import check_target
-from .images import is_sequence
 from .job_folder import Job, resumable
 from .join import Segment, inspected, join
 from .manifest import settle
+from .numbered import is_sequence
 from .pipeline import ahead
 from .recipe import Recipe
 from .segments import SECONDS, Reading, cut, made, one_by_one, settled, shots_of, window

@@ -129,12 +129,6 @@ def reduced(frame: Frames, height: int, width: int) -> Tensor:
     return torch.from_numpy(total)[None, None]
 
 
-def step_between(first: Tensor, second: Tensor, flow: FlowModel) -> tuple[geometry.Matrices, float]:
-    """Step (3, 3) and trust between two grey frames (1, 1, h, w) in [0, 1], in their own pixels."""
-    step = next_step(Grey.of(first), Grey.of(second), flow, EVERYWHERE)
-    return step.matrix, step.trust
-
-
 def next_step(first: Grey, second: Grey, flow: FlowModel, followers: Followers) -> Step:
     """The step between two frames, given where the camera was followed up to the first."""
     if is_repeat(first.tensor, second.tensor):

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from .path_solver import weighted
 
-COLUMNS = 8
 POINTS = 16  # of the network's own clock, in a period: it sees the same whatever the frame rate and the period are
 ROUNDS = 3
 ENDLESS = 1e3  # the room, in half frames, where nothing is cropped

@@ -11,7 +11,7 @@ from comfy_api.latest import Input
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
-from ..core.training.quick import Material, of_folder, of_frames
+from ..core.training.material import Material, of_folder, of_frames
 from ._clips import clip_of
 from ._comfy import watched
 from ._paths import inside, model_name

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..clip import ClipError
 from ..files import open_clip
-from ..images import SUFFIXES
+from ..numbered import SUFFIXES
 from ..training.data import MARGIN, Album, Pictures, found_files
 from ..training.errors import TrainingError
 from ..training.measure import small_and_large

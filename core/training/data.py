@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import images
 from ..clip import ClipError
 from ..codecs import CONTAINERS
 from ..files import open_clip
+from ..numbered import SUFFIXES
 from ..resize import resize
 from .config import Config
 from .degrade import Degradation, degrade
@@ -64,7 +64,7 @@ class Pictures:
                         "more; remove it or lower data.crop"
                     )
                 # Frames of a video cannot be read again one by one, so they stay in any case.
-                if file.suffix.lower() not in images.SUFFIXES or picture.numel() <= room:
+                if file.suffix.lower() not in SUFFIXES or picture.numel() <= room:
                     self._kept[len(self._files)] = picture
                     room -= picture.numel()
                 self._files.append(file)
@@ -87,7 +87,7 @@ def found_files(sources: Sequence[str]) -> list[Path]:
     for source in map(Path, sources):
         inside = sorted(source.rglob("*")) if source.is_dir() else [source]
         # A folder may hold other things too; what is named by itself is meant.
-        files += [f for f in inside if f == source or f.suffix.lower() in (*images.SUFFIXES, *VIDEOS)]
+        files += [f for f in inside if f == source or f.suffix.lower() in (*SUFFIXES, *VIDEOS)]
     if not files:
         raise TrainingError(f"there are no pictures or videos in {', '.join(sources) or 'data.train, which is empty'}")
     return files
@@ -95,7 +95,7 @@ def found_files(sources: Sequence[str]) -> list[Path]:
 
 def _first_look(file: Path, frames: int) -> Iterator[Tensor]:
     try:
-        if file.suffix.lower() in images.SUFFIXES:
+        if file.suffix.lower() in SUFFIXES:
             yield _decoded(file)
             return
         clip = open_clip(file)

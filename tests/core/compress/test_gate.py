@@ -6,8 +6,8 @@ from counting import make_video
 from safetensors import safe_open
 from safetensors.torch import save_file
 from spandrel import ModelLoader
+from steadyscale.core.commands.compress import MAX_LOSS_DB, STEPS
 from steadyscale.core.compress import CompressionError, Settings, compress, facts, table
-from steadyscale.core.compressing import MAX_LOSS_DB, STEPS
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 

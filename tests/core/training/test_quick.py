@@ -13,14 +13,13 @@ from PIL import Image
 from steadyscale.core.clip import TensorClip
 from steadyscale.core.images import ImageClip
 from steadyscale.core.training import TrainingError, quick, train
+from steadyscale.core.training.material import of_folder, of_frames
 from steadyscale.core.training.quick import (
     Size,
     Wish,
     bicubic_score,
     config_of,
     label_of,
-    of_folder,
-    of_frames,
     result_of,
     timed,
 )
@@ -35,7 +34,7 @@ def clip_of(texture, count: int, side: int = 96) -> TensorClip:
 
 
 def test_frames_are_spread_and_the_middle_one_is_held_out(texture, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(quick, "FRAMES", 4)
+    monkeypatch.setattr("steadyscale.core.training.material.FRAMES", 4)
     clip = clip_of(texture, 10, 48)
     material = of_frames(clip, tmp_path)
     assert len(material.train) == 3
@@ -71,7 +70,7 @@ def test_a_folder_gives_its_pictures_and_holds_the_first_out(textures: Path, tmp
 
 
 def test_large_pictures_are_measured_in_their_middle(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(quick, "HELD_OUT", 32)
+    monkeypatch.setattr("steadyscale.core.training.material.HELD_OUT", 32)
     (tmp_path / "in").mkdir()
     picture = Image.new("RGB", (100, 80), "red")
     picture.paste((0, 255, 0), (34, 24, 66, 56))
