@@ -10,7 +10,8 @@ import torch
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..models import Upscaler, load_upscaler, zoo
+from ..models import Upscaler, load_upscaler
+from ..models.shipped import SHIPPED, shipped
 from ._comfy import CATEGORY
 from ._text import show_text
 
@@ -55,7 +56,7 @@ class LoadESRGANModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
-        ours = zoo.shipped(model_name)
+        ours = shipped(model_name)
         path = ours.path if ours else folder_paths.get_full_path(FOLDER, model_name)
         if path is None:
             return model_name, 0.0, 0
@@ -64,7 +65,7 @@ class LoadESRGANModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        ours = zoo.shipped(model_name)
+        ours = shipped(model_name)
         model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(FOLDER, model_name))
         facts = facts_of(model, model_management.get_torch_device())
         show_text(facts)
@@ -73,7 +74,7 @@ class LoadESRGANModel(io.ComfyNode):
 
 def _names() -> list[str]:
     """The files of the folder, and after them the networks that come with the pack: no file has a name like theirs."""
-    return [*folder_paths.get_filename_list(FOLDER), *(network.name for network in zoo.SHIPPED)]
+    return [*folder_paths.get_filename_list(FOLDER), *(network.name for network in SHIPPED)]
 
 
 def facts_of(model: Upscaler, device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def quantise(path: Path, target: Path, pictures: Sequence[Tensor]) -> Path:
 
 def _needed(name: str) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise CompressionError(f"ONNX graphs need {name}: pip install 'steadyscale[compress]'") from error
 

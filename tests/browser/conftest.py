@@ -7,7 +7,9 @@ tests saw are left in tests-artifacts/browser/.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import version
 
 import assets
@@ -15,6 +17,7 @@ import browser
 import hosts
 import pytest
 import steps
+from comfyhost import Host
 from frontend import Frontend
 from playwright.sync_api import Browser, sync_playwright
 
@@ -22,9 +25,24 @@ SHOTS = steps.ROOT / "tests-artifacts" / "browser"
 RUN_FRAMES = 40  # long enough for a run to be watched
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
+    """A host for each frontend, started when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(kind: str) -> Host:
+            flags = ["--front-end-root", str(assets.newest_frontend())] if kind == "newest" else []
+            host = stack.enter_context(hosts.running(assets.NEWEST, tmp_path_factory.mktemp("browser"), flags))
+            hosts.write_clip(host.base / "input" / "bikes.mp4", RUN_FRAMES)  # the name that the workflows ask for
+            return host
+
+        yield started
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """It ends with this folder: while it is there, no other test could run an event loop of its own."""
+    """It ends with its file: while it is there, no other test could run an event loop of its own."""
     program = browser.find()
     if program is None:
         pytest.skip(browser.MISSING)
@@ -36,18 +54,12 @@ def chromium() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="package", params=["bundled", "newest"])
-def opened(
-    request: pytest.FixtureRequest, chromium: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Frontend]:
-    flags, number = [], version("comfyui-frontend-package")
-    if request.param == "newest":
-        flags, number = ["--front-end-root", str(assets.newest_frontend())], assets.FRONTEND_VERSION
-    with hosts.running(assets.NEWEST, tmp_path_factory.mktemp("browser"), flags) as host:
-        hosts.write_clip(host.base / "input" / "bikes.mp4", RUN_FRAMES)  # the name that the workflows ask for
-        page = Frontend(chromium, host, number, SHOTS / number)
-        yield page
-        page.page.close()
+@pytest.fixture(scope="module", params=["bundled", "newest"])
+def opened(request: pytest.FixtureRequest, chromium: Browser, server: Callable[[str], Host]) -> Iterator[Frontend]:
+    number = assets.FRONTEND_VERSION if request.param == "newest" else version("comfyui-frontend-package")
+    page = Frontend(chromium, server(request.param), number, SHOTS / number)
+    yield page
+    page.page.close()
 
 
 @pytest.fixture

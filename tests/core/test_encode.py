@@ -297,12 +297,14 @@ def test_frames_are_let_go_before_the_encoder_works(tmp_path: Path, monkeypatch:
     alive: list[bool] = []
     made: list[weakref.ref[torch.Tensor]] = []
 
+    def frame(number: int) -> torch.Tensor:
+        new = numbered(4)[number : number + 1].clone()
+        made.append(weakref.ref(new))
+        return new
+
     def frames() -> Iterator[torch.Tensor]:
         for number in range(4):
-            frame = numbered(4)[number : number + 1].clone()
-            made.append(weakref.ref(frame))
-            yield frame
-            del frame
+            yield frame(number)  # Held by no name here, so that only the writer holds it.
 
     encode = encode_module._Writer._encode
 
