@@ -134,7 +134,7 @@ class _Writer:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
         pictures = deque(self._picture(frame) for frame in frames)
-        del frames  # Many times as large, and of no use any more while the encoder works.
+        del frames  # Many times as large, and of no use any more; most interpreters free it before the encoder works.
         while pictures:
             self._encode(pictures.popleft())
 

@@ -22,6 +22,7 @@ from ._places import end_progress, is_bare, running_node
 
 CATEGORY = "SteadyScale"
 PREVIEW_SIDE, PREVIEW_EVERY = 512, 1.0  # pixels, seconds
+UPDATE_EVERY = 0.1  # seconds; hosts send each update on, one after the other, and hear a cancel only behind all of them
 
 Footage = io.Custom("IMAGE,VIDEO")
 """IMAGE or VIDEO. A node that takes both gives back the kind that came in: hosts and their frontends let an output of
@@ -111,7 +112,7 @@ def watched(
     if node is not None and not is_bare(node):
         show = None
     shown_on = progress if place is None or show is None else comfy.utils.ProgressBar(total or 1, node_id=place)
-    done, shown = 0, time.monotonic()
+    done, told, shown, sent = 0, 0, time.monotonic(), float("-inf")
     stop_if_cancelled()
     for item in stream:
         preview = None
@@ -122,10 +123,14 @@ def watched(
         yield item
         del item
         stop_if_cancelled()
-        most = max(total or 1, done)
-        progress.update_absolute(done, most, preview if shown_on is progress else None)
+        now, most = time.monotonic(), max(total or 1, done)
+        if preview is not None or now - sent > UPDATE_EVERY:
+            progress.update_absolute(done, most, preview if shown_on is progress else None)
+            told, sent = done, now
         if preview is not None and shown_on is not progress:
             shown_on.update_absolute(done, most, preview)
+    if told != done:
+        progress.update_absolute(done, max(total or 1, done))
     if place is not None and shown_on is not progress:
         end_progress(place)
 

