@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from comfyhost import Host
-from playwright.sync_api import Browser, Locator
+from playwright.sync_api import Browser, Locator, TimeoutError
 
 READY = "window.app?.graph && window.app?.extensionManager"
 NOTES = ("Note", "MarkdownNote")
@@ -94,8 +95,11 @@ class Frontend:
 
         Enter takes the first of what is found.
         """
-        self.page.mouse.dblclick(800, 450)
-        self.page.wait_for_function("document.activeElement?.tagName === 'INPUT'")
+        for _ in range(4):  # a page that is still settling lets a double click pass
+            self.page.mouse.dblclick(800, 450)
+            with suppress(TimeoutError):
+                self.page.wait_for_function("document.activeElement?.tagName === 'INPUT'", timeout=5000)
+                break
         self.page.keyboard.type(words)
         self.page.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE)).first.wait_for()
 
