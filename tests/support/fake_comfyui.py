@@ -147,7 +147,7 @@ class Fake:
                 await socket.send_json({"type": kind, "data": {"prompt_id": run, **data}})
                 if self.hangs_up:
                     await socket.close()
-        while self.waits and not self.waits.is_set() and not self.interrupted and not self.deleted:
+        while self.waits and not self.waits.is_set() and not self._stopped():
             await asyncio.sleep(0.01)
         if self.ends != "forgotten":
             messages = {"error": ["execution_error", self.problem], "interrupted": ["execution_interrupted", {}]}
@@ -158,6 +158,10 @@ class Fake:
         self._running = None
         for socket in self._listeners:
             await socket.send_json({"type": "executing", "data": {"node": None, "prompt_id": run}})
+
+    def _stopped(self) -> bool:
+        """As in ComfyUI: a graph that waits is deleted, one that runs has to be interrupted."""
+        return bool(self.deleted) if self.others_running else bool(self.interrupted)
 
     async def _view(self, request: web.Request) -> web.Response:
         name = "/".join(request.query[part] for part in ("type", "subfolder", "filename"))
