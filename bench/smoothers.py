@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from steadyscale.core.smooth import gaussian, kalman, whittaker
+from steadyscale.core.path.smooth import gaussian, kalman, whittaker
 from steadyscale.core.training.path_losses import fidelity, temporal
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import load_path_smoother

@@ -43,13 +43,13 @@ from steadyscale.core import (
     correction,
     estimate_motion,
     flow_model,
-    smooth,
-    upscale,
-    warp,
     write_video,
 )
+from steadyscale.core.path import smooth
 from steadyscale.core.pipeline import ahead
-from steadyscale.core.resize import resize
+from steadyscale.core.upscale import stage as upscale
+from steadyscale.core.upscale.resize import resize
+from steadyscale.core.warp import move as warp
 from steadyscale.models import load_upscaler, zoo
 
 SMALL = (480, 270)
@@ -114,7 +114,7 @@ def encode(case: Case) -> int:
 
 def in_turn(case: Case) -> int:
     """Nothing runs beside anything but what a stage does within itself."""
-    with mock.patch("steadyscale.core.encode.behind", lambda stream, do, **_: [do(item) for item in stream]):
+    with mock.patch("steadyscale.core.video.encode.behind", lambda stream, do, **_: [do(item) for item in stream]):
         return case.write(case.stage(case.clip.frames()))
 
 

@@ -8,28 +8,28 @@ write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the s
 """
 
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
-from .codecs import Encoding
-from .crop import adaptive_zoom, limit_zoom
-from .damage import Damage, OnDamage
-from .encode import write_video
-from .files import open_clip, write_clip
-from .finish import Colour, Finish
-from .flow import FlowMethod, FlowModel, flow_model
-from .images import ImageClip, write_images
 from .live import live, measure
-from .motion import Motion, estimate_motion
-from .path_file import load_path, save_path
-from .pictures import flow_picture, path_picture
-from .precision import Precision
-from .readout import with_rolling_shutter
-from .reuse import Reuse, Tally
-from .smooth import Smoothing, smooth
-from .tiles import Tiling
-from .timing import Window
-from .trajectory import Correction, Trajectory, correction, inverse
-from .upscale import Alpha, ImageModel, Target, upscale
-from .video import VideoClip
-from .warp import Border, Warped, framed, warp
+from .motion.estimate import Motion, estimate_motion
+from .motion.flow import FlowMethod, FlowModel, flow_model
+from .motion.readout import with_rolling_shutter
+from .path.crop import adaptive_zoom, limit_zoom
+from .path.path_file import load_path, save_path
+from .path.smooth import Smoothing, smooth
+from .path.trajectory import Correction, Trajectory, correction, inverse
+from .pictures.drawn import flow_picture, path_picture
+from .upscale.finish import Colour, Finish
+from .upscale.precision import Precision
+from .upscale.reuse import Reuse, Tally
+from .upscale.stage import Alpha, ImageModel, Target, upscale
+from .upscale.tiles import Tiling
+from .video.codecs import Encoding
+from .video.damage import Damage, OnDamage
+from .video.encode import write_video
+from .video.files import open_clip, write_clip
+from .video.images import ImageClip, write_images
+from .video.reader import VideoClip
+from .video.timing import Window
+from .warp.move import Border, Warped, framed, warp
 
 __all__ = [
     "Alpha",

@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
     from .compress.errors import CompressionError
+    from .remote.workflow import RunError
     from .training.errors import TrainingError
-    from .workflow import RunError
 
     if isinstance(error, RunError):
         return str(error)  # a line for each thing that the server said

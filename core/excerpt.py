@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any, cast
 
 from .clip import Clip, ClipError, Frames
+from .jobs.segments import made, one_by_one, settled, window
 from .recipe import Recipe, Steady
-from .segments import made, one_by_one, settled, window
-from .video import VideoClip
+from .video.reader import VideoClip
 
 
 def excerpt(clip: Clip, numbers: range) -> Iterator[Frames]:

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import geometry, resample
-from .axes import Strength, partly
+from . import geometry
 from .clip import ClipError, ClipInfo, Frames, TensorClip
-from .crop import strength_within, weakened, zoomed
-from .flow import FlowModel
-from .grey import Grey
-from .motion import START, WORKING_SIDE, greys, next_step
+from .motion.estimate import START, WORKING_SIDE, greys, next_step
+from .motion.flow import FlowModel
+from .motion.grey import Grey
 from .opencv import optional_opencv
-from .resample import Border, Warped
-from .smooth import kalman
-from .trajectory import WEAK, Correction
+from .path.axes import Strength, partly
+from .path.crop import strength_within, weakened, zoomed
+from .path.smooth import kalman
+from .path.trajectory import WEAK, Correction
+from .warp import resample
+from .warp.resample import Border, Warped
 
 Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import torch
 
 from .clip import ClipInfo
-from .memory import choose_cut, guessed_bytes, layer_bytes
-from .precision import home_of
+from .jobs.segments import context_of
 from .recipe import Enlarge, Operation, Recipe, Steady
-from .segments import context_of
-from .tiles import window_pixels
-from .trial import spoken
-from .upscale import DEFAULT_HALO, trait
+from .upscale.memory import choose_cut, guessed_bytes, layer_bytes
+from .upscale.precision import home_of
+from .upscale.stage import DEFAULT_HALO, trait
+from .upscale.tiles import window_pixels
+from .upscale.trial import spoken
 
 T = TypeVar("T")
 

@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import motion
 from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
-from .finish import Finish, with_grain
-from .flow import FlowMethod, FlowModel, flow_model, optional_opencv
+from .motion import estimate as motion
+from .motion.flow import FlowMethod, FlowModel, flow_model, optional_opencv
+from .path.trajectory import Correction
 from .pipeline import ahead
-from .precision import Precision
-from .reuse import Reuse, Tally
-from .temporal import STRENGTH, temporal
-from .tiles import Tiling
-from .trajectory import Correction
-from .upscale import Alpha, ImageModel, Target, upscale
-from .warp import Border, framed, warp
-from .ways import ways
+from .upscale.finish import Finish, with_grain
+from .upscale.precision import Precision
+from .upscale.reuse import Reuse, Tally
+from .upscale.stage import Alpha, ImageModel, Target, upscale
+from .upscale.temporal import STRENGTH, temporal
+from .upscale.tiles import Tiling
+from .warp.move import Border, framed, warp
+from .warp.ways import ways
 
 MASK_SIDE = 480  # longer side at which `invented_ever` looks: twice as fine takes four times as long
 

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .clip import Clip, ClipInfo, Frames
-from .damage import Damage
-from .motion import greys
-from .reuse import Tally
+from .motion.estimate import greys
+from .upscale.reuse import Tally
+from .video.damage import Damage
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ def is_cut(first: Tensor, second: Tensor, flow: Tensor) -> bool:
 def _quartered(frame: Tensor) -> Tensor:
     """Means of 4 x 4 pixels: (1, C, H, W) -> (1, C, h, w), the last row and column repeated where they do not fill one.
 
-    In numpy, as all small work between frames (grey.py says why).
+    In numpy, as all small work between frames (motion/grey.py says why).
     """
     planes = frame[0].cpu().numpy()
     _, height, width = planes.shape

@@ -20,15 +20,15 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
-from ..core.codecs import Encoding
-from ..core.fingerprint import described, of_file
-from ..core.flow import FlowModel
-from ..core.job_folder import opened_job, remove_job
-from ..core.jobs import run_job
-from ..core.kept_motion import kept_motion
-from ..core.motion import Motion
+from ..core.jobs.fingerprint import described, of_file
+from ..core.jobs.folder import opened_job, remove_job
+from ..core.jobs.kept_motion import kept_motion
+from ..core.jobs.run import run_job
+from ..core.motion.estimate import Motion
+from ..core.motion.flow import FlowModel
 from ..core.recipe import Recipe
-from ..core.timing import Window
+from ..core.video.codecs import Encoding
+from ..core.video.timing import Window
 
 log = logging.getLogger(__name__)
 

@@ -20,18 +20,18 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
-from ..core import stored
 from ..core.clip import ClipError, Frames, TensorClip
-from ..core.codecs import Encoding, container_for
-from ..core.damage import OnDamage
-from ..core.encode import write_video
-from ..core.memory import guessed_bytes
+from ..core.jobs.segments import part_of
 from ..core.preflight import announced
 from ..core.recipe import Enlarge, Operation, Recipe
-from ..core.repack import Sound, repack
-from ..core.segments import part_of
-from ..core.timing import Window
-from ..core.video import VideoClip
+from ..core.upscale.memory import guessed_bytes
+from ..core.video import stored
+from ..core.video.codecs import Encoding, container_for
+from ..core.video.damage import OnDamage
+from ..core.video.encode import write_video
+from ..core.video.reader import VideoClip
+from ..core.video.repack import Sound, repack
+from ..core.video.timing import Window
 from ._comfy import make_room, to_clip, watched
 from ._jobs import KeptWork, kept_run
 from ._places import running_node

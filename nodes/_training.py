@@ -11,13 +11,13 @@ import comfy.utils
 import folder_paths
 
 from ..core.clip import Frames
-from ..core.images import ImageClip
 from ..core.training import Config, Report, read_log, train
 from ..core.training.checkpoint import newest
 from ..core.training.curves import run_picture
 from ..core.training.material import Material
 from ..core.training.quick import Wish, config_of, label_of
 from ..core.training.trainer import CHECKPOINTS
+from ..core.video.images import ImageClip
 from ._comfy import PREVIEW_EVERY, PREVIEW_SIDE, picture_of, stop_if_cancelled
 from ._material import RUNS
 from ._paths import model_folder

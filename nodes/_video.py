@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from comfy_api.latest import Input, Types
 
-from ..core import media
 from ..core.clip import ClipError
-from ..core.codecs import CONTAINERS, Encoding, codec_for, container_for
 from ..core.recipe import Recipe
-from ..core.repack import repack
-from ..core.timing import Window, timing
-from ..core.video import VideoClip
+from ..core.video import media
+from ..core.video.codecs import CONTAINERS, Encoding, codec_for, container_for
+from ..core.video.reader import VideoClip
+from ..core.video.repack import repack
+from ..core.video.timing import Window, timing
 from ._comfy import ImageBatch, watched
 from ._jobs import KeptWork
 from ._plan import Plan, TempFile, plan_of, run

@@ -12,9 +12,9 @@ from comfy_api.latest import Input, InputImpl, io, ui
 from torch import Tensor
 
 from ..core.clip import Clip, Frames
-from ..core.codecs import Encoding
-from ..core.comparison import Comparison, Layout, numbers_of
-from ..core.encode import write_video
+from ..core.pictures.comparison import Comparison, Layout, numbers_of
+from ..core.video.codecs import Encoding
+from ..core.video.encode import write_video
 from ._comfy import CATEGORY, Footage, options, to_clip, watched
 from ._plan import room_for
 from ._video import planned

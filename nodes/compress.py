@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..core.atomic import scratch
 from ..core.clip import ClipError
-from ..core.images import ImageClip
 from ..core.training.contest import contest, shrunk
 from ..core.training.curves import with_text
 from ..core.training.export import export
 from ..core.training.material import Material
-from ..core.upscale import ImageModel
+from ..core.upscale.stage import ImageModel
+from ..core.video.images import ImageClip
 from ..models import Upscaler, load_upscaler
 from ._comfy import CATEGORY, Footage, stop_if_cancelled
 from ._material import RUNS, accepted, material_of

@@ -9,9 +9,9 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
-from ..core.memory import guessed_bytes
 from ..core.training.contest import Contest, contest, shrunk
-from ..core.upscale import ImageModel
+from ..core.upscale.memory import guessed_bytes
+from ..core.upscale.stage import ImageModel
 from ._clips import clip_of
 from ._comfy import CATEGORY, Footage, cancellable, make_room, watched
 from ._plan import ROOM

@@ -7,12 +7,12 @@ from pathlib import Path
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.flow import FlowMethod
-from ..core.motion import WORKING_SIDE
-from ..core.precision import Precision
-from ..core.readout import RollingShutter
-from ..core.upscale import ImageModel
-from ..core.warp import Border
+from ..core.motion.estimate import WORKING_SIDE
+from ..core.motion.flow import FlowMethod
+from ..core.motion.readout import RollingShutter
+from ..core.upscale.precision import Precision
+from ..core.upscale.stage import ImageModel
+from ..core.warp.move import Border
 from ._comfy import CATEGORY, Footage, options
 from ._jobs import resumable_input
 from ._video import surviving

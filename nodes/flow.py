@@ -11,10 +11,10 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import Clip, Frames
-from ..core.flow import FlowMethod, FlowModel, flow_model
-from ..core.motion import WORKING_SIDE, estimate_motion, greys
-from ..core.pictures import flow_picture
-from ..core.readout import RollingShutter, with_rolling_shutter
+from ..core.motion.estimate import WORKING_SIDE, estimate_motion, greys
+from ..core.motion.flow import FlowMethod, FlowModel, flow_model
+from ..core.motion.readout import RollingShutter, with_rolling_shutter
+from ..core.pictures.drawn import flow_picture
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
 from ._jobs import kept_measuring
 from ._video import planned

@@ -6,9 +6,9 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.clip import ClipError
-from ..core.trajectory import Correction as CorrectionValue
-from ..core.transfer import Apply, transfer, undo
-from ..core.warp import Border
+from ..core.path.trajectory import Correction as CorrectionValue
+from ..core.path.transfer import Apply, transfer, undo
+from ..core.warp.move import Border
 from ._clips import clip_of
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires

@@ -9,8 +9,8 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..core.clip import ClipError
-from ..core.motion import Motion
-from ..core.path_file import load_path, save_path
+from ..core.motion.estimate import Motion
+from ..core.path.path_file import load_path, save_path
 from ._comfy import CATEGORY, Flow
 from ._paths import inside
 from ._text import show_text

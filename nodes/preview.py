@@ -6,16 +6,16 @@ from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.arrows import flow_arrows
 from ..core.clip import Clip, ClipError
 from ..core.excerpt import excerpt, one_frame
-from ..core.flow import FlowMethod, flow_model
-from ..core.motion import WORKING_SIDE, Motion, reduced
-from ..core.overlay import costliest, crop_picture, plain_frame, unmoved
-from ..core.pictures import flow_picture, path_picture
-from ..core.trajectory import Correction as CorrectionValue
-from ..core.trajectory import Trajectory, correction
-from ..core.warp import Border
+from ..core.motion.estimate import WORKING_SIDE, Motion, reduced
+from ..core.motion.flow import FlowMethod, flow_model
+from ..core.path.trajectory import Correction as CorrectionValue
+from ..core.path.trajectory import Trajectory, correction
+from ..core.pictures.arrows import flow_arrows
+from ..core.pictures.drawn import flow_picture, path_picture
+from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
+from ..core.warp.move import Border
 from ._comfy import CATEGORY, Footage, cancellable, options, to_clip
 from ._plan import room_for
 from ._video import planned

@@ -7,10 +7,10 @@ from pathlib import Path
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.flow import FlowMethod
-from ..core.motion import WORKING_SIDE
-from ..core.readout import RollingShutter
-from ..core.warp import Border
+from ..core.motion.estimate import WORKING_SIDE
+from ..core.motion.flow import FlowMethod
+from ..core.motion.readout import RollingShutter
+from ..core.warp.move import Border
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._jobs import resumable_input
 from ._video import surviving

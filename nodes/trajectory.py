@@ -5,14 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..core.axes import AXES, Strength
-from ..core.motion import Motion
-from ..core.pictures import path_picture
-from ..core.smooth import Smoothing
-from ..core.stabilize import plan_correction
-from ..core.trajectory import Correction as CorrectionValue
-from ..core.trajectory import Trajectory
-from ..core.warp import Border
+from ..core.motion.estimate import Motion
+from ..core.path.axes import AXES, Strength
+from ..core.path.plan import plan_correction
+from ..core.path.smooth import Smoothing
+from ..core.path.trajectory import Correction as CorrectionValue
+from ..core.path.trajectory import Trajectory
+from ..core.pictures.drawn import path_picture
+from ..core.warp.move import Border
 from ..models import load_path_smoother
 from ._comfy import CATEGORY, Correction, Flow, options
 

@@ -8,12 +8,12 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.finish import Colour, Finish
-from ..core.precision import Precision
 from ..core.preflight import announced
 from ..core.recipe import Calm, Enlarge, Recipe
-from ..core.tiles import Tiling
-from ..core.upscale import Alpha, ImageModel, Target
+from ..core.upscale.finish import Colour, Finish
+from ..core.upscale.precision import Precision
+from ..core.upscale.stage import Alpha, ImageModel, Target
+from ..core.upscale.tiles import Tiling
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
 from ._jobs import resumable_input
 from ._plan import room_for

@@ -7,10 +7,10 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.preflight import announced
 from ..core.recipe import Recipe, Steady, invented_ever
-from ..core.trajectory import Correction as CorrectionValue
-from ..core.warp import Border, warp
+from ..core.warp.move import Border, warp
 from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
 from ._text import teller
 from ._video import LazyVideo, planned

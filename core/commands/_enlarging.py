@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ..finish import Colour, Finish
-from ..precision import Precision
 from ..recipe import Calm, Enlarge, Recipe
-from ..reuse import Reuse, Tally
-from ..temporal import STRENGTH
-from ..tiles import Tiling
-from ..upscale import Alpha, Target
+from ..upscale.finish import Colour, Finish
+from ..upscale.precision import Precision
+from ..upscale.reuse import Reuse, Tally
+from ..upscale.stage import Alpha, Target
+from ..upscale.temporal import STRENGTH
+from ..upscale.tiles import Tiling
 from ._device import chosen_device
 from ._words import above_zero, add_choice, share, size, steps
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from ..axes import AXES, Strength
 from ..clip import Clip, ClipInfo
-from ..flow import FlowMethod, flow_model
-from ..job_folder import Job
-from ..kept_motion import kept_motion
-from ..motion import estimate_motion
-from ..readout import with_rolling_shutter
+from ..jobs.folder import Job
+from ..jobs.kept_motion import kept_motion
+from ..motion.estimate import estimate_motion
+from ..motion.flow import FlowMethod, flow_model
+from ..motion.readout import with_rolling_shutter
+from ..path.axes import AXES, Strength
+from ..path.plan import plan_correction
+from ..path.smooth import Smoother, Smoothing
+from ..path.trajectory import Trajectory
 from ..recipe import Steady
 from ..report import ProgressBars
-from ..smooth import Smoother, Smoothing
-from ..stabilize import plan_correction
-from ..trajectory import Trajectory
-from ..warp import Border
+from ..warp.move import Border
 from ._device import chosen_device
 from ._words import above_zero, add_choice, readout, share, zoom
 

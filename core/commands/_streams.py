@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
-from .. import media
 from ..clip import Clip, ClipInfo, Frames
-from ..codecs import CODECS, Encoding
 from ..console import tell
-from ..damage import Damage, OnDamage
-from ..files import check_target, open_clip, write_clip
-from ..job_folder import Job, folder_for, opened_job
-from ..jobs import run_job
+from ..jobs.folder import Job, folder_for, opened_job
+from ..jobs.run import run_job
+from ..jobs.segments import SECONDS
 from ..preflight import announced
 from ..recipe import Recipe
 from ..report import ProgressBars, counted, hurt, peak_memory_mb, spared
-from ..reuse import Tally
-from ..segments import SECONDS
-from ..video import VideoClip
+from ..upscale.reuse import Tally
+from ..video import media
+from ..video.codecs import CODECS, Encoding
+from ..video.damage import Damage, OnDamage
+from ..video.files import check_target, open_clip, write_clip
+from ..video.reader import VideoClip
 from ._device import add_device, chosen_device
 from ._words import above_zero, add_choice, rate
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..console import tell
-from ..files import open_clip
-from ..video import VideoClip
+from ..video.files import open_clip
+from ..video.reader import VideoClip
 from ._streams import add_rate, facts_of
 
 ABOUT = "what a video, folder of pictures or weight file is"
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         clip = open_clip(path, fps=args.fps)
         facts = {"kind": "pictures", **facts_of(clip.info), "frames": clip.info.length}
         if isinstance(clip, VideoClip):
-            from ..tracks import sound_tracks
+            from ..video.tracks import sound_tracks
 
             facts |= {"kind": "video", "codec": clip.stored.codec, "pixel_format": clip.stored.pixel_format}
             facts |= {"sound": sound_tracks(path)}

@@ -24,8 +24,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..remote_run import run_workflow
-    from ..workflow import read_workflow
+    from ..remote.run import run_workflow
+    from ..remote.workflow import read_workflow
 
     begun = time.monotonic()
     with ProgressBars(args.quiet) as bars:

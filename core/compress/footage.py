@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
-from ..files import open_clip
-from ..numbered import SUFFIXES
 from ..training.data import MARGIN, Album, Pictures, found_files
 from ..training.errors import TrainingError
 from ..training.measure import small_and_large
+from ..video.files import open_clip
+from ..video.numbered import SUFFIXES
 from .errors import CompressionError
 
 JUDGES = 12  # pictures that are measured on, at most

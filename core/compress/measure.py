@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...models import Upscaler
-from ..flow import FlowMethod, flow_model
 from ..metrics import warping_error
+from ..motion.flow import FlowMethod, flow_model
 from ..threads import one_thread
 from ..training.measure import rounded, score, small_and_large
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..clip import Frames
-from ..pictures import AFTER, BEFORE, GRID, INK, LIMIT, ticks
+from ..pictures.drawn import AFTER, BEFORE, GRID, INK, LIMIT, ticks
 
 COLOURS = (BEFORE, AFTER, LIMIT, (60, 150, 70), (130, 80, 170), (120, 120, 130))
 PIECES = 60  # of the run, each one point of a curve: the mean of its steps

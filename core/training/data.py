@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
-from ..codecs import CONTAINERS
-from ..files import open_clip
-from ..numbered import SUFFIXES
-from ..resize import resize
+from ..upscale.resize import resize
+from ..video.codecs import CONTAINERS
+from ..video.files import open_clip
+from ..video.numbered import SUFFIXES
 from .config import Config
 from .degrade import Degradation, degrade
 from .errors import TrainingError

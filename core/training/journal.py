@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..images import write_images
+from ..video.images import write_images
 from .errors import TrainingError
 
 LOG = "log.jsonl"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..atomic import scratch
 from ..clip import Clip, ClipError, Frames
-from ..files import open_clip
-from ..images import write_images
-from ..numbered import SUFFIXES
+from ..video.files import open_clip
+from ..video.images import write_images
+from ..video.numbered import SUFFIXES
 from .data import VIDEOS
 from .errors import TrainingError
 

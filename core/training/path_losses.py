@@ -39,7 +39,7 @@ def smoothness(smooth: Tensor, period: float, aspect: float) -> Tensor:
 def crop(smooth: Tensor, path: Tensor, aspect: float) -> Tensor:
     """mean max(0, u - 1)^2 + max(0, u - 1), u being the share of the room that a frame's correction takes up.
 
-    At u = 1 a corner of the crop stands at the edge of the source, as core/crop.py counts it: zoom = 1 / (1 - room).
+    At u = 1 a corner of the crop stands at the edge of the source, as path/crop.py counts it: zoom = 1 / (1 - room).
     The second part is an exact penalty (Zangwill 1967): at some weight nothing is gained by going beyond at all.
     """
     beyond = (usage(smooth - path, aspect) - 1).clamp_min(0)

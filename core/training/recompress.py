@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .. import stored
+from ..video import stored
 
 PAN = 1  # pixels that the camera moves between the frames of the little clip that a codec is shown
 

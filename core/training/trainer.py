@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from .. import lock
+from ..jobs import lock
 from . import checkpoint, journal, preparation
 from .config import Config
 from .data import Batch, Pictures, batches

@@ -17,9 +17,9 @@ from broken import FRAMES, GROUP, moving, with_noise
 from counting import make_video, numbered, numbers_of
 from safetensors.torch import save_file
 from steadyscale.core import cli
-from steadyscale.core.files import open_clip
-from steadyscale.core.images import write_images
-from steadyscale.core.resize import resize
+from steadyscale.core.upscale.resize import resize
+from steadyscale.core.video.files import open_clip
+from steadyscale.core.video.images import write_images
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 # In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
@@ -550,7 +550,7 @@ def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, r
     def never(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(import_module("steadyscale.core.motion"), "estimate_motion", never)
+    monkeypatch.setattr(import_module("steadyscale.core.motion.estimate"), "estimate_motion", never)
     code, _, stderr = run("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr

@@ -7,7 +7,7 @@ from footage import shake, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.metrics import cropping_ratio, distortion, jitter, stability, warping_error
-from steadyscale.core.trajectory import Correction
+from steadyscale.core.path.trajectory import Correction
 
 INFO = ClipInfo(640, 360, Fraction(30), 200)
 

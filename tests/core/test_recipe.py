@@ -13,14 +13,14 @@ from counting import numbered, numbers_of
 from footage import filmed, shake, shaken_clip, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
-from steadyscale.core.finish import with_grain
-from steadyscale.core.flow import flow_model
-from steadyscale.core.motion import estimate_motion
+from steadyscale.core.motion.estimate import estimate_motion
+from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.trajectory import Correction, Trajectory, correction
 from steadyscale.core.recipe import Calm, Enlarge, Recipe, Steady
-from steadyscale.core.smooth import smooth
-from steadyscale.core.trajectory import Correction, Trajectory, correction
-from steadyscale.core.upscale import Target
-from steadyscale.core.warp import Border
+from steadyscale.core.upscale.finish import with_grain
+from steadyscale.core.upscale.stage import Target
+from steadyscale.core.warp.move import Border
 
 
 class Network:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from comfyhost import Host
 from counting import make_video, numbers_of
-from steadyscale.core.files import open_clip
+from steadyscale.core.video.files import open_clip
 
 pytestmark = pytest.mark.host
 

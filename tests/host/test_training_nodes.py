@@ -13,7 +13,7 @@ import torch
 from comfyhost import Host
 from PIL import Image
 from safetensors import safe_open
-from steadyscale.core.images import write_images
+from steadyscale.core.video.images import write_images
 from steadyscale.models import load_upscaler
 
 pytestmark = pytest.mark.host

@@ -9,7 +9,7 @@ import av
 import pytest
 from comfyhost import Host, Run
 from counting import make_video, numbers_of
-from steadyscale.core.video import VideoClip
+from steadyscale.core.video.reader import VideoClip
 
 pytestmark = pytest.mark.host
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.crop import limit_zoom, zoom_to_fill
-from steadyscale.core.smooth import gaussian, kalman, smooth, whittaker
+from steadyscale.core.path.crop import limit_zoom, zoom_to_fill
+from steadyscale.core.path.smooth import gaussian, kalman, smooth, whittaker
+from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
-from steadyscale.core.trajectory import Trajectory, correction, inverse
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
 from steadyscale.models.path_net import corners, room_of, units, usage
 from steadyscale.models.path_smoother import SHIPPED, drive

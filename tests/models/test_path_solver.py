@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from steadyscale.core.smooth import whittaker
+from steadyscale.core.path.smooth import whittaker
 from steadyscale.models.path_solver import stiffness, weighted
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from footage import shaken_clip
-from steadyscale.core.encode import write_video
-from steadyscale.core.flow import flow_model
-from steadyscale.core.motion import estimate_motion
+from steadyscale.core.motion.estimate import estimate_motion
+from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.recipe import Enlarge, Steady
-from steadyscale.core.video import VideoClip
+from steadyscale.core.video.encode import write_video
+from steadyscale.core.video.reader import VideoClip
 
 SETTINGS = {
     "fps": 1.0,

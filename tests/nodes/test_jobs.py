@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from counting import make_video, numbered, numbers_of
 from job_run import shown
 from steadyscale.core.clip import ClipError
-from steadyscale.core.video import VideoClip
+from steadyscale.core.video.reader import VideoClip
 
 SETTINGS = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
 STEADY = {"fps": 24.0, "smoothing": "gaussian", "seconds": 1.0, "max_zoom": 1.3, "border": "mirror"}

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from broken import moving, with_noise
 from counting import make_video, number_of, numbered, numbers_of
-from steadyscale.core import media
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.recipe import Enlarge, Steady
-from steadyscale.core.stored import HLG
-from steadyscale.core.timing import timing
-from steadyscale.core.trajectory import Correction
-from steadyscale.core.video import VideoClip
+from steadyscale.core.video import media
+from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.video.stored import HLG
+from steadyscale.core.video.timing import timing
 
 SETTINGS = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
 

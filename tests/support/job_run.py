@@ -18,13 +18,13 @@ import torch
 from counting import make_video
 from footage import shake
 from steadyscale.core import geometry
-from steadyscale.core.codecs import Encoding
-from steadyscale.core.job_folder import folder_for, opened_job
-from steadyscale.core.jobs import Finished, Watch, run_job
+from steadyscale.core.jobs.folder import folder_for, opened_job
+from steadyscale.core.jobs.run import Finished, Watch, run_job
+from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.recipe import Enlarge, Recipe, Steady
-from steadyscale.core.trajectory import Correction
-from steadyscale.core.video import VideoClip
-from steadyscale.core.warp import Border
+from steadyscale.core.video.codecs import Encoding
+from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.warp.move import Border
 
 COUNT, SEGMENTS = 72, 9  # frames of the source, and the segments that its job is done in
 CUT = 41  # where the second shot of the recipe begins
@@ -100,7 +100,7 @@ def in_child(origin: Path, target: Path, tally: Path, pause: float, largest: int
 def child(do: Callable, *arguments: object) -> multiprocessing.Process:
     """A process, started, that calls do(*arguments). It is forked from one that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["steadyscale.core.jobs", "cv2"])
+    context.set_forkserver_preload(["steadyscale.core.jobs.run", "cv2"])
     process = context.Process(target=do, args=arguments)
     process.start()
     return process

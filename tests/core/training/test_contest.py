@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from steadyscale.core.resize import resize
 from steadyscale.core.training import TrainingError, bicubic, score
 from steadyscale.core.training.contest import contest, shrunk
+from steadyscale.core.upscale.resize import resize
 
 
 class Model:

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 from PIL import Image
-from steadyscale.core.resize import resize
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.data import Pictures, ahead, batches, smallest_picture
+from steadyscale.core.upscale.resize import resize
 
 
 def pictures_of(config):

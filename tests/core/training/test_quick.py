@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from steadyscale.core.clip import TensorClip
-from steadyscale.core.images import ImageClip
 from steadyscale.core.training import TrainingError, quick, train
 from steadyscale.core.training.material import of_folder, of_frames
 from steadyscale.core.training.quick import (
@@ -23,6 +22,7 @@ from steadyscale.core.training.quick import (
     result_of,
     timed,
 )
+from steadyscale.core.video.images import ImageClip
 from steadyscale.models import load_upscaler
 
 WISH = Wish("toy", steps=6, batch=2, crop=32)

@@ -1,0 +1,1 @@
+"""Pictures for people. In reading order: labels, drawn, arrows, overlay, comparison."""

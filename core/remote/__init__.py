@@ -1,0 +1,1 @@
+"""Graphs on a ComfyUI somewhere else. In reading order: workflow, said, server, run."""

@@ -1,0 +1,135 @@
+"""A graph on a server from its inputs to its results, files up and files down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .said import plain
+from .server import OnNews, Server, connected
+from .workflow import Prompt, RunError, apply, local_files, read_setting
+
+log = logging.getLogger(__name__)
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run left: `files` as they lie here now, by the id of the node that made them, and what nodes said."""
+
+    run: str
+    files: tuple[tuple[str, Path], ...]
+    texts: dict[str, list[str]]
+    uploaded: dict[str, str]  # "node.input" -> the name that the server gave the file
+    previews_left: int  # how many pictures of preview nodes were not asked for
+
+
+def run_workflow(
+    prompt: Prompt,
+    url: str,
+    *,
+    settings: Sequence[str] = (),
+    folder: str | Path = ".",
+    previews: bool = False,
+    timeout: float = DAY,
+    on_news: OnNews = lambda label, done, total: None,
+) -> Results:
+    """Runs a graph in API format on the ComfyUI at `url`, and fetches what its nodes save into `folder`.
+
+    settings: `NODE.INPUT=VALUE` each; a value that is a file here goes up first, where the input is an upload.
+    previews: fetch what preview nodes show, too. timeout: seconds for all of it, after which the run is stopped.
+    Raises RunError; whatever ends this early, KeyboardInterrupt included, stops the run on the server.
+    """
+    chosen = [read_setting(prompt, text) for text in settings]
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{target} cannot be written to: {error.strerror or error}") from error
+
+    async def all_of_it() -> Results:
+        async with connected(url) as server:
+            classes = sorted({entry["class_type"] for entry in prompt.values()})
+            definitions = {name: await server.definition(name) for name in classes}
+            graph = apply(prompt, chosen, definitions)
+            uploaded: dict[str, str] = {}
+            for node, name, path in list(local_files(graph, chosen, definitions)):
+                on_news(f"uploading {path.name}", 0, None)
+                graph[node]["inputs"][name] = uploaded[f"{node}.{name}"] = await server.upload(path)
+            run_id, outputs = await _followed(server, graph, on_news)
+            wanted = [(node, item) for node, item in _items(outputs) if previews or item["type"] == "output"]
+            files = []
+            for index, (node, item) in enumerate(wanted):
+                on_news("downloading", index, len(wanted))
+                path = free_name(target, str(item["filename"]))
+                await server.download(item, path)
+                files.append((node, path))
+            left = len(_items(outputs)) - len(wanted)
+            return Results(run_id, tuple(files), _texts(outputs), uploaded, left)
+
+    async def in_time() -> Results:
+        try:
+            return await asyncio.wait_for(all_of_it(), timeout)
+        except asyncio.TimeoutError as error:
+            raise RunError(f"the run was not over after {timeout:g} s; --timeout allows more") from error
+
+    return asyncio.run(in_time())
+
+
+async def _followed(server: Server, graph: Prompt, on_news: OnNews) -> tuple[str, dict[str, Any]]:
+    """Queue and wait; a wait that is broken off stops the run."""
+    run_id = str(uuid.uuid4())
+    try:
+        run_id = await server.queue(graph, run_id)
+        return run_id, await server.finished(run_id, graph, on_news)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        try:
+            await asyncio.wait_for(server.stop(run_id), 15)
+            log.warning("the server was told to stop the run %s", run_id)
+        except (RunError, asyncio.TimeoutError):
+            log.error("the server could not be told to stop the run %s, which may still be going on", run_id)
+        raise
+
+
+def _items(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(node id, filename + subfolder + type) of each file in a run's outputs; nodes have many words for their lists."""
+    return [
+        (node, item)
+        for node, output in outputs.items()
+        for value in output.values()
+        if isinstance(value, list)
+        for item in value
+        if isinstance(item, dict) and item.get("filename") and item.get("type") in ("output", "temp")
+    ]
+
+
+def _texts(outputs: dict[str, Any]) -> dict[str, list[str]]:
+    found = {node: output.get("text") for node, output in outputs.items()}
+    return {
+        node: [plain(line) for line in text if isinstance(line, str)]
+        for node, text in found.items()
+        if isinstance(text, list) and text
+    }
+
+
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """Where a file that a server calls `name` may lie: in the folder itself, visible, and in nobody's place."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    safe = "".join("_" if c in '<>:"|?*' or not c.isprintable() else c for c in last).strip(". ") or "result"
+    stem, suffix = Path(safe).stem[:100], Path(safe).suffix[:20]
+    if stem.lower() in _DEVICES:
+        stem = f"_{stem}"  # Windows takes these for devices
+    path, count = folder / f"{stem}{suffix}", 1
+    while path.exists() or path.is_symlink():
+        count += 1
+        path = folder / f"{stem} ({count}){suffix}"
+    return path

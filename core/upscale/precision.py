@@ -1,0 +1,182 @@
+"""The number format a network runs in, chosen by trying, and the network's loan to a device."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+from ..clip import ClipError
+
+log = logging.getLogger(__name__)
+
+# One step of an 8-bit picture. Drift below it can flip a rounding, but cannot be seen.
+MOST_DRIFT = 1 / 255
+
+
+class Precision(Enum):
+    """AUTO: the fastest that a self-check shows safe for this network. The others are taken at their word."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+_FORMATS = {
+    Precision.FP32: (torch.float32,),
+    Precision.FP16: (torch.float16,),
+    Precision.BF16: (torch.bfloat16,),
+}
+
+
+def formats(precision: Precision, device: torch.device) -> tuple[torch.dtype, ...]:
+    """The formats to try on a device, the most wanted first.
+
+    AUTO is half only on CUDA: processors without half arithmetic emulate it, which was measured 11 (bf16) to 250 (fp16)
+    times slower than fp32, and there it is not even smaller where it matters, in the cache.
+    """
+    if precision is Precision.AUTO:
+        return (torch.float16, torch.bfloat16, torch.float32) if device.type == "cuda" else (torch.float32,)
+    if device.type == "cpu" and precision is not Precision.FP32:
+        log.warning("%s on a CPU is many times slower than fp32", precision.value)
+    return _FORMATS[precision]
+
+
+def module_of(model: object) -> nn.Module | None:
+    """The torch module in a model: itself, or what a wrapper such as spandrel's descriptor holds as `.model`."""
+    seen = set()
+    while model is not None and id(model) not in seen:
+        if isinstance(model, nn.Module):
+            return model
+        seen.add(id(model))
+        model = getattr(model, "model", None)
+    return None
+
+
+def home_of(model: object) -> torch.device:
+    """Where a model's weights lie; the CPU for one that has none."""
+    module = module_of(model)
+    weights = next(module.parameters(), None) if module is not None else None
+    return weights.device if weights is not None else torch.device(getattr(model, "device", "cpu"))
+
+
+@contextmanager
+def borrowed(model: object, device: torch.device) -> Iterator[Callable[[torch.dtype], None]]:
+    """Lend a model's weights to a device: yields a function that casts them to a format there, any number of times.
+
+    The weights are put back as they were (the same memory, place and format, to the bit) when the loan ends, on the bad
+    path too; each cast starts from them, so trying fp16 costs fp32 no precision. A model can be lent once at a time.
+    A model without a torch module is moved by its own `.to(device)` and back, if it has that.
+    """
+    module = module_of(model)
+    if module is None:
+        home, move = home_of(model), getattr(model, "to", None)
+        try:
+            if move is not None and home != device:
+                move(device)
+            yield lambda dtype: None
+        finally:
+            if move is not None and home != device:
+                move(home)
+        return
+
+    own = [(tensor, tensor.data) for group in (module.parameters(), module.buffers()) for tensor in group]
+    training = [part for part in module.modules() if part.training]
+
+    def cast(dtype: torch.dtype) -> None:
+        for tensor, data in own:
+            kind = dtype if data.is_floating_point() else data.dtype
+            if device.type == "cuda" and data.ndim == 4:
+                tensor.data = data.to(device, kind, memory_format=torch.channels_last)
+            else:
+                tensor.data = data.to(device, kind)
+
+    try:
+        module.eval()
+        yield cast
+    finally:
+        for tensor, data in own:
+            tensor.data = data
+        for part in training:
+            part.training = True
+
+
+class Runner:
+    """A borrowed network in a chosen format: (b, C, h, w) float32 -> in [0, 1], all finite, on the device and as the
+    network made it: in the format that it runs in.
+
+    `tries` are formats, the most wanted first. A result that is not finite moves on to the next one, at any time, for a
+    bright frame can overflow what a dark first frame did not. Without a next one it is a ClipError. A model whose
+    weights cannot be cast (no torch module) is simply given tensors of the format.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        cast: Callable[[torch.dtype], None],
+        device: torch.device,
+        tries: Sequence[torch.dtype],
+    ) -> None:
+        self._model, self._cast, self.device = model, cast, device
+        self._tries = list(tries)
+        self._cast(self._tries[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._tries[0]
+
+    @torch.inference_mode()
+    def settle(self, sample: Tensor) -> None:
+        """Drop the formats that a sample (b, C, h, w) shows unsafe against fp32, which is run once for it."""
+        if len(self._tries) < 2:
+            return
+        self._cast(torch.float32)
+        truth = self._result(sample, torch.float32)
+        while len(self._tries) > 1:
+            self._cast(self.dtype)
+            fault = fault_of(self._result(sample, self.dtype), truth)
+            if fault is None:
+                break
+            self._drop(fault)
+        log.info("%s runs in %s on %s", type(self._model).__name__, self.dtype, self.device)
+
+    # Inference mode ends with the call: around a generator's yield it would leak into whoever pulls the frames.
+    @torch.inference_mode()
+    def __call__(self, window: Tensor) -> Tensor:
+        result = self._result(window, self.dtype)
+        while not bool(torch.isfinite(result).all()):
+            if len(self._tries) == 1:
+                raise ClipError(
+                    f"the network's result in {self.dtype} is not finite; use precision auto or fp32, and if it is "
+                    "fp32 already, the weights are damaged"
+                )
+            self._drop("the result is not finite")
+            result = self._result(window, self.dtype)
+        return result.clamp(0.0, 1.0)
+
+    def _drop(self, fault: str) -> None:
+        log.warning("%s is not safe for this network (%s); going on in %s", self.dtype, fault, self._tries[1])
+        del self._tries[0]
+        self._cast(self.dtype)
+
+    def _result(self, window: Tensor, dtype: torch.dtype) -> Tensor:
+        # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
+        # that works in place from changing the source.
+        moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
+        return self._model(moved)
+
+
+def fault_of(result: Tensor, truth: Tensor) -> str | None:
+    """What is wrong with a result against its fp32 truth, both meant for [0, 1]; None if nothing is."""
+    if not bool(torch.isfinite(result).all()):
+        return "the result is not finite"
+    result, truth = result.float().clamp(0.0, 1.0), truth.float().clamp(0.0, 1.0)
+    if float(result.amax()) == 0.0 and float(truth.amax()) > 0.0:
+        return "the result is black"
+    drift = float((result - truth).abs().amax())
+    return f"it differs from fp32 by {drift * 255:.1f}/255" if drift > MOST_DRIFT else None

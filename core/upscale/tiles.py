@@ -1,0 +1,245 @@
+"""Frames cut into tiles with a halo, run through a network, and put together without seams.
+
+A tile has a core, which is what it contributes to the result, and a window, which is what the network is shown: the
+core and at least `halo` pixels around it, as far as the frame reaches. What the network makes of the halo is dropped.
+Nothing is feathered: blending tiles that overlap would mix pixels spoilt by the window's edge into good ones. With a
+halo no smaller than the network's receptive field, tiled equals whole.
+
+Convention: spans are half-open intervals of input pixels along one axis; an image that is `scale` times larger has the
+same spans with both ends multiplied.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from ..clip import ClipError, Frames
+
+log = logging.getLogger(__name__)
+
+# Cores and windows start at multiples of this, so that networks which fold 2x2 or 4x4 blocks of pixels into channels
+# (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
+ALIGN = 4
+# Below this core the halo is nearly all of the work, and memory is short for some other reason.
+SMALLEST_CORE = 32
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How frames are cut.
+
+    size: side of a tile's core in input pixels (rounded up to a multiple of 4), None = by memory.
+    halo: input pixels around the core, None = what the network says it needs.
+    """
+
+    size: int | None = None
+    halo: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"a tile needs a size of at least 1 pixel, or None for automatic, got {self.size}")
+        if self.halo is not None and self.halo < 0:
+            raise ValueError(f"a halo cannot be negative, got {self.halo}; None takes the network's own")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What goes through the network in one call: so many frames, and a core of at most size x size input pixels."""
+
+    frames: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pixels start, start + 1, ... end - 1."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def of(self, scale: int) -> slice:
+        """The same span of an image that is `scale` times larger, as an index."""
+        return slice(self.start * scale, self.end * scale)
+
+    def seen_from(self, other: Span) -> Span:
+        """The same pixels, counted from the start of `other`."""
+        return Span(self.start - other.start, self.end - other.start)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tile along one axis: `core` lies in `window`."""
+
+    core: Span
+    window: Span
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows and columns of every frame."""
+
+    rows: Span
+    cols: Span
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A box of frames, rows and columns."""
+
+    frames: Span
+    rows: Piece
+    cols: Piece
+
+
+def cut_axis(length: int, size: int, halo: int, core: Span | None = None) -> list[Piece]:
+    """Cut `core` (default: all of 0 ... length) into even pieces of at most `size`, rounded up to ALIGN.
+
+    The cores cover `core` once and in order. All windows have the same length: at the ends of the axis they are shifted
+    inwards rather than shortened, because each distinct shape costs a plan (cuDNN, compiled graphs, oneDNN). A window
+    always starts at a multiple of ALIGN, and reaches `halo` beyond its core or to the end of the axis.
+    """
+    core = Span(0, length) if core is None else core
+    step, halo = _even_step(len(core), size), _aligned(halo)
+    cores = [Span(start, min(start + step, core.end)) for start in range(core.start, core.end, step)]
+    needed = max(min(length, part.end + halo) - max(0, part.start - halo) for part in cores)
+    # With this remainder a window that ends with the axis starts at a multiple of ALIGN as well.
+    window = min(length, needed + (length - needed) % ALIGN)
+    starts = [min(max(0, part.start - halo), length - window) for part in cores]
+    return [Piece(part, Span(start, start + window)) for part, start in zip(cores, starts, strict=True)]
+
+
+def grid(frames: int, height: int, width: int, cut: Cut, halo: int, boxes: Sequence[Box] = ()) -> list[Tile]:
+    """The tiles of `frames` frames of height x width pixels, frame by frame, row by row; of some boxes, or of all."""
+    boxes = boxes or (Box(Span(0, height), Span(0, width)),)
+    return [
+        Tile(Span(first, min(first + cut.frames, frames)), rows, cols)
+        for first in range(0, frames, cut.frames)
+        for box in boxes
+        for rows in cut_axis(height, cut.size, halo, box.rows)
+        for cols in cut_axis(width, cut.size, halo, box.cols)
+    ]
+
+
+def smaller(cut: Cut, height: int, width: int, halo: int) -> Cut | None:
+    """The next cut that needs less memory: half the frames, then cores of half the side; None at the smallest.
+
+    Sizes whose window would be as large as before (the halo reaches across the frame) are skipped.
+    """
+    if cut.frames > 1:
+        return Cut(ceil(cut.frames / 2), cut.size)
+    size = min(cut.size, max(height, width))
+    while size > SMALLEST_CORE:
+        size = max(SMALLEST_CORE, size // 2)
+        if window_pixels(height, width, size, halo) < window_pixels(height, width, cut.size, halo):
+            return Cut(1, size)
+    return None
+
+
+def window_pixels(height: int, width: int, size: int, halo: int) -> int:
+    """Pixels that the network is shown at once when frames are cut at `size`."""
+    rows, cols = (cut_axis(length, size, halo)[0].window for length in (height, width))
+    return len(rows) * len(cols)
+
+
+def run_tiles(
+    network: Callable[[Tensor], Tensor],
+    frames: Frames,
+    out: Tensor,
+    *,
+    scale: int,
+    halo: int,
+    cut: Cut,
+    boxes: Sequence[Box] = (),
+) -> Cut:
+    """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
+
+    network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
+    boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
+    is. None means all.
+    When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
+    that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
+    when a result has the wrong size; other errors, a cancel among them, pass straight through.
+    """
+    count, _, height, width = frames.shape
+    todo = deque(grid(count, height, width, cut, halo, boxes))
+    while todo:
+        if _fits(network, frames, out, todo[0], scale):
+            todo.popleft()
+            continue
+        less = smaller(cut, height, width, halo)
+        if less is None:
+            raise ClipError(_too_large(cut, height, width, halo))
+        log.warning("out of memory with %s; going on with %s, %d tiles left", cut, less, len(todo))
+        cut = less
+        todo = deque(part for tile in todo for part in _recut(tile, height, width, cut, halo))
+        torch.cuda.empty_cache()
+    return cut
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory, of the graphics card or of the machine, was not enough."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    # The CPU's allocator, Apple's MPS and the libraries under CUDA raise a plain RuntimeError and differ in the text.
+    texts = ("not enough memory", "can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
+def _fits(network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int) -> bool:
+    """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
+    window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
+    try:
+        result = network(window)
+        expected = (window.shape[0], out.shape[1], window.shape[2] * scale, window.shape[3] * scale)
+        if tuple(result.shape) != expected:
+            raise ClipError(
+                f"the network made {tuple(result.shape)} of a tile {tuple(window.shape)} where its scale of {scale} "
+                f"promises {expected}; it was described wrongly or is no upscaler"
+            )
+        rows = tile.rows.core.seen_from(tile.rows.window).of(scale)
+        cols = tile.cols.core.seen_from(tile.cols.window).of(scale)
+        out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)] = result[:, :, rows, cols]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _recut(tile: Tile, height: int, width: int, cut: Cut, halo: int) -> list[Tile]:
+    return [
+        Tile(Span(first, min(first + cut.frames, tile.frames.end)), rows, cols)
+        for first in range(tile.frames.start, tile.frames.end, cut.frames)
+        for rows in cut_axis(height, cut.size, halo, tile.rows.core)
+        for cols in cut_axis(width, cut.size, halo, tile.cols.core)
+    ]
+
+
+def _too_large(cut: Cut, height: int, width: int, halo: int) -> str:
+    size = min(cut.size, max(height, width))
+    pixels = window_pixels(height, width, cut.size, halo)
+    return (
+        f"memory ran out on a {width}x{height} frame even for tiles of {size} pixels ({pixels} pixels at once with "
+        f"a halo of {halo}); close other programs, or take a smaller network, a smaller halo or another device"
+    )
+
+
+def _aligned(pixels: int) -> int:
+    return ceil(pixels / ALIGN) * ALIGN
+
+
+def _even_step(length: int, size: int) -> int:
+    """Length of the cores when `length` is cut evenly into as few as a size allows."""
+    if length <= size:
+        return length
+    return _aligned(ceil(length / ceil(length / size)))

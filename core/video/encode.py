@@ -1,0 +1,240 @@
+"""A stream of frames as a video file: as many as came in, at the times of the source, in colours that are tagged."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from ..atomic import appearing
+from ..clip import ClipError, ClipInfo, Frames
+from ..pipeline import behind, close
+from . import media
+from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
+from .contract import check_contract
+from .display import mark_display, write_display
+from .encoder import added_stream
+from .look import SWS_MATRIX, Look, stored_by
+from .pixels import ACCURATE, ONE, check_alike, to_planar_frame
+from .stored import FULL, LIMITED, depth, is_rgb
+from .timing import Timing, Window, timing
+from .tracks import OtherTracks
+
+log = logging.getLogger(__name__)
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterator[Frames],
+    info: ClipInfo,
+    *,
+    encoding: Encoding | None = None,
+    source: str | Path | None = None,
+    times: Timing | None = None,
+    window: Window | None = None,
+) -> int:
+    """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
+
+    info: its fps spaces the frames where there is no source.
+    source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
+    re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
+    window: the part of the source that the frames are; what else is kept of it is cut to that.
+    times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
+    The file appears under its name when all of it is written and was read again (contract.py); on any error or
+    interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
+    made in this one; memory holds those two.
+    4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
+    Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
+    from the source's, and whatever the encoder or the disk refuses.
+    """
+    path, encoding = Path(path), encoding or Encoding()
+    container = container_for(path)
+    codec = codec_for(path, container, encoding)
+    if source is not None and path.exists() and path.samefile(source):
+        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    if not path.parent.is_dir():
+        raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
+    with ExitStack() as appearance:
+        with ExitStack() as stack:
+            stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
+            first = next(frames, None)
+            if first is None or len(first) == 0:
+                raise ClipError(f"{path}: there are no frames to write")
+            look = Look.of(first, codec, encoding, stored_by(Path(source)) if source is not None else None, path)
+            whole = times is None
+            if source is not None and times is None:
+                times = timing(Path(source), window)
+            info = info.resized(first.shape[-1], first.shape[-2])
+            partial = appearance.enter_context(appearing(path))
+            sink = stack.enter_context(_sink(path, partial, container))
+            writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+            marked = mark_display(writer.stream, container, look.pixel_aspect)
+            if source is not None and times is not None and whole:
+                old = stack.enter_context(media.opened(source))
+                writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
+            writer.write(first)
+            del first  # A large frame, which would stay for as long as the file is written.
+            behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
+            writer.finish()
+        if marked:
+            write_display(partial, look.pixel_aspect)
+        if whole:
+            _check(partial, path, source, writer.count, info, window)
+    return writer.count
+
+
+def _check(
+    partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo, window: Window | None
+) -> None:
+    try:
+        check_contract(partial, source, frames=count, info=info, window=window)
+    except ClipError as e:
+        raise type(e)(str(e).replace(str(partial), str(path))) from e
+
+
+class _Writer:
+    """Frames on their way into an open file. `count` of them are in."""
+
+    def __init__(
+        self,
+        path: Path,
+        sink: OutputContainer,
+        look: Look,
+        codec: Codec,
+        encoding: Encoding,
+        fps: Fraction,
+        times: Timing | None,
+    ) -> None:
+        self.count = 0
+        self.tracks: OtherTracks | None = None
+        self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
+        self._base = times.base if times else 1 / fps
+        self._reformatter = VideoReformatter()
+        self.stream = added_stream(sink, look, codec, encoding, fps, self._base)
+        if look.padded != (look.width, look.height):
+            log.warning(
+                "%s: %s needs even sizes, so %dx%d becomes %dx%d by repeating the last column or row",
+                path, look.pixel_format, look.width, look.height, *look.padded,
+            )  # fmt: skip
+
+    def write(self, frames: Frames) -> None:
+        look = self._look
+        check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
+        if look.channels == 4 and not look.keeps_alpha:
+            self._refuse_transparency(frames)
+            frames = frames[:, :3]
+        pictures = deque(self._picture(frame) for frame in frames)
+        del frames  # Many times as large, and of no use any more; most interpreters free it before the encoder works.
+        while pictures:
+            self._encode(pictures.popleft())
+
+    def finish(self) -> None:
+        """Flush the encoder and the other tracks, and check that no frame was lost."""
+        if self._times and self.count != len(self._times.starts):
+            raise ClipError(
+                f"{self._path}: {self.count} frames came, but the source has {len(self._times.starts)}; "
+                "make one frame of each source frame, or write without the source"
+            )
+        self._encode(None)
+        with _refusals_named(self._path):
+            if self.tracks:
+                self.tracks.finish()
+
+    def _refuse_transparency(self, frames: Frames) -> None:
+        if bool((frames[:, 3] < 1).any()):
+            keep = [
+                f"{name} ({', '.join(suffix for suffix, c in CONTAINERS.items() if name in c.codecs)})"
+                for name, codec in CODECS.items()
+                if codec.alpha_format
+            ]
+            raise ClipError(
+                f"{self._path}: the frames have transparency, which {self._codec.encoder} "
+                f"with {self._look.pixel_format} cannot keep; write {', '.join(keep)} or a folder of PNG"
+            )
+        if self.count == 0:
+            log.info("%s: the alpha channel is opaque and is left out", self._path)
+
+    def _picture(self, frame: Tensor) -> VideoFrame:
+        """(C, H, W) -> a frame as the encoder wants it."""
+        look = self._look
+        width, height = look.padded
+        rgb = to_planar_frame(frame, deep=depth(look.pixel_format) > 8, width=width, height=height)
+        made = self._reformatter.reformat(
+            rgb,
+            format=look.pixel_format,
+            src_color_range=FULL,
+            dst_colorspace=None if is_rgb(look.pixel_format) else SWS_MATRIX[look.matrix],
+            dst_color_range=FULL if look.full_range else LIMITED,
+            interpolation=ACCURATE,
+            threads=ONE,
+        )
+        if not is_rgb(look.pixel_format):
+            made.colorspace = look.matrix
+        made.color_primaries, made.color_trc = look.primaries, look.transfer
+        return made
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        if frame is not None:
+            if self._times and self.count >= len(self._times.starts):
+                raise ClipError(
+                    f"{self._path}: more frames came than the {self.count} that the source has; "
+                    "make one frame of each source frame, or write without the source"
+                )
+            frame.pts = self._times.starts[self.count] if self._times else self.count
+            frame.duration = self._times.durations[self.count] if self._times else 1
+            frame.time_base = self._base
+            self.count += 1
+        with _refusals_named(self._path, f"{self._codec.encoder} at {self.stream.width}x{self.stream.height}"):
+            for packet in self.stream.encode(frame):
+                _settle_decoding_time(packet)
+                if self.tracks and packet.dts is not None:
+                    self.tracks.mux_until(packet.dts * packet.time_base)
+                self._sink.mux(packet)
+
+
+def _settle_decoding_time(packet: av.Packet) -> None:
+    """In a stream of one or two frames libx265 leaves the decoding time to chance (its delay has not passed yet).
+
+    Such frames are not reordered, so they are decoded when they are shown. No encoder looks an hour ahead.
+    """
+    if packet.pts is None or packet.dts is None or packet.time_base is None:
+        return
+    ahead = (packet.pts - packet.dts) * packet.time_base
+    if not 0 <= ahead <= 3600:
+        packet.dts = packet.pts
+
+
+@contextmanager
+def _sink(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
+    """The open file; closing it writes its index, which is left out when there is an error already."""
+    with _refusals_named(path):
+        sink = av.open(str(partial), "w", format=container.muxer, container_options=container.options)
+    try:
+        yield sink
+    except BaseException:  # of an interrupt too the file has to be closed, and its own error is the one that counts
+        with suppress(FFmpegError, OSError):
+            sink.close()
+        raise
+    with _refusals_named(path):
+        sink.close()
+
+
+@contextmanager
+def _refusals_named(path: Path, by: str = "the file") -> Iterator[None]:
+    """What the encoder, the container or the disk refuses, as a ClipError that says whose file it was."""
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as e:
+        raise ClipError(
+            f"{path}: writing failed in {by}: {media.reason(e)}; check the size, the options and the disk"
+        ) from e

@@ -1,0 +1,193 @@
+"""What a file shows and plays, read with nothing that the writing code knows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from operator import add
+from pathlib import Path
+from statistics import median_low
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ..clip import ClipError
+from . import media
+from .stored import BT601, FULL, SMPTE170M, Orientation, matrix
+from .timing import Window
+
+TICK = Fraction(1, 1000)  # what Matroska counts time in, and MP4 the begin of a track
+LONGEST = Fraction(1, 20)  # of what counts as one frame where sound is off by no more: more is seen on lips
+UNTOLD = (0, 2)  # numbers of primaries and transfer that mean: not known
+_SPELLINGS = {SMPTE170M: BT601}  # the same matrix by another number
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A track of sound: its codec, when it begins and ends, how much of it there is, its longest packet; in seconds."""
+
+    codec: str
+    begin: Fraction
+    end: Fraction
+    length: Fraction
+    packet: Fraction
+
+
+@dataclass(frozen=True)
+class Look:
+    """Size and colours of a picture, by FFmpeg's numbers. matrix is the one that players use, tagged or not.
+
+    pixel_aspect: width of a pixel / its height, as shown.
+    """
+
+    width: int
+    height: int
+    rgb: bool
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+    pixel_aspect: Fraction
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file shows and plays. times: when each frame is shown, in order, counted in steps of `step` seconds from
+    `zero` on. tick: the steps that the file counts in. frame: what one lasts, as a rule. damaged: frames that the
+    decoder calls so.
+    """
+
+    times: Sequence[int]
+    step: Fraction
+    zero: Fraction
+    tick: Fraction
+    frame: Fraction
+    damaged: int
+    look: Look
+    sounds: list[Sound]
+
+    def start(self, number: int) -> Fraction:
+        """When a frame is shown, in seconds."""
+        return self.times[number] * self.step - self.zero
+
+
+def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts:
+    """What is in the file, or in that part of it. Unless `decode`, which a damaged file does not stand, its packets
+    tell when frames are shown, if they can. Raises ClipError.
+    """
+    watch = None if decode else media.Unmoved()
+    try:
+        with media.opened(path) as container:
+            stream = media.video_stream(container, path, media.NO_LIMIT)
+            first = next(media.decoded(container, stream, watch), None)
+            if first is None:
+                raise ClipError(f"{path}: its video stream has no frames")
+            look = _look(stream, first)
+        with media.opened(path) as container:
+            stream = media.video_stream(container, path, media.NO_LIMIT)
+            tick, rate = stream.time_base or TICK, stream.average_rate or stream.guessed_rate or Fraction(24)
+            origin = _origin(container)
+            starts, heard = _packets(container, stream, watch)
+        damaged = 0
+        if decode or None in starts or len({*starts}) < len(starts):
+            damaged, starts = _decoded(path, watch)
+    except FFmpegError as e:
+        raise ClipError(f"{path}: cannot be read ({media.reason(e)})") from e
+    told = array("q", sorted(pts for pts in starts if pts is not None))
+    step, zero = tick, origin
+    if len(told) < len(starts) or any(a == b for a, b in pairwise(told)):
+        told, step = array("q", range(len(starts))), 1 / rate  # evenly spaced is what players make of unusable times
+        zero = Fraction(0)
+    del starts
+    if window is not None:
+        first, end = window.ticks(tick)
+        told = array("q", [at for at in told if first * tick <= at * step - zero < end * tick])
+        begin = told[0] * step if told else zero
+        heard = [(codec, span.within(begin, end * tick + origin)) for codec, span in heard]
+        zero, origin = begin, begin
+    frame = min(median_low(b - a for a, b in pairwise(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
+    sounds = [_sound(codec, spans, origin) for codec, spans in heard if len(spans.begins)]
+    return Facts(told, step, zero, tick, frame, damaged, look, sounds)
+
+
+def _look(stream: VideoStream, first: VideoFrame) -> Look:
+    """A frame's own word counts, then that of its container: some decoders are not told what that says."""
+    context = stream.codec_context
+    turned = Orientation.of(first, context.codec.name).transpose
+    width, height = (first.height, first.width) if turned else (first.width, first.height)
+    space, primaries, transfer = (
+        told if told not in UNTOLD else usual
+        for told, usual in (
+            (first.colorspace, context.colorspace),
+            (first.color_primaries, context.color_primaries),
+            (first.color_trc, context.color_trc),
+        )
+    )
+    used = matrix(space, first.height)
+    full = FULL in (first.color_range, context.color_range) or first.format.name.startswith("yuvj")
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    aspect = 1 / aspect if turned else aspect
+    return Look(width, height, first.format.is_rgb, _SPELLINGS.get(used, used), full, primaries, transfer, aspect)
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """When the packets of a track of sound begin, and how long they last, in steps of `base` seconds."""
+
+    base: Fraction
+    begins: array[int] = field(default_factory=lambda: array("q"))
+    lengths: array[int] = field(default_factory=lambda: array("q"))
+
+    def within(self, begin: Fraction, end: Fraction | float) -> _Spans:
+        """Those that begin at that time or later, and before the end."""
+        rows = [i for i, at in enumerate(self.begins) if begin <= at * self.base < end]
+        return _Spans(
+            self.base, array("q", [self.begins[i] for i in rows]), array("q", [self.lengths[i] for i in rows])
+        )
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, watch: media.Watch | None
+) -> tuple[list[int | None], list[tuple[str, _Spans]]]:
+    """When the frame in each packet is shown, and of each track of sound its codec and when its packets are played."""
+    heard = [s for s in container.streams.audio if s.codec_context is not None]
+    shown, spans = [], {s.index: _Spans(s.time_base or TICK) for s in heard}
+    for packet in media.packets(container, stream, *heard, watch=watch):
+        if not packet.size:
+            continue
+        if packet.stream_index == stream.index:
+            if not packet.is_discard:
+                shown.append(packet.pts)
+        elif packet.pts is not None:
+            spans[packet.stream_index].begins.append(packet.pts)
+            spans[packet.stream_index].lengths.append(packet.duration or 0)
+    return shown, [(s.codec_context.name, spans[s.index]) for s in heard]
+
+
+def _sound(codec: str, spans: _Spans, zero: Fraction) -> Sound:
+    """A track whose packets are played then. zero: the moment from which its times are counted."""
+    base, lengths = spans.base, spans.lengths
+    begin, end = min(spans.begins), max(map(add, spans.begins, lengths))
+    return Sound(codec, begin * base - zero, end * base - zero, sum(lengths) * base, max(lengths) * base)
+
+
+def _decoded(path: Path, watch: media.Watch | None) -> tuple[int, list[int | None]]:
+    """How many frames are damaged, and when each is shown."""
+    damaged, starts = 0, []
+    with media.opened(path) as container:
+        for frame in media.decoded(container, media.video_stream(container, path, media.NO_LIMIT), watch):
+            damaged += frame.is_corrupt
+            starts.append(frame.pts)
+    return damaged, starts
+
+
+def _origin(container: InputContainer) -> Fraction:
+    """A broadcast's clock has run for hours when a recording begins; other clocks begin with the file."""
+    broadcast = container.format.name in ("mpegts", "mpeg") and container.start_time is not None
+    return Fraction(container.start_time or 0, av.time_base) if broadcast else Fraction(0)

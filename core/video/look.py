@@ -1,0 +1,81 @@
+"""What all frames of a file that is written have in common: size, format and the meaning of its colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ..clip import ClipError, Frames
+from . import media
+from .codecs import Codec, Encoding
+from .damage import Damage, OnDamage, whole
+from .stored import BT601, BT709, BT2020, HLG, PQ, SMPTE170M, UNKNOWN, Stored, depth, has_alpha, is_rgb, matrix
+
+# The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
+SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What every frame of the file has in common. Colours are FFmpeg's numbers."""
+
+    width: int  # of the frames that come in; the file may be one larger
+    height: int
+    channels: int
+    keeps_alpha: bool
+    pixel_format: str
+    pixel_aspect: Fraction
+    matrix: int
+    full_range: bool
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def of(cls, first: Frames, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> Look:
+        _, channels, height, width = first.shape
+        transparent = channels == 4 and bool((first[:, 3] < 1).any())
+        pixel_format = encoding.pixel_format or (codec.alpha_format if transparent else None) or codec.pixel_format
+        formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
+        if pixel_format not in formats:
+            raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
+        default = matrix(UNKNOWN, height)
+        look = cls(
+            width=width,
+            height=height,
+            channels=channels,
+            keeps_alpha=has_alpha(pixel_format),
+            pixel_format=pixel_format,
+            pixel_aspect=stored.pixel_aspect if stored else Fraction(1),
+            matrix=stored.matrix if stored and stored.matrix in SWS_MATRIX else default,
+            full_range=is_rgb(pixel_format) or (stored is not None and stored.full_range),
+            primaries=stored.primaries if stored else default,
+            transfer=stored.transfer if stored else default,
+        )
+        if look.transfer in (PQ, HLG) and depth(pixel_format) <= 8:
+            raise ClipError(
+                f"{path}: the source is HDR, which {pixel_format} with its 8 bits would show in bands; "
+                "choose hevc or av1 with the pixel format yuv420p10le"
+            )
+        return look
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(width, height) of the file: whole pixels of the coarser of its planes."""
+        chroma = av.VideoFormat(self.pixel_format)
+        return (
+            self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
+            self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
+        )
+
+
+def stored_by(source: Path) -> Stored:
+    """How the source stores its picture. Its size was somebody else's decision, so there is no limit here."""
+    with media.opened(source) as container:
+        stream = media.video_stream(container, source, media.NO_LIMIT)
+        first = next(whole(source, container, stream, OnDamage.KEEP, Damage()), None)
+        if first is None:
+            raise ClipError(f"{source}: its video stream has no frames, so it cannot be the source")
+        return Stored.of(stream, first)

@@ -1,0 +1,97 @@
+"""Which files a name stands for: numbered pictures in a folder, behind a pattern, or one picture."""
+
+from __future__ import annotations
+
+import logging
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from ..clip import ClipError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+NUMBER = re.compile(r"%(0?)(\d*)d")  # frame_%04d.png
+
+
+def is_sequence(where: Path) -> bool:
+    """Whether a name means pictures rather than a video file: a folder, a pattern, a picture, or no ending at all."""
+    if where.is_file():
+        return where.suffix.lower() in SUFFIXES
+    return where.is_dir() or _is_pattern(where.name) or where.suffix.lower() in ("", *SUFFIXES)
+
+
+def _is_pattern(name: str) -> bool:
+    return bool(NUMBER.search(name)) or any(c in name for c in "*?[")
+
+
+def files_of(where: Path) -> list[Path]:
+    """The files that a name stands for, in natural order."""
+    if where.is_file():
+        return [where]
+    if where.is_dir():
+        files = [f for f in where.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        kinds = {f.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif") for f in files}
+        if len(kinds) > 1:
+            raise ClipError(
+                f"{where}: pictures of several kinds ({', '.join(sorted(kinds))}); say which: {where}/*.png"
+            )
+    elif NUMBER.search(where.name):
+        shape = name_shape(where.name)
+        files = [f for f in _folder(where).iterdir() if shape.fullmatch(f.name)]
+    elif _is_pattern(where.name):
+        files = [f for f in _folder(where).glob(where.name) if f.is_file() and not f.name.startswith(".")]
+    else:
+        raise ClipError(f"{where}: there is no such file or folder")
+    if not files:
+        raise ClipError(f"{where}: no pictures there; {', '.join(SUFFIXES)} are read")
+    files.sort(key=lambda f: _natural(f.name))
+    _warn_of_gaps(files)
+    return files
+
+
+def _folder(where: Path) -> Path:
+    if not where.parent.is_dir():
+        raise ClipError(f"{where}: the folder {where.parent} does not exist")
+    return where.parent
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that takes runs of digits as numbers."""
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
+
+
+def _warn_of_gaps(files: list[Path]) -> None:
+    numbers = [int(found[-1]) for f in files if (found := re.findall(r"\d+", f.stem))]
+    for before, after in pairwise(numbers):
+        if after > before + 1:
+            log.warning("%s: the numbers go from %d to %d; a picture may be missing", files[0].parent, before, after)
+            return
+
+
+def folder_and_pattern(where: Path) -> tuple[Path, str]:
+    name = where.name
+    if where.is_dir() or (not where.suffix and not _is_pattern(name)):
+        return where, "frame_%06d.png"
+    if where.suffix.lower() != ".png":
+        raise ClipError(f"{where}: pictures are written as .png, not as '{where.suffix}'")
+    if len(NUMBER.findall(name)) > 1 or (_is_pattern(name) and not NUMBER.search(name)):
+        raise ClipError(f"{where}: a pattern for writing has one number, such as frame_%04d.png")
+    return where.parent, name
+
+
+def name_shape(pattern: str) -> re.Pattern[str]:
+    """The file names that a printf pattern stands for; the number is the group."""
+    number = NUMBER.search(pattern)
+    if number is None:
+        return re.compile(f"({re.escape(pattern)})")
+    digits = rf"(\d{{{number[2] or 1},}})"
+    return re.compile(re.escape(pattern[: number.start()]) + digits + re.escape(pattern[number.end() :]))
+
+
+def replaced(where: Path, files: list[Path]) -> list[Path]:
+    """Those of the files that pictures written to `where` would replace."""
+    folder, pattern = folder_and_pattern(where)
+    shape = name_shape(pattern)
+    return [f for f in files if f.parent.resolve() == folder.resolve() and shape.fullmatch(f.name)]

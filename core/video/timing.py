@@ -1,0 +1,127 @@
+"""When each frame of a video is shown, and parts of a video: a window in seconds is a run of frames."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from ..clip import ClipError
+from .damage import Damage, OnDamage, whole
+from .media import NO_LIMIT, Unmoved, opened, packets, video_stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a video, in seconds of its clock: from `start` on, `duration` long, or to the end where that is 0.
+
+    Frames belong to it by when they begin to be shown, and as ComfyUI's own trims count: both ends are rounded down to
+    the steps that the file counts time in, and a frame that begins at the end is not a part.
+    """
+
+    start: float = 0.0
+    duration: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < inf and 0 <= self.duration < inf):
+            raise ClipError(f"a part of a video cannot begin at {self.start} s and last {self.duration} s")
+
+    def ticks(self, base: Fraction) -> tuple[int, float]:
+        """The first time that belongs to it and the first after it that does not, in units of `base` seconds."""
+        return int(self.start / base), int((self.start + self.duration) / base) if self.duration else inf
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When each frame of a source is shown: starts[i], durations[i] in units of `base` seconds, in order of display.
+
+    origin: the moment of the source's clock that is 0 here, in seconds. within: seconds from 0 on that are a part of
+    the source; None for all of it. told: whether the source says when each frame is shown, so that it is not a guess.
+    """
+
+    starts: list[int]
+    durations: list[int]
+    base: Fraction
+    origin: Fraction
+    within: Fraction | float | None = None
+    told: bool = True
+
+
+def timing(path: Path, window: Window | None = None) -> Timing:
+    """Read the packets of the video at `path` without decoding them, and tell when each frame is shown.
+
+    Where packets do not tell (AVI has no such field, interlaced streams put two packets into a frame), it decodes.
+    What is damaged is no error here. window: only that part, whose first frame is shown at 0. Raises ClipError.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path, NO_LIMIT)
+        base = stream.time_base or Fraction(1, 90_000)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(24)
+        origin = _origin(container)
+        shown: list[tuple[int | None, int]] = []
+        with suppress(FFmpegError):  # what comes after that cannot be read by anybody
+            for packet in packets(container, stream, watch=Unmoved()):
+                if packet.size and not packet.is_discard:
+                    shown.append((packet.pts, packet.duration or 0))
+    told = _are_times(shown)
+    if not told:
+        with opened(path) as container:
+            stream = video_stream(container, path, NO_LIMIT)
+            shown = [(f.pts, f.duration or 0) for f in whole(path, container, stream, OnDamage.KEEP, Damage())]
+    one = max(1, round(1 / (rate * base)))
+    if not _are_times(shown):
+        log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
+        shown = [(round(i / (rate * base)), one) for i in range(len(shown))]
+    zero = round(origin / base)
+    ordered = sorted((start - zero, length) for start, length in shown if start is not None)
+    starts = [start for start, _ in ordered]
+    # The distance to the next frame is how long a frame is seen, whatever its packet says; only the last has no next.
+    gaps = [b - a for a, b in pairwise(starts)]
+    times = Timing(starts, [*gaps, ordered[-1][1] or one] if ordered else [], base, origin, told=told)
+    return part(times, window, path) if window else times
+
+
+def part(times: Timing, window: Window, path: Path) -> Timing:
+    """The times of the frames in a window, of which the first is shown at 0. Raises ClipError where there are none."""
+    rows = rows_of(times, window)
+    if not rows:
+        whole_length = float((times.starts[-1] + times.durations[-1]) * times.base) if times.starts else 0.0
+        raise ClipError(
+            f"{path}: no frame begins within {window.start:g} s and {window.start + window.duration:g} s of its "
+            f"{whole_length:g} s; choose another part"
+        )
+    first, (_, end) = times.starts[rows.start], window.ticks(times.base)
+    starts = [start - first for start in times.starts[rows.start : rows.stop]]
+    durations = times.durations[rows.start : rows.stop]
+    durations[-1] = int(min(durations[-1], end - first - starts[-1]))
+    within = (end - first) * times.base if end < inf else inf
+    return Timing(starts, durations, times.base, times.origin + first * times.base, within, times.told)
+
+
+def rows_of(times: Timing, window: Window) -> range:
+    """The numbers of the frames in a window."""
+    first, end = window.ticks(times.base)
+    return range(bisect_left(times.starts, first), bisect_left(times.starts, end))
+
+
+def _are_times(shown: list[tuple[int | None, int]]) -> bool:
+    """Whether each frame has a time, and no two have the same."""
+    return not any(start is None for start, _ in shown) and len({start for start, _ in shown}) == len(shown)
+
+
+def _origin(container: InputContainer) -> Fraction:
+    """A broadcast's clock has run for hours when a recording begins; every other file's clock begins with the file."""
+    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
+        return Fraction(container.start_time, av.time_base)
+    return Fraction(0)

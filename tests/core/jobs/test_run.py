@@ -1,0 +1,168 @@
+"""A job's result is the same however often it was stopped, and no frame is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from counting import make_video, numbers_of
+from job_run import COUNT, SEGMENTS, Nearest, child, heard, in_child, recipe, run, same, shown, stopped
+from steadyscale.core.clip import ClipError
+from steadyscale.core.jobs import run as jobs
+from steadyscale.core.jobs.folder import opened_job
+from steadyscale.core.video.codecs import Encoding
+from steadyscale.core.video.contract import ContractError
+from steadyscale.core.video.encode import write_video
+from steadyscale.core.video.images import ImageClip, write_images
+from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.warp.move import Border
+
+LONGEST = 9  # frames of a segment
+AHEAD = 4  # frames that the stages may be ahead of the encoder
+PAUSE = 0.01  # seconds that the network takes for a frame, so that most of the time goes into making them
+KILLS = int(os.environ.get("STEADYSCALE_KILLS", "6"))
+
+
+@pytest.mark.parametrize("border", [Border.FILL, Border.CROP, Border.CROP_ADAPTIVE, Border.BLACK])
+def test_segments_show_what_one_run_without_a_job_shows(border: Border, origin: Path, tmp_path: Path):
+    lossless = Encoding("ffv1")
+    run(origin, tmp_path / "job.mkv", border=border, encoding=lossless)
+    plain = recipe(VideoClip(origin), Nearest(), border)
+    write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=origin)
+    assert shown(tmp_path / "job.mkv") == shown(tmp_path / "plain.mkv")
+    assert heard(tmp_path / "job.mkv") == heard(tmp_path / "plain.mkv")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
+def test_no_frame_and_no_time_is_lost_in_any_container(suffix: str, origin: Path, tmp_path: Path):
+    with opened_job(tmp_path / "job", origin) as job:
+        jobs.run_job(job, VideoClip(origin), tmp_path / f"copy{suffix}", segment_seconds=0.3)
+    assert numbers_of(VideoClip(tmp_path / f"copy{suffix}")) == [*range(COUNT)]
+    times = [time for _, time in shown(tmp_path / f"copy{suffix}")]
+    assert max(abs(a - b) for a, (_, b) in zip(times, shown(origin), strict=True)) <= 0.0005
+
+
+def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read, frames = [], VideoClip.frames
+
+    def counted(self: VideoClip, *args: int, **named: int):
+        for frame in frames(self, *args, **named):
+            read.append(frame)
+            yield frame
+
+    monkeypatch.setattr(VideoClip, "frames", counted)
+    run(origin, tmp_path / "result.mp4")
+    assert len(read) == COUNT
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_result(origin: Path, undisturbed: Path, tmp_path: Path):
+    target, tally, moments = tmp_path / "result.mp4", tmp_path / "tally", random.Random(5)
+    child(os.getpid).join(120)  # whatever has to be imported is there now
+    whole = child(in_child, origin, target, tally, PAUSE)
+    begun = time.monotonic()
+    whole.join(120)
+    takes = time.monotonic() - begun
+    assert whole.exitcode == 0
+    assert same(target, undisturbed)
+    begun_anew, killed = 1, 0
+    target.unlink()
+    tally.unlink()
+    while killed < KILLS:
+        process = child(in_child, origin, target, tally, PAUSE)
+        process.join(moments.uniform(0, 0.8 * takes))
+        process.kill()
+        process.join()
+        killed += 1
+        if target.exists():  # it was done before, or in that moment
+            assert same(target, undisturbed)
+            target.unlink()
+            begun_anew += 1
+    process = child(in_child, origin, target, tally, 0.0)
+    process.join(120)
+    assert process.exitcode == 0
+    assert same(target, undisturbed)
+    lost = len(tally.read_bytes()) - begun_anew * COUNT
+    assert lost <= killed * (LONGEST + AHEAD), "no more than one segment was made again for each kill"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4", "tally"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
+def test_whatever_stops_it_is_passed_on_and_what_was_made_is_kept(
+    error: BaseException, origin: Path, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    target, tally = tmp_path / "result.mp4", tmp_path / "tally"
+    files = stopped(origin, target, error=error)
+    assert files == ["job.json", *(f"segment-{i:05d}.mp4" for i in range(3))]
+    assert "3 finished segments are kept in" in caplog.text
+    assert "the same command goes on from there" in caplog.text
+    assert run(origin, target, Nearest(tally)) == (COUNT, SEGMENTS, 3)
+    assert "going on, 3 of 9 segments are there" in caplog.text
+    assert same(target, undisturbed)
+
+
+def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_path: Path):
+    target, tally = tmp_path / "result.mp4", tmp_path / "tally"
+    limit = undisturbed.stat().st_size * 2 // 3  # room for each segment, and none for all of them together
+    process = child(in_child, origin, target, tally, 0.0, limit)
+    process.join(120)
+    assert process.exitcode == 1
+    said = tally.with_suffix(".error").read_text()
+    assert said.startswith(f"{target}: ")
+    assert "File too large" in said
+    assert "9 finished segments are kept in" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4.job", "tally", "tally.error"]
+    assert run(origin, target).kept == SEGMENTS
+    assert same(target, undisturbed)
+
+
+def test_no_room_says_how_much_there_is(origin: Path, tmp_path: Path):
+    def fail(calls: int) -> None:
+        if calls == 30:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(ClipError, match=r"No space left on device \(.* MB are free\)\. 3 finished segments are kept"):
+        run(origin, tmp_path / "result.mp4", Nearest(fail=fail))
+
+
+def test_a_broken_contract_is_an_error_that_keeps_the_segments(
+    origin: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target, join = tmp_path / "result.mp4", jobs.join
+
+    def forgetful(segments, partial: Path, **named) -> None:
+        join(segments, partial, **(named | {"source": None}))
+
+    monkeypatch.setattr(jobs, "join", forgetful)
+    with pytest.raises(ContractError, match=r"result\.mp4: the result breaks .*1 tracks of sound.*9 finished segments"):
+        run(origin, target)
+    assert [p.name for p in tmp_path.iterdir()] == ["result.mp4.job"]
+    monkeypatch.undo()
+    assert run(origin, target).kept == SEGMENTS
+    assert same(target, undisturbed)
+
+
+def test_pictures_can_be_the_source(tmp_path: Path):
+    write_images(tmp_path / "in", VideoClip(make_video(tmp_path / "a.mp4", 20)).frames())
+    clip = ImageClip(tmp_path / "in")
+    with opened_job(tmp_path / "job", tmp_path / "in") as job:
+        assert jobs.run_job(job, clip, tmp_path / "out.mp4", segment_seconds=0.25) == (20, 4, 0)
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [*range(20)]
+
+
+def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
+    clip = VideoClip(make_video(tmp_path / "in.mp4", 12))
+    frames = (torch.cat([frame, ((frame[:, :1] > 0.5) | (number >= 6)).float()], dim=1)
+              for number, frame in enumerate(clip.frames()))  # fmt: skip
+    write_video(tmp_path / "alpha.mkv", frames, clip.info, encoding=Encoding("ffv1"))
+    for name, encoding in {"out.webm": Encoding("vp9"), "out.mkv": Encoding("ffv1")}.items():
+        clip = VideoClip(tmp_path / "alpha.mkv")
+        with opened_job(tmp_path / "job", clip.path) as job:
+            jobs.run_job(job, clip, tmp_path / name, encoding=encoding, segment_seconds=0.25)
+        alpha = torch.cat([frame[:, 3:] for frame in VideoClip(tmp_path / name).frames()])
+        truth = torch.cat([frame[:, 3:] for frame in clip.frames()])
+        assert (alpha - truth).abs().mean() < 0.02
+        assert float(alpha[:6].min()) < 0.1

@@ -1,0 +1,97 @@
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import jitter, shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.path import l1 as l1_module
+from steadyscale.core.path.crop import limit_zoom, zooms_to_fill
+from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.trajectory import Trajectory, correction
+
+
+def trajectory(path, width=640, height=360):
+    info = ClipInfo(width, height, Fraction(25), len(path))
+    return Trajectory(geometry.to_matrices(np.asarray(path, dtype=float)), [slice(0, len(path))], info)
+
+
+def swing(hertz, frames=150, amplitude=10.0):
+    path = np.zeros((frames, 4))
+    path[:, 0] = amplitude * np.sin(2 * np.pi * hertz * np.arange(frames) / 25)
+    return path
+
+
+def smoothed(path, **settings):
+    measured = trajectory(path)
+    wanted = smooth(measured, Smoothing.L1, **settings)
+    return wanted.path, correction(measured, wanted)
+
+
+def test_a_shaken_tripod_stands_still_and_a_shaken_pan_is_even():
+    shaken = shake(120, seed=1, pixels=3)
+    still, _ = smoothed(shaken)
+    assert np.abs(np.diff(still, axis=0)).max() < 0.02, "constant"
+    pan, _ = smoothed(shaken + np.outer(np.arange(120.0), [1.5, 0, 0, 0]))
+    assert np.allclose(np.diff(pan, axis=0)[20:-20], [1.5, 0, 0, 0], atol=0.06), "linear"
+    assert np.abs(np.diff(pan, 2, axis=0)).max() < 0.02
+
+
+def test_quick_swings_go_and_slow_ones_stay():
+    assert np.abs(smoothed(swing(1.5), seconds=2.0)[0][40:100, 0]).max() < 0.01
+    slow = swing(0.25)
+    kept, _ = smoothed(slow, seconds=2.0)
+    assert np.abs(kept - slow)[20:-20, 0].max() < 1.5
+
+
+@pytest.mark.parametrize("most", [1.02, 1.06, 1.3])
+def test_the_budget_is_a_constraint(most):
+    path = shake(100, seed=2, pixels=8) + np.outer(np.arange(100.0), [1, 0.5, 0, 0])
+    left, fix = smoothed(path, max_zoom=most)
+    assert zooms_to_fill(fix).max() <= most
+    assert limit_zoom(fix, most) is fix, "nothing is left to limit"
+    assert geometry.to_parameters(fix.matrices)[:, 3].max() < 0.03, "nor is the budget evaded by enlarging"
+    assert jitter(left, 640, 360) < jitter(path, 640, 360) / 4
+
+
+def test_no_budget_leaves_the_path_alone():
+    path = shake(30)
+    left, fix = smoothed(path, max_zoom=1.0)
+    assert np.allclose(left, path)
+    assert np.allclose(fix.matrices, np.eye(3), atol=1e-9)
+    with pytest.raises(ClipError, match="1 or more"):
+        smoothed(path, max_zoom=0.9)
+
+
+def test_perspective_is_smoothed_within_the_budget():
+    tangents = np.zeros((100, 8))
+    tangents[:, 6] = 1e-4 * np.sin(np.arange(100))
+    measured = Trajectory(geometry.to_matrices_of(tangents), [slice(0, 100)], ClipInfo(640, 360, Fraction(25), 100))
+    wanted = smooth(measured, Smoothing.L1, max_zoom=1.2)
+    assert np.abs(geometry.to_tangents(wanted.poses)[20:-20, 6]).max() < 1e-5
+    assert zooms_to_fill(correction(measured, wanted)).max() <= 1.2
+
+
+def test_long_shots_are_solved_in_windows_whose_joints_do_not_show(monkeypatch):
+    path = shake(150, seed=4, pixels=4) + np.outer(np.arange(150.0), [1, 0, 0, 0])
+    whole, _ = smoothed(path, max_zoom=1.1)
+    monkeypatch.setattr(l1_module, "WINDOW", 60)
+    monkeypatch.setattr(l1_module, "OVERLAP", 20)
+    parts, fix = smoothed(path, max_zoom=1.1)
+    assert zooms_to_fill(fix).max() <= 1.1
+    assert jitter(parts, 640, 360) < 0.03
+    assert np.abs(parts - whole)[:, :2].max() < 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2)])
+def test_tiny_frames(size):
+    measured = trajectory(shake(12), *size)
+    wanted = smooth(measured, Smoothing.L1)
+    assert np.isfinite(correction(measured, wanted).matrices).all()
+
+
+def test_without_scipy_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ClipError, match="pip install scipy"):
+        smoothed(shake(20))

@@ -1,0 +1,49 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.path.axes import Strength
+from steadyscale.core.path.crop import limit_zoom, zoom_to_fill
+from steadyscale.core.path.plan import plan_correction
+from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.trajectory import Trajectory, correction
+from steadyscale.core.warp.resample import Border
+
+
+@pytest.fixture
+def measured():
+    path = shake(60, pixels=20)
+    return Trajectory(geometry.to_matrices(path), [slice(0, 30), slice(30, 60)], ClipInfo(320, 180, Fraction(25), 60))
+
+
+@pytest.mark.parametrize("border", Border)
+def test_only_a_crop_is_held_to_the_budget(measured, border):
+    planned = plan_correction(measured, Smoothing.KALMAN, 2.0, border=border, max_zoom=1.1)
+    free = correction(measured, smooth(measured, Smoothing.KALMAN, 2.0))
+    assert zoom_to_fill(free) > 1.2
+    if border in (Border.CROP, Border.CROP_ADAPTIVE):
+        assert zoom_to_fill(planned) <= 1.1 + 1e-6
+        assert np.array_equal(planned.matrices, limit_zoom(free, 1.1, seconds=2.0).matrices)
+    else:
+        assert np.array_equal(planned.matrices, free.matrices)
+    assert planned.poses is measured.poses
+    assert planned.shots == measured.shots
+
+
+def test_the_reference_is_held(measured):
+    planned = plan_correction(measured, Smoothing.LOCKED, border=Border.MIRROR, reference=7)
+    assert np.allclose(planned.matrices[7], np.eye(3))
+    held = measured.corrected(planned).poses
+    assert np.allclose(held[:30], measured.poses[7])
+
+
+def test_axes_and_horizon_reach_the_smoother(measured):
+    kept = Strength(x=0)
+    planned = plan_correction(measured, seconds=2.0, border=Border.MIRROR, strength=kept, horizon=1.0)
+    wanted = smooth(measured, seconds=2.0, strength=kept, horizon=1.0)
+    assert np.array_equal(planned.matrices, correction(measured, wanted).matrices)
+    moved = geometry.to_parameters(planned.matrices)
+    assert np.abs(moved[:, 0]).max() < np.abs(moved[:, 1]).max() / 5, "the sideways shake stays"

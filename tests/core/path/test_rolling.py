@@ -1,0 +1,112 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.path import rolling
+
+INFO = ClipInfo(640, 360, Fraction(25), 40)
+SHOTS = [slice(0, 24), slice(24, 40)]
+
+
+def way(times):
+    """Slow swings of about 10 pixels, a turn and a zoom, at any times in frames."""
+    t = np.asarray(times)[:, None] / 25
+    phase = np.array([0.1, 0.4, 0.7, 0.9])
+    path = np.sin(2 * np.pi * (1.7 * t + phase)) + 0.5 * np.sin(2 * np.pi * (3.1 * t + 2 * phase))
+    return geometry.to_matrices(path * [10, 8, 0.01, 0.01])
+
+
+def seen_steps(readout):
+    """Steps (40, 3, 3) that fit best between frames whose rows are exposed one after the other; and the true ones."""
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-320, 320, 15), np.linspace(-180, 180, 15)))
+    points = np.stack([x, y], -1)
+    steps, middle = np.tile(np.eye(3), (40, 1, 1)), np.tile(np.eye(3), (40, 1, 1))
+    for i in [i for shot in SHOTS for i in range(shot.start + 1, shot.stop)]:
+        scene = geometry.apply(way(i - 1 + readout * y / 360), points[:, None])[:, 0]
+        there = points
+        for _ in range(8):
+            back = np.linalg.inv(way(i + readout * there[:, 1] / 360))
+            there = geometry.apply(back, scene[:, None])[:, 0]
+        rows = [[*p, 1, 0, 0, 0, *(-q[0] * p)] for p, q in zip(points, there, strict=True)]
+        rows += [[0, 0, 0, *p, 1, *(-q[1] * p)] for p, q in zip(points, there, strict=True)]
+        found = np.linalg.lstsq(np.array(rows), there.T.ravel(), rcond=None)[0]
+        steps[i] = np.append(found, 1).reshape(3, 3)
+        middle[i] = np.linalg.inv(way([i])[0]) @ way([i - 1])[0]
+    return steps, geometry.normalized(middle)
+
+
+def off(matrices, truth):
+    """Pixels, at most, by which corners are missed."""
+    corners = geometry.corners(640, 360)
+    return np.abs(geometry.apply(matrices, corners) - geometry.apply(truth, corners)).max()
+
+
+@pytest.mark.parametrize("readout", [0.8, -0.8])
+def test_steps_and_rows_are_those_of_the_camera(readout):
+    seen, truth = seen_steps(readout)
+    steps, rows = rolling.unrolled(seen, SHOTS, INFO, readout)
+    assert off(seen, truth) > 2, "the test itself bends"
+    inner = [i for shot in SHOTS for i in range(shot.start + 5, shot.stop - 4)]
+    assert off(steps[inner], truth[inner]) < 0.15
+    assert off(steps, truth) < 1.0, "also where the camera's way beyond the shot is a guess"
+    at = np.array([[np.linalg.inv(way([i])[0]) @ way([i + readout * h])[0] for h in rolling.HEIGHTS] for i in inner])
+    assert off(rows[inner], geometry.normalized(at)) < 0.1
+    assert np.allclose(steps[[0, 24]], np.eye(3)), "no step leads over a cut"
+
+
+def test_no_readout_bends_nothing():
+    steps = geometry.to_matrices(shake(40))
+    same, rows = rolling.unrolled(steps, SHOTS, INFO, 0.0)
+    assert np.allclose(same[1:24], steps[1:24], atol=1e-9)
+    assert np.allclose(rows, np.eye(3))
+
+
+def test_jumps_as_large_as_the_frame_tear_nothing():
+    jumps = np.zeros((40, 4))
+    jumps[1:24, 1] = 400 * (-1.0) ** np.arange(23)
+    jumps[25:] = shake(15) / 5
+    steps = geometry.to_matrices(jumps)
+    straight, rows = rolling.unrolled(steps, SHOTS, INFO, 1.0)
+    assert np.array_equal(straight[:24], steps[:24])
+    assert np.array_equal(rows[:24], np.tile(np.eye(3), (24, rolling.ROWS, 1, 1)))
+    assert np.abs(rows[25:] - np.eye(3)).max() > 0.1, "the other shot is straightened"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_short_shots_have_rows_too(count):
+    steps = geometry.to_matrices(np.tile([3.0, 1.0, 0, 0], (count, 1)))
+    steps[0] = np.eye(3)
+    _, rows = rolling.unrolled(steps, [slice(0, count)], INFO, 0.5)
+    slant = geometry.apply(rows, np.zeros((1, 1, 2)))[:, :, 0]  # the camera goes by (-3, -1) a frame
+    expected = 0.5 * rolling.HEIGHTS[:, None] * [-3.0, -1.0] * (count > 1)
+    assert np.allclose(slant, np.tile(expected, (count, 1, 1)), atol=0.02)
+
+
+@pytest.fixture
+def rows():
+    return rolling.unrolled(seen_steps(0.8)[0], SHOTS, INFO, 0.8)[1]
+
+
+def test_rows_between_the_kept_ones_lie_on_a_curve_through_them(rows):
+    assert np.allclose(rolling.row_at(rows, rolling.HEIGHTS[None]), rows)
+    assert np.allclose(rolling.row_at(rows, np.array([[0.0]]))[:, 0], np.eye(3), atol=1e-9), "the middle one moves none"
+
+
+def test_bent_is_the_way_back(rows):
+    points = np.random.default_rng(0).uniform(-1, 1, (1, 50, 2)) * [320, 180]
+    assert np.abs(rolling.straightened(rows, rolling.bent(rows, points, 360), 360) - points).max() < 1e-3
+
+
+def test_what_is_shown_has_a_source_and_nothing_much_is_given_away(rows):
+    sides = rolling.shown(rows, INFO)
+    left, top, right, bottom = sides.T
+    for x, y in ((left, top), (right, top), (right, bottom), (left, bottom), (left, 0 * top), (right, 0 * top)):
+        points = rolling.bent(rows, np.stack([x, y], -1)[:, None], 360)
+        assert (np.abs(points) <= np.array([319.5, 179.5]) + 0.05).all()
+    moved = rolling.reach(rows, INFO)
+    assert (left + 319.5 <= moved[:, 0] + 0.05).all()
+    assert (bottom - 179.5 >= -moved[:, 1] - 0.05).all()
+    assert (moved < 15).all()

@@ -1,0 +1,141 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from footage import filmed, shake, texture
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.trajectory import Trajectory, correction
+from steadyscale.core.path.transfer import Apply, transfer, undo
+from steadyscale.core.warp.move import warp
+from steadyscale.core.warp.resample import Border
+
+WIDTH, HEIGHT, COUNT = 160, 96, 12
+
+
+def path_of(poses, *, shots=None, width=WIDTH, height=HEIGHT):
+    count = len(poses)
+    return Trajectory(poses, shots or [slice(0, count)], ClipInfo(width, height, Fraction(25), count))
+
+
+def shaken():
+    """A clip, and the correction that its true path asks for."""
+    measured = path_of(geometry.to_matrices(shake(COUNT, pixels=3.0)))
+    scene = texture(HEIGHT * 2, WIDTH * 2, slope=2.2)  # without the finest detail, which looking up twice would cost
+    return filmed(scene, measured.poses, WIDTH, HEIGHT), correction(measured, smooth(measured, seconds=1.0))
+
+
+def run(frames, fix, border, pad=0):
+    done = list(warp(iter([frames]), fix, border, pad=pad))
+    return torch.cat([w.frames for w in done]), torch.cat([w.invented for w in done])
+
+
+@pytest.mark.parametrize("border", [Border.BLACK, Border.MIRROR, Border.FILL])
+def test_what_was_stabilised_with_room_comes_back_whole(border):
+    source, fix = shaken()
+    pad = 24
+    steady, _ = run(source, fix, Border.BLACK, pad)
+    assert (steady[..., pad:-pad, pad:-pad] - source).abs().mean() > 0.01, "it was moved"
+    back, invented = run(steady, undo(fix, Border.BLACK, pad), border, -pad)
+    assert back.shape == source.shape
+    assert not invented.any()
+    # The outermost pixels were blended with the black around them.
+    assert (back - source)[..., 2:-2, 2:-2].abs().mean() < 0.001
+    assert (back[:-1] - source[1:]).abs().mean() > 0.01, "and a frame in the wrong place would show"
+
+
+@pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE, Border.MIRROR])
+def test_undo_takes_back_the_zoom_and_marks_what_is_gone(border):
+    source, fix = shaken()
+    steady, _ = run(source, fix, border)
+    back, invented = run(steady, undo(fix, border), Border.MIRROR)
+    genuine = invented == 0
+    share = genuine.float().mean()
+    assert 0.6 < share < 0.999
+    error = (back - source).abs().mean(1)
+    assert error[genuine].mean() < 0.001
+    assert error[invented == 1].mean() > 10 * error[genuine].mean()
+
+
+def test_undo_serves_frames_that_were_enlarged_meanwhile():
+    source, fix = shaken()
+    steady, _ = run(source, fix, Border.CROP)
+    large = torch.nn.functional.interpolate(steady, scale_factor=2, mode="bicubic", align_corners=False).clamp(0, 1)
+    back, invented = run(large, undo(fix.scaled(2), Border.CROP), Border.MIRROR)
+    wanted = torch.nn.functional.interpolate(source, scale_factor=2, mode="bicubic", align_corners=False)
+    assert (back - wanted).abs().mean(1)[invented == 0].mean() < 0.001
+
+
+def test_the_shake_of_one_clip_shakes_another_as_much():
+    """The other scene is filmed still: with the shake it must look as if filmed by the shaking camera."""
+    path = shake(COUNT, pixels=3.0)
+    measured = path_of(geometry.to_matrices(path))
+    still = path_of(np.broadcast_to(np.eye(3), measured.poses.shape).copy())
+    fix = correction(measured, still)
+    scene = texture(HEIGHT * 2, WIDTH * 2, seed=5)
+    tripod = filmed(scene, still.poses, WIDTH, HEIGHT)
+    hand = filmed(scene, measured.poses, WIDTH, HEIGHT)
+    for what in (Apply.SHAKE, Apply.MOVE):  # a camera that only shakes has no other move
+        motion = transfer(fix, measured.info, COUNT, what)
+        made, invented = run(tripod, motion, Border.MIRROR)
+        error = (made - hand).abs().mean(1)
+        assert error[invented == 0].mean() < 0.001
+        assert (tripod - hand).abs().mean() > 0.02
+
+
+def test_move_has_the_pan_that_shake_leaves_out():
+    parameters = shake(COUNT, pixels=2.0) + np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])
+    measured = path_of(geometry.to_matrices(parameters))
+    pan = path_of(geometry.to_matrices(np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])))
+    fix = correction(measured, pan)
+    info = ClipInfo(WIDTH, HEIGHT, Fraction(25))
+    move = geometry.to_parameters(transfer(fix, info, COUNT, Apply.MOVE).matrices)
+    shaking = geometry.to_parameters(transfer(fix, info, COUNT, Apply.SHAKE).matrices)
+    assert move[-1, 0] < -25, "the camera goes right, so the picture goes left"
+    assert np.abs(shaking[:, 0]).max() < 10
+
+
+def test_other_sizes_take_the_motion_in_proportion():
+    _, fix = shaken()
+    same = transfer(fix, fix.info, COUNT).matrices
+    double = transfer(fix, fix.info.scaled(2), COUNT)
+    assert np.allclose(double.matrices, geometry.rescaled(same, 2, 2))
+    assert (double.info.width, double.info.height) == (2 * WIDTH, 2 * HEIGHT)
+    square = transfer(fix, ClipInfo(400, 400, Fraction(25)), COUNT).matrices
+    factor = 400 * 2**0.5 / np.hypot(WIDTH, HEIGHT)
+    assert np.allclose(square, geometry.rescaled(same, factor, factor)), "an angle stays an angle in another shape"
+
+
+@pytest.mark.parametrize(
+    ("count", "rows"),
+    [(2, [4, 5]), (4, [4, 5, 6, 7]), (9, [4, 5, 6, 7, 6, 5, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
+)
+def test_other_lengths_go_there_and_back_through_the_longest_shot(count, rows):
+    poses = geometry.to_matrices(shake(8, pixels=4.0))
+    if count == 7:  # as many as were measured: one by one, cuts and all
+        poses, shots = poses[:7], [slice(0, 3), slice(3, 7)]
+    else:
+        shots = [slice(0, 3), slice(3, 4), slice(4, 8)]
+    measured = path_of(poses, shots=shots)
+    fix = correction(measured, path_of(np.broadcast_to(np.eye(3), poses.shape).copy(), shots=shots))
+    if count == 7:
+        measured_length = transfer(fix, fix.info, 7)
+        assert measured_length.shots == shots
+    else:
+        measured_length = transfer(fix, fix.info, count)
+        assert measured_length.shots == [slice(0, count)]
+    assert np.allclose(measured_length.matrices, np.linalg.inv(poses)[rows])
+    assert len(list(warp(iter(torch.rand(count, 1, 3, HEIGHT, WIDTH)), measured_length, Border.EDGE))) == count
+
+
+def test_what_is_not_known_is_said():
+    _, fix = shaken()
+    bare = replace(fix, poses=None)
+    with pytest.raises(ClipError, match="which way the camera went"):
+        transfer(bare, fix.info, COUNT, Apply.MOVE)
+    assert np.allclose(transfer(bare, fix.info, COUNT).matrices, transfer(fix, fix.info, COUNT).matrices)
+    with pytest.raises(ValueError, match="undo"):
+        transfer(fix, fix.info, COUNT, Apply.UNDO)

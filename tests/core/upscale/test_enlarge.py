@@ -1,0 +1,85 @@
+import pytest
+import torch
+from steadyscale.core.clip import ClipError
+from steadyscale.core.upscale.enlarge import Enlarger
+from steadyscale.core.upscale.finish import Colour, Finish
+from steadyscale.core.upscale.resize import resize
+from steadyscale.core.upscale.reuse import Reuse, Tally
+from steadyscale.core.upscale.stage import Target, upscale
+from torch import nn
+
+
+class Nearest(nn.Module):
+    scale, halo, in_channels = 2, 0, 3
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x):
+        self.calls.append(tuple(x.shape))
+        return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+def film(channels=3):
+    """Nine frames: new, the same, a changed corner, new, new, the same, the same, a changed corner, new."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(9, channels, 130, 190, generator=generator)
+    for n in (1, 2, 5, 6, 7):
+        frames[n] = frames[n - 1]
+    for n in (2, 7):
+        frames[n, :3, 100:, 150:] = torch.rand(3, 30, 40, generator=generator)
+    return frames
+
+
+def run(frames, chunk, model=None, **settings):
+    return torch.cat(list(upscale(iter(frames.split(chunk)), model or Nearest(), **settings)))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 9])
+@pytest.mark.parametrize("target", [Target(), Target(factor=1.3), Target(size=(190, 130))])
+@pytest.mark.parametrize("kept_apart", [False, True])
+def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, target, kept_apart):
+    """New, partly new and repeated frames side by side in a chunk; the result kept apart, as on a card, or copied."""
+    if kept_apart:
+        monkeypatch.setattr(Enlarger, "_direct", lambda *_: False)
+    frames, tally = film(), Tally()
+    made = run(frames, chunk, target=target, tally=tally)
+    large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
+    truth = torch.cat([resize(frame[None], *target.of(190, 130, 2)) for frame in large])
+    assert torch.equal(made, truth)
+    assert (tally.frames, tally.repeats, tally.tiles_reused) == (9, 3, 2 * 7)
+    assert tally.pixels_run == 4 * 130 * 190 + 2 * 62 * 66
+
+
+@pytest.mark.parametrize("in_channels", [1, 3, 4])
+def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
+    model = Nearest()
+    model.in_channels = in_channels
+    finish = Finish(strength=0.6, colour=Colour.WAVELET, grain=0.3)
+    frames = film(4)
+    plain = run(frames, 1, model, finish=finish, reuse=Reuse(on=False))
+    calls = len(model.calls)
+    for chunk in (1, 4):
+        assert torch.equal(run(frames, chunk, model, finish=finish), plain)
+    assert len(model.calls) - calls < 2 * calls
+
+
+def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():
+    class Limited(Nearest):
+        def forward(self, x):
+            if len(self.calls) > 4 and x.shape[-1] * x.shape[-2] > 40 * 40:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+            return super().forward(x)
+
+    frames = film()
+    assert torch.equal(run(frames, 3, Limited()), frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
+
+
+def test_a_network_that_breaks_its_promise_in_a_box_is_found():
+    class Broken(Nearest):
+        def forward(self, x):
+            return super().forward(x)[..., 1:] if self.calls else super().forward(x)
+
+    with pytest.raises(ClipError, match="scale of 2"):
+        run(film(), 1, Broken())

@@ -1,0 +1,228 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from steadyscale.core.clip import ClipError
+from steadyscale.core.upscale.tiles import (
+    ALIGN,
+    SMALLEST_CORE,
+    Cut,
+    Span,
+    Tiling,
+    cut_axis,
+    grid,
+    is_out_of_memory,
+    run_tiles,
+    smaller,
+    window_pixels,
+)
+from torch import nn
+
+lengths = st.integers(1, 200)
+sizes = st.integers(1, 220)
+halos = st.integers(0, 70)
+sides = st.integers(1, 60)
+
+
+def nearest(x, scale=2):
+    return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+
+class Exact(nn.Module):
+    """3x3 convolutions with weights -1, 0, 1: on inputs of few bits every sum is exact in float32, in any order."""
+
+    def __init__(self, layers, seed=0):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(layers))
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            for weights in layer.parameters():
+                weights.data = torch.randint(-1, 2, weights.shape, generator=generator).float()
+
+    @torch.no_grad()
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return nearest(x)
+
+
+def few_bits(*shape, seed=0):
+    return torch.randint(0, 16, shape, generator=torch.Generator().manual_seed(seed)).float() / 16
+
+
+@settings(deadline=None)
+@given(lengths, sizes, halos)
+def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, halo):
+    pieces = cut_axis(length, size, halo)
+    assert [i for piece in pieces for i in range(piece.core.start, piece.core.end)] == list(range(length))
+    for piece in pieces:
+        assert len(piece.core) <= size + ALIGN - 1
+        assert piece.window.start <= max(0, piece.core.start - halo)
+        assert piece.window.end >= min(length, piece.core.end + halo)
+        assert piece.window.start >= 0
+        assert piece.window.end <= length
+        assert piece.window.start % ALIGN == 0
+    assert len({len(piece.window) for piece in pieces}) == 1
+
+
+@settings(deadline=None)
+@given(lengths, sizes, halos, st.integers(1, 64))
+def test_a_piece_is_cut_again_without_gaps(length, size, halo, less):
+    for whole in cut_axis(length, size, halo):
+        parts = cut_axis(length, less, halo, whole.core)
+        assert parts[0].core.start == whole.core.start
+        assert parts[-1].core.end == whole.core.end
+        assert all(a.core.end == b.core.start for a, b in pairwise(parts))
+        for part in parts:
+            assert part.window.start <= max(0, part.core.start - halo)
+            assert part.window.end >= min(length, part.core.end + halo)
+            assert 0 <= part.window.start < part.window.end <= length
+
+
+def test_even_cut_and_frames_in_order():
+    assert [piece.core for piece in cut_axis(480, 256, 18)] == [Span(0, 240), Span(240, 480)]
+    tiles = grid(3, 8, 480, Cut(2, 256), 18)
+    assert [(tile.frames, tile.cols.core.start) for tile in tiles] == [
+        (Span(0, 2), 0),
+        (Span(0, 2), 240),
+        (Span(2, 3), 0),
+        (Span(2, 3), 240),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.integers(0, 9), st.integers(1, 3))
+def test_tiled_equals_whole_bit_for_bit(height, width, size, layers, extra, batch):
+    net = Exact(layers)
+    frames = few_bits(3, 3, height, width)
+    out = torch.full((3, 3, height * 2, width * 2), torch.nan)
+    cut = run_tiles(net, frames, out, scale=2, halo=layers + extra, cut=Cut(batch, size))
+    assert cut == Cut(batch, size)
+    assert torch.equal(out, net(frames))
+
+
+def test_the_real_convolutions_agree_too():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 24, 3, padding=1), nn.PReLU(24), nn.Conv2d(24, 24, 3, padding=1), nn.PReLU(24)]
+    net = nn.Sequential(*layers, nn.Conv2d(24, 12, 3, padding=1), nn.PixelShuffle(2)).requires_grad_(False)
+    frames = torch.rand(1, 3, 150, 170)
+    out = torch.zeros(1, 3, 300, 340)
+    run_tiles(net, frames, out, scale=2, halo=3, cut=Cut(1, 64))
+    torch.testing.assert_close(out, net(frames), atol=1e-6, rtol=0)
+
+
+def test_too_small_a_halo_is_seen():
+    net, frames = Exact(3), few_bits(1, 3, 64, 64)
+    out = torch.zeros(1, 3, 128, 128)
+    run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(1, 32))
+    assert not torch.equal(out, net(frames))
+
+
+@pytest.mark.parametrize("fold", [2, 4])
+@pytest.mark.parametrize(("height", "width"), [(64, 128), (68, 100)])
+def test_pixel_unshuffle_sees_the_same_blocks(fold, height, width):
+    def net(x):
+        folded = torch.nn.functional.pixel_unshuffle(x, fold)
+        return torch.nn.functional.pixel_shuffle(folded.flip(1), fold).flip(1)
+
+    frames = few_bits(1, 3, height, width)
+    out = torch.zeros_like(frames)
+    run_tiles(net, frames, out, scale=1, halo=5, cut=Cut(1, 24))
+    assert torch.equal(out, net(frames))
+
+
+class Limited:
+    """Enlarges, but is out of memory above so many pixels in one call. `done` are the pixels of the other calls."""
+
+    def __init__(self, pixels, error=torch.cuda.OutOfMemoryError):
+        self.pixels, self.error, self.done, self.refused = pixels, error, [], 0
+
+    def __call__(self, x):
+        if x.shape[0] * x.shape[2] * x.shape[3] > self.pixels:
+            self.refused += 1
+            raise self.error("CUDA out of memory")
+        self.done.append(x.shape[0] * x.shape[2] * x.shape[3])
+        return nearest(x)
+
+
+def test_out_of_memory_halves_batch_then_tile_and_computes_nothing_twice():
+    net, frames = Limited(50 * 50), few_bits(3, 3, 96, 144)
+    out = torch.zeros(3, 3, 192, 288)
+    cut = run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(3, 1000))
+    assert torch.equal(out, nearest(frames))
+    assert cut == Cut(1, 36)
+    assert net.refused == 4  # 3 frames, 2 frames, 1 frame, 72: one call each, not one for each tile that is left
+    assert sum(net.done) == 3 * 96 * 144
+
+
+def test_tiles_done_before_memory_ran_out_are_kept():
+    calls = []
+
+    def net(x):
+        calls.append(x.shape[2] * x.shape[3])
+        if len(calls) == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return nearest(x)
+
+    frames = few_bits(1, 3, 128, 128)
+    out = torch.zeros(1, 3, 256, 256)
+    assert run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(1, 64)) == Cut(1, 32)
+    assert torch.equal(out, nearest(frames))
+    assert calls == [64 * 64] * 4 + [32 * 32] * 4
+
+
+def test_the_smallest_tile_is_an_error_with_numbers():
+    frames = few_bits(1, 3, 200, 300)
+    with pytest.raises(ClipError, match=r"300x200.*tiles of 32 pixels.*halo of 8"):
+        run_tiles(Limited(1000), frames, torch.zeros(1, 3, 400, 600), scale=2, halo=8, cut=Cut(1, 300))
+
+
+def test_cuts_with_the_same_window_are_not_tried():
+    net = Limited(10)
+    with pytest.raises(ClipError, match="100x100"):
+        run_tiles(net, few_bits(1, 3, 100, 100), torch.zeros(1, 3, 200, 200), scale=2, halo=64, cut=Cut(1, 100))
+    assert net.refused == 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.integers(1, 500), halos, st.integers(1, 4), st.integers(1, 600))
+def test_each_smaller_cut_needs_less_and_there_is_an_end(height, width, halo, frames, size):
+    cut, needs = Cut(frames, size), frames * window_pixels(height, width, size, halo)
+    while (less := smaller(cut, height, width, halo)) is not None:
+        assert less.size >= min(SMALLEST_CORE, size)
+        assert less.frames * window_pixels(height, width, less.size, halo) < needs
+        cut, needs = less, less.frames * window_pixels(height, width, less.size, halo)
+
+
+def test_other_errors_pass_through_at_once():
+    calls = []
+
+    def net(x):
+        calls.append(x)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        run_tiles(net, few_bits(1, 3, 64, 64), torch.zeros(1, 3, 128, 128), scale=2, halo=0, cut=Cut(1, 32))
+    assert len(calls) == 1
+
+
+def test_a_wrong_scale_is_named():
+    with pytest.raises(ClipError, match="scale of 4"):
+        run_tiles(nearest, few_bits(1, 3, 8, 8), torch.zeros(1, 3, 32, 32), scale=4, halo=0, cut=Cut(1, 8))
+
+
+def test_what_counts_as_out_of_memory():
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("[enforce fail] not enough memory: you tried to allocate 5 bytes"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_tiling_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Tiling(size=0)
+    with pytest.raises(ValueError, match="negative"):
+        Tiling(halo=-1)
