@@ -27,7 +27,7 @@ import basedir
 from bootstrap import NETWORK
 from comfyhost import Host
 from steadyscale.core import ClipInfo, write_video
-from steadyscale.core.upscale.trial import footage, machine
+from steadyscale.core.upscaling.trial import footage, machine
 
 CLIP = "clip.mp4"
 

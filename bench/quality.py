@@ -41,7 +41,7 @@ from shaky import Shaky
 from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
 from steadyscale.core.metrics import warping_error
 from steadyscale.core.training.measure import Enlarger, Judge, bicubic, compare, lpips, psnr, rounded, small_and_large
-from steadyscale.core.upscale.trial import footage, machine
+from steadyscale.core.upscaling.trial import footage, machine
 from steadyscale.models import load_upscaler, zoo
 from torch import Tensor
 

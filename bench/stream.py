@@ -43,13 +43,13 @@ from steadyscale.core import (
     correction,
     estimate_motion,
     flow_model,
+    smooth,
+    upscale,
+    warp,
     write_video,
 )
-from steadyscale.core.path import smooth
 from steadyscale.core.pipeline import ahead
-from steadyscale.core.upscale import stage as upscale
-from steadyscale.core.upscale.resize import resize
-from steadyscale.core.warp import move as warp
+from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler, zoo
 
 SMALL = (480, 270)

@@ -17,11 +17,11 @@ from .path.path_file import load_path, save_path
 from .path.smooth import Smoothing, smooth
 from .path.trajectory import Correction, Trajectory, correction, inverse
 from .pictures.drawn import flow_picture, path_picture
-from .upscale.finish import Colour, Finish
-from .upscale.precision import Precision
-from .upscale.reuse import Reuse, Tally
-from .upscale.stage import Alpha, ImageModel, Target, upscale
-from .upscale.tiles import Tiling
+from .upscaling.finish import Colour, Finish
+from .upscaling.precision import Precision
+from .upscaling.reuse import Reuse, Tally
+from .upscaling.stage import Alpha, ImageModel, Target, upscale
+from .upscaling.tiles import Tiling
 from .video.codecs import Encoding
 from .video.damage import Damage, OnDamage
 from .video.encode import write_video
@@ -29,7 +29,7 @@ from .video.files import open_clip, write_clip
 from .video.images import ImageClip, write_images
 from .video.reader import VideoClip
 from .video.timing import Window
-from .warp.move import Border, Warped, framed, warp
+from .warping.move import Border, Warped, framed, warp
 
 __all__ = [
     "Alpha",

@@ -26,8 +26,8 @@ from .path.axes import Strength, partly
 from .path.crop import strength_within, weakened, zoomed
 from .path.smooth import kalman
 from .path.trajectory import WEAK, Correction
-from .warp import resample
-from .warp.resample import Border, Warped
+from .warping import resample
+from .warping.resample import Border, Warped
 
 Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame

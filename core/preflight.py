@@ -14,11 +14,11 @@ import torch
 from .clip import ClipInfo
 from .jobs.segments import context_of
 from .recipe import Enlarge, Operation, Recipe, Steady
-from .upscale.memory import choose_cut, guessed_bytes, layer_bytes
-from .upscale.precision import home_of
-from .upscale.stage import DEFAULT_HALO, trait
-from .upscale.tiles import window_pixels
-from .upscale.trial import spoken
+from .upscaling.memory import choose_cut, guessed_bytes, layer_bytes
+from .upscaling.precision import home_of
+from .upscaling.stage import DEFAULT_HALO, trait
+from .upscaling.tiles import window_pixels
+from .upscaling.trial import spoken
 
 T = TypeVar("T")
 

@@ -14,14 +14,14 @@ from .motion import estimate as motion
 from .motion.flow import FlowMethod, FlowModel, flow_model, optional_opencv
 from .path.trajectory import Correction
 from .pipeline import ahead
-from .upscale.finish import Finish, with_grain
-from .upscale.precision import Precision
-from .upscale.reuse import Reuse, Tally
-from .upscale.stage import Alpha, ImageModel, Target, upscale
-from .upscale.temporal import STRENGTH, temporal
-from .upscale.tiles import Tiling
-from .warp.move import Border, framed, warp
-from .warp.ways import ways
+from .upscaling.finish import Finish, with_grain
+from .upscaling.precision import Precision
+from .upscaling.reuse import Reuse, Tally
+from .upscaling.stage import Alpha, ImageModel, Target, upscale
+from .upscaling.temporal import STRENGTH, temporal
+from .upscaling.tiles import Tiling
+from .warping.move import Border, framed, warp
+from .warping.ways import ways
 
 MASK_SIDE = 480  # longer side at which `invented_ever` looks: twice as fine takes four times as long
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from .clip import Clip, ClipInfo, Frames
 from .motion.estimate import greys
-from .upscale.reuse import Tally
+from .upscaling.reuse import Tally
 from .video.damage import Damage
 
 log = logging.getLogger(__name__)

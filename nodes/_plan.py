@@ -24,7 +24,7 @@ from ..core.clip import ClipError, Frames, TensorClip
 from ..core.jobs.segments import part_of
 from ..core.preflight import announced
 from ..core.recipe import Enlarge, Operation, Recipe
-from ..core.upscale.memory import guessed_bytes
+from ..core.upscaling.memory import guessed_bytes
 from ..core.video import stored
 from ..core.video.codecs import Encoding, container_for
 from ..core.video.damage import OnDamage

@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..core.upscale.memory import guessed_bytes
-from ..core.upscale.precision import Precision
-from ..core.upscale.stage import ImageModel
-from ..core.upscale.tiles import Tiling
-from ..core.upscale.trial import footage, trial
+from ..core.upscaling.memory import guessed_bytes
+from ..core.upscaling.precision import Precision
+from ..core.upscaling.stage import ImageModel
+from ..core.upscaling.tiles import Tiling
+from ..core.upscaling.trial import footage, trial
 from ._comfy import CATEGORY, cancellable, make_room, options, watched
 from ._plan import ROOM
 from ._text import show_text

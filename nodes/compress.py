@@ -18,7 +18,7 @@ from ..core.training.contest import contest, shrunk
 from ..core.training.curves import with_text
 from ..core.training.export import export
 from ..core.training.material import Material
-from ..core.upscale.stage import ImageModel
+from ..core.upscaling.stage import ImageModel
 from ..core.video.images import ImageClip
 from ..models import Upscaler, load_upscaler
 from ._comfy import CATEGORY, Footage, stop_if_cancelled

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
 from ..core.training.contest import Contest, contest, shrunk
-from ..core.upscale.memory import guessed_bytes
-from ..core.upscale.stage import ImageModel
+from ..core.upscaling.memory import guessed_bytes
+from ..core.upscaling.stage import ImageModel
 from ._clips import clip_of
 from ._comfy import CATEGORY, Footage, cancellable, make_room, watched
 from ._plan import ROOM

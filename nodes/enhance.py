@@ -10,9 +10,9 @@ from torch import Tensor
 from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
-from ..core.upscale.precision import Precision
-from ..core.upscale.stage import ImageModel
-from ..core.warp.move import Border
+from ..core.upscaling.precision import Precision
+from ..core.upscaling.stage import ImageModel
+from ..core.warping.move import Border
 from ._comfy import CATEGORY, Footage, options
 from ._jobs import resumable_input
 from ._video import surviving

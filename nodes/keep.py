@@ -14,7 +14,7 @@ from torch import nn
 from ..core.atomic import scratch
 from ..core.clip import ClipError
 from ..core.training.export import export
-from ..core.upscale.stage import ImageModel, upscale
+from ..core.upscaling.stage import ImageModel, upscale
 from ..models import WeightsError, load_upscaler
 from ._comfy import CATEGORY, options
 from ._paths import ENDING, keep_model, model_folder, model_name

@@ -15,7 +15,7 @@ from ..core.path.trajectory import Trajectory, correction
 from ..core.pictures.arrows import flow_arrows
 from ..core.pictures.drawn import flow_picture, path_picture
 from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
-from ..core.warp.move import Border
+from ..core.warping.move import Border
 from ._comfy import CATEGORY, Footage, cancellable, options, to_clip
 from ._plan import room_for
 from ._video import planned

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..core.preflight import announced
 from ..core.recipe import Calm, Enlarge, Recipe
-from ..core.upscale.finish import Colour, Finish
-from ..core.upscale.precision import Precision
-from ..core.upscale.stage import Alpha, ImageModel, Target
-from ..core.upscale.tiles import Tiling
+from ..core.upscaling.finish import Colour, Finish
+from ..core.upscaling.precision import Precision
+from ..core.upscaling.stage import Alpha, ImageModel, Target
+from ..core.upscaling.tiles import Tiling
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
 from ._jobs import resumable_input
 from ._plan import room_for

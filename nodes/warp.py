@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.preflight import announced
 from ..core.recipe import Recipe, Steady, invented_ever
-from ..core.warp.move import Border, warp
+from ..core.warping.move import Border, warp
 from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
 from ._text import teller
 from ._video import LazyVideo, planned

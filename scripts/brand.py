@@ -16,10 +16,9 @@ import steps
 import torch
 from bootstrap import NETWORK, PYTHON
 from PIL import Image, ImageDraw, ImageFont
-from steadyscale.core import Border, Smoothing, Trajectory, correction, estimate_motion, flow_model, open_clip
-from steadyscale.core.path import smooth
-from steadyscale.core.upscale import stage as upscaled
-from steadyscale.core.warp import move as warped
+from steadyscale.core import Border, Smoothing, Trajectory, correction, estimate_motion, flow_model, open_clip, smooth
+from steadyscale.core import upscale as upscaled
+from steadyscale.core import warp as warped
 from steadyscale.models import load_upscaler
 
 FOLDER = steps.ROOT / "docs"

@@ -31,14 +31,14 @@ from steadyscale.core import (
     flow_picture,
     open_clip,
     path_picture,
+    smooth,
+    upscale,
+    warp,
 )
 from steadyscale.core.geometry import to_matrices
-from steadyscale.core.path import smooth
 from steadyscale.core.pictures.arrows import flow_arrows
 from steadyscale.core.pictures.comparison import compared
 from steadyscale.core.pictures.overlay import costliest, crop_picture
-from steadyscale.core.upscale import stage as upscale
-from steadyscale.core.warp import move as warp
 from steadyscale.models import load_upscaler
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"

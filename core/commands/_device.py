@@ -7,7 +7,7 @@ import argparse
 import torch
 
 from ..clip import ClipError
-from ..upscale.precision import Precision
+from ..upscaling.precision import Precision
 from ._words import add_choice, count
 
 

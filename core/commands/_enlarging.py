@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ..recipe import Calm, Enlarge, Recipe
-from ..upscale.finish import Colour, Finish
-from ..upscale.precision import Precision
-from ..upscale.reuse import Reuse, Tally
-from ..upscale.stage import Alpha, Target
-from ..upscale.temporal import STRENGTH
-from ..upscale.tiles import Tiling
+from ..upscaling.finish import Colour, Finish
+from ..upscaling.precision import Precision
+from ..upscaling.reuse import Reuse, Tally
+from ..upscaling.stage import Alpha, Target
+from ..upscaling.temporal import STRENGTH
+from ..upscaling.tiles import Tiling
 from ._device import chosen_device
 from ._words import above_zero, add_choice, share, size, steps
 

@@ -16,7 +16,7 @@ from ..path.smooth import Smoother, Smoothing
 from ..path.trajectory import Trajectory
 from ..recipe import Steady
 from ..report import ProgressBars
-from ..warp.move import Border
+from ..warping.move import Border
 from ._device import chosen_device
 from ._words import above_zero, add_choice, readout, share, zoom
 

@@ -17,7 +17,7 @@ from ..jobs.segments import SECONDS
 from ..preflight import announced
 from ..recipe import Recipe
 from ..report import ProgressBars, counted, hurt, peak_memory_mb, spared
-from ..upscale.reuse import Tally
+from ..upscaling.reuse import Tally
 from ..video import media
 from ..video.codecs import CODECS, Encoding
 from ..video.damage import Damage, OnDamage

@@ -6,8 +6,8 @@ import argparse
 
 from ..console import tell
 from ..report import ProgressBars
-from ..upscale.precision import Precision
-from ..upscale.tiles import Tiling
+from ..upscaling.precision import Precision
+from ..upscaling.tiles import Tiling
 from ._device import add_device, add_running, chosen_device
 from ._words import count, size
 
@@ -24,7 +24,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ...models import load_upscaler, zoo
-    from ..upscale.trial import footage, trial
+    from ..upscaling.trial import footage, trial
 
     network = load_upscaler(zoo.find(args.model))
     with ProgressBars(args.quiet) as bars:

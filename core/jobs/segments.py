@@ -18,11 +18,11 @@ from torch import Tensor
 from ..clip import ClipError, Frames
 from ..path.trajectory import Correction
 from ..recipe import Calm, Enlarge, Operation, Recipe, Steady
-from ..upscale.temporal import MOST
+from ..upscaling.temporal import MOST
 from ..video.reader import VideoClip
 from ..video.timing import Window, part, rows_of, timing
-from ..warp.fill import REACH
-from ..warp.move import Border, framed
+from ..warping.fill import REACH
+from ..warping.move import Border, framed
 
 SECONDS = 10.0  # of a piece: little to lose, and long enough that an encoder's fresh start costs nothing that shows
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from ..warp.move import framed
-from ..warp.resample import Border
+from ..warping.move import framed
+from ..warping.resample import Border
 from .trajectory import Correction, inverse
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..excerpt import excerpt
-from ..upscale.resize import resize
+from ..upscaling.resize import resize
 from .labels import labelled
 
 LINE = 2  # pixels of the line between the two, shared by both

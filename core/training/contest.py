@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..clip import Frames
-from ..upscale.resize import resize
-from ..upscale.stage import ImageModel, upscale
+from ..upscaling.resize import resize
+from ..upscaling.stage import ImageModel, upscale
 from .curves import frame_of, image_of, label
 from .errors import TrainingError
 from .measure import Scores, compare, rounded

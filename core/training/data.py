@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
-from ..upscale.resize import resize
+from ..upscaling.resize import resize
 from ..video.codecs import CONTAINERS
 from ..video.files import open_clip
 from ..video.numbered import SUFFIXES

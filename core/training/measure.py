@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..upscale.resize import resize
+from ..upscaling.resize import resize
 from .errors import TrainingError
 
 Enlarger = Callable[[Tensor], Tensor]

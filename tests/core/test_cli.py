@@ -17,7 +17,7 @@ from broken import FRAMES, GROUP, moving, with_noise
 from counting import make_video, numbered, numbers_of
 from safetensors.torch import save_file
 from steadyscale.core import cli
-from steadyscale.core.upscale.resize import resize
+from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.video.files import open_clip
 from steadyscale.core.video.images import write_images
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler

@@ -17,9 +17,9 @@ from steadyscale.core import (
     correction,
     estimate_motion,
     flow_model,
+    smooth,
 )
 from steadyscale.core.excerpt import excerpt, one_frame
-from steadyscale.core.path import smooth
 from steadyscale.core.recipe import Enlarge, Recipe, Steady
 
 

@@ -14,7 +14,7 @@ from steadyscale.core.motion.flow import FlowMethod, flow_model
 from steadyscale.core.path.axes import Strength
 from steadyscale.core.path.crop import zoomed
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.warp.move import Border, warp
+from steadyscale.core.warping.move import Border, warp
 from steadyscale.models import load_path_smoother
 
 FPS = Fraction(25)
@@ -32,7 +32,7 @@ def along(path, frames=None, trust=None):
 def shown_path(path, look_ahead, monkeypatch, **settings):
     """Where the camera seems to be after live correction: the corrections are caught on their way to the pixels."""
     caught = []
-    from steadyscale.core.warp import resample
+    from steadyscale.core.warping import resample
 
     maps = resample.pixel_maps
 

@@ -18,9 +18,9 @@ from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
 from steadyscale.core.recipe import Calm, Enlarge, Recipe, Steady
-from steadyscale.core.upscale.finish import with_grain
-from steadyscale.core.upscale.stage import Target
-from steadyscale.core.warp.move import Border
+from steadyscale.core.upscaling.finish import with_grain
+from steadyscale.core.upscaling.stage import Target
+from steadyscale.core.warping.move import Border
 
 
 class Network:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfyhost import Host
 from PIL import Image
-from steadyscale.core.upscale.resize import resize
+from steadyscale.core.upscaling.resize import resize
 
 pytestmark = pytest.mark.host
 

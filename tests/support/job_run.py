@@ -24,7 +24,7 @@ from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.recipe import Enlarge, Recipe, Steady
 from steadyscale.core.video.codecs import Encoding
 from steadyscale.core.video.reader import VideoClip
-from steadyscale.core.warp.move import Border
+from steadyscale.core.warping.move import Border
 
 COUNT, SEGMENTS = 72, 9  # frames of the source, and the segments that its job is done in
 CUT = 41  # where the second shot of the recipe begins

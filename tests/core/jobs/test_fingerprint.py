@@ -20,11 +20,11 @@ from steadyscale.core.jobs.fingerprint import described, of_file, of_files
 from steadyscale.core.motion.flow import FlowMethod, flow_model
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.recipe import Enlarge, Steady
-from steadyscale.core.upscale.finish import Finish
-from steadyscale.core.upscale.reuse import Reuse, Tally
-from steadyscale.core.upscale.stage import Target
+from steadyscale.core.upscaling.finish import Finish
+from steadyscale.core.upscaling.reuse import Reuse, Tally
+from steadyscale.core.upscaling.stage import Target
 from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.warp.move import Border
+from steadyscale.core.warping.move import Border
 from torch import nn
 
 INFO = ClipInfo(640, 360, Fraction(25), 10)

@@ -15,8 +15,8 @@ from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.jobs.segments import Reading, cut, made, one_by_one, settled, shots_of, window
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.recipe import Calm, Recipe, Steady
-from steadyscale.core.warp.fill import REACH
-from steadyscale.core.warp.move import Border
+from steadyscale.core.warping.fill import REACH
+from steadyscale.core.warping.move import Border
 
 MS = Fraction(1, 1000)
 

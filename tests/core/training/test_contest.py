@@ -6,7 +6,7 @@ import pytest
 import torch
 from steadyscale.core.training import TrainingError, bicubic, score
 from steadyscale.core.training.contest import contest, shrunk
-from steadyscale.core.upscale.resize import resize
+from steadyscale.core.upscaling.resize import resize
 
 
 class Model:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.data import Pictures, ahead, batches, smallest_picture
-from steadyscale.core.upscale.resize import resize
+from steadyscale.core.upscaling.resize import resize
 
 
 def pictures_of(config):

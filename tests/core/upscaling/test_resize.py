@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscale.resize import resize, without_holes
+from steadyscale.core.upscaling.resize import resize, without_holes
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 30), (9, 7), (20, 41), (1, 1), (23, 17)])

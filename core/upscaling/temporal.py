@@ -20,7 +20,7 @@ from ..motion.estimate import WORKING_SIDE
 from ..motion.flow import FlowModel, luma, optional_opencv
 from ..motion.occlusion import agrees, returns
 from ..shots import is_cut, pulled_back
-from ..warp.resample import Border, Resample, resampler
+from ..warping.resample import Border, Resample, resampler
 
 STRENGTH = 0.6  # takes most of the flicker and little of the sharpness
 # Share of the last result in the next at strength 1. With more of it, looking up again and again begins to show.

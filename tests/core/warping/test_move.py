@@ -11,10 +11,10 @@ from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
-from steadyscale.core.warp import resample
-from steadyscale.core.warp.move import Border, framed, warp
+from steadyscale.core.warping import resample
+from steadyscale.core.warping.move import Border, framed, warp
 
-warp_module = import_module("steadyscale.core.warp.move")  # the package shows the function of this name
+warp_module = import_module("steadyscale.core.warping.move")  # the package shows the function of this name
 
 
 @pytest.fixture(params=["opencv", "torch"])

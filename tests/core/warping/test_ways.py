@@ -16,8 +16,8 @@ from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.path.transfer import undo
 from steadyscale.core.recipe import Recipe, Steady
-from steadyscale.core.warp.move import Border, warp
-from steadyscale.core.warp.ways import ways
+from steadyscale.core.warping.move import Border, warp
+from steadyscale.core.warping.ways import ways
 
 WIDTH, HEIGHT, COUNT, READOUT = 320, 180, 24, 0.8
 

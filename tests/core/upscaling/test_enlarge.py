@@ -1,11 +1,11 @@
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscale.enlarge import Enlarger
-from steadyscale.core.upscale.finish import Colour, Finish
-from steadyscale.core.upscale.resize import resize
-from steadyscale.core.upscale.reuse import Reuse, Tally
-from steadyscale.core.upscale.stage import Target, upscale
+from steadyscale.core.upscaling.enlarge import Enlarger
+from steadyscale.core.upscaling.finish import Colour, Finish
+from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.reuse import Reuse, Tally
+from steadyscale.core.upscaling.stage import Target, upscale
 from torch import nn
 
 

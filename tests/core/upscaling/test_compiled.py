@@ -6,9 +6,9 @@ import logging
 
 import pytest
 import torch
-from steadyscale.core.upscale import compiled as room
-from steadyscale.core.upscale.compiled import compiled
-from steadyscale.core.upscale.stage import upscale
+from steadyscale.core.upscaling import compiled as room
+from steadyscale.core.upscaling.compiled import compiled
+from steadyscale.core.upscaling.stage import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from torch import nn
 

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscale import memory
-from steadyscale.core.upscale.finish import Finish
-from steadyscale.core.upscale.memory import choose_cut, guessed_bytes
-from steadyscale.core.upscale.precision import Precision, Runner, borrowed, fault_of, formats, home_of, module_of
-from steadyscale.core.upscale.resize import resize
-from steadyscale.core.upscale.stage import Alpha, Target, upscale
-from steadyscale.core.upscale.tiles import SMALLEST_CORE, Cut, Tiling, window_pixels
+from steadyscale.core.upscaling import memory
+from steadyscale.core.upscaling.finish import Finish
+from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
+from steadyscale.core.upscaling.precision import Precision, Runner, borrowed, fault_of, formats, home_of, module_of
+from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.stage import Alpha, Target, upscale
+from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, Tiling, window_pixels
 from torch import nn
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")

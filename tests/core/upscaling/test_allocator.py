@@ -8,8 +8,8 @@ import threading
 
 import pytest
 import torch
-from steadyscale.core.upscale import allocator
-from steadyscale.core.upscale.allocator import kept_pages
+from steadyscale.core.upscaling import allocator
+from steadyscale.core.upscaling.allocator import kept_pages
 
 glibc = pytest.mark.skipif(
     not sys.platform.startswith("linux") or allocator._glibc() is None, reason="only glibc can be told"

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from steadyscale.core.clip import ClipError
 from steadyscale.core.metrics import warping_error
 from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.upscale.temporal import MOST, around, temporal
+from steadyscale.core.upscaling.temporal import MOST, around, temporal
 
 HEIGHT, WIDTH = 144, 208
 STEP = (1.37, -0.61)  # pixels that the picture of `pan` moves left and up a frame
@@ -91,7 +91,7 @@ def test_shimmer_of_details_goes_too():
 
 
 def test_it_works_without_opencv(monkeypatch):
-    monkeypatch.setattr("steadyscale.core.upscale.temporal.optional_opencv", lambda: None)
+    monkeypatch.setattr("steadyscale.core.upscaling.temporal.optional_opencv", lambda: None)
     frames = noise(pan(8), 0.04).clamp(0, 1)
     without = run(frames)  # the flow is measured as before: what is looked up is tested
     monkeypatch.undo()

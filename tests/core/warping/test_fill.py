@@ -9,11 +9,11 @@ from footage import filmed, shake, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.warp import fill as fill_module
-from steadyscale.core.warp.move import Border, warp
+from steadyscale.core.warping import fill as fill_module
+from steadyscale.core.warping.move import Border, warp
 
 WIDTH, HEIGHT, COUNT = 240, 136, 24
-warp_module = import_module("steadyscale.core.warp.move")
+warp_module = import_module("steadyscale.core.warping.move")
 
 
 @pytest.fixture(params=["opencv", "torch"])

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from steadyscale.core.upscale.finish import MOST_GRAIN, Colour, Finish, coarse, finished, grained, recoloured
-from steadyscale.core.upscale.resize import resize
-from steadyscale.core.upscale.stage import Target, upscale
+from steadyscale.core.upscaling.finish import MOST_GRAIN, Colour, Finish, coarse, finished, grained, recoloured
+from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.stage import Target, upscale
 from torch import nn
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.upscale.reuse import TILE, Reuse, Tally, Watcher, merged
-from steadyscale.core.upscale.stage import Target, upscale
-from steadyscale.core.upscale.tiles import Tiling
+from steadyscale.core.upscaling.reuse import TILE, Reuse, Tally, Watcher, merged
+from steadyscale.core.upscaling.stage import Target, upscale
+from steadyscale.core.upscaling.tiles import Tiling
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 from torch import nn
 

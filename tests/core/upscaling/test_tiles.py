@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscale.tiles import (
+from steadyscale.core.upscaling.tiles import (
     ALIGN,
     SMALLEST_CORE,
     Cut,
