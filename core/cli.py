@@ -8,20 +8,20 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
-from .clip import ClipError
-from .commands import COMMANDS, GROUPS
+from .commands import COMMANDS, GROUPS, command_of
 from .console import log_on_stderr, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0: everything was written, 1: it failed, 2: it was called wrongly, 130: interrupted."""
     try:
-        args = parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args = parser(_named(words)).parse_args(words)
     except SystemExit as done:  # argparse has written what there is to say
         return int(done.code or 0)
     with log_on_stderr(args), stoppable():
         try:
-            COMMANDS[args.command].run(args)
+            command_of(args.command).run(args)
             return 0
         except KeyboardInterrupt:
             kept = args.command in ("run", "train") or getattr(args, "resumable", False) or getattr(args, "job", None)
@@ -35,34 +35,40 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """`command` of what it returns is the command's full name, such as 'upscale' or 'models list'."""
+def parser(name: str | None = None) -> argparse.ArgumentParser:
+    """`command` of what it returns is the command's full name, such as 'upscale' or 'models list'.
+
+    name: of the one command whose words it will be given; None takes those of all.
+    """
     program = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
     program.add_argument("--version", action="version", version=f"steadyscale {__version__}")
     places = {"": program.add_subparsers(required=True, metavar="COMMAND")}
-    for name, command in COMMANDS.items():
-        group, _, word = name.rpartition(" ")
+    for full, about in COMMANDS.items():
+        group, _, word = full.rpartition(" ")
         if group not in places:
             holder = places[""].add_parser(group, help=GROUPS[group])
             places[group] = holder.add_subparsers(required=True, metavar="ACTION")
-        words = places[group].add_parser(word, help=command.ABOUT, description=command.ABOUT, allow_abbrev=False)
-        words.set_defaults(command=name)
+        words = places[group].add_parser(word, help=about, description=about, allow_abbrev=False)
+        words.set_defaults(command=full)
         words.add_argument("--json", action="store_true", help="print one report object on stdout")
         words.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
         words.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
-        command.add_arguments(words)
+        if name in (None, full):
+            command_of(full).add_arguments(words)
     return program
 
 
+def _named(words: Sequence[str]) -> str:
+    """The full name of the command that these words begin with; empty where they name none."""
+    return next((name for name in (" ".join(words[:2]), " ".join(words[:1])) if name in COMMANDS), "")
+
+
 def _one_line(error: Exception) -> str:
-    from ..models import WeightsError
-    from .compress.errors import CompressionError
     from .remote.workflow import RunError
-    from .training.errors import TrainingError
 
     if isinstance(error, RunError):
         return str(error)  # a line for each thing that the server said
-    text = " ".join(str(error).split())
-    if isinstance(error, (ClipError, CompressionError, TrainingError, WeightsError)):
+    text, (ours, *_) = " ".join(str(error).split()), __name__.split(".")
+    if type(error).__module__.split(".")[0] == ours:  # all errors of our own are written for people
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Frames: TypeAlias = Tensor
+Frames: TypeAlias = "Tensor"
 
 
 class ClipError(Exception):
@@ -33,6 +34,11 @@ class ClipInfo:
     fps: Fraction
     length: int | None = None
 
+    @property
+    def frame_bytes(self) -> float:
+        """What one frame takes in memory: RGB, float32."""
+        return 12.0 * self.width * self.height
+
     def resized(self, width: int, height: int) -> ClipInfo:
         """The same clip at another size."""
         return replace(self, width=width, height=height)
@@ -44,6 +50,10 @@ class ClipInfo:
             return self
         return self.resized(*(2 * max(1, round(size * factor / 2)) for size in (self.width, self.height)))
 
+    def has_shape_of(self, other: ClipInfo) -> bool:
+        """Whether one is the other at another size, but for a pixel's rounding: the rule of `Correction.resized`."""
+        return abs(other.width * self.height - other.height * self.width) <= other.width + other.height
+
     def scaled(self, factor: float) -> ClipInfo:
         """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
         return self.resized(round(self.width * factor), round(self.height * factor))
@@ -53,7 +63,8 @@ class Clip(Protocol):
     """Frames that can be read from the start any number of times.
 
     A clip may also have `greys(side)`, which yields grey frames (1, 1, h, w) of the size `info.within(side)`: what
-    motion is measured on, and what a file gives faster than in full size and colour.
+    motion is measured on, and what a file gives faster than in full size and colour. A video file's has `pictures()`
+    and `stored` too: its frames as the decoder gives them, and what they are.
     """
 
     @property

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from .clip import Clip, ClipError, Frames
 from .jobs.segments import made, one_by_one, settled, window
-from .recipe import Recipe, Steady
+from .operations.steady import Steady
+from .recipe import Recipe
 from .video.reader import VideoClip
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from . import geometry
 from .clip import ClipInfo, Frames
+from .motion.occlusion import pulled_back
 from .path.trajectory import Correction
-from .shots import pulled_back
 
 
 def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> float:

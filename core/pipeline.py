@@ -12,17 +12,16 @@ mode, and the CUDA device. Autocast is not.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from itertools import islice
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
-
-import torch
 
 log = logging.getLogger(__name__)
 
@@ -190,18 +189,25 @@ def _thread(work: Callable[[], None], name: str) -> threading.Thread:
     """A thread, not yet started, for work that is done as it would be in this one. Python waits for it when it exits,
     so that files are closed even where nobody closed the stream.
     """
-    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-    card = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    modes = _modes()
 
     def run() -> None:
-        with ExitStack() as modes:
-            modes.enter_context(torch.inference_mode(inference))
-            modes.enter_context(torch.set_grad_enabled(gradients))
-            if card is not None:
-                modes.enter_context(torch.cuda.device(card))
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
             work()
 
     return threading.Thread(target=copy_context().run, args=(run,), name=f"steadyscale {name}", daemon=False)
+
+
+def _modes() -> list[AbstractContextManager[object]]:
+    """What holds here of torch, where the program has loaded it at all, to be entered by another thread."""
+    if "torch" not in sys.modules:
+        return []
+    import torch
+
+    modes = [torch.inference_mode(torch.is_inference_mode_enabled()), torch.set_grad_enabled(torch.is_grad_enabled())]
+    return [*modes, torch.cuda.device(torch.cuda.current_device())] if torch.cuda.is_initialized() else modes
 
 
 def _await_end(worker: threading.Thread, patience: float | None = None) -> None:

@@ -9,16 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import torch
-
-from .clip import ClipInfo
-from .jobs.segments import context_of
-from .recipe import Enlarge, Operation, Recipe, Steady
-from .upscaling.memory import choose_cut, guessed_bytes, layer_bytes
-from .upscaling.precision import home_of
-from .upscaling.stage import DEFAULT_HALO, trait
-from .upscaling.tiles import window_pixels
-from .upscaling.trial import spoken
+from .recipe import Recipe
 
 T = TypeVar("T")
 
@@ -34,35 +25,12 @@ def memory_needed(recipe: Recipe) -> float:
     to take for the tiles that are chosen by the memory which is free now. Encoders hold up to 64 MB more.
     """
     info = recipe.source.info
-    frames, most = AHEAD * _frame(info), 0.0
+    frames, most = AHEAD * info.frame_bytes, 0.0
     for operation, before in recipe.steps():
         after = operation.info(before)
-        frames += AHEAD * _frame(after) / 2
-        most = max(most, _stage(operation, before, after))
+        frames += AHEAD * after.frame_bytes / 2
+        most = max(most, operation.memory(before))
     return frames + most
-
-
-def _frame(info: ClipInfo, channels: int = 3) -> float:
-    return 4.0 * channels * info.width * info.height
-
-
-def _stage(operation: Operation, before: ClipInfo, after: ClipInfo) -> float:
-    """Bytes that an operation holds while it works on a frame."""
-    if isinstance(operation, Enlarge):
-        return _network(operation, before) + 2 * _frame(after)  # its own result, and the last one for reuse
-    look = sum(context_of(operation)) if isinstance(operation, Steady) else 1
-    return (1 + look) * _frame(before) + 2 * _frame(after)
-
-
-def _network(enlarge: Enlarge, before: ClipInfo) -> float:
-    model, tiling = enlarge.model, enlarge.tiling
-    device = home_of(model) if enlarge.device is None else torch.device(enlarge.device)
-    each = guessed_bytes(model, int(model.scale))
-    halo = int(trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
-    whole = bool(trait(model, "whole_frames", default=False))
-    size = before.height, before.width
-    cut = choose_cut(*size, 1, halo, device, tiling, each, layer=layer_bytes(model), whole=whole)
-    return each * window_pixels(*size, cut.size, halo)
 
 
 def plan_line(recipe: Recipe, held: bool = False) -> str:
@@ -75,7 +43,7 @@ def plan_line(recipe: Recipe, held: bool = False) -> str:
     size = f"{after.width}x{after.height}"
     if (before.width, before.height) != (after.width, after.height):
         size = f"{before.width}x{before.height} to {size}"
-    needed = memory_needed(recipe) + (_frame(after) * (after.length or 0) if held else 0.0)
+    needed = memory_needed(recipe) + (after.frame_bytes * (after.length or 0) if held else 0.0)
     return f"{count}, {size}, about {_sized(needed)} of memory"
 
 
@@ -124,3 +92,16 @@ def announced(
             tell(f"{plan}; about {spoken(now - begun + left)} in all, at {each:.2g} s a frame")
         yield item
         del item
+
+
+def spoken(seconds: float) -> str:
+    """A span of time for people: "0.4 s", "42 s", "7 min 5 s", "3 h 20 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"

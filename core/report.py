@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,10 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from .clip import Clip, ClipInfo, Frames
 from .motion.estimate import greys
-from .upscaling.reuse import Tally
+from .motion.grey import Plane
 from .video.damage import Damage
 
+if TYPE_CHECKING:
+    from .upscaling.reuse import Tally
+    from .video.stored import Pictures, Stored
+
 log = logging.getLogger(__name__)
+
+Batch = TypeVar("Batch", bound=Sized)
 
 PATIENCE = 1.0  # seconds without a progress bar: what is done by then needs none
 
@@ -55,7 +62,7 @@ class ProgressBars:
         if not self._bars.disable:
             self._bars.console.print(text, highlight=False, markup=False)
 
-    def watch(self, frames: Iterator[Frames], label: str, length: int | None) -> Iterator[Frames]:
+    def watch(self, frames: Iterator[Batch], label: str, length: int | None) -> Iterator[Batch]:
         """The same frames; each batch moves the bar. length: how many there will be, if known."""
         self.at(label, 0, length)
         for batch in frames:
@@ -88,7 +95,14 @@ class _Watched:
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         return self._bars.watch(self._clip.frames(batch), self._label, self.info.length)
 
-    def greys(self, side: int) -> Iterator[Frames]:
+    @property
+    def stored(self) -> Stored | None:
+        return getattr(self._clip, "stored", None)
+
+    def pictures(self) -> Iterator[Pictures]:
+        return self._bars.watch(cast(Any, self._clip).pictures(), self._label, self.info.length)
+
+    def greys(self, side: int) -> Iterator[Plane]:
         return self._bars.watch(greys(self._clip, side), self._label, self.info.length)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import comfy.utils
 import torch
 import torch.nn.functional as F
+from av.video.frame import VideoFrame
 from comfy import model_management
 from comfy_api.latest import io
 from einops import rearrange
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.clip import ClipError, ClipInfo, Frames, TensorClip
+from ..core.video.stored import Pictures
 from ._places import end_progress, is_bare, running_node
 
 CATEGORY = "SteadyScale"
@@ -100,7 +102,7 @@ def watched(
     stream: Iterator[T],
     total: int | None,
     count: Callable[[T], int] = lambda _: 1,
-    show: Callable[[T], Frames] | None = None,
+    show: Callable[[T], Frames | Pictures] | None = None,
     place: str | None = None,
 ) -> Iterator[T]:
     """The same stream, with a progress bar on the node and a check for cancel after each item.
@@ -135,11 +137,13 @@ def watched(
         end_progress(place)
 
 
-def picture_of(frame: Tensor) -> Image.Image:
-    """(3 or 4, H, W) -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
-    _, height, width = frame.shape
+def picture_of(frame: Tensor | VideoFrame) -> Image.Image:
+    """(3 or 4, H, W), or a decoder's frame -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
+    height, width = frame.shape[1:] if isinstance(frame, Tensor) else (frame.height, frame.width)
     factor = min(1.0, PREVIEW_SIDE / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
+    if isinstance(frame, VideoFrame):
+        return frame.to_image(width=size[1], height=size[0], interpolation="AREA")
     small = F.interpolate(frame[None, :3].float(), size, mode="area")[0].clamp(0, 1)
     return Image.fromarray((small * 255).byte().permute(1, 2, 0).cpu().numpy())
 

@@ -22,8 +22,10 @@ from comfy_api.latest import Input, InputImpl
 
 from ..core.clip import ClipError, Frames, TensorClip
 from ..core.jobs.segments import part_of
+from ..core.operations.enlarge import Enlarge
+from ..core.operations.operation import Operation
 from ..core.preflight import announced
-from ..core.recipe import Enlarge, Operation, Recipe
+from ..core.recipe import Recipe
 from ..core.upscaling.memory import guessed_bytes
 from ..core.video import stored
 from ..core.video.codecs import Encoding, container_for
@@ -202,7 +204,7 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:
         room_for(plan.recipe)
         info = plan.recipe.info
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
-        with closing(cast(Any, plan.recipe.frames())) as frames:
+        with closing(cast(Any, plan.recipe.pictures() or plan.recipe.frames())) as frames:
             frames = announced(frames, plan.recipe, teller(plan.name))
             stream = watched(frames, info.length, len, show=lambda batch: batch, place=plan.place)
             write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)

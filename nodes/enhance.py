@@ -12,7 +12,7 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.upscaling.precision import Precision
 from ..core.upscaling.stage import ImageModel
-from ..core.warping.move import Border
+from ..core.warping.border import Border
 from ._comfy import CATEGORY, Footage, options
 from ._jobs import resumable_input
 from ._video import surviving

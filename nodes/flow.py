@@ -10,9 +10,10 @@ from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.clip import Clip, Frames
+from ..core.clip import Clip
 from ..core.motion.estimate import WORKING_SIDE, estimate_motion, greys
 from ..core.motion.flow import FlowMethod, FlowModel, flow_model
+from ..core.motion.grey import Plane
 from ..core.motion.readout import RollingShutter, with_rolling_shutter
 from ..core.pictures.drawn import flow_picture
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
@@ -144,8 +145,8 @@ class _Reader:
         self.pairs: list[list[Tensor]] = []
         self._clip, self._first = clip, set(first)
 
-    def greys(self, side: int) -> Iterator[Frames]:
-        stream = greys(self._clip, side)
+    def greys(self, side: int) -> Iterator[Plane]:
+        stream = map(torch.from_numpy, greys(self._clip, side))
         for number, grey in enumerate(
             watched(stream, self.info.length, show=lambda frame: frame.expand(-1, 3, -1, -1))
         ):
@@ -153,7 +154,7 @@ class _Reader:
                 self.pairs[-1].append(grey)
             if number in self._first or number == 0:
                 self.pairs.append([grey])
-            yield grey
+            yield grey.numpy()
 
 
 def _pictures(pairs: list[list[Tensor]], model: FlowModel) -> Tensor:

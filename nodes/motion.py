@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.clip import ClipError
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.transfer import Apply, transfer, undo
-from ..core.warping.move import Border
+from ..core.warping.border import Border
 from ._clips import clip_of
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
@@ -15,7 +16,7 @@ from ..core.path.trajectory import Trajectory, correction
 from ..core.pictures.arrows import flow_arrows
 from ..core.pictures.drawn import flow_picture, path_picture
 from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
-from ..core.warping.move import Border
+from ..core.warping.border import Border
 from ._comfy import CATEGORY, Footage, cancellable, options, to_clip
 from ._plan import room_for
 from ._video import planned
@@ -164,7 +165,7 @@ class PreviewFlow(io.ComfyNode):
                 f"frame {frame} is the last one, so there is none that it moves to: choose an earlier frame"
             )
         small = clip.info.within(detail)
-        greys = [reduced(one, small.height, small.width) for one in pair]
+        greys = [torch.from_numpy(reduced(one, small.height, small.width)) for one in pair]
         flow = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))(*greys)
         drawn = flow_arrows(pair[0], flow) if show == "arrows" else flow_picture(flow)
         picture = drawn.movedim(1, -1).contiguous()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
-from ..core.warping.move import Border
+from ..core.warping.border import Border
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._jobs import resumable_input
 from ._video import surviving

@@ -12,7 +12,7 @@ from ..core.path.smooth import Smoothing
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory
 from ..core.pictures.drawn import path_picture
-from ..core.warping.move import Border
+from ..core.warping.border import Border
 from ..models import load_path_smoother
 from ._comfy import CATEGORY, Correction, Flow, options
 

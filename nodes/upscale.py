@@ -8,8 +8,10 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..core.operations.calm import Calm
+from ..core.operations.enlarge import Enlarge
 from ..core.preflight import announced
-from ..core.recipe import Calm, Enlarge, Recipe
+from ..core.recipe import Recipe
 from ..core.upscaling.finish import Colour, Finish
 from ..core.upscaling.precision import Precision
 from ..core.upscaling.stage import Alpha, ImageModel, Target

@@ -7,10 +7,12 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..core.operations.steady import Steady, invented_ever
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.preflight import announced
-from ..core.recipe import Recipe, Steady, invented_ever
-from ..core.warping.move import Border, warp
+from ..core.recipe import Recipe
+from ..core.warping.border import Border
+from ..core.warping.move import warp
 from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
 from ._text import teller
 from ._video import LazyVideo, planned

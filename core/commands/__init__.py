@@ -1,34 +1,14 @@
-"""The commands of `steadyscale`: each a module that says what it is about, which words it takes and what it does."""
+"""The commands of `steadyscale`: each a module that says which words it takes and what it does."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Protocol
-
-from . import (
-    bench,
-    compress,
-    enhance,
-    info,
-    models_get,
-    models_list,
-    native_build,
-    native_info,
-    run,
-    stabilize,
-    train,
-    train_smoother,
-    upscale,
-)
+from importlib import import_module
+from typing import Protocol, cast
 
 
 class Command(Protocol):
     """What a module of this folder has."""
-
-    @property
-    def ABOUT(self) -> str:
-        """Its line in the help."""
-        ...
 
     def add_arguments(self, command: argparse.ArgumentParser, /) -> None:
         """Add the words that the command takes, beside those that all commands share."""
@@ -39,25 +19,30 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: dict[str, Command] = {
-    "upscale": upscale,
-    "stabilize": stabilize,
-    "enhance": enhance,
-    "info": info,
-    "train": train,
-    "run": run,
-    "compress": compress,
-    "train-smoother": train_smoother,
-    "models list": models_list,
-    "models get": models_get,
-    "bench": bench,
-    "native build": native_build,
-    "native info": native_info,
+COMMANDS = {
+    "upscale": "enlarge a clip with a network",
+    "stabilize": "take the shake out of a clip",
+    "enhance": "stabilise and enlarge in one pass",
+    "info": "what a video, folder of pictures or weight file is",
+    "train": "train a network of your own",
+    "run": "run a graph on a ComfyUI, with files of this machine",
+    "compress": "make a model smaller and faster, within a loss that you allow",
+    "train-smoother": "train the smoother of camera paths anew, on made paths",
+    "models list": "list them",
+    "models get": "download one",
+    "bench": "how fast a network is on this machine",
+    "native build": "compile it for this machine; needs a C++ compiler",
+    "native info": "whether it is there, and what it would run on",
 }
-"""By full name, in the order of the help."""
+"""Full name -> what the help says of it, in the order of the help. The module of "models list" is models_list.py."""
 
 GROUPS = {
     "models": "the weights that can be had by name",
     "native": "the compiled engine that makes CPUs several times faster",
 }
 """What commands of two words have in common, by the first."""
+
+
+def command_of(name: str) -> Command:
+    """The module of a command. It is loaded only now: some need torch, which takes seconds and half a gigabyte."""
+    return cast(Command, import_module(f".{name.replace(' ', '_').replace('-', '_')}", __name__))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..recipe import Calm, Enlarge, Recipe
+from ..operations.calm import Calm
+from ..operations.enlarge import Enlarge
+from ..recipe import Recipe
 from ..upscaling.finish import Colour, Finish
 from ..upscaling.precision import Precision
 from ..upscaling.reuse import Reuse, Tally

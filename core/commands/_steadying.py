@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ..clip import Clip, ClipInfo
-from ..jobs.folder import Job
-from ..jobs.kept_motion import kept_motion
 from ..motion.estimate import estimate_motion
 from ..motion.flow import FlowMethod, flow_model
 from ..motion.readout import with_rolling_shutter
+from ..operations.steady import Steady
 from ..path.axes import AXES, Strength
 from ..path.plan import plan_correction
 from ..path.smooth import Smoother, Smoothing
 from ..path.trajectory import Trajectory
-from ..recipe import Steady
 from ..report import ProgressBars
-from ..warping.move import Border
+from ..warping.border import Border
 from ._device import chosen_device
 from ._words import above_zero, add_choice, readout, share, zoom
+
+if TYPE_CHECKING:
+    from ..jobs.folder import Job
 
 
 def add_steadying(options: argparse.ArgumentParser) -> None:
@@ -50,9 +52,12 @@ def steadied_by(args: argparse.Namespace, bars: ProgressBars, job: Job | None, c
     """What takes the shake out of the clip, whose motion is measured for it, or was by an earlier run of the job."""
     device, border = chosen_device(args), Border(args.border)
     watched, flow = bars.watching(clip, "measuring"), flow_model(FlowMethod(args.flow), device)
-    motion = (
-        kept_motion(job, watched, flow, segment_seconds=args.segment_seconds) if job else estimate_motion(watched, flow)
-    )
+    if job:
+        from ..jobs.kept_motion import kept_motion
+
+        motion = kept_motion(job, watched, flow, segment_seconds=args.segment_seconds)
+    else:
+        motion = estimate_motion(watched, flow)
     measured = Trajectory.of(with_rolling_shutter(motion, args.rolling_shutter))
     fix = plan_correction(
         measured,

@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..clip import Clip, ClipInfo, Frames
 from ..console import tell
-from ..jobs.folder import Job, folder_for, opened_job
-from ..jobs.run import run_job
 from ..jobs.segments import SECONDS
 from ..preflight import announced
 from ..recipe import Recipe
 from ..report import ProgressBars, counted, hurt, peak_memory_mb, spared
-from ..upscaling.reuse import Tally
 from ..video import media
 from ..video.codecs import CODECS, Encoding
 from ..video.damage import Damage, OnDamage
 from ..video.files import check_target, open_clip, write_clip
+from ..video.numbered import is_sequence
 from ..video.reader import VideoClip
 from ._device import add_device, chosen_device
 from ._words import above_zero, add_choice, rate
+
+if TYPE_CHECKING:
+    from ..jobs.folder import Job
+    from ..upscaling.reuse import Tally
 
 FOOTAGE = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
 
@@ -78,6 +82,8 @@ def job_of(args: argparse.Namespace) -> Iterator[Job | None]:
     if not (args.resumable or args.job):
         yield None
         return
+    from ..jobs.folder import folder_for, opened_job
+
     with opened_job(args.job or folder_for(args.output), args.input) as job:
         yield job
 
@@ -93,6 +99,7 @@ def write(
     """The end of every stream: the file, and the report on it."""
     label, info = "stabilising" if args.command == "stabilize" else "upscaling", recipe.info
     if job:
+        from ..jobs.run import run_job
 
         def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
             frames = announced(frames, recipe, bars.say, kept=kept)
@@ -103,8 +110,9 @@ def write(
         )
         read = written = finished.frames
     else:
-        frames = replace(recipe, source=bars.watching(recipe.source, label)).frames()
-        frames = announced(frames, recipe, bars.say)
+        watched = replace(recipe, source=bars.watching(recipe.source, label))
+        pictures = None if is_sequence(Path(args.output)) else watched.pictures()
+        frames = announced(pictures or watched.frames(), recipe, bars.say)
         written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
         read = bars.passed[label]
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
@@ -120,7 +128,7 @@ def write(
         **facts_of(result),
         "seconds": round(seconds, 3),
         "peak_memory_mb": peak_memory_mb(),
-        "device": str(chosen_device(args)),
+        "device": chosen_device(args),
         **(counted(tally) if tally else {}),
         "damaged_frames": len(damage),
         "damage": damage.table(),

@@ -11,8 +11,6 @@ from ..upscaling.tiles import Tiling
 from ._device import add_device, add_running, chosen_device
 from ._words import count, size
 
-ABOUT = "how fast a network is on this machine"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")

@@ -14,7 +14,6 @@ from ._device import add_device
 if TYPE_CHECKING:
     from ..compress import Report, Settings
 
-ABOUT = "make a model smaller and faster, within a loss that you allow"
 MAX_LOSS_DB, STEPS = 0.3, 2000  # as in compress.Settings, which would take its time to import for every command
 
 

@@ -13,8 +13,6 @@ from ._enlarging import add_enlarging, enlarged
 from ._steadying import add_steadying, steadied_by
 from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
 
-ABOUT = "stabilise and enlarge in one pass"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_rate(command)

@@ -10,7 +10,6 @@ from ..video.files import open_clip
 from ..video.reader import VideoClip
 from ._streams import add_rate, facts_of
 
-ABOUT = "what a video, folder of pictures or weight file is"
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".onnx")
 
 

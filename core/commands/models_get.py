@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ..console import tell
 
-ABOUT = "download one"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME")

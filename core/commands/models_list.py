@@ -6,8 +6,6 @@ import argparse
 
 from ..console import tell
 
-ABOUT = "list them"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """It has none of its own."""

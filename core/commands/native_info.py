@@ -6,8 +6,6 @@ import argparse
 
 from ..console import tell
 
-ABOUT = "whether it is there, and what it would run on"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """It has none of its own."""

@@ -9,8 +9,6 @@ from ..console import tell
 from ..report import ProgressBars
 from ._words import above_zero
 
-ABOUT = "run a graph on a ComfyUI, with files of this machine"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("workflow", metavar="WORKFLOW", help="a graph that ComfyUI's Export (API) wrote")

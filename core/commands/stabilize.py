@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 
 from ..recipe import Recipe
 from ..report import ProgressBars
-from ..threads import one_thread
 from ._steadying import add_steadying, steadied_by
 from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
-
-ABOUT = "take the shake out of a clip"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,7 +19,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
-    with ProgressBars(args.quiet) as bars, job_of(args) as job, one_thread():
+    with ProgressBars(args.quiet) as bars, job_of(args) as job:
         begun, clip = opened(args)
-        write(args, begun, bars, job, Recipe(clip).then(steadied_by(args, bars, job, clip)))
+        recipe = Recipe(clip).then(steadied_by(args, bars, job, clip))
+        with nullcontext() if recipe.pictures() else _one_thread():
+            write(args, begun, bars, job, recipe)
+
+
+def _one_thread():
+    """OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them."""
+    from ..threads import one_thread
+
+    return one_thread()

@@ -10,8 +10,6 @@ from ..console import tell
 if TYPE_CHECKING:
     from ..training import Report
 
-ABOUT = "train a network of your own"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")

@@ -9,8 +9,6 @@ from ..console import tell
 from ..threads import one_thread
 from ._words import count
 
-ABOUT = "train the smoother of camera paths anew, on made paths"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("output", metavar="OUT", help="a .safetensors file")

@@ -11,8 +11,6 @@ from ._device import add_running
 from ._enlarging import add_enlarging, enlarged
 from ._streams import add_ends, add_rate, add_writing, job_of, opened, write
 
-ABOUT = "enlarge a clip with a network"
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_rate(command)

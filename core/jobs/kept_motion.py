@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..clip import Clip
@@ -42,12 +43,13 @@ def kept_motion(
         if done and missing:
             log.warning("%s: going on, motion is known in %d parts of %d", job.folder, len(done), len(pieces))
         with closing(cast(Any, greys(clip, side))) as stream:
-            reading = Reading(stream)
+            reading = Reading(map(torch.from_numpy, stream))
             for index in missing:
                 # One frame more, because a step leads from the frame before.
                 seen = range(max(0, pieces[index].start - 1), pieces[index].stop)
                 followers = np.array(done[index - 1]["followers"]) if index else START.followers
-                small = zip(seen, reading.run(seen, keep=seen.stop - 1), strict=True)
+                run = (grey.numpy() for grey in reading.run(seen, keep=seen.stop - 1))
+                small = zip(seen, run, strict=True)
                 motion, followers = motion_of(small, clip.info, flow, mask, followers)
                 save_path(motion, job.folder / parts[index])
                 facts = {"start": seen.start, "stop": seen.stop, "followers": followers.tolist()}

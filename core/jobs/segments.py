@@ -10,19 +10,19 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, inf, log
-
-import torch
-from torch import Tensor
+from math import inf
+from typing import TYPE_CHECKING
 
 from ..clip import ClipError, Frames
+from ..operations.steady import Steady
 from ..path.trajectory import Correction
-from ..recipe import Calm, Enlarge, Operation, Recipe, Steady
-from ..upscaling.temporal import MOST
+from ..recipe import Recipe
 from ..video.reader import VideoClip
 from ..video.timing import Window, part, rows_of, timing
-from ..warping.fill import REACH
-from ..warping.move import Border, framed
+from ..warping.border import Border, framed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SECONDS = 10.0  # of a piece: little to lose, and long enough that an encoder's fresh start costs nothing that shows
 
@@ -107,7 +107,7 @@ def window(recipe: Recipe, piece: range, count: int) -> range:
     """
     first, stop = piece.start, piece.stop
     for operation in reversed(recipe.operations):
-        before, after = context_of(operation)
+        before, after = operation.context
         low, high = 0, count
         if isinstance(operation, Steady):  # neighbours are looked for within the shot
             low = max((s.start for s in operation.correction.shots if s.start <= first), default=0)
@@ -125,24 +125,6 @@ def made(recipe: Recipe, frames: Iterator[Frames], seen: range, piece: range) ->
             operation = replace(operation, correction=_part(operation.correction, seen))
         frames = operation.run(frames, before, seen.start)
     return _between(frames, piece.start - seen.start, piece.stop - seen.start)
-
-
-def context_of(operation: Operation) -> tuple[int, int]:
-    """How many frames before and after its own an operation looks at."""
-    if isinstance(operation, Enlarge):
-        return 0, 0
-    if isinstance(operation, Calm):
-        share = MOST * operation.strength  # of the last result in the next: until nothing of a fresh start is seen
-        return ceil(log(1 / 256) / log(share)) if share else 0, 0
-    if isinstance(operation, Steady):
-        return (REACH, REACH) if operation.border is Border.FILL else (0, 0)
-    context = getattr(operation, "context", None)
-    if context is None:
-        raise ClipError(
-            f"{type(operation).__name__} does not say how many frames around its own it looks at, "
-            "so it cannot be done in segments; do it without a job"
-        )
-    return context
 
 
 def _part(correction: Correction, seen: range) -> Correction:
@@ -218,11 +200,12 @@ class _Packed:
     """A frame that waits; in a quarter of the memory where it comes from 8 bits, and always the same to the bit."""
 
     def __init__(self, frame: Tensor) -> None:
-        levels = (frame * 255).round_().to(torch.uint8)
-        self._levels = levels if torch.equal(levels.float() / 255, frame) else frame.clone()
+        levels = (frame * 255).round_().byte()
+        self._whole = (levels.float() / 255).equal(frame)
+        self._levels = levels if self._whole else frame.clone()
 
     def frame(self) -> Tensor:
-        return self._levels.float() / 255 if self._levels.dtype == torch.uint8 else self._levels
+        return self._levels.float() / 255 if self._whole else self._levels
 
 
 def one_by_one(frames: Iterator[Frames]) -> Iterator[Frames]:

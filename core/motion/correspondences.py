@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .grey import Plane, slope
 
@@ -25,8 +24,8 @@ class Correspondences(NamedTuple):
     weights: NDArray[np.float64]
 
 
-def sampled(flow: Tensor, grey: Plane, hidden: NDArray[np.bool_] | None = None) -> Correspondences:
-    """Read a flow (1, 2, h, w) from the frame `grey` (h, w) in the middle of each small square, in the flow's pixels.
+def sampled(flow: Plane, grey: Plane, hidden: NDArray[np.bool_] | None = None) -> Correspondences:
+    """Read a flow (2, h, w) from the frame `grey` (h, w) in the middle of each small square, in the flow's pixels.
 
     hidden: (h, w), True where the flow is not the camera's.
     """
@@ -41,7 +40,7 @@ def sampled(flow: Tensor, grey: Plane, hidden: NDArray[np.bool_] | None = None) 
     if hidden is not None:
         weights = weights * ~hidden[y, x]
     points = np.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], axis=-1)
-    moved = points + flow[0].cpu().numpy()[:, y, x].T
+    moved = points + flow[:, y, x].T
     return Correspondences(points, moved, weights)
 
 

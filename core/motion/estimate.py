@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .. import geometry
 from ..clip import Clip, ClipError, ClipInfo, Frames
@@ -20,9 +17,9 @@ from ..shots import is_cut, is_repeat
 from .align import align
 from .correspondences import Correspondences, sampled
 from .fit import fit
-from .flow import LUMA, FlowMethod, FlowModel, flow_model, luma
+from .flow import LUMA, FlowMethod, FlowModel, field_between, flow_model, luma
 from .followers import EVERYWHERE, Followers, updated, weighted
-from .grey import Grey, Masks, hidden_by
+from .grey import Grey, Masks, Plane, hidden_by
 
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
 
@@ -72,7 +69,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     Raises ClipError for a clip without frames, and for masks that are not as many as the frames.
     """
     motion, _ = motion_of(enumerate(ahead(greys(clip, side), name="decode")), clip.info, flow, mask, EVERYWHERE)
-    masks = len(mask) if isinstance(mask, Tensor) else 1
+    masks = 1 if mask is None or callable(mask) else len(mask)
     count = len(motion.steps)
     if masks not in (1, count):
         raise ClipError(f"the clip has {count} frames, the mask {masks}: give one for each frame, or only one")
@@ -80,7 +77,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
 
 
 def motion_of(
-    small: Iterable[tuple[int, Tensor]], info: ClipInfo, flow: FlowModel, mask: Masks | None, followers: Followers
+    small: Iterable[tuple[int, Plane]], info: ClipInfo, flow: FlowModel, mask: Masks | None, followers: Followers
 ) -> tuple[Motion, Followers]:
     """The motion of numbered grey frames (1, 1, h, w), and where the camera was followed up to the last of them.
 
@@ -103,8 +100,8 @@ def motion_of(
     return Motion(np.stack(steps), np.array(trust), info), step.followers
 
 
-def greys(clip: Clip, side: int) -> Iterator[Tensor]:
-    """The clip's frames as brightness (1, 1, h, w) in [0, 1], of the size `clip.info.within(side)`."""
+def greys(clip: Clip, side: int) -> Iterator[Plane]:
+    """The clip's frames as brightness (1, 1, h, w), float32 in [0, 1], of the size `clip.info.within(side)`."""
     own = getattr(clip, "greys", None)
     if own is not None:
         yield from own(side)
@@ -114,24 +111,26 @@ def greys(clip: Clip, side: int) -> Iterator[Tensor]:
         yield reduced(frames, small.height, small.width)
 
 
-def reduced(frame: Frames, height: int, width: int) -> Tensor:
+def reduced(frame: Frames, height: int, width: int) -> Plane:
     """(1, C, H, W) -> its brightness (1, 1, height, width): each pixel the mean of what it covers."""
     cv2 = optional_opencv()
     if cv2 is None:
+        import torch.nn.functional as F
+
         size = (height, width)
-        return F.interpolate(luma(frame), size, mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(luma(frame), size, mode="bilinear", antialias=True, align_corners=False).cpu().numpy()
     planes = frame[0, :3].cpu().float().numpy()
     if planes.shape[1:] != (height, width):
         planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in planes]
     total = planes[0] * np.float32(LUMA[0])
     for plane, weight in zip(planes[1:], LUMA[1:], strict=True):
         total += plane * np.float32(weight)
-    return torch.from_numpy(total)[None, None]
+    return total[None, None]
 
 
 def next_step(first: Grey, second: Grey, flow: FlowModel, followers: Followers) -> Step:
     """The step between two frames, given where the camera was followed up to the first."""
-    if is_repeat(first.tensor, second.tensor):
+    if is_repeat(first.plane, second.plane):
         return Step(np.eye(3), 1.0, followers)
     size = first.plane.shape
     found, matrix, sure, cut = _explained(first, second, flow, followers)
@@ -154,14 +153,14 @@ def _explained(
     a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # flow is coarse: alignment does the rest
     follow = getattr(flow, "follow", None)
     if follow is None:
-        field = flow(a.tensor, b.tensor)
+        field = field_between(flow, a.plane, b.plane)
         found = _enlarged(sampled(field, a.plane, a.hidden), size[1] // a.plane.shape[1])
         matrix, sure = fit(*weighted(found, followers, *size))
     else:
         found = follow(first, second)
         matrix, sure = fit(*weighted(found, followers, *size))
         field = _everywhere(matrix, size, a.plane.shape)
-    return found, matrix, sure, is_cut(a.tensor, b.tensor, field)
+    return found, matrix, sure, is_cut(a.plane, b.plane, field)
 
 
 def _second_opinion(flow: FlowModel) -> FlowModel | None:
@@ -175,12 +174,12 @@ def _enlarged(found: Correspondences, factor: int) -> Correspondences:
     return Correspondences(found.points * factor, found.moved * factor, found.weights)
 
 
-def _everywhere(step: geometry.Matrices, size: tuple[int, int], smaller: tuple[int, int]) -> Tensor:
-    """The flow (1, 2, h, w) of a frame that all follows a step: in the pixels of the smaller size, the step in full."""
+def _everywhere(step: geometry.Matrices, size: tuple[int, int], smaller: tuple[int, int]) -> Plane:
+    """The flow (2, h, w) of a frame that all follows a step: in the pixels of the smaller size, the step in full."""
     height, width = smaller
     m = geometry.rescaled(step, width / size[1], height / size[0]).astype(np.float32)
     x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
     y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
     depth = m[2, 0] * x + m[2, 1] * y + 1
     across, down = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth - x, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth - y
-    return torch.from_numpy(np.stack([across, down]))[None]
+    return np.stack([across, down])

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..clip import Frames
 from .correspondences import Correspondences, believable
 from .grey import Grey
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELL = 18  # pixels; the best point of each square of this side is followed: 400 of a frame of 480 x 270
 BLOCK = 5  # pixels of half the size: the side of the window whose texture is judged

@@ -6,21 +6,24 @@ Pixel p of the first frame is found at p + flow(p) in the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..opencv import optional_opencv
-from .farneback import farneback
 from .features import Tracks
+from .grey import Plane
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care which
 
@@ -28,7 +31,8 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care
 class FlowModel(Protocol):
     """Anything that measures flow: a class of ours, a network, a function.
 
-    A model may also have `follow(first, second)`, which takes two `Grey` frames and gives `Correspondences` in their
+    A model may also have `field(first, second)`, which takes two grey planes (h, w) and gives their flow (2, h, w) in
+    numpy. And it may have `follow(first, second)`, which takes two `Grey` frames and gives `Correspondences` in their
     pixels: what the camera's motion is then fitted to, instead of samples of the dense flow.
     """
 
@@ -49,7 +53,7 @@ def luma(frames: Frames) -> Tensor:
     """(B, C, H, W) RGB(A) or grey -> (B, 1, H, W) brightness in [0, 1]. Alpha is ignored."""
     if frames.shape[1] == 1:
         return frames
-    weights = torch.tensor(LUMA, dtype=frames.dtype, device=frames.device).view(1, 3, 1, 1)
+    weights = frames.new_tensor(LUMA).view(1, 3, 1, 1)
     return (frames[:, :3] * weights).sum(dim=1, keepdim=True)
 
 
@@ -58,12 +62,47 @@ def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device |
 
     Raises ClipError where the method needs OpenCV and none can be imported.
     """
-    return _BUILDERS[FlowMethod(method)](torch.device(device))
+    return _BUILDERS[FlowMethod(method)](str(device))
 
 
-def _farneback(device: torch.device) -> FlowModel:
-    cv2 = optional_opencv() if device.type == "cpu" else None
+def field_between(flow: FlowModel, first: Plane, second: Plane) -> Plane:
+    """The flow (2, h, w) from one grey plane (h, w) to another, by any model."""
+    own = getattr(flow, "field", None)
+    if own is not None:
+        return own(first, second)
+    import torch
+
+    a, b = (torch.from_numpy(plane)[None, None] for plane in (first, second))
+    return flow(a, b)[0].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class OnPlanes:
+    """An estimator of OpenCV's kind as a `FlowModel`. measure: two grey planes (h, w) uint8 -> their flow (h, w, 2)."""
+
+    measure: Callable[[Any, Any], Any]
+
+    def __call__(self, first: Frames, second: Frames) -> Tensor:
+        import torch
+
+        pairs = zip(luma(first)[:, 0].cpu().numpy(), luma(second)[:, 0].cpu().numpy(), strict=True)
+        return torch.stack([torch.from_numpy(self.field(a, b)) for a, b in pairs])
+
+    def field(self, first: Plane, second: Plane) -> Plane:
+        if min(first.shape) < 16:  # DIS refuses less than two of its patches; they carry no motion to speak of
+            return np.zeros((2, *first.shape), np.float32)
+        return np.moveaxis(self.measure(_bytes(first), _bytes(second)), -1, 0)
+
+
+def _bytes(plane: Plane) -> NDArray[np.uint8]:
+    return np.rint(plane * 255).clip(0, 255).astype(np.uint8)
+
+
+def _farneback(device: str) -> FlowModel:
+    cv2 = optional_opencv() if device == "cpu" else None
     if cv2 is None:
+        from .farneback import farneback
+
         return lambda first, second: farneback(luma(first.to(device)), luma(second.to(device))).cpu()
     measure = partial(
         cv2.calcOpticalFlowFarneback,
@@ -76,16 +115,16 @@ def _farneback(device: torch.device) -> FlowModel:
         poly_sigma=1.5,
         flags=0,
     )
-    return partial(_pairwise, measure)
+    return OnPlanes(measure)
 
 
-def _dis(device: torch.device) -> FlowModel:
+def _dis(device: str) -> FlowModel:
     cv2 = _opencv_for("DIS flow needs")
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return partial(_pairwise, lambda first, second: estimator.calc(first, second, None))
+    return OnPlanes(lambda first, second: estimator.calc(first, second, None))
 
 
-def _tracks(device: torch.device) -> FlowModel:
+def _tracks(device: str) -> FlowModel:
     return Tracks(_opencv_for("feature tracks need"), _dis(device))
 
 
@@ -99,25 +138,7 @@ def _opencv_for(who: str) -> ModuleType:
     return cv2
 
 
-def _pairwise(measure: Callable, first: Frames, second: Frames) -> Tensor:
-    """Run an OpenCV estimator (grey uint8 arrays in, (H, W, 2) out) over a batch."""
-    return torch.cat(list(_flows(measure, first, second)))
-
-
-def _flows(measure: Callable, first: Frames, second: Frames) -> Iterator[Tensor]:
-    for a, b in zip(grey8(first), grey8(second), strict=True):
-        if min(a.shape) < 16:  # DIS refuses frames smaller than two of its patches; they carry no motion to speak of
-            yield torch.zeros(1, 2, *a.shape)
-        else:
-            yield torch.from_numpy(measure(a, b)).permute(2, 0, 1)[None]
-
-
-def grey8(frames: Frames) -> NDArray[np.uint8]:
-    """(B, C, H, W) in [0, 1] -> (B, H, W)."""
-    return np.rint(luma(frames)[:, 0].cpu().numpy() * 255).clip(0, 255).astype(np.uint8)
-
-
-_BUILDERS: dict[FlowMethod, Callable[[torch.device], FlowModel]] = {
+_BUILDERS: dict[FlowMethod, Callable[[str], FlowModel]] = {
     FlowMethod.FARNEBACK: _farneback,
     FlowMethod.DIS: _dis,
     FlowMethod.TRACKS: _tracks,

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..clip import ClipError
 from ..opencv import optional_opencv
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Plane = NDArray[np.floating]  # (h, w), float32
 Masks: TypeAlias = "Tensor | Callable[[int], Tensor]"  # (N or 1, H, W) in [0, 1], or the mask (H, W) of frame i
@@ -52,14 +52,9 @@ class Grey:
     hidden: NDArray[np.bool_] | None = None
 
     @staticmethod
-    def of(frame: Tensor, hidden: NDArray[np.bool_] | None = None) -> Grey:
+    def of(frame: NDArray[np.floating] | Tensor, hidden: NDArray[np.bool_] | None = None) -> Grey:
         """From a grey frame (1, 1, h, w) in [0, 1]."""
-        return Grey(frame[0, 0].float().cpu().numpy(), hidden)
-
-    @property
-    def tensor(self) -> Tensor:
-        """(1, 1, h, w), a view."""
-        return torch.from_numpy(self.plane)[None, None]
+        return Grey(np.asarray(frame[0, 0], np.float32), hidden)
 
     @cached_property
     def bytes(self) -> NDArray[np.uint8]:
@@ -93,7 +88,9 @@ def hidden_by(mask: Masks | None, number: int, height: int, width: int) -> NDArr
     """
     if mask is None:
         return None
-    if not isinstance(mask, Tensor):
+    import torch.nn.functional as F
+
+    if callable(mask):
         one = mask(number)
     elif mask.ndim == 3 and (len(mask) == 1 or number < len(mask)):
         one = mask[0 if len(mask) == 1 else number]

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Frames
-from ..shots import pulled_back
 
 # How far a way back may miss, squared: in shares of the squared lengths of both ways, and in square pixels. Both from
 # Sundaram, Brox and Keutzer, Dense Point Trajectories by GPU-accelerated Large Displacement Optical Flow (2010).
@@ -22,6 +21,18 @@ DIFFERENCE, DIFFERENCE_SHARE = 0.01, 0.1
 # What flickers everywhere may differ by this many times the usual difference more, up to a limit.
 USUAL, MOST_USUAL = 2.0, 0.05
 REACH = 3  # pixels around a difference that are doubted with it: the outlines of subjects are blurred in flow
+
+
+def pulled_back(second: Tensor, flow: Tensor) -> Tensor:
+    """The second frame (B, C, H, W) looked up at p + flow(p): what the first would be if the flow were true."""
+    _, _, height, width = second.shape
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=flow.dtype, device=flow.device) + 0.5,
+        torch.arange(width, dtype=flow.dtype, device=flow.device) + 0.5,
+        indexing="ij",
+    )
+    grid = torch.stack([(x + flow[:, 0]) * 2 / width - 1, (y + flow[:, 1]) * 2 / height - 1], dim=-1)
+    return F.grid_sample(second, grid, padding_mode="border", align_corners=False)
 
 
 def returns(there: Tensor, back: Tensor) -> Tensor:

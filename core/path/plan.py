@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..warping.resample import Border
+from ..warping.border import Border
 from .axes import Strength
 from .crop import limit_zoom
 from .smooth import Smoother, Smoothing, smooth

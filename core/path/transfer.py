@@ -10,8 +10,7 @@ import numpy as np
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from ..warping.move import framed
-from ..warping.resample import Border
+from ..warping.border import Border, framed
 from .trajectory import Correction, inverse
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..clip import Frames
 from ..path.crop import LARGEST_ZOOM, zooms_to_fill
 from ..path.trajectory import Correction, Trajectory, correction
-from ..warping.move import Border, framed
+from ..warping.border import Border, framed
 
 WHEEL = ((15, (1, 0, 0), (1, 1, 0)), (6, (1, 1, 0), (0, 1, 0)), (4, (0, 1, 0), (0, 1, 1)),
          (11, (0, 1, 1), (0, 0, 1)), (13, (0, 0, 1), (1, 0, 1)), (6, (1, 0, 1), (1, 0, 0)))  # fmt: skip

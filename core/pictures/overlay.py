@@ -14,7 +14,7 @@ from .. import geometry
 from ..clip import ClipError, Frames
 from ..path.crop import zooms_to_fill
 from ..path.trajectory import Correction
-from ..warping.move import Border, framed
+from ..warping.border import Border, framed
 from .labels import labelled
 
 CUT, MADE_UP, NOWHERE = (0.75, 0.1, 0.15), (0.25, 0.45, 1.0), (0.12, 0.12, 0.13)

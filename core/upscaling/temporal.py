@@ -18,9 +18,10 @@ from torch import Tensor
 from ..clip import ClipError, ClipInfo, Frames
 from ..motion.estimate import WORKING_SIDE
 from ..motion.flow import FlowModel, luma, optional_opencv
-from ..motion.occlusion import agrees, returns
-from ..shots import is_cut, pulled_back
-from ..warping.resample import Border, Resample, resampler
+from ..motion.occlusion import agrees, pulled_back, returns
+from ..shots import is_cut
+from ..warping.border import Border
+from ..warping.resample import Resample, resampler
 
 STRENGTH = 0.6  # takes most of the flicker and little of the sharpness
 # Share of the last result in the next at strength 1. With more of it, looking up again and again begins to show.
@@ -130,7 +131,7 @@ def _carried(last: _Last, small: Tensor, flow: FlowModel) -> _Carried | None:
     coarse = (F.avg_pool2d(f, BLOCK, ceil_mode=True) for f in (last.small, small))
     before = _exposed(last.small, _exposure(*coarse))  # flow takes a change of light for motion
     there, back = flow(small[:, :3], before[:, :3]), flow(before[:, :3], small[:, :3])
-    if is_cut(luma(small), luma(before), there):
+    if is_cut(luma(small)[0, 0].numpy(), luma(before)[0, 0].numpy(), there[0].numpy()):
         return None
     believed = returns(there, back)
     brought = pulled_back(last.small, there)

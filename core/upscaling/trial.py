@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import ClipError, Frames
+from ..preflight import spoken
 from .precision import Precision, home_of, module_of
 from .stage import ImageModel, upscale
 from .tiles import Tiling
@@ -170,19 +171,6 @@ def machine() -> str:
         lines = []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def spoken(seconds: float) -> str:
-    """A span of time for people: "0.4 s", "42 s", "7 min 5 s", "3 h 20 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 class _Seen:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from torch import Tensor
 
 from ..atomic import appearing
 from ..clip import ClipError, ClipInfo, Frames
@@ -26,16 +26,19 @@ from .display import mark_display, write_display
 from .encoder import added_stream
 from .look import SWS_MATRIX, Look, stored_by
 from .pixels import ACCURATE, ONE, check_alike, to_planar_frame
-from .stored import FULL, LIMITED, depth, is_rgb
+from .stored import FULL, LIMITED, Pictures, Stored, depth, is_rgb
 from .timing import Timing, Window, timing
 from .tracks import OtherTracks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 
 def write_video(
     path: str | Path,
-    frames: Iterator[Frames],
+    frames: Iterator[Frames | Pictures],
     info: ClipInfo,
     *,
     encoding: Encoding | None = None,
@@ -45,6 +48,7 @@ def write_video(
 ) -> int:
     """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
 
+    frames: RGB, or upright pictures of the source's pixel format, as `Recipe.pictures` gives them.
     info: its fps spaces the frames where there is no source.
     source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
     re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
@@ -70,14 +74,15 @@ def write_video(
             first = next(frames, None)
             if first is None or len(first) == 0:
                 raise ClipError(f"{path}: there are no frames to write")
-            look = Look.of(first, codec, encoding, stored_by(Path(source)) if source is not None else None, path)
+            stored = stored_by(Path(source)) if source is not None else None
+            look = Look.of(first, codec, encoding, stored, path)
             whole = times is None
             if source is not None and times is None:
                 times = timing(Path(source), window)
-            info = info.resized(first.shape[-1], first.shape[-2])
+            info = info.resized(look.width, look.height)
             partial = appearance.enter_context(appearing(path))
             sink = stack.enter_context(_sink(path, partial, container))
-            writer = _Writer(path, sink, look, codec, encoding, info.fps, times)
+            writer = _Writer(path, sink, look, codec, encoding, info.fps, times, stored)
             marked = mark_display(writer.stream, container, look.pixel_aspect)
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
@@ -114,10 +119,12 @@ class _Writer:
         encoding: Encoding,
         fps: Fraction,
         times: Timing | None,
+        stored: Stored | None,
     ) -> None:
         self.count = 0
         self.tracks: OtherTracks | None = None
         self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
+        self._stored = stored
         self._base = times.base if times else 1 / fps
         self._reformatter = VideoReformatter()
         self.stream = added_stream(sink, look, codec, encoding, fps, self._base)
@@ -127,8 +134,12 @@ class _Writer:
                 path, look.pixel_format, look.width, look.height, *look.padded,
             )  # fmt: skip
 
-    def write(self, frames: Frames) -> None:
+    def write(self, frames: Frames | Pictures) -> None:
         look = self._look
+        if isinstance(frames, list):
+            for picture in frames:
+                self._encode(self._converted(picture))
+            return
         check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
         if look.channels == 4 and not look.keeps_alpha:
             self._refuse_transparency(frames)
@@ -169,19 +180,36 @@ class _Writer:
         look = self._look
         width, height = look.padded
         rgb = to_planar_frame(frame, deep=depth(look.pixel_format) > 8, width=width, height=height)
+        return self._as_looked(rgb, src_color_range=FULL)
+
+    def _converted(self, picture: VideoFrame) -> VideoFrame:
+        """A picture as the source stores it -> as the encoder wants it."""
+        stored = self._stored
+        assert stored is not None, "pictures are written beside the source that they are stored as"
+        if picture.format.name == self._look.pixel_format and (picture.width, picture.height) == self._look.padded:
+            return self._tagged(picture)
+        matrix, limits = SWS_MATRIX.get(stored.matrix), FULL if stored.full_range else LIMITED
+        return self._as_looked(picture, src_colorspace=matrix, src_color_range=limits)
+
+    def _as_looked(self, frame: VideoFrame, **source: int | None) -> VideoFrame:
+        look = self._look
         made = self._reformatter.reformat(
-            rgb,
+            frame,
             format=look.pixel_format,
-            src_color_range=FULL,
             dst_colorspace=None if is_rgb(look.pixel_format) else SWS_MATRIX[look.matrix],
             dst_color_range=FULL if look.full_range else LIMITED,
             interpolation=ACCURATE,
             threads=ONE,
+            **source,
         )
-        if not is_rgb(look.pixel_format):
-            made.colorspace = look.matrix
-        made.color_primaries, made.color_trc = look.primaries, look.transfer
-        return made
+        return self._tagged(made)
+
+    def _tagged(self, frame: VideoFrame) -> VideoFrame:
+        if not is_rgb(self._look.pixel_format):
+            frame.colorspace = self._look.matrix
+            frame.color_range = FULL if self._look.full_range else LIMITED
+        frame.color_primaries, frame.color_trc = self._look.primaries, self._look.transfer
+        return frame
 
     def _encode(self, frame: VideoFrame | None) -> None:
         if frame is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from . import media
@@ -14,6 +15,7 @@ from .encode import write_video
 from .images import ImageClip, write_images
 from .numbered import is_sequence, replaced
 from .reader import VideoClip
+from .stored import Pictures
 
 
 def open_clip(
@@ -50,7 +52,7 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
 
 def write_clip(
     path: str | Path,
-    frames: Iterator[Frames],
+    frames: Iterator[Frames | Pictures],
     info: ClipInfo,
     *,
     encoding: Encoding | None = None,
@@ -59,12 +61,13 @@ def write_clip(
 ) -> int:
     """Write a video file, or PNG pictures where `path` is a folder or a pattern, and return the number of frames.
 
+    frames: RGB or, for a video file, pictures as the source stores them (`Recipe.pictures`).
     source: what the frames were made from, one for one; where both are videos, its sound and timestamps are kept.
     bits: per channel, 8 or 16, of PNG pictures. Raises ClipError, also where `path` and `source` are the same.
     """
     path = Path(path)
     check_target(path, encoding=encoding, source=source)
     if is_sequence(path):
-        return write_images(path, frames, bits=bits)
+        return write_images(path, cast("Iterator[Frames]", frames), bits=bits)
     video = source is not None and not is_sequence(Path(source))
     return write_video(path, frames, info, encoding=encoding, source=source if video else None)

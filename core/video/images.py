@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
-import torch
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ..atomic import scratch
 from ..clip import ClipError, ClipInfo, Frames
@@ -28,6 +26,9 @@ from . import media
 from .numbered import NUMBER, files_of, folder_and_pattern, name_shape
 from .pixels import check_alike, to_frame, to_rgb
 from .stored import Orientation, has_alpha
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,14 @@ class ImageClip:
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Yield all pictures in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
+        import torch
+
         for start in range(0, len(self.files), batch):
             yield torch.stack([self._frame(file) for file in self.files[start : start + batch]])
 
     def _frame(self, file: Path) -> Tensor:
+        import torch
+
         picture = _picture(file, self._max_pixels)
         height, width, channels = picture.shape
         if (width, height) != (self.info.width, self.info.height):

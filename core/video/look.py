@@ -12,7 +12,21 @@ from ..clip import ClipError, Frames
 from . import media
 from .codecs import Codec, Encoding
 from .damage import Damage, OnDamage, whole
-from .stored import BT601, BT709, BT2020, HLG, PQ, SMPTE170M, UNKNOWN, Stored, depth, has_alpha, is_rgb, matrix
+from .stored import (
+    BT601,
+    BT709,
+    BT2020,
+    HLG,
+    PQ,
+    SMPTE170M,
+    UNKNOWN,
+    Pictures,
+    Stored,
+    depth,
+    has_alpha,
+    is_rgb,
+    matrix,
+)
 
 # The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
 SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
@@ -34,9 +48,9 @@ class Look:
     transfer: int
 
     @classmethod
-    def of(cls, first: Frames, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> Look:
-        _, channels, height, width = first.shape
-        transparent = channels == 4 and bool((first[:, 3] < 1).any())
+    def of(cls, first: Frames | Pictures, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> Look:
+        channels, height, width = shape_of(first)
+        transparent = not isinstance(first, list) and channels == 4 and bool((first[:, 3] < 1).any())
         pixel_format = encoding.pixel_format or (codec.alpha_format if transparent else None) or codec.pixel_format
         formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
         if pixel_format not in formats:
@@ -69,6 +83,14 @@ class Look:
             self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
             self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
         )
+
+
+def shape_of(frames: Frames | Pictures) -> tuple[int, int, int]:
+    """(channels, height, width) of each."""
+    if isinstance(frames, list):
+        return 3, frames[0].height, frames[0].width
+    channels, height, width = frames.shape[1:]
+    return channels, height, width
 
 
 def stored_by(source: Path) -> Stored:

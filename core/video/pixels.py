@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..clip import ClipError, Frames
 from .stored import FULL, depth, matrix
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Without these, a saturated patch comes back 3/255 wrong and chroma is repeated instead of interpolated.
 ACCURATE = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; PyAV 17 has no names for the latter two
@@ -44,7 +47,7 @@ def to_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFram
     """
     levels = (frame.detach().clamp(0, 1) * (65535 if deep else 255)).round_().permute(1, 2, 0)
     # By way of int32: torch has 16-bit unsigned numbers only in newer versions than we ask for.
-    whole = levels.to("cpu", torch.int32 if deep else torch.uint8).numpy()
+    whole = (levels.int() if deep else levels.byte()).cpu().numpy()
     right, below = width - whole.shape[1], height - whole.shape[0]
     if right or below:
         whole = np.pad(whole, ((0, below), (0, right), (0, 0)), mode="edge")
@@ -75,8 +78,8 @@ def check_alike(frames: Frames, wanted: tuple[int, ...], number: int, where: obj
             f"those before have {wanted}; all frames must be alike"
         )
     # A sum is not finite if any of its terms is not, and takes a tenth of the time of asking each.
-    if not bool(torch.isfinite(frames.sum())) and not bool(torch.isfinite(frames).all()):
-        number += int((~torch.isfinite(frames)).flatten(1).any(dim=1).nonzero()[0])
+    if not bool(frames.sum().isfinite()) and not bool(frames.isfinite().all()):
+        number += int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         raise ClipError(f"{where}: frame {number} holds values that are no numbers; compute it in float32")
 
 

@@ -13,19 +13,18 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ..clip import ClipError, ClipInfo, Frames
 from . import media
 from .damage import Damage, OnDamage, whole
 from .pixels import to_grey, to_planes
-from .stored import Stored, has_alpha
+from .stored import Pictures, Stored, has_alpha
 from .timing import Timing, Window, part, rows_of, timing
 
 log = logging.getLogger(__name__)
@@ -84,6 +83,8 @@ class VideoClip:
         first: number of the frame to begin with. Those before are decoded, for files are not to be trusted with where
         their frames lie, but nothing else is done for them.
         """
+        import torch
+
         alpha, orientation = has_alpha(self.stored.pixel_format), self.stored.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
@@ -93,12 +94,7 @@ class VideoClip:
                 if number < first:
                     continue
                 planes = [orientation.upright(p) for p in to_planes(frame, reformatter, alpha=alpha)]
-                high, wide = planes[0].shape
-                if (high, wide) != shape[1:]:
-                    raise ClipError(
-                        f"{self.path}: frame {number} is {wide}x{high}, those before are "
-                        f"{shape[2]}x{shape[1]}; cut the file where its size changes and process the parts"
-                    )
+                self._check_size(number, planes[0].shape[::-1], (self.info.width, self.info.height))
                 top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
                 for channel, plane in enumerate(planes):
                     np.divide(plane, top, out=filled[done, channel], dtype=np.float32)
@@ -108,11 +104,9 @@ class VideoClip:
                     filled, done = _empty(batch, shape), 0
         if done:
             yield torch.from_numpy(filled[:done])
-        claimed = self.info.length or 0
-        if number + 1 < claimed * 0.98 - 1:  # lengths in seconds are rounded, so a frame or two mean nothing
-            log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, number + 1)
+        self._compare(number + 1)
 
-    def greys(self, side: int) -> Iterator[Tensor]:
+    def greys(self, side: int) -> Iterator[NDArray[np.float32]]:
         """Yield all frames in order as brightness (1, 1, h, w) in [0, 1], float32, of the size `info.within(side)`."""
         small, orientation = self.info.within(side), self.stored.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
@@ -120,7 +114,31 @@ class VideoClip:
         with closing(self._shown()) as shown:
             for frame in shown:
                 grey = orientation.upright(to_grey(frame, reformatter, *size))
-                yield torch.from_numpy(grey[..., 0].astype(np.float32) / 255)[None, None]
+                yield np.divide(grey[..., 0], np.float32(255), dtype=np.float32)[None, None]
+
+    def pictures(self) -> Iterator[Pictures]:
+        """Yield all frames in order, one at a time, as they are stored; see `stored`. Starts anew at each call."""
+        reformatter = VideoReformatter()
+        size, number = (self.info.width, self.info.height), -1
+        if self.stored.orientation.transpose:
+            size = size[::-1]
+        with closing(self._shown()) as shown:
+            for number, frame in enumerate(shown):
+                self._check_size(number, (frame.width, frame.height), size)
+                yield [reformatter.reformat(frame, format=self.stored.pixel_format)]
+        self._compare(number + 1)
+
+    def _check_size(self, number: int, size: tuple[int, ...], before: tuple[int, ...]) -> None:
+        if size != before:
+            raise ClipError(
+                f"{self.path}: frame {number} is {size[0]}x{size[1]}, those before are {before[0]}x{before[1]}; "
+                "cut the file where its size changes and process the parts"
+            )
+
+    def _compare(self, count: int) -> None:
+        claimed = self.info.length or 0
+        if count < claimed * 0.98 - 1:  # lengths in seconds are rounded, so a frame or two mean nothing
+            log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, count)
 
     def _shown(self) -> Generator[VideoFrame, None, None]:
         """The decoded frames of the clip, in order."""

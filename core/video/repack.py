@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -13,7 +14,6 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
-from torch import Tensor
 
 from ..atomic import appearing
 from ..clip import ClipError
@@ -21,6 +21,9 @@ from . import media
 from .codecs import Container
 from .display import mark_display, write_display
 from .tracks import OtherTracks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 RGB, BT709, UNKNOWN, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
+
+Pictures: TypeAlias = list[VideoFrame]
+"""Consecutive frames as the decoder gives them: in the file's own format, the way up that they are stored."""
 
 
 def has_alpha(pixel_format: str) -> bool:

@@ -19,10 +19,11 @@ from ..clip import ClipError, Frames
 from ..path.crop import shown
 from ..path.trajectory import Correction
 from . import resample
-from .resample import Border, Resample, Warped
+from .border import REACH, Border
+from .places import pixel_maps, places
+from .resample import Resample, Warped
 from .ways import Way, way
 
-REACH = 15  # frames before and after in which to look; farther ones rarely fit any more
 WINDOW_BYTES = 512 * 2**20  # of frames held at once: large frames look less far
 SOFT = 1 / 90  # width of a seam, in frame heights
 LITTLE = 0.1  # share of a pixel that is not worth asking one more neighbour for: the mirror gives it
@@ -115,7 +116,7 @@ class _Margin:
     mirrored: Tensor  # (C, h, w): the moved frame, mirrored where it ends
     known: Tensor  # (C, h, w): what real frames show, times how much they count
     left: Tensor  # (h, w): how much is still left to farther neighbours
-    buffers: Tensor  # (3, h, w), see `resample.places`
+    buffers: Tensor  # (3, h, w), see `places.places`
 
 
 def _margin(region: tuple[slice, slice], moved: Tensor, depth: Tensor, soft: float) -> _Margin:
@@ -144,7 +145,7 @@ def _lay_under(
         margins = [margin for margin in margins if float(margin.left.max()) > LITTLE]
         onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
         rows = None if here.rows is None or correction.rows is None else correction.rows[j : j + 1]
-        layer = replace(here, back=resample.pixel_maps(onto, width, height) @ here.back, rows=rows)
+        layer = replace(here, back=pixel_maps(onto, width, height) @ here.back, rows=rows)
         exposure = None
         for margin in margins:
             x, y = layer.piece(margin.rows, margin.columns).places(margin.buffers)
@@ -163,8 +164,8 @@ def _exposure(first: Tensor, second: Tensor, onto: geometry.Matrices, full: int)
     onto: from the second to the first, on frames `full` pixels wide.
     """
     channels, height, width = first.shape
-    back = resample.pixel_maps(geometry.rescaled(onto, width / full, width / full), width, height)
-    x, y = resample.places(back, first.new_empty(3, height, width))
+    back = pixel_maps(geometry.rescaled(onto, width / full, width / full), width, height)
+    x, y = places(back, first.new_empty(3, height, width))
     gain, offset = torch.ones(channels, 1, 1, device=first.device), torch.zeros(channels, 1, 1, device=first.device)
     shared = resample.inside(x, y, width, height) >= 0
     if int(shared.sum()) < 16:

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..motion.flow import optional_opencv
-from ..path.crop import adaptive_zoom, zoom_to_fill, zoomed
 from ..path.trajectory import Correction
 from . import resample
+from .border import Border, framed
 from .fill import filled
-from .resample import Border, Resample, Warped
+from .resample import Resample, Warped
 from .ways import ways
-
-__all__ = ["Border", "Warped", "framed", "warp"]
 
 
 def warp(
@@ -48,16 +46,6 @@ def warp(
         yield from filled(frames, correction, look, pad=pad, device=device)
     else:
         yield from _moved(frames, correction, look, border, pad, device)
-
-
-def framed(correction: Correction, border: Border) -> Correction:
-    """What `warp` really does to the frames: the correction, with the zoom that the border asks for.
-
-    Raises ClipError where no zoom serves.
-    """
-    if border is Border.CROP:
-        return zoomed(correction, zoom_to_fill(correction))
-    return adaptive_zoom(correction) if border is Border.CROP_ADAPTIVE else correction
 
 
 def _checked(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:

@@ -1,12 +1,10 @@
 """One look-up: the pixels of a frame at places between its pixels, by OpenCV on the CPU or by torch on any device.
 
-Places are pixel indices (x, y), each (h, w) float32: 0 is the centre of the first pixel. What each row and each column
-adds to them is worked out in float64; only the sums are float32, off by less than a thousandth of a pixel at 8K.
+Places are pixel indices (x, y), each (h, w) float32, as places.py makes them.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import partial
 from types import ModuleType
 from typing import NamedTuple, Protocol
@@ -18,18 +16,7 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import Frames
-
-
-class Border(str, Enum):
-    """What fills the places that the source does not reach."""
-
-    CROP = "crop"
-    CROP_ADAPTIVE = "crop-adaptive"
-    FILL = "fill"
-    MIRROR = "mirror"
-    WRAP = "wrap"
-    EDGE = "edge"
-    BLACK = "black"
+from .border import Border, opencv_border
 
 
 class Warped(NamedTuple):
@@ -46,31 +33,6 @@ class Resample(Protocol):
     def __call__(self, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
         """A frame (C, H, W) at places x, y -> (C, h, w), bicubic, clamped to [0, 1], on the frame's device."""
         ...
-
-
-def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 0) -> geometry.Matrices:
-    """Corrections in the centred convention -> maps from output pixel indices to source pixel indices."""
-    to_centre = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
-    to_index = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
-    return np.asarray(to_index @ np.linalg.inv(matrices) @ to_centre, np.float64)
-
-
-def places(back: geometry.Matrices, buffers: Tensor) -> tuple[Tensor, Tensor]:
-    """Source places x, y of every output pixel.
-
-    buffers: (3, h, w) float32 of the output's size. x and y are views of it: memory that is fresh for each frame costs
-    far more than the arithmetic.
-    """
-    across = torch.arange(buffers.shape[2], dtype=torch.float64)
-    down = torch.arange(buffers.shape[1], dtype=torch.float64)[:, None]
-    m = back.tolist()  # Python's floats are float64
-    for (a, b, c), buffer in zip(m, buffers, strict=True):
-        torch.add((a * across).float().to(buffers.device), (b * down + c).float().to(buffers.device), out=buffer)
-    x, y, depth = buffers
-    if m[2] != [0.0, 0.0, 1.0]:
-        x /= depth
-        y /= depth
-    return x, y
 
 
 def inside(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
@@ -100,12 +62,7 @@ def resampler(cv2: ModuleType | None) -> Resample:
 
 
 def _by_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
-    mode = {
-        Border.FILL: cv2.BORDER_REFLECT,
-        Border.MIRROR: cv2.BORDER_REFLECT,
-        Border.WRAP: cv2.BORDER_WRAP,
-        Border.BLACK: cv2.BORDER_CONSTANT,
-    }.get(border, cv2.BORDER_REPLICATE)  # in a crop only the bicubic kernel reaches past the edge, by a pixel
+    mode = opencv_border(cv2, border)
     moved = torch.empty(len(frame), *x.shape)
     # Plane by plane, from where they are to where they belong: OpenCV's own order of axes would cost two copies.
     for source, target in zip(frame.numpy(), moved.numpy(), strict=True):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .. import geometry
 from ..path import rolling
 from ..path.trajectory import Correction
-from . import resample
+from .places import add_between, pixel_maps, places
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .places import Array
 
 # Per frame height. What rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel.
 CELLS = 32
@@ -41,25 +44,24 @@ class Way:
         corner = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]])
         return replace(self, back=self.back @ corner, corner=(columns.start, rows.start))
 
-    def places(self, buffers: Tensor) -> tuple[Tensor, Tensor]:
-        """As `resample.places`: source places x, y (h, w) of every pixel."""
-        x, y = resample.places(self.back, buffers)
+    def places(self, buffers: Array) -> tuple[Array, Array]:
+        """As `places.places`: source places x, y (h, w) of every pixel."""
+        x, y = places(self.back, buffers)
         if self.rows is not None or self.bends is not None:
-            height, width = x.shape
             cell = max(1.0, self.output[1] / CELLS)
+            height, width = x.shape
             across, down = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
             grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
-            added = (self._exact(grid) - geometry.apply(self.back, grid)).reshape(len(down), len(across), 2)
-            coarse = torch.from_numpy(added).permute(2, 0, 1)[None].float().to(x.device)
-            fine = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0]
-            x += fine[0]
-            y += fine[1]
+            added = self._exact(grid) - geometry.apply(self.back, grid)
+            add_between(x, y, added.reshape(len(down), len(across), 2))
         return x, y
 
     def invented(self, x: Tensor, y: Tensor) -> Tensor:
         """(h, w): 1.0 where a place is outside the source's pixels."""
+        from .resample import invented
+
         straight = self.rows is None and self.bends is None
-        return resample.invented(self.back if straight else None, x, y, *self.source)
+        return invented(self.back if straight else None, x, y, *self.source)
 
     def _exact(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Source places (P, 2) of output pixels (P, 2)."""
@@ -82,7 +84,7 @@ def ways(correction: Correction, pad: int = 0) -> Iterator[Way]:
 def way(correction: Correction, index: int, pad: int = 0) -> Way:
     """The way of the frame of that number."""
     width, height = correction.info.width, correction.info.height
-    back = resample.pixel_maps(correction.matrices[index], width, height, pad)
+    back = pixel_maps(correction.matrices[index], width, height, pad)
     straight = Way(back, (width, height), (width + 2 * pad, height + 2 * pad))
     if correction.rows is None:
         return straight

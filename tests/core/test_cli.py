@@ -284,7 +284,7 @@ def test_temporal_takes_flicker_out_and_puts_grain_on_afterwards(tmp_path: Path,
 def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
     words = ["upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--device", "cpu", "--grain", "0.5"]
     job = ["--resumable", "--segment-seconds", "0.25"]  # 6 of its 12 frames
-    recipe = import_module("steadyscale.core.recipe")
+    recipe = import_module("steadyscale.core.operations.enlarge")
     upscale, seen = recipe.upscale, []
 
     def interrupted(frames, *settings, **more):
@@ -564,7 +564,7 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
         yield next(frames)
         raise RuntimeError("the network\nburst")
 
-    monkeypatch.setattr(import_module("steadyscale.core.recipe"), "upscale", broken)
+    monkeypatch.setattr(import_module("steadyscale.core.operations.enlarge"), "upscale", broken)
     code, stdout, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stdout) == (1, "")
     assert stderr == "steadyscale: RuntimeError: the network burst (--debug shows where)\n"
@@ -579,7 +579,7 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
         yield next(frames)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("steadyscale.core.recipe"), "upscale", interrupted)
+    monkeypatch.setattr(import_module("steadyscale.core.operations.enlarge"), "upscale", interrupted)
     code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
     assert remains(tmp_path) == [clip_file.name]

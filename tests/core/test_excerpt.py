@@ -20,7 +20,9 @@ from steadyscale.core import (
     smooth,
 )
 from steadyscale.core.excerpt import excerpt, one_frame
-from steadyscale.core.recipe import Enlarge, Recipe, Steady
+from steadyscale.core.operations.enlarge import Enlarge
+from steadyscale.core.operations.steady import Steady
+from steadyscale.core.recipe import Recipe
 
 
 class Doubling:

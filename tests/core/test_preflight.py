@@ -6,8 +6,9 @@ from fractions import Fraction
 import pytest
 import torch
 from steadyscale.core import Target, TensorClip, Tiling, preflight
+from steadyscale.core.operations.enlarge import Enlarge
 from steadyscale.core.preflight import announced, memory_needed, plan_line
-from steadyscale.core.recipe import Enlarge, Recipe
+from steadyscale.core.recipe import Recipe
 from torch import nn
 
 

@@ -15,12 +15,15 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.operations.calm import Calm
+from steadyscale.core.operations.enlarge import Enlarge
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
-from steadyscale.core.recipe import Calm, Enlarge, Recipe, Steady
+from steadyscale.core.recipe import Recipe
 from steadyscale.core.upscaling.finish import with_grain
 from steadyscale.core.upscaling.stage import Target
-from steadyscale.core.warping.move import Border
+from steadyscale.core.warping.border import Border
 
 
 class Network:

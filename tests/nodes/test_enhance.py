@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from footage import shaken_clip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.recipe import Enlarge, Steady
+from steadyscale.core.operations.enlarge import Enlarge
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.video.encode import write_video
 from steadyscale.core.video.reader import VideoClip
 

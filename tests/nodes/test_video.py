@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from broken import moving, with_noise
 from counting import make_video, number_of, numbered, numbers_of
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.operations.enlarge import Enlarge
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.recipe import Enlarge, Steady
 from steadyscale.core.video import media
 from steadyscale.core.video.reader import VideoClip
 from steadyscale.core.video.stored import HLG

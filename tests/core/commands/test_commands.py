@@ -10,7 +10,7 @@ from steadyscale.core import commands
 def test_every_file_is_in_the_list_under_its_own_name():
     files = {path.stem for path in Path(commands.__file__).parent.glob("[!_]*.py")}
     assert {name.replace("-", "_").replace(" ", "_") for name in commands.COMMANDS} == files
-    assert {module.__name__.rsplit(".", 1)[-1] for module in commands.COMMANDS.values()} == files
+    assert {commands.command_of(name).__name__.rsplit(".", 1)[-1] for name in commands.COMMANDS} == files
 
 
 def test_commands_of_two_words_are_of_a_group_that_says_what_it_is():

@@ -18,13 +18,14 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.jobs.fingerprint import described, of_file, of_files
 from steadyscale.core.motion.flow import FlowMethod, flow_model
+from steadyscale.core.operations.enlarge import Enlarge
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.recipe import Enlarge, Steady
 from steadyscale.core.upscaling.finish import Finish
 from steadyscale.core.upscaling.reuse import Reuse, Tally
 from steadyscale.core.upscaling.stage import Target
 from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.warping.move import Border
+from steadyscale.core.warping.border import Border
 from torch import nn
 
 INFO = ClipInfo(640, 360, Fraction(25), 10)

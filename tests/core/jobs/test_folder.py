@@ -13,7 +13,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import fingerprint
 from steadyscale.core.jobs.folder import folder_for
 from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.warping.move import Border
+from steadyscale.core.warping.border import Border
 
 
 class Stop(Exception):

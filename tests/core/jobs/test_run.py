@@ -19,7 +19,7 @@ from steadyscale.core.video.contract import ContractError
 from steadyscale.core.video.encode import write_video
 from steadyscale.core.video.images import ImageClip, write_images
 from steadyscale.core.video.reader import VideoClip
-from steadyscale.core.warping.move import Border
+from steadyscale.core.warping.border import Border
 
 LONGEST = 9  # frames of a segment
 AHEAD = 4  # frames that the stages may be ahead of the encoder

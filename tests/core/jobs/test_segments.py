@@ -11,12 +11,15 @@ import torch
 from counting import number_of, numbered
 from hypothesis import given
 from hypothesis import strategies as st
-from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.jobs.segments import Reading, cut, made, one_by_one, settled, shots_of, window
+from steadyscale.core.operations.calm import Calm
+from steadyscale.core.operations.operation import Operation
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.recipe import Calm, Recipe, Steady
+from steadyscale.core.recipe import Recipe
+from steadyscale.core.warping.border import Border
 from steadyscale.core.warping.fill import REACH
-from steadyscale.core.warping.move import Border
 
 MS = Fraction(1, 1000)
 
@@ -68,14 +71,14 @@ def test_what_builds_on_its_last_result_is_given_time_to_settle():
 
 
 def test_an_operation_says_what_it_looks_at_or_is_refused():
-    class Odd:
-        def info(self, before: ClipInfo) -> ClipInfo:
-            return before
+    class Odd(Operation):
+        def run(self, frames, before, first=0):
+            return frames
 
-    recipe = Recipe(TensorClip(numbered(20)), (Odd(),))  # type: ignore[arg-type]
+    recipe = Recipe(TensorClip(numbered(20)), (Odd(),))
     with pytest.raises(ClipError, match="Odd does not say how many frames"):
         window(recipe, range(5, 8), 20)
-    Odd.context = (2, 1)  # type: ignore[attr-defined]
+    Odd.context = (2, 1)  # type: ignore[assignment]
     assert window(recipe, range(5, 8), 20) == range(3, 9)
     assert window(recipe, range(20), 20) == range(20)
 

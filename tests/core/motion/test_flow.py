@@ -2,7 +2,7 @@ import pytest
 import torch
 from footage import texture
 from steadyscale.core.motion.flow import FlowMethod, flow_model, luma
-from steadyscale.core.shots import pulled_back
+from steadyscale.core.motion.occlusion import pulled_back
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))

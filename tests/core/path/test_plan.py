@@ -10,7 +10,7 @@ from steadyscale.core.path.crop import limit_zoom, zoom_to_fill
 from steadyscale.core.path.plan import plan_correction
 from steadyscale.core.path.smooth import Smoothing, smooth
 from steadyscale.core.path.trajectory import Trajectory, correction
-from steadyscale.core.warping.resample import Border
+from steadyscale.core.warping.border import Border
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction
 from steadyscale.core.path.transfer import Apply, transfer, undo
+from steadyscale.core.warping.border import Border
 from steadyscale.core.warping.move import warp
-from steadyscale.core.warping.resample import Border
 
 WIDTH, HEIGHT, COUNT = 160, 96, 12
 

@@ -10,7 +10,8 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.warping import fill as fill_module
-from steadyscale.core.warping.move import Border, warp
+from steadyscale.core.warping.border import Border
+from steadyscale.core.warping.move import warp
 
 WIDTH, HEIGHT, COUNT = 240, 136, 24
 warp_module = import_module("steadyscale.core.warping.move")

@@ -11,8 +11,9 @@ from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
-from steadyscale.core.warping import resample
-from steadyscale.core.warping.move import Border, framed, warp
+from steadyscale.core.warping import places
+from steadyscale.core.warping.border import Border, framed
+from steadyscale.core.warping.move import warp
 
 warp_module = import_module("steadyscale.core.warping.move")  # the package shows the function of this name
 
@@ -153,8 +154,8 @@ def steady_of(clip, fix):
 def test_places_agree_with_float64_on_large_tilted_frames():
     matrix = geometry.to_matrices(np.array([31.7, -18.3, 0.03, 0.05]))
     matrix[2, :2] = 2e-5, -1e-5
-    back = resample.pixel_maps(matrix, 3840, 2160)
-    x, y = resample.places(back, torch.empty(3, 2160, 3840))
+    back = places.pixel_maps(matrix, 3840, 2160)
+    x, y = places.places(back, torch.empty(3, 2160, 3840))
     columns, rows = np.meshgrid(np.arange(0, 3840, 213), np.arange(0, 2160, 119))
     exact = geometry.apply(back, np.stack([columns.ravel(), rows.ravel()], -1).astype(float))
     assert np.abs(x.numpy()[rows, columns].ravel() - exact[:, 0]).max() < 2e-3

@@ -10,13 +10,15 @@ from footage import filmed, rolled, texture
 from steadyscale.core import geometry, recipe
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.jobs.segments import made
+from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path import rolling
 from steadyscale.core.path.crop import LARGEST_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.path.transfer import undo
-from steadyscale.core.recipe import Recipe, Steady
-from steadyscale.core.warping.move import Border, warp
+from steadyscale.core.recipe import Recipe
+from steadyscale.core.warping.border import Border
+from steadyscale.core.warping.move import warp
 from steadyscale.core.warping.ways import ways
 
 WIDTH, HEIGHT, COUNT, READOUT = 320, 180, 24, 0.8

@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import geometry
-from .clip import ClipError, ClipInfo, Frames, TensorClip
-from .motion.estimate import START, WORKING_SIDE, greys, next_step
-from .motion.flow import FlowModel
-from .motion.grey import Grey
-from .opencv import optional_opencv
-from .path.axes import Strength, partly
-from .path.crop import strength_within, weakened, zoomed
-from .path.smooth import kalman
-from .path.trajectory import WEAK, Correction
-from .warping import resample
-from .warping.resample import Border, Warped
+from .. import geometry
+from ..clip import ClipError, ClipInfo, Frames, TensorClip
+from ..motion.estimate import START, WORKING_SIDE, greys, next_step
+from ..motion.flow import FlowModel
+from ..motion.grey import Grey
+from ..opencv import optional_opencv
+from ..path.axes import Strength, partly
+from ..path.crop import strength_within, weakened, zoomed
+from ..path.smooth import kalman
+from ..path.trajectory import WEAK, Correction
+from . import resample
+from .border import Border
+from .places import pixel_maps, places
+from .resample import Warped
 
 Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame
@@ -111,8 +113,8 @@ def live(
         share = min(float(strength_within(fix, max_zoom)[0]), 1.0 if first else share + 1 / period)
         fix = weakened(fix, np.array([share])) if share < 1 else fix
         fix = zoomed(fix, max_zoom) if border is Border.CROP else fix
-        back = resample.pixel_maps(fix.matrices, width, height)[0]
-        x, y = resample.places(back, buffers)
+        back = pixel_maps(fix.matrices, width, height)[0]
+        x, y = places(back, buffers)
         invented = resample.invented(back, x, y, width, height)
         yield Warped(look(frame[0].to(device), x, y, border)[None].cpu(), invented[None].cpu())
 

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from importlib import import_module
 from itertools import islice
 
 import numpy as np
@@ -8,13 +9,14 @@ from counting import number_of, numbered
 from footage import jitter, shake, shaken_clip, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
-from steadyscale.core.live import Measured, live, measure
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import FlowMethod, flow_model
 from steadyscale.core.path.axes import Strength
 from steadyscale.core.path.crop import zoomed
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.warping.move import Border, warp
+from steadyscale.core.warping.border import Border
+from steadyscale.core.warping.live import Measured, live, measure
+from steadyscale.core.warping.move import warp
 from steadyscale.models import load_path_smoother
 
 FPS = Fraction(25)
@@ -32,15 +34,14 @@ def along(path, frames=None, trust=None):
 def shown_path(path, look_ahead, monkeypatch, **settings):
     """Where the camera seems to be after live correction: the corrections are caught on their way to the pixels."""
     caught = []
-    from steadyscale.core.warping import resample
-
-    maps = resample.pixel_maps
+    live_module = import_module("steadyscale.core.warping.live")
+    maps = live_module.pixel_maps
 
     def catch(matrices, width, height, pad=0):
         caught.extend(matrices)
         return maps(matrices, width, height, pad)
 
-    monkeypatch.setattr(resample, "pixel_maps", catch)
+    monkeypatch.setattr(live_module, "pixel_maps", catch)
     settings = {"border": Border.EDGE, "max_zoom": 4.0, **settings}
     assert len(list(live(along(path), FPS, look_ahead=look_ahead, **settings))) == len(path)
     monkeypatch.undo()
