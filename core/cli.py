@@ -24,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             COMMANDS[args.command].run(args)
             return 0
         except KeyboardInterrupt:
-            kept = args.command in ("run", "train") or getattr(args, "resumable", False) or getattr(args, "job", None)
-            outcome = "what is finished is kept" if kept else "nothing was written"
+            outcome = "what is finished is kept" if args.keeps(args) else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
         except Exception as error:  # whatever it is, a person is told in one line
@@ -36,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """`command` of what it returns is the command's full name, such as 'upscale' or 'models list'."""
+    """Of what it parses, `command` is the command's full name, such as 'upscale' or 'models list', and `keeps` says of
+    the arguments whether what is finished outlives an interrupt."""
     program = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
     program.add_argument("--version", action="version", version=f"steadyscale {__version__}")
     places = {"": program.add_subparsers(required=True, metavar="COMMAND")}
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
             holder = places[""].add_parser(group, help=GROUPS[group])
             places[group] = holder.add_subparsers(required=True, metavar="ACTION")
         words = places[group].add_parser(word, help=command.ABOUT, description=command.ABOUT, allow_abbrev=False)
-        words.set_defaults(command=name)
+        words.set_defaults(command=name, keeps=lambda _: False)
         words.add_argument("--json", action="store_true", help="print one report object on stdout")
         words.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
         words.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _one_line(error: Exception) -> str:
     from ..models import WeightsError
+    from ..models.native import BuildError
     from .compress.errors import CompressionError
     from .remote.workflow import RunError
     from .training.errors import TrainingError
@@ -63,6 +64,6 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, RunError):
         return str(error)  # a line for each thing that the server said
     text = " ".join(str(error).split())
-    if isinstance(error, (ClipError, CompressionError, TrainingError, WeightsError)):
+    if isinstance(error, (BuildError, ClipError, CompressionError, TrainingError, WeightsError)):
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

@@ -36,4 +36,5 @@ def run(args: argparse.Namespace) -> None:
                 f"{large.width}x{large.height} has another shape than {clip.info.width}x{clip.info.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        write(args, begun, bars, job, recipe.then(steadied_by(args, bars, job, clip)), tally)
+        steady = steadied_by(args, bars, job, clip)
+        write(args, begun, bars, job, recipe.then(steady), "upscaling", tally)

@@ -24,4 +24,5 @@ def run(args: argparse.Namespace) -> None:
     # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
     with ProgressBars(args.quiet) as bars, job_of(args) as job, one_thread():
         begun, clip = opened(args)
-        write(args, begun, bars, job, Recipe(clip).then(steadied_by(args, bars, job, clip)))
+        steady = steadied_by(args, bars, job, clip)
+        write(args, begun, bars, job, Recipe(clip).then(steady), "stabilising")

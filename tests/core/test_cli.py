@@ -13,6 +13,7 @@ import pytest
 from counting import make_video
 from files_made import remains
 from program import program
+from steadyscale.core.commands import COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,28 @@ def test_version_and_help_are_0(run):
     assert code == 0
     for value in ("kalman", "gaussian", "locked", "mirror", "wrap", "farneback"):
         assert value in stdout, "the choices come from the enums"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("upscale in.mp4 out.mp4", False),
+        ("upscale in.mp4 out.mp4 --resumable", True),
+        ("stabilize in.mp4 out.mp4 --job folder", True),
+        ("enhance in.mp4 out.mp4 --segment-seconds 5", False),
+        ("train run.toml", True),
+        ("run graph.json --server http://127.0.0.1:8188", True),
+        ("models get realesrgan-x4plus", False),
+    ],
+)
+def test_an_interrupt_tells_whether_what_is_finished_is_kept(run, monkeypatch, words: str, kept: bool):
+    def interrupted(_) -> None:
+        raise KeyboardInterrupt
+
+    for command in COMMANDS.values():
+        monkeypatch.setattr(command, "run", interrupted)
+    outcome = "what is finished is kept" if kept else "nothing was written"
+    assert run(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
 
 
 def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
