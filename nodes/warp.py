@@ -11,7 +11,8 @@ from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.preflight import announced
 from ..core.recipe import Recipe, Steady, invented_ever
 from ..core.warping.move import Border, warp
-from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
+from . import _inputs as shared
+from ._comfy import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
 from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
@@ -35,14 +36,11 @@ class WarpFrames(io.ComfyNode):
                     "length. Alpha is kept.",
                 ),
                 Correction.Input("correction", tooltip="From Smooth Trajectory."),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.CROP.value,
-                    tooltip="crop: zoom in just enough that no border shows; crop-adaptive: only as much as each "
-                    "moment needs, changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap "
-                    "(circular), edge (stretch the last pixel), black (transparent with alpha), fill (from the frames "
-                    "before and after; mirror where none saw it).",
+                shared.border(
+                    "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
+                    "changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap (circular), "
+                    "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
+                    "after; mirror where none saw it)."
                 ),
                 io.Int.Input(
                     "pad",
