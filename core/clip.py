@@ -33,6 +33,11 @@ class ClipInfo:
     fps: Fraction
     length: int | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
     def resized(self, width: int, height: int) -> ClipInfo:
         """The same clip at another size."""
         return replace(self, width=width, height=height)
@@ -47,6 +52,14 @@ class ClipInfo:
     def scaled(self, factor: float) -> ClipInfo:
         """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
         return self.resized(round(self.width * factor), round(self.height * factor))
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether frames of the size `other` can be those of `size` enlarged or reduced; both are (width, height).
+
+    Whole pixels are rounded to, so the sides of `other` may be off by one.
+    """
+    return abs(other[0] * size[1] - other[1] * size[0]) <= other[0] + other[1]
 
 
 class Clip(Protocol):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip
+from .clip import Clip, ClipError, ClipInfo, Frames, TensorClip, same_shape
 from .motion import estimate as motion
 from .motion.flow import FlowMethod, FlowModel, flow_model, optional_opencv
 from .path.trajectory import Correction
@@ -28,7 +28,7 @@ MASK_SIDE = 480  # longer side at which `invented_ever` looks: twice as fine tak
 
 @dataclass(frozen=True, eq=False)
 class Enlarge:
-    """Frames through a network: the settings of `upscale.upscale`, by the same names."""
+    """Frames through a network: the settings of `upscale`, by the same names."""
 
     model: ImageModel
     target: Target = field(default_factory=Target)
@@ -65,7 +65,7 @@ class Enlarge:
 
 @dataclass(frozen=True, eq=False)
 class Calm:
-    """Frames without flicker, see `temporal.temporal`, and then with grain, which must not be taken for flicker.
+    """Frames without flicker, see `temporal`, and then with grain, which must not be taken for flicker.
 
     flow: None takes DIS, which also sees slow moves of smooth surfaces, or what there is without OpenCV.
     """
@@ -89,7 +89,7 @@ class Calm:
 
 @dataclass(frozen=True, eq=False)
 class Steady:
-    """Frames moved by a correction: the settings of `warp.warp`, by the same names.
+    """Frames moved by a correction: the settings of `warp`, by the same names.
 
     correction: measured at any size of the clip; it is scaled to the frames that come. pad: pixels of those frames.
     """
@@ -187,7 +187,7 @@ class Recipe:
         for operation, before in self.steps():
             if isinstance(operation, Calm):
                 continue
-            if isinstance(operation, Enlarge) and _same_shape(before, operation.info(before)):
+            if isinstance(operation, Enlarge) and same_shape(before.size, operation.info(before).size):
                 continue
             if isinstance(operation, Steady):
                 operation = replace(operation, pad=round(operation.pad * small.info.width / before.width))
@@ -210,19 +210,14 @@ def _swapped(info: ClipInfo, steady: Steady, enlarge: Enlarge) -> tuple[Enlarge,
     padded = steady.info(info)
     wanted = enlarge.info(padded)
     pad = steady.pad * wanted.width / padded.width
-    if abs(pad - round(pad)) > 1e-9 or not _same_shape(padded, wanted):
+    if abs(pad - round(pad)) > 1e-9 or not same_shape(padded.size, wanted.size):
         return None
     inner = info.resized(wanted.width - 2 * round(pad), wanted.height - 2 * round(pad))
-    if min(inner.width, inner.height) < 1 or not _same_shape(info, inner):
+    if min(inner.width, inner.height) < 1 or not same_shape(info.size, inner.size):
         return None
     if enlarge.info(info) != inner:
         enlarge = replace(enlarge, target=Target(size=(inner.width, inner.height)))
     return enlarge, replace(steady, pad=round(pad))
-
-
-def _same_shape(one: ClipInfo, other: ClipInfo) -> bool:
-    """Whether one is the other at another size, but for a pixel's rounding: the rule of `Correction.resized`."""
-    return abs(other.width * one.height - other.height * one.width) <= other.width + other.height
 
 
 def invented_ever(steady: Steady, info: ClipInfo) -> Tensor:
