@@ -54,7 +54,7 @@ def kept_run(
 ) -> KeptWork:
     """Make the video `target`, from the segments that are there already and those that are not.
 
-    earlier: folders of jobs that this one builds on; they go together with its own. watch: as `jobs.run_job` has it.
+    earlier: folders of jobs that this one builds on; they go together with its own. watch: as `run_job` has it.
     Raises ClipError, which says what is kept.
     """
     folder = _folder("video", source, window, recipe.operations, target.suffix, encoding)
