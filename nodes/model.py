@@ -10,12 +10,13 @@ import torch
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..models import RRDBNet, SRVGGNetCompact, Upscaler, load_upscaler
+from ..models import Upscaler, load_upscaler
 from ..models.shipped import SHIPPED, shipped
 from ._comfy import CATEGORY
 from ._text import show_text
 
 FOLDER = "upscale_models"
+NATIVE = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
 
 
 class LoadESRGANModel(io.ComfyNode):
@@ -83,7 +84,7 @@ def facts_of(model: Upscaler, device: torch.device) -> str:
         engine = f"torch on {device}"
     elif model.whole_frames:
         engine = "the native CPU engine"
-    elif isinstance(model.model, (RRDBNet, SRVGGNetCompact)):
+    elif model.architecture in NATIVE:
         engine = "torch on the CPU; `steadyscale native build` makes it several times faster"
     else:
         engine = "torch on the CPU"

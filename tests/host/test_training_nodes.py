@@ -36,7 +36,7 @@ def text(outputs: dict) -> str:
 
 def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(graph.video(clip_name))
+    frames = graph.images(clip_name)
     trained = graph.trained("own", frames)
     large = graph.add(
         "SteadyScale_UpscaleFrames", upscale_model=[trained, 0], frames=frames, resize_to="model scale", factor=2.0,
@@ -109,7 +109,7 @@ def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None
 
 def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(graph.video(clip_name))
+    frames = graph.images(clip_name)
     trained = graph.trained("whole", frames)
     node = graph.add(
         "SteadyScale_CompressModel", upscale_model=[trained, 0], frames=frames, name="tight", prune=0.5,
@@ -190,7 +190,7 @@ def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
 
 def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(graph.video(clip_name))
+    frames = graph.images(clip_name)
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
         "SteadyScale_CompareModels", model_a=graph.ours(), model_b=[blank, 0], frames=graph.video(clip_name), count=3
@@ -212,7 +212,7 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
 
 def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(graph.video(clip_name))
+    frames = graph.images(clip_name)
     large = graph.add(
         "SteadyScale_UpscaleFrames", upscale_model=graph.ours(), frames=frames, resize_to="model scale", factor=2.0,
         width=1, height=1, tile=0, precision="auto",

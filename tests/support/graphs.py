@@ -32,14 +32,13 @@ class Graph(dict):
         """A file of the input folder as VIDEO."""
         return [self.add("LoadVideo", file=name), 0]
 
-    def images(self, video: list) -> list:
-        """The frames of a VIDEO as IMAGE."""
-        return [self.add("GetVideoComponents", video=video), 0]
+    def images(self, video: list | str) -> list:
+        """The frames of a VIDEO, or of a file of the input folder, as IMAGE."""
+        return [self.add("GetVideoComponents", video=self.video(video) if isinstance(video, str) else video), 0]
 
     def clip(self, name: str, frames: int, start: int = 0) -> list:
         """Some frames of a file as IMAGE."""
-        images = self.images(self.video(name))
-        return [self.add("ImageFromBatch", image=images, batch_index=start, length=frames), 0]
+        return [self.add("ImageFromBatch", image=self.images(name), batch_index=start, length=frames), 0]
 
     def ours(self, name: str = MODEL) -> list:
         """A network by way of our loader."""
