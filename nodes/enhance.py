@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.upscaling.precision import Precision
@@ -17,7 +14,7 @@ from . import _inputs as shared
 from ._comfy import CATEGORY, Footage
 from ._video import surviving
 from ._wires import check_wires
-from .flow import EstimateFlow
+from .flow import measured
 from .trajectory import smoothed
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
@@ -79,16 +76,7 @@ class EnhanceVideo(io.ComfyNode):
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        jobs: list[Path] | None = [] if resumable else None
-        flow = EstimateFlow.execute(
-            frames,
-            FlowMethod.FARNEBACK.value,
-            fps,
-            WORKING_SIDE,
-            pictures=0,
-            rolling_shutter=rolling_shutter,
-            jobs=jobs,
-        )[0]
+        flow, jobs = measured(frames, fps, FlowMethod.FARNEBACK, None, rolling_shutter, resumable)
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value

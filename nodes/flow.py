@@ -11,7 +11,7 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import Clip, Frames
-from ..core.motion.estimate import estimate_motion, greys
+from ..core.motion.estimate import WORKING_SIDE, Motion, estimate_motion, greys
 from ..core.motion.flow import FlowMethod, FlowModel, flow_model
 from ..core.motion.readout import RollingShutter, with_rolling_shutter
 from ..core.pictures.drawn import flow_picture
@@ -76,21 +76,38 @@ class EstimateFlow(io.ComfyNode):
         pictures: int,
         mask: Tensor | None = None,
         rolling_shutter: str = RollingShutter.AUTO.value,
-        jobs: list[Path] | None = None,
     ) -> io.NodeOutput:
-        """jobs: takes the folder that keeps what is measured, for a run that is to survive a crash."""
-        plan = None if isinstance(frames, Tensor) else planned(frames)
-        clip = to_clip(frames, fps) if plan is None else plan.recipe
+        clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
-        if jobs is not None and plan is not None and plan.source is not None:
-            motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, detail, mask)
-            jobs.append(folder)
-            return io.NodeOutput(with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
         picture = _pictures(reader.pairs, model)
         return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
+
+
+def measured(
+    frames: Tensor | Input.Video,
+    fps: float,
+    method: FlowMethod,
+    mask: Tensor | None,
+    rolling_shutter: str,
+    resumable: bool,
+) -> tuple[Motion, list[Path] | None]:
+    """What Estimate Flow measures with its usual detail, for nodes that go on from there, and the folders that keep it.
+
+    The folders are what `surviving` takes: none where an IMAGE was measured, and None where nothing is to be resumable.
+    """
+    plan = None if isinstance(frames, Tensor) else planned(frames)
+    model = cancellable(flow_model(method, model_management.get_torch_device()))
+    reader = _Reader(to_clip(frames, fps) if plan is None else plan.recipe, first=[])
+    jobs: list[Path] | None = [] if resumable else None
+    if jobs is not None and plan is not None and plan.source is not None:
+        motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, WORKING_SIDE, mask)
+        jobs.append(folder)
+    else:
+        motion = estimate_motion(reader, model, mask=mask)
+    return with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout), jobs
 
 
 def _spread(frames: int, count: int) -> list[int]:

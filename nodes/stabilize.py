@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.estimate import WORKING_SIDE
+from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.warping.move import Border
 from . import _inputs as shared
 from ._comfy import CATEGORY, Correction, Footage
 from ._video import surviving
 from ._wires import check_wires
-from .flow import EstimateFlow
+from .flow import measured
 from .trajectory import smoothed
 from .warp import WarpFrames
 
@@ -86,10 +84,7 @@ class StabilizeVideo(io.ComfyNode):
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        jobs: list[Path] | None = [] if resumable else None
-        flow = EstimateFlow.execute(
-            frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, rolling_shutter=rolling_shutter, jobs=jobs
-        )[0]
+        flow, jobs = measured(frames, fps, FlowMethod(method), mask, rolling_shutter, resumable)
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
         steady = surviving(warped[0], jobs)
