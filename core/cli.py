@@ -24,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command_of(args.command).run(args)
             return 0
         except KeyboardInterrupt:
-            kept = args.command in ("run", "train") or getattr(args, "resumable", False) or getattr(args, "job", None)
-            outcome = "what is finished is kept" if kept else "nothing was written"
+            outcome = "what is finished is kept" if args.keeps(args) else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
         except Exception as error:  # whatever it is, a person is told in one line
@@ -36,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser(name: str | None = None) -> argparse.ArgumentParser:
-    """`command` of what it returns is the command's full name, such as 'upscale' or 'models list'.
+    """Of what it parses, `command` is the command's full name, such as 'upscale' or 'models list', and `keeps` says of
+    the arguments whether what is finished outlives an interrupt.
 
     name: of the one command whose words it will be given; None takes those of all.
     """
@@ -49,7 +49,7 @@ def parser(name: str | None = None) -> argparse.ArgumentParser:
             holder = places[""].add_parser(group, help=GROUPS[group])
             places[group] = holder.add_subparsers(required=True, metavar="ACTION")
         words = places[group].add_parser(word, help=about, description=about, allow_abbrev=False)
-        words.set_defaults(command=full)
+        words.set_defaults(command=full, keeps=lambda _: False)
         words.add_argument("--json", action="store_true", help="print one report object on stdout")
         words.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
         words.add_argument("--debug", action="store_true", help="log more, and show where an error came from")

@@ -35,6 +35,11 @@ class ClipInfo:
     length: int | None = None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
     def frame_bytes(self) -> float:
         """What one frame takes in memory: RGB, float32."""
         return 12.0 * self.width * self.height
@@ -50,13 +55,17 @@ class ClipInfo:
             return self
         return self.resized(*(2 * max(1, round(size * factor / 2)) for size in (self.width, self.height)))
 
-    def has_shape_of(self, other: ClipInfo) -> bool:
-        """Whether one is the other at another size, but for a pixel's rounding: the rule of `Correction.resized`."""
-        return abs(other.width * self.height - other.height * self.width) <= other.width + other.height
-
     def scaled(self, factor: float) -> ClipInfo:
         """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
         return self.resized(round(self.width * factor), round(self.height * factor))
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether frames of the size `other` can be those of `size` enlarged or reduced; both are (width, height).
+
+    Whole pixels are rounded to, so the sides of `other` may be off by one.
+    """
+    return abs(other[0] * size[1] - other[1] * size[0]) <= other[0] + other[1]
 
 
 class Clip(Protocol):

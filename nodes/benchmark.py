@@ -10,7 +10,8 @@ from ..core.upscaling.precision import Precision
 from ..core.upscaling.stage import ImageModel
 from ..core.upscaling.tiles import Tiling
 from ..core.upscaling.trial import footage, trial
-from ._comfy import CATEGORY, cancellable, make_room, options, watched
+from . import _inputs as shared
+from ._comfy import CATEGORY, cancellable, make_room, watched
 from ._plan import ROOM
 from ._text import show_text
 
@@ -41,20 +42,9 @@ class BenchmarkUpscaler(io.ComfyNode):
                     tooltip="How many to time, after one that is not: it loads and checks the network. More give a "
                     "steadier figure.",
                 ),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=32,
-                    tooltip="As in Upscale Frames: side of the pieces a frame is cut into. 0 chooses by free memory.",
-                ),
-                io.Combo.Input(
-                    "precision",
-                    options=options(Precision),
-                    default=Precision.AUTO.value,
-                    tooltip="As in Upscale Frames. auto: the fastest that a self-check on the first frame shows to be "
-                    "safe.",
+                shared.tile("As in Upscale Frames: side of the pieces a frame is cut into. 0 chooses by free memory."),
+                shared.precision(
+                    "As in Upscale Frames. auto: the fastest that a self-check on the first frame shows to be safe."
                 ),
             ],
             outputs=[

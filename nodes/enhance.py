@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.upscaling.precision import Precision
 from ..core.upscaling.stage import ImageModel
 from ..core.warping.border import Border
-from ._comfy import CATEGORY, Footage, options
-from ._jobs import resumable_input
+from . import _inputs as shared
+from ._comfy import CATEGORY, Footage
 from ._video import surviving
 from ._wires import check_wires
-from .flow import EstimateFlow, rolling_shutter_input
-from .trajectory import smoothed, smoothing_inputs
-from .upscale import UpscaleFrames, size_inputs
+from .flow import measured
+from .trajectory import smoothed
+from .upscale import UpscaleFrames
 from .warp import WarpFrames
 
 
@@ -38,25 +35,15 @@ class EnhanceVideo(io.ComfyNode):
                     "frames",
                     tooltip="The frames of one clip, in order: a VIDEO of any length, or IMAGE. Alpha is kept.",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip="Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own.",
+                shared.fps("Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own."),
+                *shared.size(limit="; the size has to be of the shape of the frames"),
+                *shared.smoothing(),
+                shared.border(
+                    "What stands where the source does not reach: crop and crop-adaptive zoom in until nothing is "
+                    "missing; mirror, wrap, edge and black fill; fill looks in the frames before and after."
                 ),
-                *size_inputs(limit="; the size has to be of the shape of the frames"),
-                *smoothing_inputs(),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.CROP.value,
-                    tooltip="What stands where the source does not reach: crop and crop-adaptive zoom in until nothing "
-                    "is missing; mirror, wrap, edge and black fill; fill looks in the frames before and after.",
-                ),
-                rolling_shutter_input(),
-                resumable_input(),
+                shared.rolling_shutter(),
+                shared.resumable(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -89,16 +76,7 @@ class EnhanceVideo(io.ComfyNode):
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        jobs: list[Path] | None = [] if resumable else None
-        flow = EstimateFlow.execute(
-            frames,
-            FlowMethod.FARNEBACK.value,
-            fps,
-            WORKING_SIDE,
-            pictures=0,
-            rolling_shutter=rolling_shutter,
-            jobs=jobs,
-        )[0]
+        flow, jobs = measured(frames, fps, FlowMethod.FARNEBACK, None, rolling_shutter, resumable)
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value

@@ -11,32 +11,15 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import Clip
-from ..core.motion.estimate import WORKING_SIDE, estimate_motion, greys
+from ..core.motion.estimate import WORKING_SIDE, Motion, estimate_motion, greys
 from ..core.motion.flow import FlowMethod, FlowModel, flow_model
 from ..core.motion.grey import Plane
 from ..core.motion.readout import RollingShutter, with_rolling_shutter
 from ..core.pictures.drawn import flow_picture
-from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
+from . import _inputs as shared
+from ._comfy import CATEGORY, Flow, Footage, cancellable, to_clip, watched
 from ._jobs import kept_measuring
 from ._video import planned
-
-METHOD_TIP = (
-    "How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, and better "
-    "where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its picture is dis's."
-)
-MASK_TIP = "White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for all."
-
-
-def rolling_shutter_input() -> io.Input:
-    """What all nodes that measure ask for, in the same words."""
-    return io.Combo.Input(
-        "rolling_shutter",
-        options=options(RollingShutter),
-        default=RollingShutter.AUTO.value,
-        optional=True,
-        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
-        "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
-    )
 
 
 class EstimateFlow(io.ComfyNode):
@@ -55,29 +38,14 @@ class EstimateFlow(io.ComfyNode):
                     tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. A VIDEO that is to be "
                     "upscaled is measured before it is.",
                 ),
-                io.Combo.Input(
-                    "method",
-                    options=options(FlowMethod),
-                    default=FlowMethod.FARNEBACK.value,
-                    tooltip=METHOD_TIP,
+                shared.method(),
+                shared.fps(
+                    "Frames per second of the clip: connect it from Get Video Components. It makes the smoothing's "
+                    "seconds true. A VIDEO knows its own, which is taken instead."
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip="Frames per second of the clip: connect it from Get Video Components. It makes the "
-                    "smoothing's seconds true. A VIDEO knows its own, which is taken instead.",
-                ),
-                io.Int.Input(
-                    "detail",
-                    default=WORKING_SIDE,
-                    min=64,
-                    max=4096,
-                    step=16,
-                    tooltip="Longer side, in pixels, of the reduced frames that are measured. More is slower and "
-                    "hardly more exact; raise it for tiny texture, lower it for speed.",
+                shared.detail(
+                    "Longer side, in pixels, of the reduced frames that are measured. More is slower and hardly more "
+                    "exact; raise it for tiny texture, lower it for speed."
                 ),
                 io.Int.Input(
                     "pictures",
@@ -86,8 +54,8 @@ class EstimateFlow(io.ComfyNode):
                     max=256,
                     tooltip="How many pictures of the flow to draw, evenly spread over the clip.",
                 ),
-                io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
-                rolling_shutter_input(),
+                shared.mask(),
+                shared.rolling_shutter(),
             ],
             outputs=[
                 Flow.Output(display_name="flow", tooltip="For Smooth Trajectory."),
@@ -109,21 +77,38 @@ class EstimateFlow(io.ComfyNode):
         pictures: int,
         mask: Tensor | None = None,
         rolling_shutter: str = RollingShutter.AUTO.value,
-        jobs: list[Path] | None = None,
     ) -> io.NodeOutput:
-        """jobs: takes the folder that keeps what is measured, for a run that is to survive a crash."""
-        plan = None if isinstance(frames, Tensor) else planned(frames)
-        clip = to_clip(frames, fps) if plan is None else plan.recipe
+        clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
-        if jobs is not None and plan is not None and plan.source is not None:
-            motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, detail, mask)
-            jobs.append(folder)
-            return io.NodeOutput(with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
         picture = _pictures(reader.pairs, model)
         return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
+
+
+def measured(
+    frames: Tensor | Input.Video,
+    fps: float,
+    method: FlowMethod,
+    mask: Tensor | None,
+    rolling_shutter: str,
+    resumable: bool,
+) -> tuple[Motion, list[Path] | None]:
+    """What Estimate Flow measures with its usual detail, for nodes that go on from there, and the folders that keep it.
+
+    The folders are what `surviving` takes: none where an IMAGE was measured, and None where nothing is to be resumable.
+    """
+    plan = None if isinstance(frames, Tensor) else planned(frames)
+    model = cancellable(flow_model(method, model_management.get_torch_device()))
+    reader = _Reader(to_clip(frames, fps) if plan is None else plan.recipe, first=[])
+    jobs: list[Path] | None = [] if resumable else None
+    if jobs is not None and plan is not None and plan.source is not None:
+        motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, WORKING_SIDE, mask)
+        jobs.append(folder)
+    else:
+        motion = estimate_motion(reader, model, mask=mask)
+    return with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout), jobs
 
 
 def _spread(frames: int, count: int) -> list[int]:

@@ -16,7 +16,7 @@ from ._comfy import CATEGORY
 from ._text import show_text
 
 FOLDER = "upscale_models"
-NATIVE = ("RRDBNet", "SRVGGNetCompact")  # the networks that the CPU engine knows
+NATIVE = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
 
 
 class LoadESRGANModel(io.ComfyNode):

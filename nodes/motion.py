@@ -9,6 +9,7 @@ from ..core.clip import ClipError
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.transfer import Apply, transfer, undo
 from ..core.warping.border import Border
+from . import _inputs as shared
 from ._clips import clip_of
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires
@@ -42,13 +43,11 @@ class ApplyMotion(io.ComfyNode):
                     "stabiliser takes out, for other frames. move: the whole way of the camera, pans and all. With "
                     "as many frames as were measured, frame by frame; else the longest shot's, there and back.",
                 ),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.MIRROR.value,
-                    tooltip="What fills the places that the moved frames leave. For undo mirror, fill or black; crop "
-                    "would zoom in, and the original would not be met. For shake crop hides the border best. fill "
-                    "works with undo only.",
+                shared.border(
+                    "What fills the places that the moved frames leave. For undo mirror, fill or black; crop would "
+                    "zoom in, and the original would not be met. For shake crop hides the border best. fill works with "
+                    "undo only.",
+                    default=Border.MIRROR,
                 ),
                 io.Combo.Input(
                     "stabilized_with",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.clip import Clip, ClipError
 from ..core.excerpt import excerpt, one_frame
-from ..core.motion.estimate import WORKING_SIDE, Motion, reduced
+from ..core.motion.estimate import Motion, reduced
 from ..core.motion.flow import FlowMethod, flow_model
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory, correction
@@ -17,10 +17,10 @@ from ..core.pictures.arrows import flow_arrows
 from ..core.pictures.drawn import flow_picture, path_picture
 from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
 from ..core.warping.border import Border
-from ._comfy import CATEGORY, Footage, cancellable, options, to_clip
+from . import _inputs as shared
+from ._comfy import CATEGORY, Footage, cancellable, to_clip
 from ._plan import room_for
 from ._video import planned
-from .flow import METHOD_TIP
 
 Path = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
 """What Estimate Flow measured, or what Smooth Trajectory made of it."""
@@ -43,21 +43,12 @@ class PreviewTrajectory(io.ComfyNode):
                     tooltip="The correction of Smooth Trajectory or Stabilize Video; or a flow, of Estimate Flow or "
                     "Load Trajectory, which shows the path as it was measured.",
                 ),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.CROP.value,
-                    tooltip="What the frames will be warped with. crop and crop-adaptive cut away, and the plot shows "
-                    "how far they zoom in; mirror, wrap, edge, black and fill make up what is missing.",
+                shared.border(
+                    "What the frames will be warped with. crop and crop-adaptive cut away, and the plot shows how far "
+                    "they zoom in; mirror, wrap, edge, black and fill make up what is missing."
                 ),
-                io.Float.Input(
-                    "max_zoom",
-                    default=1.3,
-                    min=1.0,
-                    max=4.0,
-                    step=0.01,
-                    tooltip="The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is "
-                    "changed by it.",
+                shared.max_zoom(
+                    "The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is changed by it."
                 ),
                 io.Int.Input(
                     "frame",
@@ -134,9 +125,7 @@ class PreviewFlow(io.ComfyNode):
                     max=10_000_000,
                     tooltip="Number of the first of the two frames, counted from 0.",
                 ),
-                io.Combo.Input(
-                    "method", options=options(FlowMethod), default=FlowMethod.FARNEBACK.value, tooltip=METHOD_TIP
-                ),
+                shared.method(),
                 io.Combo.Input(
                     "show",
                     options=SHOWN,
@@ -144,14 +133,7 @@ class PreviewFlow(io.ComfyNode):
                     tooltip="arrows: on the frame, from where a pixel is to where it goes. colours: the hue says where "
                     "to, the strength how fast, white stands still. The wheel in the corner is the key to both.",
                 ),
-                io.Int.Input(
-                    "detail",
-                    default=WORKING_SIDE,
-                    min=64,
-                    max=4096,
-                    step=16,
-                    tooltip="Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow.",
-                ),
+                shared.detail("Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow."),
             ],
             outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as a picture.")],
         )

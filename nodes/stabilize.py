@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.warping.border import Border
-from ._comfy import CATEGORY, Correction, Footage, options
-from ._jobs import resumable_input
+from . import _inputs as shared
+from ._comfy import CATEGORY, Correction, Footage
 from ._video import surviving
 from ._wires import check_wires
-from .flow import MASK_TIP, METHOD_TIP, EstimateFlow, rolling_shutter_input
-from .trajectory import smoothed, smoothing_inputs
+from .flow import measured
+from .trajectory import smoothed
 from .warp import WarpFrames
 
 
@@ -34,34 +31,21 @@ class StabilizeVideo(io.ComfyNode):
                     "frames",
                     tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. Alpha is kept.",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip="Frames per second of the clip: connect it from Get Video Components. It makes the seconds "
-                    "true. A VIDEO knows its own, which is taken instead.",
+                shared.fps(
+                    "Frames per second of the clip: connect it from Get Video Components. It makes the seconds true. A "
+                    "VIDEO knows its own, which is taken instead."
                 ),
-                *smoothing_inputs(),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.CROP.value,
-                    tooltip="crop: zoom in just enough that no border shows; crop-adaptive: only as much as each "
-                    "moment needs, changing slowly. The others keep the whole picture, whatever max_zoom says, and "
-                    "fill: mirror (reflect), wrap (circular), edge (stretch the last pixel), black (transparent with "
-                    "alpha), fill (from the frames before and after; mirror where none saw it).",
+                *shared.smoothing(),
+                shared.border(
+                    "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
+                    "changing slowly. The others keep the whole picture, whatever max_zoom says, and fill: mirror "
+                    "(reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha), fill "
+                    "(from the frames before and after; mirror where none saw it)."
                 ),
-                io.Combo.Input(
-                    "method",
-                    options=options(FlowMethod),
-                    default=FlowMethod.FARNEBACK.value,
-                    tooltip=METHOD_TIP,
-                ),
-                io.Mask.Input("mask", optional=True, tooltip=MASK_TIP),
-                rolling_shutter_input(),
-                resumable_input(),
+                shared.method(),
+                shared.mask(),
+                shared.rolling_shutter(),
+                shared.resumable(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -100,10 +84,7 @@ class StabilizeVideo(io.ComfyNode):
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        jobs: list[Path] | None = [] if resumable else None
-        flow = EstimateFlow.execute(
-            frames, method, fps, WORKING_SIDE, pictures=0, mask=mask, rolling_shutter=rolling_shutter, jobs=jobs
-        )[0]
+        flow, jobs = measured(frames, fps, FlowMethod(method), mask, rolling_shutter, resumable)
         correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
         steady = surviving(warped[0], jobs)

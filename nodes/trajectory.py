@@ -14,7 +14,8 @@ from ..core.path.trajectory import Trajectory
 from ..core.pictures.drawn import path_picture
 from ..core.warping.border import Border
 from ..models import load_path_smoother
-from ._comfy import CATEGORY, Correction, Flow, options
+from . import _inputs as shared
+from ._comfy import CATEGORY, Correction, Flow
 
 
 def smoothed(
@@ -47,41 +48,7 @@ def smoothed(
     return fix, plot.movedim(1, -1).contiguous()
 
 
-def smoothing_inputs() -> list[io.Input]:
-    """What both nodes that smooth ask for, in the same words."""
-    return [
-        io.Combo.Input(
-            "smoothing",
-            options=options(Smoothing),
-            default=Smoothing.KALMAN.value,
-            tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
-            "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
-            "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
-            "the exact least-squares curve, nearly the same as kalman. learned: a small network that smooths as "
-            "whittaker does and gives way early and gently where max_zoom leaves no room.",
-        ),
-        io.Float.Input(
-            "seconds",
-            default=3.0,
-            min=0.05,
-            max=60.0,
-            step=0.05,
-            tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
-            "costs more of the picture's edges.",
-        ),
-        io.Float.Input(
-            "max_zoom",
-            default=1.3,
-            min=1.0,
-            max=4.0,
-            step=0.01,
-            tooltip="The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less "
-            "of it is removed.",
-        ),
-    ]
-
-
-def strength_inputs() -> list[io.Input]:
+def _strengths() -> list[io.Input]:
     """How much of each kind of shake is removed."""
     return [
         io.Float.Input(
@@ -108,7 +75,7 @@ class SmoothTrajectory(io.ComfyNode):
             "settings costs no new measuring.",
             inputs=[
                 Flow.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
-                *smoothing_inputs(),
+                *shared.smoothing(),
                 io.Int.Input(
                     "reference",
                     default=-1,
@@ -116,7 +83,7 @@ class SmoothTrajectory(io.ComfyNode):
                     max=1_000_000,
                     tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
                 ),
-                *strength_inputs(),
+                *_strengths(),
                 io.Float.Input(
                     "horizon",
                     default=0.0,

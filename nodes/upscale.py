@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
@@ -16,45 +14,15 @@ from ..core.upscaling.finish import Colour, Finish
 from ..core.upscaling.precision import Precision
 from ..core.upscaling.stage import Alpha, ImageModel, Target
 from ..core.upscaling.tiles import Tiling
+from . import _inputs as shared
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
-from ._jobs import resumable_input
+from ._inputs import ResizeTo
 from ._plan import room_for
 from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
 
 NAME = "Upscale Frames"
-
-
-class ResizeTo(str, Enum):
-    """What decides the size of the result."""
-
-    MODEL = "model scale"
-    FACTOR = "factor"
-    SIZE = "size"
-
-
-def size_inputs(limit: str = "") -> list[io.Input]:
-    """What both nodes that enlarge ask for, in the same words. limit: what else holds for the size."""
-    return [
-        io.Combo.Input(
-            "resize_to",
-            options=options(ResizeTo),
-            default=ResizeTo.MODEL.value,
-            tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
-            f"result, resized to exactly that{limit}.",
-        ),
-        io.Float.Input(
-            "factor",
-            default=2.0,
-            min=0.1,
-            max=16.0,
-            step=0.05,
-            tooltip="For resize_to = factor: times each side.",
-        ),
-        io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
-        io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
-    ]
 
 
 class UpscaleFrames(io.ComfyNode):
@@ -74,22 +42,12 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="One image, all frames of a clip, or a VIDEO of any length, which is never held in memory. "
                     "Alpha is kept.",
                 ),
-                *size_inputs(),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=32,
-                    tooltip="Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The "
-                    "result is the same for any tile.",
+                *shared.size(),
+                shared.tile(
+                    "Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The result "
+                    "is the same for any tile."
                 ),
-                io.Combo.Input(
-                    "precision",
-                    options=options(Precision),
-                    default=Precision.AUTO.value,
-                    tooltip="auto: the fastest that a self-check on the first frame shows to be safe.",
-                ),
+                shared.precision("auto: the fastest that a self-check on the first frame shows to be safe."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -151,7 +109,7 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs as ever.",
                 ),
-                resumable_input(),
+                shared.resumable(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[

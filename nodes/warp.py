@@ -13,7 +13,8 @@ from ..core.preflight import announced
 from ..core.recipe import Recipe
 from ..core.warping.border import Border
 from ..core.warping.move import warp
-from ._comfy import CATEGORY, Correction, Footage, ImageBatch, options, to_clip, watched
+from . import _inputs as shared
+from ._comfy import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
 from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
@@ -37,14 +38,11 @@ class WarpFrames(io.ComfyNode):
                     "length. Alpha is kept.",
                 ),
                 Correction.Input("correction", tooltip="From Smooth Trajectory."),
-                io.Combo.Input(
-                    "border",
-                    options=options(Border),
-                    default=Border.CROP.value,
-                    tooltip="crop: zoom in just enough that no border shows; crop-adaptive: only as much as each "
-                    "moment needs, changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap "
-                    "(circular), edge (stretch the last pixel), black (transparent with alpha), fill (from the frames "
-                    "before and after; mirror where none saw it).",
+                shared.border(
+                    "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
+                    "changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap (circular), "
+                    "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
+                    "after; mirror where none saw it)."
                 ),
                 io.Int.Input(
                     "pad",

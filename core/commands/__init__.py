@@ -11,7 +11,11 @@ class Command(Protocol):
     """What a module of this folder has."""
 
     def add_arguments(self, command: argparse.ArgumentParser, /) -> None:
-        """Add the words that the command takes, beside those that all commands share."""
+        """Add the words that the command takes, beside those that all commands share.
+
+        A command that keeps what is finished when it is interrupted says so by `command.set_defaults(keeps=...)`: a
+        function of its arguments.
+        """
         ...
 
     def run(self, args: argparse.Namespace, /) -> None:

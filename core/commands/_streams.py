@@ -67,6 +67,11 @@ def _add_resuming(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"how much of the clip a stopped run can lose at most (default {SECONDS:g})",
     )
+    command.set_defaults(keeps=_resumes)
+
+
+def _resumes(args: argparse.Namespace) -> bool:
+    return bool(args.resumable or args.job)
 
 
 def opened(args: argparse.Namespace) -> tuple[float, Clip]:
@@ -79,7 +84,7 @@ def opened(args: argparse.Namespace) -> tuple[float, Clip]:
 @contextmanager
 def job_of(args: argparse.Namespace) -> Iterator[Job | None]:
     """The job that the arguments ask for, if they do."""
-    if not (args.resumable or args.job):
+    if not _resumes(args):
         yield None
         return
     from ..jobs.folder import folder_for, opened_job
@@ -94,29 +99,16 @@ def write(
     bars: ProgressBars,
     job: Job | None,
     recipe: Recipe,
+    doing: str,
     tally: Tally | None = None,
 ) -> None:
-    """The end of every stream: the file, and the report on it."""
-    label, info = "stabilising" if args.command == "stabilize" else "upscaling", recipe.info
+    """The end of every stream: the file, and the report on it. doing: what the progress bar calls it."""
     if job:
-        from ..jobs.run import run_job
-
-        def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
-            frames = announced(frames, recipe, bars.say, kept=kept)
-            return bars.watch(frames, label, max(0, (info.length or 0) - kept))
-
-        finished = run_job(
-            job, recipe, args.output, encoding=_encoding(args), segment_seconds=args.segment_seconds, watch=watch
-        )
-        read = written = finished.frames
+        read = written = _made_in_segments(args, bars, job, recipe, doing)
     else:
-        watched = replace(recipe, source=bars.watching(recipe.source, label))
-        pictures = None if is_sequence(Path(args.output)) else watched.pictures()
-        frames = announced(pictures or watched.frames(), recipe, bars.say)
-        written = write_clip(args.output, frames, info, encoding=_encoding(args), source=args.input, bits=args.bits)
-        read = bars.passed[label]
+        read, written = _made_at_once(args, bars, recipe, doing)
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
-    result = open_clip(args.output, fps=info.fps, max_pixels=media.NO_LIMIT).info
+    result = open_clip(args.output, fps=recipe.info.fps, max_pixels=media.NO_LIMIT).info
     damage = recipe.source.damage if isinstance(recipe.source, VideoClip) else Damage()
     seconds = time.monotonic() - begun
     report = {
@@ -140,6 +132,28 @@ def write(
         f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}"
         f"{spared(tally)}{hurt(damage)}",
     )
+
+
+def _made_in_segments(args: argparse.Namespace, bars: ProgressBars, job: Job, recipe: Recipe, doing: str) -> int:
+    """How many frames there are, of this run and those before it."""
+    from ..jobs.run import run_job
+
+    def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
+        frames = announced(frames, recipe, bars.say, kept=kept)
+        return bars.watch(frames, doing, max(0, (recipe.info.length or 0) - kept))
+
+    encoding, seconds = _encoding(args), args.segment_seconds
+    return run_job(job, recipe, args.output, encoding=encoding, segment_seconds=seconds, watch=watch).frames
+
+
+def _made_at_once(args: argparse.Namespace, bars: ProgressBars, recipe: Recipe, doing: str) -> tuple[int, int]:
+    """How many frames were read, and how many written."""
+    watched = replace(recipe, source=bars.watching(recipe.source, doing))
+    pictures = None if is_sequence(Path(args.output)) else watched.pictures()
+    frames = announced(pictures or watched.frames(), recipe, bars.say)
+    encoding = _encoding(args)
+    written = write_clip(args.output, frames, recipe.info, encoding=encoding, source=args.input, bits=args.bits)
+    return bars.passed[doing], written
 
 
 def _encoding(args: argparse.Namespace) -> Encoding:

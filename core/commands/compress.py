@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ..console import tell
+from ..report import ProgressBars
 from ._device import add_device
 
 if TYPE_CHECKING:
@@ -74,18 +72,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _watched(settings: Settings, quiet: bool) -> Report:
-    """The last report; those before it move a bar on stderr, if that is a terminal."""
+    """The last report; those before it move the bar of their stage."""
     from ..compress import Report, compress
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     last = Report("reading")
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task(last.stage, total=None)
-        for report in compress(settings):
-            if report.stage != last.stage:
-                bars.remove_task(task)
-                task = bars.add_task(report.stage, total=report.of or None)
-            bars.update(task, completed=report.done)
-            last = report
+    with ProgressBars(quiet) as bars:
+        for last in compress(settings):
+            bars.at(last.stage, last.done, last.of or None)
     return last

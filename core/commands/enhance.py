@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..clip import ClipError
+from ..clip import ClipError, same_shape
 from ..recipe import Recipe
 from ..report import ProgressBars
 from ..upscaling.reuse import Tally
@@ -28,10 +28,11 @@ def run(args: argparse.Namespace) -> None:
         begun, clip = opened(args)
         tally = Tally()
         recipe = enlarged(args, Recipe(clip), tally)
-        large = recipe.info
-        if clip.info.scaled(large.width / clip.info.width) != large:
+        small, large = clip.info, recipe.info
+        if not same_shape(small.size, large.size):
             raise ClipError(
-                f"{large.width}x{large.height} has another shape than {clip.info.width}x{clip.info.height}, "
+                f"{large.width}x{large.height} has another shape than {small.width}x{small.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        write(args, begun, bars, job, recipe.then(steadied_by(args, bars, job, clip)), tally)
+        steady = steadied_by(args, bars, job, clip)
+        write(args, begun, bars, job, recipe.then(steady), "upscaling", tally)

@@ -19,6 +19,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--previews", action="store_true", help="fetch what preview nodes show, too")
     longest = "seconds after which it is stopped (default 86400, a day)"
     command.add_argument("--timeout", type=above_zero, default=86400.0, metavar="S", help=longest)
+    command.set_defaults(keeps=lambda _: True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
         begun, clip = opened(args)
         recipe = Recipe(clip).then(steadied_by(args, bars, job, clip))
         with nullcontext() if recipe.pictures() else _one_thread():
-            write(args, begun, bars, job, recipe)
+            write(args, begun, bars, job, recipe, "stabilising")
 
 
 def _one_thread():

@@ -15,6 +15,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
     command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
     command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    command.set_defaults(keeps=lambda _: True)
 
 
 def run(args: argparse.Namespace) -> None:

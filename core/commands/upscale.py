@@ -24,4 +24,4 @@ def run(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars, job_of(args) as job:
         begun, clip = opened(args)
         tally = Tally()
-        write(args, begun, bars, job, enlarged(args, Recipe(clip), tally), tally)
+        write(args, begun, bars, job, enlarged(args, Recipe(clip), tally), "upscaling", tally)

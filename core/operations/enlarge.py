@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..clip import ClipInfo, Frames
+from ..clip import ClipInfo, Frames, same_shape
 from ..upscaling.finish import Finish
 from ..upscaling.memory import choose_cut, guessed_bytes, layer_bytes
 from ..upscaling.precision import Precision, home_of
@@ -71,17 +71,17 @@ class Enlarge(Operation):
 
     def for_motion(self, before: ClipInfo, small: ClipInfo) -> Enlarge | None:
         """A size of another shape is another picture, so that one is kept."""
-        return None if before.has_shape_of(self.info(before)) else self
+        return None if same_shape(before.size, self.info(before).size) else self
 
     def ahead_of(self, steady: Steady, before: ClipInfo) -> tuple[Enlarge, Steady] | None:
         """Enlarged by a factor that whole pixels of pad survive. All borders allow it: the correction scales too."""
         padded = steady.info(before)
         wanted = self.info(padded)
         pad = steady.pad * wanted.width / padded.width
-        if abs(pad - round(pad)) > 1e-9 or not padded.has_shape_of(wanted):
+        if abs(pad - round(pad)) > 1e-9 or not same_shape(padded.size, wanted.size):
             return None
         inner = before.resized(wanted.width - 2 * round(pad), wanted.height - 2 * round(pad))
-        if min(inner.width, inner.height) < 1 or not before.has_shape_of(inner):
+        if min(inner.width, inner.height) < 1 or not same_shape(before.size, inner.size):
             return None
         same = self.info(before) == inner
         enlarge = self if same else replace(self, target=Target(size=(inner.width, inner.height)))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from ..clip import Clip, ClipError, ClipInfo, Frames
+from ..clip import Clip, ClipError, ClipInfo, Frames, same_shape
 from ..excerpt import excerpt
 from ..upscaling.resize import resize
 from .labels import labelled
@@ -75,7 +75,7 @@ def _fitted(frames: Frames, width: int, height: int) -> Frames:
     high, wide = frames.shape[-2:]
     if (wide, high) == (width, height):
         return frames
-    if abs(wide * height - high * width) <= width + height:  # the same shape, but for a pixel's rounding
+    if same_shape((wide, high), (width, height)):
         return resize(frames, width, height)
     factor = min(width / wide, height / high)
     inner = max(1, round(wide * factor)), max(1, round(high * factor))

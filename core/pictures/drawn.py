@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -100,22 +101,7 @@ def path_picture(
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13 * fine)
     margin, title = 64 * fine, 26 * fine
-    panels = [(name, [(before.path[:, column] * unit, BEFORE)]) for name, column, unit in PANELS]
-    key = [("camera path", INK, 110), ("before", BEFORE, 55)]
-    if after is not None:
-        key.append(("after", AFTER, 45))
-        for (_, curves), (_, column, unit) in zip(panels, PANELS, strict=True):
-            curves.append((after.path[:, column] * unit, AFTER))
-        fix = correction(before, after) if applied is None else applied
-        price = zooms_to_fill(fix).clip(max=LARGEST_ZOOM)
-        curves = [((price - 1) * 100, AFTER)]
-        if border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE):
-            key.append((f"zoom of {Border(border).value}", ZOOM, 70 + 7 * len(Border(border).value)))
-            curves.insert(0, (_zoom_of(fix, Border(border)), ZOOM))
-        if max_zoom is not None:
-            key.append(("most crop allowed", LIMIT, 0))
-            curves.insert(0, (np.full(len(price), (max_zoom - 1) * 100), LIMIT))
-        panels.append(("crop needed, %", curves))
+    panels, key = _curves(before, after, applied, max_zoom, border)
     left = margin
     for text, ink, room in key:
         draw.text((left, 5 * fine), text, fill=ink, font=font)
@@ -128,15 +114,44 @@ def path_picture(
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
+Curves: TypeAlias = "list[tuple[NDArray[np.float64], tuple[int, int, int]]]"
+"""Values frame by frame, and their ink."""
+
+
+def _curves(
+    before: Trajectory,
+    after: Trajectory | None,
+    applied: Correction | None,
+    max_zoom: float | None,
+    border: Border | None,
+) -> tuple[list[tuple[str, Curves]], list[tuple[str, tuple[int, int, int], int]]]:
+    """The panels, (name, curves) each, and the key above them: (text, ink, pixels of room to its right)."""
+    panels = [(name, [(before.path[:, column] * unit, BEFORE)]) for name, column, unit in PANELS]
+    key = [("camera path", INK, 110), ("before", BEFORE, 55)]
+    if after is None:
+        return panels, key
+    key.append(("after", AFTER, 45))
+    for (_, curves), (_, column, unit) in zip(panels, PANELS, strict=True):
+        curves.append((after.path[:, column] * unit, AFTER))
+    fix = correction(before, after) if applied is None else applied
+    price = zooms_to_fill(fix).clip(max=LARGEST_ZOOM)
+    curves = [((price - 1) * 100, AFTER)]
+    if border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE):
+        key.append((f"zoom of {Border(border).value}", ZOOM, 70 + 7 * len(Border(border).value)))
+        curves.insert(0, (_zoom_of(fix, Border(border)), ZOOM))
+    if max_zoom is not None:
+        key.append(("most crop allowed", LIMIT, 0))
+        curves.insert(0, (np.full(len(price), (max_zoom - 1) * 100), LIMIT))
+    return [*panels, ("crop needed, %", curves)], key
+
+
 def _zoom_of(fix: Correction, border: Border) -> NDArray[np.float64]:
     """(N,): by how much the border enlarges each frame, in per cent."""
     across = np.linalg.norm(framed(fix, border).matrices[:, 0], axis=1) / np.linalg.norm(fix.matrices[:, 0], axis=1)
     return (across - 1) * 100
 
 
-def _panel(
-    draw, font, box, name: str, trajectory: Trajectory, curves: list[tuple[np.ndarray, tuple]], fine: int
-) -> None:
+def _panel(draw, font, box, name: str, trajectory: Trajectory, curves: Curves, fine: int) -> None:
     left, top, right, bottom = box
     low, high = min(float(values.min()) for values, _ in curves), max(float(values.max()) for values, _ in curves)
     room = max((high - low) * 0.08, 0.5)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .said import plain
 from .server import OnNews, Server, connected
-from .workflow import Prompt, RunError, apply, local_files, read_setting
+from .workflow import Prompt, RunError, Setting, apply, local_files, read_setting
 
 log = logging.getLogger(__name__)
 
@@ -53,33 +53,37 @@ def run_workflow(
     except OSError as error:
         raise RunError(f"{target} cannot be written to: {error.strerror or error}") from error
 
-    async def all_of_it() -> Results:
-        async with connected(url) as server:
-            classes = sorted({entry["class_type"] for entry in prompt.values()})
-            definitions = {name: await server.definition(name) for name in classes}
-            graph = apply(prompt, chosen, definitions)
-            uploaded: dict[str, str] = {}
-            for node, name, path in list(local_files(graph, chosen, definitions)):
-                on_news(f"uploading {path.name}", 0, None)
-                graph[node]["inputs"][name] = uploaded[f"{node}.{name}"] = await server.upload(path)
-            run_id, outputs = await _followed(server, graph, on_news)
-            wanted = [(node, item) for node, item in _items(outputs) if previews or item["type"] == "output"]
-            files = []
-            for index, (node, item) in enumerate(wanted):
-                on_news("downloading", index, len(wanted))
-                path = free_name(target, str(item["filename"]))
-                await server.download(item, path)
-                files.append((node, path))
-            left = len(_items(outputs)) - len(wanted)
-            return Results(run_id, tuple(files), _texts(outputs), uploaded, left)
-
     async def in_time() -> Results:
         try:
-            return await asyncio.wait_for(all_of_it(), timeout)
+            return await asyncio.wait_for(_run(prompt, url, chosen, target, previews, on_news), timeout)
         except asyncio.TimeoutError as error:
             raise RunError(f"the run was not over after {timeout:g} s; --timeout allows more") from error
 
     return asyncio.run(in_time())
+
+
+async def _run(
+    prompt: Prompt, url: str, settings: list[Setting], folder: Path, previews: bool, on_news: OnNews
+) -> Results:
+    """Files up, the run, files down."""
+    async with connected(url) as server:
+        classes = sorted({entry["class_type"] for entry in prompt.values()})
+        definitions = {name: await server.definition(name) for name in classes}
+        graph = apply(prompt, settings, definitions)
+        uploaded: dict[str, str] = {}
+        for node, name, path in list(local_files(graph, settings, definitions)):
+            on_news(f"uploading {path.name}", 0, None)
+            graph[node]["inputs"][name] = uploaded[f"{node}.{name}"] = await server.upload(path)
+        run_id, outputs = await _followed(server, graph, on_news)
+        items = _items(outputs)
+        wanted = [(node, item) for node, item in items if previews or item["type"] == "output"]
+        files = []
+        for index, (node, item) in enumerate(wanted):
+            on_news("downloading", index, len(wanted))
+            path = free_name(folder, str(item["filename"]))
+            await server.download(item, path)
+            files.append((node, path))
+        return Results(run_id, tuple(files), _texts(outputs), uploaded, len(items) - len(wanted))
 
 
 async def _followed(server: Server, graph: Prompt, on_news: OnNews) -> tuple[str, dict[str, Any]]:

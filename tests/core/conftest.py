@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import job_run
 import pytest
+import torch
 from counting import make_video
-from job_run import COUNT, SEGMENTS, run, source
+from safetensors.torch import save_file
+from steadyscale.core import cli
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 
 @pytest.fixture
@@ -16,13 +20,41 @@ def clip_file(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What jobs are tested on; not to be written to."""
-    return source(tmp_path_factory.mktemp("source") / "origin.mp4")
+    return job_run.source(tmp_path_factory.mktemp("source") / "origin.mp4")
 
 
 @pytest.fixture(scope="session")
 def undisturbed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a job makes of it that nobody stops."""
     target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
-    assert run(origin, target) == (COUNT, SEGMENTS, 0)
+    assert job_run.run(origin, target) == (job_run.COUNT, job_run.SEGMENTS, 0)
     assert [*target.parent.iterdir()] == [target], "the job's files are gone"
     return target
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 2x network that does nothing but repeat pixels: its last layer is zero, and it adds to the repeated input."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2))
+    state = network.state_dict()
+    last = max(int(key.split(".")[1]) for key in state)
+    for key in state:
+        if key.startswith(f"body.{last}."):
+            state[key] = torch.zeros_like(state[key])
+    path = tmp_path_factory.mktemp("weights") / "twice.safetensors"
+    save_file(state, path)
+    assert load_upscaler(path).scale == 2
+    return path

@@ -26,6 +26,12 @@ def old_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield running
 
 
+@pytest.fixture(params=["host", "old_host"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    """Both, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def mortal_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One that belongs to a single test, which may kill it and start it again."""

@@ -32,11 +32,6 @@ NODES = {
 FAILURES = re.compile(r"IMPORT FAILED|Cannot import|Error while calling comfy_entrypoint")
 
 
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
-
-
 def test_the_log_has_no_failed_import(any_host: Host) -> None:
     failures = [line for line in any_host.log().splitlines() if FAILURES.search(line)]
     assert not failures, "\n".join(failures)

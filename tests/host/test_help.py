@@ -18,11 +18,6 @@ DOCS = Path(__file__).parents[2] / "web" / "docs"
 SERVED = "/extensions/steadyscale/docs/"  # by the name of the pack's folder
 
 
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
-
-
 def test_every_page_and_picture_is_served(any_host: Host) -> None:
     files = [path for path in DOCS.rglob("*") if path.is_file()]
     assert len(files) > 2 * len(NODES)

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
-import json
-import struct
-import uuid
 from pathlib import Path
 
-import aiohttp
 import av
+import graphs
 import numpy as np
 import pytest
 from comfyhost import Host
-from PIL import Image
+from graphs import picture, told
 
 pytestmark = pytest.mark.host
 
-MODEL = "realesr-animevideov3.safetensors"
 WIDTH, HEIGHT = 128, 96  # of the clip that conftest.py writes
-TEXT = 3  # the type of the binary message that puts text on a node
 
 
-class Graph(dict):
-    """A prompt in API format, built node by node."""
-
-    def add(self, class_type: str, **inputs: object) -> str:
-        key = str(len(self) + 1)
-        self[key] = {"class_type": class_type, "inputs": inputs}
-        return key
-
-    def video(self, name: str) -> list:
-        return [self.add("LoadVideo", file=name), 0]
-
-    def images(self, video: list) -> list:
-        return [self.add("GetVideoComponents", video=video), 0]
-
+class Graph(graphs.Graph):
     def stabilized(self, frames: list, border: str = "crop") -> str:
         settings = {"fps": 25.0, "smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "method": "farneback"}
         return self.add("SteadyScale_StabilizeVideo", frames=frames, border=border, **settings)
 
     def upscaled(self, frames: list) -> list:
-        model = [self.add("SteadyScale_LoadESRGANModel", model_name=MODEL), 0]
         settings = {"resize_to": "factor", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "fp32"}
-        return [self.add("SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, **settings), 0]
+        return [self.add("SteadyScale_UpscaleFrames", upscale_model=self.ours(), frames=frames, **settings), 0]
 
     def compared(self, before: list, after: list, **settings: object) -> str:
         usual = {"layout": "split", "frame": 0, "seconds": 0.0, "split": 0.5, "largest": 1920}
@@ -52,18 +31,8 @@ class Graph(dict):
         return self.add("SteadyScale_CompareFrames", before=before, after=after, **{**usual, **labels, **settings})
 
 
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
-
-
-def picture(host: Host, item: dict) -> np.ndarray:
-    """A file that the frontend would show: (H, W, 3), in steps of 8 bits."""
-    return np.asarray(Image.open(io.BytesIO(host.view(item))).convert("RGB")).astype(int)
-
-
 def film(host: Host, item: dict, folder: Path) -> np.ndarray:
-    """The same of a video: (N, H, W, 3)."""
+    """The same of a video that a node put out: (N, H, W, 3), in steps of 8 bits."""
     path = folder / item["filename"]
     path.write_bytes(host.view(item))
     with av.open(str(path)) as container:
@@ -73,30 +42,6 @@ def film(host: Host, item: dict, folder: Path) -> np.ndarray:
 def source(host: Host, name: str) -> np.ndarray:
     with av.open(str(host.base / "input" / name)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
-
-
-def told(host: Host, graph: Graph) -> dict[str, list[str]]:
-    """Runs a graph: everything that was written on each node."""
-
-    async def listen() -> dict[str, list[str]]:
-        client, found = uuid.uuid4().hex, {}
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{host.url}/ws?clientId={client}") as ws:
-            async with session.post(f"{host.url}/prompt", json={"prompt": graph, "client_id": client}) as reply:
-                assert reply.status == 200, await reply.text()
-            async for message in ws:
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    kind, length = struct.unpack(">II", message.data[:8])
-                    if kind == TEXT:
-                        node = message.data[8 : 8 + length].decode()
-                        found.setdefault(node, []).append(message.data[8 + length :].decode())
-                elif message.type == aiohttp.WSMsgType.TEXT:
-                    event = json.loads(message.data)["type"]
-                    assert event not in ("execution_error", "execution_interrupted"), message.data
-                    if event == "execution_success":
-                        break
-        return found
-
-    return asyncio.run(asyncio.wait_for(listen(), 300))
 
 
 def test_a_picture_shows_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
@@ -229,7 +174,7 @@ def test_what_a_run_comes_to_is_told_where_it_runs(any_host: Host, clip_name: st
     own, steady = graph.upscaled(few), graph.stabilized(few)
     graph.add("PreviewImage", images=own)
     graph.add("PreviewImage", images=[steady, 0])
-    texts = told(any_host, graph)
+    texts, _ = told(any_host, graph)
     for node, count in ((save, 24), (own[0], 4)):
         assert texts[node][0].startswith(f"{count} frames, 128x96 to 256x192, about "), node
         assert texts[node][0].endswith(" of memory"), node

@@ -5,32 +5,22 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from comfyhost import Host
 from counting import make_video, numbers_of
+from program import program
 from steadyscale.core.video.files import open_clip
 
 pytestmark = pytest.mark.host
 
 API = Path(__file__).parents[2] / "workflows" / "api"
-PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from steadyscale.core.cli import main; sys.exit(main())"
-)
-
-
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
 
 
 def words(host: Host, name: str, out: Path, *more: object) -> list[str]:
-    command = ["run", API / f"{name}.json", "--server", host.url, "--output", out, "--json", *more]
-    return [sys.executable, "-c", PROGRAM, *map(str, command)]
+    return program("run", API / f"{name}.json", "--server", host.url, "--output", out, "--json", *more)
 
 
 def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path) -> None:

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
+import graphs
 import numpy as np
 import pytest
 import torch
 from comfyhost import Host
-from PIL import Image
+from graphs import MODEL, picture
 from safetensors import safe_open
 from steadyscale.core.video.images import write_images
 from steadyscale.models import load_upscaler
 
 pytestmark = pytest.mark.host
 
-MODEL = "realesr-animevideov3.safetensors"
 
-
-class Graph(dict):
-    def add(self, kind: str, **inputs: Any) -> str:
-        key = str(len(self) + 1)
-        self[key] = {"class_type": kind, "inputs": inputs}
-        return key
-
-    def video(self, name: str) -> list:
-        return [self.add("LoadVideo", file=name), 0]
-
-    def images(self, name: str) -> list:
-        return [self.add("GetVideoComponents", video=self.video(name)), 0]
-
+class Graph(graphs.Graph):
     def trained(self, name: str, frames: list | None = None, **settings: Any) -> str:
         wanted = {"scale": "2x", "size": "small", "minutes": 1.0, "seed": 0, "steps": 20, "batch": 2, "crop": 32}
         wanted |= {"frames": frames} if frames else {}
         return self.add("SteadyScale_TrainESRGAN", name=name, **(wanted | settings))
 
-    def loaded(self, name: str = MODEL) -> list:
-        return [self.add("SteadyScale_LoadESRGANModel", model_name=name), 0]
-
-
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
-
 
 def models(host: Host) -> Path:
     return host.base / "models" / "upscale_models"
-
-
-def picture(host: Host, item: dict) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(host.view(item))))
 
 
 def text(outputs: dict) -> str:
@@ -180,7 +155,7 @@ def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str)
 def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
     graph = Graph()
     save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL)
-    ours = graph.add(save, upscale_model=graph.loaded(), name="kept/mine", place="upscale_models")
+    ours = graph.add(save, upscale_model=graph.ours(), name="kept/mine", place="upscale_models")
     graph.add(save, upscale_model=[theirs, 0], name="kept/theirs.safetensors", place="output")
     run = any_host.run(graph).check()
     assert text(run.outputs[ours]).startswith("models/upscale_models/kept/mine.safetensors, ")
@@ -207,7 +182,7 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
 @pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/../../up", ".hidden", " ", "a\nb"])
 def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
     graph = Graph()
-    graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.loaded(), name=name, place="output")
+    graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.ours(), name=name, place="output")
     run = host.run(graph)
     assert run.status == "rejected"
     assert "is no name for a model" in run.error
@@ -218,7 +193,7 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     frames = graph.images(clip_name)
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
-        "SteadyScale_CompareModels", model_a=graph.loaded(), model_b=[blank, 0], frames=graph.video(clip_name), count=3
+        "SteadyScale_CompareModels", model_a=graph.ours(), model_b=[blank, 0], frames=graph.video(clip_name), count=3
     )
     figures = [graph.add("PreviewAny", source=[node, output]) for output in (2, 3, 4, 5)]
     run = any_host.run(graph).check()
@@ -239,13 +214,13 @@ def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) ->
     graph = Graph()
     frames = graph.images(clip_name)
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=graph.loaded(), frames=frames, resize_to="model scale", factor=2.0,
+        "SteadyScale_UpscaleFrames", upscale_model=graph.ours(), frames=frames, resize_to="model scale", factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
         "SteadyScale_CompareModels",
-        model_a=graph.loaded(),
+        model_a=graph.ours(),
         model_b=[blank, 0],
         frames=frames,
         truth=[large, 0],

@@ -70,11 +70,6 @@ def definitions(host: Host) -> dict[str, Any]:
     return host.get("/object_info")
 
 
-@pytest.fixture(params=["host", "old_host"])
-def any_host(request: pytest.FixtureRequest) -> Host:
-    return request.getfixturevalue(request.param)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_canvas_and_api_file_are_one_graph(name: str, definitions: dict[str, Any]) -> None:
     assert differences(canvas(name), api(name), definitions) == []

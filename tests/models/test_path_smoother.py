@@ -14,7 +14,7 @@ from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
 from steadyscale.models.path_net import corners, room_of, units, usage
-from steadyscale.models.path_smoother import SHIPPED, drive
+from steadyscale.models.path_smoother import WEIGHTS, drive
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
 KINDS = tuple(kind for kind in Kind if kind is not Kind.TRIPOD)
@@ -237,4 +237,4 @@ def test_weights_that_are_none_of_it_are_refused(tmp_path):
 
 
 def test_the_shipped_file_is_small():
-    assert SHIPPED.stat().st_size < 1_000_000
+    assert WEIGHTS.stat().st_size < 1_000_000

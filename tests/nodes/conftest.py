@@ -19,6 +19,7 @@ from unittest.mock import MagicMock
 import av
 import pytest
 import torch
+from counting import make_video
 
 
 class Interrupted(Exception):
@@ -234,3 +235,8 @@ def newest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     yield stub
     for name in [name for name in sys.modules if name.startswith("steadyscale.nodes")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def clip_file(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "source.mp4", audio_at=0.5, metadata={"title": "twelve bars"})

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from steadyscale.core import geometry
-from steadyscale.core.clip import TensorClip
+from steadyscale.core.clip import Clip, TensorClip
 from torch import Tensor
 
 
@@ -81,3 +81,14 @@ def jitter(path: np.ndarray, width: int, height: int) -> float:
     points = np.stack(np.meshgrid(np.linspace(-width / 2, width / 2, 9), np.linspace(-height / 2, height / 2, 9)), -1)
     moves = geometry.apply(steps, points.reshape(1, -1, 2)) - points.reshape(1, -1, 2)
     return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(-1).mean()))
+
+
+def unrest(clip: Clip) -> float:
+    """How much neighbouring frames differ away from the borders, as a share of the picture's contrast.
+
+    NaN where nothing is shown, so that black frames keep no bound.
+    """
+    frames = torch.cat(list(clip.frames()))
+    height, width = frames.shape[-2:]
+    inner = frames[..., height // 4 : -height // 4, width // 4 : -width // 4]
+    return float(inner.diff(dim=0).abs().mean() / inner.std())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from counting import make_video, numbered, numbers_of
 from safetensors.torch import save_file
-from steadyscale.core import cli, open_clip, write_images
+from steadyscale.core import open_clip, write_images
 from steadyscale.core.compress import gate
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 
@@ -22,16 +22,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(capsys, *words):
-    code = cli.main([str(word) for word in words])
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
-def test_compresses_and_says_so(folder, capsys):
+def test_compresses_and_says_so(folder, run):
     small = folder / "small.safetensors"
     words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(capsys, *words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
+    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert report["command"] == "compress"
@@ -44,19 +38,19 @@ def test_compresses_and_says_so(folder, capsys):
 
     source = make_video(folder / "source.mp4")
     code, _, err = run(
-        capsys, "upscale", source, folder / "large.mp4", "--model", folder / "small_int8.onnx", "--device", "cpu"
+        "upscale", source, folder / "large.mp4", "--model", folder / "small_int8.onnx", "--device", "cpu"
     )
     assert (code, err) == (0, "")
     large = open_clip(folder / "large.mp4")
     assert (large.info.width, large.info.height) == (128, 96)
     assert numbers_of(large) == list(range(12))
 
-    code, out, _ = run(capsys, "info", folder / "small_int8.onnx", "--json")
+    code, out, _ = run("info", folder / "small_int8.onnx", "--json")
     facts = json.loads(out)
     assert (code, facts["scale"], facts["parameters"]) == (0, 2, pruned["parameters"])
 
 
-def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, capsys, monkeypatch):
+def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkeypatch):
     """The picture is spoilt after pruning, so what is lost is certain."""
     real = gate.pruned
 
@@ -68,7 +62,7 @@ def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, capsys, mon
     monkeypatch.setattr(gate, "pruned", spoilt)
     small = folder / "small.safetensors"
     words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(capsys, *words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
+    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert err.startswith("steadyscale: pruned loses ")
@@ -77,7 +71,7 @@ def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, capsys, mon
     assert sorted(path.name for path in folder.iterdir()) == ["pictures", "twice.safetensors"]
 
 
-def test_wrong_words_are_answered_in_one_line(folder, capsys):
+def test_wrong_words_are_answered_in_one_line(folder, run):
     words = [
         "compress",
         folder / "twice.safetensors",
@@ -86,6 +80,6 @@ def test_wrong_words_are_answered_in_one_line(folder, capsys):
         "--output",
         folder / "x.onnx",
     ]
-    code, _, err = run(capsys, *words)
+    code, _, err = run(*words)
     assert (code, err.count("\n")) == (1, 1)
     assert "there is nothing to do" in err

@@ -1,39 +1,36 @@
-"""`steadyscale stabilize` as its own program."""
-
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from counting import make_video
-
-PROGRAM = """
-import json, sys
-from steadyscale.core.cli import main
-
-code = main(sys.argv[1:])
-json.dump([code, [name for name in ("torch", "scipy") if name in sys.modules]], sys.stderr)
-"""
+from footage import unrest
+from steadyscale.core import open_clip
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--help"],
-        ["stabilize", "--help"],
-        ["stabilize", "IN", "OUT.mp4", "--json"],
-        ["stabilize", "IN", "OUT.mp4", "--border", "mirror", "--flow", "tracks"],
-        ["stabilize", "IN", "OUT.mkv", "--rolling-shutter", "0.5", "--codec", "ffv1"],
-        ["info", "IN"],
-    ],
-    ids=lambda words: "-".join(words[:1] + words[3:4]),
-)
-def test_what_needs_no_network_does_without_torch(tmp_path: Path, words: list[str]):
-    """It is half a gigabyte, and seconds, that a clip of seconds would be charged for."""
-    source = make_video(tmp_path / "in.mp4", 5)
-    words = [word.replace("IN", str(source)).replace("OUT", str(tmp_path / "out")) for word in words]
-    ran = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert json.loads(ran.stderr.splitlines()[-1]) == [0, []], ran.stderr
+@pytest.mark.parametrize("border", ["crop", "mirror", "black"])
+def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaken: Path, run, border: str):
+    out = tmp_path / "calm.mp4"
+    code, stdout, stderr = run(
+        "stabilize", shaken, out, "--border", border, "--smoothing", "locked", "--crf", "5", "--json", "--device", "cpu"
+    )
+    assert (code, stderr) == (0, "")
+    report = json.loads(stdout)
+    assert (report["frames_in"], report["frames_out"], report["width"], report["height"]) == (20, 20, 160, 128)
+    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3
+
+
+def test_the_learned_smoother_is_had_by_name(tmp_path: Path, shaken: Path, run):
+    words = ("--smoothing", "learned", "--seconds", "2", "--crf", "5", "--quiet", "--device", "cpu")
+    for border in ("crop", "mirror"):
+        assert run("stabilize", shaken, tmp_path / "calm.mp4", "--border", border, *words)[0] == 0
+        assert unrest(open_clip(tmp_path / "calm.mp4")) < unrest(open_clip(shaken)) / 2
+
+
+def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaken: Path, run):
+    out = tmp_path / "kept.mp4"
+    words = ("stabilize", shaken, out, "--border", "mirror", "--smoothing", "locked", "--crf", "5", "--device", "cpu")
+    assert run(*words, "--keep-x", "1")[0] == 0
+    assert unrest(open_clip(out)) > unrest(open_clip(shaken)) * 0.8, "the clip swings sideways and no other way"
+    assert run(*words, "--keep-y", "1", "--keep-roll", "1", "--horizon", "1")[0] == 0
+    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3

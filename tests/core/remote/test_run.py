@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 from fake_comfyui import Fake, Served, until
+from files_made import remains
+from program import program
 from steadyscale.core import cli
 from steadyscale.core.remote import server as remote
 from steadyscale.core.remote.run import free_name, run_workflow
 from steadyscale.core.remote.workflow import RunError
 
-PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from steadyscale.core.cli import main; sys.exit(main())"
-)
 GRAPH = {
     "1": {"class_type": "LoadVideo", "inputs": {"file": "there.mp4"}, "_meta": {"title": "Load Video"}},
     "2": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "prefix": "out"}},
@@ -52,10 +50,6 @@ def workflow(tmp_path: Path) -> Path:
     path = tmp_path / "graph.json"
     path.write_text(json.dumps(GRAPH))
     return path
-
-
-def remains(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.iterdir())
 
 
 def test_the_command_uploads_runs_and_downloads(fake: Fake, url: str, workflow: Path, tmp_path: Path, capsys):
@@ -346,7 +340,7 @@ def test_ctrl_c_stops_the_run_on_the_server(
     fake: Fake, url: str, workflow: Path, tmp_path: Path, signal_, queued: bool
 ):
     fake.waits, fake.others_running = threading.Event(), queued
-    command = [sys.executable, "-c", PROGRAM, "run", str(workflow), "--server", url, "--output", str(tmp_path / "out")]
+    command = program("run", workflow, "--server", url, "--output", tmp_path / "out")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: fake.sockets)
         process.send_signal(signal_)

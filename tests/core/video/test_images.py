@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from counting import number_of, numbered, numbers_of, picture
+from files_made import remains
 from PIL import Image, ImageCms
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.images import ImageClip, write_images
@@ -20,10 +21,6 @@ def save(folder: Path, names: list[str], **options) -> Path:
     for number, name in enumerate(names):
         Image.fromarray(picture(number)).save(folder / name, **options)
     return folder
-
-
-def remains(folder: Path) -> list[str]:
-    return sorted(f.name for f in folder.iterdir())
 
 
 # --- reading

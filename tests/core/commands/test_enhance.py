@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from files_made import remains
+from footage import unrest
+from steadyscale.core import open_clip
+
+
+def test_enhance_does_both(tmp_path: Path, shaken: Path, weights: Path, run):
+    out = tmp_path / "both.mp4"
+    options = (
+        "--model",
+        weights,
+        "--smoothing",
+        "locked",
+        "--border",
+        "mirror",
+        "--crf",
+        "5",
+        "--device",
+        "cpu",
+        "--json",
+    )
+    code, stdout, _ = run("enhance", shaken, out, *options)
+    report = json.loads(stdout)
+    assert (code, report["frames_in"], report["frames_out"]) == (0, 20, 20)
+    assert (report["width"], report["height"]) == (320, 256)
+    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3
+    code, _, stderr = run("enhance", shaken, tmp_path / "bent.mp4", *options, "--size", "320x200")
+    assert code == 1
+    assert "another shape" in stderr
+    assert remains(tmp_path) == ["both.mp4"]

@@ -1,0 +1,68 @@
+"""On which node the frame in work is shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from counting import number_of, numbered
+from node_calls import upscaled
+
+
+def _hurried(newest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds pass between any two looks at the clock."""
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(newest.import_("_comfy").time, "monotonic", lambda: next(clock))
+
+
+def _picture(preview: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(preview[1])).float().permute(2, 0, 1) / 255
+
+
+def test_a_long_run_on_images_shows_the_frame_in_work(newest, monkeypatch: pytest.MonkeyPatch):
+    frames = numbered(4, 1200, 64)
+    _hurried(newest, monkeypatch)
+    upscaled(newest, frames.movedim(1, -1))
+    kind, picture, side = newest.progress[2][2]
+    assert (kind, side) == ("JPEG", 512)
+    assert picture.size == (512, 27)
+    assert number_of(torch.from_numpy(np.array(picture)).float().permute(2, 0, 1) / 255) == 2
+
+
+@pytest.mark.parametrize("kind", ["SteadyScale_UpscaleFrames", "SteadyScale_EnhanceVideo"])
+def test_a_video_shows_the_frame_in_work_where_nothing_else_is_shown(
+    newest, clip_file: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """Frontends go on showing it: on Save Video in place of the saved video, on Enhance Video in place of its plot."""
+    graph = {"7": {"class_type": kind}, "9": {"class_type": "SaveVideo"}}
+    running, ended = ["7"], []
+    prompt = SimpleNamespace(get_node=graph.__getitem__, has_node=graph.__contains__)
+    state = SimpleNamespace(dynprompt=prompt, finish_progress=ended.append)
+    modules = {
+        "comfy_execution": ModuleType("comfy_execution"),
+        "comfy_execution.utils": SimpleNamespace(get_executing_context=lambda: SimpleNamespace(node_id=running[0])),
+        "comfy_execution.progress": SimpleNamespace(get_progress_state=lambda: state),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    _hurried(newest, monkeypatch)
+    running[0] = "9"
+    video.get_stream_source()
+    assert [preview for _, _, preview in newest.progress] == [None] * 12, "nothing on the node that waits"
+    shown = [(node, number_of(_picture(preview))) for node, _, preview in newest.elsewhere]
+    bare = kind == "SteadyScale_UpscaleFrames"
+    assert shown == ([("7", number) for number in range(12)] if bare else [])
+    assert ended == (["7"] if bare else [])
+
+
+def test_a_video_whose_planner_is_unknown_shows_no_frame(newest, clip_file: Path, monkeypatch: pytest.MonkeyPatch):
+    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    _hurried(newest, monkeypatch)
+    video.get_stream_source()
+    assert [preview for _, _, preview in newest.progress] == [None] * 12

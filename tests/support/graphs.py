@@ -1,0 +1,90 @@
+"""Graphs for a ComfyUI in API format, built node by node, and what their runs put out."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import struct
+import uuid
+from itertools import pairwise
+
+import aiohttp
+import cv2
+import numpy as np
+from bootstrap import NETWORK
+from comfyhost import Host
+from PIL import Image
+
+MODEL = f"{NETWORK}.safetensors"
+TEXT = 3  # the type of the binary message that puts text on a node
+
+
+class Graph(dict):
+    """A prompt. `add` gives a node's number, as others name it; what others take is [number, index of the output]."""
+
+    def add(self, class_type: str, **inputs: object) -> str:
+        key = str(len(self) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+    def video(self, name: str) -> list:
+        """A file of the input folder as VIDEO."""
+        return [self.add("LoadVideo", file=name), 0]
+
+    def images(self, video: list | str) -> list:
+        """The frames of a VIDEO, or of a file of the input folder, as IMAGE."""
+        return [self.add("GetVideoComponents", video=self.video(video) if isinstance(video, str) else video), 0]
+
+    def clip(self, name: str, frames: int, start: int = 0) -> list:
+        """Some frames of a file as IMAGE."""
+        return [self.add("ImageFromBatch", image=self.images(name), batch_index=start, length=frames), 0]
+
+    def ours(self, name: str = MODEL) -> list:
+        """A network by way of our loader."""
+        return [self.add("SteadyScale_LoadESRGANModel", model_name=name), 0]
+
+
+def picture(host: Host, item: dict) -> np.ndarray:
+    """A file that a node put out: (H, W, C), in steps of 8 bits."""
+    return np.asarray(Image.open(io.BytesIO(host.view(item)))).astype(int)
+
+
+def pictures(host: Host, outputs: dict) -> np.ndarray:
+    """All that a node put out as pictures: (N, H, W, C), in steps of 8 bits."""
+    return np.stack([picture(host, item) for item in outputs["images"]])
+
+
+def told(host: Host, graph: Graph) -> tuple[dict[str, list[str]], dict[str, dict]]:
+    """Runs a graph: all that was written on each node, in order, and what the history says that nodes put out."""
+
+    async def listen() -> tuple[dict[str, list[str]], dict[str, dict]]:
+        client, found = uuid.uuid4().hex, {}
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{host.url}/ws?clientId={client}") as ws:
+            async with session.post(f"{host.url}/prompt", json={"prompt": graph, "client_id": client}) as reply:
+                assert reply.status == 200, await reply.text()
+                prompt = (await reply.json())["prompt_id"]
+            async for message in ws:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    kind, length = struct.unpack(">II", message.data[:8])
+                    if kind == TEXT:
+                        node = message.data[8 : 8 + length].decode()
+                        found.setdefault(node, []).append(message.data[8 + length :].decode())
+                elif message.type == aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)["type"]
+                    assert event not in ("execution_error", "execution_interrupted"), message.data
+                    if event == "execution_success":
+                        break
+            while not (entry := host.history(prompt)):  # it is written just after the last message
+                await asyncio.sleep(0.05)
+            return found, entry["outputs"]
+
+    return asyncio.run(asyncio.wait_for(listen(), 300))
+
+
+def unrest(frames: np.ndarray) -> float:
+    """How unevenly the picture of frames (N, H, W, 3) moves from one to the next, in pixels."""
+    grey = [frame.mean(2).astype(np.float32) for frame in frames]
+    window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
+    moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in pairwise(grey)])
+    return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(1).mean()))

@@ -1,0 +1,16 @@
+"""The command `steadyscale` in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+# In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
+_MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from steadyscale.core.cli import main; sys.exit(main())"
+)
+
+
+def program(*words: object) -> list[str]:
+    """What to start for `steadyscale WORDS`, in the Python that runs the tests."""
+    return [sys.executable, "-c", _MAIN, *map(str, words)]

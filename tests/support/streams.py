@@ -1,0 +1,67 @@
+"""Streams for tests of stages side by side: they count, fail where they are told to, and say who closed them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+
+def ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("steadyscale")]
+
+
+class Source:
+    """Counts, and remembers what was asked of it, from which thread, and whether it was given back."""
+
+    def __init__(self, count: int = 10, *, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.count, self.fail_at = count, fail_at
+        self.error = ValueError("broken at the source") if error is None else error
+        self.made = 0
+        self.opened_in: str | None = None
+        self.closed_in: str | None = None
+
+    def items(self, pause: float = 0.0) -> Iterator[int]:
+        self.opened_in = threading.current_thread().name
+        try:
+            for number in range(self.count):
+                if number == self.fail_at:
+                    raise self.error
+                time.sleep(pause)
+                self.made += 1
+                yield number
+            if self.fail_at == self.count:
+                raise self.error
+        finally:
+            self.closed_in = threading.current_thread().name
+
+
+def plus(stream: Iterator[int], amount: int, *, fail_at: int | None = None) -> Iterator[int]:
+    for position, number in enumerate(stream):
+        if position == fail_at:
+            raise ArithmeticError(f"broken in plus {amount}")
+        yield number + amount
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what must come."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.001)
+
+
+class Frame:
+    """Something large, of which we count how many there are."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Frame.alive += 1
+
+    def __del__(self) -> None:
+        Frame.alive -= 1
+
+
+class CancelledByHost(BaseException):
+    """As hosts raise them: no Exception, so that nobody catches it by mistake."""
