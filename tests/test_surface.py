@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from importlib import import_module
 
 import pytest
 import steadyscale
@@ -30,6 +32,21 @@ def test_the_surface_of_core():
             "smooth", "upscale", "warp", "with_rolling_shutter", "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
+
+
+def test_type_checkers_see_the_names_where_programs_find_them():
+    for node in ast.walk(ast.parse(inspect.getsource(steadyscale.core))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for name in node.names:
+                assert steadyscale.core._HOMES[name.name] == node.module
+                assert getattr(steadyscale.core, name.name) is getattr(
+                    import_module(f"steadyscale.core.{node.module}"), name.name
+                )
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'sharpen'"):
+        _ = steadyscale.core.sharpen
 
 
 def test_version_is_that_of_the_package():
