@@ -24,7 +24,7 @@ from .motion.grey import Grey
 from .opencv import optional_opencv
 from .path.axes import Strength, partly
 from .path.crop import strength_within, weakened, zoomed
-from .path.smooth import kalman
+from .path.kalman import kalman_lagged
 from .path.trajectory import WEAK, Correction
 from .warping import resample
 from .warping.resample import Border, Warped
@@ -151,7 +151,7 @@ def _corrections(
         at -= int(window[0])
         key = len(window), at
         if key not in weights:
-            weights[key] = kalman(np.eye(len(window)), period)[at]
+            weights[key] = kalman_lagged(np.eye(len(window)), period)[at]
         fix = _toward_mean(poses[window], at, weights[key])
         return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None]), first
 
