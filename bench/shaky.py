@@ -94,6 +94,11 @@ class Shaky:
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
     @cached_property
+    def _other(self) -> NDArray[np.uint8]:
+        """What subjects are clad in."""
+        return scene(self.seed + 2)
+
+    @cached_property
     def _near(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """What stands before the scene: its picture, and where it is, 255 over a third of it."""
         cover = cv2.GaussianBlur(np.random.default_rng(self.seed + 4).standard_normal((200, 320)), (0, 0), 8)
@@ -117,7 +122,7 @@ class Shaky:
             shots = [seen(picture, self.pose(i + 0.5 * k / 8)).astype(np.float32) for k in range(9)]
             return np.mean(shots, axis=0).astype(np.uint8)
         if self.kind == "people":
-            picture = crowded(picture, scene(self.seed + 2), i, self.seed)
+            picture = crowded(picture, self._other, i, self.seed)
         frame = seen(picture, self.pose(i))
         if self.kind == "parallax":
             near, there = self._near
@@ -127,7 +132,7 @@ class Shaky:
             walk = np.array([[1, 0, 400 * np.sin(i / 17) - 3 * i], [0, 1, 60 * np.sin(i / 7)], [0, 0, 1.0]])
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
             cv2.ellipse(mask, (int(WIDTH * 0.35 + 3 * i) % WIDTH, HEIGHT // 2 + 40), (240, 400), 0, 0, 360, 255, -1)
-            frame[mask > 0] = seen(scene(self.seed + 2), walk @ self.pose(i))[mask > 0]
+            frame[mask > 0] = seen(self._other, walk @ self.pose(i))[mask > 0]
         noise = {"low light": 3.0, "low texture": 1.5, "tripod": 2.0}.get(self.kind)
         if noise:
             light = 0.25 if self.kind == "low light" else 1.0
