@@ -1,4 +1,8 @@
-"""Clips whose camera path is known: a scene filmed by a shaking camera that turns about its centre, frame by frame."""
+"""Clips whose camera path is known: a scene filmed by a shaking camera that turns about its centre, frame by frame.
+
+In "parallax" it moves from its place too, and there is something near before the scene; the path that counts is the
+one across the scene behind, which a picture that is only shifted, turned and bent can follow.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,11 @@ from numpy.typing import NDArray
 
 WIDTH, HEIGHT, FPS, FOCAL = 1280, 720, 30, 1000.0  # pixels; a horizontal view of 65 degrees
 HERTZ = (0.7, 1.3, 2.2, 3.1, 4.7, 6.3, 8.1)  # of a hand; slower is weaker no more than quicker
-KINDS = ("hand", "walk", "zoom", "cut", "low light", "subject", "rolling shutter", "blur", "low texture", "tripod")
+KINDS = (
+    *("hand", "walk", "zoom", "cut", "low light", "subject", "people", "parallax"),
+    *("rolling shutter", "blur", "low texture", "tripod"),
+)
+NEARER = 3.0  # times: how much nearer than the scene what stands before it is
 
 
 @dataclass(frozen=True)
@@ -34,28 +42,44 @@ class Shaky:
     @cached_property
     def _angles(self) -> NDArray[np.float64]:
         """(8 per frame, 3): yaw, pitch, roll in radians."""
-        random = np.random.default_rng(self.seed)
-        t = np.arange((self.length + 2) * 8) / (8 * FPS)
-        angles = np.zeros((len(t), 3))
-        for axis in range(3):
-            for hertz in HERTZ:
-                swing = random.standard_normal() * np.sin(2 * np.pi * (hertz * t + random.random()))
-                angles[:, axis] += swing / hertz**0.7
+        t, angles = self._swings(np.random.default_rng(self.seed), 3, 0.7)
         if self.kind == "walk":
             angles[:, 0] += 1.2 * np.sin(2 * np.pi * 0.95 * t)
             angles[:, 1] += 2 * np.sin(2 * np.pi * 1.9 * t)
         angles *= np.array([7.4, 6.4, 8.0]) / FOCAL / angles.std(axis=0)
         return angles * (self.kind != "tripod")
 
-    def pose(self, t: float) -> NDArray[np.float64]:
-        """The camera at frame time t."""
+    @cached_property
+    def _places(self) -> NDArray[np.float64]:
+        """(8 per frame, 2): how far the camera has moved sideways and down, in pixels of the scene."""
+        t, places = self._swings(np.random.default_rng(self.seed + 100), 2, 1.2)
+        places = places / places.std(axis=0) * [4.0, 3.0]
+        places[:, 0] += 10 * t  # it goes on sideways meanwhile
+        return places * (self.kind == "parallax")
+
+    def _swings(
+        self, random: np.random.Generator, count: int, falling: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Times in seconds (8 per frame,), and (8 per frame, count) of a hand's swings, the quicker ones weaker."""
+        t = np.arange((self.length + 2) * 8) / (8 * FPS)
+        swings = np.zeros((len(t), count))
+        for column in swings.T:
+            for hertz in HERTZ:
+                swing = random.standard_normal() * np.sin(2 * np.pi * (hertz * t + random.random()))
+                column += swing / hertz**falling
+        return t, swings
+
+    def pose(self, t: float, nearness: float = 1.0) -> NDArray[np.float64]:
+        """The camera at frame time t, as seen against what is `nearness` times nearer than the scene."""
         index = np.arange(len(self._angles))
         yaw, pitch, roll = (np.interp(8 * t, index, a) for a in self._angles.T)
         turn = cv2.Rodrigues(np.array([0, 0, roll]))[0] @ cv2.Rodrigues(np.array([pitch, 0, 0]))[0]
         turn = turn @ cv2.Rodrigues(np.array([0, yaw, 0]))[0]
         lens = np.diag([FOCAL, FOCAL, 1.0])
         zoom = np.exp(-0.35 * t / self.length) if self.kind == "zoom" else 1.0
-        pose = lens @ turn @ np.linalg.inv(lens) @ np.diag([zoom, zoom, 1.0])
+        place = np.eye(3)
+        place[:2, 2] = [nearness * np.interp(8 * t, index, p) for p in self._places.T]
+        pose = place @ lens @ turn @ np.linalg.inv(lens) @ np.diag([zoom, zoom, 1.0])
         return pose / pose[2, 2]
 
     @property
@@ -68,6 +92,18 @@ class Shaky:
     def shots(self) -> list[slice]:
         ends = [self.length // 2, self.length] if self.kind == "cut" else [self.length]
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    @cached_property
+    def _other(self) -> NDArray[np.uint8]:
+        """What subjects are clad in."""
+        return scene(self.seed + 2)
+
+    @cached_property
+    def _near(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """What stands before the scene: its picture, and where it is, 255 over a third of it."""
+        cover = cv2.GaussianBlur(np.random.default_rng(self.seed + 4).standard_normal((200, 320)), (0, 0), 8)
+        cover = cv2.resize(cover, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+        return scene(self.seed + 3), np.where(cover > np.quantile(cover, 0.65), 255, 0).astype(np.uint8)
 
     def scene_of(self, i: int) -> NDArray[np.uint8]:
         return self.scenes[next(n for n, shot in enumerate(self.shots) if i < shot.stop)]
@@ -85,12 +121,18 @@ class Shaky:
         if self.kind == "blur":
             shots = [seen(picture, self.pose(i + 0.5 * k / 8)).astype(np.float32) for k in range(9)]
             return np.mean(shots, axis=0).astype(np.uint8)
+        if self.kind == "people":
+            picture = crowded(picture, self._other, i, self.seed)
         frame = seen(picture, self.pose(i))
+        if self.kind == "parallax":
+            near, there = self._near
+            pose = self.pose(i, NEARER)
+            frame = np.where(seen(there, pose)[..., None] > 127, seen(near, pose), frame)
         if self.kind == "subject":
             walk = np.array([[1, 0, 400 * np.sin(i / 17) - 3 * i], [0, 1, 60 * np.sin(i / 7)], [0, 0, 1.0]])
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
             cv2.ellipse(mask, (int(WIDTH * 0.35 + 3 * i) % WIDTH, HEIGHT // 2 + 40), (240, 400), 0, 0, 360, 255, -1)
-            frame[mask > 0] = seen(scene(self.seed + 2), walk @ self.pose(i))[mask > 0]
+            frame[mask > 0] = seen(self._other, walk @ self.pose(i))[mask > 0]
         noise = {"low light": 3.0, "low texture": 1.5, "tripod": 2.0}.get(self.kind)
         if noise:
             light = 0.25 if self.kind == "low light" else 1.0
@@ -112,6 +154,23 @@ def scene(seed: int) -> NDArray[np.uint8]:
         mask = cv2.fillPoly(np.zeros((height, width), np.uint8), [box], 1).astype(bool)
         picture[mask] += random.uniform(-60, 60, 3)
     return picture.clip(0, 255).astype(np.uint8)
+
+
+def crowded(picture: NDArray[np.uint8], cloth: NDArray[np.uint8], i: int, seed: int) -> NDArray[np.uint8]:
+    """The scene at frame i with people who walk through it, each at a pace of their own: a fifth of what is filmed."""
+    random, picture = np.random.default_rng(seed + 5), picture.copy()
+    top, left = ((s - o) // 2 for s, o in zip(picture.shape, (HEIGHT, WIDTH), strict=False))
+    for person in range(8):
+        wide, high = int(random.uniform(80, 120)), int(random.uniform(240, 320))
+        pace, step = random.choice([-1, 1]) * random.uniform(1.5, 5.0), random.uniform(5, 9)
+        x = int((person + random.random()) * WIDTH / 8 + pace * i) % (WIDTH + wide) - wide + left
+        y = int(random.uniform(0.2, 0.9) * (HEIGHT - high) + 8 * abs(np.sin(i / step))) + top
+        shape = cv2.ellipse(
+            np.zeros((high, wide), np.uint8), (wide // 2, high // 2), (wide // 2, high // 2), 0, 0, 360, 1, -1
+        )
+        part = picture[y : y + high, x : x + wide]
+        part[shape > 0] = cloth[person * 150 : person * 150 + high, 300 : 300 + wide][shape > 0]
+    return picture
 
 
 def seen(

@@ -19,7 +19,8 @@ from functools import cache
 
 import numpy as np
 import torch
-from steadyscale.core.path.smooth import gaussian, kalman, whittaker
+from steadyscale.core.path.kalman import kalman, kalman_lagged
+from steadyscale.core.path.smooth import gaussian, whittaker
 from steadyscale.core.training.path_losses import fidelity, temporal
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import load_path_smoother
@@ -137,7 +138,7 @@ def fixed_lag(frames: int, period: float, ahead: int) -> np.ndarray:
         start, stop = max(0, at - reach), min(frames, at + ahead + 1)
         key = stop - start, at - start
         if key not in known:
-            known[key] = kalman(np.eye(key[0]), period)[key[1]]
+            known[key] = kalman_lagged(np.eye(key[0]), period)[key[1]]
         weights[at, start:stop] = known[key]
     return weights
 

@@ -21,6 +21,8 @@ from .flow import LUMA, FlowMethod, FlowModel, field_between, flow_model, luma
 from .followers import EVERYWHERE, Followers, updated, weighted
 from .grey import Grey, Masks, Plane, hidden_by
 
+WHOLE = 0.85  # share of the picture that follows the camera, below which something near may have torn the flow
+EXACT = 0.3  # pixels between a point and a step that it is taken for an instance of
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
 
 
@@ -134,9 +136,12 @@ def next_step(first: Grey, second: Grey, flow: FlowModel, followers: Followers) 
         return Step(np.eye(3), 1.0, followers)
     size = first.plane.shape
     found, matrix, sure, cut = _explained(first, second, flow, followers)
-    other = _second_opinion(flow) if cut else None
+    torn = sure < WHOLE and not hasattr(flow, "follow")
+    other = _second_opinion(flow) if cut or torn else None
     if other is not None:
-        found, matrix, sure, cut = _explained(first, second, other, followers)
+        asked = _explained(first, second, other, followers)
+        if cut or _exactness(*asked[:2]) > _exactness(found, matrix):
+            found, matrix, sure, cut = *asked[:3], cut and asked[3]
     if cut:
         return START
     if sure > 0:
@@ -163,8 +168,18 @@ def _explained(
     return found, matrix, sure, is_cut(a.plane, b.plane, field)
 
 
+def _exactness(found: Correspondences, step: geometry.Matrices) -> float:
+    """The share of what was found, in [0, 1], that does just what the step says."""
+    off = np.hypot(*(geometry.apply(step, found.points) - found.moved).T)
+    return float((found.weights * (off < EXACT)).sum() / max(found.weights.sum(), 1e-9))
+
+
 def _second_opinion(flow: FlowModel) -> FlowModel | None:
-    """Who is asked before a cut is believed: dense flow may fail where the picture jumps, tracks where it is plain."""
+    """Who is asked before a cut is believed: dense flow may fail where the picture jumps, tracks where it is plain.
+
+    And where much does not follow: dense flow runs smoothly from a near thing to what is behind it, and of many near
+    things little is left that moves as anything does. Tracks know no neighbours.
+    """
     if optional_opencv() is None:
         return None
     return flow_model(FlowMethod.DIS if hasattr(flow, "follow") else FlowMethod.TRACKS)

@@ -159,6 +159,8 @@ def strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
     """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
     low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
     fits = zooms_to_fill(correction) <= most
+    if fits.all():
+        return high
     for _ in range(20):
         middle = (low + high) / 2
         inside = zooms_to_fill(weakened(correction, middle)) <= most

@@ -48,7 +48,7 @@ def l1(
     steps = geometry.to_parameters(np.linalg.inv(straight[:-1]) @ straight[1:])
     steps = geometry.to_matrices(steps / [unit, unit, 1, 1])  # each carries a frame to the one before it
     turns, shifts = _complex(steps)
-    limits = _limits(np.linalg.inv(poses) @ straight, info, budget, unit)
+    rows, bounds = _limits(np.linalg.inv(poses) @ straight, info, budget, unit)
     sizes = _least_sizes(np.linalg.inv(straight) @ guide, period)
     n = len(poses)
     views = np.zeros((n, 4))
@@ -60,7 +60,7 @@ def l1(
             scipy,
             turns[start : stop - 1],
             shifts[start : stop - 1],
-            limits[span],
+            (rows[span], bounds[span]),
             sizes[span],
             period,
             views[start:done].copy(),
@@ -104,23 +104,20 @@ def _complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128], N
 
 def _limits(
     bends: geometry.Matrices, info: ClipInfo, budget: float, unit: float
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Per frame rows (16, 4) and bounds (16,): `rows @ view <= bounds` keeps the crop's corners inside the source.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per frame rows (n, 16, 4) and bounds (n, 16): `rows @ view <= bounds` keeps the crop's corners inside the source.
 
     bends: (n, 3, 3), from straightened to source frames. An edge that they bend and a view that moves meet in a
     half-plane all the same, so nothing is approximated.
     """
     right, bottom = max(info.width - 1, 0) / 2, max(info.height - 1, 0) / 2
-    crop = geometry.corners(2 * right / budget, 2 * bottom / budget) / unit
+    x, y = (geometry.corners(2 * right / budget, 2 * bottom / budget) / unit).T
     edges = np.array([[1, 0, -right], [-1, 0, -right], [0, 1, -bottom], [0, -1, -bottom]])
-    limits = []
-    for bend in bends:
-        lines = edges @ bend @ np.diag([unit, unit, 1.0]) / unit  # (4, 3), line . (x, y, 1) <= 0 inside
-        rows = [
-            [line[0] * x + line[1] * y, line[1] * x - line[0] * y, line[0], line[1]] for line in lines for x, y in crop
-        ]
-        limits.append((np.array(rows), -np.repeat(lines[:, 2], len(crop))))
-    return limits
+    lines = edges @ bends @ np.diag([unit, unit, 1.0]) / unit  # (n, 4, 3), line . (x, y, 1) <= 0 inside
+    across, down, apart = (part[..., None] for part in np.moveaxis(lines, -1, 0))  # (n, 4, 1)
+    of_shift = np.ones_like(x)
+    rows = np.stack([across * x + down * y, down * x - across * y, across * of_shift, down * of_shift], axis=-1)
+    return rows.reshape(len(bends), 16, 4), np.broadcast_to(-apart, rows.shape[:3]).reshape(len(bends), 16)
 
 
 def _least_sizes(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
@@ -139,7 +136,7 @@ def _solved(
     scipy: ModuleType,
     turns: NDArray[np.complex128],
     shifts: NDArray[np.complex128],
-    limits: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    limits: tuple[NDArray[np.float64], NDArray[np.float64]],
     sizes: NDArray[np.float64],
     period: float,
     known: NDArray[np.float64],
@@ -147,35 +144,41 @@ def _solved(
     """Views (n, 4) of a window: real and imaginary part of a, x and y of d. known: (k, 4), the first ones, given.
     sizes: (n,), the least of a.
 
-    Time is measured in radians of a swing of that period, so that all three derivatives of it weigh the same.
+    Time is measured in radians of a swing of that period, so that all three derivatives of it weigh the same. Each
+    derivative is a variable of its own, made from the one before: rows stay short, and numbers about 1. It is told as
+    what it is above nought and what it is below, whose sum is its absolute value.
     """
-    sparse, n = scipy.sparse, len(limits)
-    matrix, target = sparse.identity(4 * n, format="csr"), np.tile([1.0, 0, 0, 0], n)  # the source's own view
-    terms = [(matrix, target, HOLD)]
-    for order in range(1, min(4, n)):
-        step = _step(sparse, turns[: n - order])
-        target = -np.stack([0 * shifts, shifts], -1).view(np.float64).ravel() if order == 1 else step @ target
-        matrix = step @ matrix
-        terms.append((matrix, target, (period / (2 * np.pi)) ** order))
-    rows, targets = sparse.vstack([m for m, _, _ in terms]), np.concatenate([t for _, t, _ in terms])
-    weights = [w * np.tile([TURNING, TURNING, 1, 1], len(t) // 4) for _, t, w in terms]
-    # |rows @ view - targets| <= slack, and as little slack as can be.
-    slack = sparse.identity(len(targets), format="csr")
-    inside = sparse.block_diag([r for r, _ in limits[len(known) :]])
-    free = sparse.csr_matrix((inside.shape[0], 4 * len(known)))
-    none = sparse.csr_matrix((inside.shape[0], len(targets)))
-    below = sparse.bmat(
-        [[rows, -slack], [-rows, -slack], [sparse.hstack([free, inside]), none]],
-        format="csr",
-    )
-    bounds = np.tile([-np.inf, np.inf], (4 * n + len(targets), 1))
+    sparse, n = scipy.sparse, len(sizes)
+    radians = period / (2 * np.pi)
+    count = min(4, n)  # how far the view is from the source's own, and its derivatives
+    blocks: list[list] = [[None] * (1 + 2 * count) for _ in range(count)]
+    targets, weights = [np.tile([1.0, 0, 0, 0], n)], []
+    for order in range(count):
+        size = 4 * (n - order)
+        if order == 0:
+            blocks[0][0] = sparse.identity(size)
+        else:
+            step = radians * _step(sparse, turns[: n - order])
+            if order == 1:
+                blocks[1][0] = step
+                targets.append(-radians * np.stack([0 * shifts, shifts], -1).view(np.float64).ravel())
+            else:
+                blocks[order][2 * order - 1 : 2 * order + 1] = step, -step
+                targets.append(np.zeros(size))
+        blocks[order][2 * order + 1 : 2 * order + 3] = -sparse.identity(size), sparse.identity(size)
+        weights += 2 * [(HOLD if order == 0 else 1.0) * np.tile([TURNING, TURNING, 1, 1], n - order)]
+    cost = np.concatenate([np.zeros(4 * n), *weights])
+    rows, most = (part[len(known) :] for part in limits)
+    bounds = np.tile([0.0, np.inf], (len(cost), 1))
+    bounds[: 4 * n, 0] = -np.inf
     bounds[: 4 * n : 4, 0] = sizes
-    bounds[4 * n :, 0] = 0
     bounds[: known.size] = known.reshape(-1, 1)
     result = scipy.optimize.linprog(
-        np.concatenate([np.zeros(4 * n), *weights]),
-        below,
-        np.concatenate([targets, -targets, *(b for _, b in limits[len(known) :])]),
+        cost,
+        _diagonal(sparse, rows, len(known), len(cost)),
+        most.ravel(),
+        sparse.bmat(blocks, format="csr"),
+        np.concatenate(targets),
         bounds=bounds,
         method="highs",
     )
@@ -188,7 +191,16 @@ def _step(sparse: ModuleType, turns: NDArray[np.complex128]):
     """The matrix (4 m, 4 m + 4) that takes values of m + 1 frames to their differences, each as its earlier frame sees
     them: what the next frame has, turned by the step, minus its own.
     """
-    blocks = [np.kron(np.eye(2), [[t.real, -t.imag], [t.imag, t.real]]) for t in turns]
+    turned = np.zeros((len(turns), 2, 2, 2, 2))  # frame, a or d, its part, a or d, its part
+    for pair in range(2):
+        turned[:, pair, :, pair] = np.array([[turns.real, -turns.imag], [turns.imag, turns.real]]).transpose(2, 0, 1)
     size = 4 * len(turns)
-    later = sparse.hstack([sparse.csr_matrix((size, 4)), sparse.block_diag(blocks)])
+    later = _diagonal(sparse, turned.reshape(-1, 4, 4), 1, size + 4)
     return (later - sparse.eye(size, size + 4)).tocsr()
+
+
+def _diagonal(sparse: ModuleType, blocks: NDArray[np.float64], first: int, width: int):
+    """Blocks (n, r, 4), each beside the columns of its frame, of which the first is number `first`: (n r, width)."""
+    n, r, _ = blocks.shape
+    columns = np.broadcast_to(4 * np.arange(first, first + n)[:, None, None] + np.arange(4), blocks.shape)
+    return sparse.csr_matrix((blocks.ravel(), columns.ravel(), np.arange(0, 4 * n * r + 1, 4)), shape=(n * r, width))

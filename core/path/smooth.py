@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError
 from .axes import Strength, levelled, partly
+from .kalman import kalman, kalman_causal
 from .l1 import l1
 from .trajectory import Trajectory, correction
 
@@ -162,25 +163,6 @@ def gaussian(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     return np.stack([np.convolve(c, kernel / kernel.sum(), mode="valid") for c in extended.T], axis=-1)
 
 
-def kalman(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """Kalman filter forwards, Rauch-Tung-Striebel smoother backwards, for a camera of nearly constant velocity.
-
-    Kalman (1960); Rauch, Tung and Striebel (1965). Away from the ends it answers a swing of angular frequency w with
-    1 / (1 + (w / w0)^4), w0 = 2 pi / period: that fixes the one free number, the ratio of the two noises.
-    """
-    states, covariances, predicted, predictions = _filter(path, period)
-    smoothed = states.copy()
-    for i in range(len(path) - 2, -1, -1):
-        gain = covariances[i] @ _MOVE.T @ np.linalg.inv(predictions[i + 1])
-        smoothed[i] += gain @ (smoothed[i + 1] - predicted[i + 1])
-    return smoothed[:, 0]
-
-
-def kalman_causal(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """The forward filter alone: each place depends on the past only, as live use demands, and therefore lags."""
-    return _filter(path, period)[0][:, 0]
-
-
 def whittaker(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """Penalised least squares: the z with the least |path - z|^2 + s |z''|^2, z'' being second differences.
 
@@ -217,27 +199,6 @@ def whittaker(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     smoothed[1:-1] += 2 * u
     smoothed[2:] -= u
     return smoothed
-
-
-_MOVE = np.array([[1.0, 1.0], [0.0, 1.0]])  # place and velocity after one frame
-
-
-def _filter(path: NDArray[np.float64], period: float):
-    """Forwards: states (n, 2, k) of place and velocity, covariances (n, 2, 2), after each measurement and before."""
-    drift = np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]]) * (2 * np.pi / period) ** 4  # measurement noise is the unit
-    n, k = path.shape
-    states, covariances = np.zeros((n, 2, k)), np.zeros((n, 2, 2))
-    predicted, predictions = np.zeros((n, 2, k)), np.zeros((n, 2, 2))
-    state, covariance = np.stack([path[0], np.zeros(k)]), np.diag([1.0, 1e6])  # the first velocity is anyone's guess
-    for i in range(n):
-        if i > 0:
-            state, covariance = _MOVE @ state, _MOVE @ covariance @ _MOVE.T + drift
-            predicted[i], predictions[i] = state, covariance
-            gain = covariance[:, :1] / (covariance[0, 0] + 1)
-            state = state + gain * (path[i] - state[0])
-            covariance = covariance - gain @ covariance[:1]
-        states[i], covariances[i] = state, covariance
-    return states, covariances, predicted, predictions
 
 
 _SMOOTHERS: dict[Smoothing, Smoother] = {

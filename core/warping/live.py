@@ -22,14 +22,17 @@ from ..motion.estimate import START, WORKING_SIDE, greys, next_step
 from ..motion.flow import FlowModel
 from ..motion.grey import Grey
 from ..opencv import optional_opencv
+from ..path import rolling
 from ..path.axes import Strength, partly
 from ..path.crop import strength_within, weakened, zoomed
-from ..path.smooth import kalman
+from ..path.kalman import kalman_lagged
+from ..path.rolling import Rows
 from ..path.trajectory import WEAK, Correction
 from . import resample
 from .border import Border
-from .places import pixel_maps, places
+from .places import pixel_maps
 from .resample import Warped
+from .ways import Way
 
 Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame
@@ -73,6 +76,7 @@ def live(
     smoother: LiveSmoother | None = None,
     strength: Strength | None = None,
     horizon: float = 0.0,
+    readout: float = 0.0,
 ) -> Iterator[Warped]:
     """Stabilise frames as they come, one out for each one in, once `look_ahead` more are known; the rest at the end.
 
@@ -84,6 +88,9 @@ def live(
     strength: how much of the correction is applied, axis by axis; None all of it.
     horizon: 0 to 1, how much of the slow roll is removed too. Level is how the shot has been held so far: the mean of
     its smooth roll, for nobody knows yet how it will mostly be held.
+    readout: of a camera that exposes row by row, its share of the frame time, see `Motion`; each frame is then made
+    straight too. Nobody can find it live, for it takes a whole clip to tell it (motion/readout.py): measure one that
+    this camera has filmed. A look-ahead of up to rolling.REACH frames makes it better known how each frame was moved.
     Raises ClipError for settings that make no sense live, and for a size that changes.
     """
     border = Border(border)
@@ -96,12 +103,14 @@ def live(
         )
     if not 0 <= horizon <= 1:
         raise ClipError(f"the horizon is a share from 0 (as the smoother leaves it) to 1 (level), got {horizon}")
+    if not -1 <= readout <= 1:
+        raise ClipError(f"the readout of a rolling shutter is a share of the frame time from -1 to 1, got {readout}")
     device = torch.device(device)
     look = resample.resampler(optional_opencv() if device.type == "cpu" else None)
     period = seconds * float(fps)
     buffers, share = torch.empty(3, 0, 0), 1.0
     wanted = smoother and (lambda width, height: smoother(width, height, max_zoom, period))
-    fixes = _corrections(measured, fps, period, look_ahead, wanted)
+    fixes = _corrections(measured, fps, period, look_ahead, wanted, readout)
     for frame, fix, first in _levelled(fixes, horizon) if horizon else fixes:
         height, width = frame.shape[-2:]
         if buffers.numel() == 0:
@@ -114,8 +123,9 @@ def live(
         fix = weakened(fix, np.array([share])) if share < 1 else fix
         fix = zoomed(fix, max_zoom) if border is Border.CROP else fix
         back = pixel_maps(fix.matrices, width, height)[0]
-        x, y = places(back, buffers)
-        invented = resample.invented(back, x, y, width, height)
+        way = Way(back, (width, height), (width, height), rows=fix.rows)
+        x, y = way.places(buffers)
+        invented = way.invented(x, y)
         yield Warped(look(frame[0].to(device), x, y, border)[None].cpu(), invented[None].cpu())
 
 
@@ -125,12 +135,15 @@ def _corrections(
     period: float,
     look_ahead: int,
     smoother: Callable[[float, float], Driver] | None = None,
+    readout: float = 0.0,
 ) -> Iterator[tuple[Frames, Correction, bool]]:
     """Each frame with its correction, and whether a shot begins with it, as soon as it has its future."""
     reach = int(np.ceil(2 * period))  # no weight reaches farther back, to four digits
     weights: dict[tuple[int, int], NDArray[np.float64]] = {}
+    kept = max(reach, 2 * rolling.REACH) + look_ahead + 1
     waiting: deque[tuple[Frames, bool]] = deque()
-    poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of `reach` frames that were shown, and those waiting
+    poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of `kept` frames: shown already, and those waiting
+    steps, rows = np.empty((0, 3, 3)), np.empty((0, rolling.ROWS, 3, 3))  # as measured, and what makes each straight
     good = np.eye(3)
     driver: Driver | None = None
     virtual = np.eye(3)  # the pose of the camera that a driver steers
@@ -140,6 +153,7 @@ def _corrections(
         frame, first = waiting.popleft()
         at = len(poses) - 1 - len(waiting)
         info = ClipInfo(frame.shape[3], frame.shape[2], fps)
+        bent = rows[at][None] if readout else None
         if smoother:
             if first or driver is None:
                 driver, virtual = smoother(info.width, info.height), poses[at]
@@ -147,27 +161,48 @@ def _corrections(
             move = driver(geometry.to_tangents(np.linalg.inv(virtual) @ known))
             virtual = geometry.normalized(virtual @ geometry.to_matrices_of(move))
             fix = geometry.normalized(np.asarray(np.linalg.inv(virtual) @ poses[at], np.float64))
-            return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None]), first
+            return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None], bent), first
         window = np.arange(max(0, at - reach), len(poses))
         window = window[shots[window] == shots[at]]
         at -= int(window[0])
         key = len(window), at
         if key not in weights:
-            weights[key] = kalman(np.eye(len(window)), period)[at]
+            weights[key] = kalman_lagged(np.eye(len(window)), period)[at]
         fix = _toward_mean(poses[window], at, weights[key])
-        return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None]), first
+        return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None], bent), first
 
     for frame, step, trust in measured:
         first = trust == 0 or len(poses) == 0
         good = np.eye(3) if first else step if trust >= WEAK else good  # what is not to be trusted goes on as before
         pose = np.eye(3) if first else poses[-1] @ np.linalg.inv(good)
-        poses = geometry.normalized(np.concatenate([poses, pose[None]])[-(reach + look_ahead + 1) :])
-        shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-len(poses) :]
+        poses = geometry.normalized(np.concatenate([poses, pose[None]])[-kept:])
+        shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-kept:]
         waiting.append((frame, first))
+        if readout:
+            steps = np.concatenate([steps, good[None]])[-kept:]
+            rows = np.concatenate([rows, np.tile(np.eye(3), (1, rolling.ROWS, 1, 1))])[-kept:]
+            shot = shots[-(look_ahead + 2 * rolling.REACH + 1) :] == shots[-1]
+            _straighten(poses, steps, rows, int(shot.sum()), ClipInfo(frame.shape[3], frame.shape[2], fps), readout)
         if len(waiting) > look_ahead:
             yield next_one()
     while waiting:
         yield next_one()
+
+
+def _straighten(
+    poses: geometry.Matrices, steps: geometry.Matrices, rows: Rows, count: int, info: ClipInfo, readout: float
+) -> None:
+    """Tell the last `count` poses and rows, of one shot, anew: those of the middle rows, as far as is known by now.
+
+    steps: as measured. The first of them are known best from when more was known of what was before them.
+    """
+    if count < 3:
+        return
+    straight, found = rolling.unrolled(steps[-count:], [slice(0, count)], info, readout)
+    first = 0 if count < 2 * rolling.REACH + 1 else rolling.REACH
+    rows[len(rows) - count + first :] = found[first:]
+    for i in range(max(first, 1) - count, 0):
+        poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(straight[i]))
 
 
 def _levelled(

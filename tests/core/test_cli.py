@@ -13,7 +13,7 @@ import pytest
 from counting import make_video
 from files_made import remains
 from program import program
-from steadyscale.core.commands import COMMANDS
+from steadyscale.core.commands import COMMANDS, command_of
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_an_interrupt_tells_whether_what_is_finished_is_kept(run, monkeypatch, w
     def interrupted(_) -> None:
         raise KeyboardInterrupt
 
-    for command in COMMANDS.values():
-        monkeypatch.setattr(command, "run", interrupted)
+    for command in COMMANDS:
+        monkeypatch.setattr(command_of(command), "run", interrupted)
     outcome = "what is finished is kept" if kept else "nothing was written"
     assert run(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
 

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path.crop import limit_zoom, zoom_to_fill
-from steadyscale.core.path.smooth import gaussian, kalman, smooth, whittaker
+from steadyscale.core.path.kalman import kalman, kalman_lagged
+from steadyscale.core.path.smooth import gaussian, smooth, whittaker
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
@@ -170,7 +171,7 @@ def lagging(path, ahead, period):
         seen = path[max(0, at - reach) : at + ahead + 1]
         key = len(seen), min(at, reach)
         if key not in known:
-            known[key] = kalman(np.eye(key[0]), period)[key[1]]
+            known[key] = kalman_lagged(np.eye(key[0]), period)[key[1]]
         smooth.append(known[key] @ seen)
     return np.stack(smooth)
 

@@ -6,6 +6,7 @@ import torch
 from footage import filmed, shaken_clip, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.motion import estimate as estimate_module
 from steadyscale.core.motion import flow as flow_module
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import FlowMethod, flow_model
@@ -163,3 +164,32 @@ def test_a_jump_that_one_estimator_cannot_follow_is_no_cut(method):
     elsewhere = torch.flip(clip._frames, dims=(2, 3))
     cut = TensorClip(torch.cat([clip._frames, elsewhere]))
     assert [s.start for s in estimate_motion(cut, flow_model(method)).shots] == [0, 5]
+
+
+def behind_things(frames=8, height=270, width=480):
+    """(N, 3, H, W) of a scene of which half is seen between things that are two and four times nearer; its steps."""
+    random = np.random.default_rng(3)
+    x = np.cumsum(random.choice([-3.0, 3.0], frames)) + np.arange(frames)
+    shown = None
+    for layer, near in enumerate((1, 2, 4)):
+        poses = geometry.to_matrices(np.stack([near * x, 0 * x, 0 * x, 0 * x], axis=-1))
+        seen = filmed(texture(540, 960, seed=layer), poses, width, height)
+        across, down = np.meshgrid(np.arange(960) / (14 + 4 * layer), np.arange(540) / (17 - 2 * layer))
+        patches = torch.from_numpy(0.5 + np.sin(across + layer) * np.sin(down) / 2).float()[None, None]
+        there = filmed(patches, poses, width, height) > float(patches.quantile(0.72))
+        shown = seen if shown is None else torch.where(there, seen, shown)
+    return shown, -np.diff(x)
+
+
+def test_among_many_near_things_the_scene_behind_is_followed(monkeypatch):
+    """Dense flow runs smoothly from one to the other; a motion between theirs would please it, which nothing does."""
+    frames, moved = behind_things()
+
+    def off():
+        steps = estimate_motion(TensorClip(frames), flow_model()).steps[1:]
+        corners = geometry.corners(480, 270)
+        return np.abs(geometry.apply(steps, corners[None]) - corners - [[[m, 0]] for m in moved]).max(axis=(1, 2))
+
+    assert np.median(off()) < 0.3
+    monkeypatch.setattr(estimate_module, "WHOLE", 0.0)
+    assert np.median(off()) > 1, "dense flow alone is torn"

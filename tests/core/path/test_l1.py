@@ -4,6 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from footage import jitter, shake
+from scipy import optimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path import l1 as l1_module
@@ -95,3 +96,48 @@ def test_without_scipy_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ClipError, match="pip install scipy"):
         smoothed(shake(20))
+
+
+@pytest.mark.parametrize("most", [1.01, 1.3])
+def test_no_path_within_the_budget_costs_less(most):
+    """The same program told plainly, each sum of absolute values as a slack above both signs, has the same least."""
+    n, period, random = 25, 30.0, np.random.default_rng(5)
+    turns = np.exp(0.02 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1)))
+    shifts = 0.03 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1))
+    bends = geometry.to_matrices_of(random.normal(size=(n, 8)) * [0, 0, 0, 0, 1e-3, 1e-3, 1e-6, 1e-6])
+    rows, bounds = l1_module._limits(bends, ClipInfo(640, 360, Fraction(25), n), most, 320.0)
+    sizes, known = np.full(n, 0.999), np.array([[1.0, 0, 0, 0]])
+    found = l1_module._solved(l1_module._scipy(), turns, shifts, (rows, bounds), sizes, period, known).ravel()
+
+    # In plain words: a view's difference to the next is what that one has, turned by the step, minus its own.
+    matrix, target, weights = np.eye(4 * n), np.tile([1.0, 0, 0, 0], n), np.tile([1.5, 1.5, 1, 1], n)
+    matrices, targets, costs = [matrix], [target], [3.0 * weights]
+    for order in (1, 2, 3):
+        step = np.zeros((4 * (n - order), 4 * (n - order + 1)))
+        for i in range(n - order):
+            turn = np.array([[turns[i].real, -turns[i].imag], [turns[i].imag, turns[i].real]])
+            step[4 * i : 4 * i + 4, 4 * i : 4 * i + 4] = -np.eye(4)
+            step[4 * i : 4 * i + 4, 4 * i + 4 : 4 * i + 8] = np.kron(np.eye(2), turn)
+        moved = -np.stack([0 * shifts.real, 0 * shifts.real, shifts.real, shifts.imag], axis=-1).ravel()
+        matrix, target = step @ matrix, moved if order == 1 else step @ target
+        matrices.append(matrix), targets.append(target)
+        costs.append((period / (2 * np.pi)) ** order * weights[: len(target)])
+    matrix, target, cost = np.concatenate(matrices), np.concatenate(targets), np.concatenate(costs)
+    walls = np.zeros((16 * (n - 1), 4 * n))
+    for i in range(1, n):
+        walls[16 * i - 16 : 16 * i, 4 * i : 4 * i + 4] = rows[i]
+    slack = np.eye(len(target))
+    least = optimize.linprog(
+        np.concatenate([np.zeros(4 * n), cost]),
+        np.block([[matrix, -slack], [-matrix, -slack], [walls, np.zeros((len(walls), len(target)))]]),
+        np.concatenate([target, -target, bounds[1:].ravel()]),
+        bounds=[*([(1, 1), (0, 0), (0, 0), (0, 0)] + (n - 1) * [(0.999, None), *3 * [(None, None)]])]
+        + len(target) * [(0, None)],
+    )
+    ours = cost @ np.abs(matrix @ found - target)
+    assert abs(ours - least.fun) < 1e-4 * least.fun
+    assert (walls @ found <= bounds[1:].ravel() + 1e-6).all()
+    assert (found[::4] >= 0.999 - 1e-6).all()
+    assert np.allclose(found[:4], known)
+    if most == 1.01:
+        assert (walls @ found > bounds[1:].ravel() - 1e-6).any(), "the budget is felt"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from counting import number_of, numbered
 from footage import jitter, shake, shaken_clip, texture
+from rolled import seen_steps, way
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
@@ -188,3 +189,38 @@ def test_strength_and_horizon_work_live(monkeypatch):
     assert turns[2] < turns[1] < turns[0]
     with pytest.raises(ClipError, match="horizon"):
         next(live(along(path), FPS, horizon=2.0))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_known_rolling_shutter_is_straightened(sign):
+    """Frames that show where each pixel is tell where the output came from, and so what of the scene it shows."""
+    readout, height, width = 0.8 * sign, 360, 640
+    steps, _ = seen_steps(readout)
+    x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
+    frame = torch.from_numpy(np.stack([x / width + 0.5, y / height + 0.5, 0 * x])).float()[None]
+    at = np.s_[40:320:40, 60:580:40]
+    points = np.stack([x[at].ravel(), y[at].ravel()], axis=-1)
+
+    def bent_by(told, look_ahead):
+        """Pixels, root mean square, by which what is shown of the scene is no picture of it at any one time."""
+        came = (Measured(frame, steps[i], float(i > 0)) for i in range(24))
+        off = []
+        for i, w in enumerate(live(came, FPS, look_ahead=look_ahead, readout=told, max_zoom=1.3, border=Border.EDGE)):
+            u, v = ((w.frames[0, k].double().numpy()[at].ravel() - 0.5) * size for k, size in ((0, width), (1, height)))
+            scene = geometry.apply(way(i + readout * v / height), np.stack([u, v], -1)[:, None])[:, 0]
+            z, seen = (p @ [1, 1j] for p in (points, scene))
+            columns = np.stack([z, np.ones_like(z)], axis=-1)
+            found = np.linalg.lstsq(columns, seen)[0]  # the camera turns and zooms, and so must what it shows
+            off.append((np.abs(columns @ found - seen) ** 2).mean())
+        assert len(off) == 24
+        return float(np.sqrt(np.mean(off[5:-4])))
+
+    left = bent_by(0.0, 5)
+    assert left > 0.15, "the test itself bends"
+    assert bent_by(readout, 5) < left / 2.5
+    assert bent_by(-readout, 5) > 1.5 * left, "a shutter that rolls the other way would bend it more"
+
+
+def test_a_readout_beyond_a_frame_is_refused():
+    with pytest.raises(ClipError, match="got 1\\.5"):
+        next(live(along(np.zeros((3, 4))), FPS, readout=1.5))

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from steadyscale.core.path.kalman import kalman, kalman_causal, kalman_lagged
+
+
+def left_of(smoother, times_quicker, period):
+    """The share of a swing that is left in the middle of a long shot, and what it is off the sine there."""
+    t = np.arange(1201) - 600
+    swing = np.stack([np.cos(2 * np.pi * times_quicker * t / period), t * 0.5], axis=-1)
+    return smoother(swing, period)[600, 0]
+
+
+@pytest.mark.parametrize("period", [10, 90])
+@pytest.mark.parametrize("w", [0.5, 1.0, 1.5, 2.0])
+def test_swings_are_answered_as_the_docstring_says(w, period):
+    assert abs(left_of(kalman, w, period) - 1 / (1 + (w**4 + w**6) / 2)) < 1e-4
+    assert abs(left_of(kalman_lagged, w, period) - 1 / (1 + w**4)) < 0.01
+
+
+@pytest.mark.parametrize("smoother", [kalman, kalman_lagged, kalman_causal])
+@pytest.mark.parametrize("period", [0.7, 3, 90, 36000])
+def test_even_motion_stays_even_whatever_the_period(smoother, period):
+    line = np.outer(np.arange(300.0), [1, -2]) + np.array([5, 700])
+    assert np.allclose(smoother(line, period), line, atol=1e-3)
+
+
+@pytest.mark.parametrize("smoother", [kalman, kalman_lagged, kalman_causal])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_short_shots(smoother, length):
+    path = np.outer(np.arange(length), [3.0, 1.0])
+    assert np.allclose(smoother(path, 60), path, atol=1e-3)
+
+
+def test_the_ends_of_a_shot_wander_no_more_than_they_must():
+    """Of quick shake nothing is intended, at the ends neither; a model without restraint would bend after it there."""
+    shake = np.random.default_rng(0).normal(size=(240, 40))
+    ends = np.abs(kalman(shake, 60)[[0, -1]]).std()
+    assert ends < 1.15 * np.abs(kalman_lagged(shake, 60)[[0, -1]]).std()
+
+
+def test_a_jolt_is_spread_evenly_before_and_after():
+    jolt = np.zeros((201, 1))
+    jolt[100] = 1
+    spread = kalman(jolt, 30)[:, 0]
+    assert np.allclose(spread, spread[::-1], atol=1e-6)
+    assert abs(spread.sum() - 1) < 1e-6
+    assert spread.argmax() == 100
