@@ -38,7 +38,7 @@ def memory_needed(recipe: Recipe) -> float:
     for operation, before in recipe.steps():
         after = operation.info(before)
         frames += AHEAD * _frame(after) / 2
-        most = max(most, _stage(operation, before, after))
+        most = max(most, stage_bytes(operation, before, after))
     return frames + most
 
 
@@ -46,7 +46,7 @@ def _frame(info: ClipInfo, channels: int = 3) -> float:
     return 4.0 * channels * info.width * info.height
 
 
-def _stage(operation: Operation, before: ClipInfo, after: ClipInfo) -> float:
+def stage_bytes(operation: Operation, before: ClipInfo, after: ClipInfo) -> float:
     """Bytes that an operation holds while it works on a frame."""
     if isinstance(operation, Enlarge):
         return _network(operation, before) + 2 * _frame(after)  # its own result, and the last one for reuse

@@ -178,11 +178,11 @@ class Recipe:
         The frames are those of the source, warped as the result is, and at most `side` pixels on the longer side. They
         show the same motion as the result: `estimate_motion` states it in the pixels of `info` whatever their size.
         """
-        small = self._without_enlarging()
+        small = self.without_enlarging()
         return motion.greys(_FramesOnly(small) if small.operations else self.source, side)
 
-    def _without_enlarging(self) -> Recipe:
-        """The same picture, smaller. A size of another shape is another picture, so that one is kept."""
+    def without_enlarging(self) -> Recipe:
+        """What runs for `greys`: the same picture, smaller. A size of another shape is another one, so that is kept."""
         small = Recipe(self.source)
         for operation, before in self.steps():
             if isinstance(operation, Calm):

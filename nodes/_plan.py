@@ -22,8 +22,8 @@ from comfy_api.latest import Input, InputImpl
 
 from ..core.clip import ClipError, Frames, TensorClip
 from ..core.jobs.segments import part_of
-from ..core.preflight import announced
-from ..core.recipe import Enlarge, Operation, Recipe
+from ..core.preflight import announced, stage_bytes
+from ..core.recipe import Enlarge, Operation, Recipe, Steady
 from ..core.upscaling.memory import guessed_bytes
 from ..core.video import stored
 from ..core.video.codecs import Encoding, container_for
@@ -179,12 +179,14 @@ def _of_components(video: Input.Video) -> Plan:
 
 
 def room_for(recipe: Recipe) -> None:
-    """Ask ComfyUI for the memory that the networks of a recipe need on their devices."""
+    """Ask ComfyUI for the memory that running a recipe needs on its devices: for its networks, and for its warps."""
     for operation, before in recipe.steps():
         if isinstance(operation, Enlarge):
             size = guessed_bytes(operation.model, int(operation.model.scale))
             pixels = min(before.width * before.height, ROOM)
             make_room(operation.model, size * pixels, torch.device(operation.device or "cpu"))
+        elif isinstance(operation, Steady):
+            make_room(None, stage_bytes(operation, before, operation.info(before)), torch.device(operation.device))
 
 
 def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:

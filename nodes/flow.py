@@ -17,6 +17,7 @@ from ..core.motion.readout import RollingShutter, with_rolling_shutter
 from ..core.pictures.drawn import flow_picture
 from ._comfy import CATEGORY, Flow, Footage, cancellable, options, to_clip, watched
 from ._jobs import kept_measuring
+from ._plan import room_for
 from ._video import planned
 
 METHOD_TIP = (
@@ -113,6 +114,8 @@ class EstimateFlow(io.ComfyNode):
         """jobs: takes the folder that keeps what is measured, for a run that is to survive a crash."""
         plan = None if isinstance(frames, Tensor) else planned(frames)
         clip = to_clip(frames, fps) if plan is None else plan.recipe
+        if plan is not None:
+            room_for(plan.recipe.without_enlarging())
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
         if jobs is not None and plan is not None and plan.source is not None:
