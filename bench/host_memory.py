@@ -1,9 +1,11 @@
 """Peak memory of a real ComfyUI server that enlarges a clip: our VIDEO route, and with --peer its own IMAGE route.
 
     python bench/host_memory.py [--frames 140] [--size 576x576] [--peer] > host_memory.json
+    python bench/host_memory.py --frames 300 30000 --size 48x32 --network steadyscale-2x --factor 2 > long.json
 
 Load Video, Upscale Frames, Save Video against Load Video, Get Video Components, Upscale Image (using Model), Create
-Video, Save Video; the same network (realesr-animevideov3, 4x) and the same clip. Each route has a server of its own.
+Video, Save Video; the same network (realesr-animevideov3, 4x) and the same clip. Each run has a server of its own;
+several lengths tell whether memory grows with the clip.
 `peak_mb` is the highest resident memory of the server while the graph runs, `idle_mb` what it held before. The peer
 holds the whole clip: 140 frames of 576x576 at 4x are 8.9 GB as float32, and the machine must have two to three times
 that. Needs what `make setup` fetches. The JSON goes to stdout.
@@ -32,13 +34,13 @@ from steadyscale.core.upscaling.trial import footage, machine
 CLIP = "clip.mp4"
 
 
-def ours() -> dict:
+def ours(network: str, factor: float) -> dict:
     return {
         "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP}},
-        "2": {"class_type": "SteadyScale_LoadESRGANModel", "inputs": {"model_name": f"{NETWORK}.safetensors"}},
+        "2": {"class_type": "SteadyScale_LoadESRGANModel", "inputs": {"model_name": network}},
         "3": {
             "class_type": "SteadyScale_UpscaleFrames",
-            "inputs": {"upscale_model": ["2", 0], "frames": ["1", 0], "resize_to": "factor", "factor": 4.0}
+            "inputs": {"upscale_model": ["2", 0], "frames": ["1", 0], "resize_to": "factor", "factor": factor}
             | {"width": 1920, "height": 1080, "tile": 0, "precision": "auto"},
         },
         "4": _saved(["3", 0]),
@@ -79,20 +81,23 @@ def measured(name: str, graph: dict, frames: int, width: int, height: int) -> di
             count = sum(1 for _ in result.demux(video=0) if _.size)
     if count != frames:
         raise SystemExit(f"{name}: {count} frames came out of {frames}")
-    return {"route": name, "idle_mb": idle, "peak_mb": peak, "seconds": round(seconds, 1)}
+    return {"route": name, "frames": frames, "idle_mb": idle, "peak_mb": peak, "seconds": round(seconds, 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=140)
+    parser.add_argument("--frames", type=int, nargs="+", default=[140])
     parser.add_argument("--size", default="576x576")
+    parser.add_argument("--network", default=f"{NETWORK}.safetensors", help="of our route, by its name in ComfyUI")
+    parser.add_argument("--factor", type=float, default=4.0, help="of our route")
     parser.add_argument("--peer", action="store_true", help="ComfyUI's own nodes too; needs more than 20 GB of memory")
     options = parser.parse_args()
     width, height = (int(side) for side in options.size.split("x"))
-    rows = [measured("steadyscale, VIDEO", ours(), options.frames, width, height)]
+    graph = ours(options.network, options.factor)
+    rows = [measured("steadyscale, VIDEO", graph, frames, width, height) for frames in options.frames]
     if options.peer:
-        rows.append(measured("ComfyUI, IMAGE", comfyui(), options.frames, width, height))
-    clip = {"frames": options.frames, "size": options.size, "scale": 4, "network": NETWORK}
+        rows += [measured("ComfyUI, IMAGE", comfyui(), frames, width, height) for frames in options.frames]
+    clip = {"size": options.size, "scale": options.factor, "network": Path(options.network).stem}
     json.dump({"machine": machine(), "comfyui": assets.NEWEST, "clip": clip, "rows": rows}, sys.stdout, indent=2)
     print()
 

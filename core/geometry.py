@@ -12,12 +12,16 @@ logarithm). Tangents are for arithmetic: 8 numbers that can be averaged and mult
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 Matrices = NDArray[np.float64]  # (..., 3, 3)
 Parameters = NDArray[np.float64]  # (..., 4): x, y, angle, log_zoom
 Tangents = NDArray[np.float64]  # (..., 8): see to_tangents
+
+PIECE = 1000  # frames: what numpy does with them at once stays within a few megabytes, however long the clip is
 
 
 def to_matrices(parameters: Parameters) -> Matrices:
@@ -95,6 +99,12 @@ def inverse(matrices: Matrices) -> Matrices:
 def normalized(matrices: Matrices) -> Matrices:
     """The same maps with m[2, 2] = 1."""
     return matrices / matrices[..., 2:3, 2:3]
+
+
+def pieces(count: int) -> Iterator[slice]:
+    """So many frames in runs of at most `PIECE`: what is worked out for one after the other needs room for one."""
+    for start in range(0, count, PIECE):
+        yield slice(start, min(start + PIECE, count))
 
 
 def rescaled(matrices: Matrices, across: float, down: float) -> Matrices:

@@ -85,11 +85,11 @@ class Recipe:
         The frames are those of the source, warped as the result is, and at most `side` pixels on the longer side. They
         show the same motion as the result: `estimate_motion` states it in the pixels of `info` whatever their size.
         """
-        small = self._for_motion()
+        small = self.without_enlarging()
         return motion.greys(_FramesOnly(small) if small.operations else self.source, side)
 
-    def _for_motion(self) -> Recipe:
-        """The same picture, smaller."""
+    def without_enlarging(self) -> Recipe:
+        """What runs for `greys`: the same picture, smaller. A size of another shape is another one, so that is kept."""
         small = Recipe(self.source)
         for operation, before in self.steps():
             rest = operation.for_motion(before, small.info)

@@ -5,11 +5,24 @@ from __future__ import annotations
 from comfy_api.latest import Input
 from torch import Tensor
 
-from ..core.clip import Clip
-from ._comfy import to_clip
+from ..core.clip import Clip, ClipInfo
+from ._comfy import USUAL_RATE, to_clip
+from ._plan import room_for
 from ._video import planned
 
 
-def clip_of(frames: Tensor | Input.Video) -> Clip:
-    """IMAGE as a clip of 24 frames per second, VIDEO as what is planned for it. Nothing runs before it is read."""
-    return to_clip(frames) if isinstance(frames, Tensor) else planned(frames).recipe
+def clip_of(frames: Tensor | Input.Video, fps: float = USUAL_RATE) -> Clip:
+    """IMAGE as a clip of `fps` frames per second, VIDEO as what is planned for it, to be read soon.
+
+    Nothing runs before that, but ComfyUI is asked for the memory that reading will need on the device.
+    """
+    if isinstance(frames, Tensor):
+        return to_clip(frames, fps)
+    recipe = planned(frames).recipe
+    room_for(recipe)
+    return recipe
+
+
+def info_of(frames: Tensor | Input.Video) -> ClipInfo:
+    """What is known of them, for who does not read them."""
+    return to_clip(frames).info if isinstance(frames, Tensor) else planned(frames).recipe.info

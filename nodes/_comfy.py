@@ -23,6 +23,7 @@ from ..core.video.stored import Pictures
 from ._places import end_progress, is_bare, running_node
 
 CATEGORY = "SteadyScale"
+USUAL_RATE = 24.0  # frames per second of pictures, which do not know theirs
 PREVIEW_SIDE, PREVIEW_EVERY = 512, 1.0  # pixels, seconds
 UPDATE_EVERY = 0.1  # seconds; hosts send each update on, one after the other, and hear a cancel only behind all of them
 
@@ -42,7 +43,7 @@ def options(enum: type[Enum]) -> list[str]:
     return [member.value for member in enum]
 
 
-def to_clip(images: Tensor, fps: float = 24.0) -> TensorClip:
+def to_clip(images: Tensor, fps: float = USUAL_RATE) -> TensorClip:
     """IMAGE (N, H, W, 1, 3 or 4) -> a clip that shares its memory."""
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
@@ -53,11 +54,15 @@ def to_clip(images: Tensor, fps: float = 24.0) -> TensorClip:
 
 
 class ImageBatch:
-    """An IMAGE that is filled frame by frame: allocated once, at its final size, so that it is never held twice."""
+    """An IMAGE that is filled frame by frame: allocated once, at its final size, so that it is never held twice.
 
-    def __init__(self, info: ClipInfo, channels: int) -> None:
+    masks: how many planes of a frame's size the caller holds beside it, for each frame. Raises ClipError where all that
+    does not fit in memory.
+    """
+
+    def __init__(self, info: ClipInfo, channels: int, masks: int = 0) -> None:
         shape = (info.length or 0, info.height, info.width, channels)
-        size = 4 * shape[0] * shape[1] * shape[2] * shape[3]
+        size = 4 * shape[0] * shape[1] * shape[2] * (channels + masks)
         free = model_management.get_free_memory(torch.device("cpu"))
         if size > free:
             raise ClipError(
@@ -82,7 +87,7 @@ class ImageBatch:
 
 
 def make_room(model: Any, size: float, device: torch.device) -> None:
-    """Ask ComfyUI to unload what it can until `size` bytes are free on the device.
+    """Ask ComfyUI to unload what it can until `size` bytes are free on the device. model: who needs them, if one does.
 
     On hosts from 0.28 on upscale models carry a patcher, by which ComfyUI moves their weights itself.
     """

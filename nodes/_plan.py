@@ -24,6 +24,7 @@ from ..core.clip import ClipError, Frames, TensorClip
 from ..core.jobs.segments import part_of
 from ..core.operations.enlarge import Enlarge
 from ..core.operations.operation import Operation
+from ..core.operations.steady import Steady
 from ..core.preflight import announced
 from ..core.recipe import Recipe
 from ..core.upscaling.memory import guessed_bytes
@@ -181,12 +182,14 @@ def _of_components(video: Input.Video) -> Plan:
 
 
 def room_for(recipe: Recipe) -> None:
-    """Ask ComfyUI for the memory that the networks of a recipe need on their devices."""
+    """Ask ComfyUI for the memory that running a recipe needs on its devices: for its networks, and for its warps."""
     for operation, before in recipe.steps():
         if isinstance(operation, Enlarge):
             size = guessed_bytes(operation.model, int(operation.model.scale))
             pixels = min(before.width * before.height, ROOM)
             make_room(operation.model, size * pixels, torch.device(operation.device or "cpu"))
+        elif isinstance(operation, Steady):
+            make_room(None, operation.memory(before), torch.device(operation.device))
 
 
 def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:

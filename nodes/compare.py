@@ -11,15 +11,13 @@ import folder_paths
 from comfy_api.latest import Input, InputImpl, io, ui
 from torch import Tensor
 
-from ..core.clip import Clip, Frames
+from ..core.clip import Frames
 from ..core.pictures.comparison import Comparison, Layout, numbers_of
 from ..core.video.codecs import Encoding
 from ..core.video.encode import write_video
-from ._comfy import CATEGORY, Footage, options, to_clip, watched
-from ._plan import room_for
-from ._video import planned
+from ._clips import clip_of
+from ._comfy import CATEGORY, USUAL_RATE, Footage, options, watched
 
-USUAL_RATE = 24.0  # frames per second of pictures, which do not know theirs
 CLEAR = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
 
 
@@ -105,15 +103,10 @@ class CompareFrames(io.ComfyNode):
         label_before: str,
         label_after: str,
     ) -> io.NodeOutput:
-        plans = [None if isinstance(frames, Tensor) else planned(frames) for frames in (before, after)]
-        rates = [float(plan.recipe.info.fps) for plan in plans if plan is not None]
-        clips: list[Clip] = []
-        for frames, plan in zip((before, after), plans, strict=True):
-            if plan is not None:
-                room_for(plan.recipe)
-            clips.append(plan.recipe if plan is not None else to_clip(frames, rates[0] if rates else USUAL_RATE))
-        numbers = numbers_of(frame, seconds, clips[1].info)
-        one, other = clips
+        clips = [None if isinstance(frames, Tensor) else clip_of(frames) for frames in (before, after)]
+        rate = next((float(clip.info.fps) for clip in clips if clip is not None), USUAL_RATE)
+        one, other = (clip or clip_of(frames, rate) for clip, frames in zip(clips, (before, after), strict=True))
+        numbers = numbers_of(frame, seconds, other.info)
         both = Comparison(one, other, numbers, Layout(layout), split, (label_before, label_after), largest)
         length = min(len(numbers), both.info.length or len(numbers))
         with closing(cast(Any, watched(both.pairs(), length, show=lambda pair: both.picture(*pair)))) as pairs:

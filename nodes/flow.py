@@ -19,6 +19,7 @@ from ..core.pictures.drawn import flow_picture
 from . import _inputs as shared
 from ._comfy import CATEGORY, Flow, Footage, cancellable, to_clip, watched
 from ._jobs import kept_measuring
+from ._plan import room_for
 from ._video import planned
 
 
@@ -78,7 +79,11 @@ class EstimateFlow(io.ComfyNode):
         mask: Tensor | None = None,
         rolling_shutter: str = RollingShutter.AUTO.value,
     ) -> io.NodeOutput:
-        clip = to_clip(frames, fps) if isinstance(frames, Tensor) else planned(frames).recipe
+        if isinstance(frames, Tensor):
+            clip = to_clip(frames, fps)
+        else:
+            clip = planned(frames).recipe
+            room_for(clip.without_enlarging())
         model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
         reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
@@ -100,6 +105,8 @@ def measured(
     The folders are what `surviving` takes: none where an IMAGE was measured, and None where nothing is to be resumable.
     """
     plan = None if isinstance(frames, Tensor) else planned(frames)
+    if plan is not None:
+        room_for(plan.recipe.without_enlarging())
     model = cancellable(flow_model(method, model_management.get_torch_device()))
     reader = _Reader(to_clip(frames, fps) if plan is None else plan.recipe, first=[])
     jobs: list[Path] | None = [] if resumable else None

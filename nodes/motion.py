@@ -10,7 +10,7 @@ from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.transfer import Apply, transfer, undo
 from ..core.warping.border import Border
 from . import _inputs as shared
-from ._clips import clip_of
+from ._clips import info_of
 from ._comfy import CATEGORY, Correction, Footage, options
 from ._wires import check_wires
 from .warp import WarpFrames
@@ -91,7 +91,7 @@ class ApplyMotion(io.ComfyNode):
         pad: int,
     ) -> io.NodeOutput:
         check_wires(cls, frames)
-        info = clip_of(frames).info
+        info = info_of(frames)
         if (what := Apply(apply)) is not Apply.UNDO:
             if info.length is None:
                 raise ClipError("this video does not say how many frames it has: take them from Get Video Components")

@@ -7,7 +7,7 @@ from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.clip import Clip, ClipError
+from ..core.clip import ClipError
 from ..core.excerpt import excerpt, one_frame
 from ..core.motion.estimate import Motion, reduced
 from ..core.motion.flow import FlowMethod, flow_model
@@ -18,9 +18,8 @@ from ..core.pictures.drawn import flow_picture, path_picture
 from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
 from ..core.warping.border import Border
 from . import _inputs as shared
-from ._comfy import CATEGORY, Footage, cancellable, to_clip
-from ._plan import room_for
-from ._video import planned
+from ._clips import clip_of
+from ._comfy import CATEGORY, Footage, cancellable
 
 Path = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
 """What Estimate Flow measured, or what Smooth Trajectory made of it."""
@@ -98,7 +97,7 @@ class PreviewTrajectory(io.ComfyNode):
             before = Trajectory(fix.poses, fix.shots, fix.info)
             sheet = path_picture(before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border))
         number = costliest(fix) if frame < 0 else frame
-        source = plain_frame(fix) if frames is None else one_frame(_clip(frames), number)
+        source = plain_frame(fix) if frames is None else one_frame(clip_of(frames), number)
         drawn = crop_picture(source, fix, number, Border(border))
         plot, picture = (image.movedim(1, -1).contiguous() for image in (sheet, drawn))
         shown = ui.PreviewImage(plot, cls=cls).as_dict()
@@ -140,7 +139,7 @@ class PreviewFlow(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: Tensor | Input.Video, frame: int, method: str, show: str, detail: int) -> io.NodeOutput:
-        clip = _clip(frames)
+        clip = clip_of(frames)
         pair = list(excerpt(clip, range(frame, frame + 2)))
         if len(pair) < 2:
             raise ClipError(
@@ -152,11 +151,3 @@ class PreviewFlow(io.ComfyNode):
         drawn = flow_arrows(pair[0], flow) if show == "arrows" else flow_picture(flow)
         picture = drawn.movedim(1, -1).contiguous()
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
-
-
-def _clip(frames: Tensor | Input.Video) -> Clip:
-    if isinstance(frames, Tensor):
-        return to_clip(frames)
-    plan = planned(frames)
-    room_for(plan.recipe)
-    return plan.recipe

@@ -15,6 +15,7 @@ from ..core.warping.border import Border
 from ..core.warping.move import warp
 from . import _inputs as shared
 from ._comfy import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
+from ._plan import room_for
 from ._text import teller
 from ._video import LazyVideo, planned
 from ._wires import check_wires
@@ -78,11 +79,12 @@ class WarpFrames(io.ComfyNode):
         clip = to_clip(frames)
         width, height = clip.info.width, clip.info.height
         correction = correction.resized(width, height)
-        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels)
+        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels, masks=1)
         masks = torch.empty(out.images.shape[:3])
         done = 0
-        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
         recipe = Recipe(clip).then(Steady(correction, Border(border), pad, device))
+        room_for(recipe)
+        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
         stream = announced(stream, recipe, teller(NAME), held=True, count=lambda w: len(w.frames))
         for warped in watched(stream, clip.info.length, lambda w: len(w.frames), show=lambda w: w.frames):
             out.add(warped.frames)

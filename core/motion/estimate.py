@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -86,7 +87,7 @@ def motion_of(
     followers: where it was followed up to the first, which for the first of a clip is everywhere. info: of the clip;
     steps are in its pixels. Raises ClipError for no frames.
     """
-    steps, trust = [], []
+    steps, trust = array("d"), array("d")
     previous: Grey | None = None
     step = START._replace(followers=followers)
     for number, grey in small:
@@ -94,12 +95,12 @@ def motion_of(
         current = Grey.of(grey, hidden_by(mask, number, height, width))
         if previous is not None:
             step = next_step(previous, current, flow, step.followers)
-        steps.append(geometry.rescaled(step.matrix, info.width / width, info.height / height))
+        steps.extend(geometry.rescaled(step.matrix, info.width / width, info.height / height).ravel())
         trust.append(step.trust)
         previous = current
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
-    return Motion(np.stack(steps), np.array(trust), info), step.followers
+    return Motion(np.array(steps).reshape(-1, 3, 3), np.array(trust), info), step.followers
 
 
 def greys(clip: Clip, side: int) -> Iterator[Plane]:

@@ -23,6 +23,7 @@ from ..clip import ClipInfo
 SPARE = 1e-5  # share of the budget that is left to rounding
 ROUNDS = 80  # of the solver, which needs 10 to 30
 DONE = 1e-11  # distance to a wall times the pressure on it, at which the solution is found: hundredths of a pixel
+FARTHEST = 3.0  # periods after which a frame is felt by a millionth, and no wall makes others reach farther
 LONGEST = 2000.0  # period in frames beyond which the sums run out of digits and nothing looks slower any more
 
 Array = NDArray[np.float64]
@@ -45,19 +46,39 @@ def nearest_within(
     period: in frames; swings quicker than this of what is given up are avoided.
     No view is magnified beyond what it was and what the source is: that would spend more picture than the budget says.
     Where bends ask for more, there may be no solution, and `wanted` is returned.
+    A long shot is solved in runs of frames which reach so far into each other that what is beyond does not tell.
     """
+    n, reach = len(wanted), int(np.ceil(FARTHEST * min(period, LONGEST)))
+    sides, added = picture or whole(info)
+    views = np.empty_like(wanted)
+    for part in geometry.pieces(n):
+        around = slice(max(0, part.start - reach), min(n, part.stop + reach))
+        shown = sides[around] if len(sides) > 1 else sides, added[around] if len(added) > 1 else added
+        found = _views(wanted[around], bends[around], info, max_zoom, period, shown)
+        if found is None:
+            return wanted
+        views[part] = found[part.start - around.start :][: part.stop - part.start]
+    return views
+
+
+def _views(
+    wanted: geometry.Matrices,
+    bends: geometry.Matrices,
+    info: ClipInfo,
+    max_zoom: float,
+    period: float,
+    picture: tuple[Array, Array],
+) -> geometry.Matrices | None:
     unit = max(info.width / 2, 1.0)
     budget = max_zoom * (1 - SPARE)
     near = geometry.rescaled(wanted, 1 / unit, 1 / unit)
     changes = _changes(info)
-    walls, room = _walls(
-        near, geometry.rescaled(bends, 1 / unit, 1 / unit), changes, info, budget, unit, picture or whole(info)
-    )
+    walls, room = _walls(near, geometry.rescaled(bends, 1 / unit, 1 / unit), changes, info, budget, unit, picture)
     # A view well within the walls: the source's own, from so far off that half of what bends leave is around it.
     middle = np.linalg.inv(near) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
     start = np.einsum("nij,kij->nk", middle, changes) / (changes**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", walls, start) >= room).any():
-        return wanted
+        return None
     x = _nearest(walls, room, start, min(period, LONGEST))
     near = near @ (np.eye(3) + np.einsum("nk,kij->nij", x, changes))
     return geometry.rescaled(near, unit, unit)

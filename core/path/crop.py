@@ -21,13 +21,17 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
 
     infinity where the correction moves the centre of the output out of the source: no magnification fills that.
     """
+    return np.concatenate([np.ones(0), *(_zooms(correction, p) for p in geometry.pieces(len(correction.matrices)))])
+
+
+def _zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     width, height = correction.info.width, correction.info.height
     # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
     corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
-    back = np.linalg.inv(correction.matrices)  # output -> source
+    back = np.linalg.inv(correction.matrices[frames])  # output -> source
     if not corners.any():
         return np.ones(len(back))
-    sides, added = shown(correction)
+    sides, added = shown(correction, frames)
     # Along the ray s * corner, the looked-up place (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
     outward = corners + np.sign(corners) * added[:, None]  # (N or 1, 4, 2)
@@ -56,12 +60,9 @@ def shown(correction: Correction, frames: slice = slice(None)) -> tuple[NDArray[
     sides, added = whole(correction.info)
     if correction.rows is None:
         return sides, added
-    rows = correction.rows[frames]
-    return (
-        (sides, rolling.reach(rows, correction.info))
-        if correction.bends
-        else (rolling.shown(rows, correction.info), added)
-    )
+    rows, found = correction.rows[frames], rolling.reach if correction.bends else rolling.shown
+    each = np.concatenate([found(rows[part], correction.info) for part in geometry.pieces(len(rows))])
+    return (sides, each) if correction.bends else (each, added)
 
 
 def zoom_to_fill(correction: Correction) -> float:
@@ -117,13 +118,17 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 3.0) -> 
     nearest = correction.matrices.copy()
     for shot in correction.shots:
         if most > 1 and not fits[shot].all():
-            rows = None if correction.rows is None else correction.rows[shot]
-            whole = [slice(0, shot.stop - shot.start)]
-            asked = replace(correction, matrices=nearest[shot], shots=whole, poses=None, rows=rows)
+            asked = _part(correction, shot)
             found = _nearest(asked, most, seconds)
             nearest[shot] = found.matrices if (zooms_to_fill(found) <= most).all() else asked.matrices
     # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
     return held_back(replace(correction, matrices=nearest), most)
+
+
+def _part(correction: Correction, frames: slice) -> Correction:
+    """That of these frames, all of one shot."""
+    rows, one = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
+    return replace(correction, matrices=correction.matrices[frames], shots=one, poses=None, rows=rows)
 
 
 def _nearest(asked: Correction, most: float, seconds: float) -> Correction:
@@ -157,6 +162,11 @@ def held_back(correction: Correction, most: float, *, seconds: float = 1.0) -> C
 
 def strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
     """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
+    parts = [_part(correction, frames) for frames in geometry.pieces(len(correction.matrices))]
+    return np.concatenate([np.ones(0), *(_strengths(part, most) for part in parts)])
+
+
+def _strengths(correction: Correction, most: float) -> NDArray[np.float64]:
     low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
     fits = zooms_to_fill(correction) <= most
     if fits.all():

@@ -55,19 +55,35 @@ def unrolled(
                 )  # nearly the inverse, and never singular
                 straight = geometry.normalized(seen @ back)
             found = _rows(straight, readout)
-            moved = reach(found, info) / [info.width, info.height]
-        if moved.max() < TORN:  # which nothing is that is not a number
+            moved = [(reach(found[p], info) / [info.width, info.height]).max() for p in geometry.pieces(len(found))]
+        if max(moved) < TORN:  # which nothing is that is not a number
             steps[inner], rows[shot] = straight, found
     return steps, rows
 
 
 def _rows(steps: geometry.Matrices, readout: float) -> Rows:
     """The rows (n, ROWS, 3, 3) of a shot with these steps (n - 1, 3, 3) between the middle rows of its frames."""
-    n = len(steps) + 1
+    rows = np.empty((len(steps) + 1, ROWS, 3, 3))
+    way, weights = _continued(steps), _between(HEIGHTS * readout)
+    for part in geometry.pieces(len(rows)):
+        rows[part] = _rows_along(way, weights, part)
+    return rows
+
+
+def _continued(steps: geometry.Matrices) -> geometry.Matrices:
+    """The steps of a shot with `REACH` more before and after them."""
     # Beyond its ends the way goes on point-mirrored: as fast as it ends, and no faster.
-    way = np.pad(steps, ((REACH, REACH), (0, 0), (0, 0)), mode="symmetric")
+    return np.pad(steps, ((REACH, REACH), (0, 0), (0, 0)), mode="symmetric")
+
+
+def _rows_along(way: geometry.Matrices, weights: NDArray[np.float64], frames: slice) -> Rows:
+    """The rows of these frames of a shot, whose steps with those before and after it are `way`.
+
+    weights: (ROWS, 2 REACH + 1), what the frames around one count for each of its heights.
+    """
+    n = frames.stop - frames.start
+    way = way[frames.start : frames.stop + 2 * REACH - 1]
     back = np.linalg.inv(way)
-    weights = _between(HEIGHTS * readout)
     tangents = np.zeros((n, ROWS, 8))
     before = after = np.tile(np.eye(3), (n, 1, 1))
     for k in range(1, REACH + 1):
@@ -123,7 +139,7 @@ def bent(rows: Rows, points: NDArray[np.float64], height: float) -> NDArray[np.f
 
 def added(steps: geometry.Matrices, readout: float, info: ClipInfo) -> geometry.Tangents:
     """What the rolling shutter adds to a shot's steps (n - 1, 3, 3) between middle rows: tangents, done before them."""
-    rows = _rows(steps, readout)
+    way, weights = _continued(steps), _between(HEIGHTS * readout)
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 7), np.linspace(-0.5, 0.5, 7))
     points = np.stack([x.ravel() * info.width, y.ravel() * info.height], axis=-1)
     unit = np.hypot(info.width, info.height) / 2
@@ -134,10 +150,10 @@ def added(steps: geometry.Matrices, readout: float, info: ClipInfo) -> geometry.
     fit = np.linalg.pinv(np.concatenate([across, down]))  # (8, 2 P)
     at_corner = np.array([1, 1, *[unit] * 4, unit**2, unit**2])
     bends = np.zeros((len(steps), 8))
-    for start in range(0, len(steps), 1000):
-        part = slice(start, start + 1000)
-        there = geometry.apply(steps[part], straightened(rows[:-1][part], points[None], info.height))
-        seen = geometry.apply(geometry.inverse(steps[part]), bent(rows[1:][part], there, info.height)) - points
+    for part in geometry.pieces(len(steps)):
+        rows = _rows_along(way, weights, slice(part.start, part.stop + 1))
+        there = geometry.apply(steps[part], straightened(rows[:-1], points[None], info.height))
+        seen = geometry.apply(geometry.inverse(steps[part]), bent(rows[1:], there, info.height)) - points
         bends[part] = np.concatenate([seen[..., 0], seen[..., 1]], axis=-1) @ fit.T / at_corner
     return bends
 

@@ -40,6 +40,8 @@ def kept_pages() -> Iterator[None]:
         yield
         return
     with _lock:
+        if _streams == 0:
+            libc.malloc_trim(0)  # What lies free from work before, a plan of a long clip say, would stay as long.
         _streams += 1
         _set(libc, _WHILE_KEPT)
     try:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import inf
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
 
 from ..clip import ClipError
 from .damage import Damage, OnDamage, whole
@@ -50,8 +54,8 @@ class Timing:
     the source; None for all of it. told: whether the source says when each frame is shown, so that it is not a guess.
     """
 
-    starts: list[int]
-    durations: list[int]
+    starts: Sequence[int]
+    durations: Sequence[int]
     base: Fraction
     origin: Fraction
     within: Fraction | float | None = None
@@ -69,26 +73,22 @@ def timing(path: Path, window: Window | None = None) -> Timing:
         base = stream.time_base or Fraction(1, 90_000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(24)
         origin = _origin(container)
-        shown: list[tuple[int | None, int]] = []
-        with suppress(FFmpegError):  # what comes after that cannot be read by anybody
-            for packet in packets(container, stream, watch=Unmoved()):
-                if packet.size and not packet.is_discard:
-                    shown.append((packet.pts, packet.duration or 0))
-    told = _are_times(shown)
+        coming = packets(container, stream, watch=Unmoved())
+        shown = _Shown.of(packet for packet in coming if packet.size and not packet.is_discard)
+    told = shown.are_times
     if not told:
         with opened(path) as container:
             stream = video_stream(container, path, NO_LIMIT)
-            shown = [(f.pts, f.duration or 0) for f in whole(path, container, stream, OnDamage.KEEP, Damage())]
-    one = max(1, round(1 / (rate * base)))
-    if not _are_times(shown):
+            shown = _Shown.of(whole(path, container, stream, OnDamage.KEEP, Damage()))
+    starts, last, zero = shown.starts, shown.last, round(origin / base)
+    if not shown.are_times:
         log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
-        shown = [(round(i / (rate * base)), one) for i in range(len(shown))]
-    zero = round(origin / base)
-    ordered = sorted((start - zero, length) for start, length in shown if start is not None)
-    starts = [start for start, _ in ordered]
+        starts, last = (round(i / (rate * base)) for i in range(shown.count)), 0
+    starts = array("q", (start - zero for start in starts))
     # The distance to the next frame is how long a frame is seen, whatever its packet says; only the last has no next.
-    gaps = [b - a for a, b in pairwise(starts)]
-    times = Timing(starts, [*gaps, ordered[-1][1] or one] if ordered else [], base, origin, told=told)
+    gaps, last = (b - a for a, b in pairwise(starts)), last or max(1, round(1 / (rate * base)))
+    durations = array("q", chain(gaps, [last] if starts else []))
+    times = Timing(starts, durations, base, origin, told=told)
     return part(times, window, path) if window else times
 
 
@@ -102,8 +102,8 @@ def part(times: Timing, window: Window, path: Path) -> Timing:
             f"{whole_length:g} s; choose another part"
         )
     first, (_, end) = times.starts[rows.start], window.ticks(times.base)
-    starts = [start - first for start in times.starts[rows.start : rows.stop]]
-    durations = times.durations[rows.start : rows.stop]
+    starts = array("q", (start - first for start in times.starts[rows.start : rows.stop]))
+    durations = array("q", times.durations[rows.start : rows.stop])
     durations[-1] = int(min(durations[-1], end - first - starts[-1]))
     within = (end - first) * times.base if end < inf else inf
     return Timing(starts, durations, times.base, times.origin + first * times.base, within, times.told)
@@ -115,9 +115,29 @@ def rows_of(times: Timing, window: Window) -> range:
     return range(bisect_left(times.starts, first), bisect_left(times.starts, end))
 
 
-def _are_times(shown: list[tuple[int | None, int]]) -> bool:
-    """Whether each frame has a time, and no two have the same."""
-    return not any(start is None for start, _ in shown) and len({start for start, _ in shown}) == len(shown)
+@dataclass(frozen=True)
+class _Shown:
+    """When frames are shown, in order, of those that tell it; how many there are; and how long the last one lasts."""
+
+    starts: array[int]
+    count: int
+    last: int
+
+    @staticmethod
+    def of(items: Iterable[Packet | VideoFrame]) -> _Shown:
+        starts, count, last = array("q"), 0, (-inf, 0)
+        with suppress(FFmpegError):  # what comes after that cannot be read by anybody
+            for item in items:
+                count += 1
+                if item.pts is not None:
+                    starts.append(item.pts)
+                    last = max(last, (item.pts, item.duration or 0))
+        return _Shown(array("q", sorted(starts)), count, last[1])
+
+    @property
+    def are_times(self) -> bool:
+        """Whether each frame has a time, and no two have the same."""
+        return len(self.starts) == self.count and all(a < b for a, b in pairwise(self.starts))
 
 
 def _origin(container: InputContainer) -> Fraction:

@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from counting import make_video, number_of, numbers_of
+import torch
+from counting import make_video, number_of, numbered, numbers_of
 from node_calls import Network, still, upscaled, warped
 from steadyscale.core.clip import ClipError
 from steadyscale.core.operations.enlarge import Enlarge
@@ -263,3 +264,32 @@ def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):
     video.get_stream_source()
     assert len(newest.room) == 1
     assert newest.room[0][0] > 64 * 48
+
+
+@pytest.mark.parametrize("kind", ["VIDEO", "IMAGE"])
+def test_a_warp_asks_for_room_as_a_network_does(newest, clip_file: Path, kind: str):
+    frames = newest.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered(12).permute(0, 2, 3, 1)
+    made = warped(newest, frames, still(clip_file))[0]
+    if kind == "VIDEO":
+        assert newest.room == []
+        made.get_stream_source()
+    [(size, device)] = newest.room
+    assert size >= 3 * 4 * 3 * 64 * 48, "the frame, what it becomes, and where from"
+    assert device == torch.device("cpu")
+
+
+def test_the_masks_of_images_count_where_memory_is_scarce(newest, clip_file: Path):
+    images = numbered(12).permute(0, 2, 3, 1)
+    newest.management.get_free_memory.return_value = images.numel() * 4 + 1000
+    with pytest.raises(ClipError, match="GiB are free"):
+        warped(newest, images, still(clip_file))
+
+
+def test_who_reads_what_is_planned_asks_for_room_and_who_looks_does_not(newest, clip_file: Path):
+    clips = newest.import_("_clips")
+    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    assert (clips.info_of(video).width, newest.room) == (video.get_dimensions()[0], [])
+    assert clips.clip_of(video).info.length == 12
+    assert len(newest.room) == 1
+    newest.import_("flow").EstimateFlow.execute(video, "farneback", 24.0, 64, pictures=0)
+    assert len(newest.room) == 1, "motion is measured before the network, which does not run for it"

@@ -9,6 +9,7 @@ from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path import budget
 
 INFO = ClipInfo(640, 360, Fraction(25))
+CORNERS = geometry.corners(640, 360)
 
 
 def straight(frames):
@@ -83,3 +84,16 @@ def test_long_clips_take_time_in_proportion(monkeypatch):
         rounds[frames] = sum(blocks) / (frames / 2)
     assert rounds[800] < 1.5 * rounds[200]
     assert rounds[200] < 40
+
+
+def test_a_long_shot_is_solved_in_runs_that_nobody_sees(monkeypatch):
+    views, bends = geometry.to_matrices(shake(400, pixels=20, zoom=0)), straight(400)
+    bends[:, 0, 1] = 0.01 * np.sin(np.arange(400) / 9)
+    at_once = budget.nearest_within(views, bends, INFO, 1.05, 12.0)
+    assert np.abs(at_once - views)[:, :2, 2].max() > 5, "the walls are felt"
+    monkeypatch.setattr(geometry, "PIECE", 70)
+    in_runs = budget.nearest_within(views, bends, INFO, 1.05, 12.0)
+    assert np.abs(geometry.apply(np.linalg.inv(in_runs) @ at_once, CORNERS) - CORNERS).max() < 0.02
+    hopeless = bends.copy()
+    hopeless[300, 2, 0] = 1.0
+    assert budget.nearest_within(views, hopeless, INFO, 1.05, 12.0) is views, "one run without a solution is enough"

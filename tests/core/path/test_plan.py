@@ -1,3 +1,4 @@
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from footage import shake
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
+from steadyscale.core.motion.estimate import Motion
 from steadyscale.core.path.axes import Strength
 from steadyscale.core.path.crop import limit_zoom, zoom_to_fill
 from steadyscale.core.path.plan import plan_correction
@@ -47,3 +49,27 @@ def test_axes_and_horizon_reach_the_smoother(measured):
     assert np.array_equal(planned.matrices, correction(measured, wanted).matrices)
     moved = geometry.to_parameters(planned.matrices)
     assert np.abs(moved[:, 0]).max() < np.abs(moved[:, 1]).max() / 5, "the sideways shake stays"
+
+
+@pytest.mark.parametrize("readout", [0.0, 0.4])
+def test_a_long_clip_takes_the_memory_of_its_table(readout, monkeypatch):
+    """Bytes that planning takes for each frame more, at its highest."""
+    monkeypatch.setattr(geometry, "PIECE", 100)
+
+    def peak(frames: int) -> int:
+        path = shake(frames, pixels=25, zoom=0) / [1, 1, 2, 1]
+        steps = np.linalg.inv(geometry.to_matrices(path)) @ geometry.to_matrices(np.roll(path, 1, axis=0))
+        trust = np.ones(frames)
+        steps[0], trust[0] = np.eye(3), 0.0
+        info = ClipInfo(320, 180, Fraction(25), frames)
+        tracemalloc.start()
+        try:
+            measured = Trajectory.of(Motion(steps, trust, info, readout))
+            planned = plan_correction(measured, seconds=0.2, max_zoom=1.05)
+            assert zoom_to_fill(planned) <= 1.05 + 1e-6
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    table = 3 * 72 + bool(readout) * 5 * 72  # poses, corrections and the ones in the making; rows
+    assert (peak(1200) - peak(400)) / 800 < 3.5 * table

@@ -78,3 +78,11 @@ def test_what_is_shown_has_a_source_and_nothing_much_is_given_away(rows):
     assert (left + 319.5 <= moved[:, 0] + 0.05).all()
     assert (bottom - 179.5 >= -moved[:, 1] - 0.05).all()
     assert (moved < 15).all()
+
+
+def test_frames_are_worked_on_in_runs_that_know_their_neighbours(monkeypatch):
+    seen, _ = seen_steps(0.6)
+    at_once = rolling.unrolled(seen, SHOTS, INFO, 0.6)
+    monkeypatch.setattr(geometry, "PIECE", 7)
+    for whole, in_runs in zip(at_once, rolling.unrolled(seen, SHOTS, INFO, 0.6), strict=True):
+        assert np.allclose(in_runs, whole, rtol=0, atol=1e-10)

@@ -50,6 +50,7 @@ def test_the_memory_goes_back_when_the_last_stream_ends(monkeypatch):
 
     monkeypatch.setattr(allocator, "_glibc", Library)
     with kept_pages():
+        assert said.pop(0) == "trimmed", "what lay free before is not kept with the rest"
         with pytest.raises(RuntimeError), kept_pages():
             raise RuntimeError
         assert "trimmed" not in said, "the outer stream goes on"
