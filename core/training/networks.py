@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 from ...models.discriminator import UNetDiscriminator, VGGDiscriminator
+from ...models.separable import SeparableRRDB, SeparableSRVGG
 from .config import Config, Judge, Kind, Network
 from .errors import TrainingError
 
@@ -64,8 +65,10 @@ def make_discriminator(config: Config) -> nn.Module | None:
 
 def _network(settings: Network, scale: int) -> nn.Module:
     if settings.kind is Kind.COMPACT:
-        return SRVGGNetCompact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
-    return RRDBNet(
+        compact = SeparableSRVGG if settings.separable else SRVGGNetCompact
+        return compact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
+    rrdb = SeparableRRDB if settings.separable else RRDBNet
+    return rrdb(
         RRDBConfig(
             features=settings.features,
             blocks=settings.blocks,
@@ -86,7 +89,8 @@ def _share_body(first: nn.Module, other: nn.Module) -> None:
 def _damp(generator: Generator) -> None:
     """He's normal weights in the dense blocks, damped, without biases, as ESRGAN begins."""
     for name, module in generator.named_modules():
-        if isinstance(module, nn.Conv2d) and ".rdb" in name:
+        # Of a separable convolution the mix is damped, once; its blurs keep what they are given as strong as it was.
+        if isinstance(module, nn.Conv2d) and ".rdb" in name and module.groups == 1:
             nn.init.kaiming_normal_(module.weight)
             module.weight.data.mul_(DAMPING)
             if module.bias is not None:
@@ -101,9 +105,12 @@ def _take_weights(generator: Generator, path: Path) -> None:
     target = (
         generator.networks[str(scale)] if (scale := getattr(given, "scale", 0)) and _has(generator, scale) else None
     )
-    if target is None or getattr(given, "config", None) != getattr(target, "config", None):
-        shape = getattr(given, "config", type(given).__name__)
-        raise TrainingError(f"network.begin_with: {path} is {shape}; set network.kind, scales and sizes to match it")
+    alike = type(given) is type(target) and getattr(given, "config", None) == getattr(target, "config", None)
+    if target is None or not alike:
+        shape = f"{type(given).__name__}, {getattr(given, 'config', 'of another kind')}"
+        raise TrainingError(
+            f"network.begin_with: {path} is {shape}; set network.kind, separable, scales and sizes to match it"
+        )
     target.load_state_dict(given.state_dict())
 
 
