@@ -25,7 +25,7 @@ from ..training.preparation import pick_device
 from .distil import Tuning, tuned
 from .errors import CompressionError
 from .footage import Footage, gathered
-from .graph import export_onnx, quantise
+from .graph import export_onnx, quantise, ready
 from .measure import Entrant, Figures, figures
 from .prune import pruned
 from .settings import Settings
@@ -61,6 +61,8 @@ def compress(settings: Settings) -> Generator[Report, None, None]:
 
 def _run(settings: Settings) -> Generator[Report, None, None]:
     yield Report("reading")
+    if settings.onnx or settings.int8:
+        ready()  # what is missing is better heard of before the training than after it
     model = zoo.find(settings.model)
     if settings.target("").resolve() == model.resolve():
         raise CompressionError(f"{settings.output} is the model itself; choose another name")

@@ -1,5 +1,7 @@
 """Whole compressions: what is written is as good as promised, and what is not good enough is not written."""
 
+import sys
+
 import pytest
 import torch
 from counting import make_video
@@ -152,6 +154,15 @@ def test_what_cannot_be_done_is_said_at_once(settings, textures, tmp_path):
     save_file(SRVGGNetCompact(SRVGGConfig(1, 1, features=8, convs=1)).state_dict(), tmp_path / "grey.safetensors")
     with pytest.raises(CompressionError, match="SRVGGNetCompact for 1 channels"):
         last(compress(settings(half=True, model=str(tmp_path / "grey.safetensors"))))
+
+
+def test_packages_that_graphs_need_are_asked_for_before_anything_is_trained(settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    stream = compress(settings(prune=0.5, steps=5, int8=True))
+    assert next(stream).stage == "reading"
+    with pytest.raises(CompressionError, match=r"need openvino: pip install 'steadyscale\[compress\]'"):
+        next(stream)
+    assert last(compress(settings(prune=0.5))).stage == "done"
 
 
 def test_a_model_is_never_written_over_itself(settings, half_dead):
