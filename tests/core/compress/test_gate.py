@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from spandrel import ModelLoader
 from steadyscale.core.commands.compress import MAX_LOSS_DB, STEPS
 from steadyscale.core.compress import CompressionError, Settings, compress, facts, table
-from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
+from steadyscale.core.compress.gate import rate_for
+from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 
 @pytest.fixture
@@ -170,6 +171,12 @@ def test_a_model_is_never_written_over_itself(settings, half_dead):
     with pytest.raises(CompressionError, match="is the model itself"):
         last(compress(settings(half=True, output=str(half_dead))))
     assert half_dead.read_bytes() == before
+
+
+def test_narrow_networks_learn_at_a_higher_rate():
+    rates = [rate_for(SRVGGNetCompact(SRVGGConfig(features=width, convs=1, scale=2))) for width in (64, 32, 16, 8)]
+    assert rates == pytest.approx([5e-4, 1e-3, 2e-3, 3e-3])
+    assert rate_for(RRDBNet(RRDBConfig(features=8, blocks=1))) < rates[0]
 
 
 def test_the_command_has_the_defaults_of_the_library():
