@@ -123,9 +123,7 @@ def _changed(
         raise CompressionError(str(error)) from error
     if not settings.steps:
         return small.eval().requires_grad_(False)
-    tuning = Tuning(
-        settings.steps, crop=footage.crop, shrink=footage.shrink, rate=rate_for(small), seed=settings.seed
-    )
+    tuning = Tuning(settings.steps, crop=footage.crop, shrink=footage.shrink, rate=rate_for(small), seed=settings.seed)
     steps, done = tuned(small, network, network.scale, footage.learnt, tuning, device), 0
     with closing(steps):
         while True:
