@@ -60,10 +60,7 @@ def tuned(
         batch=tuning.batch,
         network=Network(scales=(scale,)),
         data=Data(crop=tuning.crop * scale, candidates=CANDIDATES, shrink=tuning.shrink),
-        # The average looks back over a twentieth of the run, so that short runs do not end on where they began.
-        learning=Learning(
-            rate=tuning.rate, last_rate=LAST_RATE, average=max(0.5, min(0.999, 1 - 20 / tuning.steps)), clip=1.0
-        ),
+        learning=Learning(rate=tuning.rate, last_rate=LAST_RATE, average=average, clip=1.0),
         machine=Machine(loaders=0 if device.type == "cpu" else 4),
     )
     state = fresh(config, device, Heads({scale: network.requires_grad_(True)}))
