@@ -14,7 +14,10 @@ from ...models.separable import SeparableRRDB, SeparableSRVGG
 from .config import Config, Judge, Kind, Network
 from .errors import TrainingError
 
-DAMPING = 0.1  # of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity
+# Of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity, and of the last
+# convolution of compact networks, which begin close to enlarging by repetition.
+DAMPING = 0.1
+SLOPE = 0.25  # that PReLU begins with
 
 
 class Generator(nn.Module):
@@ -47,6 +50,8 @@ def make_generator(settings: Network, seed: int) -> Generator:
         generator = Generator({scale: _network(settings, scale) for scale in settings.scales})
         if settings.kind is Kind.RRDB:
             _damp(generator)
+        else:
+            _even(generator)
     if settings.begin_with:
         _take_weights(generator, Path(settings.begin_with))
     return generator
@@ -84,6 +89,20 @@ def _share_body(first: nn.Module, other: nn.Module) -> None:
         other.body = nn.ModuleList([*first.body[:-1], other.body[-1]])
     if isinstance(first, RRDBNet) and isinstance(other, RRDBNet):
         other.conv_first, other.body, other.conv_body = first.conv_first, first.body, first.conv_body
+
+
+def _even(generator: Generator) -> None:
+    """He's normal weights (He et al. 2015, arXiv:1502.01852), with which a signal is as strong after a convolution and
+    its activation as it was before. With torch's own it would shrink layer by layer, and learning would begin late."""
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d):
+            # No activation follows the blurs of a separable convolution.
+            nn.init.kaiming_normal_(module.weight, a=SLOPE if module.groups == 1 else 1.0)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for network in generator.networks.values():
+        assert isinstance(network, SRVGGNetCompact)
+        network.body[-1].get_parameter("weight").data.mul_(DAMPING)
 
 
 def _damp(generator: Generator) -> None:

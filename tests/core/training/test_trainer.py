@@ -52,7 +52,7 @@ def test_learns_more_than_bicubic_knows(settings):
     # Equal to bicubic is what a network that has learnt nothing but to enlarge comes to.
     assert reports[-1].scores[2].psnr > least.psnr + 1.0
     assert reports[-1].scores[2].ssim > least.ssim + 0.02
-    assert reports[-1].losses["pixel"] < 0.7 * reports[0].losses["pixel"]
+    assert reports[-1].losses["pixel"] < 0.8 * reports[0].losses["pixel"]
 
     [file] = reports[-1].files
     ours = load_upscaler(file)
