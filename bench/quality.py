@@ -7,6 +7,10 @@ The numbers of models/weights/README.md are those of
     python bench/quality.py --photographs /usr/share/backgrounds/mate/nature --clip bikes.mp4 \\
         --other realesr-animevideov3 > bench/results/quality-epyc.json
 
+and any pictures, such as those of Set5, are measured alone, on other networks too, by
+
+    python bench/quality.py --photographs FOLDER --alone --other runs/small/small_2x.safetensors
+
 PSNR and SSIM of brightness on photographs by the protocol of core/training/measure.py; LPIPS (AlexNet) where its
 weights are on this machine. Clips, two of them made with a camera that shakes, are reduced, rounded to 8 bits and
 enlarged again: PSNR by the same protocol, and the warping error of neighbouring frames along the flow of the true ones.
@@ -48,11 +52,12 @@ from torch import Tensor
 log = logging.getLogger("quality")
 
 SIDE = 1024  # photographs are reduced to this, so that what a camera's JPEG left of its own is gone
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 def photographs(folder: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8, at most SIDE pixels a side."""
-    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")):
+    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES):
         picture = Image.open(file).convert("RGB")
         picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         yield torch.from_numpy(np.array(picture)).movedim(2, 0)
@@ -166,6 +171,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, action="append", default=[], help="a video, repeatable")
     parser.add_argument("--frames", type=int, default=16, help="of each clip (default 16)")
     parser.add_argument("--other", action="append", default=[], help="a weight file or name to set beside, repeatable")
+    parser.add_argument("--alone", action="store_true", help="photographs alone: no clips, no cost, no whole command")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # the machine may be busy, and threads that wait for each other count as work
@@ -175,28 +181,34 @@ def main() -> None:
     models |= {Path(name).stem: load_upscaler(zoo.find(name)) for name in options.other}
     contenders = [(f"bicubic-{scale}x", scale, bicubic(scale)) for scale in (2, 4)]
     contenders += [(name, int(model.scale), model) for name, model in models.items()]
-    log.info("cost")
-    costs = cost({name: enlarge for name, _, enlarge in contenders})
-    clips = {clip.stem: filmed(clip) for clip in options.clip}
-    clips |= {f"made, {kind}": made_up(kind) for kind in ("hand", "walk")}
-    on_clips = {}
-    for name, frames in clips.items():
-        log.info("clip %s", name)
-        on_clips[name] = on_clip(contenders, islice(frames, options.frames))
+    costs, on_clips = {}, {}
+    if not options.alone:
+        log.info("cost")
+        costs = cost({name: enlarge for name, _, enlarge in contenders})
+        clips = {clip.stem: filmed(clip) for clip in options.clip}
+        clips |= {f"made, {kind}": made_up(kind) for kind in ("hand", "walk")}
+        for name, frames in clips.items():
+            log.info("clip %s", name)
+            on_clips[name] = on_clip(contenders, islice(frames, options.frames))
     for name, scale, enlarge in contenders:
-        row: dict[str, object] = {"name": name, "scale": scale, "cpu_ms_320x180": costs[name]}
-        row["cpu_us_per_input_pixel"] = round(1000 * costs[name] / (320 * 180), 4)
+        row: dict[str, object] = {"name": name, "scale": scale}
+        if costs:
+            row["cpu_ms_320x180"] = costs[name]
+            row["cpu_us_per_input_pixel"] = round(1000 * costs[name] / (320 * 180), 4)
         if name in models:
             row |= {"parameters": models[name].parameters_count, "engine": models[name].engine}
         log.info("photographs, %s", name)
         row["photographs"] = on_photographs(enlarge, options.photographs, scale, judge)
-        row["clips"] = {clip: found[name] for clip, found in on_clips.items()}
+        if on_clips:
+            row["clips"] = {clip: found[name] for clip, found in on_clips.items()}
         rows.append(row)
     files = {s.path.name: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in zoo.SHIPPED}
     facts = {"machine": machine(), "sha256": files, "photographs": sum(1 for _ in photographs(options.photographs))}
     facts["lpips"] = "AlexNet" if judge else "left out: its weights are not on this machine"
-    log.info("the whole command")
-    json.dump(facts | {"stream_320x180_to_640x360": stream(), "rows": rows}, sys.stdout, indent=2)
+    if not options.alone:
+        log.info("the whole command")
+        facts["stream_320x180_to_640x360"] = stream()
+    json.dump(facts | {"rows": rows}, sys.stdout, indent=2)
     print()
 
 

@@ -1,11 +1,12 @@
 """Smoothers of camera paths at equal crop: what each leaves of shake that none was made for.
 
-    python bench/smoothers.py [--paths 2] [--seconds 3] > smoothers.json
+    python bench/smoothers.py [--paths 2] [--seconds 3] [--clip bikes.mp4 ...] [--weights FILE] > smoothers.json
 
 Paths of every kind (core/training/paths.py, seeds that training does not draw) are smoothed by the learned smoother
 within a budget of picture. What of it was used, at the frame that needs most, is what every other smoother may use too:
 its period is made as long as that allows. Told is the root mean square acceleration of the frame's corners that is
-left, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The JSON goes to stdout.
+left, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The paths of clips are measured, shot
+by shot, and told of apart: real cameras, which no smoother here has learnt from. The JSON goes to stdout.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from steadyscale.core import VideoClip, estimate_motion, flow_model
 from steadyscale.core.path.kalman import kalman, kalman_lagged
-from steadyscale.core.path.smooth import gaussian, whittaker
+from steadyscale.core.path.smooth import gaussian, smooth, whittaker
+from steadyscale.core.path.trajectory import Trajectory
 from steadyscale.core.training.path_losses import fidelity, temporal
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import load_path_smoother
 from steadyscale.models.path_net import corners, room_of, units, usage
-from steadyscale.models.path_smoother import drive
+from steadyscale.models.path_smoother import SHIPPED, PathSmoother, drive
 
 FPS, FRAMES, SEED = 30.0, 160, 20_000
 PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames
 ZOOMS, LOOK_AHEADS = (1.05, 1.1, 1.2), (0, 5, 15)
+SHORTEST = 40  # frames of a shot whose camera is followed
 SHAKEN = [kind for kind in Kind if kind is not Kind.TRIPOD]
 Smooth = Callable[[np.ndarray, float], np.ndarray]
 
@@ -38,10 +44,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--paths", type=int, default=2, help="of each kind")
     options.add_argument("--seconds", type=float, default=3.0)
+    options.add_argument("--clip", action="append", default=[], help="a video whose camera is followed, repeatable")
+    options.add_argument("--weights", default=SHIPPED, help="of the learned smoother (default: the shipped ones)")
     arguments = options.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    network, period = load_path_smoother(), arguments.seconds * FPS
+    network, period = load_path_smoother(arguments.weights), arguments.seconds * FPS
     paths = [
         camera_path(np.random.default_rng([SEED, i, list(Kind).index(kind)]), kind, FRAMES, FPS)
         for kind in SHAKEN
@@ -49,6 +57,33 @@ def main() -> None:
     ]
     report = {"fps": FPS, "frames": FRAMES, "paths": len(paths), "seconds": arguments.seconds}
     report["quadratic"] = quadratic(network, paths, period)
+    report |= judged(network, paths, period)
+    if real := [path for clip in arguments.clip for path in measured(clip)]:
+        report["measured"] = {"clips": len(arguments.clip), "shots": len(real), **judged(network, real, period)}
+    print(json.dumps(report, indent=1))
+
+
+def measured(clip: str) -> Iterator[np.ndarray]:
+    """(n, 8): the camera's path in each shot of a video that is long enough, in half widths, as smoothers see it."""
+    film = VideoClip(clip)
+    whole = Trajectory.of(estimate_motion(film, flow_model()))
+    half = film.info.width / 2
+    for shot in whole.shots:
+        seen: list[np.ndarray] = []
+
+        def note(values: np.ndarray, _: float, seen: list[np.ndarray] = seen) -> np.ndarray:
+            seen.append(values.copy())
+            return values
+
+        alone = replace(whole, poses=whole.poses[shot], shots=[slice(0, shot.stop - shot.start)], rows=None)
+        if shot.stop - shot.start >= SHORTEST:
+            smooth(alone, note)
+            yield seen[0] * [1 / half, 1 / half, 1, 1, 1, 1, half, half]
+
+
+def judged(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:
+    """For each budget, offline and with each look-ahead: what the learned smoother and its rivals leave."""
+    report: dict[str, Any] = {}
     for zoom in ZOOMS:
         room = room_of(zoom)
         scale = (units(2, 2 / ASPECT, room)).numpy()
@@ -68,10 +103,10 @@ def main() -> None:
                 [p * scale for p in paths], driven, lagged, period, room
             )
         print(zoom, file=sys.stderr)
-    print(json.dumps(report, indent=1))
+    return report
 
 
-def quadratic(network, paths: list[np.ndarray], period: float) -> dict[str, float]:
+def quadratic(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, float]:
     """Where nothing is cropped: the closed form's cost, and by how much the learned smoother's is higher."""
     scale = units(2, 2 / ASPECT, room_of(None))
     ratios = []

@@ -27,6 +27,8 @@ class SeparableConv(nn.Module):
         # A second bias, within, would be one more name for what the pointwise one already says.
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        # torch's own first weights would make what goes in a third as strong at each convolution, twice in a row.
+        nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))

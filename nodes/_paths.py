@@ -42,16 +42,16 @@ def model_name(text: str) -> str:
 
 
 def keep_model(source: Path, root: Path, name: str) -> Path:
-    """Copy a weight file into `root` as NAME.safetensors, and return its place.
+    """Copy a weight file or a graph into `root` as NAME with its own ending, and return its place.
 
     Nothing is written over: the same model under that name is left as it is, for another the name gets a number.
     """
-    number, target = 1, root / f"{name}{ENDING}"
+    number, target = 1, root / f"{name}{source.suffix}"
     while target.exists() or target.is_symlink():
         if target.is_file() and target.read_bytes() == source.read_bytes():
             return target
         number += 1
-        target = root / f"{name}_{number}{ENDING}"
+        target = root / f"{name}_{number}{source.suffix}"
     if inside(os.fspath(root), os.fspath(target)) is None:
         raise ClipError(f"{name!r} leads out of {root}: give a name within it")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,14 @@ from ..core.training.material import Material
 from ..core.upscaling.stage import ImageModel
 from ..core.video.images import ImageClip
 from ..models import Upscaler, load_upscaler
+from ..models.graph import GraphNetwork
 from ._comfy import CATEGORY, Footage, stop_if_cancelled
 from ._material import RUNS, accepted, material_of
 from ._paths import ENDING, keep_model, model_folder, model_name
 from ._text import left_behind, show_text
 from .model import for_host
+
+RESULT = "result"  # what files are called, with a mark and an ending, until they get the name that was asked for
 
 
 class CompressModel(io.ComfyNode):
@@ -68,7 +71,7 @@ class CompressModel(io.ComfyNode):
                     max=0.9,
                     step=0.05,
                     tooltip="The share of the network's channels to take out: 0.5 leaves about a quarter to a third of "
-                    "its weights. 0 only stores them smaller, with half.",
+                    "its weights. 0 takes none out, for the other ways below.",
                 ),
                 io.Float.Input(
                     "max_loss_db",
@@ -94,6 +97,29 @@ class CompressModel(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Store the weights in 16 bits: half the file, nearly the same pictures.",
+                ),
+                io.Boolean.Input(
+                    "separable",
+                    default=False,
+                    optional=True,
+                    tooltip="Split inner convolutions into one per channel and a mix: about a fifth of the weights, "
+                    "for networks of 32 channels or more. NAME_dense.safetensors, written beside it, gives the same "
+                    "pictures in programs that know only ordinary networks, ComfyUI's own loader among them.",
+                ),
+                io.Boolean.Input(
+                    "onnx",
+                    default=False,
+                    optional=True,
+                    tooltip="Also write NAME.onnx, a graph for other programs and for Load ESRGAN Model. Needs the "
+                    "packages onnx, onnxruntime and openvino.",
+                ),
+                io.Boolean.Input(
+                    "int8",
+                    default=False,
+                    optional=True,
+                    tooltip="Also write NAME_int8.onnx, a graph of 8-bit integers that runs on the CPU; the report "
+                    "says how fast it is here. Where nothing else is chosen, it is the result. Needs the packages "
+                    "onnx, onnxruntime and openvino.",
                 ),
             ],
             outputs=[
@@ -125,29 +151,36 @@ class CompressModel(io.ComfyNode):
         frames: Tensor | Input.Video | None = None,
         folder: str = "",
         half: bool = False,
+        separable: bool = False,
+        onnx: bool = False,
+        int8: bool = False,
     ) -> io.NodeOutput:
         network = getattr(upscale_model, "model", None)
-        if not isinstance(network, nn.Module):
+        if not isinstance(network, nn.Module) or isinstance(network, GraphNetwork):
             raise ClipError("this model's weights cannot be reached: compress the one it was made of")
         material = material_of(frames, folder)
         with scratch(Path(folder_paths.get_temp_directory()) / RUNS / "compress") as place:
             place.mkdir(parents=True)
             original = export(network, place / f"original{ENDING}", {"scale": str(int(upscale_model.scale))})
-            settings = {"prune": prune, "half": half, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
+            settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
+            settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
             device = model_management.get_torch_device()
-            made, table = _compressed(original, place / f"result{ENDING}", material, device, settings)
-            saved = keep_model(made, model_folder(), model_name(name))
-            model = load_upscaler(saved)
+            made, table = _compressed(original, place / f"{RESULT}{ENDING}", material, device, settings)
+            names = [model_name(name) + file.stem.removeprefix(RESULT) for file in made]
+            saved = [keep_model(file, model_folder(), wanted) for file, wanted in zip(made, names, strict=True)]
+            # Networks come before graphs among what was made.
+            model = load_upscaler(saved[0])
             picture = with_text(_side_by_side(load_upscaler(original), model, material), table)
-        text = f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models\n{table}"
+        files = ", ".join(file.relative_to(model_folder()).as_posix() for file in saved)
+        text = f"{files} in models/upscale_models\n{table}"
         shown = picture.movedim(1, -1).contiguous()
         return io.NodeOutput(for_host(model), shown, text, ui=left_behind(cls, shown, text))
 
 
 def _compressed(
     original: Path, output: Path, material: Material, device: torch.device, settings: dict[str, float]
-) -> tuple[Path, str]:
-    """The smaller network's file, and the table of both. Raises ClipError where it loses too much."""
+) -> tuple[tuple[Path, ...], str]:
+    """The files that were made, and the table of what they cost and give. Raises ClipError where one loses too much."""
     from ..core.compress import Settings, compress, table
 
     wanted = Settings(
@@ -169,7 +202,7 @@ def _compressed(
     if last is None or not last.files:
         found = f"\n{table(last.figures)}" if last and last.figures else ""
         raise ClipError(f"{last.refused if last else 'nothing was made'}{found}")
-    return last.files[0], table(last.figures)
+    return last.files, table(last.figures)
 
 
 def _side_by_side(original: Upscaler, model: Upscaler, material: Material) -> Tensor:

@@ -16,6 +16,7 @@ from ..core.clip import ClipError
 from ..core.training.export import export
 from ..core.upscaling.stage import ImageModel, upscale
 from ..models import WeightsError, load_upscaler
+from ..models.graph import GraphNetwork
 from ._comfy import CATEGORY, options
 from ._paths import ENDING, keep_model, model_folder, model_name
 from ._text import show_text
@@ -77,6 +78,8 @@ class SaveESRGANModel(io.ComfyNode):
             raise ClipError(
                 "this model's weights cannot be reached, so it cannot be saved: save the one it was made of"
             )
+        if isinstance(network, GraphNetwork):
+            raise ClipError("an ONNX graph is a file already, and has no weights to save: copy that file")
         in_models = Place(place) is Place.MODELS
         root = model_folder() if in_models else Path(folder_paths.get_output_directory())
         wanted = model_name(name)

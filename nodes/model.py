@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import comfy.model_patcher
 import folder_paths
@@ -11,6 +12,7 @@ from comfy import model_management
 from comfy_api.latest import io
 
 from ..models import Upscaler, load_upscaler
+from ..models.graph import GraphNetwork
 from ..models.shipped import SHIPPED, shipped
 from ._comfy import CATEGORY
 from ._text import show_text
@@ -32,9 +34,9 @@ class LoadESRGANModel(io.ComfyNode):
                 io.Combo.Input(
                     "model_name",
                     options=_names(),
-                    tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, or an ncnn .bin "
-                    "with its .param beside it. steadyscale-2x and steadyscale-4x come with the pack: very fast, and "
-                    "true to the picture rather than inventive.",
+                    tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
+                    "with its .param beside it, or an .onnx graph from Compress Model. steadyscale-2x and "
+                    "steadyscale-4x come with the pack: very fast, and true to the picture rather than inventive.",
                 )
             ],
             outputs=[
@@ -73,14 +75,20 @@ class LoadESRGANModel(io.ComfyNode):
 
 
 def _names() -> list[str]:
-    """The files of the folder, and after them the networks that come with the pack: no file has a name like theirs."""
-    return [*folder_paths.get_filename_list(FOLDER), *(network.name for network in SHIPPED)]
+    """The files of the folder, with graphs, which the host does not list, and after them the networks that come with
+    the pack: no file has a name like theirs."""
+    files = folder_paths.get_filename_list(FOLDER)
+    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
+    graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
+    return [*sorted({*files, *graphs}), *(network.name for network in SHIPPED)]
 
 
 def facts_of(model: Upscaler, device: torch.device) -> str:
     """What a person wants to know of a network that will run on a device, in a few lines."""
     colours = {1: "grey, colours one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
-    if device.type != "cpu":
+    if isinstance(model.model, GraphNetwork):
+        engine = "OpenVINO on the CPU"
+    elif device.type != "cpu":
         engine = f"torch on {device}"
     elif model.whole_frames:
         engine = "the native CPU engine"

@@ -24,18 +24,22 @@ from .errors import CompressionError
 # The teacher's share in what is asked for. Photographs alone give the best PSNR, but would take from a network that has
 # learnt to draw sharp detail just that; the teacher alone also teaches its faults.
 TEACHER = 0.5
+LAST_RATE = 1e-6
+CANDIDATES = 3  # places drawn for each crop, of which the busiest is taken
 PATIENCE_WITH_INF = 20  # steps in a row that may be void
 
 
 @dataclass(frozen=True)
 class Tuning:
     """How a smaller network is trained. steps: of the optimiser. batch: crops in each. crop: their side at input size,
-    in pixels. rate: of learning, at first. seed: decides everything that is drawn.
+    in pixels. shrink: crops are cut from pictures reduced by a factor between this and 1. rate: of learning, at first.
+    seed: decides everything that is drawn.
     """
 
     steps: int = 2000
     batch: int = 8
     crop: int = 48
+    shrink: float = 1.0
     rate: float = 1e-3
     seed: int = 0
 
@@ -45,16 +49,18 @@ def tuned(
 ) -> Generator[float, None, nn.Module]:
     """Train the network; yields each step's loss, and returns the network with the averaged weights.
 
-    pictures: (3, H, W), uint8, at least 8 * scale larger than the crop a side. Raises CompressionError where it fails.
+    pictures: (3, H, W), uint8, at least 8 * scale larger than the crop a side, divided by the shrink. Raises
+    CompressionError where it fails.
     """
+    # The average looks back over a twentieth of the run, so that short runs do not end on where they began.
+    average = max(0.5, min(0.999, 1 - 20 / tuning.steps))
     config = Config(
         seed=tuning.seed,
         steps=tuning.steps,
         batch=tuning.batch,
         network=Network(scales=(scale,)),
-        data=Data(crop=tuning.crop * scale),
-        # The average looks back over a twentieth of the run, so that short runs do not end on where they began.
-        learning=Learning(rate=tuning.rate, average=max(0.5, min(0.999, 1 - 20 / tuning.steps)), clip=1.0),
+        data=Data(crop=tuning.crop * scale, candidates=CANDIDATES, shrink=tuning.shrink),
+        learning=Learning(rate=tuning.rate, last_rate=LAST_RATE, average=average, clip=1.0),
         machine=Machine(loaders=0 if device.type == "cpu" else 4),
     )
     state = fresh(config, device, Heads({scale: network.requires_grad_(True)}))

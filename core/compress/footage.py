@@ -17,6 +17,7 @@ from ..video.files import open_clip
 from ..video.numbered import SUFFIXES
 from .errors import CompressionError
 
+MOST_SHRUNK = 0.35  # photographs from a camera hold little fine detail until they are reduced
 JUDGES = 12  # pictures that are measured on, at most
 JUDGED = 384  # side of the middle that is measured, at most, in large pixels
 SHOWN = 16  # crops for calibration and pruning, at most
@@ -42,7 +43,7 @@ class Part:
 class Footage:
     """learnt: to train on. shown: small crops (1, 3, h, w) in [0, 1] of the same pictures. judges: other pictures,
     (3, H, W), uint8. runs: neighbouring frames of videos, alike. crop: the largest that training can cut, up to 48, at
-    input size.
+    input size. shrink: the factor that all pictures may be reduced by before it is cut.
     """
 
     learnt: Album
@@ -50,6 +51,7 @@ class Footage:
     judges: Sequence[Tensor]
     runs: Sequence[Sequence[Tensor]]
     crop: int
+    shrink: float
 
 
 def gathered(sources: Sequence[str], scale: int, multiple: int) -> Footage:
@@ -77,6 +79,7 @@ def gathered(sources: Sequence[str], scale: int, multiple: int) -> Footage:
         [_middle(picture, JUDGED) for picture in _spread(judges, JUDGES)],
         [_neighbours(file) for file in files if file.suffix.lower() not in SUFFIXES][:RUNS],
         crop,
+        max(MOST_SHRUNK, (crop + 2 * MARGIN) * scale / least),
     )
 
 

@@ -25,6 +25,12 @@ MOST_DIFFERENCE = 1e-4  # between the graph and torch, for results in [0, 1]; ro
 INPUT, OUTPUT = "image", "enlarged"
 
 
+def ready() -> None:
+    """Raises CompressionError unless all that graphs are made, measured and run with is installed."""
+    for name in ("onnx", "onnxruntime", "openvino"):
+        _needed(name)
+
+
 def export_onnx(network: nn.Module, path: Path) -> Path:
     """Write the network as an ONNX graph: image (B, C, h, w) -> enlarged (B, C, h * scale, w * scale) in [0, 1].
 

@@ -44,7 +44,9 @@ def _check(holds: bool, complaint: str) -> None:
 class Network:
     """The generator. scales: one body with a head for each; steps take turns. features: channels inside. convs: of a
     compact network, between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see models/rrdb.py;
-    other programs know only growth 32. begin_with: a weight file of the same shape to go on from.
+    other programs know only growth 32. separable: make the convolutions between the first and the last
+    depthwise-separable (models/separable.py), which pays from about 32 features; each network is then also written as
+    the dense one that it equals. begin_with: a weight file of the same shape to go on from.
     """
 
     kind: Kind = Kind.COMPACT
@@ -54,6 +56,7 @@ class Network:
     blocks: int = 23
     growth: int = 32
     unshuffle: int = 1
+    separable: bool = False
     begin_with: str = ""
 
     def __post_init__(self) -> None:

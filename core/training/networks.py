@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from ...models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 from ...models.discriminator import UNetDiscriminator, VGGDiscriminator
+from ...models.separable import SeparableRRDB, SeparableSRVGG
 from .config import Config, Judge, Kind, Network
 from .errors import TrainingError
 
-DAMPING = 0.1  # of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity
+# Of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity, and of the last
+# convolution of compact networks, which begin close to enlarging by repetition.
+DAMPING = 0.1
+SLOPE = 0.25  # that PReLU begins with
 
 
 class Generator(nn.Module):
@@ -46,6 +50,8 @@ def make_generator(settings: Network, seed: int) -> Generator:
         generator = Generator({scale: _network(settings, scale) for scale in settings.scales})
         if settings.kind is Kind.RRDB:
             _damp(generator)
+        else:
+            _even(generator)
     if settings.begin_with:
         _take_weights(generator, Path(settings.begin_with))
     return generator
@@ -64,8 +70,10 @@ def make_discriminator(config: Config) -> nn.Module | None:
 
 def _network(settings: Network, scale: int) -> nn.Module:
     if settings.kind is Kind.COMPACT:
-        return SRVGGNetCompact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
-    return RRDBNet(
+        compact = SeparableSRVGG if settings.separable else SRVGGNetCompact
+        return compact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
+    rrdb = SeparableRRDB if settings.separable else RRDBNet
+    return rrdb(
         RRDBConfig(
             features=settings.features,
             blocks=settings.blocks,
@@ -83,10 +91,25 @@ def _share_body(first: nn.Module, other: nn.Module) -> None:
         other.conv_first, other.body, other.conv_body = first.conv_first, first.body, first.conv_body
 
 
+def _even(generator: Generator) -> None:
+    """He's normal weights (He et al. 2015, arXiv:1502.01852), with which a signal is as strong after a convolution and
+    its activation as it was before. With torch's own it would shrink layer by layer, and learning would begin late."""
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d):
+            # No activation follows the blurs of a separable convolution.
+            nn.init.kaiming_normal_(module.weight, a=SLOPE if module.groups == 1 else 1.0)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for network in generator.networks.values():
+        assert isinstance(network, SRVGGNetCompact)
+        network.body[-1].get_parameter("weight").data.mul_(DAMPING)
+
+
 def _damp(generator: Generator) -> None:
     """He's normal weights in the dense blocks, damped, without biases, as ESRGAN begins."""
     for name, module in generator.named_modules():
-        if isinstance(module, nn.Conv2d) and ".rdb" in name:
+        # Of a separable convolution the mix is damped, once; its blurs keep what they are given as strong as it was.
+        if isinstance(module, nn.Conv2d) and ".rdb" in name and module.groups == 1:
             nn.init.kaiming_normal_(module.weight)
             module.weight.data.mul_(DAMPING)
             if module.bias is not None:
@@ -101,9 +124,12 @@ def _take_weights(generator: Generator, path: Path) -> None:
     target = (
         generator.networks[str(scale)] if (scale := getattr(given, "scale", 0)) and _has(generator, scale) else None
     )
-    if target is None or getattr(given, "config", None) != getattr(target, "config", None):
-        shape = getattr(given, "config", type(given).__name__)
-        raise TrainingError(f"network.begin_with: {path} is {shape}; set network.kind, scales and sizes to match it")
+    alike = type(given) is type(target) and getattr(given, "config", None) == getattr(target, "config", None)
+    if target is None or not alike:
+        shape = f"{type(given).__name__}, {getattr(given, 'config', 'of another kind')}"
+        raise TrainingError(
+            f"network.begin_with: {path} is {shape}; set network.kind, separable, scales and sizes to match it"
+        )
     target.load_state_dict(given.state_dict())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...models.separable import dense
 from .config import Config
 from .data import Pictures
 from .export import export
@@ -46,13 +47,17 @@ def is_best(state: State, scores: Mapping[int, Scores]) -> bool:
 
 
 def write_networks(config: Config, state: State, folder: Path) -> tuple[Path, ...]:
-    """Write the averaged network of each scale as a weight file, and return their paths."""
+    """Write the averaged network of each scale as a weight file, and return their paths; those of separable networks
+    are followed by their dense twins, for programs that know only ordinary networks."""
     facts = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": to_toml(config)}
+    networks = {f"{scale}x": state.averaged.at(scale) for scale in config.network.scales}
+    if config.network.separable:
+        networks |= {f"{name}_dense": dense(network) for name, network in networks.items()}
     return tuple(
         export(
-            state.averaged.at(scale),
-            folder / f"{config.name}_{scale}x.safetensors",
-            {**facts, "scale": str(scale), "trained_with": "steadyscale"},
+            network,
+            folder / f"{config.name}_{name}.safetensors",
+            {**facts, "scale": str(network.scale), "trained_with": "steadyscale"},
         )
-        for scale in config.network.scales
+        for name, network in networks.items()
     )

@@ -135,6 +135,60 @@ def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_
     assert not (models(host) / "never.safetensors").exists()
 
 
+def enlarged(graph: Graph, model: list, frames: list, prefix: str) -> str:
+    large = graph.add(
+        "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale", factor=2.0,
+        width=1, height=1, tile=0, precision="auto",
+    )  # fmt: skip
+    return graph.add("SaveImage", images=[large, 0], filename_prefix=prefix)
+
+
+def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.images(clip_name)
+    compress = {"frames": frames, "max_loss_db": 20.0, "steps": 2, "seed": 0, "int8": True}
+    trained = graph.trained("ways", frames)
+    small = graph.add(
+        "SteadyScale_CompressModel", upscale_model=[trained, 0], name="split", prune=0.5, separable=True, onnx=True,
+        **compress,
+    )  # fmt: skip
+    whole = graph.add("SteadyScale_CompressModel", upscale_model=[trained, 0], name="bytes", prune=0.0, **compress)
+    saved = [enlarged(graph, [node, 0], frames, "ways") for node in (small, whole)]
+    run = any_host.run(graph).check()
+    names = ["split.safetensors", "split_dense.safetensors", "split_int8.onnx", "split.onnx"]
+    assert text(run.outputs[small]).startswith(f"{', '.join(names)} in models/upscale_models\n")
+    assert text(run.outputs[whole]).startswith("bytes_int8.onnx in models/upscale_models\n")
+    assert "int8 graph" in text(run.outputs[whole])
+    separable, twin = (load_upscaler(models(any_host) / name) for name in names[:2])
+    noise = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert separable.architecture == "depthwise-separable"
+    assert (separable(noise) - twin(noise)).abs().max() < 1e-5
+    from_split, from_bytes = (picture(any_host, run.outputs[key]["images"][0]).astype(float) for key in saved)
+
+    # Its files are offered by the loaders, the twin by the host's own too, and give the same pictures again.
+    loaders = {"UpscaleModelLoader": names[1], "SteadyScale_LoadESRGANModel": "bytes_int8.onnx"}
+    again = Graph()
+    frames = again.images(clip_name)
+    theirs, ours = (again.add(kind, model_name=name) for kind, name in loaders.items())
+    keys = [enlarged(again, [node, 0], frames, "again") for node in (theirs, ours)]
+    run = any_host.run(again).check()
+    pictures = [picture(any_host, run.outputs[key]["images"][0]) for key in keys]
+    for found, expected in zip(pictures, (from_split, from_bytes), strict=True):
+        assert np.abs(found - expected).max() <= 1
+        assert found.std() > 20
+    assert "runs on OpenVINO on the CPU" in text(run.outputs[ours])
+
+    for kind, settings in (
+        ("SteadyScale_SaveESRGANModel", {"name": "again", "place": "output"}),
+        ("SteadyScale_CompressModel", {"name": "again", "prune": 0.5, **compress, "frames": frames}),
+    ):
+        refused = Graph(again)
+        refused.add(kind, upscale_model=[ours, 0], **settings)
+        run = any_host.run(refused)
+        assert run.status == "error"
+        assert re.search("no weights to save|weights cannot be reached", run.error)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

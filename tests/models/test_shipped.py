@@ -78,6 +78,16 @@ def test_what_the_file_says_of_itself_is_the_recipe(network):
     assert (config.features, config.convs) == (recipe.network.features, recipe.network.convs)
 
 
+def test_the_small_recipe_learns_from_the_same_pictures_and_is_judged_by_others():
+    large, small = (read_config(shipped.FOLDER / f"{name}.toml") for name in ("recipe", "small"))
+    assert small.data.train == large.data.train
+    [held_out] = large.data.validate
+    assert all(Path(file).parent == Path(held_out) for file in small.data.validate)
+    assert not any(Path(file).parent == Path(held_out) for file in small.data.train)
+    assert (small.network.features, small.network.convs, small.network.scales) == (16, 6, (2,))
+    assert (small.losses, small.degrade) == (large.losses, large.degrade)
+
+
 def test_the_card_and_the_measurements_are_of_these_very_files(network):
     found = hashlib.sha256(network.path.read_bytes()).hexdigest()
     assert RESULTS["sha256"][network.path.name] == found

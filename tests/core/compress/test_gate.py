@@ -1,5 +1,7 @@
 """Whole compressions: what is written is as good as promised, and what is not good enough is not written."""
 
+import sys
+
 import pytest
 import torch
 from counting import make_video
@@ -8,7 +10,8 @@ from safetensors.torch import save_file
 from spandrel import ModelLoader
 from steadyscale.core.commands.compress import MAX_LOSS_DB, STEPS
 from steadyscale.core.compress import CompressionError, Settings, compress, facts, table
-from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
+from steadyscale.core.compress.gate import rate_for
+from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 
 @pytest.fixture
@@ -154,11 +157,26 @@ def test_what_cannot_be_done_is_said_at_once(settings, textures, tmp_path):
         last(compress(settings(half=True, model=str(tmp_path / "grey.safetensors"))))
 
 
+def test_packages_that_graphs_need_are_asked_for_before_anything_is_trained(settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    stream = compress(settings(prune=0.5, steps=5, int8=True))
+    assert next(stream).stage == "reading"
+    with pytest.raises(CompressionError, match=r"need openvino: pip install 'steadyscale\[compress\]'"):
+        next(stream)
+    assert last(compress(settings(prune=0.5))).stage == "done"
+
+
 def test_a_model_is_never_written_over_itself(settings, half_dead):
     before = half_dead.read_bytes()
     with pytest.raises(CompressionError, match="is the model itself"):
         last(compress(settings(half=True, output=str(half_dead))))
     assert half_dead.read_bytes() == before
+
+
+def test_narrow_networks_learn_at_a_higher_rate():
+    rates = [rate_for(SRVGGNetCompact(SRVGGConfig(features=width, convs=1, scale=2))) for width in (64, 32, 16, 8)]
+    assert rates == pytest.approx([5e-4, 1e-3, 2e-3, 3e-3])
+    assert rate_for(RRDBNet(RRDBConfig(features=8, blocks=1))) < rates[0]
 
 
 def test_the_command_has_the_defaults_of_the_library():

@@ -33,6 +33,8 @@ def test_changes_from_the_command_line(file):
     assert (config.data.crop, config.learning.rate, config.losses.adversarial) == (96, 1.0, 0.1)
     assert (config.name, config.data.validate, config.data.train) == ("a b", ("x", "y"), ("photos",))
     assert config.discriminator.kind is Judge.UNET
+    assert read_config(file, ["network.separable=true"]).network.separable
+    assert not config.network.separable
     assert (config.degrade.on, config.degrade.second.blur, config.degrade.second.sigma) == (True, 0.5, (1.0, 2.0))
 
 
@@ -57,6 +59,7 @@ def test_changes_from_the_command_line(file):
         ("network.scales=[]", "network.scales is empty"),
         ("network.scales=[3]", "rrdb has no scale 3"),
         ("network.unshuffle=2", "must be 1"),
+        ("network.separable=1", "network.separable is true or false, not 1"),
         ("keeping.checkpoint_every=0", "keeping.checkpoint_every is at least 1"),
         ("data.crop", "write it as data.crop=128"),
     ],
