@@ -67,6 +67,17 @@ class DenseBlock(nn.Module):
             seen = torch.cat((seen, _activated(conv(seen))), dim=1)
         return _damped(self.conv5(seen), x)
 
+    def overwrite(self, room: Tensor, features: int) -> None:
+        """The same within room (1, features + 4 growth, h, w), whose first channels are what comes in, and then what
+        goes out. The channels of one picture follow each other in memory, so any first few are a tensor as they are.
+        """
+        known = features
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            made = conv(room[:, :known])
+            torch.ops.aten.leaky_relu.out(made, SLOPE, out=room[:, known : known + made.shape[1]])
+            known += made.shape[1]
+        room[:, :features].add_(self.conv5(room).mul_(DAMPING))
+
 
 class RRDB(nn.Module):
     """Three dense blocks inside one more residual."""
@@ -77,8 +88,15 @@ class RRDB(nn.Module):
         self.rdb2 = DenseBlock(features, growth)
         self.rdb3 = DenseBlock(features, growth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _damped(self.rdb3(self.rdb2(self.rdb1(x))), x)
+    def forward(self, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """room: memory for the dense blocks, see `DenseBlock.overwrite`; the result is the same to the bit."""
+        if room is None:
+            return _damped(self.rdb3(self.rdb2(self.rdb1(x))), x)
+        features = x.shape[1]
+        room[:, :features] = x
+        for dense in (self.rdb1, self.rdb2, self.rdb3):
+            dense.overwrite(room, features)
+        return (room[:, :features] * DAMPING).add_(x)
 
 
 class RRDBNet(nn.Module):
@@ -116,10 +134,16 @@ class RRDBNet(nn.Module):
         height, width = x.shape[-2:]
         if self.config.unshuffle > 1:
             x = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.config.unshuffle)
+        room = None
+        if x.device.type == "cpu" and len(x) == 1 and not torch.is_grad_enabled():
+            # New memory is filled with noughts page by page, which takes a third of the time of dense blocks otherwise.
+            x = x.contiguous()
+            room = x.new_empty(1, self.config.features + 4 * self.config.growth, *x.shape[-2:])
         x = self.conv_first(x)
         trunk = x
         for block in self.body:
-            trunk = block(trunk)
+            trunk = block(trunk, room)
+        del room  # Before the tail needs memory of its own.
         x = x + self.conv_body(trunk)
         x = self._tail(x) if torch.is_grad_enabled() else self._tail_in_pieces(x)
         return x[..., : height * self.scale, : width * self.scale]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,7 +73,8 @@ class SRVGGNetCompact(nn.Module):
         for layer in self.body:
             detail = layer(detail)
         # The network learns what enlarging by repetition leaves out.
-        return F.pixel_shuffle(detail, self.scale) + F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        detail, plain = F.pixel_shuffle(detail, self.scale), F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        return detail + plain if torch.is_grad_enabled() or detail.shape != plain.shape else detail.add_(plain)
 
 
 # ---- weights ----

@@ -86,7 +86,9 @@ class Enlarger:
 
     def _run(self, images: Tensor, out: Tensor, cut: Cut, boxes: list[Box] | None = None) -> Cut:
         halo = self._halo if boxes is None else self._watcher.halo
-        return run_tiles(self._runner, images, out, scale=self._scale, halo=halo, cut=cut, boxes=boxes or ())
+        return run_tiles(
+            self._runner, images, out, scale=self._scale, halo=halo, cut=cut, boxes=boxes or (), clamped=True
+        )
 
     def _keep(self, made: Tensor) -> None:
         """A copy, for whoever gets the frame may change it; in the same memory, for fresh pages cost as much again."""

@@ -107,7 +107,7 @@ def borrowed(model: object, device: torch.device) -> Iterator[Callable[[torch.dt
 
 
 class Runner:
-    """A borrowed network in a chosen format: (b, C, h, w) float32 -> in [0, 1], all finite, on the device and as the
+    """A borrowed network in a chosen format: (b, C, h, w) float32 -> all finite, not clamped, on the device and as the
     network made it: in the format that it runs in.
 
     `tries` are formats, the most wanted first. A result that is not finite moves on to the next one, at any time, for a
@@ -149,7 +149,7 @@ class Runner:
     @torch.inference_mode()
     def __call__(self, window: Tensor) -> Tensor:
         result = self._result(window, self.dtype)
-        while not bool(torch.isfinite(result).all()):
+        while not all_finite(result):
             if len(self._tries) == 1:
                 raise ClipError(
                     f"the network's result in {self.dtype} is not finite; use precision auto or fp32, and if it is "
@@ -157,7 +157,7 @@ class Runner:
                 )
             self._drop("the result is not finite")
             result = self._result(window, self.dtype)
-        return result.clamp(0.0, 1.0)
+        return result
 
     def _drop(self, fault: str) -> None:
         log.warning("%s is not safe for this network (%s); going on in %s", self.dtype, fault, self._tries[1])
@@ -171,9 +171,16 @@ class Runner:
         return self._model(moved)
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether none is NaN or infinite. A sum is not finite if any of its terms is not; it takes a tenth of the time of
+    asking each of them, and no memory.
+    """
+    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
+
+
 def fault_of(result: Tensor, truth: Tensor) -> str | None:
     """What is wrong with a result against its fp32 truth, both meant for [0, 1]; None if nothing is."""
-    if not bool(torch.isfinite(result).all()):
+    if not all_finite(result):
         return "the result is not finite"
     result, truth = result.float().clamp(0.0, 1.0), truth.float().clamp(0.0, 1.0)
     if float(result.amax()) == 0.0 and float(truth.amax()) > 0.0:

@@ -22,14 +22,15 @@ from .tiles import Box, Span
 
 _Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
 
-# Side of a tile in input pixels. Smaller ones follow a change more closely, but the halo around it outweighs that.
-TILE = 64
+# Side of a tile in input pixels. It says how closely a change is followed, no more: what is run are boxes of many of
+# them, put together so that halos are not paid twice.
+TILE = 16
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 WIDEST_HALO = 32
 # Share of changed tiles above which the whole frame is run.
 MOST_CHANGED = 0.7
-# Rows between those that are looked at first.
-PROBE = 16
+# Rows between those that are looked at first, and the side of the squares in which a change is looked for there.
+PROBE, COARSE = 16, 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reuse:
 class Tally:
     """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
 
-    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 64 x 64 input pixels of all other frames,
+    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 16 x 16 input pixels of all other frames,
     networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that were
     shown to the network (with the halos of changed tiles, without those of tiles that memory asked for).
     """
@@ -120,7 +121,7 @@ class Watcher:
             return None, 0
         height, width = frame.shape[-2:]
         probed = self._changed(frame[..., ::PROBE, :], held[..., ::PROBE, :])
-        if self._tiles and float(_any_in(probed, TILE // PROBE, TILE).mean()) > MOST_CHANGED:
+        if self._tiles and float(_any_in(probed, COARSE // PROBE, COARSE).mean()) > MOST_CHANGED:
             return None, 0
         if not self._tiles and bool(probed.any()):
             return None, 0

@@ -113,8 +113,9 @@ def upscale(
     RGBA: a network of 4 channels gets all 4. For others colour goes through the network, not premultiplied and as it is
     (but see `without_holes`), and `alpha` says how alpha is enlarged.
 
-    reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do
-    (by nothing where torch computes on the CPU); one frame and its result are kept for it. finish: colours, grain and
+    reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do: by
+    nothing where torch computes on the CPU, by rounding (below 1e-4) where the native engine does, which rounds squares
+    of 6x6 pixels together; one frame and its result are kept for it. finish: colours, grain and
     the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
     stream has ended. first: number of the first frame in its clip, for grain and messages.
 

@@ -160,12 +160,13 @@ def run_tiles(
     halo: int,
     cut: Cut,
     boxes: Sequence[Box] = (),
+    clamped: bool = False,
 ) -> Cut:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
-    is. None means all.
+    is. None means all. clamped: to [0, 1], while the results are put in their places.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
@@ -173,7 +174,7 @@ def run_tiles(
     count, _, height, width = frames.shape
     todo = deque(grid(count, height, width, cut, halo, boxes))
     while todo:
-        if _fits(network, frames, out, todo[0], scale):
+        if _fits(network, frames, out, todo[0], scale, clamped):
             todo.popleft()
             continue
         less = smaller(cut, height, width, halo)
@@ -195,7 +196,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
-def _fits(network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int) -> bool:
+def _fits(
+    network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool
+) -> bool:
     """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
     window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
     try:
@@ -208,12 +211,22 @@ def _fits(network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile
             )
         rows = tile.rows.core.seen_from(tile.rows.window).of(scale)
         cols = tile.cols.core.seen_from(tile.cols.window).of(scale)
-        out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)] = result[:, :, rows, cols]
+        place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
+        _put(result[:, :, rows, cols], place, clamped)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return False
     return True
+
+
+def _put(made: Tensor, place: Tensor, clamped: bool) -> None:
+    if not clamped:
+        place.copy_(made)
+    elif (made.device, made.dtype) == (place.device, place.dtype):
+        torch.clamp(made, 0.0, 1.0, out=place)  # In one pass, without a copy that would be as large.
+    else:
+        place.copy_(made.clamp(0.0, 1.0))
 
 
 def _recut(tile: Tile, height: int, width: int, cut: Cut, halo: int) -> list[Tile]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def write_video(
     times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
     The file appears under its name when all of it is written and was read again (contract.py); on any error or
     interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
-    made in this one; memory holds those two.
+    made in this one; what waits for the encoder is in its format already, an eighth of a frame's size.
     4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
     Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
     from the source's, and whatever the encoder or the disk refuses.
@@ -87,9 +88,11 @@ def write_video(
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
                 writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
-            writer.write(first)
+            # What waits for the encoder is an eighth as large as frames. The first goes the way of the others: what an
+            # encoder allocates when it begins stays, and would lie scattered where frames have been.
+            pictures = chain([writer.pictures(first)], map(writer.pictures, frames))
             del first  # A large frame, which would stay for as long as the file is written.
-            behind(frames, writer.write, depth=1, name="encode")  # Frames may be large, and one ahead keeps both busy.
+            behind(pictures, writer.encode, depth=1, name="encode")
             writer.finish()
         if marked:
             write_display(partial, look.pixel_aspect)
@@ -108,7 +111,10 @@ def _check(
 
 
 class _Writer:
-    """Frames on their way into an open file. `count` of them are in."""
+    """Frames on their way into an open file. `count` of them are in.
+
+    `pictures` and `encode` may run side by side, in a thread each.
+    """
 
     def __init__(
         self,
@@ -122,6 +128,7 @@ class _Writer:
         stored: Stored | None,
     ) -> None:
         self.count = 0
+        self._seen = 0
         self.tracks: OtherTracks | None = None
         self._path, self._sink, self._look, self._codec, self._times = path, sink, look, codec, times
         self._stored = stored
@@ -134,18 +141,19 @@ class _Writer:
                 path, look.pixel_format, look.width, look.height, *look.padded,
             )  # fmt: skip
 
-    def write(self, frames: Frames | Pictures) -> None:
+    def pictures(self, frames: Frames | Pictures) -> deque[VideoFrame]:
+        """Frames as the encoder wants them, in order."""
         look = self._look
         if isinstance(frames, list):
-            for picture in frames:
-                self._encode(self._converted(picture))
-            return
-        check_alike(frames, (look.channels, look.height, look.width), self.count, self._path)
+            return deque(self._converted(picture) for picture in frames)
+        check_alike(frames, (look.channels, look.height, look.width), self._seen, self._path)
         if look.channels == 4 and not look.keeps_alpha:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
-        pictures = deque(self._picture(frame) for frame in frames)
-        del frames  # Many times as large, and of no use any more; most interpreters free it before the encoder works.
+        self._seen += len(frames)
+        return deque(self._picture(frame) for frame in frames)
+
+    def encode(self, pictures: deque[VideoFrame]) -> None:
         while pictures:
             self._encode(pictures.popleft())
 
@@ -172,7 +180,7 @@ class _Writer:
                 f"{self._path}: the frames have transparency, which {self._codec.encoder} "
                 f"with {self._look.pixel_format} cannot keep; write {', '.join(keep)} or a folder of PNG"
             )
-        if self.count == 0:
+        if self._seen == 0:
             log.info("%s: the alpha channel is opaque and is left out", self._path)
 
     def _picture(self, frame: Tensor) -> VideoFrame:

@@ -131,8 +131,10 @@ class Native:
         """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch."""
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
-        # The twin's result is nobody else's, and a second large tensor costs as much as a layer of a compact network.
-        return self._module(images).clamp(0, 1) if twin is None else twin(images).clamp_(0, 1)
+        result = (self._module if twin is None else twin)(images)
+        # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.
+        own = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
+        return result.clamp_(0, 1) if own else result.clamp(0, 1)
 
     @property
     def ready(self) -> bool:

@@ -30,11 +30,12 @@ def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
         widest = max(config.features, config.out_channels * config.scale**2)
-        channels = (config.in_channels, config.features, widest)
+        channels = (max(config.features, config.in_channels), max(widest, config.in_channels))
         memory = program.memory(sum(program.planes_bytes(count, height, width) for count in channels))
-        small, a, b = (program.planes(memory, count, height, width) for count in channels)
-        program.pack(small, config.in_channels, height, width)
-        source, targets = small, (a, b) if len(layers) % 2 == 0 else (b, a)
+        a, b = (program.planes(memory, count, height, width) for count in channels)
+        targets = (a, b) if len(layers) % 2 == 0 else (b, a)
+        source = targets[1][: layers[0].in_planes]  # The picture's own place is free again for the second layer.
+        program.pack(source, config.in_channels, height, width)
         for index, layer in enumerate(layers):
             target = targets[index % 2][: layer.out_planes]
             program.convolve(layer, source, target, height, width)

@@ -1,5 +1,7 @@
 """RRDBNet: the same pictures as spandrel in every layout, and the same numbers with and without gradients."""
 
+from collections import Counter
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spandrel import ModelLoader
 from steadyscale.models import RRDBConfig, RRDBNet, Upscaler, rrdb
+from torch.utils._python_dispatch import TorchDispatchMode
 
 configs = st.builds(
     RRDBConfig,
@@ -97,6 +100,54 @@ def test_what_is_overwritten_without_gradients_changes_no_bit(size):
     assert torch.equal(lean, concatenated)
     assert concatenated.requires_grad
     assert lean.std() > 0.001
+
+
+class Counting(TorchDispatchMode):
+    """How often each operation runs, and how many tensors of `least` numbers or more are new."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.large, self.calls = least, 0, Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.calls[func.overloadpacket.__name__] += 1
+        given = [x.untyped_storage().data_ptr() for x in [*args, *(kwargs or {}).values()] if torch.is_tensor(x)]
+        self.large += (
+            torch.is_tensor(out) and out.numel() >= self.least and out.untyped_storage().data_ptr() not in given
+        )
+        return out
+
+
+def test_dense_blocks_share_one_buffer_and_copy_nothing_together():
+    network, image = random_network(RRDBConfig(features=8, blocks=3, growth=4)), torch.rand(1, 3, 20, 30)
+    with torch.no_grad(), Counting(24 * 20 * 30) as counting:
+        network._tail = network._tail_in_pieces = lambda x: x.new_zeros(1, 3, 20, 30)  # smaller than the buffer
+        network(image)
+    assert counting.calls["cat"] == 0
+    assert counting.calls["convolution"] == 2 + 3 * 15
+    assert counting.large == 1
+
+
+def test_a_block_with_room_leaves_what_it_is_given_alone():
+    block = random_network(RRDBConfig(features=8, blocks=1, growth=4)).body[0]
+    x, room = torch.rand(1, 8, 9, 13), torch.full((1, 24, 9, 13), torch.nan)
+    before = x.clone()
+    with torch.no_grad():
+        assert torch.equal(block(x, room), block(x))
+    assert torch.equal(x, before)
+    assert block(x).std() > 0.001
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_several_pictures_and_other_memory_make_no_difference_but_rounding(count, memory_format):
+    network, images = random_network(RRDBConfig(features=8, blocks=2, growth=4)), torch.rand(count, 3, 12, 15)
+    with torch.no_grad():
+        made = network(images.contiguous(memory_format=memory_format))
+        for image, result in zip(images, made, strict=True):
+            assert (network(image[None])[0] - result).abs().max() < 1e-5
+    assert made.std() > 0.001
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])

@@ -2,17 +2,28 @@ import logging
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling import memory
 from steadyscale.core.upscaling.finish import Finish
 from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
-from steadyscale.core.upscaling.precision import Precision, Runner, borrowed, fault_of, formats, home_of, module_of
+from steadyscale.core.upscaling.precision import (
+    Precision,
+    Runner,
+    all_finite,
+    borrowed,
+    fault_of,
+    formats,
+    home_of,
+    module_of,
+)
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.upscaling.stage import Alpha, Target, upscale
 from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, Tiling, window_pixels
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
@@ -446,3 +457,44 @@ def test_the_guess_at_memory_follows_the_widest_layer():
     net.activation_bytes = 12.0  # a network knows better
     assert guessed_bytes(net, 4) == 12.0
     assert memory.free_memory(CPU) > 1e6
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not_taken_for_them(wrong):
+    values = torch.full((2, 3, 50, 60), 3e38)
+    assert all_finite(values)
+    assert all_finite(torch.full((2, 3, 50, 60), 60000.0).half())
+    values[1, 2, 49, 59] = wrong
+    assert not all_finite(values)
+    values[0, 0, 0, 0] = -wrong
+    assert not all_finite(values)
+
+
+class Made(TorchDispatchMode):
+    """Counts tensors of at least so many numbers that come into being."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.count = least, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.numel() >= self.least:
+            given = [*args, *(kwargs or {}).values()]
+            known = {g.untyped_storage().data_ptr() for g in given if isinstance(g, torch.Tensor)}
+            self.count += out.untyped_storage().data_ptr() not in known
+        return out
+
+
+def test_a_large_frame_is_made_by_the_network_put_in_its_place_and_kept_once():
+    class Repeated(Nearest):
+        def forward(self, x):
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    frames = clip(3, height=40, width=50)
+    large = 3 * 80 * 100
+    with Made(large) as made:
+        for _ in upscale(iter(frames.split(1)), Repeated()):
+            pass
+    # Of each frame the network's result and ours; besides, what is kept of the first and written over from then on.
+    assert 3 * 2 <= made.count <= 3 * 2 + 2

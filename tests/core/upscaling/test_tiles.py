@@ -8,6 +8,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.tiles import (
     ALIGN,
     SMALLEST_CORE,
+    Box,
     Cut,
     Span,
     Tiling,
@@ -226,3 +227,15 @@ def test_a_tiling_that_cannot_be_is_refused():
         Tiling(size=0)
     with pytest.raises(ValueError, match="negative"):
         Tiling(halo=-1)
+
+
+def test_results_are_clamped_where_they_are_put_and_nowhere_else():
+    frames = few_bits(2, 3, 50, 70) * 3 - 1
+    for dtype in (torch.float32, torch.float64):
+        out = torch.full((2, 3, 100, 140), 7.0, dtype=dtype)
+        box = Box(Span(0, 32), Span(16, 48))
+        run_tiles(nearest, frames, out, scale=2, halo=0, cut=Cut(1, 32), boxes=[box], clamped=True)
+        assert torch.equal(out[..., :64, 32:96], nearest(frames).clamp(0, 1)[..., :64, 32:96].to(dtype))
+        assert bool((out[..., 64:, :] == 7).all())
+        run_tiles(nearest, frames, out, scale=2, halo=0, cut=Cut(1, 32))
+        assert torch.equal(out, nearest(frames).to(dtype))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -288,3 +289,19 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
     assert closed == [True]
     assert threads() == []
     assert remains(tmp_path) == []
+
+
+def test_no_frame_is_alive_any_more_when_the_next_one_is_made(tmp_path: Path):
+    """What waits for the encoder is an encoder's picture: a frame of 4K takes 100 MB."""
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def frames():
+        for frame in numbered(6):
+            assert [ref() for ref in made] == [None] * len(made)
+            large = frame[None].clone()
+            made.append(weakref.ref(large))
+            yield large
+            del large
+
+    assert write_video(tmp_path / "out.mp4", frames(), INFO) == 6
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
