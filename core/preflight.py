@@ -22,7 +22,7 @@ def memory_needed(recipe: Recipe) -> float:
     """Bytes that running a recipe takes at the most, roughly, beside the networks' weights and what the program holds.
 
     Frames on their way, the tensors of the largest stage, and of networks what they say of themselves or are guessed
-    to take for the tiles that are chosen by the memory which is free now. Encoders hold up to 64 MB more.
+    to take for the tiles that are chosen by the memory which is free now. Encoders hold up to 32 MB more, or 8 frames.
     """
     info = recipe.source.info
     frames, most = AHEAD * info.frame_bytes, 0.0

@@ -48,7 +48,7 @@ _LOOKAHEAD = {
     "libx265": ("x265-params", "rc-lookahead", 8, 20),
     "libsvtav1": ("svtav1-params", "lookahead", 16, 33),
 }
-LOOKAHEAD_BYTES = 64_000_000
+LOOKAHEAD_BYTES = 32_000_000
 
 
 def _shorter_lookahead(encoder: str, look: Look, options: dict[str, str]) -> dict[str, str]:
