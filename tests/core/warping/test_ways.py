@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from footage import filmed, rolled, texture
-from steadyscale.core import geometry, recipe
+from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.jobs.segments import made
-from steadyscale.core.operations.steady import Steady
+from steadyscale.core.operations.steady import Steady, invented_ever
 from steadyscale.core.path import rolling
 from steadyscale.core.path.crop import LARGEST_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
 from steadyscale.core.path.smooth import smooth
@@ -118,7 +118,7 @@ def test_the_mask_says_where_black_is(fix):
     moved, invented = warped(torch.ones(COUNT, 3, HEIGHT, WIDTH), fix, Border.BLACK)
     assert (moved[:, 0][invented > 0] < 0.8).all()
     assert (moved[:, 0][invented == 0] > 0.2).all(), "a quarter at a corner"
-    ever = recipe.invented_ever(Steady(fix, Border.BLACK), fix.info)[0]
+    ever = invented_ever(Steady(fix, Border.BLACK), fix.info)[0]
     assert (ever >= invented.amax(dim=0)).all()
 
 
