@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .. import __version__
 from .commands import COMMANDS, GROUPS, command_of
 from .console import log_on_stderr, stoppable
+from .upscaling.allocator import few_heaps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser(_named(words)).parse_args(words)
     except SystemExit as done:  # argparse has written what there is to say
         return int(done.code or 0)
+    few_heaps()
     with log_on_stderr(args), stoppable():
         try:
             command_of(args.command).run(args)

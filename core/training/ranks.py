@@ -70,6 +70,8 @@ def joined(batch: int, *, gpu: bool) -> Iterator[Ranks]:
         dist.init_process_group("nccl" if gpu else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        if begun_here:
+            dist.barrier()  # Who leaves first closes what the others still talk through.
     finally:
         if begun_here:
             dist.destroy_process_group()

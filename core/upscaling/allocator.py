@@ -1,4 +1,4 @@
-"""Keeps the C library from handing memory back to the system after each layer of a network on a CPU.
+"""How the C library keeps memory: not handed back after each layer of a network on a CPU, nor strewn over many heaps.
 
 glibc maps every block above a threshold anew and unmaps it when it is freed. The activations of a convolution are such
 blocks, and each of their pages costs a fault and is filled with noughts before the first number is written: up to a
@@ -19,7 +19,7 @@ from functools import lru_cache
 log = logging.getLogger(__name__)
 
 # mallopt(3), M_...
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _MIB = 1 << 20
 _MOST = 32 * _MIB  # the highest threshold that glibc takes
 KEPT = _MOST - (64 << 10)  # bytes of the largest block that is kept, with room for its header and alignment
@@ -52,6 +52,15 @@ def kept_pages() -> Iterator[None]:
             if _streams == 0:
                 _set(libc, _OTHERWISE)
                 libc.malloc_trim(0)
+
+
+def few_heaps() -> None:
+    """Let all threads share two heaps, for the whole program: what one thread of a pipeline makes another one frees,
+    and heaps of their own fill up with holes, by a kilobyte with each small frame.
+    """
+    libc = _glibc()
+    if libc is not None:
+        _set(libc, {_ARENA_MAX: 2})
 
 
 def _set(libc: ctypes.CDLL, options: dict[int, int]) -> None:

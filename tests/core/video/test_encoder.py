@@ -20,7 +20,7 @@ def lookahead_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("size", "lookahead"), [((64, 48), 40), ((1280, 720), 23), ((1920, 1080), 10), ((3840, 2160), 8)]
+    ("size", "lookahead"), [((64, 48), 40), ((1280, 720), 11), ((1920, 1080), 8), ((3840, 2160), 8)]
 )
 def test_large_frames_are_held_in_smaller_numbers(tmp_path: Path, size: tuple[int, int], lookahead: int):
     width, height = size
