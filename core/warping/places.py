@@ -46,17 +46,28 @@ def places(back: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
 
 
 def add_between(x: Array, y: Array, added: NDArray[np.float64]) -> None:
-    """Add to places (h, w) what is known on a grid (rows, columns, 2) from corner to corner, linearly between."""
+    """Add to places (h, w) what is known on a grid (rows, columns, 2) from corner to corner, linearly between.
+
+    Columns first, while there are few rows. No matrix product does it: the threads of one would spin between frames.
+    """
     height, width = x.shape
-    down, across = (_between(n, count) for n, count in zip((height, width), added.shape, strict=False))
     for target, grid in zip((x, y), np.moveaxis(added.astype(np.float32), -1, 0), strict=True):
-        target += _alike(down @ grid @ across.T, target)
+        target += _alike(_stretched(_stretched(grid.T, width).T, height), target)
 
 
-def _between(size: int, count: int) -> NDArray[np.float32]:
-    """(size, count): how much of each of `count` evenly spread values is in each of `size` between them."""
-    at = np.linspace(0, count - 1, size)[:, None] if count > 1 else np.zeros((size, 1))
-    return np.maximum(0, 1 - np.abs(at - np.arange(count))).astype(np.float32)
+def _stretched(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """(n, ...) -> (count, ...): evenly spread from the first to the last of them, linearly between."""
+    if len(rows) == 1:
+        return np.repeat(rows, count, axis=0)
+    at = np.linspace(0, len(rows) - 1, count)
+    before = np.minimum(at.astype(np.intp), len(rows) - 2)
+    share = (at - before).astype(np.float32)[:, None]
+    first = rows.take(before, axis=0)
+    step = rows.take(before + 1, axis=0)
+    step -= first
+    step *= share
+    first += step
+    return first
 
 
 def _alike(array: NDArray[np.floating], other: Array) -> Array:
