@@ -30,7 +30,7 @@ from steadyscale.core.training.path_losses import fidelity, temporal
 from steadyscale.core.training.paths import ASPECT, Kind, camera_path
 from steadyscale.models import load_path_smoother
 from steadyscale.models.path_net import corners, room_of, units, usage
-from steadyscale.models.path_smoother import SHIPPED, PathSmoother, drive
+from steadyscale.models.path_smoother import WEIGHTS, PathSmoother, drive
 
 FPS, FRAMES, SEED = 30.0, 160, 20_000
 PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames
@@ -45,7 +45,7 @@ def main() -> None:
     options.add_argument("--paths", type=int, default=2, help="of each kind")
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--clip", action="append", default=[], help="a video whose camera is followed, repeatable")
-    options.add_argument("--weights", default=SHIPPED, help="of the learned smoother (default: the shipped ones)")
+    options.add_argument("--weights", default=WEIGHTS, help="of the learned smoother (default: the shipped ones)")
     arguments = options.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
