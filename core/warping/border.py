@@ -1,10 +1,11 @@
-"""What stands where a moved frame has no pixels, and the zoom that this asks for."""
+"""What both ways of pass 2 share: what stands where a moved frame has no pixels, its zoom, the count of frames."""
 
 from __future__ import annotations
 
 from enum import Enum
 from types import ModuleType
 
+from ..clip import ClipError
 from ..path.crop import adaptive_zoom, zoom_to_fill, zoomed
 from ..path.trajectory import Correction
 
@@ -41,3 +42,16 @@ def opencv_border(cv2: ModuleType, border: Border) -> int:
         Border.WRAP: cv2.BORDER_WRAP,
         Border.BLACK: cv2.BORDER_CONSTANT,
     }.get(border, cv2.BORDER_REPLICATE)
+
+
+def check_count(done: int, count: int, *, ended: bool = False) -> None:
+    """Raise ClipError where `done` frames of a clip, ended or not, cannot be the `count` of its correction."""
+    if done > count:
+        raise ClipError(
+            f"the clip has more than the {count} frames whose motion was measured: measure and correct the same frames"
+        )
+    if ended and done < count:
+        raise ClipError(
+            f"the clip ended after {done} frames, but motion was measured for {count}: "
+            "measure and correct the same frames"
+        )

@@ -11,7 +11,7 @@ from ..clip import ClipError, Frames
 from ..motion.flow import optional_opencv
 from ..path.trajectory import Correction
 from . import resample
-from .border import Border, framed
+from .border import Border, check_count, framed
 from .fill import filled
 from .resample import Resample, Warped
 from .ways import ways
@@ -59,17 +59,9 @@ def _checked(frames: Iterator[Frames], correction: Correction) -> Iterator[Frame
                 f"{info.width}x{info.height}: scale the correction, or measure these frames"
             )
         done += len(batch)
-        if done > count:
-            raise ClipError(
-                f"the clip has more than the {count} frames whose motion was measured: "
-                "measure and correct the same frames"
-            )
+        check_count(done, count)
         yield batch
-    if done < count:
-        raise ClipError(
-            f"the clip ended after {done} frames, but motion was measured for {count}: "
-            "measure and correct the same frames"
-        )
+    check_count(done, count, ended=True)
 
 
 def _moved(

@@ -14,10 +14,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ..clip import ClipError
 from ..path.trajectory import Correction
 from ..video.stored import Orientation, Pictures, Stored, depth, is_rgb
-from .border import Border, framed, opencv_border
+from .border import Border, check_count, framed, opencv_border
 from .ways import ways
 
 Plane = NDArray[np.generic]
@@ -58,17 +57,9 @@ def warp_planes(
             x, y = _as_stored(*way.places(buffers), stored.orientation)
             moved.append(_looked_up(cv2, picture, x, y, border, stored))
         done += len(batch)
-        if done > count:
-            raise ClipError(
-                f"the clip has more than the {count} frames whose motion was measured: "
-                "measure and correct the same frames"
-            )
+        check_count(done, count)
         yield moved
-    if done < count:
-        raise ClipError(
-            f"the clip ended after {done} frames, but motion was measured for {count}: "
-            "measure and correct the same frames"
-        )
+    check_count(done, count, ended=True)
 
 
 def _halvings(pixel_format: str) -> tuple[int, int]:
