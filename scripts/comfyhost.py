@@ -124,7 +124,7 @@ class Host:
                 if time.monotonic() - began > timeout:
                     raise HostError(f"ComfyUI did not answer within {timeout:.0f} s. Its log: {self.log_path}")
                 time.sleep(0.1)
-        except BaseException:
+        except BaseException:  # of an interrupt too: the host would run on by itself
             self.stop()
             raise
         self.boot_seconds = time.monotonic() - began

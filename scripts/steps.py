@@ -87,7 +87,7 @@ def step(title: str) -> Iterator[None]:
     print(f"  {title} … ", end="", flush=True)
     try:
         yield
-    except BaseException:
+    except BaseException:  # of an interrupt too the line has to end
         print("not done", flush=True)
         raise
     print(f"{time.monotonic() - start:.1f} s", flush=True)

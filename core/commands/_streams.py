@@ -134,6 +134,11 @@ def write(
     )
 
 
+def needs_rgb(args: argparse.Namespace, recipe: Recipe) -> bool:
+    """Whether frames go by way of RGB and of torch: in segments, to pictures, and where an operation asks for it."""
+    return _resumes(args) or is_sequence(Path(args.output)) or recipe.pictures() is None
+
+
 def _made_in_segments(args: argparse.Namespace, bars: ProgressBars, job: Job, recipe: Recipe, doing: str) -> int:
     """How many frames there are, of this run and those before it."""
     from ..jobs.run import run_job
@@ -149,8 +154,9 @@ def _made_in_segments(args: argparse.Namespace, bars: ProgressBars, job: Job, re
 def _made_at_once(args: argparse.Namespace, bars: ProgressBars, recipe: Recipe, doing: str) -> tuple[int, int]:
     """How many frames were read, and how many written."""
     watched = replace(recipe, source=bars.watching(recipe.source, doing))
-    pictures = None if is_sequence(Path(args.output)) else watched.pictures()
-    frames = announced(pictures or watched.frames(), recipe, bars.say)
+    made = watched.frames() if needs_rgb(args, recipe) else watched.pictures()
+    assert made is not None, "a watched clip has the pictures that it has"
+    frames = announced(made, recipe, bars.say)
     encoding = _encoding(args)
     written = write_clip(args.output, frames, recipe.info, encoding=encoding, source=args.input, bits=args.bits)
     return bars.passed[doing], written

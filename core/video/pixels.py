@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from ..clip import ClipError, Frames
+from ..clip import ClipError, Frames, all_finite
 from .stored import FULL, depth, matrix
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def check_alike(frames: Frames, wanted: tuple[int, ...], number: int, where: obj
             f"{where}: frame {number} has (channels, height, width) {tuple(frames.shape[1:])}, "
             f"those before have {wanted}; all frames must be alike"
         )
-    # A sum is not finite if any of its terms is not, and takes a tenth of the time of asking each.
-    if not bool(frames.sum().isfinite()) and not bool(frames.isfinite().all()):
+    if not all_finite(frames):
         number += int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         raise ClipError(f"{where}: frame {number} holds values that are no numbers; compute it in float32")
 

@@ -5,14 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.clip import ClipError
+from steadyscale.core.clip import ClipError, all_finite
 from steadyscale.core.upscaling import memory
 from steadyscale.core.upscaling.finish import Finish
 from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
 from steadyscale.core.upscaling.precision import (
     Precision,
     Runner,
-    all_finite,
     borrowed,
     fault_of,
     formats,
