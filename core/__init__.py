@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from .path.trajectory import inverse as inverse
     from .pictures.drawn import flow_picture as flow_picture
     from .pictures.drawn import path_picture as path_picture
-    from .upscaling.finish import Colour as Colour
-    from .upscaling.finish import Finish as Finish
-    from .upscaling.precision import Precision as Precision
-    from .upscaling.reuse import Reuse as Reuse
-    from .upscaling.reuse import Tally as Tally
-    from .upscaling.stage import Alpha as Alpha
+    from .upscaling.settings import Alpha as Alpha
+    from .upscaling.settings import Colour as Colour
+    from .upscaling.settings import Finish as Finish
+    from .upscaling.settings import Precision as Precision
+    from .upscaling.settings import Reuse as Reuse
+    from .upscaling.settings import Tally as Tally
+    from .upscaling.settings import Target as Target
+    from .upscaling.settings import Tiling as Tiling
     from .upscaling.stage import ImageModel as ImageModel
-    from .upscaling.stage import Target as Target
     from .upscaling.stage import upscale as upscale
-    from .upscaling.tiles import Tiling as Tiling
     from .video.codecs import Encoding as Encoding
     from .video.damage import Damage as Damage
     from .video.damage import OnDamage as OnDamage
@@ -62,16 +62,16 @@ if TYPE_CHECKING:
     from .warping.resample import Warped as Warped
 
 _HOMES = {
-    "Alpha": "upscaling.stage",
+    "Alpha": "upscaling.settings",
     "Border": "warping.border",
     "Clip": "clip",
     "ClipError": "clip",
     "ClipInfo": "clip",
-    "Colour": "upscaling.finish",
+    "Colour": "upscaling.settings",
     "Correction": "path.trajectory",
     "Damage": "video.damage",
     "Encoding": "video.codecs",
-    "Finish": "upscaling.finish",
+    "Finish": "upscaling.settings",
     "FlowMethod": "motion.flow",
     "FlowModel": "motion.flow",
     "Frames": "clip",
@@ -79,13 +79,13 @@ _HOMES = {
     "ImageModel": "upscaling.stage",
     "Motion": "motion.estimate",
     "OnDamage": "video.damage",
-    "Precision": "upscaling.precision",
-    "Reuse": "upscaling.reuse",
+    "Precision": "upscaling.settings",
+    "Reuse": "upscaling.settings",
     "Smoothing": "path.smooth",
-    "Tally": "upscaling.reuse",
-    "Target": "upscaling.stage",
+    "Tally": "upscaling.settings",
+    "Target": "upscaling.settings",
     "TensorClip": "clip",
-    "Tiling": "upscaling.tiles",
+    "Tiling": "upscaling.settings",
     "Trajectory": "path.trajectory",
     "VideoClip": "video.reader",
     "Warped": "warping.resample",

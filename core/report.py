@@ -21,7 +21,7 @@ from .motion.grey import Plane
 from .video.damage import Damage
 
 if TYPE_CHECKING:
-    from .upscaling.reuse import Tally
+    from .upscaling.settings import Tally
     from .video.stored import Pictures, Stored
 
 log = logging.getLogger(__name__)

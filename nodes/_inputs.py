@@ -10,7 +10,7 @@ from ..core.motion.estimate import WORKING_SIDE
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
 from ..core.path.smooth import Smoothing
-from ..core.upscaling.precision import Precision
+from ..core.upscaling.settings import Precision
 from ..core.warping.border import Border
 from ._comfy import options
 

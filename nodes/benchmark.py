@@ -6,9 +6,8 @@ from comfy import model_management
 from comfy_api.latest import io
 
 from ..core.upscaling.memory import guessed_bytes
-from ..core.upscaling.precision import Precision
+from ..core.upscaling.settings import Precision, Tiling
 from ..core.upscaling.stage import ImageModel
-from ..core.upscaling.tiles import Tiling
 from ..core.upscaling.trial import footage, trial
 from . import _inputs as shared
 from ._comfy import CATEGORY, cancellable, make_room, watched

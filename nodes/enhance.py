@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout import RollingShutter
-from ..core.upscaling.precision import Precision
+from ..core.upscaling.settings import Precision
 from ..core.upscaling.stage import ImageModel
 from ..core.warping.border import Border
 from . import _inputs as shared

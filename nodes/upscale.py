@@ -10,10 +10,8 @@ from ..core.operations.calm import Calm
 from ..core.operations.enlarge import Enlarge
 from ..core.preflight import announced
 from ..core.recipe import Recipe
-from ..core.upscaling.finish import Colour, Finish
-from ..core.upscaling.precision import Precision
-from ..core.upscaling.stage import Alpha, ImageModel, Target
-from ..core.upscaling.tiles import Tiling
+from ..core.upscaling.settings import Alpha, Colour, Finish, Precision, Target, Tiling
+from ..core.upscaling.stage import ImageModel
 from . import _inputs as shared
 from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
 from ._inputs import ResizeTo

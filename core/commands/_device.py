@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..clip import ClipError
+from ..upscaling.settings import Precision
 from ._words import add_choice, count
 
 
@@ -46,8 +47,6 @@ def _has_driver() -> bool:
 
 def add_running(command: argparse.ArgumentParser) -> None:
     """How a network is run; the defaults serve everybody."""
-    from ..upscaling.precision import Precision
-
     add_choice(command, "--precision", Precision.AUTO, "auto: the fastest that a self-check shows to be safe")
     command.add_argument(
         "--tile", type=count, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"

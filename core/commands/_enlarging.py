@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..operations.calm import Calm
-from ..operations.enlarge import Enlarge
 from ..recipe import Recipe
-from ..upscaling.finish import Colour, Finish
-from ..upscaling.precision import Precision
-from ..upscaling.reuse import Reuse, Tally
-from ..upscaling.stage import Alpha, Target
-from ..upscaling.temporal import STRENGTH
-from ..upscaling.tiles import Tiling
+from ..upscaling.settings import TEMPORAL, Alpha, Colour, Finish, Precision, Reuse, Tally, Target, Tiling
 from ._device import chosen_device
 from ._words import above_zero, add_choice, share, size, steps
 
@@ -42,7 +35,7 @@ def add_enlarging(options: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="STRENGTH",
         help="take out flicker and crawling detail by blending each frame with the last result along the motion, "
-        f"from 0 to 1 (default 0: none; {STRENGTH} suits most clips)",
+        f"from 0 to 1 (default 0: none; {TEMPORAL} suits most clips)",
     )
     same = options.add_mutually_exclusive_group()
     same.add_argument(
@@ -56,8 +49,12 @@ def add_enlarging(options: argparse.ArgumentParser) -> None:
 
 
 def enlarged(args: argparse.Namespace, recipe: Recipe, tally: Tally) -> Recipe:
-    """The recipe with the network that the arguments name."""
+    """The recipe with the network that the arguments name. Only here torch is loaded: a clip that cannot be read, or a
+    target that cannot be written, is told at once.
+    """
     from ...models import load_upscaler, zoo
+    from ..operations.calm import Calm
+    from ..operations.enlarge import Enlarge
 
     width, height = recipe.info.width, recipe.info.height
     factor = max(args.size[0] / width, args.size[1] / height) if args.size else args.scale

@@ -28,7 +28,7 @@ from ._words import above_zero, add_choice, rate
 
 if TYPE_CHECKING:
     from ..jobs.folder import Job
-    from ..upscaling.reuse import Tally
+    from ..upscaling.settings import Tally
 
 FOOTAGE = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
 

@@ -6,8 +6,7 @@ import argparse
 
 from ..console import tell
 from ..report import ProgressBars
-from ..upscaling.precision import Precision
-from ..upscaling.tiles import Tiling
+from ..upscaling.settings import Precision, Tiling
 from ._device import add_device, add_running, chosen_device
 from ._words import count, size
 

@@ -7,7 +7,7 @@ import argparse
 from ..clip import ClipError, same_shape
 from ..recipe import Recipe
 from ..report import ProgressBars
-from ..upscaling.reuse import Tally
+from ..upscaling.settings import Tally
 from ._device import add_running
 from ._enlarging import add_enlarging, enlarged
 from ._steadying import add_steadying, steadied_by

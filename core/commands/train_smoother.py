@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from ..console import tell
-from ..threads import one_thread
 from ._words import count
 
 
@@ -17,6 +16,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..threads import one_thread
     from ..training import PathTraining, shown_paths, train_path_net
 
     settings = PathTraining(steps=args.steps, seed=args.seed)

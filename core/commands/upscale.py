@@ -6,7 +6,7 @@ import argparse
 
 from ..recipe import Recipe
 from ..report import ProgressBars
-from ..upscaling.reuse import Tally
+from ..upscaling.settings import Tally
 from ._device import add_running
 from ._enlarging import add_enlarging, enlarged
 from ._streams import add_ends, add_rate, add_writing, job_of, opened, write

@@ -21,7 +21,7 @@ from ... import __version__
 from .. import geometry
 from ..path.trajectory import Correction
 from ..upscaling.precision import module_of
-from ..upscaling.reuse import Tally
+from ..upscaling.settings import Tally
 
 PIECE = 4 * 2**20  # bytes that are read at once
 DEEPEST = 12  # objects within objects; beyond this they hold each other

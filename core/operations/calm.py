@@ -10,7 +10,8 @@ from ..clip import ClipInfo, Frames
 from ..motion.flow import FlowMethod, FlowModel, flow_model
 from ..opencv import optional_opencv
 from ..upscaling.finish import with_grain
-from ..upscaling.temporal import MOST, STRENGTH, temporal
+from ..upscaling.settings import TEMPORAL
+from ..upscaling.temporal import MOST, temporal
 from .operation import Operation
 from .steady import Steady
 
@@ -22,7 +23,7 @@ class Calm(Operation):
     flow: None takes DIS, which also sees slow moves of smooth surfaces, or what there is without OpenCV.
     """
 
-    strength: float = STRENGTH
+    strength: float = TEMPORAL
     grain: float = 0.0
     flow: FlowModel | None = None
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ..clip import ClipInfo, Frames, same_shape
-from ..upscaling.finish import Finish
 from ..upscaling.memory import choose_cut, guessed_bytes, layer_bytes
-from ..upscaling.precision import Precision, home_of
-from ..upscaling.reuse import Reuse, Tally
-from ..upscaling.stage import DEFAULT_HALO, Alpha, ImageModel, Target, trait, upscale
-from ..upscaling.tiles import Tiling, window_pixels
+from ..upscaling.precision import home_of
+from ..upscaling.settings import Alpha, Finish, Precision, Reuse, Tally, Target, Tiling
+from ..upscaling.stage import DEFAULT_HALO, ImageModel, trait, upscale
+from ..upscaling.tiles import window_pixels
 from .operation import Operation
 from .steady import Steady
 

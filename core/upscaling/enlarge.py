@@ -7,10 +7,11 @@ import logging
 import torch
 from torch import Tensor
 
-from .finish import Finish, finished
+from .finish import finished
 from .memory import free_memory
 from .precision import Runner
 from .reuse import Watcher
+from .settings import Finish
 from .tiles import Box, Cut, is_out_of_memory, run_tiles
 
 log = logging.getLogger(__name__)

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Frames
 from .resize import resize
+from .settings import Colour, Finish
 
 # Standard deviation of grain 1 in mid-grey, of 1: the coarsest film.
 MOST_GRAIN = 0.1
 # Each level of the wavelet doubles the size of what counts as fine: 5 keep structure up to about 60 pixels.
 LEVELS = 5
-
-
-class Colour(Enum):
-    """What of the source's colours an enlarged frame takes back; networks shift them a little.
-
-    MEAN: the mean of each channel. WAVELET: all that is coarse, so that slow shifts across the frame go as well, and
-    the network gives only the detail.
-    """
-
-    NONE = "none"
-    MEAN = "mean"
-    WAVELET = "wavelet"
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The defaults change nothing.
-
-    strength: 1 = the network alone, 0 = a plain antialiased resize alone, between them a blend. colour: what to keep of
-    the source's. grain: 0 to 1, noise that differs from frame to frame and not from run to run; 1 is very coarse.
-    linear_light: resize light rather than stored values, which keeps fine bright detail from darkening; it is slower.
-    """
-
-    strength: float = 1.0
-    colour: Colour = Colour.NONE
-    grain: float = 0.0
-    linear_light: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value in (("strength", self.strength), ("grain", self.grain)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} goes from 0 to 1, got {value}")
-
-    @property
-    def plain(self) -> bool:
-        """Whether frames that have their size already stay as they are."""
-        return self.strength == 1 and self.colour is Colour.NONE and self.grain == 0
 
 
 def finished(large: Frames, source: Frames, size: tuple[int, int], finish: Finish, first: int) -> Frames:

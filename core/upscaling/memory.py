@@ -10,7 +10,8 @@ import torch
 
 from .allocator import KEPT
 from .precision import module_of
-from .tiles import ALIGN, SMALLEST_CORE, Cut, Tiling
+from .settings import Tiling
+from .tiles import ALIGN, SMALLEST_CORE, Cut
 
 
 def choose_cut(

@@ -5,26 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 
 import torch
 from torch import Tensor, nn
 
 from ..clip import ClipError, all_finite
+from .settings import Precision
 
 log = logging.getLogger(__name__)
 
 # One step of an 8-bit picture. Drift below it can flip a rounding, but cannot be seen.
 MOST_DRIFT = 1 / 255
-
-
-class Precision(Enum):
-    """AUTO: the fastest that a self-check shows safe for this network. The others are taken at their word."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
 
 
 _FORMATS = {

@@ -8,8 +8,6 @@ row in sixteen settles that the whole frame is run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .settings import Reuse, Tally
 from .tiles import Box, Span
 
 _Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
@@ -31,45 +30,6 @@ WIDEST_HALO = 32
 MOST_CHANGED = 0.7
 # Rows between those that are looked at first, and the side of the squares in which a change is looked for there.
 PROBE, COARSE = 16, 64
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """Which results serve again.
-
-    on: False runs the network for every pixel of every frame. threshold: the largest change of any colour value of a
-    tile that counts as none, in steps of 1/255; 0 = only what is identical. A mean would hide a moving cursor. The
-    change is counted from the frame that the result was made of, so that slow drift does not pile up.
-    """
-
-    on: bool = True
-    threshold: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"a threshold is a change in steps of 1/255, 0 or more, got {self.threshold}")
-
-
-@dataclass
-class Tally:
-    """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
-
-    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 16 x 16 input pixels of all other frames,
-    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that were
-    shown to the network (with the halos of changed tiles, without those of tiles that memory asked for).
-    """
-
-    frames: int = 0
-    repeats: int = 0
-    tiles_run: int = 0
-    tiles_reused: int = 0
-    pixels: int = 0
-    pixels_run: int = 0
-
-    @property
-    def share_run(self) -> float:
-        """Share of the pixels that the network was shown, 0 to 1; 1 before the first frame."""
-        return self.pixels_run / self.pixels if self.pixels else 1.0
 
 
 class Watcher:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from enum import Enum
-from math import inf, isfinite
+from math import inf
 from typing import Protocol
 
 import torch
@@ -23,12 +21,12 @@ from ..clip import ClipError, Frames
 from .allocator import kept_pages
 from .compiled import compiled
 from .enlarge import Enlarger
-from .finish import Finish
 from .memory import choose_cut, guessed_bytes, layer_bytes, told_bytes
-from .precision import Precision, Runner, borrowed, formats, home_of, module_of
+from .precision import Runner, borrowed, formats, home_of, module_of
 from .resize import resize, without_holes
-from .reuse import Reuse, Tally, Watcher
-from .tiles import SMALLEST_CORE, Cut, Tiling, is_out_of_memory
+from .reuse import Watcher
+from .settings import Alpha, Finish, Precision, Reuse, Tally, Target, Tiling
+from .tiles import SMALLEST_CORE, Cut, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -53,48 +51,12 @@ class ImageModel(Protocol):
     def __call__(self, frames: Tensor, /) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Target:
-    """How large frames become: `factor` times each side, or exactly `size` = (width, height), in pixels.
-
-    Neither means the network's own scale. A size of another shape than the frames' stretches them.
-    """
-
-    factor: float | None = None
-    size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.factor is not None and self.size is not None:
-            raise ValueError(f"give a factor or a size, not both (got {self.factor} and {self.size})")
-        if self.factor is not None and not (isfinite(self.factor) and self.factor > 0):
-            raise ValueError(f"a factor must be above 0, got {self.factor}")
-        if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"a size needs at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
-
-    def of(self, width: int, height: int, scale: int) -> tuple[int, int]:
-        """(width, height) of the result for a frame of width x height and a network of this scale; never below 1x1."""
-        if self.size is not None:
-            return self.size
-        factor = scale if self.factor is None else self.factor
-        return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-class Alpha(str, Enum):
-    """How a network for RGB or grey enlarges alpha: it is resized, or shown to the network as a grey picture.
-
-    The network draws sharper outlines, and costs twice the time.
-    """
-
-    RESIZE = "resize"
-    NETWORK = "network"
-
-
 def upscale(
     frames: Iterator[Frames],
     model: ImageModel,
     *,
-    target: Target = Target(),
-    tiling: Tiling = Tiling(),  # noqa: B008, it is frozen
+    target: Target = Target(),  # noqa: B008, it is frozen
+    tiling: Tiling = Tiling(),  # noqa: B008
     precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
     reuse: Reuse = Reuse(),  # noqa: B008

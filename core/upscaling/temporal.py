@@ -22,8 +22,8 @@ from ..motion.occlusion import agrees, pulled_back, returns
 from ..shots import is_cut
 from ..warping.border import Border
 from ..warping.resample import Resample, resampler
+from .settings import TEMPORAL
 
-STRENGTH = 0.6  # takes most of the flicker and little of the sharpness
 # Share of the last result in the next at strength 1. With more of it, looking up again and again begins to show.
 MOST = 0.8
 # Changes of exposure (natural logarithm) that are flicker: below, nobody sees them; above, somebody switched a light.
@@ -38,7 +38,7 @@ BLOCK = 16
 
 
 def temporal(
-    frames: Iterator[Frames], flow: FlowModel, strength: float = STRENGTH, *, side: int = WORKING_SIDE
+    frames: Iterator[Frames], flow: FlowModel, strength: float = TEMPORAL, *, side: int = WORKING_SIDE
 ) -> Iterator[Frames]:
     """Steady the picture of a stream: chunks (B, 3 or 4, H, W), float on the CPU, in [0, 1], come in and go out.
 

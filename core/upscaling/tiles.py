@@ -32,24 +32,6 @@ SMALLEST_CORE = 32
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """How frames are cut.
-
-    size: side of a tile's core in input pixels (rounded up to a multiple of 4), None = by memory.
-    halo: input pixels around the core, None = what the network says it needs.
-    """
-
-    size: int | None = None
-    halo: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"a tile needs a size of at least 1 pixel, or None for automatic, got {self.size}")
-        if self.halo is not None and self.halo < 0:
-            raise ValueError(f"a halo cannot be negative, got {self.halo}; None takes the network's own")
-
-
-@dataclass(frozen=True)
 class Cut:
     """What goes through the network in one call: so many frames, and a core of at most size x size input pixels."""
 

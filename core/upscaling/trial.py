@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..preflight import spoken
-from .precision import Precision, home_of, module_of
+from .precision import home_of, module_of
+from .settings import Precision, Tiling
 from .stage import ImageModel, upscale
-from .tiles import Tiling
 
 # Seconds between two looks at the memory of this process; a layer of a small frame is done in less, a frame is not.
 LOOK = 0.005

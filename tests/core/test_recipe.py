@@ -22,7 +22,7 @@ from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
 from steadyscale.core.recipe import Recipe
 from steadyscale.core.upscaling.finish import with_grain
-from steadyscale.core.upscaling.stage import Target
+from steadyscale.core.upscaling.settings import Target
 from steadyscale.core.warping.border import Border
 
 

@@ -21,9 +21,7 @@ from steadyscale.core.motion.flow import FlowMethod, flow_model
 from steadyscale.core.operations.enlarge import Enlarge
 from steadyscale.core.operations.steady import Steady
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.upscaling.finish import Finish
-from steadyscale.core.upscaling.reuse import Reuse, Tally
-from steadyscale.core.upscaling.stage import Target
+from steadyscale.core.upscaling.settings import Finish, Reuse, Tally, Target
 from steadyscale.core.video.codecs import Encoding
 from steadyscale.core.warping.border import Border
 from torch import nn

@@ -2,10 +2,9 @@ import pytest
 import torch
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.enlarge import Enlarger
-from steadyscale.core.upscaling.finish import Colour, Finish
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.reuse import Reuse, Tally
-from steadyscale.core.upscaling.stage import Target, upscale
+from steadyscale.core.upscaling.settings import Colour, Finish, Reuse, Tally, Target
+from steadyscale.core.upscaling.stage import upscale
 from torch import nn
 
 

@@ -7,20 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError, all_finite
 from steadyscale.core.upscaling import memory
-from steadyscale.core.upscaling.finish import Finish
 from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
-from steadyscale.core.upscaling.precision import (
-    Precision,
-    Runner,
-    borrowed,
-    fault_of,
-    formats,
-    home_of,
-    module_of,
-)
+from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.stage import Alpha, Target, upscale
-from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, Tiling, window_pixels
+from steadyscale.core.upscaling.settings import Alpha, Finish, Precision, Target, Tiling
+from steadyscale.core.upscaling.stage import upscale
+from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, window_pixels
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -119,12 +111,6 @@ def test_exact_sizes_by_one_pass_and_a_resize(target, width, height):
     assert result.shape == (3, 3, height, width)
     assert torch.equal(result, resize(nearest(frames), width, height))
     assert len(model.calls) == 3
-
-
-def test_targets_that_cannot_be_are_refused():
-    for wrong in ({"factor": 2, "size": (4, 4)}, {"factor": 0}, {"factor": float("nan")}, {"size": (0, 5)}):
-        with pytest.raises(ValueError, match=r"factor|size"):
-            Target(**wrong)
 
 
 def test_alpha_is_resized_and_colour_has_no_dark_fringe():

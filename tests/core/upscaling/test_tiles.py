@@ -11,7 +11,6 @@ from steadyscale.core.upscaling.tiles import (
     Box,
     Cut,
     Span,
-    Tiling,
     cut_axis,
     grid,
     is_out_of_memory,
@@ -220,13 +219,6 @@ def test_what_counts_as_out_of_memory():
     assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(ValueError("out of memory"))
-
-
-def test_a_tiling_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        Tiling(size=0)
-    with pytest.raises(ValueError, match="negative"):
-        Tiling(halo=-1)
 
 
 def test_results_are_clamped_where_they_are_put_and_nowhere_else():

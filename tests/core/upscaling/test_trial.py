@@ -5,10 +5,8 @@ import torch
 from steadyscale.core.clip import ClipError
 from steadyscale.core.preflight import spoken
 from steadyscale.core.upscaling import trial as module
-from steadyscale.core.upscaling.precision import Precision
-from steadyscale.core.upscaling.reuse import Reuse, Tally
+from steadyscale.core.upscaling.settings import Precision, Reuse, Tally, Tiling
 from steadyscale.core.upscaling.stage import upscale
-from steadyscale.core.upscaling.tiles import Tiling
 from steadyscale.core.upscaling.trial import Trial, footage, trial
 from torch import nn
 

@@ -1,0 +1,148 @@
+"""What can be asked of the enlarging stage, and what it counts: data, which is read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import isfinite
+
+TEMPORAL = 0.6  # a strength that takes most of the flicker and little of the sharpness
+
+
+@dataclass(frozen=True)
+class Target:
+    """How large frames become: `factor` times each side, or exactly `size` = (width, height), in pixels.
+
+    Neither means the network's own scale. A size of another shape than the frames' stretches them.
+    """
+
+    factor: float | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and self.size is not None:
+            raise ValueError(f"give a factor or a size, not both (got {self.factor} and {self.size})")
+        if self.factor is not None and not (isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"a factor must be above 0, got {self.factor}")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"a size needs at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
+
+    def of(self, width: int, height: int, scale: int) -> tuple[int, int]:
+        """(width, height) of the result for a frame of width x height and a network of this scale; never below 1x1."""
+        if self.size is not None:
+            return self.size
+        factor = scale if self.factor is None else self.factor
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+class Precision(Enum):
+    """AUTO: the fastest that a self-check shows safe for this network. The others are taken at their word."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How frames are cut.
+
+    size: side of a tile's core in input pixels (rounded up to a multiple of 4), None = by memory.
+    halo: input pixels around the core, None = what the network says it needs.
+    """
+
+    size: int | None = None
+    halo: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"a tile needs a size of at least 1 pixel, or None for automatic, got {self.size}")
+        if self.halo is not None and self.halo < 0:
+            raise ValueError(f"a halo cannot be negative, got {self.halo}; None takes the network's own")
+
+
+class Alpha(str, Enum):
+    """How a network for RGB or grey enlarges alpha: it is resized, or shown to the network as a grey picture.
+
+    The network draws sharper outlines, and costs twice the time.
+    """
+
+    RESIZE = "resize"
+    NETWORK = "network"
+
+
+class Colour(Enum):
+    """What of the source's colours an enlarged frame takes back; networks shift them a little.
+
+    MEAN: the mean of each channel. WAVELET: all that is coarse, so that slow shifts across the frame go as well, and
+    the network gives only the detail.
+    """
+
+    NONE = "none"
+    MEAN = "mean"
+    WAVELET = "wavelet"
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The defaults change nothing.
+
+    strength: 1 = the network alone, 0 = a plain antialiased resize alone, between them a blend. colour: what to keep of
+    the source's. grain: 0 to 1, noise that differs from frame to frame and not from run to run; 1 is very coarse.
+    linear_light: resize light rather than stored values, which keeps fine bright detail from darkening; it is slower.
+    """
+
+    strength: float = 1.0
+    colour: Colour = Colour.NONE
+    grain: float = 0.0
+    linear_light: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("strength", self.strength), ("grain", self.grain)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} goes from 0 to 1, got {value}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether frames that have their size already stay as they are."""
+        return self.strength == 1 and self.colour is Colour.NONE and self.grain == 0
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Which results serve again.
+
+    on: False runs the network for every pixel of every frame. threshold: the largest change of any colour value of a
+    tile that counts as none, in steps of 1/255; 0 = only what is identical. A mean would hide a moving cursor. The
+    change is counted from the frame that the result was made of, so that slow drift does not pile up.
+    """
+
+    on: bool = True
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.threshold) and self.threshold >= 0):
+            raise ValueError(f"a threshold is a change in steps of 1/255, 0 or more, got {self.threshold}")
+
+
+@dataclass
+class Tally:
+    """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
+
+    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 16 x 16 input pixels of all other frames,
+    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that were
+    shown to the network (with the halos of changed tiles, without those of tiles that memory asked for).
+    """
+
+    frames: int = 0
+    repeats: int = 0
+    tiles_run: int = 0
+    tiles_reused: int = 0
+    pixels: int = 0
+    pixels_run: int = 0
+
+    @property
+    def share_run(self) -> float:
+        """Share of the pixels that the network was shown, 0 to 1; 1 before the first frame."""
+        return self.pixels_run / self.pixels if self.pixels else 1.0

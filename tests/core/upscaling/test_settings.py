@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from steadyscale.core.upscaling.settings import Finish, Reuse, Tally, Target, Tiling
+
+
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [
+        (Target(), (28, 20)),
+        (Target(factor=1.5), (21, 15)),
+        (Target(factor=0.01), (1, 1)),
+        (Target(size=(13, 31)), (13, 31)),
+    ],
+)
+def test_a_target_says_how_large_a_frame_becomes(target: Target, size: tuple[int, int]):
+    assert target.of(14, 10, 2) == size
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"factor": 2, "size": (4, 4)}, {"factor": 0}, {"factor": float("nan")}, {"size": (0, 5)}]
+)
+def test_targets_that_cannot_be_are_refused(wrong: dict):
+    with pytest.raises(ValueError, match=r"factor|size"):
+        Target(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"strength": 1.1}, {"strength": -0.1}, {"grain": 2.0}, {"grain": float("nan")}])
+def test_a_finish_that_cannot_be_is_refused(wrong: dict):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Finish(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_threshold_that_cannot_be_is_refused(wrong: float):
+    with pytest.raises(ValueError, match="threshold"):
+        Reuse(threshold=wrong)
+
+
+def test_a_tiling_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Tiling(size=0)
+    with pytest.raises(ValueError, match="negative"):
+        Tiling(halo=-1)
+
+
+def test_the_share_that_was_run_is_all_of_it_before_the_first_frame():
+    assert Tally().share_run == 1
+    assert Tally(pixels=400, pixels_run=100).share_run == 0.25
