@@ -30,6 +30,13 @@ def all_finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
 
 
+def not_finite(frames: Frames) -> int | None:
+    """The index of the first of these frames that holds NaN or infinity; None if none does."""
+    if all_finite(frames):
+        return None
+    return int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+
+
 @dataclass(frozen=True)
 class ClipInfo:
     """What is known about a clip before its pixels are read.

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..clip import ClipError, Frames
+from ..clip import ClipError, Frames, not_finite
 from .allocator import kept_pages
 from .compiled import compiled
 from .enlarge import Enlarger
@@ -209,7 +209,7 @@ def _check(chunk: Frames, done: int) -> None:
             f"frames to enlarge must be floats of shape (B, 3 or 4, H, W) with at least one pixel; "
             f"from frame {done} on they are {chunk.dtype} {tuple(chunk.shape)}"
         )
-    finite = torch.isfinite(chunk).flatten(1).all(dim=1)
-    if not bool(finite.all()):
-        number = done + int(torch.nonzero(~finite)[0])
-        raise ClipError(f"frame {number} (counted from 0) has values that are not finite; they would come out black")
+    if (bad := not_finite(chunk)) is not None:
+        raise ClipError(
+            f"frame {done + bad} (counted from 0) has values that are not finite; they would come out black"
+        )

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip import ClipError, ClipInfo, Frames
+from ..clip import ClipError, ClipInfo, Frames, all_finite
 from ..motion.estimate import WORKING_SIDE
 from ..motion.flow import FlowModel, luma, optional_opencv
 from ..motion.occlusion import agrees, pulled_back, returns
@@ -121,7 +121,7 @@ def _reduced(frame: Tensor, side: int, number: int) -> Tensor:
     small = ClipInfo(frame.shape[2], frame.shape[1], Fraction(1)).within(side)
     size = (small.height, small.width)
     result = F.interpolate(frame[None], size, mode="bilinear", antialias=True, align_corners=False)
-    if not bool(torch.isfinite(result).all()):
+    if not all_finite(result):
         raise ClipError(f"frame {number} (counted from 0) has values that are not finite; they would spread")
     return result
 

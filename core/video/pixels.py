@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from ..clip import ClipError, Frames, all_finite
+from ..clip import ClipError, Frames, not_finite
 from .stored import FULL, depth, matrix
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ def check_alike(frames: Frames, wanted: tuple[int, ...], number: int, where: obj
             f"{where}: frame {number} has (channels, height, width) {tuple(frames.shape[1:])}, "
             f"those before have {wanted}; all frames must be alike"
         )
-    if not all_finite(frames):
-        number += int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
-        raise ClipError(f"{where}: frame {number} holds values that are no numbers; compute it in float32")
+    if (bad := not_finite(frames)) is not None:
+        raise ClipError(f"{where}: frame {number + bad} holds values that are no numbers; compute it in float32")
 
 
 def _full_range(frame: VideoFrame, reformatter: VideoReformatter, wanted: str) -> VideoFrame:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from steadyscale.core.clip import ClipInfo, same_shape
+import torch
+from steadyscale.core.clip import ClipInfo, all_finite, not_finite, same_shape
 
 
 @pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.5, 2.0015, 4.0])
@@ -15,3 +16,23 @@ def test_a_clip_has_the_same_shape_at_every_size_that_it_is_rounded_to(factor: f
 @pytest.mark.parametrize("other", [(320, 192), (1280, 714), (1274, 720), (360, 640), (640, 640)])
 def test_frames_that_would_be_stretched_have_another_shape(other: tuple[int, int]):
     assert not same_shape((640, 360), other)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not_taken_for_them(wrong):
+    values = torch.full((2, 3, 50, 60), 3e38)
+    assert all_finite(values)
+    assert all_finite(torch.full((2, 3, 50, 60), 60000.0).half())
+    values[1, 2, 49, 59] = wrong
+    assert not all_finite(values)
+    values[0, 0, 0, 0] = -wrong
+    assert not all_finite(values)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_first_frame_with_a_value_that_is_not_finite_is_found(number: int, value: float):
+    frames = torch.rand(4, 3, 5, 7)
+    assert not_finite(frames) is None
+    frames[number:, 1, 3, 2] = value
+    assert not_finite(frames) == number
