@@ -5,7 +5,9 @@
 Each contender is a process that turns one file into another. How steady its result is, is measured by none of them:
 SIFT features of every output frame are matched to the scene that was filmed, which gives the path that the picture
 takes across the scene, and what of it is not even motion is jitter (core/metrics.py), in pixels over the frame. The
-crop is told beside it, for cropping more makes anything steadier. A contender that is not installed is left out.
+crop is told beside it, for cropping more makes anything steadier, and so is the share of frames at whose edge something
+other than the source's picture is shown, more than a pixel of it: who crops less may have filled the rest with black or
+with an older frame. A contender that is not installed is left out.
 The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures neighbours.
 """
 
@@ -28,8 +30,9 @@ import av
 import cv2
 import numpy as np
 from shaky import FPS, HEIGHT, KINDS, WIDTH, Shaky
-from steadyscale.core import ClipInfo
+from steadyscale.core import ClipInfo, Correction, geometry
 from steadyscale.core.metrics import jitter
+from steadyscale.core.path.crop import zooms_to_fill
 
 PYTHON = sys.executable
 VIDSTAB_PY = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.argv[2], smoothing_window=30)"
@@ -119,7 +122,7 @@ def memory(process: int) -> int:
 def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
     """Of the file at `path`: its frames, jitter in pixels, and the magnification against the source."""
     if not path.exists():
-        return {"frames": 0, "jitter_px": None, "zoom": None}
+        return {"frames": 0, "jitter_px": None, "zoom": None, "bordered_share": None}
     finder = Finder(clip)
     with av.open(str(path)) as container:
         poses = [finder.pose(i, f.to_ndarray(format="bgr24")) for i, f in enumerate(container.decode(video=0))]
@@ -127,7 +130,11 @@ def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
     size = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in known]
     true = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in clip.poses[: len(size)]]
     zoom = float(np.median(np.array(true) / np.array(size)))
-    return {"frames": len(poses), "jitter_px": jitter_of(clip, known), "zoom": round(zoom, 3)}
+    moved = geometry.normalized(np.linalg.inv(known) @ clip.poses[: len(known)])
+    short = zooms_to_fill(Correction(moved, [], ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(known))))
+    bordered = float(np.mean(short > 1 + 2 / HEIGHT))
+    report = {"frames": len(poses), "jitter_px": jitter_of(clip, known), "zoom": round(zoom, 3)}
+    return {**report, "bordered_share": round(bordered, 2)}
 
 
 def jitter_of(clip: Shaky, poses: np.ndarray) -> float:

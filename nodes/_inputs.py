@@ -88,7 +88,7 @@ def smoothing() -> list[io.Input]:
         ),
         io.Float.Input(
             "seconds",
-            default=3.0,
+            default=4.0,
             min=0.05,
             max=60.0,
             step=0.05,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_steadying(options: argparse.ArgumentParser) -> None:
     add_choice(options, "--smoothing", Smoothing.KALMAN, "how the camera's path is smoothed")
-    options.add_argument("--seconds", type=above_zero, default=3.0, help="quicker swings are taken away (default 3)")
+    options.add_argument("--seconds", type=above_zero, default=4.0, help="quicker swings are taken away (default 4)")
     add_choice(options, "--border", Border.CROP, "what fills the places that the moved picture leaves")
     add_choice(options, "--flow", FlowMethod.FARNEBACK, "how motion is measured")
     for axis, way in AXES.items():

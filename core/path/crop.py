@@ -14,6 +14,7 @@ from .budget import nearest_within, whole
 from .trajectory import Correction
 
 LARGEST_ZOOM = 4.0  # a crop that would leave less than a quarter of each side is refused: something else is wrong
+UNSEEN = 4e-4  # of the frame's width: a swing of the smoothing's period no farther than this is not seen
 
 
 def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
@@ -104,7 +105,7 @@ def _bearable(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     return zooms
 
 
-def limit_zoom(correction: Correction, most: float, *, seconds: float = 3.0) -> Correction:
+def limit_zoom(correction: Correction, most: float, *, seconds: float = 4.0) -> Correction:
     """The nearest corrections of which none needs more magnification than `most` to fill the frame (1.2 means 20 %).
 
     Nearest in the sense of budget.py: what is given up of a shot is as little and as smooth as the budget allows. Shots
@@ -123,6 +124,52 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 3.0) -> 
             nearest[shot] = found.matrices if (zooms_to_fill(found) <= most).all() else asked.matrices
     # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
     return held_back(replace(correction, matrices=nearest), most)
+
+
+def trimmed(correction: Correction, *, seconds: float = 4.0) -> Correction:
+    """The corrections without the peaks that cost picture and buy nothing: one crop serves all frames, so the moment
+    that is moved farthest decides what is cut off everywhere.
+
+    Of the shot that needs most, as much is given up as can be without being seen, in the sense of limit_zoom; then of
+    the next, down to what the first one needs. A path stays as smooth as it was: what is given up bends no more, for as
+    long as a period anywhere, than a swing of the period as far as `UNSEEN`. That says nothing of what is given up at
+    an even pace, so this is not for corrections whose place is a promise: a locked view, a level horizon.
+    seconds: the period of the smoothing that asked for the corrections.
+    """
+    needs, least = zooms_to_fill(correction), 1.0
+    matrices = correction.matrices.copy()
+    for shot in sorted(correction.shots, key=lambda s: -needs[s].max()):
+        low, high = least, needs[shot].max()
+        if not low < high <= LARGEST_ZOOM:
+            continue
+        asked = _part(correction, shot)
+        for _ in range(6):  # halves what may be saved each time: a sixty-fourth of it is a thousandth of the picture
+            middle = (low + high) / 2
+            found = _nearest(asked, middle, 2 * seconds)  # given up more slowly than the period is given up unseen
+            if (zooms_to_fill(found) <= middle).all() and _bending(asked, found, seconds) <= UNSEEN:
+                high, matrices[shot] = middle, found.matrices
+            else:
+                low = middle
+        least = high
+    return replace(correction, matrices=matrices)
+
+
+def _bending(asked: Correction, found: Correction, seconds: float) -> float:
+    """How uneven the way is from one shot's corrections to others, at worst: the root mean square acceleration of the
+    frame's corners, over a period, as that of a swing of the period so many frame widths far.
+    """
+    period, info = seconds * float(asked.info.fps), asked.info
+    corners = geometry.corners(info.width, info.height)
+    moved = geometry.apply(geometry.normalized(found.matrices @ geometry.inverse(asked.matrices)), corners[None])
+    # Over some frames: from each to the next, what the solver rounds away (budget.py) would be taken for a jolt.
+    stride = max(1, min(round(period / 16), (len(moved) - 1) // 2))
+    second = moved[2 * stride :] - 2 * moved[stride : len(moved) - stride] + moved[: max(0, len(moved) - 2 * stride)]
+    squares = (second**2).sum(axis=-1).mean(axis=-1) / stride**4
+    if not len(squares):
+        return 0.0
+    length = min(len(squares), max(1, round(period)))
+    worst = np.convolve(squares, np.full(length, 1 / length), mode="valid").max()
+    return float(np.sqrt(max(worst, 0.0))) * (period / (2 * np.pi)) ** 2 / max(info.width, 1)
 
 
 def _part(correction: Correction, frames: slice) -> Correction:

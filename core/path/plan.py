@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..warping.border import Border
 from .axes import Strength
-from .crop import limit_zoom
+from .crop import limit_zoom, trimmed
 from .smooth import Smoother, Smoothing, smooth
 from .trajectory import Correction, Trajectory, correction
 
@@ -12,7 +12,7 @@ from .trajectory import Correction, Trajectory, correction
 def plan_correction(
     measured: Trajectory,
     method: Smoothing | Smoother = Smoothing.KALMAN,
-    seconds: float = 3.0,
+    seconds: float = 4.0,
     *,
     border: Border = Border.CROP,
     max_zoom: float = 1.3,
@@ -24,12 +24,17 @@ def plan_correction(
 
     method, seconds, reference, strength, horizon: as `smooth` says. border: what the frames will be warped with; where
     it is a crop, no frame needs more magnification than `max_zoom` to be filled (1.2 means 20 %), and less is corrected
-    where it would.
+    where it would, or where that saves picture and nobody sees it (`crop.trimmed`; not of L1, whose segments would
+    bend, nor of what is locked or levelled).
     Raises ClipError as `smooth` does.
     """
-    wanted = smooth(
+    smoothed = smooth(
         measured, method, seconds, reference=reference, max_zoom=max_zoom, strength=strength, horizon=horizon
     )
-    planned = correction(measured, wanted)
-    cropped = Border(border) in (Border.CROP, Border.CROP_ADAPTIVE)
-    return limit_zoom(planned, max_zoom, seconds=seconds) if cropped else planned
+    planned = correction(measured, smoothed)
+    del smoothed  # of a long clip, as large a table as what is made from it below
+    if Border(border) not in (Border.CROP, Border.CROP_ADAPTIVE):
+        return planned
+    planned = limit_zoom(planned, max_zoom, seconds=seconds)
+    promised = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
+    return planned if promised else trimmed(planned, seconds=seconds)

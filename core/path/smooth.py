@@ -47,7 +47,7 @@ class Smoothing(str, Enum):
 def smooth(
     trajectory: Trajectory,
     method: Smoothing | Smoother = Smoothing.KALMAN,
-    seconds: float = 3.0,
+    seconds: float = 4.0,
     *,
     reference: int | None = None,
     max_zoom: float = 1.3,

@@ -214,7 +214,7 @@ class _Writer:
 
     def _tagged(self, frame: VideoFrame) -> VideoFrame:
         if not is_rgb(self._look.pixel_format):
-            frame.colorspace = self._look.matrix
+            frame.colorspace = self._look.tag
             frame.color_range = FULL if self._look.full_range else LIMITED
         frame.color_primaries, frame.color_trc = self._look.primaries, self._look.transfer
         return frame

@@ -33,7 +33,7 @@ def added_stream(
     context.time_base = base
     context.sample_aspect_ratio = look.pixel_aspect
     if not is_rgb(look.pixel_format):
-        context.colorspace = look.matrix
+        context.colorspace = look.tag
         context.color_range = FULL if look.full_range else LIMITED
     context.color_primaries, context.color_trc = look.primaries, look.transfer
     if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):

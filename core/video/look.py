@@ -43,6 +43,7 @@ class Look:
     pixel_format: str
     pixel_aspect: Fraction
     matrix: int
+    tag: int  # the matrix as the file tells it: that, or nothing where the source tells nothing
     full_range: bool
     primaries: int
     transfer: int
@@ -56,6 +57,10 @@ class Look:
         if pixel_format not in formats:
             raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
         default = matrix(UNKNOWN, height)
+        chosen = stored.matrix if stored and stored.matrix in SWS_MATRIX else default
+        # Of a file without a tag, programs assume this or that. What they assume of the source has to hold of the file
+        # too, or its colours would change for some; a tag is needed only where its size makes them change their minds.
+        untold = stored is not None and not stored.tagged and not is_rgb(stored.pixel_format) and chosen == default
         look = cls(
             width=width,
             height=height,
@@ -63,7 +68,8 @@ class Look:
             keeps_alpha=has_alpha(pixel_format),
             pixel_format=pixel_format,
             pixel_aspect=stored.pixel_aspect if stored else Fraction(1),
-            matrix=stored.matrix if stored and stored.matrix in SWS_MATRIX else default,
+            matrix=chosen,
+            tag=UNKNOWN if untold else chosen,
             full_range=is_rgb(pixel_format) or (stored is not None and stored.full_range),
             primaries=stored.primaries if stored else default,
             transfer=stored.transfer if stored else default,

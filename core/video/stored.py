@@ -95,6 +95,7 @@ class Stored:
     full_range: bool
     primaries: int
     transfer: int
+    tagged: bool = True  # whether the file says so itself of the matrix, and it is not what players assume
 
     @classmethod
     def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:
@@ -109,4 +110,5 @@ class Stored:
             full_range=not first.format.is_rgb and first.color_range == FULL,
             primaries=first.color_primaries,
             transfer=first.color_trc,
+            tagged=first.colorspace not in (UNKNOWN, RGB),
         )

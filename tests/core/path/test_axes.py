@@ -96,7 +96,7 @@ def test_a_camera_that_turns_right_over_is_held_without_a_jump():
     path = np.zeros((300, 4))
     path[:, 2] = np.linspace(0, 3 * np.pi, 300)
     measured = replace(rolling(), poses=geometry.to_matrices(path), shots=[slice(0, 300)])
-    level = levelled(measured, smooth(measured), 1.0).path[:, 2]
+    level = levelled(measured, smooth(measured, seconds=3.0), 1.0).path[:, 2]
     assert np.allclose(level % (2 * np.pi), 1.5 * np.pi, atol=1e-6)
-    half = levelled(measured, smooth(measured), 0.5).path[:, 2]
+    half = levelled(measured, smooth(measured, seconds=3.0), 0.5).path[:, 2]
     assert np.abs(np.diff(half)).max() < 0.02

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path.crop import adaptive_zoom, held_back, limit_zoom, zoom_to_fill, zoomed, zooms_to_fill
+from steadyscale.core.path.crop import (
+    adaptive_zoom,
+    held_back,
+    limit_zoom,
+    trimmed,
+    zoom_to_fill,
+    zoomed,
+    zooms_to_fill,
+)
 from steadyscale.core.path.trajectory import Correction
 
 
@@ -152,3 +160,53 @@ def test_a_zoom_that_leaves_next_to_nothing_is_refused():
 def test_tiny_frames(size):
     zooms = zooms_to_fill(correction(np.zeros((3, 4)), *size))
     assert np.array_equal(zooms, np.ones(3))
+
+
+def leaning(frames=600, at=400, pixels=24.0, seconds=16.0):
+    """Quick shake of some pixels, and once a slow lean to one side, which is what most picture is needed for."""
+    lean = pixels * np.exp(-0.5 * ((np.arange(frames) - at) / (seconds * 25 / 4)) ** 2)
+    return shake(frames, seed=3, pixels=2, angle=0.002, zoom=0) + np.outer(lean, [1, 0, 0, 0])
+
+
+def test_a_peak_that_costs_all_frames_picture_is_trimmed_unseen():
+    fix = correction(leaning())
+    less = trimmed(fix, seconds=2.0)
+    assert zoom_to_fill(less) < zoom_to_fill(fix) - 0.008
+    given_up = geometry.to_parameters(less.matrices) - geometry.to_parameters(fix.matrices)
+    assert jitter(given_up, 640, 360) < 0.005, "what is given up is no shake"
+    assert given_up[:, 0].min() < -2, "it leans to the same side"
+    assert np.abs(given_up[:200]).max() < 0.01, "far from it all is as it was"
+
+
+def test_quick_shake_is_not_given_up_to_save_picture():
+    fix = correction(shake(100, seed=2, pixels=20))
+    less = trimmed(fix, seconds=2.0)
+    given_up = geometry.to_parameters(less.matrices) - geometry.to_parameters(fix.matrices)
+    shaken = geometry.to_parameters(fix.matrices)
+    assert jitter(given_up, 640, 360) < 0.02 * jitter(shaken, 640, 360)
+    assert zoom_to_fill(less) > 1 + 0.7 * (zoom_to_fill(fix) - 1)
+
+
+def test_only_the_shots_that_decide_the_crop_are_trimmed():
+    path = np.concatenate([leaning(200, 100, seconds=8.0), shake(200, seed=5, pixels=2, zoom=0)])
+    fix = replace(correction(path), shots=[slice(0, 200), slice(200, 400)])
+    less = trimmed(fix, seconds=2.0)
+    assert zoom_to_fill(less) < zoom_to_fill(fix) - 0.01
+    assert np.array_equal(less.matrices[200:], fix.matrices[200:])
+
+
+def test_what_cannot_be_trimmed_stays():
+    still = correction(np.zeros((30, 4)))
+    assert np.array_equal(trimmed(still).matrices, still.matrices)
+    gone = correction(np.tile([2000.0, 0, 0, 0], (5, 1)))
+    assert np.array_equal(trimmed(gone).matrices, gone.matrices), "cropping it is refused by others"
+    none = correction(np.zeros((0, 4)))
+    assert trimmed(replace(none, shots=[])).matrices.shape == (0, 3, 3)
+
+
+def test_a_long_shot_is_trimmed_as_much_as_a_short_one(monkeypatch):
+    """It is solved in runs, and where they meet the solver's last digits are no jolt."""
+    fix = correction(leaning())
+    whole = zoom_to_fill(trimmed(fix, seconds=2.0))
+    monkeypatch.setattr(geometry, "PIECE", 90)
+    assert zoom_to_fill(trimmed(fix, seconds=2.0)) < whole + 0.002

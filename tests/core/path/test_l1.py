@@ -76,10 +76,10 @@ def test_perspective_is_smoothed_within_the_budget():
 
 def test_long_shots_are_solved_in_windows_whose_joints_do_not_show(monkeypatch):
     path = shake(150, seed=4, pixels=4) + np.outer(np.arange(150.0), [1, 0, 0, 0])
-    whole, _ = smoothed(path, max_zoom=1.1)
+    whole, _ = smoothed(path, seconds=3.0, max_zoom=1.1)
     monkeypatch.setattr(l1_module, "WINDOW", 60)
     monkeypatch.setattr(l1_module, "OVERLAP", 20)
-    parts, fix = smoothed(path, max_zoom=1.1)
+    parts, fix = smoothed(path, seconds=3.0, max_zoom=1.1)
     assert zooms_to_fill(fix).max() <= 1.1
     assert jitter(parts, 640, 360) < 0.03
     assert np.abs(parts - whole)[:, :2].max() < 3

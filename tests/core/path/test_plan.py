@@ -1,9 +1,10 @@
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from footage import jitter, shake
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.motion.estimate import Motion
@@ -33,6 +34,25 @@ def test_only_a_crop_is_held_to_the_budget(measured, border):
         assert np.array_equal(planned.matrices, free.matrices)
     assert planned.poses is measured.poses
     assert planned.shots == measured.shots
+
+
+def test_what_nobody_sees_costs_no_picture():
+    """A pan that sets out and stops leaves the smooth path behind; a little later and a little earlier will do."""
+    pan = np.cumsum(np.interp(np.arange(200), [0, 70, 80, 120, 130, 199], [0, 0, 3.0, 3.0, 0, 0]))
+    path = shake(200, seed=6, pixels=4, zoom=0) + np.outer(pan, [1, 0, 0, 0])
+    panned = Trajectory(geometry.to_matrices(path), [slice(0, 200)], ClipInfo(640, 360, Fraction(25), 200))
+    free = correction(panned, smooth(panned, seconds=2.0))
+    planned = plan_correction(panned, seconds=2.0)
+    assert zoom_to_fill(planned) < zoom_to_fill(free) - 0.003
+    before, after = (jitter(panned.corrected(c).path, 640, 360) for c in (free, planned))
+    assert after < 1.05 * before
+
+
+@pytest.mark.parametrize("settings", [{"method": Smoothing.LOCKED}, {"method": Smoothing.L1}, {"horizon": 1.0}])
+def test_a_promised_place_is_not_trimmed(measured, settings):
+    wide = replace(measured, info=ClipInfo(1280, 720, Fraction(25), 60))
+    free = correction(wide, smooth(wide, seconds=2.0, **settings))
+    assert np.array_equal(plan_correction(wide, seconds=2.0, **settings).matrices, free.matrices)
 
 
 def test_the_reference_is_held(measured):

@@ -136,7 +136,7 @@ def test_a_turn_of_the_camera_is_continuous():
     turn[:, 2] = np.linspace(0, 4 * np.pi, 500)
     path = trajectory(turn).path
     assert np.allclose(path[:, 2], turn[:, 2])
-    assert np.allclose(smooth(trajectory(turn)).path[:, 2], turn[:, 2], atol=0.01)
+    assert np.allclose(smooth(trajectory(turn), seconds=3.0).path[:, 2], turn[:, 2], atol=0.01)
 
 
 def test_settings_that_make_no_sense_are_refused():
@@ -165,7 +165,7 @@ def test_a_function_need_not_be_linear_and_sees_the_path_of_each_shot():
 
     def median_of_five(values, period):
         seen.append(values)
-        assert period == 3.0 * 25
+        assert period == 4.0 * 25
         around = np.lib.stride_tricks.sliding_window_view(np.pad(values, ((2, 2), (0, 0)), mode="edge"), 5, axis=0)
         return np.median(around, axis=-1)
 

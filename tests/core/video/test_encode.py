@@ -77,6 +77,25 @@ def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: st
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 3.01
 
 
+@pytest.mark.parametrize(("height", "grown", "tag"), [(48, 96, 2), (720, 720, 2), (48, 960, 6)])
+def test_an_untagged_source_stays_untagged_unless_size_changes_what_is_assumed(
+    tmp_path: Path, height: int, grown: int, tag: int
+):
+    source = patches_video(tmp_path / "source.mkv", "709" if height > 576 else "601", False, False, height)
+    frames = torch.cat(list(VideoClip(source).frames()))
+    out = tmp_path / "out.mp4"
+    large = frames.repeat_interleave(grown // height, 2)
+    write_video(out, batches(large), INFO, encoding=nearly_lossless("h264"), source=source)
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].colorspace == tag
+        seen = next(container.decode(video=0)).to_ndarray(format="rgb24")  # by a program that assumes 601 of all
+    with av.open(str(source)) as container:
+        before = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(seen[0, 0].astype(int) - before[0, 0]).max() <= 4
+    for back, rgb in zip(VideoClip(out).frames(), PATCHES, strict=True):
+        assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 4
+
+
 def test_hdr_keeps_its_tags_and_is_not_cut_to_eight_bits(tmp_path: Path):
     source = tmp_path / "hdr.mkv"
     with av.open(str(source), "w") as sink:
