@@ -50,7 +50,7 @@ class NativeNetwork:
         self._lock = threading.Lock()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *, clamped: bool = False) -> Tensor:
         height, width = images.shape[-2:]
         folded = images
         if self._fold > 1:
@@ -65,7 +65,7 @@ class NativeNetwork:
                 self._program = size, self._compile(*size)
             for source, target in zip(folded, result, strict=True):
                 skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
-                self._program[1].run(source, skip, target, torch.get_num_threads())
+                self._program[1].run(source, skip, target, torch.get_num_threads(), clamped=clamped)
         return result[..., : height * self._network.scale, : width * self._network.scale]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from ..rrdb import DAMPING, SLOPE, RRDBNet
 from ..srvgg import SRVGGNetCompact
 from .library import Library, Memory
-from .program import Filters, Planes, Program, filters, strips
+from .program import Filters, Planes, Program, colour_filters, filters, strips
 
 # The enlarged end of an RRDBNet runs in strips of rows. They use the memory that the trunk no longer needs, or this
 # much: enough rows for the two that are computed twice at every seam not to matter.
 TAIL_BYTES = 32 << 20
 MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
+# Channels of a picture up to which a direct convolution takes less time than packing and transforming.
+MOST_DIRECT = 4
 
 Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
 
@@ -25,25 +27,44 @@ def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
     config = network.config
     slopes = [*(_slope(activation) for activation in network.body[1::2]), None]
-    layers = [filters(library, conv, slope=slope) for conv, slope in zip(network.body[::2], slopes, strict=True)]
+    convs = list(zip(network.body[::2], slopes, strict=True))
+    start = Start(library, *convs[0])
+    layers = [filters(library, conv, slope=slope) for conv, slope in convs[1:]]
 
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
-        widest = max(config.features, config.out_channels * config.scale**2)
-        channels = (max(config.features, config.in_channels), max(widest, config.in_channels))
-        memory = program.memory(sum(program.planes_bytes(count, height, width) for count in channels))
-        a, b = (program.planes(memory, count, height, width) for count in channels)
-        targets = (a, b) if len(layers) % 2 == 0 else (b, a)
-        source = targets[1][: layers[0].in_planes]  # The picture's own place is free again for the second layer.
-        program.pack(source, config.in_channels, height, width)
-        for index, layer in enumerate(layers):
-            target = targets[index % 2][: layer.out_planes]
-            program.convolve(layer, source, target, height, width)
-            source = target
-        program.unpack(source, config.out_channels, height, width, shuffle=config.scale, add_skip=True)
+        memory = program.memory(2 * program.planes_bytes(config.features, height, width) + start.bytes(program, height, width))
+        a, b = (program.planes(memory, config.features, height, width) for _ in range(2))
+        start.add(program, memory, a, height, width)
+        for layer in layers[:-1]:
+            program.convolve(layer, a, b, height, width)
+            a, b = b, a
+        program.last(layers[-1], a, config.out_channels, height, width, shuffle=config.scale, add_skip=True)
         return program
 
     return compile_for
+
+
+class Start:
+    """A network's first convolution: directly of a picture's colours, or of planes where a pixel has more channels."""
+
+    def __init__(self, library: Library, conv: nn.Module, slope: Tensor | None = None) -> None:
+        self._channels = int(cast(nn.Conv2d, conv).in_channels)
+        self._direct = self._channels <= MOST_DIRECT
+        self._filters = (colour_filters if self._direct else filters)(library, conv, slope=slope)
+
+    def bytes(self, program: Program, height: int, width: int) -> int:
+        """What it needs besides its result."""
+        return 0 if self._direct else program.planes_bytes(self._channels, height, width)
+
+    def add(self, program: Program, memory: Memory, target: Planes, height: int, width: int) -> None:
+        """Append the steps from the source picture to the target."""
+        if self._direct:
+            program.first(self._filters, target, height, width)
+            return
+        picture = program.planes(memory, self._channels, height, width)
+        program.pack(picture, self._channels, height, width)
+        program.convolve(self._filters, picture, target, height, width)
 
 
 def _slope(activation: nn.Module) -> Tensor:
@@ -143,18 +164,16 @@ class Tail:
                     up, inner, target, height << level, width << level, rows=(target.row, target.end), up=True
                 )
                 inner = target
-            hr, colours = buffers[-2:]
+            hr = buffers[-1]
             program.convolve(self._hr, inner, hr, *full, rows=(hr.row, hr.end))
-            program.convolve(self._last, hr, colours, *full, rows=part)
-            program.unpack(colours, self._out_channels, *full, rows=part)
+            program.last(self._last, hr, self._out_channels, *full, rows=part)
 
     def _spans(self, part: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
-        """(level, first row, end) of what each convolution must make for the rows `part` of the result."""
+        """(level, first row, end) of what each convolution but the last must make for the rows `part` of the result."""
         top = len(self._ups)
         first, end = part
-        spans = [(top, first, end)]
         first, end = max(first - 1, 0), min(end + 1, height << top)
-        spans.append((top, first, end))
+        spans = [(top, first, end)]
         first, end = max(first - 1, 0), min(end + 1, height << top)
         for level in range(top, 0, -1):
             first -= first % 2  # Enlarging starts at an even row.
@@ -163,7 +182,7 @@ class Tail:
         return spans[::-1]
 
     def _filters(self) -> list[Filters]:
-        return [*self._ups, self._hr, self._last]
+        return [*self._ups, self._hr]
 
     def _halves(self, program: Program, spans: list[tuple[int, int, int]], width: int) -> list[int]:
         """Bytes of the two buffers that the convolutions take turns with: each reads one and writes the other."""
@@ -171,7 +190,7 @@ class Tail:
             program.planes_bytes(conv.out_planes * self._vector, end - first, width << level)
             for conv, (level, first, end) in zip(self._filters(), spans, strict=True)
         ]
-        return [max(sizes[0::2]), max(sizes[1::2])]
+        return [max(sizes[0::2]), max(sizes[1::2], default=0)]
 
     def _bytes(self, program: Program, part: tuple[int, int], height: int, width: int) -> int:
         return sum(self._halves(program, self._spans(part, height), width))
