@@ -9,9 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI = 3  # must equal that of winograd.cpp
+ABI = 4  # must equal that of winograd.cpp
 PAGE = 4096  # bytes
 FLOAT = 4  # bytes
+OUT = 6  # side of a block of results
 POINTS = 64  # of a transformed patch
 PACK, CONV, FIRST, LAST = range(4)
 
@@ -43,6 +44,7 @@ class Op(ctypes.Structure):
         ("out_row", _number),
         ("first", _number),
         ("last", _number),
+        ("left", _number),
         ("up", _number),
         ("shuffle", _number),
         ("out_channels", _number),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..rrdb import DAMPING, SLOPE, RRDBNet
 from ..srvgg import SRVGGNetCompact
-from .library import Library, Memory
+from .library import OUT, Library, Memory
 from .program import Filters, Planes, Program, colour_filters, filters, strips
 
 # The enlarged end of an RRDBNet runs in strips of rows. They use the memory that the trunk no longer needs, or this
 # much: enough rows for the two that are computed twice at every seam not to matter.
 TAIL_BYTES = 32 << 20
 MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
-# Channels of a picture up to which a direct convolution takes less time than packing and transforming.
-MOST_DIRECT = 4
+# Pixels by which every second layer's blocks lie higher and further left. A block is rounded as a whole, so what
+# changes in the input spreads through it: by 6 pixels a layer with blocks in line, by 3 with each half a block off.
+SHIFT = OUT // 2
 
 Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
 
@@ -28,43 +29,33 @@ def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     config = network.config
     slopes = [*(_slope(activation) for activation in network.body[1::2]), None]
     convs = list(zip(network.body[::2], slopes, strict=True))
-    start = Start(library, *convs[0])
+    first = colour_filters(library, convs[0][0], slope=convs[0][1])
     layers = [filters(library, conv, slope=slope) for conv, slope in convs[1:]]
 
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
-        memory = program.memory(2 * program.planes_bytes(config.features, height, width) + start.bytes(program, height, width))
-        a, b = (program.planes(memory, config.features, height, width) for _ in range(2))
-        start.add(program, memory, a, height, width)
-        for layer in layers[:-1]:
-            program.convolve(layer, a, b, height, width)
-            a, b = b, a
-        program.last(layers[-1], a, config.out_channels, height, width, shuffle=config.scale, add_skip=True)
+        memory = program.memory(2 * program.planes_bytes(config.features, height, width))
+        source, target = (program.planes(memory, config.features, height, width) for _ in range(2))
+        program.first(first, source, height, width)
+        for index, layer in enumerate(layers[:-1]):
+            shift = -SHIFT * (index % 2)
+            program.convolve(layer, source, target, height, width, rows=(shift, height), left=shift)
+            source, target = target, source
+        shift = -SHIFT * ((len(layers) - 1) % 2)
+        program.last(
+            layers[-1],
+            source,
+            config.out_channels,
+            height,
+            width,
+            rows=(shift, height),
+            left=shift,
+            shuffle=config.scale,
+            add_skip=True,
+        )
         return program
 
     return compile_for
-
-
-class Start:
-    """A network's first convolution: directly of a picture's colours, or of planes where a pixel has more channels."""
-
-    def __init__(self, library: Library, conv: nn.Module, slope: Tensor | None = None) -> None:
-        self._channels = int(cast(nn.Conv2d, conv).in_channels)
-        self._direct = self._channels <= MOST_DIRECT
-        self._filters = (colour_filters if self._direct else filters)(library, conv, slope=slope)
-
-    def bytes(self, program: Program, height: int, width: int) -> int:
-        """What it needs besides its result."""
-        return 0 if self._direct else program.planes_bytes(self._channels, height, width)
-
-    def add(self, program: Program, memory: Memory, target: Planes, height: int, width: int) -> None:
-        """Append the steps from the source picture to the target."""
-        if self._direct:
-            program.first(self._filters, target, height, width)
-            return
-        picture = program.planes(memory, self._channels, height, width)
-        program.pack(picture, self._channels, height, width)
-        program.convolve(self._filters, picture, target, height, width)
 
 
 def _slope(activation: nn.Module) -> Tensor:

@@ -103,6 +103,7 @@ class Program:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._ops: list[Op] = []
+        self._lasts: list[int] = []  # numbers of the steps that write the target
         self._list: ctypes.Array[Op] | None = None
         self._alive: list[object] = []  # memory that steps point to
         self._source = (ctypes.c_void_p * 1)()
@@ -134,7 +135,7 @@ class Program:
     # ---- steps ----
 
     def first(self, conv: Filters, target: Planes, height: int, width: int) -> None:
-        """The source picture -> planes, through a convolution: of `colour_filters`, or of a picture that is packed."""
+        """The source picture -> planes, through a convolution with `colour_filters`."""
         op = Op(kind=FIRST, channels=conv.channels, out_planes=conv.out_planes, height=height, width=width, last=height)
         op.in_, op.out = ctypes.addressof(self._source), self._array(target)
         self._weigh(op, conv)
@@ -156,16 +157,18 @@ class Program:
         width: int,
         *,
         rows: tuple[int, int] | None = None,
+        left: int = 0,
         up: bool = False,
         sums: Sequence[tuple[float, Planes]] = (),
     ) -> None:
         """Make rows [a, b) (default: all) of a picture of height x width.
 
+        Winograd's blocks of 6x6 start at row a and column `left`; both may be up to 5 below 0.
         up: the source is half as large and stands for its enlargement by repetition; `a` must be even.
         sums: up to two (scale, planes): the result is multiplied by the scale and the planes, which start at the same
         row as the target, are added; not together with a slope. The target may be one of them, but not the source.
         """
-        op = self._winograd(conv, source, height, width, rows, up=up)
+        op = self._winograd(conv, source, height, width, rows, left, up)
         op.kind = CONV
         op.out, op.out_row = self._array(target), target.row
         for index, (scale, planes) in enumerate(sums, start=1):
@@ -182,26 +185,36 @@ class Program:
         width: int,
         *,
         rows: tuple[int, int] | None = None,
+        left: int = 0,
         shuffle: int = 1,
         add_skip: bool = False,
     ) -> None:
         """A convolution that makes rows [a, b) of height x width, unfolded: the target picture, (channels,
         height * shuffle, width * shuffle).
 
+        left: as for `convolve`.
         add_skip: the skip picture (channels, height, width) is enlarged by repetition and added.
         """
-        op = self._winograd(conv, source, height, width, rows)
+        op = self._winograd(conv, source, height, width, rows, left)
         op.kind, op.shuffle, op.out_channels = LAST, shuffle, channels
         op.out = ctypes.addressof(self._target)
         op.add1 = ctypes.addressof(self._skip) if add_skip else None
+        self._lasts.append(len(self._ops))
         self._ops.append(op)
 
     def _winograd(
-        self, conv: Filters, source: Planes, height: int, width: int, rows: tuple[int, int] | None, *, up: bool = False
+        self,
+        conv: Filters,
+        source: Planes,
+        height: int,
+        width: int,
+        rows: tuple[int, int] | None,
+        left: int,
+        up: bool = False,
     ) -> Op:
-        op = Op(channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes, width=width, up=up)
+        op = Op(channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes, left=left, up=up)
         op.first, op.last = rows or (0, height)
-        op.height = height
+        op.height, op.width = height, width
         # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
         op.held = min(height, source.end * 2 if up else source.end)
         op.in_, op.in_row = self._array(source), source.row
@@ -227,8 +240,8 @@ class Program:
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._list is None:
             self._list = (Op * len(self._ops))(*self._ops)
-        for op in self._list:
-            op.clamped = clamped
+        for number in self._lasts:
+            self._list[number].clamped = clamped
         needed = self._per_thread * FLOAT * threads
         if self._scratch is None or self._scratch.size < needed:
             self._scratch = self._library.allocate(needed)

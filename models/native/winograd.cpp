@@ -38,9 +38,10 @@ constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channel
 constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
 constexpr int LINE = 16;                             // floats in a line of the caches
 constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
-constexpr int ABI = 3;
+constexpr int ABI = 4;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
-constexpr size_t PAST_CACHES = size_t(8) << 20;  // bytes of a convolution's result; 4 MB are still faster in them
+constexpr size_t NEAR = size_t(3) << 20;         // bytes of a convolution's planes that come quickly without being asked for
+constexpr size_t PAST_CACHES = size_t(4) << 20;  // bytes of a convolution's result
 
 typedef float vec __attribute__((vector_size(V * 4)));
 
@@ -108,6 +109,7 @@ struct Op {
     int32_t held;              // CONV, LAST: rows from this one on read as zero, at the height that is made
     int32_t in_row, out_row;   // the picture's row that row 0 of the planes holds
     int32_t first, last;       // rows to make, for LAST before they are enlarged
+    int32_t left;              // CONV, LAST: column where the first patch's results start; this and `first` may be below 0
     int32_t up;                // CONV: the input is half as large and every pixel stands for 2x2
     int32_t shuffle;           // LAST: pixels a side that were folded into channels
     int32_t out_channels;      // LAST: of the picture
@@ -162,9 +164,12 @@ static ALWAYS void transform_patch(const float* patch, ptrdiff_t row, float* poi
     }
 }
 
-// m[0..H)[NV * V] = v[0..H)[depth] x u[depth][NV * V]. `ahead` is memory that will be wanted soon, a line per step.
+// m[0..H)[NV * V] = v[0..H)[depth] x u[depth][NV * V]. Asks for the weights and the patches of the next product, a little
+// with each step: `ahead`, and what is `stride` behind v.
 template <int NV, int H, int SUMS>
-static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m, const float* ahead) {
+static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m, const float* ahead,
+                           ptrdiff_t stride) {
+    const ptrdiff_t share = H * pitch / depth;
     vec sum[SUMS][H][NV];
     for (int s = 0; s < SUMS; s++)
         for (int i = 0; i < H; i++)
@@ -172,7 +177,8 @@ static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int 
     const auto step = [&](int k, vec sums[H][NV]) ALWAYS_LAMBDA {
         vec w[NV];
         for (int j = 0; j < NV; j++) w[j] = load(u + (ptrdiff_t(k) * NV + j) * V);
-        __builtin_prefetch(ahead + ptrdiff_t(k) * 16);
+        __builtin_prefetch(ahead + ptrdiff_t(k) * LINE);
+        __builtin_prefetch(v + stride + k * share);
         for (int i = 0; i < H; i++) {
             const vec a = splat(v[i * pitch + k]);
             for (int j = 0; j < NV; j++) sums[i][j] += a * w[j];
@@ -194,11 +200,11 @@ static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int 
 // so half of them take every second channel.
 template <int NV>
 static __attribute__((noinline)) void products(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
-                                               int tiles) {
+                                               int tiles, ptrdiff_t stride) {
     constexpr int SUMS = NV == 1 ? 2 : 1, H = ACCUMULATORS / NV / SUMS;
     const float* ahead = u + ptrdiff_t(depth) * NV * V;  // the next weights follow these
-    for (int t = 0; t < tiles; t += H, ahead += ptrdiff_t(depth) * 16)
-        product<NV, H, SUMS>(v + t * pitch, pitch, u, depth, m + t * pitch, ahead);
+    for (int t = 0; t < tiles; t += H, ahead += ptrdiff_t(depth) * LINE)
+        product<NV, H, SUMS>(v + t * pitch, pitch, u, depth, m + t * pitch, ahead, stride);
 }
 
 // ---- one block of a convolution ----
@@ -210,11 +216,24 @@ struct Geometry {
     bool in_place;      // products may overwrite their input, for all output channels are made in one pass
 
     explicit Geometry(const Op& op)
-        : across((op.width + OUT - 1) / OUT),
+        : across((op.width - op.left + OUT - 1) / OUT),
           count(across * ((op.last - op.first + OUT - 1) / OUT)),
           pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * V),
           stride(TILES * pitch + 16),
           in_place(op.out_planes <= WIDEST) {}
+};
+
+// Where the results of a patch lie in the picture, and which of them do: [top, bottom) x [start, end) of its 6x6.
+struct Place {
+    int y, x, top, bottom, start, end;
+
+    ALWAYS Place(const Op& op, const Geometry& g, int t)
+        : y(op.first + t / g.across * OUT),
+          x(op.left + t % g.across * OUT),
+          top(std::max(0, -y)),
+          bottom(std::min(OUT, op.last - y)),
+          start(std::max(0, -x)),
+          end(std::min(OUT, op.width - x)) {}
 };
 
 static size_t scratch_floats(int in_planes, int out_planes) {
@@ -222,15 +241,20 @@ static size_t scratch_floats(int in_planes, int out_planes) {
     return (TILES * pitch + 16) * POINTS * (out_planes <= WIDEST ? 1 : 2) + size_t(out_planes) * V * OUT * OUT;
 }
 
+// A patch of which some lies outside, where there are zeros.
 static void gather(const Op& op, const float* plane, int y0, int x0, float* patch) {
     const int pixels = op.up ? op.width / 2 : op.width;
-    for (int y = 0; y < IN; y++)
+    const int begin = std::max(0, -x0), end = std::min(IN, op.width - x0);
+    for (int y = 0; y < IN; y++, patch += IN * V) {
+        const int row = y0 + y;
+        const bool inside = row >= 0 && row < op.held;
+        const float* from = inside ? plane + ptrdiff_t((op.up ? row >> 1 : row) - op.in_row) * pixels * V : plane;
         for (int x = 0; x < IN; x++) {
-            const int row = y0 + y, column = x0 + x;
-            const bool inside = row >= 0 && row < op.held && column >= 0 && column < op.width;
-            const ptrdiff_t at = ptrdiff_t((op.up ? row >> 1 : row) - op.in_row) * pixels + (op.up ? column >> 1 : column);
-            store(patch + (y * IN + x) * V, inside ? load(plane + at * V) : splat(0.0f));
+            const int column = x0 + x;
+            const bool held = inside && x >= begin && x < end;
+            store(patch + x * V, held ? load(from + ptrdiff_t(op.up ? column >> 1 : column) * V) : splat(0.0f));
         }
+    }
 }
 
 template <bool UP>
@@ -239,15 +263,15 @@ static void transform_in(const Op& op, const Geometry& g, int begin, int end, fl
     const ptrdiff_t row = ptrdiff_t(UP ? op.width / 2 : op.width) * V;
     for (int plane = 0; plane < op.in_planes; plane++)
         for (int t = begin; t < end; t++) {
-            const int y0 = op.first + t / g.across * OUT - 1, x0 = t % g.across * OUT - 1;
+            const int y0 = op.first + t / g.across * OUT - 1, x0 = op.left + t % g.across * OUT - 1;
             float* to = points + (t - begin) * g.pitch + plane * V;
-            if (y0 < 0 || x0 < 0 || y0 + IN > op.held || x0 + IN > op.width) {
-                gather(op, op.in[plane], y0, x0, patch);
-                transform_patch<false>(patch, IN * V, to, g.stride);
-            } else {
-                const float* from = op.in[plane] + ((UP ? y0 >> 1 : y0) - op.in_row) * row + (UP ? x0 >> 1 : x0) * V;
-                transform_patch<UP>(from, row, to, g.stride);
-            }
+            const float* from = op.in[plane] + ((UP ? y0 >> 1 : y0) - op.in_row) * row + (UP ? x0 >> 1 : x0) * V;
+            const bool edge = y0 < 0 || x0 < 0 || y0 + IN > op.held || x0 + IN > op.width;
+            if (edge) gather(op, op.in[plane], y0, x0, patch);
+            if (UP && !edge)
+                transform_patch<true>(from, row, to, g.stride);
+            else
+                transform_patch<false>(edge ? patch : from, edge ? IN * V : row, to, g.stride);
         }
 }
 
@@ -263,6 +287,7 @@ class Ahead {
 
     // All of it has been asked for after the last point.
     ALWAYS void fetch(int point) const {
+        if (count_ == 0) return;
         constexpr int STEP = TILES / IN;
         const int begin = point / IN * rows_ / IN, end = (point / IN + 1) * rows_ / IN;
         for (int t = point % IN * STEP, last = std::min(t + STEP, tiles_); t < last; t++)
@@ -279,9 +304,9 @@ class Ahead {
     ptrdiff_t row_, at_[TILES];
 };
 
-// The 6x6 results of a patch of one plane, without bias: take(row, its six vectors).
+// The 6x6 results of a patch of one plane, without bias: take(row, its six vectors) for rows [top, bottom).
 template <typename Take>
-static ALWAYS void transform_back(const float* points, ptrdiff_t stride, int rows, const Take& take) {
+static ALWAYS void transform_back(const float* points, ptrdiff_t stride, int top, int bottom, const Take& take) {
     alignas(64) float half[OUT][IN * V];
     vec m[IN], y[OUT];
     for (int j = 0; j < IN; j++) {
@@ -289,7 +314,7 @@ static ALWAYS void transform_back(const float* points, ptrdiff_t stride, int row
         backward(m, y);
         for (int i = 0; i < OUT; i++) store(half[i] + j * V, y[i]);
     }
-    for (int i = 0; i < rows; i++) {
+    for (int i = top; i < bottom; i++) {
         for (int j = 0; j < IN; j++) m[j] = fetch(half[i] + j * V);
         backward(m, y);
         take(i, y);
@@ -301,6 +326,12 @@ static bool goes_past(const Op& op) {
     return op.kind != LAST && size_t(op.out_planes) * (op.last - op.first) * op.width * V * sizeof(float) >= PAST_CACHES;
 }
 
+// Whether a convolution's planes are too large to be near, so that it pays to ask for them early.
+static bool is_far(const Op& op) {
+    const int planes = std::max(op.in_planes, op.out_planes);
+    return size_t(planes) * (op.last - op.first) * op.width * V * sizeof(float) >= NEAR;
+}
+
 template <bool SLOPE, int SUMS>
 static void transform_out(const Op& op, const Geometry& g, int begin, int end, const float* points) {
     const ptrdiff_t row = ptrdiff_t(op.width) * V;
@@ -309,12 +340,12 @@ static void transform_out(const Op& op, const Geometry& g, int begin, int end, c
     for (int plane = 0; plane < op.out_planes; plane++) {
         const vec bias = load(op.bias + plane * V), slope = SLOPE ? load(op.slope + plane * V) : zero;
         for (int t = begin; t < end; t++) {
-            const int y0 = op.first + t / g.across * OUT, x0 = t % g.across * OUT;
-            const int rows = std::min(OUT, op.last - y0), columns = std::min(OUT, op.width - x0);
-            const ptrdiff_t at = (y0 - op.out_row) * row + ptrdiff_t(x0) * V;
-            transform_back(points + (t - begin) * g.pitch + plane * V, g.stride, rows, [&](int i, const vec y[OUT]) {
+            const Place place(op, g, t);
+            const ptrdiff_t at = (place.y - op.out_row) * row + ptrdiff_t(place.x) * V;
+            const float* from = points + (t - begin) * g.pitch + plane * V;
+            transform_back(from, g.stride, place.top, place.bottom, [&](int i, const vec y[OUT]) {
                 for (int j = 0; j < OUT; j++) {
-                    if (j >= columns) break;
+                    if (j < place.start || j >= place.end) continue;
                     const ptrdiff_t here = at + i * row + j * V;
                     vec result = y[j] + bias;
                     if (SLOPE) result = result > zero ? result : result * slope;
@@ -328,48 +359,47 @@ static void transform_out(const Op& op, const Geometry& g, int begin, int end, c
     if (past) finish_stores_past();  // Other threads read them after the barrier.
 }
 
-// S neighbours of the enlarged picture: what the network made, the picture it enlarges, and perhaps their limits.
-template <int S>
-static ALWAYS void put(const float* made, float plain, bool clamped, float* to) {
-    typedef float few __attribute__((vector_size(S * 4), aligned(4), may_alias));
-    few sum = *reinterpret_cast<const few*>(made) + plain;
-    if (clamped) {
-        sum = sum < 0.0f ? few{} : sum;
-        sum = sum > 1.0f ? few{} + 1.0f : sum;
-    }
-    *reinterpret_cast<few*>(to) = sum;
-}
-
-// S: op.shuffle, or 0 for any.
+// S: op.shuffle, or 0 for any. `tile`: room for a patch's results, all channels of a pixel together.
 template <int S>
 static void transform_last(const Op& op, const Geometry& g, int begin, int end, const float* points, float* tile) {
+    typedef float few __attribute__((vector_size((S ? S : 1) * 4), aligned(4), may_alias));
     const int s = S ? S : op.shuffle, pixel = op.out_planes * V;
     const ptrdiff_t wide = ptrdiff_t(op.width) * s, high = ptrdiff_t(op.height) * s;
     for (int t = begin; t < end; t++) {
+        const Place place(op, g, t);
+        for (int i = place.top; i < place.bottom; i++)
+            for (int channel = 0; channel < op.out_channels; channel++) {
+                const ptrdiff_t at = (ptrdiff_t(channel) * op.height + place.y + i) * op.width + place.x;
+                float* to = tile + i * OUT * pixel + channel * s * s;
+                for (int j = place.start; j < place.end; j++)
+                    std::fill_n(to + j * pixel, s * s, op.add1 ? op.add1[0][at + j] : 0.0f);
+            }
         for (int plane = 0; plane < op.out_planes; plane++) {
-            const vec bias = load(op.bias + plane * V);
-            float* const to = tile + plane * V;
-            transform_back(points + (t - begin) * g.pitch + plane * V, g.stride, OUT, [&](int i, const vec y[OUT]) {
-                for (int j = 0; j < OUT; j++) store(to + (i * OUT + j) * pixel, y[j] + bias);
+            const vec bias = load(op.bias + plane * V), zero = splat(0.0f), one = splat(1.0f);
+            const float* from = points + (t - begin) * g.pitch + plane * V;
+            transform_back(from, g.stride, place.top, place.bottom, [&](int i, const vec y[OUT]) {
+                for (int j = 0; j < OUT; j++) {
+                    float* to = tile + (i * OUT + j) * pixel + plane * V;
+                    vec made = y[j] + bias + load(to);
+                    if (op.clamped) {
+                        made = made < zero ? zero : made;
+                        made = made > one ? one : made;
+                    }
+                    store(to, made);
+                }
             });
         }
-        const int y0 = op.first + t / g.across * OUT, x0 = t % g.across * OUT;
-        const int rows = std::min(OUT, op.last - y0), columns = std::min(OUT, op.width - x0);
-        for (int i = 0; i < rows; i++)
-            for (int channel = 0; channel < op.out_channels; channel++) {
-                float plain[OUT] = {};
-                if (op.add1)
-                    std::copy_n(op.add1[0] + (ptrdiff_t(channel) * op.height + y0 + i) * op.width + x0, columns, plain);
+        for (int i = place.top; i < place.bottom; i++)
+            for (int channel = 0; channel < op.out_channels; channel++)
                 for (int sub = 0; sub < s; sub++) {
-                    float* to = op.out[0] + (channel * high + ptrdiff_t(y0 + i) * s + sub) * wide + ptrdiff_t(x0) * s;
                     const float* from = tile + i * OUT * pixel + (channel * s + sub) * s;
-                    for (int j = 0; j < columns; j++, from += pixel, to += s)
+                    float* to = op.out[0] + (channel * high + ptrdiff_t(place.y + i) * s + sub) * wide + ptrdiff_t(place.x) * s;
+                    for (int j = place.start; j < place.end; j++)
                         if (S)
-                            put<S ? S : 1>(from, plain[j], op.clamped, to);
+                            *reinterpret_cast<few*>(to + j * s) = *reinterpret_cast<const few*>(from + j * pixel);
                         else
-                            for (int x = 0; x < s; x++) put<1>(from + x, plain[j], op.clamped, to + x);
+                            std::copy_n(from + j * pixel, s, to + j * s);
                 }
-            }
     }
 }
 
@@ -393,14 +423,14 @@ static void convolve(const Op& op, int block, int after, float* scratch) {
 
     const ptrdiff_t row = ptrdiff_t(op.width) * V;
     // The first two rows of a patch were the last two of the one above, which is not long ago.
-    Ahead<false> reads(op.in, op.up ? 0 : op.in_planes, row, OUT, OUT * V);
+    Ahead<false> reads(op.in, op.up || !is_far(op) ? 0 : op.in_planes, row, OUT, OUT * V);
     for (int t = begin + after * TILES; t < std::min(begin + (after + 1) * TILES, g.count); t++)
-        reads.add((op.first + t / g.across * OUT + 1 - op.in_row) * row + (t % g.across * OUT + 1) * V);
+        reads.add((op.first + t / g.across * OUT + 1 - op.in_row) * row + (op.left + t % g.across * OUT + 1) * V);
     const Picture picture(op);
     Ahead<true> writes = op.kind == LAST ? Ahead<true>(picture.colours, picture.count, picture.row, OUT * op.shuffle, OUT * op.shuffle)
-                                         : Ahead<true>(op.out, goes_past(op) ? 0 : op.out_planes, row, OUT, OUT * V);
+                                         : Ahead<true>(op.out, goes_past(op) || !is_far(op) ? 0 : op.out_planes, row, OUT, OUT * V);
     for (int t = begin; t < end; t++) {
-        const int y = op.first + t / g.across * OUT, x = t % g.across * OUT;
+        const int y = op.first + t / g.across * OUT, x = op.left + t % g.across * OUT;
         writes.add(op.kind == LAST ? y * op.shuffle * picture.row + x * op.shuffle : (y - op.out_row) * row + x * V);
     }
 
@@ -413,7 +443,7 @@ static void convolve(const Op& op, int block, int after, float* scratch) {
         for (int plane = 0; plane < op.out_planes;) {
             const int wide = std::min(WIDEST, op.out_planes - plane);
             const auto run = wide == 1 ? products<1> : wide == 2 ? products<2> : wide == 3 ? products<3> : products<4>;
-            run(v, g.pitch, u, op.channels, m + plane * V, end - begin);
+            run(v, g.pitch, u, op.channels, m + plane * V, end - begin, g.stride);
             u += ptrdiff_t(op.channels) * wide * V;
             plane += wide;
         }
@@ -606,7 +636,9 @@ int steadyscale_run(const Op* ops, int count, int threads, float* scratch, size_
             const Op& op = ops[i];
             float* own = scratch + per_thread * me;
             for (int part; (part = next[i].fetch_add(1, std::memory_order_relaxed)) < parts(op);)
-                op.kind == PACK ? pack(op, part) : op.kind == FIRST ? first(op, part, own) : convolve(op, part, threads, own);
+                op.kind == PACK    ? pack(op, part)
+                : op.kind == FIRST ? first(op, part, own)
+                                   : convolve(op, part, threads, own);
             barrier->wait();
         }
     };
