@@ -24,6 +24,13 @@ SHIFT = OUT // 2
 Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
 
 
+def srvgg_reach(network: SRVGGNetCompact) -> int:
+    """Pixels that a change of the input reaches through srvgg_compiler's program, to the last bit: 1 for the first
+    convolution, a whole block for the next, from its own edge on SHIFT for each of the others.
+    """
+    return 1 + OUT + SHIFT * network.config.convs
+
+
 def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
     config = network.config
