@@ -50,12 +50,11 @@ typedef float vec __attribute__((vector_size(V * 4)));
 
 static ALWAYS vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
 // A load into a register. Compilers would rather read memory again for each use, and transforms use everything often.
+// With 16 registers they are right.
 static ALWAYS vec fetch(const float* p) {
     vec v = load(p);
 #if defined(__AVX512F__)
     asm("" : "+v"(v));
-#elif defined(__x86_64__) || defined(__i386__)
-    asm("" : "+x"(v));
 #elif defined(__aarch64__)
     asm("" : "+w"(v));
 #endif
