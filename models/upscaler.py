@@ -67,6 +67,13 @@ class Upscaler:
         return self._run.ready
 
     @property
+    def native_reach(self) -> int:
+        """Input pixels around a window that starts at a multiple of 12 which the native engine's rounding sees: beyond
+        `halo`, for it rounds blocks of pixels together. 0 where that is not known or torch does the work.
+        """
+        return self._run.reach
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

@@ -12,7 +12,7 @@ from .memory import free_memory
 from .precision import Runner
 from .reuse import Watcher
 from .settings import Finish
-from .tiles import Box, Cut, is_out_of_memory, run_tiles
+from .tiles import ALIGN, ANCHOR, Box, Cut, is_out_of_memory, run_tiles
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +86,18 @@ class Enlarger:
         return cut
 
     def _run(self, images: Tensor, out: Tensor, cut: Cut, boxes: list[Box] | None = None) -> Cut:
-        halo = self._halo if boxes is None else self._watcher.halo
+        # Boxes stand beside what was made of the whole frame, and are to be equal to it.
+        halo, anchor = (self._halo, ALIGN) if boxes is None else (self._watcher.halo, ANCHOR)
         return run_tiles(
-            self._runner, images, out, scale=self._scale, halo=halo, cut=cut, boxes=boxes or (), clamped=True
+            self._runner,
+            images,
+            out,
+            scale=self._scale,
+            halo=halo,
+            cut=cut,
+            boxes=boxes or (),
+            clamped=True,
+            anchor=anchor,
         )
 
     def _keep(self, made: Tensor) -> None:

@@ -35,15 +35,16 @@ PROBE, COARSE = 16, 64
 class Watcher:
     """Says of each frame of a stream what the network must be shown, and counts it.
 
-    halo: input pixels that a result reaches, as far as the network is known to look.
+    halo: input pixels that a result reaches, as far as the network is known to look. reach: how far rounding reaches,
+    where that is further.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
     """
 
-    def __init__(self, reuse: Reuse, halo: int, tally: Tally) -> None:
+    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0) -> None:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
-        self.halo, self._tally = halo, tally
+        self.halo, self._tally = max(halo, reach), tally
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
         self._held: Tensor | None = None

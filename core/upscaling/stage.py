@@ -75,10 +75,9 @@ def upscale(
     RGBA: a network of 4 channels gets all 4. For others colour goes through the network, not premultiplied and as it is
     (but see `without_holes`), and `alpha` says how alpha is enlarged.
 
-    reuse: frames and tiles that did not change are not run again, which changes results by no more than tiles do: by
-    nothing where torch computes on the CPU, by rounding (below 1e-4) where the native engine does, which rounds squares
-    of 6x6 pixels together; one frame and its result are kept for it. finish: colours, grain and
-    the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
+    reuse: frames and tiles that did not change are not run again, which changes nothing on the CPU where frames fit the
+    memory uncut, and no more than tiles do elsewhere; one frame and its result are kept for it. finish: colours, grain
+    and the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
     stream has ended. first: number of the first frame in its clip, for grain and messages.
 
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
@@ -103,7 +102,8 @@ def upscale(
             images = _as_images(chunk.float(), channels, alpha)
             if enlarger is None:
                 runner, per_pixel = _start(model, cast, place, precision, images, scale)
-                watcher = Watcher(reuse, max(halo, field), Tally() if tally is None else tally)
+                reach = int(trait(model, "native_reach", default=0)) if place.type == "cpu" else 0
+                watcher = Watcher(reuse, max(halo, field), Tally() if tally is None else tally, reach)
                 enlarger = Enlarger(runner, scale, halo, watcher, finish)
             if cut_for != (height, width):
                 layer = layer_bytes(model)

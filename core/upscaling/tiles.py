@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 # Cores and windows start at multiples of this, so that networks which fold 2x2 or 4x4 blocks of pixels into channels
 # (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
 ALIGN = 4
+# For windows that must give the whole frame's very bits: a multiple of ALIGN, and of the 6x6 blocks that the native
+# engine rounds together.
+ANCHOR = 12
 # Below this core the halo is nearly all of the work, and memory is short for some other reason.
 SMALLEST_CORE = 32
 
@@ -83,32 +86,35 @@ class Tile:
     cols: Piece
 
 
-def cut_axis(length: int, size: int, halo: int, core: Span | None = None) -> list[Piece]:
+def cut_axis(length: int, size: int, halo: int, core: Span | None = None, anchor: int = ALIGN) -> list[Piece]:
     """Cut `core` (default: all of 0 ... length) into even pieces of at most `size`, rounded up to ALIGN.
 
     The cores cover `core` once and in order. All windows have the same length: at the ends of the axis they are shifted
     inwards rather than shortened, because each distinct shape costs a plan (cuDNN, compiled graphs, oneDNN). A window
-    always starts at a multiple of ALIGN, and reaches `halo` beyond its core or to the end of the axis.
+    always starts at a multiple of `anchor`, and reaches `halo` beyond its core or to the end of the axis.
     """
     core = Span(0, length) if core is None else core
     step, halo = _even_step(len(core), size), _aligned(halo)
     cores = [Span(start, min(start + step, core.end)) for start in range(core.start, core.end, step)]
-    needed = max(min(length, part.end + halo) - max(0, part.start - halo) for part in cores)
-    # With this remainder a window that ends with the axis starts at a multiple of ALIGN as well.
-    window = min(length, needed + (length - needed) % ALIGN)
-    starts = [min(max(0, part.start - halo), length - window) for part in cores]
-    return [Piece(part, Span(start, start + window)) for part, start in zip(cores, starts, strict=True)]
+    starts = [max(0, part.start - halo) // anchor * anchor for part in cores]
+    needed = max(min(length, part.end + halo) - start for part, start in zip(cores, starts, strict=True))
+    # With this remainder a window that ends with the axis starts at a multiple of the anchor as well.
+    window = min(length, needed + (length - needed) % anchor)
+    windows = [Span(start, start + window) for start in (min(start, length - window) for start in starts)]
+    return [Piece(part, span) for part, span in zip(cores, windows, strict=True)]
 
 
-def grid(frames: int, height: int, width: int, cut: Cut, halo: int, boxes: Sequence[Box] = ()) -> list[Tile]:
+def grid(
+    frames: int, height: int, width: int, cut: Cut, halo: int, boxes: Sequence[Box] = (), anchor: int = ALIGN
+) -> list[Tile]:
     """The tiles of `frames` frames of height x width pixels, frame by frame, row by row; of some boxes, or of all."""
     boxes = boxes or (Box(Span(0, height), Span(0, width)),)
     return [
         Tile(Span(first, min(first + cut.frames, frames)), rows, cols)
         for first in range(0, frames, cut.frames)
         for box in boxes
-        for rows in cut_axis(height, cut.size, halo, box.rows)
-        for cols in cut_axis(width, cut.size, halo, box.cols)
+        for rows in cut_axis(height, cut.size, halo, box.rows, anchor)
+        for cols in cut_axis(width, cut.size, halo, box.cols, anchor)
     ]
 
 
@@ -143,18 +149,20 @@ def run_tiles(
     cut: Cut,
     boxes: Sequence[Box] = (),
     clamped: bool = False,
+    anchor: int = ALIGN,
 ) -> Cut:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
-    is. None means all. clamped: to [0, 1], while the results are put in their places.
+    is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
+    multiples.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
     """
     count, _, height, width = frames.shape
-    todo = deque(grid(count, height, width, cut, halo, boxes))
+    todo = deque(grid(count, height, width, cut, halo, boxes, anchor))
     while todo:
         if _fits(network, frames, out, todo[0], scale, clamped):
             todo.popleft()
@@ -164,7 +172,7 @@ def run_tiles(
             raise ClipError(_too_large(cut, height, width, halo))
         log.warning("out of memory with %s; going on with %s, %d tiles left", cut, less, len(todo))
         cut = less
-        todo = deque(part for tile in todo for part in _recut(tile, height, width, cut, halo))
+        todo = deque(part for tile in todo for part in _recut(tile, height, width, cut, halo, anchor))
         torch.cuda.empty_cache()
     return cut
 
@@ -211,12 +219,12 @@ def _put(made: Tensor, place: Tensor, clamped: bool) -> None:
         place.copy_(made.clamp(0.0, 1.0))
 
 
-def _recut(tile: Tile, height: int, width: int, cut: Cut, halo: int) -> list[Tile]:
+def _recut(tile: Tile, height: int, width: int, cut: Cut, halo: int, anchor: int) -> list[Tile]:
     return [
         Tile(Span(first, min(first + cut.frames, tile.frames.end)), rows, cols)
         for first in range(tile.frames.start, tile.frames.end, cut.frames)
-        for rows in cut_axis(height, cut.size, halo, tile.rows.core)
-        for cols in cut_axis(width, cut.size, halo, tile.cols.core)
+        for rows in cut_axis(height, cut.size, halo, tile.rows.core, anchor)
+        for cols in cut_axis(width, cut.size, halo, tile.cols.core, anchor)
     ]
 
 

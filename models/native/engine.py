@@ -17,7 +17,7 @@ from ..separable import SeparableRRDB, SeparableSRVGG, dense
 from ..srvgg import SRVGGNetCompact
 from .build import cache_folder, find, find_compiler
 from .library import Library
-from .networks import Compiler, rrdb_compiler, srvgg_compiler
+from .networks import Compiler, rrdb_compiler, srvgg_compiler, srvgg_reach
 from .program import Program
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ CHECKED_HEIGHT, CHECKED_WIDTH = 15, 22
 
 
 class NativeNetwork:
-    """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, not clamped.
+    """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, clamped to [0, 1] on request.
 
     Weights are transformed once. The memory for one size of picture is kept for the next call. Results do not depend
     on the number of threads, which is torch's. Safe to call from several threads, one after the other.
@@ -50,7 +50,7 @@ class NativeNetwork:
         self._lock = threading.Lock()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *, clamped: bool = False) -> Tensor:
         height, width = images.shape[-2:]
         folded = images
         if self._fold > 1:
@@ -65,7 +65,7 @@ class NativeNetwork:
                 self._program = size, self._compile(*size)
             for source, target in zip(folded, result, strict=True):
                 skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
-                self._program[1].run(source, skip, target, torch.get_num_threads())
+                self._program[1].run(source, skip, target, torch.get_num_threads(), clamped=clamped)
         return result[..., : height * self._network.scale, : width * self._network.scale]
 
 
@@ -131,7 +131,9 @@ class Native:
         """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch."""
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
-        result = (self._module if twin is None else twin)(images)
+        if twin is not None:
+            return twin(images, clamped=True)
+        result = self._module(images)
         # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.
         own = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
         return result.clamp_(0, 1) if own else result.clamp(0, 1)
@@ -140,6 +142,13 @@ class Native:
     def ready(self) -> bool:
         """Whether float32 on the CPU will run natively, as far as can be told without trying."""
         return isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and _library() is not None
+
+    @property
+    def reach(self) -> int:
+        """Input pixels that change a native result to its last bit, for windows that start at multiples of 6; 0 where
+        that is not known or the engine does not run.
+        """
+        return srvgg_reach(self._module) if self.ready and isinstance(self._module, SRVGGNetCompact) else 0
 
     def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
         """Copies, in memory or in a file, make a twin of their own."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI = 2  # must equal that of winograd.cpp
+ABI = 4  # must equal that of winograd.cpp
 PAGE = 4096  # bytes
 FLOAT = 4  # bytes
+OUT = 6  # side of a block of results
 POINTS = 64  # of a transformed patch
-PACK, CONV, UNPACK = range(3)
+PACK, CONV, FIRST, LAST = range(4)
 
 _pointer = ctypes.c_void_p
 _number = ctypes.c_int32
@@ -38,12 +39,16 @@ class Op(ctypes.Structure):
         ("out_planes", _number),
         ("height", _number),
         ("width", _number),
+        ("held", _number),
         ("in_row", _number),
         ("out_row", _number),
         ("first", _number),
         ("last", _number),
+        ("left", _number),
         ("up", _number),
         ("shuffle", _number),
+        ("out_channels", _number),
+        ("clamped", _number),
     )
 
 
@@ -62,6 +67,8 @@ class Library:
         self.widest: int = self._c.steadyscale_widest()
         self._c.steadyscale_scratch.restype = ctypes.c_size_t
         self._c.steadyscale_scratch.argtypes = (ctypes.c_int, ctypes.c_int)
+        self._c.steadyscale_scratch_first.restype = ctypes.c_size_t
+        self._c.steadyscale_scratch_first.argtypes = (ctypes.c_int, ctypes.c_int)
         self._c.steadyscale_allocate.restype = _pointer
         self._c.steadyscale_allocate.argtypes = (ctypes.c_size_t,)
         self._c.steadyscale_free.argtypes = (_pointer, ctypes.c_size_t)
@@ -73,8 +80,12 @@ class Library:
         return -(-channels // self.vector)
 
     def scratch(self, in_planes: int, out_planes: int) -> int:
-        """Floats of scratch memory that a thread needs for a convolution."""
+        """Floats of scratch memory that a thread needs for a convolution of planes."""
         return self._c.steadyscale_scratch(in_planes, out_planes)
+
+    def scratch_first(self, channels: int, width: int) -> int:
+        """The same for one of a picture's few channels."""
+        return self._c.steadyscale_scratch_first(channels, width)
 
     def allocate(self, size: int) -> Memory:
         """Zeroed memory of `size` bytes, freed with the object. Raises MemoryError."""

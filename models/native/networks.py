@@ -10,37 +10,56 @@ from torch import Tensor, nn
 
 from ..rrdb import DAMPING, SLOPE, RRDBNet
 from ..srvgg import SRVGGNetCompact
-from .library import Library, Memory
-from .program import Filters, Planes, Program, filters, strips
+from .library import OUT, Library, Memory
+from .program import Filters, Planes, Program, colour_filters, filters, strips
 
 # The enlarged end of an RRDBNet runs in strips of rows. They use the memory that the trunk no longer needs, or this
 # much: enough rows for the two that are computed twice at every seam not to matter.
 TAIL_BYTES = 32 << 20
 MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
+# Pixels by which every second layer's blocks lie higher and further left. A block is rounded as a whole, so what
+# changes in the input spreads through it: by 6 pixels a layer with blocks in line, by 3 with each half a block off.
+SHIFT = OUT // 2
 
 Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
+
+
+def srvgg_reach(network: SRVGGNetCompact) -> int:
+    """Pixels that a change of the input reaches through srvgg_compiler's program, to the last bit: 1 for the first
+    convolution, a whole block for the next, from its own edge on SHIFT for each of the others.
+    """
+    return 1 + OUT + SHIFT * network.config.convs
 
 
 def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
     """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
     config = network.config
     slopes = [*(_slope(activation) for activation in network.body[1::2]), None]
-    layers = [filters(library, conv, slope=slope) for conv, slope in zip(network.body[::2], slopes, strict=True)]
+    convs = list(zip(network.body[::2], slopes, strict=True))
+    first = colour_filters(library, convs[0][0], slope=convs[0][1])
+    layers = [filters(library, conv, slope=slope) for conv, slope in convs[1:]]
 
     def compile_for(height: int, width: int) -> Program:
         program = Program(library)
-        widest = max(config.features, config.out_channels * config.scale**2)
-        channels = (max(config.features, config.in_channels), max(widest, config.in_channels))
-        memory = program.memory(sum(program.planes_bytes(count, height, width) for count in channels))
-        a, b = (program.planes(memory, count, height, width) for count in channels)
-        targets = (a, b) if len(layers) % 2 == 0 else (b, a)
-        source = targets[1][: layers[0].in_planes]  # The picture's own place is free again for the second layer.
-        program.pack(source, config.in_channels, height, width)
-        for index, layer in enumerate(layers):
-            target = targets[index % 2][: layer.out_planes]
-            program.convolve(layer, source, target, height, width)
-            source = target
-        program.unpack(source, config.out_channels, height, width, shuffle=config.scale, add_skip=True)
+        memory = program.memory(2 * program.planes_bytes(config.features, height, width))
+        source, target = (program.planes(memory, config.features, height, width) for _ in range(2))
+        program.first(first, source, height, width)
+        for index, layer in enumerate(layers[:-1]):
+            shift = -SHIFT * (index % 2)
+            program.convolve(layer, source, target, height, width, rows=(shift, height), left=shift)
+            source, target = target, source
+        shift = -SHIFT * ((len(layers) - 1) % 2)
+        program.last(
+            layers[-1],
+            source,
+            config.out_channels,
+            height,
+            width,
+            rows=(shift, height),
+            left=shift,
+            shuffle=config.scale,
+            add_skip=True,
+        )
         return program
 
     return compile_for
@@ -143,18 +162,16 @@ class Tail:
                     up, inner, target, height << level, width << level, rows=(target.row, target.end), up=True
                 )
                 inner = target
-            hr, colours = buffers[-2:]
+            hr = buffers[-1]
             program.convolve(self._hr, inner, hr, *full, rows=(hr.row, hr.end))
-            program.convolve(self._last, hr, colours, *full, rows=part)
-            program.unpack(colours, self._out_channels, *full, rows=part)
+            program.last(self._last, hr, self._out_channels, *full, rows=part)
 
     def _spans(self, part: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
-        """(level, first row, end) of what each convolution must make for the rows `part` of the result."""
+        """(level, first row, end) of what each convolution but the last must make for the rows `part` of the result."""
         top = len(self._ups)
         first, end = part
-        spans = [(top, first, end)]
         first, end = max(first - 1, 0), min(end + 1, height << top)
-        spans.append((top, first, end))
+        spans = [(top, first, end)]
         first, end = max(first - 1, 0), min(end + 1, height << top)
         for level in range(top, 0, -1):
             first -= first % 2  # Enlarging starts at an even row.
@@ -163,7 +180,7 @@ class Tail:
         return spans[::-1]
 
     def _filters(self) -> list[Filters]:
-        return [*self._ups, self._hr, self._last]
+        return [*self._ups, self._hr]
 
     def _halves(self, program: Program, spans: list[tuple[int, int, int]], width: int) -> list[int]:
         """Bytes of the two buffers that the convolutions take turns with: each reads one and writes the other."""
@@ -171,7 +188,7 @@ class Tail:
             program.planes_bytes(conv.out_planes * self._vector, end - first, width << level)
             for conv, (level, first, end) in zip(self._filters(), spans, strict=True)
         ]
-        return [max(sizes[0::2]), max(sizes[1::2])]
+        return [max(sizes[0::2]), max(sizes[1::2], default=0)]
 
     def _bytes(self, program: Program, part: tuple[int, int], height: int, width: int) -> int:
         return sum(self._halves(program, self._spans(part, height), width))

@@ -11,14 +11,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .library import CONV, FLOAT, PACK, UNPACK, Library, Memory, Op
+from .library import CONV, FIRST, FLOAT, LAST, PACK, Library, Memory, Op
 
 
 @dataclass(frozen=True)
 class Filters:
-    """A convolution's weights as the engine wants them. channels: input channels, padding between groups included."""
+    """A convolution's weights as the engine wants them.
 
-    weights: Memory
+    channels: input channels, padding between groups included. in_planes: 0 for one that reads a picture as it is.
+    """
+
+    weights: Memory | Tensor
     bias: Tensor
     slope: Tensor | None
     channels: int
@@ -52,6 +55,24 @@ def filters(library: Library, module: nn.Module, groups: Sequence[int] = (), *, 
     )
 
 
+def colour_filters(library: Library, module: nn.Module, *, slope: Tensor | None = None) -> Filters:
+    """The weights of a 3x3 convolution of a picture's few channels, which is done directly, without Winograd."""
+    conv = cast(nn.Conv2d, module)
+    out_channels, in_channels = conv.weight.shape[:2]
+    out_planes = library.planes(out_channels)
+    weights = torch.zeros(in_channels, 3, 3, out_planes * library.vector)
+    weights[..., :out_channels] = conv.weight.detach().float().permute(1, 2, 3, 0)
+    bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
+    return Filters(
+        weights=weights,
+        bias=_padded(bias, out_planes * library.vector),
+        slope=None if slope is None else _padded(slope.expand(out_channels), out_planes * library.vector),
+        channels=in_channels,
+        in_planes=0,
+        out_planes=out_planes,
+    )
+
+
 def _padded(values: Tensor, length: int) -> Tensor:
     result = torch.zeros(length)
     result[: len(values)] = values.detach().float()
@@ -76,12 +97,13 @@ class Planes:
 class Program:
     """Steps in the order in which they run. `run` takes the pictures they start and end with.
 
-    source: (channels, height, width) that PACK reads. skip: a picture added at the end. target: what UNPACK writes.
+    source: (channels, height, width) that the first step reads. skip: a picture added at the end. target: what is made.
     """
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._ops: list[Op] = []
+        self._lasts: list[int] = []  # numbers of the steps that write the target
         self._list: ctypes.Array[Op] | None = None
         self._alive: list[object] = []  # memory that steps point to
         self._source = (ctypes.c_void_p * 1)()
@@ -112,6 +134,14 @@ class Program:
 
     # ---- steps ----
 
+    def first(self, conv: Filters, target: Planes, height: int, width: int) -> None:
+        """The source picture -> planes, through a convolution with `colour_filters`."""
+        op = Op(kind=FIRST, channels=conv.channels, out_planes=conv.out_planes, height=height, width=width, last=height)
+        op.in_, op.out = ctypes.addressof(self._source), self._array(target)
+        self._weigh(op, conv)
+        self._ops.append(op)
+        self._per_thread = max(self._per_thread, self._library.scratch_first(conv.channels, width))
+
     def pack(self, target: Planes, channels: int, height: int, width: int) -> None:
         """The source picture -> planes."""
         op = Op(kind=PACK, channels=channels, out_planes=len(target.addresses), height=height, width=width, last=height)
@@ -127,52 +157,76 @@ class Program:
         width: int,
         *,
         rows: tuple[int, int] | None = None,
+        left: int = 0,
         up: bool = False,
         sums: Sequence[tuple[float, Planes]] = (),
     ) -> None:
         """Make rows [a, b) (default: all) of a picture of height x width.
 
+        Winograd's blocks of 6x6 start at row a and column `left`; both may be up to 5 below 0.
         up: the source is half as large and stands for its enlargement by repetition; `a` must be even.
         sums: up to two (scale, planes): the result is multiplied by the scale and the planes, which start at the same
         row as the target, are added; not together with a slope. The target may be one of them, but not the source.
         """
-        first, last = rows or (0, height)
-        op = Op(kind=CONV, channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes)
-        # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
-        held = min(height, source.end * 2 if up else source.end)
-        op.height, op.width, op.first, op.last, op.up = held, width, first, last, up
-        op.in_, op.in_row = self._array(source), source.row
+        op = self._winograd(conv, source, height, width, rows, left, up)
+        op.kind = CONV
         op.out, op.out_row = self._array(target), target.row
-        op.weights, op.bias = conv.weights.address, conv.bias.data_ptr()
-        op.slope = None if conv.slope is None else conv.slope.data_ptr()
         for index, (scale, planes) in enumerate(sums, start=1):
             setattr(op, f"scale{index}", scale)
             setattr(op, f"add{index}", self._array(planes))
         self._ops.append(op)
-        self._alive.append(conv)
-        self._per_thread = max(self._per_thread, self._library.scratch(conv.in_planes, conv.out_planes))
 
-    def unpack(
+    def last(
         self,
+        conv: Filters,
         source: Planes,
         channels: int,
         height: int,
         width: int,
         *,
         rows: tuple[int, int] | None = None,
+        left: int = 0,
         shuffle: int = 1,
         add_skip: bool = False,
     ) -> None:
-        """Rows [a, b) of planes of height x width -> the target picture (channels, height * shuffle, width * shuffle).
+        """A convolution that makes rows [a, b) of height x width, unfolded: the target picture, (channels,
+        height * shuffle, width * shuffle).
 
+        left: as for `convolve`.
         add_skip: the skip picture (channels, height, width) is enlarged by repetition and added.
         """
-        first, last = rows or (0, height)
-        op = Op(kind=UNPACK, channels=channels, height=height, width=width, first=first, last=last, shuffle=shuffle)
-        op.in_, op.in_row, op.in_planes = self._array(source), source.row, len(source.addresses)
+        op = self._winograd(conv, source, height, width, rows, left)
+        op.kind, op.shuffle, op.out_channels = LAST, shuffle, channels
         op.out = ctypes.addressof(self._target)
         op.add1 = ctypes.addressof(self._skip) if add_skip else None
+        self._lasts.append(len(self._ops))
         self._ops.append(op)
+
+    def _winograd(
+        self,
+        conv: Filters,
+        source: Planes,
+        height: int,
+        width: int,
+        rows: tuple[int, int] | None,
+        left: int,
+        up: bool = False,
+    ) -> Op:
+        op = Op(channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes, left=left, up=up)
+        op.first, op.last = rows or (0, height)
+        op.height, op.width = height, width
+        # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
+        op.held = min(height, source.end * 2 if up else source.end)
+        op.in_, op.in_row = self._array(source), source.row
+        self._weigh(op, conv)
+        self._per_thread = max(self._per_thread, self._library.scratch(conv.in_planes, conv.out_planes))
+        return op
+
+    def _weigh(self, op: Op, conv: Filters) -> None:
+        op.weights = conv.weights.data_ptr() if isinstance(conv.weights, Tensor) else conv.weights.address
+        op.bias = conv.bias.data_ptr()
+        op.slope = None if conv.slope is None else conv.slope.data_ptr()
+        self._alive.append(conv)
 
     def _array(self, planes: Planes) -> int:
         array = (ctypes.c_void_p * len(planes.addresses))(*planes.addresses)
@@ -181,11 +235,13 @@ class Program:
 
     # ---- running ----
 
-    def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int) -> None:
-        """All three are contiguous float32 pictures on the CPU; `target` is overwritten."""
+    def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int, *, clamped: bool = False) -> None:
+        """All three are contiguous float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1]."""
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._list is None:
             self._list = (Op * len(self._ops))(*self._ops)
+        for number in self._lasts:
+            self._list[number].clamped = clamped
         needed = self._per_thread * FLOAT * threads
         if self._scratch is None or self._scratch.size < needed:
             self._scratch = self._library.allocate(needed)

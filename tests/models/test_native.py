@@ -143,6 +143,42 @@ def test_results_are_bit_equal_for_any_number_of_threads_and_again(library):
 
 
 @needs_compiler
+@settings(max_examples=12, deadline=None)
+@given(convs=st.integers(0, 3), top=st.integers(0, 6), left=st.integers(0, 6), seed=st.integers(0, 99))
+def test_a_window_has_the_same_bits_as_the_whole_beyond_its_reach(cache, convs, top, left, seed):
+    """And what lies that far from a change keeps them, but for what lies a little nearer."""
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=20, convs=convs, scale=2)))
+    native, reach = NativeNetwork(network, Library(cache)), Native(network).reach
+    assert reach == 7 + 3 * convs
+    images = torch.rand(1, 3, 150, 150, generator=torch.Generator().manual_seed(seed))
+    whole = native(images)
+    top, left = top * 12, left * 12
+    window = native(images[..., top : top + 71, left : left + 75])
+    rows, cols = slice(reach if top else 0, 71 - reach), slice(reach if left else 0, 75 - reach)
+    ours = window[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
+    same = whole[..., (top + rows.start) * 2 : (top + rows.stop) * 2, (left + cols.start) * 2 : (left + cols.stop) * 2]
+    assert ours.numel() > 0
+    assert torch.equal(ours, same)
+
+    y, x = 60 + top // 12, 60 + left // 12
+    images[..., y, x] += 0.5
+    differs = (native(images) != whole).any(1)[0]
+    rows, cols = (torch.nonzero(differs.any(axis))[:, 0] // 2 for axis in (1, 0))
+    assert max(y - rows.min(), rows.max() - y, x - cols.min(), cols.max() - x) <= reach
+
+
+@needs_compiler
+def test_clamping_is_torchs_own(library):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
+    native, images = NativeNetwork(network, library), noise(1, 3, 20, 33) * 6 - 3
+    images[0, 1, 3, 4] = float("nan")
+    plain = native(images)
+    assert plain.nan_to_num().max() > 1
+    assert plain.nan_to_num().min() < 0
+    assert torch.equal(native(images, clamped=True).nan_to_num(nan=7), plain.clamp(0, 1).nan_to_num(nan=7))
+
+
+@needs_compiler
 def test_sizes_may_change_between_calls_and_pictures_stay_apart(library):
     network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=2)))
     native = NativeNetwork(network, library)

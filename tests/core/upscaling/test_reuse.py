@@ -125,21 +125,21 @@ def test_a_real_network_agrees_with_the_plain_path():
     assert 0.2 < tally.share_run < 0.7
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_a_screen_whose_window_plays_a_film_takes_half_of_the_work(monkeypatch, native):
-    """An eighth of the frame changes, which with what it reaches and what that needs is less than a third of it. The
-    engine's rounding depends on where a box lies; torch's does not, so that its results are the same to the bit."""
+@pytest.mark.parametrize(("native", "convs", "most"), [(False, 16, 0.37), (True, 5, 0.43)])
+def test_a_screen_whose_window_plays_a_film_takes_half_of_the_work(monkeypatch, native, convs, most):
+    """An eighth of the frame changes, which with what it reaches and what that needs is a third of it. The engine
+    rounds blocks of pixels together, so that it reaches further; results are the same to the bit all the same."""
     monkeypatch.setenv("STEADYSCALE_NATIVE", "1" if native else "0")
     torch.manual_seed(0)
-    model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=16, scale=2)), "compact", "compact")
+    model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=convs, scale=2)), "compact", "compact")
     frames = torch.rand(1, 3, 270, 480).repeat(4, 1, 1, 1)
     for n in range(1, 4):
         frames[n, :, 83:183, 177:337] = torch.rand(3, 100, 160)
     made, tally = run(frames, model)
     truth = run(frames, model, reuse=OFF)[0]
-    assert float((made - truth).abs().max()) <= (1e-4 if native else 0.0)
+    assert torch.equal(made, truth)
     assert float((truth[1] - truth[2]).abs().max()) > 0.05
-    assert tally.share_run <= (1 + 3 * 0.37) / 4
+    assert tally.share_run <= (1 + 3 * most) / 4
 
 
 def test_colour_that_the_network_does_not_see_still_arrives():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.tiles import (
     ALIGN,
+    ANCHOR,
     SMALLEST_CORE,
     Box,
     Cut,
@@ -53,9 +54,9 @@ def few_bits(*shape, seed=0):
 
 
 @settings(deadline=None)
-@given(lengths, sizes, halos)
-def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, halo):
-    pieces = cut_axis(length, size, halo)
+@given(lengths, sizes, halos, st.sampled_from([ALIGN, ANCHOR]))
+def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, halo, anchor):
+    pieces = cut_axis(length, size, halo, anchor=anchor)
     assert [i for piece in pieces for i in range(piece.core.start, piece.core.end)] == list(range(length))
     for piece in pieces:
         assert len(piece.core) <= size + ALIGN - 1
@@ -63,7 +64,7 @@ def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, hal
         assert piece.window.end >= min(length, piece.core.end + halo)
         assert piece.window.start >= 0
         assert piece.window.end <= length
-        assert piece.window.start % ALIGN == 0
+        assert piece.window.start % anchor == 0
     assert len({len(piece.window) for piece in pieces}) == 1
 
 
