@@ -56,5 +56,6 @@ def _reaches(network: SRVGGNetCompact, pictures: Sequence[Tensor]) -> dict[int, 
             x = layer(x)
             if index % 2:
                 reach = x.abs().amax((0, 2, 3))
-                found[index - 1] = torch.maximum(found.get(index - 1, reach), reach)
+                before = found.get(index - 1)
+                found[index - 1] = reach if before is None else torch.maximum(before, reach)
     return found
