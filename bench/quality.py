@@ -4,7 +4,7 @@
 
 The numbers of models/weights/README.md are those of
 
-    python bench/quality.py --photographs /usr/share/backgrounds/mate/nature --clip bikes.mp4 \\
+    OMP_NUM_THREADS=1 python bench/quality.py --photographs /usr/share/backgrounds/mate/nature --clip bikes.mp4 \\
         --other realesr-animevideov3 > bench/results/quality-epyc.json
 
 and any pictures, such as those of Set5, are measured alone, on other networks too, by

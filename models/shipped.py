@@ -28,8 +28,8 @@ class Shipped:
 
 
 SHIPPED = (
-    Shipped("steadyscale-2x", 2, "ours, very fast, true to the picture (51 k parameters)"),
-    Shipped("steadyscale-4x", 4, "ours, very fast, true to the picture (61 k parameters)"),
+    Shipped("steadyscale-2x", 2, "ours, very fast, true to the picture (21 k parameters)"),
+    Shipped("steadyscale-4x", 4, "ours, very fast, true to the picture (26 k parameters)"),
 )
 
 

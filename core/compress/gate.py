@@ -23,6 +23,7 @@ from ..training.export import export
 from ..training.modes import learning
 from ..training.preparation import pick_device
 from .distil import Tuning, tuned
+from .equalise import equalised
 from .errors import CompressionError
 from .footage import Footage, gathered
 from .graph import export_onnx, quantise, ready
@@ -162,12 +163,11 @@ def _written(settings: Settings, small: nn.Module, footage: Footage, folder: Pat
         files.append(export(small, folder / main, facts, dtype))
         if settings.separable:
             files.append(export(dense(small), folder / settings.target("_dense").name, facts, dtype))
-    if settings.onnx or settings.int8:
-        graph = export_onnx(small, folder / settings.target("", ".onnx").name)
-        if settings.int8:
-            files.append(quantise(graph, folder / settings.target("_int8", ".onnx").name, footage.shown))
-        if settings.onnx:
-            files.append(graph)
+    if settings.int8:
+        even = export_onnx(equalised(small, footage.shown), folder / "even.onnx")
+        files.append(quantise(even, folder / settings.target("_int8", ".onnx").name, footage.shown))
+    if settings.onnx:
+        files.append(export_onnx(small, folder / settings.target("", ".onnx").name))
     return files
 
 

@@ -109,6 +109,8 @@ class Data:
 class Losses:
     """The weight of each loss (losses.py); 0 leaves it out. backbone, weights, layers: what sees for the perceptual and
     the content loss, its file (empty: where it usually is) and the weight of each of its layers (empty: its own).
+    steady: with it crops come in pairs, two views of one place a part of a small pixel apart, and detail that depends
+    on which of them is seen costs; its error is squared, so that weights from about 10 to 100 are felt.
     """
 
     pixel: float = 1.0
@@ -117,6 +119,7 @@ class Losses:
     adversarial: float = 0.0
     variation: float = 0.0
     frequency: float = 0.0
+    steady: float = 0.0
     pixel_kind: Pixel = Pixel.L1
     adversarial_kind: Adversarial = Adversarial.RELATIVISTIC
     frequency_kind: Frequency = Frequency.COMPLEX
@@ -125,7 +128,7 @@ class Losses:
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("pixel", "perceptual", "content", "adversarial", "variation", "frequency"):
+        for name in ("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "steady"):
             _check(getattr(self, name) >= 0, f"losses.{name} is a weight, 0 or above, not {getattr(self, name)}")
 
 
@@ -213,6 +216,10 @@ class Config:
         parts = self.batch / max(1, self.accumulate)
         _check(
             parts >= 1 and parts.is_integer(), f"batch {self.batch} cannot be taken in {self.accumulate} equal parts"
+        )
+        _check(
+            not self.losses.steady or parts % 2 == 0,
+            f"losses.steady sees crops in pairs; batch {self.batch} in {self.accumulate} parts leaves one alone",
         )
         crop = self.data.crop
         for scale in self.network.scales:

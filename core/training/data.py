@@ -117,17 +117,23 @@ def _stored(frame: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one step: small (B, 3, crop / scale, crop / scale) and large (B, 3, crop, crop), RGB in [0, 1]."""
+    """Pairs of one step: small (B, 3, crop / scale, crop / scale) and large (B, 3, crop, crop), RGB in [0, 1].
+
+    shift: with losses.steady, crops 2 n and 2 n + 1 are views of one place, and the second begins so many large pixels,
+    rows and columns, further down and to the right, less than a small pixel each.
+    """
 
     step: int
     scale: int
     small: Tensor
     large: Tensor
+    shift: tuple[int, int] = (0, 0)
 
 
 def smallest_picture(config: Config) -> int:
     """The side that a picture must have for the crops that these settings cut."""
-    return int(np.ceil((config.data.crop + 2 * MARGIN * max(config.network.scales)) / config.data.shrink))
+    edges = (2 * MARGIN + bool(config.losses.steady)) * max(config.network.scales)
+    return int(np.ceil((config.data.crop + edges) / config.data.shrink))
 
 
 def batches(
@@ -135,29 +141,49 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """The batches of steps first, first + 1, ... config.steps - 1. part, parts: which share of each is wanted."""
     share = config.batch // parts
+    if config.losses.steady and share % 2:
+        raise TrainingError(f"losses.steady sees crops in pairs; batch {config.batch} on {parts} processes parts them")
     numbers = range(part * share, (part + 1) * share)
 
     def batch(step: int) -> Batch:
         scale = config.network.scales[step % len(config.network.scales)]
-        pairs = [_pair(config, pictures, step, number, scale) for number in numbers]
+        shift = _shift(config, step, scale)
+        pairs = [_pair(config, pictures, step, number, scale, shift) for number in numbers]
         small, large = (torch.stack(side) for side in zip(*pairs, strict=True))
-        return Batch(step, scale, small, large)
+        return Batch(step, scale, small, large, shift)
 
     return ahead(batch, range(first, config.steps), config.machine.loaders)
 
 
-def _pair(config: Config, pictures: Album, step: int, number: int, scale: int) -> tuple[Tensor, Tensor]:
-    rng = np.random.default_rng((config.seed, step, number))
-    large = _crop(pictures[int(rng.integers(len(pictures)))], config, scale, rng)
+def _shift(config: Config, step: int, scale: int) -> tuple[int, int]:
+    """How far apart the two views of a place are: any part of a small pixel, but not none of it."""
+    if not config.losses.steady:
+        return (0, 0)
+    rng = np.random.default_rng((config.seed, step))
+    down, right = divmod(int(rng.integers(1, max(2, scale**2))), scale)
+    return down, right
+
+
+def _pair(
+    config: Config, pictures: Album, step: int, number: int, scale: int, shift: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    room = scale if config.losses.steady else 0  # for the second view of a place
+    second = number % 2 if room else 0
+    rng = np.random.default_rng((config.seed, step, number - second))
+    wanted = config.data.crop + 2 * MARGIN * scale
+    large = _crop(pictures[int(rng.integers(len(pictures)))], config, wanted + room, rng)
     large = _turned(large, int(rng.integers(8)))
+    down, right = second * shift[0], second * shift[1]
+    large = large[:, down : down + wanted, right : right + wanted]
+    if second:  # noise, and whatever else is made worse, is not the first one's
+        rng = np.random.default_rng((config.seed, step, number))
     small = reduced(large, scale, config.degrade, rng)
     edge = MARGIN * scale
     return small[:, MARGIN:-MARGIN, MARGIN:-MARGIN], large[:, edge:-edge, edge:-edge]
 
 
-def _crop(picture: Tensor, config: Config, scale: int, rng: np.random.Generator) -> Tensor:
-    """The busiest of a few places, with a margin around it: (3, crop + 2 edges, the same) in [0, 1]."""
-    wanted = config.data.crop + 2 * MARGIN * scale
+def _crop(picture: Tensor, config: Config, wanted: int, rng: np.random.Generator) -> Tensor:
+    """The busiest of a few places: (3, wanted, wanted) in [0, 1]."""
     side = round(wanted / rng.uniform(config.data.shrink, 1.0))
     room = (picture.shape[1] - side + 1, picture.shape[2] - side + 1)
     places = [(int(rng.integers(room[0])), int(rng.integers(room[1]))) for _ in range(config.data.candidates)]

@@ -4,7 +4,7 @@ Pictures are (B, C, H, W), RGB in [0, 1]; every loss is one number, the mean ove
 float64, if given) also under autocast. The whole is their weighted sum,
 
     L = l_pixel L_pixel + l_perceptual L_perceptual + l_content L_content
-        + l_adversarial L_adversarial + l_variation L_variation + l_frequency L_frequency.
+        + l_adversarial L_adversarial + l_variation L_variation + l_frequency L_frequency + l_steady L_steady.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 P = ParamSpec("P")
+
+EDGE = 4  # large pixels at which the two of a pair see other things beyond their crops
 
 
 class Pixel(Enum):
@@ -93,6 +95,21 @@ def frequency(made: Tensor, true: Tensor, kind: Frequency = Frequency.COMPLEX) -
     if kind is Frequency.AMPLITUDE:
         return (made_spectrum.abs() - true_spectrum.abs()).abs().mean()
     return torch.view_as_real(made_spectrum - true_spectrum).abs().mean()
+
+
+@_in_full_precision
+def steadiness(made: Tensor, shift: tuple[int, int]) -> Tensor:
+    """mean (first - second)^2 where the two of each pair show the same: pictures 2 n and 2 n + 1 were made from two
+    views of one place, of which the second begins `shift` pixels, rows and columns, further down and to the right.
+
+    A camera that moves by less than a small pixel sees its small pictures change, and detail that is guessed from them
+    flickers; the truth, carried along, does not change. So this is the flicker of a still scene, and it is what
+    `metrics.warping_error` measures on films.
+    """
+    (down, right), (height, width) = shift, made.shape[-2:]
+    rows, columns = (min(EDGE, (side - by - 1) // 2) for side, by in ((height, down), (width, right)))
+    difference = made[0::2, :, down:, right:] - made[1::2, :, : height - down, : width - right]
+    return difference[..., rows : height - down - rows, columns : width - right - columns].square().mean()
 
 
 # ---- features: what a network trained on photographs sees in both pictures, layer by layer (features.py) ----

@@ -15,8 +15,9 @@ from .config import Config, Judge, Kind, Network
 from .errors import TrainingError
 
 # Of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity, and of the last
-# convolution of compact networks, which begin close to enlarging by repetition.
+# convolution of separable compact networks, which begin close to enlarging by repetition.
 DAMPING = 0.1
+WHISPER = 0.01  # of other compact networks' last one: close to smooth enlargement, but not deaf to what is learnt
 SLOPE = 0.25  # that PReLU begins with
 
 
@@ -102,7 +103,41 @@ def _even(generator: Generator) -> None:
                 nn.init.zeros_(module.bias)
     for network in generator.networks.values():
         assert isinstance(network, SRVGGNetCompact)
-        network.body[-1].get_parameter("weight").data.mul_(DAMPING)
+        last = network.body[-1]
+        if isinstance(network, SeparableSRVGG) or network.config.features < network.in_channels:
+            last.get_parameter("weight").data.mul_(DAMPING)
+        else:
+            last.get_parameter("weight").data.mul_(WHISPER)
+            _begin_smooth(network)
+
+
+@torch.no_grad()
+def _begin_smooth(network: SRVGGNetCompact) -> None:
+    """Let the first channels carry the picture through to the end, where it is enlarged smoothly: what a network would
+    else learn first, and last of all in colours, in which photographs hold little detail."""
+    colours, scale = network.in_channels, network.scale
+    *convs, last = (layer for layer in network.body if isinstance(layer, nn.Conv2d))
+    for conv in convs:
+        conv.weight[:colours] = 0
+        for colour in range(colours):
+            conv.weight[colour, colour, 1, 1] = 1  # brightness is above 0, where activations change nothing
+    steps = _bicubic(scale)
+    smooth = torch.einsum("iy,jx->ijyx", steps, steps).reshape(-1, 3, 3)
+    smooth[:, 1, 1] -= 1  # the network enlarges by repetition, and adds
+    for colour in range(colours):
+        rows = slice(colour * scale**2, (colour + 1) * scale**2)
+        last.weight[rows, :colours] = 0
+        last.weight[rows, colour] = smooth
+
+
+def _bicubic(scale: int) -> Tensor:
+    """(scale, 3): what the small pixel before, the one here and the next count for at each of its large pixels, with
+    bicubic weights (a = -0.5), of which the fourth is too far away for one convolution."""
+    places = (torch.arange(scale) + 0.5) / scale - 0.5
+    away = (torch.tensor([-1.0, 0.0, 1.0]) - places[:, None]).abs()
+    near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+    weights = torch.where(away <= 1, near, far)
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _damp(generator: Generator) -> None:

@@ -51,7 +51,7 @@ def advance(
     for small, large in zip(batch.small.chunk(parts), batch.large.chunk(parts), strict=True):
         with _autocast(config, small):
             made = state.generator(small, batch.scale)
-        terms = _picture_terms(made, large, config, weights, features)
+        terms = _picture_terms(made, large, batch.shift, config, weights, features)
         if playing:
             terms["adversarial"] = _deceive(playing.network, made, large, config)
         (losses.total(terms, weights) * (state.player.scale.value / parts)).backward()
@@ -76,7 +76,7 @@ def advance(
 def weights_at(config: Config, step: int) -> dict[str, float]:
     """The weight of each loss in a step: those that a discriminator or features judge by come in at `gan_from`."""
     settings, learning = config.losses, config.learning
-    weights = {name: getattr(settings, name) for name in ("pixel", "variation", "frequency")}
+    weights = {name: getattr(settings, name) for name in ("pixel", "variation", "frequency", "steady")}
     if step >= learning.gan_from:
         ramp = min(1.0, (step - learning.gan_from + 1) / max(1, learning.gan_ramp))
         weights |= {"perceptual": settings.perceptual, "content": settings.content}
@@ -94,7 +94,12 @@ def rate_at(learning: Learning, rate: float, step: int, steps: int) -> float:
 
 
 def _picture_terms(
-    made: Tensor, large: Tensor, config: Config, weights: Mapping[str, float], features: Features | None
+    made: Tensor,
+    large: Tensor,
+    shift: tuple[int, int],
+    config: Config,
+    weights: Mapping[str, float],
+    features: Features | None,
 ) -> dict[str, Tensor]:
     """The losses that look at the picture itself, by name."""
     settings = config.losses
@@ -105,6 +110,8 @@ def _picture_terms(
         terms["variation"] = losses.total_variation(made)
     if "frequency" in weights:
         terms["frequency"] = losses.frequency(made, large, settings.frequency_kind)
+    if "steady" in weights:
+        terms["steady"] = losses.steadiness(made, shift)
     if features is not None and ("perceptual" in weights or "content" in weights):
         layers = settings.layers or default_layers(settings.backbone)
         with torch.no_grad():

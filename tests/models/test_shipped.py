@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_small_recipe_learns_from_the_same_pictures_and_is_judged_by_others(
     assert all(Path(file).parent == Path(held_out) for file in small.data.validate)
     assert not any(Path(file).parent == Path(held_out) for file in small.data.train)
     assert (small.network.features, small.network.convs, small.network.scales) == (16, 6, (2,))
-    assert (small.losses, small.degrade) == (large.losses, large.degrade)
+    assert (small.losses, small.degrade) == (replace(large.losses, steady=0.0), large.degrade)
 
 
 def test_the_card_and_the_measurements_are_of_these_very_files(network):

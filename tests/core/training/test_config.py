@@ -54,6 +54,7 @@ def test_changes_from_the_command_line(file):
         ("degrade.first.sigma=[3, 1]", "sigma goes from the lesser"),
         ("degrade.first.blur=2", "blur is a probability"),
         ("losses.pixel=-1", "losses.pixel is a weight"),
+        ("losses.steady=-1", "losses.steady is a weight"),
         ("data.crop=90", "data.crop 90 is no multiple of scale 4"),
         ("accumulate=3", "batch 16 cannot be taken in 3 equal parts"),
         ("network.scales=[]", "network.scales is empty"),
@@ -74,6 +75,11 @@ def test_a_crop_that_the_discriminator_cannot_see(file):
         read_config(file, ["losses.adversarial=0.1", "discriminator.kind=vgg", "data.crop=96"])
     with pytest.raises(TrainingError, match="sees multiples of 8"):
         read_config(file, ["losses.adversarial=0.1", "data.crop=100"])
+
+
+def test_a_pair_of_views_stays_together(file):
+    with pytest.raises(TrainingError, match=r"steady sees crops in pairs; batch 16 in 16 parts"):
+        read_config(file, ["losses.steady=10", "accumulate=16"])
 
 
 def test_settings_survive_writing(file, tmp_path):

@@ -79,6 +79,32 @@ def test_the_busiest_place_is_taken(settings, texture, tmp_path):
     assert spread[1] > 1.4 * spread[0]
 
 
+def test_views_of_one_place_are_less_than_a_small_pixel_apart(settings):
+    config = settings(steps=12, network={"scales": [2, 4]}, losses={"steady": 10.0})
+    pictures, shifts = pictures_of(config), set()
+    for batch in batches(config, pictures, 0):
+        down, right = batch.shift
+        shifts.add((batch.scale, down, right))
+        assert 0 <= min(down, right) <= max(down, right) < batch.scale
+        assert down + right > 0
+        first, second = batch.large[0::2, :, down:, right:], batch.large[1::2, :, : 32 - down, : 32 - right]
+        assert (first - second).abs().max() < 1e-6
+        assert (first[0] - first[1]).abs().max() > 0.1, "each pair has a place of its own"
+        assert (batch.small[0::2] - batch.small[1::2]).abs().amax((1, 2, 3)).min() > 0.05
+    assert len(shifts) > 6
+    with pytest.raises(TrainingError, match="batch 4 on 4 processes"):
+        next(batches(config, pictures, 0, part=0, parts=4))
+
+
+def test_two_views_have_noise_of_their_own(settings):
+    worse = {"on": True, "first": {"blur": 0.0, "noise": 1.0}}
+    batch = next(batches(settings(losses={"steady": 10.0}, degrade=worse), pictures_of(settings()), 0))
+    alike = next(batches(settings(losses={"steady": 10.0}), pictures_of(settings()), 0))
+    noise = (batch.small - alike.small).flatten(1)
+    assert noise.std(1).min() > 0.005
+    assert torch.corrcoef(noise[:2])[0, 1].abs() < 0.9
+
+
 def test_shrinking_shows_more_of_the_picture(settings, tmp_path):
     ramp = torch.arange(320).clamp(max=255).byte().expand(3, 320, 320)  # one step a pixel
     Image.fromarray(ramp.permute(1, 2, 0).contiguous().numpy()).save(tmp_path / "ramp.png")

@@ -56,6 +56,19 @@ def test_frequency_loss_of_an_impulse_and_a_shift():
     assert losses.frequency(moved, impulse, Frequency.COMPLEX) > 0.05
 
 
+def test_two_views_of_one_place_cost_nothing_where_they_agree_and_what_differs_squared():
+    place = torch.rand(3, 40, 40)
+    views = torch.stack([place[:, :32, :32], place[:, 1:33, 3:35], place[:, 4:36, 4:36], place[:, 5:37, 7:39]])
+    assert losses.steadiness(views, (1, 3)) == 0
+    assert losses.steadiness(views, (3, 1)) > 0.1, "rows come first"
+    assert losses.steadiness(views.flip(0), (1, 3)) > 0.1, "the second view lies further on"
+    views[1] += 0.3  # of one of the two pairs
+    assert losses.steadiness(views, (1, 3)) == pytest.approx(0.3**2 / 2)
+    views[1] -= 0.3
+    views[:, :, :4] += 9  # the edge does not count
+    assert losses.steadiness(views, (1, 3)) == pytest.approx(0, abs=1e-12)
+
+
 def test_feature_losses_weigh_layers_and_normalise_by_their_size():
     true = {"shallow": torch.zeros(2, 4, 6, 6), "deep": torch.zeros(2, 8, 3, 3)}
     made = {"shallow": torch.full((2, 4, 6, 6), 0.5), "deep": torch.full((2, 8, 3, 3), -2.0)}
@@ -105,6 +118,7 @@ def test_gradients(pair, logits):
     assert gradcheck(lambda x: losses.l1(x, true), made)
     assert gradcheck(lambda x: losses.charbonnier(x, true, 0.1), made)
     assert gradcheck(losses.total_variation, made)
+    assert gradcheck(lambda x: losses.steadiness(x, (1, 0)), made)
     for kind in Frequency:
         assert gradcheck(lambda x, kind=kind: losses.frequency(x, true, kind), made)
     assert gradcheck(lambda x: losses.perceptual({"a": x}, {"a": true}, {"a": 2.0}), made)

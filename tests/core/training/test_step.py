@@ -97,6 +97,13 @@ def test_parts_of_a_batch_add_up_to_it(settings, stream):
     assert gradients[0].abs().max() > 1e-4
 
 
+def test_two_views_of_a_place_come_to_look_alike(settings, stream):
+    config = settings(losses={"pixel": 0.0, "steady": 10.0}, steps=60, batch=8)
+    state = fresh(config, CPU)
+    found = [advance(state, batch, config).losses["steady"] for batch in stream(config)]
+    assert sum(found[-10:]) < 0.7 * sum(found[:10])
+
+
 def test_scales_take_turns_on_one_body(settings, stream):
     config = settings(network={"scales": [2, 4]})
     state = fresh(config, CPU)
