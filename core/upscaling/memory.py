@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .allocator import KEPT
+from ..allocator import KEPT
 from .precision import module_of
 from .tiles import ALIGN, SMALLEST_CORE, Cut, Tiling
 

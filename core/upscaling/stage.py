@@ -19,8 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..allocator import kept_pages
 from ..clip import ClipError, Frames
-from .allocator import kept_pages
 from .compiled import compiled
 from .enlarge import Enlarger
 from .finish import Finish
