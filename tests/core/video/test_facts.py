@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -35,9 +36,10 @@ def taken(path: Path, read) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    "read", [lambda p: facts_of(p, decode=True), lambda p: facts_of(p, decode=False), timing], ids=["new", "old", "times"]
-)
+READERS = {"new": partial(facts_of, decode=True), "old": partial(facts_of, decode=False), "times": timing}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 def test_bytes_for_each_frame_of_a_long_clip(read, tmp_path: Path):
     short, long = (long_clip(tmp_path / f"{count}.mp4", count) for count in (100, 6100))
     taken(short, read)  # what is loaded or remembered at the first use
