@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
+from .allocator import few_heaps
 from .commands import COMMANDS, GROUPS, command_of
 from .console import log_on_stderr, stoppable
-from .upscaling.allocator import few_heaps
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,8 @@ or the device, busy. The order of items is kept, and so is every error: it is ra
 stream is used. A stage that fails or is not wanted any more stops the others within the item that they work on; its
 thread has ended, and its files are closed, before the error is seen.
 
+Blocks of memory that one thread makes and another frees are joined while stages run (allocator.py).
+
 What belongs to a thread is taken over from the one that starts the stage: context variables, inference and gradient
 mode, and the CUDA device. Autocast is not.
 """
@@ -22,6 +24,8 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
+
+from .allocator import joined_crumbs
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +64,16 @@ def _ahead(stream: Iterator[T], belt: _Belt[T], name: str) -> Iterator[T]:
         del error
 
     worker = _thread(make, name)
-    try:
-        worker.start()
-        while box := belt.take(worker.is_alive):
-            yield box.pop()  # Nothing here holds the item: its taker decides how long it lives.
-    finally:
-        belt.stop()
-        _await_end(worker, PATIENCE)
-        if unclosed:
-            raise unclosed.pop()
+    with joined_crumbs():
+        try:
+            worker.start()
+            while box := belt.take(worker.is_alive):
+                yield box.pop()  # Nothing here holds the item: its taker decides how long it lives.
+        finally:
+            belt.stop()
+            _await_end(worker, PATIENCE)
+            if unclosed:
+                raise unclosed.pop()
 
 
 def behind(stream: Iterable[T], do: Callable[[T], object], depth: int = 2, name: str = "behind") -> None:
@@ -90,21 +95,22 @@ def behind(stream: Iterable[T], do: Callable[[T], object], depth: int = 2, name:
             belt.stop()
 
     worker = _thread(work, name)
-    try:
-        worker.start()
-        while belt.has_room(worker.is_alive) and (box := list(islice(source, 1))):
-            belt.give(box)
-        belt.end()
-        _await_end(worker)
-        if failed:
-            raise failed.pop()
-    except BaseException as e:  # also an interrupt must not keep frames alive by its traceback
-        _let_go(e)
-        raise
-    finally:
-        belt.stop()
-        _await_end(worker, PATIENCE)
-        close(source)
+    with joined_crumbs():
+        try:
+            worker.start()
+            while belt.has_room(worker.is_alive) and (box := list(islice(source, 1))):
+                belt.give(box)
+            belt.end()
+            _await_end(worker)
+            if failed:
+                raise failed.pop()
+        except BaseException as e:  # also an interrupt must not keep frames alive by its traceback
+            _let_go(e)
+            raise
+        finally:
+            belt.stop()
+            _await_end(worker, PATIENCE)
+            close(source)
 
 
 def close(stream: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .allocator import KEPT
+from ..allocator import KEPT
 from .precision import module_of
 from .settings import Tiling
 from .tiles import ALIGN, SMALLEST_CORE, Cut

@@ -17,14 +17,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..allocator import kept_pages
 from ..clip import ClipError, Frames, not_finite
-from .allocator import kept_pages
 from .compiled import compiled
 from .enlarge import Enlarger
 from .memory import choose_cut, guessed_bytes, layer_bytes, told_bytes
 from .precision import Runner, borrowed, formats, home_of, module_of
 from .resize import resize, without_holes
 from .reuse import Watcher
+from .room import Room
 from .settings import Alpha, Finish, Precision, Reuse, Tally, Target, Tiling
 from .tiles import SMALLEST_CORE, Cut, is_out_of_memory
 
@@ -90,7 +91,7 @@ def upscale(
     whole = bool(trait(model, "whole_frames", default=False))
     enlarger: Enlarger | None = None
     cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
-    per_pixel, done = inf, first
+    per_pixel, done, room = inf, first, Room()
     with ExitStack() as stack:
         cast = stack.enter_context(borrowed(model, place))
         stack.enter_context(kept_pages())
@@ -111,7 +112,7 @@ def upscale(
                 cut_for = height, width
                 log.info("%dx%d frames are enlarged in %s with a halo of %d", width, height, cut, halo)
             size = target.of(width, height, scale)
-            result = torch.empty(len(images), images.shape[1], size[1], size[0])
+            result = room.empty(len(images), images.shape[1], size[1], size[0])
             cut = enlarger.fill(result, images, len(images) // len(chunk), done, cut)
             done += len(chunk)
             yield _as_frames(result, chunk, channels, alpha)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+from ..allocator import joined_crumbs
 from ..clip import ClipError, ClipInfo
 from .facts import TICK, UNTOLD, Facts, Look, facts_of
 from .stored import BT601, BT709, BT2020
@@ -39,8 +40,9 @@ def check_contract(
     A source may be damaged: each of its packets counts as the frame that was to be shown. A result may not.
     Every frame of the result is decoded. Raises ClipError for a file that cannot be read.
     """
-    new = facts_of(Path(result), decode=True)
-    old = facts_of(Path(source), decode=False, window=window) if source is not None else None
+    with joined_crumbs():  # A decoder's threads free what this one has allocated.
+        new = facts_of(Path(result), decode=True)
+        old = facts_of(Path(source), decode=False, window=window) if source is not None else None
     wrong = _picture(new, frames, info)
     wrong += _against(new, old) if old else _moved(new, lambda number: number / info.fps, TICK)
     if wrong:

@@ -94,11 +94,13 @@ def write_video(
             del first  # A large frame, which would stay for as long as the file is written.
             behind(pictures, writer.encode, depth=1, name="encode")
             writer.finish()
+        count = writer.count
+        del writer, pictures, sink  # With them goes the encoder, which holds dozens of frames, before others decode.
         if marked:
             write_display(partial, look.pixel_aspect)
         if whole:
-            _check(partial, path, source, writer.count, info, window)
-    return writer.count
+            _check(partial, path, source, count, info, window)
+    return count
 
 
 def _check(

@@ -9,13 +9,14 @@ from fractions import Fraction
 from itertools import pairwise
 from operator import add
 from pathlib import Path
-from statistics import median_low
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from ..clip import ClipError
 from . import media
@@ -93,25 +94,25 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts
             stream = media.video_stream(container, path, media.NO_LIMIT)
             tick, rate = stream.time_base or TICK, stream.average_rate or stream.guessed_rate or Fraction(24)
             origin = _origin(container)
-            starts, heard = _packets(container, stream, watch)
+            shown, heard = _packets(container, stream, watch)
         damaged = 0
-        if decode or None in starts or len({*starts}) < len(starts):
-            damaged, starts = _decoded(path, watch)
+        if decode or not shown.usable:
+            del shown
+            damaged, shown = _decoded(path, watch)
     except FFmpegError as e:
         raise ClipError(f"{path}: cannot be read ({media.reason(e)})") from e
-    told = array("q", sorted(pts for pts in starts if pts is not None))
-    step, zero = tick, origin
-    if len(told) < len(starts) or any(a == b for a, b in pairwise(told)):
-        told, step = array("q", range(len(starts))), 1 / rate  # evenly spaced is what players make of unusable times
+    told, step, zero = shown.told(), tick, origin
+    if not shown.usable:
+        told, step = array("q", range(shown.count)), 1 / rate  # evenly spaced is what players make of unusable times
         zero = Fraction(0)
-    del starts
+    del shown
     if window is not None:
         first, end = window.ticks(tick)
         told = array("q", [at for at in told if first * tick <= at * step - zero < end * tick])
         begin = told[0] * step if told else zero
         heard = [(codec, span.within(begin, end * tick + origin)) for codec, span in heard]
         zero, origin = begin, begin
-    frame = min(median_low(b - a for a, b in pairwise(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
+    frame = min(_middle(np.diff(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
     sounds = [_sound(codec, spans, origin) for codec, spans in heard if len(spans.begins)]
     return Facts(told, step, zero, tick, frame, damaged, look, sounds)
 
@@ -152,12 +153,43 @@ class _Spans:
         )
 
 
+class _Shown:
+    """When frames are shown, as they come: 8 bytes for each, for a clip has as many as it likes.
+
+    count: how many there are; some may not say when.
+    """
+
+    def __init__(self) -> None:
+        self.count, self._told = 0, array("q")
+
+    def append(self, pts: int | None) -> None:
+        self.count += 1
+        if pts is not None:
+            self._told.append(pts)
+
+    def told(self) -> array[int]:
+        """The times that are told, in order."""
+        np.asarray(self._told).sort()  # in place
+        return self._told
+
+    @property
+    def usable(self) -> bool:
+        """Whether each frame has a time, and no two have the same."""
+        return len(self._told) == self.count and all(a < b for a, b in pairwise(self.told()))
+
+
+def _middle(numbers: NDArray[np.int64]) -> int:
+    """The median, and of two in the middle the lower one."""
+    middle = (len(numbers) - 1) // 2
+    return int(np.partition(numbers, middle)[middle])
+
+
 def _packets(
     container: InputContainer, stream: VideoStream, watch: media.Watch | None
-) -> tuple[list[int | None], list[tuple[str, _Spans]]]:
+) -> tuple[_Shown, list[tuple[str, _Spans]]]:
     """When the frame in each packet is shown, and of each track of sound its codec and when its packets are played."""
     heard = [s for s in container.streams.audio if s.codec_context is not None]
-    shown, spans = [], {s.index: _Spans(s.time_base or TICK) for s in heard}
+    shown, spans = _Shown(), {s.index: _Spans(s.time_base or TICK) for s in heard}
     for packet in media.packets(container, stream, *heard, watch=watch):
         if not packet.size:
             continue
@@ -177,14 +209,14 @@ def _sound(codec: str, spans: _Spans, zero: Fraction) -> Sound:
     return Sound(codec, begin * base - zero, end * base - zero, sum(lengths) * base, max(lengths) * base)
 
 
-def _decoded(path: Path, watch: media.Watch | None) -> tuple[int, list[int | None]]:
+def _decoded(path: Path, watch: media.Watch | None) -> tuple[int, _Shown]:
     """How many frames are damaged, and when each is shown."""
-    damaged, starts = 0, []
+    damaged, shown = 0, _Shown()
     with media.opened(path) as container:
         for frame in media.decoded(container, media.video_stream(container, path, media.NO_LIMIT), watch):
             damaged += frame.is_corrupt
-            starts.append(frame.pts)
-    return damaged, starts
+            shown.append(frame.pts)
+    return damaged, shown
 
 
 def _origin(container: InputContainer) -> Fraction:

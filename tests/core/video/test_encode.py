@@ -19,6 +19,7 @@ import torch
 from counting import numbered, numbers_of
 from files_made import INFO, PATCHES, batches, packet_times, patches_video, remains
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.video import contract, encode
 from steadyscale.core.video.codecs import CODECS, CONTAINERS, Encoding
 from steadyscale.core.video.encode import write_video
 from steadyscale.core.video.reader import VideoClip
@@ -324,3 +325,23 @@ def test_no_frame_is_alive_any_more_when_the_next_one_is_made(tmp_path: Path):
 
     assert write_video(tmp_path / "out.mp4", frames(), INFO) == 6
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
+
+
+def test_the_encoder_is_gone_before_the_result_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It holds dozens of frames, and the check decodes as many again."""
+    writers: list[weakref.ref[encode._Writer]] = []
+    there: list[bool] = []
+
+    class Writer(encode._Writer):
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            writers.append(weakref.ref(self))
+
+    def check(*args, **named) -> None:
+        there.extend(ref() is not None for ref in writers)
+        contract.check_contract(*args, **named)
+
+    monkeypatch.setattr(encode, "_Writer", Writer)
+    monkeypatch.setattr(encode, "check_contract", check)
+    assert write_video(tmp_path / "out.mp4", batches(numbered(6)), INFO) == 6
+    assert there == [False]

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 import torch
-from steadyscale.core.upscaling import allocator
-from steadyscale.core.upscaling.allocator import kept_pages
+from steadyscale.core import allocator
+from steadyscale.core.allocator import kept_pages
+from steadyscale.core.pipeline import ahead, behind
 
 glibc = pytest.mark.skipif(
     not sys.platform.startswith("linux") or allocator._glibc() is None, reason="only glibc can be told"
@@ -71,13 +72,13 @@ def test_streams_of_several_threads_do_not_disturb_each_other():
         thread.start()
     for thread in threads:
         thread.join()
-    assert allocator._streams == 0
+    assert allocator._keeping == 0
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     with kept_pages():
-        assert allocator._streams == 0
+        assert allocator._keeping == 0
 
 
 @glibc
@@ -85,7 +86,7 @@ def test_threads_share_two_heaps():
     """What glibc tells of its heaps, by a program whose threads all hold memory at once."""
     program = """
 import ctypes, sys, threading
-from steadyscale.core.upscaling.allocator import few_heaps
+from steadyscale.core.allocator import few_heaps
 
 if sys.argv[1:]:
     few_heaps()
@@ -108,3 +109,69 @@ libc.malloc_stats()
         heaps.append(told.stderr.count("Arena "))
     assert heaps[0] > 2
     assert heaps[1] <= 2
+
+
+CRUMBS = """
+import ctypes, re, tempfile, threading
+from contextlib import nullcontext
+from steadyscale.core.allocator import joined_crumbs
+
+libc = ctypes.CDLL(None)
+libc.malloc_info.argtypes = ctypes.c_int, ctypes.c_void_p
+libc.fopen.restype = ctypes.c_void_p
+libc.fclose.argtypes = libc.free.argtypes = (ctypes.c_void_p,)
+
+def aside():
+    with tempfile.NamedTemporaryFile() as file:
+        stream = libc.fopen(file.name.encode(), b"w")
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        *_, total = re.findall(r'type="fast" count="[0-9]+" size="([0-9]+)"', file.read().decode())
+        return int(total)
+
+def make(blocks):
+    for block in blocks:
+        assert libc.posix_memalign(ctypes.byref(block), 64, 48) == 0
+
+for mode in joined_crumbs, nullcontext:
+    blocks = [ctypes.c_void_p() for _ in range(20_000)]
+    with mode():
+        maker = threading.Thread(target=make, args=(blocks,))
+        maker.start()
+        maker.join()
+        for block in blocks:
+            libc.free(block)
+        print(aside())
+"""
+
+
+@glibc
+def test_crumbs_of_blocks_that_another_thread_frees_do_not_pile_up():
+    """What glibc tells of the small blocks that it has put aside, with and without."""
+    told = subprocess.run([sys.executable, "-c", CRUMBS], capture_output=True, text=True, check=True)
+    joined, aside = (int(size) for size in told.stdout.split())
+    assert aside > 500_000, "this library puts crumbs aside; otherwise the test shows nothing"
+    assert joined < aside / 100
+
+
+@glibc
+def test_crumbs_are_joined_while_stages_run_and_put_aside_again_when_the_last_has_ended(monkeypatch):
+    said = []
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> int:
+            said.append((option, value))
+            return 1
+
+    monkeypatch.setattr(allocator, "_glibc", Library)
+    joined, usual = (allocator._MXFAST, 0), (allocator._MXFAST, 128 if sys.maxsize > 2**32 else 64)
+    for item in ahead(range(3)):
+        assert said.pop() == joined
+        with pytest.raises(ZeroDivisionError):
+            behind([0], lambda number: 1 / number)
+        assert {*said} == {joined}, "the outer stage goes on"
+        said.append(joined)
+        assert item in range(3)
+    assert said.pop() == usual
+    behind([1], lambda _: said.append("done"))
+    assert said[-3:] == [joined, "done", usual]

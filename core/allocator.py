@@ -1,8 +1,12 @@
-"""How the C library keeps memory: not handed back after each layer of a network on a CPU, nor strewn over many heaps.
+"""How the C library keeps memory: not handed back after each layer of a network on a CPU, nor strewn about in crumbs.
 
 glibc maps every block above a threshold anew and unmaps it when it is freed. The activations of a convolution are such
 blocks, and each of their pages costs a fault and is filled with noughts before the first number is written: up to a
 third of a network's time. `kept_pages` lets the process keep them while a stream lasts, and gives them back at its end.
+
+glibc also puts small blocks that are freed aside, to be used again for the same size only. Blocks that have to begin at
+a multiple of 64 bytes, as FFmpeg wants them, are cut out of larger ones and leave such crumbs. In a heap whose blocks
+are freed by other threads nothing ever takes them up: a kilobyte with each frame. `joined_crumbs` prevents that.
 Other C libraries are left as they are.
 """
 
@@ -19,7 +23,7 @@ from functools import lru_cache
 log = logging.getLogger(__name__)
 
 # mallopt(3), M_...
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_MXFAST, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = 1, -1, -2, -3, -8
 _MIB = 1 << 20
 _MOST = 32 * _MIB  # the highest threshold that glibc takes
 KEPT = _MOST - (64 << 10)  # bytes of the largest block that is kept, with room for its header and alignment
@@ -27,31 +31,54 @@ _WHILE_KEPT = {_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 6
 # What glibc's own rule arrives at in a process that has freed a large block, as every process with torch has.
 _OTHERWISE = {_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10}
 
-_lock = threading.Lock()
-_streams = 0  # that keep pages now: the setting is one for the whole process
+_USUAL_CRUMBS = 16 * ctypes.sizeof(ctypes.c_void_p)  # bytes of the largest block that glibc puts aside
+
+_lock = threading.RLock()  # A collector may close a stream anywhere, here too.
+# Streams that keep pages and that join crumbs now: the settings are those of the whole process.
+_keeping = _joining = 0
 
 
 @contextmanager
 def kept_pages() -> Iterator[None]:
     """While it lasts, freed memory of up to 32 MB a block is used again instead of being returned to the system."""
-    global _streams
+    global _keeping
     libc = _glibc()
     if libc is None:
         yield
         return
     with _lock:
-        if _streams == 0:
+        if _keeping == 0:
             libc.malloc_trim(0)  # What lies free from work before, a plan of a long clip say, would stay as long.
-        _streams += 1
+        _keeping += 1
         _set(libc, _WHILE_KEPT)
     try:
         yield
     finally:
         with _lock:
-            _streams -= 1
-            if _streams == 0:
+            _keeping -= 1
+            if _keeping == 0:
                 _set(libc, _OTHERWISE)
                 libc.malloc_trim(0)
+
+
+@contextmanager
+def joined_crumbs() -> Iterator[None]:
+    """While it lasts, small blocks that are freed are joined with what lies free beside them, and so used again."""
+    global _joining
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    with _lock:
+        _joining += 1
+        _set(libc, {_MXFAST: 0})
+    try:
+        yield
+    finally:
+        with _lock:
+            _joining -= 1
+            if _joining == 0:
+                _set(libc, {_MXFAST: _USUAL_CRUMBS})
 
 
 def few_heaps() -> None:

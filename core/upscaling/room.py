@@ -1,0 +1,33 @@
+"""Memory for large frames, used again as soon as nobody holds the frame that lies in it.
+
+Frames of one size come and go in a heap in which an encoder settles meanwhile: what it takes of the place of one frame
+makes the next one settle elsewhere, until there are holes as large as several frames. So they lie beside the heap.
+"""
+
+from __future__ import annotations
+
+import mmap
+import weakref
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Room:
+    """As many blocks as frames were alive at once, all of the size of the frame that was asked for last."""
+
+    def __init__(self) -> None:
+        self._size, self._free = 0, list[mmap.mmap]()
+
+    def empty(self, *shape: int) -> Tensor:
+        """A tensor of that shape, float32, with whatever values."""
+        size = 4 * prod(shape)
+        if size != self._size:
+            self._size, self._free = size, []  # Blocks that are in use still go to the list that is dropped here.
+        block = self._free.pop() if self._free else mmap.mmap(-1, size)
+        numbers = np.frombuffer(block, np.float32)
+        # torch keeps `numbers` for as long as any tensor lies in it.
+        weakref.finalize(numbers, self._free.append, block).atexit = False
+        return torch.from_numpy(numbers).view(shape)
