@@ -188,12 +188,12 @@ def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> N
     assert source.shape == cropped.shape == complete.shape == (10, HEIGHT, WIDTH, 3)
     assert np.abs(moved - source).mean() > 10
     assert not pictures(any_host, run.outputs[none]).any(), "with room nothing was lost"
-    # Blocks of random colour have the hardest edges there are, and two look-ups soften them.
+    # Blocks of random colour have the hardest edges there are, and two look-ups between pixels soften them.
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
-    assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 3
+    assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 2
     genuine = pictures(any_host, run.outputs[mask])[..., 0] == 0
     assert 0.6 < genuine.mean() < 0.999
-    assert np.abs(cropped - source)[genuine].mean() < one_pixel / 3
+    assert np.abs(cropped - source)[genuine].mean() < one_pixel / 2
     assert np.abs(cropped - source)[~genuine].mean() > one_pixel
 
 
