@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,8 +55,8 @@ def write_video(
     window: the part of the source that the frames are; what else is kept of it is cut to that.
     times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
     The file appears under its name when all of it is written and was read again (contract.py); on any error or
-    interrupt nothing appears, and `frames` is closed. A frame is encoded in a thread of its own while the next one is
-    made in this one; what waits for the encoder is in its format already, an eighth of a frame's size.
+    interrupt nothing appears, and `frames` is closed. A frame is brought into the file's format and encoded in a thread
+    of its own while the next one is made in this one; none waits between them.
     4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
     Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
     from the source's, and whatever the encoder or the disk refuses.
@@ -88,19 +87,25 @@ def write_video(
             if source is not None and times is not None and whole:
                 old = stack.enter_context(media.opened(source))
                 writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
-            # What waits for the encoder is an eighth as large as frames. The first goes the way of the others: what an
-            # encoder allocates when it begins stays, and would lie scattered where frames have been.
-            pictures = chain([writer.pictures(first)], map(writer.pictures, frames))
+            # The first goes the way of the others: what an encoder allocates when it begins stays, and would lie
+            # scattered where frames have been.
+            stream = _with_first([first], frames)
             del first  # A large frame, which would stay for as long as the file is written.
-            behind(pictures, writer.encode, depth=1, name="encode")
+            behind(stream, writer.write, depth=1, name="encode")
             writer.finish()
         count = writer.count
-        del writer, pictures, sink  # With them goes the encoder, which holds dozens of frames, before others decode.
+        del writer, stream, sink  # With them goes the encoder, which holds dozens of frames, before others decode.
         if marked:
             write_display(partial, look.pixel_aspect)
         if whole:
             _check(partial, path, source, count, info, window)
     return count
+
+
+def _with_first(held: list[Frames | Pictures], rest: Iterator[Frames | Pictures]) -> Iterator[Frames | Pictures]:
+    """What is held, which is let go as it is given, and the rest."""
+    yield held.pop()
+    yield from rest
 
 
 def _check(
@@ -113,10 +118,7 @@ def _check(
 
 
 class _Writer:
-    """Frames on their way into an open file. `count` of them are in.
-
-    `pictures` and `encode` may run side by side, in a thread each.
-    """
+    """Frames on their way into an open file. `count` of them are in."""
 
     def __init__(
         self,
@@ -143,7 +145,13 @@ class _Writer:
                 path, look.pixel_format, look.width, look.height, *look.padded,
             )  # fmt: skip
 
-    def pictures(self, frames: Frames | Pictures) -> deque[VideoFrame]:
+    def write(self, frames: Frames | Pictures) -> None:
+        pictures = self._pictures(frames)
+        del frames  # Eight times as large.
+        while pictures:
+            self._encode(pictures.popleft())
+
+    def _pictures(self, frames: Frames | Pictures) -> deque[VideoFrame]:
         """Frames as the encoder wants them, in order."""
         look = self._look
         if isinstance(frames, list):
@@ -154,10 +162,6 @@ class _Writer:
             frames = frames[:, :3]
         self._seen += len(frames)
         return deque(self._picture(frame) for frame in frames)
-
-    def encode(self, pictures: deque[VideoFrame]) -> None:
-        while pictures:
-            self._encode(pictures.popleft())
 
     def finish(self) -> None:
         """Flush the encoder and the other tracks, and check that no frame was lost."""

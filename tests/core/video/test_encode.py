@@ -311,13 +311,13 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
     assert remains(tmp_path) == []
 
 
-def test_no_frame_is_alive_any_more_when_the_next_one_is_made(tmp_path: Path):
-    """What waits for the encoder is an encoder's picture: a frame of 4K takes 100 MB."""
+def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
+    """None waits between them: a frame of 4K takes 100 MB."""
     made: list[weakref.ref[torch.Tensor]] = []
 
     def frames():
         for frame in numbered(6):
-            assert [ref() for ref in made] == [None] * len(made)
+            assert [ref() for ref in made[:-1]] == [None] * len(made[:-1])
             large = frame[None].clone()
             made.append(weakref.ref(large))
             yield large
