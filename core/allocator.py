@@ -17,7 +17,8 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 
 log = logging.getLogger(__name__)
@@ -27,58 +28,60 @@ _MXFAST, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = 1, -1, -2, -3,
 _MIB = 1 << 20
 _MOST = 32 * _MIB  # the highest threshold that glibc takes
 KEPT = _MOST - (64 << 10)  # bytes of the largest block that is kept, with room for its header and alignment
-_WHILE_KEPT = {_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 64 * _MIB}
-# What glibc's own rule arrives at in a process that has freed a large block, as every process with torch has.
-_OTHERWISE = {_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10}
-
 _USUAL_CRUMBS = 16 * ctypes.sizeof(ctypes.c_void_p)  # bytes of the largest block that glibc puts aside
 
 _lock = threading.RLock()  # A collector may close a stream anywhere, here too.
-# Streams that keep pages and that join crumbs now: the settings are those of the whole process.
-_keeping = _joining = 0
 
 
-@contextmanager
-def kept_pages() -> Iterator[None]:
+@dataclass
+class _Setting:
+    """Options of glibc, which are those of the whole process. streams: that want it otherwise now."""
+
+    meanwhile: dict[int, int]
+    usual: dict[int, int]
+    trims: bool = False  # whether what lies free goes back to the system before and after
+    streams: int = 0
+
+
+_PAGES = _Setting(
+    meanwhile={_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 64 * _MIB},
+    # What glibc's own rule arrives at in a process that has freed a large block, as every process with torch has.
+    usual={_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10},
+    trims=True,  # What lies free from work before, a plan of a long clip say, would stay as long.
+)
+_CRUMBS = _Setting(meanwhile={_MXFAST: 0}, usual={_MXFAST: _USUAL_CRUMBS})
+
+
+def kept_pages() -> AbstractContextManager[None]:
     """While it lasts, freed memory of up to 32 MB a block is used again instead of being returned to the system."""
-    global _keeping
-    libc = _glibc()
-    if libc is None:
-        yield
-        return
-    with _lock:
-        if _keeping == 0:
-            libc.malloc_trim(0)  # What lies free from work before, a plan of a long clip say, would stay as long.
-        _keeping += 1
-        _set(libc, _WHILE_KEPT)
-    try:
-        yield
-    finally:
-        with _lock:
-            _keeping -= 1
-            if _keeping == 0:
-                _set(libc, _OTHERWISE)
-                libc.malloc_trim(0)
+    return _lasting(_PAGES)
+
+
+def joined_crumbs() -> AbstractContextManager[None]:
+    """While it lasts, small blocks that are freed are joined with what lies free beside them, and so used again."""
+    return _lasting(_CRUMBS)
 
 
 @contextmanager
-def joined_crumbs() -> Iterator[None]:
-    """While it lasts, small blocks that are freed are joined with what lies free beside them, and so used again."""
-    global _joining
+def _lasting(setting: _Setting) -> Iterator[None]:
     libc = _glibc()
     if libc is None:
         yield
         return
     with _lock:
-        _joining += 1
-        _set(libc, {_MXFAST: 0})
+        if setting.trims and setting.streams == 0:
+            libc.malloc_trim(0)
+        setting.streams += 1
+        _set(libc, setting.meanwhile)
     try:
         yield
     finally:
         with _lock:
-            _joining -= 1
-            if _joining == 0:
-                _set(libc, {_MXFAST: _USUAL_CRUMBS})
+            setting.streams -= 1
+            if setting.streams == 0:
+                _set(libc, setting.usual)
+                if setting.trims:
+                    libc.malloc_trim(0)
 
 
 def few_heaps() -> None:

@@ -95,7 +95,7 @@ class Stored:
     full_range: bool
     primaries: int
     transfer: int
-    tagged: bool = True  # whether the file says so itself of the matrix, and it is not what players assume
+    tagged: bool = True  # whether the file itself tells the matrix; else it is what players assume
 
     @classmethod
     def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:

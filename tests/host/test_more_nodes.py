@@ -45,12 +45,12 @@ class Graph(graphs.Graph):
             pad=pad,
         )
 
-    def stabilized(self, frames: list, border: str = "crop") -> str:
+    def stabilized(self, frames: list, border: str = "crop", smoothing: str = "kalman") -> str:
         return self.add(
             "SteadyScale_StabilizeVideo",
             frames=frames,
             fps=25.0,
-            smoothing="kalman",
+            smoothing=smoothing,
             seconds=2.0,
             max_zoom=2.0,
             border=border,
@@ -177,7 +177,8 @@ def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name
 def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.clip(clip_name, 10)
-    whole = graph.stabilized(frames)
+    # The clip moves by whole pixels: a locked view looks it up at pixels, and little is softened.
+    whole = graph.stabilized(frames, smoothing="locked")
     back = graph.applied([whole, 0], [whole, 2], "undo", "mirror")
     roomy = graph.warped(frames, [whole, 2], "edge", pad=32)
     all_of_it = graph.applied([roomy, 0], [whole, 2], "undo", "black", was="edge", pad=32)
@@ -188,12 +189,12 @@ def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> N
     assert source.shape == cropped.shape == complete.shape == (10, HEIGHT, WIDTH, 3)
     assert np.abs(moved - source).mean() > 10
     assert not pictures(any_host, run.outputs[none]).any(), "with room nothing was lost"
-    # Blocks of random colour have the hardest edges there are, and two look-ups between pixels soften them.
+    # Blocks of random colour have the hardest edges there are, and two look-ups soften them.
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
-    assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 2
+    assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 3
     genuine = pictures(any_host, run.outputs[mask])[..., 0] == 0
     assert 0.6 < genuine.mean() < 0.999
-    assert np.abs(cropped - source)[genuine].mean() < one_pixel / 2
+    assert np.abs(cropped - source)[genuine].mean() < one_pixel / 3
     assert np.abs(cropped - source)[~genuine].mean() > one_pixel
 
 
