@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .said import plain
-from .server import OnNews, Server, connected
+from .server import OnNews, Server, connected, within
 from .workflow import Prompt, RunError, Setting, apply, local_files, read_setting
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run_workflow(
 
     async def in_time() -> Results:
         try:
-            return await asyncio.wait_for(_run(prompt, url, chosen, target, previews, on_news), timeout)
+            return await within(timeout, _run(prompt, url, chosen, target, previews, on_news))
         except asyncio.TimeoutError as error:
             raise RunError(f"the run was not over after {timeout:g} s; --timeout allows more") from error
 
@@ -94,7 +94,7 @@ async def _followed(server: Server, graph: Prompt, on_news: OnNews) -> tuple[str
         return run_id, await server.finished(run_id, graph, on_news)
     except (asyncio.CancelledError, KeyboardInterrupt):
         try:
-            await asyncio.wait_for(server.stop(run_id), 15)
+            await within(15, server.stop(run_id))
             log.warning("the server was told to stop the run %s", run_id)
         except (RunError, asyncio.TimeoutError):
             log.error("the server could not be told to stop the run %s, which may still be going on", run_id)

@@ -14,10 +14,10 @@ import logging
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from ..atomic import appearing
@@ -38,6 +38,26 @@ _TRIES = 3
 
 OnNews: TypeAlias = "Callable[[str, int, int | None], None]"
 """Called with (what is being done, how much of it is done, of how much; None where nobody knows)."""
+_Result = TypeVar("_Result")
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The work's result; raises asyncio.TimeoutError where that takes longer. Work that is given up ends first.
+
+    `asyncio.wait_for` of Python 3.10 and 3.11 forgets a cancellation that comes in the moment in which the work ends:
+    Ctrl-C would be lost.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        over = task.done()
+        if not over:
+            task.cancel()
+            await asyncio.wait({task})
+    if not over:
+        raise asyncio.TimeoutError
+    return task.result()
 
 
 class Server:
@@ -112,7 +132,7 @@ class Server:
         finally:
             if socket:
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(socket.close(), 5)
+                    await within(5, socket.close())
 
     async def stop(self, run: str) -> None:
         """Takes a run out of the queue, or interrupts it; runs of other people go on."""
@@ -165,7 +185,7 @@ class Server:
             f"{self._url}/ws", params={"clientId": self.client}, heartbeat=20, max_msg_size=2**26
         )
         try:
-            return await asyncio.wait_for(connecting, CONNECT)
+            return await within(CONNECT, connecting)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             log.info("no progress can be shown, the websocket does not open: %s", error)
             return None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -351,6 +352,44 @@ def test_ctrl_c_stops_the_run_on_the_server(
     assert re.search(f"the server was told to stop the run {run}", stderr)
     assert "interrupted" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_cancellation_that_comes_as_the_work_ends_is_not_lost(turns: int):
+    """Python 3.11's own wait_for loses that of one of these turns of the loop."""
+
+    async def scene() -> None:
+        signalled = asyncio.Event()
+        waiting = asyncio.ensure_future(remote.within(60, signalled.wait()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        signalled.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert not waiting.done() or turns > 2
+        if waiting.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(scene())
+
+
+def test_work_that_takes_too_long_ends_in_order_before_that_is_said():
+    async def scene() -> list[str]:
+        told: list[str] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.01)
+                told.append("ended")
+
+        with pytest.raises(asyncio.TimeoutError):
+            await remote.within(0.01, work())
+        return told
+
+    assert asyncio.run(scene()) == ["ended"]
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
