@@ -98,6 +98,7 @@ class Enlarger:
             boxes=boxes or (),
             clamped=True,
             anchor=anchor,
+            parts=self._runner.parts,
         )
 
     def _keep(self, made: Tensor) -> None:

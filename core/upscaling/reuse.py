@@ -26,25 +26,26 @@ _Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or m
 TILE = 16
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 WIDEST_HALO = 32
-# Share of changed tiles above which the whole frame is run.
-MOST_CHANGED = 0.7
-# Rows between those that are looked at first, and the side of the squares in which a change is looked for there.
-PROBE, COARSE = 16, 64
+# Rows between those that are looked at first, the side of the squares in which a change is looked for there, and the
+# share of them above which the whole frame is run without another look.
+PROBE, COARSE, MOST_CHANGED = 16, 64, 0.7
 
 
 class Watcher:
     """Says of each frame of a stream what the network must be shown, and counts it.
 
     halo: input pixels that a result reaches, as far as the network is known to look. reach: how far rounding reaches,
-    where that is further.
+    where that is further. parts: whether each layer makes only what the next one reads. Then the first makes a box with
+    all of its reach and the last the box alone: on the mean half of it.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
     """
 
-    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0) -> None:
+    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0, *, parts: bool = False) -> None:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
         self.halo, self._tally = max(halo, reach), tally
+        self._paid = -(-reach // 2) if parts and reach else self.halo  # input pixels around a box that it costs
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
         self._held: Tensor | None = None
@@ -72,7 +73,7 @@ class Watcher:
         else:
             self._tally.tiles_run += tiles
             self._tally.tiles_reused += per_frame - tiles
-            self._tally.pixels_run += sum(_cost(box, height, width, self.halo) for box in boxes)
+            self._tally.pixels_run += self._cost(boxes, height, width)
         return boxes
 
     def _boxes(self, frame: Tensor) -> tuple[list[Box] | None, int]:
@@ -98,13 +99,14 @@ class Watcher:
         else:
             fresh = None
         dirty = _any_near(changed, self.halo) > 0
-        if float(dirty.float().mean()) > MOST_CHANGED:
-            return None, 0
-        boxes = merged(dirty.cpu().numpy(), height, width, self.halo)
-        if sum(_cost(box, height, width, self.halo) for box in boxes) >= height * width:
+        boxes = merged(dirty.cpu().numpy(), height, width, self._paid)
+        if self._cost(boxes, height, width) >= height * width:
             return None, 0
         held.copy_(frame if fresh is None else torch.where(fresh, frame, held))
         return boxes, int(dirty.sum())
+
+    def _cost(self, boxes: list[Box], height: int, width: int) -> int:
+        return sum(_cost(box, height, width, self._paid) for box in boxes)
 
     def _changed(self, frame: Tensor, held: Tensor) -> Tensor:
         return _differs(frame, held, self._limit)

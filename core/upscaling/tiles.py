@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ ALIGN = 4
 ANCHOR = 12
 # Below this core the halo is nearly all of the work, and memory is short for some other reason.
 SMALLEST_CORE = 32
+
+
+# Rows and columns of a window whose enlargement alone is wanted.
+Wanted: TypeAlias = "tuple[slice, slice]"
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def window_pixels(height: int, width: int, size: int, halo: int) -> int:
 
 
 def run_tiles(
-    network: Callable[[Tensor], Tensor],
+    network: Callable[..., Tensor],
     frames: Frames,
     out: Tensor,
     *,
@@ -150,13 +155,14 @@ def run_tiles(
     boxes: Sequence[Box] = (),
     clamped: bool = False,
     anchor: int = ALIGN,
+    parts: bool = False,
 ) -> Cut:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
     is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
-    multiples.
+    multiples. parts: the network takes `wanted=(rows, columns)` of its input as well, and makes only those.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
@@ -164,7 +170,7 @@ def run_tiles(
     count, _, height, width = frames.shape
     todo = deque(grid(count, height, width, cut, halo, boxes, anchor))
     while todo:
-        if _fits(network, frames, out, todo[0], scale, clamped):
+        if _fits(network, frames, out, todo[0], scale, clamped, parts):
             todo.popleft()
             continue
         less = smaller(cut, height, width, halo)
@@ -187,22 +193,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fits(
-    network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool
+    network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool, parts: bool
 ) -> bool:
     """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
     window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
+    rows, cols = tile.rows.core.seen_from(tile.rows.window), tile.cols.core.seen_from(tile.cols.window)
+    height, width = (len(rows), len(cols)) if parts else window.shape[-2:]
     try:
-        result = network(window)
-        expected = (window.shape[0], out.shape[1], window.shape[2] * scale, window.shape[3] * scale)
+        result = network(window, wanted=(rows.of(1), cols.of(1))) if parts else network(window)
+        expected = (window.shape[0], out.shape[1], height * scale, width * scale)
         if tuple(result.shape) != expected:
             raise ClipError(
                 f"the network made {tuple(result.shape)} of a tile {tuple(window.shape)} where its scale of {scale} "
                 f"promises {expected}; it was described wrongly or is no upscaler"
             )
-        rows = tile.rows.core.seen_from(tile.rows.window).of(scale)
-        cols = tile.cols.core.seen_from(tile.cols.window).of(scale)
         place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
-        _put(result[:, :, rows, cols], place, clamped)
+        _put(result if parts else result[:, :, rows.of(scale), cols.of(scale)], place, clamped)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
