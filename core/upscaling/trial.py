@@ -181,13 +181,13 @@ class _Seen:
         self.model = model  # where core looks for everything that is not here
         self.scale = int(model.scale)
         self.makes_parts = bool(getattr(model, "makes_parts", False))
+        self._run: Callable[..., Tensor] = model
         self.calls = 0
         self.window = (0, 0)
         self.dtype = torch.float32
 
     def __call__(self, images: Tensor, /, *, wanted: Wanted | None = None) -> Tensor:
-        run: Callable[..., Tensor] = self.model
-        result = run(images) if wanted is None else run(images, wanted=wanted)
+        result = self._run(images) if wanted is None else self._run(images, wanted=wanted)
         self.calls += 1
         self.window = max(self.window, (images.shape[-1], images.shape[-2]), key=lambda size: size[0] * size[1])
         self.dtype = images.dtype
