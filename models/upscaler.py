@@ -13,7 +13,8 @@ class Upscaler:
 
     Networks for one channel see red, green and blue as three pictures. Networks for four (RGBA) also take
     (B, 4, h, w) and return the same; without alpha they see an opaque picture. `wanted`, rows and columns of the input,
-    asks for a part of the result alone.
+    asks for a part of the result alone; it is put into `out` where that saves a copy, which the caller can see by what
+    is returned.
 
     model: the network itself, an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo`, `.multiple`.
     name: for people, usually the file's. architecture: the name of the network's kind.
@@ -36,7 +37,7 @@ class Upscaler:
             )
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, wanted: Wanted | None = None) -> Tensor:
+    def __call__(self, images: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
             raise ValueError(f"{self.name} wants images (B, 3, h, w), got {tuple(images.shape)}")
         batch, channels, height, width = images.shape
@@ -48,7 +49,7 @@ class Upscaler:
         if self.in_channels == 4 and channels == 3:
             opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
             return self._run(opaque, wanted)[:, :3]
-        return self._run(images, wanted)
+        return self._run(images, wanted, out)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
         """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""

@@ -106,7 +106,8 @@ class Runner:
     bright frame can overflow what a dark first frame did not. Without a next one it is a ClipError. A model whose
     weights cannot be cast (no torch module) is simply given tensors of the format.
 
-    parts: whether the model makes no more than it must where only a part of its result is wanted.
+    parts: whether the model makes no more than it must where only a part of its result is wanted, and puts it where it
+    is told to.
     """
 
     def __init__(
@@ -143,8 +144,9 @@ class Runner:
 
     # Inference mode ends with the call: around a generator's yield it would leak into whoever pulls the frames.
     @torch.inference_mode()
-    def __call__(self, window: Tensor, *, wanted: Wanted | None = None) -> Tensor:
-        result = self._result(window, self.dtype, wanted)
+    def __call__(self, window: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+        """wanted, out: see `run_tiles`, for models that make parts."""
+        result = self._result(window, self.dtype, wanted, out)
         while not all_finite(result):
             if len(self._tries) == 1:
                 raise ClipError(
@@ -152,7 +154,7 @@ class Runner:
                     "fp32 already, the weights are damaged"
                 )
             self._drop("the result is not finite")
-            result = self._result(window, self.dtype, wanted)
+            result = self._result(window, self.dtype, wanted, out)
         return result
 
     def _drop(self, fault: str) -> None:
@@ -160,11 +162,13 @@ class Runner:
         del self._tries[0]
         self._cast(self.dtype)
 
-    def _result(self, window: Tensor, dtype: torch.dtype, wanted: Wanted | None = None) -> Tensor:
+    def _result(
+        self, window: Tensor, dtype: torch.dtype, wanted: Wanted | None = None, out: Tensor | None = None
+    ) -> Tensor:
         # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
         # that works in place from changing the source.
         moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
-        return self._model(moved) if wanted is None else self._model(moved, wanted=wanted)
+        return self._model(moved) if wanted is None else self._model(moved, wanted=wanted, out=out)
 
 
 def fault_of(result: Tensor, truth: Tensor) -> str | None:

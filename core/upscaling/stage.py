@@ -45,7 +45,8 @@ class ImageModel(Protocol):
     wrapper shows what it wraps as `.model`, so that these are found there and weights can be moved and cast;
     spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
     `makes_parts`, True if it takes `wanted=(rows, columns)` of its input, slices in pixels, and saves work by making
-    those alone; asked of the model itself, not of what it wraps.
+    those alone, and `out`, where it may put them, in [0, 1], and return that; asked of the model itself, not of what it
+    wraps.
     """
 
     @property

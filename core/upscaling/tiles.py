@@ -162,7 +162,8 @@ def run_tiles(
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
     is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
-    multiples. parts: the network takes `wanted=(rows, columns)` of its input as well, and makes only those.
+    multiples. parts: the network takes `wanted=(rows, columns)` of its input as well, and makes only those; and `out`,
+    a place for them, which it may fill, clamped, and return.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
@@ -199,16 +200,17 @@ def _fits(
     window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
     rows, cols = tile.rows.core.seen_from(tile.rows.window), tile.cols.core.seen_from(tile.cols.window)
     height, width = (len(rows), len(cols)) if parts else window.shape[-2:]
+    place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
     try:
-        result = network(window, wanted=(rows.of(1), cols.of(1))) if parts else network(window)
+        result = network(window, wanted=(rows.of(1), cols.of(1)), out=place) if parts else network(window)
         expected = (window.shape[0], out.shape[1], height * scale, width * scale)
         if tuple(result.shape) != expected:
             raise ClipError(
                 f"the network made {tuple(result.shape)} of a tile {tuple(window.shape)} where its scale of {scale} "
                 f"promises {expected}; it was described wrongly or is no upscaler"
             )
-        place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
-        _put(result if parts else result[:, :, rows.of(scale), cols.of(scale)], place, clamped)
+        if result is not place:
+            _put(result if parts else result[:, :, rows.of(scale), cols.of(scale)], place, clamped)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

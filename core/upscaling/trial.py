@@ -186,8 +186,8 @@ class _Seen:
         self.window = (0, 0)
         self.dtype = torch.float32
 
-    def __call__(self, images: Tensor, /, *, wanted: Wanted | None = None) -> Tensor:
-        result = self._run(images) if wanted is None else self._run(images, wanted=wanted)
+    def __call__(self, images: Tensor, /, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+        result = self._run(images) if wanted is None else self._run(images, wanted=wanted, out=out)
         self.calls += 1
         self.window = max(self.window, (images.shape[-1], images.shape[-2]), key=lambda size: size[0] * size[1])
         self.dtype = images.dtype

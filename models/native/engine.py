@@ -38,7 +38,8 @@ class NativeNetwork:
     """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, clamped to [0, 1] on request.
 
     wanted: only this part of the result is returned, with the same bits; each layer of a compact network then makes no
-    more than the next one reads. Raises ValueError for what is no part of the picture.
+    more than the next one reads. Raises ValueError for what is no part of the picture. out: where the result of a
+    compact network is put, if it can be, which saves a copy; float32 on the CPU.
     Weights are transformed once. The memory for one size of picture is kept for the next call. Results do not depend
     on the number of threads, which is torch's. Safe to call from several threads, one after the other.
     """
@@ -56,23 +57,26 @@ class NativeNetwork:
         self._lock = threading.Lock()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, wanted: Wanted | None = None, clamped: bool = False) -> Tensor:
+    def __call__(
+        self, images: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None, clamped: bool = False
+    ) -> Tensor:
         height, width = images.shape[-2:]
         if isinstance(self._network, SRVGGNetCompact):
-            return self._run(images.contiguous(), _area(wanted, height, width), clamped)
+            return self._run(images.contiguous(), _area(wanted, height, width), out, clamped)
         folded = images
         if self._fold > 1:
             folded = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._fold)
         whole = slice(0, height), slice(0, width)
-        return part_of(self._run(folded.contiguous(), None, clamped), wanted or whole, self._network.scale)
+        return part_of(self._run(folded.contiguous(), None, None, clamped), wanted or whole, self._network.scale)
 
-    def _run(self, images: Tensor, area: Area | None, clamped: bool) -> Tensor:
-        """(B, C, h, w) as the program reads them -> the area of them, or all, enlarged."""
+    def _run(self, images: Tensor, area: Area | None, out: Tensor | None, clamped: bool) -> Tensor:
+        """(B, C, h, w) as the program reads them -> the area of them, or all, enlarged; in `out` if that fits."""
         height, width = images.shape[-2:]
         made = area or Area(0, height, 0, width)
         channels = self._network.out_channels
         sides = (made.bottom - made.top) * self._enlarge, (made.right - made.left) * self._enlarge
-        result = torch.empty(len(images), channels, *sides)
+        shape = (len(images), channels, *sides)
+        result = out if out is not None and _can_hold(out, shape) else torch.empty(shape)
         key = height, width, area
         with self._lock:
             if self._program is None or self._program[0] != key:
@@ -90,6 +94,10 @@ def part_of(result: Tensor, wanted: Wanted | None, scale: int) -> Tensor:
         return result
     rows, cols = (slice(side.start * scale, side.stop * scale) for side in wanted)
     return result[..., rows, cols]
+
+
+def _can_hold(out: Tensor, shape: tuple[int, ...]) -> bool:
+    return tuple(out.shape) == shape and out.dtype is torch.float32 and out.device.type == "cpu" and out.stride(-1) == 1
 
 
 def _area(wanted: Wanted | None, height: int, width: int) -> Area | None:
@@ -162,15 +170,15 @@ class Native:
         self._held: list[Tensor] = []
         self._twin: NativeNetwork | None = None
 
-    def __call__(self, images: Tensor, wanted: Wanted | None = None) -> Tensor:
+    def __call__(self, images: Tensor, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
         """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch.
 
-        wanted: only this part of it is returned.
+        wanted: only this part of it is returned. out: where it may be put, which saves a copy; else it lies elsewhere.
         """
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
         if twin is not None:
-            return twin(images, wanted=wanted, clamped=True)
+            return twin(images, wanted=wanted, out=out, clamped=True)
         result = self._module(images)
         result = part_of(result, wanted, result.shape[-1] // images.shape[-1])
         # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.

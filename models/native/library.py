@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI = 5  # must equal that of winograd.cpp
+ABI = 6  # must equal that of winograd.cpp
 PAGE = 4096  # bytes
 FLOAT = 4  # bytes
 OUT = 6  # side of a block of results
@@ -18,6 +18,7 @@ PACK, CONV, FIRST, LAST = range(4)
 
 _pointer = ctypes.c_void_p
 _number = ctypes.c_int32
+_wide = ctypes.c_int64
 
 
 class Op(ctypes.Structure):
@@ -31,6 +32,8 @@ class Op(ctypes.Structure):
         ("weights", _pointer),
         ("bias", _pointer),
         ("slope", _pointer),
+        ("row", _wide),
+        ("colour", _wide),
         ("scale1", ctypes.c_float),
         ("scale2", ctypes.c_float),
         ("kind", _number),
@@ -43,7 +46,6 @@ class Op(ctypes.Structure):
         ("in_row", _number),
         ("out_row", _number),
         ("out_column", _number),
-        ("out_end", _number),
         ("first", _number),
         ("last", _number),
         ("left", _number),

@@ -207,7 +207,7 @@ class Program:
         op = self._winograd(conv, source, height, width, area)
         op.kind, op.shuffle, op.out_channels = LAST, shuffle, channels
         part = part or Area(0, height, 0, width)
-        op.out_row, op.out_end, op.out_column = part.top, part.bottom, part.left
+        op.out_row, op.out_column = part.top, part.left
         op.out = ctypes.addressof(self._target)
         op.add1 = ctypes.addressof(self._skip) if add_skip else None
         self._lasts.append(len(self._ops))
@@ -245,12 +245,16 @@ class Program:
     # ---- running ----
 
     def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int, *, clamped: bool = False) -> None:
-        """All three are contiguous float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1]."""
+        """All three are float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1].
+
+        The first two are contiguous; of the target only the pixels of a row lie side by side.
+        """
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._list is None:
             self._list = (Op * len(self._ops))(*self._ops)
         for number in self._lasts:
             self._list[number].clamped = clamped
+            self._list[number].colour, self._list[number].row = target.stride()[:2]
         scratch = self._scratch.take(self._per_thread * FLOAT * threads)
         self._library.run(self._list, threads, scratch, self._per_thread)
 

@@ -38,7 +38,7 @@ constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channel
 constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
 constexpr int LINE = 16;                             // floats in a line of the caches
 constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
-constexpr int ABI = 5;
+constexpr int ABI = 6;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 constexpr size_t NEAR = size_t(3) << 20;         // bytes of a convolution's planes that come quickly without being asked for
 constexpr size_t PAST_CACHES = size_t(4) << 20;  // bytes of a convolution's result
@@ -100,6 +100,7 @@ struct Op {
     const float* weights;      // CONV, LAST: transformed by steadyscale_filters. FIRST: [channels][3][3][out_planes * V]
     const float* bias;         // one per output channel
     const float* slope;        // CONV, FIRST: factor of negative results, one per output channel, or null
+    int64_t row, colour;       // LAST: floats from row to row and from colour to colour of what it writes to
     float scale1, scale2;      // CONV: the result is multiplied before add1, and before add2
     int32_t kind;
     int32_t channels;          // of the input
@@ -108,7 +109,6 @@ struct Op {
     int32_t held;              // CONV, LAST: rows from this one on read as zero, at the height that is made
     int32_t in_row, out_row;   // the whole picture's row that row 0 of the planes holds, or of what LAST writes to
     int32_t out_column;        // LAST: the same for columns
-    int32_t out_end;           // LAST: the row behind the last that it writes to; its columns end at `right`
     int32_t first, last;       // rows to make, for LAST before they are enlarged
     int32_t left, right;       // columns to make
     // CONV, LAST: patches start at `first` and `left`; results before out_row and out_column, often 0, are dropped.
@@ -364,18 +364,17 @@ static void transform_out(const Op& op, const Geometry& g, int begin, int end, c
 // What LAST writes: an enlarged part of the picture.
 struct Picture {
     int shuffle, top, left;  // of the part, before it is enlarged
-    ptrdiff_t row;           // floats from row to row
+    ptrdiff_t row, colour;   // floats from row to row, and from colour to colour
     int count;               // of colours
     float* colours[4];       // the first few
-    ptrdiff_t colour;        // floats from colour to colour
 
     explicit Picture(const Op& op)
         : shuffle(op.shuffle),
           top(op.out_row),
           left(op.out_column),
-          row(ptrdiff_t(op.right - left) * shuffle),
-          count(std::min(op.out_channels, 4)),
-          colour(row * (op.out_end - top) * shuffle) {
+          row(op.row),
+          colour(op.colour),
+          count(std::min(op.out_channels, 4)) {
         for (int i = 0; i < count; i++) colours[i] = op.out[0] + i * colour;
     }
 
