@@ -98,8 +98,8 @@ class Watcher:
             changed = fresh & _differs(frame, held, 0.0)
         else:
             fresh = None
-        dirty = _any_near(changed, self.halo) > 0
-        boxes = merged(dirty.cpu().numpy(), height, width, self._paid)
+        dirty = _near(changed.cpu().numpy(), self.halo)
+        boxes = merged(dirty, height, width, self._paid)
         if self._cost(boxes, height, width) >= height * width:
             return None, 0
         held.copy_(frame if fresh is None else torch.where(fresh, frame, held))
@@ -193,8 +193,9 @@ def _any_in(flags: Tensor, rows: int, cols: int) -> Tensor:
     return F.max_pool2d(flags.float()[None], (rows, cols), ceil_mode=True)[0]
 
 
-def _any_near(flags: Tensor, halo: int) -> Tensor:
-    """(h, w) -> 0 or 1 for each tile and the halo around it."""
-    height, width = flags.shape
-    padding = (halo, halo + -width % TILE, halo, halo + -height % TILE)
-    return F.max_pool2d(F.pad(flags.float()[None], padding), TILE + 2 * halo, TILE)[0]
+def _near(flags: NDArray[np.bool_], halo: int) -> NDArray[np.bool_]:
+    """(h, w) -> for each tile whether there is any in it and the halo around it."""
+    for _ in range(2):  # One axis after the other, and the way back: seen at once, a tile has a hundred times the pixels.
+        rows = range(0, len(flags), TILE)
+        flags = np.stack([flags[max(0, row - halo) : row + TILE + halo].any(0) for row in rows], axis=1)
+    return flags

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import itertools
 import logging
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.models import Activation, RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler, load_upscaler
 from steadyscale.models.native import Native, NativeNetwork, NoCompilerError, build, describe, engine, find
-from steadyscale.models.native.build import find_compiler
+from steadyscale.models.native.build import FLAGS, SOURCE, TARGETS, cpu_name, find_compiler
 from steadyscale.models.native.library import ABI, Library, Op
 from steadyscale.models.native.networks import srvgg_reach
 from steadyscale.models.separable import SeparableSRVGG, dense
@@ -444,15 +445,24 @@ def test_python_and_c_agree_on_the_structure(cache):
     assert loaded.steadyscale_abi() == ABI
 
 
-@needs_compiler
-def test_a_portable_build_gives_the_same_results(tmp_path):
-    """Without any vector extension named, as on a CPU that this file does not know."""
-    from steadyscale.models.native.build import FLAGS, SOURCE
+# The least, as on a CPU that the source does not know; and the vectors of most PCs, where this one has them.
+VECTORS = [(), *(target for target in TARGETS if target == ("-mavx2", "-mfma") and "avx2" in cpu_name())]
 
-    made = tmp_path / "portable.so"
-    subprocess.run([*find_compiler(), *FLAGS, "-o", str(made), str(SOURCE)], check=True)
+
+@needs_compiler
+@pytest.mark.parametrize("target", VECTORS)
+def test_other_vectors_give_the_same_results(tmp_path, target):
+    made = tmp_path / "other.so"
+    subprocess.run([*find_compiler(), *FLAGS, *target, "-o", str(made), str(SOURCE)], check=True)
     network = randomised(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
     assert_same(NativeNetwork(network, Library(made)), network, noise(1, 3, 13, 20))
+
+    compact, images = randomised(SRVGGNetCompact(SRVGGConfig(features=24, convs=4, scale=3))), noise(1, 3, 70, 61)
+    native = NativeNetwork(compact, Library(made))
+    assert_same(native, compact, images)
+    whole = native(images)
+    for rows, cols in itertools.product((slice(0, 1), slice(31, 50), slice(69, 70)), (slice(0, 61), slice(17, 18))):
+        assert torch.equal(native(images, wanted=(rows, cols)), whole[enlarged((rows, cols), 3)])
 
 
 def test_without_a_compiler_there_is_an_error_and_torch(tmp_path, monkeypatch):
