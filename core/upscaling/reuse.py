@@ -29,6 +29,8 @@ WIDEST_HALO = 32
 # Rows between those that are looked at first, the side of the squares in which a change is looked for there, and the
 # share of them above which the whole frame is run without another look.
 PROBE, COARSE, MOST_CHANGED = 16, 64, 0.7
+# Whole frames in a row after which nothing is expected to be used again.
+PATIENCE = 12
 
 
 class Watcher:
@@ -39,6 +41,9 @@ class Watcher:
     all of its reach and the last the box alone: on the mean half of it.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
+    hopes: whether the result of the frame that was seen last should be kept. Camera footage has no use for that, and
+    the copy would cost a small network a fifth of its time. Where hope was lost, the first frame that could have used
+    a result is run whole, and its own is kept again.
     """
 
     def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0, *, parts: bool = False) -> None:
@@ -49,6 +54,11 @@ class Watcher:
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
         self._held: Tensor | None = None
+        self._whole = 0  # frames in a row, up to the one seen last, that were run whole
+
+    @property
+    def hopes(self) -> bool:
+        return self.on and self._whole <= PATIENCE
 
     @property
     def held(self) -> Tensor:
@@ -60,6 +70,9 @@ class Watcher:
         """Boxes of a frame (k, C, h, w) that must be run; none of them for a repeat. None: all of it, as it is."""
         height, width = frame.shape[-2:]
         boxes, tiles = self._boxes(frame) if self.on else (None, 0)
+        if boxes is not None and not self.hopes:
+            boxes, self._whole = None, 0
+        self._whole = 0 if boxes is not None else self._whole + 1
         if boxes is None and self.on:
             self._hold(frame)
         per_frame = -(-height // TILE) * -(-width // TILE)
