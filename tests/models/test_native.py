@@ -223,6 +223,25 @@ def test_every_network_gives_a_part_natively_or_with_torch(cache, data, unshuffl
     assert model.makes_parts
 
 
+@needs_compiler
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_a_result_is_put_into_a_place_that_can_hold_it(library, scale):
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1, scale=scale))), library)
+    images, wanted = noise(2, 3, 20, 31), (slice(3, 17), slice(5, 31))
+    truth = native(images, wanted=wanted)
+    around = torch.full((2, 3, 100, 130), 7.0)
+    place = around[..., 4 : 4 + 14 * scale, 9 : 9 + 26 * scale]
+    assert native(images, wanted=wanted, out=place) is place
+    assert torch.equal(place, truth)
+    place.fill_(7)
+    assert bool((around == 7).all()), "nothing is written beside it"
+    turned = torch.empty(2, 3, 26 * scale, 14 * scale).transpose(2, 3)
+    for other in (turned, torch.empty_like(truth, dtype=torch.float64), torch.empty(1, 3, 14 * scale, 26 * scale)):
+        made = native(images, wanted=wanted, out=other)
+        assert made is not other
+        assert torch.equal(made, truth)
+
+
 def pixels_made(native, images, wanted=None):
     """How many pixels of planes each step was told to make."""
     steps = []

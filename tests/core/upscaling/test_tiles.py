@@ -114,6 +114,23 @@ def test_the_real_convolutions_agree_too():
     torch.testing.assert_close(out, net(frames), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("fills", [True, False])
+def test_a_network_of_parts_is_asked_for_cores_alone_and_may_fill_their_places(fills):
+    net, frames, asked = Exact(3), few_bits(2, 3, 90, 70), []
+
+    def parts(window, *, wanted, out):
+        asked.append((out.shape[-2] * out.shape[-1], out.data_ptr()))
+        made = net(window)[(..., *(slice(2 * side.start, 2 * side.stop) for side in wanted))]
+        return out.copy_(made) if fills else made
+
+    out = torch.full((2, 3, 180, 140), torch.nan)
+    run_tiles(parts, frames, out, scale=2, halo=3, cut=Cut(1, 32), parts=True)
+    assert torch.equal(out, net(frames))
+    assert sum(pixels for pixels, _ in asked) == 2 * 180 * 140
+    memory = range(out.data_ptr(), out.data_ptr() + 4 * out.numel())
+    assert all(place in memory for _, place in asked)
+
+
 def test_too_small_a_halo_is_seen():
     net, frames = Exact(3), few_bits(1, 3, 64, 64)
     out = torch.zeros(1, 3, 128, 128)
