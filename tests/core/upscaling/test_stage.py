@@ -10,7 +10,7 @@ from steadyscale.core.upscaling import memory
 from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
 from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import Alpha, Finish, Precision, Target, Tiling
+from steadyscale.core.upscaling.settings import Alpha, Finish, Precision, Reuse, Target, Tiling
 from steadyscale.core.upscaling.stage import upscale
 from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, window_pixels
 from torch import nn
@@ -271,6 +271,37 @@ def test_a_network_that_keeps_its_memory_is_shown_whole_frames(free, whole, call
     model.halo, model.whole_frames = 18, whole
     run(clip(1, 3, 400, 400), model)
     assert model.calls == calls
+
+
+class Frugal(Nearest):
+    """Makes what is wanted alone; `made` are the sizes of that."""
+
+    makes_parts, halo = True, 6
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def forward(self, x, wanted=None):
+        rows, cols = wanted or (slice(0, x.shape[-2]), slice(0, x.shape[-1]))
+        self.made.append((rows.stop - rows.start, cols.stop - cols.start))
+        return super().forward(x)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
+
+
+def test_a_network_that_makes_parts_is_asked_for_tiles_and_changed_boxes_without_their_halos():
+    model, frames = Frugal(), clip(1, 3, 64, 96).repeat(2, 1, 1, 1)
+    frames[1, :, 30, 40] = 1.0
+    made = run(frames, model, tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest(), reuse=Reuse(on=False)))
+    assert model.made == [(32, 32)] * 6 + [(24, 24)]  # The tiles that the pixel is in reach of.
+    assert model.calls[0] == (1, 3, 40, 48)
+
+
+def test_what_wraps_a_network_that_makes_parts_is_not_asked_for_them():
+    model, frames = Frugal(), clip(1, 3, 64, 64)
+    made = run(frames, Cancelling(model, after=99), tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest()))
+    assert model.made == [(shape[-2], shape[-1]) for shape in model.calls]
 
 
 def test_half_weights_are_widened_on_the_cpu_and_back_when_the_stream_is_closed():
