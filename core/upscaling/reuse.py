@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .settings import Reuse, Tally
-from .tiles import Box, Span
+from .tiles import ANCHOR, BLOCK, Box, Span
 
 _Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
 
 # Side of a tile in input pixels. It says how closely a change is followed, no more: what is run are boxes of many of
-# them, put together so that halos are not paid twice.
-TILE = 16
+# them, put together so that halos are not paid twice. It is a multiple of BLOCK, which spares a part of the reach.
+TILE = ANCHOR
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 WIDEST_HALO = 32
 # Rows between those that are looked at first, the side of the squares in which a change is looked for there, and the
@@ -36,9 +36,9 @@ PATIENCE = 12
 class Watcher:
     """Says of each frame of a stream what the network must be shown, and counts it.
 
-    halo: input pixels that a result reaches, as far as the network is known to look. reach: how far rounding reaches,
-    where that is further. parts: whether each layer makes only what the next one reads. Then the first makes a box with
-    all of its reach and the last the box alone: on the mean half of it.
+    halo: input pixels that a result reaches, as far as the network is known to look. reach: how far the rounding of
+    blocks reaches, from the worst place in a block, where that is further. parts: whether each layer makes only what
+    the next one reads. The first then makes a box with all of its reach, the last the box alone: the mean is half.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
     hopes: whether the result of the frame that was seen last should be kept. Camera footage has no use for that, and
@@ -50,6 +50,7 @@ class Watcher:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
         self.halo, self._tally = max(halo, reach), tally
+        self._near = max(halo, reach - (BLOCK - 1))  # input pixels around a tile, which has whole blocks
         self._paid = -(-reach // 2) if parts and reach else self.halo  # input pixels around a box that it costs
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
@@ -111,7 +112,7 @@ class Watcher:
             changed = fresh & _differs(frame, held, 0.0)
         else:
             fresh = None
-        dirty = _near(changed.cpu().numpy(), self.halo)
+        dirty = _near(changed.cpu().numpy(), self._near)
         boxes = merged(dirty, height, width, self._paid)
         if self._cost(boxes, height, width) >= height * width:
             return None, 0
@@ -208,7 +209,9 @@ def _any_in(flags: Tensor, rows: int, cols: int) -> Tensor:
 
 def _near(flags: NDArray[np.bool_], halo: int) -> NDArray[np.bool_]:
     """(h, w) -> for each tile whether there is any in it and the halo around it."""
-    for _ in range(2):  # One axis after the other, and the way back: seen at once, a tile has a hundred times the pixels.
+    for _ in range(
+        2
+    ):  # One axis after the other, and the way back: seen at once, a tile has a hundred times the pixels.
         rows = range(0, len(flags), TILE)
         flags = np.stack([flags[max(0, row - halo) : row + TILE + halo].any(0) for row in rows], axis=1)
     return flags

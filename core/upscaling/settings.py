@@ -130,7 +130,7 @@ class Reuse:
 class Tally:
     """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
 
-    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 16 x 16 input pixels of all other frames,
+    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 12 x 12 input pixels of all other frames,
     networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that the
     network computed (with the halos of changed tiles, of which layers that make no more than they must compute half;
     without those of tiles that memory asked for).

@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 # Cores and windows start at multiples of this, so that networks which fold 2x2 or 4x4 blocks of pixels into channels
 # (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
 ALIGN = 4
-# For windows that must give the whole frame's very bits: a multiple of ALIGN, and of the 6x6 blocks that the native
-# engine rounds together.
+# Side of the blocks of pixels that the native engine rounds together.
+BLOCK = 6
+# For windows that must give the whole frame's very bits: a multiple of ALIGN and of BLOCK.
 ANCHOR = 12
 # Below this core the halo is nearly all of the work, and memory is short for some other reason.
 SMALLEST_CORE = 32

@@ -73,11 +73,12 @@ def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
 
 def shrinking(wanted: Area, height: int, width: int, layers: int) -> list[Area]:
     """What must be made of a picture of height x width so that the last layer makes `wanted`: by the first
-    convolution, and by each of so many layers in blocks, of which every second one's lie SHIFT higher and further left.
+    convolution, and by each of so many layers in blocks. Those of the last start where the picture does; those of the
+    layer before it lie SHIFT higher and further left, and so on in turns.
     """
     areas, needed = [], wanted
-    for index in reversed(range(layers)):
-        shift = -SHIFT * (index % 2)
+    for before_last in range(layers):
+        shift = -SHIFT * (before_last % 2)
         top, left = (start - (start - shift) % OUT for start in (needed.top, needed.left))
         areas.append(Area(top, needed.bottom, left, needed.right))
         # A block is made of the pixels that it covers and one more on each side, also where it ends outside.

@@ -7,7 +7,7 @@ from repeated import Cancelled, Cancelling, Nearest, clip, nearest, run
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.precision import home_of
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import Alpha, Finish, Target, Tiling
+from steadyscale.core.upscaling.settings import Alpha, Finish, Reuse, Target, Tiling
 from steadyscale.core.upscaling.stage import upscale
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -211,6 +211,37 @@ def test_a_wrapper_need_not_repeat_what_the_network_says():
     model = Four()
     run(clip(1, 3, 64, 64), Cancelling(model, after=99), tiling=Tiling(size=32))
     assert model.calls == [(1, 4, 44, 44)] * 4
+
+
+class Frugal(Nearest):
+    """Makes what is wanted alone; `made` are the sizes of that."""
+
+    makes_parts, halo = True, 6
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def forward(self, x, wanted=None, out=None):
+        rows, cols = wanted or (slice(0, x.shape[-2]), slice(0, x.shape[-1]))
+        self.made.append((rows.stop - rows.start, cols.stop - cols.start))
+        return super().forward(x)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
+
+
+def test_a_network_that_makes_parts_is_asked_for_tiles_and_changed_boxes_without_their_halos():
+    model, frames = Frugal(), clip(1, 3, 64, 96).repeat(2, 1, 1, 1)
+    frames[1, :, 30, 40] = 1.0
+    made = run(frames, model, tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest(), reuse=Reuse(on=False)))
+    assert model.made == [(32, 32)] * 6 + [(24, 24)]  # The tiles that the pixel is in reach of.
+    assert model.calls[0] == (1, 3, 40, 48)
+
+
+def test_what_wraps_a_network_that_makes_parts_is_not_asked_for_them():
+    model, frames = Frugal(), clip(1, 3, 64, 64)
+    made = run(frames, Cancelling(model, after=99), tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest()))
+    assert model.made == [(shape[-2], shape[-1]) for shape in model.calls]
 
 
 class Made(TorchDispatchMode):
