@@ -13,6 +13,14 @@ from steadyscale.models.native.library import Library
 from torch import nn
 
 OFF = Reuse(on=False)
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    """Built, where it can be; each test says whether it is used."""
+    if find_compiler() is not None:
+        build()
 
 
 def nearest(x, scale=2):
@@ -146,11 +154,35 @@ def test_a_screen_whose_window_plays_a_film_takes_half_of_the_work(monkeypatch, 
     assert tally.share_run <= (1 + 3 * most) / 4
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), convs=st.integers(0, 4), tile=st.sampled_from([None, 32, 50]))
+def test_any_stream_through_the_engine_has_the_same_bits_with_reuse(data, convs, tile):
+    """Even and odd layers, frames whole and cut; single pixels, very bright ones among them, and rectangles."""
+    height, width = data.draw(st.integers(1, 170)), data.draw(st.integers(1, 170))
+    torch.manual_seed(convs)
+    frames = torch.rand(1, 3, height, width).repeat(5, 1, 1, 1)
+    for n in range(1, 5):
+        frames[n] = frames[n - 1]
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        rows, cols = data.draw(st.sampled_from([(1, 1), (2, 30), (40, 3), (25, 25)]))
+        frames[n, :, top : top + rows, left : left + cols] = data.draw(st.sampled_from([0.5, 0.123, 9.0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEADYSCALE_NATIVE", "1")
+        model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=convs, scale=2)), "compact", "compact")
+        truth = run(frames, model, reuse=OFF, tiling=Tiling(size=None))[0]
+        made = run(frames, model, data.draw(st.sampled_from([1, 5])), tiling=Tiling(size=None))[0]
+        assert model.engine == "native"
+        assert torch.equal(made, truth)
+        if tile is not None:  # Tiles are no more equal to the whole than their halo says, with reuse or without.
+            cut = run(frames, model, tiling=Tiling(size=tile))[0]
+            torch.testing.assert_close(cut, truth, atol=1e-5, rtol=0)
+
+
+@needs_compiler
 def test_the_pixels_counted_are_those_that_the_engine_makes(monkeypatch):
     """Windows, a cursor, a line of text and a corner: the mean over the layers, the blocks of each counted."""
     monkeypatch.setenv("STEADYSCALE_NATIVE", "1")
-    build()
     torch.manual_seed(0)
     model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=9, scale=2)), "compact", "compact")
     frames = torch.rand(1, 3, 270, 480).repeat(6, 1, 1, 1)
