@@ -50,7 +50,7 @@ class Watcher:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
         self.halo, self._tally = max(halo, reach), tally
-        self._near = max(halo, reach - (BLOCK - 1))  # input pixels around a tile, which has whole blocks
+        self._around = max(halo, reach - (BLOCK - 1))  # input pixels around a tile, which has whole blocks
         self._paid = -(-reach // 2) if parts and reach else self.halo  # input pixels around a box that it costs
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
@@ -112,7 +112,7 @@ class Watcher:
             changed = fresh & _differs(frame, held, 0.0)
         else:
             fresh = None
-        dirty = _near(changed.cpu().numpy(), self._near)
+        dirty = _near(changed.cpu().numpy(), self._around)
         boxes = merged(dirty, height, width, self._paid)
         if self._cost(boxes, height, width) >= height * width:
             return None, 0

@@ -40,8 +40,9 @@ class NativeNetwork:
     wanted: only this part of the result is returned, with the same bits; each layer of a compact network then makes no
     more than the next one reads. Raises ValueError for what is no part of the picture. out: where the result of a
     compact network is put, if it can be, which saves a copy; float32 on the CPU.
-    Weights are transformed once. The memory for one size of picture is kept for the next call. Results do not depend
-    on the number of threads, which is torch's. Safe to call from several threads, one after the other.
+    Weights are transformed once. The memory for one size of picture is kept for the next call, and serves its parts
+    too. Results do not depend on the number of threads, which is torch's. Safe to call from several threads, one after
+    the other.
     """
 
     def __init__(self, network: RRDBNet | SRVGGNetCompact, library: Library) -> None:

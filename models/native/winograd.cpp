@@ -94,7 +94,7 @@ enum Kind : int32_t { PACK = 0, CONV = 1, FIRST = 2, LAST = 3 };
 
 struct Op {
     const float* const* in;    // CONV, LAST: planes. PACK, FIRST: one pointer to (channels, height, width)
-    float* const* out;         // planes. LAST: one pointer to an enlarged part of the picture, (out_channels, ...), see out_row
+    float* const* out;         // planes. LAST: one pointer to a part of the picture, enlarged, see out_row
     const float* const* add1;  // CONV: planes like out, or null. LAST: the picture to add, enlarged by repetition, or null
     const float* const* add2;  // CONV: a second sum, after the first
     const float* weights;      // CONV, LAST: transformed by steadyscale_filters. FIRST: [channels][3][3][out_planes * V]
