@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .native import Native
+from .native import Native, Wanted, part_of
 
 
 class Upscaler:
     """(B, 3, h, w) in [0, 1] -> (B, 3, h * scale, w * scale) in [0, 1], on the device and in the dtype it was moved to.
 
     Networks for one channel see red, green and blue as three pictures. Networks for four (RGBA) also take
-    (B, 4, h, w) and return the same; without alpha they see an opaque picture.
+    (B, 4, h, w) and return the same; without alpha they see an opaque picture. `wanted`, rows and columns of the input,
+    asks for a part of the result alone; it is put into `out` where that saves a copy, which the caller can see by what
+    is returned.
 
     model: the network itself, an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo`, `.multiple`.
     name: for people, usually the file's. architecture: the name of the network's kind.
@@ -35,19 +37,19 @@ class Upscaler:
             )
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
             raise ValueError(f"{self.name} wants images (B, 3, h, w), got {tuple(images.shape)}")
         batch, channels, height, width = images.shape
         if batch == 0:
-            return images.new_empty(0, channels, height * self.scale, width * self.scale)
+            return part_of(images.new_empty(0, channels, height * self.scale, width * self.scale), wanted, self.scale)
         if self.in_channels == 1:
-            planes = self._run(images.reshape(-1, 1, height, width))
+            planes = self._run(images.reshape(-1, 1, height, width), wanted)
             return planes.reshape(batch, channels, *planes.shape[-2:])
         if self.in_channels == 4 and channels == 3:
             opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
-            return self._run(opaque)[:, :3]
-        return self._run(images)
+            return self._run(opaque, wanted)[:, :3]
+        return self._run(images, wanted, out)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
         """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""
@@ -65,6 +67,11 @@ class Upscaler:
     def whole_frames(self) -> bool:
         """Whether frames are better not cut on a CPU: the native engine keeps its memory, so size costs nothing."""
         return self._run.ready
+
+    @property
+    def makes_parts(self) -> bool:
+        """Whether less is computed where only a part is `wanted`: each layer then makes what the next one reads."""
+        return self._run.reach > 0
 
     @property
     def native_reach(self) -> int:

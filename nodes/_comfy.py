@@ -162,9 +162,9 @@ class _Cancellable:
     def __init__(self, inner: Any) -> None:
         self.model = inner
 
-    def __call__(self, *args: Tensor) -> Tensor:
+    def __call__(self, *args: Tensor, **options: Any) -> Tensor:
         stop_if_cancelled()
-        return self.model(*args)
+        return self.model(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # asked for before __init__ has run, by copy or pickle

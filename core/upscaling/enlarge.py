@@ -62,13 +62,12 @@ class Enlarger:
         part = slice(start * each, end * each)
         if self._direct(result, images):
             cut = self._run(images[part], result[part], cut)
-            if self._watcher.on:
-                self._keep(result[part][-each:])
+            self._keep(result[part][-each:])
             return cut
         self._last = None  # It is of no use any more, and the memory is.
         canvas = self._canvas(images[part])
         cut = self._run(images[part], canvas, cut)
-        if self._watcher.on:
+        if self._watcher.hopes:
             self._last = canvas if end - start == 1 else canvas[-each:].clone()
         self._bring(self._finished(canvas, result[part], images[part], each, first + start), result[part])
         return cut
@@ -98,11 +97,14 @@ class Enlarger:
             boxes=boxes or (),
             clamped=True,
             anchor=anchor,
+            parts=self._runner.parts,
         )
 
     def _keep(self, made: Tensor) -> None:
         """A copy, for whoever gets the frame may change it; in the same memory, for fresh pages cost as much again."""
-        if self._last is None or self._last.shape != made.shape:
+        if not self._watcher.hopes:
+            self._last = None
+        elif self._last is None or self._last.shape != made.shape:
             self._last = made.clone()
         else:
             self._last.copy_(made)

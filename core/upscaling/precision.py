@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..clip import ClipError, all_finite
 from .settings import Precision
+from .tiles import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -104,16 +105,21 @@ class Runner:
     `tries` are formats, the most wanted first. A result that is not finite moves on to the next one, at any time, for a
     bright frame can overflow what a dark first frame did not. Without a next one it is a ClipError. A model whose
     weights cannot be cast (no torch module) is simply given tensors of the format.
+
+    parts: whether the model makes no more than it must where only a part of its result is wanted, and puts it where it
+    is told to.
     """
 
     def __init__(
         self,
-        model: Callable[[Tensor], Tensor],
+        model: Callable[..., Tensor],
         cast: Callable[[torch.dtype], None],
         device: torch.device,
         tries: Sequence[torch.dtype],
     ) -> None:
         self._model, self._cast, self.device = model, cast, device
+        # Asked of the model itself: one that wraps another may change what goes in and comes out.
+        self.parts = bool(getattr(model, "makes_parts", False))
         self._tries = list(tries)
         self._cast(self._tries[0])
 
@@ -138,8 +144,9 @@ class Runner:
 
     # Inference mode ends with the call: around a generator's yield it would leak into whoever pulls the frames.
     @torch.inference_mode()
-    def __call__(self, window: Tensor) -> Tensor:
-        result = self._result(window, self.dtype)
+    def __call__(self, window: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+        """wanted, out: see `run_tiles`, for models that make parts."""
+        result = self._result(window, self.dtype, wanted, out)
         while not all_finite(result):
             if len(self._tries) == 1:
                 raise ClipError(
@@ -147,7 +154,7 @@ class Runner:
                     "fp32 already, the weights are damaged"
                 )
             self._drop("the result is not finite")
-            result = self._result(window, self.dtype)
+            result = self._result(window, self.dtype, wanted, out)
         return result
 
     def _drop(self, fault: str) -> None:
@@ -155,11 +162,13 @@ class Runner:
         del self._tries[0]
         self._cast(self.dtype)
 
-    def _result(self, window: Tensor, dtype: torch.dtype) -> Tensor:
+    def _result(
+        self, window: Tensor, dtype: torch.dtype, wanted: Wanted | None = None, out: Tensor | None = None
+    ) -> Tensor:
         # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
         # that works in place from changing the source.
         moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
-        return self._model(moved)
+        return self._model(moved) if wanted is None else self._model(moved, wanted=wanted, out=out)
 
 
 def fault_of(result: Tensor, truth: Tensor) -> str | None:

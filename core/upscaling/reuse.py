@@ -17,37 +17,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .settings import Reuse, Tally
-from .tiles import Box, Span
+from .tiles import ANCHOR, BLOCK, Box, Span
 
 _Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
 
 # Side of a tile in input pixels. It says how closely a change is followed, no more: what is run are boxes of many of
-# them, put together so that halos are not paid twice.
-TILE = 16
+# them, put together so that halos are not paid twice. It is a multiple of BLOCK, which spares a part of the reach.
+TILE = ANCHOR
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 WIDEST_HALO = 32
-# Share of changed tiles above which the whole frame is run.
-MOST_CHANGED = 0.7
-# Rows between those that are looked at first, and the side of the squares in which a change is looked for there.
-PROBE, COARSE = 16, 64
+# Rows between those that are looked at first, the side of the squares in which a change is looked for there, and the
+# share of them above which the whole frame is run without another look.
+PROBE, COARSE, MOST_CHANGED = 16, 64, 0.7
+# Whole frames in a row after which nothing is expected to be used again.
+PATIENCE = 12
 
 
 class Watcher:
     """Says of each frame of a stream what the network must be shown, and counts it.
 
-    halo: input pixels that a result reaches, as far as the network is known to look. reach: how far rounding reaches,
-    where that is further.
+    halo: input pixels that a result reaches, as far as the network is known to look. reach: how far the rounding of
+    blocks reaches, from the worst place in a block, where that is further. parts: whether each layer makes only what
+    the next one reads. The first then makes a box with all of its reach, the last the box alone: the mean is half.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
+    hopes: whether the result of the frame that was seen last should be kept. Camera footage has no use for that, and
+    the copy would cost a small network a fifth of its time. Where hope was lost, the first frame that could have used
+    a result is run whole, and its own is kept again.
     """
 
-    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0) -> None:
+    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0, *, parts: bool = False) -> None:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
         self.halo, self._tally = max(halo, reach), tally
+        self._around = max(halo, reach - (BLOCK - 1))  # input pixels around a tile, which has whole blocks
+        self._paid = -(-reach // 2) if parts and reach else self.halo  # input pixels around a box that it costs
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
         self._held: Tensor | None = None
+        self._whole = 0  # frames in a row, up to the one seen last, that were run whole
+
+    @property
+    def hopes(self) -> bool:
+        return self.on and self._whole <= PATIENCE
 
     @property
     def held(self) -> Tensor:
@@ -59,6 +71,9 @@ class Watcher:
         """Boxes of a frame (k, C, h, w) that must be run; none of them for a repeat. None: all of it, as it is."""
         height, width = frame.shape[-2:]
         boxes, tiles = self._boxes(frame) if self.on else (None, 0)
+        if boxes is not None and not self.hopes:
+            boxes, self._whole = None, 0
+        self._whole = 0 if boxes is not None else self._whole + 1
         if boxes is None and self.on:
             self._hold(frame)
         per_frame = -(-height // TILE) * -(-width // TILE)
@@ -72,7 +87,7 @@ class Watcher:
         else:
             self._tally.tiles_run += tiles
             self._tally.tiles_reused += per_frame - tiles
-            self._tally.pixels_run += sum(_cost(box, height, width, self.halo) for box in boxes)
+            self._tally.pixels_run += self._cost(boxes, height, width)
         return boxes
 
     def _boxes(self, frame: Tensor) -> tuple[list[Box] | None, int]:
@@ -97,14 +112,15 @@ class Watcher:
             changed = fresh & _differs(frame, held, 0.0)
         else:
             fresh = None
-        dirty = _any_near(changed, self.halo) > 0
-        if float(dirty.float().mean()) > MOST_CHANGED:
-            return None, 0
-        boxes = merged(dirty.cpu().numpy(), height, width, self.halo)
-        if sum(_cost(box, height, width, self.halo) for box in boxes) >= height * width:
+        dirty = _near(changed.cpu().numpy(), self._around)
+        boxes = merged(dirty, height, width, self._paid)
+        if self._cost(boxes, height, width) >= height * width:
             return None, 0
         held.copy_(frame if fresh is None else torch.where(fresh, frame, held))
         return boxes, int(dirty.sum())
+
+    def _cost(self, boxes: list[Box], height: int, width: int) -> int:
+        return sum(_cost(box, height, width, self._paid) for box in boxes)
 
     def _changed(self, frame: Tensor, held: Tensor) -> Tensor:
         return _differs(frame, held, self._limit)
@@ -191,8 +207,11 @@ def _any_in(flags: Tensor, rows: int, cols: int) -> Tensor:
     return F.max_pool2d(flags.float()[None], (rows, cols), ceil_mode=True)[0]
 
 
-def _any_near(flags: Tensor, halo: int) -> Tensor:
-    """(h, w) -> 0 or 1 for each tile and the halo around it."""
-    height, width = flags.shape
-    padding = (halo, halo + -width % TILE, halo, halo + -height % TILE)
-    return F.max_pool2d(F.pad(flags.float()[None], padding), TILE + 2 * halo, TILE)[0]
+def _near(flags: NDArray[np.bool_], halo: int) -> NDArray[np.bool_]:
+    """(h, w) -> for each tile whether there is any in it and the halo around it."""
+    for _ in range(
+        2
+    ):  # One axis after the other, and the way back: seen at once, a tile has a hundred times the pixels.
+        rows = range(0, len(flags), TILE)
+        flags = np.stack([flags[max(0, row - halo) : row + TILE + halo].any(0) for row in rows], axis=1)
+    return flags

@@ -130,9 +130,10 @@ class Reuse:
 class Tally:
     """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
 
-    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 16 x 16 input pixels of all other frames,
-    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that were
-    shown to the network (with the halos of changed tiles, without those of tiles that memory asked for).
+    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 12 x 12 input pixels of all other frames,
+    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that the
+    network computed (with the halos of changed tiles, of which layers that make no more than they must compute half;
+    without those of tiles that memory asked for).
     """
 
     frames: int = 0
@@ -144,5 +145,5 @@ class Tally:
 
     @property
     def share_run(self) -> float:
-        """Share of the pixels that the network was shown, 0 to 1; 1 before the first frame."""
+        """Share of the pixels that the network computed, 0 to 1; 1 before the first frame."""
         return self.pixels_run / self.pixels if self.pixels else 1.0

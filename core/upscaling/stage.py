@@ -44,6 +44,9 @@ class ImageModel(Protocol):
     if it takes grey (default 3; `input_channels` is read too); `supports_half`, False if fp16 is not worth a try. A
     wrapper shows what it wraps as `.model`, so that these are found there and weights can be moved and cast;
     spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
+    `makes_parts`, True if it takes `wanted=(rows, columns)` of its input, slices in pixels, and saves work by making
+    those alone, and `out`, where it may put them, in [0, 1], and return that; asked of the model itself, not of what it
+    wraps.
     """
 
     @property
@@ -104,7 +107,8 @@ def upscale(
             if enlarger is None:
                 runner, per_pixel = _start(model, cast, place, precision, images, scale)
                 reach = int(trait(model, "native_reach", default=0)) if place.type == "cpu" else 0
-                watcher = Watcher(reuse, max(halo, field), Tally() if tally is None else tally, reach)
+                counts = Tally() if tally is None else tally
+                watcher = Watcher(reuse, max(halo, field), counts, reach, parts=runner.parts)
                 enlarger = Enlarger(runner, scale, halo, watcher, finish)
             if cut_for != (height, width):
                 layer = layer_bytes(model)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,11 +28,16 @@ log = logging.getLogger(__name__)
 # Cores and windows start at multiples of this, so that networks which fold 2x2 or 4x4 blocks of pixels into channels
 # (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
 ALIGN = 4
-# For windows that must give the whole frame's very bits: a multiple of ALIGN, and of the 6x6 blocks that the native
-# engine rounds together.
+# Side of the blocks of pixels that the native engine rounds together.
+BLOCK = 6
+# For windows that must give the whole frame's very bits: a multiple of ALIGN and of BLOCK.
 ANCHOR = 12
 # Below this core the halo is nearly all of the work, and memory is short for some other reason.
 SMALLEST_CORE = 32
+
+
+# Rows and columns of a window whose enlargement alone is wanted.
+Wanted: TypeAlias = "tuple[slice, slice]"
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def window_pixels(height: int, width: int, size: int, halo: int) -> int:
 
 
 def run_tiles(
-    network: Callable[[Tensor], Tensor],
+    network: Callable[..., Tensor],
     frames: Frames,
     out: Tensor,
     *,
@@ -150,13 +156,15 @@ def run_tiles(
     boxes: Sequence[Box] = (),
     clamped: bool = False,
     anchor: int = ALIGN,
+    parts: bool = False,
 ) -> Cut:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
     is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
-    multiples.
+    multiples. parts: the network takes `wanted=(rows, columns)` of its input as well, and makes only those; and `out`,
+    a place for them, which it may fill, clamped, and return.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
@@ -164,7 +172,7 @@ def run_tiles(
     count, _, height, width = frames.shape
     todo = deque(grid(count, height, width, cut, halo, boxes, anchor))
     while todo:
-        if _fits(network, frames, out, todo[0], scale, clamped):
+        if _fits(network, frames, out, todo[0], scale, clamped, parts):
             todo.popleft()
             continue
         less = smaller(cut, height, width, halo)
@@ -187,22 +195,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fits(
-    network: Callable[[Tensor], Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool
+    network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool, parts: bool
 ) -> bool:
     """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
     window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
+    rows, cols = tile.rows.core.seen_from(tile.rows.window), tile.cols.core.seen_from(tile.cols.window)
+    height, width = (len(rows), len(cols)) if parts else window.shape[-2:]
+    place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
     try:
-        result = network(window)
-        expected = (window.shape[0], out.shape[1], window.shape[2] * scale, window.shape[3] * scale)
+        result = network(window, wanted=(rows.of(1), cols.of(1)), out=place) if parts else network(window)
+        expected = (window.shape[0], out.shape[1], height * scale, width * scale)
         if tuple(result.shape) != expected:
             raise ClipError(
                 f"the network made {tuple(result.shape)} of a tile {tuple(window.shape)} where its scale of {scale} "
                 f"promises {expected}; it was described wrongly or is no upscaler"
             )
-        rows = tile.rows.core.seen_from(tile.rows.window).of(scale)
-        cols = tile.cols.core.seen_from(tile.cols.window).of(scale)
-        place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
-        _put(result[:, :, rows, cols], place, clamped)
+        if result is not place:
+            _put(result if parts else result[:, :, rows.of(scale), cols.of(scale)], place, clamped)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

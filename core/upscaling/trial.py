@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..preflight import spoken
 from .precision import home_of, module_of
 from .settings import Precision, Tiling
 from .stage import ImageModel, upscale
+from .tiles import Wanted
 
 # Seconds between two looks at the memory of this process; a layer of a small frame is done in less, a frame is not.
 LOOK = 0.005
@@ -179,12 +180,14 @@ class _Seen:
     def __init__(self, model: ImageModel) -> None:
         self.model = model  # where core looks for everything that is not here
         self.scale = int(model.scale)
+        self.makes_parts = bool(getattr(model, "makes_parts", False))
+        self._run: Callable[..., Tensor] = model
         self.calls = 0
         self.window = (0, 0)
         self.dtype = torch.float32
 
-    def __call__(self, images: Tensor, /) -> Tensor:
-        result = self.model(images)
+    def __call__(self, images: Tensor, /, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+        result = self._run(images) if wanted is None else self._run(images, wanted=wanted, out=out)
         self.calls += 1
         self.window = max(self.window, (images.shape[-1], images.shape[-2]), key=lambda size: size[0] * size[1])
         self.dtype = images.dtype

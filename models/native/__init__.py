@@ -1,15 +1,17 @@
 """The CPU engine for RRDBNet and SRVGGNetCompact, in C++: compiled on request, checked against torch, optional."""
 
 from .build import BuildError, NoCompilerError, build, find
-from .engine import Native, NativeNetwork, describe, native_network
+from .engine import Native, NativeNetwork, Wanted, describe, native_network, part_of
 
 __all__ = [
     "BuildError",
     "Native",
     "NativeNetwork",
     "NoCompilerError",
+    "Wanted",
     "build",
     "describe",
     "find",
     "native_network",
+    "part_of",
 ]

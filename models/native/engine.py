@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..srvgg import SRVGGNetCompact
 from .build import cache_folder, find, find_compiler
 from .library import Library
 from .networks import Compiler, rrdb_compiler, srvgg_compiler, srvgg_reach
-from .program import Program
+from .program import Area, Program
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,19 @@ MOST_DIFFERENCE = 1e-4
 # Of the self-check's picture: every kind of edge, more than one patch both ways.
 CHECKED_HEIGHT, CHECKED_WIDTH = 15, 22
 
+# Rows and columns of the input of which alone the enlargement is wanted.
+Wanted: TypeAlias = "tuple[slice, slice]"
+
 
 class NativeNetwork:
     """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, clamped to [0, 1] on request.
 
-    Weights are transformed once. The memory for one size of picture is kept for the next call. Results do not depend
-    on the number of threads, which is torch's. Safe to call from several threads, one after the other.
+    wanted: only this part of the result is returned, with the same bits; each layer of a compact network then makes no
+    more than the next one reads. Raises ValueError for what is no part of the picture. out: where the result of a
+    compact network is put, if it can be, which saves a copy; float32 on the CPU.
+    Weights are transformed once. The memory for one size of picture is kept for the next call, and serves its parts
+    too. Results do not depend on the number of threads, which is torch's. Safe to call from several threads, one after
+    the other.
     """
 
     def __init__(self, network: RRDBNet | SRVGGNetCompact, library: Library) -> None:
@@ -46,27 +54,63 @@ class NativeNetwork:
         else:
             self._compile = srvgg_compiler(library, network)
         self._enlarge = network.scale * self._fold
-        self._program: tuple[tuple[int, int], Program] | None = None
+        self._program: tuple[tuple[int, int, Area | None], Program] | None = None
         self._lock = threading.Lock()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, clamped: bool = False) -> Tensor:
+    def __call__(
+        self, images: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None, clamped: bool = False
+    ) -> Tensor:
         height, width = images.shape[-2:]
+        if isinstance(self._network, SRVGGNetCompact):
+            return self._run(images.contiguous(), _area(wanted, height, width), out, clamped)
         folded = images
         if self._fold > 1:
             folded = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._fold)
-        folded = folded.contiguous()
-        size = (folded.shape[-2], folded.shape[-1])
+        whole = slice(0, height), slice(0, width)
+        return part_of(self._run(folded.contiguous(), None, None, clamped), wanted or whole, self._network.scale)
+
+    def _run(self, images: Tensor, area: Area | None, out: Tensor | None, clamped: bool) -> Tensor:
+        """(B, C, h, w) as the program reads them -> the area of them, or all, enlarged; in `out` if that fits."""
+        height, width = images.shape[-2:]
+        made = area or Area(0, height, 0, width)
         channels = self._network.out_channels
-        result = torch.empty(len(images), channels, size[0] * self._enlarge, size[1] * self._enlarge)
+        sides = (made.bottom - made.top) * self._enlarge, (made.right - made.left) * self._enlarge
+        shape = (len(images), channels, *sides)
+        result = out if out is not None and _can_hold(out, shape) else torch.empty(shape)
+        key = height, width, area
         with self._lock:
-            if self._program is None or self._program[0] != size:
-                self._program = None  # Before the next one is made: two need twice the memory.
-                self._program = size, self._compile(*size)
-            for source, target in zip(folded, result, strict=True):
+            if self._program is None or self._program[0] != key:
+                self._program = None  # The next one works in its memory.
+                self._program = key, self._compile(*key)
+            for source, target in zip(images, result, strict=True):
                 skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
                 self._program[1].run(source, skip, target, torch.get_num_threads(), clamped=clamped)
-        return result[..., : height * self._network.scale, : width * self._network.scale]
+        return result
+
+
+def part_of(result: Tensor, wanted: Wanted | None, scale: int) -> Tensor:
+    """Of a picture that is `scale` times larger what is wanted."""
+    if wanted is None:
+        return result
+    rows, cols = (slice(side.start * scale, side.stop * scale) for side in wanted)
+    return result[..., rows, cols]
+
+
+def _can_hold(out: Tensor, shape: tuple[int, ...]) -> bool:
+    return tuple(out.shape) == shape and out.dtype is torch.float32 and out.device.type == "cpu" and out.stride(-1) == 1
+
+
+def _area(wanted: Wanted | None, height: int, width: int) -> Area | None:
+    """The same as an area; None for all of it."""
+    whole = Area(0, height, 0, width)
+    if wanted is None:
+        return None
+    area = Area(wanted[0].start, wanted[0].stop, wanted[1].start, wanted[1].stop)
+    # The engine would write where no memory is.
+    if not (0 <= area.top < area.bottom <= height and 0 <= area.left < area.right <= width):
+        raise ValueError(f"{area} is no part of a picture of {height} rows and {width} columns")
+    return None if area == whole else area
 
 
 def native_network(module: nn.Module) -> NativeNetwork | None:
@@ -127,13 +171,17 @@ class Native:
         self._held: list[Tensor] = []
         self._twin: NativeNetwork | None = None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch."""
+    def __call__(self, images: Tensor, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+        """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch.
+
+        wanted: only this part of it is returned. out: where it may be put, which saves a copy; else it lies elsewhere.
+        """
         twin = self._find(images)
         self.engine = "torch" if twin is None else "native"
         if twin is not None:
-            return twin(images, clamped=True)
+            return twin(images, wanted=wanted, out=out, clamped=True)
         result = self._module(images)
+        result = part_of(result, wanted, result.shape[-1] // images.shape[-1])
         # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.
         own = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
         return result.clamp_(0, 1) if own else result.clamp(0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI = 4  # must equal that of winograd.cpp
+ABI = 6  # must equal that of winograd.cpp
 PAGE = 4096  # bytes
 FLOAT = 4  # bytes
 OUT = 6  # side of a block of results
@@ -18,6 +18,7 @@ PACK, CONV, FIRST, LAST = range(4)
 
 _pointer = ctypes.c_void_p
 _number = ctypes.c_int32
+_wide = ctypes.c_int64
 
 
 class Op(ctypes.Structure):
@@ -31,6 +32,8 @@ class Op(ctypes.Structure):
         ("weights", _pointer),
         ("bias", _pointer),
         ("slope", _pointer),
+        ("row", _wide),
+        ("colour", _wide),
         ("scale1", ctypes.c_float),
         ("scale2", ctypes.c_float),
         ("kind", _number),
@@ -42,9 +45,11 @@ class Op(ctypes.Structure):
         ("held", _number),
         ("in_row", _number),
         ("out_row", _number),
+        ("out_column", _number),
         ("first", _number),
         ("last", _number),
         ("left", _number),
+        ("right", _number),
         ("up", _number),
         ("shuffle", _number),
         ("out_channels", _number),
@@ -108,6 +113,27 @@ class Library:
     def run(self, ops: ctypes.Array[Op], threads: int, scratch: Memory, per_thread: int) -> None:
         """Run all steps in order; other Python threads go on meanwhile."""
         self._c.steadyscale_run(ctypes.addressof(ops), len(ops), threads, scratch.address, per_thread)
+
+
+class Store:
+    """Memory that programs use one after the other: fresh pages of the system cost as much as a layer does."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._held: Memory | None = None
+
+    def take(self, size: int, *, exact: bool = False) -> Memory:
+        """At least `size` bytes, with whatever lies in them. exact: what is much more goes back to the system.
+
+        Whoever took some before must not use it any more. Raises MemoryError.
+        """
+        held = self._held
+        if held is None or held.size < size or (exact and held.size - size >= PAGE):
+            # Before the next one is made: two need twice the memory.
+            held = self._held = None
+            held = self._held = self._library.allocate(size)
+        held.rewind()
+        return held
 
 
 class Memory:

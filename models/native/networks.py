@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..rrdb import DAMPING, SLOPE, RRDBNet
 from ..srvgg import SRVGGNetCompact
-from .library import OUT, Library, Memory
-from .program import Filters, Planes, Program, colour_filters, filters, strips
+from .library import OUT, Library, Memory, Store
+from .program import Area, Filters, Planes, Program, colour_filters, filters, strips
 
 # The enlarged end of an RRDBNet runs in strips of rows. They use the memory that the trunk no longer needs, or this
 # much: enough rows for the two that are computed twice at every seam not to matter.
@@ -21,7 +21,8 @@ MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winogra
 # changes in the input spreads through it: by 6 pixels a layer with blocks in line, by 3 with each half a block off.
 SHIFT = OUT // 2
 
-Compiler: TypeAlias = Callable[[int, int], Program]  # height, width of the input -> program
+# (height, width of the input, what of it is wanted enlarged or None for all) -> program, the one to run from then on.
+Compiler: TypeAlias = Callable[[int, int, "Area | None"], Program]
 
 
 def srvgg_reach(network: SRVGGNetCompact) -> int:
@@ -32,37 +33,58 @@ def srvgg_reach(network: SRVGGNetCompact) -> int:
 
 
 def srvgg_compiler(library: Library, network: SRVGGNetCompact) -> Compiler:
-    """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result."""
+    """Transforms the weights; the result makes programs: (in_channels, h, w) -> the network's result.
+
+    Of a wanted part each layer makes what the next one reads, in the blocks of the whole: results have the same bits.
+    """
     config = network.config
     slopes = [*(_slope(activation) for activation in network.body[1::2]), None]
     convs = list(zip(network.body[::2], slopes, strict=True))
     first = colour_filters(library, convs[0][0], slope=convs[0][1])
     layers = [filters(library, conv, slope=slope) for conv, slope in convs[1:]]
+    held, scratch = Store(library), Store(library)
 
-    def compile_for(height: int, width: int) -> Program:
-        program = Program(library)
-        memory = program.memory(2 * program.planes_bytes(config.features, height, width))
+    def compile_for(height: int, width: int, wanted: Area | None) -> Program:
+        program = Program(library, scratch)
+        # Parts come between whole pictures, so what those need is kept for them.
+        memory = held.take(2 * program.planes_bytes(config.features, height, width), exact=wanted is None)
         source, target = (program.planes(memory, config.features, height, width) for _ in range(2))
-        program.first(first, source, height, width)
-        for index, layer in enumerate(layers[:-1]):
-            shift = -SHIFT * (index % 2)
-            program.convolve(layer, source, target, height, width, rows=(shift, height), left=shift)
+        part = wanted or Area(0, height, 0, width)
+        areas = shrinking(part, height, width, len(layers))
+        program.first(first, source, height, width, areas[0])
+        for layer, area in zip(layers[:-1], areas[1:-1], strict=True):
+            program.convolve(layer, source, target, height, width, area=area)
             source, target = target, source
-        shift = -SHIFT * ((len(layers) - 1) % 2)
         program.last(
             layers[-1],
             source,
             config.out_channels,
             height,
             width,
-            rows=(shift, height),
-            left=shift,
+            area=areas[-1],
+            part=part,
             shuffle=config.scale,
             add_skip=True,
         )
         return program
 
     return compile_for
+
+
+def shrinking(wanted: Area, height: int, width: int, layers: int) -> list[Area]:
+    """What must be made of a picture of height x width so that the last layer makes `wanted`: by the first
+    convolution, and by each of so many layers in blocks. Those of the last start where the picture does; those of the
+    layer before it lie SHIFT higher and further left, and so on in turns.
+    """
+    areas, needed = [], wanted
+    for before_last in range(layers):
+        shift = -SHIFT * (before_last % 2)
+        top, left = (start - (start - shift) % OUT for start in (needed.top, needed.left))
+        areas.append(Area(top, needed.bottom, left, needed.right))
+        # A block is made of the pixels that it covers and one more on each side, also where it ends outside.
+        bottom, right = (end + (shift - end) % OUT for end in (needed.bottom, needed.right))
+        needed = Area(max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width))
+    return [needed, *reversed(areas)]
 
 
 def _slope(activation: nn.Module) -> Tensor:
@@ -96,15 +118,18 @@ def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
     ]
     hr, last = filters(library, network.conv_hr, slope=leaky), filters(library, network.conv_last)
     tail = Tail(library, ups, hr, last, config.out_channels)
+    kept_store, shared_store, scratch = Store(library), Store(library), Store(library)
 
-    def compile_for(height: int, width: int) -> Program:
-        program = Program(library)
+    def compile_for(height: int, width: int, wanted: Area | None) -> Program:
+        if wanted is not None:
+            raise ValueError("the blocks of an RRDBNet reach so far that it is only made whole")
+        program = Program(library, scratch)
         grown_channels = 4 * library.planes(growth) * library.vector  # Each growth starts a plane of its own.
         sizes = (network.conv_first.in_channels, features, features, features, grown_channels)
         trunk_bytes = sum(program.planes_bytes(count, height, width) for count in sizes)
         rows, tail_bytes = tail.fit(program, height, width, max(trunk_bytes, TAIL_BYTES))
-        kept = program.memory(program.planes_bytes(features, height, width))
-        shared = program.memory(max(trunk_bytes, tail_bytes))
+        kept = kept_store.take(program.planes_bytes(features, height, width), exact=True)
+        shared = shared_store.take(max(trunk_bytes, tail_bytes), exact=True)
 
         a = program.planes(kept, features, height, width)
         small, start, x, b, grown = (program.planes(shared, count, height, width) for count in sizes)
@@ -158,13 +183,12 @@ class Tail:
             buffers = self._carve(program, memory, spans, width)
             inner = source
             for level, (up, target) in enumerate(zip(self._ups, buffers, strict=False), start=1):
-                program.convolve(
-                    up, inner, target, height << level, width << level, rows=(target.row, target.end), up=True
-                )
+                area = Area(target.row, target.end, 0, width << level)
+                program.convolve(up, inner, target, height << level, width << level, area=area, up=True)
                 inner = target
             hr = buffers[-1]
-            program.convolve(self._hr, inner, hr, *full, rows=(hr.row, hr.end))
-            program.last(self._last, hr, self._out_channels, *full, rows=part)
+            program.convolve(self._hr, inner, hr, *full, area=Area(hr.row, hr.end, 0, full[1]))
+            program.last(self._last, hr, self._out_channels, *full, area=Area(*part, 0, full[1]))
 
     def _spans(self, part: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
         """(level, first row, end) of what each convolution but the last must make for the rows `part` of the result."""

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .library import CONV, FIRST, FLOAT, LAST, PACK, Library, Memory, Op
+from .library import CONV, FIRST, FLOAT, LAST, PACK, Library, Memory, Op, Store
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,29 @@ class Planes:
         return Planes(self.addresses[part], self.row, self.end)
 
 
+@dataclass(frozen=True)
+class Area:
+    """Rows top ... bottom - 1 and columns left ... right - 1 of a picture."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def pixels(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
 class Program:
     """Steps in the order in which they run. `run` takes the pictures they start and end with.
 
     source: (channels, height, width) that the first step reads. skip: a picture added at the end. target: what is made.
+    scratch: what the steps work in. Steps make an `area` of a picture, or all of it.
     """
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, scratch: Store) -> None:
+        self._library, self._scratch = library, scratch
         self._ops: list[Op] = []
         self._lasts: list[int] = []  # numbers of the steps that write the target
         self._list: ctypes.Array[Op] | None = None
@@ -110,15 +125,8 @@ class Program:
         self._skip = (ctypes.c_void_p * 1)()
         self._target = (ctypes.c_void_p * 1)()
         self._per_thread = 0
-        self._scratch: Memory | None = None
 
     # ---- memory ----
-
-    def memory(self, size: int) -> Memory:
-        """Memory that lives as long as the program."""
-        memory = self._library.allocate(size)
-        self._alive.append(memory)
-        return memory
 
     def planes_bytes(self, channels: int, rows: int, width: int) -> int:
         return self._library.planes(channels) * self._plane_bytes(rows, width)
@@ -134,9 +142,10 @@ class Program:
 
     # ---- steps ----
 
-    def first(self, conv: Filters, target: Planes, height: int, width: int) -> None:
+    def first(self, conv: Filters, target: Planes, height: int, width: int, area: Area | None = None) -> None:
         """The source picture -> planes, through a convolution with `colour_filters`."""
-        op = Op(kind=FIRST, channels=conv.channels, out_planes=conv.out_planes, height=height, width=width, last=height)
+        op = _op(height, width, area)
+        op.kind, op.channels, op.out_planes = FIRST, conv.channels, conv.out_planes
         op.in_, op.out = ctypes.addressof(self._source), self._array(target)
         self._weigh(op, conv)
         self._ops.append(op)
@@ -144,7 +153,8 @@ class Program:
 
     def pack(self, target: Planes, channels: int, height: int, width: int) -> None:
         """The source picture -> planes."""
-        op = Op(kind=PACK, channels=channels, out_planes=len(target.addresses), height=height, width=width, last=height)
+        op = _op(height, width)
+        op.kind, op.channels, op.out_planes = PACK, channels, len(target.addresses)
         op.in_, op.out = ctypes.addressof(self._source), self._array(target)
         self._ops.append(op)
 
@@ -156,19 +166,18 @@ class Program:
         height: int,
         width: int,
         *,
-        rows: tuple[int, int] | None = None,
-        left: int = 0,
+        area: Area | None = None,
         up: bool = False,
         sums: Sequence[tuple[float, Planes]] = (),
     ) -> None:
-        """Make rows [a, b) (default: all) of a picture of height x width.
+        """A convolution of a picture of height x width, or of what of it the source holds.
 
-        Winograd's blocks of 6x6 start at row a and column `left`; both may be up to 5 below 0.
-        up: the source is half as large and stands for its enlargement by repetition; `a` must be even.
+        Winograd's blocks of 6x6 start at the area's top and left, which may both be up to 5 below 0.
+        up: the source is half as large and stands for its enlargement by repetition; the top must be even.
         sums: up to two (scale, planes): the result is multiplied by the scale and the planes, which start at the same
         row as the target, are added; not together with a slope. The target may be one of them, but not the source.
         """
-        op = self._winograd(conv, source, height, width, rows, left, up)
+        op = self._winograd(conv, source, height, width, area, up)
         op.kind = CONV
         op.out, op.out_row = self._array(target), target.row
         for index, (scale, planes) in enumerate(sums, start=1):
@@ -184,19 +193,21 @@ class Program:
         height: int,
         width: int,
         *,
-        rows: tuple[int, int] | None = None,
-        left: int = 0,
+        area: Area | None = None,
+        part: Area | None = None,
         shuffle: int = 1,
         add_skip: bool = False,
     ) -> None:
-        """A convolution that makes rows [a, b) of height x width, unfolded: the target picture, (channels,
-        height * shuffle, width * shuffle).
+        """A convolution, as `convolve`, of which the result is unfolded into the target picture.
 
-        left: as for `convolve`.
+        part: what of height x width the target is a picture of, (channels, its rows * shuffle, its columns * shuffle);
+        default: all. It ends at the area's right. Results that lie before it are dropped.
         add_skip: the skip picture (channels, height, width) is enlarged by repetition and added.
         """
-        op = self._winograd(conv, source, height, width, rows, left)
+        op = self._winograd(conv, source, height, width, area)
         op.kind, op.shuffle, op.out_channels = LAST, shuffle, channels
+        part = part or Area(0, height, 0, width)
+        op.out_row, op.out_column = part.top, part.left
         op.out = ctypes.addressof(self._target)
         op.add1 = ctypes.addressof(self._skip) if add_skip else None
         self._lasts.append(len(self._ops))
@@ -208,13 +219,11 @@ class Program:
         source: Planes,
         height: int,
         width: int,
-        rows: tuple[int, int] | None,
-        left: int,
+        area: Area | None,
         up: bool = False,
     ) -> Op:
-        op = Op(channels=conv.channels, in_planes=conv.in_planes, out_planes=conv.out_planes, left=left, up=up)
-        op.first, op.last = rows or (0, height)
-        op.height, op.width = height, width
+        op = _op(height, width, area)
+        op.channels, op.in_planes, op.out_planes, op.up = conv.channels, conv.in_planes, conv.out_planes, up
         # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
         op.held = min(height, source.end * 2 if up else source.end)
         op.in_, op.in_row = self._array(source), source.row
@@ -236,16 +245,23 @@ class Program:
     # ---- running ----
 
     def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int, *, clamped: bool = False) -> None:
-        """All three are contiguous float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1]."""
+        """All three are float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1].
+
+        The first two are contiguous; of the target only the pixels of a row lie side by side.
+        """
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._list is None:
             self._list = (Op * len(self._ops))(*self._ops)
         for number in self._lasts:
             self._list[number].clamped = clamped
-        needed = self._per_thread * FLOAT * threads
-        if self._scratch is None or self._scratch.size < needed:
-            self._scratch = self._library.allocate(needed)
-        self._library.run(self._list, threads, self._scratch, self._per_thread)
+            self._list[number].colour, self._list[number].row = target.stride()[:2]
+        scratch = self._scratch.take(self._per_thread * FLOAT * threads)
+        self._library.run(self._list, threads, scratch, self._per_thread)
+
+
+def _op(height: int, width: int, area: Area | None = None) -> Op:
+    area = area or Area(0, height, 0, width)
+    return Op(height=height, width=width, first=area.top, last=area.bottom, left=area.left, right=area.right)
 
 
 def strips(length: int, size: int) -> list[tuple[int, int]]:

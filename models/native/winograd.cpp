@@ -38,7 +38,7 @@ constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channel
 constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
 constexpr int LINE = 16;                             // floats in a line of the caches
 constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
-constexpr int ABI = 4;
+constexpr int ABI = 6;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 constexpr size_t NEAR = size_t(3) << 20;         // bytes of a convolution's planes that come quickly without being asked for
 constexpr size_t PAST_CACHES = size_t(4) << 20;  // bytes of a convolution's result
@@ -94,21 +94,24 @@ enum Kind : int32_t { PACK = 0, CONV = 1, FIRST = 2, LAST = 3 };
 
 struct Op {
     const float* const* in;    // CONV, LAST: planes. PACK, FIRST: one pointer to (channels, height, width)
-    float* const* out;         // planes. LAST: one pointer to (out_channels, height * shuffle, width * shuffle)
+    float* const* out;         // planes. LAST: one pointer to a part of the picture, enlarged, see out_row
     const float* const* add1;  // CONV: planes like out, or null. LAST: the picture to add, enlarged by repetition, or null
     const float* const* add2;  // CONV: a second sum, after the first
     const float* weights;      // CONV, LAST: transformed by steadyscale_filters. FIRST: [channels][3][3][out_planes * V]
     const float* bias;         // one per output channel
     const float* slope;        // CONV, FIRST: factor of negative results, one per output channel, or null
+    int64_t row, colour;       // LAST: floats from row to row and from colour to colour of what it writes to
     float scale1, scale2;      // CONV: the result is multiplied before add1, and before add2
     int32_t kind;
     int32_t channels;          // of the input
     int32_t in_planes, out_planes;
-    int32_t height, width;     // of the picture that is made, for LAST before it is enlarged
+    int32_t height, width;     // of the whole picture, for LAST before it is enlarged; beyond it are zeros
     int32_t held;              // CONV, LAST: rows from this one on read as zero, at the height that is made
-    int32_t in_row, out_row;   // the picture's row that row 0 of the planes holds
+    int32_t in_row, out_row;   // the whole picture's row that row 0 of the planes holds, or of what LAST writes to
+    int32_t out_column;        // LAST: the same for columns
     int32_t first, last;       // rows to make, for LAST before they are enlarged
-    int32_t left;              // CONV, LAST: column where the first patch's results start; this and `first` may be below 0
+    int32_t left, right;       // columns to make
+    // CONV, LAST: patches start at `first` and `left`; results before out_row and out_column, often 0, are dropped.
     int32_t up;                // CONV: the input is half as large and every pixel stands for 2x2
     int32_t shuffle;           // LAST: pixels a side that were folded into channels
     int32_t out_channels;      // LAST: of the picture
@@ -215,24 +218,24 @@ struct Geometry {
     bool in_place;      // products may overwrite their input, for all output channels are made in one pass
 
     explicit Geometry(const Op& op)
-        : across((op.width - op.left + OUT - 1) / OUT),
+        : across((op.right - op.left + OUT - 1) / OUT),
           count(across * ((op.last - op.first + OUT - 1) / OUT)),
           pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * V),
           stride(TILES * pitch + 16),
           in_place(op.out_planes <= WIDEST) {}
 };
 
-// Where the results of a patch lie in the picture, and which of them do: [top, bottom) x [start, end) of its 6x6.
+// Where the results of a patch lie in the picture, and which are wanted: [top, bottom) x [start, end) of its 6x6.
 struct Place {
     int y, x, top, bottom, start, end;
 
     ALWAYS Place(const Op& op, const Geometry& g, int t)
         : y(op.first + t / g.across * OUT),
           x(op.left + t % g.across * OUT),
-          top(std::max(0, -y)),
+          top(std::max(0, op.out_row - y)),
           bottom(std::min(OUT, op.last - y)),
-          start(std::max(0, -x)),
-          end(std::min(OUT, op.width - x)) {}
+          start(std::max(0, op.out_column - x)),
+          end(std::min(OUT, op.right - x)) {}
 };
 
 static size_t scratch_floats(int in_planes, int out_planes) {
@@ -320,16 +323,16 @@ static ALWAYS void transform_back(const float* points, ptrdiff_t stride, int top
     }
 }
 
-// Results larger than the caches go past them.
-static bool goes_past(const Op& op) {
-    return op.kind != LAST && size_t(op.out_planes) * (op.last - op.first) * op.width * V * sizeof(float) >= PAST_CACHES;
+// Bytes of so many planes, as far as they are made.
+static size_t made_bytes(const Op& op, int planes) {
+    return size_t(planes) * (op.last - op.first) * (op.right - op.left) * V * sizeof(float);
 }
 
+// Results larger than the caches go past them.
+static bool goes_past(const Op& op) { return op.kind != LAST && made_bytes(op, op.out_planes) >= PAST_CACHES; }
+
 // Whether a convolution's planes are too large to be near, so that it pays to ask for them early.
-static bool is_far(const Op& op) {
-    const int planes = std::max(op.in_planes, op.out_planes);
-    return size_t(planes) * (op.last - op.first) * op.width * V * sizeof(float) >= NEAR;
-}
+static bool is_far(const Op& op) { return made_bytes(op, std::max(op.in_planes, op.out_planes)) >= NEAR; }
 
 template <bool SLOPE, int SUMS>
 static void transform_out(const Op& op, const Geometry& g, int begin, int end, const float* points) {
@@ -358,12 +361,33 @@ static void transform_out(const Op& op, const Geometry& g, int begin, int end, c
     if (past) finish_stores_past();  // Other threads read them after the barrier.
 }
 
+// What LAST writes: an enlarged part of the picture.
+struct Picture {
+    int shuffle, top, left;  // of the part, before it is enlarged
+    ptrdiff_t row, colour;   // floats from row to row, and from colour to colour
+    int count;               // of colours
+    float* colours[4];       // the first few
+
+    explicit Picture(const Op& op)
+        : shuffle(op.shuffle),
+          top(op.out_row),
+          left(op.out_column),
+          row(op.row),
+          colour(op.colour),
+          count(std::min(op.out_channels, 4)) {
+        for (int i = 0; i < count; i++) colours[i] = op.out[0] + i * colour;
+    }
+
+    // From the start of a colour to the first of the pixels that (y, x) is enlarged to.
+    ALWAYS ptrdiff_t at(int y, int x) const { return (ptrdiff_t(y - top) * row + x - left) * shuffle; }
+};
+
 // S: op.shuffle, or 0 for any. `tile`: room for a patch's results, all channels of a pixel together.
 template <int S>
 static void transform_last(const Op& op, const Geometry& g, int begin, int end, const float* points, float* tile) {
     typedef float few __attribute__((vector_size((S ? S : 1) * 4), aligned(4), may_alias));
+    const Picture picture(op);
     const int s = S ? S : op.shuffle, pixel = op.out_planes * V;
-    const ptrdiff_t wide = ptrdiff_t(op.width) * s, high = ptrdiff_t(op.height) * s;
     for (int t = begin; t < end; t++) {
         const Place place(op, g, t);
         for (int i = place.top; i < place.bottom; i++)
@@ -392,7 +416,7 @@ static void transform_last(const Op& op, const Geometry& g, int begin, int end, 
             for (int channel = 0; channel < op.out_channels; channel++)
                 for (int sub = 0; sub < s; sub++) {
                     const float* from = tile + i * OUT * pixel + (channel * s + sub) * s;
-                    float* to = op.out[0] + (channel * high + ptrdiff_t(place.y + i) * s + sub) * wide + ptrdiff_t(place.x) * s;
+                    float* to = op.out[0] + channel * picture.colour + picture.at(place.y + i, place.x) + sub * picture.row;
                     for (int j = place.start; j < place.end; j++)
                         if (S)
                             *reinterpret_cast<few*>(to + j * s) = *reinterpret_cast<const few*>(from + j * pixel);
@@ -401,17 +425,6 @@ static void transform_last(const Op& op, const Geometry& g, int begin, int end, 
                 }
     }
 }
-
-// The enlarged picture that LAST writes: its rows and its first few colours.
-struct Picture {
-    ptrdiff_t row;
-    int count;
-    const float* colours[4];
-
-    explicit Picture(const Op& op) : row(ptrdiff_t(op.width) * op.shuffle), count(std::min(op.out_channels, 4)) {
-        for (int i = 0; i < count; i++) colours[i] = op.out[0] + i * row * op.height * op.shuffle;
-    }
-};
 
 // `after` blocks further is the one that this thread will probably make next.
 static void convolve(const Op& op, int block, int after, float* scratch) {
@@ -430,7 +443,7 @@ static void convolve(const Op& op, int block, int after, float* scratch) {
                                          : Ahead<true>(op.out, goes_past(op) || !is_far(op) ? 0 : op.out_planes, row, OUT, OUT * V);
     for (int t = begin; t < end; t++) {
         const int y = op.first + t / g.across * OUT, x = op.left + t % g.across * OUT;
-        writes.add(op.kind == LAST ? y * op.shuffle * picture.row + x * op.shuffle : (y - op.out_row) * row + x * V);
+        writes.add(op.kind == LAST ? picture.at(y, x) : (y - op.out_row) * row + x * V);
     }
 
     const float* u = op.weights;
@@ -470,7 +483,7 @@ static void pack(const Op& op, int row) {
         for (int c = 0; c < V; c++) {
             const int channel = plane * V + c;
             const float* from = plain + (ptrdiff_t(channel) * op.height + y) * op.width;
-            for (int x = 0; x < op.width; x++) to[ptrdiff_t(x) * V + c] = channel < op.channels ? from[x] : 0.0f;
+            for (int x = op.left; x < op.right; x++) to[ptrdiff_t(x) * V + c] = channel < op.channels ? from[x] : 0.0f;
         }
     }
 }
@@ -487,7 +500,7 @@ static void convolve_row(const Op& op, int y, int plane, const float* lines) {
     const ptrdiff_t line = line_floats(op.width);
     const ptrdiff_t at = ptrdiff_t(y - op.out_row) * op.width * V;
     const bool past = goes_past(op);
-    for (int x = 0; x < op.width; x += H) {
+    for (int x = op.left; x < op.right; x += H) {
         vec sum[H][NV];
         for (int i = 0; i < H; i++)
             for (int j = 0; j < NV; j++) sum[i][j] = load(op.bias + (plane + j) * V);
@@ -506,7 +519,7 @@ static void convolve_row(const Op& op, int y, int plane, const float* lines) {
             const vec slope = op.slope ? load(op.slope + (plane + j) * V) : splat(1.0f), zero = splat(0.0f);
             float* to = op.out[plane + j] + at + ptrdiff_t(x) * V;
             for (int i = 0; i < H; i++) {
-                if (x + i >= op.width) break;
+                if (x + i >= op.right) break;
                 const vec result = sum[i][j] > zero ? sum[i][j] : sum[i][j] * slope;
                 past ? store_past(to + i * V, result) : store(to + i * V, result);
             }

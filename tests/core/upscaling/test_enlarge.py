@@ -3,6 +3,7 @@ import torch
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.enlarge import Enlarger
 from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.reuse import PATIENCE
 from steadyscale.core.upscaling.settings import Colour, Finish, Reuse, Tally, Target
 from steadyscale.core.upscaling.stage import upscale
 from torch import nn
@@ -47,7 +48,7 @@ def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, ta
     large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
     truth = torch.cat([resize(frame[None], *target.of(190, 130, 2)) for frame in large])
     assert torch.equal(made, truth)
-    assert (tally.frames, tally.repeats, tally.tiles_reused) == (9, 3, 2 * 99)
+    assert (tally.frames, tally.repeats, tally.tiles_reused) == (9, 3, 2 * 164)
     assert tally.pixels_run == 4 * 130 * 190 + 2 * 34 * 46
 
 
@@ -62,6 +63,27 @@ def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
     for chunk in (1, 4):
         assert torch.equal(run(frames, chunk, model, finish=finish), plain)
     assert len(model.calls) - calls < 2 * calls
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 40])
+def test_what_camera_footage_cannot_use_is_not_kept_until_something_stands_still(monkeypatch, chunk):
+    kept, keep = [], Enlarger._keep
+
+    def note(self, made):
+        keep(self, made)
+        kept.append(self._last is not None)
+
+    monkeypatch.setattr(Enlarger, "_keep", note)
+    moving = torch.rand(20, 3, 40, 60, generator=torch.Generator().manual_seed(3))
+    frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), Tally()
+    model = Nearest()
+    made = run(frames, chunk, model, tally=tally)
+    assert torch.equal(made, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    # The first that stands still is run once more, for the result of the one before was gone.
+    assert (tally.frames, tally.repeats) == (45, 4)
+    assert sum(shape[0] for shape in model.calls) == 41
+    if chunk == 1:
+        assert kept == [n < PATIENCE for n in range(20)] + [True] + [n < PATIENCE for n in range(20)]
 
 
 def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():

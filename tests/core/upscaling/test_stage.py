@@ -1,51 +1,17 @@
-import logging
-
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repeated import Cancelled, Cancelling, Nearest, clip, nearest, run
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling import memory
-from steadyscale.core.upscaling.memory import choose_cut, guessed_bytes
-from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
+from steadyscale.core.upscaling.precision import home_of
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import Alpha, Finish, Precision, Target, Tiling
+from steadyscale.core.upscaling.settings import Alpha, Finish, Reuse, Target, Tiling
 from steadyscale.core.upscaling.stage import upscale
-from steadyscale.core.upscaling.tiles import SMALLEST_CORE, Cut, window_pixels
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-CPU, CARD = torch.device("cpu"), torch.device("cuda")
-
-
-def nearest(x, scale=2):
-    return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-
-
-class Nearest(nn.Module):
-    """Enlarges by repeating pixels; the answer is known. `calls` are the shapes it was shown."""
-
-    scale, halo = 2, 0
-
-    def __init__(self, scale=2):
-        super().__init__()
-        self.scale = scale
-        self.gain = nn.Parameter(torch.ones(1))
-        self.calls = []
-
-    def forward(self, x):
-        self.calls.append(tuple(x.shape))
-        return nearest(x * self.gain, self.scale)
-
-
-def clip(frames, channels=3, height=10, width=14, seed=0):
-    return torch.rand(frames, channels, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-def run(frames, model, **settings):
-    chunks = frames if isinstance(frames, list) else [frames]
-    return torch.cat(list(upscale(iter(chunks), model, **settings)))
+CPU = torch.device("cpu")
 
 
 def test_frames_come_out_enlarged_in_order_in_their_chunks():
@@ -226,23 +192,6 @@ def test_hopelessly_little_memory_is_an_error_and_weights_are_back():
     assert home_of(model) == CPU
 
 
-class Cancelled(Exception):
-    pass
-
-
-class Cancelling:
-    """A wrapper as a node would write it: shows its network as `.model`, and raises when the user cancels."""
-
-    def __init__(self, model, after):
-        self.model, self.scale, self.left = model, model.scale, after
-
-    def __call__(self, x):
-        if self.left == 0:
-            raise Cancelled
-        self.left -= 1
-        return self.model(x)
-
-
 def test_a_cancel_passes_within_one_tile_and_weights_are_back():
     model = Nearest().half().train()
     weights, place = model.gain, model.gain.data_ptr()
@@ -264,184 +213,35 @@ def test_a_wrapper_need_not_repeat_what_the_network_says():
     assert model.calls == [(1, 4, 44, 44)] * 4
 
 
-@pytest.mark.parametrize(("whole", "calls"), [(False, [(1, 3, 220, 220)] * 4), (True, [(1, 3, 400, 400)])])
-def test_a_network_that_keeps_its_memory_is_shown_whole_frames(free, whole, calls):
-    free(1e12)
-    model = Nearest()
-    model.halo, model.whole_frames = 18, whole
-    run(clip(1, 3, 400, 400), model)
-    assert model.calls == calls
+class Frugal(Nearest):
+    """Makes what is wanted alone; `made` are the sizes of that."""
+
+    makes_parts, halo = True, 6
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def forward(self, x, wanted=None, out=None):
+        rows, cols = wanted or (slice(0, x.shape[-2]), slice(0, x.shape[-1]))
+        self.made.append((rows.stop - rows.start, cols.stop - cols.start))
+        return super().forward(x)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
 
 
-def test_half_weights_are_widened_on_the_cpu_and_back_when_the_stream_is_closed():
-    model = Nearest().half()
-    place = model.gain.data_ptr()
-    stream = upscale(iter(clip(3).split(1)), model)
-    assert model.gain.dtype == torch.float16  # nothing has run yet
-    next(stream)
-    assert model.gain.dtype == torch.float32
-    assert not torch.is_inference_mode_enabled()
-    stream.close()
-    assert model.gain.dtype == torch.float16
-    assert model.gain.data_ptr() == place
+def test_a_network_that_makes_parts_is_asked_for_tiles_and_changed_boxes_without_their_halos():
+    model, frames = Frugal(), clip(1, 3, 64, 96).repeat(2, 1, 1, 1)
+    frames[1, :, 30, 40] = 1.0
+    made = run(frames, model, tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest(), reuse=Reuse(on=False)))
+    assert model.made == [(32, 32)] * 6 + [(24, 24)]  # The tiles that the pixel is in reach of.
+    assert model.calls[0] == (1, 3, 40, 48)
 
 
-def test_each_cast_starts_from_the_lent_weights_and_counters_stay_whole_numbers():
-    model = Nearest()
-    model.gain.data.fill_(1 / 3)
-    model.register_buffer("steps", torch.arange(3))
-    model.register_buffer("mean", torch.full((2,), 0.1))
-    with borrowed(model, CPU) as cast:
-        cast(torch.bfloat16)
-        assert (model.gain.dtype, model.steps.dtype, model.mean.dtype) == (torch.bfloat16, torch.int64, torch.bfloat16)
-        cast(torch.float32)
-        assert model.gain.item() == torch.tensor(1 / 3).item()
-        cast(torch.float16)
-    assert model.gain.item() == torch.tensor(1 / 3).item()
-    assert (model.gain.dtype, model.mean.dtype) == (torch.float32, torch.float32)
-    assert model.steps.tolist() == [0, 1, 2]
-
-
-def test_a_model_without_a_module_is_moved_by_its_own_means():
-    class Plain:
-        scale, halo, device = 2, 0, CPU
-
-        def __init__(self):
-            self.moves = []
-
-        def to(self, device):
-            self.moves.append(str(device))
-
-        def __call__(self, x):
-            return nearest(x, 3)
-
-    model = Plain()
-    with pytest.raises(ClipError, match="scale of 2"):
-        run(clip(1), model)
-    assert model.moves == []
-    with borrowed(model, CARD):
-        assert model.moves == ["cuda"]
-    assert model.moves == ["cuda", "cpu"]
-
-
-def test_trained_on_weights_still_train_after_a_stream():
-    model = Nearest()
-    run(clip(1), model)
-    model(clip(1)).sum().backward()
-    assert model.gain.grad is not None
-
-
-class Overflowing(Nearest):
-    """Right in fp32, not a number in fp16, slightly off in bf16."""
-
-    def forward(self, x):
-        result = super().forward(x)
-        return result * torch.nan if x.dtype == torch.float16 else result
-
-
-def test_the_self_check_takes_the_first_format_that_is_right(caplog):
-    model = Overflowing()
-    frames = (clip(1, height=6, width=6) * 255).round() / 255
-    with borrowed(model, CPU) as cast, caplog.at_level(logging.INFO, "steadyscale"):
-        runner = Runner(model, cast, CPU, [torch.float16, torch.bfloat16, torch.float32])
-        runner.settle(frames)
-        assert runner.dtype == torch.bfloat16
-        result = runner(frames)
-        assert result.dtype == torch.bfloat16, "half the bytes come back from a card"
-        torch.testing.assert_close(result.float(), nearest(frames), atol=1 / 255, rtol=0)
-    assert "not finite" in caplog.text
-    assert "runs in torch.bfloat16" in caplog.text
-    assert model.gain.dtype == torch.float32
-
-
-def test_a_format_that_fails_later_is_left_and_the_tile_done_again():
-    class Bright(Nearest):
-        def forward(self, x):
-            return super().forward(x * 60000 * 2) / 120000
-
-    model, frames = Bright(), clip(1, height=6, width=6)
-    frames[..., :3, :] *= 0.01
-    with borrowed(model, CPU) as cast:
-        runner = Runner(model, cast, CPU, [torch.float16, torch.float32])
-        runner.settle(frames[..., :3, :])
-        assert runner.dtype == torch.float16
-        torch.testing.assert_close(runner(frames), nearest(frames))
-        assert runner.dtype == torch.float32
-
-
-def test_a_result_that_is_not_finite_in_the_last_format_is_an_error():
-    with pytest.raises(ClipError, match=r"float16 is not finite"):
-        run(clip(1), Overflowing(), precision=Precision.FP16)
-    assert torch.equal(run(clip(1), Overflowing()), nearest(clip(1)))
-
-
-def test_what_the_self_check_calls_a_fault():
-    truth = clip(1)
-    assert fault_of(truth, truth) is None
-    assert fault_of(truth + 0.9 / 255, truth) is None
-    assert "differs" in str(fault_of(truth + 1.5 / 255, truth))
-    assert "black" in str(fault_of(torch.zeros_like(truth), truth))
-    assert "finite" in str(fault_of(truth / 0, truth))
-    assert fault_of(torch.zeros_like(truth), torch.zeros_like(truth)) is None
-
-
-def test_formats_to_try():
-    assert formats(Precision.AUTO, CPU) == (torch.float32,)
-    assert formats(Precision.AUTO, CARD) == (torch.float16, torch.bfloat16, torch.float32)
-    assert formats(Precision.BF16, CARD) == (torch.bfloat16,)
-
-
-def test_modules_are_found_in_wrappers():
-    model = Nearest()
-    assert module_of(Cancelling(Cancelling(model, 1), 1)) is model
-    assert module_of(nearest) is None
-    assert home_of(nearest) == CPU
-
-
-@pytest.fixture
-def free(monkeypatch):
-    def is_free(count):
-        monkeypatch.setattr(memory, "free_memory", lambda device: count)
-
-    return is_free
-
-
-def test_the_policy_on_a_cpu(free):
-    free(1e12)
-    cut = choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, layer=256.0)
-    assert 1 << 24 < window_pixels(1080, 1920, cut.size, 18) * 256 < 1 << 25, "a layer's result is at most 32 MB"
-    assert choose_cut(361, 361, 8, 18, CPU, Tiling(), 1000.0, layer=256.0) == Cut(1, 361)
-    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, layer=1024.0).size < cut.size / 1.8
-    assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(), 1000.0) == Cut(1, 1920)
-    assert choose_cut(1080, 1920, 8, 64, CPU, Tiling(size=77), 1000.0) == Cut(1, 77)
-    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, whole=True) == Cut(1, 1920)
-    free(1e9)
-    assert choose_cut(1080, 1920, 8, 18, CPU, Tiling(), 1000.0, whole=True).size < 1080
-
-
-def test_the_policy_on_a_card(free):
-    free(1e12)
-    assert choose_cut(270, 480, 64, 64, CARD, Tiling(), 1000.0) == Cut((1 << 20) // (270 * 480), 480)
-    assert choose_cut(270, 480, 2, 64, CARD, Tiling(), 1000.0) == Cut(2, 480)
-    assert choose_cut(2160, 3840, 2, 64, CARD, Tiling(), 1000.0).frames == 1
-
-
-@settings(deadline=None)
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 64), st.sampled_from([CPU, CARD]), st.floats(1, 1e12))
-def test_the_automatic_cut_stays_below_what_is_free(height, width, halo, device, available):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "free_memory", lambda device: available)
-        cut = choose_cut(height, width, 4, halo, device, Tiling(), 100.0)
-    needed = cut.frames * window_pixels(height, width, cut.size, halo) * 100.0
-    assert needed < available or (cut.frames == 1 and cut.size <= SMALLEST_CORE)
-
-
-def test_the_guess_at_memory_follows_the_widest_layer():
-    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 3, 3))
-    assert guessed_bytes(net, 4) == 64 * 16 * 4 * 4
-    net.activation_bytes = 12.0  # a network knows better
-    assert guessed_bytes(net, 4) == 12.0
-    assert memory.free_memory(CPU) > 1e6
+def test_what_wraps_a_network_that_makes_parts_is_not_asked_for_them():
+    model, frames = Frugal(), clip(1, 3, 64, 64)
+    made = run(frames, Cancelling(model, after=99), tiling=Tiling(size=32))
+    assert torch.equal(made, run(frames, Nearest()))
+    assert model.made == [(shape[-2], shape[-1]) for shape in model.calls]
 
 
 class Made(TorchDispatchMode):

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
+from steadyscale.core.upscaling import tiles
 from steadyscale.core.upscaling.tiles import (
     ALIGN,
     ANCHOR,
@@ -212,6 +213,53 @@ def test_other_errors_pass_through_at_once():
 def test_a_wrong_scale_is_named():
     with pytest.raises(ClipError, match="scale of 4"):
         run_tiles(nearest, few_bits(1, 3, 8, 8), torch.zeros(1, 3, 32, 32), scale=4, halo=0, cut=Cut(1, 8))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.sampled_from([ALIGN, ANCHOR]))
+def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, width, size, layers, anchor):
+    net, frames, made = Exact(layers), few_bits(2, 3, height, width), []
+
+    def network(window, wanted, out):
+        rows, cols = wanted
+        made.append((rows.stop - rows.start) * (cols.stop - cols.start))
+        return net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
+
+    out = torch.full((2, 3, height * 2, width * 2), torch.nan)
+    options = {"halo": layers, "cut": Cut(1, size), "anchor": anchor}
+    run_tiles(network, frames, out, scale=2, parts=True, **options)
+    assert torch.equal(out, net(frames))
+    assert sum(made) == 2 * height * width
+
+
+def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
+    net, frames, places = Exact(3), few_bits(2, 3, 90, 70), []
+
+    def network(window, wanted, out):
+        rows, cols = wanted
+        places.append(out.data_ptr())
+        return out.copy_(net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2])
+
+    monkeypatch.setattr(tiles, "_put", None)  # Nothing is left to be put.
+    out = torch.full((2, 3, 180, 140), torch.nan)
+    run_tiles(network, frames, out, scale=2, halo=3, cut=Cut(1, 32), parts=True, clamped=True)
+    assert torch.equal(out, net(frames))
+    assert all(0 <= place - out.data_ptr() < 4 * out.numel() for place in places)
+
+
+def test_a_part_of_the_wrong_size_is_named():
+    with pytest.raises(
+        ClipError, match=r"made \(1, 3, 80, 80\) of a tile \(1, 3, 40, 40\) .* promises \(1, 3, 64, 64\)"
+    ):
+        run_tiles(
+            lambda window, wanted, out: nearest(window),
+            few_bits(1, 3, 64, 64),
+            torch.zeros(1, 3, 128, 128),
+            scale=2,
+            halo=8,
+            cut=Cut(1, 32),
+            parts=True,
+        )
 
 
 def test_what_counts_as_out_of_memory():
