@@ -22,6 +22,7 @@ from ..clip import ClipError
 from ..upscaling.resize import resize
 from ..video.codecs import CONTAINERS
 from ..video.files import open_clip
+from ..video.images import read_picture
 from ..video.numbered import SUFFIXES
 from .config import Config
 from .degrade import Degradation, degrade
@@ -108,7 +109,10 @@ def _first_look(file: Path, frames: int) -> Iterator[Tensor]:
 
 
 def _decoded(file: Path) -> Tensor:
-    return _stored(next(open_clip(file).frames()))
+    picture = read_picture(file)[..., :3]
+    if picture.dtype == np.uint16:
+        picture = np.rint(picture / 257)
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.uint8))
 
 
 def _stored(frame: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class ImageClip:
     def __init__(self, where: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = media.MAX_PIXELS) -> None:
         self.files = files_of(Path(where))
         self._max_pixels = max_pixels
-        first = _picture(self.files[0], max_pixels)
+        first = read_picture(self.files[0], max_pixels)
         self._channels = first.shape[2]
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
 
@@ -59,7 +59,7 @@ class ImageClip:
     def _frame(self, file: Path) -> Tensor:
         import torch
 
-        picture = _picture(file, self._max_pixels)
+        picture = read_picture(file, self._max_pixels)
         height, width, channels = picture.shape
         if (width, height) != (self.info.width, self.info.height):
             raise ClipError(
@@ -104,8 +104,8 @@ def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) 
     return count
 
 
-def _picture(file: Path, max_pixels: int) -> NDArray[np.generic]:
-    """One picture as (H, W, 3 or 4), uint8 or uint16, upright."""
+def read_picture(file: Path, max_pixels: int = media.MAX_PIXELS) -> NDArray[np.generic]:
+    """One picture as (H, W, 3 or 4), uint8 or uint16, upright. Raises ClipError."""
     try:
         content = file.read_bytes()
     except OSError as e:

@@ -9,6 +9,7 @@ from PIL import Image
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.data import Pictures, ahead, batches, smallest_picture
 from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.video.images import write_images
 
 
 def pictures_of(config):
@@ -41,6 +42,15 @@ def test_small_pictures_are_the_large_ones_reduced_also_at_their_edges(settings,
         else:
             pytest.fail("a crop is nowhere in the picture")
     assert len(found) >= 5  # of eight ways to turn and mirror
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(8, 3), (8, 4), (16, 3), (16, 4)])
+def test_pictures_of_any_depth_are_seen_in_8_bits_and_without_alpha(tmp_path, bits, channels):
+    frame = torch.rand(1, channels, 40, 50)
+    write_images(tmp_path / "one.png", iter([frame]), bits=bits)
+    (seen,) = Pictures([str(tmp_path)], smallest=8)
+    levels = (frame * 65535).round() / 257 if bits == 16 else frame * 255
+    assert torch.equal(seen, levels[0, :3].round().byte())
 
 
 def test_pairs_depend_on_seed_step_and_number_alone(settings):
