@@ -1,6 +1,6 @@
 """For all tests: convolutions by torch, whatever this machine has built, so that equal means equal to the last bit.
 
-tests/models/test_native.py switches the native engine on for itself.
+tests/models/native switches the native engine on for itself.
 """
 
 from __future__ import annotations

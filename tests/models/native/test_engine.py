@@ -1,0 +1,105 @@
+"""When the native engine is used, and when torch is."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from natively import needs_compiler, noise, randomised
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
+from steadyscale.models.native import Native, NativeNetwork, engine
+
+
+@needs_compiler
+def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    images = noise(1, 3, 8, 9)
+    run = Native(network)
+    assert run.engine == "torch"
+    run(images)
+    assert run.engine == "native"
+    double = Native(network.double())
+    assert double(images.double()).dtype is torch.float64
+    assert double.engine == "torch"
+    network.float()
+    monkeypatch.setenv(engine.SWITCH, "0")
+    off = Native(network)
+    assert not off.ready
+    assert torch.equal(off(images), network(images).clamp(0, 1))
+    assert off.engine == "torch"
+
+
+@needs_compiler
+def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
+    model = Upscaler(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
+    images = noise(2, 3, 8, 9)
+    assert model.whole_frames
+    result = model(images)
+    assert model.engine == "native"
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(images), result)
+    assert twin.engine == "native"
+    model.to(dtype=torch.float64)(images.double())
+    assert model.engine == "torch"
+
+
+@needs_compiler
+def test_gradients_are_torchs_business(cache):
+    run = Native(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))))
+    with torch.enable_grad():
+        run(noise(1, 3, 4, 4).requires_grad_()).sum().backward()
+    assert run.engine == "torch"
+
+
+@needs_compiler
+@pytest.mark.parametrize("change", ["in place", "replaced", "there and back"])
+def test_changed_weights_are_noticed(cache, change):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = Native(network)
+    images = noise(1, 3, 8, 9)
+    before = run(images)
+    if change == "in place":
+        network.body[0].weight.mul_(-1)
+    elif change == "replaced":
+        network.body[0].weight.data = network.body[0].weight.data * -1
+    else:
+        network.half().float()
+        network.body[0].weight.data.mul_(-1)
+    after = run(images)
+    assert run.engine == "native"
+    assert (after - before).abs().max() > 1e-2
+    assert (after - network(images).clamp(0, 1)).abs().max() < 1e-4
+
+
+@needs_compiler
+def test_weights_are_transformed_once(cache, monkeypatch):
+    made = []
+    original = engine.NativeNetwork
+    monkeypatch.setattr(engine, "NativeNetwork", lambda *args: made.append(1) or original(*args))
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = Native(network)
+    own = [(tensor, tensor.data) for tensor in network.parameters()]
+    for _ in range(3):
+        for tensor, data in own:  # As a loan to the CPU does.
+            tensor.data = data.to("cpu", torch.float32)
+        run(noise(1, 3, 8, 9))
+    assert made == [1]
+
+
+@needs_compiler
+def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
+    class Wrong(NativeNetwork):
+        def __call__(self, images):
+            return super().__call__(images) + 1e-3
+
+    monkeypatch.setattr(engine, "NativeNetwork", Wrong)
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run, images = Native(network), noise(1, 3, 8, 9)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(run(images), network(images).clamp(0, 1))
+    assert run.engine == "torch"
+    assert "differs from torch by" in caplog.text
+
+
+def test_other_networks_have_no_twin():
+    assert engine.native_network(torch.nn.Conv2d(3, 3, 3)) is None

@@ -1,0 +1,146 @@
+"""Parts of results: the same bits as the whole, for less work."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from natively import enlarged, needs_compiler, noise, randomised
+from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
+from steadyscale.models.native import NativeNetwork
+from steadyscale.models.native.library import Library
+from steadyscale.models.native.networks import srvgg_reach
+
+
+@st.composite
+def parts(draw, height, width):
+    """Rows and columns of a picture; often they begin or end with it."""
+    sides = []
+    for length in (height, width):
+        start = draw(st.sampled_from([0, draw(st.integers(0, length - 1))]))
+        sides.append(slice(start, draw(st.sampled_from([length, draw(st.integers(start + 1, length))]))))
+    return tuple(sides)
+
+
+@needs_compiler
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), convs=st.integers(0, 5), scale=st.integers(1, 4), threads=st.sampled_from([1, 2]))
+def test_a_wanted_part_has_the_bits_of_the_whole(cache, data, convs, scale, threads):
+    """Small pictures and large ones, even and odd layers, one after the other in the same memory."""
+    channels = data.draw(st.sampled_from([(1, 1), (3, 3), (4, 4), (1, 3)]))
+    features = data.draw(st.sampled_from([5, 16, 20, 40]))
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale))), Library(cache))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for _ in range(3):
+            height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+            images = noise(data.draw(st.integers(1, 2)), channels[0], height, width)
+            wanted = data.draw(parts(height, width))
+            made = native(images, wanted=wanted)
+            assert torch.equal(made, native(images)[enlarged(wanted, scale)])
+            assert torch.equal(made, native(images, wanted=wanted))
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+@settings(max_examples=10, deadline=None)
+@given(data=st.data(), unshuffle=st.sampled_from([1, 2]), channels=st.sampled_from([1, 3, 4]))
+def test_every_network_gives_a_part_natively_or_with_torch(cache, data, unshuffle, channels):
+    dense = RRDBConfig(channels, channels, features=8, blocks=1, growth=4, scale=2, unshuffle=unshuffle)
+    wanted = data.draw(parts(21, 34))
+    images = noise(2, data.draw(st.sampled_from([3, channels])), 21, 34)
+    for network in (RRDBNet(dense), SRVGGNetCompact(SRVGGConfig(channels, channels, 8, 2, 3))):
+        model = Upscaler(randomised(network), "small", "small")
+        for kind, engine_used in ((torch.float32, "native"), (torch.float64, "torch")):
+            model.to(dtype=kind)
+            whole, part = model(images.to(kind)), model(images.to(kind), wanted=wanted)
+            assert model.engine == engine_used
+            assert torch.equal(part, whole[enlarged(wanted, model.scale)])
+        assert model(images[:0], wanted=wanted).shape == part[:0].shape
+    assert model.makes_parts
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_a_result_is_put_into_a_place_that_can_hold_it(library, scale):
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1, scale=scale))), library)
+    images, wanted = noise(2, 3, 20, 31), (slice(3, 17), slice(5, 31))
+    truth = native(images, wanted=wanted)
+    around = torch.full((2, 3, 100, 130), 7.0)
+    place = around[..., 4 : 4 + 14 * scale, 9 : 9 + 26 * scale]
+    assert native(images, wanted=wanted, out=place) is place
+    assert torch.equal(place, truth)
+    place.fill_(7)
+    assert bool((around == 7).all()), "nothing is written beside it"
+    turned = torch.empty(2, 3, 26 * scale, 14 * scale).transpose(2, 3)
+    for other in (turned, torch.empty_like(truth, dtype=torch.float64), torch.empty(1, 3, 14 * scale, 26 * scale)):
+        made = native(images, wanted=wanted, out=other)
+        assert made is not other
+        assert torch.equal(made, truth)
+
+
+def pixels_made(native, images, wanted=None):
+    """How many pixels of planes each step was told to make."""
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = Library.run
+        patch.setattr(Library, "run", lambda self, ops, *args: steps.extend(ops) or run(self, ops, *args))
+        native(images, wanted=wanted)
+    return [(op.last - op.first) * (op.right - op.left) for op in steps]
+
+
+@needs_compiler
+def test_layers_make_no_more_of_a_part_than_the_next_one_reads(library):
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=2))), library)
+    images = noise(1, 3, 96, 120)
+    made = pixels_made(native, images, (slice(42, 54), slice(60, 66)))
+    # The last one's blocks of 6x6 read a pixel more on each side. Blocks half a block off begin 2 pixels before that,
+    # and what lies behind what is read is not made of them. And so on, to all that the first block reads.
+    assert made[::-1] == [12 * 6, (12 + 4) * (6 + 4), (12 + 10) * (6 + 10), (12 + 14) * (6 + 14)]
+    assert sum(made[1:]) < sum(pixels_made(native, images[..., 28:68, 46:80])[1:]) / 2
+    assert pixels_made(native, images)[0] == 96 * 120
+
+
+@needs_compiler
+def test_a_part_reads_no_further_than_the_reach(library):
+    """As far as the network says, and no pixel of what is beyond it."""
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
+    native, reach = NativeNetwork(network, library), srvgg_reach(network)
+    images = noise(1, 3, 96, 90)
+    wanted = slice(48, 60), slice(36, 61)
+    whole, truth = native(images), native(images, wanted=wanted)
+    beyond = torch.full_like(images, torch.nan)
+    seen = (..., slice(48 - reach, 60 + reach), slice(36 - reach, 61 + reach))
+    beyond[seen] = images[seen]
+    assert torch.equal(native(beyond, wanted=wanted), truth)
+    native(torch.full_like(images, torch.nan))  # Nor what another picture has left in the memory.
+    assert torch.equal(native(images, wanted=wanted), truth)
+    native(torch.full_like(images, torch.nan))
+    assert torch.equal(native(images), whole)
+
+
+@needs_compiler
+def test_parts_use_the_memory_of_the_whole(library, monkeypatch):
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=2))), library)
+    allocate, taken = Library.allocate, []
+    monkeypatch.setattr(Library, "allocate", lambda self, size: taken.append(size) or allocate(self, size))
+    images = noise(1, 3, 60, 80)
+    whole = native(images)
+    planes, scratch = taken
+    for _ in range(2):
+        native(images[..., :50, 10:70], wanted=(slice(0, 20), slice(7, 30)))
+        assert torch.equal(native(images), whole)
+    assert taken == [planes, scratch]
+    native(images[..., :30, :40])
+    assert len(taken) == 3
+    assert taken[2] < planes / 3
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", [slice(-1, 3), slice(0, 7), slice(4, 4), slice(5, 2)])
+def test_what_is_no_part_of_the_picture_is_refused(library, rows):
+    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), library)
+    for wanted in ((rows, slice(0, 6)), (slice(0, 6), rows)):
+        with pytest.raises(ValueError, match="no part of a picture of 6 rows and 6 columns"):
+            native(noise(1, 3, 6, 6), wanted=wanted)
