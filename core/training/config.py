@@ -7,7 +7,7 @@ one value, and what a run was started with lies in its folder as config.toml.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -244,3 +244,19 @@ def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
 def config_from(table: Mapping[str, Any]) -> Config:
     """Settings out of nested tables, as TOML gives them; those not named keep their defaults."""
     return filled_in(Config(), table)
+
+
+def without_folders(config: Config) -> Config:
+    """The settings with files and folders by their last names alone, as they may be given away: where things lie on
+    somebody's disk is nobody else's business."""
+
+    def names(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Path(path).name for path in paths)
+
+    return replace(
+        config,
+        run="",
+        network=replace(config.network, begin_with=Path(config.network.begin_with).name),
+        data=replace(config.data, train=names(config.data.train), validate=names(config.data.validate)),
+        losses=replace(config.losses, weights=Path(config.losses.weights).name),
+    )

@@ -111,7 +111,7 @@ def _first_look(file: Path, frames: int) -> Iterator[Tensor]:
 def _decoded(file: Path) -> Tensor:
     picture = read_picture(file)[..., :3]
     if picture.dtype == np.uint16:
-        picture = np.rint(picture / 257)
+        picture = np.rint(picture.astype(np.float32) / 257)
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.uint8))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...models.separable import dense
-from .config import Config
+from .config import Config, without_folders
 from .data import Pictures
 from .export import export
 from .journal import sample_picture, write_sample
@@ -49,7 +49,8 @@ def is_best(state: State, scores: Mapping[int, Scores]) -> bool:
 def write_networks(config: Config, state: State, folder: Path) -> tuple[Path, ...]:
     """Write the averaged network of each scale as a weight file, and return their paths; those of separable networks
     are followed by their dense twins, for programs that know only ordinary networks."""
-    facts = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": to_toml(config)}
+    settings = to_toml(without_folders(config))
+    facts = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": settings}
     networks = {f"{scale}x": state.averaged.at(scale) for scale in config.network.scales}
     if config.network.separable:
         networks |= {f"{name}_dense": dense(network) for name, network in networks.items()}

@@ -64,6 +64,8 @@ def test_learns_more_than_bicubic_knows(settings):
     with safe_open(file, "pt") as opened:
         facts = opened.metadata()
     assert (facts["name"], facts["scale"], facts["steps"], facts["seed"]) == ("toy", "2", "200", "0")
+    assert str(config.folder.parent) not in facts["config"], "a file that is given away tells nothing of a disk"
+    assert 'train = ["train"]' in facts["config"]
 
 
 @pytest.mark.parametrize("kind", ["compact", "rrdb"])
