@@ -66,8 +66,8 @@ def make_environment(tree: Path) -> None:
 
 def build_engine() -> None:
     """Compiles the CPU engine, once for each state of its source. Without a compiler torch serves, more slowly."""
-    stamp, source = VENV / "native.stamp", steps.ROOT / "models" / "native" / "winograd.cpp"
-    key = hashlib.sha256(source.read_bytes()).hexdigest()
+    stamp, source = VENV / "native.stamp", steps.ROOT / "models" / "native" / "winograd"
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.iterdir()))).hexdigest()
     if stamp.exists() and stamp.read_text() == key:
         return
     log = steps.DEMO / "logs" / "native.log"

@@ -1,4 +1,4 @@
-"""Compiles winograd.cpp for this very CPU, into a cache folder, when somebody asks for it; never by itself."""
+"""Compiles the folder winograd for this very CPU, into a cache folder, when somebody asks for it; never by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import cache
 
-SOURCE = Path(__file__).with_name("winograd.cpp")
+SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # which includes the headers beside it
 # Contraction into fused multiply-adds is what the speed comes from, and compilers differ in whether they do it unasked.
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
 # The first that the compiler accepts. x86 knows -march=native, some ARM compilers know only -mcpu=native.
@@ -79,7 +79,9 @@ def find_compiler() -> list[str] | None:
 def cache_folder() -> Path:
     """native/<hash of source and CPU> in the package's cache."""
     # A library for another CPU would end the process at its first unknown instruction: homes are shared and moved.
-    key = hashlib.sha256(SOURCE.read_bytes() + repr((FLAGS, TARGETS, cpu_name())).encode())
+    key = hashlib.sha256(repr((FLAGS, TARGETS, cpu_name())).encode())
+    for file in sorted(SOURCE.parent.iterdir()):
+        key.update(file.read_bytes())
     return cache.cache_folder() / "native" / key.hexdigest()[:16]
 
 

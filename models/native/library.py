@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI = 6  # must equal that of winograd.cpp
+ABI = 6  # must equal that of winograd/op.h
 PAGE = 4096  # bytes
 FLOAT = 4  # bytes
 OUT = 6  # side of a block of results
@@ -22,7 +22,7 @@ _wide = ctypes.c_int64
 
 
 class Op(ctypes.Structure):
-    """One step; winograd.cpp says what the fields mean. Whoever makes an Op keeps what it points to alive."""
+    """One step; winograd/op.h says what the fields mean. Whoever makes an Op keeps what it points to alive."""
 
     _fields_ = (
         ("in_", _pointer),
