@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import pickle
 import re
 import zipfile
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
 MAX_TENSORS = 20_000
+# What torch lets a pickle call although weights do not need it, and with which a few bytes become gigabytes.
+GROWING = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
 MAX_GROWTH = 4  # tensors may share memory, so together they can be larger than their file, but not by much
 
 
@@ -54,6 +57,8 @@ def kind_of(path: Path) -> Kind:
         return Kind.GGUF
     if start.split(maxsplit=1)[0:1] == [b"7767517"]:
         return Kind.NCNN_PARAM
+    if start[4:9] == b"\0\0\0\0{":
+        return Kind.SAFETENSORS  # The length of its header comes first, and 640 begins as a pickle does.
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= pickle.HIGHEST_PROTOCOL:
         return Kind.PICKLE
     if len(start) > 8 and start[8:9] == b"{":
@@ -108,7 +113,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     except Exception as error:  # whatever a hostile file makes the library raise
         raise WeightsError(
-            f"{path} is a broken safetensors file of {size} bytes ({error}); download it again"
+            f"{path} is a broken safetensors file of {size} bytes ({_first_line(error)}); download it again"
         ) from error
 
 
@@ -127,6 +132,7 @@ def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
         )
     if zipped:
         _check_zip(path)
+    _check_calls(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
@@ -163,6 +169,14 @@ def _check_zip(path: Path) -> None:
         raise WeightsError(f"{path} is a zip archive without weights; unpack it and give the model file inside")
     if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
         raise WeightsError(f"{path} has compressed entries ({packed[0]}), which torch never writes; refused")
+
+
+def _check_calls(path: Path) -> None:
+    """In either kind of .pth the names of what is called lie in the file as they are."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if named := [name for name in GROWING if content.find(name) >= 0]:
+            what = " ".join(named[0].decode().split())
+            raise WeightsError(f"{path} calls {what}, which can fill all memory and is in no weights; save them alone")
 
 
 def _first_line(error: Exception) -> str:

@@ -51,7 +51,8 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:
-        raise WeightsError(f"{path} cannot be used: {error}") from error
+        # What others raise, and the names in a file, may have line breaks.
+        raise WeightsError(f"{path} cannot be used: {' '.join(str(error).split())}") from error
 
 
 def _build(state: StateDict) -> tuple[nn.Module, str]:
@@ -83,4 +84,4 @@ def check_finite(state: StateDict) -> None:
     """Raises ValueError naming the first tensor with inf or NaN."""
     for key, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{key} contains inf or NaN; the file is damaged or its training failed")
+            raise ValueError(f"{key[:80]} contains inf or NaN; the file is damaged or its training failed")

@@ -100,6 +100,8 @@ def build(state: StateDict) -> SRVGGNetCompact:
         )
     layers = count_keys(state, "body.{}.weight")
     first, last = state["body.0.weight"], state[f"body.{layers - 1}.weight"]
+    if last.ndim != 4:
+        raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions where a last convolution belongs")
     features, in_channels = first.shape[:2]
     scale, out_channels = _scale_and_channels(len(last), in_channels)
     config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)

@@ -34,11 +34,12 @@ def saved(content, **options) -> bytes:
     return buffer.getvalue()
 
 
-def rezipped(data: bytes, compression: int, extra: dict[str, bytes] | None = None) -> bytes:
+def rezipped(data: bytes, compression: int, extra: dict[str, bytes] | None = None, without: str = "/") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", compression) as target:
         for name in source.namelist():
-            target.writestr(name, source.read(name))
+            if not name.endswith(without):
+                target.writestr(name, source.read(name))
         for name, content in (extra or {}).items():
             target.writestr(name, content)
     return buffer.getvalue()
@@ -64,6 +65,27 @@ def shared() -> dict[str, torch.Tensor]:
     return {f"key{i}": one for i in range(1000)}
 
 
+def pickled(calls: bytes) -> bytes:
+    """A .pth of one pickle that is written by hand."""
+    return rezipped(saved({}), zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": b"\x80\x02" + calls})
+
+
+def doubled(times: int) -> bytes:
+    """One letter, written in hexadecimal digits over and over."""
+    start = b"c_codecs\nencode\n" * (times + 1) + b"X\1\0\0\0aX\6\0\0\0latin1\x86R"
+    return start + b"X\3\0\0\0hex\x86R" * times + b"."
+
+
+def copied() -> bytes:
+    """One float that claims to be 100 million, copied to its own device."""
+    stretched = saved(torch.zeros(1).expand(10**8))
+    with zipfile.ZipFile(io.BytesIO(stretched)) as archive:
+        inner = archive.read("archive/data.pkl").removeprefix(b"\x80\x02").removesuffix(b".")
+    call = b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(" + inner
+    call += b"ctorch\nfloat64\nX\3\0\0\0cpu\x89tR."
+    return rezipped(stretched, zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": call})
+
+
 CORPUS = {
     "empty.pth": (b"", "an empty file"),
     "zeros.pth": (bytes(4096), "no kind of weight file"),
@@ -86,6 +108,10 @@ CORPUS = {
     "script.pt": (rezipped(saved(small()), zipfile.ZIP_STORED, {"archive/code/net.py": b"x"}), "a TorchScript"),
     "cut.pth": (saved(small())[:-300], "damaged or incomplete"),
     "legacy cut.pth": (saved(small(), _use_new_zipfile_serialization=False)[:-300], "damaged"),
+    "bytes.pth": (pickled(b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 200 * 2**20) + b"\x85R."), "calls bytearray"),
+    "legacy bytes.pth": (b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x10\x85R.", "calls bytearray"),
+    "doubled.pth": (pickled(doubled(27)), "calls _codecs encode"),
+    "copied.pth": (copied(), "calls _rebuild_device"),
     "list.pth": (saved([torch.ones(2)]), "holds a list"),
     "number.pth": (saved({**small(), "step": 7}), "'step', a int"),
     "nothing.pth": (saved({}), "holds no tensors"),
@@ -96,6 +122,10 @@ CORPUS = {
     "nested.safetensors": (struct.pack("<Q", 50_006) + b'{"a":' + b"[" * 50_001, "broken safetensors"),
     "array.safetensors": (struct.pack("<Q", 9) + b'{"a": 1} ', "broken safetensors"),
     "twice.safetensors": (struct.pack("<Q", 15) + b'{"a":{},"a":{}}', "a key appears twice"),
+    "long key.safetensors": (
+        safetensors_header({"x" * 10_000: {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}),
+        "broken safetensors",
+    ),
     "huge.safetensors": (
         safetensors_header({"a": {"dtype": "F32", "shape": [2**40, 0, 2**40], "data_offsets": [0, 0]}}),
         "broken safetensors|no network known|larger",

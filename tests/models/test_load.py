@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 
 
@@ -66,6 +66,17 @@ def test_the_file_may_go_after_loading(tmp_path, network, picture):
     assert torch.equal(model(picture), network(picture).clamp(0, 1))
 
 
+@pytest.mark.parametrize("length", [128 + 256 * k for k in range(2, 6)])
+def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path, length):
+    """Its lowest byte is 128 here, as the first of a pickle is."""
+    state = SRVGGNetCompact(SRVGGConfig(features=4, convs=0)).state_dict()
+    longer = next(
+        data for n in range(1500) if int.from_bytes((data := save(state, {"note": "x" * n}))[:8], "little") == length
+    )
+    (tmp_path / "net.safetensors").write_bytes(longer)
+    assert load_upscaler(tmp_path / "net.safetensors").scale == 4
+
+
 def test_srvgg_is_found(tmp_path, picture):
     network = SRVGGNetCompact(SRVGGConfig(features=4, convs=2, scale=3))
     save_file(network.state_dict(), tmp_path / "compact.safetensors")
@@ -92,6 +103,10 @@ def state_with(**changes):
         (
             SRVGGNetCompact(SRVGGConfig(3, 3, 4, 1, 4)).state_dict() | {"body.1.weight": torch.ones(9)},
             "body.1.weight is",
+        ),
+        (
+            SRVGGNetCompact(SRVGGConfig(3, 3, 4, 1, 4)).state_dict() | {"epoch": torch.ones(1)},
+            "spandrel cannot build it",
         ),
     ],
 )

@@ -79,3 +79,10 @@ def test_channels_that_make_no_image_are_refused():
     state["body.4.weight"], state["body.4.bias"] = torch.zeros(7, 4, 3, 3), torch.zeros(7)
     with pytest.raises(ValueError, match="7 channels"):
         srvgg.build(state)
+
+
+def test_a_last_layer_that_is_no_convolution_is_refused():
+    state = dict(SRVGGNetCompact(SRVGGConfig(features=4, convs=1)).state_dict())
+    state["body.4.weight"] = torch.tensor(7.0)
+    with pytest.raises(ValueError, match="has 0 dimensions"):
+        srvgg.build(state)
