@@ -7,12 +7,15 @@ makes the next one settle elsewhere, until there are holes as large as several f
 from __future__ import annotations
 
 import mmap
+import sys
 import weakref
 from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..clip import ClipError
 
 
 class Room:
@@ -22,12 +25,25 @@ class Room:
         self._size, self._free = 0, list[mmap.mmap]()
 
     def empty(self, *shape: int) -> Tensor:
-        """A tensor of that shape, float32, with whatever values."""
+        """A tensor of that shape, float32, with whatever values. Raises ClipError where memory is not enough."""
         size = 4 * prod(shape)
         if size != self._size:
             self._size, self._free = size, []  # Blocks that are in use still go to the list that is dropped here.
-        block = self._free.pop() if self._free else mmap.mmap(-1, size)
+        block = self._free.pop() if self._free else _block(size)
         numbers = np.frombuffer(block, np.float32)
         # torch keeps `numbers` for as long as any tensor lies in it.
         weakref.finalize(numbers, self._free.append, block).atexit = False
         return torch.from_numpy(numbers).view(shape)
+
+
+def _block(size: int) -> mmap.mmap:
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size)
+        # Shared is the default, and a process that is forked off would write into the frames of this one.
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise ClipError(
+            f"memory is not enough for enlarged frames of {size / 1e9:.1f} GB at once; choose a smaller size, or close "
+            "other programs"
+        ) from error

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 import torch
+from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.room import Room
 from steadyscale.core.upscaling.stage import upscale
 from torch import nn
@@ -54,3 +59,28 @@ def test_a_stream_whose_frames_are_let_go_lies_in_one_place_and_one_whose_frames
     held = list(upscale(iter(frames.split(1)), Doubled()))
     assert len({out.data_ptr() for out in held}) == 8
     assert torch.equal(torch.cat(held), Doubled()(frames))
+
+
+FORKED = """
+import os
+from steadyscale.core.upscaling.room import Room
+frame = Room().empty(1, 3, 4, 5).zero_()
+child = os.fork()
+if child == 0:
+    frame.fill_(1.0)
+    os._exit(0)
+os.waitpid(child, 0)
+print(float(frame.max()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there")
+def test_a_process_that_is_forked_off_does_not_write_into_the_frames_of_this_one():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.0"]
+
+
+def test_frames_that_no_memory_holds_are_refused_in_one_line():
+    with pytest.raises(ClipError, match="memory is not enough for enlarged frames of 4000000000") as caught:
+        Room().empty(1, 10**6, 10**6, 10**6)
+    assert "\n" not in str(caught.value)
