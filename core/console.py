@@ -7,8 +7,13 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+Report = TypeVar("Report")
+
+log = logging.getLogger(__name__)
 
 
 def tell(args: argparse.Namespace, report: dict[str, object], text: str) -> None:
@@ -56,3 +61,39 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def until_told(reports: Iterator[Report]) -> Iterator[Report]:
+    """The same reports, until being told to end (Ctrl-C, SIGTERM) raises KeyboardInterrupt after the next of them, when
+    nothing is half done; being told again ends at once. Before the first report nothing is there to be kept."""
+    with ExitStack() as stack:
+        told: Callable[[], bool] | None = None
+        for report in reports:
+            told = told or stack.enter_context(_noted())
+            yield report
+            if told():
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def _noted() -> Iterator[Callable[[], bool]]:
+    """Takes note of the first signal to end; the callable says whether there was one."""
+    signals: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            raise KeyboardInterrupt
+        log.warning("stopping after this step, to go on with --resume; once more stops at once")
+
+    try:
+        # What starts a program in the background has it ignore Ctrl-C, and it stays so.
+        ends = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in ends}
+    except ValueError:  # not in the main thread, where signals do not arrive
+        before = {}
+    try:
+        yield lambda: bool(signals)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

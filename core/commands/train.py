@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..console import tell
+from ..console import tell, until_told
 
 if TYPE_CHECKING:
     from ..training import Report
@@ -23,8 +24,9 @@ def run(args: argparse.Namespace) -> None:
 
     config = read_config(args.config, args.set)
     last: Report | None = None
-    for report in shown(train(config, resume=args.resume), args.quiet):
-        last = report
+    with closing(train(config, resume=args.resume)) as reports:  # closed early, it leaves a checkpoint
+        for report in shown(until_told(reports), args.quiet):
+            last = report
     files = [str(file) for file in last.files] if last else []
     steps, scores = (last.step, last.scores) if last else (0, {})
     psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}

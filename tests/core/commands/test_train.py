@@ -1,9 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import pytest
+from steadyscale.core.training.journal import read_log
 from steadyscale.core.video.files import open_clip
+
+from tests.support.program import program
 
 
 def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Path, run):
@@ -25,3 +33,24 @@ def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Pa
     code, _, stderr = run("train", config, *words)
     assert code == 1
     assert "--resume" in stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_told_to_stop_loses_no_step(tmp_path: Path, clip_file: Path, number: int):
+    folder, config = tmp_path / "run", tmp_path / "run.toml"
+    config.write_text(
+        f'run = "{folder}"\nbatch = 2\n[data]\ntrain = ["{clip_file}"]\ncrop = 32\n'
+        "[network]\nfeatures = 8\nconvs = 2\nscales = [2]\n"
+    )
+    child = subprocess.Popen(program("train", config), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "log.jsonl").exists() or len(read_log(folder)) < 5:
+        assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1]
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert "--resume" in stderr and "what is finished is kept" in stderr
+    taken = read_log(folder)[-1]["step"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step_{taken:08d}"]
