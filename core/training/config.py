@@ -40,6 +40,12 @@ def _check(holds: bool, complaint: str) -> None:
         raise TrainingError(complaint)
 
 
+def _at_least(least: float, group: str, settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _check(value >= least, f"{group}{name} is at least {least:g}, not {value}")
+
+
 @dataclass(frozen=True)
 class Network:
     """The generator. scales: one body with a head for each; steps take turns. features: channels inside. convs: of a
@@ -60,6 +66,9 @@ class Network:
     begin_with: str = ""
 
     def __post_init__(self) -> None:
+        _at_least(1, "network.", self, "features", "blocks", "growth")
+        _at_least(0, "network.", self, "convs")
+        _check(self.unshuffle in (1, 2, 4), f"network.unshuffle is 1, 2 or 4, not {self.unshuffle}")
         _check(len(self.scales) > 0, "network.scales is empty; name one scale or several, such as [2, 4]")
         _check(len(set(self.scales)) == len(self.scales), f"network.scales names a scale twice: {self.scales}")
         allowed = (1, 2, 4, 8) if self.kind is Kind.RRDB else range(1, 17)
@@ -79,6 +88,9 @@ class Discriminator:
 
     kind: Judge = Judge.UNET
     features: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least(1, "discriminator.", self, "features")
 
 
 @dataclass(frozen=True)
@@ -101,8 +113,8 @@ class Data:
 
     def __post_init__(self) -> None:
         _check(0 < self.shrink <= 1, f"data.shrink is a factor above 0 and up to 1, not {self.shrink}")
-        _check(self.candidates >= 1, f"data.candidates is at least 1, not {self.candidates}")
-        _check(self.frames >= 1, f"data.frames is at least 1, not {self.frames}")
+        _at_least(1, "data.", self, "crop", "candidates", "frames")
+        _at_least(0, "data.", self, "memory_gb")
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,12 @@ class Learning:
     average: float = 0.999
 
     def __post_init__(self) -> None:
+        for name in ("rate", "discriminator_rate"):
+            _check(getattr(self, name) > 0, f"learning.{name} is above 0, not {getattr(self, name)}")
+        _at_least(0, "learning.", self, "warm_up", "gan_from", "gan_ramp", "clip")
+        _check(
+            all(0 <= beta < 1 for beta in self.betas), f"learning.betas are at least 0 and below 1, not {self.betas}"
+        )
         _check(0 < self.last_rate <= self.rate, f"learning.last_rate lies between 0 and rate, not {self.last_rate}")
         _check(0 <= self.average < 1, f"learning.average is at least 0 and below 1, not {self.average}")
 
@@ -167,6 +185,9 @@ class Machine:
     channels_last: bool = True
     compile: bool = False
     loaders: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least(0, "machine.", self, "loaders")
 
 
 @dataclass(frozen=True)
@@ -185,8 +206,8 @@ class Keeping:
     lpips: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_every", "checkpoints", "validate_every"):
-            _check(getattr(self, name) >= 1, f"keeping.{name} is at least 1, not {getattr(self, name)}")
+        _at_least(1, "keeping.", self, "checkpoint_every", "checkpoints", "validate_every")
+        _at_least(0, "keeping.", self, "patience", "samples")
 
 
 @dataclass(frozen=True)
@@ -212,8 +233,10 @@ class Config:
     keeping: Keeping = field(default_factory=Keeping)
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, f"steps is at least 1, not {self.steps}")
-        parts = self.batch / max(1, self.accumulate)
+        _check(bool(self.name) and Path(self.name).name == self.name, f"name is that of a file, not {self.name!r}")
+        _at_least(0, "", self, "seed")
+        _at_least(1, "", self, "steps", "batch", "accumulate")
+        parts = self.batch / self.accumulate
         _check(
             parts >= 1 and parts.is_integer(), f"batch {self.batch} cannot be taken in {self.accumulate} equal parts"
         )

@@ -91,7 +91,7 @@ def _value(kind: Any, value: Any, where: str, default: Any = None) -> Any:
         return kind(value)
     if get_origin(kind) is tuple:
         inner = get_args(kind)
-        _check(isinstance(value, (list, tuple)), f"{where} is a list, not {value!r}")
+        _check(isinstance(value, (list, tuple)), f"{where} is a list, not {value!r}; write it as [{json.dumps(value)}]")
         if inner[-1] is ...:
             return tuple(_value(inner[0], item, where) for item in value)
         _check(len(value) == len(inner), f"{where} has {len(inner)} values, not {len(value)}")

@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from program import program
 from steadyscale.core.training.journal import read_log
 from steadyscale.core.video.files import open_clip
-
-from tests.support.program import program
 
 
 def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Path, run):
@@ -46,11 +45,13 @@ def test_being_told_to_stop_loses_no_step(tmp_path: Path, clip_file: Path, numbe
     child = subprocess.Popen(program("train", config), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (folder / "log.jsonl").exists() or len(read_log(folder)) < 5:
-        assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1]
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < deadline, "no step was taken"
         time.sleep(0.02)
     child.send_signal(number)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
-    assert "--resume" in stderr and "what is finished is kept" in stderr
+    assert "--resume" in stderr
+    assert "what is finished is kept" in stderr
     taken = read_log(folder)[-1]["step"]
     assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step_{taken:08d}"]
