@@ -244,6 +244,13 @@ class Config:
             not self.losses.steady or parts % 2 == 0,
             f"losses.steady sees crops in pairs; batch {self.batch} in {self.accumulate} parts leaves one alone",
         )
+        early = (self.losses.pixel, self.losses.variation, self.losses.frequency, self.losses.steady)
+        late = (self.losses.perceptual, self.losses.content, self.losses.adversarial)
+        _check(
+            any(early) or (any(late) and not self.learning.gan_from),
+            "no loss has a weight in the first step; give losses.pixel one above 0"
+            + (", or set learning.gan_from to 0" if any(late) else ""),
+        )
         crop = self.data.crop
         for scale in self.network.scales:
             _check(crop % (scale * self.network.unshuffle) == 0, f"data.crop {crop} is no multiple of scale {scale}")

@@ -96,6 +96,15 @@ def test_a_crop_that_the_discriminator_cannot_see(file):
         read_config(file, ["losses.adversarial=0.1", "data.crop=100"])
 
 
+def test_a_step_without_any_loss(file):
+    with pytest.raises(TrainingError, match=r"no loss has a weight in the first step; give losses\.pixel one above 0$"):
+        read_config(file, ["losses.pixel=0"])
+    late = ["losses.pixel=0", "losses.adversarial=0.1", "data.crop=64"]
+    with pytest.raises(TrainingError, match=r"or set learning\.gan_from to 0"):
+        read_config(file, [*late, "learning.gan_from=10"])
+    assert read_config(file, late).losses.adversarial == 0.1
+
+
 def test_a_pair_of_views_stays_together(file):
     with pytest.raises(TrainingError, match=r"steady sees crops in pairs; batch 16 in 16 parts"):
         read_config(file, ["losses.steady=10", "accumulate=16"])
