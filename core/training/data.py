@@ -32,6 +32,7 @@ Made = TypeVar("Made")
 
 # Small pixels around a crop that its small version is made with, and cut off with: blur and reduction reach over edges.
 MARGIN = 4
+NAMED = 8  # files of many that a complaint lists
 VIDEOS = (*CONTAINERS, ".avi", ".ts", ".mpg", ".gif")
 
 
@@ -55,20 +56,19 @@ class Pictures:
         self._lock = threading.Lock()
         self._kept: dict[int, Tensor] = {}
         self._files: list[Path] = []  # of pictures that are kept or can be read again
-        room = memory
+        room, faults = memory, list[tuple[Path, str]]()
         for file in found_files(sources):
-            for picture in _first_look(file, frames):
-                if min(picture.shape[-2:]) < smallest:
-                    height, width = picture.shape[-2:]
-                    raise TrainingError(
-                        f"{file} is {width}x{height}; with these settings pictures have {smallest} pixels a side or "
-                        "more; remove it or lower data.crop"
-                    )
-                # Frames of a video cannot be read again one by one, so they stay in any case.
-                if file.suffix.lower() not in SUFFIXES or picture.numel() <= room:
-                    self._kept[len(self._files)] = picture
-                    room -= picture.numel()
-                self._files.append(file)
+            try:
+                for picture in _first_look(file, frames, smallest):
+                    # Frames of a video cannot be read again one by one, so they stay in any case.
+                    if file.suffix.lower() not in SUFFIXES or picture.numel() <= room:
+                        self._kept[len(self._files)] = picture
+                        room -= picture.numel()
+                    self._files.append(file)
+            except TrainingError as error:
+                faults.append((file, str(error)))
+        if faults:
+            raise TrainingError(_told(faults))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -94,18 +94,36 @@ def found_files(sources: Sequence[str]) -> list[Path]:
     return files
 
 
-def _first_look(file: Path, frames: int) -> Iterator[Tensor]:
+def _first_look(file: Path, frames: int, smallest: int) -> Iterator[Tensor]:
+    """The pictures in a file. Raises TrainingError where it cannot be read, or they are smaller than `smallest`."""
     try:
-        if file.suffix.lower() in SUFFIXES:
-            yield _decoded(file)
-            return
-        clip = open_clip(file)
-        every = max(1, (clip.info.length or frames) // frames)
-        for number, frame in enumerate(clip.frames()):
-            if number % every == 0 and number // every < frames:
-                yield _stored(frame)
+        for picture in [_decoded(file)] if file.suffix.lower() in SUFFIXES else _of_video(file, frames):
+            height, width = picture.shape[-2:]
+            if min(height, width) < smallest:
+                raise TrainingError(
+                    f"{file} is {width}x{height}; with these settings pictures have {smallest} pixels a side or "
+                    "more; remove it or, to learn from it, lower data.crop"
+                )
+            yield picture
     except ClipError as error:
         raise TrainingError(str(error)) from error
+
+
+def _of_video(file: Path, frames: int) -> Iterator[Tensor]:
+    clip = open_clip(file)
+    every = max(1, (clip.info.length or frames) // frames)
+    for number, frame in enumerate(clip.frames()):
+        if number % every == 0 and number // every < frames:
+            yield _stored(frame)
+
+
+def _told(faults: Sequence[tuple[Path, str]]) -> str:
+    """What is wrong with the first file, and which others have to go too: nobody wants to be told of one at a time."""
+    (_, first), *others = faults
+    if not others:
+        return first
+    names = ", ".join(str(file) for file, _ in others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+    return f"{first}; {len(others)} more cannot be learnt from either: {names}"
 
 
 def _decoded(file: Path) -> Tensor:

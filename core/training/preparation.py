@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .config import Config
-from .data import Pictures, smallest_picture
+from .data import Pictures, found_files, smallest_picture
 from .errors import TrainingError
 from .features import Features, default_layers, load_features
 from .measure import SMALLEST_JUDGED, Judge, lpips
@@ -44,6 +44,14 @@ def held_out_pictures(config: Config) -> Pictures | None:
     if not config.data.validate:
         log.warning("data.validate is empty, so nothing will be measured")
         return None
+    learnt = {file.resolve() for file in found_files(config.data.train)}
+    held_out = found_files(config.data.validate)
+    if both := [file for file in held_out if file.resolve() in learnt]:
+        log.warning(
+            "%d of the %d files in data.validate are in data.train too, such as %s: what is learnt by heart scores too "
+            "well; take them out of one of the two",
+            *(len(both), len(held_out), both[0]),
+        )
     smallest = max(SMALLEST_MEASURED * max(config.network.scales), SMALLEST_JUDGED if config.keeping.lpips else 0)
     return Pictures(config.data.validate, smallest=smallest, frames=2, memory=config.data.memory_gb * 1e9)
 

@@ -161,6 +161,15 @@ def test_what_cannot_be_learnt_from_is_named(textures, tmp_path):
         Pictures([str(tmp_path / "broken.png")], smallest=8)
 
 
+def test_all_that_cannot_be_learnt_from_is_named_at_once(textures, tmp_path):
+    shutil.copy(textures / "train" / "0.png", tmp_path / "good.png")
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(b"\x89PNG but no more")
+    write_images(tmp_path / "d.png", iter([torch.rand(1, 3, 40, 20)]))
+    with pytest.raises(TrainingError, match=r"b\.png: .*; 2 more cannot be learnt from either: \S*c\.png, \S*d\.png$"):
+        Pictures([str(tmp_path)], smallest=30)
+
+
 def test_making_ahead_keeps_the_order_and_passes_errors_on():
     assert list(ahead(lambda n: n * n, range(9), 3)) == [n * n for n in range(9)]
     assert list(ahead(lambda n: n, range(3), 5)) == [0, 1, 2]
