@@ -90,10 +90,10 @@ def _panel(
     def spot(step: float, height: float) -> tuple[float, float]:
         return left + (right - left) * step / max(steps, 1), bottom - (bottom - top) * (height - low) / (high - low)
 
-    for tick in ticks(low, high, 3):
+    for tick in ticks(low, high, 5):  # from two to six of them, for one number is no scale
         _, y = spot(0, tick)
         draw.line([(left, y), (right, y)], fill=GRID, width=_FINE)
-        shown = f"{10**tick:.2g}" if logarithmic else f"{tick:.4g}"
+        shown = f"{10**tick:.3g}" if logarithmic else f"{tick:.4g}"
         draw.text((left - 6 * _FINE, y), shown, fill=INK, font=font, anchor="rm")
     for tick in ticks(0, steps, 6):
         across, _ = spot(tick, low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from steadyscale.core.training.curves import BEFORE, run_picture
 from torch import Tensor
@@ -49,6 +50,13 @@ def test_a_score_rises_above_the_line_of_bicubic():
     bicubic = int(ink.argmax())
     assert ink[bicubic] > 0.8, "a line across"
     assert known[-1] + 20 < bicubic < known[0], "28.4 dB is below it, 32 dB above"
+
+
+@pytest.mark.parametrize(("low", "high"), [(31.2, 38.0), (28.0, 32.0), (33.61, 33.93), (11.0, 19.0)])
+def test_a_scale_has_two_numbers_or_more(low: float, high: float):
+    picture = run_picture([{"step": 1, "psnr/2x": low}, {"step": 100, "psnr/2x": high}], 100)
+    numbers = (picture[0].amax(0) < 0.6)[200:376, 4:56].any(1).int()
+    assert int((numbers.diff() == 1).sum()) >= 2, "lines of text left of the panel"
 
 
 def test_the_sample_lies_below_at_full_width():
