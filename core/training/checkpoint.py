@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,7 +31,24 @@ OPTIMISERS = "optimisers.pt"
 
 
 def save(state: State, folder: Path, keep: int) -> Path:
-    """Write a checkpoint into the folder, remove all but the newest `keep`, and return its path."""
+    """Write a checkpoint into the folder, remove all but the newest `keep`, and return its path. Raises TrainingError
+    where it cannot be written; those before it stay as they are."""
+    try:
+        return _save(state, folder, keep)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have a full disk say other things
+        free = shutil.disk_usage(folder).free / 1e6 if folder.exists() else 0.0
+        raise TrainingError(
+            f"{folder}: the checkpoint of step {state.step} cannot be written ({_reason(error)}; {free:.1f} MB are "
+            "free); make room and go on with --resume"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or " ".join(str(error).split())[:200]
+
+
+def _save(state: State, folder: Path, keep: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step_{state.step:08d}"
     if target.exists():
@@ -83,9 +101,8 @@ def restore(state: State, path: Path) -> None:
             player.scale.calm = int(calm)
             player.scale.value = float(value) if player.scale.moving else 1.0
     except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise TrainingError(
-            f"{path} was made with other settings ({reason}); go on with those, or train in another folder"
+            f"{path} was made with other settings ({_reason(error)}); go on with those, or train in another folder"
         ) from error
     state.step, state.stale, state.skipped = facts["step"], facts["stale"], facts["skipped"]
     state.best = float("-inf") if facts["best"] is None else facts["best"]
@@ -108,10 +125,13 @@ def _own(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _put(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    wanted = _own(network).keys()
-    if wanted != tensors.keys():
-        different = sorted(wanted ^ tensors.keys())
-        raise KeyError(f"{len(different)} tensors differ, such as {different[0]}")
+    wanted = _own(network)
+    if different := sorted(wanted.keys() ^ tensors.keys()):
+        raise ValueError(f"{len(different)} tensors differ, such as {different[0]}")
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key].shape:
+            there, here = ("x".join(map(str, each.shape)) for each in (tensor, wanted[key]))
+            raise ValueError(f"{key} has {there} numbers there and {here} in this run")
     network.load_state_dict(tensors, strict=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,7 +91,8 @@ def _panel(
     def spot(step: float, height: float) -> tuple[float, float]:
         return left + (right - left) * step / max(steps, 1), bottom - (bottom - top) * (height - low) / (high - low)
 
-    for tick in ticks(low, high, 5):  # from two to six of them, for one number is no scale
+    # From two to six numbers, for one is no scale.
+    for tick in _round_factors(low, high) if logarithmic else ticks(low, high, 5):
         _, y = spot(0, tick)
         draw.line([(left, y), (right, y)], fill=GRID, width=_FINE)
         shown = f"{10**tick:.3g}" if logarithmic else f"{tick:.4g}"
@@ -109,7 +111,21 @@ def _panel(
         draw.text((x, title), name, fill=colour, font=font, anchor="lb")
         x += draw.textlength(name, font) + 16 * _FINE
         line = [spot(step, height) for step, height in zip(places, change(values), strict=True)]
-        draw.line(line if len(line) > 1 else line * 2, fill=colour, width=2 * _FINE, joint="curve")
+        if len(line) > 1:
+            draw.line(line, fill=colour, width=2 * _FINE, joint="curve")
+        elif line:  # a line of no length would not be seen
+            ((across, height),) = line
+            draw.circle((min(across, right - 3 * _FINE), height), 3 * _FINE, fill=colour)
+
+
+def _round_factors(low: float, high: float) -> list[float]:
+    """Logarithms, between low and high, of numbers that are easy to read."""
+    for beginnings in ((1,), (1, 3), (1, 2, 5)):
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        logs = [power + math.log10(first) for power in powers for first in beginnings]
+        if len(found := [value for value in logs if low <= value <= high]) > 2:
+            return found
+    return [math.log10(value) for value in ticks(10**low, 10**high, 4)]
 
 
 def with_text(picture: Frames, text: str) -> Frames:

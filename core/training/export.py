@@ -6,21 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from ..atomic import appearing
+from .errors import TrainingError
 
 
 def export(network: nn.Module, path: Path, facts: Mapping[str, str], dtype: torch.dtype = torch.float32) -> Path:
     """Write the network's weights as .safetensors, all at once or not at all, and return the path.
 
     facts: go into the file's header as they are, such as the name, the scale and the number of steps. dtype: of what is
-    stored.
+    stored. Raises TrainingError where the file cannot be written.
     """
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
     header = {"format": "pt", "architecture": type(network).__name__, **facts}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(path) as partial:
-        save_file(state, partial, metadata=header)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with appearing(path) as partial:
+            save_file(state, partial, metadata=header)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} cannot be written ({error}); is there room, and may it be written there?"
+        ) from error
     return path

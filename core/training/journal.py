@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..atomic import appearing
 from ..video.images import write_images
 from .errors import TrainingError
 
@@ -30,7 +31,8 @@ def opened(folder: Path, step: int, *, tensorboard: bool) -> Iterator[Journal]:
     """The run's journal, to be written on from a step; what an earlier process wrote of later steps is taken out."""
     path = folder / LOG
     kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))
+    with appearing(path) as partial:  # a full disk must not cost what was written before
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     board = _tensorboard(folder / "tensorboard", step) if tensorboard else None
     try:
         with path.open("a", encoding="utf-8") as file:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ...models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
+from ...models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler, zoo
 from ...models.discriminator import UNetDiscriminator, VGGDiscriminator
 from ...models.separable import SeparableRRDB, SeparableSRVGG
 from .config import Config, Judge, Kind, Network
@@ -18,6 +17,7 @@ from .errors import TrainingError
 # convolution of separable compact networks, which begin close to enlarging by repetition.
 DAMPING = 0.1
 WHISPER = 0.01  # of other compact networks' last one: close to smooth enlargement, but not deaf to what is learnt
+_SIZES = ("scale", "in_channels", "features", "convs", "blocks", "growth", "unshuffle", "activation")
 SLOPE = 0.25  # that PReLU begins with
 
 
@@ -54,7 +54,7 @@ def make_generator(settings: Network, seed: int) -> Generator:
         else:
             _even(generator)
     if settings.begin_with:
-        _take_weights(generator, Path(settings.begin_with))
+        _take_weights(generator, settings.begin_with)
     return generator
 
 
@@ -151,9 +151,9 @@ def _damp(generator: Generator) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _take_weights(generator: Generator, path: Path) -> None:
+def _take_weights(generator: Generator, name: str) -> None:
     try:
-        given = load_upscaler(path).model
+        given = load_upscaler(zoo.find(name)).model
     except WeightsError as error:
         raise TrainingError(f"network.begin_with: {error}") from error
     target = (
@@ -161,11 +161,18 @@ def _take_weights(generator: Generator, path: Path) -> None:
     )
     alike = type(given) is type(target) and getattr(given, "config", None) == getattr(target, "config", None)
     if target is None or not alike:
-        shape = f"{type(given).__name__}, {getattr(given, 'config', 'of another kind')}"
         raise TrainingError(
-            f"network.begin_with: {path} is {shape}; set network.kind, separable, scales and sizes to match it"
+            f"network.begin_with: {name} is {_said(given)}; set network.kind, separable, scales and sizes to match it"
         )
     target.load_state_dict(given.state_dict())
+
+
+def _said(network: nn.Module) -> str:
+    """What kind of network it is, in the words of the settings."""
+    config = getattr(network, "config", None)
+    named = ((name, getattr(config, name, None)) for name in _SIZES)
+    sizes = ", ".join(f"{name} {getattr(value, 'value', value)}" for name, value in named if value is not None)
+    return f"{type(network).__name__}, {sizes}" if sizes else type(network).__name__
 
 
 def _has(generator: Generator, scale: int) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from ..atomic import appearing
 from ..jobs import lock
 from . import checkpoint, journal, preparation
 from .config import Config
@@ -70,7 +71,7 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
         ranks = stack.enter_context(joined(config.batch, gpu=gpu))
         device = preparation.pick_device(config.machine.device, ranks.local)
         if ranks.first:
-            config.folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(config.folder)
             stack.enter_context(lock.locked(config.folder))
         found = ranks.agreed(checkpoint.newest(config.folder / CHECKPOINTS) if ranks.first else None)
         if found and not resume:
@@ -86,12 +87,20 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
             state.generator.compile()
         book = None
         if ranks.first:
-            (config.folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+            with appearing(config.folder / "config.toml") as partial:
+                partial.write_text(to_toml(config), encoding="utf-8")
             board = config.keeping.tensorboard
             book = stack.enter_context(journal.opened(config.folder, state.step, tensorboard=board))
         shares = batches(config, pictures, state.step, part=ranks.rank, parts=ranks.count)
         stream = stack.enter_context(closing(shares))
         yield from _steps(config, state, stream, held_out, judge, features, device, ranks, book)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder} can be no folder for the run ({error.strerror}); name another (run)") from error
 
 
 def _steps(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from steadyscale.core.training import TrainingError, checkpoint
 from steadyscale.core.training.data import Pictures, batches
 from steadyscale.core.training.state import fresh
@@ -60,6 +61,28 @@ def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
 
 
+@pytest.mark.parametrize(
+    ("moment", "error"),
+    [
+        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        ("torch.save", RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")),
+        ("os.fsync", OSError(28, "No space left on device")),
+    ],
+)
+def test_a_full_disk_is_told_with_the_way_out_and_leaves_the_one_before(state, tmp_path, monkeypatch, moment, error):
+    before = checkpoint.save(state, tmp_path, keep=1)
+    state.step += 7
+
+    def full(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(f"steadyscale.core.training.checkpoint.{moment}", full)
+    with pytest.raises(TrainingError, match=r"of step \d+ cannot be written \(.*MB are free\); make room .*--resume"):
+        checkpoint.save(state, tmp_path, keep=1)
+    assert checkpoint.newest(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [before.name]
+
+
 def test_a_damaged_one_is_passed_over_with_a_word(state, tmp_path, caplog):
     before = checkpoint.save(state, tmp_path, keep=3)
     state.step += 1
@@ -100,8 +123,9 @@ def test_one_of_other_settings_is_refused(settings, state, tmp_path):
     path = checkpoint.save(state, tmp_path, keep=1)
     for changes in ({"network": {"scales": [2, 4], "features": 6}}, {"network": {"scales": [2]}}):
         other = fresh(settings(losses={"adversarial": 0.1}, **changes), CPU)
-        with pytest.raises(TrainingError, match="made with other settings"):
+        with pytest.raises(TrainingError, match=r"made with other settings \(.*\d+ (numbers|tensors)") as told:
             checkpoint.restore(other, path)
+        assert len(str(told.value)) < 300 + len(str(path))
 
 
 def test_code_in_a_checkpoint_is_not_run(config, state, tmp_path):

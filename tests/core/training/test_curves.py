@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import ImageDraw
 from steadyscale.core.training.curves import BEFORE, run_picture
 from torch import Tensor
 
@@ -50,6 +51,22 @@ def test_a_score_rises_above_the_line_of_bicubic():
     bicubic = int(ink.argmax())
     assert ink[bicubic] > 0.8, "a line across"
     assert known[-1] + 20 < bicubic < known[0], "28.4 dB is below it, 32 dB above"
+
+
+def test_the_first_score_can_be_seen():
+    picture = run_picture([{"step": 5, "psnr/2x": 31.0}], 100, bicubic=30.0)
+    assert np.isfinite(heights(picture, BEFORE, slice(220, 360))).sum() >= 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0098, 0.0235), (0.01, 1.0), (0.0126, 0.0135), (3e-6, 4e4)])
+def test_losses_are_read_off_round_numbers(low: float, high: float, monkeypatch):
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, place, text, **__: written.append(text))
+    run_picture([{"step": 1, "loss/pixel": low}, {"step": 100, "loss/pixel": high}], 100)
+    numbers, around = written[1 : written.index("0")], (high / low) ** 0.11
+    assert 2 <= len(numbers) <= 12
+    assert all(low / around / 1.05 < float(number) < high * around * 1.05 for number in numbers)
+    assert all(len(number.strip("0.").rstrip("0")) <= 3 or "e" in number for number in numbers), "1, 3 or 0.015"
 
 
 @pytest.mark.parametrize(("low", "high"), [(31.2, 38.0), (28.0, 32.0), (33.61, 33.93), (11.0, 19.0)])

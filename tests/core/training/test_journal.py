@@ -26,6 +26,20 @@ def test_a_run_that_goes_on_takes_later_and_broken_lines_out(tmp_path):
     assert read_log(tmp_path / "elsewhere") == []
 
 
+def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
+    with journal.opened(tmp_path, 0, tensorboard=False) as book:
+        book.tell(1, {"rate": 1})
+
+    def full(path, *_args, **_kwargs):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space left"), journal.opened(tmp_path, 1, tensorboard=False):
+        pass
+    assert [line["step"] for line in read_log(tmp_path)] == [1]
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from steadyscale.core.training.config import Network
 from steadyscale.core.training.networks import make_generator
 from steadyscale.core.upscaling.resize import resize
+from steadyscale.models import load_upscaler, zoo
 from steadyscale.models.separable import SeparableConv
 from torch import nn
 
@@ -59,3 +60,10 @@ def test_the_seed_decides_and_the_body_is_shared():
     assert not torch.equal(first, different)
     assert one.at(2).body[2] is one.at(3).body[2]
     assert one.at(2).body[-1] is not one.at(3).body[-1]
+
+
+def test_what_to_begin_with_can_be_named():
+    named = Network(scales=(2,), features=16, convs=8, begin_with="steadyscale-2x")
+    wanted = load_upscaler(zoo.find("steadyscale-2x")).model.state_dict()
+    found = make_generator(named, 0).at(2).state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)

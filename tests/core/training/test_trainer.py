@@ -245,7 +245,8 @@ def test_going_on_from_a_file(settings, tmp_path):
     [again] = list(train(config))[-1].files
     before, after = load_file(file), load_file(again)
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
-    with pytest.raises(TrainingError, match=r"begin_with: .* set network\.kind"):
+    said = r"SRVGGNetCompact, scale 2, in_channels 3, features 8, convs 2, activation prelu; set network\.kind"
+    with pytest.raises(TrainingError, match=rf"begin_with: .* is {said}"):
         next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "convs": 5})))
     with pytest.raises(TrainingError, match=r"is SRVGGNetCompact, .* set network\.kind, separable"):
         next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "separable": True})))
@@ -257,8 +258,11 @@ def test_works_within_inference_mode(settings):
         assert torch.is_inference_mode_enabled()
 
 
-def test_what_cannot_begin_says_why(settings):
+def test_what_cannot_begin_says_why(settings, tmp_path):
     with pytest.raises(TrainingError, match=r"data\.train is empty"):
         next(train(settings(data={"train": []})))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"file can be no folder for the run \(File exists\); name another"):
+        next(train(settings(run=str(tmp_path / "file"))))
     with pytest.raises(TrainingError, match=r"no CUDA device here|no device"):
         pick_device("cuda" if not torch.cuda.is_available() else "nonsense")
