@@ -70,6 +70,8 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
         raise CompressionError(f"{settings.output} is the model itself; choose another name")
     original = load_upscaler(model)
     network = original.model
+    if model.suffix.lower() == ".onnx":
+        raise CompressionError(f"{settings.model} is a graph; compress the .safetensors that it was made from")
     # Separable networks are these two as well, and can be stored and exported; pruning and separating refuse them.
     if not isinstance(network, (SRVGGNetCompact, RRDBNet)) or original.in_channels != 3:
         raise CompressionError(

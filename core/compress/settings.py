@@ -48,6 +48,9 @@ class Settings:
         if Path(self.output).suffix not in ENDINGS:
             raise CompressionError(f"{self.output}: compressed models are written as {' or '.join(ENDINGS)}")
 
+        if Path(self.output).suffix == ".onnx" and not (self.onnx or self.int8):
+            raise CompressionError(f"{self.output} would be a graph: choose onnx or int8 too, or name a .safetensors")
+
     @property
     def changed(self) -> bool:
         """Whether the network becomes another, which has to be trained."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ..atomic import appearing
@@ -25,9 +24,8 @@ def export(network: nn.Module, path: Path, facts: Mapping[str, str], dtype: torc
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as partial:
-            save_file(state, partial, metadata=header)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path} cannot be written ({error}); is there room, and may it be written there?"
-        ) from error
+            # As bytes: safetensors makes files that nobody but their owner may read, not even another user's ComfyUI.
+            partial.write_bytes(save(state, header))
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written ({error.strerror}); is there room for it?") from error
     return path

@@ -9,9 +9,10 @@ which it goes on later. Everything that a run leaves lies in its folder:
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
         gpu = preparation.pick_device(config.machine.device).type == "cuda"
         ranks = stack.enter_context(joined(config.batch, gpu=gpu))
         device = preparation.pick_device(config.machine.device, ranks.local)
+        stack.enter_context(_told_of_files(config.folder))
         if ranks.first:
             _make_folder(config.folder)
             stack.enter_context(lock.locked(config.folder))
@@ -94,6 +96,18 @@ def _run(config: Config, resume: bool) -> Generator[Report, None, None]:
         shares = batches(config, pictures, state.step, part=ranks.rank, parts=ranks.count)
         stream = stack.enter_context(closing(shares))
         yield from _steps(config, state, stream, held_out, judge, features, device, ranks, book)
+
+
+@contextmanager
+def _told_of_files(folder: Path) -> Iterator[None]:
+    """What the disk refuses meanwhile, with the way out."""
+    try:
+        yield
+    except OSError as error:
+        reason, free = error.strerror or error, shutil.disk_usage(folder).free / 1e6
+        raise TrainingError(
+            f"{error.filename or folder}: {reason} ({free:.1f} MB are free); mend that and go on with --resume"
+        ) from error
 
 
 def _make_folder(folder: Path) -> None:

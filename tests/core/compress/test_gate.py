@@ -143,6 +143,7 @@ def test_what_cannot_be_done_is_said_at_once(settings, textures, tmp_path):
         ({"prune": 1.0}, "from 0 to below 1, not 1"),
         ({"half": True, "max_loss_db": -1}, "0 dB or more"),
         ({"half": True, "output": "small.pth"}, r"written as \.safetensors or \.onnx"),
+        ({"half": True, "output": "small.onnx"}, "would be a graph: choose onnx or int8 too"),
     ]
     for changes, words in cases:
         with pytest.raises(CompressionError, match=words):
@@ -164,6 +165,14 @@ def test_packages_that_graphs_need_are_asked_for_before_anything_is_trained(sett
     with pytest.raises(CompressionError, match=r"need openvino: pip install 'steadyscale\[compress\]'"):
         next(stream)
     assert last(compress(settings(prune=0.5))).stage == "done"
+
+
+def test_a_graph_is_not_compressed_again(settings, tmp_path):
+    (graph,) = last(compress(settings(onnx=True))).files
+    with pytest.raises(
+        CompressionError, match=r"small\.onnx is a graph; compress the \.safetensors that it was made from"
+    ):
+        last(compress(settings(model=str(graph), half=True, output=str(tmp_path / "again.safetensors"))))
 
 
 def test_a_model_is_never_written_over_itself(settings, half_dead):

@@ -258,6 +258,15 @@ def test_works_within_inference_mode(settings):
         assert torch.is_inference_mode_enabled()
 
 
+def test_a_disk_that_fills_up_is_told_of(settings, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steadyscale.core.training.journal._Journal.tell", full)
+    with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
+        next(train(settings()))
+
+
 def test_what_cannot_begin_says_why(settings, tmp_path):
     with pytest.raises(TrainingError, match=r"data\.train is empty"):
         next(train(settings(data={"train": []})))
