@@ -31,4 +31,6 @@ def run(args: argparse.Namespace) -> None:
     steps, scores = (last.step, last.scores) if last else (0, {})
     psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}
     done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
-    tell(args, done, "\n".join(files) or f"{config.folder}: nothing left to do")
+    measured = ", ".join(f"{scale}x {found.psnr:.2f} dB, SSIM {found.ssim:.4f}" for scale, found in scores.items())
+    lines = [*files, f"on data.validate: {measured}"] if measured else files
+    tell(args, done, "\n".join(lines) or f"{config.folder}: nothing left to do")

@@ -10,7 +10,7 @@ from ._words import count
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("output", metavar="OUT", help="a .safetensors file")
+    command.add_argument("output", metavar="OUT", help="a .safetensors file, for `load_path_smoother` in Python")
     command.add_argument("--steps", type=count, default=300, help="of each of its two networks (default 300)")
     command.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
 

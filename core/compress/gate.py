@@ -65,6 +65,11 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
     yield Report("reading")
     if settings.onnx or settings.int8:
         ready()  # what is missing is better heard of before the training than after it
+    folder = settings.target("").parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompressionError(f"{folder} can be no folder for the result ({error.strerror})") from error
     model = zoo.find(settings.model)
     if settings.target("").resolve() == model.resolve():
         raise CompressionError(f"{settings.output} is the model itself; choose another name")
@@ -82,7 +87,6 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
     small = (yield from _changed(settings, network, footage)) if settings.changed else network
 
     yield Report("writing")
-    settings.target("").parent.mkdir(parents=True, exist_ok=True)
     with scratch(settings.target("")) as folder:
         folder.mkdir()
         files = _written(settings, small, footage, folder)

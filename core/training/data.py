@@ -102,7 +102,7 @@ def _first_look(file: Path, frames: int, smallest: int) -> Iterator[Tensor]:
             if min(height, width) < smallest:
                 raise TrainingError(
                     f"{file} is {width}x{height}; with these settings pictures have {smallest} pixels a side or "
-                    "more; remove it or, to learn from it, lower data.crop"
+                    "more; remove it or, to learn from it, lower the crop (data.crop)"
                 )
             yield picture
     except ClipError as error:

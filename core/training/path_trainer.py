@@ -49,6 +49,8 @@ class PathTraining:
                 "path training needs 1 step, 1 path and 8 frames at least, "
                 f"got {self.steps}, {self.batch} and {self.frames}"
             )
+        if self.seed < 0:
+            raise TrainingError(f"seed is at least 0, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ class PathReport:
 
 
 def train_path_net(settings: PathTraining, target: Path) -> Generator[PathReport, None, None]:
-    """Train both networks and write them to `target` (.safetensors) after the last step; a report for each step."""
+    """Train both networks and write them to `target` (.safetensors) after the last step; a report for each step. Raises
+    TrainingError."""
     return learning(_run(settings, target))
 
 
 def _run(settings: PathTraining, target: Path) -> Generator[PathReport, None, None]:
+    if target.suffix != ".safetensors" or target.is_dir():
+        raise TrainingError(f"{target}: the smoother is written as a .safetensors file")
     networks = fresh(settings.seed)
     for number, network in enumerate((networks.offline, networks.live)):
         random = np.random.default_rng([settings.seed, number])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -32,6 +33,10 @@ def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Pa
     code, _, stderr = run("train", config, *words)
     assert code == 1
     assert "--resume" in stderr
+    more = ["--set", "steps=3", "--set", f'data.validate=["{clip_file}"]']
+    code, stdout, _ = run("train", config, *words, *more, "--resume")
+    assert code == 0
+    assert re.fullmatch(r"\S+model_2x\.safetensors\non data\.validate: 2x \d+\.\d\d dB, SSIM 0\.\d{4}\n", stdout)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

@@ -12,3 +12,13 @@ def test_the_smoother_can_be_trained_anew(tmp_path: Path, run):
     assert (code, stderr) == (0, "")
     assert json.loads(stdout)["output"] == str(out)
     assert load_path_smoother(out).offline.layers[-1].bias.item() != 0
+
+
+def test_a_name_that_is_no_weight_file_is_told_before_the_training(tmp_path: Path, run):
+    code, _, stderr = run("train-smoother", tmp_path / "path.txt", "--steps", "100000")
+    assert (code, stderr) == (
+        1,
+        f"steadyscale: {tmp_path / 'path.txt'}: the smoother is written as a .safetensors file\n",
+    )
+    code, _, stderr = run("train-smoother", tmp_path / "path.safetensors", "--seed", "-1")
+    assert (code, stderr) == (1, "steadyscale: seed is at least 0, not -1\n")

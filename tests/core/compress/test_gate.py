@@ -167,6 +167,13 @@ def test_packages_that_graphs_need_are_asked_for_before_anything_is_trained(sett
     assert last(compress(settings(prune=0.5))).stage == "done"
 
 
+def test_a_place_where_nothing_can_be_written_is_told_before_the_training(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    steps = compress(settings(prune=0.5, steps=10**6, output=str(tmp_path / "file" / "small.safetensors")))
+    with pytest.raises(CompressionError, match=r"file can be no folder for the result \(File exists\)"):
+        last(steps)
+
+
 def test_a_graph_is_not_compressed_again(settings, tmp_path):
     (graph,) = last(compress(settings(onnx=True))).files
     with pytest.raises(
