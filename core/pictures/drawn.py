@@ -162,7 +162,7 @@ def _panel(draw, font, box, name: str, trajectory: Trajectory, curves: Curves, f
     def spot(i: float, value: float) -> tuple[float, float]:
         return left + (right - left) * i / last, bottom - (bottom - top) * (value - low) / (high - low)
 
-    for tick in ticks(low, high, 3):
+    for tick in ticks(low, high, 5):
         _, y = spot(0, tick)
         draw.line([(left, y), (right, y)], fill=GRID, width=fine)
         draw.text((left - 6 * fine, y), f"{tick:g}", fill=INK, font=font, anchor="rm")

@@ -93,3 +93,16 @@ def test_the_zoom_of_a_crop_is_drawn_above_what_each_frame_needs(border):
         return
     assert drawn[:60, 240:].any(), "the zoom stays up where the second shot needs none"
     assert drawn[:60, 10:150].any() == (border is Border.CROP), "a crop zooms in on all shots alike"
+
+
+@pytest.mark.parametrize("swing", [0.4, 1.0, 2.3, 6.0, 17.0])
+def test_every_scale_has_two_numbers_or_more(swing: float):
+    moved = np.zeros((40, 4))
+    moved[:, 1] = swing * np.sin(np.arange(40) / 6)
+    path = Trajectory(geometry.to_matrices(moved), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40))
+    picture = path_picture(path, None)
+    height = (720 - 26) // 4
+    for panel in range(4):
+        top = 26 + panel * height
+        numbers = (picture[0].amax(0) < 0.6)[top + 12 : top + height - 12, 4:56].any(1).int()
+        assert int((numbers.diff() == 1).sum()) >= 2, "lines of text left of the panel"
