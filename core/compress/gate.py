@@ -65,11 +65,6 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
     yield Report("reading")
     if settings.onnx or settings.int8:
         ready()  # what is missing is better heard of before the training than after it
-    folder = settings.target("").parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompressionError(f"{folder} can be no folder for the result ({error.strerror})") from error
     model = zoo.find(settings.model)
     if settings.target("").resolve() == model.resolve():
         raise CompressionError(f"{settings.output} is the model itself; choose another name")
@@ -83,13 +78,17 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
             f"{settings.model} is {original.architecture} for {original.in_channels} channels; SRVGGNetCompact and "
             "RRDBNet (ESRGAN) for RGB can be compressed"
         )
+    _make_folder(settings.target("").parent)  # like what is missing, better heard of before the training
     footage = gathered(settings.calibrate, original.scale, original.multiple)
     small = (yield from _changed(settings, network, footage)) if settings.changed else network
 
     yield Report("writing")
     with scratch(settings.target("")) as folder:
         folder.mkdir()
-        files = _written(settings, small, footage, folder)
+        try:
+            files = _written(settings, small, footage, folder)
+        except TrainingError as error:
+            raise CompressionError(str(error)) from error
         found: list[Figures] = []
         # The dense twin of a separable network is equal to it, which needs no measuring.
         judged = [file for file in files if file.name != settings.target("_dense").name]
@@ -112,6 +111,13 @@ def _run(settings: Settings) -> Generator[Report, None, None]:
         for file, target in zip(files, targets, strict=True):
             os.replace(file, target)
     yield Report("done", figures=tuple(found), files=tuple(targets))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompressionError(f"{folder} can be no folder for the result ({error.strerror})") from error
 
 
 def _changed(

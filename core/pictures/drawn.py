@@ -182,7 +182,7 @@ def _panel(draw, font, box, name: str, trajectory: Trajectory, curves: Curves, f
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between low and high, roughly `about` of them."""
+    """Round numbers between low and high, roughly `about` of them; two to six for 5, and one would be no scale."""
     raw = (high - low) / about
     if raw <= 0:
         return [low]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..atomic import appearing
-from .errors import TrainingError
+from .errors import TrainingError, room_left
 from .state import State
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,9 @@ def save(state: State, folder: Path, keep: int) -> Path:
     try:
         return _save(state, folder, keep)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have a full disk say other things
-        free = shutil.disk_usage(folder).free / 1e6 if folder.exists() else 0.0
         raise TrainingError(
-            f"{folder}: the checkpoint of step {state.step} cannot be written ({_reason(error)}; {free:.1f} MB are "
-            "free); make room and go on with --resume"
+            f"{folder}: the checkpoint of step {state.step} cannot be written ({_reason(error)}; {room_left(folder)}); "
+            "make room and go on with --resume"
         ) from error
 
 

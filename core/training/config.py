@@ -52,8 +52,8 @@ class Network:
     compact network, between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see models/rrdb.py;
     other programs know only growth 32. separable: make the convolutions between the first and the last
     depthwise-separable (models/separable.py), which pays from about 32 features; each network is then also written as
-    the dense one that it equals. begin_with: a weight file of the same shape to go on from,
-    or a name from `steadyscale models list`.
+    the dense one that it equals. begin_with: a weight file of the same shape to go on from, or a name of `steadyscale
+    models list`.
     """
 
     kind: Kind = Kind.COMPACT

@@ -91,7 +91,6 @@ def _panel(
     def spot(step: float, height: float) -> tuple[float, float]:
         return left + (right - left) * step / max(steps, 1), bottom - (bottom - top) * (height - low) / (high - low)
 
-    # From two to six numbers, for one is no scale.
     for tick in _round_factors(low, high) if logarithmic else ticks(low, high, 5):
         _, y = spot(0, tick)
         draw.line([(left, y), (right, y)], fill=GRID, width=_FINE)

@@ -17,8 +17,8 @@ from .errors import TrainingError
 # convolution of separable compact networks, which begin close to enlarging by repetition.
 DAMPING = 0.1
 WHISPER = 0.01  # of other compact networks' last one: close to smooth enlargement, but not deaf to what is learnt
-_SIZES = ("scale", "in_channels", "features", "convs", "blocks", "growth", "unshuffle", "activation")
 SLOPE = 0.25  # that PReLU begins with
+_SIZES = ("scale", "in_channels", "features", "convs", "blocks", "growth", "unshuffle", "activation")
 
 
 class Generator(nn.Module):

@@ -9,7 +9,6 @@ which it goes on later. Everything that a run leaves lies in its folder:
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -23,7 +22,7 @@ from ..jobs import lock
 from . import checkpoint, journal, preparation
 from .config import Config
 from .data import Batch, Pictures, batches
-from .errors import TrainingError
+from .errors import TrainingError, room_left
 from .features import Features
 from .measure import Judge, Scores
 from .modes import learning
@@ -104,9 +103,9 @@ def _told_of_files(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, free = error.strerror or error, shutil.disk_usage(folder).free / 1e6
         raise TrainingError(
-            f"{error.filename or folder}: {reason} ({free:.1f} MB are free); mend that and go on with --resume"
+            f"{error.filename or folder}: {error.strerror or error} ({room_left(folder)}); mend that and go on with "
+            "--resume"
         ) from error
 
 

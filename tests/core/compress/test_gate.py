@@ -11,7 +11,7 @@ from spandrel import ModelLoader
 from steadyscale.core.commands.compress import MAX_LOSS_DB, STEPS
 from steadyscale.core.compress import CompressionError, Settings, compress, facts, table
 from steadyscale.core.compress.gate import rate_for
-from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, load_upscaler
+from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 
 
 @pytest.fixture
@@ -172,6 +172,21 @@ def test_a_place_where_nothing_can_be_written_is_told_before_the_training(settin
     steps = compress(settings(prune=0.5, steps=10**6, output=str(tmp_path / "file" / "small.safetensors")))
     with pytest.raises(CompressionError, match=r"file can be no folder for the result \(File exists\)"):
         last(steps)
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(settings, tmp_path):
+    with pytest.raises(WeightsError, match="neither a file nor one of the known"):
+        last(compress(settings(model="nosuch", half=True, output=str(tmp_path / "new" / "small.safetensors"))))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_is_full_is_told_as_every_other_fault(settings, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(CompressionError, match=r"cannot be written \(No space left on device\)"):
+        last(compress(settings(half=True)))
 
 
 def test_a_graph_is_not_compressed_again(settings, tmp_path):
