@@ -89,10 +89,14 @@ def test_old_keys_are_the_published_ones():
         assert "model.1.sub.0.RDB3.conv5.0.weight" in keys
 
 
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+
+
+@LAYOUTS
 @pytest.mark.parametrize("size", [(9, 11), (1, 1), (64, 3)])
-def test_what_is_overwritten_without_gradients_changes_no_bit(size):
+def test_what_is_overwritten_without_gradients_changes_no_bit(size, layout):
     network = random_network(RRDBConfig(features=8, blocks=2, growth=4))
-    image = torch.rand(1, 3, *size)
+    image = torch.rand(1, 3, *size).contiguous(memory_format=layout)
     with torch.no_grad():
         lean = network(image)
     with torch.enable_grad():
@@ -119,22 +123,37 @@ class Counting(TorchDispatchMode):
         return out
 
 
-def test_dense_blocks_share_one_buffer_and_copy_nothing_together():
-    network, image = random_network(RRDBConfig(features=8, blocks=3, growth=4)), torch.rand(1, 3, 20, 30)
-    with torch.no_grad(), Counting(24 * 20 * 30) as counting:
-        network._tail = network._tail_in_pieces = lambda x: x.new_zeros(1, 3, 20, 30)  # smaller than the buffer
+@LAYOUTS
+def test_what_lies_in_memory_as_spandrel_has_it_gives_its_very_bits(layout):
+    network = random_network(RRDBConfig(features=16, blocks=2))
+    peer = ModelLoader().load_from_state_dict(network.state_dict()).model
+    image = torch.rand(1, 3, 37, 50).contiguous(memory_format=layout)
+    with torch.no_grad():
+        made = network(image)
+        assert torch.equal(made, peer(image))
+    assert made.std() > 0.001
+
+
+@pytest.mark.parametrize(("layout", "rooms"), [(torch.contiguous_format, 1), (torch.channels_last, 2)])
+def test_dense_blocks_share_their_memory(layout, rooms):
+    network = random_network(RRDBConfig(features=8, blocks=3, growth=4))
+    image = torch.rand(1, 3, 20, 30).contiguous(memory_format=layout)
+    with torch.no_grad(), Counting(20 * 20 * 30) as counting:
+        network._tail = network._tail_in_pieces = lambda x: x.new_zeros(1, 3, 20, 30)  # smaller than the memory
         network(image)
-    assert counting.calls["cat"] == 0
     assert counting.calls["convolution"] == 2 + 3 * 15
-    assert counting.large == 1
+    assert counting.large == rooms
 
 
-def test_a_block_with_room_leaves_what_it_is_given_alone():
+@LAYOUTS
+def test_a_block_with_rooms_leaves_what_it_is_given_alone(layout):
     block = random_network(RRDBConfig(features=8, blocks=1, growth=4)).body[0]
-    x, room = torch.rand(1, 8, 9, 13), torch.full((1, 24, 9, 13), torch.nan)
+    x = torch.rand(1, 8, 9, 13).contiguous(memory_format=layout)
+    room = torch.full((24 * 9 * 13,), torch.nan)
+    rooms = (room, room) if layout is torch.contiguous_format else (room[: 20 * 9 * 13].clone(), room)
     before = x.clone()
     with torch.no_grad():
-        assert torch.equal(block(x, room), block(x))
+        assert torch.equal(block(x, rooms), block(x))
     assert torch.equal(x, before)
     assert block(x).std() > 0.001
 
