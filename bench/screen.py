@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", help="a weight file or name, repeatable")
     parser.add_argument("--engine", choices=("native", "torch"), default="native")
-    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     if options.engine == "torch":

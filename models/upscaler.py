@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +81,27 @@ class Upscaler:
         `halo`, for it rounds blocks of pixels together. 0 where that is not known or torch does the work.
         """
         return self._run.reach
+
+    @property
+    def native_steps(self) -> tuple[int, ...]:
+        """How far a change reaches, in input pixels, in each of the two steps of `renew`, the last of which is
+        `native_reach`; none where the network cannot renew a part of a result.
+        """
+        return self._run.reaches if self.in_channels == 3 else ()
+
+    @torch.no_grad()
+    def renew(self, image: Tensor, steps: Sequence[Sequence[Wanted]], out: Tensor, owner: object) -> bool:
+        """Bring `out`, the result of another image, up to date for one (1, 3, h, w) that differs in places.
+
+        steps: for each of `native_steps`, the parts of the image that lie so near to a difference. What the first makes
+        is kept of the whole image, which must be renewed whole where nothing is kept for the owner yet. owner: whoever
+        renews; one at a time has something kept, until `forget`. False, and nothing done, where it is not possible.
+        """
+        return bool(self.native_steps) and self._run.renew(image, steps, out, owner)
+
+    def forget(self, owner: object) -> None:
+        """What is kept for this owner is not needed any more."""
+        self._run.forget(owner)
 
     @property
     def device(self) -> torch.device:

@@ -37,10 +37,10 @@ class Enlarger:
         most = count if self._direct(result, images) else max(1, cut.frames // each)
         start = 0  # Frames from here on wait to be run together.
         for n in range(count):
-            boxes = self._watcher.see(images[n * each : (n + 1) * each])
-            if boxes is not None:
+            steps = self._watcher.see(images[n * each : (n + 1) * each])
+            if steps is not None:
                 cut = self._all(result, images, each, first, start, n, cut)
-                cut = self._some(result, images, each, first, n, boxes, cut)
+                cut = self._some(result, images, each, first, n, steps, cut)
             elif n + 1 - start == most:
                 cut = self._all(result, images, each, first, start, n + 1, cut)
             else:
@@ -61,28 +61,45 @@ class Enlarger:
             return cut
         part = slice(start * each, end * each)
         if self._direct(result, images):
-            cut = self._run(images[part], result[part], cut)
+            cut = self._whole(images[part], result[part], cut)
             self._keep(result[part][-each:])
             return cut
         self._last = None  # It is of no use any more, and the memory is.
         canvas = self._canvas(images[part])
-        cut = self._run(images[part], canvas, cut)
+        cut = self._whole(images[part], canvas, cut)
         if self._watcher.hopes:
             self._last = canvas if end - start == 1 else canvas[-each:].clone()
         self._bring(self._finished(canvas, result[part], images[part], each, first + start), result[part])
         return cut
 
-    def _some(self, result: Tensor, images: Tensor, each: int, first: int, n: int, boxes: list[Box], cut: Cut) -> Cut:
-        """Frame n, of which only boxes are run."""
+    def _some(
+        self, result: Tensor, images: Tensor, each: int, first: int, n: int, steps: list[list[Box]], cut: Cut
+    ) -> Cut:
+        """Frame n, of which only boxes are run, in one step or in several."""
         assert self._last is not None, "nothing can be reused before a frame was run whole"
-        if boxes:
-            cut = self._run(self._watcher.held, self._last, cut, boxes)
+        if steps and not (len(steps) > 1 and self._renewed(self._last, steps, cut)):
+            cut = self._run(self._watcher.held, self._last, cut, steps[-1])
         part = slice(n * each, (n + 1) * each)
         if self._direct(result, images):
             result[part] = self._last
         else:
             self._bring(self._finished(self._last, result[part], images[part], each, first + n), result[part])
         return cut
+
+    def _whole(self, images: Tensor, out: Tensor, cut: Cut) -> Cut:
+        """The network's result of whole frames."""
+        if not self._watcher.hopes:
+            self._runner.forget()
+        return self._run(images, out, cut)
+
+    def _renewed(self, last: Tensor, steps: list[list[Box]], cut: Cut) -> bool:
+        """Whether the network has brought the last result up to date by what it kept of the frame before."""
+        watcher = self._watcher
+        uncut = cut.size >= max(watcher.held.shape[-2:])
+        watcher.kept = uncut and self._runner.renew(watcher.held, steps, last, self._scale)
+        if not watcher.kept:
+            watcher.give_up()
+        return watcher.kept
 
     def _run(self, images: Tensor, out: Tensor, cut: Cut, boxes: list[Box] | None = None) -> Cut:
         # Boxes stand beside what was made of the whole frame, and are to be equal to it.

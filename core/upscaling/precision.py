@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..clip import ClipError, all_finite
 from .settings import Precision
-from .tiles import Wanted
+from .tiles import Box, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Runner:
     weights cannot be cast (no torch module) is simply given tensors of the format.
 
     parts: whether the model makes no more than it must where only a part of its result is wanted, and puts it where it
-    is told to.
+    is told to. steps: how far a change reaches in each of the steps in which it renews a result, if it can.
     """
 
     def __init__(
@@ -122,6 +123,8 @@ class Runner:
         self.parts = bool(getattr(model, "makes_parts", False))
         self._tries = list(tries)
         self._cast(self._tries[0])
+        on_cpu = device.type == "cpu" and self.dtype is torch.float32
+        self.steps: tuple[int, ...] = tuple(getattr(model, "native_steps", ())) if on_cpu else ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -149,13 +152,34 @@ class Runner:
         result = self._result(window, self.dtype, wanted, out)
         while not all_finite(result):
             if len(self._tries) == 1:
-                raise ClipError(
-                    f"the network's result in {self.dtype} is not finite; use precision auto or fp32, and if it is "
-                    "fp32 already, the weights are damaged"
-                )
+                raise self._not_finite()
             self._drop("the result is not finite")
             result = self._result(window, self.dtype, wanted, out)
         return result
+
+    @torch.inference_mode()
+    def renew(self, image: Tensor, steps: Sequence[Sequence[Box]], out: Tensor, scale: int) -> bool:
+        """Bring `out`, the clamped result (1, C, h * scale, w * scale) of another image, up to date for one that is
+        different in places: for each of the `steps`, the boxes that may change in it. False where the model cannot, or
+        keeps nothing of that image and the first step is not whole; `out` is as it was then.
+        """
+        parts = [[(box.rows.of(1), box.cols.of(1)) for box in boxes] for boxes in steps]
+        if not (self.steps and cast(Any, self._model).renew(image, parts, out, self)):
+            return False
+        if not all(all_finite(out[..., box.rows.of(scale), box.cols.of(scale)]) for box in steps[-1]):
+            raise self._not_finite()
+        return True
+
+    def forget(self) -> None:
+        """What the model keeps is not needed any more."""
+        if self.steps:
+            cast(Any, self._model).forget(self)
+
+    def _not_finite(self) -> ClipError:
+        return ClipError(
+            f"the network's result in {self.dtype} is not finite; use precision auto or fp32, and if it is "
+            "fp32 already, the weights are damaged"
+        )
 
     def _drop(self, fault: str) -> None:
         log.warning("%s is not safe for this network (%s); going on in %s", self.dtype, fault, self._tries[1])

@@ -8,7 +8,10 @@ row in sixteen settles that the whole frame is run.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -33,12 +36,35 @@ PROBE, COARSE, MOST_CHANGED = 16, 64, 0.7
 PATIENCE = 12
 
 
+class _Step(NamedTuple):
+    """A part of the network's layers. around: input pixels around a tile, which has whole blocks, in which a change
+    makes it run. paid: input pixels around a box that it costs. share: of all layers.
+    """
+
+    around: int
+    paid: int
+    share: float = 1.0
+
+
+class _Renewal(NamedTuple):
+    """What of a frame must be run: boxes for each step, the tiles that those of the last one answer for, and the input
+    pixels that all of them cost.
+    """
+
+    steps: list[list[Box]]
+    tiles: int = 0
+    pixels: int = 0
+
+
 class Watcher:
     """Says of each frame of a stream what the network must be shown, and counts it.
 
     halo: input pixels that a result reaches, as far as the network is known to look. reach: how far the rounding of
     blocks reaches, from the worst place in a block, where that is further. parts: whether each layer makes only what
     the next one reads. The first then makes a box with all of its reach, the last the box alone: the mean is half.
+    steps: reaches of a network that renews a result in two steps, the last of which is `reach`. kept: whether it keeps
+    what the first of them makes of all of `held`, as whoever lets it says; where it does not, that is run whole, which
+    pays from the second frame in a row on of which a part is run.
     It keeps one frame, `held`: what the network's results so far are the results of. Within the threshold that may be
     an older look of a tile than the frame's own.
     hopes: whether the result of the frame that was seen last should be kept. Camera footage has no use for that, and
@@ -46,20 +72,32 @@ class Watcher:
     a result is run whole, and its own is kept again.
     """
 
-    def __init__(self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0, *, parts: bool = False) -> None:
+    def __init__(
+        self, reuse: Reuse, halo: int, tally: Tally, reach: int = 0, *, parts: bool = False, steps: Sequence[int] = ()
+    ) -> None:
         self.on = reuse.on
         self._tiles = halo <= WIDEST_HALO
         self.halo, self._tally = max(halo, reach), tally
-        self._around = max(halo, reach - (BLOCK - 1))  # input pixels around a tile, which has whole blocks
-        self._paid = -(-reach // 2) if parts and reach else self.halo  # input pixels around a box that it costs
+        around = max(halo, reach - (BLOCK - 1))
+        self._plain = [_Step(around, ceil(reach / 2) if parts and reach else self.halo)]
+        self._steps = [
+            _Step(far - (BLOCK - 1), ceil((far - near) / 2), (far - near) / reach)
+            for near, far in pairwise([0, *steps] if self._tiles else [])
+        ]
+        self.kept = False
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._limit = (reuse.threshold + 0.01) / 255 if reuse.threshold else 0.0
         self._held: Tensor | None = None
         self._whole = 0  # frames in a row, up to the one seen last, that were run whole
+        self._partly = False  # whether of the last one that was no repeat a part was run
 
     @property
     def hopes(self) -> bool:
         return self.on and self._whole <= PATIENCE
+
+    def give_up(self) -> None:
+        """The network does not keep anything after all: boxes are run from its first layer on."""
+        self.kept, self._steps = False, []
 
     @property
     def held(self) -> Tensor:
@@ -67,60 +105,77 @@ class Watcher:
         assert self._held is not None, "see a frame first"
         return self._held
 
-    def see(self, frame: Tensor) -> list[Box] | None:
-        """Boxes of a frame (k, C, h, w) that must be run; none of them for a repeat. None: all of it, as it is."""
+    def see(self, frame: Tensor) -> list[list[Box]] | None:
+        """Boxes of a frame (k, C, h, w) that must be run: one list of them, or one for each of the `steps` where it
+        should be renewed in those; none for a repeat. None: all of it, as it is.
+        """
         height, width = frame.shape[-2:]
-        boxes, tiles = self._boxes(frame) if self.on else (None, 0)
-        if boxes is not None and not self.hopes:
-            boxes, self._whole = None, 0
-        self._whole = 0 if boxes is not None else self._whole + 1
-        if boxes is None and self.on:
-            self._hold(frame)
+        renewal = self._renewal(frame) if self.on else None
+        if renewal is not None and not self.hopes:
+            renewal, self._whole = None, 0
+        if renewal is None:
+            self._whole += 1
+            self._partly = self.kept = False  # What is kept is that of another frame.
+            if self.on:
+                self._hold(frame)
+        else:
+            self._whole = 0
+            self._partly = self._partly or bool(renewal.steps)
         per_frame = -(-height // TILE) * -(-width // TILE)
         self._tally.frames += 1
         self._tally.pixels += height * width
-        if boxes is None:
+        if renewal is None:
             self._tally.tiles_run += per_frame
             self._tally.pixels_run += height * width
-        elif not boxes:
+        elif not renewal.steps:
             self._tally.repeats += 1
         else:
-            self._tally.tiles_run += tiles
-            self._tally.tiles_reused += per_frame - tiles
-            self._tally.pixels_run += self._cost(boxes, height, width)
-        return boxes
+            self._tally.tiles_run += renewal.tiles
+            self._tally.tiles_reused += per_frame - renewal.tiles
+            self._tally.pixels_run += renewal.pixels
+        return None if renewal is None else renewal.steps
 
-    def _boxes(self, frame: Tensor) -> tuple[list[Box] | None, int]:
-        """The boxes and how many tiles they answer for; `held` is brought up to date unless they are None."""
+    def _renewal(self, frame: Tensor) -> _Renewal | None:
+        """None: all of the frame. Else `held` is brought up to date."""
         held = self._held
         if held is None or held.shape != frame.shape or held.device != frame.device:
-            return None, 0
+            return None
         height, width = frame.shape[-2:]
         probed = self._changed(frame[..., ::PROBE, :], held[..., ::PROBE, :])
         if self._tiles and float(_any_in(probed, COARSE // PROBE, COARSE).mean()) > MOST_CHANGED:
-            return None, 0
+            return None
         if not self._tiles and bool(probed.any()):
-            return None, 0
+            return None
         changed = self._changed(frame, held)
         if not bool(changed.any()):
-            return [], 0
+            return _Renewal([])
         if not self._tiles:
-            return None, 0
+            return None
         if self._limit:
             tiles = _any_in(changed, TILE, TILE) > 0
             fresh = tiles.repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)[:height, :width]
             changed = fresh & _differs(frame, held, 0.0)
         else:
             fresh = None
-        dirty = _near(changed.cpu().numpy(), self._around)
-        boxes = merged(dirty, height, width, self._paid)
-        if self._cost(boxes, height, width) >= height * width:
-            return None, 0
+        renewal = self._cut(changed.cpu().numpy())
+        if renewal.pixels >= height * width:
+            return None
         held.copy_(frame if fresh is None else torch.where(fresh, frame, held))
-        return boxes, int(dirty.sum())
+        return renewal
 
-    def _cost(self, boxes: list[Box], height: int, width: int) -> int:
-        return sum(_cost(box, height, width, self._paid) for box in boxes)
+    def _cut(self, changed: NDArray[np.bool_]) -> _Renewal:
+        """The boxes for a change (h, w)."""
+        height, width = changed.shape
+        kinds = self._steps if self._steps and self._partly else self._plain
+        dirty = [_near(changed, kind.around) for kind in kinds]
+        steps = [merged(tiles, height, width, kind.paid) for tiles, kind in zip(dirty, kinds, strict=True)]
+        if len(steps) > 1 and not self.kept:
+            steps[0] = [Box(Span(0, height), Span(0, width))]
+        pixels = [
+            kind.share * sum(_cost(box, height, width, kind.paid) for box in boxes)
+            for boxes, kind in zip(steps, kinds, strict=True)
+        ]
+        return _Renewal(steps, int(dirty[-1].sum()), ceil(sum(pixels)))
 
     def _changed(self, frame: Tensor, held: Tensor) -> Tensor:
         return _differs(frame, held, self._limit)

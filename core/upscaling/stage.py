@@ -46,7 +46,7 @@ class ImageModel(Protocol):
     spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
     `makes_parts`, True if it takes `wanted=(rows, columns)` of its input, slices in pixels, and saves work by making
     those alone, and `out`, where it may put them, in [0, 1], and return that; asked of the model itself, not of what it
-    wraps.
+    wraps, as are `native_steps`, `keep`, `renew` and `forget` (see `models.Upscaler`), which save more.
     """
 
     @property
@@ -108,7 +108,9 @@ def upscale(
                 runner, per_pixel = _start(model, cast, place, precision, images, scale)
                 reach = int(trait(model, "native_reach", default=0)) if place.type == "cpu" else 0
                 counts = Tally() if tally is None else tally
-                watcher = Watcher(reuse, max(halo, field), counts, reach, parts=runner.parts)
+                steps = runner.steps if len(images) == len(chunk) else ()
+                stack.callback(runner.forget)
+                watcher = Watcher(reuse, max(halo, field), counts, reach, parts=runner.parts, steps=steps)
                 enlarger = Enlarger(runner, scale, halo, watcher, finish)
             if cut_for != (height, width):
                 layer = layer_bytes(model)

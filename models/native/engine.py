@@ -18,7 +18,7 @@ from ..separable import SeparableRRDB, SeparableSRVGG, dense
 from ..srvgg import SRVGGNetCompact
 from .build import cache_folder, find, find_compiler
 from .library import Library
-from .networks import Compiler, rrdb_compiler, srvgg_compiler, srvgg_reach
+from .networks import CompactCompiler, Compiler, halfway, rrdb_compiler, srvgg_reach
 from .program import Area, Program
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ SWITCH = "STEADYSCALE_NATIVE"  # 0 turns the engine off
 MOST_DIFFERENCE = 1e-4
 # Of the self-check's picture: every kind of edge, more than one patch both ways.
 CHECKED_HEIGHT, CHECKED_WIDTH = 15, 22
+
+# What the middle of a compact network may take, so that frames of which a part changes cost less: 64 channels of 720p.
+MOST_KEPT = 256 << 20
 
 # Rows and columns of the input of which alone the enlargement is wanted.
 Wanted: TypeAlias = "tuple[slice, slice]"
@@ -52,9 +55,10 @@ class NativeNetwork:
             self._fold = network.config.unshuffle
             self._compile: Compiler = rrdb_compiler(library, network)
         else:
-            self._compile = srvgg_compiler(library, network)
+            self._compile = CompactCompiler(library, network)
         self._enlarge = network.scale * self._fold
         self._program: tuple[tuple[int, int, Area | None], Program] | None = None
+        self._kept: tuple[object, int, int] | None = None  # whose picture's middle is kept, and its height and width
         self._lock = threading.Lock()
 
     @torch.no_grad()
@@ -74,9 +78,8 @@ class NativeNetwork:
         """(B, C, h, w) as the program reads them -> the area of them, or all, enlarged; in `out` if that fits."""
         height, width = images.shape[-2:]
         made = area or Area(0, height, 0, width)
-        channels = self._network.out_channels
         sides = (made.bottom - made.top) * self._enlarge, (made.right - made.left) * self._enlarge
-        shape = (len(images), channels, *sides)
+        shape = len(images), self._network.out_channels, *sides
         result = out if out is not None and _can_hold(out, shape) else torch.empty(shape)
         key = height, width, area
         with self._lock:
@@ -84,9 +87,53 @@ class NativeNetwork:
                 self._program = None  # The next one works in its memory.
                 self._program = key, self._compile(*key)
             for source, target in zip(images, result, strict=True):
-                skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
-                self._program[1].run(source, skip, target, torch.get_num_threads(), clamped=clamped)
+                self._go(self._program[1], source, target, clamped)
         return result
+
+    def renew(self, image: Tensor, steps: Sequence[Sequence[Wanted]], out: Tensor, owner: object) -> bool:
+        """Bring `out`, the clamped result of another picture, up to date for one (1, C, h, w) that differs in places.
+
+        steps: the parts that may differ in the middle of a compact network, and those that may in the result, in pixels
+        of the input. The middle is kept of the whole picture, for one owner at a time; it must be told to renew all of
+        it where nothing is kept for this one. False, and nothing done, where it is not, where `out` cannot be written
+        to, or where too much memory would be kept.
+        """
+        compile, k, (height, width) = self._compile, self._enlarge, image.shape[-2:]
+        shape = len(image), self._network.out_channels, height * k, width * k
+        if not isinstance(compile, CompactCompiler) or not compile.middle or not _can_hold(out, shape):
+            return False
+        if compile.kept_bytes(height, width) > MOST_KEPT:
+            return False
+        changed, wanted = ([_part(part, height, width) for part in parts] for parts in steps)
+        kept = owner, height, width
+        with self._lock:
+            if self._kept != kept and changed != [Area(0, height, 0, width)]:
+                return False
+            self._kept = self._program = None  # The memory is that of all programs, and these are for once.
+            try:
+                compile.make_room(height, width)
+            except MemoryError:
+                return False
+            source = image[0].contiguous()
+            for area in changed:
+                self._go(compile.until_middle(height, width, area), source, out[0], clamped=True)
+            for area in wanted:
+                place = out[0, :, area.top * k : area.bottom * k, area.left * k : area.right * k]
+                self._go(compile.from_middle(height, width, area), source, place, clamped=True)
+            self._kept = kept
+        return True
+
+    def forget(self, owner: object) -> None:
+        """What is kept for this owner is not needed any more."""
+        with self._lock:
+            if self._kept is not None and self._kept[0] is owner and isinstance(self._compile, CompactCompiler):
+                self._kept = self._program = None
+                self._compile.drop()
+
+    def _go(self, program: Program, source: Tensor, target: Tensor, clamped: bool) -> None:
+        channels = self._network.out_channels
+        skip = source if len(source) >= channels else source.expand(channels, -1, -1).contiguous()
+        program.run(source, skip, target, torch.get_num_threads(), clamped=clamped)
 
 
 def part_of(result: Tensor, wanted: Wanted | None, scale: int) -> Tensor:
@@ -104,13 +151,16 @@ def _can_hold(out: Tensor, shape: tuple[int, ...]) -> bool:
 def _area(wanted: Wanted | None, height: int, width: int) -> Area | None:
     """The same as an area; None for all of it."""
     whole = Area(0, height, 0, width)
-    if wanted is None:
-        return None
+    area = whole if wanted is None else _part(wanted, height, width)
+    return None if area == whole else area
+
+
+def _part(wanted: Wanted, height: int, width: int) -> Area:
     area = Area(wanted[0].start, wanted[0].stop, wanted[1].start, wanted[1].stop)
     # The engine would write where no memory is.
     if not (0 <= area.top < area.bottom <= height and 0 <= area.left < area.right <= width):
         raise ValueError(f"{area} is no part of a picture of {height} rows and {width} columns")
-    return None if area == whole else area
+    return area
 
 
 def native_network(module: nn.Module) -> NativeNetwork | None:
@@ -197,6 +247,26 @@ class Native:
         that is not known or the engine does not run.
         """
         return srvgg_reach(self._module) if self.ready and isinstance(self._module, SRVGGNetCompact) else 0
+
+    @property
+    def reaches(self) -> tuple[int, ...]:
+        """Input pixels that change what the engine keeps in the middle of the network, and the result, to the last bit;
+        none where it cannot renew a part of a result.
+        """
+        if not (self.ready and isinstance(self._module, SRVGGNetCompact)):
+            return ()
+        middle = halfway(self._module)
+        return (srvgg_reach(self._module, middle), srvgg_reach(self._module)) if middle else ()
+
+    def renew(self, image: Tensor, steps: Sequence[Sequence[Wanted]], out: Tensor, owner: object) -> bool:
+        """See `NativeNetwork.renew`; False also where torch serves."""
+        twin = self._find(image)
+        return twin is not None and twin.renew(image, steps, out, owner)
+
+    def forget(self, owner: object) -> None:
+        """See `NativeNetwork.forget`."""
+        if self._twin is not None:
+            self._twin.forget(owner)
 
     def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
         """Copies, in memory or in a file, make a twin of their own."""

@@ -135,6 +135,10 @@ class Store:
         held.rewind()
         return held
 
+    def drop(self) -> None:
+        """Give it back to the system, as soon as no program uses it."""
+        self._held = None
+
 
 class Memory:
     """Bytes from `address` on. `take` hands them out piece by piece, `rewind` starts again."""

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from natively import enlarged, needs_compiler, noise, randomised
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
-from steadyscale.models.native import NativeNetwork
+from steadyscale.models.native import NativeNetwork, engine
 from steadyscale.models.native.library import Library
-from steadyscale.models.native.networks import srvgg_reach
+from steadyscale.models.native.networks import halfway, srvgg_reach
 
 
 @st.composite
@@ -118,6 +118,102 @@ def test_a_part_reads_no_further_than_the_reach(library):
     assert torch.equal(native(images, wanted=wanted), truth)
     native(torch.full_like(images, torch.nan))
     assert torch.equal(native(images), whole)
+
+
+def around(rows, cols, reach, height, width):
+    """Whole tiles of 12 x 12 that are nearer than the reach, of which blocks of 6 come out whole."""
+    sides = []
+    for side, length in ((rows, height), (cols, width)):
+        first, end = max(0, side.start - reach + 5), min(length, side.stop + reach - 5)
+        sides.append(slice(first // 12 * 12, min(length, -(-end // 12) * 12)))
+    return tuple(sides)
+
+
+@needs_compiler
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), convs=st.integers(2, 9), scale=st.integers(1, 4), channels=st.sampled_from([1, 3]))
+def test_what_is_renewed_in_two_steps_has_the_bits_of_the_whole(cache, data, convs, scale, channels):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(channels, channels, 8, convs, scale)))
+    native, owner = NativeNetwork(network, Library(cache)), object()
+    height, width = data.draw(st.integers(1, 120)), data.draw(st.integers(1, 120))
+    whole = slice(0, height), slice(0, width)
+    image = noise(1, channels, height, width)
+    made = native(image, clamped=True)
+    for n in range(4):
+        rows, cols = data.draw(parts(height, width))
+        image = image.clone()
+        image[..., rows, cols] = noise(1, channels, height, width)[..., rows, cols]
+        near, far = (
+            around(rows, cols, reach, height, width)
+            for reach in (srvgg_reach(network, halfway(network)), srvgg_reach(network))
+        )
+        assert native.renew(image, [[near if n else whole], [far]], made, owner)
+        assert torch.equal(made, native(image, clamped=True))
+
+
+@needs_compiler
+def test_the_two_steps_make_no_more_than_they_must_and_renew_what_is_near(library):
+    """Of one that is told too little, something is old: the reaches are no larger than they have to be."""
+    network = randomised(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 8, 2)))
+    native, owner = NativeNetwork(network, library), object()
+    image, whole = noise(1, 3, 180, 200), (slice(0, 180), slice(0, 200))
+    made, reaches = native(image, clamped=True), (srvgg_reach(network, halfway(network)), srvgg_reach(network))
+    assert native.renew(image, [[whole], [(slice(0, 12), slice(0, 12))]], made, owner)
+    image = image.clone()
+    image[..., 84:96, 96:108] = 9.0
+    right = [around(slice(84, 96), slice(96, 108), reach, 180, 200) for reach in reaches]
+    truth, before = native(image, clamped=True), made.clone()
+    for small in range(2):
+        steps = [(slice(r.start + 12, r.stop - 12), c) if n == small else (r, c) for n, (r, c) in enumerate(right)]
+        assert native.renew(image, [[part] for part in steps], made, owner)
+        assert not torch.equal(made, truth)
+        assert native.renew(image, [[part] for part in right], made, owner)
+        assert torch.equal(made, truth)
+        made.copy_(before)
+    run, ops = Library.run, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Library, "run", lambda library, steps, *rest: ops.extend(steps) or run(library, steps, *rest))
+        assert native.renew(image, [[part] for part in right], made, owner)
+    renewed = sum((op.last - op.first) * (op.right - op.left) for op in ops)
+    assert renewed < 0.5 * 10 * 180 * 200
+    assert len(ops) == 10
+
+
+@needs_compiler
+def test_a_middle_is_kept_for_one_owner_and_not_where_it_is_large(library, monkeypatch):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 3, 2)))
+    native, first, second = NativeNetwork(network, library), object(), object()
+    image, part = noise(1, 3, 60, 70), (slice(12, 36), slice(12, 36))
+    whole, made = (slice(0, 60), slice(0, 70)), native(image, clamped=True)
+    assert not native.renew(image, [[part], [part]], made, first)
+    assert native.renew(image, [[whole], [part]], made, first)
+    assert native.renew(image, [[part], [part]], made, first)
+    assert not native.renew(image, [[part], [part]], made, second)
+    assert not native.renew(image[..., :59, :], [[part], [part]], made[..., :118, :], first)
+    assert native.renew(image, [[whole], [part]], made, second)
+    assert not native.renew(image, [[part], [part]], made, first)
+    native.forget(first)
+    assert native.renew(image, [[part], [part]], made, second)
+    native.forget(second)
+    assert not native.renew(image, [[part], [part]], made, second)
+    assert not native.renew(image, [[whole], [part]], made[..., 1:, :], first)
+    with pytest.raises(ValueError, match="no part of a picture of 60 rows"):
+        native.renew(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
+    monkeypatch.setattr(engine, "MOST_KEPT", 60 * 70 * 8 * 4)
+    assert not native.renew(image, [[whole], [part]], made, first)
+    assert torch.equal(made, native(image, clamped=True))
+
+
+@needs_compiler
+def test_networks_of_another_kind_renew_nothing(library):
+    for network in (
+        RRDBNet(RRDBConfig(features=8, blocks=1, growth=4, scale=2)),
+        SRVGGNetCompact(SRVGGConfig(convs=1)),
+    ):
+        native, image = NativeNetwork(randomised(network), library), noise(1, 3, 20, 20)
+        whole = slice(0, 20), slice(0, 20)
+        assert not native.renew(image, [[whole], [whole]], native(image, clamped=True), object())
+        assert Upscaler(network, "other", "other").native_steps == ()
 
 
 @needs_compiler
