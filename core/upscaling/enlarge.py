@@ -11,6 +11,7 @@ from .finish import finished
 from .memory import free_memory
 from .precision import Runner
 from .reuse import Watcher
+from .room import Room
 from .settings import Finish
 from .tiles import ALIGN, ANCHOR, Box, Cut, is_out_of_memory, run_tiles
 
@@ -20,11 +21,12 @@ log = logging.getLogger(__name__)
 class Enlarger:
     """One stream's network, and what it made of the last frame. It ends with the stream.
 
-    scale, halo: of the network, see `run_tiles`. watcher: says what must be run.
+    scale, halo: of the network, see `run_tiles`. watcher: says what must be run. room: where results lie.
     """
 
-    def __init__(self, runner: Runner, scale: int, halo: int, watcher: Watcher, finish: Finish) -> None:
+    def __init__(self, runner: Runner, scale: int, halo: int, watcher: Watcher, finish: Finish, room: Room) -> None:
         self._runner, self._scale, self._halo, self._watcher, self._finish = runner, scale, halo, watcher, finish
+        self._room = room
         self._last: Tensor | None = None  # (k, C, h * scale, w * scale), the network's result alone
         self._quay: Tensor | None = None  # memory of the machine that a card can write to by itself
 
@@ -121,10 +123,10 @@ class Enlarger:
         """A copy, for whoever gets the frame may change it; in the same memory, for fresh pages cost as much again."""
         if not self._watcher.hopes:
             self._last = None
-        elif self._last is None or self._last.shape != made.shape:
-            self._last = made.clone()
-        else:
-            self._last.copy_(made)
+            return
+        if self._last is None or self._last.shape != made.shape:
+            self._last = self._room.empty(*made.shape)
+        self._last.copy_(made)
 
     def _canvas(self, images: Tensor) -> Tensor:
         """Room for the network's result; on a card if that and the finish take a small part of it, else on the CPU.

@@ -19,7 +19,9 @@ from ..clip import ClipError
 
 
 class Room:
-    """As many blocks as frames were alive at once, all of the size of the frame that was asked for last."""
+    """Blocks for as many frames as are alive at once, all of the size of the one that was asked for last, and one more
+    at most.
+    """
 
     def __init__(self) -> None:
         self._size, self._free = 0, list[mmap.mmap]()
@@ -32,8 +34,14 @@ class Room:
         block = self._free.pop() if self._free else _block(size)
         numbers = np.frombuffer(block, np.float32)
         # torch keeps `numbers` for as long as any tensor lies in it.
-        weakref.finalize(numbers, self._free.append, block).atexit = False
+        weakref.finalize(numbers, _free, self._free, block).atexit = False
         return torch.from_numpy(numbers).view(shape)
+
+
+def _free(blocks: list[mmap.mmap], block: mmap.mmap) -> None:
+    """Put a block among those that wait for a frame; where one waits already, it goes back to the system."""
+    if not blocks:
+        blocks.append(block)
 
 
 def _block(size: int) -> mmap.mmap:

@@ -111,7 +111,7 @@ def upscale(
                 steps = runner.steps if len(images) == len(chunk) else ()
                 stack.callback(runner.forget)
                 watcher = Watcher(reuse, max(halo, field), counts, reach, parts=runner.parts, steps=steps)
-                enlarger = Enlarger(runner, scale, halo, watcher, finish)
+                enlarger = Enlarger(runner, scale, halo, watcher, finish, room)
             if cut_for != (height, width):
                 layer = layer_bytes(model)
                 cut = choose_cut(height, width, len(images), halo, place, tiling, per_pixel, layer=layer, whole=whole)

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
+from steadyscale.core.upscaling import room
 from steadyscale.core.upscaling.room import Room
 from steadyscale.core.upscaling.stage import upscale
 from torch import nn
@@ -46,6 +47,16 @@ def test_another_size_starts_anew_and_blocks_of_the_old_one_are_not_taken_for_it
     assert again.data_ptr() == place
     assert again.numel() == 240
     assert room.empty(1, 3, 4, 5).fill_(1.0).numel() == 60
+
+
+def test_no_more_than_one_block_waits_for_a_frame(monkeypatch):
+    made, block = [], room._block
+    monkeypatch.setattr(room, "_block", lambda size: made.append(size) or block(size))
+    some = Room()
+    frames = [some.empty(1, 3, 4, 5) for _ in range(4)]
+    frames.clear()
+    frames = [some.empty(1, 3, 4, 5) for _ in range(2)]
+    assert made == [240] * 5
 
 
 def test_a_stream_whose_frames_are_let_go_lies_in_one_place_and_one_whose_frames_are_held_in_many():
