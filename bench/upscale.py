@@ -95,6 +95,16 @@ def spandrel(param: Path, comfyui: Path | None) -> Run:
     return run
 
 
+def spandrel_planes(param: Path, comfyui: Path | None) -> Run:
+    """The same, given the planes of a picture one after the other, as those give them who do not come from pixels."""
+    run = spandrel(param, comfyui)
+
+    def run_planes(pictures: np.ndarray) -> np.ndarray:
+        return run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
+
+    return run_planes
+
+
 def comfyui_node(param: Path, comfyui: Path | None) -> Run:
     """ComfyUI's own code of *Upscale Image (using Model)*, run as the host runs it."""
     sys.argv = ["main.py", "--cpu"]  # ComfyUI reads its options when it is imported.
@@ -161,6 +171,7 @@ CONTENDERS = {
     "ours native": (ours, {}),
     "ours torch": (ours, {"STEADYSCALE_NATIVE": "0"}),
     "spandrel": (spandrel, {}),
+    "spandrel, planes": (spandrel_planes, {}),
     "comfyui": (comfyui_node, {}),
     "ncnn": (ncnn_runtime, {}),
     "openvino": (openvino_runtime, {}),
