@@ -5,8 +5,8 @@
 A case is a screen full of detail before which one thing moves: a window in a corner or in the middle of which the tiles
 that have to be run again are about 40 % of the screen, a line that is being typed, a mouse pointer. Both ways run in
 one process with one thread, alternating; the quickest round counts. `faster`: CPU seconds of all frames but the first,
-whole, against those with reuse, on the second of which the engine begins to keep what it renews. `settled`: the same for
-the median frame, as in a recording of more than a few seconds. `equal`: whether every frame is the same to the last
+whole, against those with reuse, on the second of which the engine begins to keep what it renews. `settled`: the same
+for the median frame, as in a recording of more than a few seconds. `equal`: whether every frame is the same to the last
 bit. `tiles_reused`: of all, after the first frame. The JSON goes to stdout, a table to stderr.
 """
 
