@@ -2,6 +2,7 @@
 
 A frame that repeats the one before needs no network. Of other frames, a network that looks `halo` pixels far needs to
 be shown only the tiles around what changed: with everything within `halo` unchanged, a tile's result is the same again.
+A network that renews a result in two steps keeps what the first of them made, and pays for its reach only once.
 Screen recordings, slides and animation on twos gain much; in camera footage noise changes every tile, so a look at one
 row in sixteen settles that the whole frame is run.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .boxes import TILE, cost, merged
 from .settings import Reuse, Tally
-from .tiles import ANCHOR, BLOCK, Box, Span
+from .tiles import BLOCK, Box, Span
 
-_Index: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
-
-# Side of a tile in input pixels. It says how closely a change is followed, no more: what is run are boxes of many of
-# them, put together so that halos are not paid twice. It is a multiple of BLOCK, which spares a part of the reach.
-TILE = ANCHOR
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 WIDEST_HALO = 32
 # Rows between those that are looked at first, the side of the squares in which a change is looked for there, and the
@@ -172,7 +169,7 @@ class Watcher:
         if len(steps) > 1 and not self.kept:
             steps[0] = [Box(Span(0, height), Span(0, width))]
         pixels = [
-            kind.share * sum(_cost(box, height, width, kind.paid) for box in boxes)
+            kind.share * sum(cost(box, height, width, kind.paid) for box in boxes)
             for boxes, kind in zip(steps, kinds, strict=True)
         ]
         return _Renewal(steps, int(dirty[-1].sum()), ceil(sum(pixels)))
@@ -186,69 +183,6 @@ class Watcher:
             self._held = frame.clone()
         else:
             self._held.copy_(frame)
-
-
-def merged(dirty: NDArray[np.bool_], height: int, width: int, halo: int) -> list[Box]:
-    """Boxes that cover the dirty tiles (rows, columns) of a frame with few pixels, the halo around each box counted.
-
-    From the box around all of them on, each box is cut in two, across or along, where that saves most.
-    """
-    boxes, todo = [], [(0, 0, dirty)] if dirty.any() else []
-    while todo:
-        top, left, part = todo.pop()
-        rows, cols = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-        part = part[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        top, left = top + int(rows[0]), left + int(cols[0])
-        whole = _cost(_box(top, left, part.shape, height, width), height, width, halo)
-        across, row = _best_cut(part, top, left, height, width, halo)
-        along, col = _best_cut(part.T, left, top, width, height, halo)
-        if min(across, along) >= whole:
-            boxes.append(_box(top, left, part.shape, height, width))
-        elif across <= along:
-            todo += [(top + row, left, part[row:]), (top, left, part[:row])]
-        else:
-            todo += [(top, left + col, part[:, col:]), (top, left, part[:, :col])]
-    return boxes
-
-
-def _best_cut(part: NDArray[np.bool_], top: int, left: int, height: int, width: int, halo: int) -> tuple[float, int]:
-    """The fewest pixels of two boxes with a horizontal cut between them, and the row below the cut."""
-    count, across = part.shape
-    if count < 2:
-        return float("inf"), 0
-    used = part.any(1)
-    first = np.where(used, part.argmax(1), across)
-    last = np.where(used, across - part[:, ::-1].argmax(1), 0)
-    index = np.arange(count)
-    upper_end = np.maximum.accumulate(np.where(used, index + 1, 0))[:-1]
-    lower_start = np.minimum.accumulate(np.where(used, index, count)[::-1])[::-1][1:]
-
-    def pixels(start: _Index, end: _Index, low: _Index, high: _Index) -> NDArray[np.int_]:
-        rows = _reach(top + start, top + end, height, halo)
-        return rows * _reach(left + low, left + high, width, halo)
-
-    upper = pixels(0, upper_end, np.minimum.accumulate(first)[:-1], np.maximum.accumulate(last)[:-1])
-    low = np.minimum.accumulate(first[::-1])[::-1][1:]
-    lower = pixels(lower_start, count, low, np.maximum.accumulate(last[::-1])[::-1][1:])
-    best = int(np.argmin(upper + lower))
-    return float((upper + lower)[best]), best + 1
-
-
-def _reach(start: _Index, end: _Index, length: int, halo: int) -> NDArray[np.int_]:
-    """Input pixels that tiles start ... end - 1 of an axis take with their halo."""
-    return np.minimum(end * TILE + halo, length) - np.maximum(start * TILE - halo, 0)
-
-
-def _box(top: int, left: int, tiles: tuple[int, ...], height: int, width: int) -> Box:
-    rows, cols = tiles
-    bottom, right = min((top + rows) * TILE, height), min((left + cols) * TILE, width)
-    return Box(Span(top * TILE, bottom), Span(left * TILE, right))
-
-
-def _cost(box: Box, height: int, width: int, halo: int) -> int:
-    """Input pixels that a box takes with its halo, where the frame reaches."""
-    rows = min(box.rows.end + halo, height) - max(box.rows.start - halo, 0)
-    return rows * (min(box.cols.end + halo, width) - max(box.cols.start - halo, 0))
 
 
 def _differs(frame: Tensor, held: Tensor, limit: float) -> Tensor:

@@ -1,7 +1,8 @@
 """The CPU engine for RRDBNet and SRVGGNetCompact, in C++: compiled on request, checked against torch, optional."""
 
 from .build import BuildError, NoCompilerError, build, find
-from .engine import Native, NativeNetwork, Wanted, describe, native_network, part_of
+from .engine import Native, describe, native_network
+from .network import NativeNetwork, Wanted, part_of
 
 __all__ = [
     "BuildError",

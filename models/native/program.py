@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -267,3 +267,7 @@ def _op(height: int, width: int, area: Area | None = None) -> Op:
 def strips(length: int, size: int) -> list[tuple[int, int]]:
     """[0, length) cut into pieces of `size`; the last may be shorter."""
     return list(pairwise([*range(0, length, size), length]))
+
+
+# (height, width of the input, what of it is wanted enlarged or None for all) -> program, the one to run from then on.
+Compiler: TypeAlias = Callable[[int, int, "Area | None"], Program]

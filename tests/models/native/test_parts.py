@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from natively import enlarged, needs_compiler, noise, randomised
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
-from steadyscale.models.native import NativeNetwork, engine
+from steadyscale.models.native import NativeNetwork
+from steadyscale.models.native.compact import halfway, srvgg_reach
 from steadyscale.models.native.library import Library
-from steadyscale.models.native.networks import halfway, srvgg_reach
 
 
 @st.composite
@@ -199,7 +199,7 @@ def test_a_middle_is_kept_for_one_owner_and_not_where_it_is_large(library, monke
     assert not native.renew(image, [[whole], [part]], made[..., 1:, :], first)
     with pytest.raises(ValueError, match="no part of a picture of 60 rows"):
         native.renew(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
-    monkeypatch.setattr(engine, "MOST_KEPT", 60 * 70 * 8 * 4)
+    monkeypatch.setattr("steadyscale.models.native.network.MOST_KEPT", 60 * 70 * 8 * 4)
     assert not native.renew(image, [[whole], [part]], made, first)
     assert torch.equal(made, native(image, clamped=True))
 

@@ -69,7 +69,7 @@ def test_any_rrdb_network(library, channels, features, growth, blocks, scale, un
 def test_strips_of_the_tail_leave_no_seams(library, monkeypatch, tail_bytes):
     network = randomised(RRDBNet(RRDBConfig(features=20, growth=4, blocks=1)))
     images = noise(1, 3, 45, 31)
-    monkeypatch.setattr("steadyscale.models.native.networks.TAIL_BYTES", tail_bytes)
+    monkeypatch.setattr("steadyscale.models.native.dense.TAIL_BYTES", tail_bytes)
     assert_same(NativeNetwork(network, library), network, images)
 
 
