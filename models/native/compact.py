@@ -36,9 +36,9 @@ class CompactCompiler:
 
     Of a wanted part each layer makes what the next one reads, in the blocks of the whole: results have the same bits.
 
-    What is renewed again and again runs in two steps, and what the `middle` layers of them make is kept for the whole
-    picture. Else the first layer would make anew what changed, as far as it reaches through all layers, and as much
-    again around that, for the last one to read.
+    What is renewed again and again runs in two steps, and what the first `middle` layers make is kept of the whole
+    picture. Else the first layer would make anew all that a change reaches through the whole network, and as much again
+    around that, for the last one to read.
     """
 
     def __init__(self, library: Library, network: SRVGGNetCompact) -> None:

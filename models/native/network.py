@@ -85,8 +85,10 @@ class NativeNetwork:
         to, or where too much memory would be kept.
         """
         compile, k, (height, width) = self._compile, self._enlarge, image.shape[-2:]
-        shape = len(image), self._network.out_channels, height * k, width * k
-        if not isinstance(compile, CompactCompiler) or not compile.middle or not _can_hold(out, shape):
+        shape = 1, self._network.out_channels, height * k, width * k
+        if not isinstance(compile, CompactCompiler) or not compile.middle:
+            return False
+        if len(image) != 1 or not _can_hold(out, shape):
             return False
         if compile.kept_bytes(height, width) > MOST_KEPT:
             return False

@@ -197,6 +197,7 @@ def test_a_middle_is_kept_for_one_owner_and_not_where_it_is_large(library, monke
     native.forget(second)
     assert not native.renew(image, [[part], [part]], made, second)
     assert not native.renew(image, [[whole], [part]], made[..., 1:, :], first)
+    assert not native.renew(image.repeat(2, 1, 1, 1), [[whole], [part]], made, first)
     with pytest.raises(ValueError, match="no part of a picture of 60 rows"):
         native.renew(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
     monkeypatch.setattr("steadyscale.models.native.network.MOST_KEPT", 60 * 70 * 8 * 4)
