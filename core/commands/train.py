@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     config = read_config(args.config, args.set)
     last: Report | None = None
     with closing(train(config, resume=args.resume)) as reports:  # closed early, it leaves a checkpoint
-        for report in shown(until_told(reports), args.quiet):
+        for report in shown(until_told(reports, "--resume"), args.quiet):
             last = report
     files = [str(file) for file in last.files] if last else []
     steps, scores = (last.step, last.scores) if last else (0, {})

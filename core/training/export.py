@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
+from ...models.packed import packed
 from ..atomic import appearing
 from .errors import TrainingError
 
@@ -25,7 +25,7 @@ def export(network: nn.Module, path: Path, facts: Mapping[str, str], dtype: torc
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as partial:
             # As bytes: safetensors makes files that nobody but their owner may read, not even another user's ComfyUI.
-            partial.write_bytes(save(state, header))
+            partial.write_bytes(packed(state, header))
     except OSError as error:
         raise TrainingError(f"{path} cannot be written ({error.strerror}); is there room for it?") from error
     return path
