@@ -311,3 +311,28 @@ def test_a_slow_drift_does_not_pile_up():
 
 
 # --- boxes
+
+
+@needs_compiler
+def test_what_the_engine_renews_within_a_threshold_is_the_result_of_what_is_held(monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_NATIVE", "1")
+    torch.manual_seed(0)
+    model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=6, scale=2)), "compact", "compact")
+    frames = torch.rand(1, 3, 150, 210).repeat(8, 1, 1, 1)
+    frames = (frames + 0.002 * torch.rand_like(frames)).clamp(0, 1)
+    for n in range(8):
+        frames[n, :, 20:60, 30 + 5 * n : 80 + 5 * n] = torch.rand(3, 40, 50)
+    held, ways, see = [], [], Watcher.see
+
+    def watched(watcher, frame):
+        steps = see(watcher, frame)
+        held.append(watcher.held.clone())
+        ways.append(steps and len(steps))
+        return steps
+
+    monkeypatch.setattr(Watcher, "see", watched)
+    made = run(frames, model, reuse=Reuse(threshold=1.5))[0]
+    assert ways == [None, 1, *[2] * 6]
+    with torch.no_grad():
+        assert torch.equal(made, torch.cat([model(frame) for frame in held]))
+    assert 0 < float((torch.cat(held) - frames).abs().max()) <= 1.51 / 255
