@@ -71,7 +71,7 @@ class DenseBlock(nn.Module):
         seen = x
         for index, conv in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
             made = _activated(conv(seen))
-            seen = torch.cat((seen, made), dim=1) if rooms is None else _gathered(seen, made, rooms[index % 2])
+            seen = torch.cat((seen, made), dim=1) if rooms is None else _gathered(seen, made, rooms, index)
         return _damped(self.conv5(seen), x)
 
 
@@ -123,14 +123,15 @@ class RRDBNet(nn.Module):
         height, width = x.shape[-2:]
         if self.config.unshuffle > 1:
             x = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.config.unshuffle)
+        x = self.conv_first(x)
         rooms = None
         if x.device.type == "cpu" and len(x) == 1 and not torch.is_grad_enabled():
             # New memory is filled with noughts page by page, which takes a third of the time of dense blocks otherwise.
             most, pixels = self.config.features + 4 * self.config.growth, x.shape[-2] * x.shape[-1]
             room = x.new_empty(most * pixels)
+            # The weights have a say in the layout too, so it is that of what they made.
             other = x.new_empty((most - self.config.growth) * pixels) if _has_channels_last(x) else room
             rooms = other, room
-        x = self.conv_first(x)
         trunk = x
         for block in self.body:
             trunk = block(trunk, rooms)
@@ -167,11 +168,12 @@ class RRDBNet(nn.Module):
         return out
 
 
-def _gathered(seen: Tensor, made: Tensor, room: Tensor) -> Tensor:
-    """The channels of both, of one picture, in the memory of `room`; laid out as `seen` is."""
-    known, channels, (height, width) = seen.shape[1], seen.shape[1] + made.shape[1], seen.shape[2:]
+def _gathered(seen: Tensor, made: Tensor, rooms: Rooms, turn: int) -> Tensor:
+    """The channels of both, of one picture, in the memory of the room whose turn it is."""
+    room, known = rooms[turn % 2], seen.shape[1]
+    channels, (height, width) = known + made.shape[1], seen.shape[2:]
     place = room[: channels * height * width]
-    if _has_channels_last(seen):
+    if rooms[0] is not rooms[1]:
         return torch.cat((seen, made), dim=1, out=place.view(1, height, width, channels).movedim(3, 1))
     place = place.view(1, channels, height, width)
     if seen.data_ptr() != room.data_ptr():  # Planes follow each other: those that lie here already can stay.

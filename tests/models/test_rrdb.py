@@ -93,9 +93,10 @@ LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.chan
 
 
 @LAYOUTS
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(9, 11), (1, 1), (64, 3)])
-def test_what_is_overwritten_without_gradients_changes_no_bit(size, layout):
-    network = random_network(RRDBConfig(features=8, blocks=2, growth=4))
+def test_what_is_overwritten_without_gradients_changes_no_bit(size, weights, layout):
+    network = random_network(RRDBConfig(features=8, blocks=2, growth=4)).to(memory_format=weights)
     image = torch.rand(1, 3, *size).contiguous(memory_format=layout)
     with torch.no_grad():
         lean = network(image)
