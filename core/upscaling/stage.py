@@ -46,7 +46,7 @@ class ImageModel(Protocol):
     spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
     `makes_parts`, True if it takes `wanted=(rows, columns)` of its input, slices in pixels, and saves work by making
     those alone, and `out`, where it may put them, in [0, 1], and return that; asked of the model itself, not of what it
-    wraps, as are `native_steps`, `keep`, `renew` and `forget` (see `models.Upscaler`), which save more.
+    wraps, as are `native_steps`, `renew` and `forget` (see `models.Upscaler`), which save more.
     """
 
     @property

@@ -136,7 +136,7 @@ class Store:
         return held
 
     def drop(self) -> None:
-        """Give it back to the system, as soon as no program uses it."""
+        """Give it back to the system. Whoever took some must not use it any more."""
         self._held = None
 
 
