@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .video.files import open_clip as open_clip
     from .video.files import write_clip as write_clip
     from .video.images import ImageClip as ImageClip
-    from .video.images import write_images as write_images
+    from .video.png import write_images as write_images
     from .video.reader import VideoClip as VideoClip
     from .video.timing import Window as Window
     from .warping.border import Border as Border
@@ -109,7 +109,7 @@ _HOMES = {
     "warp": "warping.move",
     "with_rolling_shutter": "motion.readout",
     "write_clip": "video.files",
-    "write_images": "video.images",
+    "write_images": "video.png",
     "write_video": "video.encode",
 }
 """Where each public name is. Their modules are loaded when they are asked for: only some of them need torch."""

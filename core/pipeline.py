@@ -113,6 +113,12 @@ def behind(stream: Iterable[T], do: Callable[[T], object], depth: int = 2, name:
             close(source)
 
 
+def with_first(held: list[T], rest: Iterator[T]) -> Iterator[T]:
+    """A stream whose first item was looked at: what is held, which is let go as it is given, and the rest."""
+    yield held.pop()
+    yield from rest
+
+
 def close(stream: object) -> None:
     """Close a generator, which runs its `finally` and `with` blocks; nothing for what cannot be closed."""
     end = getattr(stream, "close", None)

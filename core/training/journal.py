@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..atomic import appearing
-from ..video.images import write_images
+from ..video.png import write_images
 from .errors import TrainingError
 
 LOG = "log.jsonl"

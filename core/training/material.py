@@ -12,8 +12,8 @@ from pathlib import Path
 from ..atomic import scratch
 from ..clip import Clip, ClipError, Frames
 from ..video.files import open_clip
-from ..video.images import write_images
 from ..video.numbered import SUFFIXES
+from ..video.png import write_images
 from .data import VIDEOS
 from .errors import TrainingError
 

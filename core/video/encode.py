@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..atomic import appearing
 from ..clip import ClipError, ClipInfo, Frames
-from ..pipeline import behind, close
+from ..pipeline import behind, close, with_first
 from . import media
 from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
 from .contract import check_contract
@@ -89,7 +89,7 @@ def write_video(
                 writer.tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
             # The first goes the way of the others: what an encoder allocates when it begins stays, and would lie
             # scattered where frames have been.
-            stream = _with_first([first], frames)
+            stream = with_first([first], frames)
             del first  # A large frame, which would stay for as long as the file is written.
             behind(stream, writer.write, depth=1, name="encode")
             writer.finish()
@@ -100,12 +100,6 @@ def write_video(
         if whole:
             _check(partial, path, source, count, info, window)
     return count
-
-
-def _with_first(held: list[Frames | Pictures], rest: Iterator[Frames | Pictures]) -> Iterator[Frames | Pictures]:
-    """What is held, which is let go as it is given, and the rest."""
-    yield held.pop()
-    yield from rest
 
 
 def _check(

@@ -12,8 +12,9 @@ from . import media
 from .codecs import Encoding, codec_for, container_for
 from .damage import OnDamage
 from .encode import write_video
-from .images import ImageClip, write_images
+from .images import ImageClip
 from .numbered import is_sequence, replaced
+from .png import write_images
 from .reader import VideoClip
 from .stored import Pictures
 

@@ -1,36 +1,27 @@
-"""A folder of pictures as a clip, and a clip as a folder of pictures."""
+"""A folder of pictures as a clip."""
 
 from __future__ import annotations
 
 import io
-import logging
-import os
-import re
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..atomic import scratch
 from ..clip import ClipError, ClipInfo, Frames
 from . import media
-from .numbered import NUMBER, files_of, folder_and_pattern, name_shape
-from .pixels import check_alike, to_frame, to_rgb
+from .numbered import files_of
+from .pixels import to_rgb
 from .stored import Orientation, has_alpha
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-log = logging.getLogger(__name__)
 
 
 class ImageClip:
@@ -75,35 +66,6 @@ class ImageClip:
         return frame
 
 
-def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
-    """Write frames as PNG, and return how many: where/frame_000001.png and on, or as a printf pattern says, from 1 on.
-
-    where: a folder (made when it does not exist), a pattern such as shots/frame_%04d.png, or one name such as still.png
-    for a clip of one frame. bits: 8 or 16 per channel. Alpha is kept.
-    The pictures appear when all are written; on any error or interrupt none does. Pictures of an earlier run under the
-    same pattern are replaced, also those with numbers beyond the last.
-    Raises ClipError for no frames, another kind of file, a change of size, or whatever the disk refuses.
-    """
-    if bits not in (8, 16):
-        raise ClipError(f"{where}: PNG has 8 or 16 bits per channel, not {bits}")
-    folder, pattern = folder_and_pattern(Path(where))
-    first = next(frames, None)
-    if first is None or len(first) == 0:
-        raise ClipError(f"{where}: there are no frames to write")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with scratch(folder / pattern if folder.exists() else folder) as partial:
-            partial.mkdir()
-            count = _write_all(partial, pattern, first, frames, bits, where)
-            if folder.exists():
-                _move_in(partial, folder, pattern, count)
-            else:
-                partial.rename(folder)
-    except (OSError, FFmpegError) as e:
-        raise ClipError(f"{where}: writing failed: {media.reason(e)}; check the name, the rights and the disk") from e
-    return count
-
-
 def read_picture(file: Path, max_pixels: int = media.MAX_PIXELS) -> NDArray[np.generic]:
     """One picture as (H, W, 3 or 4), uint8 or uint16, upright. Raises ClipError."""
     try:
@@ -143,47 +105,3 @@ def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
             return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise ClipError(f"{file}: not a picture that can be read ({type(e).__name__}); save it again as PNG") from e
-
-
-def _write_all(folder: Path, pattern: str, first: Frames, rest: Iterator[Frames], bits: int, where: str | Path) -> int:
-    _, channels, height, width = first.shape
-    count = 0
-    for frames in chain([first], rest):
-        check_alike(frames, (channels, height, width), count, where)
-        for frame in frames:
-            count += 1
-            if count > 1 and not NUMBER.search(pattern):
-                raise ClipError(f"{where}: one name for several frames; write {Path(pattern).stem}_%04d.png instead")
-            # One substitution rather than `pattern % count`, so that other percent signs in the name stay as they are.
-            name = NUMBER.sub(lambda number, n=count: number[0] % n, pattern)
-            (folder / name).write_bytes(_png(frame, bits))
-    return count
-
-
-def _png(frame: Tensor, bits: int) -> bytes:
-    """(3 or 4, H, W) in [0, 1] -> a PNG file."""
-    _, height, width = frame.shape
-    picture = to_frame(frame, deep=bits == 16, width=width, height=height)
-    encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
-    if bits == 16:
-        picture = picture.reformat(format=picture.format.name.replace("le", "be"))
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, picture.format.name
-    encoder.time_base = Fraction(1)
-    picture.pts = 0
-    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
-
-
-def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
-    """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run."""
-    for file in sorted(partial.iterdir()):
-        os.replace(file, folder / file.name)
-    shape = name_shape(pattern)
-    stale = [f for f in folder.iterdir() if NUMBER.search(pattern) and _is_stale(shape.fullmatch(f.name), count)]
-    for file in stale:
-        file.unlink()
-    if stale:
-        log.warning("%s: %d pictures of an earlier run, numbered above %d, are removed", folder, len(stale), count)
-
-
-def _is_stale(match: re.Match[str] | None, count: int) -> bool:
-    return match is not None and (int(match[1]) > count or int(match[1]) == 0)

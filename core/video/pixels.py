@@ -20,6 +20,8 @@ ACCURATE = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; 
 # Threads of a conversion. It takes milliseconds, and stages run side by side: more would cost time and memory in all.
 ONE = 1
 STRIP = 1 << 17  # pixels of a frame that are rounded at once
+# By the number of channels and whether they have 16 bits: the formats of PNG.
+PACKED = {(3, False): "rgb24", (4, False): "rgba", (3, True): "rgb48be", (4, True): "rgba64be"}
 
 
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) -> NDArray[np.generic]:
@@ -41,43 +43,45 @@ def to_grey(frame: VideoFrame, reformatter: VideoReformatter, width: int, height
     return grey.to_ndarray().astype(np.uint8, copy=False)[..., None]
 
 
-def to_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
-    """(3 or 4, H, W) in [0, 1] -> full-range RGB(A) of 8 or, if `deep`, 16 bits.
+def to_planar_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
+    """(3 or 4, H, W) in [0, 1] -> full-range RGB(A) of 8 or, if `deep`, 16 bits, as one plane for each channel.
 
     Where width x height is larger, the last column and row are repeated.
     """
-    levels = (frame.detach().clamp(0, 1) * (65535 if deep else 255)).round_().permute(1, 2, 0)
-    # By way of int32: torch has 16-bit unsigned numbers only in newer versions than we ask for.
-    whole = (levels.int() if deep else levels.byte()).cpu().numpy()
-    right, below = width - whole.shape[1], height - whole.shape[0]
-    if right or below:
-        whole = np.pad(whole, ((0, below), (0, right), (0, 0)), mode="edge")
-    alpha = whole.shape[2] == 4
-    if deep:
-        return VideoFrame.from_ndarray(whole.astype(np.uint16, order="C"), format="rgba64le" if alpha else "rgb48le")
-    return VideoFrame.from_ndarray(whole.astype(np.uint8, order="C"), format="rgba" if alpha else "rgb24")
-
-
-def to_planar_frame(frame: Tensor, *, deep: bool, width: int, height: int) -> VideoFrame:
-    """The same as one plane for each channel, as encoders' converters take it: a sixth of the time.
-
-    A few rows at a time: what lies between stays in the processor's caches, and takes no memory to speak of.
-    """
     channels, high, wide = frame.shape
     made = VideoFrame(width, height, _planar(deep, channels == 4))
+    planes = [_plane(made, channel) for channel in range(channels)]
+    _round_into([plane[:high, :wide] for plane in planes], frame, deep)
+    for plane in planes:
+        plane[:high, wide:] = plane[:high, wide - 1 : wide]
+        plane[high:] = plane[high - 1]
+    return made
+
+
+def to_packed_frame(frame: Tensor, *, deep: bool) -> VideoFrame:
+    """(3 or 4, H, W) in [0, 1] -> the same with a pixel's channels side by side; 16 bits have the upper ones first."""
+    channels, height, width = frame.shape
+    made = VideoFrame(width, height, PACKED[channels, deep])
+    kind = np.dtype(">u2" if deep else np.uint8)
+    rows = np.frombuffer(memoryview(made.planes[0]), kind).reshape(height, -1)[:, : width * channels]
+    _round_into([rows[:, channel::channels] for channel in range(channels)], frame, deep)
+    return made
+
+
+def _round_into(planes: list[NDArray[np.generic]], frame: Tensor, deep: bool) -> None:
+    """Fill a plane (H, W) for each channel, a few rows at a time: what lies between stays in the processor's caches,
+    and takes no memory to speak of.
+    """
+    _, high, wide = frame.shape
     top = 65535 if deep else 255
     # By numpy: torch wakes all its threads for pieces as small as these, which costs several times the work itself.
     values = frame.detach().cpu().float().numpy()
     strip = np.empty((min(high, max(1, STRIP // wide)), wide), np.float32)
-    for channel in range(channels):
-        plane = _plane(made, channel)
+    for plane, channel in zip(planes, values, strict=True):
         for start in range(0, high, len(strip)):
-            part = values[channel, start : start + len(strip)]
+            part = channel[start : start + len(strip)]
             levels = np.multiply(part, np.float32(top), out=strip[: len(part)])
-            plane[start : start + len(part), :wide] = np.clip(np.rint(levels, out=levels), 0, top, out=levels)
-        plane[:high, wide:] = plane[:high, wide - 1 : wide]
-        plane[high:] = plane[high - 1]
-    return made
+            plane[start : start + len(part)] = np.clip(np.rint(levels, out=levels), 0, top, out=levels)
 
 
 def check_alike(frames: Frames, wanted: tuple[int, ...], number: int, where: object) -> None:

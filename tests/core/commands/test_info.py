@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from counting import numbered
-from steadyscale.core.video.images import write_images
+from steadyscale.core.video.png import write_images
 
 
 def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, weights: Path, run):

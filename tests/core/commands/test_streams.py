@@ -12,7 +12,7 @@ from broken import FRAMES, GROUP, moving, with_noise
 from counting import numbered, numbers_of
 from files_made import remains
 from steadyscale.core.video.files import open_clip
-from steadyscale.core.video.images import write_images
+from steadyscale.core.video.png import write_images
 
 
 def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):

@@ -10,7 +10,7 @@ import torch
 from counting import numbers_of
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.video.files import open_clip
-from steadyscale.core.video.images import write_images
+from steadyscale.core.video.png import write_images
 
 
 def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Path, weights: Path, run):

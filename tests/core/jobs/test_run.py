@@ -17,7 +17,8 @@ from steadyscale.core.jobs.folder import opened_job
 from steadyscale.core.video.codecs import Encoding
 from steadyscale.core.video.contract import ContractError
 from steadyscale.core.video.encode import write_video
-from steadyscale.core.video.images import ImageClip, write_images
+from steadyscale.core.video.images import ImageClip
+from steadyscale.core.video.png import write_images
 from steadyscale.core.video.reader import VideoClip
 from steadyscale.core.warping.border import Border
 

@@ -9,7 +9,7 @@ from PIL import Image
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.data import Pictures, ahead, batches, smallest_picture
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.video.images import write_images
+from steadyscale.core.video.png import write_images
 
 
 def pictures_of(config):

@@ -7,7 +7,8 @@ import pytest
 from counting import make_video, numbered, numbers_of
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video.files import open_clip, write_clip
-from steadyscale.core.video.images import ImageClip, write_images
+from steadyscale.core.video.images import ImageClip
+from steadyscale.core.video.png import write_images
 from steadyscale.core.video.reader import VideoClip
 
 INFO = ClipInfo(64, 48, Fraction(24))

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counting import number_of, numbered, numbers_of, picture
-from files_made import remains
+from counting import number_of, numbers_of, picture
 from PIL import Image, ImageCms
 from steadyscale.core.clip import ClipError
-from steadyscale.core.video.images import ImageClip, write_images
+from steadyscale.core.video.images import ImageClip
 
 
 def save(folder: Path, names: list[str], **options) -> Path:
@@ -21,9 +20,6 @@ def save(folder: Path, names: list[str], **options) -> Path:
     for number, name in enumerate(names):
         Image.fromarray(picture(number)).save(folder / name, **options)
     return folder
-
-
-# --- reading
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
@@ -146,98 +142,6 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path):
         Image.new("RGB", (600, 500)).save(tmp_path / f"p{suffix}")
         with pytest.raises(ClipError, match="600x500 exceed"):
             ImageClip(tmp_path / f"p{suffix}", max_pixels=100_000)
-
-
-# --- writing
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_what_is_written_comes_back_exactly(tmp_path: Path, bits: int, channels: int):
-    top = 2**bits - 1
-    frames = torch.randint(0, top + 1, (7, channels, 33, 21), generator=torch.Generator().manual_seed(0)) / top
-    assert write_images(tmp_path / "out", iter(frames.split(3)), bits=bits) == 7
-    assert remains(tmp_path / "out") == [f"frame_{n:06d}.png" for n in range(1, 8)]
-    back = torch.cat(list(ImageClip(tmp_path / "out").frames(2)))
-    assert torch.equal((back * top).round(), (frames * top).round())
-    if bits == 8:
-        with Image.open(tmp_path / "out" / "frame_000003.png") as other:  # another program sees the same
-            seen = np.asarray(other).transpose(2, 0, 1)
-        assert np.array_equal(seen, (frames[2] * 255).round().byte().numpy())
-
-
-def test_sixteen_bits_are_really_there(tmp_path: Path):
-    ramp = torch.linspace(0, 1, 4096).view(1, 1, 1, 4096).expand(1, 3, 2, 4096)
-    write_images(tmp_path / "out", iter([ramp]), bits=16)
-    assert len(next(ImageClip(tmp_path / "out").frames()).unique()) == 4096
-
-
-def test_the_pattern_names_the_files(tmp_path: Path):
-    assert write_images(tmp_path / "new" / "50%_f%03d.png", iter(numbered(3).split(2))) == 3
-    assert remains(tmp_path / "new") == ["50%_f001.png", "50%_f002.png", "50%_f003.png"]
-    assert numbers_of(ImageClip(tmp_path / "new")) == [0, 1, 2]
-
-
-def test_a_single_name_takes_a_single_frame(tmp_path: Path):
-    assert write_images(tmp_path / "still.png", iter([numbered(1)])) == 1
-    assert remains(tmp_path) == ["still.png"]
-    with pytest.raises(ClipError, match=r"several frames; write other_%04d\.png"):
-        write_images(tmp_path / "other.png", iter([numbered(2)]))
-    assert remains(tmp_path) == ["still.png"]
-
-
-def test_a_shorter_run_leaves_nothing_of_a_longer_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    out = tmp_path / "out"
-    write_images(out, iter([numbered(5)]))
-    (out / "notes.txt").write_text("keep me")
-    (out / "frame_x.png").write_text("keep me too")
-    write_images(out, iter([numbered(2).flip(0)]))
-    assert remains(out) == ["frame_000001.png", "frame_000002.png", "frame_x.png", "notes.txt"]
-    assert numbers_of(ImageClip(out / "frame_%06d.png")) == [1, 0]
-    assert "3 pictures of an earlier run" in caplog.text
-
-
-def failing_after(count: int, error: BaseException):
-    yield numbered(count)
-    raise error
-
-
-@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
-def test_an_error_upstream_leaves_everything_as_it_was(tmp_path: Path, error: BaseException):
-    with pytest.raises(type(error)):
-        write_images(tmp_path / "fresh", failing_after(3, error))
-    assert remains(tmp_path) == []
-    write_images(tmp_path / "old", iter([numbered(2)]))
-    with pytest.raises(type(error)):
-        write_images(tmp_path / "old", failing_after(3, error))
-    assert remains(tmp_path / "old") == ["frame_000001.png", "frame_000002.png"]
-
-
-@pytest.mark.parametrize(
-    ("name", "bits", "message"),
-    [
-        ("x_%03d.jpg", 8, "written as .png"),
-        ("x_*.png", 8, "one number"),
-        ("x_%d_%d.png", 8, "one number"),
-        ("out", 12, "8 or 16 bits"),
-    ],
-)
-def test_impossible_names_say_what_is_possible(tmp_path: Path, name: str, bits: int, message: str):
-    with pytest.raises(ClipError, match=message):
-        write_images(tmp_path / name, iter([numbered(1)]), bits=bits)
-    assert remains(tmp_path) == []
-
-
-def test_no_frames_change_of_size_and_nan(tmp_path: Path):
-    with pytest.raises(ClipError, match="no frames to write"):
-        write_images(tmp_path / "out", iter(()))
-    with pytest.raises(ClipError, match=r"frame 2 has .*\(3, 32, 32\)"):
-        write_images(tmp_path / "out", iter([numbered(2), numbered(1, 32, 32)]))
-    bad = numbered(3)
-    bad[1] = float("inf")
-    with pytest.raises(ClipError, match="frame 1 holds values that are no numbers"):
-        write_images(tmp_path / "out", iter([bad]))
-    assert remains(tmp_path) == []
 
 
 def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
