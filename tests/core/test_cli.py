@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -115,3 +116,23 @@ def test_the_program_as_installed(tmp_path: Path):
     done = subprocess.run(program("info", tmp_path / "no.mp4"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
+
+
+def test_the_program_ends_after_all_that_is_to_be_done_and_before_anything_is_taken_down():
+    code = (
+        "import atexit, os, sys, threading, time\n"
+        "from steadyscale.core import cli\n"
+        "class Library:\n"
+        "    def __del__(self): os.write(1, b'taken down')\n"
+        "def main():\n"
+        "    main.library = Library()\n"
+        "    atexit.register(print, 'exit')\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.3), print('thread'))).start()\n"
+        "    print('x' * 100_000)\n"
+        "    return 3\n"
+        "cli.main = main\n"
+        "sys.exit(cli.program())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.split() == ["x" * 100_000, "thread", "exit"]
