@@ -21,7 +21,7 @@ from .pixels import to_rgb
 from .stored import Orientation, has_alpha
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class ImageClip:
@@ -42,15 +42,21 @@ class ImageClip:
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Yield all pictures in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
-        import torch
-
         for start in range(0, len(self.files), batch):
-            yield torch.stack([self._frame(file) for file in self.files[start : start + batch]])
+            yield self._read(self.files[start : start + batch])
 
-    def _frame(self, file: Path) -> Tensor:
+    def _read(self, files: list[Path]) -> Frames:
         import torch
 
-        picture = read_picture(file, self._max_pixels)
+        frames = torch.ones(len(files), self._channels, self.info.height, self.info.width)
+        for frame, file in zip(frames.numpy(), files, strict=True):
+            picture = read_picture(file, self._max_pixels)
+            self._check(file, picture)
+            top = 65535 if picture.dtype == np.uint16 else 255
+            np.divide(picture.transpose(2, 0, 1), np.float32(top), out=frame[: picture.shape[2]])
+        return frames
+
+    def _check(self, file: Path, picture: NDArray[np.generic]) -> None:
         height, width, channels = picture.shape
         if (width, height) != (self.info.width, self.info.height):
             raise ClipError(
@@ -59,11 +65,6 @@ class ImageClip:
             )
         if channels > self._channels:
             raise ClipError(f"{file}: has alpha, but {self.files[0].name} has none; save all pictures alike")
-        top = 65535 if picture.dtype == np.uint16 else 255
-        frame = torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32) / top)
-        if channels < self._channels:
-            frame = torch.cat([frame, torch.ones(1, height, width)])
-        return frame
 
 
 def read_picture(file: Path, max_pixels: int = media.MAX_PIXELS) -> NDArray[np.generic]:
