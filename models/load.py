@@ -71,7 +71,11 @@ def _build(state: StateDict) -> tuple[nn.Module, str]:
 
 
 def widened(state: StateDict) -> dict[str, torch.Tensor]:
-    """Floating-point tensors as float32 copies of their own, others unchanged. Raises ValueError for inf and NaN."""
+    """Floating-point tensors as float32 copies of their own, others unchanged. Raises ValueError for inf, NaN and what
+    is empty.
+    """
+    if empty := next((key for key, tensor in state.items() if tensor.numel() == 0), None):
+        raise ValueError(f"{empty[:80]} is empty ({tuple(state[empty].shape)}); the file is damaged")
     wide = {
         key: tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
         for key, tensor in state.items()

@@ -127,6 +127,8 @@ def _read_contents(layers: list[Layer], weights: Weights) -> Contents:
         else:
             result = _plain_node(graph, layer, inputs)
         blobs.update(dict.fromkeys(layer.outputs, result))
+    if not graph.nodes:
+        raise WeightsError("it has no layers")
     weights.finish()
     return Contents(graph, result, convs, slopes)
 

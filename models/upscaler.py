@@ -95,7 +95,8 @@ class Upscaler:
 
         steps: for each of `native_steps`, the parts of the image that lie so near to a difference. What the first makes
         is kept of the whole image, which must be renewed whole where nothing is kept for the owner yet. owner: whoever
-        renews; one at a time has something kept, until `forget`. False, and nothing done, where it is not possible.
+        renews; one at a time has something kept, until `forget`. False where it is not possible; then parts of what was
+        to be renewed may be new already.
         """
         return bool(self.native_steps) and self._run.renew(image, steps, out, owner)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -50,11 +51,31 @@ def compiled(model: object, device: torch.device) -> Iterator[None]:
         yield
 
 
+class _Shadow:
+    """What an attribute of a module hides. streams: that want it hidden."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.streams, self.hidden = 0, module.__dict__.get("forward")
+
+
+_shadows: WeakKeyDictionary[nn.Module, _Shadow] = WeakKeyDictionary()
+
+
 @contextmanager
 def _shadowed(module: nn.Module, forward: object) -> Iterator[None]:
-    """An attribute of the instance hides the method of its class, and leaves no trace when it is deleted."""
-    object.__setattr__(module, "forward", forward)
+    """An attribute of the instance hides the method of its class, and leaves no trace when the last stream ends."""
+    shadow = _shadows.get(module) or _Shadow(module)
+    shadow.streams += 1
+    _shadows[module] = shadow
+    if shadow.streams == 1:
+        object.__setattr__(module, "forward", forward)
     try:
         yield
     finally:
-        object.__delattr__(module, "forward")
+        shadow.streams -= 1
+        if not shadow.streams:
+            _shadows.pop(module, None)
+            if shadow.hidden is None:
+                object.__delattr__(module, "forward")
+            else:
+                object.__setattr__(module, "forward", shadow.hidden)

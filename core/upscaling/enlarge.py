@@ -11,7 +11,7 @@ from .finish import finished
 from .memory import free_memory
 from .precision import Runner
 from .reuse import Watcher
-from .room import Room
+from .room import Room, empty_like
 from .settings import Finish
 from .tiles import ALIGN, ANCHOR, Box, Cut, is_out_of_memory, run_tiles
 
@@ -70,7 +70,7 @@ class Enlarger:
         canvas = self._canvas(images[part])
         cut = self._whole(images[part], canvas, cut)
         if self._watcher.hopes:
-            self._last = canvas if end - start == 1 else canvas[-each:].clone()
+            self._last = canvas if end - start == 1 else empty_like(canvas[-each:]).copy_(canvas[-each:])
         self._bring(self._finished(canvas, result[part], images[part], each, first + start), result[part])
         return cut
 
@@ -136,8 +136,11 @@ class Enlarger:
         shape = (*images.shape[:2], images.shape[2] * self._scale, images.shape[3] * self._scale)
         device = self._runner.device
         if device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(device):
-            return torch.empty(shape, device=device, dtype=self._runner.dtype)
-        return torch.empty(shape)
+            place, dtype = device, self._runner.dtype
+        else:
+            place, dtype = "cpu", torch.float32
+        with torch.inference_mode(False):  # see `empty_like`
+            return torch.empty(shape, device=place, dtype=dtype)
 
     def _finished(self, canvas: Tensor, result: Tensor, images: Tensor, each: int, first: int) -> Tensor:
         """The canvas at the size of `result` and finished, as images again."""
@@ -164,7 +167,8 @@ class Enlarger:
         if self._quay is None or self._quay.shape != made.shape or self._quay.dtype != made.dtype:
             self._quay = None  # Before the next one is made.
             try:
-                self._quay = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+                with torch.inference_mode(False):
+                    self._quay = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
             except RuntimeError as error:
                 log.debug("no pinned memory: %s", error)
         return self._quay

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -58,12 +60,49 @@ def home_of(model: object) -> torch.device:
     return weights.device if weights is not None else torch.device(getattr(model, "device", "cpu"))
 
 
+class _Lent:
+    """A module whose weights may be elsewhere and in another format, and what it was like at home."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.loans = 0
+        self._own = [(tensor, tensor.data) for group in (module.parameters(), module.buffers()) for tensor in group]
+        self._training = [part for part in module.modules() if part.training]
+        self._now: tuple[torch.device, torch.dtype] | None = None
+
+    @torch.inference_mode(False)  # for whoever comes after a frame
+    def cast(self, device: torch.device, dtype: torch.dtype) -> None:
+        if self._now == (device, dtype):
+            return
+        self._now = None
+        for tensor, data in self._own:
+            kind = dtype if data.is_floating_point() else data.dtype
+            if device.type == "cuda" and data.ndim == 4:
+                tensor.data = data.to(device, kind, memory_format=torch.channels_last)
+            else:
+                tensor.data = data.to(device, kind)
+        self._now = device, dtype
+
+    def put_back(self) -> None:
+        for tensor, data in self._own:
+            tensor.data = data
+        for part in self._training:
+            part.training = True
+        self._now = None
+
+
+# A stream that was left alone lasts until a collector finds it, and the next one may have begun by then.
+_lent: WeakKeyDictionary[nn.Module, _Lent] = WeakKeyDictionary()
+_lock = threading.RLock()  # which may be in the midst of what is done here
+
+
 @contextmanager
 def borrowed(model: object, device: torch.device) -> Iterator[Callable[[torch.dtype], None]]:
     """Lend a model's weights to a device: yields a function that casts them to a format there, any number of times.
 
     The weights are put back as they were (the same memory, place and format, to the bit) when the loan ends, on the bad
-    path too; each cast starts from them, so trying fp16 costs fp32 no precision. A model can be lent once at a time.
+    path too; each cast starts from them, so trying fp16 costs fp32 no precision. Of a model that is lent several times
+    at once the last loan to end puts them back; whoever uses it casts before each use, which costs nothing where they
+    have that format. In several threads at once they must be lent to one device, and in one format.
     A model without a torch module is moved by its own `.to(device)` and back, if it has that.
     """
     module = module_of(model)
@@ -78,25 +117,19 @@ def borrowed(model: object, device: torch.device) -> Iterator[Callable[[torch.dt
                 move(home)
         return
 
-    own = [(tensor, tensor.data) for group in (module.parameters(), module.buffers()) for tensor in group]
-    training = [part for part in module.modules() if part.training]
-
-    def cast(dtype: torch.dtype) -> None:
-        for tensor, data in own:
-            kind = dtype if data.is_floating_point() else data.dtype
-            if device.type == "cuda" and data.ndim == 4:
-                tensor.data = data.to(device, kind, memory_format=torch.channels_last)
-            else:
-                tensor.data = data.to(device, kind)
-
-    try:
+    with _lock:
+        lent = _lent.get(module) or _Lent(module)
+        lent.loans += 1
+        _lent[module] = lent
         module.eval()
-        yield cast
+    try:
+        yield lambda dtype: lent.cast(device, dtype)
     finally:
-        for tensor, data in own:
-            tensor.data = data
-        for part in training:
-            part.training = True
+        with _lock:
+            lent.loans -= 1
+            if lent.loans == 0:
+                lent.put_back()
+                _lent.pop(module, None)
 
 
 class Runner:
@@ -135,10 +168,8 @@ class Runner:
         """Drop the formats that a sample (b, C, h, w) shows unsafe against fp32, which is run once for it."""
         if len(self._tries) < 2:
             return
-        self._cast(torch.float32)
         truth = self._result(sample, torch.float32)
         while len(self._tries) > 1:
-            self._cast(self.dtype)
             fault = fault_of(self._result(sample, self.dtype), truth)
             if fault is None:
                 break
@@ -161,10 +192,13 @@ class Runner:
     def renew(self, image: Tensor, steps: Sequence[Sequence[Box]], out: Tensor, scale: int) -> bool:
         """Bring `out`, the clamped result (1, C, h * scale, w * scale) of another image, up to date for one that is
         different in places: for each of the `steps`, the boxes that may change in it. False where the model cannot, or
-        keeps nothing of that image and the first step is not whole; `out` is as it was then.
+        keeps nothing of that image and the first step is not whole; the boxes are to be run then.
         """
         parts = [[(box.rows.of(1), box.cols.of(1)) for box in boxes] for boxes in steps]
-        if not (self.steps and cast(Any, self._model).renew(image, parts, out, self)):
+        if not self.steps:
+            return False
+        self._cast(self.dtype)
+        if not cast(Any, self._model).renew(image, parts, out, self):
             return False
         if not all(all_finite(out[..., box.rows.of(scale), box.cols.of(scale)]) for box in steps[-1]):
             raise self._not_finite()
@@ -184,13 +218,13 @@ class Runner:
     def _drop(self, fault: str) -> None:
         log.warning("%s is not safe for this network (%s); going on in %s", self.dtype, fault, self._tries[1])
         del self._tries[0]
-        self._cast(self.dtype)
 
     def _result(
         self, window: Tensor, dtype: torch.dtype, wanted: Wanted | None = None, out: Tensor | None = None
     ) -> Tensor:
         # Convolutions run faster with the channels of a pixel together, on processors too. The copy keeps a network
         # that works in place from changing the source.
+        self._cast(dtype)
         moved = window.to(self.device, dtype, copy=True, memory_format=torch.channels_last)
         return self._model(moved) if wanted is None else self._model(moved, wanted=wanted, out=out)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .boxes import TILE, cost, merged
+from .room import empty_like
 from .settings import Reuse, Tally
 from .tiles import BLOCK, Box, Span
 
@@ -180,9 +181,8 @@ class Watcher:
     def _hold(self, frame: Tensor) -> None:
         """A copy: whoever made the frame may use its memory again."""
         if self._held is None or self._held.shape != frame.shape or self._held.device != frame.device:
-            self._held = frame.clone()
-        else:
-            self._held.copy_(frame)
+            self._held = empty_like(frame)
+        self._held.copy_(frame)
 
 
 def _differs(frame: Tensor, held: Tensor, limit: float) -> Tensor:

@@ -35,7 +35,16 @@ class Room:
         numbers = np.frombuffer(block, np.float32)
         # torch keeps `numbers` for as long as any tensor lies in it.
         weakref.finalize(numbers, _free, self._free, block).atexit = False
-        return torch.from_numpy(numbers).view(shape)
+        with torch.inference_mode(False):  # as below
+            return torch.from_numpy(numbers).view(shape)
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Memory that can be written to with every frame of a stream: who pulls the next one may not be in the inference
+    mode in which this one was pulled.
+    """
+    with torch.inference_mode(False):
+        return torch.empty_like(tensor)
 
 
 def _free(blocks: list[mmap.mmap], block: mmap.mmap) -> None:

@@ -79,8 +79,9 @@ def upscale(
     RGBA: a network of 4 channels gets all 4. For others colour goes through the network, not premultiplied and as it is
     (but see `without_holes`), and `alpha` says how alpha is enlarged.
 
-    reuse: frames and tiles that did not change are not run again, which changes nothing on the CPU where frames fit the
-    memory uncut, and no more than tiles do elsewhere; one frame and its result are kept for it. finish: colours, grain
+    reuse: frames and tiles that did not change are not run again. Tiles of compact networks by the native engine are
+    what they would have been to the last bit, where frames fit the memory uncut; others, to a rounding in fp32 on the
+    CPU, and no more than tiles differ elsewhere. One frame and its result are kept for it. finish: colours, grain
     and the like, each frame by itself. compile_network: see compiled.py. tally: counts what was done; read it when the
     stream has ended. first: number of the first frame in its clip, for grain and messages.
 

@@ -45,12 +45,17 @@ def build() -> Path:
             "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example the package g++ or "
             "clang, or go on without: upscaling then runs through torch"
         )
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    complaints = []
+    folder, complaints = cache_folder(), list[str]()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        raise BuildError(
+            f"{folder} cannot be written to ({error.strerror}); set STEADYSCALE_CACHE to a folder of yours"
+        ) from error
     # Compiled beside its place and renamed, so that nobody ever finds half a library.
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        made = Path(scratch) / "made.so"
+    with scratch:
+        made = Path(scratch.name) / "made.so"
         for target in TARGETS:
             complaint = _compile([*compiler, *FLAGS, *target, "-o", str(made), str(SOURCE)])
             if complaint is None:
@@ -71,7 +76,11 @@ def find() -> Path | None:
 
 def find_compiler() -> list[str] | None:
     """The command of a C++ compiler, or None."""
-    candidates = [shlex.split(os.environ["CXX"])] if os.environ.get("CXX") else []
+    told = os.environ.get("CXX", "")
+    try:
+        candidates = [shlex.split(told)]
+    except ValueError:  # a quotation mark without its other half
+        candidates = [[told]]
     candidates += [[name] for name in COMPILERS]
     return next((command for command in candidates if command and shutil.which(command[0])), None)
 
@@ -109,7 +118,9 @@ def _compile(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if done.returncode == 0 else done.stderr.strip()[-1500:]
+    if done.returncode == 0:
+        return None if Path(command[command.index("-o") + 1]).exists() else "it ended well, but made nothing"
+    return done.stderr.strip()[-1500:]
 
 
 def _version_hash(compiler: list[str]) -> str:

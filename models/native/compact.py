@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..srvgg import SRVGGNetCompact
 from .library import OUT, Library, Store
-from .program import Area, Planes, Program, colour_filters, filters
+from .program import PLAIN, Area, Planes, Program, colour_filters, filters
 
 # Pixels by which every second layer's blocks lie higher and further left. A block is rounded as a whole, so what
 # changes in the input spreads through it: by 6 pixels a layer with blocks in line, by 3 with each half a block off.
@@ -58,16 +58,6 @@ class CompactCompiler:
         turns = self._turns(program, height, width, exact=wanted is None)
         self._add(program, turns, height, width, wanted or Area(0, height, 0, width), 0, self._count)
         return program
-
-    def make_room(self, height: int, width: int) -> None:
-        """For what the two steps need, and keep. Raises MemoryError, and keeps nothing then."""
-        program = Program(self._library, self._scratch)
-        try:
-            self._middle(program, height, width)
-            self._turns(program, height, width)
-        except MemoryError:
-            self.drop()
-            raise
 
     def until_middle(self, height: int, width: int, changed: Area) -> Program:
         """Renews that part of what is kept; the picture's result is left alone."""
@@ -161,4 +151,4 @@ def _slope(activation: nn.Module) -> Tensor:
     """What negative results are multiplied by, per channel or one for all."""
     if isinstance(activation, nn.PReLU):
         return activation.weight
-    return torch.tensor([activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0])
+    return torch.tensor([activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0], **PLAIN)

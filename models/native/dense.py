@@ -7,7 +7,7 @@ from torch import nn
 
 from ..rrdb import DAMPING, SLOPE, RRDBNet
 from .library import Library, Memory, Store
-from .program import Area, Compiler, Filters, Planes, Program, filters, strips
+from .program import PLAIN, Area, Compiler, Filters, Planes, Program, filters, strips
 
 # The enlarged end runs in strips of rows. They use the memory that the trunk no longer needs, or this much: enough rows
 # for the two that are computed twice at every seam not to matter.
@@ -19,7 +19,7 @@ def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
     """Transforms the weights; the result makes programs: (in_channels * unshuffle^2, h, w), folded -> enlarged."""
     config = network.config
     features, growth = config.features, config.growth
-    leaky = torch.tensor([SLOPE])
+    leaky = torch.tensor([SLOPE], **PLAIN)
 
     def dense(block: nn.Module) -> list[Filters]:
         return [

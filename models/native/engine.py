@@ -18,6 +18,7 @@ from .build import cache_folder, find, find_compiler
 from .compact import halfway, srvgg_reach
 from .library import Library
 from .network import NativeNetwork, Wanted, part_of
+from .program import PLAIN
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ def native_network(module: nn.Module) -> NativeNetwork | None:
     # One dense convolution runs faster here than the two that it was trained as.
     separable = isinstance(module, (SeparableSRVGG, SeparableRRDB))
     native = NativeNetwork(dense(module) if separable else module, library)
-    generator = torch.Generator().manual_seed(1)
-    picture = torch.rand(1, module.in_channels, CHECKED_HEIGHT, CHECKED_WIDTH, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(1)
+    picture = torch.rand(1, module.in_channels, CHECKED_HEIGHT, CHECKED_WIDTH, generator=generator, **PLAIN)
     with torch.no_grad():
         truth = module(picture)
     difference = float((native(picture) - truth).abs().max()) / max(1.0, float(truth.abs().max()))
@@ -100,6 +101,9 @@ class Native:
         result = part_of(result, wanted, result.shape[-1] // images.shape[-1])
         # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.
         own = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
+        if result.dtype is torch.float16:
+            # What overflowed would pass for black or white, and nobody would ask for another format.
+            return result.clamp(0, 1).masked_fill_(result.isinf(), torch.nan)
         return result.clamp_(0, 1) if own else result.clamp(0, 1)
 
     @property
@@ -131,8 +135,9 @@ class Native:
 
     def forget(self, owner: object) -> None:
         """See `NativeNetwork.forget`."""
-        if self._twin is not None:
-            self._twin.forget(owner)
+        twin = self._twin
+        if twin is not None:
+            twin.forget(owner)
 
     def __reduce__(self) -> tuple[type[Native], tuple[nn.Module]]:
         """Copies, in memory or in a file, make a twin of their own."""
@@ -147,10 +152,11 @@ class Native:
         parameters = [parameter.detach() for parameter in self._module.parameters()]
         known = [(p.data_ptr(), p.dtype, p.device, _version(p)) for p in parameters]
         if known != self._known:
-            self._twin = None
-            self._twin = native_network(self._module)
+            self._twin = None  # Its memory, before the next one takes some.
+            twin = self._twin = native_network(self._module)
             # Held, so that other weights cannot come to lie where these were and pass for them.
             self._known, self._held = known, parameters
+            return twin
         return self._twin
 
 

@@ -14,7 +14,7 @@ from ..srvgg import SRVGGNetCompact
 from .compact import CompactCompiler
 from .dense import rrdb_compiler
 from .library import Library
-from .program import Area, Compiler, Program
+from .program import PLAIN, Area, Compiler, Program
 
 # What the middle of a compact network may take, so that frames of which a part changes cost less: 64 channels of 720p.
 MOST_KEPT = 256 << 20
@@ -45,7 +45,8 @@ class NativeNetwork:
         self._enlarge = network.scale * self._fold
         self._program: tuple[tuple[int, int, Area | None], Program] | None = None
         self._kept: tuple[object, int, int] | None = None  # whose picture's middle is kept, and its height and width
-        self._lock = threading.Lock()
+        # A collector may end somebody's stream, and with it call `forget`, in the midst of what is done here.
+        self._lock = threading.RLock()
 
     @torch.no_grad()
     def __call__(
@@ -66,14 +67,15 @@ class NativeNetwork:
         made = area or Area(0, height, 0, width)
         sides = (made.bottom - made.top) * self._enlarge, (made.right - made.left) * self._enlarge
         shape = len(images), self._network.out_channels, *sides
-        result = out if out is not None and _can_hold(out, shape) else torch.empty(shape)
+        result = out if out is not None and _can_hold(out, shape) else torch.empty(shape, **PLAIN)
         key = height, width, area
         with self._lock:
-            if self._program is None or self._program[0] != key:
-                self._program = None  # The next one works in its memory.
-                self._program = key, self._compile(*key)
+            held = self._program
+            if held is None or held[0] != key:
+                held = self._program = None  # The next one works in its memory.
+                held = self._program = key, self._compile(*key)
             for source, target in zip(images, result, strict=True):
-                self._go(self._program[1], source, target, clamped)
+                self._go(held[1], source, target, clamped)
         return result
 
     def renew(self, image: Tensor, steps: Sequence[Sequence[Wanted]], out: Tensor, owner: object) -> bool:
@@ -81,8 +83,8 @@ class NativeNetwork:
 
         steps: the parts that may differ in the middle of a compact network, and those that may in the result, in pixels
         of the input. The middle is kept of the whole picture, for one owner at a time; it must be told to renew all of
-        it where nothing is kept for this one. False, and nothing done, where it is not, where `out` cannot be written
-        to, or where too much memory would be kept.
+        it where nothing is kept for this one. False where it is not, where `out` cannot be written to, where too much
+        memory would be kept, or where there is not enough: parts of the result may then be new already.
         """
         compile, k, (height, width) = self._compile, self._enlarge, image.shape[-2:]
         shape = 1, self._network.out_channels, height * k, width * k
@@ -99,15 +101,15 @@ class NativeNetwork:
                 return False
             self._kept = self._program = None  # The memory is that of all programs, and these are for once.
             try:
-                compile.make_room(height, width)
+                source = image[0].contiguous()
+                for area in changed:
+                    self._go(compile.until_middle(height, width, area), source, out[0], clamped=True)
+                for area in wanted:
+                    place = out[0, :, area.top * k : area.bottom * k, area.left * k : area.right * k]
+                    self._go(compile.from_middle(height, width, area), source, place, clamped=True)
             except MemoryError:
+                compile.drop()
                 return False
-            source = image[0].contiguous()
-            for area in changed:
-                self._go(compile.until_middle(height, width, area), source, out[0], clamped=True)
-            for area in wanted:
-                place = out[0, :, area.top * k : area.bottom * k, area.left * k : area.right * k]
-                self._go(compile.from_middle(height, width, area), source, place, clamped=True)
             self._kept = kept
         return True
 

@@ -6,12 +6,15 @@ import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from .library import CONV, FIRST, FLOAT, LAST, PACK, Library, Memory, Op, Store
+
+# What the engine reads and writes, whatever a program has made torch's default: it is told addresses alone.
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def filters(library: Library, module: nn.Module, groups: Sequence[int] = (), *, 
 
     return Filters(
         weights=library.transform(weight.detach().contiguous(), places, out_planes),
-        bias=_padded(torch.zeros(out_channels) if bias is None else bias, out_planes * library.vector),
+        bias=_padded(torch.zeros(out_channels, **PLAIN) if bias is None else bias, out_planes * library.vector),
         slope=None if slope is None else _padded(slope.expand(out_channels), out_planes * library.vector),
         channels=places[-1] + 1,
         in_planes=planes,
@@ -60,9 +63,9 @@ def colour_filters(library: Library, module: nn.Module, *, slope: Tensor | None 
     conv = cast(nn.Conv2d, module)
     out_channels, in_channels = conv.weight.shape[:2]
     out_planes = library.planes(out_channels)
-    weights = torch.zeros(in_channels, 3, 3, out_planes * library.vector)
+    weights = torch.zeros(in_channels, 3, 3, out_planes * library.vector, **PLAIN)
     weights[..., :out_channels] = conv.weight.detach().float().permute(1, 2, 3, 0)
-    bias = torch.zeros(out_channels) if conv.bias is None else conv.bias
+    bias = torch.zeros(out_channels, **PLAIN) if conv.bias is None else conv.bias
     return Filters(
         weights=weights,
         bias=_padded(bias, out_planes * library.vector),
@@ -74,7 +77,7 @@ def colour_filters(library: Library, module: nn.Module, *, slope: Tensor | None 
 
 
 def _padded(values: Tensor, length: int) -> Tensor:
-    result = torch.zeros(length)
+    result = torch.zeros(length, **PLAIN)
     result[: len(values)] = values.detach().float()
     return result
 

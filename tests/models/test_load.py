@@ -101,6 +101,10 @@ def state_with(**changes):
         (state_with(**{"conv_hr.bias": torch.tensor([1, float("nan"), 1, 1])}), "conv_hr.bias contains inf or NaN"),
         (state_with(**{"conv_hr.bias": torch.tensor([1, 2, 3, 4])}), "conv_hr.bias holds torch.int64"),
         (
+            SRVGGNetCompact(SRVGGConfig(3, 3, 4, 1, 4)).state_dict() | {"body.0.weight": torch.ones(4, 0, 3, 3)},
+            r"body.0.weight is empty \(\(4, 0, 3, 3\)\)",
+        ),
+        (
             SRVGGNetCompact(SRVGGConfig(3, 3, 4, 1, 4)).state_dict() | {"body.1.weight": torch.ones(9)},
             "body.1.weight is",
         ),

@@ -274,3 +274,10 @@ def test_x2_is_the_4x_network_and_says_so(official_ncnn, picture, caplog):
     assert model.scale == 4
     assert "shrinks its result to 0.5" in caplog.text
     assert torch.equal(model(picture), load_upscaler(official_ncnn("realesr-animevideov3-x4"))(picture))
+
+
+def test_a_graph_without_layers_is_refused(tmp_path):
+    (tmp_path / "net.param").write_text("7767517\n0 0\n")
+    (tmp_path / "net.bin").touch()
+    with pytest.raises(WeightsError, match="has no layers"):
+        load_upscaler(tmp_path / "net.param")

@@ -76,3 +76,22 @@ def test_a_function_cannot_be_compiled_and_runs(caplog: pytest.LogCaptureFixture
     with compiled(lambda frames: frames, CPU):
         pass
     assert "nothing to compile" in caplog.text
+
+
+def test_a_network_that_is_compiled_for_two_streams_at_once_is_as_before_when_the_last_one_ends(
+    network: Upscaler, backend
+):
+    backend()
+    own = network.model.forward
+    object.__setattr__(network.model, "forward", own)  # as a program may that watches calls
+    frames = torch.rand(3, 3, 20, 24)
+    truth = torch.cat(list(upscale(upscale(iter(frames.split(1)), network), network)))
+    inner = upscale(iter(frames.split(1)), network, compile_network=True)
+    made = torch.cat(list(upscale(inner, network, compile_network=True)))
+    assert torch.equal(made, truth)
+    first, second = (upscale(iter(frames.split(1)), network, compile_network=True) for _ in range(2))
+    next(first), next(second)
+    first.close()
+    assert vars(network.model)["forward"] is not own
+    second.close()
+    assert vars(network.model)["forward"] is own

@@ -104,3 +104,17 @@ def test_a_network_that_breaks_its_promise_in_a_box_is_found():
 
     with pytest.raises(ClipError, match="scale of 2"):
         run(film(), 1, Broken())
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("target", [Target(), Target(factor=1.3)])
+def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
+    """What is kept of a frame is written to with the next one."""
+    frames = film()
+    expected, made = run(frames, chunk, target=target), []
+    stream = upscale(iter(frames.split(chunk)), Nearest(), target=target)
+    for n in range(0, 9, chunk):
+        with torch.inference_mode(n // chunk % 2 == 0):
+            made.append(next(stream).clone())
+    with torch.inference_mode():
+        assert torch.equal(torch.cat(made), expected)

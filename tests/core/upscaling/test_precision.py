@@ -7,6 +7,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
 from steadyscale.core.upscaling.settings import Precision
 from steadyscale.core.upscaling.stage import upscale
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
@@ -134,3 +135,53 @@ def test_modules_are_found_in_wrappers():
     assert module_of(Cancelling(Cancelling(model, 1), 1)) is model
     assert module_of(nearest) is None
     assert home_of(nearest) == CPU
+
+
+def test_the_last_loan_to_end_brings_the_weights_back_in_whatever_order_they_end():
+    model, before = Nearest().train(), Nearest().gain.data.clone()
+    place = model.gain.data_ptr()
+    left_alone = upscale(iter(clip(3).split(1)), model, precision=Precision.FP16)
+    next(left_alone)
+    other = upscale(iter(clip(3).split(1)), model, precision=Precision.BF16)
+    next(other)
+    left_alone.close()
+    assert (model.gain.dtype, model.training) == (torch.bfloat16, False)
+    assert len(list(other)) == 2
+    assert (model.gain.dtype, model.gain.data_ptr(), model.training) == (torch.float32, place, True)
+    assert torch.equal(model.gain.data, before)
+
+
+def test_stages_with_one_model_in_different_formats_take_turns():
+    class Noting(Nearest):
+        def forward(self, x):
+            assert x.dtype == self.gain.dtype
+            formats.append(x.dtype)
+            return super().forward(x)
+
+    model, formats, frames = Noting(), [], clip(3)
+    inner = upscale(iter(frames.split(1)), model, precision=Precision.FP16)
+    made = torch.cat(list(upscale(inner, model, precision=Precision.FP32)))
+    assert (made - nearest(nearest(frames))).abs().max() < 1e-3
+    assert set(formats) == {torch.float16, torch.float32}
+    assert model.gain.dtype == torch.float32
+
+
+def test_an_overflow_that_clamping_would_hide_is_left_for_another_format():
+    """A last hidden layer of 160,000 times the picture, which float16 has no room for, taken back by the last one."""
+    network = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=1))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for layer, value in ((1, 1.0), (3, 1.0)):
+            network.body[layer].weight.fill_(value)
+        network.body[0].weight[0, 0, 1, 1] = network.body[2].weight[0, 0, 1, 1] = 400
+        network.body[4].weight[:, 0] = -1e-7  # Nowhere zero, which times infinity is no number, and would be seen.
+        network.body[4].weight[:, 0, 1, 1] = -2e-6
+    model = Upscaler(network, "overflowing", "compact")
+    dark, bright = torch.full((1, 3, 8, 8), 0.2), torch.full((1, 3, 8, 8), 0.2)
+    bright[..., 4, 4] = 0.8
+    truth = model(bright)
+    with borrowed(model, CPU) as lent:
+        runner = Runner(model, lent, CPU, (torch.float16, torch.float32))
+        assert runner(dark).dtype == torch.float16
+        assert (runner(bright) - truth).abs().max() < 1e-5

@@ -11,7 +11,7 @@ import torch
 from natively import assert_same, enlarged, needs_compiler, noise, randomised
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact
 from steadyscale.models.native import Native, NativeNetwork, NoCompilerError, build, describe, engine, find
-from steadyscale.models.native.build import FLAGS, SOURCE, TARGETS, cpu_name, find_compiler
+from steadyscale.models.native.build import FLAGS, SOURCE, TARGETS, BuildError, cpu_name, find_compiler
 from steadyscale.models.native.library import ABI, Library, Op
 
 
@@ -71,6 +71,26 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
         build()
     assert find() is None
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_compiler_that_makes_nothing_and_one_of_no_sense_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", f"{sys.executable} -c pass")
+    with pytest.raises(BuildError, match="made nothing"):
+        build()
+    assert find() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", '"c++')
+    with pytest.raises(NoCompilerError):
+        build()
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BuildError, match=r"file.* cannot be written to .*set STEADYSCALE_CACHE"):
+        build()
 
 
 def test_a_damaged_library_is_reported_and_left_alone(tmp_path, monkeypatch, caplog):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from natively import assert_same, needs_compiler, noise, randomised
 from steadyscale.models import Activation, RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, load_upscaler
 from steadyscale.models.native import Native, NativeNetwork, engine
-from steadyscale.models.native.library import Library
+from steadyscale.models.native.compact import CompactCompiler
+from steadyscale.models.native.library import Library, Store
 from steadyscale.models.separable import SeparableSRVGG, dense
 
 SIZES = [(1, 1), (2, 7), (7, 2), (6, 6), (37, 53), (33, 8)]
@@ -159,3 +160,54 @@ def test_separable_networks_run_as_the_dense_ones_that_they_equal(library):
     runner = Native(network)
     assert torch.allclose(runner(noise(1, 3, 9, 30)), network(noise(1, 3, 9, 30)).clamp(0, 1), atol=1e-4)
     assert runner.engine == "native"
+
+
+@needs_compiler
+@pytest.mark.timeout(60)
+def test_a_collector_that_ends_a_stream_in_the_midst_of_a_call_neither_hangs_nor_harms_it(library, monkeypatch):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
+    native, owner, whole = NativeNetwork(network, library), object(), (slice(0, 20), slice(0, 30))
+    large = noise(1, 3, 20, 30)
+    small = large[..., :18, :]
+    truth = [native(image, clamped=True) for image in (small, large)]
+    compile, takes = CompactCompiler.__call__, Store.take
+
+    def collected(compiler, *args):
+        program = compile(compiler, *args)
+        native.forget(owner)
+        return program
+
+    def collected_too(store, *args, **named):
+        native.forget(owner)
+        return takes(store, *args, **named)
+
+    monkeypatch.setattr(CompactCompiler, "__call__", collected)
+    monkeypatch.setattr(Store, "take", collected_too)
+    for _ in range(2):
+        made = torch.zeros_like(truth[1])
+        assert native.renew(large, [[whole], [whole]], made, owner)
+        assert torch.equal(made, truth[1])
+        assert torch.equal(native(small, clamped=True), truth[0])
+
+
+@needs_compiler
+@pytest.mark.parametrize("change", ["float64", "bfloat16", "meta"])
+def test_what_a_program_makes_torchs_default_is_no_business_of_the_engine(cache, change):
+    networks = [SRVGGNetCompact(SRVGGConfig(features=8, convs=2, activation=a)) for a in Activation]
+    networks.append(RRDBNet(RRDBConfig(features=8, growth=4, blocks=1, scale=2)))
+    image = noise(1, 3, 14, 17)
+    for network in networks:
+        randomised(network)
+        truth = Native(network)(image)
+        try:
+            if change == "meta":
+                torch.set_default_device(change)
+            else:
+                torch.set_default_dtype(getattr(torch, change))
+            run = Native(network)
+            made = [run(image), run(image)]
+        finally:
+            torch.set_default_device(None)
+            torch.set_default_dtype(torch.float32)
+        assert run.engine == "native"
+        assert all(torch.equal(again, truth) for again in made)

@@ -1,14 +1,17 @@
 """Parts of results: the same bits as the whole, for less work."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from natively import enlarged, needs_compiler, noise, randomised
+from steadyscale.core.upscaling.stage import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
 from steadyscale.models.native import NativeNetwork
 from steadyscale.models.native.compact import halfway, srvgg_reach
-from steadyscale.models.native.library import Library
+from steadyscale.models.native.library import Library, Store
 
 
 @st.composite
@@ -241,3 +244,31 @@ def test_what_is_no_part_of_the_picture_is_refused(library, rows):
     for wanted in ((rows, slice(0, 6)), (slice(0, 6), rows)):
         with pytest.raises(ValueError, match="no part of a picture of 6 rows and 6 columns"):
             native(noise(1, 3, 6, 6), wanted=wanted)
+
+
+@needs_compiler
+@pytest.mark.parametrize("at", range(14))
+def test_memory_that_runs_out_while_a_part_is_renewed_loses_nothing(cache, monkeypatch, at):
+    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=4, scale=2)))
+    frames = noise(1, 3, 60, 80).repeat(8, 1, 1, 1)
+    for n in range(1, 8):
+        frames[n, :, 10:20, n : n + 9] = 0.1 * n
+    model = Upscaler(network, "small", "compact")
+    whole = torch.cat([model(frame) for frame in frames.split(1)])
+    take, renew, renewing, takes, done = Store.take, NativeNetwork.renew, [], itertools.count(), []
+
+    def scarce(store, *args, **named):
+        if renewing and next(takes) == at:
+            raise MemoryError("not enough memory")
+        return take(store, *args, **named)
+
+    def renewed(native, *args):
+        renewing.append(True)
+        done.append(renew(native, *args))
+        renewing.clear()
+        return done[-1]
+
+    monkeypatch.setattr(Store, "take", scarce)
+    monkeypatch.setattr(NativeNetwork, "renew", renewed)
+    assert torch.equal(torch.cat(list(upscale(iter(frames.split(1)), model))), whole)
+    assert done == [True] * (at // 6) + [False]
