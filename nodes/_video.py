@@ -124,11 +124,13 @@ class LazyVideo(Input.Video):
         except ClipError as error:
             raise ClipError(f"{self.plan.name}: {error}; or keep it a VIDEO, which needs no such memory") from error
         file = self._any_file()
-        info = replace(info, length=len(timing(file).starts))  # before it ran there was only what the source claims
+        times = timing(file)
+        info = replace(info, length=len(times.starts))  # before it ran there was only what the source claims
         batch = ImageBatch(info, channels)
         for frames in watched(VideoClip(file, max_pixels=media.NO_LIMIT).frames(), info.length, len):
             batch.add(frames[..., : info.height, : info.width])  # the file may be a pixel larger, for its even sizes
-        return Types.VideoComponents(images=batch.finished(), audio=_sound(file), frame_rate=info.fps)
+        sound = _sound(file, times.origin + times.starts[0] * times.base)
+        return Types.VideoComponents(images=batch.finished(), audio=sound, frame_rate=info.fps)
 
     def save_to(
         self,
@@ -228,17 +230,17 @@ class LazyVideo(Input.Video):
         return file.path
 
 
-def _sound(path: Path) -> Any:
-    """AUDIO of the first track, from the picture's first moment on, or None."""
+def _sound(path: Path, begin: Fraction) -> Any:
+    """AUDIO of the first track, from the first picture's moment on, `begin` seconds of the file's clock; or None."""
     with media.opened(path) as container:
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="fltp", layout=stream.layout.name, rate=stream.rate)
+        resampler = av.AudioResampler(format="fltp", rate=stream.rate)
         frames = [piece for frame in container.decode(stream) for piece in resampler.resample(frame)]
         if not frames:
             return None
-        late = max(0, round((frames[0].time or 0.0) * stream.rate))
-        waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-    silence = np.zeros((len(waveform), late), np.float32)
+        late = round(((frames[0].time or 0.0) - begin) * stream.rate)
+        waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)[:, max(0, -late) :]
+    silence = np.zeros((len(waveform), max(0, late)), np.float32)
     return {"waveform": torch.from_numpy(np.concatenate([silence, waveform], 1))[None], "sample_rate": stream.rate}

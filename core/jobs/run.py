@@ -30,6 +30,7 @@ from ..video.contract import check_contract
 from ..video.damage import Damage
 from ..video.encode import write_video
 from ..video.files import check_target
+from ..video.look import transparent
 from ..video.numbered import is_sequence
 from ..video.reader import VideoClip
 from ..video.timing import Timing
@@ -164,8 +165,7 @@ def _definite(encoding: Encoding, file: Path, first: Frames) -> Encoding:
     segment's.
     """
     codec = codec_for(file, container_for(file), encoding)
-    transparent = first.shape[1] == 4 and bool((first[:, 3] < 1).any())
-    usual = (codec.alpha_format if transparent else None) or codec.pixel_format
+    usual = (codec.alpha_format if transparent(first) else None) or codec.pixel_format
     return replace(encoding, pixel_format=encoding.pixel_format or usual)
 
 

@@ -24,7 +24,7 @@ from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, c
 from .contract import check_contract
 from .display import mark_display, write_display
 from .encoder import added_stream
-from .look import SWS_MATRIX, Look, stored_by
+from .look import SWS_MATRIX, Look, stored_by, transparent
 from .pixels import ACCURATE, ONE, check_alike, to_planar_frame
 from .stored import FULL, LIMITED, Pictures, Stored, depth, is_rgb
 from .timing import Timing, Window, timing
@@ -170,7 +170,7 @@ class _Writer:
                 self.tracks.finish()
 
     def _refuse_transparency(self, frames: Frames) -> None:
-        if bool((frames[:, 3] < 1).any()):
+        if transparent(frames):
             keep = [
                 f"{name} ({', '.join(suffix for suffix, c in CONTAINERS.items() if name in c.codecs)})"
                 for name, codec in CODECS.items()

@@ -28,6 +28,7 @@ from .stored import (
     matrix,
 )
 
+OPAQUE = 1 - 0.5 / 65535  # what every format rounds to no transparency at all
 # The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
 SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
 
@@ -51,8 +52,8 @@ class Look:
     @classmethod
     def of(cls, first: Frames | Pictures, codec: Codec, encoding: Encoding, stored: Stored | None, path: Path) -> Look:
         channels, height, width = shape_of(first)
-        transparent = not isinstance(first, list) and channels == 4 and bool((first[:, 3] < 1).any())
-        pixel_format = encoding.pixel_format or (codec.alpha_format if transparent else None) or codec.pixel_format
+        seen_through = not isinstance(first, list) and transparent(first)
+        pixel_format = encoding.pixel_format or (codec.alpha_format if seen_through else None) or codec.pixel_format
         formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
         if pixel_format not in formats:
             raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
@@ -89,6 +90,11 @@ class Look:
             self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
             self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
         )
+
+
+def transparent(frames: Frames) -> bool:
+    """Whether (B, 3 or 4, H, W) are not opaque everywhere. Moving and resizing leave 1 a few roundings short of it."""
+    return frames.shape[1] == 4 and bool((frames[:, 3] < OPAQUE).any())
 
 
 def shape_of(frames: Frames | Pictures) -> tuple[int, int, int]:

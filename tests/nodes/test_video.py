@@ -229,6 +229,21 @@ def test_sound_that_begins_late_begins_late_in_components(newest, clip_file: Pat
     assert waveform[26_000:40_000].abs().max() > 0.4
 
 
+@pytest.mark.parametrize("sound_at", [0.1, 0.6])
+def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the_picture_begins_late(
+    newest, tmp_path: Path, sound_at: float
+):
+    """The picture begins at 0.4 s: sound from before that is cut off, sound from later on comes later."""
+    starts = [9600 + 1000 * n for n in range(12)]
+    source = make_video(tmp_path / "late.mp4", starts=starts, audio_at=sound_at)
+    waveform = upscaled(newest, newest.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
+    length = round((sound_at + 20 * 1024 / 48000 - 0.4) * 48000)
+    assert len(waveform) == pytest.approx(length, abs=2048)
+    first = round(max(0.0, sound_at - 0.4) * 48000)
+    assert waveform[: max(1, first - 1100)].max() < (0.1 if first else 0.6)
+    assert waveform[first + 1100 : first + 3000].max() > 0.4
+
+
 def test_components_that_do_not_fit_are_refused_before_anything_runs(newest, clip_file: Path):
     network = Network()
     video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
