@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser(_named(words)).parse_args(words)
     except SystemExit as done:  # argparse has written what there is to say
         return int(done.code or 0)
+    except KeyboardInterrupt:
+        sys.stderr.write("steadyscale: interrupted, nothing was written\n")
+        return 130
     few_heaps()
     with log_on_stderr(args), stoppable():
         try:
@@ -46,8 +49,8 @@ def program() -> int:
 
     def leave() -> None:
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # closed by the caller, they are None
+                stream.flush()
         except (OSError, ValueError):
             return  # Python flushes once more, and says what is wrong.
         os._exit(code)

@@ -14,6 +14,7 @@ import pytest
 from counting import make_video
 from files_made import remains
 from program import program
+from steadyscale.core import cli
 from steadyscale.core.commands import COMMANDS, command_of
 
 
@@ -136,3 +137,20 @@ def test_the_program_ends_after_all_that_is_to_be_done_and_before_anything_is_ta
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.split() == ["x" * 100_000, "thread", "exit"]
+
+
+def test_an_interrupt_before_the_command_is_known_is_130_too(monkeypatch, capsys):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_named", interrupted)
+    assert cli.main(["info", "a.mp4"]) == 130
+    assert capsys.readouterr().err == "steadyscale: interrupted, nothing was written\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_the_program_runs_where_its_output_is_closed(tmp_path: Path):
+    words = ["sh", "-c", '"$@" >&-', "sh", *program("info", tmp_path / "no.mp4")]
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
