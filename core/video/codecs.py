@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import av
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 
 from ..clip import ClipError
 
@@ -91,4 +97,31 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
         raise ClipError(
             f"{path}: this build of PyAV has no {codec.encoder}; choose another of {', '.join(container.codecs)}"
         )
+    if encoding.pixel_format is not None:
+        check_format(path, codec, encoding.pixel_format)
+    if codec.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors alone; it writes a page about itself past everybody's log
+    if encoding.preset is not None and codec.preset is not None and not _has_preset(name, encoding.preset):
+        raise ClipError(f"{path}: {codec.encoder} has no preset '{encoding.preset}'; the usual one is {codec.preset}")
     return codec
+
+
+def check_format(path: Path, codec: Codec, pixel_format: str) -> None:
+    """Raises ClipError for a pixel format that the encoder does not take."""
+    formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
+    if pixel_format not in formats:
+        raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
+
+
+@lru_cache(maxsize=16)
+def _has_preset(name: str, preset: str) -> bool:
+    """Only the encoder knows its words, and says so when it is opened."""
+    codec = CODECS[name]
+    trial = cast(VideoCodecContext, av.CodecContext.create(codec.encoder, "w"))
+    trial.width, trial.height, trial.pix_fmt, trial.time_base = 64, 64, codec.pixel_format, Fraction(1, 24)
+    trial.options = {**codec.options, "preset": preset}
+    try:
+        trial.open()
+    except (FFmpegError, ValueError):
+        return False
+    return True

@@ -10,7 +10,7 @@ import av
 
 from ..clip import ClipError, Frames
 from . import media
-from .codecs import Codec, Encoding
+from .codecs import Codec, Encoding, check_format
 from .damage import Damage, OnDamage, whole
 from .stored import (
     BT601,
@@ -54,9 +54,7 @@ class Look:
         channels, height, width = shape_of(first)
         seen_through = not isinstance(first, list) and transparent(first)
         pixel_format = encoding.pixel_format or (codec.alpha_format if seen_through else None) or codec.pixel_format
-        formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
-        if pixel_format not in formats:
-            raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
+        check_format(path, codec, pixel_format)
         default = matrix(UNKNOWN, height)
         chosen = stored.matrix if stored and stored.matrix in SWS_MATRIX else default
         # Of a file without a tag, programs assume this or that. What they assume of the source has to hold of the file
