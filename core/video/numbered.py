@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +89,23 @@ def name_shape(pattern: str) -> re.Pattern[str]:
         return re.compile(f"({re.escape(pattern)})")
     digits = rf"(\d{{{number[2] or 1},}})"
     return re.compile(re.escape(pattern[: number.start()]) + digits + re.escape(pattern[number.end() :]))
+
+
+def named(pattern: str, number: int) -> str:
+    """The file name of that number."""
+    # One substitution rather than `pattern % number`, so that other percent signs in the name stay as they are.
+    return NUMBER.sub(lambda found: found[0] % number, pattern)
+
+
+def taken(folder: Path, pattern: str) -> dict[int, Path]:
+    """What lies in the folder under the very names that writing gives, by number: %04d reads 000123 and never writes
+    it.
+    """
+    if NUMBER.search(pattern) is None:
+        return {1: folder / pattern} if os.path.lexists(folder / pattern) else {}
+    shape = name_shape(pattern)
+    alike = [(int(found[1]), file) for file in folder.iterdir() if (found := shape.fullmatch(file.name))]
+    return {number: file for number, file in alike if file.name == named(pattern, number)}
 
 
 def replaced(where: Path, files: list[Path]) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -19,7 +18,7 @@ from ..atomic import scratch
 from ..clip import ClipError, Frames
 from ..pipeline import behind, close, with_first
 from . import media
-from .numbered import NUMBER, folder_and_pattern, name_shape
+from .numbered import NUMBER, folder_and_pattern, named, taken
 from .pixels import PACKED, check_alike, to_packed_frame
 
 if TYPE_CHECKING:
@@ -106,22 +105,15 @@ class _Writer:
     def _save(self, packets: list[Packet]) -> None:
         for packet in packets:
             self.count += 1
-            # One substitution rather than `pattern % count`, so that other percent signs in the name stay as they are.
-            name = NUMBER.sub(lambda number: number[0] % self.count, self._pattern)
-            (self._folder / name).write_bytes(packet)
+            (self._folder / named(self._pattern, self.count)).write_bytes(packet)
 
 
 def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
     """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run."""
     for file in sorted(partial.iterdir()):
         os.replace(file, folder / file.name)
-    shape = name_shape(pattern)
-    stale = [f for f in folder.iterdir() if NUMBER.search(pattern) and _is_stale(shape.fullmatch(f.name), count)]
+    stale = [file for number, file in taken(folder, pattern).items() if not 1 <= number <= count]
     for file in stale:
         file.unlink()
     if stale:
         log.warning("%s: %d pictures of an earlier run, numbered above %d, are removed", folder, len(stale), count)
-
-
-def _is_stale(match: re.Match[str] | None, count: int) -> bool:
-    return match is not None and (int(match[1]) > count or int(match[1]) == 0)

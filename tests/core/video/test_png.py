@@ -61,6 +61,15 @@ def test_a_shorter_run_leaves_nothing_of_a_longer_one(tmp_path: Path, caplog: py
     assert "3 pictures of an earlier run" in caplog.text
 
 
+@pytest.mark.parametrize(("pattern", "other"), [("f_%04d.png", "f_000123.png"), ("f_%d.png", "f_0009.png")])
+def test_what_the_pattern_would_never_write_is_not_of_an_earlier_run(tmp_path: Path, pattern: str, other: str):
+    (tmp_path / other).write_bytes(b"somebody else's")
+    write_images(tmp_path / pattern, iter([numbered(5)]))
+    assert write_images(tmp_path / pattern, iter([numbered(2)])) == 2
+    assert (tmp_path / other).read_bytes() == b"somebody else's"
+    assert len(remains(tmp_path)) == 3
+
+
 def failing_after(count: int, error: BaseException):
     yield numbered(count)
     raise error
