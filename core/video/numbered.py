@@ -109,7 +109,11 @@ def taken(folder: Path, pattern: str) -> dict[int, Path]:
 
 
 def replaced(where: Path, files: list[Path]) -> list[Path]:
-    """Those of the files that pictures written to `where` would replace."""
+    """Those of the files that pictures written to `where` would replace, be it by way of a link."""
     folder, pattern = folder_and_pattern(where)
-    shape = name_shape(pattern)
-    return [f for f in files if f.parent.resolve() == folder.resolve() and shape.fullmatch(f.name)]
+    shape, here = name_shape(pattern), folder.resolve()
+
+    def lies_there(file: Path) -> bool:
+        return file.parent.resolve() == here and bool(shape.fullmatch(file.name))
+
+    return [f for f in files if lies_there(f) or lies_there(f.resolve())]

@@ -47,6 +47,18 @@ def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path, monkeypat
     assert numbers_of(ImageClip(tmp_path / "f")) == [0, 1, 2]
 
 
+def test_the_source_is_never_replaced_by_way_of_a_link(tmp_path: Path):
+    write_images(tmp_path / "real", iter([numbered(3)]))
+    (tmp_path / "links").mkdir()
+    for file in (tmp_path / "real").iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    (tmp_path / "same").symlink_to("real")
+    for source, target in (("links", "real"), ("real", "same"), ("same", "real"), ("links", "same")):
+        with pytest.raises(ClipError, match="source"):
+            write_clip(tmp_path / target, iter([numbered(3).flip(0)]), INFO, source=tmp_path / source)
+    assert numbers_of(ImageClip(tmp_path / "real")) == [0, 1, 2]
+
+
 def test_other_names_in_the_folder_of_the_source_are_fine(tmp_path: Path):
     write_images(tmp_path / "f" / "small_%d.png", iter([numbered(3)]))
     write_clip(tmp_path / "f" / "large_%d.png", iter([numbered(3)]), INFO, source=tmp_path / "f" / "small_%d.png")
