@@ -72,6 +72,16 @@ def _warn_of_gaps(files: list[Path]) -> None:
 
 
 def folder_and_pattern(where: Path) -> tuple[Path, str]:
+    """Where pictures that are written to that name go, and what they are called there. Raises ClipError."""
+    folder, pattern = _named_for_writing(where)
+    if folder.is_dir():
+        for file in taken(folder, pattern).values():
+            if file.is_dir() and not file.is_symlink():
+                raise ClipError(f"{file}: this folder is in the way of a picture; choose another folder or name")
+    return folder, pattern
+
+
+def _named_for_writing(where: Path) -> tuple[Path, str]:
     name = where.name
     if where.is_dir() or (not where.suffix and not _is_pattern(name)):
         return where, "frame_%06d.png"

@@ -109,11 +109,26 @@ class _Writer:
 
 
 def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
-    """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run."""
-    for file in sorted(partial.iterdir()):
-        os.replace(file, folder / file.name)
-    stale = [file for number, file in taken(folder, pattern).items() if not 1 <= number <= count]
-    for file in stale:
-        file.unlink()
+    """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run. On any
+    error the folder is what it was.
+    """
+    pictures, earlier = sorted(partial.iterdir()), taken(folder, pattern)
+    stale = [file for number, file in earlier.items() if not 1 <= number <= count]
+    aside = partial / "earlier"
+    aside.mkdir()
+    with ExitStack() as undo:
+
+        def move(file: Path, to: Path) -> None:
+            os.replace(file, to)
+            undo.callback(os.replace, to, file)
+
+        for file in pictures:
+            target = folder / file.name
+            if os.path.lexists(target):
+                move(target, aside / file.name)
+            move(file, target)
+        for file in stale:
+            move(file, aside / file.name)
+        undo.pop_all()
     if stale:
         log.warning("%s: %d pictures of an earlier run, numbered above %d, are removed", folder, len(stale), count)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -84,6 +85,33 @@ def test_an_error_upstream_leaves_everything_as_it_was(tmp_path: Path, error: Ba
     with pytest.raises(type(error)):
         write_images(tmp_path / "old", failing_after(3, error))
     assert remains(tmp_path / "old") == ["frame_000001.png", "frame_000002.png"]
+
+
+@pytest.mark.parametrize("number", [3, 9])
+def test_a_folder_in_the_way_is_told_before_the_first_frame(tmp_path: Path, number: int):
+    (tmp_path / "out" / f"frame_{number:06d}.png").mkdir(parents=True)
+    with pytest.raises(ClipError, match=rf"frame_{number:06d}\.png: this folder is in the way"):
+        write_images(tmp_path / "out", failing_after(3, AssertionError("the work has begun")))
+    assert remains(tmp_path / "out") == [f"frame_{number:06d}.png"]
+
+
+@pytest.mark.parametrize("refused", ["frame_000002.png", "frame_000003.png", "frame_000004.png"])
+def test_a_folder_is_what_it_was_when_one_picture_cannot_be_moved(tmp_path: Path, monkeypatch, refused: str):
+    """2 is in the way of a new picture, 3 is new, and 4 is of an earlier run."""
+    out, replace = tmp_path / "out", os.replace
+    write_images(out, iter([numbered(4)]))
+    (out / "frame_000003.png").unlink()
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def refusing(file: Path, to: Path) -> None:
+        if refused in (file.name, to.name) and (to if refused == "frame_000003.png" else file).parent == out:
+            raise PermissionError(1, "Operation not permitted", str(file))
+        replace(file, to)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    with pytest.raises(ClipError, match="Operation not permitted"):
+        write_images(out, iter([numbered(3).flip(0)]))
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(
