@@ -21,7 +21,7 @@ from ..video import media
 from ..video.codecs import CODECS, Encoding
 from ..video.damage import Damage, OnDamage
 from ..video.files import check_target, open_clip, write_clip
-from ..video.numbered import is_sequence
+from ..video.numbered import first_written, is_sequence
 from ..video.reader import VideoClip
 from ._device import add_device, chosen_device
 from ._words import above_zero, add_choice, rate
@@ -108,7 +108,7 @@ def write(
     else:
         read, written = _made_at_once(args, bars, recipe, doing)
     # What a reader of the result finds, not what we hoped: this also proves that it can be read.
-    result = open_clip(args.output, fps=recipe.info.fps, max_pixels=media.NO_LIMIT).info
+    result = open_clip(_seen(args.output), fps=recipe.info.fps, max_pixels=media.NO_LIMIT).info
     damage = recipe.source.damage if isinstance(recipe.source, VideoClip) else Damage()
     seconds = time.monotonic() - begun
     report = {
@@ -132,6 +132,11 @@ def write(
         f"{args.output}: {written} frames, {size}, in {seconds:.1f} s on {report['device']}"
         f"{spared(tally)}{hurt(damage)}",
     )
+
+
+def _seen(output: str) -> Path:
+    """A file that tells what was written: of pictures the first, whatever else their folder holds."""
+    return first_written(Path(output)) if is_sequence(Path(output)) else Path(output)
 
 
 def needs_rgb(args: argparse.Namespace, recipe: Recipe) -> bool:

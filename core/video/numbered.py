@@ -89,6 +89,8 @@ def _named_for_writing(where: Path) -> tuple[Path, str]:
         raise ClipError(f"{where}: pictures are written as .png, not as '{where.suffix}'")
     if len(NUMBER.findall(name)) > 1 or (_is_pattern(name) and not NUMBER.search(name)):
         raise ClipError(f"{where}: a pattern for writing has one number, such as frame_%04d.png")
+    if (number := NUMBER.search(name)) and not number[1] and int(number[2] or 1) > 1:
+        raise ClipError(f"{where}: {number[0]} fills up with spaces; write %0{number[2]}d for zeros")
     return where.parent, name
 
 
@@ -105,6 +107,12 @@ def named(pattern: str, number: int) -> str:
     """The file name of that number."""
     # One substitution rather than `pattern % number`, so that other percent signs in the name stay as they are.
     return NUMBER.sub(lambda found: found[0] % number, pattern)
+
+
+def first_written(where: Path) -> Path:
+    """The first of the pictures that were written to that name."""
+    folder, pattern = folder_and_pattern(where)
+    return folder / named(pattern, 1)
 
 
 def taken(folder: Path, pattern: str) -> dict[int, Path]:

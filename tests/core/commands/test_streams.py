@@ -35,6 +35,19 @@ def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
     assert numbers_of(open_clip(tmp_path / "one.png")) == [1]
 
 
+def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path: Path, weights: Path, run):
+    write_images(tmp_path / "in", iter([numbered(2)]))
+    write_images(tmp_path / "out" / "a.png", iter([numbered(1, 40, 40)]))
+    (tmp_path / "out" / "b.jpg").touch()
+    for out in ("out", "out/f_%02d.png"):
+        code, stdout, stderr = run(
+            "upscale", tmp_path / "in", tmp_path / out, "--model", weights, "--fps", "25", "--json"
+        )
+        assert code == 0, stderr
+        report = json.loads(stdout)
+        assert (report["frames_out"], report["width"], report["height"], report["fps"]) == (2, 128, 96, 25)
+
+
 def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
     """16 bits in and out: the network of the tests repeats pixels, so each of 6144 levels must come out as it was."""
     levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99

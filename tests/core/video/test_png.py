@@ -120,6 +120,7 @@ def test_a_folder_is_what_it_was_when_one_picture_cannot_be_moved(tmp_path: Path
         ("x_%03d.jpg", 8, "written as .png"),
         ("x_*.png", 8, "one number"),
         ("x_%d_%d.png", 8, "one number"),
+        ("x_%4d.png", 8, "spaces; write %04d"),
         ("out", 12, "8 or 16 bits"),
     ],
 )
