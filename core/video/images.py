@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from av.error import FFmpegError
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -90,8 +91,17 @@ def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
             raise ClipError(f"{file}: cannot be decoded ({media.reason(e)}); save it again") from e
         if frame is None or frame.is_corrupt:
             raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
-        rgb = to_rgb(frame, VideoReformatter(), alpha=has_alpha(frame.format.name))
+        alpha = has_alpha(frame.format.name) or _clear_palette(frame)
+        rgb = to_rgb(frame, VideoReformatter(), alpha=alpha)
         return Orientation.of(frame, stream.codec_context.codec.name).upright(rgb)
+
+
+def _clear_palette(frame: VideoFrame) -> bool:
+    """Whether the frame has a palette in which a colour is not opaque: its format is the same either way."""
+    if frame.format.name != "pal8":
+        return False
+    _, palette = frame.to_ndarray()  # (256, 4): alpha, red, green, blue
+    return bool((palette[:, 0] < 255).any())
 
 
 def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:

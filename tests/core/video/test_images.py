@@ -80,6 +80,17 @@ def test_a_palette_gives_its_colours(tmp_path: Path):
     assert number_of(frames[0]) == 5
 
 
+def test_a_palette_gives_its_alpha_where_it_has_one(tmp_path: Path):
+    shown = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    shown.putpalette([9, 8, 7, 60, 50, 40, 200, 100, 0])
+    shown.save(tmp_path / "p.png", transparency=bytes([0, 128]))
+    (frames,) = ImageClip(tmp_path / "p.png").frames()
+    wanted = [[9, 8, 7, 0], [60, 50, 40, 128], [200, 100, 0, 255]]
+    assert (frames * 255).round()[0, :, 0].T.tolist() == wanted
+    shown.save(tmp_path / "p.png")
+    assert next(ImageClip(tmp_path / "p.png").frames()).shape == (1, 3, 1, 3)
+
+
 def test_a_turned_photograph_comes_upright(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
