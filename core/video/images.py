@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from av.error import FFmpegError
@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 
 from ..clip import ClipError, ClipInfo, Frames
 from . import media
+from .heads import head_of
 from .numbered import files_of
 from .pixels import to_rgb
 from .stored import Orientation, has_alpha
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
 
 class ImageClip:
@@ -38,6 +38,7 @@ class ImageClip:
         self.files = files_of(Path(where))
         self._max_pixels = max_pixels
         first = read_picture(self.files[0], max_pixels)
+        _warn_of_more(self.files[0])
         self._channels = first.shape[2]
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
 
@@ -76,13 +77,23 @@ def read_picture(file: Path, max_pixels: int = media.MAX_PIXELS) -> NDArray[np.g
         raise ClipError(f"{file}: {media.reason(e)}") from e
     if not content:
         raise ClipError(f"{file}: the file has 0 bytes; copy or export it again")
-    # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow cuts to 8; for JPEG and WebP, Pillow is the reference.
-    if content.startswith((b"\x89PNG", b"II", b"MM")):
-        return _by_ffmpeg(file, content, max_pixels)
+    # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow cuts to 8; for JPEG and WebP, Pillow is the reference. JPEG
+    # within TIFF comes out of FFmpeg as black.
+    head = head_of(content)
+    if head.jpeg and head.bits > 8:
+        raise ClipError(f"{file}: JPEG of {head.bits} bits within a TIFF is not read; save it without compression")
+    if content.startswith((b"\x89PNG", b"II", b"MM")) and not head.jpeg:
+        return _by_ffmpeg(file, content, max_pixels, head.orientation)
     return _by_pillow(file, content, max_pixels)
 
 
-def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
+def _warn_of_more(file: Path) -> None:
+    if head_of(file.read_bytes()).several:
+        log.warning("%s: holds several pictures; only the first is read", file)
+
+
+def _by_ffmpeg(file: Path, content: bytes, max_pixels: int, told: Orientation | None) -> NDArray[np.generic]:
+    """told: the orientation that the file itself tells, for FFmpeg knows no mirrored ones."""
     with media.opened(file, content=content) as container:
         stream = media.video_stream(container, file, max_pixels)
         try:
@@ -93,7 +104,7 @@ def _by_ffmpeg(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generi
             raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
         alpha = has_alpha(frame.format.name) or _clear_palette(frame)
         rgb = to_rgb(frame, VideoReformatter(), alpha=alpha)
-        return Orientation.of(frame, stream.codec_context.codec.name).upright(rgb)
+        return (told or Orientation.of(frame, stream.codec_context.codec.name)).upright(rgb)
 
 
 def _clear_palette(frame: VideoFrame) -> bool:
@@ -106,7 +117,7 @@ def _clear_palette(frame: VideoFrame) -> bool:
 
 def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP", "TIFF")) as image:
             if image.width * image.height > max_pixels:
                 raise ClipError(
                     f"{file}: {image.width}x{image.height} exceeds the limit of {max_pixels:,} pixels; "

@@ -100,6 +100,48 @@ def test_a_turned_photograph_comes_upright(tmp_path: Path):
     assert number_of(torch.rot90(next(clip.frames())[0], 1, dims=(1, 2))) == 3
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_upright(tmp_path: Path, suffix: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+    Image.fromarray(stored).save(tmp_path / f"p{suffix}", exif=exif, lossless=True)
+    turns = [stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1]]  # as the EXIF standard numbers them
+    turned = stored.swapaxes(0, 1)
+    turns += [turned, turned[:, ::-1], turned[::-1, ::-1], turned[::-1]]
+    (frames,) = ImageClip(tmp_path / f"p{suffix}").frames()
+    assert np.array_equal((frames[0] * 255).round().byte().permute(1, 2, 0).numpy(), turns[orientation - 1])
+
+
+def test_sixteen_bits_are_turned_as_well(tmp_path: Path):
+    stored = np.array([[1000, 2001, 3002]], np.uint16)
+    Image.fromarray(stored).save(tmp_path / "p.tif", tiffinfo={0x0112: 2})
+    (frames,) = ImageClip(tmp_path / "p.tif").frames()
+    assert (frames[0, 0] * 65535).round().tolist() == [[3002, 2001, 1000]]
+
+
+def test_jpeg_within_tiff_gives_its_colours(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (16, 8), (200, 100, 50)).save(tmp_path / "p.tif", compression="jpeg", exif=exif)
+    (frames,) = ImageClip(tmp_path / "p.tif").frames()
+    wanted = torch.tensor([200, 100, 50]).view(1, 3, 1, 1) / 255
+    assert frames.shape == (1, 3, 16, 8)
+    assert (frames - wanted).abs().max() < 3 / 255
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp"])
+def test_more_pictures_in_one_file_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+    pages = [Image.fromarray(picture(number)) for number in range(3)]
+    pages[0].save(tmp_path / f"p{suffix}")
+    assert numbers_of(ImageClip(tmp_path / f"p{suffix}")) == [0]
+    assert caplog.text == ""
+    pages[0].save(tmp_path / f"p{suffix}", save_all=True, append_images=pages[1:])
+    assert numbers_of(ImageClip(tmp_path / f"p{suffix}")) == [0]
+    assert caplog.text.count("only the first is read") == 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
