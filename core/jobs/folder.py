@@ -15,8 +15,7 @@ from typing import Any
 
 from ..clip import ClipError
 from ..video import media
-from ..video.images import ImageClip
-from ..video.numbered import is_sequence
+from ..video.numbered import files_of, is_sequence
 from ..video.timing import Timing, Window, timing
 from .fingerprint import described, of_files, software
 from .lock import locked
@@ -79,7 +78,7 @@ def opened_job(folder: str | Path, source: str | Path, window: Window | None = N
     try:
         with _named(folder), locked(folder):
             pictures = is_sequence(source)
-            files = tuple(ImageClip(source).files) if pictures else (source,)
+            files = tuple(files_of(source)) if pictures else (source,)
             dates = _dates(files)
             times = None if pictures else timing(source, window)
             yield Job(folder, source, files, of_files(files), times, Manifest(folder), dates, window)

@@ -13,7 +13,7 @@ from .codecs import Encoding, codec_for, container_for
 from .damage import OnDamage
 from .encode import write_video
 from .images import ImageClip
-from .numbered import is_sequence, replaced
+from .numbered import files_of, is_sequence, replaced
 from .png import write_images
 from .reader import VideoClip
 from .stored import Pictures
@@ -42,7 +42,7 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
     if source is not None and path.resolve() == Path(source).resolve():
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if is_sequence(path):
-        files = ImageClip(source).files if source is not None and is_sequence(Path(source)) else []
+        files = files_of(Path(source)) if source is not None and is_sequence(Path(source)) else []
         if lost := replaced(path, files):
             raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
         return

@@ -12,6 +12,7 @@ from broken import FRAMES, GROUP, moving, with_noise
 from counting import numbered, numbers_of
 from files_made import remains
 from steadyscale.core.video.files import open_clip
+from steadyscale.core.video.images import ImageClip
 from steadyscale.core.video.png import write_images
 
 
@@ -46,6 +47,16 @@ def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path:
         assert code == 0, stderr
         report = json.loads(stdout)
         assert (report["frames_out"], report["width"], report["height"], report["fps"]) == (2, 128, 96, 25)
+
+
+def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run, monkeypatch):
+    write_images(tmp_path / "in", iter([numbered(2)]))
+    monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than a picture of 50 million
+    words = ("upscale", tmp_path / "in", "--model", weights)
+    assert "exceed the limit of 1,000 pixels" in run(*words, tmp_path / "out", "--max-pixels", "1000")[2]
+    for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
+        code, _, stderr = run(*words, *out, "--max-pixels", "10000")
+        assert code == 0, stderr
 
 
 def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
