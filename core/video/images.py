@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ..clip import ClipError, ClipInfo, Frames
 from . import media
 from .heads import head_of
-from .numbered import files_of
+from .numbered import files_of, warn_of_gaps
 from .pixels import to_rgb
 from .stored import Orientation, has_alpha
 
@@ -38,6 +38,7 @@ class ImageClip:
         self.files = files_of(Path(where))
         self._max_pixels = max_pixels
         first = read_picture(self.files[0], max_pixels)
+        warn_of_gaps(self.files)
         _warn_of_more(self.files[0])
         self._channels = first.shape[2]
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))

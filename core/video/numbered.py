@@ -47,9 +47,7 @@ def files_of(where: Path) -> list[Path]:
         raise ClipError(f"{where}: there is no such file or folder")
     if not files:
         raise ClipError(f"{where}: no pictures there; {', '.join(SUFFIXES)} are read")
-    files.sort(key=lambda f: _natural(f.name))
-    _warn_of_gaps(files)
-    return files
+    return sorted(files, key=lambda f: _natural(f.name))
 
 
 def _folder(where: Path) -> Path:
@@ -63,7 +61,8 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
 
 
-def _warn_of_gaps(files: list[Path]) -> None:
+def warn_of_gaps(files: list[Path]) -> None:
+    """Files in natural order."""
     numbers = [int(found[-1]) for f in files if (found := re.findall(r"\d+", f.stem))]
     for before, after in pairwise(numbers):
         if after > before + 1:

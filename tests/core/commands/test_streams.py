@@ -59,6 +59,14 @@ def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights:
         assert code == 0, stderr
 
 
+def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run):
+    write_images(tmp_path / "in", iter([numbered(3)]))
+    (tmp_path / "in" / "frame_000002.png").unlink()
+    for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
+        code, _, stderr = run("upscale", tmp_path / "in", "--model", weights, *out)
+        assert (code, stderr.count("a picture may be missing")) == (0, 1)
+
+
 def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
     """16 bits in and out: the network of the tests repeats pixels, so each of 6144 levels must come out as it was."""
     levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99
