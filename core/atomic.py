@@ -13,8 +13,7 @@ from uuid import uuid4
 @contextmanager
 def scratch(target: Path) -> Iterator[Path]:
     """A path beside `target` for a file or a folder; whatever is there when the block ends is removed."""
-    # The name starts with a dot and ends with neither .mp4 nor .png, so that nothing takes it for a result.
-    partial = target.with_name(f".{target.name[:100]}.{uuid4().hex[:8]}.partial")
+    partial = beside(target, uuid4().hex[:8])
     try:
         yield partial
     finally:
@@ -33,6 +32,15 @@ def appearing(target: Path) -> Iterator[Path]:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(partial, target)
+
+
+def beside(target: Path, mark: str) -> Path:
+    """Where `target` is being written. mark: tells apart those who write it."""
+    name = target.name
+    while len(os.fsencode(name)) > 100:  # with what is added it stays within the 255 bytes that a name can have
+        name = name[:-1]
+    # It starts with a dot and ends with neither .mp4 nor .png, so that nothing takes it for a result.
+    return target.with_name(f".{name}.{mark}.partial")
 
 
 def _remove(path: Path) -> None:

@@ -67,7 +67,7 @@ def join(
     if len({segment.header for segment in segments}) > 1:
         raise ClipError(f"{target}: the segments were encoded in different ways and cannot be joined")
     try:
-        with av.open(str(target), "w", format=container.muxer, container_options=container.options) as sink:
+        with av.open(media.address(target), "w", format=container.muxer, container_options=container.options) as sink:
             copy = _stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
             marked = mark_display(copy, container, aspect)

@@ -22,6 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from ..atomic import beside
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..pipeline import ahead
 from ..recipe import Recipe
@@ -188,7 +189,7 @@ def _put_together(job: Job, target: Path, times: Timing, info: ClipInfo) -> None
         )
     # Always the same name: what a killed run leaves is written over by the next.
     mark = sha256(str(job.folder.resolve()).encode()).hexdigest()[:8]
-    partial = target.with_name(f".{target.name[:100]}.{mark}.partial")
+    partial = beside(target, mark)
     source = job.source if job.times else None
     try:
         join(segments, partial, container=container_for(target), times=times, fps=info.fps, source=source)

@@ -254,7 +254,7 @@ def _settle_decoding_time(packet: av.Packet) -> None:
 def _sink(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
     """The open file; closing it writes its index, which is left out when there is an error already."""
     with _refusals_named(path):
-        sink = av.open(str(partial), "w", format=container.muxer, container_options=container.options)
+        sink = av.open(media.address(partial), "w", format=container.muxer, container_options=container.options)
     try:
         yield sink
     except BaseException:  # of an interrupt too the file has to be closed, and its own error is the one that counts

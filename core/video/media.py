@@ -62,7 +62,7 @@ def opened(path: str | os.PathLike[str], *, content: bytes | None = None) -> Ite
     if not pictures:
         allow["protocol_whitelist"] = "file"
     try:
-        source = io.BytesIO(content) if content is not None else f"file:{os.fspath(path)}"
+        source = io.BytesIO(content) if content is not None else address(path)
         container = av.open(source, "r", options=allow, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as e:
         kind = "picture" if pictures else "video"
@@ -72,6 +72,11 @@ def opened(path: str | os.PathLike[str], *, content: bytes | None = None) -> Ite
         ) from e
     with container:
         yield container
+
+
+def address(path: str | os.PathLike[str]) -> str:
+    """What FFmpeg is to open for that path: it takes what stands before a colon for a protocol."""
+    return f"file:{os.fspath(path)}"
 
 
 def reason(error: BaseException) -> str:

@@ -13,6 +13,11 @@ from ..clip import ClipError
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+# Names of video files mean what they say, for instance movie [1080p].mp4.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv"),
+    *(".asf", ".ogv", ".3gp", ".nut", ".ivf", ".gif", ".dv"),
+)
 NUMBER = re.compile(r"%(0?)(\d*)d")  # frame_%04d.png
 
 
@@ -20,7 +25,9 @@ def is_sequence(where: Path) -> bool:
     """Whether a name means pictures rather than a video file: a folder, a pattern, a picture, or no ending at all."""
     if where.is_file():
         return where.suffix.lower() in SUFFIXES
-    return where.is_dir() or _is_pattern(where.name) or where.suffix.lower() in ("", *SUFFIXES)
+    if where.is_dir() or where.suffix.lower() in ("", *SUFFIXES):
+        return True
+    return _is_pattern(where.name) and where.suffix.lower() not in VIDEO_SUFFIXES
 
 
 def _is_pattern(name: str) -> bool:
@@ -81,14 +88,15 @@ def folder_and_pattern(where: Path) -> tuple[Path, str]:
 
 
 def _named_for_writing(where: Path) -> tuple[Path, str]:
-    name = where.name
-    if where.is_dir() or (not where.suffix and not _is_pattern(name)):
+    name, number = where.name, NUMBER.search(where.name)
+    if where.is_dir() or (not where.suffix and number is None):
         return where, "frame_%06d.png"
     if where.suffix.lower() != ".png":
         raise ClipError(f"{where}: pictures are written as .png, not as '{where.suffix}'")
-    if len(NUMBER.findall(name)) > 1 or (_is_pattern(name) and not NUMBER.search(name)):
+    # Other signs that choose files for reading may well be in the name of one picture: still [1].png.
+    if len(NUMBER.findall(name)) > 1 or ("*" in name and number is None):
         raise ClipError(f"{where}: a pattern for writing has one number, such as frame_%04d.png")
-    if (number := NUMBER.search(name)) and not number[1] and int(number[2] or 1) > 1:
+    if number and not number[1] and int(number[2] or 1) > 1:
         raise ClipError(f"{where}: {number[0]} fills up with spaces; write %0{number[2]}d for zeros")
     return where.parent, name
 

@@ -54,7 +54,9 @@ def repack(
     source, target = Path(source), Path(target)
     with appearing(target) as partial, media.opened(source) as picture, media.opened(source) as others:
         try:
-            with av.open(str(partial), "w", format=container.muxer, container_options=container.options) as sink:
+            with av.open(
+                media.address(partial), "w", format=container.muxer, container_options=container.options
+            ) as sink:
                 stream = media.video_stream(picture, source, media.NO_LIMIT)
                 copy = copied_stream(stream, sink)
                 aspect = stream.sample_aspect_ratio or Fraction(1)

@@ -67,6 +67,20 @@ def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run):
         assert (code, stderr.count("a picture may be missing")) == (0, 1)
 
 
+@pytest.mark.parametrize("words", [(), ("--resumable",)])
+@pytest.mark.parametrize(
+    "name", ["movie [1080p].mp4", "what?.mkv", "100%d.mp4", "take2:x.mp4", "\u7535" * 80 + ".mp4", "shots [1]"]
+)
+def test_a_name_for_writing_means_what_it_says(tmp_path: Path, clip_file: Path, weights, run, monkeypatch, name, words):
+    if words and not Path(name).suffix:
+        return  # a job writes no pictures
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = run("upscale", clip_file.name, name, "--model", weights, *words)
+    assert code == 0, stderr
+    assert remains(tmp_path) == sorted([clip_file.name, name])
+    assert numbers_of(open_clip(name)) == list(range(12))
+
+
 def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
     """16 bits in and out: the network of the tests repeats pixels, so each of 6144 levels must come out as it was."""
     levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99

@@ -51,6 +51,11 @@ def test_a_single_name_takes_a_single_frame(tmp_path: Path):
     assert remains(tmp_path) == ["still.png"]
 
 
+def test_a_single_name_may_hold_signs_that_choose_files(tmp_path: Path):
+    assert write_images(tmp_path / "still [1].png", iter([numbered(1)])) == 1
+    assert remains(tmp_path) == ["still [1].png"]
+
+
 def test_a_shorter_run_leaves_nothing_of_a_longer_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "out"
     write_images(out, iter([numbered(5)]))

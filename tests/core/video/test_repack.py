@@ -45,6 +45,12 @@ def test_packets_times_and_names_are_kept_and_names_added(clip_file: Path, tmp_p
         )
 
 
+def test_a_colon_in_a_name_is_no_protocol(clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    repack(clip_file, "take2:x.mp4", container=MP4)
+    assert numbers_of(VideoClip("take2:x.mp4")) == list(range(12))
+
+
 def test_uneven_times_survive(tmp_path: Path):
     starts = [0, 1000, 1500, 4000, 4100, 9000]
     source = make_video(tmp_path / "vfr.mp4", 6, starts=starts, base=Fraction(1, 1000))
