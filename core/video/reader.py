@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -137,8 +138,24 @@ class VideoClip:
 
     def _compare(self, count: int) -> None:
         claimed = self.info.length or 0
-        if count < claimed * 0.98 - 1:  # lengths in seconds are rounded, so a frame or two mean nothing
+        least = claimed * 0.98 - 1  # lengths in seconds are rounded, so a frame or two mean nothing
+        if count < least and not self._another_track_lasts(least):
             log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, count)
+
+    def _another_track_lasts(self, frames: float) -> bool:
+        """Whether the length that the file claims may be that of a track beside the picture, which lasts as long."""
+        if self.window is not None:
+            return False
+        with media.opened(self.path) as container:
+            stream = media.video_stream(container, self.path, self._max_pixels)
+            others = [s for s in container.streams if s.index != stream.index]
+            if not others or _own_length(container, stream, self.info.fps) is not None:
+                return False
+            return any(
+                (packet.pts + (packet.duration or 0)) * packet.time_base * self.info.fps >= frames
+                for packet in media.packets(container, *others, watch=media.Unmoved())
+                if packet.pts is not None and packet.time_base is not None
+            )
 
     def _shown(self) -> Generator[VideoFrame, None, None]:
         """The decoded frames of the clip, in order."""
@@ -201,9 +218,25 @@ def _check_whole(container: InputContainer, stream: VideoStream, path: Path, on_
 
 
 def _claimed_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
-    if stream.frames:
-        return stream.frames
-    if stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * fps)
+    own = _own_length(container, stream, fps)
     whole = container.duration  # microseconds, of the longest track
-    return round(Fraction(whole, av.time_base) * fps) if whole else None
+    return round(Fraction(whole, av.time_base) * fps) if own is None and whole else own
+
+
+def _own_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
+    """How many frames the file claims for the picture itself; None where it only tells how long all of it lasts."""
+    base = stream.time_base or Fraction(0)
+    if stream.frames:
+        # An edit list leaves some of an MP4 out.
+        shown = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
+        return shown or stream.frames
+    if stream.duration and base:
+        return round(stream.duration * base * fps)
+    end = _seconds(stream.metadata.get("DURATION", ""))  # of a Matroska track, counted from the start of the file
+    return round((end - (stream.start_time or 0) * base) * fps) if end else None
+
+
+def _seconds(told: str) -> Fraction | None:
+    """hh:mm:ss.fraction -> seconds."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", told)
+    return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None

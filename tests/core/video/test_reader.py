@@ -14,6 +14,7 @@ from files_made import INFO, PATCHES, batches, patches_video
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.flow import luma
 from steadyscale.core.video.codecs import Encoding
+from steadyscale.core.video.damage import OnDamage
 from steadyscale.core.video.encode import write_video
 from steadyscale.core.video.reader import VideoClip
 
@@ -72,6 +73,42 @@ def test_ten_bits_are_kept(tmp_path: Path):
     back = next(VideoClip(out).frames())
     assert len(back[0, 0, 8].unique()) > 800
     assert (back - ramp).abs().max() < 2 / 255
+
+
+# --- how many frames there are
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv"])  # the one tells how long each track is, the other does not
+def test_a_sound_that_lasts_longer_is_no_loss_of_frames(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+    clip = VideoClip(make_video(tmp_path / f"p{suffix}", audio_at=1))
+    assert numbers_of(clip) == list(range(12))
+    assert caplog.text == ""
+    assert suffix == ".flv" or clip.info.length == 12
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv"])
+def test_frames_that_are_not_there_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+    whole = make_video(tmp_path / f"whole{suffix}", 100, audio_at=1).read_bytes()
+    (tmp_path / f"cut{suffix}").write_bytes(whole[: len(whole) // 2])
+    clip = VideoClip(tmp_path / f"cut{suffix}", on_damage=OnDamage.KEEP)
+    count = len(numbers_of(clip))
+    assert count < 90
+    assert f"frames, {count} could be read" in caplog.text
+
+
+def test_an_edit_list_is_no_loss_of_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    whole, cut = make_video(tmp_path / "whole.mp4", 12), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as old, av.open(str(cut), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.pts is not None and packet.dts is not None and packet.time_base is not None:
+                early = round(Fraction(6, 24) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, copy
+                new.mux(packet)
+    clip = VideoClip(cut)
+    assert clip.info.length == 6
+    assert numbers_of(clip) == list(range(6, 12))
+    assert caplog.text == ""
 
 
 # --- what is not a clip
