@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -115,10 +116,10 @@ def test_every_orientation_comes_upright(tmp_path: Path, suffix: str, orientatio
 
 
 def test_sixteen_bits_are_turned_as_well(tmp_path: Path):
-    stored = np.array([[1000, 2001, 3002]], np.uint16)
+    stored = np.array([[1000, 2001, 3002], [4003, 5004, 6005]], np.uint16)
     Image.fromarray(stored).save(tmp_path / "p.tif", tiffinfo={0x0112: 2})
     (frames,) = ImageClip(tmp_path / "p.tif").frames()
-    assert (frames[0, 0] * 65535).round().tolist() == [[3002, 2001, 1000]]
+    assert (frames[0, 0] * 65535).round().tolist() == [[3002, 2001, 1000], [6005, 5004, 4003]]
 
 
 def test_jpeg_within_tiff_gives_its_colours(tmp_path: Path):
@@ -129,6 +130,16 @@ def test_jpeg_within_tiff_gives_its_colours(tmp_path: Path):
     wanted = torch.tensor([200, 100, 50]).view(1, 3, 1, 1) / 255
     assert frames.shape == (1, 3, 16, 8)
     assert (frames - wanted).abs().max() < 3 / 255
+
+
+def test_deep_jpeg_within_tiff_is_refused(tmp_path: Path):
+    Image.new("L", (16, 8), 100).save(tmp_path / "p.tif", compression="jpeg")
+    eight, twelve = (struct.pack("<HHIHH", 0x0102, 3, 1, bits, 0) for bits in (8, 12))
+    content = (tmp_path / "p.tif").read_bytes()
+    assert content.count(eight) == 1
+    (tmp_path / "p.tif").write_bytes(content.replace(eight, twelve))
+    with pytest.raises(ClipError, match=r"p\.tif: JPEG of 12 bits"):
+        ImageClip(tmp_path / "p.tif")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp"])
