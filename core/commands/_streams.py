@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..clip import Clip, ClipInfo, Frames
+from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..console import tell
 from ..jobs.segments import SECONDS
 from ..preflight import announced
@@ -77,6 +77,8 @@ def _resumes(args: argparse.Namespace) -> bool:
 def opened(args: argparse.Namespace) -> tuple[float, Clip]:
     """The moment of the start, and the source; a name that cannot be written to fails here rather than hours later."""
     begun = time.monotonic()
+    if _resumes(args) and is_sequence(Path(args.output)):
+        raise ClipError(f"{args.output}: --resumable and --job write a video file; write pictures without them")
     check_target(args.output, encoding=_encoding(args), source=args.input)
     return begun, open_clip(args.input, fps=args.fps, max_pixels=args.max_pixels, on_damage=OnDamage(args.on_damage))
 

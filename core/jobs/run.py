@@ -76,8 +76,6 @@ def run_job(
     if is_sequence(target):
         raise ClipError(f"{target}: a job writes a video file; write pictures without one")
     check_target(target, encoding=encoding, source=job.source)
-    if not os.access(target.parent, os.W_OK):
-        raise ClipError(f"{target}: the folder {target.parent} cannot be written to; choose another name")
     recipe = clip if isinstance(clip, Recipe) else Recipe(clip)
     times = job.timing(recipe.info.fps)
     pieces = cut(times.starts, times.base, segment_seconds, shots_of(recipe))

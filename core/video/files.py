@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from .codecs import Encoding, codec_for, container_for
 from .damage import OnDamage
 from .encode import write_video
 from .images import ImageClip
-from .numbered import files_of, is_sequence, replaced
+from .numbered import files_of, folder_and_pattern, is_sequence, replaced
 from .png import write_images
 from .reader import VideoClip
 from .stored import Pictures
@@ -45,10 +46,18 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
         files = files_of(Path(source)) if source is not None and is_sequence(Path(source)) else []
         if lost := replaced(path, files):
             raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
+        folder, _ = folder_and_pattern(path)
+        _check_writable(path, next(place for place in (folder, *folder.absolute().parents) if place.exists()))
         return
     codec_for(path, container_for(path), encoding or Encoding())
     if not path.parent.is_dir():
         raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
+    _check_writable(path, path.parent)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise ClipError(f"{path}: the folder {folder} cannot be written to; choose another name")
 
 
 def write_clip(

@@ -61,6 +61,11 @@ class VideoClip:
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
             self.stored = Stored.of(stream, first)
+            if first.interlaced_frame and window is None:
+                log.warning(
+                    "%s is interlaced: the two fields of a frame, which are moments apart, are worked on as one "
+                    "picture; deinterlace it first, for instance with FFmpeg's filter bwdif", self.path
+                )  # fmt: skip
             fps = stream.average_rate or stream.guessed_rate or Fraction(24)
             width, height = first.width, first.height
             if self.stored.orientation.transpose:

@@ -217,3 +217,12 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
     code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--debug")
     assert "Traceback" in stderr
     assert remains(tmp_path) == ["out.mp4", clip_file.name]
+
+
+def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run):
+    code, _, stderr = run("stabilize", clip_file, tmp_path / "out", "--resumable")
+    assert (code, stderr) == (
+        1,
+        f"steadyscale: {tmp_path / 'out'}: --resumable and --job write a video file; write pictures without them\n",
+    )
+    assert "out" not in " ".join(remains(tmp_path))

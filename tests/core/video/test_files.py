@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from counting import make_video, numbered, numbers_of
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.video.files import open_clip, write_clip
+from steadyscale.core.video.files import check_target, open_clip, write_clip
 from steadyscale.core.video.images import ImageClip
 from steadyscale.core.video.png import write_images
 from steadyscale.core.video.reader import VideoClip
@@ -68,3 +68,14 @@ def test_other_names_in_the_folder_of_the_source_are_fine(tmp_path: Path):
 def test_a_video_named_like_a_folder_is_still_a_file(tmp_path: Path):
     make_video(tmp_path / "x.mp4", 2).rename(tmp_path / "x")
     assert numbers_of(open_clip(tmp_path / "x")) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out", "new/deep/f_%03d.png"])
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.setattr("os.access", lambda folder, mode: Path(folder) != tmp_path)  # root may write anywhere
+    with pytest.raises(ClipError, match=r"cannot be written to; choose another name"):
+        check_target(tmp_path / name)
+    (tmp_path / "own").mkdir()
+    check_target(tmp_path / "own" / name if "/" not in name else tmp_path / "own" / "f_%03d.png")

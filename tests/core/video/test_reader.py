@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from counting import make_video, number_of, numbers_of
+from counting import make_video, number_of, numbers_of, picture
 from files_made import INFO, PATCHES, batches, patches_video
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.flow import luma
@@ -213,3 +213,16 @@ def test_greys_are_the_reduced_brightness_of_the_frames(tmp_path: Path, rotation
         truth = torch.nn.functional.interpolate(luma(frame), grey.shape[-2:], mode="area")
         assert grey.shape == (1, 1, small.height, small.width)
         assert np.abs(grey - truth.numpy()).mean() < 0.02
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_interlaced_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, interlaced: bool):
+    with av.open(str(tmp_path / "in.mkv"), "w") as sink:
+        stream = sink.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"} if interlaced else {})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24").reformat(format="yuv420p")
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    assert numbers_of(VideoClip(tmp_path / "in.mkv")) == [0, 1, 2]
+    assert ("is interlaced" in caplog.text) is interlaced
