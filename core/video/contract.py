@@ -75,13 +75,15 @@ def _against(new: Facts, old: Facts) -> list[str]:
         # An encoder begins a packet early and fills its last one, and is not given what lies before the clock's begin.
         slack = old.frame + (2 * after.packet if again else 0)
         begins, ends = max(before.begin, Fraction(0)) if again else before.begin, before.end
-        length = ends - begins if again else before.length
-        for what, off in {
-            "begins {:+.3f} s late": (after.begin - new.start(0)) - (begins - old.start(0)),
-            "ends {:+.3f} s late": (after.end - new.start(0)) - (ends - old.start(0)),
-            "is {:+.3f} s too long": after.length - length,
-        }.items():
-            if abs(off) > slack:
+        parts = Fraction(after.amount, before.amount)  # of the copied sound
+        more = after.length - (ends - begins) if again else (parts - 1) * (ends - begins)
+        unsure = after.unsure + before.unsure
+        for what, off, allowed in (
+            ("begins {:+.3f} s late", (after.begin - new.start(0)) - (begins - old.start(0)), slack),
+            ("ends {:+.3f} s late", (after.end - new.start(0)) - (ends - old.start(0)), slack + unsure),
+            ("is {:+.3f} s too long", more, slack + unsure if again else slack),
+        ):
+            if abs(off) > allowed:
                 wrong.append(f"track {number} of sound {what.format(float(off))}")
     return wrong + _shape(new.look, old.look) + _colours(new.look, old.look)
 

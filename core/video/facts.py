@@ -26,18 +26,27 @@ from .timing import Window
 TICK = Fraction(1, 1000)  # what Matroska counts time in, and MP4 the begin of a track
 LONGEST = Fraction(1, 20)  # of what counts as one frame where sound is off by no more: more is seen on lips
 UNTOLD = (0, 2)  # numbers of primaries and transfer that mean: not known
+_CUT_ANYWHERE = ("pcm_", "adpcm_")  # codecs that have no packets of their own
 _SPELLINGS = {SMPTE170M: BT601}  # the same matrix by another number
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A track of sound: its codec, when it begins and ends, how much of it there is, its longest packet; in seconds."""
+    """A track of sound: its codec, when it begins and ends, how long its packets last together, and the longest; all in
+    seconds, as the file tells.
+
+    amount: how much of it there is, counted so that a copy in any container has as much: packets, whose lengths many
+    containers round; bytes where each container cuts the sound as it likes. unsure: by how much the end may be another,
+    where the file does not tell how long packets last.
+    """
 
     codec: str
     begin: Fraction
     end: Fraction
     length: Fraction
     packet: Fraction
+    amount: int
+    unsure: Fraction
 
 
 @dataclass(frozen=True)
@@ -139,18 +148,23 @@ def _look(stream: VideoStream, first: VideoFrame) -> Look:
 
 @dataclass(frozen=True)
 class _Spans:
-    """When the packets of a track of sound begin, and how long they last, in steps of `base` seconds."""
+    """When the packets of a track of sound begin, and how long they last, in steps of `base` seconds; and bytes."""
 
     base: Fraction
     begins: array[int] = field(default_factory=lambda: array("q"))
     lengths: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+
+    def append(self, begin: int, length: int, size: int) -> None:
+        self.begins.append(begin)
+        self.lengths.append(length)
+        self.sizes.append(size)
 
     def within(self, begin: Fraction, end: Fraction | float) -> _Spans:
         """Those that begin at that time or later, and before the end."""
         rows = [i for i, at in enumerate(self.begins) if begin <= at * self.base < end]
-        return _Spans(
-            self.base, array("q", [self.begins[i] for i in rows]), array("q", [self.lengths[i] for i in rows])
-        )
+        kept = (array("q", [column[i] for i in rows]) for column in (self.begins, self.lengths, self.sizes))
+        return _Spans(self.base, *kept)
 
 
 class _Shown:
@@ -197,16 +211,25 @@ def _packets(
             if not packet.is_discard:
                 shown.append(packet.pts)
         elif packet.pts is not None:
-            spans[packet.stream_index].begins.append(packet.pts)
-            spans[packet.stream_index].lengths.append(packet.duration or 0)
+            spans[packet.stream_index].append(packet.pts, packet.duration or 0, packet.size)
     return shown, [(s.codec_context.name, spans[s.index]) for s in heard]
 
 
 def _sound(codec: str, spans: _Spans, zero: Fraction) -> Sound:
     """A track whose packets are played then. zero: the moment from which its times are counted."""
-    base, lengths = spans.base, spans.lengths
+    base, usual = spans.base, _usual(spans)
+    lengths = array("q", (length or usual for length in spans.lengths))
     begin, end = min(spans.begins), max(map(add, spans.begins, lengths))
-    return Sound(codec, begin * base - zero, end * base - zero, sum(lengths) * base, max(lengths) * base)
+    amount = sum(spans.sizes) if codec.startswith(_CUT_ANYWHERE) else len(spans.sizes)
+    length, longest = sum(lengths) * base, max(lengths) * base
+    return Sound(codec, begin * base - zero, end * base - zero, length, longest, amount, unsure=usual * base)
+
+
+def _usual(spans: _Spans) -> int:
+    """How long packets last, as a rule, where the file does not tell of each; 0 where it does."""
+    if all(spans.lengths) or len(spans.begins) < 2:
+        return 0
+    return _middle(np.diff(np.sort(np.asarray(spans.begins))))
 
 
 def _decoded(path: Path, watch: media.Watch | None) -> tuple[int, _Shown]:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from av.packet import Packet
 from counting import make_video
@@ -59,6 +60,46 @@ def without(kind: str, *numbers: int) -> Callable[[Packet, int], Packet | None]:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 frames, each of them a key frame, so that any may be missing; 0.43 s of sound from 0.5 s on."""
     return make_video(tmp_path_factory.mktemp("contract") / "in.mp4", COUNT, codec="mpeg4", audio_at=0.5)
+
+
+SOUNDS = [  # codec, rate, and two containers that count time in different steps
+    ("aac", 48_000, ".mkv", ".mp4"),
+    ("aac", 44_100, ".mp4", ".mkv"),
+    ("aac", 44_100, ".flv", ".mov"),
+    ("aac", 48_000, ".ts", ".mkv"),
+    ("libmp3lame", 44_100, ".avi", ".mkv"),
+    ("libmp3lame", 44_100, ".mkv", ".mp4"),
+    ("pcm_s16le", 44_100, ".mov", ".mkv"),
+    ("pcm_s16le", 44_100, ".mkv", ".mov"),
+    ("alac", 44_100, ".mov", ".mkv"),
+    ("ac3", 44_100, ".mkv", ".mp4"),
+    ("libopus", 48_000, ".webm", ".mp4"),
+    ("flac", 44_100, ".mkv", ".mp4"),
+]
+
+
+def long_sound(path: Path, codec: str, rate: int) -> Path:
+    """12 s at 24 frames a second, and a tone: so long that what a container rounds in each packet adds up."""
+    with av.open(str(path), "w") as sink:
+        video = sink.add_stream({".flv": "flv1", ".webm": "libvpx-vp9"}.get(path.suffix, "mpeg4"), rate=24)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        voice = sink.add_stream(codec, rate=rate, layout="mono")
+        kind = (voice.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
+        resampler = av.AudioResampler(format=kind, layout="mono", rate=rate)
+        for number in range(12 * 24):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([number % 200]) * plane.buffer_size)
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            sink.mux(video.encode(frame))
+            first, end = number * rate // 24, (number + 1) * rate // 24
+            tone = np.sin(np.arange(first, end) * 0.05, dtype=np.float32)[None] * 0.5
+            piece = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = rate, first, Fraction(1, rate)
+            for resampled in resampler.resample(piece):
+                sink.mux(voice.encode(resampled))
+        sink.mux([*voice.encode(None), *video.encode(None)])
+    return path
 
 
 def broken(result: Path, source: Path, frames: int = COUNT, info: ClipInfo | None = None) -> str:
@@ -137,6 +178,35 @@ def test_less_sound(source: Path, tmp_path: Path):
     assert "track 1 of sound ends -0." in broken(ends, source)
     hole = copied(source, tmp_path / "hole.mkv", change=without("audio", *range(5, 10)))
     assert "track 1 of sound is -0.1" in broken(hole, source)
+
+
+@pytest.mark.parametrize(("codec", "rate", "was", "becomes"), SOUNDS)
+def test_what_containers_round_in_each_packet_does_not_add_up(
+    codec: str, rate: int, was: str, becomes: str, tmp_path: Path
+):
+    source = long_sound(tmp_path / f"in{was}", codec, rate)
+    clip = VideoClip(source)
+    write_video(tmp_path / f"out{becomes}", clip.frames(8), clip.info, source=source)
+    check_contract(tmp_path / f"out{becomes}", source, frames=12 * 24, info=clip.info)
+    lost = copied(tmp_path / f"out{becomes}", tmp_path / f"lost{becomes}", change=without("audio", *range(5, 12)))
+    assert "track 1 of sound is -0." in broken(lost, source, 12 * 24)
+
+
+def test_a_hole_that_a_container_fills_with_the_packet_before_it(source: Path, tmp_path: Path):
+    hole = copied(source, tmp_path / "hole.mp4", change=without("audio", *range(5, 10)))
+    assert "track 1 of sound is -0.1" in broken(hole, source)
+
+
+def test_doubled_sound(source: Path, tmp_path: Path):
+    with av.open(str(source)) as old, av.open(str(tmp_path / "twice.mkv"), "w") as new:
+        outputs = [new.add_stream_from_template(s, opaque=True) for s in old.streams]
+        for packet in old.demux():
+            if packet.size:
+                again = Packet(bytes(packet))
+                again.pts, again.dts, again.time_base = packet.pts, packet.dts, packet.time_base
+                again.stream = packet.stream = outputs[packet.stream_index]
+                new.mux([packet, again] if again.stream.type == "audio" else packet)
+    assert "track 1 of sound is +0.4" in broken(tmp_path / "twice.mkv", source)
 
 
 def test_a_picture_of_another_size(source: Path, tmp_path: Path):
