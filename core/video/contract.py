@@ -72,8 +72,9 @@ def _against(new: Facts, old: Facts) -> list[str]:
         wrong.append(f"the source has {len(old.sounds)} tracks of sound, the result {len(new.sounds)}")
     for number, (after, before) in enumerate(zip(new.sounds, old.sounds, strict=False), start=1):
         again = after.codec != before.codec
-        # An encoder begins a packet early and fills its last one, and is not given what lies before the clock's begin.
-        slack = old.frame + (2 * after.packet if again else 0)
+        # An encoder begins a packet early and fills its last one, and is not given what lies before the clock's begin;
+        # nor what a decoder, as that of WMA, makes of its first packet: nothing.
+        slack = old.frame + (2 * after.packet + before.packet if again else 0)
         begins, ends = max(before.begin, Fraction(0)) if again else before.begin, before.end
         parts = Fraction(after.amount, before.amount)  # of the copied sound
         more = after.length - (ends - begins) if again else (parts - 1) * (ends - begins)

@@ -20,12 +20,10 @@ from ..clip import ClipError
 from . import media
 from .codecs import Container
 from .display import mark_display, write_display
-from .tracks import OtherTracks
+from .tracks import LAYOUTS, OtherTracks
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +118,9 @@ class _Voice:
 
     def __init__(self, sink: OutputContainer, sound: Sound, codec: str) -> None:
         channels = sound.waveform.shape[0]
-        if channels not in _LAYOUTS:
-            raise ClipError(f"a sound of {channels} channels cannot be written; mix it to 1 to {max(_LAYOUTS)} first")
-        self._sink, self._packets = sink, _encoded(sink, sound, codec, _LAYOUTS[channels])
+        if channels not in LAYOUTS:
+            raise ClipError(f"a sound of {channels} channels cannot be written; mix it to 1 to {max(LAYOUTS)} first")
+        self._sink, self._packets = sink, _encoded(sink, sound, codec, LAYOUTS[channels])
         self._waiting: Packet | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +16,15 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 
-from .media import Unmoved, opened, packets
+from ..clip import ClipError
+from .media import Unmoved, opened, packets, reason
 
 log = logging.getLogger(__name__)
 
 # Facts about the old file that would be wrong in the new one; the muxer writes its own.
 _NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
+# The layouts that Opus knows, and what channels without a layout are taken for.
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _STREAM_NAMES = ("language", "title", "handler_name")
 
 
@@ -106,28 +110,46 @@ def _belongs(packet: Packet, within: Fraction | float) -> bool:
 
 
 class _Transcoder:
-    """One audio track that the container cannot hold as it is."""
+    """One audio track that the container cannot hold as it is. Raises ClipError for what cannot be decoded or encoded:
+    for an encoder that refuses it at once.
+    """
 
     def __init__(self, stream: av.AudioStream, target: OutputContainer, codec: str) -> None:
         # Opus knows few sample rates; 48 kHz is the one that every encoder has.
         rate = stream.rate if codec == "aac" and stream.rate in (44_100, 48_000) else 48_000
         channels = stream.layout.nb_channels
-        self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=stream.layout.name))
-        self.stream.bit_rate = 96_000 * channels
-        formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
-        self._resampler = av.AudioResampler(format=formats[0].name, layout=stream.layout.name, rate=rate)
+        layout = stream.layout.name
+        if codec == "libopus" or layout == f"{channels} channels":
+            layout = LAYOUTS.get(channels, layout)
+        self._what = f"audio track {stream.index} ({stream.codec_context.name})", codec
+        with self._refusals_named():
+            self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=layout))
+            self.stream.bit_rate = 96_000 * channels
+            formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
+            self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
+            self.stream.codec_context.open()
 
     def packets(self, packet: Packet) -> list[Packet]:
         """Packets for the new file; an empty packet flushes."""
         done = []
-        for frame in packet.decode():
-            for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
-                done += self.stream.encode(piece)
-        if not packet.size:
-            for piece in self._resampler.resample(None):
-                done += self.stream.encode(piece)
-            done += self.stream.encode(None)
+        with self._refusals_named():
+            for frame in packet.decode():
+                for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
+                    done += self.stream.encode(piece)
+            if not packet.size:
+                for piece in self._resampler.resample(None):
+                    done += self.stream.encode(piece)
+                done += self.stream.encode(None)
         return done
+
+    @contextmanager
+    def _refusals_named(self) -> Iterator[None]:
+        """A failure of sound would be taken for one of the picture, which is written at the same time."""
+        try:
+            yield
+        except (FFmpegError, ValueError) as e:
+            track, codec = self._what
+            raise ClipError(f"{track} cannot be re-encoded to {codec}: {reason(e)}; convert that track first") from e
 
 
 def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
@@ -142,6 +164,7 @@ def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) ->
         return None
     name = stream.codec_context.name
     try:
+        _try_header(stream, target.format.name)
         output = target.add_stream_from_template(stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
@@ -153,6 +176,15 @@ def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) ->
         return transcoder
     _copy_stream_names(stream, output)
     return output
+
+
+def _try_header(stream: Stream, muxer: str) -> None:
+    """Raise what the muxer raises where it cannot hold such a stream: some say so only when the file's header is
+    written, as MOV of FLAC and Opus, and MP4 of TrueHD.
+    """
+    with av.open(io.BytesIO(), "w", format=muxer) as trial:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
 
 
 def _copy_stream_names(stream: Stream, output: Stream) -> None:

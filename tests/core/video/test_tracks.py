@@ -65,6 +65,86 @@ def test_sound_that_does_not_fit_is_reencoded_and_said(tmp_path: Path, caplog: p
     assert abs(float(packet_times(out, "audio")[0]) - 0.5) < 0.05
 
 
+def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
+    """12 pictures, and a second of sound whose channels are tones of 400, 800, 1200 … Hz."""
+    make_video(path.with_suffix(".made.mp4"), codec="mpeg4", base=Fraction(1, 24))
+    with av.open(str(path.with_suffix(".made.mp4"))) as old, av.open(str(path), "w") as sink:
+        copy = sink.add_stream_from_template(old.streams.video[0])
+        voice = sink.add_stream(codec, rate=rate, layout=layout)
+        voice.bit_rate = 64_000 * voice.layout.nb_channels
+        kind = (voice.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
+        resampler = av.AudioResampler(format=kind, layout=layout, rate=rate)
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                sink.mux(packet)
+        for first in range(0, rate, rate // 20):
+            at = np.arange(first, first + rate // 20) / rate
+            tones = [np.sin(at * 2 * np.pi * 400 * (n + 1)) / 4 for n in range(voice.layout.nb_channels)]
+            mixed = np.stack(tones, axis=1).reshape(1, -1).astype(np.float32)
+            piece = av.AudioFrame.from_ndarray(mixed, format="flt", layout=layout)
+            piece.sample_rate, piece.pts, piece.time_base = rate, first, Fraction(1, rate)
+            for resampled in resampler.resample(piece):
+                sink.mux(voice.encode(resampled))
+        sink.mux(voice.encode(None))
+    path.with_suffix(".made.mp4").unlink()
+    return path
+
+
+def tones_of(path: Path) -> tuple[str, str, list[int]]:
+    """Codec and layout of the sound of a file, and the loudest frequency of each channel, to 20 Hz."""
+    with av.open(str(path)) as container:
+        voice = container.streams.audio[0]
+        heard = np.concatenate([f.to_ndarray() for f in container.decode(voice)], axis=1)
+        assert 0.9 < heard.shape[1] / voice.rate < 1.15
+        middle = heard[:, voice.rate // 4 :][:, : voice.rate // 2]
+        loudest = np.abs(np.fft.rfft(middle)).argmax(axis=1) * 2
+        return voice.codec_context.name, voice.layout.name, [round(hertz / 20) * 20 for hertz in loudest.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "target", "becomes"),
+    [
+        ("in.avi", "pcm_mulaw", "mono", ".mp4", ("aac", "mono", [400])),  # neither file says where a channel is heard
+        ("in.avi", "adpcm_ms", "stereo", ".mp4", ("aac", "stereo", [400, 800])),
+        ("in.wmv", "wmav2", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.wmv", "wmav2", "mono", ".mkv", ("opus", "mono", [400])),  # its decoder begins two packets late
+        ("in.mkv", "flac", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.mkv", "libopus", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.mkv", "eac3", "5.1(side)", ".webm", ("opus", "5.1", [400, 800, 1200, 0, 2000, 2400])),
+    ],
+    ids=["mulaw", "adpcm", "wma to mov", "wma to mkv", "flac to mov", "opus to mov", "side"],
+)
+def test_sound_of_every_kind_is_heard(
+    source: str, codec: str, layout: str, target: str, becomes: tuple, tmp_path: Path
+):
+    path, out = (
+        with_sound(tmp_path / source, codec, layout, 44_100 if codec == "wmav2" else 48_000),
+        tmp_path / f"out{target}",
+    )
+    clip = VideoClip(path)
+    write_video(out, clip.frames(), clip.info, source=path)
+    codec, layout, tones = tones_of(out)
+    wanted_codec, wanted_layout, wanted = becomes
+    assert (codec, layout) == (wanted_codec, wanted_layout)
+    assert [t for t, w in zip(tones, wanted, strict=True) if w] == [w for w in wanted if w], "0: the channel of basses"
+
+
+def test_sound_that_cannot_be_written_is_named_before_much_is_done(tmp_path: Path):
+    source = with_sound(tmp_path / "in.mkv", "pcm_s16le", "22.2")
+    made = []
+
+    def frames():
+        for number in range(12):
+            made.append(number)
+            yield numbered(1)
+
+    with pytest.raises(ClipError, match=r"audio track 1 \(pcm_s16le\) cannot be re-encoded to libopus"):
+        write_video(tmp_path / "out.webm", frames(), INFO, source=source)
+    assert len(made) == 1
+    assert remains(tmp_path) == ["in.mkv"]
+
+
 UNEVEN = list(itertools.accumulate([0, 1000, 1000, 3000, 500, 1500, 1000, 7000, 1000, 1000]))
 
 
