@@ -42,7 +42,8 @@ def check_contract(
     """
     with joined_crumbs():  # A decoder's threads free what this one has allocated.
         new = facts_of(Path(result), decode=True)
-        old = facts_of(Path(source), decode=False, window=window) if source is not None else None
+        # What an edit list hides is kept where the result has such a list, and else has to be gone.
+        old = facts_of(Path(source), decode=False, window=window, hidden=new.hides) if source is not None else None
     wrong = _picture(new, frames, info)
     wrong += _against(new, old) if old else _moved(new, lambda number: number / info.fps, TICK)
     if wrong:

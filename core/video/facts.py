@@ -70,7 +70,7 @@ class Look:
 class Facts:
     """What a file shows and plays. times: when each frame is shown, in order, counted in steps of `step` seconds from
     `zero` on. tick: the steps that the file counts in. frame: what one lasts, as a rule. damaged: frames that the
-    decoder calls so.
+    decoder calls so. hides: whether there is sound that an edit list cuts off before the file begins.
     """
 
     times: Sequence[int]
@@ -81,15 +81,17 @@ class Facts:
     damaged: int
     look: Look
     sounds: list[Sound]
+    hides: bool = False
 
     def start(self, number: int) -> Fraction:
         """When a frame is shown, in seconds."""
         return self.times[number] * self.step - self.zero
 
 
-def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts:
+def facts_of(path: Path, *, decode: bool, window: Window | None = None, hidden: bool = True) -> Facts:
     """What is in the file, or in that part of it. Unless `decode`, which a damaged file does not stand, its packets
-    tell when frames are shown, if they can. Raises ClipError.
+    tell when frames are shown, if they can. hidden: whether packets of sound count that an edit list cuts off. Raises
+    ClipError.
     """
     watch = None if decode else media.Unmoved()
     try:
@@ -103,7 +105,7 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts
             stream = media.video_stream(container, path, media.NO_LIMIT)
             tick, rate = stream.time_base or TICK, stream.average_rate or stream.guessed_rate or Fraction(24)
             origin = _origin(container)
-            shown, heard = _packets(container, stream, watch)
+            shown, heard, hides = _packets(container, stream, watch, hidden)
         damaged = 0
         if decode or not shown.usable:
             del shown
@@ -123,7 +125,7 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None) -> Facts
         zero, origin = begin, begin
     frame = min(_middle(np.diff(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
     sounds = [_sound(codec, spans, origin) for codec, spans in heard if len(spans.begins)]
-    return Facts(told, step, zero, tick, frame, damaged, look, sounds)
+    return Facts(told, step, zero, tick, frame, damaged, look, sounds, hides)
 
 
 def _look(stream: VideoStream, first: VideoFrame) -> Look:
@@ -199,9 +201,12 @@ def _middle(numbers: NDArray[np.int64]) -> int:
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, watch: media.Watch | None
-) -> tuple[_Shown, list[tuple[str, _Spans]]]:
-    """When the frame in each packet is shown, and of each track of sound its codec and when its packets are played."""
+    container: InputContainer, stream: VideoStream, watch: media.Watch | None, hidden: bool
+) -> tuple[_Shown, list[tuple[str, _Spans]], bool]:
+    """When the frame in each packet is shown, of each track of sound its codec and when its packets are played, and
+    whether there is sound that an edit list cuts off.
+    """
+    hides = False
     heard = [s for s in container.streams.audio if s.codec_context is not None]
     shown, spans = _Shown(), {s.index: _Spans(s.time_base or TICK) for s in heard}
     for packet in media.packets(container, stream, *heard, watch=watch):
@@ -211,8 +216,12 @@ def _packets(
             if not packet.is_discard:
                 shown.append(packet.pts)
         elif packet.pts is not None:
+            if packet.is_discard and packet.pts + (packet.duration or 0) <= 0:
+                hides = True
+                if not hidden:
+                    continue
             spans[packet.stream_index].append(packet.pts, packet.duration or 0, packet.size)
-    return shown, [(s.codec_context.name, spans[s.index]) for s in heard]
+    return shown, [(s.codec_context.name, spans[s.index]) for s in heard], hides
 
 
 def _sound(codec: str, spans: _Spans, zero: Fraction) -> Sound:

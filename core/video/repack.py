@@ -59,7 +59,7 @@ def repack(
                 copy = copied_stream(stream, sink)
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 marked = mark_display(copy, container, aspect)
-                tracks = OtherTracks(others, sink, container.fallback_audio, Fraction(0))
+                tracks = OtherTracks(others, sink, container.fallback_audio, Fraction(0), hidden=True)
                 sink.metadata.update(names or {})
                 voice = _Voice(sink, sound, container.fallback_audio) if sound is not None else None
                 for packet in _dated(picture.demux(stream)):

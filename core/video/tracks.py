@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
 # The layouts that Opus knows, and what channels without a layout are taken for.
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_WITHOUT_EDITS = ("matroska", "webm")
 _STREAM_NAMES = ("language", "title", "handler_name")
 
 
@@ -43,7 +44,8 @@ class OtherTracks:
 
     origin: seconds of the source's clock that are 0 in the new file. within: seconds of the new file, from 0 on, that
     they are cut to; None takes all of them. A packet of sound is taken where it begins within; a subtitle that is shown
-    at the cut begins there. Create it before the first packet is muxed;
+    at the cut begins there. hidden: whether sound is taken that an edit list cuts off, even where the new file has no
+    such list, so that it would be heard again. Create it before the first packet is muxed;
     call `mux_until` as the picture advances, so that the muxer never has to hold more than a moment of sound, and
     `finish` at the end.
     """
@@ -55,7 +57,10 @@ class OtherTracks:
         fallback_audio: str,
         origin: Fraction,
         within: Fraction | float | None = None,
+        *,
+        hidden: bool = False,
     ) -> None:
+        self._all = hidden or target.format.name not in _WITHOUT_EDITS
         self._target, self._origin, self._within = target, origin, within
         self._outputs: dict[int, Stream | _Transcoder] = {}
         for stream in source.streams:
@@ -94,9 +99,24 @@ class OtherTracks:
                 shift = round(self._origin / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
-            if packet.size and self._within is not None and not _belongs(packet, self._within):
+            if packet.size and not self._takes(packet):
                 packet = None
         return packet
+
+    def _takes(self, packet: Packet) -> bool:
+        if self._within is not None and not _belongs(packet, self._within):
+            return False
+        return self._all or not _is_cut_off(packet)
+
+
+def _is_cut_off(packet: Packet) -> bool:
+    """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
+    return (
+        packet.is_discard
+        and packet.stream.type == "audio"
+        and packet.pts is not None
+        and packet.pts + (packet.duration or 0) <= 0
+    )
 
 
 def _belongs(packet: Packet, within: Fraction | float) -> bool:
