@@ -216,11 +216,12 @@ def _packets(
             if not packet.is_discard:
                 shown.append(packet.pts)
         elif packet.pts is not None:
-            if packet.is_discard and packet.pts + (packet.duration or 0) <= 0:
+            length = media.told_length(packet)
+            if packet.is_discard and packet.pts + length <= 0:
                 hides = True
                 if not hidden:
                     continue
-            spans[packet.stream_index].append(packet.pts, packet.duration or 0, packet.size)
+            spans[packet.stream_index].append(packet.pts, length, packet.size)
     return shown, [(s.codec_context.name, spans[s.index]) for s in heard], hides
 
 

@@ -40,6 +40,7 @@ OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layo
 # An 8K frame has 35 million pixels, and one float32 copy takes 425 MB. A 200 KB file can claim far more than that.
 MAX_PIXELS = 50_000_000
 NO_LIMIT = 2**31 - 1
+_HOUR = 3600
 PATIENCE = 32  # times that a container may refuse to go on in a row before the file counts as ended
 
 
@@ -142,6 +143,14 @@ def packets(container: InputContainer, *streams: Stream, watch: Watch | None = N
             if watch is None or refusals > PATIENCE:
                 raise
             watch.refused(e)
+
+
+def told_length(packet: Packet) -> int:
+    """How long a packet of sound lasts, in its time base; 0 where its file does not tell, or tells nonsense: FFmpeg's
+    reader of Ogg makes a little less than 2^32 of a last packet that is cut by more than it holds.
+    """
+    length = packet.duration or 0
+    return length if 0 <= length * packet.time_base < _HOUR else 0
 
 
 def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from ..clip import ClipError
-from .media import Unmoved, opened, packets, reason
+from .media import Unmoved, opened, packets, reason, told_length
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ class OtherTracks:
                 shift = round(self._origin / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.stream.type == "audio":
+                packet.duration = told_length(packet)
             if packet.size and not self._takes(packet):
                 packet = None
         return packet

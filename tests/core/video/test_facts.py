@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from steadyscale.core.video.facts import facts_of
+from steadyscale.core.video.media import told_length
 from steadyscale.core.video.timing import timing
 
 
@@ -50,3 +51,12 @@ def test_times_are_those_of_the_frames_in_the_order_of_display(tmp_path: Path):
     found = facts_of(long_clip(tmp_path / "clip.mkv", 50), decode=True)
     assert [round(float(found.start(number)) * 24) for number in range(50)] == list(range(50))
     assert round(float(found.frame) * 24) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "length"), [(1024, 1024), (0, 0), (2**32 - 48, 0), (-48, 0), (48_000 * 5, 48_000 * 5)]
+)
+def test_a_length_that_wrapped_around_is_none(told: int, length: int):
+    packet = av.Packet(8)
+    packet.duration, packet.time_base = told, Fraction(1, 44_100)
+    assert told_length(packet) == length

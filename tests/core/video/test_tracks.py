@@ -99,10 +99,12 @@ def test_sound_that_does_not_fit_is_reencoded_and_said(tmp_path: Path, caplog: p
 
 def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
     """12 pictures, and a second of sound whose channels are tones of 400, 800, 1200 … Hz."""
-    make_video(path.with_suffix(".made.mp4"), codec="mpeg4", base=Fraction(1, 24))
-    with av.open(str(path.with_suffix(".made.mp4"))) as old, av.open(str(path), "w") as sink:
+    suffix, picture = (".made.mkv", "libvpx") if path.suffix == ".ogv" else (".made.mp4", "mpeg4")
+    silent = make_video(path.with_suffix(suffix), codec=picture, base=Fraction(1, 24))
+    with av.open(str(silent)) as old, av.open(str(path), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])
-        voice = sink.add_stream(codec, rate=rate, layout=layout)
+        unusual = {"strict": "experimental"} if codec == "vorbis" else {}
+        voice = sink.add_stream(codec, rate=rate, layout=layout, options=unusual)
         voice.bit_rate = 64_000 * voice.layout.nb_channels
         kind = (voice.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
         resampler = av.AudioResampler(format=kind, layout=layout, rate=rate)
@@ -119,7 +121,7 @@ def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
             for resampled in resampler.resample(piece):
                 sink.mux(voice.encode(resampled))
         sink.mux(voice.encode(None))
-    path.with_suffix(".made.mp4").unlink()
+    silent.unlink()
     return path
 
 
@@ -143,9 +145,21 @@ def tones_of(path: Path) -> tuple[str, str, list[int]]:
         ("in.wmv", "wmav2", "mono", ".mkv", ("opus", "mono", [400])),  # its decoder begins two packets late
         ("in.mkv", "flac", "stereo", ".mov", ("aac", "stereo", [400, 800])),
         ("in.mkv", "libopus", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.ogv", "vorbis", "stereo", ".mp4", ("vorbis", "stereo", [400, 800])),
+        ("in.ogv", "vorbis", "stereo", ".mkv", ("vorbis", "stereo", [400, 800])),
         ("in.mkv", "eac3", "5.1(side)", ".webm", ("opus", "5.1", [400, 800, 1200, 0, 2000, 2400])),
     ],
-    ids=["mulaw", "adpcm", "wma to mov", "wma to mkv", "flac to mov", "opus to mov", "side"],
+    ids=[
+        "mulaw",
+        "adpcm",
+        "wma to mov",
+        "wma to mkv",
+        "flac to mov",
+        "opus to mov",
+        "ogg to mp4",
+        "ogg to mkv",
+        "side",
+    ],
 )
 def test_sound_of_every_kind_is_heard(
     source: str, codec: str, layout: str, target: str, becomes: tuple, tmp_path: Path
