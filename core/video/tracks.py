@@ -190,7 +190,7 @@ def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) ->
         output = target.add_stream_from_template(stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
-            log.warning("%s (%s) is not taken over: %s cannot hold it, .mkv can", kind, name, target.format.name)
+            log.warning("%s (%s) is not taken over: %s cannot hold that", kind, name, target.format.name)
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
         transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]

@@ -189,6 +189,28 @@ def test_sound_that_cannot_be_written_is_named_before_much_is_done(tmp_path: Pat
     assert remains(tmp_path) == ["in.mkv"]
 
 
+@pytest.mark.parametrize(("kind", "was", "becomes"), [("mov_text", ".mp4", ".mkv"), ("subrip", ".mkv", ".mp4")])
+def test_subtitles_that_stay_behind_are_not_promised_where_they_do_not_fit(
+    kind: str, was: str, becomes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source = tmp_path / f"in{was}"
+    make_video(tmp_path / f"plain{was}")
+    with av.open(str(tmp_path / f"plain{was}")) as old, av.open(str(source), "w") as sink:
+        video, words = sink.add_stream_from_template(old.streams.video[0]), sink.add_mux_stream(kind)
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                packet.stream = video
+                sink.mux(packet)
+        packet = av.Packet(b"\x00\x05words" if kind == "mov_text" else b"words")
+        packet.stream, packet.time_base = words, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = 0, 0, 200
+        sink.mux(packet)
+    clip = VideoClip(source)
+    write_video(tmp_path / f"out{becomes}", clip.frames(), clip.info, source=source)
+    assert "is not taken over" in caplog.text
+    assert ".mkv can" not in caplog.text
+
+
 UNEVEN = list(itertools.accumulate([0, 1000, 1000, 3000, 500, 1500, 1000, 7000, 1000, 1000]))
 
 
