@@ -116,13 +116,17 @@ def facts_of(path: Path, *, decode: bool, window: Window | None = None, hidden: 
     if not shown.usable:
         told, step = array("q", range(shown.count)), 1 / rate  # evenly spaced is what players make of unusable times
         zero = Fraction(0)
+        if shown.known:  # What has a time is shown then.
+            number, known = shown.known
+            begin = known * tick - origin - number * step
+            zero, origin = -max(begin, Fraction(0)), origin + min(begin, Fraction(0))
     del shown
     if window is not None:
         first, end = window.ticks(tick)
         told = array("q", [at for at in told if first * tick <= at * step - zero < end * tick])
-        begin = told[0] * step if told else zero
+        begin = (told[0] * step - zero if told else 0) + origin
         heard = [(codec, span.within(begin, end * tick + origin)) for codec, span in heard]
-        zero, origin = begin, begin
+        zero, origin = (told[0] * step if told else zero), begin
     frame = min(_middle(np.diff(told)) * step if len(told) > 1 else 1 / rate, LONGEST)
     sounds = [_sound(codec, spans, origin) for codec, spans in heard if len(spans.begins)]
     return Facts(told, step, zero, tick, frame, damaged, look, sounds, hides)
@@ -172,15 +176,17 @@ class _Spans:
 class _Shown:
     """When frames are shown, as they come: 8 bytes for each, for a clip has as many as it likes.
 
-    count: how many there are; some may not say when.
+    count: how many there are; some may not say when. known: the first that does, as they come: its number, and when.
     """
 
     def __init__(self) -> None:
         self.count, self._told = 0, array("q")
+        self.known: tuple[int, int] | None = None
 
     def append(self, pts: int | None) -> None:
         self.count += 1
         if pts is not None:
+            self.known = self.known or (self.count - 1, pts)
             self._told.append(pts)
 
     def told(self) -> array[int]:

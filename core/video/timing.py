@@ -84,7 +84,11 @@ def timing(path: Path, window: Window | None = None) -> Timing:
     starts, last, zero = shown.starts, shown.last, round(origin / base)
     if not shown.are_times:
         log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
-        starts, last = (round(i / (rate * base)) for i in range(shown.count)), 0
+        number, known = shown.known or (0, zero)  # What has a time is shown then, beside the sound that is played then.
+        begin = known - round(number / (rate * base))
+        starts, last = (begin + round(i / (rate * base)) for i in range(shown.count)), 0
+        if begin < zero:
+            origin, zero = begin * base, begin  # No file shows what comes before its begin.
     starts = array("q", (start - zero for start in starts))
     # The distance to the next frame is how long a frame is seen, whatever its packet says; only the last has no next.
     gaps, last = (b - a for a, b in pairwise(starts)), last or max(1, round(1 / (rate * base)))
@@ -118,23 +122,27 @@ def rows_of(times: Timing, window: Window) -> range:
 
 @dataclass(frozen=True)
 class _Shown:
-    """When frames are shown, in order, of those that tell it; how many there are; and how long the last one lasts."""
+    """When frames are shown, in order, of those that tell it; how many there are; how long the last one lasts; and the
+    first that tells, as it came: its number, and when.
+    """
 
     starts: array[int]
     count: int
     last: int
+    known: tuple[int, int] | None
 
     @staticmethod
     def of(items: Iterable[Packet | VideoFrame]) -> _Shown:
-        starts, count, last = array("q"), 0, (-inf, 0)
+        starts, count, last, known = array("q"), 0, (-inf, 0), None
         with suppress(FFmpegError):  # what comes after that cannot be read by anybody
             for item in items:
                 count += 1
                 if item.pts is not None:
+                    known = known or (count - 1, item.pts)
                     starts.append(item.pts)
                     last = max(last, (item.pts, item.duration or 0))
         np.asarray(starts).sort()  # in place: a list of numbers takes five times as much
-        return _Shown(starts, count, last[1])
+        return _Shown(starts, count, last[1], known)
 
     @property
     def are_times(self) -> bool:

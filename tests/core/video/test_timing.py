@@ -12,7 +12,7 @@ import pytest
 import torch
 from broken import moving
 from counting import make_video, number_of, numbers_of
-from files_made import packet_times
+from files_made import INFO, packet_times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError
@@ -223,3 +223,24 @@ def test_an_empty_part_is_refused_with_the_length(tmp_path: Path):
         VideoClip(path, window=Window(3.0, 1.0))
     with pytest.raises(ClipError, match="no frame begins"):
         timing(path, Window(0.01, 0.02))
+
+
+def test_frames_without_times_are_evenly_spaced_from_where_those_with_times_are(tmp_path: Path):
+    """A Matroska file cut so that it begins before 0: its first pictures have no time there, its sound does."""
+    whole, cut = make_video(tmp_path / "whole.mp4", 24, base=Fraction(1, 24), audio_at=0.0), tmp_path / "cut.mkv"
+    with av.open(str(whole)) as old, av.open(str(cut), "w", container_options={"avoid_negative_ts": "disabled"}) as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                early = round(Fraction(2, 5) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - early, packet.dts - early
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    times = timing(cut)
+    assert (times.told, len(times.starts), times.starts[0]) == (False, 24, 0)
+    assert float(times.origin) == pytest.approx(-0.4, abs=0.05)
+    write_video(tmp_path / "out.mp4", VideoClip(cut).frames(), INFO, source=cut)
+    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(24))
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        begins = [stream.start_time * stream.time_base for stream in (made.streams.video[0], made.streams.audio[0])]
+    assert abs(begins[0] - begins[1]) < 0.05
