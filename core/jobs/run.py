@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, islice
@@ -199,4 +199,5 @@ def _put_together(job: Job, target: Path, times: Timing, info: ClipInfo) -> None
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(target))) from e
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # A disk that takes no files refuses this as well; the first error counts.
+            partial.unlink(missing_ok=True)
