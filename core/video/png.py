@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# zlib's own middle, 6, takes five times as long for files that are 2 to 11 % smaller. The filter is chosen by the row.
+# zlib's own middle, 6, takes two to five times as long for files that are up to 11 % smaller. Rows choose their filter.
 COMPRESSION = {"compression_level": "4", "pred": "mixed"}
 # Pictures that are compressed at once, each by a thread; they are held meanwhile.
 AT_ONCE = 4
