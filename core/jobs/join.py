@@ -10,14 +10,13 @@ from math import inf
 from pathlib import Path
 from statistics import median_low
 
-import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from ..clip import ClipError
 from ..video import media
-from ..video.codecs import Container
+from ..video.codecs import Container, created
 from ..video.display import mark_display, write_display
 from ..video.repack import copied_stream
 from ..video.timing import Timing
@@ -67,7 +66,7 @@ def join(
     if len({segment.header for segment in segments}) > 1:
         raise ClipError(f"{target}: the segments were encoded in different ways and cannot be joined")
     try:
-        with av.open(media.address(target), "w", format=container.muxer, container_options=container.options) as sink:
+        with created(target, container) as sink:
             copy = _stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
             marked = mark_display(copy, container, aspect)

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ..atomic import beside
 from ..clip import Clip, ClipError, ClipInfo, Frames
-from ..pipeline import ahead
+from ..pipeline import ahead, with_first
 from ..recipe import Recipe
 from ..video.codecs import Encoding, codec_for, container_for
 from ..video.contract import check_contract
@@ -124,7 +124,8 @@ def _make(
                 encoding = _definite(encoding, file, first)
             else:
                 encoding = replace(encoding, pixel_format=done[0]["pixel_format"])
-            frames = chain([first], islice(stream, len(piece) - 1))
+            frames = with_first([first], islice(stream, len(piece) - 1))
+            del first  # A large frame, which would stay for as long as the segment is written.
             write_video(file, frames, plan.info, encoding=encoding, source=source, times=_part(times, piece))
             segment = inspected(file, piece)
             facts = {"start": piece.start, "stop": piece.stop, "header": segment.header}

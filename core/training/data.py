@@ -20,10 +20,9 @@ from torch import Tensor
 
 from ..clip import ClipError
 from ..upscaling.resize import resize
-from ..video.codecs import CONTAINERS
 from ..video.files import open_clip
 from ..video.images import read_picture
-from ..video.numbered import SUFFIXES
+from ..video.numbered import SUFFIXES, VIDEO_SUFFIXES
 from .config import Config
 from .degrade import Degradation, degrade
 from .errors import TrainingError
@@ -33,7 +32,6 @@ Made = TypeVar("Made")
 # Small pixels around a crop that its small version is made with, and cut off with: blur and reduction reach over edges.
 MARGIN = 4
 NAMED = 8  # files of many that a complaint lists
-VIDEOS = (*CONTAINERS, ".avi", ".ts", ".mpg", ".gif")
 
 
 class Album(Protocol):
@@ -88,7 +86,7 @@ def found_files(sources: Sequence[str]) -> list[Path]:
     for source in map(Path, sources):
         inside = sorted(source.rglob("*")) if source.is_dir() else [source]
         # A folder may hold other things too; what is named by itself is meant.
-        files += [f for f in inside if f == source or f.suffix.lower() in (*SUFFIXES, *VIDEOS)]
+        files += [f for f in inside if f == source or f.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)]
     if not files:
         raise TrainingError(f"there are no pictures or videos in {', '.join(sources) or 'data.train, which is empty'}")
     return files

@@ -12,9 +12,8 @@ from pathlib import Path
 from ..atomic import scratch
 from ..clip import Clip, ClipError, Frames
 from ..video.files import open_clip
-from ..video.numbered import SUFFIXES
+from ..video.numbered import SUFFIXES, VIDEO_SUFFIXES
 from ..video.png import write_images
-from .data import VIDEOS
 from .errors import TrainingError
 
 FRAMES = 64  # of a clip that are learnt from, evenly spread; neighbours show the same things
@@ -62,7 +61,7 @@ def _spread(clip: Clip, every: int) -> Iterator[Frames]:
 def of_folder(source: Path, store: Path) -> Material:
     """The pictures and videos in `source` and its folders; the first picture is held out where there are several, as a
     copy of its middle in `store`. Raises TrainingError where there are none."""
-    found = sorted(file for file in source.rglob("*") if file.suffix.lower() in (*SUFFIXES, *VIDEOS))
+    found = sorted(file for file in source.rglob("*") if file.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES))
     pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
     if not found:
         raise TrainingError(f"there are no pictures or videos in {source}")

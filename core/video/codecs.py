@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from ..clip import ClipError
+from .media import address
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def container_for(path: Path) -> Container:
     if path.suffix.lower() not in CONTAINERS:
         raise ClipError(f"{path}: video files are written as {', '.join(CONTAINERS)}, not as '{path.suffix}'")
     return CONTAINERS[path.suffix.lower()]
+
+
+def created(path: Path, container: Container) -> OutputContainer:
+    """The file, open for writing; nothing is in it yet. Raises what PyAV raises."""
+    return av.open(address(path), "w", format=container.muxer, container_options=container.options)
 
 
 def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:

@@ -20,7 +20,7 @@ from ..atomic import appearing
 from ..clip import ClipError, ClipInfo, Frames
 from ..pipeline import behind, close, with_first
 from . import media
-from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for
+from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for, created
 from .contract import check_contract
 from .display import mark_display, write_display
 from .encoder import added_stream
@@ -254,7 +254,7 @@ def _settle_decoding_time(packet: av.Packet) -> None:
 def _sink(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
     """The open file; closing it writes its index, which is left out when there is an error already."""
     with _refusals_named(path):
-        sink = av.open(media.address(partial), "w", format=container.muxer, container_options=container.options)
+        sink = created(partial, container)
     try:
         yield sink
     except BaseException:  # of an interrupt too the file has to be closed, and its own error is the one that counts

@@ -222,12 +222,10 @@ def _packets(
             if not packet.is_discard:
                 shown.append(packet.pts)
         elif packet.pts is not None:
-            length = media.told_length(packet)
-            if packet.is_discard and packet.pts + length <= 0:
-                hides = True
-                if not hidden:
-                    continue
-            spans[packet.stream_index].append(packet.pts, length, packet.size)
+            cut_off = media.is_cut_off(packet)
+            hides = hides or cut_off
+            if hidden or not cut_off:
+                spans[packet.stream_index].append(packet.pts, media.told_length(packet), packet.size)
     return shown, [(s.codec_context.name, spans[s.index]) for s in heard], hides
 
 

@@ -51,13 +51,13 @@ class ImageClip:
     def _read(self, files: list[Path]) -> Frames:
         import torch
 
-        frames = torch.ones(len(files), self._channels, self.info.height, self.info.width)
-        for frame, file in zip(frames.numpy(), files, strict=True):
+        frames = np.ones((len(files), self._channels, self.info.height, self.info.width), np.float32)
+        for frame, file in zip(frames, files, strict=True):
             picture = read_picture(file, self._max_pixels)
             self._check(file, picture)
             top = 65535 if picture.dtype == np.uint16 else 255
             np.divide(picture.transpose(2, 0, 1), np.float32(top), out=frame[: picture.shape[2]])
-        return frames
+        return torch.from_numpy(frames)
 
     def _check(self, file: Path, picture: NDArray[np.generic]) -> None:
         height, width, channels = picture.shape

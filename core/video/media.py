@@ -153,6 +153,11 @@ def told_length(packet: Packet) -> int:
     return length if 0 <= length * packet.time_base < _HOUR else 0
 
 
+def is_cut_off(packet: Packet) -> bool:
+    """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
+    return packet.is_discard and packet.pts is not None and packet.pts + told_length(packet) <= 0
+
+
 def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:
     """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
     decoder = _decoder(stream)

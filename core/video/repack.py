@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from ..atomic import appearing
 from ..clip import ClipError
 from . import media
-from .codecs import Container
+from .codecs import Container, created
 from .display import mark_display, write_display
 from .tracks import LAYOUTS, OtherTracks
 
@@ -52,9 +52,7 @@ def repack(
     source, target = Path(source), Path(target)
     with appearing(target) as partial, media.opened(source) as picture, media.opened(source) as others:
         try:
-            with av.open(
-                media.address(partial), "w", format=container.muxer, container_options=container.options
-            ) as sink:
+            with created(partial, container) as sink:
                 stream = media.video_stream(picture, source, media.NO_LIMIT)
                 copy = copied_stream(stream, sink)
                 aspect = stream.sample_aspect_ratio or Fraction(1)

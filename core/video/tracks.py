@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from ..clip import ClipError
-from .media import Unmoved, opened, packets, reason, told_length
+from .media import Unmoved, is_cut_off, opened, packets, reason, told_length
 
 log = logging.getLogger(__name__)
 
@@ -108,17 +108,7 @@ class OtherTracks:
     def _takes(self, packet: Packet) -> bool:
         if self._within is not None and not _belongs(packet, self._within):
             return False
-        return self._all or not _is_cut_off(packet)
-
-
-def _is_cut_off(packet: Packet) -> bool:
-    """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
-    return (
-        packet.is_discard
-        and packet.stream.type == "audio"
-        and packet.pts is not None
-        and packet.pts + (packet.duration or 0) <= 0
-    )
+        return self._all or packet.stream.type != "audio" or not is_cut_off(packet)
 
 
 def _belongs(packet: Packet, within: Fraction | float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +16,16 @@ INFO = ClipInfo(64, 48, Fraction(24))
 
 def batches(frames: torch.Tensor, size: int = 5):
     return iter(frames.split(size))
+
+
+def let_go(frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The same frames; fails when one is asked for while another than the last is still held."""
+    given: list[weakref.ref[torch.Tensor]] = []
+    for frame in frames:
+        assert [ref() for ref in given[:-1]] == [None] * len(given[:-1])
+        given.append(weakref.ref(frame))
+        yield frame
+        del frame
 
 
 def packet_times(path: Path, kind: str) -> list[Fraction]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from counting import make_video, numbers_of
+from files_made import let_go
 from job_run import COUNT, SEGMENTS, Nearest, child, heard, in_child, recipe, run, same, shown, stopped
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import run as jobs
@@ -167,3 +168,14 @@ def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
         truth = torch.cat([frame[:, 3:] for frame in clip.frames()])
         assert (alpha - truth).abs().mean() < 0.02
         assert float(alpha[:6].min()) < 0.1
+
+
+def test_no_frame_of_a_segment_is_held_but_the_one_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def checked(path, frames, *args, **named):
+        return write_video(path, let_go(frames), *args, **named)
+
+    monkeypatch.setattr(jobs, "write_video", checked)
+    source = make_video(tmp_path / "a.mp4", 12)
+    with opened_job(tmp_path / "job", source) as job:
+        jobs.run_job(job, VideoClip(source), tmp_path / "b.mp4", segment_seconds=0.2)
+    assert numbers_of(VideoClip(tmp_path / "b.mp4")) == list(range(12))

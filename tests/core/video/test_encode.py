@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from counting import numbered, numbers_of
-from files_made import INFO, PATCHES, batches, packet_times, patches_video, remains
+from files_made import INFO, PATCHES, batches, let_go, packet_times, patches_video, remains
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video import contract, encode
 from steadyscale.core.video.codecs import CODECS, CONTAINERS, Encoding
@@ -315,17 +315,7 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
 
 def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
     """None waits between them: a frame of 4K takes 100 MB."""
-    made: list[weakref.ref[torch.Tensor]] = []
-
-    def frames():
-        for frame in numbered(6):
-            assert [ref() for ref in made[:-1]] == [None] * len(made[:-1])
-            large = frame[None].clone()
-            made.append(weakref.ref(large))
-            yield large
-            del large
-
-    assert write_video(tmp_path / "out.mp4", frames(), INFO) == 6
+    assert write_video(tmp_path / "out.mp4", let_go(frame[None].clone() for frame in numbered(6)), INFO) == 6
     assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
 
 

@@ -223,3 +223,12 @@ def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["150"] * 6), done.stderr
+
+
+def test_frames_are_float32_whatever_a_program_makes_torchs_default(tmp_path: Path):
+    clip = ImageClip(save(tmp_path / "in", ["1.png", "2.png"]))
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert [frames.dtype for frames in clip.frames()] == [torch.float32] * 2
+    finally:
+        torch.set_default_dtype(torch.float32)

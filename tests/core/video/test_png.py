@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from counting import numbered, numbers_of
-from files_made import remains
+from files_made import let_go, remains
 from PIL import Image
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.images import ImageClip
@@ -157,17 +156,7 @@ def test_pictures_keep_their_order_however_long_each_takes_to_compress(tmp_path:
 
 
 def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
-    made: list[weakref.ref[torch.Tensor]] = []
-
-    def frames():
-        for frame in numbered(6):
-            assert [ref() for ref in made[:-1]] == [None] * len(made[:-1])
-            large = frame[None].clone()
-            made.append(weakref.ref(large))
-            yield large
-            del large
-
-    assert write_images(tmp_path / "out", frames()) == 6
+    assert write_images(tmp_path / "out", let_go(frame[None].clone() for frame in numbered(6))) == 6
     assert numbers_of(ImageClip(tmp_path / "out")) == list(range(6))
 
 
