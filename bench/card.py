@@ -29,7 +29,7 @@ Run = Callable[[Tensor], Tensor]  # IMAGE (n, h, w, 3) float32 on the CPU -> (n,
 
 def ours(model: Any, device: torch.device) -> Run:
     """The stage that nodes, commands and the library go through, with its defaults."""
-    from steadyscale.core.upscaling.stage import upscale
+    from steadyscale.core.upscaling.upscale import upscale
 
     def run(images: Tensor) -> Tensor:
         n, height, width, _ = images.shape

@@ -29,7 +29,7 @@ import basedir
 from bootstrap import NETWORK
 from comfyhost import Host
 from steadyscale.core import ClipInfo, write_video
-from steadyscale.core.upscaling.trial import footage, machine
+from steadyscale.core.upscaling.benchmark import footage, machine
 
 CLIP = "clip.mp4"
 

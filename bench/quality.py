@@ -44,9 +44,19 @@ from PIL import Image
 from shaky import Shaky
 from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
 from steadyscale.core.metrics import warping_error
-from steadyscale.core.training.measure import Enlarger, Judge, bicubic, compare, lpips, psnr, rounded, small_and_large
-from steadyscale.core.upscaling.trial import footage, machine
-from steadyscale.models import load_upscaler, zoo
+from steadyscale.core.training.evaluate.metrics import (
+    Enlarger,
+    Judge,
+    bicubic,
+    compare,
+    lpips,
+    psnr,
+    rounded,
+    small_and_large,
+)
+from steadyscale.core.upscaling.benchmark import footage, machine
+from steadyscale.models import load_upscaler
+from steadyscale.models.zoo import zoo
 from torch import Tensor
 
 log = logging.getLogger("quality")
@@ -154,7 +164,7 @@ def stream(count: int = 240) -> dict[str, float]:
         for frames in (count // 8, count):
             source = Path(scratch) / f"{frames}.mp4"
             write_video(source, footage(320, 180, frames), ClipInfo(320, 180, Fraction(24), frames))
-            code = "import sys; from steadyscale.core.cli import main; sys.exit(main(sys.argv[1:]))"
+            code = "import sys; from steadyscale.cli.main import main; sys.exit(main(sys.argv[1:]))"
             command = [sys.executable, "-c", code, "upscale", str(source), str(Path(scratch) / "large.mp4"), "--quiet"]
             times, began = os.times(), time.perf_counter()
             subprocess.run(command, check=True)

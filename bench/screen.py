@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from steadyscale.core import Frames, upscale
+from steadyscale.core.upscaling.benchmark import machine
 from steadyscale.core.upscaling.settings import Reuse, Tally
-from steadyscale.core.upscaling.trial import machine
-from steadyscale.models import load_upscaler, zoo
+from steadyscale.models import load_upscaler
+from steadyscale.models.zoo import zoo
 
 SIZES = ((480, 270), (1280, 720))
 SHARE = 0.4  # of the screen that the tiles to run again are to cover, where a window moves

@@ -26,11 +26,11 @@ from steadyscale.core import VideoClip, estimate_motion, flow_model
 from steadyscale.core.path.kalman import kalman, kalman_lagged
 from steadyscale.core.path.smooth import gaussian, smooth, whittaker
 from steadyscale.core.path.trajectory import Trajectory
-from steadyscale.core.training.path_losses import fidelity, temporal
-from steadyscale.core.training.paths import ASPECT, Kind, camera_path
+from steadyscale.core.training.smoother.losses import fidelity, temporal
+from steadyscale.core.training.smoother.synthetic_paths import ASPECT, Kind, camera_path
 from steadyscale.models import load_path_smoother
-from steadyscale.models.path_net import corners, room_of, units, usage
-from steadyscale.models.path_smoother import WEIGHTS, PathSmoother, drive
+from steadyscale.models.smoother.path_net import corners, room_of, units, usage
+from steadyscale.models.smoother.path_smoother import WEIGHTS, PathSmoother, drive
 
 FPS, FRAMES, SEED = 30.0, 160, 20_000
 PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames

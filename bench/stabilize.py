@@ -32,7 +32,7 @@ import numpy as np
 from shaky import FPS, HEIGHT, KINDS, WIDTH, Shaky
 from steadyscale.core import ClipInfo, Correction, geometry
 from steadyscale.core.metrics import jitter
-from steadyscale.core.path.crop import zooms_to_fill
+from steadyscale.core.path.zoom import zooms_to_fill
 
 PYTHON = sys.executable
 VIDSTAB_PY = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.argv[2], smoothing_window=30)"

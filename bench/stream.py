@@ -48,9 +48,10 @@ from steadyscale.core import (
     warp,
     write_video,
 )
-from steadyscale.core.pipeline import ahead
+from steadyscale.core.runtime.prefetch import ahead
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.models import load_upscaler, zoo
+from steadyscale.models import load_upscaler
+from steadyscale.models.zoo import zoo
 
 SMALL = (480, 270)
 HELD = 16  # distinct frames in memory, which the stages that run alone are fed to and fro
@@ -114,7 +115,9 @@ def encode(case: Case) -> int:
 
 def in_turn(case: Case) -> int:
     """Nothing runs beside anything but what a stage does within itself."""
-    with mock.patch("steadyscale.core.video.encode.behind", lambda stream, do, **_: [do(item) for item in stream]):
+    with mock.patch(
+        "steadyscale.core.video.encode.writer.behind", lambda stream, do, **_: [do(item) for item in stream]
+    ):
         return case.write(case.stage(case.clip.frames()))
 
 

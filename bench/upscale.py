@@ -56,7 +56,7 @@ def photograph(width: int, height: int, seed: int) -> np.ndarray:
 
 def ours(param: Path, comfyui: Path | None) -> Run:
     """The public stage, `upscale`, which users of the library, the command line and the nodes all go through."""
-    from steadyscale.core.upscaling.stage import upscale
+    from steadyscale.core.upscaling.upscale import upscale
     from steadyscale.models import load_upscaler
 
     model = load_upscaler(param)

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from .clip import ClipInfo as ClipInfo
     from .clip import Frames as Frames
     from .clip import TensorClip as TensorClip
-    from .motion.estimate import Motion as Motion
     from .motion.estimate import estimate_motion as estimate_motion
     from .motion.flow import FlowMethod as FlowMethod
     from .motion.flow import FlowModel as FlowModel
     from .motion.flow import flow_model as flow_model
-    from .motion.readout import with_rolling_shutter as with_rolling_shutter
-    from .path.crop import adaptive_zoom as adaptive_zoom
-    from .path.crop import limit_zoom as limit_zoom
-    from .path.path_file import load_path as load_path
-    from .path.path_file import save_path as save_path
+    from .motion.readout_time import with_rolling_shutter as with_rolling_shutter
+    from .path.border import Border as Border
+    from .path.border import framed as framed
+    from .path.motion import Motion as Motion
+    from .path.serialize import load_path as load_path
+    from .path.serialize import save_path as save_path
     from .path.smooth import Smoothing as Smoothing
     from .path.smooth import smooth as smooth
     from .path.trajectory import Correction as Correction
     from .path.trajectory import Trajectory as Trajectory
     from .path.trajectory import correction as correction
     from .path.trajectory import inverse as inverse
-    from .pictures.drawn import flow_picture as flow_picture
-    from .pictures.drawn import path_picture as path_picture
+    from .path.zoom import adaptive_zoom as adaptive_zoom
+    from .path.zoom import limit_zoom as limit_zoom
     from .upscaling.settings import Alpha as Alpha
     from .upscaling.settings import Colour as Colour
     from .upscaling.settings import Finish as Finish
@@ -42,43 +42,43 @@ if TYPE_CHECKING:
     from .upscaling.settings import Tally as Tally
     from .upscaling.settings import Target as Target
     from .upscaling.settings import Tiling as Tiling
-    from .upscaling.stage import ImageModel as ImageModel
-    from .upscaling.stage import upscale as upscale
-    from .video.codecs import Encoding as Encoding
-    from .video.damage import Damage as Damage
-    from .video.damage import OnDamage as OnDamage
-    from .video.encode import write_video as write_video
-    from .video.files import open_clip as open_clip
-    from .video.files import write_clip as write_clip
-    from .video.images import ImageClip as ImageClip
-    from .video.png import write_images as write_images
-    from .video.reader import VideoClip as VideoClip
-    from .video.timing import Window as Window
-    from .warping.border import Border as Border
-    from .warping.border import framed as framed
+    from .upscaling.upscale import ImageModel as ImageModel
+    from .upscaling.upscale import upscale as upscale
+    from .video.decode.corruption import Damage as Damage
+    from .video.decode.corruption import OnDamage as OnDamage
+    from .video.decode.timestamps import Window as Window
+    from .video.decode.video_clip import VideoClip as VideoClip
+    from .video.encode.codecs import Encoding as Encoding
+    from .video.encode.writer import write_video as write_video
+    from .video.images.image_clip import ImageClip as ImageClip
+    from .video.images.png_writer import write_images as write_images
+    from .video.open import open_clip as open_clip
+    from .video.open import write_clip as write_clip
+    from .visualize.plots import flow_picture as flow_picture
+    from .visualize.plots import path_picture as path_picture
     from .warping.live import live as live
     from .warping.live import measure as measure
-    from .warping.move import warp as warp
-    from .warping.resample import Warped as Warped
+    from .warping.remap import Warped as Warped
+    from .warping.warp import warp as warp
 
 _HOMES = {
     "Alpha": "upscaling.settings",
-    "Border": "warping.border",
+    "Border": "path.border",
     "Clip": "clip",
     "ClipError": "clip",
     "ClipInfo": "clip",
     "Colour": "upscaling.settings",
     "Correction": "path.trajectory",
-    "Damage": "video.damage",
-    "Encoding": "video.codecs",
+    "Damage": "video.decode.corruption",
+    "Encoding": "video.encode.codecs",
     "Finish": "upscaling.settings",
     "FlowMethod": "motion.flow",
     "FlowModel": "motion.flow",
     "Frames": "clip",
-    "ImageClip": "video.images",
-    "ImageModel": "upscaling.stage",
-    "Motion": "motion.estimate",
-    "OnDamage": "video.damage",
+    "ImageClip": "video.images.image_clip",
+    "ImageModel": "upscaling.upscale",
+    "Motion": "path.motion",
+    "OnDamage": "video.decode.corruption",
     "Precision": "upscaling.settings",
     "Reuse": "upscaling.settings",
     "Smoothing": "path.smooth",
@@ -87,30 +87,30 @@ _HOMES = {
     "TensorClip": "clip",
     "Tiling": "upscaling.settings",
     "Trajectory": "path.trajectory",
-    "VideoClip": "video.reader",
-    "Warped": "warping.resample",
-    "Window": "video.timing",
-    "adaptive_zoom": "path.crop",
+    "VideoClip": "video.decode.video_clip",
+    "Warped": "warping.remap",
+    "Window": "video.decode.timestamps",
+    "adaptive_zoom": "path.zoom",
     "correction": "path.trajectory",
     "estimate_motion": "motion.estimate",
     "flow_model": "motion.flow",
-    "flow_picture": "pictures.drawn",
-    "framed": "warping.border",
+    "flow_picture": "visualize.plots",
+    "framed": "path.border",
     "inverse": "path.trajectory",
-    "limit_zoom": "path.crop",
+    "limit_zoom": "path.zoom",
     "live": "warping.live",
-    "load_path": "path.path_file",
+    "load_path": "path.serialize",
     "measure": "warping.live",
-    "open_clip": "video.files",
-    "path_picture": "pictures.drawn",
-    "save_path": "path.path_file",
+    "open_clip": "video.open",
+    "path_picture": "visualize.plots",
+    "save_path": "path.serialize",
     "smooth": "path.smooth",
-    "upscale": "upscaling.stage",
-    "warp": "warping.move",
-    "with_rolling_shutter": "motion.readout",
-    "write_clip": "video.files",
-    "write_images": "video.png",
-    "write_video": "video.encode",
+    "upscale": "upscaling.upscale",
+    "warp": "warping.warp",
+    "with_rolling_shutter": "motion.readout_time",
+    "write_clip": "video.open",
+    "write_images": "video.images.png_writer",
+    "write_video": "video.encode.writer",
 }
 """Where each public name is. Their modules are loaded when they are asked for: only some of them need torch."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import geometry
 from .clip import ClipInfo, Frames
-from .motion.occlusion import pulled_back
+from .motion.consistency import pulled_back
 from .path.trajectory import Correction
 
 

@@ -1,12 +1,12 @@
 """Networks, their weights, and how to read them safely. Imports torch and safetensors, nothing else of this package."""
 
-from . import zoo
+from .arch.rrdb import RRDBConfig, RRDBNet
+from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact
 from .errors import WeightsError
-from .load import load_upscaler
-from .path_smoother import PathSmoother, load_path_smoother
-from .rrdb import RRDBConfig, RRDBNet
-from .srvgg import Activation, SRVGGConfig, SRVGGNetCompact
+from .loading.load import load_upscaler
+from .smoother.path_smoother import PathSmoother, load_path_smoother
 from .upscaler import Upscaler
+from .zoo import zoo
 
 __all__ = [
     "Activation",

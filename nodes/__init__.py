@@ -2,20 +2,20 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .apply_motion import ApplyMotion
 from .benchmark import BenchmarkUpscaler
-from .compare import CompareFrames
-from .compress import CompressModel
-from .contest import CompareModels
+from .compare_frames import CompareFrames
+from .compare_models import CompareModels
+from .compress_model import CompressModel
 from .enhance import EnhanceVideo
-from .flow import EstimateFlow
-from .keep import SaveESRGANModel
-from .model import LoadESRGANModel
-from .motion import ApplyMotion
-from .path_file import LoadTrajectory, SaveTrajectory
+from .estimate_flow import EstimateFlow
+from .load_model import LoadESRGANModel
 from .preview import PreviewFlow, PreviewTrajectory
+from .save_model import SaveESRGANModel
+from .smooth_trajectory import SmoothTrajectory
 from .stabilize import StabilizeVideo
 from .train import TrainESRGAN
-from .trajectory import SmoothTrajectory
+from .trajectory_file import LoadTrajectory, SaveTrajectory
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
 

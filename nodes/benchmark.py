@@ -5,14 +5,14 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..core.upscaling.memory import guessed_bytes
+from ..core.upscaling.benchmark import footage, trial
 from ..core.upscaling.settings import Precision, Tiling
-from ..core.upscaling.stage import ImageModel
-from ..core.upscaling.trial import footage, trial
-from . import _inputs as shared
-from ._comfy import CATEGORY, cancellable, make_room, watched
-from ._plan import ROOM
-from ._text import show_text
+from ..core.upscaling.tile_size import guessed_bytes
+from ..core.upscaling.upscale import ImageModel
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, cancellable, make_room, watched
+from ._comfy.node_text import show_text
+from ._video.render_plan import ROOM
 
 
 class BenchmarkUpscaler(io.ComfyNode):

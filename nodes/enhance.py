@@ -6,16 +6,16 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.motion.flow import FlowMethod
-from ..core.motion.readout import RollingShutter
+from ..core.motion.readout_time import RollingShutter
+from ..core.path.border import Border
 from ..core.upscaling.settings import Precision
-from ..core.upscaling.stage import ImageModel
-from ..core.warping.border import Border
-from . import _inputs as shared
-from ._comfy import CATEGORY, Footage
-from ._video import surviving
-from ._wires import check_wires
-from .flow import measured
-from .trajectory import smoothed
+from ..core.upscaling.upscale import ImageModel
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Footage
+from ._comfy.check_links import check_wires
+from ._video.lazy_video import surviving
+from .estimate_flow import measured
+from .smooth_trajectory import smoothed
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
 

@@ -8,18 +8,19 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import ClipError
-from ..core.excerpt import excerpt, one_frame
-from ..core.motion.estimate import Motion, reduced
+from ..core.motion.estimate import reduced
 from ..core.motion.flow import FlowMethod, flow_model
+from ..core.path.border import Border
+from ..core.path.motion import Motion
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory, correction
-from ..core.pictures.arrows import flow_arrows
-from ..core.pictures.drawn import flow_picture, path_picture
-from ..core.pictures.overlay import costliest, crop_picture, plain_frame, unmoved
-from ..core.warping.border import Border
-from . import _inputs as shared
-from ._clips import clip_of
-from ._comfy import CATEGORY, Footage, cancellable
+from ..core.pipeline.preview_frames import excerpt, one_frame
+from ..core.visualize.crop_overlay import costliest, crop_picture, plain_frame, unmoved
+from ..core.visualize.flow_arrows import flow_arrows
+from ..core.visualize.plots import flow_picture, path_picture
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Footage, cancellable
+from ._video.inputs import clip_of
 
 Path = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
 """What Estimate Flow measured, or what Smooth Trajectory made of it."""

@@ -9,14 +9,14 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.training.quick import Size, Wish, bicubic_score, result_of, timed
+from ..core.training.presets import Size, Wish, bicubic_score, result_of, timed
 from ..models import load_upscaler
-from ._comfy import CATEGORY, Footage, options, stop_if_cancelled
-from ._material import accepted, material_of, source_of
-from ._paths import keep_model, model_folder, model_name
-from ._text import left_behind, show_text
-from ._training import config_for, curves, report_of, run_to_end
-from .model import for_host
+from ._comfy.adapter import CATEGORY, Footage, options, stop_if_cancelled
+from ._comfy.node_text import left_behind, show_text
+from ._comfy.paths import keep_model, model_folder, model_name
+from ._training_data import accepted, material_of, source_of
+from ._training_run import config_for, curves, report_of, run_to_end
+from .load_model import for_host
 
 TO_LEAVE = 4 * 2**30  # bytes on the device that other models are asked to leave
 

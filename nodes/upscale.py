@@ -6,19 +6,19 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.operations.calm import Calm
-from ..core.operations.enlarge import Enlarge
-from ..core.preflight import announced
-from ..core.recipe import Recipe
+from ..core.pipeline.deflicker_op import Calm
+from ..core.pipeline.estimate import announced
+from ..core.pipeline.pipeline import Recipe
+from ..core.pipeline.upscale_op import Enlarge
 from ..core.upscaling.settings import Alpha, Colour, Finish, Precision, Target, Tiling
-from ..core.upscaling.stage import ImageModel
-from . import _inputs as shared
-from ._comfy import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
-from ._inputs import ResizeTo
-from ._plan import room_for
-from ._text import teller
-from ._video import LazyVideo, planned
-from ._wires import check_wires
+from ..core.upscaling.upscale import ImageModel
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
+from ._comfy.check_links import check_wires
+from ._comfy.node_text import teller
+from ._shared_inputs import ResizeTo
+from ._video.lazy_video import LazyVideo, planned
+from ._video.render_plan import room_for
 
 NAME = "Upscale Frames"
 

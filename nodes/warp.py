@@ -7,18 +7,18 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.operations.steady import Steady, invented_ever
+from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.preflight import announced
-from ..core.recipe import Recipe
-from ..core.warping.border import Border
-from ..core.warping.move import warp
-from . import _inputs as shared
-from ._comfy import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
-from ._plan import room_for
-from ._text import teller
-from ._video import LazyVideo, planned
-from ._wires import check_wires
+from ..core.pipeline.estimate import announced
+from ..core.pipeline.pipeline import Recipe
+from ..core.pipeline.warp_op import Steady, invented_ever
+from ..core.warping.warp import warp
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
+from ._comfy.check_links import check_wires
+from ._comfy.node_text import teller
+from ._video.lazy_video import LazyVideo, planned
+from ._video.render_plan import room_for
 
 NAME = "Warp/Pad Frames"
 

@@ -36,9 +36,9 @@ from steadyscale.core import (
     warp,
 )
 from steadyscale.core.geometry import to_matrices
-from steadyscale.core.pictures.arrows import flow_arrows
-from steadyscale.core.pictures.comparison import compared
-from steadyscale.core.pictures.overlay import costliest, crop_picture
+from steadyscale.core.visualize.crop_overlay import costliest, crop_picture
+from steadyscale.core.visualize.flow_arrows import flow_arrows
+from steadyscale.core.visualize.side_by_side import compared
 from steadyscale.models import load_upscaler
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"

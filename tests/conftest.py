@@ -1,4 +1,4 @@
-"""For all tests: convolutions by torch, whatever this machine has built, so that equal means equal to the last bit.
+"""Fixtures for all tests. Networks run in torch, whatever this machine has built, so that results are bit-identical.
 
 tests/models/native switches the native engine on for itself.
 """
@@ -7,4 +7,63 @@ from __future__ import annotations
 
 import os
 
-os.environ["STEADYSCALE_NATIVE"] = "0"
+os.environ["STEADYSCALE_NATIVE"] = "0"  # read when the package is imported
+
+from pathlib import Path
+
+import job_run
+import pytest
+import torch
+from counting import make_video
+from safetensors.torch import save_file
+from steadyscale.cli import main as cli_main
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
+
+
+@pytest.fixture
+def clip_file(tmp_path: Path) -> Path:
+    """12 numbered frames with sound that begins half a second late."""
+    return make_video(tmp_path / "source.mp4", audio_at=0.5, metadata={"title": "twelve bars"})
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What jobs are tested on; not to be written to."""
+    return job_run.source(tmp_path_factory.mktemp("source") / "origin.mp4")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a job makes of it that nobody stops."""
+    target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
+    assert job_run.run(origin, target) == (job_run.COUNT, job_run.SEGMENTS, 0)
+    assert [*target.parent.iterdir()] == [target], "the job's files are gone"
+    return target
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = cli_main.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 2x network that does nothing but repeat pixels: its last layer is zero, and it adds to the repeated input."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2))
+    state = network.state_dict()
+    last = max(int(key.split(".")[1]) for key in state)
+    for key in state:
+        if key.startswith(f"body.{last}."):
+            state[key] = torch.zeros_like(state[key])
+    path = tmp_path_factory.mktemp("weights") / "twice.safetensors"
+    save_file(state, path)
+    assert load_upscaler(path).scale == 2
+    return path

@@ -58,5 +58,5 @@ def test_the_pack_uses_relative_imports_only(path):
 
 
 def test_the_library_works_without_comfyui():
-    code = "import steadyscale.core, steadyscale.models, steadyscale.core.cli, sys; sys.exit('comfy' in sys.modules)"
+    code = "import steadyscale.core, steadyscale.models, steadyscale.cli.main, sys; sys.exit('comfy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sys.executable).parent)

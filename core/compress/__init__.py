@@ -6,9 +6,9 @@ print(table(report.figures), report.refused or report.files)
 """
 
 from .errors import CompressionError
-from .gate import Report, compress
-from .measure import Figures
+from .model_metrics import Figures
+from .quality_gate import Report, compress
+from .report import facts, table
 from .settings import Settings
-from .table import facts, table
 
 __all__ = ["CompressionError", "Figures", "Report", "Settings", "compress", "facts", "table"]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...models import RRDBNet, SRVGGNetCompact
-from ...models.rrdb import RRDB
+from ...models.arch.rrdb import RRDB
 from .errors import CompressionError
 
 STEP = 8  # widths are multiples of it

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
-from ..video import media
-from ..video.numbered import files_of, is_sequence
-from ..video.timing import Timing, Window, timing
+from ..runtime.folder_lock import locked
+from ..video.decode import demux
+from ..video.decode.timestamps import Timing, Window, timing
+from ..video.images.sequence_paths import files_of, is_sequence
 from .fingerprint import described, of_files, software
-from .lock import locked
 from .manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def resumable(job: Job, kind: str) -> Iterator[None]:
     try:
         yield
     except (ClipError, OSError) as e:
-        text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {media.reason(e)}"
+        text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.reason(e)}"
         ours = type(e) if isinstance(e, ClipError) else ClipError
         raise ours(f"{text}{_room(job.folder, e)}. {note()}") from e
     except BaseException:  # an interrupt, and what a stage raises: they pass as they are, and people are told
@@ -132,7 +132,7 @@ def _named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise ClipError(f"{e.filename or folder}: {media.reason(e)}; check the name, the rights and the disk") from e
+        raise ClipError(f"{e.filename or folder}: {demux.reason(e)}; check the name, the rights and the disk") from e
 
 
 def _dates(files: tuple[Path, ...]) -> list[tuple[int, int]]:

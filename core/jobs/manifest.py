@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..atomic import appearing
 from ..clip import ClipError
+from ..runtime.atomic_write import appearing
+from ..runtime.folder_lock import NAME as LOCK
 from .fingerprint import of_file
-from .lock import NAME as LOCK
 
 log = logging.getLogger(__name__)
 

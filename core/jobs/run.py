@@ -22,23 +22,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from ..atomic import beside
 from ..clip import Clip, ClipError, ClipInfo, Frames
-from ..pipeline import ahead, with_first
-from ..recipe import Recipe
-from ..video.codecs import Encoding, codec_for, container_for
-from ..video.contract import check_contract
-from ..video.damage import Damage
-from ..video.encode import write_video
-from ..video.files import check_target
-from ..video.look import transparent
-from ..video.numbered import is_sequence
-from ..video.reader import VideoClip
-from ..video.timing import Timing
+from ..pipeline.pipeline import Recipe
+from ..pipeline.slicing import made, one_by_one, settled, shots_of, window
+from ..runtime.atomic_write import beside
+from ..runtime.prefetch import ahead, with_first
+from ..video.decode.corruption import Damage
+from ..video.decode.timestamps import Timing
+from ..video.decode.video_clip import VideoClip
+from ..video.encode.codecs import Encoding, codec_for, container_for
+from ..video.encode.output_format import transparent
+from ..video.encode.writer import write_video
+from ..video.images.sequence_paths import is_sequence
+from ..video.open import check_target
+from ..video.verify.verify import check_contract
+from .concat import Segment, inspected, join
 from .folder import Job, resumable
-from .join import Segment, inspected, join
 from .manifest import settle
-from .segments import SECONDS, Reading, cut, made, one_by_one, settled, shots_of, window
+from .segments import SECONDS, Reading, cut
 
 log = logging.getLogger(__name__)
 

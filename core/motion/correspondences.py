@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .grey import Plane, slope
+from .gray_frame import Plane, slope
 
 GRID = 6  # distance in the flow's pixels of the points at which it is read; nearer neighbours say the same
 VISIBLE = 0.003  # texture, in grey levels of 1 per pixel, at which flow begins to see more than noise

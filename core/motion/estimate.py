@@ -4,51 +4,26 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import Clip, ClipError, ClipInfo, Frames
-from ..opencv import optional_opencv
-from ..pipeline import ahead
+from ..path.motion import Motion
+from ..runtime.optional_cv2 import optional_opencv
+from ..runtime.prefetch import ahead
 from ..shots import is_cut, is_repeat
-from .align import align
+from .background_prior import EVERYWHERE, Followers, updated, weighted
 from .correspondences import Correspondences, sampled
-from .fit import fit
 from .flow import LUMA, FlowMethod, FlowModel, field_between, flow_model, luma
-from .followers import EVERYWHERE, Followers, updated, weighted
-from .grey import Grey, Masks, Plane, hidden_by
+from .gray_frame import Grey, Masks, Plane, hidden_by
+from .homography import fit
+from .subpixel import align
 
 WHOLE = 0.85  # share of the picture that follows the camera, below which something near may have torn the flow
 EXACT = 0.3  # pixels between a point and a step that it is taken for an instance of
 WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
-
-
-@dataclass(frozen=True)
-class Motion:
-    """The camera's motion between neighbouring frames, as measured.
-
-    steps: (N, 3, 3); steps[i] carries points of frame i - 1 to where they are seen in frame i, in full-size pixels
-    (geometry.py has the convention). steps[0] is the identity.
-    trust: (N,) in [0, 1]; how much of the picture agrees with the step. 0 means that frame i does not continue
-    frame i - 1: it is the first of a shot.
-    readout: of a rolling shutter: the share of the frame time between the exposure of the first and of the last row,
-    from -1 (the last comes first) to 1; 0 where all of a frame is exposed at once. See readout.py.
-    """
-
-    steps: geometry.Matrices
-    trust: NDArray[np.float64]
-    info: ClipInfo
-    readout: float = 0.0
-
-    @property
-    def shots(self) -> list[slice]:
-        """The runs of frames between cuts."""
-        starts = np.flatnonzero(self.trust == 0).tolist()
-        return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.trust)], strict=True)]
 
 
 class Step(NamedTuple):

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clip import ClipError, Frames
-from ..opencv import optional_opencv
-from .features import Tracks
-from .grey import Plane
+from ..runtime.optional_cv2 import optional_opencv
+from .gray_frame import Plane
+from .klt import Tracks
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from .crop import held_back
 from .trajectory import Correction
+from .zoom import held_back
 
 WINDOW = 240  # frames solved at once: the time of the solver grows faster than their number
 OVERLAP = 80  # frames solved again with what comes after them

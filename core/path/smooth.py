@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError
-from .axes import Strength, levelled, partly
 from .kalman import kalman, kalman_causal
 from .l1 import l1
+from .strength import Strength, levelled, partly
 from .trajectory import Trajectory, correction
 
 Smoother: TypeAlias = Callable[[NDArray[np.float64], float], NDArray[np.float64]]

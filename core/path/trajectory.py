@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from ..motion.estimate import Motion
-from .rolling import Rows, unrolled
+from .motion import Motion
+from .rolling_shutter import Rows, unrolled
 
 WEAK = 0.2  # trust below which a step is guessed from its neighbours: little of the picture agrees on where it went
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from ..warping.border import Border, framed
+from .border import Border, framed
 from .trajectory import Correction, inverse
 
 

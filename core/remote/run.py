@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .said import plain
-from .server import OnNews, Server, connected, within
+from .client import OnNews, Server, connected, within
+from .messages import plain
 from .workflow import Prompt, RunError, Setting, apply, local_files, read_setting
 
 log = logging.getLogger(__name__)

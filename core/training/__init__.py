@@ -5,13 +5,12 @@ for report in train(config):            # each pull is one step; closing the str
     ...
 """
 
-from .config import Config, config_from, read_config
+from .config.schema import Config, config_from, read_config
 from .errors import TrainingError
-from .journal import read_log
-from .measure import Scores, bicubic, lpips, score
-from .path_trainer import PathTraining, train_path_net
-from .progress import shown, shown_paths
-from .trainer import Report, train
+from .evaluate.metrics import Scores, bicubic, lpips, score
+from .loop.logger import read_log
+from .loop.trainer import Report, train
+from .smoother.trainer import PathTraining, train_path_net
 
 __all__ = [
     "Config",
@@ -25,8 +24,6 @@ __all__ = [
     "read_config",
     "read_log",
     "score",
-    "shown",
-    "shown_paths",
     "train",
     "train_path_net",
 ]

@@ -20,18 +20,18 @@ from .. import geometry
 from ..clip import ClipError, ClipInfo, Frames, TensorClip
 from ..motion.estimate import START, WORKING_SIDE, greys, next_step
 from ..motion.flow import FlowModel
-from ..motion.grey import Grey
-from ..opencv import optional_opencv
-from ..path import rolling
-from ..path.axes import Strength, partly
-from ..path.crop import strength_within, weakened, zoomed
+from ..motion.gray_frame import Grey
+from ..path import rolling_shutter
+from ..path.border import Border
 from ..path.kalman import kalman_lagged
-from ..path.rolling import Rows
+from ..path.rolling_shutter import Rows
+from ..path.strength import Strength, partly
 from ..path.trajectory import WEAK, Correction
-from . import resample
-from .border import Border
-from .places import pixel_maps
-from .resample import Warped
+from ..path.zoom import strength_within, weakened, zoomed
+from ..runtime.optional_cv2 import optional_opencv
+from . import remap
+from .remap import Warped
+from .sampling_map import pixel_maps
 from .ways import Way
 
 Driver: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -106,7 +106,7 @@ def live(
     if not -1 <= readout <= 1:
         raise ClipError(f"the readout of a rolling shutter is a share of the frame time from -1 to 1, got {readout}")
     device = torch.device(device)
-    look = resample.resampler(optional_opencv() if device.type == "cpu" else None)
+    look = remap.resampler(optional_opencv() if device.type == "cpu" else None)
     period = seconds * float(fps)
     buffers, share = torch.empty(3, 0, 0), 1.0
     wanted = smoother and (lambda width, height: smoother(width, height, max_zoom, period))
@@ -140,10 +140,13 @@ def _corrections(
     """Each frame with its correction, and whether a shot begins with it, as soon as it has its future."""
     reach = int(np.ceil(2 * period))  # no weight reaches farther back, to four digits
     weights: dict[tuple[int, int], NDArray[np.float64]] = {}
-    kept = max(reach, 2 * rolling.REACH) + look_ahead + 1
+    kept = max(reach, 2 * rolling_shutter.REACH) + look_ahead + 1
     waiting: deque[tuple[Frames, bool]] = deque()
     poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of `kept` frames: shown already, and those waiting
-    steps, rows = np.empty((0, 3, 3)), np.empty((0, rolling.ROWS, 3, 3))  # as measured, and what makes each straight
+    steps, rows = (
+        np.empty((0, 3, 3)),
+        np.empty((0, rolling_shutter.ROWS, 3, 3)),
+    )  # as measured, and what makes each straight
     good = np.eye(3)
     driver: Driver | None = None
     virtual = np.eye(3)  # the pose of the camera that a driver steers
@@ -180,8 +183,8 @@ def _corrections(
         waiting.append((frame, first))
         if readout:
             steps = np.concatenate([steps, good[None]])[-kept:]
-            rows = np.concatenate([rows, np.tile(np.eye(3), (1, rolling.ROWS, 1, 1))])[-kept:]
-            shot = shots[-(look_ahead + 2 * rolling.REACH + 1) :] == shots[-1]
+            rows = np.concatenate([rows, np.tile(np.eye(3), (1, rolling_shutter.ROWS, 1, 1))])[-kept:]
+            shot = shots[-(look_ahead + 2 * rolling_shutter.REACH + 1) :] == shots[-1]
             _straighten(poses, steps, rows, int(shot.sum()), ClipInfo(frame.shape[3], frame.shape[2], fps), readout)
         if len(waiting) > look_ahead:
             yield next_one()
@@ -198,8 +201,8 @@ def _straighten(
     """
     if count < 3:
         return
-    straight, found = rolling.unrolled(steps[-count:], [slice(0, count)], info, readout)
-    first = 0 if count < 2 * rolling.REACH + 1 else rolling.REACH
+    straight, found = rolling_shutter.unrolled(steps[-count:], [slice(0, count)], info, readout)
+    first = 0 if count < 2 * rolling_shutter.REACH + 1 else rolling_shutter.REACH
     rows[len(rows) - count + first :] = found[first:]
     for i in range(max(first, 1) - count, 0):
         poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(straight[i]))

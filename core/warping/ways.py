@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
-from ..path import rolling
+from ..path import rolling_shutter
 from ..path.trajectory import Correction
-from .places import add_between, pixel_maps, places
+from .sampling_map import add_between, pixel_maps, places
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .places import Array
+    from .sampling_map import Array
 
 # Per frame height. What rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel.
 CELLS = 32
@@ -35,8 +35,8 @@ class Way:
     back: geometry.Matrices
     source: tuple[int, int]
     output: tuple[int, int]
-    rows: rolling.Rows | None = None
-    bends: rolling.Rows | None = None
+    rows: rolling_shutter.Rows | None = None
+    bends: rolling_shutter.Rows | None = None
     corner: tuple[int, int] = (0, 0)
 
     def piece(self, rows: slice, columns: slice) -> Way:
@@ -58,7 +58,7 @@ class Way:
 
     def invented(self, x: Tensor, y: Tensor) -> Tensor:
         """(h, w): 1.0 where a place is outside the source's pixels."""
-        from .resample import invented
+        from .remap import invented
 
         straight = self.rows is None and self.bends is None
         return invented(self.back if straight else None, x, y, *self.source)
@@ -67,11 +67,11 @@ class Way:
         """Source places (P, 2) of output pixels (P, 2)."""
         if self.bends is not None:
             middle = (np.array(self.output) - 1) / 2 - self.corner
-            points = rolling.straightened(self.bends, (points - middle)[None], self.output[1])[0] + middle
+            points = rolling_shutter.straightened(self.bends, (points - middle)[None], self.output[1])[0] + middle
         points = geometry.apply(self.back, points)
         if self.rows is not None:
             middle = (np.array(self.source) - 1) / 2
-            points = rolling.bent(self.rows, (points - middle)[None], self.source[1])[0] + middle
+            points = rolling_shutter.bent(self.rows, (points - middle)[None], self.source[1])[0] + middle
         return points
 
 

@@ -2,7 +2,7 @@
 
 from .build import BuildError, NoCompilerError, build, find
 from .engine import Native, describe, native_network
-from .network import NativeNetwork, Wanted, part_of
+from .native_model import NativeNetwork, Wanted, part_of
 
 __all__ = [
     "BuildError",

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import cache
+from .. import cache_dir
 
 SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # which includes the headers beside it
 # Contraction into fused multiply-adds is what the speed comes from, and compilers differ in whether they do it unasked.
@@ -91,7 +91,7 @@ def cache_folder() -> Path:
     key = hashlib.sha256(repr((FLAGS, TARGETS, cpu_name())).encode())
     for file in sorted(SOURCE.parent.iterdir()):
         key.update(file.read_bytes())
-    return cache.cache_folder() / "native" / key.hexdigest()[:16]
+    return cache_dir.cache_folder() / "native" / key.hexdigest()[:16]
 
 
 def cpu_name() -> str:

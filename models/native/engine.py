@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..rrdb import RRDBNet
-from ..separable import SeparableRRDB, SeparableSRVGG, dense
-from ..srvgg import SRVGGNetCompact
+from ..arch.rrdb import RRDBNet
+from ..arch.separable import SeparableRRDB, SeparableSRVGG, dense
+from ..arch.srvgg import SRVGGNetCompact
+from .bindings import Library
 from .build import cache_folder, find, find_compiler
-from .compact import halfway, srvgg_reach
-from .library import Library
-from .network import NativeNetwork, Wanted, part_of
-from .program import PLAIN
+from .compile_srvgg import halfway, srvgg_reach
+from .native_model import NativeNetwork, Wanted, part_of
+from .plan import PLAIN
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pytest
 from comfyhost import Host, HostError, Run
 from counting import make_video, numbers_of
 from job_run import heard, shown
-from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.video.decode.video_clip import VideoClip
 
 pytestmark = pytest.mark.host
 

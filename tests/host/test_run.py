@@ -12,7 +12,7 @@ import pytest
 from comfyhost import Host
 from counting import make_video, numbers_of
 from program import program
-from steadyscale.core.video.files import open_clip
+from steadyscale.core.video.open import open_clip
 
 pytestmark = pytest.mark.host
 

@@ -13,7 +13,7 @@ import torch
 from comfyhost import Host
 from graphs import MODEL, picture
 from safetensors import safe_open
-from steadyscale.core.video.png import write_images
+from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.models import load_upscaler
 
 pytestmark = pytest.mark.host

@@ -10,7 +10,7 @@ import graphs
 import pytest
 from comfyhost import Host, Run
 from counting import make_video, numbers_of
-from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.video.decode.video_clip import VideoClip
 
 pytestmark = pytest.mark.host
 

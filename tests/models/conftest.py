@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from steadyscale.models import zoo
+from steadyscale.models.zoo import zoo
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from footage import shaken_clip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.operations.enlarge import Enlarge
-from steadyscale.core.operations.steady import Steady
-from steadyscale.core.video.encode import write_video
-from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.pipeline.upscale_op import Enlarge
+from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.writer import write_video
 
 SETTINGS = {
     "fps": 1.0,

@@ -11,7 +11,7 @@ from counting import number_of, numbered
 from node_calls import upscaled, warped
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.video.decode.video_clip import VideoClip
 
 
 def test_images_still_come_back_as_images(newest, clip_file: Path):

@@ -20,13 +20,13 @@ from footage import shake
 from steadyscale.core import geometry
 from steadyscale.core.jobs.folder import folder_for, opened_job
 from steadyscale.core.jobs.run import Finished, Watch, run_job
-from steadyscale.core.operations.enlarge import Enlarge
-from steadyscale.core.operations.steady import Steady
+from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.recipe import Recipe
-from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.video.reader import VideoClip
-from steadyscale.core.warping.border import Border
+from steadyscale.core.pipeline.pipeline import Recipe
+from steadyscale.core.pipeline.upscale_op import Enlarge
+from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
 
 COUNT, SEGMENTS = 72, 9  # frames of the source, and the segments that its job is done in
 CUT = 41  # where the second shot of the recipe begins

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.video.reader import VideoClip
+from steadyscale.core.video.decode.video_clip import VideoClip
 
 SETTINGS = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
 

@@ -7,7 +7,7 @@ import sys
 # In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
 _MAIN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from steadyscale.core.cli import program; sys.exit(program())"
+    "from steadyscale.cli.main import program; sys.exit(program())"
 )
 
 

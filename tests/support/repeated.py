@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from steadyscale.core.upscaling.stage import upscale
+from steadyscale.core.upscaling.upscale import upscale
 from torch import Tensor, nn
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
-from steadyscale.core.training.measure import small_and_large
+from steadyscale.core.training.evaluate.metrics import small_and_large
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 from torch import Tensor
 

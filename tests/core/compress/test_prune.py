@@ -6,7 +6,7 @@ from spandrel import ModelLoader
 from steadyscale.core.compress import CompressionError, prune
 from steadyscale.core.compress.prune import pruned, width_after
 from steadyscale.models import RRDBConfig, RRDBNet
-from steadyscale.models.separable import separated
+from steadyscale.models.arch.separable import separated
 from torch import nn
 
 

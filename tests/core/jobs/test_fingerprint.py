@@ -18,12 +18,12 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.jobs.fingerprint import described, of_file, of_files
 from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.operations.enlarge import Enlarge
-from steadyscale.core.operations.steady import Steady
+from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
+from steadyscale.core.pipeline.upscale_op import Enlarge
+from steadyscale.core.pipeline.warp_op import Steady
 from steadyscale.core.upscaling.settings import Finish, Reuse, Tally, Target
-from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.warping.border import Border
+from steadyscale.core.video.encode.codecs import Encoding
 from torch import nn
 
 INFO = ClipInfo(640, 360, Fraction(25), 10)

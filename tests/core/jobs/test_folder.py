@@ -12,8 +12,8 @@ from job_run import child, in_child, run, same, stopped
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import fingerprint
 from steadyscale.core.jobs.folder import folder_for
-from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.warping.border import Border
+from steadyscale.core.path.border import Border
+from steadyscale.core.video.encode.codecs import Encoding
 
 
 class Stop(Exception):

@@ -15,13 +15,13 @@ from job_run import COUNT, SEGMENTS, Nearest, child, heard, in_child, recipe, ru
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs.folder import opened_job
-from steadyscale.core.video.codecs import Encoding
-from steadyscale.core.video.contract import ContractError
-from steadyscale.core.video.encode import write_video
-from steadyscale.core.video.images import ImageClip
-from steadyscale.core.video.png import write_images
-from steadyscale.core.video.reader import VideoClip
-from steadyscale.core.warping.border import Border
+from steadyscale.core.path.border import Border
+from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
+from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.images.image_clip import ImageClip
+from steadyscale.core.video.images.png_writer import write_images
+from steadyscale.core.video.verify.verify import ContractError
 
 LONGEST = 9  # frames of a segment
 AHEAD = 4  # frames that the stages may be ahead of the encoder

@@ -12,14 +12,15 @@ from counting import number_of, numbered
 from hypothesis import given
 from hypothesis import strategies as st
 from steadyscale.core.clip import ClipError, TensorClip
-from steadyscale.core.jobs.segments import Reading, cut, made, one_by_one, settled, shots_of, window
-from steadyscale.core.operations.calm import Calm
-from steadyscale.core.operations.operation import Operation
-from steadyscale.core.operations.steady import Steady
+from steadyscale.core.jobs.segments import Reading, cut
+from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.recipe import Recipe
-from steadyscale.core.warping.border import Border
-from steadyscale.core.warping.fill import REACH
+from steadyscale.core.pipeline.deflicker_op import Calm
+from steadyscale.core.pipeline.operation import Operation
+from steadyscale.core.pipeline.pipeline import Recipe
+from steadyscale.core.pipeline.slicing import made, one_by_one, settled, shots_of, window
+from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.warping.temporal_fill import REACH
 
 MS = Fraction(1, 1000)
 

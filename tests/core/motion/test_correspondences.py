@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from footage import texture as footage_texture
 from steadyscale.core.motion.correspondences import GRID, VISIBLE, believable, sampled, texture
-from steadyscale.core.motion.grey import Grey
+from steadyscale.core.motion.gray_frame import Grey
 
 
 def test_texture_asks_for_both_directions():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from footage import texture
+from steadyscale.core.motion.consistency import pulled_back
 from steadyscale.core.motion.flow import FlowMethod, flow_model, luma
-from steadyscale.core.motion.occlusion import pulled_back
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))

@@ -8,9 +8,9 @@ from scipy import optimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path import l1 as l1_module
-from steadyscale.core.path.crop import limit_zoom, zooms_to_fill
 from steadyscale.core.path.smooth import Smoothing, smooth
 from steadyscale.core.path.trajectory import Trajectory, correction
+from steadyscale.core.path.zoom import limit_zoom, zooms_to_fill
 
 
 def trajectory(path, width=640, height=360):

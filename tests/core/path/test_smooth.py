@@ -6,8 +6,8 @@ import pytest
 from footage import shake
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path.axes import Strength
 from steadyscale.core.path.smooth import Smoothing, gaussian, kalman, smooth, whittaker
+from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Trajectory, correction
 
 LOOKING_BACK_AND_AHEAD = [Smoothing.KALMAN, Smoothing.GAUSSIAN, Smoothing.WHITTAKER]

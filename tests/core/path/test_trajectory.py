@@ -5,7 +5,7 @@ import pytest
 from footage import shake
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.motion.estimate import Motion
+from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 

@@ -7,11 +7,11 @@ import torch
 from footage import filmed, shake, texture
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.path.border import Border
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction
 from steadyscale.core.path.transfer import Apply, transfer, undo
-from steadyscale.core.warping.border import Border
-from steadyscale.core.warping.move import warp
+from steadyscale.core.warping.warp import warp
 
 WIDTH, HEIGHT, COUNT = 160, 96, 12
 

@@ -16,8 +16,8 @@ import pytest
 from fake_comfyui import Fake, Served, until
 from files_made import remains
 from program import program
-from steadyscale.core import cli
-from steadyscale.core.remote import server as remote
+from steadyscale.cli import main
+from steadyscale.core.remote import client as remote
 from steadyscale.core.remote.run import free_name, run_workflow
 from steadyscale.core.remote.workflow import RunError
 
@@ -59,7 +59,7 @@ def test_the_command_uploads_runs_and_downloads(fake: Fake, url: str, workflow: 
     out = tmp_path / "results"
     fake.outputs["1"] = {"text": ["3 frames\x1b[2J", 5]}
     words = ("run", workflow, "--server", url + "/", "--set", f"Load Video.file={clip}", "--set", "2.prefix=7")
-    code = cli.main([*map(str, words), "--output", str(out), "--json"])
+    code = main.main([*map(str, words), "--output", str(out), "--json"])
     stdout, stderr = capsys.readouterr()
     assert (code, stderr) == (0, "")
     assert fake.uploads == {clip.name: clip.read_bytes()}
@@ -175,7 +175,7 @@ def command(url: str, workflow: Path, tmp_path: Path, capsys):
 
     def call(*words: str, at: str | None = None) -> str:
         out = tmp_path / "out"
-        assert cli.main(["run", str(workflow), "--server", at or url, "--output", str(out), *words]) == 1
+        assert main.main(["run", str(workflow), "--server", at or url, "--output", str(out), *words]) == 1
         stdout, stderr = capsys.readouterr()
         assert stdout == ""
         assert not out.exists() or remains(out) == []

@@ -6,7 +6,7 @@ from repeated import Cancelling, Nearest, clip, nearest, run
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
 from steadyscale.core.upscaling.settings import Precision
-from steadyscale.core.upscaling.stage import upscale
+from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")

@@ -12,12 +12,12 @@ from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.path.axes import Strength
-from steadyscale.core.path.crop import zoomed
+from steadyscale.core.path.border import Border
+from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.warping.border import Border
+from steadyscale.core.path.zoom import zoomed
 from steadyscale.core.warping.live import Measured, live, measure
-from steadyscale.core.warping.move import warp
+from steadyscale.core.warping.warp import warp
 from steadyscale.models import load_path_smoother
 
 FPS = Fraction(25)

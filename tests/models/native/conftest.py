@@ -3,7 +3,7 @@
 import pytest
 import torch
 from steadyscale.models.native import build, engine
-from steadyscale.models.native.library import Library
+from steadyscale.models.native.bindings import Library
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import torch
 from natively import assert_same, enlarged, needs_compiler, noise, randomised
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact
 from steadyscale.models.native import Native, NativeNetwork, NoCompilerError, build, describe, engine, find
+from steadyscale.models.native.bindings import ABI, Library, Op
 from steadyscale.models.native.build import FLAGS, SOURCE, TARGETS, BuildError, cpu_name, find_compiler
-from steadyscale.models.native.library import ABI, Library, Op
 
 
 @needs_compiler

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from natively import enlarged, needs_compiler, noise, randomised
-from steadyscale.core.upscaling.stage import upscale
+from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
 from steadyscale.models.native import NativeNetwork
-from steadyscale.models.native.compact import halfway, srvgg_reach
-from steadyscale.models.native.library import Library, Store
+from steadyscale.models.native.bindings import Library, Store
+from steadyscale.models.native.compile_srvgg import halfway, srvgg_reach
 
 
 @st.composite
@@ -203,7 +203,7 @@ def test_a_middle_is_kept_for_one_owner_and_not_where_it_is_large(library, monke
     assert not native.renew(image.repeat(2, 1, 1, 1), [[whole], [part]], made, first)
     with pytest.raises(ValueError, match="no part of a picture of 60 rows"):
         native.renew(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
-    monkeypatch.setattr("steadyscale.models.native.network.MOST_KEPT", 60 * 70 * 8 * 4)
+    monkeypatch.setattr("steadyscale.models.native.native_model.MOST_KEPT", 60 * 70 * 8 * 4)
     assert not native.renew(image, [[whole], [part]], made, first)
     assert torch.equal(made, native(image, clamped=True))
 

@@ -1,0 +1,1 @@
+"""The command line `steadyscale`: argument parsing, progress and one module per command."""

@@ -1,0 +1,37 @@
+"""The command `steadyscale train`."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..console import tell, until_told
+
+if TYPE_CHECKING:
+    from ...core.training import Report
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
+    command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    command.set_defaults(keeps=lambda _: True)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ...core.training import read_config, train
+    from ..training_progress import shown
+
+    config = read_config(args.config, args.set)
+    last: Report | None = None
+    with closing(train(config, resume=args.resume)) as reports:  # closed early, it leaves a checkpoint
+        for report in shown(until_told(reports, "--resume"), args.quiet):
+            last = report
+    files = [str(file) for file in last.files] if last else []
+    steps, scores = (last.step, last.scores) if last else (0, {})
+    psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}
+    done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
+    measured = ", ".join(f"{scale}x {found.psnr:.2f} dB, SSIM {found.ssim:.4f}" for scale, found in scores.items())
+    lines = [*files, f"on data.validate: {measured}"] if measured else files
+    tell(args, done, "\n".join(lines) or f"{config.folder}: nothing left to do")

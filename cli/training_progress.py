@@ -1,0 +1,58 @@
+"""A training run on a terminal: a bar with the time that is left, and the last numbers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..core.training.loop.trainer import Report
+from ..core.training.smoother.trainer import PathReport
+
+BEFORE_ETA = 120.0  # seconds over which the speed is averaged
+
+
+def shown(reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
+    """The same reports; each moves the bar on stderr, if that is a terminal."""
+    scores = ""
+    with _bars(quiet) as bars:
+        task = bars.add_task("training", total=None, numbers="")
+        for report in reports:
+            if report.scores:
+                scores = ", ".join(f"{scale}x {s.psnr:.2f} dB" for scale, s in report.scores.items())
+            losses = ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
+            # A resumed run begins in the middle, which says nothing about its speed.
+            if bars.tasks[0].total is None:
+                bars.reset(task, total=report.steps, completed=report.step, numbers="")
+            bars.update(task, completed=report.step, numbers=f"{losses}  {scores}")
+            yield report
+
+
+def shown_paths(reports: Iterator[PathReport], quiet: bool = False) -> Iterator[PathReport]:
+    """The same for training on paths."""
+    with _bars(quiet) as bars:
+        task = bars.add_task("training", total=None, numbers="")
+        for report in reports:
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+            bars.update(task, total=report.steps, completed=report.step, numbers=losses)
+            yield report
+
+
+def _bars(quiet: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    return Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+        speed_estimate_period=BEFORE_ETA,
+    )

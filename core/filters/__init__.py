@@ -1,0 +1,1 @@
+"""Filters that need neighboring frames."""

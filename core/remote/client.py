@@ -1,0 +1,281 @@
+"""A ComfyUI somewhere else: files go up, a graph is run, and what it made comes down.
+
+The server's queue and its history say what becomes of a run. They are asked every few seconds; the websocket only makes
+that faster and tells the progress, so that a run is followed to its end wherever and whenever the websocket breaks.
+Needs aiohttp, which `steadyscale[run]` brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from ..runtime.atomic_write import appearing
+from .messages import heard, outcome, plain, refusal, way_out
+from .workflow import Prompt, RunError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = logging.getLogger(__name__)
+
+CONNECT = 15.0  # seconds until a connection must stand
+SILENCE = 60.0  # seconds within which a connection must bring something, once it stands
+SLOWEST = 50_000  # bytes a second of an upload, below which it is given up
+PATIENCE = 120.0  # seconds for which a server may be away while it runs a graph
+POLL = 5.0  # seconds between questions for a run's state while the websocket is quiet
+_TRIES = 3
+
+OnNews: TypeAlias = "Callable[[str, int, int | None], None]"
+"""Called with (what is being done, how much of it is done, of how much; None where nobody knows)."""
+_Result = TypeVar("_Result")
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The work's result; raises asyncio.TimeoutError where that takes longer. Work that is given up ends first.
+
+    `asyncio.wait_for` of Python 3.10 and 3.11 forgets a cancellation that comes in the moment in which the work ends:
+    Ctrl-C would be lost.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        over = task.done()
+        if not over:
+            task.cancel()
+            await asyncio.wait({task})
+    if not over:
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+class Server:
+    """The ComfyUI at a URL; see `connected`. Methods raise RunError with what the server said."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url, self._session = url, session
+        self.client = uuid.uuid4().hex
+
+    async def definition(self, class_type: str) -> dict[str, Any]:
+        """What the server says of a class of nodes; empty if it has none of that name."""
+        answer = await self._json("GET", f"/object_info/{quote(class_type, safe='')}")
+        found = answer.get(class_type) if isinstance(answer, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    async def upload(self, path: Path) -> str:
+        """Puts a file into the server's input folder; returns the name it has there, which other files may change."""
+        import aiohttp
+
+        with path.open("rb") as file:
+            form = aiohttp.FormData(quote_fields=False)
+            form.add_field("image", file, filename=path.name)
+            form.add_field("type", "input")
+            patience = aiohttp.ClientTimeout(total=SILENCE + path.stat().st_size / SLOWEST, sock_connect=CONNECT)
+            answer = await self._json(
+                "POST", "/upload/image", data=form, timeout=patience, hint=f"{path} was not accepted"
+            )
+        try:
+            folder, name = str(answer.get("subfolder") or ""), str(answer["name"])
+        except (AttributeError, KeyError) as error:
+            raise RunError(f"{path}: the server did not say where it put it") from error
+        return f"{folder}/{name}" if folder else name
+
+    async def queue(self, prompt: Prompt, run: str) -> str:
+        """Queues a graph under the id `run`; returns the id that it got, which is another on servers that choose it.
+
+        A graph of which the server refuses a part is not run at all.
+        """
+        body = {"prompt": prompt, "client_id": self.client, "prompt_id": run}
+        async with self._request("POST", "/prompt", json=body) as reply:
+            answer = await _parsed(reply)
+        if reply.status != 200 or not isinstance(answer, dict):
+            raise RunError(refusal(prompt, reply.status, answer))
+        run = str(answer.get("prompt_id") or run)
+        if answer.get("node_errors"):
+            await self.stop(run)
+            raise RunError(refusal(prompt, reply.status, answer))
+        return run
+
+    async def finished(self, run: str, prompt: Prompt, on_news: OnNews) -> dict[str, Any]:
+        """Waits for the end of a run; returns its outputs by node id, as the server's history has them."""
+        answered, socket = time.monotonic(), None
+        try:
+            while True:
+                try:
+                    ahead = await self._place(run)  # before the history: a run that has left the queue is in there
+                    entry = await self._ended(run)
+                except RunError as error:
+                    if time.monotonic() - answered > PATIENCE:
+                        raise RunError(f"{error}\nThe run {run} may still be going on there") from error
+                    on_news("waiting for the server to answer", 0, None)
+                else:
+                    answered = time.monotonic()
+                    if entry:
+                        return outcome(entry, prompt)
+                    if ahead is None:
+                        raise RunError(f"the server knows nothing of the run {run}; was it started anew meanwhile?")
+                    if ahead:
+                        on_news(f"in the queue behind {ahead}", 0, None)
+                socket = socket if socket and not socket.closed else await self._listening()
+                await _news(socket, run, prompt, on_news)
+        finally:
+            if socket:
+                with contextlib.suppress(Exception):
+                    await within(5, socket.close())
+
+    async def stop(self, run: str) -> None:
+        """Takes a run out of the queue, or interrupts it; runs of other people go on."""
+        await self._json("POST", "/queue", json={"delete": [run]})
+        if await self._place(run) == 0:
+            await self._json("POST", "/interrupt", json={"prompt_id": run})
+
+    async def download(self, item: dict[str, Any], target: Path) -> None:
+        """Writes a file that a node put out; it appears under its name when all of it is there."""
+        asked = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self._request("GET", "/view", params=asked) as reply:
+                    if reply.status != 200:
+                        raise RunError(f"{asked['filename']} cannot be had: {await _words(reply)}")
+                    with appearing(target) as partial, partial.open("wb") as file:
+                        async for piece in reply.content.iter_chunked(2**18):
+                            file.write(piece)
+                        if not file.tell():
+                            raise RunError(f"{asked['filename']} is empty on the server")
+                return
+            except _Lost:
+                if attempt == _TRIES:
+                    raise
+                await asyncio.sleep(1)
+            except OSError as error:
+                raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
+
+    async def _place(self, run: str) -> int | None:
+        """0: it is running, n: it waits behind n others, None: it is not in the queue."""
+        queue = await self._json("GET", "/queue")
+        try:
+            running, pending = queue["queue_running"], sorted(queue["queue_pending"], key=lambda item: item[0])
+            order = [str(item[1]) for item in pending]
+            if run in (str(item[1]) for item in running):
+                return 0
+        except (IndexError, KeyError, TypeError) as error:
+            raise RunError(f"{self._url} does not answer as a ComfyUI does") from error
+        return len(running) + order.index(run) if run in order else None
+
+    async def _ended(self, run: str) -> dict[str, Any] | None:
+        """What the history says of a run; None until it is over."""
+        history = await self._json("GET", f"/history/{run}")
+        return history.get(run) if isinstance(history, dict) else None
+
+    async def _listening(self) -> aiohttp.ClientWebSocketResponse[Any] | None:
+        import aiohttp
+
+        connecting = self._session.ws_connect(
+            f"{self._url}/ws", params={"clientId": self.client}, heartbeat=20, max_msg_size=2**26
+        )
+        try:
+            return await within(CONNECT, connecting)
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            log.info("no progress can be shown, the websocket does not open: %s", error)
+            return None
+
+    async def _json(self, method: str, path: str, *, hint: str = "", **body: Any) -> Any:
+        async with self._request(method, path, **body) as reply:
+            if reply.status != 200:
+                start = hint or f"{self._url} does not do what a ComfyUI does"
+                raise RunError(f"{start}: {await _words(reply)}{way_out(reply.status)}")
+            answer = await _parsed(reply)
+        if answer is None and method == "GET":
+            raise RunError(f"{self._url} does not answer as a ComfyUI does")
+        return answer
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, **body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer, whatever its status. Nothing is asked of another address than the user's, wherever it points."""
+        import aiohttp
+
+        try:
+            async with self._session.request(method, self._url + path, allow_redirects=False, **body) as reply:
+                if 300 <= reply.status < 400:
+                    elsewhere = plain(reply.headers.get("Location", "nowhere"))
+                    raise RunError(f"{self._url} points to {elsewhere}; name that")
+                yield reply
+        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+            raise _Lost(f"{self._url} does not answer: {plain(str(error)) or 'it took too long'}") from error
+
+
+class _Lost(RunError):
+    """The connection was, which a second try may mend."""
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Server]:
+    """The ComfyUI at `url`, which may have a path and, before an @, a name and a password."""
+    try:
+        import aiohttp
+        from yarl import URL
+    except ImportError as error:
+        raise RunError('running graphs on a server needs aiohttp: pip install "steadyscale[run]"') from error
+    try:
+        address = URL(url.strip())
+        if address.scheme not in ("http", "https") or not address.host:
+            raise ValueError("it needs to begin with http:// or https://")
+    except ValueError as error:
+        raise RunError(f"{url} is no address of a server: {error}; such as http://127.0.0.1:8188") from error
+    login = b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}"} if address.user else {}
+    shown = str(address.with_user(None).with_query(None).with_fragment(None)).rstrip("/")  # errors show no password
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
+    # A proxy named in the environment is for the world outside, not for a server on this machine.
+    outside = address.host not in ("localhost", "127.0.0.1", "::1")
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=outside) as session:
+        yield Server(shown, session)
+
+
+async def _news(socket: aiohttp.ClientWebSocketResponse[Any] | None, run: str, prompt: Prompt, on_news: OnNews) -> None:
+    """Tells what the websocket says; returns when the run may have ended, `POLL` is over or the websocket is gone."""
+    import aiohttp
+
+    until = time.monotonic() + POLL
+    if socket is None:
+        await asyncio.sleep(1)
+    while socket and (left := until - time.monotonic()) > 0:
+        try:
+            message = await socket.receive(left)
+        except asyncio.TimeoutError:
+            return
+        if message.type == aiohttp.WSMsgType.BINARY:
+            continue  # a preview
+        if message.type != aiohttp.WSMsgType.TEXT:  # it is closing, closed or broken
+            await asyncio.sleep(1)
+            return
+        over, news = heard(message.data, run, prompt)
+        if over:
+            return
+        if news:
+            on_news(*news)
+
+
+async def _parsed(reply: aiohttp.ClientResponse) -> Any:
+    try:
+        return json.loads(await reply.text(errors="replace"))
+    except ValueError:
+        return None
+
+
+async def _words(reply: aiohttp.ClientResponse) -> str:
+    """Status and the beginning of what came with it."""
+    page = "html" in reply.headers.get("Content-Type", "")
+    said = "" if page else " ".join(plain((await reply.content.read(2000)).decode(errors="replace")).split())
+    return f"HTTP {reply.status} {reply.reason or ''}{': ' if said else ''}{said[:300]}".strip()

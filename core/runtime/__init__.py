@@ -1,0 +1,1 @@
+"""What every package uses: buffers, threads, files written atomically, optional imports."""

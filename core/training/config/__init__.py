@@ -1,0 +1,1 @@
+"""Training configuration: TOML tables as dataclasses."""

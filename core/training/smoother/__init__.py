@@ -1,0 +1,1 @@
+"""Train the learned path smoother on synthetic paths."""

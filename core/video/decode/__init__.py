@@ -1,0 +1,1 @@
+"""Read video files: demux, decode, timestamps, corruption."""

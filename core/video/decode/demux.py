@@ -1,0 +1,185 @@
+"""Which files are opened, and what FFmpeg gives of them: containers, the moving picture in one, and its frames.
+
+A video file is untrusted input for native code, so `opened` names the formats, decoders and protocols it accepts;
+without that list FFmpeg follows a text file that calls itself .mp4 to any other file on the machine.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, cast
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ...clip import ClipError
+
+VIDEO_FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,gif,apng,h264,hevc,obu,m4v,dv"
+PICTURE_FORMATS = "png_pipe,tiff_pipe"
+VIDEO_DECODERS = (
+    "h264,hevc,vvc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"
+    "flv,wmv1,wmv2,wmv3,vc1,theora,mjpeg,prores,dnxhd,cfhd,ffv1,ffvhuff,huffyuv,utvideo,qtrle,dvvideo,rawvideo,v210,"
+    "gif,apng,png,tiff,webp"
+)
+OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layout
+    "aac,aac_latm,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,alac,flac,opus,libopus,vorbis,wmav1,wmav2,"
+    "wmapro,amrnb,amrwb,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8,"
+    "pcm_s8,pcm_mulaw,pcm_alaw,pcm_bluray,pcm_dvd,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,srt,subrip,ass,ssa,webvtt,mov_text,"
+    "pgssub,dvdsub,dvbsub,text"
+)
+# An 8K frame has 35 million pixels, and one float32 copy takes 425 MB. A 200 KB file can claim far more than that.
+MAX_PIXELS = 50_000_000
+NO_LIMIT = 2**31 - 1
+_HOUR = 3600
+PATIENCE = 32  # times that a container may refuse to go on in a row before the file counts as ended
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], *, content: bytes | None = None) -> Iterator[InputContainer]:
+    """The container at `path`, or in `content` (then `path` only serves messages); ClipError where it is unreadable."""
+    pictures = content is not None
+    if content is None:
+        file = Path(path)
+        if not file.exists():
+            raise ClipError(f"{path}: there is no such file")
+        if not file.is_file():
+            raise ClipError(f"{path}: not a file")
+        if file.stat().st_size == 0:
+            raise ClipError(f"{path}: the file has 0 bytes; copy or export it again")
+    allow = {
+        "format_whitelist": PICTURE_FORMATS if pictures else VIDEO_FORMATS,
+        "codec_whitelist": f"{VIDEO_DECODERS},{OTHER_DECODERS}",
+    }
+    if not pictures:
+        allow["protocol_whitelist"] = "file"
+    try:
+        source = io.BytesIO(content) if content is not None else address(path)
+        container = av.open(source, "r", options=allow, metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as e:
+        kind = "picture" if pictures else "video"
+        raise ClipError(
+            f"{path}: not a {kind} that can be read ({reason(e)}); "
+            f"it is cut off, of an unusual kind, or not a {kind} at all"
+        ) from e
+    with container:
+        yield container
+
+
+def address(path: str | os.PathLike[str]) -> str:
+    """What FFmpeg is to open for that path: it takes what stands before a colon for a protocol."""
+    return f"file:{os.fspath(path)}"
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says, without the file name that it adds."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def video_stream(container: InputContainer, path: object, max_pixels: int) -> VideoStream:
+    """The first moving picture (cover art is none), checked against the decoders' list and the size limit."""
+    cover = Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise ClipError(f"{path}: no video stream in this file, it holds {kinds}")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise ClipError(f"{path}: no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
+    if codec.codec.name not in VIDEO_DECODERS.split(","):
+        raise ClipError(f"{path}: video in {codec.codec.name} is not read; convert it to H.264, HEVC, VP9 or AV1 first")
+    if stream.width * stream.height > max_pixels:
+        raise ClipError(
+            f"{path}: frames of {stream.width}x{stream.height} exceed the limit of {max_pixels:,} pixels; "
+            "raise max_pixels if you trust this file and have the memory"
+        )
+    # The decoder itself holds to the limit when a frame turns out larger than the header says.
+    codec.options = {"max_pixels": str(max_pixels)}
+    codec.thread_type = "AUTO"
+    return stream
+
+
+class Watch(Protocol):
+    """Who goes on where a file is damaged: told of each packet before it is decoded, and of what is refused."""
+
+    def sees(self, packet: Packet) -> None: ...
+
+    def refused(self, error: FFmpegError) -> None:
+        """Raise to stop."""
+        ...
+
+
+class Unmoved:
+    """The `Watch` of who reads on whatever is damaged, because pixels do not concern them."""
+
+    def sees(self, packet: Packet) -> None:
+        pass
+
+    def refused(self, error: FFmpegError) -> None:
+        pass
+
+
+def packets(container: InputContainer, *streams: Stream, watch: Watch | None = None) -> Iterator[Packet]:
+    """All packets of the streams, with an empty one at their end. A `watch` may pass over what cannot be read."""
+    refusals = 0
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                refusals = 0
+                yield packet
+            return
+        except FFmpegError as e:
+            refusals += 1
+            if watch is None or refusals > PATIENCE:
+                raise
+            watch.refused(e)
+
+
+def told_length(packet: Packet) -> int:
+    """How long a packet of sound lasts, in its time base; 0 where its file does not tell, or tells nonsense: FFmpeg's
+    reader of Ogg makes a little less than 2^32 of a last packet that is cut by more than it holds.
+    """
+    length = packet.duration or 0
+    return length if 0 <= length * packet.time_base < _HOUR else 0
+
+
+def is_cut_off(packet: Packet) -> bool:
+    """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
+    return packet.is_discard and packet.pts is not None and packet.pts + told_length(packet) <= 0
+
+
+def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:
+    """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
+    decoder = _decoder(stream)
+    for packet in packets(container, stream, watch=watch):
+        if watch:
+            watch.sees(packet)
+        try:
+            frames = decoder.decode(packet)
+        except FFmpegError as e:
+            if watch is None:
+                raise
+            watch.refused(e)
+            continue
+        yield from frames
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
+        return stream.codec_context
+    # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
+    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = stream.codec_context.options
+    return decoder

@@ -1,0 +1,1 @@
+"""Write video files: codecs, stream copy, remux."""

@@ -1,0 +1,227 @@
+"""What a written video takes over from its source beside the picture: sound, subtitles, chapters and names."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+
+from ...clip import ClipError
+from ..decode.demux import Unmoved, is_cut_off, opened, packets, reason, told_length
+
+log = logging.getLogger(__name__)
+
+# Facts about the old file that would be wrong in the new one; the muxer writes its own.
+_NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
+# The layouts that Opus knows, and what channels without a layout are taken for.
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_WITHOUT_EDITS = ("matroska", "webm")
+_STREAM_NAMES = ("language", "title", "handler_name")
+
+
+def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
+    """What sound the file at `path` has: codec, sample rate, channels and language of each track."""
+    with opened(path) as container:
+        return [
+            {"codec": s.codec_context.name, "rate": s.rate, "channels": s.channels, "language": s.language}
+            for s in container.streams.audio
+            if s.codec_context is not None
+        ]
+
+
+class OtherTracks:
+    """The sound and subtitles of a source on their way into a new file, packet by packet, with the source's timestamps.
+
+    origin: seconds of the source's clock that are 0 in the new file. within: seconds of the new file, from 0 on, that
+    they are cut to; None takes all of them. A packet of sound is taken where it begins within; a subtitle that is shown
+    at the cut begins there. hidden: whether sound is taken that an edit list cuts off, even where the new file has no
+    such list, so that it would be heard again. Create it before the first packet is muxed;
+    call `mux_until` as the picture advances, so that the muxer never has to hold more than a moment of sound, and
+    `finish` at the end.
+    """
+
+    def __init__(
+        self,
+        source: InputContainer,
+        target: OutputContainer,
+        fallback_audio: str,
+        origin: Fraction,
+        within: Fraction | float | None = None,
+        *,
+        hidden: bool = False,
+    ) -> None:
+        self._all = hidden or target.format.name not in _WITHOUT_EDITS
+        self._target, self._origin, self._within = target, origin, within
+        self._outputs: dict[int, Stream | _Transcoder] = {}
+        for stream in source.streams:
+            output = _output_for(stream, target, fallback_audio)
+            if output is not None:
+                self._outputs[stream.index] = output
+        _copy_names(source, target, origin, within)
+        wanted = [source.streams[i] for i in self._outputs]
+        self._packets: Iterator[Packet] = packets(source, *wanted, watch=Unmoved()) if wanted else iter(())
+        self._waiting: Packet | None = None
+
+    def mux_until(self, seconds: Fraction | float) -> None:
+        """Mux what belongs before that moment of the new file's clock."""
+        while (packet := self._next()) is not None:
+            if packet.dts is not None and packet.dts * packet.time_base > seconds:
+                self._waiting = packet
+                return
+            output = self._outputs[packet.stream.index]
+            if isinstance(output, _Transcoder):
+                self._target.mux(output.packets(packet))
+            elif packet.size:  # an empty packet ends the source's stream, and an encoder; a copy has nothing to end
+                packet.stream = output
+                self._target.mux(packet)
+
+    def finish(self) -> None:
+        self.mux_until(float("inf"))
+
+    def _next(self) -> Packet | None:
+        packet, self._waiting = self._waiting, None
+        while packet is None:
+            with suppress(FFmpegError):  # beyond that nothing can be read any more
+                packet = next(self._packets, None)
+            if packet is None:
+                return None
+            if self._origin:
+                shift = round(self._origin / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.stream.type == "audio":
+                packet.duration = told_length(packet)
+            if packet.size and not self._takes(packet):
+                packet = None
+        return packet
+
+    def _takes(self, packet: Packet) -> bool:
+        if self._within is not None and not _belongs(packet, self._within):
+            return False
+        return self._all or packet.stream.type != "audio" or not is_cut_off(packet)
+
+
+def _belongs(packet: Packet, within: Fraction | float) -> bool:
+    """Whether a packet is in the part that is kept; a subtitle that began before it then begins with it."""
+    if packet.pts is None or packet.pts * packet.time_base >= within:
+        return False
+    if packet.pts < 0 and packet.stream.type == "subtitle" and packet.pts + (packet.duration or 0) > 0:
+        packet.duration = (packet.duration or 0) + packet.pts
+        packet.pts = packet.dts = 0
+    return packet.pts >= 0
+
+
+class _Transcoder:
+    """One audio track that the container cannot hold as it is. Raises ClipError for what cannot be decoded or encoded:
+    for an encoder that refuses it at once.
+    """
+
+    def __init__(self, stream: av.AudioStream, target: OutputContainer, codec: str) -> None:
+        # Opus knows few sample rates; 48 kHz is the one that every encoder has.
+        rate = stream.rate if codec == "aac" and stream.rate in (44_100, 48_000) else 48_000
+        channels = stream.layout.nb_channels
+        layout = stream.layout.name
+        if codec == "libopus" or layout == f"{channels} channels":
+            layout = LAYOUTS.get(channels, layout)
+        self._what = f"audio track {stream.index} ({stream.codec_context.name})", codec
+        with self._refusals_named():
+            self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=layout))
+            self.stream.bit_rate = 96_000 * channels
+            formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
+            self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
+            self.stream.codec_context.open()
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        """Packets for the new file; an empty packet flushes."""
+        done = []
+        with self._refusals_named():
+            for frame in packet.decode():
+                for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
+                    done += self.stream.encode(piece)
+            if not packet.size:
+                for piece in self._resampler.resample(None):
+                    done += self.stream.encode(piece)
+                done += self.stream.encode(None)
+        return done
+
+    @contextmanager
+    def _refusals_named(self) -> Iterator[None]:
+        """A failure of sound would be taken for one of the picture, which is written at the same time."""
+        try:
+            yield
+        except (FFmpegError, ValueError) as e:
+            track, codec = self._what
+            raise ClipError(f"{track} cannot be re-encoded to {codec}: {reason(e)}; convert that track first") from e
+
+
+def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
+    """A stream of the new file that will take this one's packets, or None where it stays behind."""
+    kind = f"{stream.type} track {stream.index}"
+    if stream.type not in ("audio", "subtitle"):
+        if stream.type != "video":
+            log.info("%s is not taken over: only sound and subtitles are", kind)
+        return None
+    if stream.codec_context is None:
+        log.warning("%s is not taken over: its codec is unknown", kind)
+        return None
+    name = stream.codec_context.name
+    try:
+        _try_header(stream, target.format.name)
+        output = target.add_stream_from_template(stream)
+    except (ValueError, FFmpegError):
+        if stream.type == "subtitle":
+            log.warning("%s (%s) is not taken over: %s cannot hold that", kind, name, target.format.name)
+            return None
+        log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
+        transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]
+        _copy_stream_names(stream, transcoder.stream)
+        return transcoder
+    _copy_stream_names(stream, output)
+    return output
+
+
+def _try_header(stream: Stream, muxer: str) -> None:
+    """Raise what the muxer raises where it cannot hold such a stream: some say so only when the file's header is
+    written, as MOV of FLAC and Opus, and MP4 of TrueHD.
+    """
+    with av.open(io.BytesIO(), "w", format=muxer) as trial:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+
+
+def _copy_stream_names(stream: Stream, output: Stream) -> None:
+    output.disposition = stream.disposition
+    for key in _STREAM_NAMES:
+        if key in stream.metadata:
+            output.metadata[key] = stream.metadata[key]
+
+
+def _copy_names(
+    source: InputContainer, target: OutputContainer, origin: Fraction, within: Fraction | float | None
+) -> None:
+    target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _NOT_KEPT})
+    chapters = source.chapters()
+    if within is not None:
+        chapters = [cast(Any, c) for chapter in chapters if (c := _cut(cast(dict, chapter), origin, within))]
+    if chapters:
+        target.set_chapters(chapters)
+
+
+def _cut(chapter: dict, origin: Fraction, within: Fraction | float) -> dict | None:
+    """What of a chapter lies in the part that is kept."""
+    base = Fraction(chapter["time_base"] or 1)
+    first, last = (chapter[end] * base - origin for end in ("start", "end"))
+    first, last = max(first, Fraction(0)), min(last, within)
+    if first >= last:
+        return None
+    return {**chapter, "start": round(first / base), "end": round(last / base)}

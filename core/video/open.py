@@ -1,0 +1,83 @@
+"""One door for footage on disk: a name becomes a clip, and frames become what a name stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+from ..clip import Clip, ClipError, ClipInfo, Frames
+from .decode import demux
+from .decode.corruption import OnDamage
+from .decode.stream_format import Pictures
+from .decode.video_clip import VideoClip
+from .encode.codecs import Encoding, codec_for, container_for
+from .encode.writer import write_video
+from .images.image_clip import ImageClip
+from .images.png_writer import write_images
+from .images.sequence_paths import files_of, folder_and_pattern, is_sequence, replaced
+
+
+def open_clip(
+    path: str | Path,
+    *,
+    fps: Fraction = Fraction(24),
+    max_pixels: int = demux.MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+) -> Clip:
+    """A video file, a folder of pictures, a pattern (frame_%04d.png, shots/*.png) or one picture. Raises ClipError.
+
+    fps: for pictures, which do not know theirs. max_pixels: the largest width * height accepted.
+    on_damage: what happens at damaged frames of a video, see `VideoClip`.
+    """
+    if is_sequence(Path(path)):
+        return ImageClip(path, fps, max_pixels=max_pixels)
+    return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage)
+
+
+def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:
+    """Raise the ClipError that `write_clip` would raise for this name, before hours of work are done."""
+    path = Path(path)
+    if source is not None and path.resolve() == Path(source).resolve():
+        raise ClipError(f"{path}: this is the source itself; choose another name for the result")
+    if is_sequence(path):
+        files = files_of(Path(source)) if source is not None and is_sequence(Path(source)) else []
+        if lost := replaced(path, files):
+            raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
+        folder, _ = folder_and_pattern(path)
+        _check_writable(path, next(place for place in (folder, *folder.absolute().parents) if place.exists()))
+        return
+    codec_for(path, container_for(path), encoding or Encoding())
+    if not path.parent.is_dir():
+        raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
+    _check_writable(path, path.parent)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise ClipError(f"{path}: the folder {folder} cannot be written to; choose another name")
+
+
+def write_clip(
+    path: str | Path,
+    frames: Iterator[Frames | Pictures],
+    info: ClipInfo,
+    *,
+    encoding: Encoding | None = None,
+    source: str | Path | None = None,
+    bits: int = 8,
+) -> int:
+    """Write a video file, or PNG pictures where `path` is a folder or a pattern, and return the number of frames.
+
+    frames: RGB or, for a video file, pictures as the source stores them (`Recipe.pictures`).
+    source: what the frames were made from, one for one; where both are videos, its sound and timestamps are kept.
+    bits: per channel, 8 or 16, of PNG pictures. Raises ClipError, also where `path` and `source` are the same.
+    """
+    path = Path(path)
+    check_target(path, encoding=encoding, source=source)
+    if is_sequence(path):
+        return write_images(path, cast("Iterator[Frames]", frames), bits=bits)
+    video = source is not None and not is_sequence(Path(source))
+    return write_video(path, frames, info, encoding=encoding, source=source if video else None)

@@ -1,0 +1,1 @@
+"""Verify an output file against its source with an independent reader."""

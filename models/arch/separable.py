@@ -1,0 +1,166 @@
+"""Depthwise-separable twins of both networks: each inner convolution is a blur per channel, then a mix of channels.
+
+A 3x3 convolution of c channels to c has 9 c^2 weights; a depthwise 3x3 and a pointwise 1x1 (Sifre 2014; Howard et al.
+2017, arXiv:1704.04861) have 9 c + c^2. What they compute is one dense 3x3 convolution with a kernel of rank one per
+input channel, so `dense` turns these networks exactly into those that every program knows, and `separated` goes the
+other way as nearly as can be. The first and the last convolution stay dense: three colours leave nothing to share.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from . import rrdb, srvgg
+from .rrdb import RRDBConfig, RRDBNet
+from .srvgg import SRVGGConfig, SRVGGNetCompact
+from .state_dict import StateDict, build_exactly
+
+
+class SeparableConv(nn.Module):
+    """(B, in_channels, h, w) -> (B, out_channels, h, w): a 3x3 kernel for each channel, then a 1x1 mix with bias."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        # A second bias, within, would be one more name for what the pointwise one already says.
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        # torch's own first weights would make what goes in a third as strong at each convolution, twice in a row.
+        nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+class SeparableSRVGG(SRVGGNetCompact):
+    """An SRVGGNetCompact whose inner convolutions are separable; same interface, same config."""
+
+    def __init__(self, config: SRVGGConfig) -> None:
+        super().__init__(config)
+        _separate(self)
+
+
+class SeparableRRDB(RRDBNet):
+    """An RRDBNet whose inner convolutions are separable; same interface, same config."""
+
+    def __init__(self, config: RRDBConfig) -> None:
+        super().__init__(config)
+        _separate(self)
+
+
+def _inner(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    """The 3x3 convolutions between the first and the last, by name, in the order in which they run."""
+    return [(name, conv) for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)][1:-1]
+
+
+def _separate(network: nn.Module) -> None:
+    for name, conv in _inner(network):
+        _put(network, name, SeparableConv(conv.in_channels, conv.out_channels))
+
+
+def _put(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
+
+
+# ---- from one kind to the other ----
+
+
+def dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
+    """The ordinary network that computes the same, up to rounding (< 1e-5 in float32); one that is ordinary as it is.
+
+    Raises ValueError for networks of another kind.
+    """
+    if isinstance(network, SeparableSRVGG):
+        result: SRVGGNetCompact | RRDBNet = SRVGGNetCompact(network.config)
+    elif isinstance(network, SeparableRRDB):
+        result = RRDBNet(network.config)
+    elif isinstance(network, (SRVGGNetCompact, RRDBNet)):
+        return copy.deepcopy(network)
+    else:
+        raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
+    parts = dict(network.named_modules())
+    state = {key: value for key, value in network.state_dict().items() if key in result.state_dict()}
+    for name, _ in _inner(result):
+        part = parts[name]
+        assert isinstance(part, SeparableConv)
+        assert part.pointwise.bias is not None
+        state[f"{name}.weight"] = _kernel(part)
+        state[f"{name}.bias"] = part.pointwise.bias.detach()
+    result.load_state_dict(state)
+    return result.to(next(network.parameters()).device).train(network.training)
+
+
+def _kernel(part: SeparableConv) -> Tensor:
+    """(out, in, 3, 3): zeros around the picture stay zeros between the two, so borders agree as well."""
+    mix, blur = part.pointwise.weight.detach(), part.depthwise.weight.detach()  # (out, in, 1, 1), (in, 1, 3, 3)
+    return (mix.double() * blur.double().transpose(0, 1)).to(mix.dtype)
+
+
+def separated(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
+    """The separable network nearest to an ordinary one: each input channel's kernels become their best rank-one
+    approximation (Guo et al. 2018, arXiv:1808.05517). Exact for what `dense` has made; else it wants training.
+
+    Raises ValueError for networks of another kind.
+    """
+    if type(network) is SRVGGNetCompact:
+        # The file cannot tell the activation, but the network in memory can.
+        result: SeparableSRVGG | SeparableRRDB = SeparableSRVGG(network.config)
+    elif type(network) is RRDBNet:
+        result = SeparableRRDB(network.config)
+    else:
+        raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
+    inner = dict(_inner(network))
+    state = {key: value for key, value in network.state_dict().items() if key.rpartition(".")[0] not in inner}
+    for name, conv in inner.items():
+        columns = conv.weight.detach().double().flatten(2).transpose(0, 1)  # (in, out, 9)
+        mix, strength, blur = torch.linalg.svd(columns, full_matrices=False)
+        # Half of the strength to each: training then moves both at the same pace.
+        root = strength[:, 0].sqrt()
+        state[f"{name}.pointwise.weight"] = (mix[:, :, 0] * root[:, None]).T[..., None, None].float()
+        state[f"{name}.depthwise.weight"] = (blur[:, 0] * root[:, None]).reshape(-1, 1, 3, 3).float()
+        assert conv.bias is not None
+        state[f"{name}.pointwise.bias"] = conv.bias.detach()
+    result.load_state_dict(state)
+    return result.to(next(network.parameters()).device).train(network.training)
+
+
+# ---- weights ----
+
+
+def matches(state: StateDict) -> bool:
+    """Whether these weights are one of the two networks here."""
+    return any(key.endswith(".depthwise.weight") for key in state) and (_is_rrdb(state) or "body.0.weight" in state)
+
+
+def build(state: StateDict) -> SeparableSRVGG | SeparableRRDB:
+    """The network that these weights (float32) belong to, with the weights in it.
+
+    Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together.
+    """
+    outline = _outline(state)
+    if _is_rrdb(state):
+        rrdb_config = rrdb.build(outline).config
+        return build_exactly(lambda: SeparableRRDB(rrdb_config), state)
+    srvgg_config = srvgg.build(outline).config
+    return build_exactly(lambda: SeparableSRVGG(srvgg_config), state)
+
+
+def _is_rrdb(state: StateDict) -> bool:
+    return "body.0.rdb1.conv1.pointwise.weight" in state
+
+
+def _outline(state: StateDict) -> StateDict:
+    """The shapes of the ordinary network, without memory of their own."""
+    outline = {}
+    for key, tensor in state.items():
+        name, _, kind = key.rpartition(".")
+        if name.endswith(".pointwise") and kind == "weight" and tensor.ndim == 4:
+            outline[f"{name.removesuffix('.pointwise')}.weight"] = torch.empty(*tensor.shape[:2], 3, 3, device="meta")
+        elif name.endswith(".pointwise"):
+            outline[f"{name.removesuffix('.pointwise')}.{kind}"] = tensor
+        elif not name.endswith(".depthwise"):
+            outline[key] = tensor
+    return outline

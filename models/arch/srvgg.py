@@ -1,0 +1,117 @@
+"""SRVGGNetCompact, the small network of Real-ESRGAN (Wang et al. 2021) for video and anime: all work at input size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .state_dict import StateDict, build_exactly, count_keys
+
+
+class Activation(Enum):
+    PRELU = "prelu"
+    RELU = "relu"
+    LEAKY_RELU = "leakyrelu"
+
+    def layer(self, features: int) -> nn.Module:
+        """A fresh activation for `features` channels."""
+        if self is Activation.PRELU:
+            return nn.PReLU(features)
+        if self is Activation.RELU:
+            return nn.ReLU(inplace=True)
+        return nn.LeakyReLU(0.1, inplace=True)
+
+
+@dataclass(frozen=True)
+class SRVGGConfig:
+    """The shape of the network; the defaults are those of realesr-animevideov3.
+
+    in_channels, out_channels: of the image, equal or one of them 1. features: channels inside. convs: convolutions
+    between the first and the last. scale: output size over input size, any whole number.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    features: int = 64
+    convs: int = 16
+    scale: int = 4
+    activation: Activation = Activation.PRELU
+
+
+class SRVGGNetCompact(nn.Module):
+    """(B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
+
+    halo: input pixels around a tile that its result depends on: one for each 3x3 convolution, and it is exact.
+    multiple: always 1, any size will do.
+    activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
+    """
+
+    def __init__(self, config: SRVGGConfig = SRVGGConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = config.scale
+        self.in_channels = config.in_channels
+        self.out_channels = config.out_channels
+        self.halo = config.convs + 2
+        self.multiple = 1
+        self.activation_bytes = 4.0 * (3 * config.features + 3 * config.out_channels * config.scale**2)
+
+        self.body = nn.ModuleList([nn.Conv2d(config.in_channels, config.features, 3, padding=1)])
+        for _ in range(config.convs):
+            self.body.append(config.activation.layer(config.features))
+            self.body.append(nn.Conv2d(config.features, config.features, 3, padding=1))
+        self.body.append(config.activation.layer(config.features))
+        self.body.append(nn.Conv2d(config.features, config.out_channels * config.scale**2, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        detail = x
+        for layer in self.body:
+            detail = layer(detail)
+        # The network learns what enlarging by repetition leaves out.
+        detail, plain = F.pixel_shuffle(detail, self.scale), F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        return detail + plain if torch.is_grad_enabled() or detail.shape != plain.shape else detail.add_(plain)
+
+
+# ---- weights ----
+
+
+def matches(state: StateDict) -> bool:
+    """Whether these weights are one flat body of convolutions, with or without activations that have weights."""
+    first = state.get("body.0.weight")
+    flat = all(key.startswith("body.") and key.count(".") == 2 for key in state)
+    return first is not None and first.ndim == 4 and flat
+
+
+def build(state: StateDict) -> SRVGGNetCompact:
+    """The network that these weights (float32) belong to, with the weights in it.
+
+    Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together, and for
+    activations without weights: ReLU and LeakyReLU leave no trace in a file, and the wrong one ruins the picture.
+    """
+    if "body.1.weight" not in state:
+        raise ValueError(
+            "its activation is ReLU or LeakyReLU, which the weights cannot tell; "
+            "make the SRVGGNetCompact you want from an SRVGGConfig and load the state dict into it"
+        )
+    layers = count_keys(state, "body.{}.weight")
+    first, last = state["body.0.weight"], state[f"body.{layers - 1}.weight"]
+    if last.ndim != 4:
+        raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions where a last convolution belongs")
+    features, in_channels = first.shape[:2]
+    scale, out_channels = _scale_and_channels(len(last), in_channels)
+    config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)
+    return build_exactly(lambda: SRVGGNetCompact(config), state)
+
+
+def _scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
+    """Split the last convolution's channels into scale squared times image channels, most likely the input's own."""
+    for channels in (in_channels, 3, 4, 1):
+        scale = math.isqrt(last_channels // channels)
+        if scale > 0 and scale**2 * channels == last_channels:
+            return scale, channels
+    raise ValueError(f"its last convolution has {last_channels} channels, which is no image enlarged by a whole number")

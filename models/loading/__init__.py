@@ -1,0 +1,1 @@
+"""Read weight files safely and build the network they belong to."""

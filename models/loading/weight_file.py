@@ -1,0 +1,251 @@
+"""Read a weight file of any common kind as data only: nothing in it is run, and nothing it claims is believed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ..errors import WeightsError
+from . import ncnn
+
+log = logging.getLogger(__name__)
+
+MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
+MAX_TENSORS = 20_000
+# What torch lets a pickle call although weights do not need it, and with which a few bytes become gigabytes.
+GROWING = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
+MAX_GROWTH = 4  # tensors may share memory, so together they can be larger than their file, but not by much
+
+
+class Kind(Enum):
+    """What a file is, judged by its first bytes; the value completes "it is ..." or "it looks like ..."."""
+
+    SAFETENSORS = "a safetensors file"
+    ZIP = "a zip archive"
+    PICKLE = "a pickle of torch before 1.6"
+    NCNN_PARAM = "an ncnn .param"
+    EMPTY = "an empty file"
+    LFS = "a Git LFS pointer, the address of the weights instead of the weights"
+    HTML = "a web page, often what a failed download leaves behind"
+    GGUF = "a GGUF language or diffusion model"
+    TEXT = "plain text"
+    UNKNOWN = "no kind of weight file known here"
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of a file from its first bytes; its name plays no part."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return Kind.EMPTY
+    if start.startswith(b"PK\x03\x04"):
+        return Kind.ZIP
+    if start.startswith(b"version https://git-lfs"):
+        return Kind.LFS
+    if start.startswith(b"GGUF"):
+        return Kind.GGUF
+    if start.split(maxsplit=1)[0:1] == [b"7767517"]:
+        return Kind.NCNN_PARAM
+    if start[4:9] == b"\0\0\0\0{":
+        return Kind.SAFETENSORS  # The length of its header comes first, and 640 begins as a pickle does.
+    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= pickle.HIGHEST_PROTOCOL:
+        return Kind.PICKLE
+    if len(start) > 8 and start[8:9] == b"{":
+        return Kind.SAFETENSORS
+    if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
+        return Kind.HTML
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
+        return Kind.TEXT
+    return Kind.UNKNOWN
+
+
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """What a weight file holds: tensors on the CPU by key, possibly inside wrappers (see `unwrap`).
+
+    safetensors, torch's .pth/.pt/.ckpt, and ncnn's .param with its .bin (either finds the other). Tensors may be mapped
+    from the file rather than read. Raises WeightsError, before anything large is allocated, for everything else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist or is no file; check the path")
+    kind = kind_of(path)
+    if kind is Kind.SAFETENSORS:
+        return _read_safetensors(path)
+    if kind in (Kind.ZIP, Kind.PICKLE):
+        return _read_torch(path, zipped=kind is Kind.ZIP)
+    if kind is Kind.NCNN_PARAM:
+        return ncnn.read_ncnn(path)
+    param = path.with_suffix(".param")
+    if path.suffix == ".bin" and kind is Kind.UNKNOWN and param.is_file():
+        return ncnn.read_ncnn(param)
+    raise WeightsError(
+        f"{path} is not a weight file but looks like {kind.value}; "
+        "download the model again (.safetensors, .pth, or ncnn .param with its .bin)"
+    )
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    # The library would build every one of the entries that a header claims before anybody can count them.
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise WeightsError(f"{path} has a safetensors header of {length} bytes, more than any model needs; refused")
+        header = file.read(length)
+    try:
+        entries = json.loads(header, object_pairs_hook=_without_duplicates)
+        count = len(entries)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} has a broken safetensors header ({error}); download it again") from error
+    if count > MAX_TENSORS:
+        raise WeightsError(f"{path} claims {count} tensors, more than the {MAX_TENSORS} that a model may have; refused")
+    try:
+        return load_file(path)
+    except Exception as error:  # whatever a hostile file makes the library raise
+        raise WeightsError(
+            f"{path} is a broken safetensors file of {size} bytes ({_first_line(error)}); download it again"
+        ) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a key appears twice")
+    return entries
+
+
+def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
+    if torch_version() < (2, 6):
+        raise WeightsError(
+            f"{path} is a pickle, and torch {torch.__version__} can be tricked into running it (CVE-2025-32434); "
+            "use a .safetensors file or torch 2.6 or later"
+        )
+    if zipped:
+        _check_zip(path)
+    _check_calls(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors, which may be harmful code, so it was not loaded; "
+            "get the model as .safetensors or from a source you trust to convert it"
+        ) from error
+    except Exception as error:  # a broken pickle can raise anything at all
+        raise WeightsError(f"{path} is a damaged .pth file ({_first_line(error)}); download it again") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__} instead of a table of tensors; it is no model")
+    return content
+
+
+def torch_version() -> tuple[int, int]:
+    """(major, minor) of the torch that is running."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _check_zip(path: Path) -> None:
+    """torch stores what it saves; a compressed entry is a bomb or another kind of archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise WeightsError(f"{path} is a damaged or incomplete .pth file ({error}); download it again") from error
+    names = [entry.filename for entry in entries]
+    if len(entries) > MAX_TENSORS + 100:
+        raise WeightsError(f"{path} is an archive of {len(entries)} files, more than any model needs; refused")
+    if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
+        raise WeightsError(f"{path} is a TorchScript or exported program, not weights; get its state dict instead")
+    if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+        raise WeightsError(f"{path} is a zip archive without weights; unpack it and give the model file inside")
+    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+        raise WeightsError(f"{path} has compressed entries ({packed[0]}), which torch never writes; refused")
+
+
+def _check_calls(path: Path) -> None:
+    """In either kind of .pth the names of what is called lie in the file as they are."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if named := [name for name in GROWING if content.find(name) >= 0]:
+            what = " ".join(named[0].decode().split())
+            raise WeightsError(f"{path} calls {what}, which can fill all memory and is in no weights; save them alone")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+# ---- what was read ----
+
+_WRAPPERS = ("params_ema", "params-ema", "params", "model_state_dict", "state_dict", "model", "net_g", "netG", "net")
+_MAX_DEPTH = 4  # of wrappers in wrappers; a pickle can hold a table that contains itself
+_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
+
+
+def unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The innermost table of tensors: out of `params_ema` (preferred), `params`, `state_dict`, ..., without prefixes
+    such as `module.` that all keys share."""
+    for _ in range(_MAX_DEPTH):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    while content and (prefix := next((p for p in _PREFIXES if all(str(key).startswith(p) for key in content)), "")):
+        content = {key[len(prefix) :]: value for key, value in content.items()}
+    return content
+
+
+def checked(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    """The same table, once it is certain that it holds plain tensors on the CPU that the file really contains."""
+    size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
+    if not state:
+        raise WeightsError(f"{path} holds no tensors; download the model again")
+    if len(state) > MAX_TENSORS:
+        raise WeightsError(
+            f"{path} holds {len(state)} tensors, more than the {MAX_TENSORS} that a model may have; refused"
+        )
+    total = 0
+    for key, tensor in state.items():
+        if not isinstance(key, str) or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+            raise WeightsError(
+                f"{path} holds {str(key)[:80]!r}, a {type(tensor).__name__}, where weights belong; save weights alone"
+            )
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise WeightsError(
+                f"{path} holds {str(key)[:80]!r} as a sparse, quantised or absent tensor; get the float32 weights"
+            )
+        wanted = tensor.numel() * tensor.element_size()
+        total += wanted
+        if not wanted <= tensor.untyped_storage().nbytes() <= size or total > MAX_GROWTH * size:
+            raise WeightsError(
+                f"{path} claims {str(key)[:80]!r} to be larger than the file itself ({size} bytes); refused"
+            )
+    return {key: tensor.detach() for key, tensor in state.items()}
+
+
+_OTHERS = (  # a pattern that some key has, and what the file then is
+    (r"lora_(up|down|A|B)\b|\.hada_w|\.lokr_", "a LoRA, which belongs into a LoRA loader"),
+    (r"^model\.diffusion_model\.|^double_blocks\.|^cond_stage_model\.|^conditioner\.", "a diffusion checkpoint"),
+    (r"^(first_stage_model\.)?(encoder\.down|decoder\.up)(_blocks)?\.", "a VAE"),
+    (r"^text_model\.|^transformer\.text_model\.|^shared\.weight$", "a text encoder"),
+    (r"^optimizers?$|^optimizer_states$|^schedulers$", "a training state without the network"),
+    (r"^conv9\.weight|^features\.\d+\.|^classifier\.", "a discriminator or classifier"),
+)
+
+
+def other_kind(state: Mapping[str, Any]) -> str | None:
+    """What these keys belong to, where it is a well-known thing that is no upscaler: "a LoRA, ...". None otherwise."""
+    for pattern, meaning in _OTHERS:
+        if any(re.search(pattern, str(key)) for key in state):
+            return meaning
+    return None
+
+
+def first_keys(state: Mapping[str, Any]) -> str:
+    """The first few keys, for messages: enough to recognise a network by."""
+    return ", ".join(str(key)[:80] for key in list(state)[:5])

@@ -1,0 +1,1 @@
+"""The learned smoother of camera paths."""

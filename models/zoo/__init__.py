@@ -1,0 +1,1 @@
+"""Named weights: bundled and downloadable."""

@@ -1,0 +1,152 @@
+"""Inputs that several nodes ask for: defaults and ranges stand here once, and so do words that are the same for all."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from comfy_api.latest import io
+
+from ..core.motion.estimate import WORKING_SIDE
+from ..core.motion.flow import FlowMethod
+from ..core.motion.readout_time import RollingShutter
+from ..core.path.border import Border
+from ..core.path.smooth import Smoothing
+from ..core.upscaling.settings import Precision
+from ._comfy.adapter import options
+
+# -- of a clip
+
+
+def fps(tooltip: str) -> io.Input:
+    return io.Float.Input("fps", default=24.0, min=1.0, max=1000.0, step=0.01, tooltip=tooltip)
+
+
+def resumable() -> io.Input:
+    return io.Boolean.Input(
+        "resumable",
+        default=False,
+        optional=True,
+        tooltip="For a VIDEO from a file: keep finished parts in ComfyUI's output folder (steadyscale_jobs), so that "
+        "after a crash, a kill or a cancel the same graph goes on where it stopped. They go when the result is saved, "
+        "and take as much room as that meanwhile.",
+    )
+
+
+# -- of what measures motion
+
+
+def method() -> io.Input:
+    return io.Combo.Input(
+        "method",
+        options=options(FlowMethod),
+        default=FlowMethod.FARNEBACK.value,
+        tooltip="How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, "
+        "and better where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its "
+        "picture is dis's.",
+    )
+
+
+def detail(tooltip: str) -> io.Input:
+    return io.Int.Input("detail", default=WORKING_SIDE, min=64, max=4096, step=16, tooltip=tooltip)
+
+
+def mask() -> io.Input:
+    return io.Mask.Input(
+        "mask",
+        optional=True,
+        tooltip="White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for "
+        "all.",
+    )
+
+
+def rolling_shutter() -> io.Input:
+    return io.Combo.Input(
+        "rolling_shutter",
+        options=options(RollingShutter),
+        default=RollingShutter.AUTO.value,
+        optional=True,
+        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
+        "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
+    )
+
+
+# -- of what steadies
+
+
+def smoothing() -> list[io.Input]:
+    """How the path is smoothed, and by how much."""
+    return [
+        io.Combo.Input(
+            "smoothing",
+            options=options(Smoothing),
+            default=Smoothing.KALMAN.value,
+            tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
+            "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
+            "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
+            "the exact least-squares curve, nearly the same as kalman. learned: a small network that smooths as "
+            "whittaker does and gives way early and gently where max_zoom leaves no room.",
+        ),
+        io.Float.Input(
+            "seconds",
+            default=4.0,
+            min=0.05,
+            max=60.0,
+            step=0.05,
+            tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
+            "costs more of the picture's edges.",
+        ),
+        max_zoom(
+            "The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less of it is "
+            "removed."
+        ),
+    ]
+
+
+def max_zoom(tooltip: str) -> io.Input:
+    return io.Float.Input("max_zoom", default=1.3, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
+
+
+def border(tooltip: str, default: Border = Border.CROP) -> io.Input:
+    return io.Combo.Input("border", options=options(Border), default=default.value, tooltip=tooltip)
+
+
+# -- of what enlarges
+
+
+class ResizeTo(str, Enum):
+    """What decides the size of the result."""
+
+    MODEL = "model scale"
+    FACTOR = "factor"
+    SIZE = "size"
+
+
+def size(limit: str = "") -> list[io.Input]:
+    """How large the result is. limit: what else holds for the size."""
+    return [
+        io.Combo.Input(
+            "resize_to",
+            options=options(ResizeTo),
+            default=ResizeTo.MODEL.value,
+            tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
+            f"result, resized to exactly that{limit}.",
+        ),
+        io.Float.Input(
+            "factor",
+            default=2.0,
+            min=0.1,
+            max=16.0,
+            step=0.05,
+            tooltip="For resize_to = factor: times each side.",
+        ),
+        io.Int.Input("width", default=1920, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+        io.Int.Input("height", default=1080, min=1, max=32768, tooltip="For resize_to = size, in pixels."),
+    ]
+
+
+def tile(tooltip: str) -> io.Input:
+    return io.Int.Input("tile", default=0, min=0, max=8192, step=32, tooltip=tooltip)
+
+
+def precision(tooltip: str) -> io.Input:
+    return io.Combo.Input("precision", options=options(Precision), default=Precision.AUTO.value, tooltip=tooltip)

@@ -1,0 +1,1 @@
+"""VIDEO inputs and outputs that stream."""

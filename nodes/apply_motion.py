@@ -1,0 +1,103 @@
+"""Apply Motion: put the shake back that was taken out, or give one clip's camera to the frames of another."""
+
+from __future__ import annotations
+
+from comfy_api.latest import Input, io
+from torch import Tensor
+
+from ..core.clip import ClipError
+from ..core.path.border import Border
+from ..core.path.trajectory import Correction as CorrectionValue
+from ..core.path.transfer import Apply, transfer, undo
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Correction, Footage, options
+from ._comfy.check_links import check_wires
+from ._video.inputs import info_of
+from .warp import WarpFrames
+
+
+class ApplyMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_ApplyMotion",
+            display_name="Apply Motion",
+            category=CATEGORY,
+            description="Puts the camera's shake back on frames that were stabilised, edited and are to fit the "
+            "original again; or makes other frames look as if that camera had filmed them: a still picture held by "
+            "hand.",
+            inputs=[
+                Footage.Input(
+                    "frames",
+                    tooltip="For undo: the stabilised frames, edited or not, at their size or upscaled. Otherwise any "
+                    "frames; repeat a single picture with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
+                ),
+                Correction.Input(
+                    "correction", tooltip="From Smooth Trajectory or Stabilize Video, of the clip whose motion it is."
+                ),
+                io.Combo.Input(
+                    "apply",
+                    options=options(Apply),
+                    default=Apply.UNDO.value,
+                    tooltip="undo: the stabilised frames lie on the original again, exactly. shake: only what the "
+                    "stabiliser takes out, for other frames. move: the whole way of the camera, pans and all. With "
+                    "as many frames as were measured, frame by frame; else the longest shot's, there and back.",
+                ),
+                shared.border(
+                    "What fills the places that the moved frames leave. For undo mirror, fill or black; crop would "
+                    "zoom in, and the original would not be met. For shake crop hides the border best. fill works with "
+                    "undo only.",
+                    default=Border.MIRROR,
+                ),
+                io.Combo.Input(
+                    "stabilized_with",
+                    options=options(Border),
+                    default=Border.CROP.value,
+                    tooltip="For undo: the border that the frames were stabilised with. A crop zoomed in, and that "
+                    "is undone too.",
+                ),
+                io.Int.Input(
+                    "pad",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="For undo: the pad of Warp/Pad Frames, in pixels of these frames. It is taken off again. "
+                    "With a pad wider than the shake, everything comes back.",
+                ),
+            ],
+            hidden=[io.Hidden.dynprompt],
+            outputs=[
+                Footage.Output(
+                    display_name="frames",
+                    tooltip="The moved frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO, which is made "
+                    "when a node needs its pixels, Save Video for one.",
+                ),
+                io.Mask.Output(
+                    display_name="invented",
+                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    "frame, of VIDEO a single one for all.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        frames: Tensor | Input.Video,
+        correction: CorrectionValue,
+        apply: str,
+        border: str,
+        stabilized_with: str,
+        pad: int,
+    ) -> io.NodeOutput:
+        check_wires(cls, frames)
+        info = info_of(frames)
+        if (what := Apply(apply)) is not Apply.UNDO:
+            if info.length is None:
+                raise ClipError("this video does not say how many frames it has: take them from Get Video Components")
+            return WarpFrames.execute(frames, transfer(correction, info, info.length, what), border, pad=0)
+        inner = info.width - 2 * pad, info.height - 2 * pad
+        if min(inner) < 1:
+            raise ClipError(f"a pad of {pad} leaves nothing of frames of {info.width}x{info.height}")
+        motion = undo(correction.resized(*inner), Border(stabilized_with), pad)
+        return WarpFrames.execute(frames, motion, border, pad=-pad)

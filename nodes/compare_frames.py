@@ -1,0 +1,139 @@
+"""Compare Frames: before and after in one picture, and in a few seconds of video, without running all of the clip."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import folder_paths
+from comfy_api.latest import Input, InputImpl, io, ui
+from torch import Tensor
+
+from ..core.clip import Frames
+from ..core.video.encode.codecs import Encoding
+from ..core.video.encode.writer import write_video
+from ..core.visualize.side_by_side import Comparison, Layout, numbers_of
+from ._comfy.adapter import CATEGORY, USUAL_RATE, Footage, options, watched
+from ._video.inputs import clip_of
+
+CLEAR = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
+
+
+class CompareFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_CompareFrames",
+            display_name="Compare Frames",
+            category=CATEGORY,
+            description="Shows before and after in one picture, or in a video of a few seconds. Of a VIDEO only these "
+            "frames are made, so it shows what an upscale or a stabilisation will look like before all of it is paid "
+            "for.",
+            is_output_node=True,
+            inputs=[
+                Footage.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
+                Footage.Input(
+                    "after",
+                    tooltip="The same frames after the nodes that are to be judged: IMAGE or VIDEO, of any size. The "
+                    "smaller of the two is enlarged plainly to the size of the larger.",
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=options(Layout),
+                    default=Layout.SPLIT.value,
+                    tooltip="split: the left part of before and the right part of after in one picture. side by side, "
+                    "one above the other: both whole.",
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=0,
+                    max=10_000_000,
+                    tooltip="Number of the frame in the picture, counted from 0. The video begins with it.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=600.0,
+                    step=0.5,
+                    tooltip="Length of the video. 0 makes a picture only, which the node shows with a slider where the "
+                    "frontend allows it.",
+                ),
+                io.Float.Input(
+                    "split",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="For split: where the line is, from 0, the left edge, to 1, the right edge.",
+                ),
+                io.Int.Input(
+                    "largest",
+                    default=1920,
+                    min=64,
+                    max=16384,
+                    step=8,
+                    tooltip="Longer side of the picture and the video in pixels, at most. Larger ones are reduced.",
+                ),
+                io.String.Input("label_before", default="before", tooltip="Written on the one; nothing if empty."),
+                io.String.Input("label_after", default="after", tooltip="Written on the other; nothing if empty."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one picture."),
+                io.Video.Output(
+                    display_name="video",
+                    tooltip="Both for the chosen seconds, without sound, for Save Video. With 0 seconds one frame.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        before: Tensor | Input.Video,
+        after: Tensor | Input.Video,
+        layout: str,
+        frame: int,
+        seconds: float,
+        split: float,
+        largest: int,
+        label_before: str,
+        label_after: str,
+    ) -> io.NodeOutput:
+        clips = [None if isinstance(frames, Tensor) else clip_of(frames) for frames in (before, after)]
+        rate = next((float(clip.info.fps) for clip in clips if clip is not None), USUAL_RATE)
+        one, other = (clip or clip_of(frames, rate) for clip, frames in zip(clips, (before, after), strict=True))
+        numbers = numbers_of(frame, seconds, other.info)
+        both = Comparison(one, other, numbers, Layout(layout), split, (label_before, label_after), largest)
+        length = min(len(numbers), both.info.length or len(numbers))
+        with closing(cast(Any, watched(both.pairs(), length, show=lambda pair: both.picture(*pair)))) as pairs:
+            first = next(pairs)
+            picture = both.picture(*first)
+            file, path = _place(both)
+            write_video(path, chain([picture], (both.picture(*pair) for pair in pairs)), both.info, encoding=CLEAR)
+        image = _image(picture)
+        if seconds:
+            shown = ui.PreviewVideo([file]).as_dict()
+        else:
+            shown = ui.PreviewImage(image, cls=cls).as_dict()
+            for name, frames in zip(("steadyscale_before", "steadyscale_after"), both.ends(*first), strict=True):
+                shown[name] = ui.PreviewImage(_image(frames), cls=cls).as_dict()["images"]
+        return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=shown)
+
+
+def _image(frames: Frames) -> Tensor:
+    """(1, 3, H, W) -> IMAGE (1, H, W, 3)."""
+    return frames.movedim(1, -1).contiguous()
+
+
+def _place(both: Comparison) -> tuple[ui.SavedResult, Path]:
+    """A new name in ComfyUI's temp folder, as the frontend and as Python call it."""
+    info = both.info
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        "SteadyScale_compare", folder_paths.get_temp_directory(), info.width, info.height
+    )
+    file = f"{name}_{counter:05}_.mp4"
+    return ui.SavedResult(file, subfolder, io.FolderType.temp), Path(folder) / file

@@ -1,0 +1,133 @@
+"""Compare Models: two networks on the same frames, in figures and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from comfy import model_management
+from comfy_api.latest import Input, io
+from torch import Tensor
+
+from ..core.clip import Clip, ClipError, Frames
+from ..core.training.evaluate.compare_models import Contest, contest, shrunk
+from ..core.upscaling.tile_size import guessed_bytes
+from ..core.upscaling.upscale import ImageModel
+from ._comfy.adapter import CATEGORY, Footage, cancellable, make_room, watched
+from ._comfy.node_text import left_behind
+from ._video.inputs import clip_of
+from ._video.render_plan import ROOM
+
+
+class CompareModels(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_CompareModels",
+            display_name="Compare Models",
+            category=CATEGORY,
+            description="Which of two networks comes closer to the truth? Shrinks sharp frames, lets both enlarge them "
+            "back, and tells PSNR and SSIM of each, with bicubic beside them; shows the place where they differ most.",
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input("model_a", tooltip="From Load ESRGAN Model, Load Upscale Model or Train ESRGAN."),
+                io.UpscaleModel.Input("model_b", tooltip="The network to compare it with; it may have another scale."),
+                Footage.Input(
+                    "frames",
+                    tooltip="Sharp frames: they are the truth, and the networks see them shrunk. With truth connected: "
+                    "the small frames that the networks see.",
+                ),
+                io.Int.Input(
+                    "count",
+                    default=8,
+                    min=1,
+                    max=1000,
+                    tooltip="How many frames are compared at most, evenly spread over the clip.",
+                ),
+                Footage.Input(
+                    "truth",
+                    optional=True,
+                    tooltip="The true large frames, as many as there are small ones, where you have both.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="The truth, both results and bicubic side by side, at the place where the two networks "
+                    "differ most.",
+                ),
+                io.String.Output(display_name="report", tooltip="All figures in words. The node shows it too."),
+                io.Float.Output(
+                    display_name="psnr_a", tooltip="PSNR of model_a, of brightness, in dB: more is closer."
+                ),
+                io.Float.Output(display_name="psnr_b", tooltip="PSNR of model_b, of brightness, in dB."),
+                io.Float.Output(
+                    display_name="ssim_a", tooltip="SSIM of model_a, of brightness: 1 is the truth itself."
+                ),
+                io.Float.Output(display_name="ssim_b", tooltip="SSIM of model_b, of brightness."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model_a: ImageModel,
+        model_b: ImageModel,
+        frames: Tensor | Input.Video,
+        count: int,
+        truth: Tensor | Input.Video | None = None,
+    ) -> io.NodeOutput:
+        models = (model_a, model_b)
+        small = clip_of(frames)
+        true = None if truth is None else clip_of(truth)
+        length = small.info.length or count
+        device = model_management.get_torch_device()
+        for model in models:
+            size = guessed_bytes(model, int(model.scale)) * min(small.info.width * small.info.height, ROOM)
+            make_room(model, size, device)
+        pairs = (
+            shrunk(_spread(small, count), max(int(model.scale) for model in models))
+            if true is None
+            else _paired(small, true, count)
+        )
+        stream = watched(pairs, min(count, length))
+        found = contest(stream, [cancellable(model) for model in models], ("A", "B"), device)
+        text = _told(found, true is None)
+        picture = found.picture.movedim(1, -1).contiguous()
+        a, b, _ = found.scores
+        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=left_behind(cls, picture, text))
+
+
+def _spread(clip: Clip, count: int) -> Iterator[Frames]:
+    """Up to `count` frames (1, 3, H, W), evenly spread; where the clip does not say how long it is, the first ones."""
+    length = clip.info.length or count
+    wanted = {(2 * number + 1) * length // (2 * count) for number in range(count)} if length > count else None
+    given = 0
+    for number, frame in enumerate(clip.frames()):
+        if given == count:
+            return
+        if wanted is None or number in wanted:
+            given += 1
+            yield frame[:, :3]
+
+
+def _paired(small: Clip, true: Clip, count: int) -> Iterator[tuple[Frames, Frames]]:
+    if small.info.length != true.info.length:
+        raise ClipError(
+            f"there are {small.info.length} frames and {true.info.length} of truth: connect the same frames, small and "
+            "large"
+        )
+    if true.info.width < small.info.width:
+        raise ClipError(
+            f"the truth is {true.info.width} pixels wide and the frames are {small.info.width}: exchange the two"
+        )
+    yield from zip(_spread(small, count), _spread(true, count), strict=True)
+
+
+def _told(found: Contest, made: bool) -> str:
+    a, b, plain = found.scores
+    apart = f"{'A' if a.psnr > b.psnr else 'B'} is closer by {abs(a.psnr - b.psnr):.2f} dB"
+    how = "frames that were shrunk first" if made else "frames, against the truth"
+    return "\n".join([
+        f"{'no difference' if a == b else apart}, on {found.frames} {how}",
+        *(f"{name}: PSNR {s.psnr:.2f} dB, SSIM {s.ssim:.4f}" for name, s in (("A", a), ("B", b), ("bicubic", plain))),
+    ])  # fmt: skip

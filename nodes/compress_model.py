@@ -1,0 +1,210 @@
+"""Compress Model: a smaller, faster network out of one that is good, and only if it stays good."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+import torch
+from comfy import model_management
+from comfy_api.latest import Input, io
+from torch import Tensor, nn
+
+from ..core.clip import ClipError
+from ..core.runtime.atomic_write import scratch
+from ..core.training.data.sources import Material
+from ..core.training.evaluate.compare_models import contest, shrunk
+from ..core.training.loop.export import export
+from ..core.upscaling.upscale import ImageModel
+from ..core.video.images.image_clip import ImageClip
+from ..core.visualize.training_curves import with_text
+from ..models import Upscaler, load_upscaler
+from ..models.loading.onnx_model import GraphNetwork
+from ._comfy.adapter import CATEGORY, Footage, stop_if_cancelled
+from ._comfy.node_text import left_behind, show_text
+from ._comfy.paths import ENDING, keep_model, model_folder, model_name
+from ._training_data import RUNS, accepted, material_of
+from .load_model import for_host
+
+RESULT = "result"  # what files are called, with a mark and an ending, until they get the name that was asked for
+
+
+class CompressModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_CompressModel",
+            display_name="Compress Model",
+            category=CATEGORY,
+            description="Makes a network smaller and faster: takes out what it needs least, trains what is left with "
+            "the original as teacher, and measures both. A network that loses more than you allow is not written.",
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input(
+                    "upscale_model", tooltip="From Train ESRGAN or Load ESRGAN Model: a compact or an ESRGAN network."
+                ),
+                Footage.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="Sharp, large frames of the kind that the network is for. Most are learnt from, the last "
+                    "quarter judges. Or leave it empty and give a folder.",
+                ),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    optional=True,
+                    tooltip="A folder inside ComfyUI/input with pictures and videos. Only used where no frames are "
+                    "connected.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_model_small",
+                    tooltip="The result is saved as models/upscale_models/NAME.safetensors. An older model of that "
+                    "name stays: the new one gets a number.",
+                ),
+                io.Float.Input(
+                    "prune",
+                    default=0.5,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="The share of the network's channels to take out: 0.5 leaves about a quarter to a third of "
+                    "its weights. 0 takes none out, for the other ways below.",
+                ),
+                io.Float.Input(
+                    "max_loss_db",
+                    default=0.3,
+                    min=0.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="How much PSNR may be lost against the original. Beyond it nothing is written, and the "
+                    "node says how much it was.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=2000,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="How long what is left learns from the original. More loses less.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**31 - 1, tooltip="Decides everything that is drawn by chance."
+                ),
+                io.Boolean.Input(
+                    "half",
+                    default=False,
+                    optional=True,
+                    tooltip="Store the weights in 16 bits: half the file, nearly the same pictures.",
+                ),
+                io.Boolean.Input(
+                    "separable",
+                    default=False,
+                    optional=True,
+                    tooltip="Split inner convolutions into one per channel and a mix: about a fifth of the weights, "
+                    "for networks of 32 channels or more. NAME_dense.safetensors, written beside it, gives the same "
+                    "pictures in programs that know only ordinary networks, ComfyUI's own loader among them.",
+                ),
+                io.Boolean.Input(
+                    "onnx",
+                    default=False,
+                    optional=True,
+                    tooltip="Also write NAME.onnx, a graph for other programs and for Load ESRGAN Model. Needs the "
+                    "packages onnx, onnxruntime and openvino.",
+                ),
+                io.Boolean.Input(
+                    "int8",
+                    default=False,
+                    optional=True,
+                    tooltip="Also write NAME_int8.onnx, a graph of 8-bit integers that runs on the CPU; the report "
+                    "says how fast it is here. Where nothing else is chosen, it is the result. Needs the packages "
+                    "onnx, onnxruntime and openvino.",
+                ),
+            ],
+            outputs=[
+                io.UpscaleModel.Output(display_name="upscale_model", tooltip="The smaller network, ready to use."),
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="The truth, the original and the result side by side, and a table of what each costs.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Weights, work, file size, time, PSNR and SSIM before and after. The node shows it too.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
+        return accepted(name, folder)
+
+    @classmethod
+    def execute(
+        cls,
+        upscale_model: ImageModel,
+        name: str,
+        prune: float,
+        max_loss_db: float,
+        steps: int,
+        seed: int,
+        frames: Tensor | Input.Video | None = None,
+        folder: str = "",
+        half: bool = False,
+        separable: bool = False,
+        onnx: bool = False,
+        int8: bool = False,
+    ) -> io.NodeOutput:
+        network = getattr(upscale_model, "model", None)
+        if not isinstance(network, nn.Module) or isinstance(network, GraphNetwork):
+            raise ClipError("this model's weights cannot be reached: compress the one it was made of")
+        material = material_of(frames, folder)
+        with scratch(Path(folder_paths.get_temp_directory()) / RUNS / "compress") as place:
+            place.mkdir(parents=True)
+            original = export(network, place / f"original{ENDING}", {"scale": str(int(upscale_model.scale))})
+            settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
+            settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
+            device = model_management.get_torch_device()
+            made, table = _compressed(original, place / f"{RESULT}{ENDING}", material, device, settings)
+            names = [model_name(name) + file.stem.removeprefix(RESULT) for file in made]
+            saved = [keep_model(file, model_folder(), wanted) for file, wanted in zip(made, names, strict=True)]
+            # Networks come before graphs among what was made.
+            model = load_upscaler(saved[0])
+            picture = with_text(_side_by_side(load_upscaler(original), model, material), table)
+        files = ", ".join(file.relative_to(model_folder()).as_posix() for file in saved)
+        text = f"{files} in models/upscale_models\n{table}"
+        shown = picture.movedim(1, -1).contiguous()
+        return io.NodeOutput(for_host(model), shown, text, ui=left_behind(cls, shown, text))
+
+
+def _compressed(
+    original: Path, output: Path, material: Material, device: torch.device, settings: dict[str, float]
+) -> tuple[tuple[Path, ...], str]:
+    """The files that were made, and the table of what they cost and give. Raises ClipError where one loses too much."""
+    from ..core.compress import Settings, compress, table
+
+    wanted = Settings(
+        str(original),
+        (*material.train, material.held_out),
+        str(output),
+        device=device.type if device.type == "cuda" else "cpu",
+        **settings,  # pyright: ignore[reportArgumentType]
+    )
+    bar, last = comfy.utils.ProgressBar(max(1, wanted.steps)), None
+    with closing(compress(wanted)) as reports:
+        for report in reports:
+            if report.stage == "training":
+                bar.update_absolute(report.done, report.of)
+            if last is None or report.stage != last.stage:
+                show_text(f"{report.stage} …")
+            last = report
+            stop_if_cancelled()
+    if last is None or not last.files:
+        found = f"\n{table(last.figures)}" if last and last.figures else ""
+        raise ClipError(f"{last.refused if last else 'nothing was made'}{found}")
+    return last.files, table(last.figures)
+
+
+def _side_by_side(original: Upscaler, model: Upscaler, material: Material) -> Tensor:
+    pairs = shrunk(ImageClip(material.held_out).frames(), original.scale)
+    return contest(pairs, [original, model], ("original", "compressed")).picture

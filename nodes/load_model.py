@@ -1,0 +1,117 @@
+"""Load ESRGAN Model: a file of the host's upscale_models folder becomes an UPSCALE_MODEL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import comfy.model_patcher
+import folder_paths
+import torch
+from comfy import model_management
+from comfy_api.latest import io
+
+from ..models import Upscaler, load_upscaler
+from ..models.loading.onnx_model import GraphNetwork
+from ..models.zoo.bundled import SHIPPED, shipped
+from ._comfy.adapter import CATEGORY
+from ._comfy.node_text import show_text
+
+FOLDER = "upscale_models"
+NATIVE = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
+
+
+class LoadESRGANModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_LoadESRGANModel",
+            display_name="Load ESRGAN Model",
+            category=CATEGORY,
+            description="Loads an ESRGAN, Real-ESRGAN or compact (SRVGG) network; other single-image networks through "
+            "spandrel. Works with Upscale Frames and with ComfyUI's own Upscale Image (using Model).",
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=_names(),
+                    tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
+                    "with its .param beside it, or an .onnx graph from Compress Model. steadyscale-2x and "
+                    "steadyscale-4x come with the pack: very fast, and true to the picture rather than inventive.",
+                )
+            ],
+            outputs=[
+                io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use."),
+                io.String.Output(
+                    display_name="facts",
+                    tooltip="What it is, how large it makes pictures, how far it looks, and what it runs on here. "
+                    "The node shows it too.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
+        if model_name in _names():
+            return True
+        return f"{model_name!r} is not in ComfyUI's models/{FOLDER}: put the file there and refresh, or choose another"
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
+        ours = shipped(model_name)
+        path = ours.path if ours else folder_paths.get_full_path(FOLDER, model_name)
+        if path is None:
+            return model_name, 0.0, 0
+        status = os.stat(path)
+        return str(path), status.st_mtime, status.st_size
+
+    @classmethod
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        ours = shipped(model_name)
+        model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(FOLDER, model_name))
+        facts = facts_of(model, model_management.get_torch_device())
+        show_text(facts)
+        return io.NodeOutput(for_host(model), facts, ui={"text": [facts]})
+
+
+def _names() -> list[str]:
+    """The files of the folder, with graphs, which the host does not list, and after them the networks that come with
+    the pack: no file has a name like theirs."""
+    files = folder_paths.get_filename_list(FOLDER)
+    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
+    graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
+    return [*sorted({*files, *graphs}), *(network.name for network in SHIPPED)]
+
+
+def facts_of(model: Upscaler, device: torch.device) -> str:
+    """What a person wants to know of a network that will run on a device, in a few lines."""
+    colours = {1: "grey, colours one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
+    if isinstance(model.model, GraphNetwork):
+        engine = "OpenVINO on the CPU"
+    elif device.type != "cpu":
+        engine = f"torch on {device}"
+    elif model.whole_frames:
+        engine = "the native CPU engine"
+    elif model.architecture in NATIVE:
+        engine = "torch on the CPU; `steadyscale native build` makes it several times faster"
+    else:
+        engine = "torch on the CPU"
+    return "\n".join([
+        model.name,
+        f"{model.architecture}, {model.scale}x, {colours}",
+        f"{model.parameters_count / 1e6:.2f} million parameters",
+        f"receptive field: {model.halo} pixels around",
+        f"runs on {engine}",
+    ])  # fmt: skip
+
+
+def for_host(model: Upscaler) -> Upscaler:
+    """Hosts from 0.28 on manage the memory of upscale models themselves and look for `.patcher`."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
+    if patcher is not None:
+        model.patcher = patcher(  # pyright: ignore[reportAttributeAccessIssue]
+            model.model,
+            load_device=model_management.get_torch_device(),
+            offload_device=model_management.unet_offload_device(),
+        )
+    return model

@@ -1,0 +1,112 @@
+"""Save ESRGAN Model: an UPSCALE_MODEL becomes a file that everybody reads."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+from torch import nn
+
+from ..core.clip import ClipError
+from ..core.runtime.atomic_write import scratch
+from ..core.training.loop.export import export
+from ..core.upscaling.upscale import ImageModel, upscale
+from ..models import WeightsError, load_upscaler
+from ..models.loading.onnx_model import GraphNetwork
+from ._comfy.adapter import CATEGORY, options
+from ._comfy.node_text import show_text
+from ._comfy.paths import ENDING, keep_model, model_folder, model_name
+
+ALIKE = 0.02  # of the full range: what is read again may differ by no more, at any pixel, even from half precision
+
+
+class Place(str, Enum):
+    MODELS = "upscale_models"
+    OUTPUT = "output"
+
+
+class SaveESRGANModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_SaveESRGANModel",
+            display_name="Save ESRGAN Model",
+            category=CATEGORY,
+            description="Saves a network as .safetensors, which Load ESRGAN Model, ComfyUI's own Load Upscale Model "
+            "and other programs read. Never writes over a file: another model of the same name gets a number.",
+            is_output_node=True,
+            inputs=[
+                io.UpscaleModel.Input(
+                    "upscale_model", tooltip="From Train ESRGAN, Load ESRGAN Model or Load Upscale Model."
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_model",
+                    tooltip="Name of the file, without its ending; mine/my_model puts it into a folder.",
+                ),
+                io.Combo.Input(
+                    "place",
+                    options=options(Place),
+                    default=Place.MODELS.value,
+                    tooltip="upscale_models: ComfyUI/models/upscale_models, where the loaders look. output: "
+                    "ComfyUI/output, to hand it on.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="file", tooltip="Where it lies, within that folder. The node shows it too."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str) -> bool | str:
+        try:
+            model_name(name)
+        except ClipError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, upscale_model: ImageModel, name: str, place: str) -> io.NodeOutput:
+        network = getattr(upscale_model, "model", None)
+        if not isinstance(network, nn.Module):
+            raise ClipError(
+                "this model's weights cannot be reached, so it cannot be saved: save the one it was made of"
+            )
+        if isinstance(network, GraphNetwork):
+            raise ClipError("an ONNX graph is a file already, and has no weights to save: copy that file")
+        in_models = Place(place) is Place.MODELS
+        root = model_folder() if in_models else Path(folder_paths.get_output_directory())
+        wanted = model_name(name)
+        with scratch(root / "model") as folder:
+            folder.mkdir(parents=True)
+            facts = {"name": wanted, "scale": str(int(upscale_model.scale)), "saved_with": "steadyscale"}
+            made = export(network, folder / f"new{ENDING}", facts)
+            _check(upscale_model, made)
+            saved = keep_model(made, root, wanted)
+        file = saved.relative_to(root).as_posix()
+        text = f"{'models/upscale_models' if in_models else 'output'}/{file}, {saved.stat().st_size / 1e6:.2f} MB"
+        show_text(text)
+        found = {"filename": saved.name, "subfolder": os.path.dirname(file), "type": "output"}
+        return io.NodeOutput(file, ui={"text": [text], **({} if in_models else {"files": [found]})})
+
+
+def _check(model: ImageModel, file: Path) -> None:
+    """Read the file again, and see that it does what the model does. Raises ClipError where it does not."""
+    picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    try:
+        again = load_upscaler(file)
+    except WeightsError as error:
+        raise ClipError(
+            f"networks of this kind cannot be saved, for the file could not be read again: {error}"
+        ) from error
+    one, other = (next(upscale(iter([picture]), network)) for network in (model, again))
+    if one.shape != other.shape or float((one - other).abs().max()) > ALIKE:
+        raise ClipError(
+            "the saved file does not do what the model does, so it was not kept: this is a fault of SteadyScale"
+        )

@@ -1,0 +1,124 @@
+"""Smooth Trajectory: where the camera went, where it should have gone, and what corrects it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..core.path.border import Border
+from ..core.path.motion import Motion
+from ..core.path.smooth import Smoothing
+from ..core.path.stabilize import plan_correction
+from ..core.path.strength import AXES, Strength
+from ..core.path.trajectory import Correction as CorrectionValue
+from ..core.path.trajectory import Trajectory
+from ..core.visualize.plots import path_picture
+from ..models import load_path_smoother
+from . import _shared_inputs as shared
+from ._comfy.adapter import CATEGORY, Correction, Flow
+
+
+def smoothed(
+    flow: Motion,
+    smoothing: str,
+    seconds: float,
+    max_zoom: float,
+    border: Border,
+    reference: int = -1,
+    strength: Strength | None = None,
+    horizon: float = 0.0,
+) -> tuple[CorrectionValue, Tensor]:
+    """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
+    measured = Trajectory.of(flow)
+    budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
+    method = Smoothing(smoothing)
+    if method is Smoothing.LEARNED:
+        method = load_path_smoother().smoother(measured.info.width, measured.info.height, budget)
+    fix = plan_correction(
+        measured,
+        method,
+        seconds,
+        border=border,
+        max_zoom=max_zoom,
+        reference=reference if reference >= 0 else None,
+        strength=strength,
+        horizon=horizon,
+    )
+    plot = path_picture(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
+    return fix, plot.movedim(1, -1).contiguous()
+
+
+def _strengths() -> list[io.Input]:
+    """How much of each kind of shake is removed."""
+    return [
+        io.Float.Input(
+            f"strength_{axis}",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip=f"How much of the shake {way} is removed: 1 all of it, 0 none.",
+        )
+        for axis, way in AXES.items()
+    ]
+
+
+class SmoothTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_SmoothTrajectory",
+            display_name="Smooth Trajectory",
+            category=CATEGORY,
+            description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
+            "settings costs no new measuring.",
+            inputs=[
+                Flow.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
+                *shared.smoothing(),
+                io.Int.Input(
+                    "reference",
+                    default=-1,
+                    min=-1,
+                    max=1_000_000,
+                    tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
+                ),
+                *_strengths(),
+                io.Float.Input(
+                    "horizon",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Keeps the picture level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
+                    "Level is how the shot is mostly held; with locked, how the reference frame is.",
+                ),
+            ],
+            outputs=[
+                Correction.Output(display_name="correction", tooltip="For Warp/Pad Frames, at any size of the frames."),
+                io.Image.Output(
+                    display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        flow: Motion,
+        smoothing: str,
+        seconds: float,
+        max_zoom: float,
+        reference: int,
+        strength_x: float = 1.0,
+        strength_y: float = 1.0,
+        strength_roll: float = 1.0,
+        strength_zoom: float = 1.0,
+        strength_tilt: float = 1.0,
+        horizon: float = 0.0,
+    ) -> io.NodeOutput:
+        strength = Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt)
+        # The border is chosen later, in Warp/Pad Frames: the budget is kept for a crop.
+        fix, plot = smoothed(flow, smoothing, seconds, max_zoom, Border.CROP, reference, strength, horizon)
+        return io.NodeOutput(fix, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -1,0 +1,138 @@
+"""Save Trajectory and Load Trajectory: how a clip's camera moved, kept as JSON, so that it is measured only once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..core.clip import ClipError
+from ..core.path.motion import Motion
+from ..core.path.serialize import load_path, save_path
+from ._comfy.adapter import CATEGORY, Flow
+from ._comfy.node_text import show_text
+from ._comfy.paths import inside
+
+FOLDER = "trajectories"  # within ComfyUI's input and output folders
+ENDING = ".json"
+
+
+class SaveTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_SaveTrajectory",
+            display_name="Save Trajectory",
+            category=CATEGORY,
+            description="Keeps the measured motion of a clip as a JSON file in ComfyUI's output folder. Load "
+            "Trajectory gives it back, number for number, so that a clip need not be measured again.",
+            is_output_node=True,
+            inputs=[
+                Flow.Input("flow", tooltip="From Estimate Flow."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{FOLDER}/path",
+                    tooltip=f"Folder and beginning of the file's name, within ComfyUI/output; a number follows. Load "
+                    f"Trajectory lists what is in {FOLDER}.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, flow: Motion, filename_prefix: str) -> io.NodeOutput:
+        root = folder_paths.get_output_directory()
+        info = flow.info
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, root, info.width, info.height
+        )
+        path = os.path.join(folder, f"{name}_{counter:05}_{ENDING}")
+        if inside(root, path) is None:
+            raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
+        save_path(flow, path)
+        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_told(flow)}"
+        show_text(text)
+        file = {"filename": os.path.basename(path), "subfolder": subfolder, "type": "output"}
+        return io.NodeOutput(ui={"text": [text], "files": [file]})
+
+
+class LoadTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SteadyScale_LoadTrajectory",
+            display_name="Load Trajectory",
+            category=CATEGORY,
+            description="Reads the motion of a clip that Save Trajectory kept, in place of Estimate Flow.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=_saved(),
+                    tooltip=f"A file of Save Trajectory: in ComfyUI's output/{FOLDER}, input or input/{FOLDER}.",
+                )
+            ],
+            outputs=[Flow.Output(display_name="flow", tooltip="For Smooth Trajectory.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        # A name from an API call may be anything; what lies outside ComfyUI's own folders is not there for graphs.
+        if (path := _found(file)) is not None and os.path.isfile(path):
+            return True
+        return (
+            f"{file!r} is no trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
+            "refresh, or choose another"
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> tuple[str, float, int]:
+        path = _found(file)
+        if path is None or not os.path.isfile(path):
+            return file, 0.0, 0
+        status = os.stat(path)
+        return path, status.st_mtime, status.st_size
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        path = _found(file)
+        if path is None:
+            raise ClipError(f"{file!r} is not in ComfyUI's input or output folder")
+        motion = load_path(path)
+        if not isinstance(motion, Motion):
+            raise ClipError(
+                f"{file} holds a {type(motion).__name__.lower()}, and this node loads measured motion: "
+                "choose a file of Save Trajectory"
+            )
+        text = _told(motion)
+        show_text(text)
+        return io.NodeOutput(motion, ui={"text": [text]})
+
+
+def _told(motion: Motion) -> str:
+    info, shots = motion.info, len(motion.shots)
+    size, rate = f"{info.width}x{info.height}", f"{float(info.fps):g} fps"
+    return f"{len(motion.steps)} frames of {size} at {rate}, {shots} {'shot' if shots == 1 else 'shots'}"
+
+
+def _saved() -> list[str]:
+    """What can be loaded, by the names that ComfyUI gives to files: those outside the input folder say where."""
+    places = (("input", "", ""), ("input", FOLDER, ""), ("output", FOLDER, " [output]"))
+    names = []
+    for kind, folder, mark in places:
+        root = Path(folder_paths.get_input_directory() if kind == "input" else folder_paths.get_output_directory())
+        files = (file for file in (root / folder).glob(f"*{ENDING}") if file.is_file())
+        names += [f"{file.relative_to(root).as_posix()}{mark}" for file in sorted(files)]
+    return names
+
+
+def _found(name: str) -> str | None:
+    """Where the file of such a name is, or would be; None for names that lead out of ComfyUI's input and output."""
+    name, root = folder_paths.annotated_filepath(name)
+    root = folder_paths.get_input_directory() if root is None else root
+    allowed = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
+    name = name.strip()
+    if root not in allowed or not name.endswith(ENDING) or "\0" in name:
+        return None
+    return inside(root, os.path.join(root, name))

@@ -1,0 +1,85 @@
+"""`steadyscale compress` from end to end, and what it makes put to use."""
+
+import json
+
+import pytest
+import torch
+from counting import make_video, numbered, numbers_of
+from safetensors.torch import save_file
+from steadyscale.core import open_clip, write_images
+from steadyscale.core.compress import quality_gate
+from steadyscale.models import SRVGGConfig, SRVGGNetCompact
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A 2x network that repeats pixels, in 16 channels of which none matters, and pictures."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(SRVGGConfig(features=16, convs=2, scale=2))
+    state = {key: value * (0 if key.startswith("body.6.") else 1) for key, value in network.state_dict().items()}
+    save_file(state, tmp_path / "twice.safetensors")
+    write_images(tmp_path / "pictures", iter(numbered(6).split(1)))
+    return tmp_path
+
+
+def test_compresses_and_says_so(folder, run):
+    small = folder / "small.safetensors"
+    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
+    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["command"] == "compress"
+    assert report["refused"] is None
+    assert report["files"] == [str(small), str(folder / "small_int8.onnx")]
+    original, pruned, integers = report["models"]
+    assert pruned["parameters"] < 0.5 * original["parameters"]
+    assert pruned["loss_db"] == pytest.approx(0, abs=1e-3)
+    assert (integers["name"], integers["engine"]) == ("pruned, int8 graph", "openvino")
+
+    source = make_video(folder / "source.mp4")
+    code, _, err = run(
+        "upscale", source, folder / "large.mp4", "--model", folder / "small_int8.onnx", "--device", "cpu"
+    )
+    assert (code, err) == (0, "")
+    large = open_clip(folder / "large.mp4")
+    assert (large.info.width, large.info.height) == (128, 96)
+    assert numbers_of(large) == list(range(12))
+
+    code, out, _ = run("info", folder / "small_int8.onnx", "--json")
+    facts = json.loads(out)
+    assert (code, facts["scale"], facts["parameters"]) == (0, 2, pruned["parameters"])
+
+
+def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkeypatch):
+    """The picture is spoilt after pruning, so what is lost is certain."""
+    real = quality_gate.pruned
+
+    def spoilt(*given):
+        network = real(*given)
+        network.body[-1].bias.data.fill_(0.2)
+        return network
+
+    monkeypatch.setattr(quality_gate, "pruned", spoilt)
+    small = folder / "small.safetensors"
+    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
+    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert err.startswith("steadyscale: pruned loses ")
+    assert "0.3 dB are allowed, so nothing was written" in err
+    assert out.splitlines()[1].startswith("original")
+    assert sorted(path.name for path in folder.iterdir()) == ["pictures", "twice.safetensors"]
+
+
+def test_wrong_words_are_answered_in_one_line(folder, run):
+    words = [
+        "compress",
+        folder / "twice.safetensors",
+        "--calibrate",
+        folder / "pictures",
+        "--output",
+        folder / "x.onnx",
+    ]
+    code, _, err = run(*words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "there is nothing to do" in err

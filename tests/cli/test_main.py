@@ -1,0 +1,156 @@
+"""How `steadyscale` is called, and how it ends: usage, help, interrupts, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from counting import make_video
+from files_made import remains
+from program import program
+from steadyscale.cli import main
+from steadyscale.cli.registry import COMMANDS, command_of
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["upscale"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "2", "--size", "10x10"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--size", "10"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--strength", "1.5"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--grain", "-1"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--colour", "sepia"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "-1"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--repeat-threshold", "1", "--no-reuse"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--temporal", "2"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--tile", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--precision", "fp8"],
+        ["stabilize", "a.mp4", "b.mp4", "--keep-x", "1.5"],
+        ["stabilize", "a.mp4", "b.mp4", "--smoothing", "magic"],
+        ["stabilize", "a.mp4", "b.mp4", "--seconds", "-1"],
+        ["stabilize", "a.mp4", "b.mp4", "--max-zoom", "0.5"],
+        ["stabilize", "a.mp4", "b.mp4", "--rolling-shutter", "1.5"],
+        ["stabilize", "a.mp4", "b.mp4", "--rolling-shutter", "fast"],
+        ["models"],
+        ["frobnicate"],
+    ],
+)
+def test_wrong_usage_is_2(run, words: list[str]):
+    code, stdout, stderr = run(*words)
+    assert (code, stdout) == (2, "")
+    assert "usage: steadyscale" in stderr
+
+
+def test_version_and_help_are_0(run):
+    from steadyscale import __version__
+
+    assert run("--version")[:2] == (0, f"steadyscale {__version__}\n")
+    assert run("--help")[0] == 0
+    code, stdout, _ = run("stabilize", "--help")
+    assert code == 0
+    for value in ("kalman", "gaussian", "locked", "mirror", "wrap", "farneback"):
+        assert value in stdout, "the choices come from the enums"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("upscale in.mp4 out.mp4", False),
+        ("upscale in.mp4 out.mp4 --resumable", True),
+        ("stabilize in.mp4 out.mp4 --job folder", True),
+        ("enhance in.mp4 out.mp4 --segment-seconds 5", False),
+        ("train run.toml", True),
+        ("run graph.json --server http://127.0.0.1:8188", True),
+        ("models get realesrgan-x4plus", False),
+    ],
+)
+def test_an_interrupt_tells_whether_what_is_finished_is_kept(run, monkeypatch, words: str, kept: bool):
+    def interrupted(_) -> None:
+        raise KeyboardInterrupt
+
+    for command in COMMANDS:
+        monkeypatch.setattr(command_of(command), "run", interrupted)
+    outcome = "what is finished is kept" if kept else "nothing was written"
+    assert run(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
+
+
+def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+    def interrupted(frames, *_, **__):
+        yield next(frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("steadyscale.core.pipeline.upscale_op"), "upscale", interrupted)
+    code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
+    assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
+    assert remains(tmp_path) == [clip_file.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int):
+    source = make_video(tmp_path / "long.mp4", 250, size=(160, 120))
+    words = ["upscale", source, tmp_path / "out.mkv", "--model", weights, "--device", "cpu"]
+    child = subprocess.Popen(program(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert "nothing was written" in stderr
+    assert "Traceback" not in stderr
+    assert remains(tmp_path) == ["long.mp4"]
+
+
+def test_the_program_as_installed(tmp_path: Path):
+    done = subprocess.run(program("info", tmp_path / "no.mp4"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
+
+
+def test_the_program_ends_after_all_that_is_to_be_done_and_before_anything_is_taken_down():
+    code = (
+        "import atexit, os, sys, threading, time\n"
+        "from steadyscale.cli import main as cli\n"
+        "class Library:\n"
+        "    def __del__(self): os.write(1, b'taken down')\n"
+        "def main():\n"
+        "    main.library = Library()\n"
+        "    atexit.register(print, 'exit')\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.3), print('thread'))).start()\n"
+        "    print('x' * 100_000)\n"
+        "    return 3\n"
+        "cli.main = main\n"
+        "sys.exit(cli.program())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.split() == ["x" * 100_000, "thread", "exit"]
+
+
+def test_an_interrupt_before_the_command_is_known_is_130_too(monkeypatch, capsys):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "_named", interrupted)
+    assert main.main(["info", "a.mp4"]) == 130
+    assert capsys.readouterr().err == "steadyscale: interrupted, nothing was written\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_the_program_runs_where_its_output_is_closed(tmp_path: Path):
+    words = ["sh", "-c", '"$@" >&-', "sh", *program("info", tmp_path / "no.mp4")]
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"

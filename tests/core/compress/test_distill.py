@@ -1,0 +1,63 @@
+"""Training with a teacher: what is asked for, and that it is learnt."""
+
+import pytest
+import torch
+from steadyscale.core.compress import CompressionError
+from steadyscale.core.compress.distill import Tuning, taught, tuned
+from steadyscale.core.training.data.dataset import Batch, Pictures
+from steadyscale.models.arch.separable import separated
+
+CPU = torch.device("cpu")
+
+
+def learnt(stream):
+    losses = []
+    while True:
+        try:
+            losses.append(next(stream))
+        except StopIteration as end:
+            return losses, end.value
+
+
+def test_half_of_what_is_asked_for_is_the_teachers():
+    small, large = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)
+    pairs = iter([Batch(0, 2, small, large)])
+    [batch] = taught(pairs, torch.nn.Upsample(scale_factor=2), CPU)
+    repeated = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.allclose(batch.large, (large + repeated) / 2)
+    assert torch.equal(batch.small, small)
+    assert torch.is_grad_enabled()
+
+
+def test_a_separated_network_learns_from_its_teacher(network, textures, shown):
+    teacher = network(16)
+    student = separated(teacher)
+
+    def miss(made):
+        with torch.no_grad():
+            return sum(float((made(x) - teacher(x)).abs().mean()) for x in shown)
+
+    before = miss(student)
+    pictures = Pictures([str(textures)], smallest=96)
+    losses, student = learnt(tuned(student, teacher, 2, pictures, Tuning(60, batch=4, crop=24, rate=3e-3), CPU))
+    assert len(losses) == 60
+    assert miss(student) < 0.6 * before
+    assert not any(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_the_seed_decides(network, textures):
+    pictures = Pictures([str(textures)], smallest=96)
+
+    def run(seed):
+        tuning = Tuning(3, batch=2, crop=16, seed=seed)
+        return learnt(tuned(separated(network(8)), network(8), 2, pictures, tuning, CPU))[0]
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_a_run_that_only_gives_nan_is_given_up(network, textures):
+    student = network(8)
+    student.body[0].weight[0, 0, 0, 0] = float("nan")
+    pictures = Pictures([str(textures)], smallest=96)
+    with pytest.raises(CompressionError, match="20 steps in a row"):
+        learnt(tuned(student, network(8), 2, pictures, Tuning(100, batch=2, crop=16), CPU))

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from footage import filmed, texture
+from steadyscale.core import geometry
+from steadyscale.core.motion.gray_frame import Grey
+from steadyscale.core.motion.subpixel import align as align_greys
+
+WIDTH, HEIGHT = 240, 136
+TRUTH = geometry.to_matrices_of(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
+
+
+def align(first, second, step, hidden=None):
+    return align_greys(Grey.of(first, hidden), Grey.of(second), step)
+
+
+def pair(step=TRUTH, seed=0):
+    """Two grey frames; `step` carries points of the first to the second."""
+    seen = filmed(texture(300, 500, seed), np.stack([np.eye(3), np.linalg.inv(step)]), WIDTH, HEIGHT)
+    return seen[:1, :1], seen[1:, :1]
+
+
+def corner_error(step, truth=TRUTH):
+    corners = geometry.corners(WIDTH, HEIGHT)
+    return np.abs(geometry.apply(step, corners) - geometry.apply(truth, corners)).max()
+
+
+def test_a_start_some_pixels_off_finds_its_way():
+    assert corner_error(np.eye(3)) > 2
+    assert corner_error(align(*pair(), np.eye(3))) < 0.05
+
+
+def test_it_is_the_same_without_opencv(monkeypatch):
+    with_opencv = align(*pair(), np.eye(3))
+    monkeypatch.setattr("steadyscale.core.motion.subpixel.optional_opencv", lambda: None)
+    assert corner_error(align(*pair(), np.eye(3)), with_opencv) < 0.01
+
+
+def test_noise_shortens_nothing():
+    first, second = pair()
+    noise = torch.randn(2, 1, HEIGHT, WIDTH, generator=torch.manual_seed(0)) * 0.02
+    dark = (first * 0.3 + noise[:1], second * 0.3 + noise[1:])
+    assert corner_error(align(*dark, np.eye(3))) < 0.25
+
+
+def test_exposure_is_not_motion():
+    first, second = pair()
+    assert corner_error(align(first, second * 0.7 + 0.05, np.eye(3))) < 0.05
+
+
+def test_a_subject_is_not_listened_to():
+    first, second = pair()
+    walk = geometry.to_matrices(np.array([-6.0, 4.0, 0, 0]))
+    one, other = pair(walk, seed=3)
+    first[..., 40:100, 80:160], second[..., 40:100, 80:160] = one[..., 40:100, 80:160], other[..., 40:100, 80:160]
+    start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
+    assert corner_error(align(first, second, start)) < 0.15
+
+
+def test_what_is_hidden_is_not_looked_at():
+    """A subject that fills two thirds, and has the whole votes where it is seen."""
+    first, second = pair()
+    hidden = np.zeros((HEIGHT, WIDTH), bool)
+    hidden[:, 40:200] = True
+    one, other = pair(geometry.to_matrices(np.array([1.0, 2.0, 0, 0])), seed=3)
+    first[..., 44:196], second[..., 44:196] = one[..., 44:196], other[..., 44:196]
+    start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
+    assert corner_error(align(first, second, start, hidden)) < 0.15
+    assert corner_error(align(first, second, start)) > 0.5
+    everything = np.ones((HEIGHT, WIDTH), bool)
+    assert np.array_equal(align(first, second, start, everything), start)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 200), (40, 33)])
+def test_small_and_flat_frames_keep_their_step(size):
+    flat = torch.full((1, 1, *size), 0.5)
+    assert np.allclose(align(flat, flat, TRUTH), TRUTH)

@@ -1,0 +1,120 @@
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.path.motion import Motion
+from steadyscale.core.path.serialize import load_path, save_path
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.trajectory import Trajectory, correction, inverse
+
+
+@pytest.fixture
+def motion():
+    steps = geometry.to_matrices(shake(30) / 3)
+    trust = np.random.default_rng(0).uniform(0.3, 1, 30)
+    trust[[0, 12]] = 0
+    return Motion(steps, trust, ClipInfo(640, 360, Fraction(30000, 1001), 30))
+
+
+def kinds(motion):
+    measured = Trajectory.of(motion)
+    fix = correction(measured, smooth(measured))
+    return {"motion": motion, "trajectory": measured, "correction": fix, "bare": replace(fix, poses=None)}
+
+
+@pytest.mark.parametrize("kind", ["motion", "trajectory", "correction", "bare"])
+def test_every_number_comes_back_as_it_was(kind, motion, tmp_path):
+    value = kinds(motion)[kind]
+    save_path(value, tmp_path / "path.json")
+    again = load_path(tmp_path / "path.json")
+    assert type(again) is type(value)
+    assert again.info == value.info
+    assert again.shots == value.shots == [slice(0, 12), slice(12, 30)]
+    for name in ("steps", "trust", "poses", "matrices"):
+        before, after = getattr(value, name, None), getattr(again, name, None)
+        assert (before is None) == (after is None)
+        assert before is None or np.array_equal(before, after)
+
+
+def test_a_rolling_shutter_is_kept(motion, tmp_path):
+    motion = replace(motion, readout=-0.62)
+    values = kinds(motion)
+    for value in (*values.values(), inverse(values["correction"])):
+        save_path(value, tmp_path / "path.json")
+        again = load_path(tmp_path / "path.json")
+        for name in ("readout", "bends"):
+            assert getattr(again, name, None) == getattr(value, name, None)
+        rows = getattr(value, "rows", None)
+        assert rows is None if value is motion else np.array_equal(again.rows, rows)
+
+
+def test_files_without_a_rolling_shutter_are_as_they_always_were(motion, tmp_path):
+    for kind, value in kinds(motion).items():
+        save_path(value, tmp_path / "path.json")
+        document = json.loads((tmp_path / "path.json").read_text())
+        known = {"motion": {"steps", "trust"}, "trajectory": {"poses"}, "bare": {"matrices"}}
+        tables = known.get(kind, {"matrices", "poses"})
+        assert set(document) == {"format", "version", "kind", "clip", "shots"} | tables
+        again = load_path(tmp_path / "path.json")
+        assert getattr(again, "rows", None) is None
+        assert getattr(again, "readout", 0.0) == 0.0
+
+
+def test_the_file_names_its_format(motion, tmp_path):
+    save_path(motion, tmp_path / "path.json")
+    document = json.loads((tmp_path / "path.json").read_text())
+    assert (document["format"], document["version"], document["kind"]) == ("steadyscale-path", 1, "motion")
+    assert document["clip"]["fps"] == "30000/1001"
+
+
+def change(**entries):
+    return lambda document: {**document, **entries}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change(format="gyroflow"), "not of the format"),
+        (change(version=2), "version 2"),
+        (change(kind="steps"), "none of motion"),
+        (change(trust=[1.0] * 29), "shape"),
+        (change(trust=[1.0] * 30), "cuts"),
+        (change(steps=[[1.0] * 9] * 29 + [[float("nan")] * 9]), "not finite"),
+        (change(steps="none"), "damaged"),
+        (change(readout=1.5), "between -1 and 1"),
+        (change(readout="fast"), "damaged"),
+        (change(shots=[[0, 12], [13, 30]]), "follow"),
+        (change(clip={"width": 0, "height": 2, "fps": "25", "length": None}), "0 is not"),
+        (change(clip={"width": 2, "height": 2, "fps": "25/0", "length": None}), "damaged"),
+        (lambda d: {k: v for k, v in d.items() if k != "steps"}, "steps.*missing"),
+        (lambda d: [d], "not of the format"),
+    ],
+)
+def test_another_or_a_damaged_file_is_one_clear_error(damage, message, motion, tmp_path):
+    file = tmp_path / "path.json"
+    save_path(motion, file)
+    file.write_text(json.dumps(damage(json.loads(file.read_text()))))
+    with pytest.raises(ClipError, match=rf"path\.json.*{message}"):
+        load_path(file)
+
+
+def test_no_file_no_json_and_no_place_to_write(motion, tmp_path):
+    with pytest.raises(ClipError, match="cannot be read"):
+        load_path(tmp_path / "missing.json")
+    (tmp_path / "clip.mp4").write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(ClipError, match="is not JSON"):
+        load_path(tmp_path / "clip.mp4")
+    with pytest.raises(ClipError, match="cannot be written"):
+        save_path(motion, tmp_path / "missing" / "path.json")
+
+
+def test_what_is_not_finite_is_not_saved(motion, tmp_path):
+    motion.steps[3, 0, 0] = np.nan
+    with pytest.raises(ClipError, match="steps hold"):
+        save_path(motion, tmp_path / "path.json")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,95 @@
+import tracemalloc
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from footage import jitter, shake
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipInfo
+from steadyscale.core.path.border import Border
+from steadyscale.core.path.motion import Motion
+from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.stabilize import plan_correction
+from steadyscale.core.path.strength import Strength
+from steadyscale.core.path.trajectory import Trajectory, correction
+from steadyscale.core.path.zoom import limit_zoom, zoom_to_fill
+
+
+@pytest.fixture
+def measured():
+    path = shake(60, pixels=20)
+    return Trajectory(geometry.to_matrices(path), [slice(0, 30), slice(30, 60)], ClipInfo(320, 180, Fraction(25), 60))
+
+
+@pytest.mark.parametrize("border", Border)
+def test_only_a_crop_is_held_to_the_budget(measured, border):
+    planned = plan_correction(measured, Smoothing.KALMAN, 2.0, border=border, max_zoom=1.1)
+    free = correction(measured, smooth(measured, Smoothing.KALMAN, 2.0))
+    assert zoom_to_fill(free) > 1.2
+    if border in (Border.CROP, Border.CROP_ADAPTIVE):
+        assert zoom_to_fill(planned) <= 1.1 + 1e-6
+        assert np.array_equal(planned.matrices, limit_zoom(free, 1.1, seconds=2.0).matrices)
+    else:
+        assert np.array_equal(planned.matrices, free.matrices)
+    assert planned.poses is measured.poses
+    assert planned.shots == measured.shots
+
+
+def test_what_nobody_sees_costs_no_picture():
+    """A pan that sets out and stops leaves the smooth path behind; a little later and a little earlier will do."""
+    pan = np.cumsum(np.interp(np.arange(200), [0, 70, 80, 120, 130, 199], [0, 0, 3.0, 3.0, 0, 0]))
+    path = shake(200, seed=6, pixels=4, zoom=0) + np.outer(pan, [1, 0, 0, 0])
+    panned = Trajectory(geometry.to_matrices(path), [slice(0, 200)], ClipInfo(640, 360, Fraction(25), 200))
+    free = correction(panned, smooth(panned, seconds=2.0))
+    planned = plan_correction(panned, seconds=2.0)
+    assert zoom_to_fill(planned) < zoom_to_fill(free) - 0.003
+    before, after = (jitter(panned.corrected(c).path, 640, 360) for c in (free, planned))
+    assert after < 1.05 * before
+
+
+@pytest.mark.parametrize("settings", [{"method": Smoothing.LOCKED}, {"method": Smoothing.L1}, {"horizon": 1.0}])
+def test_a_promised_place_is_not_trimmed(measured, settings):
+    wide = replace(measured, info=ClipInfo(1280, 720, Fraction(25), 60))
+    free = correction(wide, smooth(wide, seconds=2.0, **settings))
+    assert np.array_equal(plan_correction(wide, seconds=2.0, **settings).matrices, free.matrices)
+
+
+def test_the_reference_is_held(measured):
+    planned = plan_correction(measured, Smoothing.LOCKED, border=Border.MIRROR, reference=7)
+    assert np.allclose(planned.matrices[7], np.eye(3))
+    held = measured.corrected(planned).poses
+    assert np.allclose(held[:30], measured.poses[7])
+
+
+def test_axes_and_horizon_reach_the_smoother(measured):
+    kept = Strength(x=0)
+    planned = plan_correction(measured, seconds=2.0, border=Border.MIRROR, strength=kept, horizon=1.0)
+    wanted = smooth(measured, seconds=2.0, strength=kept, horizon=1.0)
+    assert np.array_equal(planned.matrices, correction(measured, wanted).matrices)
+    moved = geometry.to_parameters(planned.matrices)
+    assert np.abs(moved[:, 0]).max() < np.abs(moved[:, 1]).max() / 5, "the sideways shake stays"
+
+
+@pytest.mark.parametrize("readout", [0.0, 0.4])
+def test_a_long_clip_takes_the_memory_of_its_table(readout, monkeypatch):
+    """Bytes that planning takes for each frame more, at its highest."""
+    monkeypatch.setattr(geometry, "PIECE", 100)
+
+    def peak(frames: int) -> int:
+        path = shake(frames, pixels=25, zoom=0) / [1, 1, 2, 1]
+        steps = np.linalg.inv(geometry.to_matrices(path)) @ geometry.to_matrices(np.roll(path, 1, axis=0))
+        trust = np.ones(frames)
+        steps[0], trust[0] = np.eye(3), 0.0
+        info = ClipInfo(320, 180, Fraction(25), frames)
+        tracemalloc.start()
+        try:
+            measured = Trajectory.of(Motion(steps, trust, info, readout))
+            planned = plan_correction(measured, seconds=0.2, max_zoom=1.05)
+            assert zoom_to_fill(planned) <= 1.05 + 1e-6
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    table = 3 * 72 + bool(readout) * 5 * 72  # poses, corrections and the ones in the making; rows
+    assert (peak(1200) - peak(400)) / 800 < 3.5 * table

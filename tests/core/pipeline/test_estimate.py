@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import pytest
+import torch
+from steadyscale.core import Target, TensorClip, Tiling
+from steadyscale.core.pipeline import estimate
+from steadyscale.core.pipeline.estimate import announced, memory_needed, plan_line
+from steadyscale.core.pipeline.pipeline import Recipe
+from steadyscale.core.pipeline.upscale_op import Enlarge
+from torch import nn
+
+
+class Net(nn.Module):
+    """Takes 1000 bytes for each pixel that it is shown, as it says."""
+
+    scale, halo, activation_bytes = 2, 0, 1000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(64, 3, 3, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def recipe(frames: int = 12, tile: int = 64, side: int = 64) -> Recipe:
+    clip = TensorClip(torch.rand(1, 3, side, side).expand(frames, -1, -1, -1), Fraction(25))
+    return Recipe(clip).then(Enlarge(Net(), Target(), Tiling(tile)))
+
+
+class Clock:
+    """A clock that moves on only when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(estimate, "time", clock)
+    return clock
+
+
+def run(clock: Clock, frames: int, waits: list[float], **more: int) -> tuple[int, list[str]]:
+    """How many frames passed, and what was told, when each frame takes as long as `waits` says."""
+    said: list[str] = []
+
+    def made():
+        for wait in itertools.islice(itertools.chain(waits, itertools.repeat(waits[-1])), frames):
+            clock.now += wait
+            yield torch.zeros(1, 3, 4, 4)
+
+    passed = sum(len(f) for f in announced(made(), recipe(frames), said.append, **more))
+    return passed, said
+
+
+def test_the_plan_names_frames_and_sizes():
+    line = plan_line(recipe())
+    assert line.startswith("12 frames, 64x64 to 128x128, about ")
+    assert line.endswith("MB of memory")
+    assert plan_line(Recipe(recipe().source)).startswith("12 frames, 64x64, ")
+
+
+def test_memory_grows_with_what_the_network_is_shown():
+    whole, quarter = memory_needed(recipe(tile=64)), memory_needed(recipe(tile=32))
+    assert whole - quarter == pytest.approx(1000 * (64 * 64 - 32 * 32))
+    clip = recipe().source.info
+    assert memory_needed(recipe(frames=600)) == memory_needed(recipe(frames=12)), "a stream does not hold its frames"
+    assert whole > 1000 * 64 * 64 + 12 * clip.width * clip.height * 4
+
+
+def test_an_image_batch_is_counted_whole():
+    def megabytes(line: str) -> float:
+        return float(line.split("about ")[1].split()[0])
+
+    one, other = (megabytes(plan_line(recipe(frames=1000), held=held)) for held in (False, True))
+    assert other - one == pytest.approx(1000 * 128 * 128 * 12 / 1e6, abs=15)
+
+
+def test_the_time_is_that_of_the_frames_that_were_made(clock: Clock):
+    """The first takes 3 s and the others 1 s: after the fourth, 4 + 2 of 12 s are behind, and 8 s are left."""
+    passed, said = run(clock, 12, [3.0, 1.0])
+    assert passed == 12
+    assert len(said) == 2
+    assert "about 14 s in all, at 1 s a frame" in said[1]
+
+
+def test_a_first_frame_that_takes_long_gives_a_first_idea(clock: Clock):
+    _, said = run(clock, 10, [60.0, 20.0])
+    assert [line.split("; ")[1] for line in said[1:]] == [
+        "by the first frame, which also loads, at most about 10 min 0 s in all",
+        "about 4 min 0 s in all, at 20 s a frame",
+    ]
+
+
+def test_what_is_soon_over_is_told_once(clock: Clock):
+    passed, said = run(clock, 20, [0.05])
+    assert (passed, len(said)) == (20, 1)
+
+
+def test_frames_of_an_earlier_run_take_no_time(clock: Clock):
+    _, said = run(clock, 12, [1.0], kept=6)
+    assert "about 6.0 s in all" in said[1]
+
+
+def test_nothing_is_told_before_it_is_read():
+    said: list[str] = []
+    announced(iter([]), recipe(), said.append)
+    assert said == []

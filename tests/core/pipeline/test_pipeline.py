@@ -1,0 +1,208 @@
+"""A recipe is the same picture as its stages one by one, from one reading of the source, whatever order it chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from counting import numbered, numbers_of
+from footage import filmed, shake, shaken_clip, texture
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
+from steadyscale.core.motion.estimate import estimate_motion
+from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.path.border import Border
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.trajectory import Correction, Trajectory, correction
+from steadyscale.core.pipeline.deflicker_op import Calm
+from steadyscale.core.pipeline.pipeline import Recipe
+from steadyscale.core.pipeline.upscale_op import Enlarge
+from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.upscaling.postprocess import with_grain
+from steadyscale.core.upscaling.settings import Target
+
+
+class Network:
+    """Enlarges smoothly, and counts the frames that it is given."""
+
+    halo = 8
+
+    def __init__(self, scale: int = 2) -> None:
+        self.scale, self.frames = scale, 0
+
+    def __call__(self, frames: Frames) -> Frames:
+        self.frames += len(frames)
+        return F.interpolate(frames, scale_factor=self.scale, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+class Counted:
+    """A clip that counts how often it is read, and how many frames are taken."""
+
+    def __init__(self, clip: TensorClip) -> None:
+        self.info, self._clip = clip.info, clip
+        self.readings = self.frames_read = 0
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        self.readings += 1
+        for frames in self._clip.frames(batch):
+            self.frames_read += len(frames)
+            yield frames
+
+
+def shifts(count: int, info: ClipInfo, seed: int = 0) -> Correction:
+    """Small moves, turns and zooms, another for each frame."""
+    matrices = geometry.to_matrices(shake(count, seed, pixels=3, angle=0.02))
+    return Correction(matrices, [slice(0, count)], info)
+
+
+def smooth_clip(count: int = 4, width: int = 64, height: int = 48) -> TensorClip:
+    scene = texture(2 * height, 2 * width, slope=2.2)
+    return TensorClip(filmed(scene, geometry.to_matrices(shake(count)), width, height), Fraction(25))
+
+
+def kinds(recipe: Recipe) -> list[type]:
+    return [type(operation) for operation in recipe.operations]
+
+
+def all_of(clip) -> torch.Tensor:
+    return torch.cat(list(clip.frames()))
+
+
+def test_nothing_runs_until_frames_are_read():
+    clip, network = Counted(smooth_clip()), Network()
+    recipe = Recipe(clip).then(Enlarge(network)).then(Steady(shifts(4, clip.info), Border.BLACK, pad=6))
+    assert recipe.info == ClipInfo(140, 108, Fraction(25), 4)
+    stream = recipe.frames()
+    assert (clip.readings, network.frames) == (0, 0)
+    next(stream)
+    assert network.frames == 1, "and then frame by frame"
+
+
+def test_a_chain_of_three_reads_the_source_once_and_keeps_every_frame():
+    clip, network = Counted(TensorClip(numbered(12, 96, 64))), Network()
+    still = Correction(np.tile(np.eye(3), (12, 1, 1)), [slice(0, 12)], clip.info)
+    recipe = Recipe(clip).then(Steady(still)).then(Enlarge(network)).then(Enlarge(Network(), Target(factor=0.5)))
+    assert numbers_of(recipe, batch=5) == list(range(12))
+    assert (clip.readings, clip.frames_read, network.frames) == (1, 12, 12)
+    assert numbers_of(recipe) == list(range(12)), "it starts anew"
+
+
+@pytest.mark.parametrize("border", [b for b in Border if b is not Border.FILL])
+def test_enlarging_after_a_warp_is_done_before_it_and_is_the_same_picture(border: Border):
+    clip, network = smooth_clip(), Network()
+    steady, enlarge = Steady(shifts(4, clip.info), border), Enlarge(network)
+    recipe = Recipe(clip).then(steady).then(enlarge)
+    assert kinds(recipe) == [Enlarge, Steady]
+    as_asked = Recipe(clip, (steady, enlarge))
+    assert recipe.info == as_asked.info
+    ours, theirs = all_of(recipe), all_of(as_asked)
+    assert ours.shape == theirs.shape == (4, 3, 96, 128)
+    inner = (..., slice(16, -16), slice(16, -16))  # at the border bicubic kernels see other neighbours
+    assert (ours - theirs)[inner].abs().max() < 0.02
+    unmoved = all_of(Recipe(clip, (enlarge,)))
+    assert (ours - unmoved)[inner].abs().max() > 0.05, "and the frames did move"
+
+
+@pytest.mark.parametrize(
+    ("pad", "target", "scaled"),
+    [(5, Target(), 10), (6, Target(factor=1.5), 9), (8, Target(size=(120, 96)), 12), (0, Target(factor=1.37), 0)],
+)
+def test_a_pad_grows_with_the_frames(pad: int, target: Target, scaled: int):
+    clip = smooth_clip()
+    steady, enlarge = Steady(shifts(4, clip.info), Border.EDGE, pad), Enlarge(Network(), target)
+    recipe = Recipe(clip).then(steady).then(enlarge)
+    first, second = recipe.operations
+    assert isinstance(first, Enlarge)
+    assert isinstance(second, Steady)
+    assert second.pad == scaled
+    as_asked = Recipe(clip, (steady, enlarge))
+    assert recipe.info == as_asked.info
+    inner = (..., slice(scaled + 16, -scaled - 16), slice(scaled + 16, -scaled - 16))
+    assert (all_of(recipe) - all_of(as_asked))[inner].abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("pad", "target"), [(5, Target(factor=1.5)), (0, Target(size=(100, 100)))])
+def test_the_order_stays_where_the_other_is_not_the_same(pad: int, target: Target):
+    clip = smooth_clip()
+    recipe = Recipe(clip).then(Steady(shifts(4, clip.info), Border.EDGE, pad)).then(Enlarge(Network(), target))
+    assert kinds(recipe) == [Steady, Enlarge]
+    assert all_of(recipe).shape[-2:] == (recipe.info.height, recipe.info.width)
+
+
+def test_enlarging_passes_several_warps():
+    clip = smooth_clip()
+    steady = Steady(shifts(4, clip.info), Border.EDGE, pad=2)
+    small = Recipe(clip).then(steady)
+    twice = small.then(Steady(shifts(4, small.info, seed=1), Border.BLACK)).then(Enlarge(Network(3)))
+    assert kinds(twice) == [Enlarge, Steady, Steady]
+    assert twice.info == ClipInfo(204, 156, Fraction(25), 4)
+    assert all_of(twice).shape == (4, 3, 156, 204)
+
+
+def test_a_correction_of_another_shape_is_refused_at_once():
+    clip = smooth_clip()
+    with pytest.raises(ClipError, match="another shape"):
+        Recipe(clip).then(Steady(shifts(4, ClipInfo(48, 64, Fraction(25)))))
+
+
+def test_the_stream_ends_with_an_error_where_frames_are_missing():
+    clip = smooth_clip(4)
+    with pytest.raises(ClipError, match="ended after 4 frames"):
+        all_of(Recipe(clip).then(Steady(shifts(5, clip.info))))
+
+
+def test_motion_is_measured_on_the_source_and_stated_for_the_result():
+    clip, _ = shaken_clip(8, 160, 120)
+    network, counted = Network(), Counted(clip)
+    large = Recipe(counted).then(Enlarge(network, Target(factor=3.0)))
+    flow = flow_model()
+    motion, small = estimate_motion(large, flow), estimate_motion(clip, flow)
+    assert network.frames == 0
+    assert counted.readings == 1
+    assert motion.info == large.info
+    np.testing.assert_allclose(motion.steps, geometry.rescaled(small.steps, 3, 3), atol=1e-9)
+    assert np.abs(motion.steps[:, :2, 2]).max() > 5, "there was motion to find"
+
+
+def test_what_is_steady_is_measured_as_steady():
+    clip, _ = shaken_clip(10, 160, 120)
+    measured = Trajectory.of(estimate_motion(clip, flow_model()))
+    fix = correction(measured, smooth(measured, seconds=20.0))
+    network = Network()
+    recipe = Recipe(clip).then(Enlarge(network)).then(Steady(fix.scaled(2), Border.MIRROR, pad=4))
+
+    def unrest(clip) -> float:
+        return float(np.abs(np.diff(estimate_motion(clip, flow_model()).steps[1:, :2, 2], axis=0)).max())
+
+    assert recipe.info.width == 328
+    assert unrest(recipe) < 2 * unrest(clip) / 4, "in pixels of twice the size"
+    assert network.frames == 0
+
+
+def test_calm_frames_are_steadier_and_grain_comes_after():
+    torch.manual_seed(0)
+    still = torch.rand(1, 3, 48, 64).expand(12, -1, -1, -1)
+    noisy = (still * 0.8 + 0.1 + 0.03 * torch.randn(12, 3, 48, 64)).clamp(0, 1)
+    recipe = Recipe(TensorClip(noisy)).then(Calm(0.6))
+    calm = torch.cat(list(recipe.frames()))
+    assert calm.shape == noisy.shape
+    assert recipe.info == TensorClip(noisy).info
+    assert calm.diff(dim=0).std() < 0.6 * noisy.diff(dim=0).std()
+    grained = torch.cat(list(Recipe(TensorClip(noisy)).then(Calm(0.6, grain=0.5)).frames()))
+    assert torch.equal(grained, with_grain(calm, 0.5, 0))
+
+
+def test_motion_is_measured_before_the_calming():
+    source = TensorClip(torch.rand(3, 3, 40, 64))
+    greys = list(Recipe(source).then(Calm(1.0)).greys(64))
+    assert np.array_equal(greys, list(Recipe(source).greys(64)))
+
+
+def test_frames_are_calmed_before_they_are_moved():
+    fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], ClipInfo(64, 40, Fraction(24), 3))
+    recipe = Recipe(TensorClip(torch.rand(3, 3, 40, 64))).then(Steady(fix)).then(Calm())
+    assert [type(operation) for operation in recipe.operations] == [Calm, Steady]

@@ -1,0 +1,142 @@
+"""Checkpoints: whole or not there, the one before where the last is damaged, and no code in them is run."""
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from steadyscale.core.training import TrainingError
+from steadyscale.core.training.data.dataset import Pictures, batches
+from steadyscale.core.training.loop import checkpoint
+from steadyscale.core.training.loop.train_state import fresh
+from steadyscale.core.training.loop.train_step import advance
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(settings):
+    return settings(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
+
+
+@pytest.fixture
+def state(config):
+    state = fresh(config, CPU)
+    for batch, _ in zip(batches(config, Pictures(config.data.train, smallest=8), 0), range(3), strict=False):
+        advance(state, batch, config)
+    return state
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_what_was_saved_comes_back(config, state, tmp_path):
+    state.best, state.stale = 31.5, 2
+    path = checkpoint.save(state, tmp_path, keep=2)
+    other = fresh(config, CPU)
+    assert not same(other.generator, state.generator)
+    checkpoint.restore(other, path)
+    assert same(other.generator, state.generator)
+    assert same(other.average, state.average)
+    assert same(other.opponent.network, state.opponent.network)
+    assert (other.step, other.best, other.stale) == (3, 31.5, 2)
+    assert other.generator.at(2).body[0] is other.generator.at(4).body[0]  # still one body
+    memory, theirs = other.player.optimiser.state_dict()["state"], state.player.optimiser.state_dict()["state"]
+    assert memory.keys() == theirs.keys()
+    assert all(torch.equal(memory[i]["exp_avg_sq"], theirs[i]["exp_avg_sq"]) for i in memory)
+
+
+@pytest.mark.parametrize(
+    "moment", ["training.checkpoint.save_file", "training.checkpoint.torch.save", "atomic.os.replace"]
+)
+def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypatch, moment):
+    before = checkpoint.save(state, tmp_path, keep=1)
+    state.step += 1
+
+    def breaks(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"steadyscale.core.{moment}", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(state, tmp_path, keep=1)
+    assert checkpoint.newest(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [before.name]
+
+
+@pytest.mark.parametrize(
+    ("moment", "error"),
+    [
+        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        ("torch.save", RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")),
+        ("os.fsync", OSError(28, "No space left on device")),
+    ],
+)
+def test_a_full_disk_is_told_with_the_way_out_and_leaves_the_one_before(state, tmp_path, monkeypatch, moment, error):
+    before = checkpoint.save(state, tmp_path, keep=1)
+    state.step += 7
+
+    def full(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(f"steadyscale.core.training.loop.checkpoint.{moment}", full)
+    with pytest.raises(TrainingError, match=r"of step \d+ cannot be written \(.*MB are free\); make room .*--resume"):
+        checkpoint.save(state, tmp_path, keep=1)
+    assert checkpoint.newest(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [before.name]
+
+
+def test_a_damaged_one_is_passed_over_with_a_word(state, tmp_path, caplog):
+    before = checkpoint.save(state, tmp_path, keep=3)
+    state.step += 1
+    for spoil in (_flip_a_bit, _cut_short, _lose_a_file):
+        path = checkpoint.save(state, tmp_path, keep=3)
+        assert checkpoint.newest(tmp_path) == path
+        spoil(path)
+        caplog.clear()
+        assert checkpoint.newest(tmp_path) == before
+        assert "is damaged" in caplog.text
+
+
+def _flip_a_bit(path):
+    content = bytearray((path / "average.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "average.safetensors").write_bytes(content)
+
+
+def _cut_short(path):
+    (path / "state.json").write_text((path / "state.json").read_text()[:-9])
+
+
+def _lose_a_file(path):
+    (path / "optimisers.pt").unlink()
+
+
+def test_only_the_newest_are_kept_and_leftovers_are_swept(state, tmp_path):
+    for step in (5, 10, 100):
+        state.step = step
+        checkpoint.save(state, tmp_path, keep=2)
+    (tmp_path / ".step_00000200.abcd.partial").mkdir()
+    assert checkpoint.newest(tmp_path).name == "step_00000100"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000010", "step_00000100"]
+    assert checkpoint.newest(tmp_path / "none") is None
+
+
+def test_one_of_other_settings_is_refused(settings, state, tmp_path):
+    path = checkpoint.save(state, tmp_path, keep=1)
+    for changes in ({"network": {"scales": [2, 4], "features": 6}}, {"network": {"scales": [2]}}):
+        other = fresh(settings(losses={"adversarial": 0.1}, **changes), CPU)
+        with pytest.raises(TrainingError, match=r"made with other settings \(.*\d+ (numbers|tensors)") as told:
+            checkpoint.restore(other, path)
+        assert len(str(told.value)) < 300 + len(str(path))
+
+
+def test_code_in_a_checkpoint_is_not_run(config, state, tmp_path):
+    path = checkpoint.save(state, tmp_path, keep=1)
+
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    torch.save(Harm(), path / "optimisers.pt")
+    with pytest.raises(TrainingError):
+        checkpoint.restore(fresh(config, CPU), path)
+    assert not (tmp_path / "harm").exists()

@@ -1,0 +1,70 @@
+"""Networks before their first step: as strong in the last layer as in the first, and near to what they start from."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from steadyscale.core.training.config.schema import Network
+from steadyscale.core.training.loop.networks import make_generator
+from steadyscale.core.upscaling.resize import resize
+from steadyscale.models import load_upscaler
+from steadyscale.models.arch.separable import SeparableConv
+from steadyscale.models.zoo import zoo
+from torch import nn
+
+COMPACT = Network(scales=(2, 3), features=32, convs=6)
+SEPARABLE = Network(scales=(2, 3), features=32, convs=6, separable=True)
+
+
+@pytest.mark.parametrize("settings", [COMPACT, SEPARABLE], ids=["dense", "separable"])
+def test_a_signal_is_as_strong_after_many_layers_as_it_was(settings):
+    network = make_generator(settings, 0).at(2)
+    x = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    strength = []
+    with torch.no_grad():
+        for layer in network.body[:-1]:
+            x = layer(x)
+            if isinstance(layer, (nn.Conv2d, SeparableConv)):
+                strength.append(float(x.std()))
+    assert len(strength) == 7
+    assert all(0.4 < each < 2.5 for each in strength), strength
+
+
+def test_a_dense_one_begins_near_smooth_enlargement_but_not_at_it():
+    """Of waves that bicubic enlarges well, with the same result but for what its short reach leaves out; in every
+    colour, none of which gives anything to the others."""
+    generator = make_generator(COMPACT, 0)
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(40.0), indexing="ij")
+    waves = 0.5 + 0.4 * torch.stack([torch.sin(0.7 * x), torch.cos(0.5 * y + 0.3 * x), torch.sin(0.6 * y)])[None]
+    for scale in COMPACT.scales:
+        with torch.no_grad():
+            begun = generator(waves, scale)[..., 8:-8, 8:-8]
+        smooth = resize(waves, 40 * scale, 40 * scale)[..., 8:-8, 8:-8]
+        coarse = F.interpolate(waves, scale_factor=scale, mode="nearest")[..., 8:-8, 8:-8]
+        away = (begun - smooth).std((0, 2, 3))
+        assert (away < 0.5 * (coarse - smooth).std((0, 2, 3))).all()
+        assert (away > 0.001).all()
+
+
+def test_a_separable_one_begins_near_enlarging_by_repetition_but_not_at_it():
+    generator = make_generator(SEPARABLE, 0)
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for scale in SEPARABLE.scales:
+        with torch.no_grad():
+            away = generator(x, scale) - F.interpolate(x, scale_factor=scale, mode="nearest")
+        assert 0.01 < float(away.std()) < 0.2
+
+
+def test_the_seed_decides_and_the_body_is_shared():
+    one, same, other = (make_generator(COMPACT, seed) for seed in (3, 3, 4))
+    first, again, different = (torch.cat([p.flatten() for p in g.parameters()]) for g in (one, same, other))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, different)
+    assert one.at(2).body[2] is one.at(3).body[2]
+    assert one.at(2).body[-1] is not one.at(3).body[-1]
+
+
+def test_what_to_begin_with_can_be_named():
+    named = Network(scales=(2,), features=16, convs=8, begin_with="steadyscale-2x")
+    wanted = load_upscaler(zoo.find("steadyscale-2x")).model.state_dict()
+    found = make_generator(named, 0).at(2).state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)

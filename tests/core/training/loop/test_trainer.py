@@ -1,0 +1,277 @@
+"""Whole runs: they learn, they go on exactly where they stopped, whatever stopped them, and what they write is read."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from spandrel import ModelLoader
+from steadyscale.core.training import TrainingError, bicubic, read_config, read_log, score, train
+from steadyscale.core.training.config.toml_dataclass import to_toml
+from steadyscale.core.training.loop.checkpoint import newest
+from steadyscale.core.training.loop.networks import make_generator
+from steadyscale.core.training.loop.setup import held_out_pictures, pick_device
+from steadyscale.models import load_upscaler
+
+pytest.importorskip("torchmetrics")
+
+
+def checkpoint_of(config):
+    """All that the newest checkpoint holds, as one table of tensors."""
+    path = newest(config.folder / "checkpoints")
+    tensors = {f"{file.stem}/{k}": v for file in path.glob("*.safetensors") for k, v in load_file(file).items()}
+    for number, memory in enumerate(torch.load(path / "optimisers.pt", weights_only=True)):
+        for index, values in memory["state"].items():
+            tensors |= {f"{number}/{index}/{name}": value for name, value in values.items()}
+    return json.loads((path / "state.json").read_text())["step"], tensors
+
+
+def assert_same(one, other):
+    """Equal to the last bit."""
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    assert all(torch.equal(value, other[1][key]) for key, value in one[1].items())
+
+
+def test_learns_more_than_bicubic_knows(settings):
+    config = settings(
+        steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, learning={"rate": 6e-3}
+    )
+    reports = list(train(config))
+    pictures = held_out_pictures(config)
+    least = score(bicubic(2), pictures, 2)
+    assert 25 < least.psnr < 30
+    assert [r.step for r in reports] == list(range(1, 201))
+    # Equal to bicubic is what a network that has learnt nothing but to enlarge comes to.
+    assert reports[-1].scores[2].psnr > least.psnr + 1.0
+    assert reports[-1].scores[2].ssim > least.ssim + 0.02
+    assert reports[-1].losses["pixel"] < 0.8 * reports[0].losses["pixel"]
+
+    [file] = reports[-1].files
+    ours = load_upscaler(file)
+    assert (ours.architecture, ours.scale) == ("SRVGGNetCompact", 2)
+    assert score(ours, pictures, 2).psnr == pytest.approx(reports[-1].scores[2].psnr, abs=0.01)
+    theirs = ModelLoader().load_from_file(file)
+    image = torch.rand(1, 3, 9, 11)
+    assert torch.allclose(theirs(image), ours(image), atol=1e-5)
+    with safe_open(file, "pt") as opened:
+        facts = opened.metadata()
+    assert (facts["name"], facts["scale"], facts["steps"], facts["seed"]) == ("toy", "2", "200", "0")
+    assert str(config.folder.parent) not in facts["config"], "a file that is given away tells nothing of a disk"
+    assert 'train = ["train"]' in facts["config"]
+
+
+@pytest.mark.parametrize("kind", ["compact", "rrdb"])
+def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
+    network = {"kind": kind, "scales": [2, 4], "features": 8, "blocks": 1}  # growth 32 is all that spandrel knows
+    reports = list(train(settings(steps=2, network=network)))
+    for scale, file in zip((2, 4), reports[-1].files, strict=True):
+        assert file.name == f"toy_{scale}x.safetensors"
+        ours, theirs = load_upscaler(file), ModelLoader().load_from_file(file)
+        assert ours.scale == theirs.scale == scale
+        image = torch.rand(1, 3, 8, 8)
+        assert torch.allclose(theirs(image), ours(image), atol=1e-5)
+        assert scale in reports[-1].scores
+    two, four = (load_file(file) for file in reports[-1].files)
+    first = "body.0.weight" if kind == "compact" else "conv_first.weight"
+    assert torch.equal(two[first], four[first])
+
+
+@pytest.mark.parametrize(("kind", "steps", "rate"), [("compact", 60, 6e-3), ("rrdb", 20, 3e-3)])
+def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(settings, kind, steps, rate):
+    shape = {"kind": kind, "scales": [2, 4], "features": 16, "convs": 2, "blocks": 1, "separable": True}
+    config = settings(steps=steps, network=shape, learning={"rate": rate})
+    reports, pictures = list(train(config)), held_out_pictures(config)
+    with torch.no_grad():
+        unlearnt = score(make_generator(config.network, config.seed).at(2), pictures, 2).psnr
+    last = reports[-1].scores[2].psnr
+    assert last > unlearnt + 0.5
+    names = ["toy_2x", "toy_4x", "toy_2x_dense", "toy_4x_dense"]
+    assert [file.stem for file in reports[-1].files] == names
+    two, four, dense_two, dense_four = reports[-1].files
+    image = torch.rand(1, 3, 9, 11)
+    for ours, plain, scale in ((two, dense_two, 2), (four, dense_four, 4)):
+        separable, twin, theirs = load_upscaler(ours), load_upscaler(plain), ModelLoader().load_from_file(plain)
+        assert separable.architecture == "depthwise-separable"
+        assert separable.scale == twin.scale == theirs.scale == scale
+        assert separable.parameters_count < 0.75 * twin.parameters_count
+        assert (twin(image) - separable(image)).abs().max() < 1e-5
+        assert (theirs(image) - separable(image)).abs().max() < 1e-5
+    inner = "body.2.depthwise.weight" if kind == "compact" else "body.0.rdb1.conv1.depthwise.weight"
+    assert torch.equal(load_file(two)[inner], load_file(four)[inner]), "both scales share one body"
+    assert score(load_upscaler(dense_two), pictures, 2).psnr == pytest.approx(last, abs=0.01)
+
+
+def game(settings, folder, **changes):
+    return settings(
+        run=str(folder),
+        network={"scales": [2, 4]},
+        losses={"adversarial": 0.05, "variation": 0.01, "frequency": 0.1},
+        learning={"gan_from": 2, "gan_ramp": 3, "clip": 1.0},
+        degrade={"on": True},
+        keeping={"checkpoint_every": 3, "validate_every": 4},
+        **changes,
+    )
+
+
+def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
+    unbroken = game(settings, tmp_path / "unbroken")
+    whole = [r.losses for r in train(unbroken)]
+    broken = game(settings, tmp_path / "broken")
+    stream = train(broken)
+    first = [next(stream).losses for _ in range(5)]
+    stream.close()  # cancelled: what has been learnt so far is kept
+    assert newest(broken.folder / "checkpoints").name == "step_00000005"
+    with pytest.raises(TrainingError, match="holds a run; go on with it"):
+        next(train(broken))
+    rest = list(train(broken, resume=True))
+    assert first + [r.losses for r in rest] == whole
+    assert_same(checkpoint_of(broken), checkpoint_of(unbroken))
+    logs = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in read_log(c.folder)] for c in (broken, unbroken)
+    ]
+    assert logs[0] == logs[1]
+    assert [line["step"] for line in logs[0]] == list(range(1, 9))
+    assert "psnr/4x" in logs[0][3]
+    assert list(train(broken, resume=True)) == []  # there is nothing left to do
+
+
+def test_also_in_float16_with_its_loss_scale(settings, tmp_path):
+    def run(name):
+        return settings(run=str(tmp_path / name), machine={"arithmetic": "fp16"}, losses={"adversarial": 0.05})
+
+    list(train(run("unbroken")))
+    stream = train(run("broken"))
+    list(zip(range(3), stream, strict=False))
+    stream.close()
+    list(train(run("broken"), resume=True))
+    assert_same(checkpoint_of(run("broken")), checkpoint_of(run("unbroken")))
+
+
+RUN = """
+import sys, torch
+from steadyscale.core.training import read_config, train
+torch.set_num_threads(1)
+for report in train(read_config(sys.argv[1]), resume=True):
+    pass
+"""
+
+
+def start(config, tmp_path, **environment):
+    file = tmp_path / f"{config.folder.name}.toml"
+    file.write_text(to_toml(config))
+    return subprocess.Popen([sys.executable, "-c", RUN, str(file)], env={**os.environ, **environment}, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(settings, tmp_path):
+    often = {"checkpoint_every": 1, "checkpoints": 2}
+    shape = {"steps": 60, "losses": {"adversarial": 0.05}, "data": {"validate": []}}
+    killed = settings(run=str(tmp_path / "killed"), keeping=often, **shape)
+    process = start(killed, tmp_path)
+    checkpoints = killed.folder / "checkpoints"
+    while process.poll() is None and not list(checkpoints.glob("step_0000001*")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)  # in the midst of steps that each write a checkpoint
+    process.wait()
+    found = newest(checkpoints)
+    assert found is not None
+    assert len(list(checkpoints.glob("step_*"))) <= 3
+    list(train(read_config(tmp_path / "killed.toml"), resume=True))
+    unbroken = settings(run=str(tmp_path / "unbroken"), **shape)
+    list(train(unbroken))
+    assert_same(checkpoint_of(killed), checkpoint_of(unbroken))
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(settings, tmp_path):
+    def run(name):
+        shape = {"steps": 4, "network": {"scales": [2, 4]}, "losses": {"variation": 0.01}, "data": {"validate": []}}
+        return settings(run=str(tmp_path / name), **shape)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [start(run("two"), tmp_path, **both, RANK=str(r), LOCAL_RANK=str(r)) for r in range(2)]
+    list(train(run("one")))
+    assert [process.wait(120) for process in processes] == [0, 0]
+    (step, two), (_, one) = checkpoint_of(run("two")), checkpoint_of(run("one"))
+    assert step == 4
+    assert two.keys() == one.keys()
+    assert all(torch.allclose(two[key], one[key], atol=1e-5) for key in one)
+
+
+def test_training_ends_when_nothing_gets_better(settings):
+    config = settings(
+        steps=50, learning={"rate": 1e-9, "last_rate": 1e-9}, keeping={"validate_every": 2, "patience": 3}
+    )
+    reports = list(train(config))
+    assert reports[-1].step == 8  # the first validation is the best, and three more are not
+    assert reports[-1].files
+    assert (config.folder / "best/toy_2x.safetensors").exists()
+
+
+def test_a_run_that_only_gives_nan_is_given_up(settings):
+    config = settings(steps=500, learning={"rate": 1e30}, data={"validate": []})
+    with pytest.raises(TrainingError, match=r"100 steps in a row .* lower learning\.rate"):
+        list(train(config))
+
+
+def test_samples_show_input_result_and_truth(settings):
+    from PIL import Image
+
+    config = settings(steps=2)
+    list(train(config))
+    with Image.open(config.folder / "samples/step_00000002_2x_1.png") as picture:
+        assert picture.size == (3 * 160, 160)
+
+
+def test_going_on_from_a_file(settings, tmp_path):
+    [file] = list(train(settings(steps=3, run=str(tmp_path / "first"))))[-1].files
+    config = settings(
+        run=str(tmp_path / "second"),
+        steps=1,
+        learning={"rate": 1e-9, "last_rate": 1e-9},
+        network={"begin_with": str(file)},
+    )
+    [again] = list(train(config))[-1].files
+    before, after = load_file(file), load_file(again)
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    said = r"SRVGGNetCompact, scale 2, in_channels 3, features 8, convs 2, activation prelu; set network\.kind"
+    with pytest.raises(TrainingError, match=rf"begin_with: .* is {said}"):
+        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "convs": 5})))
+    with pytest.raises(TrainingError, match=r"is SRVGGNetCompact, .* set network\.kind, separable"):
+        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "separable": True})))
+
+
+def test_works_within_inference_mode(settings):
+    with torch.inference_mode():
+        assert list(train(settings(steps=2)))[-1].files
+        assert torch.is_inference_mode_enabled()
+
+
+def test_a_disk_that_fills_up_is_told_of(settings, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steadyscale.core.training.loop.logger._Journal.tell", full)
+    with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
+        next(train(settings()))
+
+
+def test_what_cannot_begin_says_why(settings, tmp_path):
+    with pytest.raises(TrainingError, match=r"data\.train is empty"):
+        next(train(settings(data={"train": []})))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"file can be no folder for the run \(File exists\); name another"):
+        next(train(settings(run=str(tmp_path / "file"))))
+    with pytest.raises(TrainingError, match=r"no CUDA device here|no device"):
+        pick_device("cuda" if not torch.cuda.is_available() else "nonsense")

@@ -1,0 +1,177 @@
+import math
+
+import pytest
+import torch
+from steadyscale.core.clip import ClipError
+from steadyscale.core.runtime.format import spoken
+from steadyscale.core.upscaling import benchmark as module
+from steadyscale.core.upscaling.benchmark import Trial, footage, trial
+from steadyscale.core.upscaling.settings import Precision, Reuse, Tally, Tiling
+from steadyscale.core.upscaling.upscale import upscale
+from torch import nn
+
+
+class Clock:
+    """A time.perf_counter that goes only when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Nearest(nn.Module):
+    """Enlarges by repeating pixels. Each picture takes `seconds` on the clock, the first one `slow` more."""
+
+    name, halo = "nearest", 4
+
+    def __init__(self, scale=2, clock=None, seconds=0.0, slow=0.0):
+        super().__init__()
+        self.scale, self.clock, self.seconds, self.slow = scale, clock or Clock(), seconds, slow
+        self.gain = nn.Parameter(torch.ones(1))
+        self.shown = []
+
+    def forward(self, x):
+        self.clock.now += self.seconds + (0 if self.shown else self.slow)
+        self.shown.append(tuple(x.shape))
+        return (x * self.gain).repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module.time, "perf_counter", clock)
+    return clock
+
+
+def test_frames_are_counted_and_the_first_is_not_timed(clock):
+    model = Nearest(clock=clock, seconds=0.25, slow=7.0)
+    found = trial(footage(40, 24, 6), model)
+    assert len(model.shown) == 6
+    assert (found.frames, found.seconds, found.first) == (5, 5 * 0.25, 7.25)
+    assert (found.fps, found.seconds_per_frame) == (4.0, 0.25)
+    assert found.estimate(60, 24) == 7.25 + 60 * 24 * 0.25
+    assert (found.width, found.height, found.scale, found.model) == (40, 24, 2, "nearest")
+
+
+def test_what_was_chosen_is_what_was_shown():
+    whole = trial(footage(40, 24, 3), Nearest())
+    assert (whole.window, whole.calls, whole.precision) == ((40, 24), 1, "fp32")
+    assert (whole.engine, whole.device) == ("torch", "cpu")
+    model = Nearest()
+    cut = trial(footage(64, 40, 3), model, tiling=Tiling(size=32))
+    assert cut.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
+    assert cut.calls == 4
+    assert len(model.shown) == 3 * 4
+    assert trial(footage(40, 24, 2), Nearest(), precision=Precision.BF16).precision == "bf16"
+
+
+def test_a_wrapped_network_is_described_by_what_it_wraps():
+    class Wrapper:
+        def __init__(self, model):
+            self.model, self.scale = model, model.scale
+
+        def __call__(self, x):
+            return self.model(x)
+
+    inner = Nearest()
+    inner.engine = "native"
+    found = trial(footage(16, 16, 2), Wrapper(inner))
+    assert (found.model, found.engine) == ("nearest", "native")
+    assert "the native CPU engine" in str(found)
+
+
+def test_made_frames_are_no_repeats_and_look_like_pictures():
+    frames = list(footage(150, 90, 4))
+    assert [frame.shape for frame in frames] == [(1, 3, 90, 150)] * 4
+    assert torch.equal(frames[0], next(footage(150, 90, 1))), "the same each time"
+    tally = Tally()
+    for _ in upscale(iter(frames), Nearest(), reuse=Reuse(threshold=1), tally=tally):
+        pass
+    assert (tally.repeats, tally.tiles_reused) == (0, 0)
+    every = torch.cat(frames)
+    assert 0 < every.min() < every.max() < 1
+    assert every.std() > 0.05
+    neighbours = (every[..., 1:] - every[..., :-1]).abs().mean()
+    assert neighbours < every.std() / 2, "smooth, as pictures are, and unlike noise"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 200), (200, 1)])
+def test_odd_sizes_are_tried_too(width, height):
+    found = trial(footage(width, height, 2), Nearest())
+    assert (found.width, found.height, found.frames) == (width, height, 1)
+
+
+def test_memory_is_the_most_that_was_held(monkeypatch):
+    class Hungry(Nearest):
+        def forward(self, x):
+            held = torch.ones(60_000_000)  # 240 MB, gone before the frame is done
+            module.time.sleep(0.1)
+            return super().forward(x) + 0 * held[0]
+
+    found = trial(footage(16, 16, 2), Hungry())
+    assert 200e6 < found.grown < 400e6
+    assert found.memory > found.grown
+    monkeypatch.setattr(module, "_held", lambda: None)
+    found = trial(footage(16, 16, 2), Nearest())
+    assert (found.memory, found.grown) == (None, None)
+    assert "memory: not known" in str(found)
+
+
+def test_too_few_frames_and_errors_pass_through():
+    with pytest.raises(ClipError, match="it got 1 frames"):
+        trial(footage(8, 8, 1), Nearest())
+
+    class Broken(Nearest):
+        def forward(self, x):
+            raise KeyError("cancelled")
+
+    with pytest.raises(KeyError, match="cancelled"):
+        trial(footage(8, 8, 3), Broken())
+
+
+def test_the_report_says_it_all():
+    found = Trial(
+        model="x4",
+        width=640,
+        height=360,
+        scale=4,
+        frames=8,
+        seconds=4.0,
+        first=1.0,
+        memory=2_500_000_000,
+        grown=1_200_000_000,
+        precision="fp16",
+        window=(292, 228),
+        calls=6.0,
+        engine="torch",
+        device="GPU",
+        machine="CPU, 2 threads",
+    )
+    assert str(found).splitlines() == [
+        "x4: 640x360 to 2560x1440",
+        "2 frames per second, 0.5 s a frame (8 timed, after 1 s to begin)",
+        "one minute at 24 fps takes 12 min 1 s",
+        "memory: at most 2,500 MB, 1,200 MB of it new",
+        "fp16, tiles of 292x228, 6 a frame, by torch",
+        "GPU; CPU, 2 threads",
+    ]
+    facts = found.facts()
+    assert math.isclose(facts["fps"] * facts["seconds_per_frame"], 1)
+    assert facts["window"] == (292, 228)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.44, "0.4 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 0 s"),
+        (425, "7 min 5 s"),
+        (3600, "1 h 0 min"),
+        (7999, "2 h 13 min"),
+    ],
+)
+def test_spans_of_time_in_words(seconds, words):
+    assert spoken(seconds) == words

@@ -1,0 +1,120 @@
+import pytest
+import torch
+from steadyscale.core.clip import ClipError
+from steadyscale.core.upscaling.change_detection import PATIENCE
+from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.settings import Colour, Finish, Reuse, Tally, Target
+from steadyscale.core.upscaling.stream import Enlarger
+from steadyscale.core.upscaling.upscale import upscale
+from torch import nn
+
+
+class Nearest(nn.Module):
+    scale, halo, in_channels = 2, 0, 3
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x):
+        self.calls.append(tuple(x.shape))
+        return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+
+def film(channels=3):
+    """Nine frames: new, the same, a changed corner, new, new, the same, the same, a changed corner, new."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(9, channels, 130, 190, generator=generator)
+    for n in (1, 2, 5, 6, 7):
+        frames[n] = frames[n - 1]
+    for n in (2, 7):
+        frames[n, :3, 100:, 150:] = torch.rand(3, 30, 40, generator=generator)
+    return frames
+
+
+def run(frames, chunk, model=None, **settings):
+    return torch.cat(list(upscale(iter(frames.split(chunk)), model or Nearest(), **settings)))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 9])
+@pytest.mark.parametrize("target", [Target(), Target(factor=1.3), Target(size=(190, 130))])
+@pytest.mark.parametrize("kept_apart", [False, True])
+def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, target, kept_apart):
+    """New, partly new and repeated frames side by side in a chunk; the result kept apart, as on a card, or copied."""
+    if kept_apart:
+        monkeypatch.setattr(Enlarger, "_direct", lambda *_: False)
+    frames, tally = film(), Tally()
+    made = run(frames, chunk, target=target, tally=tally)
+    large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
+    truth = torch.cat([resize(frame[None], *target.of(190, 130, 2)) for frame in large])
+    assert torch.equal(made, truth)
+    assert (tally.frames, tally.repeats, tally.tiles_reused) == (9, 3, 2 * 164)
+    assert tally.pixels_run == 4 * 130 * 190 + 2 * 34 * 46
+
+
+@pytest.mark.parametrize("in_channels", [1, 3, 4])
+def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
+    model = Nearest()
+    model.in_channels = in_channels
+    finish = Finish(strength=0.6, colour=Colour.WAVELET, grain=0.3)
+    frames = film(4)
+    plain = run(frames, 1, model, finish=finish, reuse=Reuse(on=False))
+    calls = len(model.calls)
+    for chunk in (1, 4):
+        assert torch.equal(run(frames, chunk, model, finish=finish), plain)
+    assert len(model.calls) - calls < 2 * calls
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 40])
+def test_what_camera_footage_cannot_use_is_not_kept_until_something_stands_still(monkeypatch, chunk):
+    kept, keep = [], Enlarger._keep
+
+    def note(self, made):
+        keep(self, made)
+        kept.append(self._last is not None)
+
+    monkeypatch.setattr(Enlarger, "_keep", note)
+    moving = torch.rand(20, 3, 40, 60, generator=torch.Generator().manual_seed(3))
+    frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), Tally()
+    model = Nearest()
+    made = run(frames, chunk, model, tally=tally)
+    assert torch.equal(made, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    # The first that stands still is run once more, for the result of the one before was gone.
+    assert (tally.frames, tally.repeats) == (45, 4)
+    assert sum(shape[0] for shape in model.calls) == 41
+    if chunk == 1:
+        assert kept == [n < PATIENCE for n in range(20)] + [True] + [n < PATIENCE for n in range(20)]
+
+
+def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():
+    class Limited(Nearest):
+        def forward(self, x):
+            if len(self.calls) > 4 and x.shape[-1] * x.shape[-2] > 40 * 40:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+            return super().forward(x)
+
+    frames = film()
+    assert torch.equal(run(frames, 3, Limited()), frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
+
+
+def test_a_network_that_breaks_its_promise_in_a_box_is_found():
+    class Broken(Nearest):
+        def forward(self, x):
+            return super().forward(x)[..., 1:] if self.calls else super().forward(x)
+
+    with pytest.raises(ClipError, match="scale of 2"):
+        run(film(), 1, Broken())
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("target", [Target(), Target(factor=1.3)])
+def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
+    """What is kept of a frame is written to with the next one."""
+    frames = film()
+    expected, made = run(frames, chunk, target=target), []
+    stream = upscale(iter(frames.split(chunk)), Nearest(), target=target)
+    for n in range(0, 9, chunk):
+        with torch.inference_mode(n // chunk % 2 == 0):
+            made.append(next(stream).clone())
+    with torch.inference_mode():
+        assert torch.equal(torch.cat(made), expected)

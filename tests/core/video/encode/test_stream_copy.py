@@ -1,0 +1,259 @@
+"""What is taken over from the source: sound, names, times, the way up."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from counting import make_video, numbered, numbers_of
+from files_made import INFO, batches, packet_bytes, packet_times, remains
+from steadyscale.core.clip import ClipError
+from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.writer import write_video
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("late", [0.5, 0.0, 0.21])
+def test_sound_is_copied_at_its_offset(tmp_path: Path, suffix: str, late: float):
+    source = make_video(tmp_path / "source.mp4", audio_at=late, metadata={"title": "twelve bars"})
+    out = tmp_path / f"out{suffix}"
+    assert write_video(out, batches(numbered(12, 128, 96)), INFO, source=source) == 12
+    # What the encoder put before the begin is hidden by an edit list, which Matroska does not have.
+    hidden = 1 if suffix == ".mkv" and late == 0 else 0
+    assert packet_bytes(out, "audio") == packet_bytes(source, "audio")[hidden:], "the packets are the source's own"
+    before = packet_times(source, "audio")[hidden] - packet_times(source, "video")[0]
+    after = packet_times(out, "audio")[0] - packet_times(out, "video")[0]
+    assert abs(after - before) <= Fraction(1, 1000)
+    with av.open(str(out)) as container:
+        assert container.metadata["title"] == "twelve bars"
+
+
+def heard_in(path: Path) -> tuple[int, float]:
+    """Samples of sound that are heard, and how long after the first picture they begin, in seconds."""
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0)).time
+    with av.open(str(path)) as container:
+        pieces = list(container.decode(audio=0))
+    return sum(piece.samples for piece in pieces), pieces[0].time - first
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_what_an_edit_list_cut_off_is_not_heard_again(tmp_path: Path, suffix: str):
+    make_video(tmp_path / "whole.mp4", codec="mpeg4", audio_at=0.0)
+    source, out = tmp_path / "cut.mp4", tmp_path / f"out{suffix}"
+    with av.open(str(tmp_path / "whole.mp4")) as old, av.open(str(source), "w") as sink:
+        outputs = [sink.add_stream_from_template(s) for s in old.streams]
+        for packet in old.demux():
+            if packet.size:
+                cut = round(Fraction(1, 4) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - cut, packet.dts - cut
+                packet.stream = outputs[packet.stream_index]
+                sink.mux(packet)
+    samples, late = heard_in(source)
+    assert samples < 12_000
+    clip = VideoClip(source)
+    write_video(out, clip.frames(), clip.info, source=source)
+    now, later = heard_in(out)
+    assert abs(now - samples) <= 1024, "whole packets"
+    assert abs(later - late) <= 1024 / 48_000 + 0.001
+
+
+def test_all_sound_tracks_and_their_languages(tmp_path: Path):
+    source = tmp_path / "two.mkv"
+    make_video(tmp_path / "one.mkv", 6, audio_at=0)
+    with av.open(str(tmp_path / "one.mkv")) as old, av.open(str(source), "w") as sink:
+        video, first = old.streams
+        outs = [sink.add_stream_from_template(s) for s in (video, first, first)]
+        for out, language in zip(outs[1:], ("eng", "deu"), strict=True):
+            out.metadata["language"] = language
+        for packet in list(old.demux(video, first)):
+            if packet.size and packet.stream_index == 0:
+                packet.stream = outs[0]
+                sink.mux(packet)
+            elif packet.size:
+                twin = av.Packet(bytes(packet))
+                twin.pts, twin.dts, twin.time_base, twin.stream = packet.pts, packet.dts, packet.time_base, outs[2]
+                packet.stream = outs[1]
+                sink.mux([packet, twin])
+    out = tmp_path / "out.mp4"
+    write_video(out, batches(numbered(6)), INFO, source=source)
+    with av.open(str(out)) as container:
+        assert [s.language for s in container.streams.audio] == ["eng", "deu"]
+
+
+def test_sound_that_does_not_fit_is_reencoded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    source = make_video(tmp_path / "source.mp4", audio_at=0.5)
+    out = tmp_path / "out.webm"
+    write_video(out, batches(numbered(12)), INFO, source=source)
+    assert "re-encoded to libopus" in caplog.text
+    with av.open(str(out)) as container:
+        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert abs(len(sound) - 20 * 1024) < 3000
+    assert 0.2 < np.abs(sound[4000:16000]).max() < 0.8
+    assert abs(float(packet_times(out, "audio")[0]) - 0.5) < 0.05
+
+
+def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
+    """12 pictures, and a second of sound whose channels are tones of 400, 800, 1200 … Hz."""
+    suffix, picture = (".made.mkv", "libvpx") if path.suffix == ".ogv" else (".made.mp4", "mpeg4")
+    silent = make_video(path.with_suffix(suffix), codec=picture, base=Fraction(1, 24))
+    with av.open(str(silent)) as old, av.open(str(path), "w") as sink:
+        copy = sink.add_stream_from_template(old.streams.video[0])
+        unusual = {"strict": "experimental"} if codec == "vorbis" else {}
+        voice = sink.add_stream(codec, rate=rate, layout=layout, options=unusual)
+        voice.bit_rate = 64_000 * voice.layout.nb_channels
+        kind = (voice.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
+        resampler = av.AudioResampler(format=kind, layout=layout, rate=rate)
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                packet.stream = copy
+                sink.mux(packet)
+        for first in range(0, rate, rate // 20):
+            at = np.arange(first, first + rate // 20) / rate
+            tones = [np.sin(at * 2 * np.pi * 400 * (n + 1)) / 4 for n in range(voice.layout.nb_channels)]
+            mixed = np.stack(tones, axis=1).reshape(1, -1).astype(np.float32)
+            piece = av.AudioFrame.from_ndarray(mixed, format="flt", layout=layout)
+            piece.sample_rate, piece.pts, piece.time_base = rate, first, Fraction(1, rate)
+            for resampled in resampler.resample(piece):
+                sink.mux(voice.encode(resampled))
+        sink.mux(voice.encode(None))
+    silent.unlink()
+    return path
+
+
+def tones_of(path: Path) -> tuple[str, str, list[int]]:
+    """Codec and layout of the sound of a file, and the loudest frequency of each channel, to 20 Hz."""
+    with av.open(str(path)) as container:
+        voice = container.streams.audio[0]
+        heard = np.concatenate([f.to_ndarray() for f in container.decode(voice)], axis=1)
+        assert 0.9 < heard.shape[1] / voice.rate < 1.15
+        middle = heard[:, voice.rate // 4 :][:, : voice.rate // 2]
+        loudest = np.abs(np.fft.rfft(middle)).argmax(axis=1) * 2
+        return voice.codec_context.name, voice.layout.name, [round(hertz / 20) * 20 for hertz in loudest.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "target", "becomes"),
+    [
+        ("in.avi", "pcm_mulaw", "mono", ".mp4", ("aac", "mono", [400])),  # neither file says where a channel is heard
+        ("in.avi", "adpcm_ms", "stereo", ".mp4", ("aac", "stereo", [400, 800])),
+        ("in.wmv", "wmav2", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.wmv", "wmav2", "mono", ".mkv", ("opus", "mono", [400])),  # its decoder begins two packets late
+        ("in.mkv", "flac", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.mkv", "libopus", "stereo", ".mov", ("aac", "stereo", [400, 800])),
+        ("in.ogv", "vorbis", "stereo", ".mp4", ("vorbis", "stereo", [400, 800])),
+        ("in.ogv", "vorbis", "stereo", ".mkv", ("vorbis", "stereo", [400, 800])),
+        ("in.mkv", "eac3", "5.1(side)", ".webm", ("opus", "5.1", [400, 800, 1200, 0, 2000, 2400])),
+    ],
+    ids=[
+        "mulaw",
+        "adpcm",
+        "wma to mov",
+        "wma to mkv",
+        "flac to mov",
+        "opus to mov",
+        "ogg to mp4",
+        "ogg to mkv",
+        "side",
+    ],
+)
+def test_sound_of_every_kind_is_heard(
+    source: str, codec: str, layout: str, target: str, becomes: tuple, tmp_path: Path
+):
+    path = with_sound(tmp_path / source, codec, layout, 44_100 if codec == "wmav2" else 48_000)
+    out = tmp_path / f"out{target}"
+    clip = VideoClip(path)
+    write_video(out, clip.frames(), clip.info, source=path)
+    codec, layout, tones = tones_of(out)
+    wanted_codec, wanted_layout, wanted = becomes
+    assert (codec, layout) == (wanted_codec, wanted_layout)
+    assert [t for t, w in zip(tones, wanted, strict=True) if w] == [w for w in wanted if w], "0: the channel of basses"
+
+
+def test_sound_that_cannot_be_written_is_named_before_much_is_done(tmp_path: Path):
+    source = with_sound(tmp_path / "in.mkv", "pcm_s16le", "22.2")
+    made = []
+
+    def frames():
+        for number in range(12):
+            made.append(number)
+            yield numbered(1)
+
+    with pytest.raises(ClipError, match=r"audio track 1 \(pcm_s16le\) cannot be re-encoded to libopus"):
+        write_video(tmp_path / "out.webm", frames(), INFO, source=source)
+    assert len(made) == 1
+    assert remains(tmp_path) == ["in.mkv"]
+
+
+@pytest.mark.parametrize(("kind", "was", "becomes"), [("mov_text", ".mp4", ".mkv"), ("subrip", ".mkv", ".mp4")])
+def test_subtitles_that_stay_behind_are_not_promised_where_they_do_not_fit(
+    kind: str, was: str, becomes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source = tmp_path / f"in{was}"
+    make_video(tmp_path / f"plain{was}")
+    with av.open(str(tmp_path / f"plain{was}")) as old, av.open(str(source), "w") as sink:
+        video, words = sink.add_stream_from_template(old.streams.video[0]), sink.add_mux_stream(kind)
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                packet.stream = video
+                sink.mux(packet)
+        packet = av.Packet(b"\x00\x05words" if kind == "mov_text" else b"words")
+        packet.stream, packet.time_base = words, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = 0, 0, 200
+        sink.mux(packet)
+    clip = VideoClip(source)
+    write_video(tmp_path / f"out{becomes}", clip.frames(), clip.info, source=source)
+    assert "is not taken over" in caplog.text
+    assert ".mkv can" not in caplog.text
+
+
+UNEVEN = list(itertools.accumulate([0, 1000, 1000, 3000, 500, 1500, 1000, 7000, 1000, 1000]))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
+@pytest.mark.parametrize("offset", [0, 6000])
+def test_uneven_timestamps_are_kept(tmp_path: Path, suffix: str, offset: int):
+    source = make_video(tmp_path / "source.mp4", starts=[s + offset for s in UNEVEN])
+    out = tmp_path / f"out{suffix}"
+    clip = VideoClip(source)
+    assert write_video(out, clip.frames(3), clip.info, source=source) == len(UNEVEN)
+    assert numbers_of(VideoClip(out)) == list(range(len(UNEVEN)))
+    expected = packet_times(source, "video")
+    assert expected == [Fraction(s + offset, 24000) for s in UNEVEN]
+    for was, now in zip(expected, packet_times(out, "video"), strict=True):
+        assert abs(was - now) <= Fraction(1, 1000)
+
+
+def test_a_broadcast_starts_at_zero(tmp_path: Path):
+    starts = [900_000 + 3750 * i for i in range(8)]
+    source = make_video(tmp_path / "source.ts", base=Fraction(1, 90000), starts=starts, audio_at=10.1)
+    out = tmp_path / "out.mp4"
+    clip = VideoClip(source)
+    write_video(out, clip.frames(), clip.info, source=source)
+    assert float(packet_times(out, "video")[0]) < 0.2
+    gap = packet_times(source, "audio")[0] - packet_times(source, "video")[0]
+    assert abs(packet_times(out, "audio")[0] - packet_times(out, "video")[0] - gap) <= Fraction(1, 1000)
+
+
+def test_rotation_is_applied_once(tmp_path: Path):
+    source = make_video(tmp_path / "source.mp4", 3, rotation=90, pixel_aspect=Fraction(4, 3))
+    clip = VideoClip(source)
+    out = tmp_path / "out.mp4"
+    write_video(out, clip.frames(), clip.info, source=source)
+    again = VideoClip(out)
+    assert (again.info.width, again.info.height) == (48, 64)
+    assert again.stored.orientation.transpose is False
+    assert again.stored.pixel_aspect == Fraction(3, 4), "the pixel's shape turns with the picture"
+    for a, b in zip(clip.frames(), again.frames(), strict=True):
+        assert (a - b).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("count", [11, 13])
+def test_another_number_of_frames_than_the_source_is_an_error(tmp_path: Path, clip_file: Path, count: int):
+    with pytest.raises(ClipError, match=r"12.*source|source.*12"):
+        write_video(tmp_path / "out.mp4", batches(numbered(count)), INFO, source=clip_file)
+    assert remains(tmp_path) == [clip_file.name]

@@ -1,0 +1,129 @@
+from dataclasses import replace
+from fractions import Fraction
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from footage import filmed, shake, texture
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.path.border import Border
+from steadyscale.core.path.trajectory import Correction
+from steadyscale.core.warping import temporal_fill as fill_module
+from steadyscale.core.warping.warp import warp
+
+WIDTH, HEIGHT, COUNT = 240, 136, 24
+warp_module = import_module("steadyscale.core.warping.warp")
+
+
+@pytest.fixture(params=["opencv", "torch"])
+def engine(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(warp_module, "optional_opencv", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def shot():
+    """Shaken frames of a still scene, the correction that holds the camera still, and what it would have seen."""
+    poses = geometry.to_matrices(shake(COUNT, seed=3, pixels=9))
+    scene = texture(HEIGHT * 2, WIDTH * 2, seed=3)
+    info = ClipInfo(WIDTH, HEIGHT, Fraction(25), COUNT)
+    truth = filmed(scene, np.eye(3)[None], WIDTH, HEIGHT)
+    return filmed(scene, poses, WIDTH, HEIGHT), Correction(poses, [slice(0, COUNT)], info, poses), truth
+
+
+def stabilised(frames, fix, border=Border.FILL, **settings):
+    out = list(warp(TensorClip(frames).frames(batch=5), fix, border, **settings))
+    return torch.cat([w.frames for w in out]), torch.cat([w.invented for w in out])
+
+
+def errors(moved, invented, truth):
+    """Mean difference from the truth over what was invented."""
+    return float(((moved - truth).abs().mean(1) * invented).sum() / invented.sum())
+
+
+def test_neighbours_show_what_was_really_there(shot, engine):
+    frames, fix, truth = shot
+    moved, invented = stabilised(frames, fix)
+    mirrored, same = stabilised(frames, fix, Border.MIRROR)
+    assert torch.equal(invented, same), "what neighbours saw is invented too"
+    assert invented.mean() > 0.05, "the test itself has something to fill"
+    assert errors(moved, invented, truth) < 0.016, "two resamplings of this texture; one leaves half of it"
+    assert errors(moved, invented, truth) < errors(mirrored, invented, truth) / 5
+    assert ((moved - truth).abs().mean(1) * (1 - invented)).mean() < 0.01, "what the frame itself shows stays"
+
+
+def test_exposure_is_matched(shot):
+    frames, fix, truth = shot
+    light = 1 + 0.15 * torch.sin(torch.arange(COUNT) * 1.3)[:, None, None, None]
+    moved, invented = stabilised(frames * light * 0.8, fix)
+    assert errors(moved / light / 0.8, invented, truth) < 0.02
+
+
+def test_where_nobody_looked_the_frame_is_mirrored():
+    frames = texture(40, 60).expand(5, -1, -1, -1)
+    poses = np.repeat(np.eye(3)[None], 5, 0)
+    fix = Correction(
+        geometry.to_matrices(np.array([[6.0, 0, 0, 0]] * 5)), [slice(0, 5)], ClipInfo(60, 40, Fraction(25), 5), poses
+    )
+    moved, invented = stabilised(frames, fix)
+    assert torch.allclose(moved, stabilised(frames, fix, Border.MIRROR)[0], atol=2e-3)
+    assert torch.equal(invented[2], (torch.arange(60) < 6).float().expand(40, 60))
+
+
+def test_another_shot_is_not_asked(shot):
+    frames, fix, _ = shot
+    other = torch.zeros_like(frames[:12])
+    cut = replace(fix, shots=[slice(0, 12), slice(12, 24)])
+    before, _ = stabilised(torch.cat([other, frames[12:]]), cut)
+    after, _ = stabilised(torch.cat([other + 1, frames[12:]]), cut)
+    assert torch.equal(before[12:], after[12:])
+    assert before[:12].max() == 0
+
+
+def test_frames_come_in_order_and_few_are_held(shot, monkeypatch):
+    frames, fix, _ = shot
+    asked = []
+
+    def source():
+        for i, frame in enumerate(frames):
+            asked.append(i)
+            yield frame[None]
+
+    monkeypatch.setattr(fill_module, "REACH", 3)
+    plain = list(warp(source(), fix, Border.MIRROR))
+    asked.clear()
+    for i, (w, other) in enumerate(zip(warp(source(), fix, Border.FILL), plain, strict=True)):
+        assert asked[-1] <= i + 3
+        assert torch.allclose(w.frames[..., 50:-50, 80:-80], other.frames[..., 50:-50, 80:-80], atol=1e-3)
+
+
+def test_large_frames_look_less_far(shot, monkeypatch):
+    frames, fix, _ = shot
+    monkeypatch.setattr(fill_module, "WINDOW_BYTES", frames[0].numel() * 2 * 5)
+    asked = iter(frames.split(1))
+    next(warp(asked, fix, Border.FILL))
+    assert len(list(asked)) == COUNT - 3, "two neighbours on either side and the frame make five"
+
+
+def test_the_canvas_around_is_filled_and_alpha_kept(shot):
+    frames, fix, _ = shot
+    clear = torch.cat([frames, torch.full_like(frames[:, :1], 0.5)], dim=1)
+    moved, invented = stabilised(clear, fix, pad=6)
+    assert moved.shape == (COUNT, 4, HEIGHT + 12, WIDTH + 12)
+    assert torch.allclose(moved[:, 3], torch.tensor(0.5), atol=1e-3)
+    assert invented[0].sum() == (HEIGHT + 12) * (WIDTH + 12) - HEIGHT * WIDTH
+
+
+def test_corrections_carry_their_poses_to_the_enlarged_clip(shot):
+    frames, fix, truth = shot
+    double = [torch.nn.functional.interpolate(f, scale_factor=2, mode="bicubic").clamp(0, 1) for f in (frames, truth)]
+    moved, invented = stabilised(double[0], fix.scaled(2))
+    assert errors(moved, invented, double[1]) < 0.02
+
+
+def test_without_poses_there_is_nothing_to_fill_from(shot):
+    frames, fix, _ = shot
+    with pytest.raises(ClipError, match="how they lie on each other"):
+        stabilised(frames, replace(fix, poses=None))

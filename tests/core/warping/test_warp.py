@@ -1,0 +1,182 @@
+from fractions import Fraction
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from footage import filmed, jitter, shake, shaken_clip, texture
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
+from steadyscale.core.motion.estimate import estimate_motion
+from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.path.border import Border, framed
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
+from steadyscale.core.warping import sampling_map
+from steadyscale.core.warping.warp import warp
+
+warp_module = import_module("steadyscale.core.warping.warp")  # the package shows the function of this name
+
+
+@pytest.fixture(params=["opencv", "torch"])
+def engine(request, monkeypatch):
+    """Both look-ups answer to the same tests."""
+    if request.param == "torch":
+        monkeypatch.setattr(warp_module, "optional_opencv", lambda: None)
+    return request.param
+
+
+def fix_of(path, width, height):
+    path = np.atleast_2d(path)
+    matrices = geometry.to_matrices(path)
+    return Correction(matrices, [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)), matrices)
+
+
+def warped(frames, path, border, **settings):
+    height, width = frames.shape[-2:]
+    out = list(warp(TensorClip(frames).frames(), fix_of(path, width, height), border, **settings))
+    return torch.cat([w.frames for w in out]), torch.cat([w.invented for w in out])
+
+
+def test_the_identity_changes_nothing(engine):
+    frames = torch.rand(3, 3, 41, 57)
+    for border in Border:
+        moved, invented = warped(frames, np.zeros((3, 4)), border)
+        assert torch.allclose(moved, frames, atol=1e-5)
+        assert not invented.any()
+
+
+def test_whole_pixels_move_right_and_down_and_borders_are_as_named(engine):
+    frames = torch.rand(1, 3, 20, 30)
+    expected = {
+        Border.MIRROR: torch.cat([frames[..., :4].flip(-1), frames[..., :-4]], -1),
+        Border.WRAP: torch.cat([frames[..., -4:], frames[..., :-4]], -1),
+        Border.EDGE: torch.cat([frames[..., :1].expand(-1, -1, -1, 4), frames[..., :-4]], -1),
+        Border.BLACK: torch.cat([torch.zeros(1, 3, 20, 4), frames[..., :-4]], -1),
+    }
+    for border, right in expected.items():
+        moved, invented = warped(frames, [4, 0, 0, 0], border)
+        assert torch.allclose(moved, right, atol=1e-4), border
+        assert torch.equal(invented[0], (torch.arange(30) < 4).float().expand(20, 30)), border
+
+
+def test_black_is_transparent_and_alpha_moves_with_the_picture(engine):
+    frames = torch.rand(1, 4, 20, 30)
+    moved, _ = warped(frames, [0, 5, 0, 0], Border.BLACK)
+    assert torch.allclose(moved[:, 3, :5], torch.zeros(1, 5, 30), atol=1e-4)
+    assert torch.allclose(moved[:, 3, 5:], frames[:, 3, :-5], atol=1e-4)
+
+
+def test_both_engines_agree(monkeypatch):
+    frames = texture(120, 160).expand(4, -1, -1, -1)
+    path = shake(4, pixels=20, angle=0.1, zoom=0.05)
+    for border in Border:
+        ours, mask = warped(frames, path, border)
+        with monkeypatch.context() as without:
+            without.setattr(warp_module, "optional_opencv", lambda: None)
+            theirs, other_mask = warped(frames, path, border)
+        difference = (ours - theirs).abs()
+        assert difference.mean() < 1e-3, border
+        assert difference.quantile(0.999) < 0.02, border
+        assert (mask != other_mask).float().mean() < 1e-3, border
+
+
+@pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
+def test_crop_shows_source_pixels_only(border, engine):
+    path = shake(20, pixels=8)
+    frames = torch.full((20, 3, 90, 160), 0.7)
+    moved, invented = warped(frames, path, border)
+    assert torch.allclose(moved, frames, atol=1e-5), "an all-grey clip stays all grey: nothing dark came in"
+    assert not invented.any()
+
+
+def test_pad_adds_canvas_and_says_what_it_invented(engine):
+    frames = torch.rand(1, 3, 20, 30)
+    moved, invented = warped(frames, [0, 0, 0, 0], Border.MIRROR, pad=3)
+    assert moved.shape == (1, 3, 26, 36)
+    assert torch.allclose(moved[..., 3:-3, 3:-3], frames, atol=1e-5)
+    assert torch.allclose(moved[..., 3:-3, :3], frames[..., :3].flip(-1), atol=1e-4)
+    assert invented.sum() == 26 * 36 - 20 * 30
+
+
+@pytest.fixture(scope="module")
+def shaken():
+    """A shaken clip, its true path and the correction found for it."""
+    clip, truth = shaken_clip(frames=60)
+    measured = Trajectory.of(estimate_motion(clip, flow_model()))
+    return clip, truth, correction(measured, smooth(measured))
+
+
+def test_a_known_shake_is_undone(shaken):
+    _, truth, fix = shaken
+    left = geometry.to_parameters(geometry.to_matrices(truth) @ np.linalg.inv(fix.matrices))
+    assert jitter(left, 320, 180) < jitter(truth, 320, 180) / 8
+
+
+@pytest.mark.parametrize("border", [Border.CROP, Border.MIRROR])
+def test_the_pixels_are_steady_too(shaken, border, engine):
+    clip, truth, fix = shaken
+    steady = torch.cat([w.frames for w in warp(clip.frames(), fix, border)])
+    assert len(steady) == 60
+    inside = TensorClip(steady[:, :, 20:-20, 20:-20], Fraction(25))
+    again = Trajectory.of(estimate_motion(inside, flow_model())).path
+    assert jitter(again, 280, 140) < jitter(truth, 280, 140) / 4
+
+
+def test_corrections_apply_to_the_enlarged_clip():
+    small, large = texture(400, 600), None
+    large = torch.nn.functional.interpolate(small, scale_factor=3, mode="bicubic").clamp(0, 1)
+    path = shake(6)
+    poses = geometry.to_matrices(path)
+    fix = Correction(poses, [slice(0, 6)], ClipInfo(200, 120, Fraction(25), 6))  # back to the first frame's view
+    shaky = filmed(large, geometry.rescaled(poses, 3, 3), 600, 360)
+    steady = torch.cat([w.frames for w in warp(TensorClip(shaky).frames(), fix.scaled(3), Border.MIRROR)])
+    difference = (steady - steady[:1])[..., 60:-60, 60:-60].abs()
+    assert difference.mean() < 0.01
+    assert (shaky - shaky[:1])[..., 60:-60, 60:-60].abs().mean() > 0.05, "the test itself moves"
+
+
+@pytest.mark.parametrize("border", [Border.MIRROR, Border.CROP])
+def test_the_shake_can_be_put_back(shaken, border):
+    clip, _, fix = shaken
+    steady = (w.frames for w in warp(clip.frames(), fix, border))
+    again = torch.cat([w.frames for w in warp(steady, inverse(framed(fix, border)), Border.EDGE)])
+    source = torch.cat(list(clip.frames()))
+    difference = (again - source)[..., 40:-40, 60:-60].abs()
+    assert difference.mean() < 0.012, "two resamplings"
+    assert (steady_of(clip, fix) - source)[..., 40:-40, 60:-60].abs().mean() > 0.04, "the test itself moves"
+
+
+def steady_of(clip, fix):
+    return torch.cat([w.frames for w in warp(clip.frames(), fix, Border.EDGE)])
+
+
+def test_places_agree_with_float64_on_large_tilted_frames():
+    matrix = geometry.to_matrices(np.array([31.7, -18.3, 0.03, 0.05]))
+    matrix[2, :2] = 2e-5, -1e-5
+    back = sampling_map.pixel_maps(matrix, 3840, 2160)
+    x, y = sampling_map.places(back, torch.empty(3, 2160, 3840))
+    columns, rows = np.meshgrid(np.arange(0, 3840, 213), np.arange(0, 2160, 119))
+    exact = geometry.apply(back, np.stack([columns.ravel(), rows.ravel()], -1).astype(float))
+    assert np.abs(x.numpy()[rows, columns].ravel() - exact[:, 0]).max() < 2e-3
+    assert np.abs(y.numpy()[rows, columns].ravel() - exact[:, 1]).max() < 2e-3
+
+
+def test_too_few_or_too_many_frames_are_an_error():
+    fix = fix_of(np.zeros((3, 4)), 30, 20)
+    with pytest.raises(ClipError, match=r"ended after 2 frames.*3"):
+        list(warp(TensorClip(torch.rand(2, 3, 20, 30)).frames(), fix))
+    with pytest.raises(ClipError, match="more than the 3 frames"):
+        list(warp(TensorClip(torch.rand(4, 3, 20, 30)).frames(), fix))
+    with pytest.raises(ClipError, match="60x40"):
+        list(warp(TensorClip(torch.rand(3, 3, 40, 60)).frames(), fix))
+
+
+def test_a_crop_that_leaves_nothing_is_refused():
+    with pytest.raises(ClipError, match="frame 1 is moved so far"):
+        warped(torch.rand(2, 3, 20, 30), [[0, 0, 0, 0], [29, 0, 0, 0]], Border.CROP)
+
+
+def test_a_padded_crop_is_refused():
+    with pytest.raises(ClipError, match="another border"):
+        warped(torch.rand(1, 3, 20, 30), [0, 0, 0, 0], Border.CROP, pad=4)

@@ -1,0 +1,114 @@
+"""Discriminators: what they take and give, the norms that keep them in check, and that they learn to tell."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from steadyscale.models.arch.discriminator import UNetDiscriminator, VGGDiscriminator
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny networks spend their time waiting for other threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("crop", [16, 32, 64])
+def test_vgg_gives_one_logit_a_picture_of_its_size_alone(crop):
+    torch.manual_seed(0)
+    network = VGGDiscriminator(crop, features=4)
+    assert network(torch.rand(2, 3, crop, crop)).shape == (2, 1)
+    with pytest.raises(ValueError, match=f"{crop}x{crop} pixels, got"):
+        network(torch.rand(2, 3, crop, crop + 8))
+
+
+@pytest.mark.parametrize("crop", [0, 8, 48, 100])
+def test_vgg_refuses_sizes_that_do_not_halve_to_four(crop):
+    with pytest.raises(ValueError, match=f"not {crop}"):
+        VGGDiscriminator(crop)
+
+
+def test_vgg_is_the_published_one_at_its_size():
+    network = VGGDiscriminator(128)
+    convs = [(m.in_channels, m.out_channels, m.stride[0]) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    wide = [(3, 64, 1), (64, 64, 2), (64, 128, 1), (128, 128, 2), (128, 256, 1), (256, 256, 2)]
+    assert convs == [*wide, (256, 512, 1), (512, 512, 2), (512, 512, 1), (512, 512, 2)]
+    assert (network.hidden.in_features, network.hidden.out_features) == (512 * 16, 100)
+    assert not any("running" in key for key in network.state_dict())
+
+
+def test_vgg_sees_each_batch_by_itself():
+    """Batch normalisation: a picture's logit depends on its batch, and not on batches before."""
+    torch.manual_seed(0)
+    network = VGGDiscriminator(16, features=4)
+    batch, other = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 16, 16)
+    before = network(batch)
+    network(other * 100)
+    assert torch.equal(network(batch), before)
+    assert not torch.allclose(network(torch.cat([batch, other]))[:4], before, atol=1e-4)
+
+
+def test_unet_gives_a_logit_a_pixel_in_its_place():
+    torch.manual_seed(0)
+    network = UNetDiscriminator(features=4).eval()
+    image = torch.rand(1, 3, 32, 48)
+    changed = image.clone()
+    changed[..., 4:6, 40:42] = 1 - changed[..., 4:6, 40:42]
+    with torch.no_grad():
+        difference = (network(changed) - network(image)).abs()[0, 0]
+    assert difference.shape == (32, 48)
+    y, x = divmod(int(difference.argmax()), 48)
+    assert abs(y - 5) <= 4
+    assert abs(x - 41) <= 4
+    with pytest.raises(ValueError, match=r"multiples of 8, got \(36, 32\)"):
+        network(torch.rand(1, 3, 36, 32))
+
+
+def test_unet_has_the_names_of_the_published_weights():
+    keys = set(UNetDiscriminator(features=4).state_dict())
+    ends = {f"conv{i}.{part}" for i in (0, 9) for part in ("weight", "bias")}
+    normed = {f"conv{i}.{part}" for i in range(1, 9) for part in ("weight_orig", "weight_u", "weight_v")}
+    assert keys == ends | normed
+    shapes = [tuple(v.shape) for k, v in UNetDiscriminator().state_dict().items() if k.endswith(("weight", "_orig"))]
+    assert shapes[:5] == [(64, 3, 3, 3), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (256, 512, 3, 3)]
+
+
+def test_unet_is_held_to_slope_one():
+    torch.manual_seed(0)
+    network = UNetDiscriminator(features=4)
+    with torch.no_grad():
+        network.conv4.weight_orig.mul_(50)
+        for _ in range(30):  # each pass brings the estimate of the largest singular value closer
+            network(torch.rand(1, 3, 16, 16))
+    largest = torch.linalg.matrix_norm(network.conv4.weight.flatten(1), ord=2)
+    assert largest == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("make", [lambda: VGGDiscriminator(16, 4), lambda: UNetDiscriminator(4)], ids=["vgg", "unet"])
+def test_learns_to_tell_sharp_from_blurred(make):
+    torch.manual_seed(1)
+    network = make()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(80):
+        sharp = torch.rand(8, 3, 16, 16)
+        blurred = F.avg_pool2d(sharp, 3, 1, 1)
+        loss = F.softplus(-network(sharp)).mean() + F.softplus(network(blurred)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    fresh = torch.rand(8, 3, 16, 16)
+    with torch.no_grad():
+        assert network(fresh).mean() - network(F.avg_pool2d(fresh, 3, 1, 1)).mean() > 0.1
+
+
+@pytest.mark.parametrize("make", [lambda: VGGDiscriminator(16, 4), lambda: UNetDiscriminator(4)], ids=["vgg", "unet"])
+def test_logits_are_float32_under_autocast(make):
+    torch.manual_seed(0)
+    network, image = make(), torch.rand(2, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network(image)
+    assert logits.dtype == torch.float32
+    assert (logits - network(image)).abs().max() < 0.1
+    assert network.double()(image.double()).dtype == torch.float64

@@ -1,0 +1,40 @@
+"""Files of equal weights are equal files."""
+
+import hashlib
+import json
+import struct
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load
+from steadyscale.models import RRDBConfig, RRDBNet
+from steadyscale.models.loading.safetensors_writer import packed
+
+FACTS = {name: f"value of {name}" for name in ("format", "architecture", "licence", "origin", "source", "größe")}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_same_weights_make_the_same_bytes(order):
+    torch.manual_seed(0)
+    state = RRDBNet(RRDBConfig(features=4, blocks=1, growth=2)).state_dict()
+    files = {packed(dict([*state.items()][::order]), dict([*FACTS.items()][::order])) for _ in range(20)}
+    assert len(files) == 1
+    digest = hashlib.sha256(files.pop()).hexdigest()
+    assert digest == hashlib.sha256(packed(state, FACTS)).hexdigest()
+
+
+@pytest.mark.parametrize("extra", range(9))
+def test_what_is_read_is_what_was_written(tmp_path, extra):
+    """Whatever the length of the header."""
+    state = {"b": torch.rand(3, 2), "a": torch.rand(5).half(), "c": torch.arange(7)}
+    content = packed(state, {**FACTS, "more": "x" * extra})
+    made = load(content)
+    assert made.keys() == state.keys()
+    assert all(torch.equal(made[key], state[key]) and made[key].dtype == state[key].dtype for key in state)
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert file.metadata() == {**FACTS, "more": "x" * extra}
+    (length,) = struct.unpack("<Q", content[:8])
+    assert length % 8 == 0
+    assert list(json.loads(content[8 : 8 + length])) == ["__metadata__", "a", "b", "c"]

@@ -1,0 +1,204 @@
+"""Hostile and broken files: each is refused with a sentence, runs nothing, and allocates nothing large."""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+from steadyscale.models import RRDBConfig, RRDBNet, WeightsError, load_upscaler
+from steadyscale.models.loading import weight_file
+
+
+class RunsOnLoad:
+    """Unpickling this creates the file `mark` in the current folder."""
+
+    def __reduce__(self):
+        return os.system, ("touch mark",)
+
+
+def small() -> dict[str, torch.Tensor]:
+    return dict(RRDBNet(RRDBConfig(features=4, blocks=1, growth=2)).state_dict())
+
+
+def saved(content, **options) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def rezipped(data: bytes, compression: int, extra: dict[str, bytes] | None = None, without: str = "/") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", compression) as target:
+        for name in source.namelist():
+            if not name.endswith(without):
+                target.writestr(name, source.read(name))
+        for name, content in (extra or {}).items():
+            target.writestr(name, content)
+    return buffer.getvalue()
+
+
+def safetensors_header(header: object, claimed: int | None = None, data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", claimed or len(text)) + text + data
+
+
+def many_tensors(count: int) -> bytes:
+    return safetensors_header({f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(count)})
+
+
+def stretched() -> dict[str, torch.Tensor]:
+    """One float that claims to be a billion."""
+    return {**small(), "conv_hr.bias": torch.zeros(1).expand(10**9)}
+
+
+def shared() -> dict[str, torch.Tensor]:
+    """A thousand keys for the same 40 KB."""
+    one = torch.ones(10_000)
+    return {f"key{i}": one for i in range(1000)}
+
+
+def pickled(calls: bytes) -> bytes:
+    """A .pth of one pickle that is written by hand."""
+    return rezipped(saved({}), zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": b"\x80\x02" + calls})
+
+
+def doubled(times: int) -> bytes:
+    """One letter, written in hexadecimal digits over and over."""
+    start = b"c_codecs\nencode\n" * (times + 1) + b"X\1\0\0\0aX\6\0\0\0latin1\x86R"
+    return start + b"X\3\0\0\0hex\x86R" * times + b"."
+
+
+def copied() -> bytes:
+    """One float that claims to be 100 million, copied to its own device."""
+    stretched = saved(torch.zeros(1).expand(10**8))
+    with zipfile.ZipFile(io.BytesIO(stretched)) as archive:
+        inner = archive.read("archive/data.pkl").removeprefix(b"\x80\x02").removesuffix(b".")
+    call = b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(" + inner
+    call += b"ctorch\nfloat64\nX\3\0\0\0cpu\x89tR."
+    return rezipped(stretched, zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": call})
+
+
+CORPUS = {
+    "empty.pth": (b"", "an empty file"),
+    "zeros.pth": (bytes(4096), "no kind of weight file"),
+    "text.pth": (b"Please accept the licence first.\n", "plain text"),
+    "page.safetensors": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
+    "pointer.safetensors": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+        "a Git LFS pointer",
+    ),
+    "model.gguf": (b"GGUF" + bytes(60), "a GGUF"),
+    "code.pth": (saved({"a": RunsOnLoad()}), "holds more than tensors"),
+    "legacy code.pth": (saved({"a": RunsOnLoad()}, _use_new_zipfile_serialization=False), "holds more than tensors"),
+    "bare.pth": (pickle.dumps(RunsOnLoad(), protocol=2), "holds more than tensors|damaged"),
+    "bare4.pth": (pickle.dumps(RunsOnLoad(), protocol=4), "holds more than tensors|damaged"),
+    "stride0.pth": (saved(stretched()), "larger than the file itself"),
+    "legacy stride0.pth": (saved(stretched(), _use_new_zipfile_serialization=False), "larger than the file itself"),
+    "shared.pth": (saved(shared()), "larger than the file itself"),
+    "sparse.pth": (saved({**small(), "conv_hr.bias": torch.eye(4).to_sparse()}), "sparse"),
+    "deflated.pth": (rezipped(saved(small()), zipfile.ZIP_DEFLATED), "compressed entries"),
+    "script.pt": (rezipped(saved(small()), zipfile.ZIP_STORED, {"archive/code/net.py": b"x"}), "a TorchScript"),
+    "cut.pth": (saved(small())[:-300], "damaged or incomplete"),
+    "legacy cut.pth": (saved(small(), _use_new_zipfile_serialization=False)[:-300], "damaged"),
+    "bytes.pth": (pickled(b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 200 * 2**20) + b"\x85R."), "calls bytearray"),
+    "legacy bytes.pth": (b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x10\x85R.", "calls bytearray"),
+    "doubled.pth": (pickled(doubled(27)), "calls _codecs encode"),
+    "copied.pth": (copied(), "calls _rebuild_device"),
+    "list.pth": (saved([torch.ones(2)]), "holds a list"),
+    "number.pth": (saved({**small(), "step": 7}), "'step', a int"),
+    "nothing.pth": (saved({}), "holds no tensors"),
+    "cut.safetensors": (save(small())[:-5], "broken safetensors"),
+    "header.safetensors": (save(small())[:100], "broken safetensors"),
+    "long.safetensors": (save(small()) + b"more", "broken safetensors"),
+    "claim.safetensors": (safetensors_header({}, claimed=2**63), "header of 9223372036854775808 bytes"),
+    "nested.safetensors": (struct.pack("<Q", 50_006) + b'{"a":' + b"[" * 50_001, "broken safetensors"),
+    "array.safetensors": (struct.pack("<Q", 9) + b'{"a": 1} ', "broken safetensors"),
+    "twice.safetensors": (struct.pack("<Q", 15) + b'{"a":{},"a":{}}', "a key appears twice"),
+    "long key.safetensors": (
+        safetensors_header({"x" * 10_000: {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}),
+        "broken safetensors",
+    ),
+    "huge.safetensors": (
+        safetensors_header({"a": {"dtype": "F32", "shape": [2**40, 0, 2**40], "data_offsets": [0, 0]}}),
+        "broken safetensors|no network known|larger",
+    ),
+    "many.safetensors": (many_tensors(25_000), "claims 25000 tensors"),
+    "300k.safetensors": (many_tensors(300_000), "header of [0-9]{8} bytes"),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_hostile_files_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    data, says = CORPUS[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError, match=says) as caught:
+            load_upscaler(path)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert len(message) < 600
+    assert not (tmp_path / "mark").exists()
+
+
+def test_the_corpus_would_do_harm(tmp_path, monkeypatch):
+    """The trap in code.pth is a real one: a plain unpickling springs it."""
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(RunsOnLoad()))  # noqa: S301 (that is the point)
+    assert (tmp_path / "mark").exists()
+
+
+def test_old_torch_does_not_open_pickles(tmp_path, monkeypatch):
+    path = tmp_path / "net.pth"
+    torch.save(small(), path)
+    load_upscaler(path)
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu121")
+    with pytest.raises(WeightsError, match=r"torch 2\.5\.1.*CVE-2025-32434"):
+        load_upscaler(path)
+    assert weight_file.torch_version() == (2, 5)
+
+
+def test_a_zip_without_weights(tmp_path):
+    path = tmp_path / "models.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net.pth", saved(small()))
+    with pytest.raises(WeightsError, match="zip archive without weights; unpack it"):
+        load_upscaler(path)
+
+
+def test_a_table_that_contains_itself(tmp_path):
+    table: dict[str, object] = dict(small())
+    table["model"] = table
+    torch.save(table, tmp_path / "loop.pth")
+    with pytest.raises(WeightsError, match="'model', a dict"):
+        load_upscaler(tmp_path / "loop.pth")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.sampled_from([saved(small()), saved(small(), _use_new_zipfile_serialization=False), save(small())]),
+    where=st.floats(0, 1, exclude_max=True),
+    byte=st.integers(0, 255),
+    cut=st.booleans(),
+)
+def test_a_flipped_byte_never_escapes_as_another_error(tmp_path, data, where, byte, cut):
+    path = tmp_path / "net.pth"
+    at = int(where * len(data)) if cut else int(where * min(len(data), 3000))
+    path.write_bytes(data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :])
+    with contextlib.suppress(WeightsError):
+        assert load_upscaler(path).scale == 4

