@@ -7,6 +7,6 @@ WEB_DIRECTORY = "./web"  # help pages and one script for the frontend, which Com
 
 async def comfy_entrypoint():
     """What ComfyUI calls to get the nodes. The import waits until here so that the library works without ComfyUI."""
-    from .nodes import SteadyScale
+    from .nodes import SteadyScaleExtension
 
-    return SteadyScale()
+    return SteadyScaleExtension()

@@ -25,56 +25,58 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import assets
 import av
-import basedir
-from bootstrap import NETWORK
+import base_directory
+from bootstrap import DEFAULT_NETWORK
 from comfyhost import Host
 from steadyscale.core import ClipInfo, write_video
-from steadyscale.core.upscaling.benchmark import footage, machine
+from steadyscale.core.upscaling.benchmark import describe_machine, synthetic_frames
 
-CLIP = "clip.mp4"
+CLIP_NAME = "clip.mp4"
 
 
-def ours(network: str, factor: float) -> dict:
+def steadyscale_graph(network: str, factor: float) -> dict:
     return {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP}},
+        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP_NAME}},
         "2": {"class_type": "SteadyScale_LoadESRGANModel", "inputs": {"model_name": network}},
         "3": {
             "class_type": "SteadyScale_UpscaleFrames",
             "inputs": {"upscale_model": ["2", 0], "frames": ["1", 0], "resize_to": "factor", "factor": factor}
             | {"width": 1920, "height": 1080, "tile": 0, "precision": "auto"},
         },
-        "4": _saved(["3", 0]),
+        "4": _save_video_node(["3", 0]),
     }
 
 
-def comfyui() -> dict:
+def comfyui_graph() -> dict:
     return {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP}},
-        "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": f"{NETWORK}.safetensors"}},
+        "1": {"class_type": "LoadVideo", "inputs": {"file": CLIP_NAME}},
+        "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": f"{DEFAULT_NETWORK}.safetensors"}},
         "3": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
         "5": {"class_type": "ImageUpscaleWithModel", "inputs": {"upscale_model": ["2", 0], "image": ["3", 0]}},
         "6": {"class_type": "CreateVideo", "inputs": {"images": ["5", 0], "fps": ["3", 2]}},
-        "4": _saved(["6", 0]),
+        "4": _save_video_node(["6", 0]),
     }
 
 
-def _saved(video: list) -> dict:
+def _save_video_node(video: list) -> dict:
     inputs = {"video": video, "filename_prefix": "large", "format": "mp4", "codec": "h264"}
     return {"class_type": "SaveVideo", "inputs": inputs}
 
 
-def measured(name: str, graph: dict, frames: int, width: int, height: int) -> dict[str, object]:
+def measure_route(name: str, graph: dict, frames: int, width: int, height: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        basedir.lay_out(base, [assets.weights(NETWORK, Path(sys.executable))])
+        base_directory.create_base_directory(base, [assets.get_weights(DEFAULT_NETWORK, Path(sys.executable))])
         write_video(
-            base / "input" / CLIP, footage(width, height, frames), ClipInfo(width, height, Fraction(24), frames)
+            base / "input" / CLIP_NAME,
+            synthetic_frames(width, height, frames),
+            ClipInfo(width, height, Fraction(24), frames),
         )
-        with Host(assets.host_tree(assets.NEWEST), base, flags=basedir.FLAGS, cpu=True) as host:
+        with Host(assets.get_comfyui(assets.NEWEST_COMFYUI), base, flags=base_directory.HOST_FLAGS, cpu=True) as host:
             idle = host.rss()
             host.reset_peak()
             began = time.monotonic()
-            host.run(graph, timeout=7200).check()
+            host.run(graph, timeout=7200).raise_for_status()
             seconds, peak = time.monotonic() - began, host.rss(peak=True)
         (made,) = (base / "output").rglob("*.mp4")
         with av.open(str(made)) as result:
@@ -88,17 +90,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[140])
     parser.add_argument("--size", default="576x576")
-    parser.add_argument("--network", default=f"{NETWORK}.safetensors", help="of our route, by its name in ComfyUI")
+    parser.add_argument(
+        "--network", default=f"{DEFAULT_NETWORK}.safetensors", help="of our route, by its name in ComfyUI"
+    )
     parser.add_argument("--factor", type=float, default=4.0, help="of our route")
     parser.add_argument("--peer", action="store_true", help="ComfyUI's own nodes too; needs more than 20 GB of memory")
     options = parser.parse_args()
     width, height = (int(side) for side in options.size.split("x"))
-    graph = ours(options.network, options.factor)
-    rows = [measured("steadyscale, VIDEO", graph, frames, width, height) for frames in options.frames]
+    graph = steadyscale_graph(options.network, options.factor)
+    rows = [measure_route("steadyscale, VIDEO", graph, frames, width, height) for frames in options.frames]
     if options.peer:
-        rows += [measured("ComfyUI, IMAGE", comfyui(), frames, width, height) for frames in options.frames]
+        rows += [measure_route("ComfyUI, IMAGE", comfyui_graph(), frames, width, height) for frames in options.frames]
     clip = {"size": options.size, "scale": options.factor, "network": Path(options.network).stem}
-    json.dump({"machine": machine(), "comfyui": assets.NEWEST, "clip": clip, "rows": rows}, sys.stdout, indent=2)
+    json.dump(
+        {"machine": describe_machine(), "comfyui": assets.NEWEST_COMFYUI, "clip": clip, "rows": rows},
+        sys.stdout,
+        indent=2,
+    )
     print()
 
 

@@ -41,53 +41,53 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from shaky import Shaky
 from steadyscale.core import ClipInfo, VideoClip, flow_model, write_video
 from steadyscale.core.metrics import warping_error
 from steadyscale.core.training.evaluate.metrics import (
-    Enlarger,
-    Judge,
+    PerceptualMetric,
+    UpscaleFn,
     bicubic,
-    compare,
-    lpips,
+    load_lpips,
+    make_lr_pair,
     psnr,
-    rounded,
-    small_and_large,
+    round_to_8bit,
+    score_image,
 )
-from steadyscale.core.upscaling.benchmark import footage, machine
+from steadyscale.core.upscaling.benchmark import describe_machine, synthetic_frames
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
+from synthetic_clip import SyntheticClip
 from torch import Tensor
 
 log = logging.getLogger("quality")
 
-SIDE = 1024  # photographs are reduced to this, so that what a camera's JPEG left of its own is gone
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+MAX_PHOTO_SIDE = 1024  # photographs are reduced to this, so that what a camera's JPEG left of its own is gone
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
-def photographs(folder: Path) -> Iterator[Tensor]:
+def iter_photographs(folder: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8, at most SIDE pixels a side."""
-    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES):
+    for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
         picture = Image.open(file).convert("RGB")
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        picture.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
         yield torch.from_numpy(np.array(picture)).movedim(2, 0)
 
 
-def looks() -> Judge | None:
+def load_cached_lpips() -> PerceptualMetric | None:
     """LPIPS, or None where its weights would have to be downloaded."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
-    return lpips() if cached.is_file() else None
+    return load_lpips() if cached.is_file() else None
 
 
 @torch.inference_mode()
-def on_photographs(enlarge: Enlarger, folder: Path, scale: int, judge: Judge | None) -> dict[str, Any]:
+def score_photographs(upscaler: UpscaleFn, folder: Path, scale: int, metric: PerceptualMetric | None) -> dict[str, Any]:
     scores, seen = [], []
-    for picture in photographs(folder):
-        small, large = small_and_large(picture, scale)
-        made = rounded(enlarge(small))
-        scores.append(compare(made, large, scale))
-        if judge is not None:
-            seen.append(float(judge(made, large)))
+    for picture in iter_photographs(folder):
+        small, large = make_lr_pair(picture, scale)
+        made = round_to_8bit(upscaler(small))
+        scores.append(score_image(made, large, scale))
+        if metric is not None:
+            seen.append(float(metric(made, large)))
     found = {
         "psnr_y": round(float(np.mean([s.psnr for s in scores])), 3),
         "ssim_y": round(float(np.mean([s.ssim for s in scores])), 5),
@@ -96,20 +96,20 @@ def on_photographs(enlarge: Enlarger, folder: Path, scale: int, judge: Judge | N
     return found | ({"lpips": round(float(np.mean(seen)), 4)} if seen else {})
 
 
-def filmed(file: Path) -> Iterator[Tensor]:
+def iter_video_frames(file: Path) -> Iterator[Tensor]:
     """(3, H, W) uint8: the frames of a video."""
     return ((frame[0] * 255).round().byte() for frame in VideoClip(file).frames())
 
 
-def made_up(kind: str) -> Iterator[Tensor]:
+def iter_synthetic_frames(kind: str) -> Iterator[Tensor]:
     """(3, 360, 640) uint8: a scene before a shaking camera, at half the size that shaky.py films it in."""
-    for frame in Shaky(kind, length=60).frames():
+    for frame in SyntheticClip(kind, length=60).frames():
         small = cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA)
         yield torch.from_numpy(np.ascontiguousarray(small[..., ::-1])).movedim(2, 0)
 
 
 @torch.inference_mode()
-def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor]) -> dict[str, dict[str, float]]:
+def score_clip(contenders: list[tuple[str, int, UpscaleFn]], frames: Iterator[Tensor]) -> dict[str, dict[str, float]]:
     """By name: PSNR of each frame, and what flickers (see the top of this file)."""
     flow, seen = flow_model(), [(name, scale) for name, scale, _ in contenders] + [("truth", 1)]
     close: dict[str, list[float]] = {name: [] for name, _ in seen}
@@ -121,8 +121,8 @@ def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor
         frame = frame[:, :height, :width]
         after = {"truth": frame[None].float() / 255}
         for name, scale, enlarge in contenders:
-            small, large = small_and_large(frame, scale)
-            after[name] = rounded(enlarge(small))
+            small, large = make_lr_pair(frame, scale)
+            after[name] = round_to_8bit(enlarge(small))
             close[name].append(psnr(after[name], large, scale))
         if before:
             moved = flow(before["truth"], after["truth"])
@@ -144,9 +144,9 @@ def on_clip(contenders: list[tuple[str, int, Enlarger]], frames: Iterator[Tensor
 
 
 @torch.inference_mode()
-def cost(networks: dict[str, Enlarger], rounds: int = 5) -> dict[str, float]:
+def measure_cost(networks: dict[str, UpscaleFn], rounds: int = 5) -> dict[str, float]:
     """CPU milliseconds of one thread for a frame of 320x180, by name."""
-    frames = [*footage(320, 180, 2)]
+    frames = [*synthetic_frames(320, 180, 2)]
     least = dict.fromkeys(networks, float("inf"))
     for _ in range(rounds):
         for name, network in networks.items():
@@ -157,13 +157,13 @@ def cost(networks: dict[str, Enlarger], rounds: int = 5) -> dict[str, float]:
     return {name: round(1000 * seconds, 2) for name, seconds in least.items()}
 
 
-def stream(count: int = 240) -> dict[str, float]:
+def measure_stream(count: int = 240) -> dict[str, float]:
     """Frames per second of `steadyscale upscale` with its defaults; what it takes to start is taken off."""
     with tempfile.TemporaryDirectory() as scratch:
         seconds, cpu = {}, {}
         for frames in (count // 8, count):
             source = Path(scratch) / f"{frames}.mp4"
-            write_video(source, footage(320, 180, frames), ClipInfo(320, 180, Fraction(24), frames))
+            write_video(source, synthetic_frames(320, 180, frames), ClipInfo(320, 180, Fraction(24), frames))
             code = "import sys; from steadyscale.cli.main import main; sys.exit(main(sys.argv[1:]))"
             command = [sys.executable, "-c", code, "upscale", str(source), str(Path(scratch) / "large.mp4"), "--quiet"]
             times, began = os.times(), time.perf_counter()
@@ -186,20 +186,20 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # the machine may be busy, and threads that wait for each other count as work
 
-    judge, rows = looks(), []
-    models = {shipped.name: load_upscaler(shipped.path) for shipped in zoo.SHIPPED}
-    models |= {Path(name).stem: load_upscaler(zoo.find(name)) for name in options.other}
+    judge, rows = load_cached_lpips(), []
+    models = {shipped.name: load_upscaler(shipped.path) for shipped in zoo.BUNDLED_MODELS}
+    models |= {Path(name).stem: load_upscaler(zoo.find_weights(name)) for name in options.other}
     contenders = [(f"bicubic-{scale}x", scale, bicubic(scale)) for scale in (2, 4)]
     contenders += [(name, int(model.scale), model) for name, model in models.items()]
     costs, on_clips = {}, {}
     if not options.alone:
         log.info("cost")
-        costs = cost({name: enlarge for name, _, enlarge in contenders})
-        clips = {clip.stem: filmed(clip) for clip in options.clip}
-        clips |= {f"made, {kind}": made_up(kind) for kind in ("hand", "walk")}
+        costs = measure_cost({name: enlarge for name, _, enlarge in contenders})
+        clips = {clip.stem: iter_video_frames(clip) for clip in options.clip}
+        clips |= {f"made, {kind}": iter_synthetic_frames(kind) for kind in ("hand", "walk")}
         for name, frames in clips.items():
             log.info("clip %s", name)
-            on_clips[name] = on_clip(contenders, islice(frames, options.frames))
+            on_clips[name] = score_clip(contenders, islice(frames, options.frames))
     for name, scale, enlarge in contenders:
         row: dict[str, object] = {"name": name, "scale": scale}
         if costs:
@@ -208,16 +208,20 @@ def main() -> None:
         if name in models:
             row |= {"parameters": models[name].parameters_count, "engine": models[name].engine}
         log.info("photographs, %s", name)
-        row["photographs"] = on_photographs(enlarge, options.photographs, scale, judge)
+        row["photographs"] = score_photographs(enlarge, options.photographs, scale, judge)
         if on_clips:
             row["clips"] = {clip: found[name] for clip, found in on_clips.items()}
         rows.append(row)
-    files = {s.path.name: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in zoo.SHIPPED}
-    facts = {"machine": machine(), "sha256": files, "photographs": sum(1 for _ in photographs(options.photographs))}
+    files = {s.path.name: hashlib.sha256(s.path.read_bytes()).hexdigest() for s in zoo.BUNDLED_MODELS}
+    facts = {
+        "machine": describe_machine(),
+        "sha256": files,
+        "photographs": sum(1 for _ in iter_photographs(options.photographs)),
+    }
     facts["lpips"] = "AlexNet" if judge else "left out: its weights are not on this machine"
     if not options.alone:
         log.info("the whole command")
-        facts["stream_320x180_to_640x360"] = stream()
+        facts["stream_320x180_to_640x360"] = measure_stream()
     json.dump(facts | {"rows": rows}, sys.stdout, indent=2)
     print()
 

@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 from steadyscale.core import Frames, upscale
-from steadyscale.core.upscaling.benchmark import machine
-from steadyscale.core.upscaling.settings import Reuse, Tally
+from steadyscale.core.upscaling.benchmark import describe_machine
+from steadyscale.core.upscaling.settings import Reuse, UpscaleStats
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
 
 SIZES = ((480, 270), (1280, 720))
-SHARE = 0.4  # of the screen that the tiles to run again are to cover, where a window moves
+CHANGED_SHARE = 0.4  # of the screen that the tiles to run again are to cover, where a window moves
 
 
-def screen(width: int, height: int, seed: int) -> np.ndarray:
+def draw_screen(width: int, height: int, seed: int) -> np.ndarray:
     """(3, height, width): bars and blocks as sharp as letters, on grey."""
     random = np.random.default_rng(seed)
     letters = np.kron(random.random((height // 2 + 1, width // 4 + 1)) < 0.35, np.ones((2, 4)))[:height, :width]
@@ -42,7 +42,7 @@ def screen(width: int, height: int, seed: int) -> np.ndarray:
     return (0.9 - 0.8 * letters[None] * tint).astype(np.float32)
 
 
-def window(case: str, width: int, height: int, edge: int) -> tuple[int, int, int, int]:
+def changed_rect(case: str, width: int, height: int, halo: int) -> tuple[int, int, int, int]:
     """top, left, height and width of what changes. edge: pixels around it that have to be run again with it."""
     if case == "a line":
         return height // 2, width // 8, 14, width // 2
@@ -50,13 +50,13 @@ def window(case: str, width: int, height: int, edge: int) -> tuple[int, int, int
         return height // 3, width // 3, 12, 8
     # The sides of a rectangle of the screen's shape, which with its edges covers the share.
     sides = 1 if case == "in a corner" else 2
-    high, wide = (round(side * SHARE**0.5) - sides * edge for side in (height, width))
+    high, wide = (round(side * CHANGED_SHARE**0.5) - sides * halo for side in (height, width))
     return (0, 0, high, wide) if sides == 1 else ((height - high) // 2, (width - wide) // 2, high, wide)
 
 
-def recording(case: str, width: int, height: int, edge: int, frames: int) -> Iterator[Frames]:
-    still, moving = screen(width, height, 0), screen(width, 2 * height, 1)
-    top, left, high, wide = window(case, width, height, edge)
+def iter_recording(case: str, width: int, height: int, halo: int, frames: int) -> Iterator[Frames]:
+    still, moving = draw_screen(width, height, 0), draw_screen(width, 2 * height, 1)
+    top, left, high, wide = changed_rect(case, width, height, halo)
     for n in range(frames):
         picture = still.copy()
         picture[:, top : top + high, left : left + wide] = moving[:, 2 * n : 2 * n + high, left : left + wide]
@@ -66,16 +66,16 @@ def recording(case: str, width: int, height: int, edge: int, frames: int) -> Ite
 CASES = ("in a corner", "in the middle", "a line", "a pointer")
 
 
-def measured(model: Any, case: str, width: int, height: int, frames: int, rounds: int) -> dict[str, Any]:
+def measure_case(model: Any, case: str, width: int, height: int, frames: int, rounds: int) -> dict[str, Any]:
     edge = (model.native_reach or model.halo) + 6  # and half a tile, on average
-    clip = [*recording(case, width, height, edge, frames)]
+    clip = [*iter_recording(case, width, height, edge, frames)]
     least, median = {True: float("inf"), False: float("inf")}, {True: float("inf"), False: float("inf")}
-    tally, equal = Tally(), True
+    tally, equal = UpscaleStats(), True
     for _ in range(rounds):
         seen: dict[bool, list[bytes]] = {}
         for on in (False, True):
-            tally, times, seen[on] = Tally(), [], []
-            stream = upscale(iter(clip), model, reuse=Reuse(on=on), tally=tally)
+            tally, times, seen[on] = UpscaleStats(), [], []
+            stream = upscale(iter(clip), model, reuse=Reuse(enabled=on), stats=tally)
             for _ in clip:
                 began = time.process_time()
                 frame = next(stream)
@@ -85,8 +85,8 @@ def measured(model: Any, case: str, width: int, height: int, frames: int, rounds
             least[on] = min(least[on], sum(times[1:]))  # The first frame is whole in any case.
             median[on] = min(median[on], statistics.median(times[1:]))
         equal = equal and seen[False] == seen[True]
-    first = -(-tally.tiles_run - tally.tiles_reused) // tally.frames
-    others = tally.tiles_run + tally.tiles_reused - first
+    first = -(-tally.tiles_computed - tally.tiles_reused) // tally.frames
+    others = tally.tiles_computed + tally.tiles_reused - first
     each = 1000 / (frames - 1)
     return {
         "case": case,
@@ -113,15 +113,17 @@ def main() -> None:
     torch.set_num_threads(1)  # the machine may be busy, and threads that wait for each other count as work
     rows = []
     for name in options.network or ["steadyscale-4x"]:
-        model = load_upscaler(zoo.find(name))
+        model = load_upscaler(zoo.find_weights(name))
         for width, height in SIZES:
             for case in CASES:
-                row = measured(model, case, width, height, options.frames, options.rounds)
+                row = measure_case(model, case, width, height, options.frames, options.rounds)
                 row = {"network": model.name, "engine": model.engine, **row}
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr)
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    json.dump({"machine": machine(), "load": load, "frames": options.frames, "rows": rows}, sys.stdout, indent=1)
+    json.dump(
+        {"machine": describe_machine(), "load": load, "frames": options.frames, "rows": rows}, sys.stdout, indent=1
+    )
     sys.stdout.write("\n")
 
 

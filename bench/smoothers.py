@@ -27,17 +27,17 @@ from steadyscale.core.path.kalman import kalman, kalman_lagged
 from steadyscale.core.path.smooth import gaussian, smooth, whittaker
 from steadyscale.core.path.trajectory import Trajectory
 from steadyscale.core.training.smoother.losses import fidelity, temporal
-from steadyscale.core.training.smoother.synthetic_paths import ASPECT, Kind, camera_path
+from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path
 from steadyscale.models import load_path_smoother
-from steadyscale.models.smoother.path_net import corners, room_of, units, usage
-from steadyscale.models.smoother.path_smoother import WEIGHTS, PathSmoother, drive
+from steadyscale.models.smoother.path_net import corner_displacements, crop_margin, margin_usage, tangent_scale
+from steadyscale.models.smoother.path_smoother import WEIGHTS_PATH, PathSmoother, simulate_live
 
-FPS, FRAMES, SEED = 30.0, 160, 20_000
-PERIODS = np.geomspace(4, 300, 16)  # that a rival may have, in frames
-ZOOMS, LOOK_AHEADS = (1.05, 1.1, 1.2), (0, 5, 15)
-SHORTEST = 40  # frames of a shot whose camera is followed
-SHAKEN = [kind for kind in Kind if kind is not Kind.TRIPOD]
-Smooth = Callable[[np.ndarray, float], np.ndarray]
+FPS, FRAME_COUNT, SEED = 30.0, 160, 20_000
+PERIODS_FRAMES = np.geomspace(4, 300, 16)  # that a rival may have, in frames
+ZOOMS, LOOK_AHEADS_FRAMES = (1.05, 1.1, 1.2), (0, 5, 15)
+MIN_SHOT_FRAMES = 40  # frames of a shot whose camera is followed
+SHAKY_KINDS = [kind for kind in PathKind if kind is not PathKind.TRIPOD]
+Smoother = Callable[[np.ndarray, float], np.ndarray]
 
 
 def main() -> None:
@@ -45,25 +45,29 @@ def main() -> None:
     options.add_argument("--paths", type=int, default=2, help="of each kind")
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--clip", action="append", default=[], help="a video whose camera is followed, repeatable")
-    options.add_argument("--weights", default=WEIGHTS, help="of the learned smoother (default: the shipped ones)")
+    options.add_argument("--weights", default=WEIGHTS_PATH, help="of the learned smoother (default: the shipped ones)")
     arguments = options.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     network, period = load_path_smoother(arguments.weights), arguments.seconds * FPS
     paths = [
-        camera_path(np.random.default_rng([SEED, i, list(Kind).index(kind)]), kind, FRAMES, FPS)
-        for kind in SHAKEN
+        camera_path(np.random.default_rng([SEED, i, list(PathKind).index(kind)]), kind, FRAME_COUNT, FPS)
+        for kind in SHAKY_KINDS
         for i in range(arguments.paths)
     ]
-    report = {"fps": FPS, "frames": FRAMES, "paths": len(paths), "seconds": arguments.seconds}
-    report["quadratic"] = quadratic(network, paths, period)
-    report |= judged(network, paths, period)
-    if real := [path for clip in arguments.clip for path in measured(clip)]:
-        report["measured"] = {"clips": len(arguments.clip), "shots": len(real), **judged(network, real, period)}
+    report = {"fps": FPS, "frames": FRAME_COUNT, "paths": len(paths), "seconds": arguments.seconds}
+    report["quadratic"] = compare_closed_form(network, paths, period)
+    report |= evaluate_smoothers(network, paths, period)
+    if real := [path for clip in arguments.clip for path in measure_camera_paths(clip)]:
+        report["measured"] = {
+            "clips": len(arguments.clip),
+            "shots": len(real),
+            **evaluate_smoothers(network, real, period),
+        }
     print(json.dumps(report, indent=1))
 
 
-def measured(clip: str) -> Iterator[np.ndarray]:
+def measure_camera_paths(clip: str) -> Iterator[np.ndarray]:
     """(n, 8): the camera's path in each shot of a video that is long enough, in half widths, as smoothers see it."""
     film = VideoClip(clip)
     whole = Trajectory.of(estimate_motion(film, flow_model()))
@@ -71,44 +75,50 @@ def measured(clip: str) -> Iterator[np.ndarray]:
     for shot in whole.shots:
         seen: list[np.ndarray] = []
 
-        def note(values: np.ndarray, _: float, seen: list[np.ndarray] = seen) -> np.ndarray:
-            seen.append(values.copy())
+        def record_path(values: np.ndarray, _: float, recorded: list[np.ndarray] = seen) -> np.ndarray:
+            recorded.append(values.copy())
             return values
 
         alone = replace(whole, poses=whole.poses[shot], shots=[slice(0, shot.stop - shot.start)], rows=None)
-        if shot.stop - shot.start >= SHORTEST:
-            smooth(alone, note)
+        if shot.stop - shot.start >= MIN_SHOT_FRAMES:
+            smooth(alone, record_path)
             yield seen[0] * [1 / half, 1 / half, 1, 1, 1, 1, half, half]
 
 
-def judged(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:
+def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:
     """For each budget, offline and with each look-ahead: what the learned smoother and its rivals leave."""
     report: dict[str, Any] = {}
     for zoom in ZOOMS:
-        room = room_of(zoom)
-        scale = (units(2, 2 / ASPECT, room)).numpy()
+        room = crop_margin(zoom)
+        scale = (tangent_scale(2, 2 / ASPECT, room)).numpy()
 
-        def ours(path: np.ndarray, period: float) -> np.ndarray:
+        def smooth_offline(path: np.ndarray, period: float) -> np.ndarray:
             return network.offline(torch.from_numpy(path)[None], period, ASPECT)[0].numpy()
 
         rivals = {"whittaker": whittaker, "kalman": kalman, "gaussian": gaussian}
-        report[f"offline, zoom {zoom}"] = table([p * scale for p in paths], ours, rivals, period, room)
-        for ahead in LOOK_AHEADS:
+        report[f"offline, zoom {zoom}"] = compare_smoothers(
+            [p * scale for p in paths], smooth_offline, rivals, period, room
+        )
+        for ahead in LOOK_AHEADS_FRAMES:
 
-            def driven(path: np.ndarray, period: float, ahead: int = ahead) -> np.ndarray:
-                return drive(network.live, torch.from_numpy(path)[None], period, ahead, ASPECT)[0].numpy()
+            def smooth_live(path: np.ndarray, period: float, ahead: int = ahead) -> np.ndarray:
+                return simulate_live(network.live, torch.from_numpy(path)[None], period, ahead, ASPECT)[0].numpy()
 
-            lagged = {"kalman, fixed lag": lambda path, period, ahead=ahead: fixed_lag(len(path), period, ahead) @ path}
-            report[f"{ahead} frames ahead, zoom {zoom}"] = table(
-                [p * scale for p in paths], driven, lagged, period, room
+            lagged = {
+                "kalman, fixed lag": lambda path, period, ahead=ahead: (
+                    fixed_lag_weights(len(path), period, ahead) @ path
+                )
+            }
+            report[f"{ahead} frames ahead, zoom {zoom}"] = compare_smoothers(
+                [p * scale for p in paths], smooth_live, lagged, period, room
             )
         print(zoom, file=sys.stderr)
     return report
 
 
-def quadratic(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, float]:
+def compare_closed_form(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, float]:
     """Where nothing is cropped: the closed form's cost, and by how much the learned smoother's is higher."""
-    scale = units(2, 2 / ASPECT, room_of(None))
+    scale = tangent_scale(2, 2 / ASPECT, crop_margin(None))
     ratios = []
     for path in paths:
         p = (torch.from_numpy(path) * scale)[None]
@@ -118,20 +128,20 @@ def quadratic(network: PathSmoother, paths: list[np.ndarray], period: float) -> 
     return {"cost against the closed form, mean": round(float(np.mean(ratios)), 4), "worst": round(max(ratios), 4)}
 
 
-def table(
-    paths: list[np.ndarray], ours: Smooth, rivals: dict[str, Smooth], period: float, room: float
+def compare_smoothers(
+    paths: list[np.ndarray], learned: Smoother, rivals: dict[str, Smoother], period: float, margin: float
 ) -> dict[str, float]:
     """Learned and rivals at the crop that the learned one uses; and how often they were better, over the paths."""
     left: dict[str, list[float]] = {name: [] for name in ("learned", *rivals)}
     used, seconds = [], 0.0
     for path in paths:
         begun = time.process_time()
-        smooth = ours(path, period)
+        smooth = learned(path, period)
         seconds += time.process_time() - begun
-        used.append(need(smooth, path))
-        left["learned"].append(unevenness(smooth, room))
+        used.append(peak_crop_usage(smooth, path))
+        left["learned"].append(corner_acceleration(smooth, margin))
         for name, rival in rivals.items():
-            left[name].append(unevenness(at_equal_crop(rival, path, used[-1]), room))
+            left[name].append(corner_acceleration(smooth_at_equal_crop(rival, path, used[-1]), margin))
     rows = {name: round(float(np.exp(np.mean(np.log(values)))), 4) for name, values in left.items()}
     wins = {f"better than {name}": float(np.mean(np.array(left["learned"]) < np.array(left[name]))) for name in rivals}
     return {
@@ -143,14 +153,14 @@ def table(
     }
 
 
-def at_equal_crop(smoother: Smooth, path: np.ndarray, most: float) -> np.ndarray:
+def smooth_at_equal_crop(smoother: Smoother, path: np.ndarray, max_usage: float) -> np.ndarray:
     """Smoothed over as long a period as needs no more room than `most` in any frame, and that room is used up: between
     two periods of the list lie their mixtures.
     """
     longer = None
-    for period in PERIODS[::-1]:
+    for period in PERIODS_FRAMES[::-1]:
         smooth = smoother(path, float(period))
-        if need(smooth, path) <= most:
+        if peak_crop_usage(smooth, path) <= max_usage:
             break
         longer = smooth
     else:
@@ -160,17 +170,19 @@ def at_equal_crop(smoother: Smooth, path: np.ndarray, most: float) -> np.ndarray
     low, high = 0.0, 1.0
     for _ in range(12):
         share = (low + high) / 2
-        low, high = (share, high) if need(smooth + share * (longer - smooth), path) <= most else (low, share)
+        low, high = (
+            (share, high) if peak_crop_usage(smooth + share * (longer - smooth), path) <= max_usage else (low, share)
+        )
     return smooth + low * (longer - smooth)
 
 
 @cache
-def fixed_lag(frames: int, period: float, ahead: int) -> np.ndarray:
+def fixed_lag_weights(frames: int, period: float, look_ahead: int) -> np.ndarray:
     """(frames, frames): what each counts for each where Kalman's smoother knows `ahead` more, as in core/live.py."""
     reach, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
     known: dict[tuple[int, int], np.ndarray] = {}
     for at in range(frames):
-        start, stop = max(0, at - reach), min(frames, at + ahead + 1)
+        start, stop = max(0, at - reach), min(frames, at + look_ahead + 1)
         key = stop - start, at - start
         if key not in known:
             known[key] = kalman_lagged(np.eye(key[0]), period)[key[1]]
@@ -178,14 +190,14 @@ def fixed_lag(frames: int, period: float, ahead: int) -> np.ndarray:
     return weights
 
 
-def need(smooth: np.ndarray, path: np.ndarray) -> float:
+def peak_crop_usage(smooth: np.ndarray, path: np.ndarray) -> float:
     """The share of the room that the frame needs which is moved most."""
-    return float(usage(torch.from_numpy(smooth - path), ASPECT).max())
+    return float(margin_usage(torch.from_numpy(smooth - path), ASPECT).max())
 
 
-def unevenness(smooth: np.ndarray, room: float) -> float:
+def corner_acceleration(smooth: np.ndarray, margin: float) -> float:
     """Root mean square acceleration of the corners, in pixels of 1280x720 per frame squared."""
-    moves = corners(torch.from_numpy(np.diff(smooth, 2, axis=0)), ASPECT).view(-1, 4, 2).numpy() * room
+    moves = corner_displacements(torch.from_numpy(np.diff(smooth, 2, axis=0)), ASPECT).view(-1, 4, 2).numpy() * margin
     return float(np.sqrt(((moves * [640, 360]) ** 2).sum(axis=-1).mean())) + 1e-12
 
 

@@ -29,16 +29,16 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from shaky import FPS, HEIGHT, KINDS, WIDTH, Shaky
 from steadyscale.core import ClipInfo, Correction, geometry
 from steadyscale.core.metrics import jitter
 from steadyscale.core.path.zoom import zooms_to_fill
+from synthetic_clip import FPS, HEIGHT, KINDS, WIDTH, SyntheticClip
 
 PYTHON = sys.executable
-VIDSTAB_PY = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.argv[2], smoothing_window=30)"
+VIDSTAB_CODE = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sys.argv[2], smoothing_window=30)"
 
 
-def contenders() -> dict[str, list[list[str]]]:
+def find_contenders() -> dict[str, list[list[str]]]:
     """Name -> commands, run one after the other; IN, OUT and TMP stand for files."""
     ours = [str(Path(PYTHON).with_name("steadyscale")), "stabilize", "IN", "OUT", "--quiet"]
     found = {"steadyscale": [ours]}
@@ -50,7 +50,7 @@ def contenders() -> dict[str, list[list[str]]]:
             [*start, "-vf", "vidstabtransform=input=TMP:smoothing=30:optzoom=1", "-crf", "16", "OUT"],
         ]
     if importlib.util.find_spec("vidstab"):
-        found["vidstab (PyPI)"] = [[PYTHON, "-c", VIDSTAB_PY, "IN", "OUT"]]
+        found["vidstab (PyPI)"] = [[PYTHON, "-c", VIDSTAB_CODE, "IN", "OUT"]]
     return found
 
 
@@ -59,29 +59,29 @@ def main() -> None:
     options.add_argument("--kinds", default=",".join(KINDS))
     options.add_argument("--frames", type=int, default=150)
     arguments = options.parse_args()
-    report: dict = {"machine": machine(), "frames": arguments.frames, "size": [WIDTH, HEIGHT], "clips": {}}
+    report: dict = {"machine": describe_machine(), "frames": arguments.frames, "size": [WIDTH, HEIGHT], "clips": {}}
     with tempfile.TemporaryDirectory() as folder:
         for kind in arguments.kinds.split(","):
-            clip, source = Shaky(kind, arguments.frames), Path(folder) / "in.mp4"
-            write(clip, source)
-            rows = {"left alone": {"jitter_px": jitter_of(clip, clip.poses)}}
-            for name, commands in contenders().items():
+            clip, source = SyntheticClip(kind, arguments.frames), Path(folder) / "in.mp4"
+            write_clip(clip, source)
+            rows = {"left alone": {"jitter_px": measure_jitter(clip, clip.poses)}}
+            for name, commands in find_contenders().items():
                 target = Path(folder) / "out.mp4"
-                cost = run(commands, source, target, Path(folder) / "motion", arguments.frames)
-                rows[name] = {**quality(clip, target), **cost}
+                cost = run_commands(commands, source, target, Path(folder) / "motion", arguments.frames)
+                rows[name] = {**measure_quality(clip, target), **cost}
                 print(kind, name, rows[name], file=sys.stderr)
                 target.unlink(missing_ok=True)
             report["clips"][kind] = rows
     print(json.dumps(report, indent=1))
 
 
-def machine() -> dict[str, str]:
+def describe_machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), "opencv": cv2.__version__}
 
 
-def write(clip: Shaky, path: Path) -> None:
+def write_clip(clip: SyntheticClip, path: Path) -> None:
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -90,7 +90,7 @@ def write(clip: Shaky, path: Path) -> None:
         sink.mux(stream.encode(None))
 
 
-def run(commands: list[list[str]], source: Path, target: Path, scratch: Path, frames: int) -> dict[str, float]:
+def run_commands(commands: list[list[str]], source: Path, target: Path, scratch: Path, frames: int) -> dict[str, float]:
     """CPU milliseconds and wall frames per second over all commands, and the largest process in MiB."""
     names = {"IN": str(source), "OUT": str(target)}
     cpu, peak, begun = 0.0, 0, time.monotonic()
@@ -100,7 +100,7 @@ def run(commands: list[list[str]], source: Path, target: Path, scratch: Path, fr
         ended = 0
         while not ended:
             # Asked while it runs: the figure that the system gives at the end is at least that of this program.
-            peak = max(peak, memory(process.pid))
+            peak = max(peak, peak_memory_mib(process.pid))
             time.sleep(0.05)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if status:
@@ -110,67 +110,67 @@ def run(commands: list[list[str]], source: Path, target: Path, scratch: Path, fr
     return {"cpu_ms_per_frame": round(1000 * cpu / frames, 1), "fps": round(frames / wall, 1), "peak_mib": peak}
 
 
-def memory(process: int) -> int:
+def peak_memory_mib(pid: int) -> int:
     """The most memory that a process has held so far, MiB; 0 when it is gone."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def quality(clip: Shaky, path: Path) -> dict[str, float | int | None]:
+def measure_quality(clip: SyntheticClip, path: Path) -> dict[str, float | int | None]:
     """Of the file at `path`: its frames, jitter in pixels, and the magnification against the source."""
     if not path.exists():
         return {"frames": 0, "jitter_px": None, "zoom": None, "bordered_share": None}
-    finder = Finder(clip)
+    finder = PoseEstimator(clip)
     with av.open(str(path)) as container:
-        poses = [finder.pose(i, f.to_ndarray(format="bgr24")) for i, f in enumerate(container.decode(video=0))]
+        poses = [finder.estimate_pose(i, f.to_ndarray(format="bgr24")) for i, f in enumerate(container.decode(video=0))]
     known = np.stack(poses)
     size = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in known]
     true = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in clip.poses[: len(size)]]
     zoom = float(np.median(np.array(true) / np.array(size)))
-    moved = geometry.normalized(np.linalg.inv(known) @ clip.poses[: len(known)])
+    moved = geometry.normalize(np.linalg.inv(known) @ clip.poses[: len(known)])
     short = zooms_to_fill(Correction(moved, [], ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(known))))
     bordered = float(np.mean(short > 1 + 2 / HEIGHT))
-    report = {"frames": len(poses), "jitter_px": jitter_of(clip, known), "zoom": round(zoom, 3)}
+    report = {"frames": len(poses), "jitter_px": measure_jitter(clip, known), "zoom": round(zoom, 3)}
     return {**report, "bordered_share": round(bordered, 2)}
 
 
-def jitter_of(clip: Shaky, poses: np.ndarray) -> float:
+def measure_jitter(clip: SyntheticClip, poses: np.ndarray) -> float:
     info = ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(poses))
     if min(shot.stop - shot.start for shot in clip.shots) <= 64:
         raise SystemExit(f"{clip.kind}: shots of 64 frames and fewer are too short to measure; give more --frames")
     return round(float(np.sqrt(np.mean([jitter(poses[shot], info, 0.7) ** 2 for shot in clip.shots]))), 3)
 
 
-class Finder:
+class PoseEstimator:
     """Finds frames in the scene that was filmed. A frame that cannot be found takes the pose of the one before."""
 
-    def __init__(self, clip: Shaky) -> None:
+    def __init__(self, clip: SyntheticClip) -> None:
         self._clip, self._sift = clip, cv2.SIFT_create(2500, contrastThreshold=0.01)
-        self._last = np.eye(3)
-        self._known = [self._sift.detectAndCompute(scene, None) for scene in clip.scenes]
+        self._last_pose = np.eye(3)
+        self._scene_features = [self._sift.detectAndCompute(scene, None) for scene in clip.scenes]
 
-    def pose(self, i: int, frame: np.ndarray) -> np.ndarray:
+    def estimate_pose(self, i: int, frame: np.ndarray) -> np.ndarray:
         light = 4.0 if self._clip.kind == "low light" else 1.0
         frame = cv2.GaussianBlur(np.clip(frame * light, 0, 255).astype(np.uint8), (0, 0), 1.2 if light > 1 else 0.5)
-        scene = self._clip.scene_of(i)
-        known, described = self._known[next(n for n, s in enumerate(self._clip.scenes) if s is scene)]
+        scene = self._clip.scene_at(i)
+        known, described = self._scene_features[next(n for n, s in enumerate(self._clip.scenes) if s is scene)]
         points, found = self._sift.detectAndCompute(frame, None)
         if found is None or len(found) < 8:
-            return self._last
+            return self._last_pose
         pairs = cv2.BFMatcher().knnMatch(found, described, k=2)
         good = [a for a, b in pairs if a.distance < 0.75 * b.distance]
         if len(good) < 8:
-            return self._last
+            return self._last_pose
         half = np.array([frame.shape[1] - 1, frame.shape[0] - 1]) / 2
         here = np.array([points[m.queryIdx].pt for m in good]) - half
         there = np.array([known[m.trainIdx].pt for m in good]) - (np.array(scene.shape[1::-1]) - 1) / 2
         pose, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 1.5, maxIters=5000, confidence=0.999)
         if pose is not None:
-            self._last = pose / pose[2, 2]
-        return self._last
+            self._last_pose = pose / pose[2, 2]
+        return self._last_pose
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from shaky import FPS, HEIGHT, WIDTH, Shaky
 from steadyscale.core import (
     Border,
     ClipInfo,
@@ -48,13 +47,14 @@ from steadyscale.core import (
     warp,
     write_video,
 )
-from steadyscale.core.runtime.prefetch import ahead
+from steadyscale.core.runtime.prefetch import prefetch
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
+from synthetic_clip import FPS, HEIGHT, WIDTH, SyntheticClip
 
-SMALL = (480, 270)
-HELD = 16  # distinct frames in memory, which the stages that run alone are fed to and fro
+SMALL_SIZE = (480, 270)
+MAX_CACHED_FRAMES = 16  # distinct frames in memory, which the stages that run alone are fed to and fro
 
 Stage = Callable[[Iterator[Frames]], Iterator[Frames]]
 
@@ -68,33 +68,33 @@ class Case:
     length: int
     stage: Stage
     folder: Path
-    before: list[Frames] = field(default_factory=list)
-    after: list[Frames] = field(default_factory=list)
-    delays: list[float] = field(default_factory=list)
+    input_frames: list[Frames] = field(default_factory=list)
+    output_frames: list[Frames] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.before = list(islice(self.clip.frames(), HELD))
-        self.after = list(islice(self.stage(self.clip.frames()), HELD))
+        self.input_frames = list(islice(self.clip.frames(), MAX_CACHED_FRAMES))
+        self.output_frames = list(islice(self.stage(self.clip.frames()), MAX_CACHED_FRAMES))
 
-    def again(self, frames: list[Frames]) -> Iterator[Frames]:
+    def repeat_frames(self, frames: list[Frames]) -> Iterator[Frames]:
         """As many frames as the clip has, without a cut."""
         return islice(cycle([*frames, *frames[-2:0:-1]]), self.length)
 
-    def write(self, frames: Iterator[Frames]) -> int:
-        height, width = self.after[0].shape[-2:]
+    def write_output(self, frames: Iterator[Frames]) -> int:
+        height, width = self.output_frames[0].shape[-2:]
         return write_video(self.folder / "out.mp4", frames, self.clip.info.resized(width, height))
 
-    def timed(self, source: Callable[[Iterator[Frames]], Iterator[Frames]]) -> Iterator[Frames]:
+    def with_latency(self, source: Callable[[Iterator[Frames]], Iterator[Frames]]) -> Iterator[Frames]:
         """The stage's frames; each one's delay since it was decoded is kept."""
         decoded: list[float] = []
 
-        def stamped() -> Iterator[Frames]:
+        def record_decode_times() -> Iterator[Frames]:
             for frames in self.clip.frames():
                 decoded.append(time.perf_counter())
                 yield frames
 
-        for number, frames in enumerate(self.stage(source(stamped()))):
-            self.delays.append(time.perf_counter() - decoded[number])
+        for number, frames in enumerate(self.stage(source(record_decode_times()))):
+            self.latencies.append(time.perf_counter() - decoded[number])
             yield frames
 
 
@@ -106,11 +106,11 @@ def decode(case: Case) -> int:
 
 
 def middle(case: Case) -> int:
-    return sum(len(frames) for frames in case.stage(case.again(case.before)))
+    return sum(len(frames) for frames in case.stage(case.repeat_frames(case.input_frames)))
 
 
 def encode(case: Case) -> int:
-    return case.write(case.again(case.after))
+    return case.write_output(case.repeat_frames(case.output_frames))
 
 
 def in_turn(case: Case) -> int:
@@ -118,23 +118,25 @@ def in_turn(case: Case) -> int:
     with mock.patch(
         "steadyscale.core.video.encode.writer.behind", lambda stream, do, **_: [do(item) for item in stream]
     ):
-        return case.write(case.stage(case.clip.frames()))
+        return case.write_output(case.stage(case.clip.frames()))
 
 
 def side_by_side(case: Case) -> int:
-    return case.write(case.timed(ahead))
+    return case.write_output(case.with_latency(prefetch))
 
 
-ALONE = (decode, middle, encode)
-WAYS = (*ALONE, in_turn, side_by_side)
+SINGLE_STAGES = (decode, middle, encode)
+RUN_MODES = (*SINGLE_STAGES, in_turn, side_by_side)
 
 
 # ---- cases ----
 
 
-def filmed(folder: Path, frames: int) -> VideoClip:
+def make_source_clip(folder: Path, frames: int) -> VideoClip:
     """720p, shaking as a hand does."""
-    pictures = (np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)) for bgr in Shaky("hand", frames).frames())
+    pictures = (
+        np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)) for bgr in SyntheticClip("hand", frames).frames()
+    )
     write_video(
         folder / "720p.mp4",
         (torch.from_numpy(picture)[None].float() / 255 for picture in pictures),
@@ -143,25 +145,25 @@ def filmed(folder: Path, frames: int) -> VideoClip:
     return VideoClip(folder / "720p.mp4")
 
 
-def warping(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+def warp_case(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
     path = Trajectory.of(estimate_motion(clip, flow_model()))
     fix = correction(path, smooth(path, seconds=3.0))
 
-    def steady(frames: Iterator[Frames]) -> Iterator[Frames]:
+    def stabilize(frames: Iterator[Frames]) -> Iterator[Frames]:
         return (warped.frames for warped in warp(frames, fix, Border.CROP, device=options.device))
 
-    return Case("decode 720p + warp + encode 720p", clip, options.frames, steady, folder)
+    return Case("decode 720p + warp + encode 720p", clip, options.frames, stabilize, folder)
 
 
-def enlarging(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
-    write_video(folder / "small.mp4", (resize(f, *SMALL) for f in clip.frames()), clip.info.resized(*SMALL))
-    model = load_upscaler(zoo.find(options.network))
-    name = f"decode {SMALL[1]}p + {Path(options.network).stem} + encode {SMALL[1] * model.scale}p"
+def upscale_case(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+    write_video(folder / "small.mp4", (resize(f, *SMALL_SIZE) for f in clip.frames()), clip.info.resized(*SMALL_SIZE))
+    model = load_upscaler(zoo.find_weights(options.network))
+    name = f"decode {SMALL_SIZE[1]}p + {Path(options.network).stem} + encode {SMALL_SIZE[1] * model.scale}p"
     small = VideoClip(folder / "small.mp4")
     return Case(name, small, options.frames, lambda frames: upscale(frames, model, device=options.device), folder)
 
 
-def waiting(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
+def wait_case(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
     def wait(frames: Iterator[Frames]) -> Iterator[Frames]:
         for frame in frames:
             time.sleep(options.wait / 1000)
@@ -170,7 +172,7 @@ def waiting(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
     return Case(f"decode 720p + wait {options.wait} ms + encode 720p", clip, options.frames, wait, folder)
 
 
-CASES = {"warp": warping, "network": enlarging, "device": waiting}
+CASES = {"warp": warp_case, "network": upscale_case, "device": wait_case}
 
 
 # ---- the comparison ----
@@ -178,11 +180,11 @@ CASES = {"warp": warping, "network": enlarging, "device": waiting}
 
 def compare(case: Case, rounds: int) -> dict[str, object]:
     """One row: every way in frames a second, and how near side by side comes to what is possible."""
-    wall = {way.__name__: float("inf") for way in WAYS}
+    wall = {way.__name__: float("inf") for way in RUN_MODES}
     cpu, delays = float("inf"), []
     for _ in range(rounds):
-        for way in WAYS:
-            case.delays.clear()
+        for way in RUN_MODES:
+            case.latencies.clear()
             begun, busy = time.perf_counter(), time.process_time()
             if (count := way(case)) != case.length:
                 raise SystemExit(f"{case.name}: {way.__name__} gave {count} of {case.length} frames")
@@ -190,12 +192,12 @@ def compare(case: Case, rounds: int) -> dict[str, object]:
             if way is in_turn:
                 cpu = min(cpu, busy)
             if way is side_by_side and seconds < wall[way.__name__]:
-                delays = list(case.delays)
+                delays = list(case.latencies)
             wall[way.__name__] = min(wall[way.__name__], seconds)
             print(f"{case.name}: {way.__name__} {case.length / seconds:.1f} fps", file=sys.stderr)
     fps = {name: case.length / seconds for name, seconds in wall.items()}
-    slowest = min((way.__name__ for way in ALONE), key=lambda name: fps[name])
-    processor = cores() * case.length / cpu
+    slowest = min((way.__name__ for way in SINGLE_STAGES), key=lambda name: fps[name])
+    processor = available_cores() * case.length / cpu
     return {
         "case": case.name,
         "frames": case.length,
@@ -210,11 +212,11 @@ def compare(case: Case, rounds: int) -> dict[str, object]:
     }
 
 
-def cores() -> int:
+def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine(options: argparse.Namespace) -> dict[str, object]:
+def describe_machine(options: argparse.Namespace) -> dict[str, object]:
     """What the numbers were measured on."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
@@ -222,7 +224,7 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     return {
         "cpu": cpu,
-        "cores": cores(),
+        "cores": available_cores(),
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "torch_threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 1),
@@ -232,7 +234,7 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def table(rows: list[dict]) -> str:
+def format_table(rows: list[dict]) -> str:
     lines = ["frames a second"]
     for row in rows:
         parts = "  ".join(f"{name} {value:.1f}" for name, value in row["fps"].items())
@@ -258,14 +260,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    facts = machine(options)
+    facts = describe_machine(options)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        clip = filmed(Path(scratch), options.frames)
+        clip = make_source_clip(Path(scratch), options.frames)
         for name in options.case or CASES:
             rows.append(compare(CASES[name](Path(scratch), clip, options), options.rounds))
     print(json.dumps({"machine": {**facts, "load_after": round(os.getloadavg()[0], 1)}, "rows": rows}, indent=1))
-    print(table(rows), file=sys.stderr)
+    print(format_table(rows), file=sys.stderr)
 
 
 if __name__ == "__main__":

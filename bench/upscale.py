@@ -36,12 +36,12 @@ NETWORKS = {
 }
 SIZES = {"256x256": (256, 256), "480x270": (480, 270)}
 SCALE = 4
-REFERENCE = "spandrel"
+REFERENCE_CONTENDER = "spandrel"
 
-Run = Callable[[np.ndarray], np.ndarray]  # frames (n, h, w, 3) float32 RGB in [0, 1] -> the last one, (4 h, 4 w, 3)
+Runner = Callable[[np.ndarray], np.ndarray]  # frames (n, h, w, 3) float32 RGB in [0, 1] -> the last one, (4 h, 4 w, 3)
 
 
-def photograph(width: int, height: int, seed: int) -> np.ndarray:
+def synthetic_photo(width: int, height: int, seed: int) -> np.ndarray:
     """A made picture with smooth colour, hard edges, lines and fine grain: (h, w, 3) float32 in [0, 1]."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
@@ -54,7 +54,7 @@ def photograph(width: int, height: int, seed: int) -> np.ndarray:
 # ---- contenders; each imports only what it runs ----
 
 
-def ours(param: Path, comfyui: Path | None) -> Run:
+def steadyscale_runner(param: Path, comfyui: Path | None) -> Runner:
     """The public stage, `upscale`, which users of the library, the command line and the nodes all go through."""
     from steadyscale.core.upscaling.upscale import upscale
     from steadyscale.models import load_upscaler
@@ -73,7 +73,7 @@ def ours(param: Path, comfyui: Path | None) -> Run:
     return run
 
 
-def spandrel_model(param: Path):
+def load_spandrel(param: Path):
     """What ComfyUI loads: spandrel's descriptor of the same network with the same weights."""
     from spandrel import ModelLoader
     from steadyscale.models import load_upscaler
@@ -81,9 +81,9 @@ def spandrel_model(param: Path):
     return ModelLoader().load_from_state_dict(load_upscaler(param).model.state_dict()).eval()
 
 
-def spandrel(param: Path, comfyui: Path | None) -> Run:
+def spandrel_runner(param: Path, comfyui: Path | None) -> Runner:
     """spandrel's module called as it is, with torch in eager mode."""
-    module = spandrel_model(param).model.requires_grad_(False)
+    module = load_spandrel(param).model.requires_grad_(False)
 
     @torch.inference_mode()
     def run(pictures: np.ndarray) -> np.ndarray:
@@ -95,9 +95,9 @@ def spandrel(param: Path, comfyui: Path | None) -> Run:
     return run
 
 
-def spandrel_planes(param: Path, comfyui: Path | None) -> Run:
+def spandrel_planar_runner(param: Path, comfyui: Path | None) -> Runner:
     """The same, given the planes of a picture one after the other, as those give them who do not come from pixels."""
-    run = spandrel(param, comfyui)
+    run = spandrel_runner(param, comfyui)
 
     def run_planes(pictures: np.ndarray) -> np.ndarray:
         return run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
@@ -105,7 +105,7 @@ def spandrel_planes(param: Path, comfyui: Path | None) -> Run:
     return run_planes
 
 
-def comfyui_node(param: Path, comfyui: Path | None) -> Run:
+def comfyui_runner(param: Path, comfyui: Path | None) -> Runner:
     """ComfyUI's own code of *Upscale Image (using Model)*, run as the host runs it."""
     sys.argv = ["main.py", "--cpu"]  # ComfyUI reads its options when it is imported.
     sys.path.insert(0, str(comfyui))
@@ -114,7 +114,7 @@ def comfyui_node(param: Path, comfyui: Path | None) -> Run:
     comfy.options.enable_args_parsing()
     from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
 
-    model = spandrel_model(param)
+    model = load_spandrel(param)
     node = getattr(ImageUpscaleWithModel, "execute", None) or ImageUpscaleWithModel().upscale
 
     @torch.inference_mode()
@@ -124,7 +124,7 @@ def comfyui_node(param: Path, comfyui: Path | None) -> Run:
     return run
 
 
-def ncnn_runtime(param: Path, comfyui: Path | None) -> Run:
+def ncnn_runner(param: Path, comfyui: Path | None) -> Runner:
     """The ncnn runtime on its CPU, with its defaults (it chooses Winograd itself)."""
     import ncnn
 
@@ -145,11 +145,11 @@ def ncnn_runtime(param: Path, comfyui: Path | None) -> Run:
     return run
 
 
-def openvino_runtime(param: Path, comfyui: Path | None) -> Run:
+def openvino_runner(param: Path, comfyui: Path | None) -> Runner:
     """The same module in OpenVINO, fp32, on its CPU plugin."""
     import openvino
 
-    module = spandrel_model(param).model
+    module = load_spandrel(param).model
     compiled: dict[tuple[int, ...], openvino.CompiledModel] = {}
     core = openvino.Core()
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
@@ -168,26 +168,26 @@ def openvino_runtime(param: Path, comfyui: Path | None) -> Run:
 
 
 CONTENDERS = {
-    "ours native": (ours, {}),
-    "ours torch": (ours, {"STEADYSCALE_NATIVE": "0"}),
-    "spandrel": (spandrel, {}),
-    "spandrel, planes": (spandrel_planes, {}),
-    "comfyui": (comfyui_node, {}),
-    "ncnn": (ncnn_runtime, {}),
-    "openvino": (openvino_runtime, {}),
+    "ours native": (steadyscale_runner, {}),
+    "ours torch": (steadyscale_runner, {"STEADYSCALE_NATIVE": "0"}),
+    "spandrel": (spandrel_runner, {}),
+    "spandrel, planes": (spandrel_planar_runner, {}),
+    "comfyui": (comfyui_runner, {}),
+    "ncnn": (ncnn_runner, {}),
+    "openvino": (openvino_runner, {}),
 }
 
 
 # ---- one contender's process ----
 
 
-def contend(name: str, network: str, size: str, options: argparse.Namespace) -> None:
+def run_contender(name: str, network: str, size: str, options: argparse.Namespace) -> None:
     """Load, then run once for every line that comes in, and answer each with a line of JSON."""
     torch.set_num_threads(options.threads)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Whatever the contender itself prints goes to stderr.
     run = CONTENDERS[name][0](options.weights / f"{NETWORKS[network]}.param", options.comfyui)
-    pictures = np.stack([photograph(*SIZES[size], seed=4 + n) for n in range(options.frames)])
+    pictures = np.stack([synthetic_photo(*SIZES[size], seed=4 + n) for n in range(options.frames)])
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -211,9 +211,9 @@ class Contender:
         command += ["--comfyui", str(options.comfyui)] if options.comfyui else []
         pipe, elsewhere = subprocess.PIPE, tempfile.gettempdir()
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, cwd=elsewhere)
-        self.answer()
+        self.read_answer()
 
-    def answer(self) -> dict[str, float]:
+    def read_answer(self) -> dict[str, float]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -225,7 +225,7 @@ class Contender:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{save or ''}\n")
         self._process.stdin.flush()
-        return self.answer()
+        return self.read_answer()
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -252,7 +252,7 @@ def compare(network: str, size: str, names: list[str], options: argparse.Namespa
             for contender in contenders:
                 runs[contender.name].append(contender.run())
     least = {name: min(run["cpu_s"] for run in done) for name, done in runs.items()}
-    work = operations(options.weights / f"{NETWORKS[network]}.param", *SIZES[size])
+    work = count_flops(options.weights / f"{NETWORKS[network]}.param", *SIZES[size])
     return [
         {
             "network": network,
@@ -264,14 +264,14 @@ def compare(network: str, size: str, names: list[str], options: argparse.Namespa
             "peak_mb": round(done[-1]["peak_mb"]),
             "gflop_per_cpu_s": round(work / least[name] / 1e9, 1),
             "of_peak": round(work / least[name] / options.peak, 3),
-            "max_difference": float(np.abs(results[name] - results[REFERENCE]).max()),
+            "max_difference": float(np.abs(results[name] - results[REFERENCE_CONTENDER]).max()),
             "cpu_ratio_to": {peer: round(least[name] / least[peer], 3) for peer in names if peer != name},
         }
         for name, done in runs.items()
     ]
 
 
-def operations(param: Path, width: int, height: int) -> float:
+def count_flops(param: Path, width: int, height: int) -> float:
     """Multiplications and additions that the network's convolutions are defined by, for one picture."""
     from steadyscale.models import load_upscaler
 
@@ -290,7 +290,7 @@ def operations(param: Path, width: int, height: int) -> float:
     return total * width * height / small**2
 
 
-def peak() -> float:
+def measure_peak_flops() -> float:
     """Float32 operations a CPU second, one thread, at the best that three libraries reach: what this machine can do.
 
     Matrix products of MKL and OpenBLAS and a convolution of oneDNN: each overlooks what some processors can do.
@@ -315,7 +315,7 @@ def peak() -> float:
     return best
 
 
-def machine(options: argparse.Namespace) -> dict[str, object]:
+def describe_machine(options: argparse.Namespace) -> dict[str, object]:
     """What the numbers were measured on."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
@@ -340,11 +340,11 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,
-        "native_vector_floats": native.describe()["vector_floats"],
+        "native_vector_floats": native.describe_engine()["vector_floats"],
     }
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def format_table(rows: list[dict[str, object]]) -> str:
     lines = ["network       size     path         cpu s   wall s  peak MB  of peak  max diff  cpu vs ours native"]
     for row in rows:
         ratio = row["cpu_ratio_to"].get("ours native", 1.0)
@@ -371,25 +371,25 @@ def main() -> None:
     options.weights = options.weights.resolve()
     options.comfyui = options.comfyui.resolve() if options.comfyui else None
     if options.contend:
-        contend(*options.contend, options)
+        run_contender(*options.contend, options)
         return
 
     networks = options.network or ["animevideov3", "x4plus-anime"]
     networks += ["x4plus"] if options.x4plus and "x4plus" not in networks else []
-    names = [name for name in CONTENDERS if options.only is None or name in (*options.only, REFERENCE)]
+    names = [name for name in CONTENDERS if options.only is None or name in (*options.only, REFERENCE_CONTENDER)]
     if options.comfyui is None:
         names = [name for name in names if name != "comfyui"]
     names = [name for name in names if name not in ("ncnn", "openvino") or importlib.util.find_spec(name)]
     from steadyscale.models import native
 
-    native.build()
-    options.peak = peak()
+    native.build_library()
+    options.peak = measure_peak_flops()
     rows = []
     for network in networks:
         for size in options.size or SIZES:
             rows += compare(network, size, names, options)
-    print(json.dumps({"machine": machine(options), "rows": rows}, indent=2))
-    print(table(rows), file=sys.stderr)
+    print(json.dumps({"machine": describe_machine(options), "rows": rows}, indent=2))
+    print(format_table(rows), file=sys.stderr)
 
 
 if __name__ == "__main__":

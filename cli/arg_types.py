@@ -7,27 +7,27 @@ from enum import Enum
 from fractions import Fraction
 
 
-def add_choice(options: argparse.ArgumentParser, name: str, default: Enum, about: str) -> None:
+def add_enum_option(parser: argparse.ArgumentParser, name: str, default: Enum, help_text: str) -> None:
     """An option whose choices are the members of an enum, by their values."""
     values = [member.value for member in type(default)]
-    options.add_argument(name, choices=values, default=default.value, help=f"{about} (default {default.value})")
+    parser.add_argument(name, choices=values, default=default.value, help=f"{help_text} (default {default.value})")
 
 
-def above_zero(text: str) -> float:
+def positive_float(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
 
 
-def share(text: str) -> float:
+def unit_float(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return number
 
 
-def readout(text: str) -> float | None:
+def readout_time(text: str) -> float | None:
     """None where it is to be found out."""
     if text in ("auto", "off"):
         return None if text == "auto" else 0.0
@@ -37,27 +37,27 @@ def readout(text: str) -> float | None:
     return number
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 
-def steps(text: str) -> float:
+def change_threshold(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 255:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 255")
     return number
 
 
-def zoom(text: str) -> float:
+def zoom_factor(text: str) -> float:
     number = float(text)
     if not 1 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is below 1, which is no zoom at all")
     return number
 
 
-def rate(text: str) -> Fraction:
+def frame_rate(text: str) -> Fraction:
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -67,7 +67,7 @@ def rate(text: str) -> Fraction:
     return rate
 
 
-def size(text: str) -> tuple[int, int]:
+def frame_size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text} is no size; give width x height, such as 1920x1080")

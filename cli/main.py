@@ -10,25 +10,25 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
-from ..core.runtime.malloc import few_heaps
-from .console import log_on_stderr, stoppable
-from .registry import COMMANDS, GROUPS, command_of
+from ..core.runtime.malloc import limit_arenas
+from .console import log_to_stderr, sigterm_as_interrupt
+from .registry import COMMANDS, GROUPS, load_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0: everything was written, 1: it failed, 2: it was called wrongly, 130: interrupted."""
     try:
         words = sys.argv[1:] if argv is None else argv
-        args = parser(_named(words)).parse_args(words)
+        args = build_parser(_command_name(words)).parse_args(words)
     except SystemExit as done:  # argparse has written what there is to say
         return int(done.code or 0)
     except KeyboardInterrupt:
         sys.stderr.write("steadyscale: interrupted, nothing was written\n")
         return 130
-    few_heaps()
-    with log_on_stderr(args), stoppable():
+    limit_arenas()
+    with log_to_stderr(args), sigterm_as_interrupt():
         try:
-            command_of(args.command).run(args)
+            load_command(args.command).run(args)
             return 0
         except KeyboardInterrupt:
             outcome = "what is finished is kept" if args.keeps(args) else "nothing was written"
@@ -37,17 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:  # whatever it is, a person is told in one line
             if args.debug:
                 traceback.print_exc()
-            sys.stderr.write(f"steadyscale: {_one_line(error)}\n")
+            sys.stderr.write(f"steadyscale: {_error_line(error)}\n")
             return 1
 
 
-def program() -> int:
+def run_and_exit() -> int:
     """`main` as all that a process does: it is gone as soon as all is written, where taking down the libraries that
     torch brings for cards takes half a second and touches 120 MB more.
     """
     code = 1
 
-    def leave() -> None:
+    def flush_and_exit() -> None:
         try:
             for stream in filter(None, (sys.stdout, sys.stderr)):  # closed by the caller, they are None
                 stream.flush()
@@ -56,12 +56,12 @@ def program() -> int:
         os._exit(code)
 
     # The first to be registered is the last to be called: after the threads have ended, and what else has to be done.
-    atexit.register(leave)
+    atexit.register(flush_and_exit)
     code = main()
     return code
 
 
-def parser(name: str | None = None) -> argparse.ArgumentParser:
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Of what it parses, `command` is the command's full name, such as 'upscale' or 'models list', and `keeps` says of
     the arguments whether what is finished outlives an interrupt.
 
@@ -80,17 +80,17 @@ def parser(name: str | None = None) -> argparse.ArgumentParser:
         words.add_argument("--json", action="store_true", help="print one report object on stdout")
         words.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
         words.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
-        if name in (None, full):
-            command_of(full).add_arguments(words)
+        if command in (None, full):
+            load_command(full).add_arguments(words)
     return program
 
 
-def _named(words: Sequence[str]) -> str:
+def _command_name(argv: Sequence[str]) -> str:
     """The full name of the command that these words begin with; empty where they name none."""
-    return next((name for name in (" ".join(words[:2]), " ".join(words[:1])) if name in COMMANDS), "")
+    return next((name for name in (" ".join(argv[:2]), " ".join(argv[:1])) if name in COMMANDS), "")
 
 
-def _one_line(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     from ..core.remote.workflow import RunError
 
     if isinstance(error, RunError):

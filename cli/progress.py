@@ -16,19 +16,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..core.clip import Clip, ClipInfo, Frames
-from ..core.motion.estimate import greys
+from ..core.motion.estimate import luma_frames
 from ..core.motion.gray_frame import Plane
-from ..core.video.decode.corruption import Damage
+from ..core.video.decode.corruption import CorruptionReport
 
 if TYPE_CHECKING:
-    from ..core.upscaling.settings import Tally
-    from ..core.video.decode.stream_format import Pictures, Stored
+    from ..core.upscaling.settings import UpscaleStats
+    from ..core.video.decode.stream_format import NativeFrames, StreamFormat
 
 log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch", bound=Sized)
 
-PATIENCE = 1.0  # seconds without a progress bar: what is done by then needs none
+PROGRESS_DELAY_SECONDS = 1.0  # seconds without a progress bar: what is done by then needs none
 
 
 class ProgressBars:
@@ -41,11 +41,11 @@ class ProgressBars:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         # In a log file a bar would be thousands of lines.
-        self._bars = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self._begun = time.monotonic()
-        self._shown = False
+        self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._start_time = time.monotonic()
+        self._is_visible = False
         self._tasks: dict[str, TaskID] = {}
-        self.passed: dict[str, int] = {}
+        self.completed: dict[str, int] = {}
 
     def __enter__(self) -> ProgressBars:
         return self
@@ -53,38 +53,38 @@ class ProgressBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown:
-            self._bars.stop()
+        if self._is_visible:
+            self._progress.stop()
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line above the bars where somebody watches them, and in the log."""
         log.info("%s", text)
-        if not self._bars.disable:
-            self._bars.console.print(text, highlight=False, markup=False)
+        if not self._progress.disable:
+            self._progress.console.print(text, highlight=False, markup=False)
 
-    def watch(self, frames: Iterator[Batch], label: str, length: int | None) -> Iterator[Batch]:
+    def track(self, frames: Iterator[Batch], label: str, length: int | None) -> Iterator[Batch]:
         """The same frames; each batch moves the bar. length: how many there will be, if known."""
-        self.at(label, 0, length)
+        self.update(label, 0, length)
         for batch in frames:
-            self.at(label, self.passed[label] + len(batch), length)
+            self.update(label, self.completed[label] + len(batch), length)
             yield batch
 
-    def at(self, label: str, done: int, total: int | None) -> None:
+    def update(self, label: str, done: int, total: int | None) -> None:
         """Moves one bar to `done` of `total`, for work that is not frames passing by; None: nobody knows how much."""
         if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(escape(label), total=total)
-        self.passed[label] = done
-        self._bars.update(self._tasks[label], completed=done, total=total)
-        if not self._shown and time.monotonic() - self._begun > PATIENCE:
-            self._shown = not self._bars.disable
-            self._bars.start()
+            self._tasks[label] = self._progress.add_task(escape(label), total=total)
+        self.completed[label] = done
+        self._progress.update(self._tasks[label], completed=done, total=total)
+        if not self._is_visible and time.monotonic() - self._start_time > PROGRESS_DELAY_SECONDS:
+            self._is_visible = not self._progress.disable
+            self._progress.start()
 
-    def watching(self, clip: Clip, label: str) -> Clip:
+    def track_clip(self, clip: Clip, label: str) -> Clip:
         """The same clip; each pass over it moves the bar."""
-        return _Watched(clip, self, label)
+        return _TrackedClip(clip, self, label)
 
 
-class _Watched:
+class _TrackedClip:
     def __init__(self, clip: Clip, bars: ProgressBars, label: str) -> None:
         self._clip, self._bars, self._label = clip, bars, label
 
@@ -93,37 +93,37 @@ class _Watched:
         return self._clip.info
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        return self._bars.watch(self._clip.frames(batch), self._label, self.info.length)
+        return self._bars.track(self._clip.frames(batch), self._label, self.info.length)
 
     @property
-    def stored(self) -> Stored | None:
-        return getattr(self._clip, "stored", None)
+    def stream_format(self) -> StreamFormat | None:
+        return getattr(self._clip, "stream_format", None)
 
-    def pictures(self) -> Iterator[Pictures]:
-        return self._bars.watch(cast(Any, self._clip).pictures(), self._label, self.info.length)
+    def native_frames(self) -> Iterator[NativeFrames]:
+        return self._bars.track(cast(Any, self._clip).pictures(), self._label, self.info.length)
 
-    def greys(self, side: int) -> Iterator[Plane]:
-        return self._bars.watch(greys(self._clip, side), self._label, self.info.length)
+    def luma_frames(self, side: int) -> Iterator[Plane]:
+        return self._bars.track(luma_frames(self._clip, side), self._label, self.info.length)
 
 
-def counted(tally: Tally) -> dict[str, object]:
+def stats_fields(stats: UpscaleStats) -> dict[str, object]:
     """What a report says of an enlarging stage; `pixels_computed` is the share that the network was shown, 0 to 1."""
     return {
-        "repeated_frames": tally.repeats,
-        "tiles_reused": tally.tiles_reused,
-        "pixels_computed": round(tally.share_run, 4),
+        "repeated_frames": stats.repeated_frames,
+        "tiles_reused": stats.tiles_reused,
+        "pixels_computed": round(stats.computed_fraction, 4),
     }
 
 
-def spared(tally: Tally | None) -> str:
+def reuse_summary(stats: UpscaleStats | None) -> str:
     """The same as the end of a sentence; empty where the network was shown everything."""
-    if tally is None or tally.share_run == 1:
+    if stats is None or stats.computed_fraction == 1:
         return ""
-    repeats = f" ({tally.repeats} whole frames)" if tally.repeats else ""
-    return f"; {1 - tally.share_run:.0%} of the pixels{repeats} reused"
+    repeats = f" ({stats.repeated_frames} whole frames)" if stats.repeated_frames else ""
+    return f"; {1 - stats.computed_fraction:.0%} of the pixels{repeats} reused"
 
 
-def hurt(damage: Damage) -> str:
+def damage_summary(damage: CorruptionReport) -> str:
     """What of the source was damaged, as the end of a sentence; empty where nothing was."""
     return f"; {damage}" if damage else ""
 

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 class Command(Protocol):
     """What a module of this folder has."""
 
-    def add_arguments(self, command: argparse.ArgumentParser, /) -> None:
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
         """Add the words that the command takes, beside those that all commands share.
 
         A command that keeps what is finished when it is interrupted says so by `command.set_defaults(keeps=...)`: a
@@ -47,6 +47,6 @@ GROUPS = {
 """What commands of two words have in common, by the first."""
 
 
-def command_of(name: str) -> Command:
+def load_command(name: str) -> Command:
     """The module of a command. It is loaded only now: some need torch, which takes seconds and half a gigabyte."""
     return cast(Command, import_module(f".commands.{name.replace(' ', '_').replace('-', '_')}", __package__))

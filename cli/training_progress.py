@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..core.training.loop.trainer import Report
-from ..core.training.smoother.trainer import PathReport
+from ..core.training.loop.trainer import StepReport
+from ..core.training.smoother.trainer import PathStepReport
 
-BEFORE_ETA = 120.0  # seconds over which the speed is averaged
+SPEED_WINDOW_SECONDS = 120.0  # seconds over which the speed is averaged
 
 
-def shown(reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
+def show_progress(reports: Iterator[StepReport], quiet: bool = False) -> Iterator[StepReport]:
     """The same reports; each moves the bar on stderr, if that is a terminal."""
     scores = ""
-    with _bars(quiet) as bars:
+    with _progress_bars(quiet) as bars:
         task = bars.add_task("training", total=None, numbers="")
         for report in reports:
             if report.scores:
@@ -29,9 +29,9 @@ def shown(reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
             yield report
 
 
-def shown_paths(reports: Iterator[PathReport], quiet: bool = False) -> Iterator[PathReport]:
+def show_path_progress(reports: Iterator[PathStepReport], quiet: bool = False) -> Iterator[PathStepReport]:
     """The same for training on paths."""
-    with _bars(quiet) as bars:
+    with _progress_bars(quiet) as bars:
         task = bars.add_task("training", total=None, numbers="")
         for report in reports:
             losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
@@ -39,7 +39,7 @@ def shown_paths(reports: Iterator[PathReport], quiet: bool = False) -> Iterator[
             yield report
 
 
-def _bars(quiet: bool) -> Progress:
+def _progress_bars(quiet: bool) -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("training"),
@@ -54,5 +54,5 @@ def _bars(quiet: bool) -> Progress:
         console=console,
         transient=True,
         disable=quiet or not console.is_terminal,
-        speed_estimate_period=BEFORE_ETA,
+        speed_estimate_period=SPEED_WINDOW_SECONDS,
     )

@@ -30,7 +30,7 @@ def all_finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
 
 
-def not_finite(frames: Frames) -> int | None:
+def first_non_finite(frames: Frames) -> int | None:
     """The index of the first of these frames that holds NaN or infinity; None if none does."""
     if all_finite(frames):
         return None
@@ -64,7 +64,7 @@ class ClipInfo:
         """The same clip at another size."""
         return replace(self, width=width, height=height)
 
-    def within(self, side: int) -> ClipInfo:
+    def fit_within(self, side: int) -> ClipInfo:
         """The same clip reduced to at most `side` pixels on the longer side, to even sizes; as it is if no larger."""
         factor = side / max(self.width, self.height)
         if factor >= 1:
@@ -76,7 +76,7 @@ class ClipInfo:
         return self.resized(round(self.width * factor), round(self.height * factor))
 
 
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def is_same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether frames of the size `other` can be those of `size` enlarged or reduced; both are (width, height).
 
     Whole pixels are rounded to, so the sides of `other` may be off by one.

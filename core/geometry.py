@@ -21,10 +21,10 @@ Matrices = NDArray[np.float64]  # (..., 3, 3)
 Parameters = NDArray[np.float64]  # (..., 4): x, y, angle, log_zoom
 Tangents = NDArray[np.float64]  # (..., 8): see to_tangents
 
-PIECE = 1000  # frames: what numpy does with them at once stays within a few megabytes, however long the clip is
+CHUNK_FRAMES = 1000  # frames: what numpy does with them at once stays within a few megabytes, however long the clip is
 
 
-def to_matrices(parameters: Parameters) -> Matrices:
+def matrices_from_parameters(parameters: Parameters) -> Matrices:
     """(..., 4) parameters -> (..., 3, 3) similarities: turn and magnify about the origin, then shift."""
     p = np.asarray(parameters, dtype=np.float64)
     cos = np.exp(p[..., 3]) * np.cos(p[..., 2])
@@ -41,7 +41,7 @@ def to_parameters(matrices: Matrices) -> Parameters:
 
     Angles lie in (-pi, pi].
     """
-    turn, _, shift, _ = _parts(matrices)
+    turn, _, shift, _ = _decompose(matrices)
     return np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1)
 
 
@@ -52,39 +52,39 @@ def to_tangents(matrices: Matrices) -> Tangents:
     perspective: how the rest differs from that similarity. Straight and even motion of the centre has tangents that lie
     on a line, whatever the picture turns meanwhile; the logarithm of the matrix would bend it into an arc.
     """
-    turn, bend, shift, depth = _parts(matrices)
+    turn, bend, shift, depth = _decompose(matrices)
     similarity = [shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))]
     return np.stack([*similarity, bend.real, bend.imag, *np.moveaxis(depth, -1, 0)], axis=-1)
 
 
-def to_matrices_of(tangents: Tangents) -> Matrices:
+def matrices_from_tangents(tangents: Tangents) -> Matrices:
     """(..., 8) tangents -> (..., 3, 3)."""
     t = np.asarray(tangents, dtype=np.float64)
     turn, bend = np.exp(t[..., 3] + 1j * t[..., 2]), t[..., 4] + 1j * t[..., 5]
     m = np.empty((*t.shape[:-1], 3, 3))
-    m[..., :2, 0], m[..., :2, 1] = _pair(turn * (1 + bend)), _pair(turn * (1j - 1j * bend))
+    m[..., :2, 0], m[..., :2, 1] = _real_imag(turn * (1 + bend)), _real_imag(turn * (1j - 1j * bend))
     m[..., :2, 2], m[..., 2, :2], m[..., 2, 2] = t[..., :2], t[..., 6:], 1.0
     m[..., :2, :2] += m[..., :2, 2, None] * m[..., 2, None, :2]
     return m
 
 
-def _parts(matrices: Matrices):
+def _decompose(matrices: Matrices):
     """The plane as complex numbers z = x + iy: near the centre, a matrix does z -> turn * (z + bend * conj(z)) + shift.
 
     The last part is its lower row, (..., 2), which divides by 1 + depth . (x, y).
     """
-    m = normalized(np.asarray(matrices, dtype=np.float64))
+    m = normalize(np.asarray(matrices, dtype=np.float64))
     near = m[..., :2, :2] - m[..., :2, 2, None] * m[..., 2, None, :2]
     turn = (near[..., 0, 0] + near[..., 1, 1] + 1j * (near[..., 1, 0] - near[..., 0, 1])) / 2
     rest = (near[..., 0, 0] - near[..., 1, 1] + 1j * (near[..., 1, 0] + near[..., 0, 1])) / 2
     return turn, rest / turn, m[..., 0, 2] + 1j * m[..., 1, 2], m[..., 2, :2]
 
 
-def _pair(z: NDArray[np.complex128]) -> NDArray[np.float64]:
+def _real_imag(z: NDArray[np.complex128]) -> NDArray[np.float64]:
     return np.stack([z.real, z.imag], axis=-1)
 
 
-def apply(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def transform_points(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Carry points (..., P, 2) through matrices (..., 3, 3) -> (..., P, 2)."""
     moved = points @ np.swapaxes(matrices[..., :2, :2], -1, -2) + matrices[..., None, :2, 2]
     depth = points @ matrices[..., 2, :2, None] + matrices[..., 2, 2, None, None]
@@ -96,20 +96,20 @@ def inverse(matrices: Matrices) -> Matrices:
     return np.linalg.inv(matrices).astype(np.float64)
 
 
-def normalized(matrices: Matrices) -> Matrices:
+def normalize(matrices: Matrices) -> Matrices:
     """The same maps with m[2, 2] = 1."""
     return matrices / matrices[..., 2:3, 2:3]
 
 
-def pieces(count: int) -> Iterator[slice]:
+def chunks(count: int) -> Iterator[slice]:
     """So many frames in runs of at most `PIECE`: what is worked out for one after the other needs room for one."""
-    for start in range(0, count, PIECE):
-        yield slice(start, min(start + PIECE, count))
+    for start in range(0, count, CHUNK_FRAMES):
+        yield slice(start, min(start + CHUNK_FRAMES, count))
 
 
-def rescaled(matrices: Matrices, across: float, down: float) -> Matrices:
+def rescale(matrices: Matrices, scale_x: float, scale_y: float) -> Matrices:
     """The same motion as seen on frames enlarged by `across` in width and `down` in height."""
-    return np.diag([across, down, 1.0]) @ matrices @ np.diag([1 / across, 1 / down, 1.0])
+    return np.diag([scale_x, scale_y, 1.0]) @ matrices @ np.diag([1 / scale_x, 1 / scale_y, 1.0])
 
 
 def corners(width: float, height: float) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import geometry
 from .clip import ClipInfo, Frames
-from .motion.consistency import pulled_back
+from .motion.consistency import backward_warp
 from .path.trajectory import Correction
 
 
@@ -34,7 +34,7 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
     squares = []
     for i in range(reach, len(poses) - reach):
         around = np.linalg.inv(poses[i]) @ poses[i - reach : i + reach + 1]
-        off = np.einsum("k,kpc->pc", weights, geometry.apply(around, points[None]) - points)
+        off = np.einsum("k,kpc->pc", weights, geometry.transform_points(around, points[None]) - points)
         squares.append((off**2).sum(axis=-1).mean())
     return float(np.sqrt(np.mean(squares))) if squares else 0.0
 
@@ -62,7 +62,7 @@ def distortion(correction: Correction) -> float:
 
     1 for similarities. The ratio of the eigenvalues of the affine part, at the centre of the frame.
     """
-    shape = geometry.normalized(correction.matrices)
+    shape = geometry.normalize(correction.matrices)
     near = shape[:, :2, :2] - shape[:, :2, 2, None] * shape[:, 2, None, :2]
     stretch = np.linalg.svd(near, compute_uv=False)
     return float((stretch[:, 1] / stretch[:, 0]).min())
@@ -78,5 +78,5 @@ def warping_error(first: Frames, second: Frames, flow: Tensor) -> NDArray[np.flo
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     u, v = x.to(flow) + flow[:, 0], y.to(flow) + flow[:, 1]
     seen = ((u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)).to(first)
-    squares = ((pulled_back(second, flow) - first) ** 2).mean(dim=1) * seen
+    squares = ((backward_warp(second, flow) - first) ** 2).mean(dim=1) * seen
     return (squares.sum(dim=(1, 2)) / seen.sum(dim=(1, 2)).clamp_min(1)).double().cpu().numpy()

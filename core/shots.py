@@ -9,13 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-SAME_SCENE = 0.5  # correlation of two frames, one carried onto the other by the flow, below which they are unrelated
-VISIBLE = 4 / 255  # mean difference below which even uncorrelated frames (flat, dark, noise) are taken for one scene
+MIN_SCENE_CORRELATION = (
+    0.5  # correlation of two frames, one carried onto the other by the flow, below which they are unrelated
+)
+MIN_DIFFERENCE = (
+    4 / 255
+)  # mean difference below which even uncorrelated frames (flat, dark, noise) are taken for one scene
 
 Planes = NDArray[np.floating]
 
 
-def is_repeat(first: Planes, second: Planes) -> bool:
+def is_duplicate(first: Planes, second: Planes) -> bool:
     """Whether the second frame shows the first again. Grey frames (H, W) in [0, 1].
 
     The largest difference decides, not the mean: a mean hides a moving cursor. Half an 8-bit step is rounding.
@@ -30,15 +34,15 @@ def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
     or a change of exposure, which keep the structure, are not cuts. Both are looked at a quarter of the size: noise
     averages out there and details that flow misplaces by a pixel do not count.
     """
-    small, other, (across, down) = (_quartered(planes) for planes in (first, second, flow))
-    explained = _looked_up(other, across / 4, down / 4)
-    if float(np.abs(small - explained).mean()) < VISIBLE:
+    small, other, (across, down) = (_downscale_by_4(planes) for planes in (first, second, flow))
+    explained = _sample_bilinear(other, across / 4, down / 4)
+    if float(np.abs(small - explained).mean()) < MIN_DIFFERENCE:
         return False
     a, b = ((plane - plane.mean()).ravel() for plane in (small, explained))
-    return float(a @ b) < SAME_SCENE * max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
+    return float(a @ b) < MIN_SCENE_CORRELATION * max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
 
 
-def _quartered(planes: Planes) -> Planes:
+def _downscale_by_4(planes: Planes) -> Planes:
     """Means of 4 x 4 pixels: (..., H, W) -> (..., h, w); the last row and column are repeated where they fill none."""
     *more, height, width = planes.shape
     planes = np.pad(planes, [(0, 0)] * len(more) + [(0, -height % 4), (0, -width % 4)], mode="edge")
@@ -46,11 +50,11 @@ def _quartered(planes: Planes) -> Planes:
     return (rows[..., ::4] + rows[..., 1::4] + rows[..., 2::4] + rows[..., 3::4]) / 16
 
 
-def _looked_up(plane: Planes, across: Planes, down: Planes) -> Planes:
+def _sample_bilinear(plane: Planes, flow_x: Planes, flow_y: Planes) -> Planes:
     """(h, w) between its pixels: that far from each of them, linearly, and at the border where that is outside."""
     height, width = plane.shape
-    x = np.clip(np.arange(width) + across, 0, width - 1)
-    y = np.clip(np.arange(height)[:, None] + down, 0, height - 1)
+    x = np.clip(np.arange(width) + flow_x, 0, width - 1)
+    y = np.clip(np.arange(height)[:, None] + flow_y, 0, height - 1)
     left, above = x.astype(np.intp), y.astype(np.intp)
     right, below = np.minimum(left + 1, width - 1), np.minimum(above + 1, height - 1)
     x, y = x - left, y - above

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .native import Native, Wanted, part_of
+from .native import NativeDispatcher, Roi, crop_to_roi
 
 
 class Upscaler:
@@ -26,32 +26,32 @@ class Upscaler:
         self.model = model.eval().requires_grad_(False)
         self.name = name
         self.architecture = architecture
-        self.scale = _whole(model, "scale")
-        self.in_channels = _whole(model, "in_channels")
-        self.halo = _whole(model, "halo")  # input pixels around a tile that its result depends on
-        self.multiple = _whole(model, "multiple")  # tile positions that are multiples of it leave no seams
+        self.scale = _int_attribute(model, "scale")
+        self.in_channels = _int_attribute(model, "in_channels")
+        self.halo = _int_attribute(model, "halo")  # input pixels around a tile that its result depends on
+        self.multiple = _int_attribute(model, "multiple")  # tile positions that are multiples of it leave no seams
         self.supports_half = bool(getattr(model, "supports_half", True))
-        self._run = Native(self.model)
-        if self.in_channels not in (1, 3, 4) or _whole(model, "out_channels") != self.in_channels:
+        self._dispatcher = NativeDispatcher(self.model)
+        if self.in_channels not in (1, 3, 4) or _int_attribute(model, "out_channels") != self.in_channels:
             raise ValueError(
-                f"it turns {self.in_channels} channels into {_whole(model, 'out_channels')}; "
+                f"it turns {self.in_channels} channels into {_int_attribute(model, 'out_channels')}; "
                 "an upscaler keeps 1, 3 or 4 channels"
             )
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor, *, roi: Roi | None = None, out: Tensor | None = None) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
             raise ValueError(f"{self.name} wants images (B, 3, h, w), got {tuple(images.shape)}")
         batch, channels, height, width = images.shape
         if batch == 0:
-            return part_of(images.new_empty(0, channels, height * self.scale, width * self.scale), wanted, self.scale)
+            return crop_to_roi(images.new_empty(0, channels, height * self.scale, width * self.scale), roi, self.scale)
         if self.in_channels == 1:
-            planes = self._run(images.reshape(-1, 1, height, width), wanted)
+            planes = self._dispatcher(images.reshape(-1, 1, height, width), roi)
             return planes.reshape(batch, channels, *planes.shape[-2:])
         if self.in_channels == 4 and channels == 3:
             opaque = torch.cat((images, torch.ones_like(images[:, :1])), dim=1)
-            return self._run(opaque, wanted)[:, :3]
-        return self._run(images, wanted, out)
+            return self._dispatcher(opaque, roi)[:, :3]
+        return self._dispatcher(images, roi, out)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
         """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""
@@ -63,34 +63,34 @@ class Upscaler:
     @property
     def engine(self) -> str:
         """What the last call ran on: "native" (the compiled engine, float32 on a CPU) or "torch"."""
-        return self._run.engine
+        return self._dispatcher.engine
 
     @property
-    def whole_frames(self) -> bool:
+    def prefers_full_frames(self) -> bool:
         """Whether frames are better not cut on a CPU: the native engine keeps its memory, so size costs nothing."""
-        return self._run.ready
+        return self._dispatcher.ready
 
     @property
-    def makes_parts(self) -> bool:
+    def supports_roi(self) -> bool:
         """Whether less is computed where only a part is `wanted`: each layer then makes what the next one reads."""
-        return self._run.reach > 0
+        return self._dispatcher.exact_halo > 0
 
     @property
-    def native_reach(self) -> int:
+    def exact_halo(self) -> int:
         """Input pixels around a window that starts at a multiple of 12 which the native engine's rounding sees: beyond
         `halo`, for it rounds blocks of pixels together. 0 where that is not known or torch does the work.
         """
-        return self._run.reach
+        return self._dispatcher.exact_halo
 
     @property
-    def native_steps(self) -> tuple[int, ...]:
+    def roi_stages(self) -> tuple[int, ...]:
         """How far a change reaches, in input pixels, in each of the two steps of `renew`, the last of which is
         `native_reach`; none where the network cannot renew a part of a result.
         """
-        return self._run.reaches if self.in_channels == 3 else ()
+        return self._dispatcher.roi_stages if self.in_channels == 3 else ()
 
     @torch.no_grad()
-    def renew(self, image: Tensor, steps: Sequence[Sequence[Wanted]], out: Tensor, owner: object) -> bool:
+    def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
         """Bring `out`, the result of another image, up to date for one (1, 3, h, w) that differs in places.
 
         steps: for each of `native_steps`, the parts of the image that lie so near to a difference. What the first makes
@@ -98,11 +98,11 @@ class Upscaler:
         renews; one at a time has something kept, until `forget`. False where it is not possible; then parts of what was
         to be renewed may be new already.
         """
-        return bool(self.native_steps) and self._run.renew(image, steps, out, owner)
+        return bool(self.roi_stages) and self._dispatcher.update_regions(image, stage_rois, out, owner)
 
-    def forget(self, owner: object) -> None:
+    def release_cache(self, owner: object) -> None:
         """What is kept for this owner is not needed any more."""
-        self._run.forget(owner)
+        self._dispatcher.release_cache(owner)
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +123,6 @@ class Upscaler:
         return f"<Upscaler {self.name}: {self.architecture}, {self.scale}x, {millions:.2f} M parameters>"
 
 
-def _whole(model: nn.Module, name: str) -> int:
+def _int_attribute(model: nn.Module, name: str) -> int:
     """An attribute that every network here has and nn.Module does not declare."""
     return int(getattr(model, name))

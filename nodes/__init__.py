@@ -41,6 +41,6 @@ NODES: list[type[io.ComfyNode]] = [
 ]
 
 
-class SteadyScale(ComfyExtension):
+class SteadyScaleExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -12,16 +12,16 @@ from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.upscaling.settings import Precision
-from ._comfy.adapter import options
+from ._comfy.adapter import combo_options
 
 # -- of a clip
 
 
-def fps(tooltip: str) -> io.Input:
+def fps_input(tooltip: str) -> io.Input:
     return io.Float.Input("fps", default=24.0, min=1.0, max=1000.0, step=0.01, tooltip=tooltip)
 
 
-def resumable() -> io.Input:
+def resumable_input() -> io.Input:
     return io.Boolean.Input(
         "resumable",
         default=False,
@@ -35,10 +35,10 @@ def resumable() -> io.Input:
 # -- of what measures motion
 
 
-def method() -> io.Input:
+def flow_method_input() -> io.Input:
     return io.Combo.Input(
         "method",
-        options=options(FlowMethod),
+        options=combo_options(FlowMethod),
         default=FlowMethod.FARNEBACK.value,
         tooltip="How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, "
         "and better where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its "
@@ -46,11 +46,11 @@ def method() -> io.Input:
     )
 
 
-def detail(tooltip: str) -> io.Input:
+def detail_input(tooltip: str) -> io.Input:
     return io.Int.Input("detail", default=WORKING_SIDE, min=64, max=4096, step=16, tooltip=tooltip)
 
 
-def mask() -> io.Input:
+def mask_input() -> io.Input:
     return io.Mask.Input(
         "mask",
         optional=True,
@@ -59,10 +59,10 @@ def mask() -> io.Input:
     )
 
 
-def rolling_shutter() -> io.Input:
+def rolling_shutter_input() -> io.Input:
     return io.Combo.Input(
         "rolling_shutter",
-        options=options(RollingShutter),
+        options=combo_options(RollingShutter),
         default=RollingShutter.AUTO.value,
         optional=True,
         tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
@@ -73,12 +73,12 @@ def rolling_shutter() -> io.Input:
 # -- of what steadies
 
 
-def smoothing() -> list[io.Input]:
+def smoothing_inputs() -> list[io.Input]:
     """How the path is smoothed, and by how much."""
     return [
         io.Combo.Input(
             "smoothing",
-            options=options(Smoothing),
+            options=combo_options(Smoothing),
             default=Smoothing.KALMAN.value,
             tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
             "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
@@ -95,19 +95,19 @@ def smoothing() -> list[io.Input]:
             tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
             "costs more of the picture's edges.",
         ),
-        max_zoom(
+        max_zoom_input(
             "The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less of it is "
             "removed."
         ),
     ]
 
 
-def max_zoom(tooltip: str) -> io.Input:
+def max_zoom_input(tooltip: str) -> io.Input:
     return io.Float.Input("max_zoom", default=1.3, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
 
 
-def border(tooltip: str, default: Border = Border.CROP) -> io.Input:
-    return io.Combo.Input("border", options=options(Border), default=default.value, tooltip=tooltip)
+def border_input(tooltip: str, default: Border = Border.CROP) -> io.Input:
+    return io.Combo.Input("border", options=combo_options(Border), default=default.value, tooltip=tooltip)
 
 
 # -- of what enlarges
@@ -121,15 +121,15 @@ class ResizeTo(str, Enum):
     SIZE = "size"
 
 
-def size(limit: str = "") -> list[io.Input]:
+def size_inputs(size_note: str = "") -> list[io.Input]:
     """How large the result is. limit: what else holds for the size."""
     return [
         io.Combo.Input(
             "resize_to",
-            options=options(ResizeTo),
+            options=combo_options(ResizeTo),
             default=ResizeTo.MODEL.value,
             tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
-            f"result, resized to exactly that{limit}.",
+            f"result, resized to exactly that{size_note}.",
         ),
         io.Float.Input(
             "factor",
@@ -144,9 +144,9 @@ def size(limit: str = "") -> list[io.Input]:
     ]
 
 
-def tile(tooltip: str) -> io.Input:
+def tile_input(tooltip: str) -> io.Input:
     return io.Int.Input("tile", default=0, min=0, max=8192, step=32, tooltip=tooltip)
 
 
-def precision(tooltip: str) -> io.Input:
-    return io.Combo.Input("precision", options=options(Precision), default=Precision.AUTO.value, tooltip=tooltip)
+def precision_input(tooltip: str) -> io.Input:
+    return io.Combo.Input("precision", options=combo_options(Precision), default=Precision.AUTO.value, tooltip=tooltip)

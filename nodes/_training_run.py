@@ -11,29 +11,29 @@ import comfy.utils
 import folder_paths
 
 from ..core.clip import Frames
-from ..core.training import Config, Report, read_log, train
-from ..core.training.data.sources import Material
-from ..core.training.loop.checkpoint import newest
-from ..core.training.loop.trainer import CHECKPOINTS
-from ..core.training.presets import Wish, config_of, label_of
+from ..core.training import StepReport, TrainConfig, read_log, train
+from ..core.training.data.sources import TrainingSources
+from ..core.training.loop.checkpoint import find_newest
+from ..core.training.loop.trainer import CHECKPOINTS_FOLDER
+from ..core.training.presets import TrainPreset, config_hash, preset_config
 from ..core.video.images.image_clip import ImageClip
-from ..core.visualize.training_curves import run_picture
-from ._comfy.adapter import PREVIEW_EVERY, PREVIEW_SIDE, picture_of, stop_if_cancelled
+from ..core.visualize.training_curves import plot_run
+from ._comfy.adapter import PREVIEW_INTERVAL_SECONDS, PREVIEW_MAX_SIDE, preview_image, stop_if_cancelled
 from ._comfy.node_text import show_text
 from ._comfy.paths import model_folder
-from ._training_data import RUNS
+from ._training_data import RUNS_FOLDER
 
 log = logging.getLogger(__name__)
 
 
-def config_for(wish: Wish, material: Material, device: str) -> Config:
+def build_run_config(preset: TrainPreset, sources: TrainingSources, device: str) -> TrainConfig:
     """The settings, and in them the folder of the run: the same wish on the same material finds the same one."""
-    root = Path(folder_paths.get_output_directory()) / RUNS
-    config = config_of(wish, material, root / wish.name, device)
-    return config_of(wish, material, root / f"{wish.name}-{label_of(config, material)}", device)
+    root = Path(folder_paths.get_output_directory()) / RUNS_FOLDER
+    config = preset_config(preset, sources, root / preset.name, device)
+    return preset_config(preset, sources, root / f"{preset.name}-{config_hash(config, sources)}", device)
 
 
-def run_to_end(config: Config, least: float) -> None:
+def run_training(config: TrainConfig, bicubic_psnr: float) -> None:
     """Train to the end, with the curves as the node's preview. A cancel leaves a checkpoint and says where."""
     bar = comfy.utils.ProgressBar(config.steps)
     shown, report = time.monotonic(), None
@@ -41,44 +41,44 @@ def run_to_end(config: Config, least: float) -> None:
         with closing(train(config, resume=True)) as reports:
             for report in reports:
                 preview = None
-                if time.monotonic() - shown > PREVIEW_EVERY:
-                    preview = "JPEG", picture_of(curves(config, least)[0]), PREVIEW_SIDE
-                    show_text(_progress(report))
+                if time.monotonic() - shown > PREVIEW_INTERVAL_SECONDS:
+                    preview = "JPEG", preview_image(draw_curves(config, bicubic_psnr)[0]), PREVIEW_MAX_SIDE
+                    show_text(_format_progress(report))
                     shown = time.monotonic()
                 bar.update_absolute(report.step, config.steps, preview)
                 stop_if_cancelled()
     except BaseException:  # the host's own exception for a cancel is none of ours
-        if report is not None and (kept := newest(config.folder / CHECKPOINTS)):
-            told = f"stopped after step {report.step} of {config.steps}; all of it is kept in {_shown(kept)}.\n"
+        if report is not None and (kept := find_newest(config.folder / CHECKPOINTS_FOLDER)):
+            told = f"stopped after step {report.step} of {config.steps}; all of it is kept in {_output_path(kept)}.\n"
             text = f"{told}Run the same inputs again to go on from there."
             show_text(text)
             log.warning("Train ESRGAN: %s", text.replace("\n", " "))
         raise
 
 
-def _progress(report: Report) -> str:
+def _format_progress(report: StepReport) -> str:
     losses = ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
     return f"step {report.step} of {report.steps}: {losses}"
 
 
-def curves(config: Config, least: float) -> Frames:
+def draw_curves(config: TrainConfig, bicubic_psnr: float) -> Frames:
     samples = sorted((config.folder / "samples").glob("step_*.png"))
     sample = next(ImageClip(samples[-1]).frames()) if samples else None
-    return run_picture(read_log(config.folder), config.steps, bicubic=least, sample=sample)
+    return plot_run(read_log(config.folder), config.steps, bicubic=bicubic_psnr, sample=sample)
 
 
-def report_of(config: Config, saved: Path, material: Material, least: float) -> str:
+def format_report(config: TrainConfig, model_path: Path, sources: TrainingSources, bicubic_psnr: float) -> str:
     facts = [line for line in read_log(config.folder) if f"psnr/{config.network.scales[0]}x" in line]
     measured = facts[-1][f"psnr/{config.network.scales[0]}x"] if facts else float("nan")
-    where = "a picture that it was not shown" if material.unseen else "a picture that it has learnt from"
+    where = "a picture that it was not shown" if sources.held_out_unseen else "a picture that it has learnt from"
     return "\n".join([
-        f"{saved.relative_to(model_folder()).as_posix()} in models/upscale_models",
-        f"{measured:.2f} dB on {where}; bicubic {least:.2f} dB",
-        f"{config.steps} steps on {len(material.train)} files, crops of {config.data.crop}, seed {config.seed}",
-        f"the run: {_shown(config.folder)}",
+        f"{model_path.relative_to(model_folder()).as_posix()} in models/upscale_models",
+        f"{measured:.2f} dB on {where}; bicubic {bicubic_psnr:.2f} dB",
+        f"{config.steps} steps on {len(sources.train)} files, crops of {config.data.crop}, seed {config.seed}",
+        f"the run: {_output_path(config.folder)}",
     ])  # fmt: skip
 
 
-def _shown(path: Path) -> str:
+def _output_path(path: Path) -> str:
     """A path within ComfyUI's output folder, as people find it."""
     return f"output/{path.relative_to(folder_paths.get_output_directory()).as_posix()}"

@@ -8,11 +8,11 @@ from torch import Tensor
 from ..core.clip import ClipError
 from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.path.transfer import Apply, transfer, undo
+from ..core.path.transfer import TransferMode, transfer, undo
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Correction, Footage, options
-from ._comfy.check_links import check_wires
-from ._video.inputs import info_of
+from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType, combo_options
+from ._comfy.check_links import check_links
+from ._video.inputs import info_from_input
 from .warp import WarpFrames
 
 
@@ -27,23 +27,23 @@ class ApplyMotion(io.ComfyNode):
             "original again; or makes other frames look as if that camera had filmed them: a still picture held by "
             "hand.",
             inputs=[
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="For undo: the stabilised frames, edited or not, at their size or upscaled. Otherwise any "
                     "frames; repeat a single picture with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
                 ),
-                Correction.Input(
+                CorrectionType.Input(
                     "correction", tooltip="From Smooth Trajectory or Stabilize Video, of the clip whose motion it is."
                 ),
                 io.Combo.Input(
                     "apply",
-                    options=options(Apply),
-                    default=Apply.UNDO.value,
+                    options=combo_options(TransferMode),
+                    default=TransferMode.UNDO.value,
                     tooltip="undo: the stabilised frames lie on the original again, exactly. shake: only what the "
                     "stabiliser takes out, for other frames. move: the whole way of the camera, pans and all. With "
                     "as many frames as were measured, frame by frame; else the longest shot's, there and back.",
                 ),
-                shared.border(
+                shared.border_input(
                     "What fills the places that the moved frames leave. For undo mirror, fill or black; crop would "
                     "zoom in, and the original would not be met. For shake crop hides the border best. fill works with "
                     "undo only.",
@@ -51,7 +51,7 @@ class ApplyMotion(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "stabilized_with",
-                    options=options(Border),
+                    options=combo_options(Border),
                     default=Border.CROP.value,
                     tooltip="For undo: the border that the frames were stabilised with. A crop zoomed in, and that "
                     "is undone too.",
@@ -67,7 +67,7 @@ class ApplyMotion(io.ComfyNode):
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
-                Footage.Output(
+                ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="The moved frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO, which is made "
                     "when a node needs its pixels, Save Video for one.",
@@ -90,9 +90,9 @@ class ApplyMotion(io.ComfyNode):
         stabilized_with: str,
         pad: int,
     ) -> io.NodeOutput:
-        check_wires(cls, frames)
-        info = info_of(frames)
-        if (what := Apply(apply)) is not Apply.UNDO:
+        check_links(cls, frames)
+        info = info_from_input(frames)
+        if (what := TransferMode(apply)) is not TransferMode.UNDO:
             if info.length is None:
                 raise ClipError("this video does not say how many frames it has: take them from Get Video Components")
             return WarpFrames.execute(frames, transfer(correction, info, info.length, what), border, pad=0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from comfy import model_management
 from comfy_api.latest import io
 
-from ..core.upscaling.benchmark import footage, trial
+from ..core.upscaling.benchmark import benchmark, synthetic_frames
 from ..core.upscaling.settings import Precision, Tiling
-from ..core.upscaling.tile_size import guessed_bytes
+from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, cancellable, make_room, watched
+from ._comfy.adapter import CATEGORY, free_device_memory, with_cancel_check, with_progress
 from ._comfy.node_text import show_text
-from ._video.render_plan import ROOM
+from ._video.render_plan import MAX_RESERVED_PIXELS
 
 
 class BenchmarkUpscaler(io.ComfyNode):
@@ -41,8 +41,10 @@ class BenchmarkUpscaler(io.ComfyNode):
                     tooltip="How many to time, after one that is not: it loads and checks the network. More give a "
                     "steadier figure.",
                 ),
-                shared.tile("As in Upscale Frames: side of the pieces a frame is cut into. 0 chooses by free memory."),
-                shared.precision(
+                shared.tile_input(
+                    "As in Upscale Frames: side of the pieces a frame is cut into. 0 chooses by free memory."
+                ),
+                shared.precision_input(
                     "As in Upscale Frames. auto: the fastest that a self-check on the first frame shows to be safe."
                 ),
             ],
@@ -56,14 +58,16 @@ class BenchmarkUpscaler(io.ComfyNode):
         cls, upscale_model: ImageModel, width: int, height: int, frames: int, tile: int, precision: str
     ) -> io.NodeOutput:
         device = model_management.get_torch_device()
-        at_once = min(width * height, ROOM)
-        make_room(upscale_model, guessed_bytes(upscale_model, int(upscale_model.scale)) * at_once, device)
-        found = trial(
-            watched(footage(width, height, frames + 1), frames + 1),
-            cancellable(upscale_model),
+        at_once = min(width * height, MAX_RESERVED_PIXELS)
+        free_device_memory(
+            upscale_model, estimate_activation_bytes(upscale_model, int(upscale_model.scale)) * at_once, device
+        )
+        found = benchmark(
+            with_progress(synthetic_frames(width, height, frames + 1), frames + 1),
+            with_cancel_check(upscale_model),
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             device=device,
         )
         show_text(str(found))
-        return io.NodeOutput(str(found), ui={"text": [str(found)], "benchmark": [found.facts()]})
+        return io.NodeOutput(str(found), ui={"text": [str(found)], "benchmark": [found.to_dict()]})

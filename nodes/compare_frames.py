@@ -14,11 +14,11 @@ from torch import Tensor
 from ..core.clip import Frames
 from ..core.video.encode.codecs import Encoding
 from ..core.video.encode.writer import write_video
-from ..core.visualize.side_by_side import Comparison, Layout, numbers_of
-from ._comfy.adapter import CATEGORY, USUAL_RATE, Footage, options, watched
-from ._video.inputs import clip_of
+from ..core.visualize.side_by_side import Comparison, Layout, comparison_range
+from ._comfy.adapter import CATEGORY, DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
+from ._video.inputs import clip_from_input
 
-CLEAR = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
+COMPARISON_ENCODING = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
 
 
 class CompareFrames(io.ComfyNode):
@@ -33,15 +33,15 @@ class CompareFrames(io.ComfyNode):
             "for.",
             is_output_node=True,
             inputs=[
-                Footage.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
-                Footage.Input(
+                ImageOrVideoType.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
+                ImageOrVideoType.Input(
                     "after",
                     tooltip="The same frames after the nodes that are to be judged: IMAGE or VIDEO, of any size. The "
                     "smaller of the two is enlarged plainly to the size of the larger.",
                 ),
                 io.Combo.Input(
                     "layout",
-                    options=options(Layout),
+                    options=combo_options(Layout),
                     default=Layout.SPLIT.value,
                     tooltip="split: the left part of before and the right part of after in one picture. side by side, "
                     "one above the other: both whole.",
@@ -103,35 +103,43 @@ class CompareFrames(io.ComfyNode):
         label_before: str,
         label_after: str,
     ) -> io.NodeOutput:
-        clips = [None if isinstance(frames, Tensor) else clip_of(frames) for frames in (before, after)]
-        rate = next((float(clip.info.fps) for clip in clips if clip is not None), USUAL_RATE)
-        one, other = (clip or clip_of(frames, rate) for clip, frames in zip(clips, (before, after), strict=True))
-        numbers = numbers_of(frame, seconds, other.info)
+        clips = [None if isinstance(frames, Tensor) else clip_from_input(frames) for frames in (before, after)]
+        rate = next((float(clip.info.fps) for clip in clips if clip is not None), DEFAULT_FPS)
+        one, other = (
+            clip or clip_from_input(frames, rate) for clip, frames in zip(clips, (before, after), strict=True)
+        )
+        numbers = comparison_range(frame, seconds, other.info)
         both = Comparison(one, other, numbers, Layout(layout), split, (label_before, label_after), largest)
         length = min(len(numbers), both.info.length or len(numbers))
-        with closing(cast(Any, watched(both.pairs(), length, show=lambda pair: both.picture(*pair)))) as pairs:
+        with closing(
+            cast(Any, with_progress(both.pairs(), length, preview_frames=lambda pair: both.render(*pair)))
+        ) as pairs:
             first = next(pairs)
-            picture = both.picture(*first)
-            file, path = _place(both)
-            write_video(path, chain([picture], (both.picture(*pair) for pair in pairs)), both.info, encoding=CLEAR)
-        image = _image(picture)
+            picture = both.render(*first)
+            file, path = _temp_video_path(both)
+            write_video(
+                path, chain([picture], (both.render(*pair) for pair in pairs)), both.info, encoding=COMPARISON_ENCODING
+            )
+        image = _to_image(picture)
         if seconds:
             shown = ui.PreviewVideo([file]).as_dict()
         else:
             shown = ui.PreviewImage(image, cls=cls).as_dict()
-            for name, frames in zip(("steadyscale_before", "steadyscale_after"), both.ends(*first), strict=True):
-                shown[name] = ui.PreviewImage(_image(frames), cls=cls).as_dict()["images"]
+            for name, frames in zip(
+                ("steadyscale_before", "steadyscale_after"), both.slider_images(*first), strict=True
+            ):
+                shown[name] = ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]
         return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=shown)
 
 
-def _image(frames: Frames) -> Tensor:
+def _to_image(frames: Frames) -> Tensor:
     """(1, 3, H, W) -> IMAGE (1, H, W, 3)."""
     return frames.movedim(1, -1).contiguous()
 
 
-def _place(both: Comparison) -> tuple[ui.SavedResult, Path]:
+def _temp_video_path(comparison: Comparison) -> tuple[ui.SavedResult, Path]:
     """A new name in ComfyUI's temp folder, as the frontend and as Python call it."""
-    info = both.info
+    info = comparison.info
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         "SteadyScale_compare", folder_paths.get_temp_directory(), info.width, info.height
     )

@@ -9,13 +9,13 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
-from ..core.training.evaluate.compare_models import Contest, contest, shrunk
-from ..core.upscaling.tile_size import guessed_bytes
+from ..core.training.evaluate.compare_models import ModelComparison, compare_models, make_lr_pairs
+from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
-from ._comfy.adapter import CATEGORY, Footage, cancellable, make_room, watched
-from ._comfy.node_text import left_behind
-from ._video.inputs import clip_of
-from ._video.render_plan import ROOM
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, free_device_memory, with_cancel_check, with_progress
+from ._comfy.node_text import preview_ui
+from ._video.inputs import clip_from_input
+from ._video.render_plan import MAX_RESERVED_PIXELS
 
 
 class CompareModels(io.ComfyNode):
@@ -31,7 +31,7 @@ class CompareModels(io.ComfyNode):
             inputs=[
                 io.UpscaleModel.Input("model_a", tooltip="From Load ESRGAN Model, Load Upscale Model or Train ESRGAN."),
                 io.UpscaleModel.Input("model_b", tooltip="The network to compare it with; it may have another scale."),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="Sharp frames: they are the truth, and the networks see them shrunk. With truth connected: "
                     "the small frames that the networks see.",
@@ -43,7 +43,7 @@ class CompareModels(io.ComfyNode):
                     max=1000,
                     tooltip="How many frames are compared at most, evenly spread over the clip.",
                 ),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "truth",
                     optional=True,
                     tooltip="The true large frames, as many as there are small ones, where you have both.",
@@ -77,27 +77,29 @@ class CompareModels(io.ComfyNode):
         truth: Tensor | Input.Video | None = None,
     ) -> io.NodeOutput:
         models = (model_a, model_b)
-        small = clip_of(frames)
-        true = None if truth is None else clip_of(truth)
+        small = clip_from_input(frames)
+        true = None if truth is None else clip_from_input(truth)
         length = small.info.length or count
         device = model_management.get_torch_device()
         for model in models:
-            size = guessed_bytes(model, int(model.scale)) * min(small.info.width * small.info.height, ROOM)
-            make_room(model, size, device)
+            size = estimate_activation_bytes(model, int(model.scale)) * min(
+                small.info.width * small.info.height, MAX_RESERVED_PIXELS
+            )
+            free_device_memory(model, size, device)
         pairs = (
-            shrunk(_spread(small, count), max(int(model.scale) for model in models))
+            make_lr_pairs(_sample_frames(small, count), max(int(model.scale) for model in models))
             if true is None
-            else _paired(small, true, count)
+            else _pair_frames(small, true, count)
         )
-        stream = watched(pairs, min(count, length))
-        found = contest(stream, [cancellable(model) for model in models], ("A", "B"), device)
-        text = _told(found, true is None)
-        picture = found.picture.movedim(1, -1).contiguous()
+        stream = with_progress(pairs, min(count, length))
+        found = compare_models(stream, [with_cancel_check(model) for model in models], ("A", "B"), device)
+        text = _format_report(found, true is None)
+        picture = found.image.movedim(1, -1).contiguous()
         a, b, _ = found.scores
-        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=left_behind(cls, picture, text))
+        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=preview_ui(cls, picture, text))
 
 
-def _spread(clip: Clip, count: int) -> Iterator[Frames]:
+def _sample_frames(clip: Clip, count: int) -> Iterator[Frames]:
     """Up to `count` frames (1, 3, H, W), evenly spread; where the clip does not say how long it is, the first ones."""
     length = clip.info.length or count
     wanted = {(2 * number + 1) * length // (2 * count) for number in range(count)} if length > count else None
@@ -110,24 +112,25 @@ def _spread(clip: Clip, count: int) -> Iterator[Frames]:
             yield frame[:, :3]
 
 
-def _paired(small: Clip, true: Clip, count: int) -> Iterator[tuple[Frames, Frames]]:
-    if small.info.length != true.info.length:
+def _pair_frames(small: Clip, truth: Clip, count: int) -> Iterator[tuple[Frames, Frames]]:
+    if small.info.length != truth.info.length:
         raise ClipError(
-            f"there are {small.info.length} frames and {true.info.length} of truth: connect the same frames, small and "
+            f"there are {small.info.length} frames and {truth.info.length} of truth: connect the same frames, "
+            "small and "
             "large"
         )
-    if true.info.width < small.info.width:
+    if truth.info.width < small.info.width:
         raise ClipError(
-            f"the truth is {true.info.width} pixels wide and the frames are {small.info.width}: exchange the two"
+            f"the truth is {truth.info.width} pixels wide and the frames are {small.info.width}: exchange the two"
         )
-    yield from zip(_spread(small, count), _spread(true, count), strict=True)
+    yield from zip(_sample_frames(small, count), _sample_frames(truth, count), strict=True)
 
 
-def _told(found: Contest, made: bool) -> str:
-    a, b, plain = found.scores
+def _format_report(comparison: ModelComparison, is_downscaled: bool) -> str:
+    a, b, plain = comparison.scores
     apart = f"{'A' if a.psnr > b.psnr else 'B'} is closer by {abs(a.psnr - b.psnr):.2f} dB"
-    how = "frames that were shrunk first" if made else "frames, against the truth"
+    how = "frames that were shrunk first" if is_downscaled else "frames, against the truth"
     return "\n".join([
-        f"{'no difference' if a == b else apart}, on {found.frames} {how}",
+        f"{'no difference' if a == b else apart}, on {comparison.frame_count} {how}",
         *(f"{name}: PSNR {s.psnr:.2f} dB, SSIM {s.ssim:.4f}" for name, s in (("A", a), ("B", b), ("bicubic", plain))),
     ])  # fmt: skip

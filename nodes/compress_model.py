@@ -13,22 +13,22 @@ from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
 from ..core.clip import ClipError
-from ..core.runtime.atomic_write import scratch
-from ..core.training.data.sources import Material
-from ..core.training.evaluate.compare_models import contest, shrunk
+from ..core.runtime.atomic_write import temp_path
+from ..core.training.data.sources import TrainingSources
+from ..core.training.evaluate.compare_models import compare_models, make_lr_pairs
 from ..core.training.loop.export import export
 from ..core.upscaling.upscale import ImageModel
 from ..core.video.images.image_clip import ImageClip
-from ..core.visualize.training_curves import with_text
+from ..core.visualize.training_curves import append_table
 from ..models import Upscaler, load_upscaler
-from ..models.loading.onnx_model import GraphNetwork
-from ._comfy.adapter import CATEGORY, Footage, stop_if_cancelled
-from ._comfy.node_text import left_behind, show_text
-from ._comfy.paths import ENDING, keep_model, model_folder, model_name
-from ._training_data import RUNS, accepted, material_of
-from .load_model import for_host
+from ..models.loading.onnx_model import OnnxNetwork
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, stop_if_cancelled
+from ._comfy.node_text import preview_ui, show_text
+from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name
+from ._training_data import RUNS_FOLDER, prepare_training_sources, validate_training_inputs
+from .load_model import attach_patcher
 
-RESULT = "result"  # what files are called, with a mark and an ending, until they get the name that was asked for
+RESULT_STEM = "result"  # what files are called, with a mark and an ending, until they get the name that was asked for
 
 
 class CompressModel(io.ComfyNode):
@@ -45,7 +45,7 @@ class CompressModel(io.ComfyNode):
                 io.UpscaleModel.Input(
                     "upscale_model", tooltip="From Train ESRGAN or Load ESRGAN Model: a compact or an ESRGAN network."
                 ),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     optional=True,
                     tooltip="Sharp, large frames of the kind that the network is for. Most are learnt from, the last "
@@ -137,7 +137,7 @@ class CompressModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
-        return accepted(name, folder)
+        return validate_training_inputs(name, folder)
 
     @classmethod
     def execute(
@@ -156,36 +156,36 @@ class CompressModel(io.ComfyNode):
         int8: bool = False,
     ) -> io.NodeOutput:
         network = getattr(upscale_model, "model", None)
-        if not isinstance(network, nn.Module) or isinstance(network, GraphNetwork):
+        if not isinstance(network, nn.Module) or isinstance(network, OnnxNetwork):
             raise ClipError("this model's weights cannot be reached: compress the one it was made of")
-        material = material_of(frames, folder)
-        with scratch(Path(folder_paths.get_temp_directory()) / RUNS / "compress") as place:
+        material = prepare_training_sources(frames, folder)
+        with temp_path(Path(folder_paths.get_temp_directory()) / RUNS_FOLDER / "compress") as place:
             place.mkdir(parents=True)
-            original = export(network, place / f"original{ENDING}", {"scale": str(int(upscale_model.scale))})
+            original = export(network, place / f"original{MODEL_SUFFIX}", {"scale": str(int(upscale_model.scale))})
             settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
             settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
             device = model_management.get_torch_device()
-            made, table = _compressed(original, place / f"{RESULT}{ENDING}", material, device, settings)
-            names = [model_name(name) + file.stem.removeprefix(RESULT) for file in made]
-            saved = [keep_model(file, model_folder(), wanted) for file, wanted in zip(made, names, strict=True)]
+            made, table = _run_compression(original, place / f"{RESULT_STEM}{MODEL_SUFFIX}", material, device, settings)
+            names = [parse_model_name(name) + file.stem.removeprefix(RESULT_STEM) for file in made]
+            saved = [copy_model_file(file, model_folder(), wanted) for file, wanted in zip(made, names, strict=True)]
             # Networks come before graphs among what was made.
             model = load_upscaler(saved[0])
-            picture = with_text(_side_by_side(load_upscaler(original), model, material), table)
+            picture = append_table(_draw_side_by_side(load_upscaler(original), model, material), table)
         files = ", ".join(file.relative_to(model_folder()).as_posix() for file in saved)
         text = f"{files} in models/upscale_models\n{table}"
         shown = picture.movedim(1, -1).contiguous()
-        return io.NodeOutput(for_host(model), shown, text, ui=left_behind(cls, shown, text))
+        return io.NodeOutput(attach_patcher(model), shown, text, ui=preview_ui(cls, shown, text))
 
 
-def _compressed(
-    original: Path, output: Path, material: Material, device: torch.device, settings: dict[str, float]
+def _run_compression(
+    original: Path, output: Path, sources: TrainingSources, device: torch.device, settings: dict[str, float]
 ) -> tuple[tuple[Path, ...], str]:
     """The files that were made, and the table of what they cost and give. Raises ClipError where one loses too much."""
-    from ..core.compress import Settings, compress, table
+    from ..core.compress import CompressSettings, compress, format_table
 
-    wanted = Settings(
+    wanted = CompressSettings(
         str(original),
-        (*material.train, material.held_out),
+        (*sources.train, sources.held_out),
         str(output),
         device=device.type if device.type == "cuda" else "cpu",
         **settings,  # pyright: ignore[reportArgumentType]
@@ -194,17 +194,17 @@ def _compressed(
     with closing(compress(wanted)) as reports:
         for report in reports:
             if report.stage == "training":
-                bar.update_absolute(report.done, report.of)
+                bar.update_absolute(report.step, report.total)
             if last is None or report.stage != last.stage:
                 show_text(f"{report.stage} …")
             last = report
             stop_if_cancelled()
     if last is None or not last.files:
-        found = f"\n{table(last.figures)}" if last and last.figures else ""
-        raise ClipError(f"{last.refused if last else 'nothing was made'}{found}")
-    return last.files, table(last.figures)
+        found = f"\n{format_table(last.metrics)}" if last and last.metrics else ""
+        raise ClipError(f"{last.rejection if last else 'nothing was made'}{found}")
+    return last.files, format_table(last.metrics)
 
 
-def _side_by_side(original: Upscaler, model: Upscaler, material: Material) -> Tensor:
-    pairs = shrunk(ImageClip(material.held_out).frames(), original.scale)
-    return contest(pairs, [original, model], ("original", "compressed")).picture
+def _draw_side_by_side(original: Upscaler, model: Upscaler, sources: TrainingSources) -> Tensor:
+    pairs = make_lr_pairs(ImageClip(sources.held_out).frames(), original.scale)
+    return compare_models(pairs, [original, model], ("original", "compressed")).image

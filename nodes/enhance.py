@@ -11,11 +11,11 @@ from ..core.path.border import Border
 from ..core.upscaling.settings import Precision
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Footage
-from ._comfy.check_links import check_wires
-from ._video.lazy_video import surviving
-from .estimate_flow import measured
-from .smooth_trajectory import smoothed
+from ._comfy.adapter import CATEGORY, ImageOrVideoType
+from ._comfy.check_links import check_links
+from ._video.lazy_video import make_resumable
+from .estimate_flow import measure_motion
+from .smooth_trajectory import smooth_and_plot
 from .upscale import UpscaleFrames
 from .warp import WarpFrames
 
@@ -31,23 +31,25 @@ class EnhanceVideo(io.ComfyNode):
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="The frames of one clip, in order: a VIDEO of any length, or IMAGE. Alpha is kept.",
                 ),
-                shared.fps("Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own."),
-                *shared.size(limit="; the size has to be of the shape of the frames"),
-                *shared.smoothing(),
-                shared.border(
+                shared.fps_input(
+                    "Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own."
+                ),
+                *shared.size_inputs(size_note="; the size has to be of the shape of the frames"),
+                *shared.smoothing_inputs(),
+                shared.border_input(
                     "What stands where the source does not reach: crop and crop-adaptive zoom in until nothing is "
                     "missing; mirror, wrap, edge and black fill; fill looks in the frames before and after."
                 ),
-                shared.rolling_shutter(),
-                shared.resumable(),
+                shared.rolling_shutter_input(),
+                shared.resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
-                Footage.Output(
+                ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="As many as came in: VIDEO for VIDEO, IMAGE for IMAGE. A VIDEO is made when a node needs "
                     "its pixels, Save Video for one, and progress is shown there.",
@@ -75,11 +77,11 @@ class EnhanceVideo(io.ComfyNode):
         rolling_shutter: str = RollingShutter.AUTO.value,
         resumable: bool = False,
     ) -> io.NodeOutput:
-        check_wires(cls, frames)
-        flow, jobs = measured(frames, fps, FlowMethod.FARNEBACK, None, rolling_shutter, resumable)
-        correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
+        check_links(cls, frames)
+        flow, jobs = measure_motion(frames, fps, FlowMethod.FARNEBACK, None, rolling_shutter, resumable)
+        correction, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border(border))
         large = UpscaleFrames.execute(
             upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value
         )[0]
         steady = WarpFrames.execute(large, correction, border, pad=0)[0]
-        return io.NodeOutput(surviving(steady, jobs), plot, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(make_resumable(steady, jobs), plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -11,17 +11,17 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import Clip
-from ..core.motion.estimate import WORKING_SIDE, estimate_motion, greys
+from ..core.motion.estimate import WORKING_SIDE, estimate_motion, luma_frames
 from ..core.motion.flow import FlowMethod, FlowModel, flow_model
 from ..core.motion.gray_frame import Plane
 from ..core.motion.readout_time import RollingShutter, with_rolling_shutter
 from ..core.path.motion import Motion
-from ..core.visualize.plots import flow_picture
+from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Flow, Footage, cancellable, to_clip, watched
-from ._video.lazy_video import planned
-from ._video.render_plan import room_for
-from ._video.resumable import kept_measuring
+from ._comfy.adapter import CATEGORY, FlowType, ImageOrVideoType, to_clip, with_cancel_check, with_progress
+from ._video.lazy_video import plan_for
+from ._video.render_plan import reserve_memory
+from ._video.resumable import measure_resumable
 
 
 class EstimateFlow(io.ComfyNode):
@@ -35,17 +35,17 @@ class EstimateFlow(io.ComfyNode):
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
             inputs=[
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. A VIDEO that is to be "
                     "upscaled is measured before it is.",
                 ),
-                shared.method(),
-                shared.fps(
+                shared.flow_method_input(),
+                shared.fps_input(
                     "Frames per second of the clip: connect it from Get Video Components. It makes the smoothing's "
                     "seconds true. A VIDEO knows its own, which is taken instead."
                 ),
-                shared.detail(
+                shared.detail_input(
                     "Longer side, in pixels, of the reduced frames that are measured. More is slower and hardly more "
                     "exact; raise it for tiny texture, lower it for speed."
                 ),
@@ -56,11 +56,11 @@ class EstimateFlow(io.ComfyNode):
                     max=256,
                     tooltip="How many pictures of the flow to draw, evenly spread over the clip.",
                 ),
-                shared.mask(),
-                shared.rolling_shutter(),
+                shared.mask_input(),
+                shared.rolling_shutter_input(),
             ],
             outputs=[
-                Flow.Output(display_name="flow", tooltip="For Smooth Trajectory."),
+                FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory."),
                 io.Image.Output(
                     display_name="picture",
                     tooltip="The flow in colours: the hue says where to, the strength how fast, white stands still. "
@@ -83,17 +83,17 @@ class EstimateFlow(io.ComfyNode):
         if isinstance(frames, Tensor):
             clip = to_clip(frames, fps)
         else:
-            clip = planned(frames).recipe
-            room_for(clip.without_enlarging())
-        model = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))
-        reader = _Reader(clip, _spread(clip.info.length or 1, pictures))
+            clip = plan_for(frames).pipeline
+            reserve_memory(clip.motion_source())
+        model = with_cancel_check(flow_model(FlowMethod(method), model_management.get_torch_device()))
+        reader = _PairRecorder(clip, _spread_pairs(clip.info.length or 1, pictures))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
-        picture = _pictures(reader.pairs, model)
+        picture = _draw_flow(reader.pairs, model)
         return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
 
 
-def measured(
+def measure_motion(
     frames: Tensor | Input.Video,
     fps: float,
     method: FlowMethod,
@@ -105,52 +105,54 @@ def measured(
 
     The folders are what `surviving` takes: none where an IMAGE was measured, and None where nothing is to be resumable.
     """
-    plan = None if isinstance(frames, Tensor) else planned(frames)
+    plan = None if isinstance(frames, Tensor) else plan_for(frames)
     if plan is not None:
-        room_for(plan.recipe.without_enlarging())
-    model = cancellable(flow_model(method, model_management.get_torch_device()))
-    reader = _Reader(to_clip(frames, fps) if plan is None else plan.recipe, first=[])
+        reserve_memory(plan.pipeline.motion_source())
+    model = with_cancel_check(flow_model(method, model_management.get_torch_device()))
+    reader = _PairRecorder(to_clip(frames, fps) if plan is None else plan.pipeline, first_frames=[])
     jobs: list[Path] | None = [] if resumable else None
     if jobs is not None and plan is not None and plan.source is not None:
-        motion, folder = kept_measuring(reader, plan.recipe, plan.source, plan.window, model, WORKING_SIDE, mask)
+        motion, folder = measure_resumable(
+            reader, plan.pipeline, plan.source, plan.time_range, model, WORKING_SIDE, mask
+        )
         jobs.append(folder)
     else:
         motion = estimate_motion(reader, model, mask=mask)
     return with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout), jobs
 
 
-def _spread(frames: int, count: int) -> list[int]:
+def _spread_pairs(frame_count: int, pair_count: int) -> list[int]:
     """The first frames of `count` pairs evenly spread over so many frames: at least one, and no more than there are."""
-    pairs = max(frames - 1, 1)
-    count = max(1, min(count, pairs))
-    return [round((i + 0.5) * pairs / count - 0.5) for i in range(count)]
+    pairs = max(frame_count - 1, 1)
+    pair_count = max(1, min(pair_count, pairs))
+    return [round((i + 0.5) * pairs / pair_count - 0.5) for i in range(pair_count)]
 
 
-class _Reader:
+class _PairRecorder:
     """A clip whose reading moves the progress bar, and keeps some pairs of what was read, to be drawn.
 
     first: numbers of the frames that pairs begin with. pairs: grey frames (1, 1, h, w), two by two; the last is alone
     where the clip ends with it.
     """
 
-    def __init__(self, clip: Clip, first: list[int]) -> None:
+    def __init__(self, clip: Clip, first_frames: list[int]) -> None:
         self.info, self.frames = clip.info, clip.frames
         self.pairs: list[list[Tensor]] = []
-        self._clip, self._first = clip, set(first)
+        self._clip, self._first_frames = clip, set(first_frames)
 
-    def greys(self, side: int) -> Iterator[Plane]:
-        stream = map(torch.from_numpy, greys(self._clip, side))
+    def luma_frames(self, side: int) -> Iterator[Plane]:
+        stream = map(torch.from_numpy, luma_frames(self._clip, side))
         for number, grey in enumerate(
-            watched(stream, self.info.length, show=lambda frame: frame.expand(-1, 3, -1, -1))
+            with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
         ):
-            if number - 1 in self._first:
+            if number - 1 in self._first_frames:
                 self.pairs[-1].append(grey)
-            if number in self._first or number == 0:
+            if number in self._first_frames or number == 0:
                 self.pairs.append([grey])
             yield grey.numpy()
 
 
-def _pictures(pairs: list[list[Tensor]], model: FlowModel) -> Tensor:
+def _draw_flow(pairs: list[list[Tensor]], model: FlowModel) -> Tensor:
     """IMAGE (count, h, w, 3) of the flow in pairs; of a single frame it shows that nothing moved."""
     whole = [pair for pair in pairs if len(pair) == 2] or [pairs[0] * 2]
-    return flow_picture(torch.cat([model(*pair) for pair in whole])).movedim(1, -1).contiguous()
+    return flow_to_image(torch.cat([model(*pair) for pair in whole])).movedim(1, -1).contiguous()

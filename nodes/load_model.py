@@ -12,13 +12,13 @@ from comfy import model_management
 from comfy_api.latest import io
 
 from ..models import Upscaler, load_upscaler
-from ..models.loading.onnx_model import GraphNetwork
-from ..models.zoo.bundled import SHIPPED, shipped
+from ..models.loading.onnx_model import OnnxNetwork
+from ..models.zoo.bundled import BUNDLED_MODELS, find_bundled
 from ._comfy.adapter import CATEGORY
 from ._comfy.node_text import show_text
 
-FOLDER = "upscale_models"
-NATIVE = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
+MODELS_FOLDER = "upscale_models"
+NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
 
 
 class LoadESRGANModel(io.ComfyNode):
@@ -33,7 +33,7 @@ class LoadESRGANModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=_names(),
+                    options=_list_models(),
                     tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
                     "with its .param beside it, or an .onnx graph from Compress Model. steadyscale-2x and "
                     "steadyscale-4x come with the pack: very fast, and true to the picture rather than inventive.",
@@ -52,14 +52,17 @@ class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model_name: str) -> bool | str:
         # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
-        if model_name in _names():
+        if model_name in _list_models():
             return True
-        return f"{model_name!r} is not in ComfyUI's models/{FOLDER}: put the file there and refresh, or choose another"
+        return (
+            f"{model_name!r} is not in ComfyUI's models/{MODELS_FOLDER}: "
+            "put the file there and refresh, or choose another"
+        )
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
-        ours = shipped(model_name)
-        path = ours.path if ours else folder_paths.get_full_path(FOLDER, model_name)
+        ours = find_bundled(model_name)
+        path = ours.path if ours else folder_paths.get_full_path(MODELS_FOLDER, model_name)
         if path is None:
             return model_name, 0.0, 0
         status = os.stat(path)
@@ -67,32 +70,32 @@ class LoadESRGANModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        ours = shipped(model_name)
-        model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(FOLDER, model_name))
-        facts = facts_of(model, model_management.get_torch_device())
+        ours = find_bundled(model_name)
+        model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(MODELS_FOLDER, model_name))
+        facts = describe_model(model, model_management.get_torch_device())
         show_text(facts)
-        return io.NodeOutput(for_host(model), facts, ui={"text": [facts]})
+        return io.NodeOutput(attach_patcher(model), facts, ui={"text": [facts]})
 
 
-def _names() -> list[str]:
+def _list_models() -> list[str]:
     """The files of the folder, with graphs, which the host does not list, and after them the networks that come with
     the pack: no file has a name like theirs."""
-    files = folder_paths.get_filename_list(FOLDER)
-    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
+    files = folder_paths.get_filename_list(MODELS_FOLDER)
+    roots = [Path(root) for root in folder_paths.get_folder_paths(MODELS_FOLDER)]
     graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
-    return [*sorted({*files, *graphs}), *(network.name for network in SHIPPED)]
+    return [*sorted({*files, *graphs}), *(network.name for network in BUNDLED_MODELS)]
 
 
-def facts_of(model: Upscaler, device: torch.device) -> str:
+def describe_model(model: Upscaler, device: torch.device) -> str:
     """What a person wants to know of a network that will run on a device, in a few lines."""
     colours = {1: "grey, colours one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
-    if isinstance(model.model, GraphNetwork):
+    if isinstance(model.model, OnnxNetwork):
         engine = "OpenVINO on the CPU"
     elif device.type != "cpu":
         engine = f"torch on {device}"
-    elif model.whole_frames:
+    elif model.prefers_full_frames:
         engine = "the native CPU engine"
-    elif model.architecture in NATIVE:
+    elif model.architecture in NATIVE_ARCHITECTURES:
         engine = "torch on the CPU; `steadyscale native build` makes it several times faster"
     else:
         engine = "torch on the CPU"
@@ -105,7 +108,7 @@ def facts_of(model: Upscaler, device: torch.device) -> str:
     ])  # fmt: skip
 
 
-def for_host(model: Upscaler) -> Upscaler:
+def attach_patcher(model: Upscaler) -> Upscaler:
     """Hosts from 0.28 on manage the memory of upscale models themselves and look for `.patcher`."""
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
     if patcher is not None:

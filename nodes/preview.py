@@ -8,23 +8,23 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.clip import ClipError
-from ..core.motion.estimate import reduced
+from ..core.motion.estimate import downscale_luma
 from ..core.motion.flow import FlowMethod, flow_model
 from ..core.path.border import Border
 from ..core.path.motion import Motion
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory, correction
-from ..core.pipeline.preview_frames import excerpt, one_frame
-from ..core.visualize.crop_overlay import costliest, crop_picture, plain_frame, unmoved
-from ..core.visualize.flow_arrows import flow_arrows
-from ..core.visualize.plots import flow_picture, path_picture
+from ..core.pipeline.preview_frames import preview_frames, read_frame
+from ..core.visualize.crop_overlay import blank_frame, draw_crop_overlay, find_max_zoom_frame, identity_correction
+from ..core.visualize.flow_arrows import draw_flow_arrows
+from ..core.visualize.plots import flow_to_image, plot_trajectory
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Footage, cancellable
-from ._video.inputs import clip_of
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
+from ._video.inputs import clip_from_input
 
-Path = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
+FlowOrCorrectionType = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
 """What Estimate Flow measured, or what Smooth Trajectory made of it."""
-SHOWN = ["arrows", "colours"]
+FLOW_STYLES = ["arrows", "colours"]
 
 
 class PreviewTrajectory(io.ComfyNode):
@@ -38,16 +38,16 @@ class PreviewTrajectory(io.ComfyNode):
             "frame, what is cut away or made up. Nothing is warped for it.",
             is_output_node=True,
             inputs=[
-                Path.Input(
+                FlowOrCorrectionType.Input(
                     "path",
                     tooltip="The correction of Smooth Trajectory or Stabilize Video; or a flow, of Estimate Flow or "
                     "Load Trajectory, which shows the path as it was measured.",
                 ),
-                shared.border(
+                shared.border_input(
                     "What the frames will be warped with. crop and crop-adaptive cut away, and the plot shows how far "
                     "they zoom in; mirror, wrap, edge, black and fill make up what is missing."
                 ),
-                shared.max_zoom(
+                shared.max_zoom_input(
                     "The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is changed by it."
                 ),
                 io.Int.Input(
@@ -58,7 +58,7 @@ class PreviewTrajectory(io.ComfyNode):
                     tooltip="Number of the frame to draw on, counted from 0. -1 takes the one that has to be enlarged "
                     "most.",
                 ),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     optional=True,
                     tooltip="The clip, at any size, to draw on: IMAGE or VIDEO. Without it a grey frame is used.",
@@ -87,8 +87,8 @@ class PreviewTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         if isinstance(path, Motion):
             before = Trajectory.of(path)
-            fix = unmoved(correction(before, before))
-            sheet = path_picture(before, None)
+            fix = identity_correction(correction(before, before))
+            sheet = plot_trajectory(before, None)
         else:
             fix = path
             if fix.poses is None:
@@ -96,10 +96,12 @@ class PreviewTrajectory(io.ComfyNode):
                     "this correction does not say which way the camera went: take it from Smooth Trajectory"
                 )
             before = Trajectory(fix.poses, fix.shots, fix.info)
-            sheet = path_picture(before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border))
-        number = costliest(fix) if frame < 0 else frame
-        source = plain_frame(fix) if frames is None else one_frame(clip_of(frames), number)
-        drawn = crop_picture(source, fix, number, Border(border))
+            sheet = plot_trajectory(
+                before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border)
+            )
+        number = find_max_zoom_frame(fix) if frame < 0 else frame
+        source = blank_frame(fix) if frames is None else read_frame(clip_from_input(frames), number)
+        drawn = draw_crop_overlay(source, fix, number, Border(border))
         plot, picture = (image.movedim(1, -1).contiguous() for image in (sheet, drawn))
         shown = ui.PreviewImage(plot, cls=cls).as_dict()
         shown["images"] = [*shown["images"], *ui.PreviewImage(picture, cls=cls).as_dict()["images"]]
@@ -117,7 +119,7 @@ class PreviewFlow(io.ComfyNode):
             "are measured, so methods can be tried before a clip is.",
             is_output_node=True,
             inputs=[
-                Footage.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
+                ImageOrVideoType.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
                 io.Int.Input(
                     "frame",
                     default=0,
@@ -125,30 +127,32 @@ class PreviewFlow(io.ComfyNode):
                     max=10_000_000,
                     tooltip="Number of the first of the two frames, counted from 0.",
                 ),
-                shared.method(),
+                shared.flow_method_input(),
                 io.Combo.Input(
                     "show",
-                    options=SHOWN,
-                    default=SHOWN[0],
+                    options=FLOW_STYLES,
+                    default=FLOW_STYLES[0],
                     tooltip="arrows: on the frame, from where a pixel is to where it goes. colours: the hue says where "
                     "to, the strength how fast, white stands still. The wheel in the corner is the key to both.",
                 ),
-                shared.detail("Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow."),
+                shared.detail_input(
+                    "Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow."
+                ),
             ],
             outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as a picture.")],
         )
 
     @classmethod
     def execute(cls, frames: Tensor | Input.Video, frame: int, method: str, show: str, detail: int) -> io.NodeOutput:
-        clip = clip_of(frames)
-        pair = list(excerpt(clip, range(frame, frame + 2)))
+        clip = clip_from_input(frames)
+        pair = list(preview_frames(clip, range(frame, frame + 2)))
         if len(pair) < 2:
             raise ClipError(
                 f"frame {frame} is the last one, so there is none that it moves to: choose an earlier frame"
             )
-        small = clip.info.within(detail)
-        greys = [torch.from_numpy(reduced(one, small.height, small.width)) for one in pair]
-        flow = cancellable(flow_model(FlowMethod(method), model_management.get_torch_device()))(*greys)
-        drawn = flow_arrows(pair[0], flow) if show == "arrows" else flow_picture(flow)
+        small = clip.info.fit_within(detail)
+        greys = [torch.from_numpy(downscale_luma(one, small.height, small.width)) for one in pair]
+        flow = with_cancel_check(flow_model(FlowMethod(method), model_management.get_torch_device()))(*greys)
+        drawn = draw_flow_arrows(pair[0], flow) if show == "arrows" else flow_to_image(flow)
         picture = drawn.movedim(1, -1).contiguous()
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))

@@ -12,19 +12,21 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..core.clip import ClipError
-from ..core.runtime.atomic_write import scratch
+from ..core.runtime.atomic_write import temp_path
 from ..core.training.loop.export import export
 from ..core.upscaling.upscale import ImageModel, upscale
 from ..models import WeightsError, load_upscaler
-from ..models.loading.onnx_model import GraphNetwork
-from ._comfy.adapter import CATEGORY, options
+from ..models.loading.onnx_model import OnnxNetwork
+from ._comfy.adapter import CATEGORY, combo_options
 from ._comfy.node_text import show_text
-from ._comfy.paths import ENDING, keep_model, model_folder, model_name
+from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name
 
-ALIKE = 0.02  # of the full range: what is read again may differ by no more, at any pixel, even from half precision
+MAX_DIFFERENCE = (
+    0.02  # of the full range: what is read again may differ by no more, at any pixel, even from half precision
+)
 
 
-class Place(str, Enum):
+class SaveFolder(str, Enum):
     MODELS = "upscale_models"
     OUTPUT = "output"
 
@@ -50,8 +52,8 @@ class SaveESRGANModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "place",
-                    options=options(Place),
-                    default=Place.MODELS.value,
+                    options=combo_options(SaveFolder),
+                    default=SaveFolder.MODELS.value,
                     tooltip="upscale_models: ComfyUI/models/upscale_models, where the loaders look. output: "
                     "ComfyUI/output, to hand it on.",
                 ),
@@ -66,7 +68,7 @@ class SaveESRGANModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name: str) -> bool | str:
         try:
-            model_name(name)
+            parse_model_name(name)
         except ClipError as error:
             return str(error)
         return True
@@ -78,17 +80,17 @@ class SaveESRGANModel(io.ComfyNode):
             raise ClipError(
                 "this model's weights cannot be reached, so it cannot be saved: save the one it was made of"
             )
-        if isinstance(network, GraphNetwork):
+        if isinstance(network, OnnxNetwork):
             raise ClipError("an ONNX graph is a file already, and has no weights to save: copy that file")
-        in_models = Place(place) is Place.MODELS
+        in_models = SaveFolder(place) is SaveFolder.MODELS
         root = model_folder() if in_models else Path(folder_paths.get_output_directory())
-        wanted = model_name(name)
-        with scratch(root / "model") as folder:
+        wanted = parse_model_name(name)
+        with temp_path(root / "model") as folder:
             folder.mkdir(parents=True)
             facts = {"name": wanted, "scale": str(int(upscale_model.scale)), "saved_with": "steadyscale"}
-            made = export(network, folder / f"new{ENDING}", facts)
-            _check(upscale_model, made)
-            saved = keep_model(made, root, wanted)
+            made = export(network, folder / f"new{MODEL_SUFFIX}", facts)
+            _verify_saved(upscale_model, made)
+            saved = copy_model_file(made, root, wanted)
         file = saved.relative_to(root).as_posix()
         text = f"{'models/upscale_models' if in_models else 'output'}/{file}, {saved.stat().st_size / 1e6:.2f} MB"
         show_text(text)
@@ -96,7 +98,7 @@ class SaveESRGANModel(io.ComfyNode):
         return io.NodeOutput(file, ui={"text": [text], **({} if in_models else {"files": [found]})})
 
 
-def _check(model: ImageModel, file: Path) -> None:
+def _verify_saved(model: ImageModel, file: Path) -> None:
     """Read the file again, and see that it does what the model does. Raises ClipError where it does not."""
     picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     try:
@@ -106,7 +108,7 @@ def _check(model: ImageModel, file: Path) -> None:
             f"networks of this kind cannot be saved, for the file could not be read again: {error}"
         ) from error
     one, other = (next(upscale(iter([picture]), network)) for network in (model, again))
-    if one.shape != other.shape or float((one - other).abs().max()) > ALIKE:
+    if one.shape != other.shape or float((one - other).abs().max()) > MAX_DIFFERENCE:
         raise ClipError(
             "the saved file does not do what the model does, so it was not kept: this is a fault of SteadyScale"
         )

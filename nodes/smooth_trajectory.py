@@ -9,16 +9,16 @@ from ..core.path.border import Border
 from ..core.path.motion import Motion
 from ..core.path.smooth import Smoothing
 from ..core.path.stabilize import plan_correction
-from ..core.path.strength import AXES, Strength
+from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.trajectory import Trajectory
-from ..core.visualize.plots import path_picture
+from ..core.visualize.plots import plot_trajectory
 from ..models import load_path_smoother
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Correction, Flow
+from ._comfy.adapter import CATEGORY, CorrectionType, FlowType
 
 
-def smoothed(
+def smooth_and_plot(
     flow: Motion,
     smoothing: str,
     seconds: float,
@@ -33,7 +33,7 @@ def smoothed(
     budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
     method = Smoothing(smoothing)
     if method is Smoothing.LEARNED:
-        method = load_path_smoother().smoother(measured.info.width, measured.info.height, budget)
+        method = load_path_smoother().make_smoother(measured.info.width, measured.info.height, budget)
     fix = plan_correction(
         measured,
         method,
@@ -44,11 +44,11 @@ def smoothed(
         strength=strength,
         horizon=horizon,
     )
-    plot = path_picture(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
+    plot = plot_trajectory(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
     return fix, plot.movedim(1, -1).contiguous()
 
 
-def _strengths() -> list[io.Input]:
+def _strength_inputs() -> list[io.Input]:
     """How much of each kind of shake is removed."""
     return [
         io.Float.Input(
@@ -60,7 +60,7 @@ def _strengths() -> list[io.Input]:
             optional=True,
             tooltip=f"How much of the shake {way} is removed: 1 all of it, 0 none.",
         )
-        for axis, way in AXES.items()
+        for axis, way in AXIS_LABELS.items()
     ]
 
 
@@ -74,8 +74,8 @@ class SmoothTrajectory(io.ComfyNode):
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
             "settings costs no new measuring.",
             inputs=[
-                Flow.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
-                *shared.smoothing(),
+                FlowType.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
+                *shared.smoothing_inputs(),
                 io.Int.Input(
                     "reference",
                     default=-1,
@@ -83,7 +83,7 @@ class SmoothTrajectory(io.ComfyNode):
                     max=1_000_000,
                     tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
                 ),
-                *_strengths(),
+                *_strength_inputs(),
                 io.Float.Input(
                     "horizon",
                     default=0.0,
@@ -96,7 +96,9 @@ class SmoothTrajectory(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Correction.Output(display_name="correction", tooltip="For Warp/Pad Frames, at any size of the frames."),
+                CorrectionType.Output(
+                    display_name="correction", tooltip="For Warp/Pad Frames, at any size of the frames."
+                ),
                 io.Image.Output(
                     display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
                 ),
@@ -120,5 +122,5 @@ class SmoothTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         strength = Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt)
         # The border is chosen later, in Warp/Pad Frames: the budget is kept for a crop.
-        fix, plot = smoothed(flow, smoothing, seconds, max_zoom, Border.CROP, reference, strength, horizon)
+        fix, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border.CROP, reference, strength, horizon)
         return io.NodeOutput(fix, plot, ui=ui.PreviewImage(plot, cls=cls))

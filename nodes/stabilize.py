@@ -9,11 +9,11 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Correction, Footage
-from ._comfy.check_links import check_wires
-from ._video.lazy_video import surviving
-from .estimate_flow import measured
-from .smooth_trajectory import smoothed
+from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
+from ._comfy.check_links import check_links
+from ._video.lazy_video import make_resumable
+from .estimate_flow import measure_motion
+from .smooth_trajectory import smooth_and_plot
 from .warp import WarpFrames
 
 
@@ -27,29 +27,29 @@ class StabilizeVideo(io.ComfyNode):
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             inputs=[
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. Alpha is kept.",
                 ),
-                shared.fps(
+                shared.fps_input(
                     "Frames per second of the clip: connect it from Get Video Components. It makes the seconds true. A "
                     "VIDEO knows its own, which is taken instead."
                 ),
-                *shared.smoothing(),
-                shared.border(
+                *shared.smoothing_inputs(),
+                shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
                     "changing slowly. The others keep the whole picture, whatever max_zoom says, and fill: mirror "
                     "(reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha), fill "
                     "(from the frames before and after; mirror where none saw it)."
                 ),
-                shared.method(),
-                shared.mask(),
-                shared.rolling_shutter(),
-                shared.resumable(),
+                shared.flow_method_input(),
+                shared.mask_input(),
+                shared.rolling_shutter_input(),
+                shared.resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
-                Footage.Output(
+                ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="The steady frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO, which is made "
                     "when a node needs its pixels, Save Video for one.",
@@ -59,7 +59,7 @@ class StabilizeVideo(io.ComfyNode):
                     tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),
-                Correction.Output(
+                CorrectionType.Output(
                     display_name="correction",
                     tooltip="What was done: for Apply Motion, and for Warp/Pad Frames with other frames of this clip.",
                 ),
@@ -83,9 +83,9 @@ class StabilizeVideo(io.ComfyNode):
         rolling_shutter: str = RollingShutter.AUTO.value,
         resumable: bool = False,
     ) -> io.NodeOutput:
-        check_wires(cls, frames)
-        flow, jobs = measured(frames, fps, FlowMethod(method), mask, rolling_shutter, resumable)
-        correction, plot = smoothed(flow, smoothing, seconds, max_zoom, Border(border))
+        check_links(cls, frames)
+        flow, jobs = measure_motion(frames, fps, FlowMethod(method), mask, rolling_shutter, resumable)
+        correction, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border(border))
         warped = WarpFrames.execute(frames, correction, border, pad=0)
-        steady = surviving(warped[0], jobs)
+        steady = make_resumable(warped[0], jobs)
         return io.NodeOutput(steady, warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))

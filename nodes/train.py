@@ -9,16 +9,16 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.training.presets import Size, Wish, bicubic_score, result_of, timed
+from ..core.training.presets import NetworkSize, TrainPreset, bicubic_score, fit_to_time, weights_path
 from ..models import load_upscaler
-from ._comfy.adapter import CATEGORY, Footage, options, stop_if_cancelled
-from ._comfy.node_text import left_behind, show_text
-from ._comfy.paths import keep_model, model_folder, model_name
-from ._training_data import accepted, material_of, source_of
-from ._training_run import config_for, curves, report_of, run_to_end
-from .load_model import for_host
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, stop_if_cancelled
+from ._comfy.node_text import preview_ui, show_text
+from ._comfy.paths import copy_model_file, model_folder, parse_model_name
+from ._training_data import find_input_folder, prepare_training_sources, validate_training_inputs
+from ._training_run import build_run_config, draw_curves, format_report, run_training
+from .load_model import attach_patcher
 
-TO_LEAVE = 4 * 2**30  # bytes on the device that other models are asked to leave
+RESERVED_DEVICE_BYTES = 4 * 2**30  # bytes on the device that other models are asked to leave
 
 
 class Scale(str, Enum):
@@ -27,7 +27,7 @@ class Scale(str, Enum):
     FOUR = "4x"
 
 
-class Inputs(str, Enum):
+class InputQuality(str, Enum):
     """What the small pictures are like that the network learns to enlarge."""
 
     CLEAN = "clean"
@@ -46,7 +46,7 @@ class TrainESRGAN(io.ComfyNode):
             "whenever you like: the same inputs go on where it stopped.",
             is_output_node=True,
             inputs=[
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     optional=True,
                     tooltip="Sharp, large frames to learn from: the kind of picture that you want to get. Up to 64 of "
@@ -67,14 +67,14 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "scale",
-                    options=options(Scale),
+                    options=combo_options(Scale),
                     default=Scale.TWO.value,
                     tooltip="How much larger the network makes pictures. Each needs a network of its own.",
                 ),
                 io.Combo.Input(
                     "size",
-                    options=options(Size),
-                    default=Size.SMALL.value,
+                    options=combo_options(NetworkSize),
+                    default=NetworkSize.SMALL.value,
                     tooltip="small: runs in real time on many machines, learns in minutes. medium and large: more "
                     "detail, slower (large is that of realesr-animevideov3). esrgan: the full ESRGAN, for a GPU and "
                     "many hours.",
@@ -132,8 +132,8 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "inputs",
-                    options=options(Inputs),
-                    default=Inputs.CLEAN.value,
+                    options=combo_options(InputQuality),
+                    default=InputQuality.CLEAN.value,
                     optional=True,
                     tooltip="clean: learns to enlarge good small pictures. realistic: learns to undo blur, noise and "
                     "compression as well, for old or downloaded footage; needs far more steps.",
@@ -165,12 +165,12 @@ class TrainESRGAN(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
-        return accepted(name, folder)
+        return validate_training_inputs(name, folder)
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", **_: object) -> list[tuple[str, int, float]]:
         """The files that a folder holds; ComfyUI itself compares all other inputs."""
-        source = source_of(folder)
+        source = find_input_folder(folder)
         files = sorted(source.rglob("*")) if source else []
         return [(os.fspath(file), file.stat().st_size, file.stat().st_mtime) for file in files if file.is_file()]
 
@@ -188,33 +188,33 @@ class TrainESRGAN(io.ComfyNode):
         crop: int = 96,
         batch: int = 8,
         learning_rate: float = 0.0,
-        inputs: str = Inputs.CLEAN.value,
+        inputs: str = InputQuality.CLEAN.value,
         adversarial: float = 0.0,
     ) -> io.NodeOutput:
-        wish = Wish(
-            name=model_name(name).rsplit("/", 1)[-1],
+        wish = TrainPreset(
+            name=parse_model_name(name).rsplit("/", 1)[-1],
             scale=int(scale.removesuffix("x")),
-            size=Size(size),
+            size=NetworkSize(size),
             minutes=minutes,
             steps=steps,
             seed=seed,
             crop=crop,
             batch=batch,
-            rate=learning_rate,
-            realistic=inputs == Inputs.REALISTIC.value,
+            learning_rate=learning_rate,
+            realistic=inputs == InputQuality.REALISTIC.value,
             adversarial=adversarial,
         )
         device = model_management.get_torch_device()
         if device.type != "cpu":
-            model_management.free_memory(TO_LEAVE, device)
-        material = material_of(frames, folder)
-        config = config_for(wish, material, str(device))
+            model_management.free_memory(RESERVED_DEVICE_BYTES, device)
+        material = prepare_training_sources(frames, folder)
+        config = build_run_config(wish, material, str(device))
         if not wish.steps:
             show_text("finding out how many steps fit into the time …")
-            config = timed(config, minutes, stop_if_cancelled)
+            config = fit_to_time(config, minutes, stop_if_cancelled)
         least = bicubic_score(material, wish.scale)
-        run_to_end(config, least)
-        saved = keep_model(result_of(config), model_folder(), f"{model_name(name)}_{wish.scale}x")
-        text = report_of(config, saved, material, least)
-        plot = curves(config, least).movedim(1, -1).contiguous()
-        return io.NodeOutput(for_host(load_upscaler(saved)), plot, text, ui=left_behind(cls, plot, text))
+        run_training(config, least)
+        saved = copy_model_file(weights_path(config), model_folder(), f"{parse_model_name(name)}_{wish.scale}x")
+        text = format_report(config, saved, material, least)
+        plot = draw_curves(config, least).movedim(1, -1).contiguous()
+        return io.NodeOutput(attach_patcher(load_upscaler(saved)), plot, text, ui=preview_ui(cls, plot, text))

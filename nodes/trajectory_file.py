@@ -11,12 +11,12 @@ from comfy_api.latest import io
 from ..core.clip import ClipError
 from ..core.path.motion import Motion
 from ..core.path.serialize import load_path, save_path
-from ._comfy.adapter import CATEGORY, Flow
+from ._comfy.adapter import CATEGORY, FlowType
 from ._comfy.node_text import show_text
-from ._comfy.paths import inside
+from ._comfy.paths import resolve_inside
 
-FOLDER = "trajectories"  # within ComfyUI's input and output folders
-ENDING = ".json"
+TRAJECTORY_FOLDER = "trajectories"  # within ComfyUI's input and output folders
+TRAJECTORY_SUFFIX = ".json"
 
 
 class SaveTrajectory(io.ComfyNode):
@@ -30,12 +30,12 @@ class SaveTrajectory(io.ComfyNode):
             "Trajectory gives it back, number for number, so that a clip need not be measured again.",
             is_output_node=True,
             inputs=[
-                Flow.Input("flow", tooltip="From Estimate Flow."),
+                FlowType.Input("flow", tooltip="From Estimate Flow."),
                 io.String.Input(
                     "filename_prefix",
-                    default=f"{FOLDER}/path",
+                    default=f"{TRAJECTORY_FOLDER}/path",
                     tooltip=f"Folder and beginning of the file's name, within ComfyUI/output; a number follows. Load "
-                    f"Trajectory lists what is in {FOLDER}.",
+                    f"Trajectory lists what is in {TRAJECTORY_FOLDER}.",
                 ),
             ],
             outputs=[],
@@ -48,11 +48,11 @@ class SaveTrajectory(io.ComfyNode):
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, root, info.width, info.height
         )
-        path = os.path.join(folder, f"{name}_{counter:05}_{ENDING}")
-        if inside(root, path) is None:
+        path = os.path.join(folder, f"{name}_{counter:05}_{TRAJECTORY_SUFFIX}")
+        if resolve_inside(root, path) is None:
             raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
         save_path(flow, path)
-        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_told(flow)}"
+        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_describe_motion(flow)}"
         show_text(text)
         file = {"filename": os.path.basename(path), "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(ui={"text": [text], "files": [file]})
@@ -69,17 +69,18 @@ class LoadTrajectory(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=_saved(),
-                    tooltip=f"A file of Save Trajectory: in ComfyUI's output/{FOLDER}, input or input/{FOLDER}.",
+                    options=_list_trajectories(),
+                    tooltip=f"A file of Save Trajectory: in ComfyUI's output/{TRAJECTORY_FOLDER}, "
+                    f"input or input/{TRAJECTORY_FOLDER}.",
                 )
             ],
-            outputs=[Flow.Output(display_name="flow", tooltip="For Smooth Trajectory.")],
+            outputs=[FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory.")],
         )
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
         # A name from an API call may be anything; what lies outside ComfyUI's own folders is not there for graphs.
-        if (path := _found(file)) is not None and os.path.isfile(path):
+        if (path := _resolve_file(file)) is not None and os.path.isfile(path):
             return True
         return (
             f"{file!r} is no trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
@@ -88,7 +89,7 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> tuple[str, float, int]:
-        path = _found(file)
+        path = _resolve_file(file)
         if path is None or not os.path.isfile(path):
             return file, 0.0, 0
         status = os.stat(path)
@@ -96,7 +97,7 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        path = _found(file)
+        path = _resolve_file(file)
         if path is None:
             raise ClipError(f"{file!r} is not in ComfyUI's input or output folder")
         motion = load_path(path)
@@ -105,34 +106,34 @@ class LoadTrajectory(io.ComfyNode):
                 f"{file} holds a {type(motion).__name__.lower()}, and this node loads measured motion: "
                 "choose a file of Save Trajectory"
             )
-        text = _told(motion)
+        text = _describe_motion(motion)
         show_text(text)
         return io.NodeOutput(motion, ui={"text": [text]})
 
 
-def _told(motion: Motion) -> str:
+def _describe_motion(motion: Motion) -> str:
     info, shots = motion.info, len(motion.shots)
     size, rate = f"{info.width}x{info.height}", f"{float(info.fps):g} fps"
     return f"{len(motion.steps)} frames of {size} at {rate}, {shots} {'shot' if shots == 1 else 'shots'}"
 
 
-def _saved() -> list[str]:
+def _list_trajectories() -> list[str]:
     """What can be loaded, by the names that ComfyUI gives to files: those outside the input folder say where."""
-    places = (("input", "", ""), ("input", FOLDER, ""), ("output", FOLDER, " [output]"))
+    places = (("input", "", ""), ("input", TRAJECTORY_FOLDER, ""), ("output", TRAJECTORY_FOLDER, " [output]"))
     names = []
     for kind, folder, mark in places:
         root = Path(folder_paths.get_input_directory() if kind == "input" else folder_paths.get_output_directory())
-        files = (file for file in (root / folder).glob(f"*{ENDING}") if file.is_file())
+        files = (file for file in (root / folder).glob(f"*{TRAJECTORY_SUFFIX}") if file.is_file())
         names += [f"{file.relative_to(root).as_posix()}{mark}" for file in sorted(files)]
     return names
 
 
-def _found(name: str) -> str | None:
+def _resolve_file(name: str) -> str | None:
     """Where the file of such a name is, or would be; None for names that lead out of ComfyUI's input and output."""
     name, root = folder_paths.annotated_filepath(name)
     root = folder_paths.get_input_directory() if root is None else root
     allowed = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
     name = name.strip()
-    if root not in allowed or not name.endswith(ENDING) or "\0" in name:
+    if root not in allowed or not name.endswith(TRAJECTORY_SUFFIX) or "\0" in name:
         return None
-    return inside(root, os.path.join(root, name))
+    return resolve_inside(root, os.path.join(root, name))

@@ -6,21 +6,29 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.pipeline.deflicker_op import Calm
-from ..core.pipeline.estimate import announced
-from ..core.pipeline.pipeline import Recipe
-from ..core.pipeline.upscale_op import Enlarge
-from ..core.upscaling.settings import Alpha, Colour, Finish, Precision, Target, Tiling
+from ..core.pipeline.deflicker_op import DeflickerOp
+from ..core.pipeline.estimate import with_estimate
+from ..core.pipeline.pipeline import Pipeline
+from ..core.pipeline.upscale_op import UpscaleOp
+from ..core.upscaling.settings import Alpha, ColorCorrection, OutputSize, PostProcess, Precision, Tiling
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Footage, ImageBatch, cancellable, options, to_clip, watched
-from ._comfy.check_links import check_wires
-from ._comfy.node_text import teller
+from ._comfy.adapter import (
+    CATEGORY,
+    ImageBatch,
+    ImageOrVideoType,
+    combo_options,
+    to_clip,
+    with_cancel_check,
+    with_progress,
+)
+from ._comfy.check_links import check_links
+from ._comfy.node_text import make_notifier
 from ._shared_inputs import ResizeTo
-from ._video.lazy_video import LazyVideo, planned
-from ._video.render_plan import room_for
+from ._video.lazy_video import LazyVideo, plan_for
+from ._video.render_plan import reserve_memory
 
-NAME = "Upscale Frames"
+DISPLAY_NAME = "Upscale Frames"
 
 
 class UpscaleFrames(io.ComfyNode):
@@ -28,24 +36,24 @@ class UpscaleFrames(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_UpscaleFrames",
-            display_name=NAME,
+            display_name=DISPLAY_NAME,
             category=CATEGORY,
             description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="One image, all frames of a clip, or a VIDEO of any length, which is never held in memory. "
                     "Alpha is kept.",
                 ),
-                *shared.size(),
-                shared.tile(
+                *shared.size_inputs(),
+                shared.tile_input(
                     "Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The result "
                     "is the same for any tile."
                 ),
-                shared.precision("auto: the fastest that a self-check on the first frame shows to be safe."),
+                shared.precision_input("auto: the fastest that a self-check on the first frame shows to be safe."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -58,8 +66,8 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "colour",
-                    options=options(Colour),
-                    default=Colour.NONE.value,
+                    options=combo_options(ColorCorrection),
+                    default=ColorCorrection.NONE.value,
                     optional=True,
                     tooltip="What to take back of the source's colours, which networks shift a little. mean: each "
                     "frame's average. wavelet: all coarse colour, so that the network gives the detail only.",
@@ -87,7 +95,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "alpha",
-                    options=options(Alpha),
+                    options=combo_options(Alpha),
                     default=Alpha.RESIZE.value,
                     optional=True,
                     tooltip="How transparency is enlarged. resize: smoothly. network: by the network, with sharper "
@@ -107,11 +115,11 @@ class UpscaleFrames(io.ComfyNode):
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs as ever.",
                 ),
-                shared.resumable(),
+                shared.resumable_input(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
-                Footage.Output(
+                ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="The enlarged frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
                     "made when a node needs its pixels, Save Video for one, and progress is shown there.",
@@ -131,7 +139,7 @@ class UpscaleFrames(io.ComfyNode):
         tile: int,
         precision: str,
         strength: float = 1.0,
-        colour: str = Colour.NONE.value,
+        colour: str = ColorCorrection.NONE.value,
         grain: float = 0.0,
         temporal: float = 0.0,
         alpha: str = Alpha.RESIZE.value,
@@ -139,34 +147,34 @@ class UpscaleFrames(io.ComfyNode):
         compile_network: bool = False,
         resumable: bool = False,
     ) -> io.NodeOutput:
-        check_wires(cls, frames)
+        check_links(cls, frames)
         target = {
-            ResizeTo.MODEL: Target,
-            ResizeTo.FACTOR: lambda: Target(factor=factor),
-            ResizeTo.SIZE: lambda: Target(size=(width, height)),
+            ResizeTo.MODEL: OutputSize,
+            ResizeTo.FACTOR: lambda: OutputSize(factor=factor),
+            ResizeTo.SIZE: lambda: OutputSize(size=(width, height)),
         }[ResizeTo(resize_to)]()
-        enlarge = Enlarge(
-            cancellable(upscale_model),
-            target=target,
+        enlarge = UpscaleOp(
+            with_cancel_check(upscale_model),
+            output_size=target,
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             device=model_management.get_torch_device(),
-            finish=Finish(strength, Colour(colour), 0.0 if temporal else grain, linear_light),
+            postprocess=PostProcess(strength, ColorCorrection(colour), 0.0 if temporal else grain, linear_light),
             alpha=Alpha(alpha),
             compile_network=compile_network,
         )
-        calm = Calm(temporal, grain) if temporal else None
+        calm = DeflickerOp(temporal, grain) if temporal else None
         if not isinstance(frames, Tensor):
-            plan = planned(frames).then(enlarge, NAME)
-            plan = plan if calm is None else plan.then(calm, NAME)
-            return io.NodeOutput(LazyVideo(plan.resumable() if resumable else plan))
+            plan = plan_for(frames).then(enlarge, DISPLAY_NAME)
+            plan = plan if calm is None else plan.then(calm, DISPLAY_NAME)
+            return io.NodeOutput(LazyVideo(plan.as_resumable() if resumable else plan))
         clip = to_clip(frames)
-        recipe = Recipe(clip).then(enlarge)
+        recipe = Pipeline(clip).then(enlarge)
         if calm is not None:
             recipe = recipe.then(calm)
         out = ImageBatch(recipe.info, clip.channels)
-        room_for(recipe)
-        frames_made = announced(recipe.frames(), recipe, teller(NAME), held=True)
-        for enlarged in watched(frames_made, clip.info.length, len, show=lambda batch: batch):
+        reserve_memory(recipe)
+        frames_made = with_estimate(recipe.frames(), recipe, make_notifier(DISPLAY_NAME), in_memory=True)
+        for enlarged in with_progress(frames_made, clip.info.length, len, preview_frames=lambda batch: batch):
             out.add(enlarged)
-        return io.NodeOutput(out.finished())
+        return io.NodeOutput(out.to_tensor())

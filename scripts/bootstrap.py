@@ -14,82 +14,84 @@ from pathlib import Path
 
 import assets
 import browser
-import steps
+import script_support
 import uvtool
 
-VENV = steps.ROOT / ".venv"
+VENV = script_support.REPO_ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-LOCK = Path(__file__).with_name("environment.lock")
-NETWORK = "realesr-animevideov3"  # the one that the demo's graph and the host tests load
+LOCK_FILE = Path(__file__).with_name("environment.lock")
+DEFAULT_NETWORK = "realesr-animevideov3"  # the one that the demo's graph and the host tests load
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--tests", action="store_true", help="also get what only the tests need")
     arguments = options.parse_args()
-    with steps.locked(steps.DEMO / "setup.lock"):
-        tree = assets.host_tree()
-        make_environment(tree)
-        assets.sample_clip()
-        assets.weights(NETWORK, PYTHON)
+    with script_support.file_lock(script_support.DEMO_FOLDER / "setup.lock"):
+        tree = assets.get_comfyui()
+        create_environment(tree)
+        assets.get_sample_clip()
+        assets.get_weights(DEFAULT_NETWORK, PYTHON)
         build_engine()
         if arguments.tests:
-            assets.host_tree(assets.OLDEST)
-            assets.newest_frontend()
-            browser.ensure()
+            assets.get_comfyui(assets.OLDEST_COMFYUI)
+            assets.get_newest_frontend()
+            browser.ensure_chromium()
 
 
-def make_environment(tree: Path) -> None:
+def create_environment(tree: Path) -> None:
     """Makes .venv anew unless it was finished for exactly this lock, this Python, this clone and this host."""
-    stamp, key = VENV / "steadyscale.stamp", _key(tree)
+    stamp, key = VENV / "steadyscale.stamp", _environment_key(tree)
     if stamp.exists() and stamp.read_text() == key and PYTHON.exists():
         return
     settings = VENV / "pyvenv.cfg"
     if settings.exists() and "prompt = steadyscale" not in settings.read_text():
-        raise steps.Trouble(f"{VENV} is an environment that was made by hand. Move it away; this would overwrite it")
-    uv = uvtool.uv()
-    with steps.step("Python packages in .venv (about 2.5 GB when downloaded for the first time)"):
-        discarded, log = steps.DEMO / "old-venv", steps.DEMO / "logs" / "packages.log"
-        steps.remove(discarded)
+        raise script_support.SetupError(
+            f"{VENV} is an environment that was made by hand. Move it away; this would overwrite it"
+        )
+    uv = uvtool.get_uv()
+    with script_support.report_step("Python packages in .venv (about 2.5 GB when downloaded for the first time)"):
+        discarded, log = script_support.DEMO_FOLDER / "old-venv", script_support.DEMO_FOLDER / "logs" / "packages.log"
+        script_support.remove(discarded)
         if VENV.exists():
             VENV.rename(discarded)
-        create = [uv, "venv", "--python", uvtool.PYTHON, "--prompt", "steadyscale", VENV]
-        if not steps.run(create, log, uvtool.environment()):
-            raise steps.Trouble(f"{VENV} could not be made:\n{steps.tail(log)}")
-        uvtool.install("--python", PYTHON, "--require-hashes", "-r", LOCK, log=log)
-        if (tree / "requirements.txt") in _inputs(tree):
-            uvtool.install("--python", PYTHON, "-r", tree / "requirements.txt", log=log)
-        uvtool.install("--python", PYTHON, "--no-deps", "--editable", steps.ROOT, log=log)
-        steps.write(stamp, key)
-        steps.remove(discarded)
+        create = [uv, "venv", "--python", uvtool.BASE_PYTHON, "--prompt", "steadyscale", VENV]
+        if not script_support.run_logged(create, log, uvtool.uv_environment()):
+            raise script_support.SetupError(f"{VENV} could not be made:\n{script_support.log_tail(log)}")
+        uvtool.pip_install("--python", PYTHON, "--require-hashes", "-r", LOCK_FILE, log=log)
+        if (tree / "requirements.txt") in _environment_inputs(tree):
+            uvtool.pip_install("--python", PYTHON, "-r", tree / "requirements.txt", log=log)
+        uvtool.pip_install("--python", PYTHON, "--no-deps", "--editable", script_support.REPO_ROOT, log=log)
+        script_support.write_atomic(stamp, key)
+        script_support.remove(discarded)
 
 
 def build_engine() -> None:
     """Compiles the CPU engine, once for each state of its source. Without a compiler torch serves, more slowly."""
-    stamp, source = VENV / "native.stamp", steps.ROOT / "models" / "native" / "winograd"
+    stamp, source = VENV / "native.stamp", script_support.REPO_ROOT / "models" / "native" / "winograd"
     key = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.iterdir()))).hexdigest()
     if stamp.exists() and stamp.read_text() == key:
         return
-    log = steps.DEMO / "logs" / "native.log"
-    with steps.step("CPU engine, compiled (where there is no C++ compiler, torch serves)"):
-        steps.run([VENV / "bin" / "steadyscale", "native", "build"], log)
-        steps.write(stamp, key)
+    log = script_support.DEMO_FOLDER / "logs" / "native.log"
+    with script_support.report_step("CPU engine, compiled (where there is no C++ compiler, torch serves)"):
+        script_support.run_logged([VENV / "bin" / "steadyscale", "native", "build"], log)
+        script_support.write_atomic(stamp, key)
 
 
-def _key(tree: Path) -> str:
+def _environment_key(tree: Path) -> str:
     """Changes when .venv has to be made anew."""
-    digest = hashlib.sha256(f"{uvtool.PYTHON} {sys.version} {steps.ROOT}".encode())
-    for path in _inputs(tree):
+    digest = hashlib.sha256(f"{uvtool.BASE_PYTHON} {sys.version} {script_support.REPO_ROOT}".encode())
+    for path in _environment_inputs(tree):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _inputs(tree: Path) -> list[Path]:
+def _environment_inputs(tree: Path) -> list[Path]:
     """The files that say what is in .venv. The lock is for the ComfyUI we fetch; another may want other versions."""
-    inputs = [LOCK, steps.ROOT / "pyproject.toml"]
+    inputs = [LOCK_FILE, script_support.REPO_ROOT / "pyproject.toml"]
     own = tree / "requirements.txt"
     return [*inputs, own] if os.environ.get("COMFYUI_PATH") and own.exists() else inputs
 
 
 if __name__ == "__main__":
-    steps.program(main)
+    script_support.run_main(main)

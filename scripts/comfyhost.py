@@ -24,7 +24,7 @@ import aiohttp
 
 # On Linux the kernel kills the host when its parent is gone, even if that was killed itself. The request has to be made
 # in the child, and by a small program of its own: forking with Python code to run is unsafe in a process with threads.
-_LAUNCH = """
+_LAUNCHER_CODE = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -33,7 +33,7 @@ if sys.platform == "linux":
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 # A proxy named in the environment is for the world outside, not for a server on this machine.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_direct_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class HostError(Exception):
@@ -41,7 +41,7 @@ class HostError(Exception):
 
 
 @dataclass
-class Run:
+class RunResult:
     """What became of one prompt. `status`: success, error, interrupted, or rejected (refused before anything ran)."""
 
     status: str
@@ -50,14 +50,14 @@ class Run:
     events: list[tuple[str, dict]] = field(default_factory=list)  # (type, data) of each websocket message, in order
     reply: dict = field(default_factory=dict)  # the answer to POST /prompt
 
-    def check(self) -> Run:
+    def raise_for_status(self) -> RunResult:
         """Itself, or HostError unless it succeeded."""
         if self.status != "success":
             raise HostError(f"{self.status}: {self.error}")
         return self
 
 
-OnEvent = Callable[[str, dict], None]
+EventCallback = Callable[[str, dict], None]
 
 
 class Host:
@@ -98,7 +98,7 @@ class Host:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
-            *(self.python, "-c", _LAUNCH, str(os.getpid())),
+            *(self.python, "-c", _LAUNCHER_CODE, str(os.getpid())),
             *("main.py", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(self.base)),
             *("--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
             *(["--cpu"] if self.cpu else []),
@@ -118,7 +118,7 @@ class Host:
                 start_new_session=True,
             )
         try:
-            while not self._answers():
+            while not self._is_ready():
                 if self._process.poll() is not None:
                     raise HostError(f"ComfyUI ended while starting:\n{self.log_tail()}\n  All of it: {self.log_path}")
                 if time.monotonic() - began > timeout:
@@ -152,7 +152,7 @@ class Host:
 
     def fetch(self, path: str) -> tuple[bytes, dict[str, str]]:
         """GET: the body and the headers."""
-        with _direct.open(self.url + path, timeout=60) as reply:
+        with _direct_opener.open(self.url + path, timeout=60) as reply:
             return reply.read(), dict(reply.headers)
 
     def get(self, path: str) -> Any:
@@ -162,7 +162,7 @@ class Host:
         """The status code and the parsed answer; a refusal (4xx) is an answer too."""
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         try:
-            with _direct.open(urllib.request.Request(self.url + path, data, headers), timeout=60) as reply:
+            with _direct_opener.open(urllib.request.Request(self.url + path, data, headers), timeout=60) as reply:
                 status, answer = reply.status, reply.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -181,19 +181,19 @@ class Host:
 
     # -- running a graph
 
-    def run(self, prompt: dict, on_event: OnEvent | None = None, timeout: float = 600) -> Run:
+    def run(self, prompt: dict, on_event: EventCallback | None = None, timeout: float = 600) -> RunResult:
         """Queues a graph in API format and follows it to its end. `on_event` sees each message as it comes."""
         return asyncio.run(asyncio.wait_for(self._run(prompt, on_event or (lambda *_: None)), timeout))
 
-    async def _run(self, prompt: dict, on_event: OnEvent) -> Run:
+    async def _run(self, prompt: dict, on_event: EventCallback) -> RunResult:
         client = uuid.uuid4().hex
-        run = Run(status="interrupted")
+        run = RunResult(status="interrupted")
         async with aiohttp.ClientSession() as session:
             async with session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_:
                 async with session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}) as reply:
                     run.reply = await reply.json()
                     if reply.status != 200:
-                        run.status, run.error = "rejected", _refusal(run.reply)
+                        run.status, run.error = "rejected", _format_rejection(run.reply)
                         return run
                 prompt_id = run.reply["prompt_id"]
                 run.status = await self._follow(socket_, prompt_id, run, on_event)
@@ -208,19 +208,23 @@ class Host:
         return run
 
     async def _follow(
-        self, socket_: aiohttp.ClientWebSocketResponse[Any], prompt_id: str, run: Run, on_event: OnEvent
+        self,
+        websocket: aiohttp.ClientWebSocketResponse[Any],
+        prompt_id: str,
+        result: RunResult,
+        on_event: EventCallback,
     ) -> str:
-        async for message in socket_:
+        async for message in websocket:
             if message.type != aiohttp.WSMsgType.TEXT:
                 continue  # previews come as binary messages
             event = json.loads(message.data)
             kind, data = event["type"], event["data"]
-            run.events.append((kind, data))
+            result.events.append((kind, data))
             on_event(kind, data)
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "execution_error":
-                run.error = f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
+                result.error = f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
             if kind in ("execution_success", "execution_error", "execution_interrupted"):
                 return kind.removeprefix("execution_")
         raise HostError(f"ComfyUI went away while the graph ran:\n{self.log_tail()}\n  All of it: {self.log_path}")
@@ -243,7 +247,7 @@ class Host:
         """`rss(peak=True)` counts from here."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             self.get("/system_stats")
         except OSError:
@@ -273,7 +277,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _refusal(reply: dict) -> str:
+def _format_rejection(reply: dict) -> str:
     """The messages of a graph that the host did not accept, one a line."""
     lines = []
     for node_id, problem in reply.get("node_errors", {}).items():

@@ -11,95 +11,99 @@ from PIL import Image, ImageDraw, ImageFont
 
 MARGIN, GAP = 32, 12
 FRAME_WIDTH = 640  # of each displayed frame
-PAPER, INK, GREY = "#ffffff", "#1a1a1a", "#6a6a6a"
+BACKGROUND_COLOR, TEXT_COLOR, CAPTION_COLOR = "#ffffff", "#1a1a1a", "#6a6a6a"
 
 
-def draw(source: Path, result: Path, plot: Image.Image | None, target: Path, moments: int = 3) -> None:
+def draw_contact_sheet(source: Path, result: Path, plot: Image.Image | None, target: Path, num_rows: int = 3) -> None:
     """Writes the PNG `target`. A row is one moment: both frames at one size, then a detail pixel by pixel.
 
     The last row is the mean over half a second: in it, whatever stands still is sharp if the camera is steady.
     """
-    before, after = frames_at(source, moments), frames_at(result, moments)
+    before, after = sample_frames(source, num_rows), sample_frames(result, num_rows)
     old_size, new_size = before[0].size, after[0].size
     shown = (FRAME_WIDTH, round(FRAME_WIDTH * old_size[1] / old_size[0]))
     detail = (shown[1] * 4 // 3, shown[1])
     titles = (f"Source, {old_size[0]} x {old_size[1]}", f"Result, {new_size[0]} x {new_size[1]}")
-    strips = [text([f"SteadyScale: {result.name}"], [0], 30, INK)]
+    strips = [draw_text([f"SteadyScale: {result.name}"], [0], 30, TEXT_COLOR)]
     lefts = [0, shown[0] + GAP, 2 * (shown[0] + GAP), 2 * (shown[0] + GAP) + detail[0] + GAP]
-    strips.append(text([*titles, "Source, detail", "Result, detail (1:1 pixels)"], lefts, 22, GREY))
-    strips += [row(old, new, shown, detail) for old, new in zip(before, after, strict=True)]
-    strips.append(text(["The mean of half a second: sharp where the picture stands still"], [0], 22, GREY))
-    strips.append(row(mean(source), mean(result), shown, detail))
+    strips.append(draw_text([*titles, "Source, detail", "Result, detail (1:1 pixels)"], lefts, 22, CAPTION_COLOR))
+    strips += [draw_row(old, new, shown, detail) for old, new in zip(before, after, strict=True)]
+    strips.append(
+        draw_text(["The mean of half a second: sharp where the picture stands still"], [0], 22, CAPTION_COLOR)
+    )
+    strips.append(draw_row(mean_frame(source), mean_frame(result), shown, detail))
     room = strips[-1].width  # text may be wider, but has nothing to say there
     if plot is not None:
-        strips.append(text(["The path of the camera, before and after"], [0], 22, GREY))
+        strips.append(draw_text(["The path of the camera, before and after"], [0], 22, CAPTION_COLOR))
         strips.append(plot.resize((room, round(plot.height * room / plot.width)), Image.Resampling.LANCZOS))
 
     size = (room + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
-    sheet, top = Image.new("RGB", size, PAPER), MARGIN
+    sheet, top = Image.new("RGB", size, BACKGROUND_COLOR), MARGIN
     for strip in strips:
         sheet.paste(strip, (MARGIN, top))
         top += strip.height + GAP
     sheet.save(target)
 
 
-def row(old: Image.Image, new: Image.Image, shown: tuple[int, int], detail: tuple[int, int]) -> Image.Image:
+def draw_row(
+    old: Image.Image, new: Image.Image, frame_size: tuple[int, int], detail_size: tuple[int, int]
+) -> Image.Image:
     """Source and result at one size, then their centres; the source enlarged as it is without a network."""
     cells = [
-        old.resize(shown, Image.Resampling.BICUBIC),
-        new.resize(shown, Image.Resampling.LANCZOS),
-        middle(old.resize(new.size, Image.Resampling.BICUBIC), detail),
-        middle(new, detail),
+        old.resize(frame_size, Image.Resampling.BICUBIC),
+        new.resize(frame_size, Image.Resampling.LANCZOS),
+        crop_center(old.resize(new.size, Image.Resampling.BICUBIC), detail_size),
+        crop_center(new, detail_size),
     ]
-    strip, left = Image.new("RGB", (sum(cell.width + GAP for cell in cells) - GAP, shown[1]), PAPER), 0
+    strip, left = Image.new("RGB", (sum(cell.width + GAP for cell in cells) - GAP, frame_size[1]), BACKGROUND_COLOR), 0
     for cell in cells:
         strip.paste(cell, (left, 0))
         left += cell.width + GAP
     return strip
 
 
-def text(words: list[str], lefts: list[int], size: int, colour: str) -> Image.Image:
-    strip = Image.new("RGB", (lefts[-1] + 1200, size + 8), PAPER)
-    for left, word in zip(lefts, words, strict=True):
-        ImageDraw.Draw(strip).text((left, 0), word, colour, ImageFont.load_default(size))
+def draw_text(labels: list[str], x_offsets: list[int], size: int, color: str) -> Image.Image:
+    strip = Image.new("RGB", (x_offsets[-1] + 1200, size + 8), BACKGROUND_COLOR)
+    for left, word in zip(x_offsets, labels, strict=True):
+        ImageDraw.Draw(strip).text((left, 0), word, color, ImageFont.load_default(size))
     return strip
 
 
-def middle(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def crop_center(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The centre of the image; where the image is smaller, the rest is black."""
     left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
     return image.crop((left, top, left + size[0], top + size[1]))
 
 
-def frames_at(path: Path, moments: int) -> list[Image.Image]:
+def sample_frames(path: Path, num_frames: int) -> list[Image.Image]:
     """Frames of a video, evenly spaced, ends excluded."""
-    count = length(path)
-    wanted = [int((i + 0.5) * count / moments) for i in range(moments)]
-    found = {index: frame.to_image() for index, frame in decode(path, wanted[-1] + 1) if index in wanted}
+    count = count_frames(path)
+    wanted = [int((i + 0.5) * count / num_frames) for i in range(num_frames)]
+    found = {index: frame.to_image() for index, frame in decode_frames(path, wanted[-1] + 1) if index in wanted}
     return [found[index] for index in wanted]
 
 
-def mean(path: Path) -> Image.Image:
+def mean_frame(path: Path) -> Image.Image:
     """The mean of the frames of half a second, in the middle of the video."""
     with av.open(str(path)) as container:
         span = max(1, round(float(container.streams.video[0].average_rate or 25) / 2))
-    start = max(0, (length(path) - span) // 2)
+    start = max(0, (count_frames(path) - span) // 2)
     total, count = np.zeros(()), 0
-    for index, frame in decode(path, start + span):
+    for index, frame in decode_frames(path, start + span):
         if index >= start:
             total, count = total + frame.to_ndarray(format="rgb24").astype(np.float64), count + 1
     return Image.fromarray((total / count).round().astype(np.uint8))
 
 
-def length(path: Path) -> int:
+def count_frames(path: Path) -> int:
     """How many frames there are, by counting: what a container claims may be wrong."""
-    count = sum(1 for _ in decode(path))
+    count = sum(1 for _ in decode_frames(path))
     if not count:
         raise ValueError(f"{path} has no frames")
     return count
 
 
-def decode(path: Path, stop: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
+def decode_frames(path: Path, stop: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
     """The numbered frames before `stop`."""
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0)):

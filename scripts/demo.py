@@ -14,19 +14,19 @@ from pathlib import Path
 
 import assets
 import av
-import basedir
+import base_directory
 import contact_sheet
-import sample
-import steps
+import script_support
+import shaken_sample
 from av.error import FFmpegError
-from bootstrap import NETWORK, PYTHON
+from bootstrap import DEFAULT_NETWORK, PYTHON
 from comfyhost import Host, HostError
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-GRAPH = steps.ROOT / "workflows" / "api" / "enhance.json"
-CPU_SECONDS = 2.0  # of the clip, where there is no GPU: the whole of it would take a quarter of an hour
+WORKFLOW_FILE = script_support.REPO_ROOT / "workflows" / "api" / "enhance.json"
+CPU_CLIP_SECONDS = 2.0  # of the clip, where there is no GPU: the whole of it would take a quarter of an hour
 
 
 def main() -> None:
@@ -34,47 +34,49 @@ def main() -> None:
     options.add_argument("--clip", help="the video to enhance (default: the sample clip)")
     options.add_argument("--length", help="seconds of it, or `all` (default: all with a GPU, else 2)")
     arguments = options.parse_args()
-    source = Path(arguments.clip).expanduser().resolve() if arguments.clip else sample_clip()
+    source = Path(arguments.clip).expanduser().resolve() if arguments.clip else get_shaken_clip()
     if not source.is_file():
-        raise steps.Trouble(f"there is no file {source}")
+        raise script_support.SetupError(f"there is no file {source}")
 
-    base = basedir.lay_out(steps.DEMO, [assets.weights(NETWORK, PYTHON)])
-    host = Host(assets.host_tree(), base, flags=basedir.FLAGS)
-    clip = shorten(source, base / "input", seconds_wanted(arguments.length, host.cpu))
-    graph = json.loads(GRAPH.read_text())
+    base = base_directory.create_base_directory(
+        script_support.DEMO_FOLDER, [assets.get_weights(DEFAULT_NETWORK, PYTHON)]
+    )
+    host = Host(assets.get_comfyui(), base, flags=base_directory.HOST_FLAGS)
+    clip = shorten_clip(source, base / "input", parse_length(arguments.length, host.cpu))
+    graph = json.loads(WORKFLOW_FILE.read_text())
     for node in graph.values():
         if node["class_type"] == "LoadVideo":
             node["inputs"]["file"] = clip.name
     try:
-        with steps.step(f"ComfyUI starts ({'CPU' if host.cpu else 'GPU'})"):
+        with script_support.report_step(f"ComfyUI starts ({'CPU' if host.cpu else 'GPU'})"):
             host.start()
-        print(f"  {GRAPH.relative_to(steps.ROOT)} on {clip.name}:", flush=True)
-        run = host.run(graph, Board(graph), timeout=24 * 3600)
+        print(f"  {WORKFLOW_FILE.relative_to(script_support.REPO_ROOT)} on {clip.name}:", flush=True)
+        run = host.run(graph, ProgressDisplay(graph), timeout=24 * 3600)
         if run.status != "success":
-            raise steps.Trouble(f"ComfyUI says ({run.status})\n  {run.error}\n  Its log: {host.log_path}")
-        with steps.step("Contact sheet"):
-            video = fetch_video(host, run.outputs, steps.DEMO / "result" / f"{clip.stem}-enhanced.mp4")
+            raise script_support.SetupError(f"ComfyUI says ({run.status})\n  {run.error}\n  Its log: {host.log_path}")
+        with script_support.report_step("Contact sheet"):
+            video = fetch_video(host, run.outputs, script_support.DEMO_FOLDER / "result" / f"{clip.stem}-enhanced.mp4")
             sheet = video.with_suffix(".png")
-            contact_sheet.draw(clip, video, fetch_plot(host, graph, run.outputs), sheet)
+            contact_sheet.draw_contact_sheet(clip, video, fetch_plot(host, graph, run.outputs), sheet)
     except HostError as error:
-        raise steps.Trouble(str(error)) from error
+        raise script_support.SetupError(str(error)) from error
     finally:
         host.stop()
     print(f"\n{video}\n{sheet}")
 
 
-def sample_clip() -> Path:
-    """The demo's own clip, made once for each version of sample.py."""
-    video = assets.sample_clip()
-    version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:8]
-    target = steps.cache() / "clip" / version / "bikes-handheld.mp4"
-    return steps.make_once(target, lambda part: sample.shaken(video, part))
+def get_shaken_clip() -> Path:
+    """The demo's own clip, made once for each version of shaken_sample.py."""
+    video = assets.get_sample_clip()
+    version = hashlib.sha256(Path(shaken_sample.__file__).read_bytes()).hexdigest()[:8]
+    target = script_support.cache_folder() / "clip" / version / "bikes-handheld.mp4"
+    return script_support.create_once(target, lambda part: shaken_sample.write_shaken_clip(video, part))
 
 
-def seconds_wanted(length: str | None, cpu: bool) -> float | None:
+def parse_length(length: str | None, cpu: bool) -> float | None:
     """None is the whole clip."""
     if not length:
-        return CPU_SECONDS if cpu else None
+        return CPU_CLIP_SECONDS if cpu else None
     if length == "all":
         return None
     try:
@@ -82,11 +84,11 @@ def seconds_wanted(length: str | None, cpu: bool) -> float | None:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise steps.Trouble(f"LENGTH is {length!r}; it can be a number of seconds, or all")
+        raise script_support.SetupError(f"LENGTH is {length!r}; it can be a number of seconds, or all")
     return seconds
 
 
-def shorten(source: Path, folder: Path, seconds: float | None) -> Path:
+def shorten_clip(source: Path, folder: Path, seconds: float | None) -> Path:
     """The clip in the host's input folder: a link to it, or its beginning as a new file with the same pictures.
 
     Packets are copied in the order of decoding up to the first picture that is too late, so nothing that is kept needs
@@ -97,7 +99,7 @@ def shorten(source: Path, folder: Path, seconds: float | None) -> Path:
             video = container.streams.video[0]
             total = float(container.duration or 0) / av.time_base
             if seconds is None or total <= seconds:
-                steps.link(folder / source.name, source)
+                script_support.replace_symlink(folder / source.name, source)
                 return folder / source.name
             target = folder / f"{source.stem}-{seconds:g}s{source.suffix}"
             part = target.with_name(f"part-{target.name}")
@@ -115,49 +117,49 @@ def shorten(source: Path, folder: Path, seconds: float | None) -> Path:
                         output.mux(packet)
             part.replace(target)
     except (FFmpegError, IndexError) as error:
-        raise steps.Trouble(f"{source} is not a video that can be read: {error}") from error
+        raise script_support.SetupError(f"{source} is not a video that can be read: {error}") from error
     print(f"  The first {seconds:g} s of {source.name} ({total:g} s): LENGTH=all takes all of it")
     return target
 
 
-class Board:
+class ProgressDisplay:
     """Shows what the host reports: one line per node of the graph, with a bar while it works."""
 
     def __init__(self, graph: dict) -> None:
         self.titles = {key: node.get("_meta", {}).get("title", node["class_type"]) for key, node in graph.items()}
         self.console = Console()
-        self.node: str | None = None
-        self.began = 0.0
-        self.bar: Progress | None = None
+        self.node_id: str | None = None
+        self.started_at = 0.0
+        self.progress: Progress | None = None
 
     def __call__(self, kind: str, data: dict) -> None:
-        if kind == "executing" and data.get("node") != self.node:
-            self.finish()
+        if kind == "executing" and data.get("node") != self.node_id:
+            self.finish_node()
             if data.get("node") is not None:
-                self.begin(data["node"])
-        elif kind == "progress" and self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=data["value"], total=data["max"])
+                self.start_node(data["node"])
+        elif kind == "progress" and self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=data["value"], total=data["max"])
         elif kind in ("execution_success", "execution_error", "execution_interrupted"):
-            self.finish()
+            self.finish_node()
 
-    def begin(self, node: str) -> None:
-        self.node, self.began = node, time.monotonic()
+    def start_node(self, node_id: str) -> None:
+        self.node_id, self.started_at = node_id, time.monotonic()
         layout = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         bar = Progress(TextColumn("    {task.description}"), *layout, console=self.console, transient=True)
-        bar.add_task(self.titles.get(node, node), total=None)
+        bar.add_task(self.titles.get(node_id, node_id), total=None)
         if self.console.is_terminal:
             bar.start()
-        self.bar = bar
+        self.progress = bar
 
-    def finish(self) -> None:
-        if self.bar is None or self.node is None:
+    def finish_node(self) -> None:
+        if self.progress is None or self.node_id is None:
             return
         if self.console.is_terminal:
-            self.bar.stop()
-        task = self.bar.tasks[0]
+            self.progress.stop()
+        task = self.progress.tasks[0]
         count = f" ({task.completed:.0f} of {task.total:.0f})" if task.total else ""
-        print(f"    {task.description}{count} … {time.monotonic() - self.began:.1f} s", flush=True)
-        self.bar = self.node = None
+        print(f"    {task.description}{count} … {time.monotonic() - self.started_at:.1f} s", flush=True)
+        self.progress = self.node_id = None
 
 
 def fetch_video(host: Host, outputs: dict[str, dict], target: Path) -> Path:
@@ -170,7 +172,7 @@ def fetch_video(host: Host, outputs: dict[str, dict], target: Path) -> Path:
                 part.write_bytes(host.view(item))
                 part.replace(target)
                 return target
-    raise steps.Trouble(f"the graph ran, but ComfyUI reports no saved video. Its log: {host.log_path}")
+    raise script_support.SetupError(f"the graph ran, but ComfyUI reports no saved video. Its log: {host.log_path}")
 
 
 def fetch_plot(host: Host, graph: dict, outputs: dict[str, dict]) -> Image.Image | None:
@@ -185,4 +187,4 @@ def fetch_plot(host: Host, graph: dict, outputs: dict[str, dict]) -> Image.Image
 
 
 if __name__ == "__main__":
-    steps.program(main)
+    script_support.run_main(main)

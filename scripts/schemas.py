@@ -15,7 +15,7 @@ PACKAGE = "steadyscale.nodes"
 
 
 @dataclass(frozen=True)
-class Socket:
+class NodeSocket:
     """An input or an output. options: of a dropdown whose choices are the same on every machine, else empty."""
 
     name: str
@@ -24,27 +24,27 @@ class Socket:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeSchema:
     node_id: str
     display_name: str
     description: str
     category: str
-    inputs: tuple[Socket, ...]
-    outputs: tuple[Socket, ...]
+    inputs: tuple[NodeSocket, ...]
+    outputs: tuple[NodeSocket, ...]
 
 
-def read() -> list[Node]:
+def read_schemas() -> list[NodeSchema]:
     """All nodes of the pack, in its order."""
-    with _instead_of_comfyui():
-        return [node_of(node.define_schema()) for node in importlib.import_module(PACKAGE).NODES]
+    with _fake_comfyui():
+        return [parse_schema(node.define_schema()) for node in importlib.import_module(PACKAGE).NODES]
 
 
-def node_of(schema: dict[str, Any]) -> Node:
+def parse_schema(schema: dict[str, Any]) -> NodeSchema:
     """What a schema says. Raises ValueError for an input or output that does not explain itself."""
     inputs, outputs = (
-        tuple(_socket(socket, schema["node_id"]) for socket in schema[kind]) for kind in ("inputs", "outputs")
+        tuple(_parse_socket(socket, schema["node_id"]) for socket in schema[kind]) for kind in ("inputs", "outputs")
     )
-    return Node(
+    return NodeSchema(
         node_id=schema["node_id"],
         display_name=schema["display_name"],
         description=schema["description"],
@@ -54,26 +54,26 @@ def node_of(schema: dict[str, Any]) -> Node:
     )
 
 
-def _socket(socket: dict[str, Any], node: str) -> Socket:
+def _parse_socket(socket: dict[str, Any], node: str) -> NodeSocket:
     name = socket.get("id") or socket.get("display_name")
     if not name or not socket.get("tooltip"):
         raise ValueError(f"an input or output of {node} lacks a name or a tooltip: {socket}")
-    return Socket(name, socket["tooltip"], tuple(socket.get("options", ())))
+    return NodeSocket(name, socket["tooltip"], tuple(socket.get("options", ())))
 
 
-class _Kind:
+class _FakeSocketType:
     """A type of socket, IMAGE for one: what is said of an input or an output is kept as a dict."""
 
     @staticmethod
-    def Input(id: str, **said: Any) -> dict[str, Any]:
-        return {"id": id, **said}
+    def Input(id: str, **attributes: Any) -> dict[str, Any]:
+        return {"id": id, **attributes}
 
     @staticmethod
-    def Output(**said: Any) -> dict[str, Any]:
-        return said
+    def Output(**attributes: Any) -> dict[str, Any]:
+        return attributes
 
 
-class _Io(ModuleType):
+class _FakeIo(ModuleType):
     """comfy_api.latest.io, in which every type of socket is there."""
 
     ComfyNode = type("ComfyNode", (), {})
@@ -81,20 +81,20 @@ class _Io(ModuleType):
     Schema = dict
 
     @staticmethod
-    def Custom(_: str) -> type[_Kind]:
-        return _Kind
+    def Custom(_: str) -> type[_FakeSocketType]:
+        return _FakeSocketType
 
-    def __getattr__(self, name: str) -> type[_Kind]:
+    def __getattr__(self, name: str) -> type[_FakeSocketType]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return _Kind
+        return _FakeSocketType
 
 
 @contextmanager
-def _instead_of_comfyui() -> Iterator[None]:
+def _fake_comfyui() -> Iterator[None]:
     """Within it, the nodes can be imported; after it, everything is as it was. What depends on a machine is empty."""
     latest: Any = ModuleType("comfy_api.latest")
-    latest.io, latest.ui, latest.InputImpl, latest.Types = _Io("io"), MagicMock(), MagicMock(), MagicMock()
+    latest.io, latest.ui, latest.InputImpl, latest.Types = _FakeIo("io"), MagicMock(), MagicMock(), MagicMock()
     latest.ComfyExtension, latest.ComfyAPI = type("ComfyExtension", (), {}), MagicMock()
     latest.Input = SimpleNamespace(Video=type("VideoInput", (), {}))
     folders = MagicMock(
@@ -112,16 +112,18 @@ def _instead_of_comfyui() -> Iterator[None]:
         "folder_paths": folders,
     }
 
-    def ours() -> list[str]:
+    def list_our_modules() -> list[str]:
         return [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
 
-    before = {name: sys.modules[name] for name in [*ours(), *(name for name in host if name in sys.modules)]}
+    before = {
+        name: sys.modules[name] for name in [*list_our_modules(), *(name for name in host if name in sys.modules)]
+    }
     for name in before:
         del sys.modules[name]
     sys.modules.update(host)
     try:
         yield
     finally:
-        for name in [*ours(), *host]:
+        for name in [*list_our_modules(), *host]:
             sys.modules.pop(name, None)
         sys.modules.update(before)

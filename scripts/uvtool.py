@@ -15,27 +15,27 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-import steps
+import script_support
 
-PIN = Path(__file__).with_name("uv.txt")
-PYTHON = Path(getattr(sys, "_base_executable", sys.executable))  # not the one inside a virtual environment
+PIN_FILE = Path(__file__).with_name("uv.txt")
+BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable))  # not the one inside a virtual environment
 
 
-def uv() -> Path:
+def get_uv() -> Path:
     """The uv program, installed into the cache when it is not there yet."""
-    version = _version()
-    folder = steps.cache() / "uv" / version
+    version = _pinned_version()
+    folder = script_support.cache_folder() / "uv" / version
     if not folder.exists():
-        with steps.step(f"Package installer (uv {version})"):
-            steps.make_once(folder, _install)
+        with script_support.report_step(f"Package installer (uv {version})"):
+            script_support.create_once(folder, _install_uv)
     return folder / "bin" / "uv"
 
 
-def _version() -> str:
-    return re.findall(r"uv==(\S+)", PIN.read_text())[0]
+def _pinned_version() -> str:
+    return re.findall(r"uv==(\S+)", PIN_FILE.read_text())[0]
 
 
-def environment() -> dict[str, str]:
+def uv_environment() -> dict[str, str]:
     """The variables uv runs with: pip's settings for the index and for certificates count for uv too."""
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
     if "PIP_INDEX_URL" in env:
@@ -43,61 +43,69 @@ def environment() -> dict[str, str]:
     if "PIP_CERT" in env:
         env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
     if "STEADYSCALE_CACHE" in env:
-        env.setdefault("UV_CACHE_DIR", str(steps.cache() / "uv-packages"))
+        env.setdefault("UV_CACHE_DIR", str(script_support.cache_folder() / "uv-packages"))
     env.setdefault("UV_HTTP_TIMEOUT", "120")
     env["UV_PYTHON_DOWNLOADS"] = "never"
     return env
 
 
-def install(*arguments: str | Path, log: Path) -> None:
+def pip_install(*arguments: str | Path, log: Path) -> None:
     """`uv pip install`, first from uv's cache alone, so that what was downloaded once is not asked for again."""
     log.unlink(missing_ok=True)
-    command = [uv(), "pip", "install", "--no-progress", *arguments]
-    if not steps.run([*command, "--offline"], log, environment()) and not steps.run(command, log, environment()):
-        raise steps.Trouble(f"packages could not be installed. uv said:\n{steps.tail(log)}\n  All of it: {log}")
+    command = [get_uv(), "pip", "install", "--no-progress", *arguments]
+    if not script_support.run_logged([*command, "--offline"], log, uv_environment()) and not script_support.run_logged(
+        command, log, uv_environment()
+    ):
+        raise script_support.SetupError(
+            f"packages could not be installed. uv said:\n{script_support.log_tail(log)}\n  All of it: {log}"
+        )
 
 
-def _install(folder: Path) -> None:
-    log = steps.cache() / "logs" / "uv.log"
+def _install_uv(folder: Path) -> None:
+    log = script_support.cache_folder() / "logs" / "uv.log"
     log.unlink(missing_ok=True)
-    python = _python_with_pip(folder.with_name(folder.name + ".pip"), log)
+    python = _find_pip_python(folder.with_name(folder.name + ".pip"), log)
     if python is None:
         try:
-            _download(folder)
+            _download_wheel(folder)
         except (OSError, ValueError) as error:
-            raise steps.Trouble(f"uv could not be downloaded: {error}") from error
+            raise script_support.SetupError(f"uv could not be downloaded: {error}") from error
         return
-    pinned = ("--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", PIN)
-    if not steps.run([python, "-m", "pip", "install", "--quiet", *pinned, "--target", folder], log):
-        raise steps.Trouble(f"pip could not install uv:\n{steps.tail(log, 4)}\n  All of it: {log}")
+    pinned = ("--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", PIN_FILE)
+    if not script_support.run_logged([python, "-m", "pip", "install", "--quiet", *pinned, "--target", folder], log):
+        raise script_support.SetupError(
+            f"pip could not install uv:\n{script_support.log_tail(log, 4)}\n  All of it: {log}"
+        )
 
 
-def _python_with_pip(venv: Path, log: Path) -> Path | None:
+def _find_pip_python(venv: Path, log: Path) -> Path | None:
     if importlib.util.find_spec("pip") is not None:
         return Path(sys.executable)
-    if importlib.util.find_spec("ensurepip") is not None and steps.run([PYTHON, "-m", "venv", "--clear", venv], log):
+    if importlib.util.find_spec("ensurepip") is not None and script_support.run_logged(
+        [BASE_PYTHON, "-m", "venv", "--clear", venv], log
+    ):
         return venv / "bin" / "python"
     return None
 
 
-def _download(folder: Path) -> None:
+def _download_wheel(folder: Path) -> None:
     """For a Python without pip and ensurepip, as Debian ships it: the wheel, straight from the index."""
     index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
     page = f"{index.rstrip('/')}/uv/"
-    version = _version()
-    links = _Links()
-    links.feed(_get(page).decode())
-    for address in links.found:
+    version = _pinned_version()
+    links = _LinkParser()
+    links.feed(_http_get(page).decode())
+    for address in links.links:
         address, _, _ = urllib.parse.urljoin(page, address).partition("#")
         name = urllib.parse.unquote(address.rsplit("/", 1)[-1])
-        if name.startswith(f"uv-{version}-") and name.endswith(".whl") and _fits(name):
+        if name.startswith(f"uv-{version}-") and name.endswith(".whl") and _is_compatible(name):
             break
     else:
         raise ValueError(f"{page} has no uv {version} for {sys.platform} on {platform.machine()}")
-    wheel = _get(address)
+    wheel = _http_get(address)
     digest = hashlib.sha256(wheel).hexdigest()
-    if f"sha256:{digest}" not in PIN.read_text():
-        raise ValueError(f"{address} has the sha256 {digest}, which is not one of those in {PIN}")
+    if f"sha256:{digest}" not in PIN_FILE.read_text():
+        raise ValueError(f"{address} has the sha256 {digest}, which is not one of those in {PIN_FILE}")
     folder.mkdir(parents=True)
     archive = folder / name
     archive.write_bytes(wheel)
@@ -109,25 +117,25 @@ def _download(folder: Path) -> None:
     (folder / "bin" / "uv").chmod(0o755)
 
 
-def _fits(wheel: str) -> bool:
+def _is_compatible(wheel: str) -> bool:
     if sys.platform == "darwin":
         return "macosx" in wheel and platform.machine() in wheel
     libc = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
     return libc in wheel and platform.machine() in wheel
 
 
-def _get(address: str) -> bytes:
+def _http_get(url: str) -> bytes:
     context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
-    request = urllib.request.Request(address, headers={"Accept": "text/html", "User-Agent": "steadyscale-setup"})
+    request = urllib.request.Request(url, headers={"Accept": "text/html", "User-Agent": "steadyscale-setup"})
     with urllib.request.urlopen(request, timeout=60, context=context) as reply:
         return reply.read()
 
 
-class _Links(html.parser.HTMLParser):
+class _LinkParser(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
-            self.found += [value for key, value in attrs if key == "href" and value]
+            self.links += [value for key, value in attrs if key == "href" and value]

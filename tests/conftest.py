@@ -14,7 +14,7 @@ from pathlib import Path
 import job_run
 import pytest
 import torch
-from counting import make_video
+from numbered_video import make_video
 from safetensors.torch import save_file
 from steadyscale.cli import main as cli_main
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
@@ -23,26 +23,26 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 @pytest.fixture
 def clip_file(tmp_path: Path) -> Path:
     """12 numbered frames with sound that begins half a second late."""
-    return make_video(tmp_path / "source.mp4", audio_at=0.5, metadata={"title": "twelve bars"})
+    return make_video(tmp_path / "source.mp4", audio_start=0.5, metadata={"title": "twelve bars"})
 
 
 @pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def job_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What jobs are tested on; not to be written to."""
-    return job_run.source(tmp_path_factory.mktemp("source") / "origin.mp4")
+    return job_run.make_source(tmp_path_factory.mktemp("source") / "origin.mp4")
 
 
 @pytest.fixture(scope="session")
-def undisturbed(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference_result(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a job makes of it that nobody stops."""
     target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
-    assert job_run.run(origin, target) == (job_run.COUNT, job_run.SEGMENTS, 0)
+    assert job_run.run_full_job(origin, target) == (job_run.FRAME_COUNT, job_run.SEGMENT_COUNT, 0)
     assert [*target.parent.iterdir()] == [target], "the job's files are gone"
     return target
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
+def run_cli(capsys: pytest.CaptureFixture[str]):
     """Run a command in this process: (exit code, stdout, stderr)."""
 
     def call(*words: object) -> tuple[int, str, str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import schemas
-from canvas import Graph, subgraphs
-from canvas_checks import blueprint_problems
+from workflow_checks import find_blueprint_problems
+from workflow_graph import Graph, list_subgraphs
 
 FOLDER = Path(__file__).parents[1] / "subgraphs"
 FILES = sorted(FOLDER.iterdir())
-NODES = {node.node_id: node for node in schemas.read()}
+NODES = {node.node_id: node for node in schemas.read_schemas()}
 
 
 def read(file: Path) -> Graph:
@@ -29,25 +29,25 @@ def test_there_is_one_for_each_common_task() -> None:
     assert [file.name for file in FILES] == [
         f"{task} Video (SteadyScale).json" for task in ("Enhance", "Stabilize", "Upscale")
     ]
-    assert len({subgraphs(read(file))[0]["id"] for file in FILES}) == len(FILES)
+    assert len({list_subgraphs(read(file))[0]["id"] for file in FILES}) == len(FILES)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_blueprint_is_in_order(file: Path) -> None:
-    assert blueprint_problems(read(file)) == []
+    assert find_blueprint_problems(read(file)) == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_says_what_it_is_for_and_is_called_by_its_name(file: Path) -> None:
     graph = read(file)
     assert graph["extra"]["BlueprintDescription"].endswith(".")
-    assert {graph["nodes"][0]["title"], subgraphs(graph)[0]["name"]} == {file.stem}
+    assert {graph["nodes"][0]["title"], list_subgraphs(graph)[0]["name"]} == {file.stem}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_shows_settings_that_the_nodes_have(file: Path) -> None:
     graph = read(file)
-    inside = {str(node["id"]): NODES[node["type"]] for node in subgraphs(graph)[0]["nodes"]}
+    inside = {str(node["id"]): NODES[node["type"]] for node in list_subgraphs(graph)[0]["nodes"]}
     shown = graph["nodes"][0]["properties"]["proxyWidgets"]
     assert shown
     for owner, name in shown:
@@ -55,7 +55,7 @@ def test_it_shows_settings_that_the_nodes_have(file: Path) -> None:
 
 
 def _inner(graph: Graph) -> Graph:
-    return subgraphs(graph)[0]
+    return list_subgraphs(graph)[0]
 
 
 FAULTS: dict[str, Callable[[Graph], object]] = {
@@ -80,4 +80,4 @@ def test_each_of_these_faults_would_be_found(fault: str) -> None:
     broken = copy.deepcopy(graph)
     FAULTS[fault](broken)
     assert broken != graph
-    assert blueprint_problems(broken)
+    assert find_blueprint_problems(broken)

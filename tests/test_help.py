@@ -18,7 +18,7 @@ from PIL import Image
 import locales
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"
-NODES = {node.node_id: node for node in schemas.read()}
+NODES = {node.node_id: node for node in schemas.read_schemas()}
 PAGES = {"en": "{}.md", "zh": "{}/zh.md"}
 """The frontend asks for NODE/LANGUAGE.md and, where there is none, for NODE.md: English, for everybody else."""
 HEADINGS = {
@@ -59,7 +59,7 @@ def entries(lines: list[str]) -> dict[str, tuple[str | None, list[str]]]:
     return found
 
 
-def problems(node: schemas.Node, page: str, language: str) -> Iterator[str]:
+def problems(node: schemas.NodeSchema, page: str, language: str) -> Iterator[str]:
     """Everything in which a page and its node disagree, in words."""
     inputs, outputs, *advice = HEADINGS[language]
     found = sections(page)
@@ -67,7 +67,7 @@ def problems(node: schemas.Node, page: str, language: str) -> Iterator[str]:
     if list(found) != wanted:
         yield f"the sections are {list(found)}, not {wanted}"
         return
-    called = locales.read(language, "nodeDefs.json")[locales.key(node.node_id)]
+    called = locales.read_texts(language, "nodeDefs.json")[locales.escape_key(node.node_id)]
     for heading, sockets, names in (
         (inputs, node.inputs, called["inputs"]),
         (outputs, node.outputs, {s.name: called["outputs"][str(i)] for i, s in enumerate(node.outputs)}),
@@ -80,7 +80,7 @@ def problems(node: schemas.Node, page: str, language: str) -> Iterator[str]:
             label, choices = told[socket.name]
             if sorted(choices) != sorted(socket.options):
                 yield f"{socket.name}: the page has the choices {choices}, the node has {list(socket.options)}"
-            name = names[locales.key(socket.name)]["name"]
+            name = names[locales.escape_key(socket.name)]["name"]
             if label != (None if language == "en" else name):
                 yield f"{socket.name} is {name!r} on the canvas, and {label!r} here"
     words = {s.name for n in NODES.values() for s in (*n.inputs, *n.outputs)}
@@ -138,7 +138,7 @@ def test_pictures_have_words_for_those_who_do_not_see_them(node: str, language: 
         assert len(words) >= 8, name
 
 
-def _renamed(node: schemas.Node, old: str, new: str) -> schemas.Node:
+def _renamed(node: schemas.NodeSchema, old: str, new: str) -> schemas.NodeSchema:
     return replace(node, inputs=tuple(replace(s, name=new) if s.name == old else s for s in node.inputs))
 
 
@@ -151,7 +151,7 @@ def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
     changed = {
         "renamed": _renamed(node, "pad", "padding"),
         "gone": replace(node, inputs=node.inputs[:-1]),
-        "new": replace(node, inputs=(*node.inputs, schemas.Socket("mask", "what to leave out"))),
+        "new": replace(node, inputs=(*node.inputs, schemas.NodeSocket("mask", "what to leave out"))),
         "new choice": replace(
             node,
             inputs=tuple(replace(s, options=(*s.options, "blur")) if s is border else s for s in node.inputs),

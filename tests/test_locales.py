@@ -15,8 +15,8 @@ import schemas
 
 import locales
 
-NODES = schemas.read()
-ENGLISH = locales.english(NODES)
+NODES = schemas.read_schemas()
+ENGLISH = locales.node_texts(NODES)
 TRANSLATED = pytest.mark.parametrize("language", locales.LANGUAGES)
 SYNTAX = re.compile(r"[{}|@]")
 """What the frontend's messages (vue-i18n) take for placeholders, plurals and links."""
@@ -24,9 +24,9 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 LATIN = re.compile(r"[a-z0-9-]+")
 
 
-def problems(english: locales.Tree, tree: locales.Tree) -> Iterator[str]:
+def problems(english: locales.TextTree, tree: locales.TextTree) -> Iterator[str]:
     """Everything that is wrong with a translation by itself, in words."""
-    texts, done = dict(locales.leaves(english)), dict(locales.leaves(tree))
+    texts, done = dict(locales.iter_texts(english)), dict(locales.iter_texts(tree))
     yield from (f"{place} is missing" for place in texts.keys() - done.keys())
     yield from (f"{place} is of no node" for place in done.keys() - texts.keys())
     if list(texts) != list(done):
@@ -43,7 +43,9 @@ def problems(english: locales.Tree, tree: locales.Tree) -> Iterator[str]:
             yield from (f"{place}: {fault}: {said}" for fault in _faults(text, said, english, tree, place))
 
 
-def _faults(text: str, said: str, english: locales.Tree, tree: locales.Tree, place: locales.Place) -> Iterator[str]:
+def _faults(
+    text: str, said: str, english: locales.TextTree, tree: locales.TextTree, place: locales.KeyPath
+) -> Iterator[str]:
     """What a sentence lost on the way."""
     if said == text:
         yield "not translated"
@@ -60,45 +62,49 @@ def _faults(text: str, said: str, english: locales.Tree, tree: locales.Tree, pla
 
 
 def test_the_folder_holds_these_languages_and_nothing_else() -> None:
-    found = {path.relative_to(locales.FOLDER).as_posix() for path in locales.FOLDER.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(locales.LOCALES_FOLDER).as_posix()
+        for path in locales.LOCALES_FOLDER.rglob("*")
+        if path.is_file()
+    }
     languages = (locales.ENGLISH, *locales.LANGUAGES)
     assert found == {f"{language}/{name}" for language in languages for name in ("nodeDefs.json", "main.json")}
 
 
 def test_the_english_is_that_of_the_schemas() -> None:
     """If it is not: `python scripts/locales.py` makes it so, and empties the translations of what has changed."""
-    assert locales.read("en", "nodeDefs.json") == ENGLISH
-    assert locales.read("en", "main.json") == locales.categories(NODES)
-    assert not [text for _, text in locales.leaves(ENGLISH) if SYNTAX.search(text)]
+    assert locales.read_texts("en", "nodeDefs.json") == ENGLISH
+    assert locales.read_texts("en", "main.json") == locales.category_texts(NODES)
+    assert not [text for _, text in locales.iter_texts(ENGLISH) if SYNTAX.search(text)]
 
 
 @TRANSLATED
 def test_the_translation_is_complete_and_says_what_the_english_says(language: str) -> None:
-    assert list(problems(ENGLISH, locales.read(language, "nodeDefs.json"))) == []
+    assert list(problems(ENGLISH, locales.read_texts(language, "nodeDefs.json"))) == []
 
 
 @TRANSLATED
 def test_the_menu_has_a_name_for_each_folder(language: str) -> None:
-    folders = locales.read(language, "main.json")["nodeCategories"]
-    assert folders.keys() == locales.categories(NODES)["nodeCategories"].keys()
+    folders = locales.read_texts(language, "main.json")["nodeCategories"]
+    assert folders.keys() == locales.category_texts(NODES)["nodeCategories"].keys()
     assert all(folders.values())
 
 
 @TRANSLATED
 def test_no_two_nodes_have_one_name(language: str) -> None:
-    names = [entry["display_name"] for entry in locales.read(language, "nodeDefs.json").values()]
+    names = [entry["display_name"] for entry in locales.read_texts(language, "nodeDefs.json").values()]
     assert len(set(names)) == len(NODES)
 
 
 @TRANSLATED
 def test_no_two_inputs_of_a_node_have_one_name(language: str) -> None:
-    for node, entry in locales.read(language, "nodeDefs.json").items():
+    for node, entry in locales.read_texts(language, "nodeDefs.json").items():
         names = [socket["name"] for socket in entry["inputs"].values()]
         assert len(set(names)) == len(names), node
 
 
 WARP = "SteadyScale_WarpFrames"
-FAULTS: dict[str, Callable[[locales.Tree], object]] = {
+FAULTS: dict[str, Callable[[locales.TextTree], object]] = {
     "an input that no node has": lambda t: t[WARP]["inputs"].update(padding=t[WARP]["inputs"].pop("pad")),
     "an input that is missing": lambda t: t[WARP]["inputs"].pop("pad"),
     "a node that is missing": lambda t: t.pop(WARP),
@@ -117,7 +123,7 @@ FAULTS: dict[str, Callable[[locales.Tree], object]] = {
 @TRANSLATED
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
-    tree = locales.read(language, "nodeDefs.json")
+    tree = locales.read_texts(language, "nodeDefs.json")
     broken = copy.deepcopy(tree)
     FAULTS[fault](broken)
     assert broken != tree
@@ -128,38 +134,40 @@ def test_what_has_not_changed_is_kept_and_what_has_is_emptied() -> None:
     before = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "two"}}}}
     done = {"A": {"inputs": {"x": {"name": "ix", "tooltip": "eins"}, "y": {"name": "üpsilon", "tooltip": "zwei"}}}}
     now = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "three"}}}}
-    assert locales.renewed(now, before, done) == {
+    assert locales.merge_translations(now, before, done) == {
         "A": {"inputs": {"x": {"name": "ix", "tooltip": "eins"}, "y": {"name": "üpsilon", "tooltip": ""}}}
     }
-    assert locales.renewed(now, before, done, keep=True) == done
+    assert locales.merge_translations(now, before, done, keep_reworded=True) == done
 
 
 def test_a_new_node_takes_over_what_has_been_translated_elsewhere() -> None:
     before = {"A": {"inputs": {"x": {"name": "fill", "tooltip": "one", "options": {"fill": "fill"}}}}}
     done = {"A": {"inputs": {"x": {"name": "Füllung", "tooltip": "eins", "options": {"fill": "fill (füllen)"}}}}}
     now = {"B": {"description": "one", "inputs": {"y": {"name": "fill", "tooltip": "new"}}}}
-    assert locales.renewed(now, before, done) == {
+    assert locales.merge_translations(now, before, done) == {
         "B": {"description": "eins", "inputs": {"y": {"name": "Füllung", "tooltip": ""}}}
     }
 
 
 def test_a_dot_leads_nowhere_else() -> None:
-    node = schemas.Node("Pack.Node", "Node", "It does.", "a/b", (schemas.Socket("x.y", "an x", ("1.5",)),), ())
-    tree = locales.english([node])
+    node = schemas.NodeSchema(
+        "Pack.Node", "Node", "It does.", "a/b", (schemas.NodeSocket("x.y", "an x", ("1.5",)),), ()
+    )
+    tree = locales.node_texts([node])
     assert tree["Pack_Node"]["inputs"]["x_y"]["options"] == {"1_5": "1.5"}
-    assert locales.categories([node]) == {"nodeCategories": {"a": "a", "b": "b"}}
+    assert locales.category_texts([node]) == {"nodeCategories": {"a": "a", "b": "b"}}
 
 
 def test_reading_the_schemas_leaves_no_trace() -> None:
     before = dict(sys.modules)
-    schemas.read()
+    schemas.read_schemas()
     changed = {name for name in before.keys() | sys.modules.keys() if before.get(name) is not sys.modules.get(name)}
     assert not {name for name in changed if name.startswith(("comfy", "folder_paths", schemas.PACKAGE))}
 
 
 def test_what_does_not_explain_itself_is_named() -> None:
     with pytest.raises(ValueError, match="Pack_Node lacks a name or a tooltip"):
-        schemas.node_of(
+        schemas.parse_schema(
             {
                 "node_id": "Pack_Node",
                 "display_name": "Node",

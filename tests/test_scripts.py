@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import steps
+import script_support
 import uvtool
 
-SCRIPTS = Path(steps.__file__).parent
+SCRIPTS = Path(script_support.__file__).parent
 
 
 class TestMakeOnce:
@@ -31,15 +31,15 @@ class TestMakeOnce:
             (part / "two").write_text("2")
 
         with pytest.raises(KeyboardInterrupt):
-            steps.make_once(target, half)
+            script_support.create_once(target, half)
         assert not target.exists()
-        steps.make_once(target, whole)
+        script_support.create_once(target, whole)
         assert [path.name for path in target.iterdir()] == ["two"]
 
     def test_what_is_there_is_not_made_again(self, tmp_path: Path) -> None:
         target = tmp_path / "thing"
-        steps.make_once(target, lambda part: part.write_text("first"))
-        steps.make_once(target, lambda part: part.write_text("second"))
+        script_support.create_once(target, lambda part: part.write_text("first"))
+        script_support.create_once(target, lambda part: part.write_text("second"))
         assert target.read_text() == "first"
 
     def test_two_at_once_make_it_once(self, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ class TestMakeOnce:
             made.append(1)
             part.write_text("x" * 1000)
 
-        threads = [threading.Thread(target=steps.make_once, args=(target, fill)) for _ in range(4)]
+        threads = [threading.Thread(target=script_support.create_once, args=(target, fill)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -59,24 +59,24 @@ class TestMakeOnce:
 
 
 def test_a_link_is_moved_in_one_go(tmp_path: Path) -> None:
-    steps.link(tmp_path / "link", tmp_path / "old")
-    steps.link(tmp_path / "link", tmp_path / "new")
+    script_support.replace_symlink(tmp_path / "link", tmp_path / "old")
+    script_support.replace_symlink(tmp_path / "link", tmp_path / "new")
     assert (tmp_path / "link").readlink() == tmp_path / "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link"]
 
 
 def test_a_program_that_fails_is_reported_with_its_output(tmp_path: Path) -> None:
-    assert not steps.run(["sh", "-c", "echo the reason; exit 3"], tmp_path / "log")
-    assert "the reason" in steps.tail(tmp_path / "log")
+    assert not script_support.run_logged(["sh", "-c", "echo the reason; exit 3"], tmp_path / "log")
+    assert "the reason" in script_support.log_tail(tmp_path / "log")
 
 
 class TestCache:
     def test_its_place_can_be_chosen(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "own"))
-        assert steps.cache() == tmp_path / "own"
+        assert script_support.cache_folder() == tmp_path / "own"
         monkeypatch.delenv("STEADYSCALE_CACHE")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-        assert steps.cache() == tmp_path / "xdg" / "steadyscale"
+        assert script_support.cache_folder() == tmp_path / "xdg" / "steadyscale"
 
 
 class TestLock:
@@ -84,7 +84,7 @@ class TestLock:
 
     def test_every_dependency_of_the_project_and_of_the_host_is_pinned(self) -> None:
         listed = (SCRIPTS / "environment.in").read_text().splitlines()
-        project = (steps.ROOT / "pyproject.toml").read_text()
+        project = (script_support.REPO_ROOT / "pyproject.toml").read_text()
         for table in ("dependencies", "opencv", "dev"):
             block = re.search(rf"^{table} = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
             assert block, table
@@ -115,8 +115,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             archive.writestr(f"uv-{version}.data/scripts/uv", f"#!/bin/sh\necho {wheel}\n")
         pins.append(f"    --hash=sha256:{hashlib.sha256((folder / 'uv' / wheel).read_bytes()).hexdigest()} \\")
     (folder / "uv" / "index.html").write_text("".join(f'<a href="{w}#sha256=unused">{w}</a>\n' for w in wheels))
-    monkeypatch.setattr(uvtool, "PIN", tmp_path / "uv.txt")
-    uvtool.PIN.write_text("\n".join(pins))
+    monkeypatch.setattr(uvtool, "PIN_FILE", tmp_path / "uv.txt")
+    uvtool.PIN_FILE.write_text("\n".join(pins))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object) -> None:
@@ -144,18 +144,18 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 class TestInstallerWithoutPip:
     def test_the_wheel_for_this_machine_is_unpacked(self, index: Path, tmp_path: Path) -> None:
-        program = uvtool.uv()
-        assert steps.run([program], tmp_path / "log")
+        program = uvtool.get_uv()
+        assert script_support.run_logged([program], tmp_path / "log")
         assert "uv-1.2.3-py3-none-manylinux_2_17_x86_64.whl" in (tmp_path / "log").read_text()
 
     def test_a_wheel_with_another_content_is_refused(self, index: Path) -> None:
         wheel = index / "uv" / "uv-1.2.3-py3-none-manylinux_2_17_x86_64.whl"
         wheel.write_bytes(wheel.read_bytes() + b"!")
-        with pytest.raises(steps.Trouble, match="sha256"):
-            uvtool.uv()
-        assert not (steps.cache() / "uv" / "1.2.3").exists()
+        with pytest.raises(script_support.SetupError, match="sha256"):
+            uvtool.get_uv()
+        assert not (script_support.cache_folder() / "uv" / "1.2.3").exists()
 
     def test_a_machine_without_a_wheel_is_told(self, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(uvtool.platform, "machine", lambda: "vax")
-        with pytest.raises(steps.Trouble, match="vax"):
-            uvtool.uv()
+        with pytest.raises(script_support.SetupError, match="vax"):
+            uvtool.get_uv()

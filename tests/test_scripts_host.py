@@ -85,8 +85,8 @@ def test_a_refusal_names_the_node_and_the_reason() -> None:
         "error": {"message": "outputs failed"},
         "node_errors": {"7": {"class_type": "LoadVideo", "errors": [error]}},
     }
-    assert comfyhost._refusal(reply) == "LoadVideo (node 7): Value not in list: file: 'x.mp4' not in []"
-    assert comfyhost._refusal({"error": {"message": "no prompt", "details": ""}}) == "no prompt"
+    assert comfyhost._format_rejection(reply) == "LoadVideo (node 7): Value not in list: file: 'x.mp4' not in []"
+    assert comfyhost._format_rejection({"error": {"message": "no prompt", "details": ""}}) == "no prompt"
 
 
 def _alive(pid: int) -> bool:

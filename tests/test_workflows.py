@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from canvas import Graph
-from canvas_checks import ABSOLUTE, problems
 from PIL import Image
+from workflow_checks import ABSOLUTE_PATH, find_problems
+from workflow_graph import Graph
 
 FOLDER = Path(__file__).parents[1] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -35,7 +35,7 @@ def test_each_workflow_has_its_three_files() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_canvas_file_is_in_order(name: str) -> None:
-    assert problems(canvas(name)) == []
+    assert find_problems(canvas(name)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +51,7 @@ def test_the_api_file_names_no_place_on_a_machine(name: str) -> None:
     prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     texts = [v for node in prompt.values() for v in node["inputs"].values() if isinstance(v, str)]
     assert texts
-    assert [text for text in texts if ABSOLUTE.search(text)] == []
+    assert [text for text in texts if ABSOLUTE_PATH.search(text)] == []
 
 
 def test_the_workflows_have_identities_of_their_own() -> None:
@@ -99,4 +99,4 @@ def test_each_of_these_faults_would_be_found(fault: str) -> None:
     broken = copy.deepcopy(graph)
     FAULTS[fault](broken)
     assert broken != graph
-    assert problems(broken)
+    assert find_problems(broken)

@@ -5,35 +5,37 @@ from __future__ import annotations
 import argparse
 
 from ...core.upscaling.settings import Precision, Tiling
-from ..arg_types import count, size
-from ..console import tell
-from ..device_options import add_device, add_running, chosen_device
+from ..arg_types import frame_size, positive_int
+from ..console import print_report
+from ..device_options import add_device_option, add_inference_options, resolve_device
 from ..progress import ProgressBars
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
-    command.add_argument("--size", type=size, default=(640, 360), metavar="WxH", help="of its frames (default 640x360)")
-    command.add_argument("--frames", type=count, default=8, help="how many are measured (default 8)")
-    add_device(command)
-    add_running(command)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
+    parser.add_argument(
+        "--size", type=frame_size, default=(640, 360), metavar="WxH", help="of its frames (default 640x360)"
+    )
+    parser.add_argument("--frames", type=positive_int, default=8, help="how many are measured (default 8)")
+    add_device_option(parser)
+    add_inference_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ...core.upscaling.benchmark import footage, trial
+    from ...core.upscaling.benchmark import benchmark, synthetic_frames
     from ...models import load_upscaler
     from ...models.zoo import zoo
 
-    network = load_upscaler(zoo.find(args.model))
+    network = load_upscaler(zoo.find_weights(args.model))
     with ProgressBars(args.quiet) as bars:
         width, height = args.size
-        frames = bars.watch(footage(width, height, args.frames + 1), "measuring", args.frames + 1)
-        found = trial(
+        frames = bars.track(synthetic_frames(width, height, args.frames + 1), "measuring", args.frames + 1)
+        found = benchmark(
             frames,
             network,
             tiling=Tiling(args.tile),
             precision=Precision(args.precision),
-            device=chosen_device(args),
+            device=resolve_device(args),
             compile_network=args.compile,
         )
-    tell(args, {"command": "bench", **found.facts()}, str(found))
+    print_report(args, {"command": "bench", **found.to_dict()}, str(found))

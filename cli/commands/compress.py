@@ -5,50 +5,55 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..console import tell
-from ..device_options import add_device
+from ..console import print_report
+from ..device_options import add_device_option
 from ..progress import ProgressBars
 
 if TYPE_CHECKING:
-    from ...core.compress import Report, Settings
+    from ...core.compress import CompressReport, CompressSettings
 
-MAX_LOSS_DB, STEPS = 0.3, 2000  # as in compress.Settings, which would take its time to import for every command
+DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS = (
+    0.3,
+    2000,
+)  # as in compress.Settings, which would take its time to import for every command
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a weight file, or a name from `steadyscale models list`")
+    parser.add_argument(
         "--calibrate",
         nargs="+",
         required=True,
         metavar="DATA",
         help="pictures, folders of them, videos: most to learn from, the last quarter to be judged by",
     )
-    command.add_argument("--output", required=True, metavar="FILE", help=".safetensors; graphs lie beside it")
-    command.add_argument(
+    parser.add_argument("--output", required=True, metavar="FILE", help=".safetensors; graphs lie beside it")
+    parser.add_argument(
         "--prune", type=float, default=0.0, metavar="SHARE", help="of the channels to take out, such as 0.5"
     )
-    command.add_argument("--separable", action="store_true", help="split inner convolutions: depthwise, then pointwise")
-    command.add_argument("--half", action="store_true", help="store weights in 16 bits")
-    command.add_argument("--onnx", action="store_true", help="write an ONNX graph for any picture size, too")
-    command.add_argument("--int8", action="store_true", help="write an ONNX graph of 8-bit integers, too")
-    command.add_argument(
+    parser.add_argument("--separable", action="store_true", help="split inner convolutions: depthwise, then pointwise")
+    parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
+    parser.add_argument("--onnx", action="store_true", help="write an ONNX graph for any picture size, too")
+    parser.add_argument("--int8", action="store_true", help="write an ONNX graph of 8-bit integers, too")
+    parser.add_argument(
         "--max-loss-db",
         type=float,
-        default=MAX_LOSS_DB,
+        default=DEFAULT_MAX_LOSS_DB,
         metavar="DB",
-        help=f"of PSNR; nothing is written that loses more (default {MAX_LOSS_DB:g})",
+        help=f"of PSNR; nothing is written that loses more (default {DEFAULT_MAX_LOSS_DB:g})",
     )
-    command.add_argument("--steps", type=int, default=STEPS, help=f"of training afterwards (default {STEPS})")
-    command.add_argument("--seed", type=int, default=0, help="decides all that is drawn (default 0)")
-    add_device(command)
+    parser.add_argument(
+        "--steps", type=int, default=DEFAULT_STEPS, help=f"of training afterwards (default {DEFAULT_STEPS})"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides all that is drawn (default 0)")
+    add_device_option(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Compress as the arguments say. Raises CompressionError where the model loses too much, after the table."""
-    from ...core.compress import CompressionError, Settings, facts, table
+    from ...core.compress import CompressionError, CompressSettings, format_table, json_records
 
-    settings = Settings(
+    settings = CompressSettings(
         model=args.model,
         calibrate=tuple(args.calibrate),
         output=args.output,
@@ -62,21 +67,25 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
     )
-    last = _watched(settings, args.quiet)
+    last = _run_with_progress(settings, args.quiet)
     files = [str(file) for file in last.files]
     report: dict[str, object] = {"command": "compress", "model": settings.model, "files": files}
-    report |= {"models": facts(last.figures), "max_loss_db": settings.max_loss_db, "refused": last.refused or None}
-    tell(args, report, "\n".join([table(last.figures), *files]))
-    if last.refused:
-        raise CompressionError(last.refused)
+    report |= {
+        "models": json_records(last.metrics),
+        "max_loss_db": settings.max_loss_db,
+        "refused": last.rejection or None,
+    }
+    print_report(args, report, "\n".join([format_table(last.metrics), *files]))
+    if last.rejection:
+        raise CompressionError(last.rejection)
 
 
-def _watched(settings: Settings, quiet: bool) -> Report:
+def _run_with_progress(settings: CompressSettings, quiet: bool) -> CompressReport:
     """The last report; those before it move the bar of their stage."""
-    from ...core.compress import Report, compress
+    from ...core.compress import CompressReport, compress
 
-    last = Report("reading")
+    last = CompressReport("reading")
     with ProgressBars(quiet) as bars:
         for last in compress(settings):
-            bars.at(last.stage, last.done, last.of or None)
+            bars.update(last.stage, last.step, last.total or None)
     return last

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.clip import ClipError, same_shape
-from ...core.pipeline.pipeline import Recipe
-from ...core.upscaling.settings import Tally
-from ..device_options import add_running
-from ..io_options import add_ends, add_rate, add_writing, job_of, opened, write
+from ...core.clip import ClipError, is_same_aspect
+from ...core.pipeline.pipeline import Pipeline
+from ...core.upscaling.settings import UpscaleStats
+from ..device_options import add_inference_options
+from ..io_options import add_encoding_options, add_fps_option, add_io_options, job_from_args, open_source, write_output
 from ..progress import ProgressBars
-from ..stabilize_options import add_steadying, steadied_by
-from ..upscale_options import add_enlarging, enlarged
+from ..stabilize_options import add_stabilize_options, build_warp_op
+from ..upscale_options import add_upscale_ops, add_upscale_options
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    add_rate(command)
-    add_writing(command)
-    add_enlarging(command)
-    add_steadying(command)
-    add_ends(command)
-    add_running(command)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_fps_option(parser)
+    add_encoding_options(parser)
+    add_upscale_options(parser)
+    add_stabilize_options(parser)
+    add_io_options(parser)
+    add_inference_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars, job_of(args) as job:
-        begun, clip = opened(args)
-        tally = Tally()
-        recipe = enlarged(args, Recipe(clip), tally)
+    with ProgressBars(args.quiet) as bars, job_from_args(args) as job:
+        begun, clip = open_source(args)
+        tally = UpscaleStats()
+        recipe = add_upscale_ops(args, Pipeline(clip), tally)
         small, large = clip.info, recipe.info
-        if not same_shape(small.size, large.size):
+        if not is_same_aspect(small.size, large.size):
             raise ClipError(
                 f"{large.width}x{large.height} has another shape than {small.width}x{small.height}, "
                 "which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        steady = steadied_by(args, bars, job, clip)
-        write(args, begun, bars, job, recipe.then(steady), "upscaling", tally)
+        steady = build_warp_op(args, bars, job, clip)
+        write_output(args, begun, bars, job, recipe.then(steady), "upscaling", tally)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.open import open_clip
-from ..console import tell
-from ..io_options import add_rate, facts_of
+from ..console import print_report
+from ..io_options import add_fps_option, info_fields
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".onnx")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".onnx")
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    add_rate(command)
-    command.add_argument("file", metavar="FILE")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_fps_option(parser)
+    parser.add_argument("file", metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> None:
     path = Path(args.file)
-    if path.suffix.lower() in WEIGHTS:
+    if path.suffix.lower() in WEIGHT_SUFFIXES:
         from ...models import load_upscaler
 
         network = load_upscaler(path)
@@ -33,10 +33,16 @@ def run(args: argparse.Namespace) -> None:
         }
     else:
         clip = open_clip(path, fps=args.fps)
-        facts = {"kind": "pictures", **facts_of(clip.info), "frames": clip.info.length}
+        facts = {"kind": "pictures", **info_fields(clip.info), "frames": clip.info.length}
         if isinstance(clip, VideoClip):
-            from ...core.video.encode.stream_copy import sound_tracks
+            from ...core.video.encode.stream_copy import list_audio_tracks
 
-            facts |= {"kind": "video", "codec": clip.stored.codec, "pixel_format": clip.stored.pixel_format}
-            facts |= {"sound": sound_tracks(path)}
-    tell(args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
+            facts |= {
+                "kind": "video",
+                "codec": clip.stream_format.codec,
+                "pixel_format": clip.stream_format.pixel_format,
+            }
+            facts |= {"sound": list_audio_tracks(path)}
+    print_report(
+        args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items())
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ..console import tell
+from ..console import print_report
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """It has none of its own."""
 
 
@@ -19,11 +19,11 @@ def run(args: argparse.Namespace) -> None:
             "name": known.name,
             "architecture": known.architecture,
             "scale": known.scale,
-            "about": known.about,
-            "licence": known.licence,
-            "here": zoo.is_here(known.name),
+            "about": known.description,
+            "licence": known.license_id,
+            "here": zoo.is_available(known.name),
         }
-        for known in (*zoo.SHIPPED, *zoo.ENTRIES)
+        for known in (*zoo.BUNDLED_MODELS, *zoo.ENTRIES)
     ]
     lines = [f"{'*' if r['here'] else ' '} {r['name']:<24} {r['scale']}x  {r['about']} ({r['licence']})" for r in rows]
-    tell(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))
+    print_report(args, {"command": "models list", "models": rows}, "\n".join([*lines, "* is here already"]))

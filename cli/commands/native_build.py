@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from ..console import tell
+from ..console import print_report
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """It has none of its own."""
 
 
 def run(args: argparse.Namespace) -> None:
     from ...models import native
 
-    library = native.build()
-    tell(args, {"command": "native build", "library": str(library)}, str(library))
+    library = native.build_library()
+    print_report(args, {"command": "native build", "library": str(library)}, str(library))

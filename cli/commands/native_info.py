@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from ..console import tell
+from ..console import print_report
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """It has none of its own."""
 
 
 def run(args: argparse.Namespace) -> None:
     from ...models import native
 
-    facts = native.describe()
-    tell(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    facts = native.describe_engine()
+    print_report(args, {"command": "native info", **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items()))

@@ -6,27 +6,27 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..console import tell, until_told
+from ..console import print_report, until_interrupted
 
 if TYPE_CHECKING:
-    from ...core.training import Report
+    from ...core.training import StepReport
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
-    command.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
-    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
-    command.set_defaults(keeps=lambda _: True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file; every setting has a default")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="change one setting, repeatable")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    parser.set_defaults(keeps=lambda _: True)
 
 
 def run(args: argparse.Namespace) -> None:
     from ...core.training import read_config, train
-    from ..training_progress import shown
+    from ..training_progress import show_progress
 
     config = read_config(args.config, args.set)
-    last: Report | None = None
+    last: StepReport | None = None
     with closing(train(config, resume=args.resume)) as reports:  # closed early, it leaves a checkpoint
-        for report in shown(until_told(reports, "--resume"), args.quiet):
+        for report in show_progress(until_interrupted(reports, "--resume"), args.quiet):
             last = report
     files = [str(file) for file in last.files] if last else []
     steps, scores = (last.step, last.scores) if last else (0, {})
@@ -34,4 +34,4 @@ def run(args: argparse.Namespace) -> None:
     done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
     measured = ", ".join(f"{scale}x {found.psnr:.2f} dB, SSIM {found.ssim:.4f}" for scale, found in scores.items())
     lines = [*files, f"on data.validate: {measured}"] if measured else files
-    tell(args, done, "\n".join(lines) or f"{config.folder}: nothing left to do")
+    print_report(args, done, "\n".join(lines) or f"{config.folder}: nothing left to do")

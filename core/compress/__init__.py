@@ -6,9 +6,17 @@ print(table(report.figures), report.refused or report.files)
 """
 
 from .errors import CompressionError
-from .model_metrics import Figures
-from .quality_gate import Report, compress
-from .report import facts, table
-from .settings import Settings
+from .model_metrics import ModelMetrics
+from .quality_gate import CompressReport, compress
+from .report import format_table, json_records
+from .settings import CompressSettings
 
-__all__ = ["CompressionError", "Figures", "Report", "Settings", "compress", "facts", "table"]
+__all__ = [
+    "CompressReport",
+    "CompressSettings",
+    "CompressionError",
+    "ModelMetrics",
+    "compress",
+    "format_table",
+    "json_records",
+]

@@ -10,55 +10,55 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
-from ..training.data.dataset import MARGIN, Album, Pictures, found_files
+from ..training.data.dataset import CROP_MARGIN, CachedImageDataset, ImageDataset, find_files
 from ..training.errors import TrainingError
-from ..training.evaluate.metrics import small_and_large
-from ..video.images.sequence_paths import SUFFIXES
+from ..training.evaluate.metrics import make_lr_pair
+from ..video.images.sequence_paths import IMAGE_SUFFIXES
 from ..video.open import open_clip
 from .errors import CompressionError
 
-MOST_SHRUNK = 0.35  # photographs from a camera hold little fine detail until they are reduced
-JUDGES = 12  # pictures that are measured on, at most
-JUDGED = 384  # side of the middle that is measured, at most, in large pixels
-SHOWN = 16  # crops for calibration and pruning, at most
-SHOWN_SIDE = 64  # of them, at most, in small pixels
-RUNS, RUN = 2, 6  # videos, and neighbouring frames of each, that flicker is measured on
+MIN_RESIZE = 0.35  # photographs from a camera hold little fine detail until they are reduced
+MAX_EVAL_IMAGES = 12  # pictures that are measured on, at most
+EVAL_SIDE = 384  # side of the middle that is measured, at most, in large pixels
+MAX_CALIBRATION_CROPS = 16  # crops for calibration and pruning, at most
+CALIBRATION_SIDE = 64  # of them, at most, in small pixels
+MAX_EVAL_CLIPS, EVAL_CLIP_FRAMES = 2, 6  # videos, and neighbouring frames of each, that flicker is measured on
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Some of an album's pictures."""
 
-    album: Album
-    numbers: range
+    dataset: ImageDataset
+    indices: range
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
-    def __getitem__(self, number: int, /) -> Tensor:
-        return self.album[self.numbers[number]]
+    def __getitem__(self, index: int, /) -> Tensor:
+        return self.dataset[self.indices[index]]
 
 
 @dataclass(frozen=True)
-class Footage:
+class CalibrationData:
     """learnt: to train on. shown: small crops (1, 3, h, w) in [0, 1] of the same pictures. judges: other pictures,
     (3, H, W), uint8. runs: neighbouring frames of videos, alike. crop: the largest that training can cut, up to 48, at
     input size. shrink: the factor that all pictures may be reduced by before it is cut.
     """
 
-    learnt: Album
-    shown: Sequence[Tensor]
-    judges: Sequence[Tensor]
-    runs: Sequence[Sequence[Tensor]]
+    train_images: ImageDataset
+    calibration_crops: Sequence[Tensor]
+    eval_images: Sequence[Tensor]
+    eval_clips: Sequence[Sequence[Tensor]]
     crop: int
-    shrink: float
+    min_resize: float
 
 
-def gathered(sources: Sequence[str], scale: int, multiple: int) -> Footage:
+def load_calibration(sources: Sequence[str], scale: int, multiple: int) -> CalibrationData:
     """The footage in pictures, folders of them and videos, for a network of that scale. Raises CompressionError."""
     try:
-        files = found_files(sources)
-        pictures = Pictures(sources, smallest=1)
+        files = find_files(sources)
+        pictures = CachedImageDataset(sources, min_side=1)
     except TrainingError as error:
         raise CompressionError(str(error)) from error
     if len(pictures) < 2:
@@ -67,39 +67,41 @@ def gathered(sources: Sequence[str], scale: int, multiple: int) -> Footage:
             "other"
         )
     least = min(min(picture.shape[-2:]) for picture in pictures)
-    crop = min(48, (least // scale - 2 * MARGIN) // multiple * multiple)
+    crop = min(48, (least // scale - 2 * CROP_MARGIN) // multiple * multiple)
     if crop < 16:
         raise CompressionError(f"the smallest picture has {least} pixels a side; {scale}x wants {24 * scale} or more")
     kept = len(pictures) - max(1, len(pictures) // 4)
-    learnt, judges = Part(pictures, range(kept)), Part(pictures, range(kept, len(pictures)))
-    shown = [_middle(picture, SHOWN_SIDE * scale) for picture in _spread(learnt, SHOWN)]
-    return Footage(
+    learnt, judges = Subset(pictures, range(kept)), Subset(pictures, range(kept, len(pictures)))
+    shown = [
+        _center_crop(picture, CALIBRATION_SIDE * scale) for picture in _evenly_spaced(learnt, MAX_CALIBRATION_CROPS)
+    ]
+    return CalibrationData(
         learnt,
-        [small_and_large(picture, scale)[0] for picture in shown],
-        [_middle(picture, JUDGED) for picture in _spread(judges, JUDGES)],
-        [_neighbours(file) for file in files if file.suffix.lower() not in SUFFIXES][:RUNS],
+        [make_lr_pair(picture, scale)[0] for picture in shown],
+        [_center_crop(picture, EVAL_SIDE) for picture in _evenly_spaced(judges, MAX_EVAL_IMAGES)],
+        [_first_frames(file) for file in files if file.suffix.lower() not in IMAGE_SUFFIXES][:MAX_EVAL_CLIPS],
         crop,
-        max(MOST_SHRUNK, (crop + 2 * MARGIN) * scale / least),
+        max(MIN_RESIZE, (crop + 2 * CROP_MARGIN) * scale / least),
     )
 
 
-def _spread(album: Album, most: int) -> list[Tensor]:
-    count = min(most, len(album))
-    return [album[index * len(album) // count] for index in range(count)]
+def _evenly_spaced(dataset: ImageDataset, max_count: int) -> list[Tensor]:
+    count = min(max_count, len(dataset))
+    return [dataset[index * len(dataset) // count] for index in range(count)]
 
 
-def _middle(picture: Tensor, side: int) -> Tensor:
-    height, width = picture.shape[-2:]
+def _center_crop(image: Tensor, side: int) -> Tensor:
+    height, width = image.shape[-2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return picture[:, top : top + side, left : left + side].clone()  # a view would keep all of it in memory
+    return image[:, top : top + side, left : left + side].clone()  # a view would keep all of it in memory
 
 
-def _neighbours(file: Path) -> list[Tensor]:
+def _first_frames(file: Path) -> list[Tensor]:
     frames: list[Tensor] = []
     try:
         for frame in open_clip(file).frames():
-            frames.append(_middle((frame[0, :3] * 255).round().to(torch.uint8), JUDGED))
-            if len(frames) == RUN:
+            frames.append(_center_crop((frame[0, :3] * 255).round().to(torch.uint8), EVAL_SIDE))
+            if len(frames) == EVAL_CLIP_FRAMES:
                 break
     except ClipError as error:
         raise CompressionError(str(error)) from error

@@ -14,23 +14,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ..training.config.schema import Config, Data, Learning, Machine, Network
-from ..training.data.dataset import Album, Batch, batches
-from ..training.loop.networks import Generator as Heads
-from ..training.loop.train_state import fresh
-from ..training.loop.train_step import advance
+from ..training.config.schema import DataConfig, NetworkConfig, OptimConfig, RuntimeConfig, TrainConfig
+from ..training.data.dataset import Batch, ImageDataset, batches
+from ..training.loop.networks import MultiScaleGenerator as Heads
+from ..training.loop.train_state import init_state
+from ..training.loop.train_step import train_step
 from .errors import CompressionError
 
 # The teacher's share in what is asked for. Photographs alone give the best PSNR, but would take from a network that has
 # learnt to draw sharp detail just that; the teacher alone also teaches its faults.
-TEACHER = 0.5
-LAST_RATE = 1e-6
-CANDIDATES = 3  # places drawn for each crop, of which the busiest is taken
-PATIENCE_WITH_INF = 20  # steps in a row that may be void
+TEACHER_WEIGHT = 0.5
+MIN_LEARNING_RATE = 1e-6
+CROP_CANDIDATES = 3  # places drawn for each crop, of which the busiest is taken
+MAX_SKIPPED_STEPS = 20  # steps in a row that may be void
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneSettings:
     """How a smaller network is trained. steps: of the optimiser. batch: crops in each. crop: their side at input size,
     in pixels. shrink: crops are cut from pictures reduced by a factor between this and 1. rate: of learning, at first.
     seed: decides everything that is drawn.
@@ -39,13 +39,18 @@ class Tuning:
     steps: int = 2000
     batch: int = 8
     crop: int = 48
-    shrink: float = 1.0
-    rate: float = 1e-3
+    min_resize: float = 1.0
+    learning_rate: float = 1e-3
     seed: int = 0
 
 
-def tuned(
-    network: nn.Module, teacher: nn.Module, scale: int, pictures: Album, tuning: Tuning, device: torch.device
+def finetune(
+    network: nn.Module,
+    teacher: nn.Module,
+    scale: int,
+    images: ImageDataset,
+    settings: FinetuneSettings,
+    device: torch.device,
 ) -> Generator[float, None, nn.Module]:
     """Train the network; yields each step's loss, and returns the network with the averaged weights.
 
@@ -53,31 +58,33 @@ def tuned(
     CompressionError where it fails.
     """
     # The average looks back over a twentieth of the run, so that short runs do not end on where they began.
-    average = max(0.5, min(0.999, 1 - 20 / tuning.steps))
-    config = Config(
-        seed=tuning.seed,
-        steps=tuning.steps,
-        batch=tuning.batch,
-        network=Network(scales=(scale,)),
-        data=Data(crop=tuning.crop * scale, candidates=CANDIDATES, shrink=tuning.shrink),
-        learning=Learning(rate=tuning.rate, last_rate=LAST_RATE, average=average, clip=1.0),
-        machine=Machine(loaders=0 if device.type == "cpu" else 4),
+    average = max(0.5, min(0.999, 1 - 20 / settings.steps))
+    config = TrainConfig(
+        seed=settings.seed,
+        steps=settings.steps,
+        batch=settings.batch,
+        network=NetworkConfig(scales=(scale,)),
+        data=DataConfig(crop=settings.crop * scale, candidates=CROP_CANDIDATES, shrink=settings.min_resize),
+        learning=OptimConfig(rate=settings.learning_rate, last_rate=MIN_LEARNING_RATE, average=average, clip=1.0),
+        machine=RuntimeConfig(loaders=0 if device.type == "cpu" else 4),
     )
-    state = fresh(config, device, Heads({scale: network.requires_grad_(True)}))
+    state = init_state(config, device, Heads({scale: network.requires_grad_(True)}))
     teacher = teacher.to(device).eval()
-    with closing(batches(config, pictures, 0)) as pairs:
-        for batch in taught(pairs, teacher, device):
-            outcome = advance(state, batch, config)
-            if state.skipped >= PATIENCE_WITH_INF:
-                raise CompressionError(f"training gave inf or NaN {state.skipped} steps in a row; lower the rate")
+    with closing(batches(config, images, 0)) as pairs:
+        for batch in distill(pairs, teacher, device):
+            outcome = train_step(state, batch, config)
+            if state.skipped_steps >= MAX_SKIPPED_STEPS:
+                raise CompressionError(f"training gave inf or NaN {state.skipped_steps} steps in a row; lower the rate")
             yield outcome.losses["pixel"]
-    return state.averaged.at(scale).requires_grad_(False).eval()
+    return state.ema_generator.for_scale(scale).requires_grad_(False).eval()
 
 
-def taught(pairs: Iterator[Batch], teacher: nn.Module, device: torch.device, share: float = TEACHER) -> Iterator[Batch]:
+def distill(
+    pairs: Iterator[Batch], teacher: nn.Module, device: torch.device, teacher_weight: float = TEACHER_WEIGHT
+) -> Iterator[Batch]:
     """The batches on the device, with `share` of the teacher's picture in what is asked for."""
     for batch in pairs:
         small, large = batch.small.to(device), batch.large.to(device)
         with torch.no_grad():
-            wanted = large.lerp(teacher(small), share)
+            wanted = large.lerp(teacher(small), teacher_weight)
         yield replace(batch, small=small, large=wanted)

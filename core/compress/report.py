@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from .model_metrics import FRAME, Figures
+from .model_metrics import FRAME_SIZE, ModelMetrics
 
 
-def table(found: Sequence[Figures]) -> str:
+def format_table(metrics: Sequence[ModelMetrics]) -> str:
     """One line for each network; changes are against the first."""
-    width, height = FRAME
+    width, height = FRAME_SIZE
     head = ["", "parameters", f"GMACs at {width}x{height}", "KB", "CPU s/frame", "PSNR-Y dB", "SSIM", "warping error"]
-    rows = [head, *(_row(figure, found[0]) for figure in found)]
-    if all(figure.warping is None for figure in found):
+    rows = [head, *(_row(figure, metrics[0]) for figure in metrics)]
+    if all(figure.warping is None for figure in metrics):
         rows = [row[:-1] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -23,26 +23,26 @@ def table(found: Sequence[Figures]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _row(figure: Figures, before: Figures) -> list[str]:
-    first = figure is before
-    share = "" if first else f" ({100 * figure.parameters / before.parameters:.0f} %)"
-    times = "" if first else f" ({before.seconds / figure.seconds:.2f}x)"
-    change = "" if first else f" ({figure.psnr - before.psnr:+.2f})"
+def _row(metrics: ModelMetrics, baseline: ModelMetrics) -> list[str]:
+    first = metrics is baseline
+    share = "" if first else f" ({100 * metrics.parameters / baseline.parameters:.0f} %)"
+    times = "" if first else f" ({baseline.seconds / metrics.seconds:.2f}x)"
+    change = "" if first else f" ({metrics.psnr - baseline.psnr:+.2f})"
     return [
-        figure.name,
-        f"{figure.parameters:,}{share}",
-        f"{figure.gmacs:.2f}",
-        f"{figure.bytes / 1000:.0f}",
-        f"{figure.seconds:.4f}{times} {figure.engine}",
-        f"{figure.psnr:.2f}{change}",
-        f"{figure.ssim:.4f}",
-        "" if figure.warping is None else f"{figure.warping:.1f}",
+        metrics.name,
+        f"{metrics.parameters:,}{share}",
+        f"{metrics.gmacs:.2f}",
+        f"{metrics.bytes / 1000:.0f}",
+        f"{metrics.seconds:.4f}{times} {metrics.engine}",
+        f"{metrics.psnr:.2f}{change}",
+        f"{metrics.ssim:.4f}",
+        "" if metrics.warping is None else f"{metrics.warping:.1f}",
     ]
 
 
-def facts(found: Sequence[Figures]) -> list[dict[str, object]]:
+def json_records(metrics: Sequence[ModelMetrics]) -> list[dict[str, object]]:
     """The same as JSON takes it, with what each loses, in dB, and how many times faster it is."""
-    before = found[0] if found else None
+    before = metrics[0] if metrics else None
     return [
         {
             **{key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(figure).items()},
@@ -55,5 +55,5 @@ def facts(found: Sequence[Figures]) -> list[dict[str, object]]:
                 else {}
             ),
         }
-        for figure in found
+        for figure in metrics
     ]

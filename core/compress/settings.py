@@ -7,11 +7,11 @@ from pathlib import Path
 
 from .errors import CompressionError
 
-ENDINGS = (".safetensors", ".onnx")
+OUTPUT_SUFFIXES = (".safetensors", ".onnx")
 
 
 @dataclass(frozen=True)
-class Settings:
+class CompressSettings:
     """model: a weight file of an SRVGGNetCompact or RRDBNet, or a name of the zoo. calibrate: pictures, folders of them
     and videos to prune, train, calibrate and judge by; the last quarter only judges. output: the file that appears;
     graphs and the dense twin of a separable network lie beside it.
@@ -43,20 +43,20 @@ class Settings:
             raise CompressionError(f"steps is 0 or more, not {self.steps}")
         if not self.max_loss_db >= 0:
             raise CompressionError(f"max_loss_db is 0 dB or more, not {self.max_loss_db}")
-        if not (self.changed or self.half or self.onnx or self.int8):
+        if not (self.needs_training or self.half or self.onnx or self.int8):
             raise CompressionError("there is nothing to do: choose prune, separable, half, onnx, int8, or several")
-        if Path(self.output).suffix not in ENDINGS:
-            raise CompressionError(f"{self.output}: compressed models are written as {' or '.join(ENDINGS)}")
+        if Path(self.output).suffix not in OUTPUT_SUFFIXES:
+            raise CompressionError(f"{self.output}: compressed models are written as {' or '.join(OUTPUT_SUFFIXES)}")
 
         if Path(self.output).suffix == ".onnx" and not (self.onnx or self.int8):
             raise CompressionError(f"{self.output} would be a graph: choose onnx or int8 too, or name a .safetensors")
 
     @property
-    def changed(self) -> bool:
+    def needs_training(self) -> bool:
         """Whether the network becomes another, which has to be trained."""
         return self.prune > 0 or self.separable
 
-    def target(self, mark: str, ending: str = ".safetensors") -> Path:
+    def output_path(self, tag: str, suffix: str = ".safetensors") -> Path:
         """The path of one of the files: the output's name, a mark, an ending."""
         output = Path(self.output)
-        return output.with_name(output.stem + mark + ending)
+        return output.with_name(output.stem + tag + suffix)

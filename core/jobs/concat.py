@@ -16,11 +16,11 @@ from av.video.stream import VideoStream
 
 from ..clip import ClipError
 from ..video.decode import demux
-from ..video.decode.timestamps import Timing
-from ..video.encode.codecs import Container, created
-from ..video.encode.matroska_aspect import mark_display, write_display
-from ..video.encode.remux import copied_stream
-from ..video.encode.stream_copy import OtherTracks
+from ..video.decode.timestamps import Timestamps
+from ..video.encode.codecs import Container, open_output
+from ..video.encode.matroska_aspect import reserve_display_size, write_display_size
+from ..video.encode.remux import add_stream_copy
+from ..video.encode.stream_copy import StreamCopier
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,33 @@ class Segment:
     """
 
     path: Path
-    frames: range
-    header: str
+    frame_range: range
+    extradata_hash: str
 
 
-def inspected(path: Path, frames: range) -> Segment:
+def check_segment(path: Path, frame_range: range) -> Segment:
     """Read the packets of a segment, which is to hold these frames. Raises ClipError where it does not."""
-    with demux.opened(path) as container:
-        header = sha256(demux.video_stream(container, path, demux.NO_LIMIT).codec_context.extradata or b"").hexdigest()
+    with demux.open_media(path) as container:
+        header = sha256(
+            demux.video_stream(container, path, demux.NO_PIXEL_LIMIT).codec_context.extradata or b""
+        ).hexdigest()
     try:
-        order = _order(path)
+        order = _display_order(path)
     except FFmpegError as e:
-        raise ClipError(f"{path}: cannot be read again ({demux.reason(e)}); check the disk") from e
-    if sorted(order) != [*range(len(frames))]:
-        raise ClipError(f"{path}: {len(frames)} frames were written, and {len({*order})} can be read; check the disk")
-    return Segment(path, frames, header)
+        raise ClipError(f"{path}: cannot be read again ({demux.error_message(e)}); check the disk") from e
+    if sorted(order) != [*range(len(frame_range))]:
+        raise ClipError(
+            f"{path}: {len(frame_range)} frames were written, and {len({*order})} can be read; check the disk"
+        )
+    return Segment(path, frame_range, header)
 
 
-def join(
+def concat_segments(
     segments: Sequence[Segment],
     target: Path,
     *,
     container: Container,
-    times: Timing,
+    times: Timestamps,
     fps: Fraction,
     source: Path | None = None,
 ) -> None:
@@ -63,64 +67,64 @@ def join(
     container rounds, shifts or cuts adds up. fps: what the file claims. source: whose sound and names are taken over.
     Raises ClipError for segments that do not go together, and for what the container or the disk refuses.
     """
-    if len({segment.header for segment in segments}) > 1:
+    if len({segment.extradata_hash for segment in segments}) > 1:
         raise ClipError(f"{target}: the segments were encoded in different ways and cannot be joined")
     try:
-        with created(target, container) as sink:
-            copy = _stream_like(segments[0].path, sink, fps)
+        with open_output(target, container) as sink:
+            copy = _add_stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
-            marked = mark_display(copy, container, aspect)
+            marked = reserve_display_size(copy, container, aspect)
             if source is None:
-                _copy(segments, sink, copy, times, None)
+                _mux_segments(segments, sink, copy, times, None)
             else:
-                with demux.opened(source) as old:
-                    tracks = OtherTracks(old, sink, container.fallback_audio, times.origin, times.within)
-                    _copy(segments, sink, copy, times, tracks)
+                with demux.open_media(source) as old:
+                    tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration)
+                    _mux_segments(segments, sink, copy, times, tracks)
                     tracks.finish()
         if marked:
-            write_display(target, aspect)
+            write_display_size(target, aspect)
     except (FFmpegError, OSError, ValueError) as e:
-        raise ClipError(f"{target}: joining the segments failed: {demux.reason(e)}; check the disk") from e
+        raise ClipError(f"{target}: joining the segments failed: {demux.error_message(e)}; check the disk") from e
 
 
-def _stream_like(path: Path, sink: OutputContainer, fps: Fraction) -> VideoStream:
+def _add_stream_like(path: Path, sink: OutputContainer, fps: Fraction) -> VideoStream:
     """A stream of the new file that will take the packets of such segments. It counts time as they do."""
-    with demux.opened(path) as container:
-        stream = demux.video_stream(container, path, demux.NO_LIMIT)
-        copy = copied_stream(stream, sink)
+    with demux.open_media(path) as container:
+        stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
+        copy = add_stream_copy(stream, sink)
         copy.codec_context.framerate = fps
     return copy
 
 
-def _copy(
+def _mux_segments(
     segments: Sequence[Segment],
     sink: OutputContainer,
-    copy: VideoStream,
-    times: Timing,
-    tracks: OtherTracks | None,
+    output_stream: VideoStream,
+    times: Timestamps,
+    tracks: StreamCopier | None,
 ) -> None:
-    order = [rank + segment.frames.start for segment in segments for rank in _order(segment.path)]
+    order = [rank + segment.frame_range.start for segment in segments for rank in _display_order(segment.path)]
     if sorted(order) != [*range(len(times.starts))]:
         raise ClipError(f"the segments hold {len(order)} frames, and not each of {len(times.starts)} once")
-    decoded = iter(decoding_times(order, times))
+    decoded = iter(compute_dts(order, times))
     numbers = iter(order)
     for segment in segments:
-        with demux.opened(segment.path) as container:
-            stream = demux.video_stream(container, segment.path, demux.NO_LIMIT)
+        with demux.open_media(segment.path) as container:
+            stream = demux.video_stream(container, segment.path, demux.NO_PIXEL_LIMIT)
             for packet in container.demux(stream):
                 if not packet.size:
                     continue
                 number = next(numbers)
-                packet.time_base = times.base
+                packet.time_base = times.time_base
                 packet.pts, packet.duration = times.starts[number], times.durations[number]
                 packet.dts = next(decoded)
                 if tracks:
-                    tracks.mux_until(packet.dts * times.base)
-                packet.stream = copy
+                    tracks.mux_until(packet.dts * times.time_base)
+                packet.stream = output_stream
                 sink.mux(packet)
 
 
-def decoding_times(order: Sequence[int], times: Timing) -> list[int]:
+def compute_dts(order: Sequence[int], times: Timestamps) -> list[int]:
     """When each packet is decoded, in units of `times.base`: rising, and none later than its frame is shown.
 
     order: the number of the frame in each packet. Where frames are evenly spaced, a packet is decoded when the frame
@@ -138,10 +142,10 @@ def decoding_times(order: Sequence[int], times: Timing) -> list[int]:
     return [max(early, late - delay * usual) for early, late in zip([*before, *times.starts], due, strict=False)]
 
 
-def _order(path: Path) -> list[int]:
+def _display_order(path: Path) -> list[int]:
     """For each packet of a file, which place its frame has when they are shown."""
-    with demux.opened(path) as container:
-        stream = demux.video_stream(container, path, demux.NO_LIMIT)
+    with demux.open_media(path) as container:
+        stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
         shown = [packet.pts for packet in container.demux(stream) if packet.size]
     place = {pts: rank for rank, pts in enumerate(sorted(pts for pts in shown if pts is not None))}
     return [place[pts] for pts in shown if pts is not None]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
-from ..runtime.folder_lock import locked
+from ..runtime.folder_lock import folder_lock
 from ..video.decode import demux
-from ..video.decode.timestamps import Timing, Window, timing
-from ..video.images.sequence_paths import files_of, is_sequence
-from .fingerprint import described, of_files, software
+from ..video.decode.timestamps import TimeRange, Timestamps, read_timestamps
+from ..video.images.sequence_paths import is_image_sequence, list_image_files
+from .fingerprint import fingerprint, hash_files, software_versions
 from .manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -35,37 +35,37 @@ class Job:
     folder: Path
     source: Path
     files: tuple[Path, ...]
-    content: str
-    times: Timing | None
+    content_hash: str
+    times: Timestamps | None
     manifest: Manifest
-    _dates: list[tuple[int, int]]
-    window: Window | None = None
+    _file_stats: list[tuple[int, int]]
+    window: TimeRange | None = None
 
-    def timing(self, fps: Fraction) -> Timing:
+    def timestamps(self, fps: Fraction) -> Timestamps:
         """When each frame is shown. fps: of pictures."""
         count = len(self.files)
-        return self.times or Timing([*range(count)], [1] * count, 1 / fps, Fraction(0))
+        return self.times or Timestamps([*range(count)], [1] * count, 1 / fps, Fraction(0))
 
     def settings(self, **settings: object) -> dict[str, Any]:
         """All that pieces depend on: the source, the software, and these."""
-        told = {name: described(value) for name, value in settings.items()}
-        part = {"window": described(self.window)} if self.window else {}
-        return {"source": self.content, **part, "software": software(), **told}
+        told = {name: fingerprint(value) for name, value in settings.items()}
+        part = {"window": fingerprint(self.window)} if self.window else {}
+        return {"source": self.content_hash, **part, "software": software_versions(), **told}
 
     def check_source(self) -> None:
         """Raise ClipError where the source is not what it was when the job was opened."""
-        if _dates(self.files) != self._dates and of_files(self.files) != self.content:
+        if _file_stats(self.files) != self._file_stats and hash_files(self.files) != self.content_hash:
             raise ClipError(f"{self.source}: was changed while it was worked on; do it again")
 
 
-def folder_for(target: str | Path) -> Path:
+def default_job_folder(target: str | Path) -> Path:
     """Where the job for that result lies when nobody says: beside it."""
     target = Path(target)
     return target.with_name(f"{target.name}.job")
 
 
 @contextmanager
-def opened_job(folder: str | Path, source: str | Path, window: Window | None = None) -> Iterator[Job]:
+def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = None) -> Iterator[Job]:
     """Begin the job in `folder`, or go on with it, until the block ends; the folder is made where there is none.
 
     source: a video file, a folder of pictures or a pattern. All of it is read once, to know it again. window: the part
@@ -73,15 +73,15 @@ def opened_job(folder: str | Path, source: str | Path, window: Window | None = N
     Raises ClipError where another process is at work there, the folder holds other things, or cannot be written to.
     """
     folder, source = Path(folder), Path(source)
-    with _named(folder):
+    with _wrap_os_errors(folder):
         folder.mkdir(exist_ok=True)
     try:
-        with _named(folder), locked(folder):
-            pictures = is_sequence(source)
-            files = tuple(files_of(source)) if pictures else (source,)
-            dates = _dates(files)
-            times = None if pictures else timing(source, window)
-            yield Job(folder, source, files, of_files(files), times, Manifest(folder), dates, window)
+        with _wrap_os_errors(folder), folder_lock(folder):
+            pictures = is_image_sequence(source)
+            files = tuple(list_image_files(source)) if pictures else (source,)
+            dates = _file_stats(files)
+            times = None if pictures else read_timestamps(source, window)
+            yield Job(folder, source, files, hash_files(files), times, Manifest(folder), dates, window)
     finally:
         with suppress(OSError):
             folder.rmdir()  # it stays unless it is empty
@@ -91,34 +91,34 @@ def remove_job(folder: str | Path) -> None:
     """Remove what a job keeps. Raises ClipError where a process is at work on it, or the folder holds other things."""
     folder = Path(folder)
     if folder.is_dir():
-        with _named(folder), locked(folder):
-            Manifest(folder).remove()
+        with _wrap_os_errors(folder), folder_lock(folder):
+            Manifest(folder).remove_files()
         with suppress(OSError):
             folder.rmdir()
 
 
 @contextmanager
-def resumable(job: Job, kind: str) -> Iterator[None]:
+def with_resume_hint(job: Job, stage: str) -> Iterator[None]:
     """Say of whatever ends the block early what is kept, and how to go on: in the error itself where it is ours or the
     system's, in the log where it is somebody else's, such as an interrupt.
     """
 
-    def note() -> str:
-        count = len(job.manifest.pieces(kind))
-        return f"{count} finished {kind}s are kept in {job.folder}: the same command goes on from there"
+    def resume_hint() -> str:
+        count = len(job.manifest.pieces(stage))
+        return f"{count} finished {stage}s are kept in {job.folder}: the same command goes on from there"
 
     try:
         yield
     except (ClipError, OSError) as e:
-        text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.reason(e)}"
+        text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.error_message(e)}"
         ours = type(e) if isinstance(e, ClipError) else ClipError
-        raise ours(f"{text}{_room(job.folder, e)}. {note()}") from e
+        raise ours(f"{text}{_free_space_note(job.folder, e)}. {resume_hint()}") from e
     except BaseException:  # an interrupt, and what a stage raises: they pass as they are, and people are told
-        log.warning("%s", note())
+        log.warning("%s", resume_hint())
         raise
 
 
-def _room(folder: Path, error: BaseException | None) -> str:
+def _free_space_note(folder: Path, error: BaseException | None) -> str:
     """How much room the disk has, where that is what an error is about."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC:
@@ -128,12 +128,14 @@ def _room(folder: Path, error: BaseException | None) -> str:
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
+def _wrap_os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise ClipError(f"{e.filename or folder}: {demux.reason(e)}; check the name, the rights and the disk") from e
+        raise ClipError(
+            f"{e.filename or folder}: {demux.error_message(e)}; check the name, the rights and the disk"
+        ) from e
 
 
-def _dates(files: tuple[Path, ...]) -> list[tuple[int, int]]:
+def _file_stats(files: tuple[Path, ...]) -> list[tuple[int, int]]:
     return [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]

@@ -24,18 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
-from ..runtime.atomic_write import appearing
-from ..runtime.folder_lock import NAME as LOCK
-from .fingerprint import of_file
+from ..runtime.atomic_write import atomic_path
+from ..runtime.folder_lock import LOCK_NAME as LOCK
+from .fingerprint import hash_file
 
 log = logging.getLogger(__name__)
 
-FORMAT, VERSION, NAME = "steadyscale-job", 1, "job.json"
-_OURS = re.compile(r"(motion|segment)-\d{5,}\.\w+|\.(job|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f]{8}\.partial")
+FORMAT, VERSION, MANIFEST_NAME = "steadyscale-job", 1, "job.json"
+_JOB_FILE_PATTERN = re.compile(
+    r"(motion|segment)-\d{5,}\.\w+|\.(job|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f]{8}\.partial"
+)
 
 
 @dataclass
-class Book:
+class StageEntry:
     """The pieces of one kind, and the settings that they were all made with."""
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -50,80 +52,80 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _check_ours(folder)
-        self._books = _read(folder / NAME)
-        self._sweep(partial=True)
+        _check_job_folder(folder)
+        self._stages = _read_manifest(folder / MANIFEST_NAME)
+        self._remove_stale(partial=True)
 
-    def begin(self, kind: str, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    def begin(self, stage: str, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """The finished pieces of that kind. They are given up, and the log says why, where `settings` are not those
         that they were made with, and each for itself where its file is not what it was.
         """
         settings = json.loads(json.dumps(settings))  # as they come back from the file
-        book = self._books.get(kind, Book(settings))
+        book = self._stages.get(stage, StageEntry(settings))
         if book.settings != settings:
             changed = [k for k in {**settings, **book.settings} if settings.get(k) != book.settings.get(k)]
             log.warning(
                 "%s: this run differs from the one before (%s), so it starts afresh", self.folder, ", ".join(changed)
             )
-            book = Book(settings)
+            book = StageEntry(settings)
         for index, piece in [*book.pieces.items()]:
-            if not self._is_whole(piece):
+            if not self._is_intact(piece):
                 log.warning("%s: %s is not what was written, and is made again", self.folder, piece["file"])
                 del book.pieces[index]
-        self._books[kind] = book
+        self._stages[stage] = book
         self.save()
-        self._sweep(kind)
+        self._remove_stale(stage)
         return book.pieces
 
-    def pieces(self, kind: str) -> dict[int, dict[str, Any]]:
+    def pieces(self, stage: str) -> dict[int, dict[str, Any]]:
         """The pieces of that kind that are finished, by their index."""
-        return self._books[kind].pieces if kind in self._books else {}
+        return self._stages[stage].pieces if stage in self._stages else {}
 
-    def add(self, kind: str, index: int, file: Path, facts: dict[str, Any]) -> None:
+    def add(self, stage: str, index: int, file: Path, metadata: dict[str, Any]) -> None:
         """Enter a piece whose file is written. When this returns, a power cut cannot take it away any more."""
-        settle(self.folder)
-        piece = {**facts, "file": file.name, "bytes": file.stat().st_size, "sha256": of_file(file)}
-        self._books[kind].pieces[index] = piece
+        fsync_folder(self.folder)
+        piece = {**metadata, "file": file.name, "bytes": file.stat().st_size, "sha256": hash_file(file)}
+        self._stages[stage].pieces[index] = piece
         try:
             self.save()
         except BaseException:  # also of an interrupt: what is not in the file does not count
-            del self._books[kind].pieces[index]
+            del self._stages[stage].pieces[index]
             raise
 
     def save(self) -> None:
         """Write the table, whole or not at all."""
         books = {
             kind: {"settings": book.settings, "pieces": {str(index): piece for index, piece in book.pieces.items()}}
-            for kind, book in self._books.items()
+            for kind, book in self._stages.items()
         }
-        document = {"format": FORMAT, "version": VERSION, "seal": _seal(books), "books": books}
-        with appearing(self.folder / NAME) as partial:
+        document = {"format": FORMAT, "version": VERSION, "seal": _checksum(books), "books": books}
+        with atomic_path(self.folder / MANIFEST_NAME) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
-        settle(self.folder)
+        fsync_folder(self.folder)
 
-    def remove(self) -> None:
+    def remove_files(self) -> None:
         """Remove all that the job wrote. The folder goes with it, unless somebody put other things there."""
-        (self.folder / NAME).unlink(missing_ok=True)
-        for file in _ours(self.folder):
+        (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
+        for file in _job_files(self.folder):
             file.unlink(missing_ok=True)
 
-    def _is_whole(self, piece: dict[str, Any]) -> bool:
+    def _is_intact(self, piece: dict[str, Any]) -> bool:
         file = self.folder / piece["file"]
         try:
-            return file.is_file() and file.stat().st_size == piece["bytes"] and of_file(file) == piece["sha256"]
+            return file.is_file() and file.stat().st_size == piece["bytes"] and hash_file(file) == piece["sha256"]
         except OSError:
             return False
 
-    def _sweep(self, kind: str = "", *, partial: bool = False) -> None:
+    def _remove_stale(self, stage: str = "", *, partial: bool = False) -> None:
         """Remove files on their way that a killed process left, and pieces of that kind that do not count."""
-        counted = {piece["file"] for book in self._books.values() for piece in book.pieces.values()}
-        for file in _ours(self.folder):
-            left = partial if file.suffix == ".partial" else bool(kind) and file.name.startswith(kind)
+        counted = {piece["file"] for book in self._stages.values() for piece in book.pieces.values()}
+        for file in _job_files(self.folder):
+            left = partial if file.suffix == ".partial" else bool(stage) and file.name.startswith(stage)
             if left and file.name not in counted:
                 file.unlink(missing_ok=True)
 
 
-def settle(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk itself, so that files keep them through a power cut."""
     if os.name == "nt":  # folders cannot be opened there, and the system writes their names through
         return
@@ -135,17 +137,17 @@ def settle(folder: Path) -> None:
         os.close(handle)
 
 
-def _check_ours(folder: Path) -> None:
+def _check_job_folder(folder: Path) -> None:
     inside = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
-    if inside and not any(name == NAME or _OURS.fullmatch(name) for name in inside):
+    if inside and not any(name == MANIFEST_NAME or _JOB_FILE_PATTERN.fullmatch(name) for name in inside):
         raise ClipError(f"{folder}: holds other things ({inside[0]}) and no job; choose a new folder for the job")
 
 
-def _ours(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.iterdir()) if _OURS.fullmatch(file.name))
+def _job_files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if _JOB_FILE_PATTERN.fullmatch(file.name))
 
 
-def _read(file: Path) -> dict[str, Book]:
+def _read_manifest(file: Path) -> dict[str, StageEntry]:
     """The books of a table; none, and the log says why, where it cannot be trusted."""
     try:
         text = file.read_text(encoding="utf-8")
@@ -158,10 +160,10 @@ def _read(file: Path) -> dict[str, Book]:
         document = json.loads(text)
         if document["format"] != FORMAT or document["version"] != VERSION:
             raise ValueError("it is of another version")
-        if document["seal"] != _seal(document["books"]):
+        if document["seal"] != _checksum(document["books"]):
             raise ValueError("it is not what was written")
         return {
-            kind: Book(book["settings"], {int(index): piece for index, piece in book["pieces"].items()})
+            kind: StageEntry(book["settings"], {int(index): piece for index, piece in book["pieces"].items()})
             for kind, book in document["books"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -169,5 +171,5 @@ def _read(file: Path) -> dict[str, Book]:
         return {}
 
 
-def _seal(books: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(books, sort_keys=True).encode()).hexdigest()
+def _checksum(stages: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stages, sort_keys=True).encode()).hexdigest()

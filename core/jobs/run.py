@@ -23,35 +23,35 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ..clip import Clip, ClipError, ClipInfo, Frames
-from ..pipeline.pipeline import Recipe
-from ..pipeline.slicing import made, one_by_one, settled, shots_of, window
-from ..runtime.atomic_write import beside
-from ..runtime.prefetch import ahead, with_first
-from ..video.decode.corruption import Damage
-from ..video.decode.timestamps import Timing
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.slicing import pipeline_shots, render_piece, resolve_zoom, source_range, unbatch
+from ..runtime.atomic_write import partial_path
+from ..runtime.prefetch import chain_first, prefetch
+from ..video.decode.corruption import CorruptionReport
+from ..video.decode.timestamps import Timestamps
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding, codec_for, container_for
-from ..video.encode.output_format import transparent
+from ..video.encode.output_format import has_transparency
 from ..video.encode.writer import write_video
-from ..video.images.sequence_paths import is_sequence
+from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
-from ..video.verify.verify import check_contract
-from .concat import Segment, inspected, join
-from .folder import Job, resumable
-from .manifest import settle
-from .segments import SECONDS, Reading, cut
+from ..video.verify.verify import verify_output
+from .concat import Segment, check_segment, concat_segments
+from .folder import Job, with_resume_hint
+from .manifest import fsync_folder
+from .segments import SEGMENT_SECONDS, FrameReader, split_clip
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Iterator[Frames], int], Iterator[Frames]]
+ProgressStage = Callable[[Iterator[Frames], int], Iterator[Frames]]
 
 
-class Finished(NamedTuple):
+class JobResult(NamedTuple):
     """frames: of the result. segments: that it was joined of. kept: those of them that an earlier run had made."""
 
     frames: int
     segments: int
-    kept: int
+    reused: int
 
 
 def run_job(
@@ -60,10 +60,10 @@ def run_job(
     target: str | Path,
     *,
     encoding: Encoding | None = None,
-    segment_seconds: float = SECONDS,
-    watch: Watch | None = None,
-    keep: bool = False,
-) -> Finished:
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressStage | None = None,
+    keep_files: bool = False,
+) -> JobResult:
     """Make the frames of `clip`, a recipe whose source reads the job's source, and write them to the video `target`.
 
     Segments end where shots do, if the recipe knows any, and after `segment_seconds` at the latest. The source is
@@ -74,110 +74,118 @@ def run_job(
     Whatever ends the run before leaves the finished segments. Raises ClipError, which says so.
     """
     target, encoding = Path(target), encoding or Encoding()
-    if is_sequence(target):
+    if is_image_sequence(target):
         raise ClipError(f"{target}: a job writes a video file; write pictures without one")
     check_target(target, encoding=encoding, source=job.source)
-    recipe = clip if isinstance(clip, Recipe) else Recipe(clip)
-    times = job.timing(recipe.info.fps)
-    pieces = cut(times.starts, times.base, segment_seconds, shots_of(recipe))
+    recipe = clip if isinstance(clip, Pipeline) else Pipeline(clip)
+    times = job.timestamps(recipe.info.fps)
+    pieces = split_clip(times.starts, times.time_base, segment_seconds, pipeline_shots(recipe))
     settings = job.settings(
         operations=[recipe.source.info, recipe.operations],
         encoding=[target.suffix.lower(), encoding],
         pieces=pieces,
     )
-    with resumable(job, "segment"):
-        plan = settled(recipe, len(times.starts))
+    with with_resume_hint(job, "segment"):
+        plan = resolve_zoom(recipe, len(times.starts))
         done = job.manifest.begin("segment", settings)
         kept = len(done)
         if kept:
             log.warning("%s: going on, %d of %d segments are there", job.folder, kept, len(pieces))
-        _make(job, plan, target.suffix.lower(), encoding, times, pieces, watch)
-        _put_together(job, target, times, recipe.info)
-    if not keep:
-        job.manifest.remove()
-    return Finished(len(times.starts), len(pieces), kept)
+        _write_segments(job, plan, target.suffix.lower(), encoding, times, pieces, progress)
+        _finalize_output(job, target, times, recipe.info)
+    if not keep_files:
+        job.manifest.remove_files()
+    return JobResult(len(times.starts), len(pieces), kept)
 
 
-def _make(
+def _write_segments(
     job: Job,
-    plan: Recipe,
+    pipeline: Pipeline,
     suffix: str,
     encoding: Encoding,
-    times: Timing,
+    times: Timestamps,
     pieces: list[range],
-    watch: Watch | None,
+    progress: ProgressStage | None,
 ) -> None:
     """Write the segments that are not there yet."""
     done = job.manifest.pieces("segment")
     missing = [index for index in range(len(pieces)) if index not in done]
     source = job.source if job.times else None
-    damage = plan.source.damage if isinstance(plan.source, VideoClip) else Damage()
+    damage = pipeline.source.damage if isinstance(pipeline.source, VideoClip) else CorruptionReport()
     for facts in done.values():
-        damage.add(facts.get("damage", []))
-    with closing(cast(Any, _results(plan, [pieces[index] for index in missing], len(times.starts)))) as results:
-        stream = watch(results, sum(len(pieces[index]) for index in done)) if watch else results
+        damage.merge(facts.get("damage", []))
+    with closing(
+        cast(Any, _render_pieces(pipeline, [pieces[index] for index in missing], len(times.starts)))
+    ) as results:
+        stream = progress(results, sum(len(pieces[index]) for index in done)) if progress else results
         for index in missing:
             piece, file = pieces[index], job.folder / f"segment-{index:05d}{suffix}"
             first = next(stream, None)
             if first is None:
                 raise ClipError(f"{job.source}: its frames ended before number {piece.start} was made")
             if index == 0:
-                encoding = _definite(encoding, file, first)
+                encoding = _resolve_encoding(encoding, file, first)
             else:
                 encoding = replace(encoding, pixel_format=done[0]["pixel_format"])
-            frames = with_first([first], islice(stream, len(piece) - 1))
+            frames = chain_first([first], islice(stream, len(piece) - 1))
             del first  # A large frame, which would stay for as long as the segment is written.
-            write_video(file, frames, plan.info, encoding=encoding, source=source, times=_part(times, piece))
-            segment = inspected(file, piece)
-            facts = {"start": piece.start, "stop": piece.stop, "header": segment.header}
-            shown = {"first": str(times.starts[piece.start] * times.base), "pixel_format": encoding.pixel_format}
-            hurt = damage.table(piece)
+            write_video(
+                file, frames, pipeline.info, encoding=encoding, source=source, times=_slice_timestamps(times, piece)
+            )
+            segment = check_segment(file, piece)
+            facts = {"start": piece.start, "stop": piece.stop, "header": segment.extradata_hash}
+            shown = {"first": str(times.starts[piece.start] * times.time_base), "pixel_format": encoding.pixel_format}
+            hurt = damage.to_table(piece)
             job.manifest.add("segment", index, file, facts | shown | ({"damage": hurt} if hurt else {}))
             log.info("%s: segment %d of %d is written", job.folder, index + 1, len(pieces))
         if missing:
             next(stream, None)  # its stages see the end, and the source has to be there
 
 
-def _results(plan: Recipe, pieces: list[range], count: int) -> Iterator[Frames]:
+def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) -> Iterator[Frames]:
     """The frames of these pieces of the result, one after the other. The source is read once for all of them."""
-    windows = [window(plan, piece, count) for piece in pieces]
+    windows = [source_range(pipeline, piece, frame_count) for piece in pieces]
     if not windows:
         return
     begin = windows[0].start
-    with closing(cast(Any, ahead(_from(plan.source, begin), name="reading"))) as stream:
-        reading = Reading(stream, begin)
+    with closing(cast(Any, prefetch(_frames_from(pipeline.source, begin), name="reading"))) as stream:
+        reading = FrameReader(stream, begin)
         for at, (piece, seen) in enumerate(zip(pieces, windows, strict=True)):
-            keep = windows[at + 1].start if at + 1 < len(windows) else count
-            with closing(cast(Any, ahead(one_by_one(made(plan, reading.run(seen, keep), seen, piece))))) as frames:
+            keep = windows[at + 1].start if at + 1 < len(windows) else frame_count
+            with closing(
+                cast(Any, prefetch(unbatch(render_piece(pipeline, reading.read_range(seen, keep), seen, piece))))
+            ) as frames:
                 yield from frames
-        if pieces[-1].stop == count:
-            reading.end()
+        if pieces[-1].stop == frame_count:
+            reading.expect_end()
 
 
-def _from(clip: Clip, first: int) -> Iterator[Frames]:
+def _frames_from(clip: Clip, first: int) -> Iterator[Frames]:
     """The frames of the clip from that one on, one by one."""
     if isinstance(clip, VideoClip):
         return clip.frames(first=first)
-    return islice(one_by_one(clip.frames()), first, None)
+    return islice(unbatch(clip.frames()), first, None)
 
 
-def _definite(encoding: Encoding, file: Path, first: Frames) -> Encoding:
+def _resolve_encoding(encoding: Encoding, file: Path, first: Frames) -> Encoding:
     """The encoding with the pixel format that `write_video` would choose by the first frame of all: it is every
     segment's.
     """
     codec = codec_for(file, container_for(file), encoding)
-    usual = (codec.alpha_format if transparent(first) else None) or codec.pixel_format
+    usual = (codec.alpha_format if has_transparency(first) else None) or codec.pixel_format
     return replace(encoding, pixel_format=encoding.pixel_format or usual)
 
 
-def _part(times: Timing, piece: range) -> Timing:
+def _slice_timestamps(times: Timestamps, piece: range) -> Timestamps:
     """The times of these frames, from 0 on."""
     rows = slice(piece.start, piece.stop)
     first = times.starts[piece.start]
-    return Timing([start - first for start in times.starts[rows]], times.durations[rows], times.base, times.origin)
+    return Timestamps(
+        [start - first for start in times.starts[rows]], times.durations[rows], times.time_base, times.origin
+    )
 
 
-def _put_together(job: Job, target: Path, times: Timing, info: ClipInfo) -> None:
+def _finalize_output(job: Job, target: Path, times: Timestamps, info: ClipInfo) -> None:
     """Join the segments, check the result, and let it appear under its name."""
     job.check_source()
     facts = [piece for _, piece in sorted(job.manifest.pieces("segment").items())]
@@ -189,15 +197,15 @@ def _put_together(job: Job, target: Path, times: Timing, info: ClipInfo) -> None
         )
     # Always the same name: what a killed run leaves is written over by the next.
     mark = sha256(str(job.folder.resolve()).encode()).hexdigest()[:8]
-    partial = beside(target, mark)
+    partial = partial_path(target, mark)
     source = job.source if job.times else None
     try:
-        join(segments, partial, container=container_for(target), times=times, fps=info.fps, source=source)
-        check_contract(partial, source, frames=len(times.starts), info=info, window=job.window)
+        concat_segments(segments, partial, container=container_for(target), times=times, fps=info.fps, source=source)
+        verify_output(partial, source, frame_count=len(times.starts), info=info, window=job.window)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)
-        settle(target.parent)
+        fsync_folder(target.parent)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(target))) from e
     finally:

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601, as OpenCV's RGB to grey
-SMALLEST_SIDE = 32  # the pyramid stops before a side becomes shorter than this
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, as OpenCV's RGB to grey
+MIN_SIDE_PIXELS = 32  # the pyramid stops before a side becomes shorter than this
 EDGE_WEIGHTS = (0.14, 0.14, 0.4472, 0.4472, 0.4472)  # the outermost pixels: their quadratics saw repeated rows
-REGULARISER = 1e-3  # added to determinants: far below any texture in grey levels 0-255, and flat areas get zero flow
+REGULARIZATION = 1e-3  # added to determinants: far below any texture in grey levels 0-255, and flat areas get zero flow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class FarnebackSettings:
     levels: int = 5
     window: int = 15
     iterations: int = 3
-    neighbourhood: int = 7
-    sigma: float = 1.5
+    poly_n: int = 7
+    poly_sigma: float = 1.5
     gaussian_window: bool = False
 
     def __post_init__(self) -> None:
@@ -54,9 +54,9 @@ class FarnebackSettings:
             raise ValueError(
                 f"levels must be 0 or more and iterations at least 1, got {self.levels}, {self.iterations}"
             )
-        if self.neighbourhood < 1 or self.sigma < 0.1:  # below that, only the middle pixel has any weight
+        if self.poly_n < 1 or self.poly_sigma < 0.1:  # below that, only the middle pixel has any weight
             raise ValueError(
-                f"neighbourhood must be 1 or more and sigma 0.1 or more, got {self.neighbourhood}, {self.sigma}"
+                f"neighbourhood must be 1 or more and sigma 0.1 or more, got {self.poly_n}, {self.poly_sigma}"
             )
 
 
@@ -78,38 +78,40 @@ def farneback(first: Tensor, second: Tensor, settings: FarnebackSettings = Farne
         got = f"{tuple(first.shape)} and {tuple(second.shape)}"
         raise ValueError(f"farneback needs two batches of one shape (B, 1 or 3, H, W), got {got}")
     pairs, _, height, width = first.shape
-    frames = torch.cat([_grey_levels(first), _grey_levels(second)])  # (2B, 1, H, W): both are expanded alike
+    frames = torch.cat([_gray_levels(first), _gray_levels(second)])  # (2B, 1, H, W): both are expanded alike
 
     flow: Tensor | None = None
-    for scale in _scales(height, width, settings):
+    for scale in _pyramid_scales(height, width, settings):
         size = (round(height * scale), round(width * scale))
         if flow is None:
             flow = frames.new_zeros(pairs, 2, *size)  # (B, 2, h, w)
         else:
             flow = F.interpolate(flow, size, mode="bilinear", align_corners=False) / settings.pyramid_scale
-        expansion = _expand(_reduce(frames, size, scale), settings.neighbourhood, settings.sigma)  # (2B, 5, h, w)
+        expansion = _expand_polynomials(
+            _downsample(frames, size, scale), settings.poly_n, settings.poly_sigma
+        )  # (2B, 5, h, w)
         for _ in range(settings.iterations):
             equations = _normal_equations(expansion[:pairs], expansion[pairs:], flow)  # (B, 5, h, w)
-            flow = _solve(_average(equations, settings))  # (B, 2, h, w)
+            flow = _solve(_average_window(equations, settings))  # (B, 2, h, w)
     assert flow is not None, "there is always the full size"
     return flow
 
 
-def _grey_levels(frames: Tensor) -> Tensor:
+def _gray_levels(frames: Tensor) -> Tensor:
     """(B, 1 or 3, H, W) in [0, 1] -> (B, 1, H, W) float32 in [0, 255], the range that the constants were chosen for."""
     frames = frames.float()
     if frames.shape[1] == 3:
         red, green, blue = frames.split(1, dim=1)  # each (B, 1, H, W)
-        frames = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        frames = LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue
     return frames * 255
 
 
-def _scales(height: int, width: int, settings: FarnebackSettings) -> list[float]:
+def _pyramid_scales(height: int, width: int, settings: FarnebackSettings) -> list[float]:
     """The pyramid from its smallest level to 1.0."""
     scales = [1.0]
     while len(scales) <= settings.levels:
         scale = scales[-1] * settings.pyramid_scale
-        if min(height, width) * scale < SMALLEST_SIDE:
+        if min(height, width) * scale < MIN_SIDE_PIXELS:
             break
         scales.append(scale)
     return scales[::-1]
@@ -118,15 +120,15 @@ def _scales(height: int, width: int, settings: FarnebackSettings) -> list[float]
 # --- the pyramid ----------------------------------------------------------------------------------------------------
 
 
-def _reduce(frames: Tensor, size: tuple[int, int], scale: float) -> Tensor:
+def _downsample(frames: Tensor, size: tuple[int, int], scale: float) -> Tensor:
     """(B, 1, H, W) -> (B, 1, h, w): smooth away what the smaller size cannot hold, then sample."""
     sigma = (1 / scale - 1) / 2
     # The full size is smoothed by (1, 2, 1) / 4: second derivatives of raw pixels are mostly noise.
-    kernel = _gaussian(max(round(sigma * 5) // 2, 1), sigma) if sigma > 0 else [0.25, 0.5, 0.25]
+    kernel = _gaussian_kernel(max(round(sigma * 5) // 2, 1), sigma) if sigma > 0 else [0.25, 0.5, 0.25]
     return _resample(_resample(frames, size[0], kernel, dim=2), size[1], kernel, dim=3)
 
 
-def _resample(x: Tensor, new: int, kernel: list[float], dim: int) -> Tensor:
+def _resample(x: Tensor, new_size: int, kernel: list[float], dim: int) -> Tensor:
     """Smooth with an odd kernel along `dim` and sample `new` places by linear interpolation, computing no others.
 
     Each result mixes two neighbouring smoothed pixels, so it is one sum over len(kernel) + 1 pixels. Borders mirror
@@ -134,7 +136,7 @@ def _resample(x: Tensor, new: int, kernel: list[float], dim: int) -> Tensor:
     """
     old, taps = x.shape[dim], len(kernel)
     smooth = torch.tensor([0.0, *kernel, 0.0], dtype=torch.float64)
-    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)  # (new,)
+    place = ((torch.arange(new_size, dtype=torch.float64) + 0.5) * old / new_size - 0.5).clamp(0, old - 1)  # (new,)
     left = place.floor()
     right_share = (place - left)[:, None]  # (new, 1)
     weights = (1 - right_share) * smooth[1:] + right_share * smooth[:-1]  # (new, taps + 1)
@@ -143,21 +145,21 @@ def _resample(x: Tensor, new: int, kernel: list[float], dim: int) -> Tensor:
     index = torch.minimum(index, period - index).clamp(max=old - 1)
     weights, index = weights.float().to(x.device), index.to(x.device)
     shape = [1] * x.ndim
-    shape[dim] = new
+    shape[dim] = new_size
     out = x.index_select(dim, index[:, 0]) * weights[:, 0].view(shape)
     for tap in range(1, taps + 1):
         out.addcmul_(x.index_select(dim, index[:, tap]), weights[:, tap].view(shape))
     return out
 
 
-def _gaussian(radius: int, sigma: float) -> list[float]:
+def _gaussian_kernel(radius: int, sigma: float) -> list[float]:
     """2 * radius + 1 weights that sum to 1."""
     weights = [math.exp(-x * x / (2 * sigma * sigma)) for x in range(-radius, radius + 1)]
     total = sum(weights)
     return [w / total for w in weights]
 
 
-def _filter(x: Tensor, kernel: list[float], dim: int) -> Tensor:
+def _correlate_1d(x: Tensor, kernel: list[float], dim: int) -> Tensor:
     """Correlate along `dim`, 2 or 3, with an odd kernel; the edge pixels repeat outwards. Keeps the shape."""
     radius, length = len(kernel) // 2, x.shape[dim]
     padded = F.pad(x, (radius, radius, 0, 0) if dim == 3 else (0, 0, radius, radius), mode="replicate")
@@ -170,25 +172,25 @@ def _filter(x: Tensor, kernel: list[float], dim: int) -> Tensor:
 # --- quadratics and their displacement ------------------------------------------------------------------------------
 
 
-def _expand(grey: Tensor, radius: int, sigma: float) -> Tensor:
+def _expand_polynomials(gray: Tensor, radius: int, sigma: float) -> Tensor:
     """Fit a quadratic around each pixel: (B, 1, h, w) -> (B, 5, h, w), the coefficients of x, y, x², y² and xy.
 
     With separable weights the functions x, y, x² - m2, y² - m2 and xy are orthogonal (m2, m4: moments of the weights
     along one axis), so that the inverse of the Gram matrix is a division and each fit is a product of two 1-D kernels.
     """
-    weights = _gaussian(radius, sigma)
+    weights = _gaussian_kernel(radius, sigma)
     taps = [(x, w) for x, w in enumerate(weights, start=-radius)]
     m2 = sum(w * x**2 for x, w in taps)
     m4 = sum(w * x**4 for x, w in taps)
     slope = [w * x / m2 for x, w in taps]
     bend = [w * (x**2 - m2) / (m4 - m2**2) for x, w in taps]
 
-    level = _filter(grey, weights, dim=2)  # (B, 1, h, w) each: value, slope and bend along y
-    rise = _filter(grey, slope, dim=2)
-    curve = _filter(grey, bend, dim=2)
-    y, yy = _filter(torch.cat([rise, curve], dim=1), weights, dim=3).split(1, dim=1)
-    x, xy = _filter(torch.cat([level, rise], dim=1), slope, dim=3).split(1, dim=1)
-    xx = _filter(level, bend, dim=3)
+    level = _correlate_1d(gray, weights, dim=2)  # (B, 1, h, w) each: value, slope and bend along y
+    rise = _correlate_1d(gray, slope, dim=2)
+    curve = _correlate_1d(gray, bend, dim=2)
+    y, yy = _correlate_1d(torch.cat([rise, curve], dim=1), weights, dim=3).split(1, dim=1)
+    x, xy = _correlate_1d(torch.cat([level, rise], dim=1), slope, dim=3).split(1, dim=1)
+    xx = _correlate_1d(level, bend, dim=3)
     return torch.cat([x, y, xx, yy, xy], dim=1)
 
 
@@ -233,16 +235,18 @@ def _edge_weights(length: int) -> Tensor:
     return weights
 
 
-def _average(equations: Tensor, settings: FarnebackSettings) -> Tensor:
+def _average_window(equations: Tensor, settings: FarnebackSettings) -> Tensor:
     """Mean of the equations over the window: (B, 5, h, w) -> the same shape."""
     radius = settings.window // 2
-    kernel = _gaussian(radius, radius * 0.3) if settings.gaussian_window else [1 / settings.window] * settings.window
-    return _filter(_filter(equations, kernel, dim=2), kernel, dim=3)
+    kernel = (
+        _gaussian_kernel(radius, radius * 0.3) if settings.gaussian_window else [1 / settings.window] * settings.window
+    )
+    return _correlate_1d(_correlate_1d(equations, kernel, dim=2), kernel, dim=3)
 
 
 def _solve(equations: Tensor) -> Tensor:
     """Solve the 2x2 system of each pixel: (B, 5, h, w) -> (B, 2, h, w) flow."""
     xx, xy, yy, x, y = equations.unbind(dim=1)  # (B, h, w) each
     # A'A cannot have a negative determinant; rounding can, where all the texture has one direction.
-    determinant = (xx * yy - xy * xy).clamp(min=0) + REGULARISER
+    determinant = (xx * yy - xy * xy).clamp(min=0) + REGULARIZATION
     return torch.stack([(yy * x - xy * y) / determinant, (xx * y - xy * x) / determinant], dim=1)

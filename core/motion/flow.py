@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ..clip import ClipError, Frames
 from ..runtime.optional_cv2 import optional_opencv
 from .gray_frame import Plane
-from .klt import Tracks
+from .klt import KltTracker
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care which
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care which
 
 
 class FlowModel(Protocol):
@@ -53,7 +53,7 @@ def luma(frames: Frames) -> Tensor:
     """(B, C, H, W) RGB(A) or grey -> (B, 1, H, W) brightness in [0, 1]. Alpha is ignored."""
     if frames.shape[1] == 1:
         return frames
-    weights = frames.new_tensor(LUMA).view(1, 3, 1, 1)
+    weights = frames.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)
     return (frames[:, :3] * weights).sum(dim=1, keepdim=True)
 
 
@@ -65,9 +65,9 @@ def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device |
     return _BUILDERS[FlowMethod(method)](str(device))
 
 
-def field_between(flow: FlowModel, first: Plane, second: Plane) -> Plane:
+def flow_between_planes(flow: FlowModel, first: Plane, second: Plane) -> Plane:
     """The flow (2, h, w) from one grey plane (h, w) to another, by any model."""
-    own = getattr(flow, "field", None)
+    own = getattr(flow, "plane_flow", None)
     if own is not None:
         return own(first, second)
     import torch
@@ -77,28 +77,28 @@ def field_between(flow: FlowModel, first: Plane, second: Plane) -> Plane:
 
 
 @dataclass(frozen=True)
-class OnPlanes:
+class OpenCVFlow:
     """An estimator of OpenCV's kind as a `FlowModel`. measure: two grey planes (h, w) uint8 -> their flow (h, w, 2)."""
 
-    measure: Callable[[Any, Any], Any]
+    estimator: Callable[[Any, Any], Any]
 
     def __call__(self, first: Frames, second: Frames) -> Tensor:
         import torch
 
         pairs = zip(luma(first)[:, 0].cpu().numpy(), luma(second)[:, 0].cpu().numpy(), strict=True)
-        return torch.stack([torch.from_numpy(self.field(a, b)) for a, b in pairs])
+        return torch.stack([torch.from_numpy(self.plane_flow(a, b)) for a, b in pairs])
 
-    def field(self, first: Plane, second: Plane) -> Plane:
+    def plane_flow(self, first: Plane, second: Plane) -> Plane:
         if min(first.shape) < 16:  # DIS refuses less than two of its patches; they carry no motion to speak of
             return np.zeros((2, *first.shape), np.float32)
-        return np.moveaxis(self.measure(_bytes(first), _bytes(second)), -1, 0)
+        return np.moveaxis(self.estimator(_to_uint8(first), _to_uint8(second)), -1, 0)
 
 
-def _bytes(plane: Plane) -> NDArray[np.uint8]:
+def _to_uint8(plane: Plane) -> NDArray[np.uint8]:
     return np.rint(plane * 255).clip(0, 255).astype(np.uint8)
 
 
-def _farneback(device: str) -> FlowModel:
+def _build_farneback(device: str) -> FlowModel:
     cv2 = optional_opencv() if device == "cpu" else None
     if cv2 is None:
         from .farneback import farneback
@@ -115,31 +115,31 @@ def _farneback(device: str) -> FlowModel:
         poly_sigma=1.5,
         flags=0,
     )
-    return OnPlanes(measure)
+    return OpenCVFlow(measure)
 
 
-def _dis(device: str) -> FlowModel:
-    cv2 = _opencv_for("DIS flow needs")
+def _build_dis(device: str) -> FlowModel:
+    cv2 = _require_opencv("DIS flow needs")
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return OnPlanes(lambda first, second: estimator.calc(first, second, None))
+    return OpenCVFlow(lambda first, second: estimator.calc(first, second, None))
 
 
-def _tracks(device: str) -> FlowModel:
-    return Tracks(_opencv_for("feature tracks need"), _dis(device))
+def _build_tracks(device: str) -> FlowModel:
+    return KltTracker(_require_opencv("feature tracks need"), _build_dis(device))
 
 
-def _opencv_for(who: str) -> ModuleType:
+def _require_opencv(feature: str) -> ModuleType:
     cv2 = optional_opencv()
     if cv2 is None:
         raise ClipError(
-            f"{who} OpenCV: install any of its distributions (pip install opencv-python-headless), "
+            f"{feature} OpenCV: install any of its distributions (pip install opencv-python-headless), "
             "or choose the method 'farneback', which also runs without"
         )
     return cv2
 
 
 _BUILDERS: dict[FlowMethod, Callable[[str], FlowModel]] = {
-    FlowMethod.FARNEBACK: _farneback,
-    FlowMethod.DIS: _dis,
-    FlowMethod.TRACKS: _tracks,
+    FlowMethod.FARNEBACK: _build_farneback,
+    FlowMethod.DIS: _build_dis,
+    FlowMethod.TRACKS: _build_tracks,
 }

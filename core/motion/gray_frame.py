@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 Plane = NDArray[np.floating]  # (h, w), float32
 Masks: TypeAlias = "Tensor | Callable[[int], Tensor]"  # (N or 1, H, W) in [0, 1], or the mask (H, W) of frame i
 
-MARGIN = 4  # pixels around what a mask hides that are hidden too: slopes and the windows of flow reach out from there
-KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # the blur before slopes are taken
+MASK_MARGIN_PIXELS = (
+    4  # pixels around what a mask hides that are hidden too: slopes and the windows of flow reach out from there
+)
+BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # the blur before slopes are taken
 
 
 @dataclass(frozen=True, eq=False)
-class Relief:
+class GradientLevel:
     """A frame at one size, a little blurred, and its most telling pixels: the steepest of each small square.
 
     layers: (h, w, 3) float32: brightness, and its change per pixel across and down.
@@ -42,46 +44,46 @@ class Relief:
 
 
 @dataclass(frozen=True, eq=False)
-class Grey:
+class GrayFrame:
     """One frame as motion is measured on it.
 
     plane: (h, w) float32, brightness in [0, 1]. hidden: (h, w), True where not to look, or None.
     """
 
     plane: Plane
-    hidden: NDArray[np.bool_] | None = None
+    ignore_mask: NDArray[np.bool_] | None = None
 
     @staticmethod
-    def of(frame: NDArray[np.floating] | Tensor, hidden: NDArray[np.bool_] | None = None) -> Grey:
+    def of(frame: NDArray[np.floating] | Tensor, ignore_mask: NDArray[np.bool_] | None = None) -> GrayFrame:
         """From a grey frame (1, 1, h, w) in [0, 1]."""
-        return Grey(np.asarray(frame[0, 0], np.float32), hidden)
+        return GrayFrame(np.asarray(frame[0, 0], np.float32), ignore_mask)
 
     @cached_property
-    def bytes(self) -> NDArray[np.uint8]:
+    def plane_uint8(self) -> NDArray[np.uint8]:
         """(h, w) in [0, 255], as OpenCV's trackers want it."""
         return np.rint(self.plane * 255).clip(0, 255).astype(np.uint8)
 
     @cached_property
-    def half(self) -> Grey:
+    def half(self) -> GrayFrame:
         """Means of 2 x 2 pixels; an odd last row or column is left out. Hidden is what is in part."""
         height, width = (n // 2 * 2 for n in self.plane.shape)
         quarters = [(slice(i, height, 2), slice(j, width, 2)) for i in (0, 1) for j in (0, 1)]
         plane = sum((self.plane[q] for q in quarters[1:]), self.plane[quarters[0]]) / 4
-        hidden = self.hidden
-        return Grey(plane, None if hidden is None else np.logical_or.reduce([hidden[q] for q in quarters]))
+        hidden = self.ignore_mask
+        return GrayFrame(plane, None if hidden is None else np.logical_or.reduce([hidden[q] for q in quarters]))
 
     @cached_property
-    def coarse(self) -> Relief:
+    def coarse(self) -> GradientLevel:
         """At half the size, with the steepest pixel of each 2 x 2."""
-        return _relief(self.half, 2)
+        return _gradient_level(self.half, 2)
 
     @cached_property
-    def fine(self) -> Relief:
+    def fine(self) -> GradientLevel:
         """At full size, with the steepest pixel of each 3 x 3."""
-        return _relief(self, 3)
+        return _gradient_level(self, 3)
 
 
-def hidden_by(mask: Masks | None, number: int, height: int, width: int) -> NDArray[np.bool_] | None:
+def mask_of(mask: Masks | None, number: int, height: int, width: int) -> NDArray[np.bool_] | None:
     """(height, width): True where the mask of frame `number` has more than 0.5, and a little around it.
 
     Raises ClipError where there is no such mask.
@@ -97,10 +99,10 @@ def hidden_by(mask: Masks | None, number: int, height: int, width: int) -> NDArr
     else:
         raise ClipError(f"frame {number} has no mask: a mask is (frames or 1, H, W), this one is {tuple(mask.shape)}")
     small = F.interpolate(one[None, None].float().cpu(), (height, width), mode="area")
-    return F.max_pool2d(small, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0, 0].numpy() > 0.5
+    return F.max_pool2d(small, 2 * MASK_MARGIN_PIXELS + 1, stride=1, padding=MASK_MARGIN_PIXELS)[0, 0].numpy() > 0.5
 
 
-def slope(plane: Plane) -> tuple[Plane, Plane]:
+def gradient(plane: Plane) -> tuple[Plane, Plane]:
     """Change per pixel across and down."""
     cv2 = optional_opencv()
     if cv2 is not None:
@@ -110,20 +112,20 @@ def slope(plane: Plane) -> tuple[Plane, Plane]:
     return (p[1:-1, 2:] - p[1:-1, :-2]) / 2, (p[2:, 1:-1] - p[:-2, 1:-1]) / 2
 
 
-def _relief(grey: Grey, side: int) -> Relief:
-    blurred = _blurred(grey.plane)
-    dx, dy = slope(blurred)
+def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
+    blurred = _blur(gray.plane)
+    dx, dy = gradient(blurred)
     height, width = blurred.shape
-    rows, columns = height // side, width // side
-    steep = (dx * dx + dy * dy)[: rows * side, : columns * side]
-    steepest = steep.reshape(rows, side, columns, side).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
-    row = (np.arange(rows)[:, None] * side + steepest // side).ravel()
-    column = (np.arange(columns) * side + steepest % side).ravel()
-    if grey.hidden is not None:
-        seen = ~grey.hidden[row, column]
+    rows, columns = height // cell, width // cell
+    steep = (dx * dx + dy * dy)[: rows * cell, : columns * cell]
+    steepest = steep.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
+    row = (np.arange(rows)[:, None] * cell + steepest // cell).ravel()
+    column = (np.arange(columns) * cell + steepest % cell).ravel()
+    if gray.ignore_mask is not None:
+        seen = ~gray.ignore_mask[row, column]
         row, column = row[seen], column[seen]
     layers = np.stack([blurred, dx, dy], axis=-1)
-    return Relief(
+    return GradientLevel(
         layers,
         column.astype(np.float32) + np.float32(0.5 - width / 2),
         row.astype(np.float32) + np.float32(0.5 - height / 2),
@@ -131,11 +133,11 @@ def _relief(grey: Grey, side: int) -> Relief:
     )
 
 
-def _blurred(plane: Plane) -> Plane:
+def _blur(plane: Plane) -> Plane:
     """A little smoother (1 4 6 4 1 both ways), so that the picture between two pixels is near the line between them."""
     cv2 = optional_opencv()
     if cv2 is not None:
-        return cv2.sepFilter2D(plane, -1, KERNEL, KERNEL, borderType=cv2.BORDER_REPLICATE)
+        return cv2.sepFilter2D(plane, -1, BLUR_KERNEL, BLUR_KERNEL, borderType=cv2.BORDER_REPLICATE)
     p = np.pad(plane, 2, mode="edge")
     p = (p[:-4] + p[4:] + 4 * (p[1:-3] + p[3:-1]) + 6 * p[2:-2]) / 16
     return (p[:, :-4] + p[:, 4:] + 4 * (p[:, 1:-3] + p[:, 3:-1]) + 6 * p[:, 2:-2]) / 16

@@ -13,21 +13,27 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..runtime.optional_cv2 import optional_opencv
-from .background_prior import EVERYWHERE, Followers, at
-from .gray_frame import Grey, Relief
+from .background_prior import ALL_INLIERS, InlierMap, sample_inlier_map
+from .gray_frame import GradientLevel, GrayFrame
 
-SPREADS = (6.0, 4.2, 3.0)  # errors, in units of the usual one, up to which a pixel is listened to: one round each
-ENOUGH = 0.05  # pixels at the corner: after a correction smaller than this, what is left is far smaller still
-SOME = 5  # medians are taken of every so many pixels: they are as good
-MISFIT = 0.2  # pixels by which the camera's true motion misses a homography, here and there
-PRIOR = 1e-4  # weight of "no shear and no perspective", per squared pixel at the corner, against all pixels' evidence
-FEWEST = 64  # pixels; fewer cannot tell a motion
-PRODUCT = 1024  # pixels: BLAS multiplies this much at once; more it would share out to threads that wait for each other
+TUKEY_CUTOFFS = (6.0, 4.2, 3.0)  # errors, in units of the usual one, up to which a pixel is listened to: one round each
+CONVERGED_PIXELS = 0.05  # pixels at the corner: after a correction smaller than this, what is left is far smaller still
+MEDIAN_STRIDE = 5  # medians are taken of every so many pixels: they are as good
+MODEL_ERROR_PIXELS = 0.2  # pixels by which the camera's true motion misses a homography, here and there
+PRIOR_WEIGHT = (
+    1e-4  # weight of "no shear and no perspective", per squared pixel at the corner, against all pixels' evidence
+)
+MIN_PIXELS = 64  # pixels; fewer cannot tell a motion
+BLAS_CHUNK_PIXELS = (
+    1024  # pixels: BLAS multiplies this much at once; more it would share out to threads that wait for each other
+)
 
-Values = NDArray[np.float32]  # (P,), one per pixel
+PixelValues = NDArray[np.float32]  # (P,), one per pixel
 
 
-def align(first: Grey, second: Grey, step: geometry.Matrices, followers: Followers = EVERYWHERE) -> geometry.Matrices:
+def align(
+    first: GrayFrame, second: GrayFrame, step: geometry.Matrices, inlier_map: InlierMap = ALL_INLIERS
+) -> geometry.Matrices:
     """A better step (3, 3) between two frames, near the given one, in their pixels.
 
     Half the size comes first, and at first only as a similarity, for there a start that is some pixels off still finds
@@ -37,26 +43,31 @@ def align(first: Grey, second: Grey, step: geometry.Matrices, followers: Followe
         return step
     half, whole = (first.coarse, second.coarse), (first.fine, second.fine)
     for pair, scale, free in ((half, 0.5, 4), (half, 0.5, 8), (whole, 1.0, 8)):
-        if len(pair[0].x) < FEWEST:
+        if len(pair[0].x) < MIN_PIXELS:
             break
-        small = geometry.rescaled(step, scale, scale)
-        heard = _heard(pair[0], followers)
-        for spread in SPREADS:
-            small, moved = _improved(*pair, heard, small, spread, free)
-            if moved < ENOUGH:
+        small = geometry.rescale(step, scale, scale)
+        heard = _inlier_weights(pair[0], inlier_map)
+        for spread in TUKEY_CUTOFFS:
+            small, moved = _gauss_newton_step(*pair, heard, small, spread, free)
+            if moved < CONVERGED_PIXELS:
                 break
-        step = geometry.rescaled(small, 1 / scale, 1 / scale)
+        step = geometry.rescale(small, 1 / scale, 1 / scale)
     return step
 
 
-def _heard(first: Relief, followers: Followers) -> Values:
+def _inlier_weights(first: GradientLevel, inlier_map: InlierMap) -> PixelValues:
     """(P,) in [0, 1]: what each pixel counts. All where three quarters around it follow the camera, none below one."""
-    known = at(followers, first.x, first.y, *first.layers.shape[:2])
+    known = sample_inlier_map(inlier_map, first.x, first.y, *first.layers.shape[:2])
     return np.clip(2 * known - 0.5, 0, 1).astype(np.float32)
 
 
-def _improved(
-    first: Relief, second: Relief, heard: Values, step: geometry.Matrices, spread: float, free: int
+def _gauss_newton_step(
+    first: GradientLevel,
+    second: GradientLevel,
+    inlier_weights: PixelValues,
+    step: geometry.Matrices,
+    cutoff: float,
+    dof: int,
 ) -> tuple[geometry.Matrices, float]:
     """One Gauss-Newton step: the small motion, done before `step`, that brings the frames closer; its size in pixels.
 
@@ -67,57 +78,59 @@ def _improved(
     unit = float(np.hypot(width, height)) / 2
     at_corner = np.array([1, 1, *[unit] * 4, unit**2, unit**2])  # tangents -> pixels there
     m = step.astype(np.float32)
-    (there, across, down), inside = _looked_up(first, second, m)
+    (there, across, down), inside = _sample_layers(first, second, m)
     here, dx, dy = first.values
     # The second frame's slopes are seen turned and magnified by the step.
     dx, dy = (dx + m[0, 0] * across + m[1, 0] * down) / 2, (dy + m[0, 1] * across + m[1, 1] * down) / 2
     error = there - here
-    off, trust = _judged(error, dx * dx + dy * dy)
-    some = off[::SOME][(inside & (heard > 0.5))[::SOME]]
+    off, trust = _normalize_errors(error, dx * dx + dy * dy)
+    some = off[::MEDIAN_STRIDE][(inside & (inlier_weights > 0.5))[::MEDIAN_STRIDE]]
     # The nearer third tells what is usual where the camera is followed, for the rest may be a subject.
     usual = 1.75 * float(np.quantile(some, 0.3)) if some.size else 0.0
-    reach = spread * max(usual, 0.5)
-    weight = np.maximum(1 - (off / reach) ** 2, 0) ** 2 * trust * inside * heard
+    reach = cutoff * max(usual, 0.5)
+    weight = np.maximum(1 - (off / reach) ** 2, 0) ** 2 * trust * inside * inlier_weights
 
     x, y = first.x / np.float32(unit), first.y / np.float32(unit)
     grow = dx * x + dy * y
-    changes = [dx, dy, dy * x - dx * y, grow, dx * x - dy * y, dx * y + dy * x, -grow * x, -grow * y][:free]
+    changes = [dx, dy, dy * x - dx * y, grow, dx * x - dy * y, dx * y + dy * x, -grow * x, -grow * y][:dof]
     columns = np.stack([*changes, here, np.ones_like(here), error])
-    products = _products(columns, weight)
+    products = _weighted_gram(columns, weight)
     normal, pull = products[:-1, :-1], -products[:-1, -1]
-    if free == 8:
-        strength = PRIOR * np.trace(normal[:2, :2])
+    if dof == 8:
+        strength = PRIOR_WEIGHT * np.trace(normal[:2, :2])
         normal[range(4, 8), range(4, 8)] += strength
         pull[4:8] -= strength * (geometry.to_tangents(step) * at_corner)[4:]
     small = np.zeros(8)
-    small[:free] = np.linalg.solve(normal + 1e-9 * (np.trace(normal) + 1) * np.eye(free + 2), pull)[:free]
-    return geometry.normalized(step @ geometry.to_matrices_of(small / at_corner)), float(np.abs(small).max())
+    small[:dof] = np.linalg.solve(normal + 1e-9 * (np.trace(normal) + 1) * np.eye(dof + 2), pull)[:dof]
+    return geometry.normalize(step @ geometry.matrices_from_tangents(small / at_corner)), float(np.abs(small).max())
 
 
-def _products(columns: Values, weight: Values) -> NDArray[np.float64]:
+def _weighted_gram(columns: PixelValues, weight: PixelValues) -> NDArray[np.float64]:
     """(k, P), (P,) -> (k, k): the weighted products of all pairs of columns, summed over the pixels."""
     total = np.zeros((len(columns), len(columns)))
     weighted = columns * weight
-    for start in range(0, columns.shape[1], PRODUCT):
-        part = slice(start, start + PRODUCT)
+    for start in range(0, columns.shape[1], BLAS_CHUNK_PIXELS):
+        part = slice(start, start + BLAS_CHUNK_PIXELS)
         total += weighted[:, part] @ columns[:, part].T
     return total
 
 
-def _judged(error: Values, steep: Values) -> tuple[Values, Values]:
+def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tuple[PixelValues, PixelValues]:
     """Each pixel's error in units of what noise and a slight misfit explain, and the inverse square of that unit.
 
     Noise is what remains where the picture is smooth, whatever step is tried. A misfit shows where it is steep; without
     it, a richly patterned subject would outweigh a plain background.
     """
-    few, flat = error[::SOME], steep[::SOME]
+    few, flat = error[::MEDIAN_STRIDE], squared_gradient[::MEDIAN_STRIDE]
     middle = np.median(few)
     noise = max(float(np.median(np.abs(few - middle)[flat <= np.median(flat)])) * 1.5, 1 / 1024)
-    trust = 1 / (np.float32(noise**2) + np.float32(MISFIT**2) * steep)
+    trust = 1 / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
     return np.abs(error - middle) * np.sqrt(trust), trust
 
 
-def _looked_up(first: Relief, second: Relief, m: NDArray[np.float32]) -> tuple[Values, NDArray[np.bool_]]:
+def _sample_layers(
+    first: GradientLevel, second: GradientLevel, m: NDArray[np.float32]
+) -> tuple[PixelValues, NDArray[np.bool_]]:
     """The second frame's layers (3, P) where the step says that the first one's pixels went, and which are still seen.
 
     Linear, because the frames are blurred enough for it; a sharper kernel steepens slopes and so biases steps.

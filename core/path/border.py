@@ -7,9 +7,9 @@ from types import ModuleType
 
 from ..clip import ClipError
 from .trajectory import Correction
-from .zoom import adaptive_zoom, zoom_to_fill, zoomed
+from .zoom import adaptive_zoom, apply_zoom, zoom_to_fill
 
-REACH = 15  # frames before and after in which FILL looks; farther ones rarely fit any more
+FILL_RADIUS_FRAMES = 15  # frames before and after in which FILL looks; farther ones rarely fit any more
 
 
 class Border(str, Enum):
@@ -24,13 +24,13 @@ class Border(str, Enum):
     BLACK = "black"
 
 
-def framed(correction: Correction, border: Border) -> Correction:
+def with_border_zoom(correction: Correction, border: Border) -> Correction:
     """What `warp` really does to the frames: the correction, with the zoom that the border asks for.
 
     Raises ClipError where no zoom serves.
     """
     if border is Border.CROP:
-        return zoomed(correction, zoom_to_fill(correction))
+        return apply_zoom(correction, zoom_to_fill(correction))
     return adaptive_zoom(correction) if border is Border.CROP_ADAPTIVE else correction
 
 
@@ -44,7 +44,7 @@ def opencv_border(cv2: ModuleType, border: Border) -> int:
     }.get(border, cv2.BORDER_REPLICATE)
 
 
-def check_count(done: int, count: int, *, ended: bool = False) -> None:
+def check_frame_count(done: int, count: int, *, ended: bool = False) -> None:
     """Raise ClipError where `done` frames of a clip, ended or not, cannot be the `count` of its correction."""
     if done > count:
         raise ClipError(

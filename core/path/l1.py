@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError, ClipInfo
 from .trajectory import Correction
-from .zoom import held_back
+from .zoom import attenuate_to_zoom
 
-WINDOW = 240  # frames solved at once: the time of the solver grows faster than their number
-OVERLAP = 80  # frames solved again with what comes after them
-JOINT = 3  # frames that the next window takes over as they are: they fix its place, velocity and acceleration
-SPARE = 1e-5  # share of the budget that is left to the solver's rounding
-HOLD = 3.0  # weight of staying at the source's own path: breaks even with the rest for swings of the given period
-TURNING = 1.5  # weight of turning and zooming: felt at the corners, which are farther out than half a width
+WINDOW_FRAMES = 240  # frames solved at once: the time of the solver grows faster than their number
+OVERLAP_FRAMES = 80  # frames solved again with what comes after them
+JOINT_FRAMES = 3  # frames that the next window takes over as they are: they fix its place, velocity and acceleration
+ROUNDING_MARGIN = 1e-5  # share of the budget that is left to the solver's rounding
+DATA_WEIGHT = (
+    3.0  # weight of staying at the source's own path: breaks even with the rest for swings of the given period
+)
+ROTATION_WEIGHT = 1.5  # weight of turning and zooming: felt at the corners, which are farther out than half a width
 
 
-def l1(
+def l1_path(
     poses: geometry.Matrices, guide: geometry.Matrices, period: float, info: ClipInfo, max_zoom: float
 ) -> geometry.Matrices:
     """Poses (n, 3, 3) of one shot -> the wanted ones, none of which needs more magnification than `max_zoom`.
@@ -39,24 +41,24 @@ def l1(
     period: in frames; swings of the camera shorter than this are shake.
     Raises ClipError where scipy, which has the solver, cannot be imported.
     """
-    scipy = _scipy()
-    budget = max_zoom * (1 - SPARE)
+    scipy = _import_scipy()
+    budget = max_zoom * (1 - ROUNDING_MARGIN)
     if budget <= 1 or len(poses) < 2:
         return poses.copy()
-    straight = _straightened(poses, guide, info, budget)
+    straight = _match_guide_shear(poses, guide, info, budget)
     unit = max(info.width / 2, 1.0)
     steps = geometry.to_parameters(np.linalg.inv(straight[:-1]) @ straight[1:])
-    steps = geometry.to_matrices(steps / [unit, unit, 1, 1])  # each carries a frame to the one before it
-    turns, shifts = _complex(steps)
-    rows, bounds = _limits(np.linalg.inv(poses) @ straight, info, budget, unit)
-    sizes = _least_sizes(np.linalg.inv(straight) @ guide, period)
+    steps = geometry.matrices_from_parameters(steps / [unit, unit, 1, 1])  # each carries a frame to the one before it
+    turns, shifts = _to_complex(steps)
+    rows, bounds = _crop_constraints(np.linalg.inv(poses) @ straight, info, budget, unit)
+    sizes = _min_scales(np.linalg.inv(straight) @ guide, period)
     n = len(poses)
     views = np.zeros((n, 4))
     start, done = 0, 0
     while done < n:
-        stop = min(start + WINDOW, n)
+        stop = min(start + WINDOW_FRAMES, n)
         span = slice(start, stop)
-        views[span] = _solved(
+        views[span] = _solve_window(
             scipy,
             turns[start : stop - 1],
             shifts[start : stop - 1],
@@ -65,16 +67,16 @@ def l1(
             period,
             views[start:done].copy(),
         )
-        done = n if stop == n else stop - OVERLAP
-        start = done - JOINT
+        done = n if stop == n else stop - OVERLAP_FRAMES
+        start = done - JOINT_FRAMES
     view = np.zeros((n, 3, 3))
     view[:, 0, 0] = view[:, 1, 1] = views[:, 0]
     view[:, 1, 0], view[:, 0, 1] = views[:, 1], -views[:, 1]
     view[:, :2, 2], view[:, 2, 2] = views[:, 2:] * unit, 1.0
-    return geometry.normalized(straight @ view)
+    return geometry.normalize(straight @ view)
 
 
-def _scipy() -> ModuleType:
+def _import_scipy() -> ModuleType:
     try:
         import scipy.optimize
         import scipy.sparse
@@ -85,25 +87,25 @@ def _scipy() -> ModuleType:
     return scipy
 
 
-def _straightened(
+def _match_guide_shear(
     poses: geometry.Matrices, guide: geometry.Matrices, info: ClipInfo, budget: float
 ) -> geometry.Matrices:
     """The same poses with the guide's shear and perspective; so much of them as leaves room for some view."""
     bent = geometry.to_tangents(np.linalg.inv(guide) @ poses)
     bent[:, :4] = 0  # place, turn and zoom stay as they are
-    unbend = Correction(geometry.to_matrices_of(bent), [slice(0, len(poses))], info)
-    unbend = held_back(unbend, float(np.sqrt(budget)))
-    return geometry.normalized(poses @ np.linalg.inv(unbend.matrices))
+    unbend = Correction(geometry.matrices_from_tangents(bent), [slice(0, len(poses))], info)
+    unbend = attenuate_to_zoom(unbend, float(np.sqrt(budget)))
+    return geometry.normalize(poses @ np.linalg.inv(unbend.matrices))
 
 
-def _complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+def _to_complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
     """z -> turn * z + shift, each (n,)."""
     m = similarities
     return m[:, 0, 0] + 1j * m[:, 1, 0], m[:, 0, 2] + 1j * m[:, 1, 2]
 
 
-def _limits(
-    bends: geometry.Matrices, info: ClipInfo, budget: float, unit: float
+def _crop_constraints(
+    to_source: geometry.Matrices, info: ClipInfo, budget: float, half_width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per frame rows (n, 16, 4) and bounds (n, 16): `rows @ view <= bounds` keeps the crop's corners inside the source.
 
@@ -111,16 +113,18 @@ def _limits(
     half-plane all the same, so nothing is approximated.
     """
     right, bottom = max(info.width - 1, 0) / 2, max(info.height - 1, 0) / 2
-    x, y = (geometry.corners(2 * right / budget, 2 * bottom / budget) / unit).T
+    x, y = (geometry.corners(2 * right / budget, 2 * bottom / budget) / half_width).T
     edges = np.array([[1, 0, -right], [-1, 0, -right], [0, 1, -bottom], [0, -1, -bottom]])
-    lines = edges @ bends @ np.diag([unit, unit, 1.0]) / unit  # (n, 4, 3), line . (x, y, 1) <= 0 inside
+    lines = (
+        edges @ to_source @ np.diag([half_width, half_width, 1.0]) / half_width
+    )  # (n, 4, 3), line . (x, y, 1) <= 0 inside
     across, down, apart = (part[..., None] for part in np.moveaxis(lines, -1, 0))  # (n, 4, 1)
     of_shift = np.ones_like(x)
     rows = np.stack([across * x + down * y, down * x - across * y, across * of_shift, down * of_shift], axis=-1)
-    return rows.reshape(len(bends), 16, 4), np.broadcast_to(-apart, rows.shape[:3]).reshape(len(bends), 16)
+    return rows.reshape(len(to_source), 16, 4), np.broadcast_to(-apart, rows.shape[:3]).reshape(len(to_source), 16)
 
 
-def _least_sizes(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
+def _min_scales(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
     """(n,): how small a view may be: as the source's own, or smaller where taking out a swing of zoom needs it.
 
     A view of nothing would be the steadiest of all, and every per cent that it shrinks is picture beyond the budget.
@@ -132,14 +136,14 @@ def _least_sizes(views: geometry.Matrices, period: float) -> NDArray[np.float64]
     return around.min(axis=1)
 
 
-def _solved(
+def _solve_window(
     scipy: ModuleType,
     turns: NDArray[np.complex128],
     shifts: NDArray[np.complex128],
-    limits: tuple[NDArray[np.float64], NDArray[np.float64]],
-    sizes: NDArray[np.float64],
+    constraints: tuple[NDArray[np.float64], NDArray[np.float64]],
+    min_scales: NDArray[np.float64],
     period: float,
-    known: NDArray[np.float64],
+    fixed: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Views (n, 4) of a window: real and imaginary part of a, x and y of d. known: (k, 4), the first ones, given.
     sizes: (n,), the least of a.
@@ -148,7 +152,7 @@ def _solved(
     derivative is a variable of its own, made from the one before: rows stay short, and numbers about 1. It is told as
     what it is above nought and what it is below, whose sum is its absolute value.
     """
-    sparse, n = scipy.sparse, len(sizes)
+    sparse, n = scipy.sparse, len(min_scales)
     radians = period / (2 * np.pi)
     count = min(4, n)  # how far the view is from the source's own, and its derivatives
     blocks: list[list] = [[None] * (1 + 2 * count) for _ in range(count)]
@@ -158,7 +162,7 @@ def _solved(
         if order == 0:
             blocks[0][0] = sparse.identity(size)
         else:
-            step = radians * _step(sparse, turns[: n - order])
+            step = radians * _difference_operator(sparse, turns[: n - order])
             if order == 1:
                 blocks[1][0] = step
                 targets.append(-radians * np.stack([0 * shifts, shifts], -1).view(np.float64).ravel())
@@ -166,16 +170,18 @@ def _solved(
                 blocks[order][2 * order - 1 : 2 * order + 1] = step, -step
                 targets.append(np.zeros(size))
         blocks[order][2 * order + 1 : 2 * order + 3] = -sparse.identity(size), sparse.identity(size)
-        weights += 2 * [(HOLD if order == 0 else 1.0) * np.tile([TURNING, TURNING, 1, 1], n - order)]
+        weights += 2 * [
+            (DATA_WEIGHT if order == 0 else 1.0) * np.tile([ROTATION_WEIGHT, ROTATION_WEIGHT, 1, 1], n - order)
+        ]
     cost = np.concatenate([np.zeros(4 * n), *weights])
-    rows, most = (part[len(known) :] for part in limits)
+    rows, most = (part[len(fixed) :] for part in constraints)
     bounds = np.tile([0.0, np.inf], (len(cost), 1))
     bounds[: 4 * n, 0] = -np.inf
-    bounds[: 4 * n : 4, 0] = sizes
-    bounds[: known.size] = known.reshape(-1, 1)
+    bounds[: 4 * n : 4, 0] = min_scales
+    bounds[: fixed.size] = fixed.reshape(-1, 1)
     result = scipy.optimize.linprog(
         cost,
-        _diagonal(sparse, rows, len(known), len(cost)),
+        _block_diagonal(sparse, rows, len(fixed), len(cost)),
         most.ravel(),
         sparse.bmat(blocks, format="csr"),
         np.concatenate(targets),
@@ -187,7 +193,7 @@ def _solved(
     return result.x[: 4 * n].reshape(n, 4)
 
 
-def _step(sparse: ModuleType, turns: NDArray[np.complex128]):
+def _difference_operator(sparse: ModuleType, turns: NDArray[np.complex128]):
     """The matrix (4 m, 4 m + 4) that takes values of m + 1 frames to their differences, each as its earlier frame sees
     them: what the next frame has, turned by the step, minus its own.
     """
@@ -195,12 +201,12 @@ def _step(sparse: ModuleType, turns: NDArray[np.complex128]):
     for pair in range(2):
         turned[:, pair, :, pair] = np.array([[turns.real, -turns.imag], [turns.imag, turns.real]]).transpose(2, 0, 1)
     size = 4 * len(turns)
-    later = _diagonal(sparse, turned.reshape(-1, 4, 4), 1, size + 4)
+    later = _block_diagonal(sparse, turned.reshape(-1, 4, 4), 1, size + 4)
     return (later - sparse.eye(size, size + 4)).tocsr()
 
 
-def _diagonal(sparse: ModuleType, blocks: NDArray[np.float64], first: int, width: int):
+def _block_diagonal(sparse: ModuleType, blocks: NDArray[np.float64], offset: int, width: int):
     """Blocks (n, r, 4), each beside the columns of its frame, of which the first is number `first`: (n r, width)."""
     n, r, _ = blocks.shape
-    columns = np.broadcast_to(4 * np.arange(first, first + n)[:, None, None] + np.arange(4), blocks.shape)
+    columns = np.broadcast_to(4 * np.arange(offset, offset + n)[:, None, None] + np.arange(4), blocks.shape)
     return sparse.csr_matrix((blocks.ravel(), columns.ravel(), np.arange(0, 4 * n * r + 1, 4)), shape=(n * r, width))

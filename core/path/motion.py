@@ -24,12 +24,12 @@ class Motion:
     """
 
     steps: geometry.Matrices
-    trust: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     info: ClipInfo
     readout: float = 0.0
 
     @property
     def shots(self) -> list[slice]:
         """The runs of frames between cuts."""
-        starts = np.flatnonzero(self.trust == 0).tolist()
-        return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.trust)], strict=True)]
+        starts = np.flatnonzero(self.confidence == 0).tolist()
+        return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.confidence)], strict=True)]

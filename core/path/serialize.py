@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clip import ClipError, ClipInfo
-from ..runtime.atomic_write import appearing
+from ..runtime.atomic_write import atomic_path
 from .motion import Motion
-from .rolling_shutter import ROWS
+from .rolling_shutter import ROW_SAMPLES
 from .trajectory import Correction, Trajectory
 
-FORMAT, VERSION = "steadyscale-path", 1
+FORMAT, FORMAT_VERSION = "steadyscale-path", 1
 
 Savable: TypeAlias = Motion | Trajectory | Correction
 
@@ -37,17 +37,17 @@ def save_path(value: Savable, target: str | Path) -> None:
     info = value.info
     clip = {"width": info.width, "height": info.height, "fps": str(info.fps), "length": info.length}
     shots = [[shot.start, shot.stop] for shot in value.shots]
-    document = {"format": FORMAT, "version": VERSION, "kind": _kind(value), "clip": clip, "shots": shots}
-    for name, numbers in _tables(value).items():
+    document = {"format": FORMAT, "version": FORMAT_VERSION, "kind": _kind(value), "clip": clip, "shots": shots}
+    for name, numbers in _to_arrays(value).items():
         if not np.isfinite(numbers).all():
             raise ClipError(f"{target}: the {name} hold numbers that are not finite, so they cannot be saved")
         document[name] = numbers.reshape(len(numbers), -1).tolist() if numbers.ndim > 1 else numbers.tolist()
     if isinstance(value, Motion) and value.readout:
         document["readout"] = value.readout
-    if isinstance(value, Correction) and value.bends:
+    if isinstance(value, Correction) and value.distorts_rows:
         document["bends"] = True
     try:
-        with appearing(Path(target)) as partial:
+        with atomic_path(Path(target)) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
     except OSError as error:
         raise ClipError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -66,13 +66,13 @@ def load_path(source: str | Path) -> Savable:
         raise ClipError(f"{source}: is not JSON ({error}): choose a file that SteadyScale saved") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ClipError(f'{source}: is JSON, but not of the format "{FORMAT}": choose a file that SteadyScale saved')
-    if document.get("version") != VERSION:
+    if document.get("version") != FORMAT_VERSION:
         raise ClipError(
-            f"{source}: is of version {document.get('version')!r}, and this SteadyScale reads version {VERSION}: "
+            f"{source}: is of version {document.get('version')!r}, this SteadyScale reads version {FORMAT_VERSION}: "
             "update SteadyScale, or measure the clip again"
         )
     try:
-        return _value(document)
+        return _parse_document(document)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ClipError(f"{source}: is damaged ({reason}): measure the clip again") from error
@@ -82,59 +82,61 @@ def _kind(value: Savable) -> str:
     return type(value).__name__.lower()
 
 
-def _tables(value: Savable) -> dict[str, NDArray[np.float64]]:
+def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
     if isinstance(value, Motion):
-        return {"steps": value.steps, "trust": value.trust}
+        return {"steps": value.steps, "trust": value.confidence}
     tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
         tables = {"matrices": value.matrices} | tables
     return {name: numbers for name, numbers in tables.items() if numbers is not None}
 
 
-def _value(document: dict[str, Any]) -> Savable:
+def _parse_document(document: dict[str, Any]) -> Savable:
     clip, kind = document["clip"], document["kind"]
-    info = ClipInfo(_size(clip["width"]), _size(clip["height"]), Fraction(clip["fps"]), clip["length"])
+    info = ClipInfo(_parse_count(clip["width"]), _parse_count(clip["height"]), Fraction(clip["fps"]), clip["length"])
     if info.length is not None:
-        _size(info.length)
+        _parse_count(info.length)
     shots = [slice(start, stop) for start, stop in document["shots"]]
     edges = [0, *(shot.stop for shot in shots)]
     if any(shot.start != before or shot.stop <= before for shot, before in zip(shots, edges, strict=False)):
         raise ValueError("the shots do not follow one another")
     count = edges[-1]
     if kind == "motion":
-        readout = float(_numbers(document, "readout", ())) if "readout" in document else 0.0
+        readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
             raise ValueError(f"the readout {readout} is not between -1 and 1")
-        motion = Motion(_matrices(document, "steps", count), _numbers(document, "trust", (count,)), info, readout)
-        if np.flatnonzero(motion.trust == 0).tolist() != [shot.start for shot in shots]:
+        motion = Motion(
+            _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout
+        )
+        if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots do not agree on the cuts")
         return motion
     if kind == "trajectory":
-        return Trajectory(_matrices(document, "poses", count), shots, info, _rows(document, count))
+        return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count))
     if kind == "correction":
-        poses = _matrices(document, "poses", count) if "poses" in document else None
-        rows, bends = _rows(document, count), document.get("bends") is True
-        return Correction(_matrices(document, "matrices", count), shots, info, poses, rows, bends)
+        poses = _parse_matrices(document, "poses", count) if "poses" in document else None
+        rows, bends = _parse_rows(document, count), document.get("bends") is True
+        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, bends)
     raise ValueError(f"kind {kind!r} is none of motion, trajectory, correction")
 
 
-def _size(number: Any) -> int:
+def _parse_count(number: Any) -> int:
     if not isinstance(number, int) or number < 1:
         raise ValueError(f"{number!r} is not a number of pixels or frames")
     return number
 
 
-def _matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
-    return _numbers(document, name, (count, 9)).reshape(count, 3, 3)
+def _parse_matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
+    return _parse_array(document, name, (count, 9)).reshape(count, 3, 3)
 
 
-def _rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:
+def _parse_rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:
     if "rows" not in document:
         return None
-    return _numbers(document, "rows", (count, ROWS * 9)).reshape(count, ROWS, 3, 3)
+    return _parse_array(document, "rows", (count, ROW_SAMPLES * 9)).reshape(count, ROW_SAMPLES, 3, 3)
 
 
-def _numbers(document: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _parse_array(document: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     numbers = np.array(document[name], dtype=np.float64)
     if numbers.shape != shape:
         raise ValueError(f"{name} has the shape {numbers.shape} and needs {shape}")

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError
 from .kalman import kalman, kalman_causal
-from .l1 import l1
-from .strength import Strength, levelled, partly
+from .l1 import l1_path
+from .strength import Strength, apply_strength, level_horizon
 from .trajectory import Trajectory, correction
 
 Smoother: TypeAlias = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
@@ -88,28 +88,28 @@ def smooth(
     poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:
         if callable(method):
-            poses[shot] = _unrolled(trajectory.poses[shot], method, period)
+            poses[shot] = _smooth_as_table(trajectory.poses[shot], method, period)
         elif method is Smoothing.LOCKED:
             held = reference if reference is not None and shot.start <= reference < shot.stop else None
-            poses[shot] = trajectory.poses[_middle(trajectory, shot) if held is None else held]
+            poses[shot] = trajectory.poses[_median_frame(trajectory, shot) if held is None else held]
         elif method is Smoothing.L1:
-            guide = _averaged(trajectory.poses[shot], kalman, period)
-            poses[shot] = l1(trajectory.poses[shot], guide, period, trajectory.info, max_zoom)
+            guide = _average_poses(trajectory.poses[shot], kalman, period)
+            poses[shot] = l1_path(trajectory.poses[shot], guide, period, trajectory.info, max_zoom)
         else:
-            poses[shot] = _averaged(trajectory.poses[shot], _SMOOTHERS[method], period)
-    wanted = levelled(trajectory, replace(trajectory, poses=poses), horizon, reference)
+            poses[shot] = _average_poses(trajectory.poses[shot], _SMOOTHERS[method], period)
+    wanted = level_horizon(trajectory, replace(trajectory, poses=poses), horizon, reference)
     if strength in (None, Strength()):
         return wanted
-    return trajectory.corrected(partly(correction(trajectory, wanted), strength))
+    return trajectory.corrected(apply_strength(correction(trajectory, wanted), strength))
 
 
-def _middle(trajectory: Trajectory, shot: slice) -> int:
+def _median_frame(trajectory: Trajectory, shot: slice) -> int:
     """The frame of a shot whose place is nearest to the median of all."""
     place = trajectory.path[shot, :2]
     return shot.start + int(np.linalg.norm(place - np.median(place, axis=0), axis=1).argmin())
 
 
-def _averaged(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
     """Poses (n, 3, 3) of one shot -> smoothed, each the weighted mean of its neighbours' in its own view."""
     n = len(poses)
     reach = int(np.ceil(2 * period))  # no smoother's weights reach farther, to four digits
@@ -123,18 +123,18 @@ def _averaged(poses: geometry.Matrices, smoother: Smoother, period: float) -> ge
         mean = np.zeros((n, 8))
         for k in range(size):
             mean += weights[index - start, k, None] * geometry.to_tangents(back @ poses[start + k])
-        smoothed = geometry.normalized(smoothed @ geometry.to_matrices_of(mean))
+        smoothed = geometry.normalize(smoothed @ geometry.matrices_from_tangents(mean))
     return smoothed
 
 
-def _unrolled(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+def _smooth_as_table(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
     """Poses (n, 3, 3) of one shot -> smoothed by a function that sees the path as one table, and not as weights.
 
     The table is made along a base that is smooth already: the sum of its steps, each in its own axes, and where each
     frame is seen from it. So no pose is expressed in the axes of a far one, whatever the camera turned by meanwhile.
     What the function moves a frame by is done from the base, which for the second round is the result of the first.
     """
-    base = _averaged(poses, kalman, period)
+    base = _average_poses(poses, kalman, period)
     for _ in range(2):
         along = np.zeros((len(poses), 8))
         along[1:] = np.cumsum(geometry.to_tangents(np.linalg.inv(base[:-1]) @ base[1:]), axis=0)
@@ -145,7 +145,7 @@ def _unrolled(poses: geometry.Matrices, smoother: Smoother, period: float) -> ge
                 f"the smoother was given values of the shape {values.shape} and has to return finite numbers of the "
                 f"same shape, got {'numbers that are not finite' if smoothed.shape == values.shape else smoothed.shape}"
             )
-        base = geometry.normalized(base @ geometry.to_matrices_of(smoothed - along))
+        base = geometry.normalize(base @ geometry.matrices_from_tangents(smoothed - along))
     return base
 
 

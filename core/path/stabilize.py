@@ -6,7 +6,7 @@ from .border import Border
 from .smooth import Smoother, Smoothing, smooth
 from .strength import Strength
 from .trajectory import Correction, Trajectory, correction
-from .zoom import limit_zoom, trimmed
+from .zoom import limit_zoom, trim_peaks
 
 
 def plan_correction(
@@ -37,4 +37,4 @@ def plan_correction(
         return planned
     planned = limit_zoom(planned, max_zoom, seconds=seconds)
     promised = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
-    return planned if promised else trimmed(planned, seconds=seconds)
+    return planned if promised else trim_peaks(planned, seconds=seconds)

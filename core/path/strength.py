@@ -11,7 +11,7 @@ from ..clip import ClipError
 from .trajectory import Correction, Trajectory
 
 # The ways in which a picture can move, in words for people.
-AXES = {"x": "sideways", "y": "up and down", "roll": "turning", "zoom": "in and out", "tilt": "tilting"}
+AXIS_LABELS = {"x": "sideways", "y": "up and down", "roll": "turning", "zoom": "in and out", "tilt": "tilting"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Strength:
                 raise ClipError(f"the strength of {name} is a share from 0 (keep the shake) to 1, got {share}")
 
 
-def partly(correction: Correction, strength: Strength) -> Correction:
+def apply_strength(correction: Correction, strength: Strength) -> Correction:
     """That share of each correction, axis by axis: Strength(x=0) keeps the sideways shake and takes away the rest.
 
     All 1 is the correction itself, all 0 the identity. Less can need more zoom: limit it afterwards (crop.py).
@@ -44,19 +44,23 @@ def partly(correction: Correction, strength: Strength) -> Correction:
         return correction
     x, y, roll, zoom, tilt = astuple(strength)
     share = np.array([x, y, roll, zoom, tilt, tilt, tilt, tilt])
-    return replace(correction, matrices=geometry.to_matrices_of(geometry.to_tangents(correction.matrices) * share))
+    return replace(
+        correction, matrices=geometry.matrices_from_tangents(geometry.to_tangents(correction.matrices) * share)
+    )
 
 
-def levelled(measured: Trajectory, wanted: Trajectory, share: float, reference: int | None = None) -> Trajectory:
+def level_horizon(
+    measured: Trajectory, wanted: Trajectory, fraction: float, reference: int | None = None
+) -> Trajectory:
     """The wanted way with its slow roll taken away too: `share` of it, 0 none, 1 all. Place and zoom stay.
 
     Nothing in the pixels says where down is, so level is how the shot is mostly held: the median of its measured roll;
     in the shot of the frame `reference`, the roll of that frame. A shot that was filmed askew throughout stays so.
     Raises ClipError for a share outside 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise ClipError(f"the horizon is a share from 0 (as the smoother leaves it) to 1 (level), got {share}")
-    if share == 0:
+    if not 0 <= fraction <= 1:
+        raise ClipError(f"the horizon is a share from 0 (as the smoother leaves it) to 1 (level), got {fraction}")
+    if fraction == 0:
         return wanted
     roll = measured.path[:, 2]
     smooth = roll + geometry.to_parameters(np.linalg.inv(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
@@ -64,5 +68,5 @@ def levelled(measured: Trajectory, wanted: Trajectory, share: float, reference: 
     for shot in measured.shots:
         held = reference is not None and shot.start <= reference < shot.stop
         level = roll[reference] if held else np.median(roll[shot])
-        turn[shot, 2] = share * (level - smooth[shot])
-    return replace(wanted, poses=geometry.normalized(wanted.poses @ geometry.to_matrices(turn)))
+        turn[shot, 2] = fraction * (level - smooth[shot])
+    return replace(wanted, poses=geometry.normalize(wanted.poses @ geometry.matrices_from_parameters(turn)))

@@ -13,9 +13,11 @@ import numpy as np
 from .. import geometry
 from ..clip import ClipError, ClipInfo
 from .motion import Motion
-from .rolling_shutter import Rows, unrolled
+from .rolling_shutter import RowHomographies, rectify_steps
 
-WEAK = 0.2  # trust below which a step is guessed from its neighbours: little of the picture agrees on where it went
+MIN_CONFIDENCE = (
+    0.2  # trust below which a step is guessed from its neighbours: little of the picture agrees on where it went
+)
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,19 @@ class Trajectory:
     poses: geometry.Matrices
     shots: list[slice]
     info: ClipInfo
-    rows: Rows | None = None
+    rows: RowHomographies | None = None
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
         """Accumulate steps into poses, shot by shot. Weak steps are interpolated from those around them."""
-        steps, rows = geometry.to_matrices_of(without_weak(motion)), None
+        steps, rows = geometry.matrices_from_tangents(interpolate_low_confidence(motion)), None
         if motion.readout:
-            steps, rows = unrolled(steps, motion.shots, motion.info, motion.readout)
+            steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout)
         poses = np.empty_like(steps)
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
-                poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(steps[i]))
+                poses[i] = geometry.normalize(poses[i - 1] @ np.linalg.inv(steps[i]))
         return Trajectory(poses, motion.shots, motion.info, rows)
 
     @property
@@ -56,7 +58,7 @@ class Trajectory:
 
     def corrected(self, correction: Correction) -> Trajectory:
         """The way that the camera seems to have taken once the correction is applied."""
-        return replace(self, poses=geometry.normalized(self.poses @ np.linalg.inv(correction.matrices)), rows=None)
+        return replace(self, poses=geometry.normalize(self.poses @ np.linalg.inv(correction.matrices)), rows=None)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Correction:
     shots: list[slice]
     info: ClipInfo
     poses: geometry.Matrices | None = None
-    rows: Rows | None = None
-    bends: bool = False
+    rows: RowHomographies | None = None
+    distorts_rows: bool = False
 
     def scaled(self, factor: float) -> Correction:
         """The same correction for frames enlarged by `factor`: measure on the small ones, warp the large ones."""
@@ -97,16 +99,16 @@ class Correction:
             )
         return replace(
             self,
-            matrices=geometry.rescaled(self.matrices, *stretch),
-            poses=None if self.poses is None else geometry.rescaled(self.poses, *stretch),
-            rows=None if self.rows is None else geometry.rescaled(self.rows, *stretch),
+            matrices=geometry.rescale(self.matrices, *stretch),
+            poses=None if self.poses is None else geometry.rescale(self.poses, *stretch),
+            rows=None if self.rows is None else geometry.rescale(self.rows, *stretch),
             info=self.info.resized(width, height),
         )
 
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """What moves each frame from where the camera was to where it should have been."""
-    matrices = geometry.normalized(np.linalg.inv(wanted.poses) @ measured.poses)
+    matrices = geometry.normalize(np.linalg.inv(wanted.poses) @ measured.poses)
     return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
 
 
@@ -115,20 +117,20 @@ def inverse(correction: Correction) -> Correction:
 
     Undo what was done: a warp that crops also zooms, and `warp.framed` says by how much.
     """
-    matrices = geometry.normalized(np.asarray(np.linalg.inv(correction.matrices), np.float64))
-    poses = None if correction.poses is None else geometry.normalized(correction.poses @ matrices)
+    matrices = geometry.normalize(np.asarray(np.linalg.inv(correction.matrices), np.float64))
+    poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
     return replace(
-        correction, matrices=matrices, poses=poses, bends=correction.rows is not None and not correction.bends
+        correction, matrices=matrices, poses=poses, bends=correction.rows is not None and not correction.distorts_rows
     )
 
 
-def without_weak(motion: Motion) -> geometry.Tangents:
+def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
     """Tangents of the steps (N, 8), weak ones replaced by a line between the nearest good ones of the same shot."""
     steps = geometry.to_tangents(motion.steps)
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
-        good = index[motion.trust[index] >= WEAK]
-        weak = index[motion.trust[index] < WEAK]
+        good = index[motion.confidence[index] >= MIN_CONFIDENCE]
+        weak = index[motion.confidence[index] < MIN_CONFIDENCE]
         if len(weak):
             known = steps[good] if len(good) else np.zeros((1, 8))
             where = good if len(good) else index[:1]

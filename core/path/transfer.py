@@ -10,11 +10,11 @@ import numpy as np
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from .border import Border, framed
+from .border import Border, with_border_zoom
 from .trajectory import Correction, inverse
 
 
-class Apply(str, Enum):
+class TransferMode(str, Enum):
     """What of a correction is given to frames."""
 
     UNDO = "undo"
@@ -30,10 +30,14 @@ def undo(correction: Correction, border: Border = Border.CROP, pad: int = 0) -> 
     again. What was stabilised with a pad wider than the shake comes back whole.
     """
     info = correction.info
-    return replace(inverse(framed(correction, border)), info=info.resized(info.width + 2 * pad, info.height + 2 * pad))
+    return replace(
+        inverse(with_border_zoom(correction, border)), info=info.resized(info.width + 2 * pad, info.height + 2 * pad)
+    )
 
 
-def transfer(correction: Correction, info: ClipInfo, frames: int, what: Apply = Apply.SHAKE) -> Correction:
+def transfer(
+    correction: Correction, info: ClipInfo, frame_count: int, mode: TransferMode = TransferMode.SHAKE
+) -> Correction:
     """Another clip's motion for frames of the size in `info`: `Apply.SHAKE`, or `Apply.MOVE`, pans and all.
 
     SHAKE: what the correction would have taken away. MOVE: the camera's whole way, from the first frame's view on.
@@ -42,9 +46,9 @@ def transfer(correction: Correction, info: ClipInfo, frames: int, what: Apply = 
     that it never jumps.
     Raises ClipError for MOVE where the correction does not know the camera's way.
     """
-    if what is Apply.UNDO:
+    if mode is TransferMode.UNDO:
         raise ValueError("undo is no transfer: use undo()")
-    if what is Apply.SHAKE:
+    if mode is TransferMode.SHAKE:
         matrices = inverse(correction).matrices
     elif correction.poses is None:
         raise ClipError(
@@ -52,12 +56,12 @@ def transfer(correction: Correction, info: ClipInfo, frames: int, what: Apply = 
             "the shake alone"
         )
     else:
-        matrices = geometry.normalized(geometry.inverse(correction.poses))
+        matrices = geometry.normalize(geometry.inverse(correction.poses))
     shots = correction.shots
-    if frames != len(matrices):
+    if frame_count != len(matrices):
         shot = max(shots, key=lambda s: s.stop - s.start)
         forth = np.arange(shot.start, shot.stop)
-        matrices = matrices[np.resize(np.concatenate([forth, forth[-2:0:-1]]), frames)]
-        shots = [slice(0, frames)]
+        matrices = matrices[np.resize(np.concatenate([forth, forth[-2:0:-1]]), frame_count)]
+        shots = [slice(0, frame_count)]
     factor = hypot(info.width, info.height) / hypot(correction.info.width, correction.info.height)
-    return Correction(geometry.rescaled(matrices, factor, factor), shots, replace(info, length=frames))
+    return Correction(geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError
 from . import rolling_shutter
-from .crop_qp import nearest_within, whole
+from .crop_qp import full_rect, project_to_crop
 from .trajectory import Correction
 
-LARGEST_ZOOM = 4.0  # a crop that would leave less than a quarter of each side is refused: something else is wrong
-UNSEEN = 4e-4  # of the frame's width: a swing of the smoothing's period no farther than this is not seen
+MAX_ZOOM = 4.0  # a crop that would leave less than a quarter of each side is refused: something else is wrong
+VISIBILITY_THRESHOLD = 4e-4  # of the frame's width: a swing of the smoothing's period no farther than this is not seen
 
 
 def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
@@ -22,17 +22,19 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
 
     infinity where the correction moves the centre of the output out of the source: no magnification fills that.
     """
-    return np.concatenate([np.ones(0), *(_zooms(correction, p) for p in geometry.pieces(len(correction.matrices)))])
+    return np.concatenate(
+        [np.ones(0), *(_chunk_zooms(correction, p) for p in geometry.chunks(len(correction.matrices)))]
+    )
 
 
-def _zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
+def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     width, height = correction.info.width, correction.info.height
     # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
     corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
     back = np.linalg.inv(correction.matrices[frames])  # output -> source
     if not corners.any():
         return np.ones(len(back))
-    sides, added = shown(correction, frames)
+    sides, added = visible_rect(correction, frames)
     # Along the ray s * corner, the looked-up place (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
     outward = corners + np.sign(corners) * added[:, None]  # (N or 1, 4, 2)
@@ -51,27 +53,32 @@ def _zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
 
 
-def shown(correction: Correction, frames: slice = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def visible_rect(
+    correction: Correction, frames: slice = slice(None)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a rolling shutter leaves of the picture: the sides of what is there, and how far its rows reach out.
 
     (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between the
     centres of the outermost ones; (N or 1, 2): pixels across and down by which the output asks for more than its own
     size. One row stands for all frames where nothing bends.
     """
-    sides, added = whole(correction.info)
+    sides, added = full_rect(correction.info)
     if correction.rows is None:
         return sides, added
-    rows, found = correction.rows[frames], rolling_shutter.reach if correction.bends else rolling_shutter.shown
-    each = np.concatenate([found(rows[part], correction.info) for part in geometry.pieces(len(rows))])
-    return (sides, each) if correction.bends else (each, added)
+    rows, found = (
+        correction.rows[frames],
+        rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.visible_rect,
+    )
+    each = np.concatenate([found(rows[part], correction.info) for part in geometry.chunks(len(rows))])
+    return (sides, each) if correction.distorts_rows else (each, added)
 
 
 def zoom_to_fill(correction: Correction) -> float:
     """The one magnification that serves every frame. Raises ClipError where that would leave next to nothing."""
-    return float(_bearable(zooms_to_fill(correction)).max(initial=1.0))
+    return float(_check_zooms(zooms_to_fill(correction)).max(initial=1.0))
 
 
-def zoomed(correction: Correction, zoom: float | NDArray[np.float64]) -> Correction:
+def apply_zoom(correction: Correction, zoom: float | NDArray[np.float64]) -> Correction:
     """The same correction, enlarged about the centre of the output: all frames alike, or each by its own (N,)."""
     each = np.broadcast_to(zoom, len(correction.matrices))
     enlarge = np.stack([each, each, np.ones_like(each)], axis=-1)
@@ -84,28 +91,28 @@ def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
 
     Raises ClipError where a frame alone would need more than `LARGEST_ZOOM`.
     """
-    need = np.log(_bearable(zooms_to_fill(correction)))
+    need = np.log(_check_zooms(zooms_to_fill(correction)))
     half = max(1, round(seconds * float(correction.info.fps) / 4))
     eased = np.empty_like(need)
     for shot in correction.shots:
         # The most over the neighbourhood, then means that reach no farther: no lower anywhere than the frame needs.
-        most = _windows(need[shot], 2 * half).max(axis=1)
+        most = _sliding_windows(need[shot], 2 * half).max(axis=1)
         for _ in range(2):
-            most = _windows(most, half).mean(axis=1)
+            most = _sliding_windows(most, half).mean(axis=1)
         eased[shot] = np.maximum(most, need[shot])  # means of equal numbers may round down
-    return zoomed(correction, np.exp(eased))
+    return apply_zoom(correction, np.exp(eased))
 
 
-def _bearable(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(zooms) and zooms.max() > LARGEST_ZOOM:
+def _check_zooms(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(zooms) and zooms.max() > MAX_ZOOM:
         raise ClipError(
-            f"frame {zooms.argmax()} is moved so far that cropping would leave less than 1/{LARGEST_ZOOM:g} of each "
+            f"frame {zooms.argmax()} is moved so far that cropping would leave less than 1/{MAX_ZOOM:g} of each "
             "side: limit the zoom, smooth over fewer seconds, or choose a border that fills (fill, mirror, edge, wrap)"
         )
     return zooms
 
 
-def limit_zoom(correction: Correction, most: float, *, seconds: float = 4.0) -> Correction:
+def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0) -> Correction:
     """The nearest corrections of which none needs more magnification than `most` to fill the frame (1.2 means 20 %).
 
     Nearest in the sense of budget.py: what is given up of a shot is as little and as smooth as the budget allows. Shots
@@ -113,20 +120,20 @@ def limit_zoom(correction: Correction, most: float, *, seconds: float = 4.0) -> 
     seconds: the period of the smoothing that asked for the correction; quicker swings of what is given up would be a
     shake of their own.
     """
-    fits = zooms_to_fill(correction) <= most
+    fits = zooms_to_fill(correction) <= max_zoom
     if fits.all():
         return correction
     nearest = correction.matrices.copy()
     for shot in correction.shots:
-        if most > 1 and not fits[shot].all():
-            asked = _part(correction, shot)
-            found = _nearest(asked, most, seconds)
-            nearest[shot] = found.matrices if (zooms_to_fill(found) <= most).all() else asked.matrices
+        if max_zoom > 1 and not fits[shot].all():
+            asked = _slice_correction(correction, shot)
+            found = _project_shot(asked, max_zoom, seconds)
+            nearest[shot] = found.matrices if (zooms_to_fill(found) <= max_zoom).all() else asked.matrices
     # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
-    return held_back(replace(correction, matrices=nearest), most)
+    return attenuate_to_zoom(replace(correction, matrices=nearest), max_zoom)
 
 
-def trimmed(correction: Correction, *, seconds: float = 4.0) -> Correction:
+def trim_peaks(correction: Correction, *, seconds: float = 4.0) -> Correction:
     """The corrections without the peaks that cost picture and buy nothing: one crop serves all frames, so the moment
     that is moved farthest decides what is cut off everywhere.
 
@@ -140,13 +147,15 @@ def trimmed(correction: Correction, *, seconds: float = 4.0) -> Correction:
     matrices = correction.matrices.copy()
     for shot in sorted(correction.shots, key=lambda s: -needs[s].max()):
         low, high = least, needs[shot].max()
-        if not low < high <= LARGEST_ZOOM:
+        if not low < high <= MAX_ZOOM:
             continue
-        asked = _part(correction, shot)
+        asked = _slice_correction(correction, shot)
         for _ in range(6):  # halves what may be saved each time: a sixty-fourth of it is a thousandth of the picture
             middle = (low + high) / 2
-            found = _nearest(asked, middle, 2 * seconds)  # given up more slowly than the period is given up unseen
-            if (zooms_to_fill(found) <= middle).all() and _bending(asked, found, seconds) <= UNSEEN:
+            found = _project_shot(asked, middle, 2 * seconds)  # given up more slowly than the period is given up unseen
+            if (zooms_to_fill(found) <= middle).all() and _acceleration_amplitude(
+                asked, found, seconds
+            ) <= VISIBILITY_THRESHOLD:
                 high, matrices[shot] = middle, found.matrices
             else:
                 low = middle
@@ -154,13 +163,15 @@ def trimmed(correction: Correction, *, seconds: float = 4.0) -> Correction:
     return replace(correction, matrices=matrices)
 
 
-def _bending(asked: Correction, found: Correction, seconds: float) -> float:
+def _acceleration_amplitude(original: Correction, limited: Correction, seconds: float) -> float:
     """How uneven the way is from one shot's corrections to others, at worst: the root mean square acceleration of the
     frame's corners, over a period, as that of a swing of the period so many frame widths far.
     """
-    period, info = seconds * float(asked.info.fps), asked.info
+    period, info = seconds * float(original.info.fps), original.info
     corners = geometry.corners(info.width, info.height)
-    moved = geometry.apply(geometry.normalized(found.matrices @ geometry.inverse(asked.matrices)), corners[None])
+    moved = geometry.transform_points(
+        geometry.normalize(limited.matrices @ geometry.inverse(original.matrices)), corners[None]
+    )
     # Over some frames: from each to the next, what the solver rounds away (budget.py) would be taken for a jolt.
     stride = max(1, min(round(period / 16), (len(moved) - 1) // 2))
     second = moved[2 * stride :] - 2 * moved[stride : len(moved) - stride] + moved[: max(0, len(moved) - 2 * stride)]
@@ -172,69 +183,69 @@ def _bending(asked: Correction, found: Correction, seconds: float) -> float:
     return float(np.sqrt(max(worst, 0.0))) * (period / (2 * np.pi)) ** 2 / max(info.width, 1)
 
 
-def _part(correction: Correction, frames: slice) -> Correction:
+def _slice_correction(correction: Correction, frames: slice) -> Correction:
     """That of these frames, all of one shot."""
     rows, one = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
     return replace(correction, matrices=correction.matrices[frames], shots=one, poses=None, rows=rows)
 
 
-def _nearest(asked: Correction, most: float, seconds: float) -> Correction:
+def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Correction:
     """One shot's: a correction bends a frame and then shifts, turns and enlarges it, which is where it can give way."""
-    tangents = geometry.to_tangents(asked.matrices)
+    tangents = geometry.to_tangents(original.matrices)
     similar, bent = tangents[:, :4], tangents * [0, 0, 0, 0, 1, 1, 1, 1]
-    bent = held_back(replace(asked, matrices=geometry.to_matrices_of(bent)), most**0.5).matrices
-    period = seconds * float(asked.info.fps)
-    wanted = geometry.inverse(geometry.to_matrices(similar))
-    views = nearest_within(wanted, geometry.inverse(bent), asked.info, most, period, shown(asked))
-    return replace(asked, matrices=geometry.normalized(geometry.inverse(views) @ bent))
+    bent = attenuate_to_zoom(replace(original, matrices=geometry.matrices_from_tangents(bent)), max_zoom**0.5).matrices
+    period = seconds * float(original.info.fps)
+    wanted = geometry.inverse(geometry.matrices_from_parameters(similar))
+    views = project_to_crop(wanted, geometry.inverse(bent), original.info, max_zoom, period, visible_rect(original))
+    return replace(original, matrices=geometry.normalize(geometry.inverse(views) @ bent))
 
 
-def held_back(correction: Correction, most: float, *, seconds: float = 1.0) -> Correction:
+def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float = 1.0) -> Correction:
     """Correct less where filling the frame would need more magnification than `most`; a share of all, in each frame.
 
     How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own. Simpler than
     `limit_zoom`, and as exact, but it gives the quick shake back with the slow one.
     """
-    strength = strength_within(correction, most)
+    strength = max_strength_for_zoom(correction, max_zoom)
     if (strength == 1).all():
         return correction
     radius = max(1, round(seconds * float(correction.info.fps)))
     eased = np.empty_like(strength)
     for shot in correction.shots:
         # The least over the neighbourhood, then its mean: no higher anywhere than the frame itself allows.
-        least = _windows(strength[shot], radius).min(axis=1)
-        eased[shot] = _windows(least, radius).mean(axis=1)
-    return weakened(correction, eased)
+        least = _sliding_windows(strength[shot], radius).min(axis=1)
+        eased[shot] = _sliding_windows(least, radius).mean(axis=1)
+    return attenuate_correction(correction, eased)
 
 
-def strength_within(correction: Correction, most: float) -> NDArray[np.float64]:
+def max_strength_for_zoom(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
     """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
-    parts = [_part(correction, frames) for frames in geometry.pieces(len(correction.matrices))]
-    return np.concatenate([np.ones(0), *(_strengths(part, most) for part in parts)])
+    parts = [_slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
+    return np.concatenate([np.ones(0), *(_chunk_strengths(part, max_zoom) for part in parts)])
 
 
-def _strengths(correction: Correction, most: float) -> NDArray[np.float64]:
+def _chunk_strengths(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
     low, high = np.zeros(len(correction.matrices)), np.ones(len(correction.matrices))
-    fits = zooms_to_fill(correction) <= most
+    fits = zooms_to_fill(correction) <= max_zoom
     if fits.all():
         return high
     for _ in range(20):
         middle = (low + high) / 2
-        inside = zooms_to_fill(weakened(correction, middle)) <= most
+        inside = zooms_to_fill(attenuate_correction(correction, middle)) <= max_zoom
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return np.where(fits, 1.0, low)
 
 
-def weakened(correction: Correction, strength: NDArray[np.float64]) -> Correction:
+def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) -> Correction:
     """Each correction replaced by that share of it."""
     tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
-    matrices, rows = geometry.to_matrices_of(tangents), correction.rows
+    matrices, rows = geometry.matrices_from_tangents(tangents), correction.rows
     if rows is not None:
-        rows = geometry.to_matrices_of(geometry.to_tangents(rows) * strength[:, None, None])
+        rows = geometry.matrices_from_tangents(geometry.to_tangents(rows) * strength[:, None, None])
     return replace(correction, matrices=matrices, rows=rows)
 
 
-def _windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
+def _sliding_windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
     """(n,) -> (n, 2 radius + 1): each value with its neighbours, the ends repeated."""
     padded = np.pad(values, radius, mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1)

@@ -9,41 +9,43 @@ from typing import TYPE_CHECKING
 from ..clip import ClipError, ClipInfo, Frames
 
 if TYPE_CHECKING:
-    from ..video.decode.stream_format import Pictures, Stored
-    from .warp_op import Steady
+    from ..video.decode.stream_format import NativeFrames, StreamFormat
+    from .warp_op import WarpOp
 
 
 class Operation(ABC):
     """One thing to do to the frames of a clip. Subclasses are frozen dataclasses: their fields are its settings."""
 
-    def info(self, before: ClipInfo) -> ClipInfo:
+    def output_info(self, input_info: ClipInfo) -> ClipInfo:
         """What becomes of a clip: here, the same. Raises ClipError where it cannot be done to such a clip."""
-        return before
+        return input_info
 
     @abstractmethod
-    def run(self, frames: Iterator[Frames], before: ClipInfo, first: int = 0) -> Iterator[Frames]:
+    def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         """The frames of a clip, from that number on -> as many of `info(before)`."""
 
-    def on_planes(self, pictures: Iterator[Pictures], before: ClipInfo, stored: Stored) -> Iterator[Pictures] | None:
+    def process_yuv(
+        self, native_frames: Iterator[NativeFrames], input_info: ClipInfo, stream_format: StreamFormat
+    ) -> Iterator[NativeFrames] | None:
         """The same for pictures as their file stores them -> upright ones of that format; None where it needs RGB."""
         return None
 
     @property
-    def context(self) -> tuple[int, int]:
+    def temporal_context(self) -> tuple[int, int]:
         """How many frames before and after its own it looks at; segments of a job begin and end with them."""
         raise ClipError(
             f"{type(self).__name__} does not say how many frames around its own it looks at, "
             "so it cannot be done in segments; do it without a job"
         )
 
-    def memory(self, before: ClipInfo) -> float:
+    def estimate_memory(self, input_info: ClipInfo) -> float:
         """Bytes that it holds while it works on a frame, roughly."""
-        return 2 * (before.frame_bytes + self.info(before).frame_bytes)
+        return 2 * (input_info.frame_bytes + self.output_info(input_info).frame_bytes)
 
-    def for_motion(self, before: ClipInfo, small: ClipInfo) -> Operation | None:
+    def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> Operation | None:
         """What of it is done to smaller frames, on which only motion is measured; None: nothing."""
         return self
 
-    def ahead_of(self, steady: Steady, before: ClipInfo) -> tuple[Operation, Steady] | None:
+    def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[Operation, WarpOp] | None:
         """What does the same in the other order where the clip is warped before; None where that is another picture."""
         return None

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 from ..clip import Clip, ClipInfo, Frames, TensorClip
 from ..motion import estimate as motion
 from ..motion.gray_frame import Plane
-from ..runtime.prefetch import ahead
+from ..runtime.prefetch import prefetch
 from .operation import Operation
-from .warp_op import Steady
+from .warp_op import WarpOp
 
 if TYPE_CHECKING:
-    from ..video.decode.stream_format import Pictures, Stored
+    from ..video.decode.stream_format import NativeFrames, StreamFormat
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class Pipeline:
     """A `Clip`: the frames of `source` after `operations`, in their order. Made by `Recipe(source)` and `then`.
 
     Reading it reads the source once, whatever the number of operations, and holds no more than they do.
@@ -27,7 +27,7 @@ class Recipe:
     source: Clip
     operations: tuple[Operation, ...] = ()
 
-    def then(self, operation: Operation) -> Recipe:
+    def then(self, operation: Operation) -> Pipeline:
         """The recipe with one more operation.
 
         What is enlarged after a warp is enlarged before it where that is the same picture: the frames are then
@@ -36,63 +36,63 @@ class Recipe:
         Raises ClipError for a correction of frames of another shape.
         """
         last = self.operations[-1] if self.operations else None
-        if isinstance(last, Steady):
+        if isinstance(last, WarpOp):
             before = replace(self, operations=self.operations[:-1])
-            swapped = operation.ahead_of(last, before.info)
+            swapped = operation.swap_with_warp(last, before.info)
             if swapped is not None:
                 return before.then(swapped[0]).then(swapped[1])
-        operation.info(self.info)
+        operation.output_info(self.info)
         return replace(self, operations=(*self.operations, operation))
 
-    def steps(self) -> Iterator[tuple[Operation, ClipInfo]]:
+    def iter_operations(self) -> Iterator[tuple[Operation, ClipInfo]]:
         """Each operation, and what the clip is when it comes to it."""
         info = self.source.info
         for operation in self.operations:
             yield operation, info
-            info = operation.info(info)
+            info = operation.output_info(info)
 
     @property
     def info(self) -> ClipInfo:
         """What the result is. Nothing is run for it."""
         info = self.source.info
-        for operation, before in self.steps():
-            info = operation.info(before)
+        for operation, before in self.iter_operations():
+            info = operation.output_info(before)
         return info
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Run everything: yield all frames in order, at most `batch` at a time. Starts anew at each call."""
         frames = self.source.frames(batch)
         if not isinstance(self.source, TensorClip):
-            frames = ahead(frames, name="decode")
-        for operation, before in self.steps():
+            frames = prefetch(frames, name="decode")
+        for operation, before in self.iter_operations():
             frames = operation.run(frames, before)
         return frames
 
-    def pictures(self) -> Iterator[Pictures] | None:
+    def native_frames(self) -> Iterator[NativeFrames] | None:
         """The same frames as pictures of a video source's own pixel format, upright, which spares the way to RGB and
         back; None where an operation needs that way.
         """
-        stored: Stored | None = getattr(self.source, "stored", None)
+        stored: StreamFormat | None = getattr(self.source, "stream_format", None)
         if stored is None or len(self.operations) != 1:
             return None
         (operation,) = self.operations
         read = cast(Any, self.source).pictures()
-        return operation.on_planes(ahead(read, name="decode"), self.source.info, stored)
+        return operation.process_yuv(prefetch(read, name="decode"), self.source.info, stored)
 
-    def greys(self, side: int) -> Iterator[Plane]:
+    def luma_frames(self, side: int) -> Iterator[Plane]:
         """What motion is measured on, as `Clip.greys` says, but before any enlarging, so that no network runs.
 
         The frames are those of the source, warped as the result is, and at most `side` pixels on the longer side. They
         show the same motion as the result: `estimate_motion` states it in the pixels of `info` whatever their size.
         """
-        small = self.without_enlarging()
-        return motion.greys(_FramesOnly(small) if small.operations else self.source, side)
+        small = self.motion_source()
+        return motion.luma_frames(_FramesOnly(small) if small.operations else self.source, side)
 
-    def without_enlarging(self) -> Recipe:
+    def motion_source(self) -> Pipeline:
         """What runs for `greys`: the same picture, smaller. A size of another shape is another one, so that is kept."""
-        small = Recipe(self.source)
-        for operation, before in self.steps():
-            rest = operation.for_motion(before, small.info)
+        small = Pipeline(self.source)
+        for operation, before in self.iter_operations():
+            rest = operation.motion_proxy(before, small.info)
             if rest is not None:
                 small = replace(small, operations=(*small.operations, rest))
         return small

@@ -9,50 +9,50 @@ from typing import Any, cast
 
 from ..clip import Clip, ClipError, Frames
 from ..video.decode.video_clip import VideoClip
-from .pipeline import Recipe
-from .slicing import made, one_by_one, settled, window
-from .warp_op import Steady
+from .pipeline import Pipeline
+from .slicing import render_piece, resolve_zoom, source_range, unbatch
+from .warp_op import WarpOp
 
 
-def excerpt(clip: Clip, numbers: range) -> Iterator[Frames]:
+def preview_frames(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
     """Yield the frames of these numbers, (1, C, H, W) each, as `clip.frames` would: those that there are.
 
     A recipe's networks run on these frames alone, and its zooms and fills are those of the whole clip; flicker is taken
     out as if the clip began a few frames before. What comes before in a file is decoded and dropped.
     Raises ClipError where the clip ends before the first of them, and what the recipe raises.
     """
-    if numbers.start < 0 or numbers.step != 1:
-        raise ValueError(f"frames are counted from 0 and taken in a row, got {numbers}")
+    if frame_numbers.start < 0 or frame_numbers.step != 1:
+        raise ValueError(f"frames are counted from 0 and taken in a row, got {frame_numbers}")
     done = 0
-    with closing(cast(Any, _some(clip, numbers))) as frames:
+    with closing(cast(Any, _render_range(clip, frame_numbers))) as frames:
         for frame in frames:
             done += 1
             yield frame
-    if not done and numbers:
+    if not done and frame_numbers:
         length = clip.info.length
         told = "fewer frames" if length is None else f"{length} frames, the last of which is number {length - 1}"
-        raise ClipError(f"there is no frame {numbers.start}: the clip has {told}; choose an earlier one")
+        raise ClipError(f"there is no frame {frame_numbers.start}: the clip has {told}; choose an earlier one")
 
 
-def one_frame(clip: Clip, number: int) -> Frames:
+def read_frame(clip: Clip, frame_number: int) -> Frames:
     """The frame of that number, (1, C, H, W). Raises ClipError as `excerpt` does."""
-    return next(iter(excerpt(clip, range(number, number + 1))))
+    return next(iter(preview_frames(clip, range(frame_number, frame_number + 1))))
 
 
-def _some(clip: Clip, numbers: range) -> Iterator[Frames]:
-    recipe = clip if isinstance(clip, Recipe) else Recipe(clip)
-    counts = [len(o.correction.matrices) for o in recipe.operations if isinstance(o, Steady)]
-    count = counts[0] if counts else numbers.stop
-    piece = range(min(numbers.start, count), min(numbers.stop, count))
+def _render_range(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
+    recipe = clip if isinstance(clip, Pipeline) else Pipeline(clip)
+    counts = [len(o.correction.matrices) for o in recipe.operations if isinstance(o, WarpOp)]
+    count = counts[0] if counts else frame_numbers.stop
+    piece = range(min(frame_numbers.start, count), min(frame_numbers.stop, count))
     if not piece:
         return
-    plan = settled(recipe, count)
-    seen = window(plan, piece, count)
-    with closing(cast(Any, _from(plan.source, seen.start))) as stream:
-        yield from one_by_one(made(plan, islice(stream, len(seen)), seen, piece))
+    plan = resolve_zoom(recipe, count)
+    seen = source_range(plan, piece, count)
+    with closing(cast(Any, _frames_from(plan.source, seen.start))) as stream:
+        yield from unbatch(render_piece(plan, islice(stream, len(seen)), seen, piece))
 
 
-def _from(clip: Clip, first: int) -> Iterator[Frames]:
+def _frames_from(clip: Clip, start: int) -> Iterator[Frames]:
     """The frames from that one on, one by one."""
-    frames = clip.frames(first=first) if isinstance(clip, VideoClip) else islice(clip.frames(), first, None)
-    yield from one_by_one(frames)
+    frames = clip.frames(first=start) if isinstance(clip, VideoClip) else islice(clip.frames(), start, None)
+    yield from unbatch(frames)

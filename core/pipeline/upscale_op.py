@@ -7,81 +7,81 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..clip import ClipInfo, Frames, same_shape
-from ..upscaling.precision import home_of
-from ..upscaling.settings import Alpha, Finish, Precision, Reuse, Tally, Target, Tiling
-from ..upscaling.tile_size import choose_cut, guessed_bytes, layer_bytes
+from ..clip import ClipInfo, Frames, is_same_aspect
+from ..upscaling.precision import model_device
+from ..upscaling.settings import Alpha, OutputSize, PostProcess, Precision, Reuse, Tiling, UpscaleStats
+from ..upscaling.tile_size import estimate_activation_bytes, plan_tiles, widest_layer_bytes
 from ..upscaling.tiles import window_pixels
-from ..upscaling.upscale import DEFAULT_HALO, ImageModel, trait, upscale
+from ..upscaling.upscale import DEFAULT_HALO, ImageModel, get_trait, upscale
 from .operation import Operation
-from .warp_op import Steady
+from .warp_op import WarpOp
 
 
 @dataclass(frozen=True, eq=False)
-class Enlarge(Operation):
+class UpscaleOp(Operation):
     """Frames through a network: the settings of `upscaling.upscale`, by the same names."""
 
     model: ImageModel
-    target: Target = field(default_factory=Target)
+    output_size: OutputSize = field(default_factory=OutputSize)
     tiling: Tiling = field(default_factory=Tiling)
     precision: Precision = Precision.AUTO
     device: torch.device | str | None = None
     reuse: Reuse = field(default_factory=Reuse)
-    finish: Finish = field(default_factory=Finish)
+    postprocess: PostProcess = field(default_factory=PostProcess)
     alpha: Alpha = Alpha.RESIZE
     compile_network: bool = False
-    tally: Tally | None = None
+    stats: UpscaleStats | None = None
 
-    def info(self, before: ClipInfo) -> ClipInfo:
-        return before.resized(*self.target.of(before.width, before.height, int(self.model.scale)))
+    def output_info(self, input_info: ClipInfo) -> ClipInfo:
+        return input_info.resized(*self.output_size.resolve(input_info.width, input_info.height, int(self.model.scale)))
 
-    def run(self, frames: Iterator[Frames], before: ClipInfo, first: int = 0) -> Iterator[Frames]:
+    def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         return upscale(
             frames,
             self.model,
-            target=self.target,
+            output_size=self.output_size,
             tiling=self.tiling,
             precision=self.precision,
             device=self.device,
             reuse=self.reuse,
-            finish=self.finish,
+            postprocess=self.postprocess,
             alpha=self.alpha,
             compile_network=self.compile_network,
-            tally=self.tally,
-            first=first,
+            stats=self.stats,
+            frame_offset=frame_offset,
         )
 
     @property
-    def context(self) -> tuple[int, int]:
+    def temporal_context(self) -> tuple[int, int]:
         return 0, 0
 
-    def memory(self, before: ClipInfo) -> float:
+    def estimate_memory(self, input_info: ClipInfo) -> float:
         """What the network says of itself, or is guessed to take, for the tiles that the memory which is free now
         allows; its result, and the last one for reuse.
         """
         model, tiling = self.model, self.tiling
-        device = home_of(model) if self.device is None else torch.device(self.device)
-        each = guessed_bytes(model, int(model.scale))
-        halo = int(trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
-        whole = bool(trait(model, "whole_frames", default=False))
-        size = before.height, before.width
-        cut = choose_cut(*size, 1, halo, device, tiling, each, layer=layer_bytes(model), whole=whole)
-        return each * window_pixels(*size, cut.size, halo) + 2 * self.info(before).frame_bytes
+        device = model_device(model) if self.device is None else torch.device(self.device)
+        each = estimate_activation_bytes(model, int(model.scale))
+        halo = int(get_trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
+        whole = bool(get_trait(model, "prefers_full_frames", default=False))
+        size = input_info.height, input_info.width
+        cut = plan_tiles(*size, 1, halo, device, tiling, each, layer_bytes=widest_layer_bytes(model), full_frames=whole)
+        return each * window_pixels(*size, cut.core_size, halo) + 2 * self.output_info(input_info).frame_bytes
 
-    def for_motion(self, before: ClipInfo, small: ClipInfo) -> Enlarge | None:
+    def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> UpscaleOp | None:
         """A size of another shape is another picture, so that one is kept."""
-        return None if same_shape(before.size, self.info(before).size) else self
+        return None if is_same_aspect(input_info.size, self.output_info(input_info).size) else self
 
-    def ahead_of(self, steady: Steady, before: ClipInfo) -> tuple[Enlarge, Steady] | None:
+    def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[UpscaleOp, WarpOp] | None:
         """Enlarged by a factor that whole pixels of pad survive. All borders allow it: the correction scales too."""
-        padded = steady.info(before)
-        wanted = self.info(padded)
-        pad = steady.pad * wanted.width / padded.width
-        if abs(pad - round(pad)) > 1e-9 or not same_shape(padded.size, wanted.size):
+        padded = warp_op.output_info(input_info)
+        wanted = self.output_info(padded)
+        pad = warp_op.pad * wanted.width / padded.width
+        if abs(pad - round(pad)) > 1e-9 or not is_same_aspect(padded.size, wanted.size):
             return None
-        inner = before.resized(wanted.width - 2 * round(pad), wanted.height - 2 * round(pad))
-        if min(inner.width, inner.height) < 1 or not same_shape(before.size, inner.size):
+        inner = input_info.resized(wanted.width - 2 * round(pad), wanted.height - 2 * round(pad))
+        if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
-        same = self.info(before) == inner
-        enlarge = self if same else replace(self, target=Target(size=(inner.width, inner.height)))
-        return enlarge, replace(steady, pad=round(pad))
+        same = self.output_info(input_info) == inner
+        enlarge = self if same else replace(self, target=OutputSize(size=(inner.width, inner.height)))
+        return enlarge, replace(warp_op, pad=round(pad))

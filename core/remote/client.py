@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from ..runtime.atomic_write import appearing
-from .messages import heard, outcome, plain, refusal, way_out
+from ..runtime.atomic_write import atomic_path
+from .messages import extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
 from .workflow import Prompt, RunError
 
 if TYPE_CHECKING:
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT = 15.0  # seconds until a connection must stand
-SILENCE = 60.0  # seconds within which a connection must bring something, once it stands
-SLOWEST = 50_000  # bytes a second of an upload, below which it is given up
-PATIENCE = 120.0  # seconds for which a server may be away while it runs a graph
-POLL = 5.0  # seconds between questions for a run's state while the websocket is quiet
-_TRIES = 3
+CONNECT_TIMEOUT_SECONDS = 15.0  # seconds until a connection must stand
+READ_TIMEOUT_SECONDS = 60.0  # seconds within which a connection must bring something, once it stands
+MIN_UPLOAD_BYTES_PER_SECOND = 50_000  # bytes a second of an upload, below which it is given up
+MAX_OUTAGE_SECONDS = 120.0  # seconds for which a server may be away while it runs a graph
+POLL_SECONDS = 5.0  # seconds between questions for a run's state while the websocket is quiet
+_DOWNLOAD_ATTEMPTS = 3
 
-OnNews: TypeAlias = "Callable[[str, int, int | None], None]"
+ProgressCallback: TypeAlias = "Callable[[str, int, int | None], None]"
 """Called with (what is being done, how much of it is done, of how much; None where nobody knows)."""
 _Result = TypeVar("_Result")
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
+async def with_timeout(seconds: float, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     """The work's result; raises asyncio.TimeoutError where that takes longer. Work that is given up ends first.
 
     `asyncio.wait_for` of Python 3.10 and 3.11 forgets a cancellation that comes in the moment in which the work ends:
     Ctrl-C would be lost.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(coroutine)
     try:
         await asyncio.wait({task}, timeout=seconds)
     finally:
@@ -60,16 +60,16 @@ async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
     return task.result()
 
 
-class Server:
+class ComfyClient:
     """The ComfyUI at a URL; see `connected`. Methods raise RunError with what the server said."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
-        self.client = uuid.uuid4().hex
+        self.client_id = uuid.uuid4().hex
 
-    async def definition(self, class_type: str) -> dict[str, Any]:
+    async def get_node_definition(self, class_type: str) -> dict[str, Any]:
         """What the server says of a class of nodes; empty if it has none of that name."""
-        answer = await self._json("GET", f"/object_info/{quote(class_type, safe='')}")
+        answer = await self._request_json("GET", f"/object_info/{quote(class_type, safe='')}")
         found = answer.get(class_type) if isinstance(answer, dict) else None
         return found if isinstance(found, dict) else {}
 
@@ -81,8 +81,11 @@ class Server:
             form = aiohttp.FormData(quote_fields=False)
             form.add_field("image", file, filename=path.name)
             form.add_field("type", "input")
-            patience = aiohttp.ClientTimeout(total=SILENCE + path.stat().st_size / SLOWEST, sock_connect=CONNECT)
-            answer = await self._json(
+            patience = aiohttp.ClientTimeout(
+                total=READ_TIMEOUT_SECONDS + path.stat().st_size / MIN_UPLOAD_BYTES_PER_SECOND,
+                sock_connect=CONNECT_TIMEOUT_SECONDS,
+            )
+            answer = await self._request_json(
                 "POST", "/upload/image", data=form, timeout=patience, hint=f"{path} was not accepted"
             )
         try:
@@ -91,111 +94,113 @@ class Server:
             raise RunError(f"{path}: the server did not say where it put it") from error
         return f"{folder}/{name}" if folder else name
 
-    async def queue(self, prompt: Prompt, run: str) -> str:
+    async def queue_prompt(self, prompt: Prompt, run_id: str) -> str:
         """Queues a graph under the id `run`; returns the id that it got, which is another on servers that choose it.
 
         A graph of which the server refuses a part is not run at all.
         """
-        body = {"prompt": prompt, "client_id": self.client, "prompt_id": run}
+        body = {"prompt": prompt, "client_id": self.client_id, "prompt_id": run_id}
         async with self._request("POST", "/prompt", json=body) as reply:
-            answer = await _parsed(reply)
+            answer = await _parse_json(reply)
         if reply.status != 200 or not isinstance(answer, dict):
-            raise RunError(refusal(prompt, reply.status, answer))
-        run = str(answer.get("prompt_id") or run)
+            raise RunError(format_refusal(prompt, reply.status, answer))
+        run_id = str(answer.get("prompt_id") or run_id)
         if answer.get("node_errors"):
-            await self.stop(run)
-            raise RunError(refusal(prompt, reply.status, answer))
-        return run
+            await self.cancel_run(run_id)
+            raise RunError(format_refusal(prompt, reply.status, answer))
+        return run_id
 
-    async def finished(self, run: str, prompt: Prompt, on_news: OnNews) -> dict[str, Any]:
+    async def wait_for_outputs(self, run_id: str, prompt: Prompt, on_progress: ProgressCallback) -> dict[str, Any]:
         """Waits for the end of a run; returns its outputs by node id, as the server's history has them."""
         answered, socket = time.monotonic(), None
         try:
             while True:
                 try:
-                    ahead = await self._place(run)  # before the history: a run that has left the queue is in there
-                    entry = await self._ended(run)
+                    ahead = await self._queue_position(
+                        run_id
+                    )  # before the history: a run that has left the queue is in there
+                    entry = await self._history_entry(run_id)
                 except RunError as error:
-                    if time.monotonic() - answered > PATIENCE:
-                        raise RunError(f"{error}\nThe run {run} may still be going on there") from error
-                    on_news("waiting for the server to answer", 0, None)
+                    if time.monotonic() - answered > MAX_OUTAGE_SECONDS:
+                        raise RunError(f"{error}\nThe run {run_id} may still be going on there") from error
+                    on_progress("waiting for the server to answer", 0, None)
                 else:
                     answered = time.monotonic()
                     if entry:
-                        return outcome(entry, prompt)
+                        return extract_outputs(entry, prompt)
                     if ahead is None:
-                        raise RunError(f"the server knows nothing of the run {run}; was it started anew meanwhile?")
+                        raise RunError(f"the server knows nothing of the run {run_id}; was it started anew meanwhile?")
                     if ahead:
-                        on_news(f"in the queue behind {ahead}", 0, None)
-                socket = socket if socket and not socket.closed else await self._listening()
-                await _news(socket, run, prompt, on_news)
+                        on_progress(f"in the queue behind {ahead}", 0, None)
+                socket = socket if socket and not socket.closed else await self._open_websocket()
+                await _receive_progress(socket, run_id, prompt, on_progress)
         finally:
             if socket:
                 with contextlib.suppress(Exception):
-                    await within(5, socket.close())
+                    await with_timeout(5, socket.close())
 
-    async def stop(self, run: str) -> None:
+    async def cancel_run(self, run_id: str) -> None:
         """Takes a run out of the queue, or interrupts it; runs of other people go on."""
-        await self._json("POST", "/queue", json={"delete": [run]})
-        if await self._place(run) == 0:
-            await self._json("POST", "/interrupt", json={"prompt_id": run})
+        await self._request_json("POST", "/queue", json={"delete": [run_id]})
+        if await self._queue_position(run_id) == 0:
+            await self._request_json("POST", "/interrupt", json={"prompt_id": run_id})
 
     async def download(self, item: dict[str, Any], target: Path) -> None:
         """Writes a file that a node put out; it appears under its name when all of it is there."""
         asked = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 async with self._request("GET", "/view", params=asked) as reply:
                     if reply.status != 200:
-                        raise RunError(f"{asked['filename']} cannot be had: {await _words(reply)}")
-                    with appearing(target) as partial, partial.open("wb") as file:
+                        raise RunError(f"{asked['filename']} cannot be had: {await _describe_response(reply)}")
+                    with atomic_path(target) as partial, partial.open("wb") as file:
                         async for piece in reply.content.iter_chunked(2**18):
                             file.write(piece)
                         if not file.tell():
                             raise RunError(f"{asked['filename']} is empty on the server")
                 return
-            except _Lost:
-                if attempt == _TRIES:
+            except _ConnectionLost:
+                if attempt == _DOWNLOAD_ATTEMPTS:
                     raise
                 await asyncio.sleep(1)
             except OSError as error:
                 raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
 
-    async def _place(self, run: str) -> int | None:
+    async def _queue_position(self, run_id: str) -> int | None:
         """0: it is running, n: it waits behind n others, None: it is not in the queue."""
-        queue = await self._json("GET", "/queue")
+        queue = await self._request_json("GET", "/queue")
         try:
             running, pending = queue["queue_running"], sorted(queue["queue_pending"], key=lambda item: item[0])
             order = [str(item[1]) for item in pending]
-            if run in (str(item[1]) for item in running):
+            if run_id in (str(item[1]) for item in running):
                 return 0
         except (IndexError, KeyError, TypeError) as error:
             raise RunError(f"{self._url} does not answer as a ComfyUI does") from error
-        return len(running) + order.index(run) if run in order else None
+        return len(running) + order.index(run_id) if run_id in order else None
 
-    async def _ended(self, run: str) -> dict[str, Any] | None:
+    async def _history_entry(self, run_id: str) -> dict[str, Any] | None:
         """What the history says of a run; None until it is over."""
-        history = await self._json("GET", f"/history/{run}")
-        return history.get(run) if isinstance(history, dict) else None
+        history = await self._request_json("GET", f"/history/{run_id}")
+        return history.get(run_id) if isinstance(history, dict) else None
 
-    async def _listening(self) -> aiohttp.ClientWebSocketResponse[Any] | None:
+    async def _open_websocket(self) -> aiohttp.ClientWebSocketResponse[Any] | None:
         import aiohttp
 
         connecting = self._session.ws_connect(
-            f"{self._url}/ws", params={"clientId": self.client}, heartbeat=20, max_msg_size=2**26
+            f"{self._url}/ws", params={"clientId": self.client_id}, heartbeat=20, max_msg_size=2**26
         )
         try:
-            return await within(CONNECT, connecting)
+            return await with_timeout(CONNECT_TIMEOUT_SECONDS, connecting)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             log.info("no progress can be shown, the websocket does not open: %s", error)
             return None
 
-    async def _json(self, method: str, path: str, *, hint: str = "", **body: Any) -> Any:
+    async def _request_json(self, method: str, path: str, *, hint: str = "", **body: Any) -> Any:
         async with self._request(method, path, **body) as reply:
             if reply.status != 200:
                 start = hint or f"{self._url} does not do what a ComfyUI does"
-                raise RunError(f"{start}: {await _words(reply)}{way_out(reply.status)}")
-            answer = await _parsed(reply)
+                raise RunError(f"{start}: {await _describe_response(reply)}{http_status_hint(reply.status)}")
+            answer = await _parse_json(reply)
         if answer is None and method == "GET":
             raise RunError(f"{self._url} does not answer as a ComfyUI does")
         return answer
@@ -208,19 +213,21 @@ class Server:
         try:
             async with self._session.request(method, self._url + path, allow_redirects=False, **body) as reply:
                 if 300 <= reply.status < 400:
-                    elsewhere = plain(reply.headers.get("Location", "nowhere"))
+                    elsewhere = strip_control_chars(reply.headers.get("Location", "nowhere"))
                     raise RunError(f"{self._url} points to {elsewhere}; name that")
                 yield reply
         except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
-            raise _Lost(f"{self._url} does not answer: {plain(str(error)) or 'it took too long'}") from error
+            raise _ConnectionLost(
+                f"{self._url} does not answer: {strip_control_chars(str(error)) or 'it took too long'}"
+            ) from error
 
 
-class _Lost(RunError):
+class _ConnectionLost(RunError):
     """The connection was, which a second try may mend."""
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Server]:
+async def connect(url: str) -> AsyncIterator[ComfyClient]:
     """The ComfyUI at `url`, which may have a path and, before an @, a name and a password."""
     try:
         import aiohttp
@@ -236,18 +243,20 @@ async def connected(url: str) -> AsyncIterator[Server]:
     login = b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
     headers = {"Authorization": f"Basic {login}"} if address.user else {}
     shown = str(address.with_user(None).with_query(None).with_fragment(None)).rstrip("/")  # errors show no password
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS)
     # A proxy named in the environment is for the world outside, not for a server on this machine.
     outside = address.host not in ("localhost", "127.0.0.1", "::1")
     async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=outside) as session:
-        yield Server(shown, session)
+        yield ComfyClient(shown, session)
 
 
-async def _news(socket: aiohttp.ClientWebSocketResponse[Any] | None, run: str, prompt: Prompt, on_news: OnNews) -> None:
+async def _receive_progress(
+    socket: aiohttp.ClientWebSocketResponse[Any] | None, run_id: str, prompt: Prompt, on_progress: ProgressCallback
+) -> None:
     """Tells what the websocket says; returns when the run may have ended, `POLL` is over or the websocket is gone."""
     import aiohttp
 
-    until = time.monotonic() + POLL
+    until = time.monotonic() + POLL_SECONDS
     if socket is None:
         await asyncio.sleep(1)
     while socket and (left := until - time.monotonic()) > 0:
@@ -260,22 +269,24 @@ async def _news(socket: aiohttp.ClientWebSocketResponse[Any] | None, run: str, p
         if message.type != aiohttp.WSMsgType.TEXT:  # it is closing, closed or broken
             await asyncio.sleep(1)
             return
-        over, news = heard(message.data, run, prompt)
+        over, news = parse_event(message.data, run_id, prompt)
         if over:
             return
         if news:
-            on_news(*news)
+            on_progress(*news)
 
 
-async def _parsed(reply: aiohttp.ClientResponse) -> Any:
+async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
     try:
         return json.loads(await reply.text(errors="replace"))
     except ValueError:
         return None
 
 
-async def _words(reply: aiohttp.ClientResponse) -> str:
+async def _describe_response(reply: aiohttp.ClientResponse) -> str:
     """Status and the beginning of what came with it."""
     page = "html" in reply.headers.get("Content-Type", "")
-    said = "" if page else " ".join(plain((await reply.content.read(2000)).decode(errors="replace")).split())
+    said = (
+        "" if page else " ".join(strip_control_chars((await reply.content.read(2000)).decode(errors="replace")).split())
+    )
     return f"HTTP {reply.status} {reply.reason or ''}{': ' if said else ''}{said[:300]}".strip()

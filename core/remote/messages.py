@@ -6,14 +6,14 @@ import json
 import logging
 from typing import Any
 
-from .workflow import Prompt, RunError, title_of
+from .workflow import Prompt, RunError, node_title
 
 log = logging.getLogger(__name__)
 
-_ENDS = ("execution_success", "execution_error", "execution_interrupted")
+_FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 
 
-def heard(message: str, run: str, prompt: Prompt) -> tuple[bool, tuple[str, int, int | None] | None]:
+def parse_event(message: str, run_id: str, prompt: Prompt) -> tuple[bool, tuple[str, int, int | None] | None]:
     """What a message of the websocket says of the run: (it may be over, (the node at work, done, of how much)).
 
     Messages of other runs, and what newer servers say that no one here knows of, come out as (False, None).
@@ -21,28 +21,30 @@ def heard(message: str, run: str, prompt: Prompt) -> tuple[bool, tuple[str, int,
     try:
         event = json.loads(message)
         kind, data = event["type"], event["data"]
-        if data.get("prompt_id") != run:
+        if data.get("prompt_id") != run_id:
             return False, None
-        if kind in _ENDS or (kind == "executing" and data.get("node") is None):
+        if kind in _FINAL_EVENTS or (kind == "executing" and data.get("node") is None):
             return True, None
         if kind in ("executing", "progress"):
-            label = plain(title_of(prompt, str(data["node"])))
+            label = strip_control_chars(node_title(prompt, str(data["node"])))
             return False, (label, int(data["value"]), int(data["max"])) if kind == "progress" else (label, 0, None)
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     return False, None
 
 
-def outcome(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
+def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
     """The outputs by node id in an entry of the server's history; RunError if the run failed, in the server's words."""
     status = entry.get("status") or {}
     said = {message[0]: message[1] for message in status.get("messages", []) if message}
     if problem := said.get("execution_error"):
         node = str(problem.get("node_id", ""))
-        label = f"{title_of(prompt, node)} (node {node})"
+        label = f"{node_title(prompt, node)} (node {node})"
         kind = str(problem.get("exception_type") or "error").split(".")[-1]
-        log.debug("%s", plain("".join(map(str, problem.get("traceback") or []))))
-        raise RunError(plain(f"{label} failed on the server\n  {kind}: {problem.get('exception_message')}"))
+        log.debug("%s", strip_control_chars("".join(map(str, problem.get("traceback") or []))))
+        raise RunError(
+            strip_control_chars(f"{label} failed on the server\n  {kind}: {problem.get('exception_message')}")
+        )
     if "execution_interrupted" in said:
         raise RunError("the run was interrupted on the server")
     if status.get("status_str") == "error":
@@ -50,7 +52,7 @@ def outcome(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
     return entry.get("outputs") or {}
 
 
-def refusal(prompt: Prompt, status: int, answer: Any) -> str:
+def format_refusal(prompt: Prompt, status: int, answer: Any) -> str:
     """Why a graph was not accepted, as the server says it: a line for the graph, and one for each problem of a node."""
     answer = answer if isinstance(answer, dict) else {}
     error = answer.get("error") or {}
@@ -59,17 +61,17 @@ def refusal(prompt: Prompt, status: int, answer: Any) -> str:
     for node, problem in (answer.get("node_errors") or {}).items():
         for found in problem.get("errors", []):
             said = f"{found.get('message', '')}: {found.get('details', '')}".strip(": ")
-            lines.append(f"  {title_of(prompt, node)} (node {node}): {said}")
-    return plain("\n".join(line.replace("\n", " ") for line in lines))
+            lines.append(f"  {node_title(prompt, node)} (node {node}): {said}")
+    return strip_control_chars("\n".join(line.replace("\n", " ") for line in lines))
 
 
-def way_out(status: int) -> str:
+def http_status_hint(status: int) -> str:
     """The end of a sentence on a refusal: what would be accepted; empty where nobody knows."""
     if status == 413:
         return "; start that ComfyUI with a larger --max-upload-size (in MB)"
     return "; it wants a login, as in http://name:password@host" if status in (401, 403) else ""
 
 
-def plain(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """Without the control characters with which what a server says could steer a terminal; lines stay lines."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import OnNews, Server, connected, within
-from .messages import plain
-from .workflow import Prompt, RunError, Setting, apply, local_files, read_setting
+from .client import ComfyClient, ProgressCallback, connect, with_timeout
+from .messages import strip_control_chars
+from .workflow import Prompt, RunError, Setting, apply_settings, find_local_files, parse_setting
 
 log = logging.getLogger(__name__)
 
-DAY = 24 * 3600.0
+DEFAULT_TIMEOUT_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Results:
+class RunResult:
     """What a run left: `files` as they lie here now, by the id of the node that made them, and what nodes said."""
 
-    run: str
+    run_id: str
     files: tuple[tuple[str, Path], ...]
     texts: dict[str, list[str]]
     uploaded: dict[str, str]  # "node.input" -> the name that the server gave the file
-    previews_left: int  # how many pictures of preview nodes were not asked for
+    skipped_previews: int  # how many pictures of preview nodes were not asked for
 
 
 def run_workflow(
@@ -37,71 +37,73 @@ def run_workflow(
     settings: Sequence[str] = (),
     folder: str | Path = ".",
     previews: bool = False,
-    timeout: float = DAY,
-    on_news: OnNews = lambda label, done, total: None,
-) -> Results:
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    on_progress: ProgressCallback = lambda label, done, total: None,
+) -> RunResult:
     """Runs a graph in API format on the ComfyUI at `url`, and fetches what its nodes save into `folder`.
 
     settings: `NODE.INPUT=VALUE` each; a value that is a file here goes up first, where the input is an upload.
     previews: fetch what preview nodes show, too. timeout: seconds for all of it, after which the run is stopped.
     Raises RunError; whatever ends this early, KeyboardInterrupt included, stops the run on the server.
     """
-    chosen = [read_setting(prompt, text) for text in settings]
+    chosen = [parse_setting(prompt, text) for text in settings]
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{target} cannot be written to: {error.strerror or error}") from error
 
-    async def in_time() -> Results:
+    async def run_with_timeout() -> RunResult:
         try:
-            return await within(timeout, _run(prompt, url, chosen, target, previews, on_news))
+            return await with_timeout(timeout, _run(prompt, url, chosen, target, previews, on_progress))
         except asyncio.TimeoutError as error:
             raise RunError(f"the run was not over after {timeout:g} s; --timeout allows more") from error
 
-    return asyncio.run(in_time())
+    return asyncio.run(run_with_timeout())
 
 
 async def _run(
-    prompt: Prompt, url: str, settings: list[Setting], folder: Path, previews: bool, on_news: OnNews
-) -> Results:
+    prompt: Prompt, url: str, settings: list[Setting], folder: Path, previews: bool, on_progress: ProgressCallback
+) -> RunResult:
     """Files up, the run, files down."""
-    async with connected(url) as server:
+    async with connect(url) as server:
         classes = sorted({entry["class_type"] for entry in prompt.values()})
-        definitions = {name: await server.definition(name) for name in classes}
-        graph = apply(prompt, settings, definitions)
+        definitions = {name: await server.get_node_definition(name) for name in classes}
+        graph = apply_settings(prompt, settings, definitions)
         uploaded: dict[str, str] = {}
-        for node, name, path in list(local_files(graph, settings, definitions)):
-            on_news(f"uploading {path.name}", 0, None)
+        for node, name, path in list(find_local_files(graph, settings, definitions)):
+            on_progress(f"uploading {path.name}", 0, None)
             graph[node]["inputs"][name] = uploaded[f"{node}.{name}"] = await server.upload(path)
-        run_id, outputs = await _followed(server, graph, on_news)
-        items = _items(outputs)
+        run_id, outputs = await _run_and_wait(server, graph, on_progress)
+        items = _output_files(outputs)
         wanted = [(node, item) for node, item in items if previews or item["type"] == "output"]
         files = []
         for index, (node, item) in enumerate(wanted):
-            on_news("downloading", index, len(wanted))
-            path = free_name(folder, str(item["filename"]))
+            on_progress("downloading", index, len(wanted))
+            path = unused_path(folder, str(item["filename"]))
             await server.download(item, path)
             files.append((node, path))
-        return Results(run_id, tuple(files), _texts(outputs), uploaded, len(items) - len(wanted))
+        return RunResult(run_id, tuple(files), _output_texts(outputs), uploaded, len(items) - len(wanted))
 
 
-async def _followed(server: Server, graph: Prompt, on_news: OnNews) -> tuple[str, dict[str, Any]]:
+async def _run_and_wait(
+    server: ComfyClient, graph: Prompt, on_progress: ProgressCallback
+) -> tuple[str, dict[str, Any]]:
     """Queue and wait; a wait that is broken off stops the run."""
     run_id = str(uuid.uuid4())
     try:
-        run_id = await server.queue(graph, run_id)
-        return run_id, await server.finished(run_id, graph, on_news)
+        run_id = await server.queue_prompt(graph, run_id)
+        return run_id, await server.wait_for_outputs(run_id, graph, on_progress)
     except (asyncio.CancelledError, KeyboardInterrupt):
         try:
-            await within(15, server.stop(run_id))
+            await with_timeout(15, server.cancel_run(run_id))
             log.warning("the server was told to stop the run %s", run_id)
         except (RunError, asyncio.TimeoutError):
             log.error("the server could not be told to stop the run %s, which may still be going on", run_id)
         raise
 
 
-def _items(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _output_files(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """(node id, filename + subfolder + type) of each file in a run's outputs; nodes have many words for their lists."""
     return [
         (node, item)
@@ -113,24 +115,24 @@ def _items(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _texts(outputs: dict[str, Any]) -> dict[str, list[str]]:
+def _output_texts(outputs: dict[str, Any]) -> dict[str, list[str]]:
     found = {node: output.get("text") for node, output in outputs.items()}
     return {
-        node: [plain(line) for line in text if isinstance(line, str)]
+        node: [strip_control_chars(line) for line in text if isinstance(line, str)]
         for node, text in found.items()
         if isinstance(text, list) and text
     }
 
 
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+_RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
-def free_name(folder: Path, name: str) -> Path:
+def unused_path(folder: Path, name: str) -> Path:
     """Where a file that a server calls `name` may lie: in the folder itself, visible, and in nobody's place."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     safe = "".join("_" if c in '<>:"|?*' or not c.isprintable() else c for c in last).strip(". ") or "result"
     stem, suffix = Path(safe).stem[:100], Path(safe).suffix[:20]
-    if stem.lower() in _DEVICES:
+    if stem.lower() in _RESERVED_NAMES:
         stem = f"_{stem}"  # Windows takes these for devices
     path, count = folder / f"{stem}{suffix}", 1
     while path.exists() or path.is_symlink():

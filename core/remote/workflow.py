@@ -19,8 +19,8 @@ Prompt: TypeAlias = dict[str, dict[str, Any]]
 """Node id -> {"class_type": ..., "inputs": {name: value or [node id, output index]}}."""
 Definitions: TypeAlias = Mapping[str, Mapping[str, Any]]
 
-_LARGEST = 64 * 2**20  # bytes of a graph; the largest that people share are a hundredth of it
-_UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
+_MAX_WORKFLOW_BYTES = 64 * 2**20  # bytes of a graph; the largest that people share are a hundredth of it
+_UPLOAD_FLAGS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
 
 
 class RunError(Exception):
@@ -39,8 +39,8 @@ class Setting:
 def read_workflow(path: str | Path) -> Prompt:
     """The graph in a file that ComfyUI's "Export (API)" wrote. Raises RunError where it is none."""
     try:
-        if Path(path).stat().st_size > _LARGEST:
-            raise RunError(f"{path} is larger than {_LARGEST // 2**20} MB, which no graph is")
+        if Path(path).stat().st_size > _MAX_WORKFLOW_BYTES:
+            raise RunError(f"{path} is larger than {_MAX_WORKFLOW_BYTES // 2**20} MB, which no graph is")
         graph = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -62,13 +62,13 @@ def _is_node(entry: object) -> bool:
     )
 
 
-def title_of(prompt: Prompt, node: str) -> str:
+def node_title(prompt: Prompt, node: str) -> str:
     """What the user calls a node: its title, or else its class."""
     entry = prompt.get(node, {})
     return str(entry.get("_meta", {}).get("title") or entry.get("class_type", "a node"))
 
 
-def read_setting(prompt: Prompt, text: str) -> Setting:
+def parse_setting(prompt: Prompt, text: str) -> Setting:
     """`NODE.INPUT=VALUE`; NODE is an id of the graph, or the class or the title of a node if only one has it."""
     left, equals, value = text.partition("=")
     if not equals or "." not in left:
@@ -77,40 +77,40 @@ def read_setting(prompt: Prompt, text: str) -> Setting:
     # Titles and the names of inputs may both have dots in them, and the longest node name that exists is meant.
     for cut in range(len(parts) - 1, 0, -1):
         name, input_name = ".".join(parts[:cut]), ".".join(parts[cut:])
-        found = [name] if name in prompt else [n for n in prompt if name in _names(prompt, n)]
+        found = [name] if name in prompt else [n for n in prompt if name in _node_names(prompt, n)]
         if len(found) > 1:
             raise RunError(f"--set {text}: {len(found)} nodes are a {name}; name one by its id: {', '.join(found)}")
         if found and input_name:
             return Setting(found[0], input_name, value)
-    known = ", ".join(f"{node} ({title_of(prompt, node)})" for node in prompt)
+    known = ", ".join(f"{node} ({node_title(prompt, node)})" for node in prompt)
     raise RunError(f"--set {text}: the graph has no node {'.'.join(parts[:-1])}; it has {known}")
 
 
-def _names(prompt: Prompt, node: str) -> tuple[str, str]:
-    return prompt[node]["class_type"], title_of(prompt, node)
+def _node_names(prompt: Prompt, node: str) -> tuple[str, str]:
+    return prompt[node]["class_type"], node_title(prompt, node)
 
 
-def apply(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Prompt:
+def apply_settings(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Prompt:
     """The graph with the settings in place; each value has the type that the node's input wants."""
     changed = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in prompt.items()}
     for setting in settings:
         entry = changed[setting.node]
-        declared = _inputs(definitions, entry["class_type"])
+        declared = _declared_inputs(definitions, entry["class_type"])
         known = {**declared, **dict.fromkeys(entry["inputs"])}
         if declared and setting.input not in known:
-            label = f"node {setting.node} ({title_of(prompt, setting.node)})"
+            label = f"node {setting.node} ({node_title(prompt, setting.node)})"
             raise RunError(f"{label} has no input {setting.input}; it has {', '.join(known)}")
-        entry["inputs"][setting.input] = _value(setting, declared.get(setting.input))
+        entry["inputs"][setting.input] = _convert_value(setting, declared.get(setting.input))
     return changed
 
 
-def _inputs(definitions: Definitions, class_type: str) -> dict[str, Any]:
+def _declared_inputs(definitions: Definitions, class_type: str) -> dict[str, Any]:
     """Name -> what the server says of it: [type or list of choices, options]."""
     groups = definitions.get(class_type, {}).get("input", {})
     return {**(groups.get("required") or {}), **(groups.get("optional") or {})}
 
 
-def _value(setting: Setting, declared: Any) -> Any:
+def _convert_value(setting: Setting, declared: Any) -> Any:
     kind = declared[0] if declared else None
     if kind == "STRING":
         return setting.text
@@ -121,15 +121,17 @@ def _value(setting: Setting, declared: Any) -> Any:
     choices = _choices(declared)
     if choices is not None:
         return value if value in choices else setting.text  # choices may be numbers, and names may look like numbers
-    if not _fits(str(kind), value):
-        raise RunError(f"--set {setting.node}.{setting.input}={setting.text}: that input wants {_KINDS[str(kind)]}")
+    if not _matches_type(str(kind), value):
+        raise RunError(
+            f"--set {setting.node}.{setting.input}={setting.text}: that input wants {_TYPE_NAMES[str(kind)]}"
+        )
     return value
 
 
-_KINDS = {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}
+_TYPE_NAMES = {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}
 
 
-def _fits(kind: str, value: Any) -> bool:
+def _matches_type(kind: str, value: Any) -> bool:
     if isinstance(value, list):
         return True  # a link to another node's output
     if kind == "FLOAT":
@@ -150,7 +152,9 @@ def _options(declared: Any) -> dict[str, Any]:
     return declared[1] if len(declared) > 1 and isinstance(declared[1], dict) else {}
 
 
-def local_files(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Iterator[tuple[str, str, Path]]:
+def find_local_files(
+    prompt: Prompt, settings: list[Setting], definitions: Definitions
+) -> Iterator[tuple[str, str, Path]]:
     """(node id, input, path) of each file on this machine that the server has to be given first.
 
     Only inputs that their node declares to be uploads count, and of those what the user set now and is a file here; or
@@ -159,17 +163,17 @@ def local_files(prompt: Prompt, settings: list[Setting], definitions: Definition
     """
     named = {(setting.node, setting.input) for setting in settings}
     for node, entry in prompt.items():
-        for name, declared in _inputs(definitions, entry["class_type"]).items():
+        for name, declared in _declared_inputs(definitions, entry["class_type"]).items():
             value = entry["inputs"].get(name)
-            if not isinstance(value, str) or not any(_options(declared).get(flag) for flag in _UPLOADS):
+            if not isinstance(value, str) or not any(_options(declared).get(flag) for flag in _UPLOAD_FLAGS):
                 continue
             media = (mimetypes.guess_type(value)[0] or "").split("/")[0] in ("video", "image", "audio")
             wanted = (node, name) in named or (media and value not in (_choices(declared) or []))
-            if wanted and (path := _file_here(value)):
+            if wanted and (path := _find_local_file(value)):
                 yield node, name, path
 
 
-def _file_here(name: str) -> Path | None:
+def _find_local_file(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
         return path if path.is_file() else None

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 
 @contextmanager
-def scratch(target: Path) -> Iterator[Path]:
+def temp_path(target: Path) -> Iterator[Path]:
     """A path beside `target` for a file or a folder; whatever is there when the block ends is removed."""
-    partial = beside(target, uuid4().hex[:8])
+    partial = partial_path(target, uuid4().hex[:8])
     try:
         yield partial
     finally:
@@ -21,11 +21,11 @@ def scratch(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def appearing(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path) -> Iterator[Path]:
     """A path beside `target` to write a file or a folder to. It gets its final name when the block ends well; on any
     exception it is removed, and an earlier file under the final name stays as it was. A folder must not exist yet.
     """
-    with scratch(target) as partial:
+    with temp_path(target) as partial:
         yield partial
         if partial.is_file():
             # Without this, a power cut after the renaming can leave the final name on an empty file.
@@ -34,13 +34,13 @@ def appearing(target: Path) -> Iterator[Path]:
         os.replace(partial, target)
 
 
-def beside(target: Path, mark: str) -> Path:
+def partial_path(target: Path, tag: str) -> Path:
     """Where `target` is being written. mark: tells apart those who write it."""
     name = target.name
     while len(os.fsencode(name)) > 100:  # with what is added it stays within the 255 bytes that a name can have
         name = name[:-1]
     # It starts with a dot and ends with neither .mp4 nor .png, so that nothing takes it for a result.
-    return target.with_name(f".{name}.{mark}.partial")
+    return target.with_name(f".{name}.{tag}.partial")
 
 
 def _remove(path: Path) -> None:

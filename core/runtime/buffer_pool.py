@@ -18,23 +18,26 @@ from torch import Tensor
 from ..clip import ClipError
 
 
-class Room:
+class BufferPool:
     """Blocks for as many frames as are alive at once, all of the size of the one that was asked for last, and one more
     at most.
     """
 
     def __init__(self) -> None:
-        self._size, self._free = 0, list[mmap.mmap]()
+        self._block_bytes, self._free_blocks = 0, list[mmap.mmap]()
 
     def empty(self, *shape: int) -> Tensor:
         """A tensor of that shape, float32, with whatever values. Raises ClipError where memory is not enough."""
         size = 4 * prod(shape)
-        if size != self._size:
-            self._size, self._free = size, []  # Blocks that are in use still go to the list that is dropped here.
-        block = self._free.pop() if self._free else _block(size)
+        if size != self._block_bytes:
+            self._block_bytes, self._free_blocks = (
+                size,
+                [],
+            )  # Blocks that are in use still go to the list that is dropped here.
+        block = self._free_blocks.pop() if self._free_blocks else _map_block(size)
         numbers = np.frombuffer(block, np.float32)
         # torch keeps `numbers` for as long as any tensor lies in it.
-        weakref.finalize(numbers, _free, self._free, block).atexit = False
+        weakref.finalize(numbers, _recycle, self._free_blocks, block).atexit = False
         with torch.inference_mode(False):  # as below
             return torch.from_numpy(numbers).view(shape)
 
@@ -47,13 +50,13 @@ def empty_like(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor)
 
 
-def _free(blocks: list[mmap.mmap], block: mmap.mmap) -> None:
+def _recycle(blocks: list[mmap.mmap], block: mmap.mmap) -> None:
     """Put a block among those that wait for a frame; where one waits already, it goes back to the system."""
     if not blocks:
         blocks.append(block)
 
 
-def _block(size: int) -> mmap.mmap:
+def _map_block(size: int) -> mmap.mmap:
     try:
         if sys.platform == "win32":
             return mmap.mmap(-1, size)

@@ -11,18 +11,18 @@ from typing import BinaryIO
 
 from ..clip import ClipError
 
-NAME = "lock"
-_FAR = 1 << 30  # Windows locks bytes, and others cannot read those; this one lies beyond what is written
+LOCK_NAME = "lock"
+_LOCK_OFFSET = 1 << 30  # Windows locks bytes, and others cannot read those; this one lies beyond what is written
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold the folder, which exists, until the block ends. Raises ClipError, with the process's number, where it is
     held already, by another process or by this one.
 
     The operating system holds the lock and lets it go with its process, however that ends, so none is ever stale.
     """
-    file = folder / NAME
+    file = folder / LOCK_NAME
     while True:
         handle = file.open("ab+")
         try:
@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise ClipError(
                 f"{folder}: process {holder} is at work on this job; wait until it has finished, or stop it first"
             ) from e
-        if _is_still(file, handle):
+        if _is_same_file(file, handle):
             break
         handle.close()  # Who held it before has removed it meanwhile: the next one creates another file.
     try:
@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
         handle.close()
 
 
-def _is_still(file: Path, handle: BinaryIO) -> bool:
+def _is_same_file(file: Path, handle: BinaryIO) -> bool:
     """Whether the open file is the one of that name."""
     try:
         return os.path.samestat(file.stat(), os.fstat(handle.fileno()))
@@ -62,7 +62,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(handle: BinaryIO) -> None:
-        handle.seek(_FAR)
+        handle.seek(_LOCK_OFFSET)
         msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:

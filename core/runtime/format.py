@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A span of time for people: "0.4 s", "42 s", "7 min 5 s", "3 h 20 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"

@@ -26,74 +26,76 @@ log = logging.getLogger(__name__)
 # mallopt(3), M_...
 _MXFAST, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = 1, -1, -2, -3, -8
 _MIB = 1 << 20
-_MOST = 32 * _MIB  # the highest threshold that glibc takes
-KEPT = _MOST - (64 << 10)  # bytes of the largest block that is kept, with room for its header and alignment
-_USUAL_CRUMBS = 16 * ctypes.sizeof(ctypes.c_void_p)  # bytes of the largest block that glibc puts aside
+_MAX_MMAP_THRESHOLD = 32 * _MIB  # the highest threshold that glibc takes
+MAX_RETAINED_BYTES = _MAX_MMAP_THRESHOLD - (
+    64 << 10
+)  # bytes of the largest block that is kept, with room for its header and alignment
+_DEFAULT_MXFAST_BYTES = 16 * ctypes.sizeof(ctypes.c_void_p)  # bytes of the largest block that glibc puts aside
 
 _lock = threading.RLock()  # A collector may close a stream anywhere, here too.
 
 
 @dataclass
-class _Setting:
+class _MallocOptions:
     """Options of glibc, which are those of the whole process. streams: that want it otherwise now."""
 
-    meanwhile: dict[int, int]
-    usual: dict[int, int]
-    trims: bool = False  # whether what lies free goes back to the system before and after
-    streams: int = 0
+    active: dict[int, int]
+    default: dict[int, int]
+    trim: bool = False  # whether what lies free goes back to the system before and after
+    refcount: int = 0
 
 
-_PAGES = _Setting(
-    meanwhile={_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 64 * _MIB},
+_RETAIN_FREED = _MallocOptions(
+    active={_MMAP_THRESHOLD: _MAX_MMAP_THRESHOLD, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 64 * _MIB},
     # What glibc's own rule arrives at in a process that has freed a large block, as every process with torch has.
-    usual={_MMAP_THRESHOLD: _MOST, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10},
-    trims=True,  # What lies free from work before, a plan of a long clip say, would stay as long.
+    default={_MMAP_THRESHOLD: _MAX_MMAP_THRESHOLD, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10},
+    trim=True,  # What lies free from work before, a plan of a long clip say, would stay as long.
 )
-_CRUMBS = _Setting(meanwhile={_MXFAST: 0}, usual={_MXFAST: _USUAL_CRUMBS})
+_NO_FASTBINS = _MallocOptions(active={_MXFAST: 0}, default={_MXFAST: _DEFAULT_MXFAST_BYTES})
 
 
-def kept_pages() -> AbstractContextManager[None]:
+def retain_freed_memory() -> AbstractContextManager[None]:
     """While it lasts, freed memory of up to 32 MB a block is used again instead of being returned to the system."""
-    return _lasting(_PAGES)
+    return _applied_options(_RETAIN_FREED)
 
 
-def joined_crumbs() -> AbstractContextManager[None]:
+def disable_fastbins() -> AbstractContextManager[None]:
     """While it lasts, small blocks that are freed are joined with what lies free beside them, and so used again."""
-    return _lasting(_CRUMBS)
+    return _applied_options(_NO_FASTBINS)
 
 
 @contextmanager
-def _lasting(setting: _Setting) -> Iterator[None]:
+def _applied_options(options: _MallocOptions) -> Iterator[None]:
     libc = _glibc()
     if libc is None:
         yield
         return
     with _lock:
-        if setting.trims and setting.streams == 0:
+        if options.trim and options.refcount == 0:
             libc.malloc_trim(0)
-        setting.streams += 1
-        _set(libc, setting.meanwhile)
+        options.refcount += 1
+        _set_options(libc, options.active)
     try:
         yield
     finally:
         with _lock:
-            setting.streams -= 1
-            if setting.streams == 0:
-                _set(libc, setting.usual)
-                if setting.trims:
+            options.refcount -= 1
+            if options.refcount == 0:
+                _set_options(libc, options.default)
+                if options.trim:
                     libc.malloc_trim(0)
 
 
-def few_heaps() -> None:
+def limit_arenas() -> None:
     """Let all threads share two heaps, for the whole program: what one thread of a pipeline makes another one frees,
     and heaps of their own fill up with holes, by a kilobyte with each small frame.
     """
     libc = _glibc()
     if libc is not None:
-        _set(libc, {_ARENA_MAX: 2})
+        _set_options(libc, {_ARENA_MAX: 2})
 
 
-def _set(libc: ctypes.CDLL, options: dict[int, int]) -> None:
+def _set_options(libc: ctypes.CDLL, options: dict[int, int]) -> None:
     for option, value in options.items():
         if not libc.mallopt(option, value):
             log.debug("mallopt(%d, %d) was refused", option, value)

@@ -5,22 +5,22 @@ for report in train(config):            # each pull is one step; closing the str
     ...
 """
 
-from .config.schema import Config, config_from, read_config
+from .config.schema import TrainConfig, config_from, read_config
 from .errors import TrainingError
-from .evaluate.metrics import Scores, bicubic, lpips, score
+from .evaluate.metrics import Scores, bicubic, load_lpips, score
 from .loop.logger import read_log
-from .loop.trainer import Report, train
-from .smoother.trainer import PathTraining, train_path_net
+from .loop.trainer import StepReport, train
+from .smoother.trainer import PathTrainConfig, train_path_net
 
 __all__ = [
-    "Config",
-    "PathTraining",
-    "Report",
+    "PathTrainConfig",
     "Scores",
+    "StepReport",
+    "TrainConfig",
     "TrainingError",
     "bicubic",
     "config_from",
-    "lpips",
+    "load_lpips",
     "read_config",
     "read_log",
     "score",

@@ -10,7 +10,7 @@ class TrainingError(Exception):
     """Training cannot begin or go on. The message names the setting, the file or the number, and the way out."""
 
 
-def room_left(folder: Path) -> str:
+def describe_free_space(folder: Path) -> str:
     """What the disk below a folder has left, whether or not the folder is there, for a complaint about it."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     return f"{shutil.disk_usage(there).free / 1e6:.1f} MB are free"

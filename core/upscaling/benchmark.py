@@ -19,19 +19,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..runtime.format import spoken
-from .precision import home_of, module_of
+from ..runtime.format import format_duration
+from .precision import find_module, model_device
 from .settings import Precision, Tiling
-from .tiles import Wanted
+from .tiles import Roi
 from .upscale import ImageModel, upscale
 
 # Seconds between two looks at the memory of this process; a layer of a small frame is done in less, a frame is not.
-LOOK = 0.005
-_SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+MEMORY_POLL_SECONDS = 0.005
+_DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
-class Trial:
+class BenchmarkResult:
     """What a trial found.
 
     width, height: of the source frames, in pixels. scale: result over source.
@@ -70,11 +70,11 @@ class Trial:
         """Frames per second."""
         return self.frames / self.seconds
 
-    def estimate(self, seconds: float, fps: float) -> float:
+    def estimate_seconds(self, clip_seconds: float, fps: float) -> float:
         """Seconds that a clip of so many seconds takes to enlarge, at `fps` frames per second of the clip."""
-        return self.first + self.seconds_per_frame * seconds * fps
+        return self.first + self.seconds_per_frame * clip_seconds * fps
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All of it, with the derived figures, as JSON can hold it."""
         return {**asdict(self), "fps": self.fps, "seconds_per_frame": self.seconds_per_frame}
 
@@ -90,14 +90,14 @@ class Trial:
             f"{self.model}: {self.width}x{self.height} to {large}",
             f"{self.fps:.3g} frames per second, {self.seconds_per_frame:.3g} s a frame "
             f"({self.frames} timed, after {self.first:.2g} s to begin)",
-            f"one minute at 24 fps takes {spoken(self.estimate(60, 24))}",
+            f"one minute at 24 fps takes {format_duration(self.estimate_seconds(60, 24))}",
             memory,
             f"{self.precision}, {'whole frames' if whole else pieces}, by {engine}",
             f"{self.device}; {self.machine}" if self.device not in self.machine else self.machine,
         ])  # fmt: skip
 
 
-def trial(
+def benchmark(
     frames: Iterator[Frames],
     model: ImageModel,
     *,
@@ -105,16 +105,16 @@ def trial(
     precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
     compile_network: bool = False,
-) -> Trial:
+) -> BenchmarkResult:
     """Enlarge frames as `upscale` does with these settings, throw the results away, and say what it took.
 
     frames: at least two chunks of one size, of which the first is not timed; `footage` makes some. Frames that repeat
     would be reused, and the figures would flatter. What `upscale` raises passes through.
     """
-    place = home_of(model) if device is None else torch.device(device)
-    seen, done, warm, size = _Seen(model), 0, 0, (0, 0)
+    place = model_device(model) if device is None else torch.device(device)
+    seen, done, warm, size = _ModelProbe(model), 0, 0, (0, 0)
     begun = started = ended = time.perf_counter()
-    with _Memory(place) as memory:
+    with _PeakMemory(place) as memory:
         stream = upscale(
             frames, seen, tiling=tiling, precision=precision, device=place, compile_network=compile_network
         )
@@ -128,26 +128,26 @@ def trial(
             del large
     if done == warm:
         raise ClipError(f"a trial needs two chunks of frames or more, one of them to warm up; it got {done} frames")
-    return Trial(
-        model=str(_trait(model, "name", type(module_of(model) or model).__name__)),
+    return BenchmarkResult(
+        model=str(_get_trait(model, "name", type(find_module(model) or model).__name__)),
         width=size[0],
         height=size[1],
         scale=seen.scale,
         frames=done - warm,
         seconds=ended - started,
         first=started - begun,
-        memory=memory.most,
-        grown=None if memory.most is None else memory.most - memory.before,
-        precision=_SHORT.get(seen.dtype, str(seen.dtype)),
+        memory=memory.peak,
+        grown=None if memory.peak is None else memory.peak - memory.baseline,
+        precision=_DTYPE_NAMES.get(seen.dtype, str(seen.dtype)),
         window=seen.window,
         calls=seen.calls / (done - warm),
-        engine=str(_trait(model, "engine", "torch")),
+        engine=str(_get_trait(model, "engine", "torch")),
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
-        machine=machine(),
+        machine=describe_machine(),
     )
 
 
-def footage(width: int, height: int, count: int) -> Iterator[Frames]:
+def synthetic_frames(width: int, height: int, count: int) -> Iterator[Frames]:
     """Made frames (1, 3, height, width): detail at every scale, as photographs have, and a camera's noise.
 
     No part of a frame repeats the one before. The same frames come out each time.
@@ -163,7 +163,7 @@ def footage(width: int, height: int, count: int) -> Iterator[Frames]:
     return (looks[number % 2] for number in range(count))
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """The processor, threads and torch of this process, for people."""
     name = platform.processor() or platform.machine()
     try:
@@ -174,59 +174,59 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-class _Seen:
+class _ModelProbe:
     """The same network, which notes what it is shown."""
 
     def __init__(self, model: ImageModel) -> None:
         self.model = model  # where core looks for everything that is not here
         self.scale = int(model.scale)
-        self.makes_parts = bool(getattr(model, "makes_parts", False))
-        self._run: Callable[..., Tensor] = model
+        self.supports_roi = bool(getattr(model, "supports_roi", False))
+        self._call: Callable[..., Tensor] = model
         self.calls = 0
         self.window = (0, 0)
         self.dtype = torch.float32
 
-    def __call__(self, images: Tensor, /, *, wanted: Wanted | None = None, out: Tensor | None = None) -> Tensor:
-        result = self._run(images) if wanted is None else self._run(images, wanted=wanted, out=out)
+    def __call__(self, images: Tensor, /, *, roi: Roi | None = None, out: Tensor | None = None) -> Tensor:
+        result = self._call(images) if roi is None else self._call(images, roi=roi, out=out)
         self.calls += 1
         self.window = max(self.window, (images.shape[-1], images.shape[-2]), key=lambda size: size[0] * size[1])
         self.dtype = images.dtype
         return result
 
 
-class _Memory:
+class _PeakMemory:
     """`most`: bytes held at the most while it is open, None where that is not known; `before`: when it was opened."""
 
     def __init__(self, device: torch.device) -> None:
-        self.before = 0
-        self.most: int | None = None
+        self.baseline = 0
+        self.peak: int | None = None
         self._device = device
-        self._over = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._stop_event = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> _Memory:
+    def __enter__(self) -> _PeakMemory:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-            self.before = torch.cuda.memory_allocated(self._device)
-        elif (held := _held()) is not None:
-            self.before = self.most = held
-            self._watch = threading.Thread(target=self._look, daemon=True)
-            self._watch.start()
+            self.baseline = torch.cuda.memory_allocated(self._device)
+        elif (held := _resident_bytes()) is not None:
+            self.baseline = self.peak = held
+            self._thread = threading.Thread(target=self._poll, daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
-            self.most = torch.cuda.max_memory_allocated(self._device)
-        elif self._watch is not None:
-            self._over.set()
-            self._watch.join()
+            self.peak = torch.cuda.max_memory_allocated(self._device)
+        elif self._thread is not None:
+            self._stop_event.set()
+            self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOK):
-            self.most = max(self.most or 0, _held() or 0)
+    def _poll(self) -> None:
+        while not self._stop_event.wait(MEMORY_POLL_SECONDS):
+            self.peak = max(self.peak or 0, _resident_bytes() or 0)
 
 
-def _held() -> int | None:
+def _resident_bytes() -> int | None:
     """Bytes of memory that this process holds now; None where the system does not tell (all but Linux)."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -235,7 +235,7 @@ def _held() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _trait(model: object, name: str, default: object) -> object:
+def _get_trait(model: object, name: str, default: object) -> object:
     """What a model, or else the one that it wraps, says of itself."""
     while model is not None:
         if hasattr(model, name):

@@ -27,26 +27,26 @@ def resize(frames: Frames, width: int, height: int, *, linear_light: bool = Fals
     if frames.shape[-2:] == (height, width):
         return frames
     if linear_light:
-        light = resize(torch.cat([to_light(frames[:, :3]), frames[:, 3:]], dim=1), width, height)
-        return torch.cat([from_light(light[:, :3]), light[:, 3:]], dim=1)
+        light = resize(torch.cat([srgb_to_linear(frames[:, :3]), frames[:, 3:]], dim=1), width, height)
+        return torch.cat([linear_to_srgb(light[:, :3]), light[:, 3:]], dim=1)
     resized = F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
     # Weights that sum to 1 only nearly make 0.9999999 of white and of opaque, which is 254 for whoever cuts to 8 bits.
     return torch.where(resized > 1 - 1e-6, 1.0, resized.clamp_(0.0, 1.0))
 
 
-def to_light(colour: Tensor) -> Tensor:
+def srgb_to_linear(srgb: Tensor) -> Tensor:
     """Stored values in [0, 1] (sRGB) -> amounts of light in [0, 1]."""
-    return torch.where(colour <= 0.04045, colour / 12.92, ((colour.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
 
 
-def from_light(light: Tensor) -> Tensor:
+def linear_to_srgb(linear: Tensor) -> Tensor:
     """Amounts of light in [0, 1] -> stored values in [0, 1] (sRGB)."""
-    bright = 1.055 * light.clamp_min(0.0) ** (1 / 2.4) - 0.055
-    stored = torch.where(light <= 0.0031308, light * 12.92, bright)
-    return torch.where(light >= 1, 1.0, stored.clamp_(0.0, 1.0))  # 1.055 - 0.055 is not quite 1 in floats
+    bright = 1.055 * linear.clamp_min(0.0) ** (1 / 2.4) - 0.055
+    stored = torch.where(linear <= 0.0031308, linear * 12.92, bright)
+    return torch.where(linear >= 1, 1.0, stored.clamp_(0.0, 1.0))  # 1.055 - 0.055 is not quite 1 in floats
 
 
-def without_holes(frames: Frames) -> Tensor:
+def bleed_alpha(frames: Frames) -> Tensor:
     """RGBA (B, 4, H, W), not premultiplied -> RGB (B, 3, H, W) with nearby visible colour in place of invisible black.
 
     Enlarging mixes neighbouring pixels, so the black that most programs leave under fully transparent pixels would show
@@ -58,15 +58,15 @@ def without_holes(frames: Frames) -> Tensor:
     holes = (alpha <= 0) & (colour.amax(dim=1, keepdim=True) <= 0)  # (B, 1, H, W)
     if not bool(holes.any()):
         return colour
-    return torch.where(holes, _nearby(colour * alpha, alpha), colour)
+    return torch.where(holes, _push_pull(colour * alpha, alpha), colour)
 
 
-def _nearby(weighted: Tensor, weight: Tensor) -> Tensor:
+def _push_pull(weighted: Tensor, weight: Tensor) -> Tensor:
     """weighted / weight where there is weight; elsewhere the same of the smallest enclosing block that has some."""
     height, width = weight.shape[-2:]
     known = weighted / weight.clamp_min(torch.finfo(weight.dtype).tiny)
     if max(height, width) == 1:
         return known
     blocks = [F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (weighted, weight)]
-    filled = _nearby(blocks[0], blocks[1]).repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
+    filled = _push_pull(blocks[0], blocks[1]).repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
     return torch.where(weight > 0, known, filled)

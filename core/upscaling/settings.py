@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
 
-TEMPORAL = 0.6  # a strength that takes most of the flicker and little of the sharpness
+DEFAULT_DEFLICKER_STRENGTH = 0.6  # a strength that takes most of the flicker and little of the sharpness
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputSize:
     """How large frames become: `factor` times each side, or exactly `size` = (width, height), in pixels.
 
     Neither means the network's own scale. A size of another shape than the frames' stretches them.
@@ -27,7 +27,7 @@ class Target:
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"a size needs at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
 
-    def of(self, width: int, height: int, scale: int) -> tuple[int, int]:
+    def resolve(self, width: int, height: int, scale: int) -> tuple[int, int]:
         """(width, height) of the result for a frame of width x height and a network of this scale; never below 1x1."""
         if self.size is not None:
             return self.size
@@ -72,7 +72,7 @@ class Alpha(str, Enum):
     NETWORK = "network"
 
 
-class Colour(Enum):
+class ColorCorrection(Enum):
     """What of the source's colours an enlarged frame takes back; networks shift them a little.
 
     MEAN: the mean of each channel. WAVELET: all that is coarse, so that slow shifts across the frame go as well, and
@@ -85,7 +85,7 @@ class Colour(Enum):
 
 
 @dataclass(frozen=True)
-class Finish:
+class PostProcess:
     """The defaults change nothing.
 
     strength: 1 = the network alone, 0 = a plain antialiased resize alone, between them a blend. colour: what to keep of
@@ -94,7 +94,7 @@ class Finish:
     """
 
     strength: float = 1.0
-    colour: Colour = Colour.NONE
+    color_correction: ColorCorrection = ColorCorrection.NONE
     grain: float = 0.0
     linear_light: bool = False
 
@@ -104,9 +104,9 @@ class Finish:
                 raise ValueError(f"{name} goes from 0 to 1, got {value}")
 
     @property
-    def plain(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether frames that have their size already stay as they are."""
-        return self.strength == 1 and self.colour is Colour.NONE and self.grain == 0
+        return self.strength == 1 and self.color_correction is ColorCorrection.NONE and self.grain == 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Reuse:
     change is counted from the frame that the result was made of, so that slow drift does not pile up.
     """
 
-    on: bool = True
+    enabled: bool = True
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class Reuse:
 
 
 @dataclass
-class Tally:
+class UpscaleStats:
     """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
 
     repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 12 x 12 input pixels of all other frames,
@@ -137,13 +137,13 @@ class Tally:
     """
 
     frames: int = 0
-    repeats: int = 0
-    tiles_run: int = 0
+    repeated_frames: int = 0
+    tiles_computed: int = 0
     tiles_reused: int = 0
     pixels: int = 0
-    pixels_run: int = 0
+    pixels_computed: int = 0
 
     @property
-    def share_run(self) -> float:
+    def computed_fraction(self) -> float:
         """Share of the pixels that the network computed, 0 to 1; 1 before the first frame."""
-        return self.pixels_run / self.pixels if self.pixels else 1.0
+        return self.pixels_computed / self.pixels if self.pixels else 1.0

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import torch
 
-from ..runtime.malloc import KEPT
-from .precision import module_of
+from ..runtime.malloc import MAX_RETAINED_BYTES
+from .precision import find_module
 from .settings import Tiling
-from .tiles import ALIGN, SMALLEST_CORE, Cut
+from .tiles import ALIGN, MIN_CORE, TilePlan
 
 
-def choose_cut(
+def plan_tiles(
     height: int,
     width: int,
     frames: int,
     halo: int,
     device: torch.device,
     tiling: Tiling,
-    per_pixel: float,
+    bytes_per_pixel: float,
     *,
-    layer: float = 256.0,
-    whole: bool = False,
-) -> Cut:
+    layer_bytes: float = 256.0,
+    full_frames: bool = False,
+) -> TilePlan:
     """The policy: how much of `frames` frames of height x width goes through the network at once.
 
     A size that was asked for is kept. Otherwise the window with its halo may take a part of what is free now: half on
@@ -40,41 +40,41 @@ def choose_cut(
       card, and at 64 channels and 4 times the size it stays below 2^31 elements, where cuDNN's fast kernels end.
     """
     on_cpu = device.type == "cpu"
-    pixels = int(free_memory(device) * (0.5 if on_cpu else 0.7) / per_pixel)
+    pixels = int(free_memory(device) * (0.5 if on_cpu else 0.7) / bytes_per_pixel)
     if not on_cpu:
         pixels = min(pixels, 1 << 20)
     size = tiling.size
     if size is None:
         # As a square with both halos, rounded so that alignment does not exceed it.
-        largest = max(SMALLEST_CORE, (isqrt(pixels) - 2 * (halo + ALIGN)) // ALIGN * ALIGN)
+        largest = max(MIN_CORE, (isqrt(pixels) - 2 * (halo + ALIGN)) // ALIGN * ALIGN)
         longest = max(height, width)
         size = longest if height * width <= pixels else min(longest, largest)
-        kept = int(KEPT / layer)
-        if on_cpu and not whole and halo <= 32 and height * width > kept:
-            size = min(size, max(SMALLEST_CORE, (isqrt(kept) - 2 * (halo + ALIGN)) // ALIGN * ALIGN))
+        kept = int(MAX_RETAINED_BYTES / layer_bytes)
+        if on_cpu and not full_frames and halo <= 32 and height * width > kept:
+            size = min(size, max(MIN_CORE, (isqrt(kept) - 2 * (halo + ALIGN)) // ALIGN * ALIGN))
     batch = 1 if on_cpu or size < max(height, width) else min(frames, pixels // (height * width))
-    return Cut(max(1, batch), size)
+    return TilePlan(max(1, batch), size)
 
 
-def guessed_bytes(model: object, scale: int) -> float:
+def estimate_activation_bytes(model: object, scale: int) -> float:
     """Bytes of activations per input pixel in fp32: what the network says of itself, or else guessed high.
 
     The guess is four tensors of the widest layer, all at the size of the result: for a residual dense network at x4
     that is 16 KB, as measured where nobody cuts its enlarged end into pieces.
     """
-    told = told_bytes(model)
-    return 4.0 * layer_bytes(model) * scale * scale if told is None else told
+    told = declared_activation_bytes(model)
+    return 4.0 * widest_layer_bytes(model) * scale * scale if told is None else told
 
 
-def told_bytes(model: object) -> float | None:
+def declared_activation_bytes(model: object) -> float | None:
     """What a network says of itself, as `guessed_bytes`."""
-    told = getattr(module_of(model), "activation_bytes", None)
+    told = getattr(find_module(model), "activation_bytes", None)
     return None if told is None else float(told)
 
 
-def layer_bytes(model: object) -> float:
+def widest_layer_bytes(model: object) -> float:
     """Bytes per pixel of the widest layer's result in fp32."""
-    module = module_of(model)
+    module = find_module(model)
     weights = module.parameters() if module is not None else ()
     return 4.0 * max((p.shape[0] for p in weights if p.ndim == 4), default=64)
 

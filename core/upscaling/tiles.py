@@ -29,23 +29,23 @@ log = logging.getLogger(__name__)
 # (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
 ALIGN = 4
 # Side of the blocks of pixels that the native engine rounds together.
-BLOCK = 6
+NATIVE_BLOCK = 6
 # For windows that must give the whole frame's very bits: a multiple of ALIGN and of BLOCK.
-ANCHOR = 12
+EXACT_ALIGN = 12
 # Below this core the halo is nearly all of the work, and memory is short for some other reason.
-SMALLEST_CORE = 32
+MIN_CORE = 32
 
 
 # Rows and columns of a window whose enlargement alone is wanted.
-Wanted: TypeAlias = "tuple[slice, slice]"
+Roi: TypeAlias = "tuple[slice, slice]"
 
 
 @dataclass(frozen=True)
-class Cut:
+class TilePlan:
     """What goes through the network in one call: so many frames, and a core of at most size x size input pixels."""
 
-    frames: int
-    size: int
+    batch_size: int
+    core_size: int
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class Span:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def of(self, scale: int) -> slice:
+    def to_slice(self, scale: int) -> slice:
         """The same span of an image that is `scale` times larger, as an index."""
         return slice(self.start * scale, self.end * scale)
 
-    def seen_from(self, other: Span) -> Span:
+    def relative_to(self, other: Span) -> Span:
         """The same pixels, counted from the start of `other`."""
         return Span(self.start - other.start, self.end - other.start)
 
 
 @dataclass(frozen=True)
-class Piece:
+class TileSpan:
     """A tile along one axis: `core` lies in `window`."""
 
     core: Span
@@ -76,7 +76,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Box:
+class Rect:
     """Rows and columns of every frame."""
 
     rows: Span
@@ -88,11 +88,11 @@ class Tile:
     """A box of frames, rows and columns."""
 
     frames: Span
-    rows: Piece
-    cols: Piece
+    rows: TileSpan
+    cols: TileSpan
 
 
-def cut_axis(length: int, size: int, halo: int, core: Span | None = None, anchor: int = ALIGN) -> list[Piece]:
+def split_axis(length: int, size: int, halo: int, core: Span | None = None, align: int = ALIGN) -> list[TileSpan]:
     """Cut `core` (default: all of 0 ... length) into even pieces of at most `size`, rounded up to ALIGN.
 
     The cores cover `core` once and in order. All windows have the same length: at the ends of the axis they are shifted
@@ -100,48 +100,48 @@ def cut_axis(length: int, size: int, halo: int, core: Span | None = None, anchor
     always starts at a multiple of `anchor`, and reaches `halo` beyond its core or to the end of the axis.
     """
     core = Span(0, length) if core is None else core
-    step, halo = _even_step(len(core), size), _aligned(halo)
+    step, halo = _even_core_length(len(core), size), _align_up(halo)
     cores = [Span(start, min(start + step, core.end)) for start in range(core.start, core.end, step)]
-    starts = [max(0, part.start - halo) // anchor * anchor for part in cores]
+    starts = [max(0, part.start - halo) // align * align for part in cores]
     needed = max(min(length, part.end + halo) - start for part, start in zip(cores, starts, strict=True))
     # With this remainder a window that ends with the axis starts at a multiple of the anchor as well.
-    window = min(length, needed + (length - needed) % anchor)
+    window = min(length, needed + (length - needed) % align)
     windows = [Span(start, start + window) for start in (min(start, length - window) for start in starts)]
-    return [Piece(part, span) for part, span in zip(cores, windows, strict=True)]
+    return [TileSpan(part, span) for part, span in zip(cores, windows, strict=True)]
 
 
-def grid(
-    frames: int, height: int, width: int, cut: Cut, halo: int, boxes: Sequence[Box] = (), anchor: int = ALIGN
+def make_tiles(
+    frames: int, height: int, width: int, plan: TilePlan, halo: int, rects: Sequence[Rect] = (), align: int = ALIGN
 ) -> list[Tile]:
     """The tiles of `frames` frames of height x width pixels, frame by frame, row by row; of some boxes, or of all."""
-    boxes = boxes or (Box(Span(0, height), Span(0, width)),)
+    rects = rects or (Rect(Span(0, height), Span(0, width)),)
     return [
-        Tile(Span(first, min(first + cut.frames, frames)), rows, cols)
-        for first in range(0, frames, cut.frames)
-        for box in boxes
-        for rows in cut_axis(height, cut.size, halo, box.rows, anchor)
-        for cols in cut_axis(width, cut.size, halo, box.cols, anchor)
+        Tile(Span(first, min(first + plan.batch_size, frames)), rows, cols)
+        for first in range(0, frames, plan.batch_size)
+        for box in rects
+        for rows in split_axis(height, plan.core_size, halo, box.rows, align)
+        for cols in split_axis(width, plan.core_size, halo, box.cols, align)
     ]
 
 
-def smaller(cut: Cut, height: int, width: int, halo: int) -> Cut | None:
+def shrink_plan(plan: TilePlan, height: int, width: int, halo: int) -> TilePlan | None:
     """The next cut that needs less memory: half the frames, then cores of half the side; None at the smallest.
 
     Sizes whose window would be as large as before (the halo reaches across the frame) are skipped.
     """
-    if cut.frames > 1:
-        return Cut(ceil(cut.frames / 2), cut.size)
-    size = min(cut.size, max(height, width))
-    while size > SMALLEST_CORE:
-        size = max(SMALLEST_CORE, size // 2)
-        if window_pixels(height, width, size, halo) < window_pixels(height, width, cut.size, halo):
-            return Cut(1, size)
+    if plan.batch_size > 1:
+        return TilePlan(ceil(plan.batch_size / 2), plan.core_size)
+    size = min(plan.core_size, max(height, width))
+    while size > MIN_CORE:
+        size = max(MIN_CORE, size // 2)
+        if window_pixels(height, width, size, halo) < window_pixels(height, width, plan.core_size, halo):
+            return TilePlan(1, size)
     return None
 
 
 def window_pixels(height: int, width: int, size: int, halo: int) -> int:
     """Pixels that the network is shown at once when frames are cut at `size`."""
-    rows, cols = (cut_axis(length, size, halo)[0].window for length in (height, width))
+    rows, cols = (split_axis(length, size, halo)[0].window for length in (height, width))
     return len(rows) * len(cols)
 
 
@@ -152,37 +152,37 @@ def run_tiles(
     *,
     scale: int,
     halo: int,
-    cut: Cut,
-    boxes: Sequence[Box] = (),
-    clamped: bool = False,
-    anchor: int = ALIGN,
-    parts: bool = False,
-) -> Cut:
+    plan: TilePlan,
+    rects: Sequence[Rect] = (),
+    clamp: bool = False,
+    align: int = ALIGN,
+    supports_roi: bool = False,
+) -> TilePlan:
     """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
     boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
     is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
-    multiples. parts: the network takes `wanted=(rows, columns)` of its input as well, and makes only those; and `out`,
+    multiples. parts: the network takes `roi=(rows, columns)` of its input as well, and makes only those; and `out`,
     a place for them, which it may fill, clamped, and return.
     When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
     that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
     when a result has the wrong size; other errors, a cancel among them, pass straight through.
     """
     count, _, height, width = frames.shape
-    todo = deque(grid(count, height, width, cut, halo, boxes, anchor))
+    todo = deque(make_tiles(count, height, width, plan, halo, rects, align))
     while todo:
-        if _fits(network, frames, out, todo[0], scale, clamped, parts):
+        if _try_tile(network, frames, out, todo[0], scale, clamp, supports_roi):
             todo.popleft()
             continue
-        less = smaller(cut, height, width, halo)
+        less = shrink_plan(plan, height, width, halo)
         if less is None:
-            raise ClipError(_too_large(cut, height, width, halo))
-        log.warning("out of memory with %s; going on with %s, %d tiles left", cut, less, len(todo))
-        cut = less
-        todo = deque(part for tile in todo for part in _recut(tile, height, width, cut, halo, anchor))
+            raise ClipError(_out_of_memory_message(plan, height, width, halo))
+        log.warning("out of memory with %s; going on with %s, %d tiles left", plan, less, len(todo))
+        plan = less
+        todo = deque(part for tile in todo for part in _split_tile(tile, height, width, plan, halo, align))
         torch.cuda.empty_cache()
-    return cut
+    return plan
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -194,16 +194,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
-def _fits(
-    network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamped: bool, parts: bool
+def _try_tile(
+    network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamp: bool, supports_roi: bool
 ) -> bool:
     """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
-    window = frames[tile.frames.of(1), :, tile.rows.window.of(1), tile.cols.window.of(1)]
-    rows, cols = tile.rows.core.seen_from(tile.rows.window), tile.cols.core.seen_from(tile.cols.window)
-    height, width = (len(rows), len(cols)) if parts else window.shape[-2:]
-    place = out[tile.frames.of(1), :, tile.rows.core.of(scale), tile.cols.core.of(scale)]
+    window = frames[tile.frames.to_slice(1), :, tile.rows.window.to_slice(1), tile.cols.window.to_slice(1)]
+    rows, cols = tile.rows.core.relative_to(tile.rows.window), tile.cols.core.relative_to(tile.cols.window)
+    height, width = (len(rows), len(cols)) if supports_roi else window.shape[-2:]
+    place = out[tile.frames.to_slice(1), :, tile.rows.core.to_slice(scale), tile.cols.core.to_slice(scale)]
     try:
-        result = network(window, wanted=(rows.of(1), cols.of(1)), out=place) if parts else network(window)
+        result = (
+            network(window, roi=(rows.to_slice(1), cols.to_slice(1)), out=place) if supports_roi else network(window)
+        )
         expected = (window.shape[0], out.shape[1], height * scale, width * scale)
         if tuple(result.shape) != expected:
             raise ClipError(
@@ -211,7 +213,9 @@ def _fits(
                 f"promises {expected}; it was described wrongly or is no upscaler"
             )
         if result is not place:
-            _put(result if parts else result[:, :, rows.of(scale), cols.of(scale)], place, clamped)
+            _write_tile(
+                result if supports_roi else result[:, :, rows.to_slice(scale), cols.to_slice(scale)], place, clamp
+            )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -219,39 +223,39 @@ def _fits(
     return True
 
 
-def _put(made: Tensor, place: Tensor, clamped: bool) -> None:
-    if not clamped:
-        place.copy_(made)
-    elif (made.device, made.dtype) == (place.device, place.dtype):
-        torch.clamp(made, 0.0, 1.0, out=place)  # In one pass, without a copy that would be as large.
+def _write_tile(result: Tensor, out: Tensor, clamp: bool) -> None:
+    if not clamp:
+        out.copy_(result)
+    elif (result.device, result.dtype) == (out.device, out.dtype):
+        torch.clamp(result, 0.0, 1.0, out=out)  # In one pass, without a copy that would be as large.
     else:
-        place.copy_(made.clamp(0.0, 1.0))
+        out.copy_(result.clamp(0.0, 1.0))
 
 
-def _recut(tile: Tile, height: int, width: int, cut: Cut, halo: int, anchor: int) -> list[Tile]:
+def _split_tile(tile: Tile, height: int, width: int, plan: TilePlan, halo: int, align: int) -> list[Tile]:
     return [
-        Tile(Span(first, min(first + cut.frames, tile.frames.end)), rows, cols)
-        for first in range(tile.frames.start, tile.frames.end, cut.frames)
-        for rows in cut_axis(height, cut.size, halo, tile.rows.core, anchor)
-        for cols in cut_axis(width, cut.size, halo, tile.cols.core, anchor)
+        Tile(Span(first, min(first + plan.batch_size, tile.frames.end)), rows, cols)
+        for first in range(tile.frames.start, tile.frames.end, plan.batch_size)
+        for rows in split_axis(height, plan.core_size, halo, tile.rows.core, align)
+        for cols in split_axis(width, plan.core_size, halo, tile.cols.core, align)
     ]
 
 
-def _too_large(cut: Cut, height: int, width: int, halo: int) -> str:
-    size = min(cut.size, max(height, width))
-    pixels = window_pixels(height, width, cut.size, halo)
+def _out_of_memory_message(plan: TilePlan, height: int, width: int, halo: int) -> str:
+    size = min(plan.core_size, max(height, width))
+    pixels = window_pixels(height, width, plan.core_size, halo)
     return (
         f"memory ran out on a {width}x{height} frame even for tiles of {size} pixels ({pixels} pixels at once with "
         f"a halo of {halo}); close other programs, or take a smaller network, a smaller halo or another device"
     )
 
 
-def _aligned(pixels: int) -> int:
+def _align_up(pixels: int) -> int:
     return ceil(pixels / ALIGN) * ALIGN
 
 
-def _even_step(length: int, size: int) -> int:
+def _even_core_length(length: int, size: int) -> int:
     """Length of the cores when `length` is cut evenly into as few as a size allows."""
     if length <= size:
         return length
-    return _aligned(ceil(length / ceil(length / size)))
+    return _align_up(ceil(length / ceil(length / size)))

@@ -11,30 +11,30 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .precision import module_of
+from .precision import find_module
 
 log = logging.getLogger(__name__)
 
 # For each distinct shape: tiles have few. On a card one recorded graph a shape replaces hundreds of launches.
-ON_CARD: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
-ON_CPU: dict[str, Any] = {"dynamic": False}
+CUDA_OPTIONS: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
+CPU_OPTIONS: dict[str, Any] = {"dynamic": False}
 
 
 @contextmanager
-def compiled(model: object, device: torch.device) -> Iterator[None]:
+def torch_compiled(model: object, device: torch.device) -> Iterator[None]:
     """While it lasts, the torch module in a model runs compiled (`torch.compile`); results differ by rounding.
 
     The first frame of each shape waits for the compiler, for seconds to minutes: it pays for long clips. Where nothing
     can be compiled (no compiler, no Triton, code that it does not follow) a warning says so and torch runs as ever.
     """
-    module = module_of(model)
+    module = find_module(model)
     if module is None:
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
         yield
         return
     from torch._dynamo.exc import TorchDynamoException  # it takes seconds to import
 
-    plain, options = module.forward, ON_CARD if device.type == "cuda" else ON_CPU
+    plain, options = module.forward, CUDA_OPTIONS if device.type == "cuda" else CPU_OPTIONS
     faster = torch.compile(plain, **options)
 
     def forward(*args: object, **kwargs: object) -> object:
@@ -47,35 +47,35 @@ def compiled(model: object, device: torch.device) -> Iterator[None]:
         return plain(*args, **kwargs)
 
     broken: list[TorchDynamoException] = []
-    with _shadowed(module, forward):
+    with _patched_forward(module, forward):
         yield
 
 
-class _Shadow:
+class _ForwardPatch:
     """What an attribute of a module hides. streams: that want it hidden."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.streams, self.hidden = 0, module.__dict__.get("forward")
+        self.refcount, self.original = 0, module.__dict__.get("forward")
 
 
-_shadows: WeakKeyDictionary[nn.Module, _Shadow] = WeakKeyDictionary()
+_patches: WeakKeyDictionary[nn.Module, _ForwardPatch] = WeakKeyDictionary()
 
 
 @contextmanager
-def _shadowed(module: nn.Module, forward: object) -> Iterator[None]:
+def _patched_forward(module: nn.Module, forward: object) -> Iterator[None]:
     """An attribute of the instance hides the method of its class, and leaves no trace when the last stream ends."""
-    shadow = _shadows.get(module) or _Shadow(module)
-    shadow.streams += 1
-    _shadows[module] = shadow
-    if shadow.streams == 1:
+    shadow = _patches.get(module) or _ForwardPatch(module)
+    shadow.refcount += 1
+    _patches[module] = shadow
+    if shadow.refcount == 1:
         object.__setattr__(module, "forward", forward)
     try:
         yield
     finally:
-        shadow.streams -= 1
-        if not shadow.streams:
-            _shadows.pop(module, None)
-            if shadow.hidden is None:
+        shadow.refcount -= 1
+        if not shadow.refcount:
+            _patches.pop(module, None)
+            if shadow.original is None:
                 object.__delattr__(module, "forward")
             else:
-                object.__setattr__(module, "forward", shadow.hidden)
+                object.__setattr__(module, "forward", shadow.original)

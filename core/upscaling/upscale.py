@@ -17,24 +17,24 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..clip import ClipError, Frames, not_finite
-from ..runtime.buffer_pool import Room
-from ..runtime.malloc import kept_pages
-from .change_detection import Watcher
-from .precision import Runner, borrowed, formats, home_of, module_of
-from .resize import resize, without_holes
-from .settings import Alpha, Finish, Precision, Reuse, Tally, Target, Tiling
-from .stream import Enlarger
-from .tile_size import choose_cut, guessed_bytes, layer_bytes, told_bytes
-from .tiles import SMALLEST_CORE, Cut, is_out_of_memory
-from .torch_compile import compiled
+from ..clip import ClipError, Frames, first_non_finite
+from ..runtime.buffer_pool import BufferPool
+from ..runtime.malloc import retain_freed_memory
+from .change_detection import ChangeDetector
+from .precision import ModelRunner, dtype_candidates, find_module, model_device, on_device
+from .resize import bleed_alpha, resize
+from .settings import Alpha, OutputSize, PostProcess, Precision, Reuse, Tiling, UpscaleStats
+from .stream import UpscaleStream
+from .tile_size import declared_activation_bytes, estimate_activation_bytes, plan_tiles, widest_layer_bytes
+from .tiles import MIN_CORE, TilePlan, is_out_of_memory
+from .torch_compile import torch_compiled
 
 log = logging.getLogger(__name__)
 
 # Residual dense networks need 64 pixels of context for results within 1/255 of the whole frame's.
 DEFAULT_HALO = 64
 # Side of the crop that the self-check and the memory measurement run on.
-SAMPLE = 192
+SAMPLE_SIZE = 192
 
 
 class ImageModel(Protocol):
@@ -44,7 +44,7 @@ class ImageModel(Protocol):
     if it takes grey (default 3; `input_channels` is read too); `supports_half`, False if fp16 is not worth a try. A
     wrapper shows what it wraps as `.model`, so that these are found there and weights can be moved and cast;
     spandrel's descriptor fits unchanged. `whole_frames`, True if a frame need not be cut for speed on the CPU.
-    `makes_parts`, True if it takes `wanted=(rows, columns)` of its input, slices in pixels, and saves work by making
+    `makes_parts`, True if it takes `roi=(rows, columns)` of its input, slices in pixels, and saves work by making
     those alone, and `out`, where it may put them, in [0, 1], and return that; asked of the model itself, not of what it
     wraps, as are `native_steps`, `renew` and `forget` (see `models.Upscaler`), which save more.
     """
@@ -59,16 +59,16 @@ def upscale(
     frames: Iterator[Frames],
     model: ImageModel,
     *,
-    target: Target = Target(),  # noqa: B008, it is frozen
+    output_size: OutputSize = OutputSize(),  # noqa: B008, it is frozen
     tiling: Tiling = Tiling(),  # noqa: B008
     precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
     reuse: Reuse = Reuse(),  # noqa: B008
-    finish: Finish = Finish(),  # noqa: B008
+    postprocess: PostProcess = PostProcess(),  # noqa: B008
     alpha: Alpha = Alpha.RESIZE,
     compile_network: bool = False,
-    tally: Tally | None = None,
-    first: int = 0,
+    stats: UpscaleStats | None = None,
+    frame_offset: int = 0,
 ) -> Iterator[Frames]:
     """Enlarge frames: chunks (B, C, h, w) come in, chunks (B, C, H, W) go out, float32 on the CPU, in [0, 1], in order.
 
@@ -88,73 +88,77 @@ def upscale(
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
     a word), for a model that does not keep its promises, and when memory is not enough for the smallest tile.
     """
-    place = home_of(model) if device is None else torch.device(device)
-    scale, channels = int(model.scale), _channels_of(model)
-    field = int(trait(model, "halo", default=DEFAULT_HALO))
+    place = model_device(model) if device is None else torch.device(device)
+    scale, channels = int(model.scale), _input_channels(model)
+    field = int(get_trait(model, "halo", default=DEFAULT_HALO))
     halo = field if tiling.halo is None else tiling.halo
-    whole = bool(trait(model, "whole_frames", default=False))
-    enlarger: Enlarger | None = None
-    cut, cut_for = Cut(1, SMALLEST_CORE), (0, 0)
-    per_pixel, done, room = inf, first, Room()
+    whole = bool(get_trait(model, "prefers_full_frames", default=False))
+    enlarger: UpscaleStream | None = None
+    cut, cut_for = TilePlan(1, MIN_CORE), (0, 0)
+    per_pixel, done, room = inf, frame_offset, BufferPool()
     with ExitStack() as stack:
-        cast = stack.enter_context(borrowed(model, place))
-        stack.enter_context(kept_pages())
+        cast = stack.enter_context(on_device(model, place))
+        stack.enter_context(retain_freed_memory())
         if compile_network:
-            stack.enter_context(compiled(model, place))
+            stack.enter_context(torch_compiled(model, place))
         for chunk in frames:
-            _check(chunk, done)
+            _check_frames(chunk, done)
             height, width = chunk.shape[-2:]
-            images = _as_images(chunk.float(), channels, alpha)
+            images = _frames_to_images(chunk.float(), channels, alpha)
             if enlarger is None:
-                runner, per_pixel = _start(model, cast, place, precision, images, scale)
-                reach = int(trait(model, "native_reach", default=0)) if place.type == "cpu" else 0
-                counts = Tally() if tally is None else tally
-                steps = runner.steps if len(images) == len(chunk) else ()
-                stack.callback(runner.forget)
-                watcher = Watcher(reuse, max(halo, field), counts, reach, parts=runner.parts, steps=steps)
-                enlarger = Enlarger(runner, scale, halo, watcher, finish, room)
+                runner, per_pixel = _prepare_runner(model, cast, place, precision, images, scale)
+                reach = int(get_trait(model, "exact_halo", default=0)) if place.type == "cpu" else 0
+                counts = UpscaleStats() if stats is None else stats
+                steps = runner.roi_stages if len(images) == len(chunk) else ()
+                stack.callback(runner.release_cache)
+                watcher = ChangeDetector(
+                    reuse, max(halo, field), counts, reach, supports_roi=runner.supports_roi, roi_stages=steps
+                )
+                enlarger = UpscaleStream(runner, scale, halo, watcher, postprocess, room)
             if cut_for != (height, width):
-                layer = layer_bytes(model)
-                cut = choose_cut(height, width, len(images), halo, place, tiling, per_pixel, layer=layer, whole=whole)
+                layer = widest_layer_bytes(model)
+                cut = plan_tiles(
+                    height, width, len(images), halo, place, tiling, per_pixel, layer_bytes=layer, full_frames=whole
+                )
                 cut_for = height, width
                 log.info("%dx%d frames are enlarged in %s with a halo of %d", width, height, cut, halo)
-            size = target.of(width, height, scale)
+            size = output_size.resolve(width, height, scale)
             result = room.empty(len(images), images.shape[1], size[1], size[0])
-            cut = enlarger.fill(result, images, len(images) // len(chunk), done, cut)
+            cut = enlarger.upscale_into(result, images, len(images) // len(chunk), done, cut)
             done += len(chunk)
-            yield _as_frames(result, chunk, channels, alpha)
+            yield _images_to_frames(result, chunk, channels, alpha)
             del result  # Before the next one is made: two large chunks need twice the memory.
 
 
-def _start(
+def _prepare_runner(
     model: ImageModel,
     cast: Callable[[torch.dtype], None],
     device: torch.device,
     precision: Precision,
     images: Tensor,
     scale: int,
-) -> tuple[Runner, float]:
+) -> tuple[ModelRunner, float]:
     """The network ready to run, its format checked on the middle of the first frame, and its bytes per input pixel."""
     height, width = images.shape[-2:]
-    top, left = max(0, height - SAMPLE) // 2, max(0, width - SAMPLE) // 2
-    sample = images[:1, :, top : top + SAMPLE, left : left + SAMPLE]
-    tries = formats(precision, device)
-    if module_of(model) is None and precision is Precision.AUTO:
+    top, left = max(0, height - SAMPLE_SIZE) // 2, max(0, width - SAMPLE_SIZE) // 2
+    sample = images[:1, :, top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
+    tries = dtype_candidates(precision, device)
+    if find_module(model) is None and precision is Precision.AUTO:
         tries = tries[-1:]  # Weights that cannot be cast stay in their format.
-    if precision is Precision.AUTO and not trait(model, "supports_half", default=True):
+    if precision is Precision.AUTO and not get_trait(model, "supports_half", default=True):
         tries = tuple(dtype for dtype in tries if dtype is not torch.float16)
     try:
-        runner = Runner(model, cast, device, tries)
-        runner.settle(sample)
+        runner = ModelRunner(model, cast, device, tries)
+        runner.select_dtype(sample)
         if device.type != "cuda":
-            return runner, guessed_bytes(model, scale)
+            return runner, estimate_activation_bytes(model, scale)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         runner(sample)
         used = torch.cuda.max_memory_allocated(device) - before
         measured = max(1.0, used / (sample.shape[-2] * sample.shape[-1]))
         # A network that enlarges in pieces takes less for each pixel of a large frame than it does for the sample.
-        told = told_bytes(model)
+        told = declared_activation_bytes(model)
         return runner, measured if told is None else min(measured, 1.5 * told * runner.dtype.itemsize / 4)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -166,7 +170,7 @@ def _start(
         ) from error
 
 
-def trait(model: object, *names: str, default: int) -> int:
+def get_trait(model: object, *names: str, default: int) -> int:
     """What a model, or else the one that it wraps, says of itself."""
     while model is not None:
         for name in names:
@@ -176,14 +180,14 @@ def trait(model: object, *names: str, default: int) -> int:
     return default
 
 
-def _channels_of(model: object) -> int:
-    channels = trait(model, "in_channels", "input_channels", default=3)
+def _input_channels(model: object) -> int:
+    channels = get_trait(model, "in_channels", "input_channels", default=3)
     if channels not in (1, 3, 4):
         raise ClipError(f"the network takes {channels} channels; only those for grey (1), RGB (3) and RGBA (4) enlarge")
     return channels
 
 
-def _as_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
+def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
     """Frames (B, 3 or 4, h, w) -> pictures for the network, (B * k, channels, h, w): all k of a frame in a row.
 
     One for RGB, or RGBA where the network takes it; grey networks see each channel as a picture, and alpha that goes
@@ -193,13 +197,13 @@ def _as_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
         return chunk if chunk.shape[1] == 4 else torch.cat([chunk, torch.ones_like(chunk[:, :1])], dim=1)
     planes = chunk[:, :3]
     if chunk.shape[1] == 4:
-        planes = without_holes(chunk)
+        planes = bleed_alpha(chunk)
         if alpha is Alpha.NETWORK:
             planes = torch.cat([planes, chunk[:, 3:].expand(-1, 1 if channels == 1 else 3, -1, -1)], dim=1)
     return planes.reshape(-1, channels, *chunk.shape[-2:])
 
 
-def _as_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
+def _images_to_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
     """The way back: (B, 3 or 4, H, W), as many channels as `chunk` has."""
     planes = result.reshape(len(chunk), -1, *result.shape[-2:])
     if chunk.shape[1] == 3:
@@ -211,13 +215,13 @@ def _as_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Fr
     return torch.cat([planes, resize(chunk[:, 3:].float(), planes.shape[-1], planes.shape[-2])], dim=1)
 
 
-def _check(chunk: Frames, done: int) -> None:
+def _check_frames(chunk: Frames, frame_offset: int) -> None:
     if chunk.ndim != 4 or chunk.shape[1] not in (3, 4) or 0 in chunk.shape or not chunk.is_floating_point():
         raise ClipError(
             f"frames to enlarge must be floats of shape (B, 3 or 4, H, W) with at least one pixel; "
-            f"from frame {done} on they are {chunk.dtype} {tuple(chunk.shape)}"
+            f"from frame {frame_offset} on they are {chunk.dtype} {tuple(chunk.shape)}"
         )
-    if (bad := not_finite(chunk)) is not None:
+    if (bad := first_non_finite(chunk)) is not None:
         raise ClipError(
-            f"frame {done + bad} (counted from 0) has values that are not finite; they would come out black"
+            f"frame {frame_offset + bad} (counted from 0) has values that are not finite; they would come out black"
         )

@@ -11,13 +11,13 @@ from typing import cast
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from .decode import demux
 from .decode.corruption import OnDamage
-from .decode.stream_format import Pictures
+from .decode.stream_format import NativeFrames
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
 from .encode.writer import write_video
 from .images.image_clip import ImageClip
 from .images.png_writer import write_images
-from .images.sequence_paths import files_of, folder_and_pattern, is_sequence, replaced
+from .images.sequence_paths import folder_and_pattern, is_image_sequence, list_image_files, overwritten_sources
 
 
 def open_clip(
@@ -32,7 +32,7 @@ def open_clip(
     fps: for pictures, which do not know theirs. max_pixels: the largest width * height accepted.
     on_damage: what happens at damaged frames of a video, see `VideoClip`.
     """
-    if is_sequence(Path(path)):
+    if is_image_sequence(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
     return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage)
 
@@ -42,9 +42,9 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
     path = Path(path)
     if source is not None and path.resolve() == Path(source).resolve():
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
-    if is_sequence(path):
-        files = files_of(Path(source)) if source is not None and is_sequence(Path(source)) else []
-        if lost := replaced(path, files):
+    if is_image_sequence(path):
+        files = list_image_files(Path(source)) if source is not None and is_image_sequence(Path(source)) else []
+        if lost := overwritten_sources(path, files):
             raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
         folder, _ = folder_and_pattern(path)
         _check_writable(path, next(place for place in (folder, *folder.absolute().parents) if place.exists()))
@@ -62,7 +62,7 @@ def _check_writable(path: Path, folder: Path) -> None:
 
 def write_clip(
     path: str | Path,
-    frames: Iterator[Frames | Pictures],
+    frames: Iterator[Frames | NativeFrames],
     info: ClipInfo,
     *,
     encoding: Encoding | None = None,
@@ -77,7 +77,7 @@ def write_clip(
     """
     path = Path(path)
     check_target(path, encoding=encoding, source=source)
-    if is_sequence(path):
+    if is_image_sequence(path):
         return write_images(path, cast("Iterator[Frames]", frames), bits=bits)
-    video = source is not None and not is_sequence(Path(source))
+    video = source is not None and not is_image_sequence(Path(source))
     return write_video(path, frames, info, encoding=encoding, source=source if video else None)

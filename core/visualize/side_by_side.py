@@ -10,23 +10,23 @@ from typing import Any, cast
 
 import torch
 
-from ..clip import Clip, ClipError, ClipInfo, Frames, same_shape
-from ..pipeline.preview_frames import excerpt
+from ..clip import Clip, ClipError, ClipInfo, Frames, is_same_aspect
+from ..pipeline.preview_frames import preview_frames
 from ..upscaling.resize import resize
-from .captions import labelled
+from .captions import draw_caption
 
-LINE = 2  # pixels of the line between the two, shared by both
+DIVIDER_PIXELS = 2  # pixels of the line between the two, shared by both
 
 
 class Layout(str, Enum):
     """How two frames share a picture."""
 
     SPLIT = "split"
-    BESIDE = "side by side"
-    ABOVE = "one above the other"
+    SIDE_BY_SIDE = "side by side"
+    STACKED = "one above the other"
 
 
-def compared(
+def compare_frames(
     before: Frames,
     after: Frames,
     layout: Layout = Layout.SPLIT,
@@ -43,39 +43,39 @@ def compared(
     side: the longer side of the picture at most, in pixels; larger ones are reduced. Alpha is shown over black.
     """
     layout = Layout(layout)
-    before, after = alike(before, after)
-    width, height = _each(after.shape[-1], after.shape[-2], layout, side)
+    before, after = match_sizes(before, after)
+    width, height = _panel_size(after.shape[-1], after.shape[-2], layout, side)
     before, after = resize(before, width, height), resize(after, width, height)
     if layout is not Layout.SPLIT:
-        joined = -1 if layout is Layout.BESIDE else -2
-        both = torch.cat([labelled(before, labels[0]), labelled(after, labels[1])], dim=joined)
-        return _with_line(both, before.shape[joined], joined)
+        joined = -1 if layout is Layout.SIDE_BY_SIDE else -2
+        both = torch.cat([draw_caption(before, labels[0]), draw_caption(after, labels[1])], dim=joined)
+        return _draw_divider(both, before.shape[joined], joined)
     at = min(width, max(0, round(split * width)))
-    left, right = labelled(before, labels[0]), labelled(after, labels[1], right=True)
-    return _with_line(torch.cat([left[..., :at], right[..., at:]], dim=-1), at, -1)
+    left, right = draw_caption(before, labels[0]), draw_caption(after, labels[1], right=True)
+    return _draw_divider(torch.cat([left[..., :at], right[..., at:]], dim=-1), at, -1)
 
 
-def alike(before: Frames, after: Frames) -> tuple[Frames, Frames]:
+def match_sizes(before: Frames, after: Frames) -> tuple[Frames, Frames]:
     """Both as RGB frames (B, 3, H, W) of one size: that of the larger of the two, which stays as it is.
 
     The smaller is enlarged plainly (bicubic); where its shape is another, it keeps it, in the middle, on black.
     """
-    before, after = _opaque(before), _opaque(after)
+    before, after = _composite_on_black(before), _composite_on_black(after)
     if before.shape[-2] * before.shape[-1] > after.shape[-2] * after.shape[-1]:
-        return before, _fitted(after, before.shape[-1], before.shape[-2])
-    return _fitted(before, after.shape[-1], after.shape[-2]), after
+        return before, _letterbox(after, before.shape[-1], before.shape[-2])
+    return _letterbox(before, after.shape[-1], after.shape[-2]), after
 
 
-def _opaque(frames: Frames) -> Frames:
+def _composite_on_black(frames: Frames) -> Frames:
     return frames if frames.shape[1] == 3 else frames[:, :3] * frames[:, 3:]
 
 
-def _fitted(frames: Frames, width: int, height: int) -> Frames:
+def _letterbox(frames: Frames, width: int, height: int) -> Frames:
     """Frames in the middle of a black canvas, as large as it allows; stretched by a pixel's rounding at most."""
     high, wide = frames.shape[-2:]
     if (wide, high) == (width, height):
         return frames
-    if same_shape((wide, high), (width, height)):
+    if is_same_aspect((wide, high), (width, height)):
         return resize(frames, width, height)
     factor = min(width / wide, height / high)
     inner = max(1, round(wide * factor)), max(1, round(high * factor))
@@ -85,20 +85,22 @@ def _fitted(frames: Frames, width: int, height: int) -> Frames:
     return canvas
 
 
-def _each(width: int, height: int, layout: Layout, side: int | None) -> tuple[int, int]:
+def _panel_size(width: int, height: int, layout: Layout, side: int | None) -> tuple[int, int]:
     """(width, height) of each of the two, of that size, so that both together are no longer than `side`."""
-    longest = max(width * (2 if layout is Layout.BESIDE else 1), height * (2 if layout is Layout.ABOVE else 1))
+    longest = max(width * (2 if layout is Layout.SIDE_BY_SIDE else 1), height * (2 if layout is Layout.STACKED else 1))
     if side is None or longest <= side:
         return width, height
     return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
-def _with_line(picture: Frames, at: int, axis: int) -> Frames:
+def _draw_divider(image: Frames, position: int, axis: int) -> Frames:
     """A white line over the first pixels to both sides of the border between the two, where there is a border."""
-    length = picture.shape[axis]
-    if 0 < at < length:
-        picture.narrow(axis, max(0, at - LINE // 2), min(LINE, length - at + LINE // 2)).fill_(1.0)
-    return picture
+    length = image.shape[axis]
+    if 0 < position < length:
+        image.narrow(
+            axis, max(0, position - DIVIDER_PIXELS // 2), min(DIVIDER_PIXELS, length - position + DIVIDER_PIXELS // 2)
+        ).fill_(1.0)
+    return image
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ class Comparison:
 
     before: Clip
     after: Clip
-    numbers: range
+    frame_numbers: range
     layout: Layout = Layout.SPLIT
     split: float = 0.5
     labels: tuple[str, str] = ("before", "after")
@@ -123,40 +125,40 @@ class Comparison:
         one, other = self.before.info, self.after.info
         large = one if one.width * one.height > other.width * other.height else other
         layout = Layout(self.layout)
-        width, height = _each(large.width, large.height, layout, self.side)
-        size = width * (2 if layout is Layout.BESIDE else 1), height * (2 if layout is Layout.ABOVE else 1)
-        stop = min([self.numbers.stop, *(i.length for i in (one, other) if i.length is not None)])
-        return replace(other, length=max(0, stop - self.numbers.start)).resized(*size)
+        width, height = _panel_size(large.width, large.height, layout, self.side)
+        size = width * (2 if layout is Layout.SIDE_BY_SIDE else 1), height * (2 if layout is Layout.STACKED else 1)
+        stop = min([self.frame_numbers.stop, *(i.length for i in (one, other) if i.length is not None)])
+        return replace(other, length=max(0, stop - self.frame_numbers.start)).resized(*size)
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Yield all pictures in order, one at a time. Starts anew at each call."""
         for before, after in self.pairs():
-            yield self.picture(before, after)
+            yield self.render(before, after)
 
     def pairs(self) -> Iterator[tuple[Frames, Frames]]:
         """The frames of both, (1, C, h, w) and (1, C, H, W), as they are."""
         with (
-            closing(cast(Any, excerpt(self.before, self.numbers))) as before,
-            closing(cast(Any, excerpt(self.after, self.numbers))) as after,
+            closing(cast(Any, preview_frames(self.before, self.frame_numbers))) as before,
+            closing(cast(Any, preview_frames(self.after, self.frame_numbers))) as after,
         ):
             yield from zip(before, after, strict=False)
 
-    def picture(self, before: Frames, after: Frames) -> Frames:
+    def render(self, before: Frames, after: Frames) -> Frames:
         """What becomes of such a pair."""
-        return compared(before, after, self.layout, split=self.split, labels=self.labels, side=self.side)
+        return compare_frames(before, after, self.layout, split=self.split, labels=self.labels, side=self.side)
 
-    def ends(self, before: Frames, after: Frames) -> tuple[Frames, Frames]:
+    def slider_images(self, before: Frames, after: Frames) -> tuple[Frames, Frames]:
         """The two of a pair as a split shows them, each whole and without a label: what a slider moves between."""
         one, other = (
-            compared(before, after, Layout.SPLIT, split=at, labels=("", ""), side=self.side) for at in (1.0, 0.0)
+            compare_frames(before, after, Layout.SPLIT, split=at, labels=("", ""), side=self.side) for at in (1.0, 0.0)
         )
         return one, other
 
 
-def numbers_of(first: int, seconds: float, info: ClipInfo) -> range:
+def comparison_range(start_frame: int, seconds: float, info: ClipInfo) -> range:
     """The frames from number `first` on, for so many seconds at the rate of `info`; one at least."""
-    if first < 0 or seconds < 0:
+    if start_frame < 0 or seconds < 0:
         raise ClipError(
-            f"a comparison begins at frame 0 or later and lasts 0 s or more, not at {first} for {seconds} s"
+            f"a comparison begins at frame 0 or later and lasts 0 s or more, not at {start_frame} for {seconds} s"
         )
-    return range(first, first + max(1, round(seconds * float(info.fps))))
+    return range(start_frame, start_frame + max(1, round(seconds * float(info.fps))))

@@ -26,42 +26,42 @@ class Warped(NamedTuple):
     """
 
     frames: Frames
-    invented: Tensor
+    fill_mask: Tensor
 
 
-class Resample(Protocol):
+class Remapper(Protocol):
     def __call__(self, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
         """A frame (C, H, W) at places x, y -> (C, h, w), bicubic, clamped to [0, 1], on the frame's device."""
         ...
 
 
-def inside(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
+def inside_distance(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
     """How far places lie inside a source of that size: pixels to the nearest centre of an outermost pixel, or < 0."""
     depth = torch.minimum(x, (width - 1) - x)
     return torch.minimum(depth, torch.minimum(y, (height - 1) - y))
 
 
-def invented(back: geometry.Matrices | None, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
+def fill_mask(to_source: geometry.Matrices | None, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
     """(h, w): 1.0 where a place is outside the source's pixels, which reach from -0.5 to size - 0.5.
 
     back: the matrix that the places come from, or None where there is more to them.
     """
     slack = 1e-3  # rounding of a map that should be the identity invents nothing
-    if back is not None:
+    if to_source is not None:
         edges = np.array([[0, 0], [x.shape[1] - 1, 0], [x.shape[1] - 1, x.shape[0] - 1], [0, x.shape[0] - 1.0]])
-        centred = geometry.apply(back, edges) - [(width - 1) / 2, (height - 1) / 2]
+        centred = geometry.transform_points(to_source, edges) - [(width - 1) / 2, (height - 1) / 2]
         # A frame is convex and stays so: when its corners come from inside the source, all of it does.
         if (np.abs(centred) <= np.array([width, height]) / 2 + slack).all():
             return torch.zeros((), device=x.device).expand(x.shape)
-    return (inside(x, y, width, height) < -0.5 - slack).float()
+    return (inside_distance(x, y, width, height) < -0.5 - slack).float()
 
 
-def resampler(cv2: ModuleType | None) -> Resample:
+def make_remapper(cv2: ModuleType | None) -> Remapper:
     """The look-up on OpenCV's threads, for frames on the CPU; or, given None, in torch."""
-    return _by_torch if cv2 is None else partial(_by_opencv, cv2)
+    return _remap_torch if cv2 is None else partial(_remap_opencv, cv2)
 
 
-def _by_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
+def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
     mode = opencv_border(cv2, border)
     moved = torch.empty(len(frame), *x.shape)
     # Plane by plane, from where they are to where they belong: OpenCV's own order of axes would cost two copies.
@@ -70,7 +70,7 @@ def _by_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Bor
     return moved.clamp_(0, 1)
 
 
-def _by_torch(frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
+def _remap_torch(frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
     frames = frame[None]
     height, width = frame.shape[-2:]
     mode = {Border.FILL: "reflection", Border.MIRROR: "reflection", Border.BLACK: "zeros"}.get(border, "border")

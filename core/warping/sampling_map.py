@@ -26,7 +26,7 @@ def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 
     return np.asarray(to_index @ np.linalg.inv(matrices) @ to_centre, np.float64)
 
 
-def places(back: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
+def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
     """Source places x, y of every output pixel.
 
     buffers: (3, h, w) float32 of the output's size. x and y are views of it: memory that is fresh for each frame costs
@@ -34,10 +34,10 @@ def places(back: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
     """
     _, height, width = buffers.shape
     across, down = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
-    m = back.tolist()  # Python's floats are float64
+    m = to_source.tolist()  # Python's floats are float64
     for (a, b, c), buffer in zip(m, buffers, strict=True):
-        buffer[:] = _alike(a * across, buffer)
-        buffer += _alike(b * down + c, buffer)
+        buffer[:] = _convert_like(a * across, buffer)
+        buffer += _convert_like(b * down + c, buffer)
     x, y, depth = buffers
     if m[2] != [0.0, 0.0, 1.0]:
         x /= depth
@@ -45,32 +45,32 @@ def places(back: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
     return cast("tuple[Array, Array]", (x, y))
 
 
-def add_between(x: Array, y: Array, added: NDArray[np.float64]) -> None:
+def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
     """Add to places (h, w) what is known on a grid (rows, columns, 2) from corner to corner, linearly between.
 
     Columns first, while there are few rows. No matrix product does it: the threads of one would spin between frames.
     """
     height, width = x.shape
-    for target, grid in zip((x, y), np.moveaxis(added.astype(np.float32), -1, 0), strict=True):
-        target += _alike(_stretched(_stretched(grid.T, width).T, height), target)
+    for target, grid in zip((x, y), np.moveaxis(offsets.astype(np.float32), -1, 0), strict=True):
+        target += _convert_like(_resize_linear(_resize_linear(grid.T, width).T, height), target)
 
 
-def _stretched(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """(n, ...) -> (count, ...): evenly spread from the first to the last of them, linearly between."""
-    if len(rows) == 1:
-        return np.repeat(rows, count, axis=0)
-    at = np.linspace(0, len(rows) - 1, count)
-    before = np.minimum(at.astype(np.intp), len(rows) - 2)
+    if len(values) == 1:
+        return np.repeat(values, count, axis=0)
+    at = np.linspace(0, len(values) - 1, count)
+    before = np.minimum(at.astype(np.intp), len(values) - 2)
     share = (at - before).astype(np.float32)[:, None]
-    first = rows.take(before, axis=0)
-    step = rows.take(before + 1, axis=0)
+    first = values.take(before, axis=0)
+    step = values.take(before + 1, axis=0)
     step -= first
     step *= share
     first += step
     return first
 
 
-def _alike(array: NDArray[np.floating], other: Array) -> Array:
+def _convert_like(array: NDArray[np.floating], other: Array) -> Array:
     single = array.astype(np.float32, copy=False)
     if isinstance(other, np.ndarray):
         return single

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..motion.flow import optional_opencv
-from ..path.border import Border, check_count, framed
+from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from . import remap
-from .remap import Resample, Warped
-from .temporal_fill import filled
-from .ways import ways
+from .remap import Remapper, Warped
+from .temporal_fill import fill_from_neighbors
+from .ways import sampling_maps
 
 
 def warp(
@@ -38,17 +38,17 @@ def warp(
     border = Border(border)
     if pad and border in (Border.CROP, Border.CROP_ADAPTIVE):
         raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
-    correction = framed(correction, border)
+    correction = with_border_zoom(correction, border)
     device = torch.device(device)
-    look = remap.resampler(optional_opencv() if device.type == "cpu" else None)
-    frames = _checked(frames, correction)
+    look = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
+    frames = _check_frames(frames, correction)
     if border is Border.FILL:
-        yield from filled(frames, correction, look, pad=pad, device=device)
+        yield from fill_from_neighbors(frames, correction, look, pad=pad, device=device)
     else:
-        yield from _moved(frames, correction, look, border, pad, device)
+        yield from _warp_frames(frames, correction, look, border, pad, device)
 
 
-def _checked(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
+def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
     """The same frames, as many and as large as the correction is for; otherwise a ClipError."""
     info, count = correction.info, len(correction.matrices)
     done = 0
@@ -59,27 +59,27 @@ def _checked(frames: Iterator[Frames], correction: Correction) -> Iterator[Frame
                 f"{info.width}x{info.height}: scale the correction, or measure these frames"
             )
         done += len(batch)
-        check_count(done, count)
+        check_frame_count(done, count)
         yield batch
-    check_count(done, count, ended=True)
+    check_frame_count(done, count, ended=True)
 
 
-def _moved(
-    frames: Iterator[Frames], correction: Correction, look: Resample, border: Border, pad: int, device: torch.device
+def _warp_frames(
+    frames: Iterator[Frames], correction: Correction, remapper: Remapper, border: Border, pad: int, device: torch.device
 ) -> Iterator[Warped]:
     width, height = correction.info.width, correction.info.height
-    path = ways(correction, pad)
+    path = sampling_maps(correction, pad)
     buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=device)
     for batch in frames:
         moved: list[Tensor] = []
         invented: list[Tensor] = []
         for frame, way in zip(batch.to(device), path, strict=False):
-            x, y = way.places(buffers)
-            moved.append(look(frame, x, y, border).cpu())
-            invented.append(way.invented(x, y).cpu())
-        yield Warped(_stacked(moved), _stacked(invented))
+            x, y = way.source_coords(buffers)
+            moved.append(remapper(frame, x, y, border).cpu())
+            invented.append(way.fill_mask(x, y).cpu())
+        yield Warped(_stack(moved), _stack(invented))
 
 
-def _stacked(tensors: list[Tensor]) -> Tensor:
+def _stack(tensors: list[Tensor]) -> Tensor:
     """As torch.stack, without a copy of one alone."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..path import rolling_shutter
 from ..path.trajectory import Correction
-from .sampling_map import add_between, pixel_maps, places
+from .sampling_map import add_interpolated, pixel_maps, source_coords
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .sampling_map import Array
 
 # Per frame height. What rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel.
-CELLS = 32
+CELLS_PER_HEIGHT = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class SamplingMap:
     """From the pixel indices of an output to those of a source.
 
     back: (3, 3). source, output: width and height of the frames. rows: (1, ROWS, 3, 3), what makes the source straight,
@@ -32,61 +32,67 @@ class Way:
     here, where only a piece of it is asked for.
     """
 
-    back: geometry.Matrices
-    source: tuple[int, int]
-    output: tuple[int, int]
-    rows: rolling_shutter.Rows | None = None
-    bends: rolling_shutter.Rows | None = None
-    corner: tuple[int, int] = (0, 0)
+    to_source: geometry.Matrices
+    source_size: tuple[int, int]
+    output_size: tuple[int, int]
+    source_rows: rolling_shutter.RowHomographies | None = None
+    output_rows: rolling_shutter.RowHomographies | None = None
+    offset: tuple[int, int] = (0, 0)
 
-    def piece(self, rows: slice, columns: slice) -> Way:
+    def crop(self, rows: slice, columns: slice) -> SamplingMap:
         """The way of that rectangle of the output."""
         corner = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]])
-        return replace(self, back=self.back @ corner, corner=(columns.start, rows.start))
+        return replace(self, back=self.to_source @ corner, corner=(columns.start, rows.start))
 
-    def places(self, buffers: Array) -> tuple[Array, Array]:
+    def source_coords(self, buffers: Array) -> tuple[Array, Array]:
         """As `places.places`: source places x, y (h, w) of every pixel."""
-        x, y = places(self.back, buffers)
-        if self.rows is not None or self.bends is not None:
-            cell = max(1.0, self.output[1] / CELLS)
+        x, y = source_coords(self.to_source, buffers)
+        if self.source_rows is not None or self.output_rows is not None:
+            cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
             height, width = x.shape
             across, down = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
             grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
-            added = self._exact(grid) - geometry.apply(self.back, grid)
-            add_between(x, y, added.reshape(len(down), len(across), 2))
+            added = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
+            add_interpolated(x, y, added.reshape(len(down), len(across), 2))
         return x, y
 
-    def invented(self, x: Tensor, y: Tensor) -> Tensor:
+    def fill_mask(self, x: Tensor, y: Tensor) -> Tensor:
         """(h, w): 1.0 where a place is outside the source's pixels."""
-        from .remap import invented
+        from .remap import fill_mask
 
-        straight = self.rows is None and self.bends is None
-        return invented(self.back if straight else None, x, y, *self.source)
+        straight = self.source_rows is None and self.output_rows is None
+        return fill_mask(self.to_source if straight else None, x, y, *self.source_size)
 
-    def _exact(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Source places (P, 2) of output pixels (P, 2)."""
-        if self.bends is not None:
-            middle = (np.array(self.output) - 1) / 2 - self.corner
-            points = rolling_shutter.straightened(self.bends, (points - middle)[None], self.output[1])[0] + middle
-        points = geometry.apply(self.back, points)
-        if self.rows is not None:
-            middle = (np.array(self.source) - 1) / 2
-            points = rolling_shutter.bent(self.rows, (points - middle)[None], self.source[1])[0] + middle
+        if self.output_rows is not None:
+            middle = (np.array(self.output_size) - 1) / 2 - self.offset
+            points = (
+                rolling_shutter.rectify_points(self.output_rows, (points - middle)[None], self.output_size[1])[0]
+                + middle
+            )
+        points = geometry.transform_points(self.to_source, points)
+        if self.source_rows is not None:
+            middle = (np.array(self.source_size) - 1) / 2
+            points = (
+                rolling_shutter.distort_points(self.source_rows, (points - middle)[None], self.source_size[1])[0]
+                + middle
+            )
         return points
 
 
-def ways(correction: Correction, pad: int = 0) -> Iterator[Way]:
+def sampling_maps(correction: Correction, pad: int = 0) -> Iterator[SamplingMap]:
     """The way of each frame of a clip that is warped with this correction. pad: as for `warp.warp`."""
     for index in range(len(correction.matrices)):
-        yield way(correction, index, pad)
+        yield sampling_map(correction, index, pad)
 
 
-def way(correction: Correction, index: int, pad: int = 0) -> Way:
+def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMap:
     """The way of the frame of that number."""
     width, height = correction.info.width, correction.info.height
     back = pixel_maps(correction.matrices[index], width, height, pad)
-    straight = Way(back, (width, height), (width + 2 * pad, height + 2 * pad))
+    straight = SamplingMap(back, (width, height), (width + 2 * pad, height + 2 * pad))
     if correction.rows is None:
         return straight
     rows = correction.rows[index : index + 1]
-    return replace(straight, bends=rows) if correction.bends else replace(straight, rows=rows)
+    return replace(straight, bends=rows) if correction.distorts_rows else replace(straight, rows=rows)

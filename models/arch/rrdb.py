@@ -11,14 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .state_dict import StateDict, build_exactly, count_keys
+from .state_dict import StateDict, count_keys, load_strict
 
-SLOPE = 0.2  # of every LeakyReLU
-DAMPING = 0.2  # residuals are scaled down before they are added, which keeps deep trunks stable in training
-EFFECTIVE_RADIUS = 64  # trunk pixels beyond which the trained x4 networks stay within 1/255 of the untiled result
-TAIL = 256  # side, in trunk pixels, of the pieces in which results are enlarged
-TAIL_ON_CPU = 64  # whose activations stay below 32 MB, above which the C library gives memory back and pages fault anew
-TAIL_MARGIN = 2  # trunk pixels around a piece that its result depends on: two convolutions, or more at a larger size
+NEGATIVE_SLOPE = 0.2  # of every LeakyReLU
+RESIDUAL_SCALE = 0.2  # residuals are scaled down before they are added, which keeps deep trunks stable in training
+EFFECTIVE_RECEPTIVE_RADIUS = (
+    64  # trunk pixels beyond which the trained x4 networks stay within 1/255 of the untiled result
+)
+TAIL_TILE_SIZE = 256  # side, in trunk pixels, of the pieces in which results are enlarged
+TAIL_TILE_SIZE_CPU = (
+    64  # whose activations stay below 32 MB, above which the C library gives memory back and pages fault anew
+)
+TAIL_HALO = 2  # trunk pixels around a piece that its result depends on: two convolutions, or more at a larger size
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class RRDBConfig:
 
 
 # Memory for what dense convolutions read, one after the other; twice the same where planes can stay where they are.
-Rooms: TypeAlias = "tuple[Tensor, Tensor]"
+ConcatBuffers: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class DenseBlock(nn.Module):
@@ -66,13 +70,17 @@ class DenseBlock(nn.Module):
         self.conv4 = nn.Conv2d(features + 3 * growth, growth, 3, padding=1)
         self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
-    def forward(self, x: Tensor, rooms: Rooms | None = None) -> Tensor:
+    def forward(self, x: Tensor, concat_buffers: ConcatBuffers | None = None) -> Tensor:
         """rooms: memory to gather in, see `_gathered`; the result is the same to the bit."""
         seen = x
         for index, conv in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
-            made = _activated(conv(seen))
-            seen = torch.cat((seen, made), dim=1) if rooms is None else _gathered(seen, made, rooms, index)
-        return _damped(self.conv5(seen), x)
+            made = _leaky_relu(conv(seen))
+            seen = (
+                torch.cat((seen, made), dim=1)
+                if concat_buffers is None
+                else _concat_into(seen, made, concat_buffers, index)
+            )
+        return _add_scaled_residual(self.conv5(seen), x)
 
 
 class RRDB(nn.Module):
@@ -84,8 +92,10 @@ class RRDB(nn.Module):
         self.rdb2 = DenseBlock(features, growth)
         self.rdb3 = DenseBlock(features, growth)
 
-    def forward(self, x: Tensor, rooms: Rooms | None = None) -> Tensor:
-        return _damped(self.rdb3(self.rdb2(self.rdb1(x, rooms), rooms), rooms), x)
+    def forward(self, x: Tensor, concat_buffers: ConcatBuffers | None = None) -> Tensor:
+        return _add_scaled_residual(
+            self.rdb3(self.rdb2(self.rdb1(x, concat_buffers), concat_buffers), concat_buffers), x
+        )
 
 
 class RRDBNet(nn.Module):
@@ -103,7 +113,7 @@ class RRDBNet(nn.Module):
         self.scale = config.scale
         self.in_channels = config.in_channels
         self.out_channels = config.out_channels
-        self.halo = min(15 * config.blocks + 4, EFFECTIVE_RADIUS) * config.unshuffle
+        self.halo = min(15 * config.blocks + 4, EFFECTIVE_RECEPTIVE_RADIUS) * config.unshuffle
         # A multiple of 4 also for unshuffle 2, as spandrel pads: the same picture in gives the same picture out.
         self.multiple = 1 if config.unshuffle == 1 else 4
         # Bytes of fp32 activations per input pixel: a dense block's and its neighbours', and the result.
@@ -137,48 +147,48 @@ class RRDBNet(nn.Module):
             trunk = block(trunk, rooms)
         del rooms  # Before the tail needs memory of its own.
         x = x + self.conv_body(trunk)
-        x = self._tail(x) if torch.is_grad_enabled() else self._tail_in_pieces(x)
+        x = self._upsample_tail(x) if torch.is_grad_enabled() else self._upsample_tail_tiled(x)
         return x[..., : height * self.scale, : width * self.scale]
 
-    def _tail(self, x: Tensor) -> Tensor:
+    def _upsample_tail(self, x: Tensor) -> Tensor:
         """Enlarge and colour what the trunk has made: (B, features, H, W) -> (B, out_channels, H * k, W * k)."""
         for index in range(1, self.config.doublings + 1):
             conv = self.get_submodule(f"conv_up{index}")
             x = conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-            x = _activated(x)
-        return self.conv_last(_activated(self.conv_hr(x)))
+            x = _leaky_relu(x)
+        return self.conv_last(_leaky_relu(self.conv_hr(x)))
 
-    def _tail_in_pieces(self, x: Tensor) -> Tensor:
+    def _upsample_tail_tiled(self, x: Tensor) -> Tensor:
         """The same numbers without the memory: enlarged 64-channel pictures are most of what the network takes.
 
         Every pixel of the result depends on two pixels of the trunk around it, so pieces with that margin are exact.
         """
-        side = TAIL_ON_CPU if x.device.type == "cpu" else TAIL
+        side = TAIL_TILE_SIZE_CPU if x.device.type == "cpu" else TAIL_TILE_SIZE
         height, width = x.shape[-2:]
         if max(height, width) <= side:
-            return self._tail(x)
+            return self._upsample_tail(x)
         k = 2**self.config.doublings
         out = x.new_empty(len(x), self.out_channels, height * k, width * k)
         for top in range(0, height, side):
             for left in range(0, width, side):
-                above, before = min(top, TAIL_MARGIN), min(left, TAIL_MARGIN)
-                piece = x[..., top - above : top + side + TAIL_MARGIN, left - before : left + side + TAIL_MARGIN]
-                made = self._tail(piece)[..., above * k :, before * k :][..., : side * k, : side * k]
+                above, before = min(top, TAIL_HALO), min(left, TAIL_HALO)
+                piece = x[..., top - above : top + side + TAIL_HALO, left - before : left + side + TAIL_HALO]
+                made = self._upsample_tail(piece)[..., above * k :, before * k :][..., : side * k, : side * k]
                 out[..., top * k : top * k + made.shape[-2], left * k : left * k + made.shape[-1]] = made
         return out
 
 
-def _gathered(seen: Tensor, made: Tensor, rooms: Rooms, turn: int) -> Tensor:
+def _concat_into(previous: Tensor, new: Tensor, concat_buffers: ConcatBuffers, layer_index: int) -> Tensor:
     """The channels of both, of one picture, in the memory of the room whose turn it is."""
-    room, known = rooms[turn % 2], seen.shape[1]
-    channels, (height, width) = known + made.shape[1], seen.shape[2:]
+    room, known = concat_buffers[layer_index % 2], previous.shape[1]
+    channels, (height, width) = known + new.shape[1], previous.shape[2:]
     place = room[: channels * height * width]
-    if rooms[0] is not rooms[1]:
-        return torch.cat((seen, made), dim=1, out=place.view(1, height, width, channels).movedim(3, 1))
+    if concat_buffers[0] is not concat_buffers[1]:
+        return torch.cat((previous, new), dim=1, out=place.view(1, height, width, channels).movedim(3, 1))
     place = place.view(1, channels, height, width)
-    if seen.data_ptr() != room.data_ptr():  # Planes follow each other: those that lie here already can stay.
-        place[:, :known] = seen
-    place[:, known:] = made
+    if previous.data_ptr() != room.data_ptr():  # Planes follow each other: those that lie here already can stay.
+        place[:, :known] = previous
+    place[:, known:] = new
     return place
 
 
@@ -187,14 +197,14 @@ def _has_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def _activated(x: Tensor) -> Tensor:
+def _leaky_relu(x: Tensor) -> Tensor:
     """Overwrites x where autograd does not need it."""
-    return F.leaky_relu(x, SLOPE, inplace=not torch.is_grad_enabled())
+    return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=not torch.is_grad_enabled())
 
 
-def _damped(residual: Tensor, x: Tensor) -> Tensor:
+def _add_scaled_residual(residual: Tensor, x: Tensor) -> Tensor:
     """residual * DAMPING + x; overwrites the residual where autograd does not need it."""
-    return residual * DAMPING + x if torch.is_grad_enabled() else residual.mul_(DAMPING).add_(x)
+    return residual * RESIDUAL_SCALE + x if torch.is_grad_enabled() else residual.mul_(RESIDUAL_SCALE).add_(x)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -229,25 +239,25 @@ def convolution_names(blocks: int, doublings: int) -> Iterator[tuple[str, str, s
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _KeyLayout:
     """One way of naming the convolutions: its column of `convolution_names`, and the keys that tell and count."""
 
     column: int
-    block: str  # in block {}, counted from 0
-    doubling: str  # the {}th doubling, counted in steps of `step`
+    block_template: str  # in block {}, counted from 0
+    doubling_template: str  # the {}th doubling, counted in steps of `step`
     step: int = 1
 
 
-_LAYOUTS = (
-    _Layout(0, "body.{}.rdb1.conv1.weight", "conv_up{}.weight"),
-    _Layout(1, "model.1.sub.{}.RDB1.conv1.0.weight", "model.{}.weight", step=3),
-    _Layout(2, "RRDB_trunk.{}.RDB1.conv1.weight", "upconv{}.weight"),
+_KEY_LAYOUTS = (
+    _KeyLayout(0, "body.{}.rdb1.conv1.weight", "conv_up{}.weight"),
+    _KeyLayout(1, "model.1.sub.{}.RDB1.conv1.0.weight", "model.{}.weight", step=3),
+    _KeyLayout(2, "RRDB_trunk.{}.RDB1.conv1.weight", "upconv{}.weight"),
 )
 
 
 def matches(state: StateDict) -> bool:
     """Whether these weights are an RRDBNet in any of the three layouts. ESRGAN+ (its blocks have a conv1x1) is not."""
-    known = any(layout.block.format(0) in state for layout in _LAYOUTS)
+    known = any(layout.block_template.format(0) in state for layout in _KEY_LAYOUTS)
     return known and not any(".conv1x1." in key for key in state)
 
 
@@ -256,9 +266,9 @@ def build(state: StateDict) -> RRDBNet:
 
     Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together.
     """
-    layout = next(layout for layout in _LAYOUTS if layout.block.format(0) in state)
-    blocks = count_keys(state, layout.block)
-    doublings = count_keys(state, layout.doubling, layout.step, layout.step)
+    layout = next(layout for layout in _KEY_LAYOUTS if layout.block_template.format(0) in state)
+    blocks = count_keys(state, layout.block_template)
+    doublings = count_keys(state, layout.doubling_template, layout.step, layout.step)
 
     new_key = {
         f"{row[layout.column]}.{kind}": f"{row[0]}.{kind}"
@@ -285,4 +295,4 @@ def build(state: StateDict) -> RRDBNet:
         scale=2**doublings // unshuffle,
         unshuffle=unshuffle,
     )
-    return build_exactly(lambda: RRDBNet(config), renamed)
+    return load_strict(lambda: RRDBNet(config), renamed)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import rrdb, srvgg
 from .rrdb import RRDBConfig, RRDBNet
 from .srvgg import SRVGGConfig, SRVGGNetCompact
-from .state_dict import StateDict, build_exactly
+from .state_dict import StateDict, load_strict
 
 
 class SeparableConv(nn.Module):
@@ -39,7 +39,7 @@ class SeparableSRVGG(SRVGGNetCompact):
 
     def __init__(self, config: SRVGGConfig) -> None:
         super().__init__(config)
-        _separate(self)
+        _make_separable(self)
 
 
 class SeparableRRDB(RRDBNet):
@@ -47,20 +47,20 @@ class SeparableRRDB(RRDBNet):
 
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__(config)
-        _separate(self)
+        _make_separable(self)
 
 
-def _inner(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+def _inner_convs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     """The 3x3 convolutions between the first and the last, by name, in the order in which they run."""
     return [(name, conv) for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)][1:-1]
 
 
-def _separate(network: nn.Module) -> None:
-    for name, conv in _inner(network):
-        _put(network, name, SeparableConv(conv.in_channels, conv.out_channels))
+def _make_separable(network: nn.Module) -> None:
+    for name, conv in _inner_convs(network):
+        _set_submodule(network, name, SeparableConv(conv.in_channels, conv.out_channels))
 
 
-def _put(network: nn.Module, name: str, module: nn.Module) -> None:
+def _set_submodule(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, module)
 
@@ -68,7 +68,7 @@ def _put(network: nn.Module, name: str, module: nn.Module) -> None:
 # ---- from one kind to the other ----
 
 
-def dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
+def to_dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
     """The ordinary network that computes the same, up to rounding (< 1e-5 in float32); one that is ordinary as it is.
 
     Raises ValueError for networks of another kind.
@@ -83,23 +83,23 @@ def dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
         raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
     parts = dict(network.named_modules())
     state = {key: value for key, value in network.state_dict().items() if key in result.state_dict()}
-    for name, _ in _inner(result):
+    for name, _ in _inner_convs(result):
         part = parts[name]
         assert isinstance(part, SeparableConv)
         assert part.pointwise.bias is not None
-        state[f"{name}.weight"] = _kernel(part)
+        state[f"{name}.weight"] = _merge_kernels(part)
         state[f"{name}.bias"] = part.pointwise.bias.detach()
     result.load_state_dict(state)
     return result.to(next(network.parameters()).device).train(network.training)
 
 
-def _kernel(part: SeparableConv) -> Tensor:
+def _merge_kernels(conv: SeparableConv) -> Tensor:
     """(out, in, 3, 3): zeros around the picture stay zeros between the two, so borders agree as well."""
-    mix, blur = part.pointwise.weight.detach(), part.depthwise.weight.detach()  # (out, in, 1, 1), (in, 1, 3, 3)
+    mix, blur = conv.pointwise.weight.detach(), conv.depthwise.weight.detach()  # (out, in, 1, 1), (in, 1, 3, 3)
     return (mix.double() * blur.double().transpose(0, 1)).to(mix.dtype)
 
 
-def separated(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
+def to_separable(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
     """The separable network nearest to an ordinary one: each input channel's kernels become their best rank-one
     approximation (Guo et al. 2018, arXiv:1808.05517). Exact for what `dense` has made; else it wants training.
 
@@ -112,7 +112,7 @@ def separated(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
         result = SeparableRRDB(network.config)
     else:
         raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
-    inner = dict(_inner(network))
+    inner = dict(_inner_convs(network))
     state = {key: value for key, value in network.state_dict().items() if key.rpartition(".")[0] not in inner}
     for name, conv in inner.items():
         columns = conv.weight.detach().double().flatten(2).transpose(0, 1)  # (in, out, 9)
@@ -140,19 +140,19 @@ def build(state: StateDict) -> SeparableSRVGG | SeparableRRDB:
 
     Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together.
     """
-    outline = _outline(state)
+    outline = _dense_outline(state)
     if _is_rrdb(state):
         rrdb_config = rrdb.build(outline).config
-        return build_exactly(lambda: SeparableRRDB(rrdb_config), state)
+        return load_strict(lambda: SeparableRRDB(rrdb_config), state)
     srvgg_config = srvgg.build(outline).config
-    return build_exactly(lambda: SeparableSRVGG(srvgg_config), state)
+    return load_strict(lambda: SeparableSRVGG(srvgg_config), state)
 
 
 def _is_rrdb(state: StateDict) -> bool:
     return "body.0.rdb1.conv1.pointwise.weight" in state
 
 
-def _outline(state: StateDict) -> StateDict:
+def _dense_outline(state: StateDict) -> StateDict:
     """The shapes of the ordinary network, without memory of their own."""
     outline = {}
     for key, tensor in state.items():

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .state_dict import StateDict, build_exactly, count_keys
+from .state_dict import StateDict, count_keys, load_strict
 
 
 class Activation(Enum):
@@ -18,7 +18,7 @@ class Activation(Enum):
     RELU = "relu"
     LEAKY_RELU = "leakyrelu"
 
-    def layer(self, features: int) -> nn.Module:
+    def make_layer(self, features: int) -> nn.Module:
         """A fresh activation for `features` channels."""
         if self is Activation.PRELU:
             return nn.PReLU(features)
@@ -63,9 +63,9 @@ class SRVGGNetCompact(nn.Module):
 
         self.body = nn.ModuleList([nn.Conv2d(config.in_channels, config.features, 3, padding=1)])
         for _ in range(config.convs):
-            self.body.append(config.activation.layer(config.features))
+            self.body.append(config.activation.make_layer(config.features))
             self.body.append(nn.Conv2d(config.features, config.features, 3, padding=1))
-        self.body.append(config.activation.layer(config.features))
+        self.body.append(config.activation.make_layer(config.features))
         self.body.append(nn.Conv2d(config.features, config.out_channels * config.scale**2, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,12 +103,12 @@ def build(state: StateDict) -> SRVGGNetCompact:
     if last.ndim != 4:
         raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions where a last convolution belongs")
     features, in_channels = first.shape[:2]
-    scale, out_channels = _scale_and_channels(len(last), in_channels)
+    scale, out_channels = _infer_scale_and_channels(len(last), in_channels)
     config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)
-    return build_exactly(lambda: SRVGGNetCompact(config), state)
+    return load_strict(lambda: SRVGGNetCompact(config), state)
 
 
-def _scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
+def _infer_scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
     """Split the last convolution's channels into scale squared times image channels, most likely the input's own."""
     for channels in (in_channels, 3, 4, 1):
         scale = math.isqrt(last_channels // channels)

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 StateDict: TypeAlias = Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 
-SHOWN = 5  # differences named in one message: enough to see the pattern, few enough to read
+MAX_LISTED_DIFFERENCES = 5  # differences named in one message: enough to see the pattern, few enough to read
 
 
-def build_exactly(make: Callable[[], Network], state: StateDict) -> Network:
+def load_strict(make_network: Callable[[], Network], state: StateDict) -> Network:
     """The network of `make()` holding the very tensors of `state`, which must fit one to one.
 
     The network is made without memory of its own, so sizes that a file merely claims cannot make us allocate.
     Raises ValueError with the first few keys that differ.
     """
     with torch.device("meta"):
-        network = make()
+        network = make_network()
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in state.items()}
     differences = [f"{key} is missing" for key in wanted if key not in given]
@@ -33,8 +33,14 @@ def build_exactly(make: Callable[[], Network], state: StateDict) -> Network:
         f"{key} holds {state[key].dtype}" for key in wanted if key in given and not state[key].is_floating_point()
     ]
     if differences:
-        more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise ValueError(f"it is nearly {type(network).__name__}, but {', '.join(differences[:SHOWN])}{more}")
+        more = (
+            f" and {len(differences) - MAX_LISTED_DIFFERENCES} more"
+            if len(differences) > MAX_LISTED_DIFFERENCES
+            else ""
+        )
+        raise ValueError(
+            f"it is nearly {type(network).__name__}, but {', '.join(differences[:MAX_LISTED_DIFFERENCES])}{more}"
+        )
     network.load_state_dict(state, assign=True)
     return network
 

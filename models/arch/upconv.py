@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ShuffledUpconv(nn.Module):
+class SubpixelConv(nn.Module):
     """(B, in_channels, h, w) -> (B, out_channels, h * scale, w * scale): a convolution, then a pixel-shuffle.
 
     `conv` has out_channels * scale^2 results; `of` makes it from the convolution that followed an enlarging.
@@ -24,7 +24,7 @@ class ShuffledUpconv(nn.Module):
         self.scale = scale
 
     @classmethod
-    def of(cls, conv: nn.Conv2d, scale: int) -> ShuffledUpconv:
+    def from_upconv(cls, conv: nn.Conv2d, scale: int) -> SubpixelConv:
         """The exact twin (< 1e-5 in float32, borders too) of enlarging `scale` times by repetition, then `conv`.
 
         Raises ValueError unless the convolution is 3x3 with stride 1 and a border of one zero.
@@ -34,7 +34,7 @@ class ShuffledUpconv(nn.Module):
             raise ValueError(f"only a plain 3x3 convolution after a whole enlarging can be turned round, not {conv}")
         small = nn.Conv2d(conv.in_channels, conv.out_channels * scale**2, 3, padding=1, bias=conv.bias is not None)
         with torch.no_grad():
-            small.weight.copy_(_phases(conv.weight.double(), scale))
+            small.weight.copy_(_subpixel_kernel(conv.weight.double(), scale))
             if small.bias is not None and conv.bias is not None:
                 small.bias.copy_(conv.bias.repeat_interleave(scale**2))
         return cls(small.to(conv.weight.device), scale)
@@ -43,7 +43,7 @@ class ShuffledUpconv(nn.Module):
         return F.pixel_shuffle(self.conv(x), self.scale)
 
 
-def _phases(kernel: Tensor, scale: int) -> Tensor:
+def _subpixel_kernel(kernel: Tensor, scale: int) -> Tensor:
     """(out, in, 3, 3) -> (out * scale^2, in, 3, 3), phases in pixel-shuffle's order."""
     # sums[phase, small tap, large tap] is 1 where the large tap of an output pixel of that phase falls on the small.
     sums = torch.zeros(scale, 3, 3, dtype=kernel.dtype, device=kernel.device)

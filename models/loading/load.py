@@ -13,9 +13,9 @@ from ..arch import rrdb, separable, srvgg
 from ..arch.state_dict import StateDict
 from ..errors import WeightsError
 from ..upscaler import Upscaler
-from .onnx_model import load_graph
-from .spandrel_adapter import load_foreign
-from .weight_file import checked, first_keys, other_kind, read_weights, unwrap
+from .onnx_model import load_onnx
+from .spandrel_adapter import load_with_spandrel
+from .weight_file import first_keys, guess_other_kind, read_weights, unwrap_state_dict, validate_tensors
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
     path = Path(path)
     try:
         if path.suffix.lower() == ".onnx" and path.is_file():
-            model, architecture = load_graph(path)
+            model, architecture = load_onnx(path)
         else:
-            model, architecture = _build(checked(unwrap(read_weights(path)), path))
+            model, architecture = _build_network(validate_tensors(unwrap_state_dict(read_weights(path)), path))
         return Upscaler(model, path.stem, architecture).to(device)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
@@ -55,14 +55,14 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
         raise WeightsError(f"{path} cannot be used: {' '.join(str(error).split())}") from error
 
 
-def _build(state: StateDict) -> tuple[nn.Module, str]:
+def _build_network(state: StateDict) -> tuple[nn.Module, str]:
     for architecture in ARCHITECTURES:
         if architecture.matches(state):
-            return architecture.build(widened(state)), architecture.name
-    if foreign := load_foreign(state):
+            return architecture.build(to_float32(state)), architecture.name
+    if foreign := load_with_spandrel(state):
         check_finite(state)
         return foreign
-    if other := other_kind(state):
+    if other := guess_other_kind(state):
         raise ValueError(f"it looks like {other}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
     raise ValueError(
         f"no network known here has such weights (its first keys are {first_keys(state)}); "
@@ -70,7 +70,7 @@ def _build(state: StateDict) -> tuple[nn.Module, str]:
     )
 
 
-def widened(state: StateDict) -> dict[str, torch.Tensor]:
+def to_float32(state: StateDict) -> dict[str, torch.Tensor]:
     """Floating-point tensors as float32 copies of their own, others unchanged. Raises ValueError for inf, NaN and what
     is empty.
     """

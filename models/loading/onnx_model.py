@@ -11,26 +11,26 @@ from torch import Tensor, nn
 
 from ..arch.rrdb import pad_to_multiple
 
-FACTS = ("architecture", "scale", "in_channels", "out_channels", "halo", "multiple", "parameters")
+METADATA_KEYS = ("architecture", "scale", "in_channels", "out_channels", "halo", "multiple", "parameters")
 """What a graph says of itself in its metadata, so that nobody has to guess."""
 
 
-class GraphNetwork(nn.Module):
+class OnnxNetwork(nn.Module):
     """(B, in_channels, h, w) in [0, 1], on any device -> (B, out_channels, h * scale, w * scale), from the CPU.
 
     facts: the graph's own, see `FACTS`. run: compiles the graph, for as many threads as torch has, when it is first
     used. Safe to call from several threads, one after the other.
     """
 
-    def __init__(self, facts: dict[str, str], run: Callable[[], Callable[[Tensor], Tensor]]) -> None:
+    def __init__(self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
-        self.scale, self.in_channels = int(facts["scale"]), int(facts["in_channels"])
-        self.out_channels, self.halo = int(facts["out_channels"]), int(facts["halo"])
-        self.multiple, self.parameters_count = int(facts["multiple"]), int(facts["parameters"])
+        self.scale, self.in_channels = int(metadata["scale"]), int(metadata["in_channels"])
+        self.out_channels, self.halo = int(metadata["out_channels"]), int(metadata["halo"])
+        self.multiple, self.parameters_count = int(metadata["multiple"]), int(metadata["parameters"])
         self.supports_half = False
         # The weights are the graph's; this one says where results are wanted, as the weights of others do.
         self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
-        self._compile = run
+        self._compile = compile_model
         self._run: Callable[[Tensor], Tensor] | None = None
         self._lock = threading.Lock()
 
@@ -43,7 +43,7 @@ class GraphNetwork(nn.Module):
         return result[..., : height * self.scale, : width * self.scale].to(x)
 
 
-def load_graph(path: Path) -> tuple[GraphNetwork, str]:
+def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
     """The graph as a network, and the name of its kind. Raises ValueError where it is none that was exported here."""
     try:
         import onnx
@@ -57,18 +57,18 @@ def load_graph(path: Path) -> tuple[GraphNetwork, str]:
         raise ValueError(f"it is a broken ONNX file ({type(error).__name__}); export it again") from error
     facts = {entry.key: entry.value for entry in content.metadata_props}
     outside = any(tensor.external_data for tensor in content.graph.initializer)
-    if missing := [name for name in FACTS if name not in facts]:
+    if missing := [name for name in METADATA_KEYS if name not in facts]:
         raise ValueError(
             f"its metadata has no {', '.join(missing)}; export it with `steadyscale compress MODEL --onnx`, or give "
             "the weight file that it was made from"
         )
     if outside:
         raise ValueError("it keeps weights in other files; export it again as one file")
-    numbers = [facts[name] for name in FACTS[1:]]
+    numbers = [facts[name] for name in METADATA_KEYS[1:]]
     if not all(number.isdecimal() and len(number) < 16 for number in numbers):
         raise ValueError(f"its metadata holds {numbers} where whole numbers belong; export it again")
 
-    def compiled() -> Callable[[Tensor], Tensor]:
+    def compile_model() -> Callable[[Tensor], Tensor]:
         core = openvino.Core()
         # Some processors would be given bfloat16 otherwise, which costs more than 8-bit integers do.
         hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
@@ -76,4 +76,4 @@ def load_graph(path: Path) -> tuple[GraphNetwork, str]:
         # The result lies in memory that the next call writes over.
         return lambda x: torch.from_numpy(program(x.numpy())[0].copy())
 
-    return GraphNetwork(facts, compiled), facts["architecture"]
+    return OnnxNetwork(facts, compile_model), facts["architecture"]

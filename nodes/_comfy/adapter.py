@@ -19,31 +19,33 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.clip import ClipError, ClipInfo, Frames, TensorClip
-from ...core.video.decode.stream_format import Pictures
-from .preview_target import end_progress, is_bare, running_node
+from ...core.video.decode.stream_format import NativeFrames
+from .preview_target import end_progress, lacks_preview, running_node_id
 
 CATEGORY = "SteadyScale"
-USUAL_RATE = 24.0  # frames per second of pictures, which do not know theirs
-PREVIEW_SIDE, PREVIEW_EVERY = 512, 1.0  # pixels, seconds
-UPDATE_EVERY = 0.1  # seconds; hosts send each update on, one after the other, and hear a cancel only behind all of them
+DEFAULT_FPS = 24.0  # frames per second of pictures, which do not know theirs
+PREVIEW_MAX_SIDE, PREVIEW_INTERVAL_SECONDS = 512, 1.0  # pixels, seconds
+PROGRESS_INTERVAL_SECONDS = (
+    0.1  # seconds; hosts send each update on, one after the other, and hear a cancel only behind all of them
+)
 
-Footage = io.Custom("IMAGE,VIDEO")
+ImageOrVideoType = io.Custom("IMAGE,VIDEO")
 """IMAGE or VIDEO. A node that takes both gives back the kind that came in: hosts and their frontends let an output of
 two types connect to inputs of either."""
-Flow = io.Custom("STEADYSCALE_FLOW")
+FlowType = io.Custom("STEADYSCALE_FLOW")
 """core.motion.estimate.Motion. Dense fields do not travel: they are as large as the clip itself."""
-Correction = io.Custom("STEADYSCALE_CORRECTION")
+CorrectionType = io.Custom("STEADYSCALE_CORRECTION")
 """core.path.trajectory.Correction."""
 
 T = TypeVar("T")
 
 
-def options(enum: type[Enum]) -> list[str]:
+def combo_options(enum: type[Enum]) -> list[str]:
     """The dropdown of an enum. Hosts before 0.3.60 take a list of strings only."""
     return [member.value for member in enum]
 
 
-def to_clip(images: Tensor, fps: float = USUAL_RATE) -> TensorClip:
+def to_clip(images: Tensor, fps: float = DEFAULT_FPS) -> TensorClip:
     """IMAGE (N, H, W, 1, 3 or 4) -> a clip that shares its memory."""
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
@@ -60,9 +62,9 @@ class ImageBatch:
     does not fit in memory.
     """
 
-    def __init__(self, info: ClipInfo, channels: int, masks: int = 0) -> None:
+    def __init__(self, info: ClipInfo, channels: int, mask_planes: int = 0) -> None:
         shape = (info.length or 0, info.height, info.width, channels)
-        size = 4 * shape[0] * shape[1] * shape[2] * (channels + masks)
+        size = 4 * shape[0] * shape[1] * shape[2] * (channels + mask_planes)
         free = model_management.get_free_memory(torch.device("cpu"))
         if size > free:
             raise ClipError(
@@ -70,32 +72,32 @@ class ImageBatch:
                 f"{free / 2**30:.1f} GiB are free: process fewer frames at a time, or ask for a smaller size"
             )
         self.images = torch.empty(shape)
-        self._filled = 0
+        self._num_filled = 0
 
     def add(self, frames: Frames) -> None:
         """Append frames (B, C, H, W)."""
-        self.images[self._filled : self._filled + len(frames)] = rearrange(frames, "n c h w -> n h w c")
-        self._filled += len(frames)
+        self.images[self._num_filled : self._num_filled + len(frames)] = rearrange(frames, "n c h w -> n h w c")
+        self._num_filled += len(frames)
 
-    def finished(self) -> Tensor:
+    def to_tensor(self) -> Tensor:
         """The IMAGE (N, H, W, C). Raises ClipError when frames are missing."""
-        if self._filled != len(self.images):
+        if self._num_filled != len(self.images):
             raise ClipError(
-                f"only {self._filled} of {len(self.images)} frames were made: this is a fault of SteadyScale"
+                f"only {self._num_filled} of {len(self.images)} frames were made: this is a fault of SteadyScale"
             )
         return self.images
 
 
-def make_room(model: Any, size: float, device: torch.device) -> None:
+def free_device_memory(model: Any, num_bytes: float, device: torch.device) -> None:
     """Ask ComfyUI to unload what it can until `size` bytes are free on the device. model: who needs them, if one does.
 
     On hosts from 0.28 on upscale models carry a patcher, by which ComfyUI moves their weights itself.
     """
     patcher = getattr(model, "patcher", None)
     if patcher is None:
-        model_management.free_memory(size, device)
+        model_management.free_memory(num_bytes, device)
     else:
-        model_management.load_models_gpu([patcher], memory_required=size)
+        model_management.load_models_gpu([patcher], memory_required=num_bytes)
 
 
 def stop_if_cancelled() -> None:
@@ -103,49 +105,51 @@ def stop_if_cancelled() -> None:
     model_management.throw_exception_if_processing_interrupted()
 
 
-def watched(
+def with_progress(
     stream: Iterator[T],
     total: int | None,
     count: Callable[[T], int] = lambda _: 1,
-    show: Callable[[T], Frames | Pictures] | None = None,
-    place: str | None = None,
+    preview_frames: Callable[[T], Frames | NativeFrames] | None = None,
+    node_id: str | None = None,
 ) -> Iterator[T]:
     """The same stream, with a progress bar on the node and a check for cancel after each item.
 
     show: the frames of an item, of which a node shows the last as a small picture, once a second at most. place: the
     id of that node, None: the one that runs. It shows them only if it has nothing else to show (_places.py).
     """
-    progress, node = comfy.utils.ProgressBar(total or 1), running_node() if place is None else place
-    if node is not None and not is_bare(node):
-        show = None
-    shown_on = progress if place is None or show is None else comfy.utils.ProgressBar(total or 1, node_id=place)
+    progress, node = comfy.utils.ProgressBar(total or 1), running_node_id() if node_id is None else node_id
+    if node is not None and not lacks_preview(node):
+        preview_frames = None
+    shown_on = (
+        progress if node_id is None or preview_frames is None else comfy.utils.ProgressBar(total or 1, node_id=node_id)
+    )
     done, told, shown, sent = 0, 0, time.monotonic(), float("-inf")
     stop_if_cancelled()
     for item in stream:
         preview = None
-        if show is not None and time.monotonic() - shown > PREVIEW_EVERY:
-            preview = "JPEG", picture_of(show(item)[-1]), PREVIEW_SIDE
+        if preview_frames is not None and time.monotonic() - shown > PREVIEW_INTERVAL_SECONDS:
+            preview = "JPEG", preview_image(preview_frames(item)[-1]), PREVIEW_MAX_SIDE
             shown = time.monotonic()
         done += count(item)
         yield item
         del item
         stop_if_cancelled()
         now, most = time.monotonic(), max(total or 1, done)
-        if preview is not None or now - sent > UPDATE_EVERY:
+        if preview is not None or now - sent > PROGRESS_INTERVAL_SECONDS:
             progress.update_absolute(done, most, preview if shown_on is progress else None)
             told, sent = done, now
         if preview is not None and shown_on is not progress:
             shown_on.update_absolute(done, most, preview)
     if told != done:
         progress.update_absolute(done, max(total or 1, done))
-    if place is not None and shown_on is not progress:
-        end_progress(place)
+    if node_id is not None and shown_on is not progress:
+        end_progress(node_id)
 
 
-def picture_of(frame: Tensor | VideoFrame) -> Image.Image:
+def preview_image(frame: Tensor | VideoFrame) -> Image.Image:
     """(3 or 4, H, W), or a decoder's frame -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
     height, width = frame.shape[1:] if isinstance(frame, Tensor) else (frame.height, frame.width)
-    factor = min(1.0, PREVIEW_SIDE / max(height, width))
+    factor = min(1.0, PREVIEW_MAX_SIDE / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
     if isinstance(frame, VideoFrame):
         return frame.to_image(width=size[1], height=size[0], interpolation="AREA")
@@ -153,14 +157,14 @@ def picture_of(frame: Tensor | VideoFrame) -> Image.Image:
     return Image.fromarray((small * 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
-def cancellable(model: T) -> T:
+def with_cancel_check(model: T) -> T:
     """The same network or flow model, which first looks whether the user has cancelled: it stops within one tile."""
-    return cast(T, _Cancellable(model))
+    return cast(T, _CancellableModel(model))
 
 
-class _Cancellable:
-    def __init__(self, inner: Any) -> None:
-        self.model = inner
+class _CancellableModel:
+    def __init__(self, model: Any) -> None:
+        self.model = model
 
     def __call__(self, *args: Tensor, **options: Any) -> Tensor:
         stop_if_cancelled()

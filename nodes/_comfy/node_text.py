@@ -27,17 +27,17 @@ def show_text(text: str) -> None:
         server.send_progress_text(text, context.node_id)
 
 
-def left_behind(cls: type[io.ComfyNode], picture: Tensor, text: str) -> dict[str, Any]:
+def preview_ui(cls: type[io.ComfyNode], image: Tensor, text: str) -> dict[str, Any]:
     """What a node shows when it has run: an IMAGE (N, H, W, C), and words, which are written on it at once."""
     show_text(text)
-    return {**ui.PreviewImage(picture, cls=cls).as_dict(), "text": [text]}
+    return {**ui.PreviewImage(image, cls=cls).as_dict(), "text": [text]}
 
 
-def teller(name: str) -> Callable[[str], None]:
+def make_notifier(name: str) -> Callable[[str], None]:
     """Says things of a run in the log, under that name, and on the node that is running."""
 
-    def tell(text: str) -> None:
+    def notify(text: str) -> None:
         log.info("%s: %s", name, text)
         show_text(text)
 
-    return tell
+    return notify

@@ -9,14 +9,14 @@ from pathlib import Path
 import folder_paths
 
 from ...core.clip import ClipError
-from ...core.runtime.atomic_write import appearing
+from ...core.runtime.atomic_write import atomic_path
 
-MODELS = "upscale_models"
-ENDING = ".safetensors"
-_FORBIDDEN = '<>:"|?*\0'
+MODELS_FOLDER = "upscale_models"
+MODEL_SUFFIX = ".safetensors"
+_FORBIDDEN_CHARS = '<>:"|?*\0'
 
 
-def inside(root: str, path: str) -> str | None:
+def resolve_inside(root: str, path: str) -> str | None:
     """The real path, links followed, if it lies within `root`."""
     real, root = os.path.realpath(path), os.path.realpath(root)
     try:
@@ -27,21 +27,21 @@ def inside(root: str, path: str) -> str | None:
 
 def model_folder() -> Path:
     """Where new models go: the first of the host's folders for them."""
-    return Path(folder_paths.get_folder_paths(MODELS)[0])
+    return Path(folder_paths.get_folder_paths(MODELS_FOLDER)[0])
 
 
-def model_name(text: str) -> str:
+def parse_model_name(text: str) -> str:
     """A name for a model without its ending. Raises ClipError for one that is none, or leads elsewhere."""
-    name = text.strip().removesuffix(ENDING).strip()
+    name = text.strip().removesuffix(MODEL_SUFFIX).strip()
     parts = name.replace("\\", "/").split("/")
     if not all(parts) or any(part.startswith(".") or not part.isprintable() for part in parts):
         raise ClipError(f"{text!r} is no name for a model: give one such as my_model, or mine/my_model")
-    if any(letter in name for letter in _FORBIDDEN) or os.path.isabs(name):
-        raise ClipError(f"{text!r} is no name for a model: leave out {' '.join(_FORBIDDEN[:-1])}")
+    if any(letter in name for letter in _FORBIDDEN_CHARS) or os.path.isabs(name):
+        raise ClipError(f"{text!r} is no name for a model: leave out {' '.join(_FORBIDDEN_CHARS[:-1])}")
     return "/".join(parts)
 
 
-def keep_model(source: Path, root: Path, name: str) -> Path:
+def copy_model_file(source: Path, root: Path, name: str) -> Path:
     """Copy a weight file or a graph into `root` as NAME with its own ending, and return its place.
 
     Nothing is written over: the same model under that name is left as it is, for another the name gets a number.
@@ -52,9 +52,9 @@ def keep_model(source: Path, root: Path, name: str) -> Path:
             return target
         number += 1
         target = root / f"{name}_{number}{source.suffix}"
-    if inside(os.fspath(root), os.fspath(target)) is None:
+    if resolve_inside(os.fspath(root), os.fspath(target)) is None:
         raise ClipError(f"{name!r} leads out of {root}: give a name within it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(target) as partial:
+    with atomic_path(target) as partial:
         shutil.copyfile(source, partial)
     return target

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-BARE = ("SteadyScale_UpscaleFrames", "SteadyScale_WarpFrames", "SteadyScale_ApplyMotion")
+NODES_WITHOUT_PREVIEW = ("SteadyScale_UpscaleFrames", "SteadyScale_WarpFrames", "SteadyScale_ApplyMotion")
 """The nodes that put out nothing to look at."""
 
 
-def running_node() -> str | None:
+def running_node_id() -> str | None:
     """The id of the node that is running, or None where the host does not say."""
     try:
         from comfy_execution.utils import get_executing_context
@@ -22,24 +22,24 @@ def running_node() -> str | None:
     return None if context is None else context.node_id
 
 
-def is_bare(node: str) -> bool:
+def lacks_preview(node_id: str) -> bool:
     """Whether a node of the graph that is running is one that puts out nothing to look at."""
     try:
-        graph = _progress().dynprompt
-        return graph.has_node(node) and graph.get_node(node).get("class_type") in BARE
+        graph = _progress_state().dynprompt
+        return graph.has_node(node_id) and graph.get_node(node_id).get("class_type") in NODES_WITHOUT_PREVIEW
     except (ImportError, AttributeError):
         return False
 
 
-def end_progress(node: str) -> None:
+def end_progress(node_id: str) -> None:
     """Take the progress off a node that is not the running one."""
     try:
-        _progress().finish_progress(node)
+        _progress_state().finish_progress(node_id)
     except (ImportError, AttributeError):
         return
 
 
-def _progress() -> Any:
+def _progress_state() -> Any:
     from comfy_execution.progress import get_progress_state
 
     return get_progress_state()

@@ -21,29 +21,31 @@ import torch
 from comfy_api.latest import Input, InputImpl
 
 from ...core.clip import ClipError, Frames, TensorClip
-from ...core.pipeline.estimate import announced
+from ...core.pipeline.estimate import with_estimate
 from ...core.pipeline.operation import Operation
-from ...core.pipeline.pipeline import Recipe
-from ...core.pipeline.slicing import part_of
-from ...core.pipeline.upscale_op import Enlarge
-from ...core.pipeline.warp_op import Steady
-from ...core.upscaling.tile_size import guessed_bytes
+from ...core.pipeline.pipeline import Pipeline
+from ...core.pipeline.slicing import trim_pipeline
+from ...core.pipeline.upscale_op import UpscaleOp
+from ...core.pipeline.warp_op import WarpOp
+from ...core.upscaling.tile_size import estimate_activation_bytes
 from ...core.video.decode import stream_format
 from ...core.video.decode.corruption import OnDamage
-from ...core.video.decode.timestamps import Window
+from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
-from ...core.video.encode.remux import Sound, repack
+from ...core.video.encode.remux import AudioClip, remux
 from ...core.video.encode.writer import write_video
-from .._comfy.adapter import make_room, to_clip, watched
-from .._comfy.node_text import teller
-from .._comfy.preview_target import running_node
-from .resumable import KeptWork, kept_run
+from .._comfy.adapter import free_device_memory, to_clip, with_progress
+from .._comfy.node_text import make_notifier
+from .._comfy.preview_target import running_node_id
+from .resumable import JobFolders, run_resumable
 
 log = logging.getLogger(__name__)
 
-ROOM = 512 * 512  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
-GENTLE = 8  # crf at which a file that the host has to write for us looks like what it is made of
+MAX_RESERVED_PIXELS = (
+    512 * 512
+)  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
+NEAR_LOSSLESS_CRF = 8  # crf at which a file that the host has to write for us looks like what it is made of
 
 
 class TempFile:
@@ -57,7 +59,7 @@ class TempFile:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RenderPlan:
     """A recipe, and what else the finished video has.
 
     source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
@@ -66,87 +68,91 @@ class Plan:
     a crash, the folders of the jobs that it builds on; else None.
     """
 
-    recipe: Recipe
+    pipeline: Pipeline
     source: Path | None = None
-    sound: Sound | None = None
-    owned: tuple[object, ...] = ()
-    nodes: tuple[str, ...] = ()
-    place: str = ""
-    jobs: tuple[Path, ...] | None = None
+    audio: AudioClip | None = None
+    resources: tuple[object, ...] = ()
+    node_names: tuple[str, ...] = ()
+    preview_node_id: str = ""
+    job_folders: tuple[Path, ...] | None = None
 
-    def then(self, operation: Operation, node: str) -> Plan:
+    def then(self, operation: Operation, node_name: str) -> RenderPlan:
         """With one more operation, planned by the node of that display name. Raises ClipError as `Recipe.then` does."""
-        recipe, place = self.recipe.then(operation), running_node() or ""
-        return replace(self, recipe=recipe, nodes=(*self.nodes, node), place=place)
+        recipe, place = self.pipeline.then(operation), running_node_id() or ""
+        return replace(self, recipe=recipe, nodes=(*self.node_names, node_name), place=place)
 
-    def resumable(self, *jobs: Path) -> Plan:
+    def as_resumable(self, *job_folders: Path) -> RenderPlan:
         """The same plan, whose run goes on where one before it was killed."""
-        return replace(self, jobs=(*(self.jobs or ()), *jobs))
+        return replace(self, jobs=(*(self.job_folders or ()), *job_folders))
 
     @property
     def name(self) -> str:
         """Whose plan it is: a video runs in somebody else's node, where its errors need an address."""
-        return f"SteadyScale ({', '.join(dict.fromkeys(self.nodes))})" if self.nodes else "SteadyScale"
+        return f"SteadyScale ({', '.join(dict.fromkeys(self.node_names))})" if self.node_names else "SteadyScale"
 
     @property
-    def window(self) -> Window | None:
+    def time_range(self) -> TimeRange | None:
         """The part of the source that is read; None for all of it."""
-        return getattr(self.recipe.source, "window", None)
+        return getattr(self.pipeline.source, "window", None)
 
-    def part(self, window: Window) -> Plan | None:
+    def trim(self, time_range: TimeRange) -> RenderPlan | None:
         """The plan of that part of its result alone; None where it would have to read what lies in memory."""
-        if not isinstance(self.recipe.source, VideoClip):
+        if not isinstance(self.pipeline.source, VideoClip):
             return None
-        return replace(self, recipe=part_of(self.recipe, window))
+        return replace(self, recipe=trim_pipeline(self.pipeline, time_range))
 
     @property
     def has_alpha(self) -> bool:
-        clip = self.recipe.source
+        clip = self.pipeline.source
         if isinstance(clip, VideoClip):
-            return stream_format.has_alpha(clip.stored.pixel_format)
+            return stream_format.has_alpha(clip.stream_format.pixel_format)
         return isinstance(clip, TensorClip) and clip.channels == 4
 
     @property
-    def colour_space(self) -> str:
+    def color_space(self) -> str:
         """In ComfyUI's words: sRGB, HDR (HLG) or HDR PQ."""
-        clip = self.recipe.source
-        transfer = clip.stored.transfer if isinstance(clip, VideoClip) else stream_format.UNKNOWN
+        clip = self.pipeline.source
+        transfer = clip.stream_format.transfer if isinstance(clip, VideoClip) else stream_format.UNSPECIFIED
         return {stream_format.HLG: "HDR", stream_format.PQ: "HDR PQ"}.get(transfer, "sRGB")
 
 
-def plan_of(video: Input.Video) -> Plan:
+def plan_host_video(video: Input.Video) -> RenderPlan:
     """A VIDEO as it comes in, whoever made it; `LazyVideo` is the one that already has a plan.
 
     A trim that the host has not carried out yet is read from the file, frame by frame. A crop or another edit is
     carried out here, by the host. Damaged frames are kept as the host keeps them, and the log says which. Raises
     ClipError for a file that is no video.
     """
-    if _in_memory(video):
-        return _of_components(video)
+    if _is_in_memory(video):
+        return _plan_from_components(video)
     if _has_edits(video):
         file = TempFile(".mp4")
-        options = {"crf": GENTLE} if "crf" in inspect.signature(video.save_to).parameters else {}
+        options = {"crf": NEAR_LOSSLESS_CRF} if "crf" in inspect.signature(video.save_to).parameters else {}
         video.save_to(str(file.path), **options)
-        return _of_file(file)
-    source, window = video.get_stream_source(), _window(video)
+        return _plan_from_file(file)
+    source, window = video.get_stream_source(), _get_time_range(video)
     if isinstance(source, BytesIO):
         file = TempFile(".video")
         file.path.write_bytes(source.getbuffer())
-        return _of_file(file, window)
-    return Plan(Recipe(VideoClip(source, on_damage=OnDamage.KEEP, window=window)), Path(source), owned=(video,))
+        return _plan_from_file(file, window)
+    return RenderPlan(
+        Pipeline(VideoClip(source, on_damage=OnDamage.KEEP, window=window)), Path(source), resources=(video,)
+    )
 
 
-def _of_file(file: TempFile, window: Window | None = None) -> Plan:
-    return Plan(Recipe(VideoClip(file.path, on_damage=OnDamage.KEEP, window=window)), file.path, owned=(file,))
+def _plan_from_file(file: TempFile, time_range: TimeRange | None = None) -> RenderPlan:
+    return RenderPlan(
+        Pipeline(VideoClip(file.path, on_damage=OnDamage.KEEP, window=time_range)), file.path, resources=(file,)
+    )
 
 
-def _window(video: Input.Video) -> Window | None:
+def _get_time_range(video: Input.Video) -> TimeRange | None:
     """The part of its file that it stands for; None for all of it. Old hosts know no parts."""
     start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
-    return Window(start, duration) if start or duration else None
+    return TimeRange(start, duration) if start or duration else None
 
 
-def _in_memory(video: Input.Video) -> bool:
+def _is_in_memory(video: Input.Video) -> bool:
     """Whether its pixels lie in memory as we take them. HDR, the host has to write into a file that says so."""
     colours = getattr(video, "get_color_space", lambda: "auto")()
     return isinstance(video, InputImpl.VideoFromComponents) and colours in ("auto", "sRGB")
@@ -167,52 +173,54 @@ def _has_edits(video: Input.Video) -> bool:
         return tuple(video.get_dimensions()) != (stream.width, stream.height)
 
 
-def _of_components(video: Input.Video) -> Plan:
+def _plan_from_components(video: Input.Video) -> RenderPlan:
     parts: Any = video.get_components()
     images, alpha = parts.images, getattr(parts, "alpha", None)
     if alpha is not None:
         images = torch.cat([images[..., :3], alpha.reshape(*images.shape[:3], 1)], dim=-1)
-    recipe, sound = Recipe(to_clip(images, float(parts.frame_rate))), None
+    recipe, sound = Pipeline(to_clip(images, float(parts.frame_rate))), None
     if parts.audio:
         rate = int(parts.audio["sample_rate"])
         # As in ComfyUI's own Save Video, the sound ends with the picture.
         length = ceil(rate * len(images) / Fraction(parts.frame_rate))
-        sound = Sound(parts.audio["waveform"][0, :, :length], rate)
-    return Plan(recipe, sound=sound)
+        sound = AudioClip(parts.audio["waveform"][0, :, :length], rate)
+    return RenderPlan(recipe, audio=sound)
 
 
-def room_for(recipe: Recipe) -> None:
+def reserve_memory(pipeline: Pipeline) -> None:
     """Ask ComfyUI for the memory that running a recipe needs on its devices: for its networks, and for its warps."""
-    for operation, before in recipe.steps():
-        if isinstance(operation, Enlarge):
-            size = guessed_bytes(operation.model, int(operation.model.scale))
-            pixels = min(before.width * before.height, ROOM)
-            make_room(operation.model, size * pixels, torch.device(operation.device or "cpu"))
-        elif isinstance(operation, Steady):
-            make_room(None, operation.memory(before), torch.device(operation.device))
+    for operation, before in pipeline.iter_operations():
+        if isinstance(operation, UpscaleOp):
+            size = estimate_activation_bytes(operation.model, int(operation.model.scale))
+            pixels = min(before.width * before.height, MAX_RESERVED_PIXELS)
+            free_device_memory(operation.model, size * pixels, torch.device(operation.device or "cpu"))
+        elif isinstance(operation, WarpOp):
+            free_device_memory(None, operation.estimate_memory(before), torch.device(operation.device))
 
 
-def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:
+def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | None:
     """Carry it out: decode, all operations, encode, frame by frame, with progress on the node that waits for it.
 
     On any error or cancel there is no file. What it returns keeps the work of a resumable run until that is saved.
     Raises ClipError with the plan's name.
     """
-    if plan.jobs is not None and plan.source is not None:
-        return _run_kept(plan, plan.source, target, encoding)
-    if plan.jobs is not None:
+    if plan.job_folders is not None and plan.source is not None:
+        return _render_resumable(plan, plan.source, target, encoding)
+    if plan.job_folders is not None:
         log.warning("%s: only a VIDEO that comes from a file is resumable; this one lies in memory", plan.name)
-    silent = TempFile(target.suffix).path if plan.sound else target
+    silent = TempFile(target.suffix).path if plan.audio else target
     try:
-        room_for(plan.recipe)
-        info = plan.recipe.info
+        reserve_memory(plan.pipeline)
+        info = plan.pipeline.info
         # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
-        with closing(cast(Any, plan.recipe.pictures() or plan.recipe.frames())) as frames:
-            frames = announced(frames, plan.recipe, teller(plan.name))
-            stream = watched(frames, info.length, len, show=lambda batch: batch, place=plan.place)
-            write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.window)
-        if plan.sound:
-            repack(silent, target, container=container_for(target), sound=plan.sound)
+        with closing(cast(Any, plan.pipeline.native_frames() or plan.pipeline.frames())) as frames:
+            frames = with_estimate(frames, plan.pipeline, make_notifier(plan.name))
+            stream = with_progress(
+                frames, info.length, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id
+            )
+            write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.time_range)
+        if plan.audio:
+            remux(silent, target, container=container_for(target), audio=plan.audio)
         return None
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error
@@ -221,15 +229,23 @@ def run(plan: Plan, target: Path, encoding: Encoding) -> KeptWork | None:
             silent.unlink(missing_ok=True)
 
 
-def _run_kept(plan: Plan, source: Path, target: Path, encoding: Encoding) -> KeptWork:
-    info = plan.recipe.info
+def _render_resumable(plan: RenderPlan, source: Path, target: Path, encoding: Encoding) -> JobFolders:
+    info = plan.pipeline.info
 
-    def watch(frames: Iterator[Frames], kept: int) -> Iterator[Frames]:
-        left = max(0, (info.length or 0) - kept)
-        return watched(frames, left, len, show=lambda batch: batch, place=plan.place)
+    def add_progress(frames: Iterator[Frames], frames_done: int) -> Iterator[Frames]:
+        left = max(0, (info.length or 0) - frames_done)
+        return with_progress(frames, left, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id)
 
     try:
-        room_for(plan.recipe)
-        return kept_run(plan.recipe, source, plan.window, target, encoding, watch=watch, earlier=plan.jobs or ())
+        reserve_memory(plan.pipeline)
+        return run_resumable(
+            plan.pipeline,
+            source,
+            plan.time_range,
+            target,
+            encoding,
+            add_progress=add_progress,
+            upstream_jobs=plan.job_folders or (),
+        )
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error

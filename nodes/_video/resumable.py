@@ -19,84 +19,90 @@ import folder_paths
 from torch import Tensor
 
 from ...core.clip import Clip, ClipError, Frames
-from ...core.jobs.fingerprint import described, of_file
-from ...core.jobs.folder import opened_job, remove_job
-from ...core.jobs.motion_cache import kept_motion
+from ...core.jobs.fingerprint import fingerprint, hash_file
+from ...core.jobs.folder import open_job, remove_job
+from ...core.jobs.motion_cache import cached_motion
 from ...core.jobs.run import run_job
 from ...core.motion.flow import FlowModel
 from ...core.path.motion import Motion
-from ...core.pipeline.pipeline import Recipe
-from ...core.video.decode.timestamps import Window
+from ...core.pipeline.pipeline import Pipeline
+from ...core.video.decode.timestamps import TimeRange
 from ...core.video.encode.codecs import Encoding
 
 log = logging.getLogger(__name__)
 
-FOLDER = "steadyscale_jobs"
-FORGOTTEN = 7 * 24 * 3600.0  # seconds after which a job that nobody goes on with is pointed out
+JOBS_FOLDER = "steadyscale_jobs"
+STALE_JOB_SECONDS = 7 * 24 * 3600.0  # seconds after which a job that nobody goes on with is pointed out
 
 
-class KeptWork:
+class JobFolders:
     """Folders of jobs whose result is there. They disappear with this object, or when `remove` says so."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self.remove = weakref.finalize(self, _remove, tuple(folders))
+        self.remove = weakref.finalize(self, _remove_folders, tuple(folders))
 
 
-def kept_run(
-    recipe: Recipe,
+def run_resumable(
+    pipeline: Pipeline,
     source: Path,
-    window: Window | None,
+    time_range: TimeRange | None,
     target: Path,
     encoding: Encoding,
     *,
-    watch: Callable[[Iterator[Frames], int], Iterator[Frames]],
-    earlier: Sequence[Path] = (),
-) -> KeptWork:
+    add_progress: Callable[[Iterator[Frames], int], Iterator[Frames]],
+    upstream_jobs: Sequence[Path] = (),
+) -> JobFolders:
     """Make the video `target`, from the segments that are there already and those that are not.
 
     earlier: folders of jobs that this one builds on; they go together with its own. watch: as `run_job` has it.
     Raises ClipError, which says what is kept.
     """
-    folder = _folder("video", source, window, recipe.operations, target.suffix, encoding)
-    with opened_job(folder, source, window) as job:
-        finished = run_job(job, recipe, target, encoding=encoding, watch=watch, keep=True)
-    if finished.kept:
-        log.warning("%s: %d of %d segments were there already", folder, finished.kept, finished.segments)
-    return KeptWork([folder, *earlier])
+    folder = _job_folder("video", source, time_range, pipeline.operations, target.suffix, encoding)
+    with open_job(folder, source, time_range) as job:
+        finished = run_job(job, pipeline, target, encoding=encoding, progress=add_progress, keep_files=True)
+    if finished.reused:
+        log.warning("%s: %d of %d segments were there already", folder, finished.reused, finished.segments)
+    return JobFolders([folder, *upstream_jobs])
 
 
-def kept_measuring(
-    clip: Clip, recipe: Recipe, source: Path, window: Window | None, flow: FlowModel, side: int, mask: Tensor | None
+def measure_resumable(
+    clip: Clip,
+    pipeline: Pipeline,
+    source: Path,
+    time_range: TimeRange | None,
+    flow_model: FlowModel,
+    side: int,
+    mask: Tensor | None,
 ) -> tuple[Motion, Path]:
     """What `estimate_motion` gives, measured now or by an earlier process; and the folder that keeps it.
 
     clip: reads what `recipe` gives of `source`. Raises ClipError.
     """
-    folder = _folder("motion", source, window, recipe.operations, flow, side, mask)
-    with opened_job(folder, source, window) as job:
-        return kept_motion(job, clip, flow, side=side, mask=mask), folder
+    folder = _job_folder("motion", source, time_range, pipeline.operations, flow_model, side, mask)
+    with open_job(folder, source, time_range) as job:
+        return cached_motion(job, clip, flow_model, side=side, mask=mask), folder
 
 
-def _folder(kind: str, source: Path, window: Window | None, *settings: object) -> Path:
-    root = Path(folder_paths.get_output_directory()) / FOLDER
+def _job_folder(kind: str, source: Path, time_range: TimeRange | None, *settings: object) -> Path:
+    root = Path(folder_paths.get_output_directory()) / JOBS_FOLDER
     root.mkdir(parents=True, exist_ok=True)
-    told = [of_file(source), described(window), [described(setting) for setting in settings]]
+    told = [hash_file(source), fingerprint(time_range), [fingerprint(setting) for setting in settings]]
     folder = root / f"{kind}-{sha256(json.dumps(told).encode()).hexdigest()[:16]}"
-    _point_out(root, folder)
+    _warn_stale_jobs(root, folder)
     return folder
 
 
-def _point_out(root: Path, ours: Path) -> None:
+def _warn_stale_jobs(root: Path, current: Path) -> None:
     """Unfinished jobs cost space, and only people know whether they will go on with one."""
-    before = time.time() - FORGOTTEN
-    old = [path for path in root.iterdir() if path.is_dir() and path != ours and path.stat().st_mtime < before]
+    before = time.time() - STALE_JOB_SECONDS
+    old = [path for path in root.iterdir() if path.is_dir() and path != current and path.stat().st_mtime < before]
     if old:
         size = sum(file.stat().st_size for path in old for file in path.iterdir() if file.is_file()) / 1e6
         log.warning("%s: %d unfinished jobs (%.0f MB) are older than a week; delete what you will not go on with",
                     root, len(old), size)  # fmt: skip
 
 
-def _remove(folders: tuple[Path, ...]) -> None:
+def _remove_folders(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         try:
             remove_job(folder)

@@ -14,27 +14,31 @@ from importlib.metadata import version
 
 import assets
 import browser
-import hosts
 import pytest
-import steps
+import real_comfyui
+import script_support
 from comfyhost import Host
 from frontend import Frontend
 from playwright.sync_api import Browser, sync_playwright
 
-SHOTS = steps.ROOT / "tests-artifacts" / "browser"
+SHOTS = script_support.REPO_ROOT / "tests-artifacts" / "browser"
 RUN_FRAMES = 40  # long enough for a run to be watched
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
+def get_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
     """A host for each frontend, started when it is first asked for."""
     with ExitStack() as stack:
 
         @cache
         def started(kind: str) -> Host:
-            flags = ["--front-end-root", str(assets.newest_frontend())] if kind == "newest" else []
-            host = stack.enter_context(hosts.running(assets.NEWEST, tmp_path_factory.mktemp("browser"), flags))
-            hosts.write_clip(host.base / "input" / "bikes.mp4", RUN_FRAMES)  # the name that the workflows ask for
+            flags = ["--front-end-root", str(assets.get_newest_frontend())] if kind == "newest" else []
+            host = stack.enter_context(
+                real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("browser"), flags)
+            )
+            real_comfyui.write_clip(
+                host.base / "input" / "bikes.mp4", RUN_FRAMES
+            )  # the name that the workflows ask for
             return host
 
         yield started
@@ -43,9 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """It ends with its file: while it is there, no other test could run an event loop of its own."""
-    program = browser.find()
+    program = browser.find_chromium()
     if program is None:
-        pytest.skip(browser.MISSING)
+        pytest.skip(browser.MISSING_MESSAGE)
     # Chromium's sandbox needs a user other than root.
     flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
@@ -55,7 +59,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module", params=["bundled", "newest"])
-def opened(request: pytest.FixtureRequest, chromium: Browser, server: Callable[[str], Host]) -> Iterator[Frontend]:
+def open_frontend(
+    request: pytest.FixtureRequest, chromium: Browser, server: Callable[[str], Host]
+) -> Iterator[Frontend]:
     number = assets.FRONTEND_VERSION if request.param == "newest" else version("comfyui-frontend-package")
     page = Frontend(chromium, server(request.param), number, SHOTS / number)
     yield page
@@ -65,5 +71,5 @@ def opened(request: pytest.FixtureRequest, chromium: Browser, server: Callable[[
 @pytest.fixture
 def frontend(opened: Frontend) -> Frontend:
     """With an empty canvas."""
-    opened.empty()
+    opened.clear_canvas()
     return opened

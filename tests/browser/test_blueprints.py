@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from canvas import Graph, to_prompt
 from frontend import Frontend
+from workflow_graph import Graph, to_prompt
 
 pytestmark = pytest.mark.browser
 
@@ -21,14 +21,14 @@ def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None
     frontend.search(file.stem)
     frontend.page.keyboard.press("Enter")
     frontend.page.wait_for_function("app.graph.nodes.length === 1")
-    assert frontend.unknown_nodes() == []
+    assert frontend.unknown_node_types() == []
     # The frontend gives the node an id of its own; what is within keeps its ids behind the colon.
-    assert _without_prefix(frontend.prompt()) == _without_prefix(to_prompt(graph, frontend.definitions))
+    assert _without_prefix(frontend.read_prompt()) == _without_prefix(to_prompt(graph, frontend.definitions))
     title, shown = frontend.run_js(
         "() => [app.graph.nodes[0].title, app.graph.nodes[0].widgets.map((widget) => [widget.name, widget.value])]"
     )
     frontend.page.wait_for_timeout(300)
-    frontend.shot(f"blueprint-{file.stem.split()[0].lower()}")
+    frontend.take_screenshot(f"blueprint-{file.stem.split()[0].lower()}")
     assert title == file.stem
     # Older frontends write the inner node's id before the name.
     assert [name.split(": ")[-1] for name, _ in shown] == _promoted(graph)

@@ -26,30 +26,30 @@ TEMPLATES = sorted(FOLDER.glob("*.json"))
 )
 def test_search_finds_a_node_and_enter_places_it(frontend: Frontend, words: str, kind: str) -> None:
     frontend.search(words)
-    frontend.shot(f"search-{kind}")
+    frontend.take_screenshot(f"search-{kind}")
     for _ in range(3):  # on a busy machine the list takes Enter only when it has been sorted
         frontend.page.keyboard.press("Enter")
         with suppress(TimeoutError):
             frontend.page.wait_for_function("app.graph.nodes.length > 0", timeout=5000)
             break
-    assert frontend.nodes() == [kind]
+    assert frontend.node_types() == [kind]
 
 
 def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
     frontend.drag_from_library("Stabilize Video", 900, 300)
     frontend.page.wait_for_function("app.graph.nodes.length === 1")
-    assert frontend.nodes() == ["SteadyScale_StabilizeVideo"]
-    frontend.shot("dragged")
+    assert frontend.node_types() == ["SteadyScale_StabilizeVideo"]
+    frontend.take_screenshot("dragged")
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
 def test_a_template_opens_and_is_what_its_api_file_says(frontend: Frontend, file: Path) -> None:
-    frontend.drop(file)
-    frontend.shot(f"template-{file.stem}")
-    assert frontend.unknown_nodes() == []
+    frontend.drop_workflow(file)
+    frontend.take_screenshot(f"template-{file.stem}")
+    assert frontend.unknown_node_types() == []
     assert frontend.dialogs.count() == 0, frontend.dialogs.first.inner_text()
     wanted = json.loads((FOLDER / "api" / file.name).read_text(encoding="utf-8"))
-    assert frontend.prompt() == {
+    assert frontend.read_prompt() == {
         i: {"class_type": node["class_type"], "inputs": node["inputs"]} for i, node in wanted.items()
     }
 
@@ -60,11 +60,11 @@ def test_the_template_browser_lists_and_opens_them(frontend: Frontend) -> None:
     for file in TEMPLATES:
         frontend.page.locator(f'[data-testid="template-workflow-{file.stem}"]').first.wait_for()
     frontend.page.wait_for_timeout(500)  # thumbnails
-    frontend.shot("templates")
+    frontend.take_screenshot("templates")
     frontend.page.locator(f'[data-testid="template-workflow-{TEMPLATES[0].stem}"]').first.click()
     count = len(json.loads(TEMPLATES[0].read_text(encoding="utf-8"))["nodes"])
     frontend.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=count)
-    assert frontend.unknown_nodes() == []
+    assert frontend.unknown_node_types() == []
 
 
 def test_the_pack_leaves_no_errors_in_the_console(frontend: Frontend) -> None:

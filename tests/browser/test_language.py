@@ -18,23 +18,23 @@ NEW_ENOUGH = (1, 58)
 
 @pytest.fixture
 def chinese(frontend: Frontend) -> Iterator[Frontend]:
-    frontend.speak("zh")
+    frontend.set_language("zh")
     yield frontend
-    frontend.speak("en")
+    frontend.set_language("en")
 
 
 def test_the_help_of_a_node_opens_beside_the_canvas(frontend: Frontend) -> None:
-    page = frontend.help_of(NODE)
+    page = frontend.open_help(NODE)
     headings = page.locator("h2").all_inner_texts()
     assert headings == ["Inputs", "Outputs", "Recipes", "When something is wrong"]
     picture = page.locator("img").first
     frontend.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture.element_handle())
-    frontend.shot("help")
+    frontend.take_screenshot("help")
 
 
 def test_the_help_is_there_in_chinese(chinese: Frontend) -> None:
-    page = chinese.help_of(NODE)
-    chinese.shot("help-zh")
+    page = chinese.open_help(NODE)
+    chinese.take_screenshot("help-zh")
     assert page.locator("h2").all_inner_texts() == ["输入", "输出", "常用做法", "遇到问题时"]
 
 
@@ -42,7 +42,7 @@ def test_nodes_have_their_chinese_names(chinese: Frontend) -> None:
     chinese.page.get_by_text("运行").first.wait_for()  # Run: the frontend itself speaks Chinese
     if tuple(map(int, chinese.version.split(".")[:2])) < NEW_ENOUGH:
         return  # of the pack, the help pages do
-    wanted = locales.read("zh", "nodeDefs.json")[NODE]
+    wanted = locales.read_texts("zh", "nodeDefs.json")[NODE]
     named = "([kind, name]) => LiteGraph.createNode(kind)?.title === name"
     chinese.page.wait_for_function(named, arg=[NODE, wanted["display_name"]])
     title, labels = chinese.run_js(
@@ -55,6 +55,6 @@ def test_nodes_have_their_chinese_names(chinese: Frontend) -> None:
         NODE,
     )
     chinese.page.wait_for_timeout(500)
-    chinese.shot("canvas-zh")
+    chinese.take_screenshot("canvas-zh")
     assert title == wanted["display_name"]
     assert labels == {name: wanted["inputs"][name]["name"] for name in ("border", "pad")}

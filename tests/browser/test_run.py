@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hosts
 import pytest
+import real_comfyui
 from frontend import Frontend
 
 pytestmark = pytest.mark.browser
@@ -14,33 +14,33 @@ FOLDER = Path(__file__).parents[2] / "workflows"
 
 
 def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None:
-    frontend.drop(FOLDER / "enhance.json")
-    frontend.queue()
+    frontend.drop_workflow(FOLDER / "enhance.json")
+    frontend.run_workflow()
     assert frontend.events("execution_error") == []
-    saves = next(i for i, node in frontend.prompt().items() if node["class_type"] == "SaveVideo")
+    saves = next(i for i, node in frontend.read_prompt().items() if node["class_type"] == "SaveVideo")
     steps = [told["value"] for told in frontend.events("progress") if str(told["node"]) == saves]
-    clip = hosts.shape(frontend.host.base / "input" / "bikes.mp4")
+    clip = real_comfyui.video_shape(frontend.host.base / "input" / "bikes.mp4")
     assert steps[-1] == clip[2]
     assert len(set(steps)) > 3
     saved = next(told["output"]["images"][0] for told in frontend.events("executed") if str(told["node"]) == saves)
     made = frontend.host.base / "output" / saved["subfolder"] / saved["filename"]
-    assert hosts.shape(made) == (clip[0] * 2, clip[1] * 2, clip[2])
+    assert real_comfyui.video_shape(made) == (clip[0] * 2, clip[1] * 2, clip[2])
     seen = f"[...document.querySelectorAll('video')].some((v) => v.src.includes({saved['filename']!r}) && v.readyState)"
     frontend.page.wait_for_function(seen, timeout=20_000)
-    assert any(saved["filename"] in address for address in frontend.videos())
+    assert any(saved["filename"] in address for address in frontend.playing_videos())
     frontend.page.wait_for_timeout(500)
-    frontend.shot("result")
+    frontend.take_screenshot("result")
 
 
 def test_an_error_of_the_pack_is_told_in_its_own_words(frontend: Frontend) -> None:
-    frontend.drop(FOLDER / "stabilize.json")
+    frontend.drop_workflow(FOLDER / "stabilize.json")
     frontend.run_js(
         """() => {
           const node = app.graph.nodes.find((node) => node.type === "SteadyScale_WarpFrames");
           node.widgets.find((widget) => widget.name === "pad").value = 16;
         }"""
     )
-    frontend.queue()
+    frontend.run_workflow()
     told = frontend.events("execution_error")[0]["exception_message"].strip()
     assert told == "a padded frame cannot be cropped: choose another border, or a pad of 0"
     details = frontend.page.get_by_role("button", name="View details")
@@ -49,4 +49,4 @@ def test_an_error_of_the_pack_is_told_in_its_own_words(frontend: Frontend) -> No
     if details.count():  # newer frontends name the node first, and the message in a panel beside the canvas
         details.first.click()
         said.first.wait_for()
-    frontend.shot("error")
+    frontend.take_screenshot("error")

@@ -9,7 +9,7 @@ import torch
 
 
 @pytest.fixture(scope="session")
-def shaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shaky_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 frames of a texture that swings 6 pixels to either side."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 30, 40, generator=generator)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken import FRAMES, GROUP, moving, with_noise
-from counting import numbered, numbers_of
-from files_made import remains
+from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, make_moving_video
+from numbered_video import numbered_frames, read_numbers
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.open import open_clip
+from video_file_checks import list_files
 
 
 def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
-    write_images(tmp_path / "in", iter([numbered(3)]))
+    write_images(tmp_path / "in", iter([numbered_frames(3)]))
     code, stdout, _ = run(
         "upscale",
         tmp_path / "in" / "frame_%06d.png",
@@ -30,15 +30,15 @@ def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
     )
     report = json.loads(stdout)
     assert (code, report["frames_out"], report["width"], report["fps"]) == (0, 3, 128, 29.97003)
-    assert numbers_of(open_clip(tmp_path / "out")) == [0, 1, 2]
+    assert read_numbers(open_clip(tmp_path / "out")) == [0, 1, 2]
     code, _, _ = run("upscale", tmp_path / "in" / "frame_000002.png", tmp_path / "one.png", "--model", weights)
     assert code == 0
-    assert numbers_of(open_clip(tmp_path / "one.png")) == [1]
+    assert read_numbers(open_clip(tmp_path / "one.png")) == [1]
 
 
 def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path: Path, weights: Path, run):
-    write_images(tmp_path / "in", iter([numbered(2)]))
-    write_images(tmp_path / "out" / "a.png", iter([numbered(1, 40, 40)]))
+    write_images(tmp_path / "in", iter([numbered_frames(2)]))
+    write_images(tmp_path / "out" / "a.png", iter([numbered_frames(1, 40, 40)]))
     (tmp_path / "out" / "b.jpg").touch()
     for out in ("out", "out/f_%02d.png"):
         code, stdout, stderr = run(
@@ -50,7 +50,7 @@ def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path:
 
 
 def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run, monkeypatch):
-    write_images(tmp_path / "in", iter([numbered(2)]))
+    write_images(tmp_path / "in", iter([numbered_frames(2)]))
     monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than a picture of 50 million
     words = ("upscale", tmp_path / "in", "--model", weights)
     assert "exceed the limit of 1,000 pixels" in run(*words, tmp_path / "out", "--max-pixels", "1000")[2]
@@ -60,7 +60,7 @@ def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights:
 
 
 def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run):
-    write_images(tmp_path / "in", iter([numbered(3)]))
+    write_images(tmp_path / "in", iter([numbered_frames(3)]))
     (tmp_path / "in" / "frame_000002.png").unlink()
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
         code, _, stderr = run("upscale", tmp_path / "in", "--model", weights, *out)
@@ -77,8 +77,8 @@ def test_a_name_for_writing_means_what_it_says(tmp_path: Path, clip_file: Path, 
     monkeypatch.chdir(tmp_path)
     code, _, stderr = run("upscale", clip_file.name, name, "--model", weights, *words)
     assert code == 0, stderr
-    assert remains(tmp_path) == sorted([clip_file.name, name])
-    assert numbers_of(open_clip(name)) == list(range(12))
+    assert list_files(tmp_path) == sorted([clip_file.name, name])
+    assert read_numbers(open_clip(name)) == list(range(12))
 
 
 def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
@@ -120,13 +120,13 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
     code, _, stderr = run(*words, *job)
     assert code == 130
     assert "the same command goes on" in stderr
-    assert remains(tmp_path) == ["out.mp4.job", "source.mp4"]
+    assert list_files(tmp_path) == ["out.mp4.job", "source.mp4"]
     code, stdout, stderr = run(*words, *job, "--json")
     assert code == 0
     assert "1 of 2 segments are there" in stderr
     assert json.loads(stdout)["frames_out"] == 12
-    assert remains(tmp_path) == ["out.mp4", "source.mp4"]
-    assert numbers_of(open_clip(tmp_path / "out.mp4")) == list(range(12))
+    assert list_files(tmp_path) == ["out.mp4", "source.mp4"]
+    assert read_numbers(open_clip(tmp_path / "out.mp4")) == list(range(12))
     resumed = torch.cat(list(open_clip(tmp_path / "out.mp4").frames()))
     assert run(*words, *job)[0] == 0
     assert torch.equal(resumed, torch.cat(list(open_clip(tmp_path / "out.mp4").frames())))
@@ -134,7 +134,10 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
 
 @pytest.mark.parametrize("command", ["upscale", "stabilize", "enhance"])
 def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run, command: str):
-    broken, out = with_noise(moving(tmp_path / "in.mp4", sound=True), 2 * GROUP, 0.5), tmp_path / "out.mp4"
+    broken, out = (
+        corrupt_packet(make_moving_video(tmp_path / "in.mp4", with_audio=True), 2 * GOP_SIZE, 0.5),
+        tmp_path / "out.mp4",
+    )
     words = [command, broken, out, "--device", "cpu", *([] if command == "stabilize" else ["--model", weights])]
     code, stdout, stderr = run(*words)
     assert (code, stdout) == (1, "")
@@ -146,7 +149,7 @@ def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run, comma
     assert code == 0
     assert "1 damaged frame: 24 concealed (1.000 s)" in stderr
     report = json.loads(stdout)
-    assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (FRAMES, FRAMES, 1)
+    assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (FRAME_COUNT, FRAME_COUNT, 1)
     assert report["damage"] == [{"first": 24, "last": 24, "seconds": 1.0, "kind": "concealed"}]
     code, stdout, _ = run(*words, "--on-damage", "keep", "--resumable")
     assert code == 0
@@ -172,13 +175,13 @@ def a_playlist(folder: Path) -> Path:
 @pytest.mark.parametrize("command", ["upscale", "stabilize"])
 def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run, make, command: str):
     source = make(tmp_path)
-    before = remains(tmp_path)
+    before = list_files(tmp_path)
     model = ("--model", weights) if command == "upscale" else ()
     code, stdout, stderr = run(command, source, tmp_path / "out.mp4", *model)
     assert (code, stdout) == (1, "")
     assert stderr.startswith(f"steadyscale: {source}: ")
     assert stderr.count("\n") == 1
-    assert remains(tmp_path) == before
+    assert list_files(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,7 @@ def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, r
     code, _, stderr = run("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr
-    assert remains(tmp_path) == [clip_file.name]
+    assert list_files(tmp_path) == [clip_file.name]
 
 
 def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
@@ -216,7 +219,7 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
     assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
     code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--debug")
     assert "Traceback" in stderr
-    assert remains(tmp_path) == ["out.mp4", clip_file.name]
+    assert list_files(tmp_path) == ["out.mp4", clip_file.name]
 
 
 def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run):
@@ -225,4 +228,4 @@ def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_pa
         1,
         f"steadyscale: {tmp_path / 'out'}: --resumable and --job write a video file; write pictures without them\n",
     )
-    assert "out" not in " ".join(remains(tmp_path))
+    assert "out" not in " ".join(list_files(tmp_path))

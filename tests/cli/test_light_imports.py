@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from counting import make_video
+from numbered_video import make_video
 
 PROGRAM = """
 import json, sys

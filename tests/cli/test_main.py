@@ -11,11 +11,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from counting import make_video
-from files_made import remains
-from program import program
+from cli_process import cli_command
+from numbered_video import make_video
 from steadyscale.cli import main
-from steadyscale.cli.registry import COMMANDS, command_of
+from steadyscale.cli.registry import COMMANDS, load_command
+from video_file_checks import list_files
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_interrupt_tells_whether_what_is_finished_is_kept(run, monkeypatch, w
         raise KeyboardInterrupt
 
     for command in COMMANDS:
-        monkeypatch.setattr(command_of(command), "run", interrupted)
+        monkeypatch.setattr(load_command(command), "run", interrupted)
     outcome = "what is finished is kept" if kept else "nothing was written"
     assert run(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
 
@@ -92,7 +92,7 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
     monkeypatch.setattr(import_module("steadyscale.core.pipeline.upscale_op"), "upscale", interrupted)
     code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
-    assert remains(tmp_path) == [clip_file.name]
+    assert list_files(tmp_path) == [clip_file.name]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -100,7 +100,7 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
 def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int):
     source = make_video(tmp_path / "long.mp4", 250, size=(160, 120))
     words = ["upscale", source, tmp_path / "out.mkv", "--model", weights, "--device", "cpu"]
-    child = subprocess.Popen(program(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(cli_command(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
         assert child.poll() is None, child.communicate()[1]
@@ -110,11 +110,11 @@ def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int
     assert child.returncode == 130, stderr
     assert "nothing was written" in stderr
     assert "Traceback" not in stderr
-    assert remains(tmp_path) == ["long.mp4"]
+    assert list_files(tmp_path) == ["long.mp4"]
 
 
 def test_the_program_as_installed(tmp_path: Path):
-    done = subprocess.run(program("info", tmp_path / "no.mp4"), capture_output=True, text=True, check=False)
+    done = subprocess.run(cli_command("info", tmp_path / "no.mp4"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
 
@@ -132,7 +132,7 @@ def test_the_program_ends_after_all_that_is_to_be_done_and_before_anything_is_ta
         "    print('x' * 100_000)\n"
         "    return 3\n"
         "cli.main = main\n"
-        "sys.exit(cli.program())\n"
+        "sys.exit(cli.run_and_exit())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "")
@@ -143,14 +143,14 @@ def test_an_interrupt_before_the_command_is_known_is_130_too(monkeypatch, capsys
     def interrupted(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_named", interrupted)
+    monkeypatch.setattr(main, "_command_name", interrupted)
     assert main.main(["info", "a.mp4"]) == 130
     assert capsys.readouterr().err == "steadyscale: interrupted, nothing was written\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_the_program_runs_where_its_output_is_closed(tmp_path: Path):
-    words = ["sh", "-c", '"$@" >&-', "sh", *program("info", tmp_path / "no.mp4")]
+    words = ["sh", "-c", '"$@" >&-', "sh", *cli_command("info", tmp_path / "no.mp4")]
     done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"

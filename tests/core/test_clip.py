@@ -4,18 +4,18 @@ from fractions import Fraction
 
 import pytest
 import torch
-from steadyscale.core.clip import ClipInfo, all_finite, not_finite, same_shape
+from steadyscale.core.clip import ClipInfo, all_finite, first_non_finite, is_same_aspect
 
 
 @pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.5, 2.0015, 4.0])
 def test_a_clip_has_the_same_shape_at_every_size_that_it_is_rounded_to(factor: float):
     info = ClipInfo(641, 359, Fraction(24))
-    assert same_shape(info.size, info.scaled(factor).size)
+    assert is_same_aspect(info.size, info.scaled(factor).size)
 
 
 @pytest.mark.parametrize("other", [(320, 192), (1280, 714), (1274, 720), (360, 640), (640, 640)])
 def test_frames_that_would_be_stretched_have_another_shape(other: tuple[int, int]):
-    assert not same_shape((640, 360), other)
+    assert not is_same_aspect((640, 360), other)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
@@ -33,6 +33,6 @@ def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not_taken_for_
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_the_first_frame_with_a_value_that_is_not_finite_is_found(number: int, value: float):
     frames = torch.rand(4, 3, 5, 7)
-    assert not_finite(frames) is None
+    assert first_non_finite(frames) is None
     frames[number:, 1, 3, 2] = value
-    assert not_finite(frames) == number
+    assert first_non_finite(frames) == number

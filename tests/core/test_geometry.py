@@ -10,24 +10,24 @@ similarities = st.tuples(
 
 @given(similarities)
 def test_parameters_survive_the_way_through_a_matrix(parameters):
-    assert np.allclose(geometry.to_parameters(geometry.to_matrices(parameters)), parameters, atol=1e-9)
+    assert np.allclose(geometry.to_parameters(geometry.matrices_from_parameters(parameters)), parameters, atol=1e-9)
 
 
 def test_positive_angle_turns_x_towards_y():
-    quarter = geometry.to_matrices(np.array([0, 0, np.pi / 2, 0]))
-    assert np.allclose(geometry.apply(quarter, np.array([[1.0, 0.0]])), [[0, 1]])
+    quarter = geometry.matrices_from_parameters(np.array([0, 0, np.pi / 2, 0]))
+    assert np.allclose(geometry.transform_points(quarter, np.array([[1.0, 0.0]])), [[0, 1]])
 
 
 @given(similarities, st.floats(0.25, 8))
 def test_enlarging_multiplies_the_translation_and_nothing_else(parameters, factor):
-    large = geometry.to_parameters(geometry.rescaled(geometry.to_matrices(parameters), factor, factor))
+    large = geometry.to_parameters(geometry.rescale(geometry.matrices_from_parameters(parameters), factor, factor))
     assert np.allclose(large, parameters * [factor, factor, 1, 1], atol=1e-6)
 
 
 def test_apply_divides_by_depth():
     tilt = np.eye(3)
     tilt[2, 0] = 0.1
-    assert np.allclose(geometry.apply(tilt, np.array([[10.0, 4.0]])), [[5, 2]])
+    assert np.allclose(geometry.transform_points(tilt, np.array([[10.0, 4.0]])), [[5, 2]])
 
 
 homographies = st.tuples(
@@ -41,7 +41,7 @@ homographies = st.tuples(
 
 @given(homographies)
 def test_tangents_survive_the_way_through_a_matrix(tangent):
-    assert np.allclose(geometry.to_tangents(geometry.to_matrices_of(tangent)), tangent, atol=1e-8)
+    assert np.allclose(geometry.to_tangents(geometry.matrices_from_tangents(tangent)), tangent, atol=1e-8)
 
 
 def test_the_identity_has_no_tangent():
@@ -49,5 +49,7 @@ def test_the_identity_has_no_tangent():
 
 
 def test_parameters_of_a_tilted_plane_are_those_at_its_centre():
-    tilt = geometry.to_matrices(np.array([30.0, 10, 0.1, 0.2])) @ geometry.to_matrices_of(np.eye(8)[6] * 1e-3)
+    tilt = geometry.matrices_from_parameters(np.array([30.0, 10, 0.1, 0.2])) @ geometry.matrices_from_tangents(
+        np.eye(8)[6] * 1e-3
+    )
     assert np.allclose(geometry.to_parameters(tilt), [30, 10, 0.1, 0.2])

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import assets
-import hosts
 import pytest
+import real_comfyui
 from comfyhost import Host
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with hosts.running(assets.NEWEST, tmp_path_factory.mktemp("host")) as running:
+    with real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("host")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def old_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with hosts.running(assets.OLDEST, tmp_path_factory.mktemp("old_host")) as running:
+    with real_comfyui.start_host(assets.OLDEST_COMFYUI, tmp_path_factory.mktemp("old_host")) as running:
         yield running
 
 
@@ -33,13 +33,13 @@ def any_host(request: pytest.FixtureRequest) -> Host:
 
 
 @pytest.fixture
-def mortal_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def restartable_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One that belongs to a single test, which may kill it and start it again."""
-    with hosts.running(assets.NEWEST, tmp_path_factory.mktemp("mortal_host")) as running:
+    with real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("mortal_host")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def clip_name() -> str:
     """What LoadVideo takes as `file`: 24 frames of 128 x 96, 25 a second, a texture that moves."""
-    return hosts.CLIP
+    return real_comfyui.CLIP_NAME

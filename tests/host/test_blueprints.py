@@ -6,10 +6,10 @@ import json
 import urllib.parse
 from pathlib import Path
 
-import hosts
 import pytest
-from canvas import CanvasError, Graph, Prompt, completed, subgraphs, to_prompt
+import real_comfyui
 from comfyhost import Host
+from workflow_graph import Graph, Prompt, WorkflowError, add_missing_defaults, list_subgraphs, to_prompt
 
 pytestmark = pytest.mark.host
 
@@ -48,10 +48,10 @@ def test_the_host_hands_them_out(host: Host) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_stores_every_setting_of_its_nodes(host: Host, file: Path) -> None:
     definitions, graph = host.get("/object_info"), read(file)
-    assert completed(graph, definitions) == graph
-    for node in subgraphs(graph)[0]["nodes"]:
+    assert add_missing_defaults(graph, definitions) == graph
+    for node in list_subgraphs(graph)[0]["nodes"]:
         node["widgets_values"].append("one too many")
-        with pytest.raises(CanvasError, match="stores values that no input takes"):
+        with pytest.raises(WorkflowError, match="stores values that no input takes"):
             to_prompt(graph, definitions)
         node["widgets_values"].pop()
 
@@ -59,9 +59,9 @@ def test_it_stores_every_setting_of_its_nodes(host: Host, file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_runs_on_a_video(host: Host, file: Path, clip_name: str) -> None:
     prompt: Prompt = to_prompt(placed(read(file), clip_name), host.get("/object_info"))
-    run = host.run(prompt).check()
+    run = host.run(prompt).raise_for_status()
     item = run.outputs["12"]["images"][0]
-    width, height, frames = hosts.shape(host.base / "input" / clip_name)
+    width, height, frames = real_comfyui.video_shape(host.base / "input" / clip_name)
     factor = 1 if file.stem.startswith("Stabilize") else 2
-    made = hosts.shape(host.base / "output" / item["subfolder"] / item["filename"])
+    made = real_comfyui.video_shape(host.base / "output" / item["subfolder"] / item["filename"])
     assert made == (width * factor, height * factor, frames)

@@ -64,7 +64,7 @@ def test_core_nodes_run_on_the_clip(any_host: Host, clip_name: str) -> None:
         },
     }
     kinds: list[str] = []
-    run = any_host.run(prompt, lambda kind, _: kinds.append(kind)).check()
+    run = any_host.run(prompt, lambda kind, _: kinds.append(kind)).raise_for_status()
     item = next(iter(run.outputs.values()))["images"][0]
     assert any_host.view(item)[4:8] == b"ftyp"
     assert "executing" in kinds

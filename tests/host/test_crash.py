@@ -10,9 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from comfyhost import Host, HostError, Run
-from counting import make_video, numbers_of
-from job_run import heard, shown
+from comfyhost import Host, HostError, RunResult
+from job_run import audio_packets, frame_hashes
+from numbered_video import make_video, read_numbers
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 pytestmark = pytest.mark.host
@@ -43,19 +43,19 @@ def kept(host: Host) -> dict[str, str]:
     return {file.name: sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 
 
-def result(host: Host, run: Run) -> Path:
+def result(host: Host, run: RunResult) -> Path:
     item = run.outputs["4"]["images"][0]
     return host.base / "output" / item["subfolder"] / item["filename"]
 
 
-def frames_made(run: Run) -> int:
+def frames_made(run: RunResult) -> int:
     return max((data["value"] for kind, data in run.events if kind == "progress" and data["node"] == "4"), default=0)
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_result(mortal_host: Host) -> None:
     host = mortal_host
     starts = [24_000 * number for number in range(FRAMES)]
-    make_video(host.base / "input" / "long.mp4", FRAMES, starts=starts, audio_at=0.1)
+    make_video(host.base / "input" / "long.mp4", FRAMES, starts=starts, audio_start=0.1)
     shutil.copy(host.base / "input" / "long.mp4", host.base / "input" / "other.mp4")
 
     def kill(event: str, data: dict) -> None:
@@ -70,12 +70,12 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(mortal_host: Host) -
     assert not list((host.base / "output").glob("*.mp4"))
     host.start()
     assert kept(host) == before, "a start of ComfyUI empties its temp folder, and not this one"
-    run = host.run(graph("long.mp4"), timeout=300).check()
+    run = host.run(graph("long.mp4"), timeout=300).raise_for_status()
     assert frames_made(run) == FRAMES - PIECE * len(before), "what was finished is not computed again"
     assert f"going on, {len(before)} of 4 segments are there" in host.log()
-    assert numbers_of(VideoClip(result(host, run))) == [*range(FRAMES)]
+    assert read_numbers(VideoClip(result(host, run))) == [*range(FRAMES)]
     assert not list((host.base / "output" / "steadyscale_jobs").iterdir()), "the result is saved"
-    undisturbed = host.run(graph("other.mp4"), timeout=300).check()
+    undisturbed = host.run(graph("other.mp4"), timeout=300).raise_for_status()
     assert frames_made(undisturbed) == FRAMES
-    assert shown(result(host, run)) == shown(result(host, undisturbed))
-    assert heard(result(host, run)) == heard(result(host, undisturbed))
+    assert frame_hashes(result(host, run)) == frame_hashes(result(host, undisturbed))
+    assert audio_packets(result(host, run)) == audio_packets(result(host, undisturbed))

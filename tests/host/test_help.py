@@ -13,7 +13,7 @@ import locales
 
 pytestmark = pytest.mark.host
 
-NODES = schemas.read()
+NODES = schemas.read_schemas()
 DOCS = Path(__file__).parents[2] / "web" / "docs"
 SERVED = "/extensions/steadyscale/docs/"  # by the name of the pack's folder
 
@@ -38,8 +38,8 @@ def test_a_language_without_a_page_of_its_own_is_sent_to_the_english_one(any_hos
 def test_the_translations_are_handed_out(any_host: Host) -> None:
     offered = any_host.get("/i18n")
     for language in (locales.ENGLISH, *locales.LANGUAGES):
-        assert offered[language]["nodeDefs"] == locales.read(language, "nodeDefs.json")
-        folders = locales.read(language, "main.json")["nodeCategories"]
+        assert offered[language]["nodeDefs"] == locales.read_texts(language, "nodeDefs.json")
+        folders = locales.read_texts(language, "main.json")["nodeCategories"]
         assert folders.items() <= offered[language]["nodeCategories"].items()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import assets
 import pytest
-from bootstrap import NETWORK
+from bootstrap import DEFAULT_NETWORK
 
 pytestmark = pytest.mark.host
 
@@ -33,15 +33,15 @@ frames = torch.rand(2, 12, 16, 3)
 
 
 def run(code: str) -> subprocess.CompletedProcess:
-    weights = assets.weights(NETWORK, Path(sys.executable)).parent
-    start = START.format(tree=str(assets.host_tree()), weights=str(weights))
+    weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)).parent
+    start = START.format(tree=str(assets.get_comfyui()), weights=str(weights))
     return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
 
 
 def test_models_with_a_patcher_are_given_and_taken() -> None:
     done = run(
         f"""
-model = LoadESRGANModel.execute("{NETWORK}.safetensors").result[0]
+model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 assert isinstance(model.patcher, comfy.model_patcher.ModelPatcher)
 assert model.patcher.model is model.model
 plain = UpscaleFrames.execute(model, frames, **SETTINGS).result[0]
@@ -74,7 +74,7 @@ for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
 def test_an_empty_batch_is_one_clear_error() -> None:
     done = run(
         f"""
-model = LoadESRGANModel.execute("{NETWORK}.safetensors").result[0]
+model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 UpscaleFrames.execute(model, frames[:0], **SETTINGS)
 """
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import graphs
 import numpy as np
+import prompt_builder
 import pytest
 from comfyhost import Host
-from graphs import MODEL, pictures, told, unrest
+from prompt_builder import MODEL_NAME, measure_shake, read_images, run_and_listen
 
 pytestmark = pytest.mark.host
 
 WIDTH, HEIGHT = 128, 96  # of the clip that conftest.py writes
 
 
-class Graph(graphs.Graph):
+class Graph(prompt_builder.PromptBuilder):
     def flow(self, frames: list) -> list:
         node = self.add("SteadyScale_EstimateFlow", frames=frames, method="farneback", fps=25.0, detail=480, pictures=0)
         return [node, 0]
@@ -70,11 +70,11 @@ class Graph(graphs.Graph):
 def test_the_loader_says_what_it_loaded(any_host: Host) -> None:
     other = Graph()
     other.saved([other.add("EmptyImage", width=8, height=8, batch_size=1, color=0), 0])
-    any_host.run(other).check()  # what the prompt before has loaded would not be loaded again
+    any_host.run(other).raise_for_status()  # what the prompt before has loaded would not be loaded again
     graph = Graph()
-    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL)
+    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL_NAME)
     shown = graph.add("PreviewAny", source=[loader, 1])
-    written, outputs = told(any_host, graph)
+    written, outputs = run_and_listen(any_host, graph)
     on_node = written[loader][-1]
     assert outputs[loader]["text"] == [on_node] == outputs[shown]["text"]
     lines = on_node.splitlines()
@@ -87,7 +87,7 @@ def test_the_loader_says_what_it_loaded(any_host: Host) -> None:
 
 def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
     graph = Graph()
-    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL)
+    loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL_NAME)
     node = graph.add(
         "SteadyScale_BenchmarkUpscaler",
         upscale_model=[loader, 0],
@@ -98,7 +98,7 @@ def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
         precision="auto",
     )
     shown = graph.add("PreviewAny", source=[node, 0])
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     report, found = run.outputs[node]["text"][0], run.outputs[node]["benchmark"][0]
     assert run.outputs[shown]["text"] == [report]
     assert (found["frames"], found["width"], found["height"], found["scale"]) == (3, 72, 40, 4)
@@ -115,7 +115,7 @@ def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
 
 def test_the_benchmark_takes_the_hosts_models_and_can_be_stopped(host: Host) -> None:
     graph = Graph()
-    model = graph.add("UpscaleModelLoader", model_name=MODEL)
+    model = graph.add("UpscaleModelLoader", model_name=MODEL_NAME)
     settings = {"width": 64, "height": 64, "tile": 0, "precision": "auto"}
     graph.add("SteadyScale_BenchmarkUpscaler", upscale_model=[model, 0], frames=1000, **settings)
     after: list[int] = []
@@ -136,7 +136,7 @@ def test_the_benchmark_takes_the_hosts_models_and_can_be_stopped(host: Host) -> 
 
 def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 12)
+    frames = graph.add_clip(clip_name, 12)
     correction = graph.smoothed(graph.flow(frames))
     apart = graph.warped(frames, [correction, 0], "crop")
     whole = graph.stabilized(frames)
@@ -145,30 +145,30 @@ def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> 
     saved = [graph.saved([node, 0]) for node in (apart, whole, again)]
     plots = [graph.saved(plot) for plot in ([correction, 1], [whole, 3])]
     masks = graph.saved_mask([whole, 1])
-    run = any_host.run(graph).check()
-    first, *others = (pictures(any_host, run.outputs[node]) for node in saved)
+    run = any_host.run(graph).raise_for_status()
+    first, *others = (read_images(any_host, run.outputs[node]) for node in saved)
     assert all(np.array_equal(other, first) for other in others)
-    before, after = (pictures(any_host, run.outputs[node]) for node in plots)
+    before, after = (read_images(any_host, run.outputs[node]) for node in plots)
     assert np.array_equal(before, after)
-    assert not pictures(any_host, run.outputs[masks]).any(), "a crop invents nothing"
-    assert unrest(first) < unrest(pictures(any_host, run.outputs[source])) / 4
+    assert not read_images(any_host, run.outputs[masks]).any(), "a crop invents nothing"
+    assert measure_shake(first) < measure_shake(read_images(any_host, run.outputs[source])) / 4
     assert run.outputs[whole]["images"], "the plot is on the node"
 
 
 def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 12)
+    frames = graph.add_clip(clip_name, 12)
     whole = graph.stabilized(frames, "mirror")
     graph[whole]["inputs"]["max_zoom"] = 1.0
     crop = graph.stabilized(frames, "crop")
     graph[crop]["inputs"]["max_zoom"] = 1.0
     nodes = [graph.saved([whole, 0]), graph.saved([crop, 0]), graph.saved(frames)]
     mask = graph.saved_mask([whole, 1])
-    run = host.run(graph).check()
-    steady, left, source = (pictures(host, run.outputs[node]) for node in nodes)
-    assert unrest(steady) < unrest(source) / 4
+    run = host.run(graph).raise_for_status()
+    steady, left, source = (read_images(host, run.outputs[node]) for node in nodes)
+    assert measure_shake(steady) < measure_shake(source) / 4
     assert np.abs(left - source).max() <= 1, "no zoom is allowed, so nothing can be corrected"
-    assert 0.001 < (pictures(host, run.outputs[mask]) > 0).mean() < 0.5
+    assert 0.001 < (read_images(host, run.outputs[mask]) > 0).mean() < 0.5
 
 
 # -- motion
@@ -176,7 +176,7 @@ def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name
 
 def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 10)
+    frames = graph.add_clip(clip_name, 10)
     # The clip moves by whole pixels: a locked view looks it up at pixels, and little is softened.
     whole = graph.stabilized(frames, smoothing="locked")
     back = graph.applied([whole, 0], [whole, 2], "undo", "mirror")
@@ -184,15 +184,15 @@ def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> N
     all_of_it = graph.applied([roomy, 0], [whole, 2], "undo", "black", was="edge", pad=32)
     wanted, steady, got, full = (graph.saved(w) for w in (frames, [whole, 0], [back, 0], [all_of_it, 0]))
     mask, none = graph.saved_mask([back, 1]), graph.saved_mask([all_of_it, 1])
-    run = any_host.run(graph).check()
-    source, moved, cropped, complete = (pictures(any_host, run.outputs[n]) for n in (wanted, steady, got, full))
+    run = any_host.run(graph).raise_for_status()
+    source, moved, cropped, complete = (read_images(any_host, run.outputs[n]) for n in (wanted, steady, got, full))
     assert source.shape == cropped.shape == complete.shape == (10, HEIGHT, WIDTH, 3)
     assert np.abs(moved - source).mean() > 10
-    assert not pictures(any_host, run.outputs[none]).any(), "with room nothing was lost"
+    assert not read_images(any_host, run.outputs[none]).any(), "with room nothing was lost"
     # Blocks of random colour have the hardest edges there are, and two look-ups soften them.
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
     assert np.abs(complete - source)[:, 2:-2, 2:-2].mean() < one_pixel / 3
-    genuine = pictures(any_host, run.outputs[mask])[..., 0] == 0
+    genuine = read_images(any_host, run.outputs[mask])[..., 0] == 0
     assert 0.6 < genuine.mean() < 0.999
     assert np.abs(cropped - source)[genuine].mean() < one_pixel / 3
     assert np.abs(cropped - source)[~genuine].mean() > one_pixel
@@ -208,15 +208,15 @@ def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: st
     steady = graph.saved([graph.add("GetVideoComponents", video=[whole, 0]), 0])
     wanted = graph.saved([graph.stabilized([parts["in"], 0]), 0])
     mask = graph.saved_mask([back, 1])
-    run = host.run(graph).check()
+    run = host.run(graph).raise_for_status()
     nodes = (saved["in"], saved["out"], steady, wanted)
     # Brightness, for video has its colours at half the size, which costs these blocks of random colour a lot.
-    source, again, stabilised, reference = (pictures(host, run.outputs[n]) @ [0.299, 0.587, 0.114] for n in nodes)
+    source, again, stabilised, reference = (read_images(host, run.outputs[n]) @ [0.299, 0.587, 0.114] for n in nodes)
     assert source.shape == again.shape == (24, HEIGHT, WIDTH)
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
     assert np.abs(stabilised - reference).mean() < one_pixel / 2, "as IMAGE, but for the encoding"
     assert np.abs(stabilised - source).mean() > one_pixel
-    genuine = pictures(host, run.outputs[mask])[0, ..., 0] == 0
+    genuine = read_images(host, run.outputs[mask])[0, ..., 0] == 0
     assert genuine.mean() > 0.3
     assert np.abs(again - source)[:, genuine].mean() < one_pixel / 2
 
@@ -224,9 +224,9 @@ def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: st
 def test_a_still_picture_is_held_by_hand(host: Host, clip_name: str) -> None:
     """The first frame, moved as the camera moved, shows what the camera then saw."""
     graph = Graph()
-    frames = graph.clip(clip_name, 8)
+    frames = graph.add_clip(clip_name, 8)
     correction = graph.smoothed(graph.flow(frames))
-    one = graph.clip(clip_name, 1)
+    one = graph.add_clip(clip_name, 1)
     still = [graph.add("RepeatImageBatch", image=one, amount=8), 0]
     longer = [graph.add("RepeatImageBatch", image=one, amount=15), 0]
     move = graph.applied(still, [correction, 0], "move", "mirror")
@@ -234,19 +234,19 @@ def test_a_still_picture_is_held_by_hand(host: Host, clip_name: str) -> None:
     shaken = graph.applied(still, [correction, 0], "shake", "crop")
     names = graph.saved(frames), graph.saved([move, 0]), graph.saved([there_and_back, 0]), graph.saved([shaken, 0])
     mask = graph.saved_mask([move, 1])
-    run = host.run(graph).check()
-    source, moved, ping, hand = (pictures(host, run.outputs[name]) for name in names)
-    genuine = pictures(host, run.outputs[mask])[..., 0] == 0
+    run = host.run(graph).raise_for_status()
+    source, moved, ping, hand = (read_images(host, run.outputs[name]) for name in names)
+    genuine = read_images(host, run.outputs[mask])[..., 0] == 0
     assert np.abs(moved - source)[genuine].mean() < np.abs(source[:1] - source).mean() / 5
     assert len(ping) == 15
     assert np.array_equal(ping[:8], moved)
     assert np.array_equal(ping[8:], moved[-2::-1])
-    assert 0.6 < unrest(hand) / unrest(source) < 1.6
+    assert 0.6 < measure_shake(hand) / measure_shake(source) < 1.6
 
 
 def test_a_pad_that_leaves_nothing_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 2)
+    frames = graph.add_clip(clip_name, 2)
     correction = graph.smoothed(graph.flow(frames))
     graph.saved([graph.applied(frames, [correction, 0], "undo", "mirror", pad=48), 0])
     run = host.run(graph)
@@ -260,13 +260,13 @@ def test_a_pad_that_leaves_nothing_is_refused(host: Host, clip_name: str) -> Non
 def saved_trajectory(host: Host, clip_name: str, prefix: str) -> tuple[dict, dict, np.ndarray, np.ndarray]:
     """Measures and saves: the file, the node's outputs, and the steady frames and the plot of that session."""
     graph = Graph()
-    frames = graph.clip(clip_name, 10)
+    frames = graph.add_clip(clip_name, 10)
     flow = graph.flow(frames)
     save = graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix=prefix)
     correction = graph.smoothed(flow)
     steady, plot = graph.saved([graph.warped(frames, [correction, 0], "mirror"), 0]), graph.saved([correction, 1])
-    run = host.run(graph).check()
-    shown = pictures(host, run.outputs[steady]), pictures(host, run.outputs[plot])
+    run = host.run(graph).raise_for_status()
+    shown = read_images(host, run.outputs[steady]), read_images(host, run.outputs[plot])
     return run.outputs[save]["files"][0], run.outputs[save], *shown
 
 
@@ -283,27 +283,27 @@ def test_a_saved_trajectory_gives_the_very_same_correction(any_host: Host, clip_
     graph = Graph()
     load = graph.add("SteadyScale_LoadTrajectory", file=name)
     correction = graph.smoothed([load, 0])
-    again = graph.saved([graph.warped(graph.clip(clip_name, 10), [correction, 0], "mirror"), 0])
+    again = graph.saved([graph.warped(graph.add_clip(clip_name, 10), [correction, 0], "mirror"), 0])
     drawn = graph.saved([correction, 1])
-    run = any_host.run(graph).check()
-    assert np.array_equal(pictures(any_host, run.outputs[again]), steady)
-    assert np.array_equal(pictures(any_host, run.outputs[drawn]), plot)
+    run = any_host.run(graph).raise_for_status()
+    assert np.array_equal(read_images(any_host, run.outputs[again]), steady)
+    assert np.array_equal(read_images(any_host, run.outputs[drawn]), plot)
     assert run.outputs[load]["text"] == ["10 frames of 128x96 at 25 fps, 1 shot"]
 
 
 def test_saving_twice_keeps_both_and_a_changed_file_is_read_again(host: Host, clip_name: str) -> None:
     first = saved_trajectory(host, clip_name, "trajectories/twice")[0]["filename"]
     graph = Graph()
-    flow = graph.flow(graph.clip(clip_name, 5))
+    flow = graph.flow(graph.add_clip(clip_name, 5))
     save = graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix="trajectories/twice")
-    second = host.run(graph).check().outputs[save]["files"][0]["filename"]
+    second = host.run(graph).raise_for_status().outputs[save]["files"][0]["filename"]
     assert (first, second) == ("twice_00001_.json", "twice_00002_.json")
 
     def length() -> str:
         loading = Graph()
         load = loading.add("SteadyScale_LoadTrajectory", file=f"trajectories/{first} [output]")
         loading.saved([loading.smoothed([load, 0]), 1])
-        return host.run(loading).check().outputs[load]["text"][0]
+        return host.run(loading).raise_for_status().outputs[load]["text"][0]
 
     assert length().startswith("10 frames")
     folder = host.base / "output" / "trajectories"
@@ -341,7 +341,7 @@ def test_no_name_leads_out_of_the_hosts_folders(host: Host, clip_name: str, secr
         assert run.status == "rejected", name
         assert "is no trajectory in ComfyUI's input or output folder" in run.error, name
     graph = Graph()
-    flow = graph.flow(graph.clip(clip_name, 2))
+    flow = graph.flow(graph.add_clip(clip_name, 2))
     graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix="../escaped")
     run = host.run(graph)
     assert run.status == "error"

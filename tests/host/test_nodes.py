@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import graphs
 import numpy as np
+import prompt_builder
 import pytest
 import torch
 from comfyhost import Host
-from graphs import MODEL, picture, pictures, unrest
 from PIL import Image
+from prompt_builder import MODEL_NAME, measure_shake, read_image, read_images
 from steadyscale.core.upscaling.resize import resize
 
 pytestmark = pytest.mark.host
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.host
 FRAMES, WIDTH, HEIGHT = 24, 128, 96  # of the clip that conftest.py writes
 
 
-class Graph(graphs.Graph):
+class Graph(prompt_builder.PromptBuilder):
     def upscaled(self, model: list, frames: list, **settings: object) -> list:
         defaults = {
             "resize_to": "model scale",
@@ -47,38 +47,38 @@ class Graph(graphs.Graph):
 
 def test_the_whole_chain_makes_the_clip_larger_and_steadier(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 12)
+    frames = graph.add_clip(clip_name, 12)
     correction = graph.correction(frames)
-    large = graph.upscaled(graph.ours(), frames, resize_to="factor", factor=1.5)
+    large = graph.upscaled(graph.add_model(), frames, resize_to="factor", factor=1.5)
     steady = graph.warped(large, correction)
     saved, source = graph.saved([steady, 0]), graph.saved(frames)
-    run = any_host.run(graph).check()
-    before, after = pictures(any_host, run.outputs[source]), pictures(any_host, run.outputs[saved])
+    run = any_host.run(graph).raise_for_status()
+    before, after = read_images(any_host, run.outputs[source]), read_images(any_host, run.outputs[saved])
     assert after.shape == (12, round(HEIGHT * 1.5), round(WIDTH * 1.5), 3)
 
-    assert unrest(after) / 1.5 < unrest(before) / 4, "in pixels of the source"
+    assert measure_shake(after) / 1.5 < measure_shake(before) / 4, "in pixels of the source"
     assert after.std() > before.std() * 0.7, "and it is still a picture"
     progress = [data for kind, data in run.events if kind == "progress"]
     assert any(data["value"] == data["max"] for data in progress)
     assert len({data["node"] for data in progress}) >= 3, "flow, upscale and warp each show progress"
     shown = run.outputs[correction]["images"]
-    plot = picture(any_host, shown[0])
+    plot = read_image(any_host, shown[0])
     assert plot.std() > 10, "the node shows the path as its picture"
 
 
 def test_models_are_interchangeable_with_the_hosts_own_nodes(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 2)
-    theirs = [graph.add("UpscaleModelLoader", model_name=MODEL), 0]
-    ours = graph.ours()
+    frames = graph.add_clip(clip_name, 2)
+    theirs = [graph.add("UpscaleModelLoader", model_name=MODEL_NAME), 0]
+    ours = graph.add_model()
     results = [
         graph.saved([graph.add("ImageUpscaleWithModel", upscale_model=theirs, image=frames), 0]),
         graph.saved([graph.add("ImageUpscaleWithModel", upscale_model=ours, image=frames), 0]),
         graph.saved(graph.upscaled(theirs, frames)),
         graph.saved(graph.upscaled(ours, frames)),
     ]
-    run = any_host.run(graph).check()
-    reference, *others = (pictures(any_host, run.outputs[key]) for key in results)
+    run = any_host.run(graph).raise_for_status()
+    reference, *others = (read_images(any_host, run.outputs[key]) for key in results)
     assert reference.shape == (2, HEIGHT * 4, WIDTH * 4, 3)
     for other in others:
         assert np.abs(other - reference).max() <= 1
@@ -86,13 +86,13 @@ def test_models_are_interchangeable_with_the_hosts_own_nodes(any_host: Host, cli
 
 def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames, model = graph.clip(clip_name, 1), graph.ours()
+    frames, model = graph.add_clip(clip_name, 1), graph.add_model()
     exact = graph.saved(graph.upscaled(model, frames, resize_to="size", width=333, height=251))
     whole = graph.saved(graph.upscaled(model, frames))
     tiled = graph.saved(graph.upscaled(model, frames, tile=32))
-    run = host.run(graph).check()
-    assert pictures(host, run.outputs[exact]).shape == (1, 251, 333, 3)
-    difference = pictures(host, run.outputs[whole]) - pictures(host, run.outputs[tiled])
+    run = host.run(graph).raise_for_status()
+    assert read_images(host, run.outputs[exact]).shape == (1, 251, 333, 3)
+    difference = read_images(host, run.outputs[whole]) - read_images(host, run.outputs[tiled])
     # Convolution libraries sum in an order that depends on the size; SaveImage cuts decimals off, so a hair can show.
     assert np.abs(difference).max() <= 1
     assert (difference != 0).mean() < 0.001
@@ -100,7 +100,7 @@ def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) ->
 
 def test_finishing_reaches_the_frames(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames, model = graph.clip(clip_name, 2), graph.ours()
+    frames, model = graph.add_clip(clip_name, 2), graph.add_model()
     wanted = {
         "source": frames,
         "network": graph.upscaled(model, frames),
@@ -109,8 +109,8 @@ def test_finishing_reaches_the_frames(any_host: Host, clip_name: str) -> None:
         "colour": graph.upscaled(model, frames, colour="mean"),
     }
     saved = {name: graph.saved(node) for name, node in wanted.items()}
-    run = any_host.run(graph).check()
-    made = {name: pictures(any_host, run.outputs[node]) for name, node in saved.items()}
+    run = any_host.run(graph).raise_for_status()
+    made = {name: read_images(any_host, run.outputs[node]) for name, node in saved.items()}
     large = torch.from_numpy(made["source"]).permute(0, 3, 1, 2) / 255
     plain = resize(large, WIDTH * 4, HEIGHT * 4).permute(0, 2, 3, 1).numpy() * 255
     assert np.abs(made["resize"] - plain).max() <= 1
@@ -130,8 +130,8 @@ def test_alpha_comes_out_again(host: Host) -> None:
     graph = Graph()
     loaded = graph.add("LoadImage", image="alpha.png")
     joined = [graph.add("JoinImageWithAlpha", image=[loaded, 0], alpha=[loaded, 1]), 0]
-    saved = graph.saved(graph.upscaled(graph.ours(), joined))
-    large = pictures(host, host.run(graph).check().outputs[saved])
+    saved = graph.saved(graph.upscaled(graph.add_model(), joined))
+    large = read_images(host, host.run(graph).raise_for_status().outputs[saved])
     assert large.shape == (1, 160, 240, 4)
     assert large[0, :70, :, 3].min() > 250
     assert large[0, 90:, :, 3].max() < 5
@@ -139,34 +139,34 @@ def test_alpha_comes_out_again(host: Host) -> None:
 
 def test_the_mask_shows_what_was_invented(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 3)
+    frames = graph.add_clip(clip_name, 3)
     warped = graph.warped(frames, graph.correction(frames), border="mirror", pad=8)
     picture = graph.saved([warped, 0])
     mask = graph.saved([graph.add("MaskToImage", mask=[warped, 1]), 0])
-    run = host.run(graph).check()
-    white = pictures(host, run.outputs[mask])[..., 0]
+    run = host.run(graph).raise_for_status()
+    white = read_images(host, run.outputs[mask])[..., 0]
     assert white.shape == (3, HEIGHT + 16, WIDTH + 16)
     assert (white[:, 0] == 255).all(), "the padding is invented"
     assert (white[:, HEIGHT // 2, WIDTH // 2] == 0).all(), "the middle is not"
-    brightness = pictures(host, run.outputs[picture]).sum(axis=3)
+    brightness = read_images(host, run.outputs[picture]).sum(axis=3)
     assert brightness.min() > 3 * 20, "and nothing is black: the clip's colours are all above 30"
 
 
 def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.clip(clip_name, 1)
+    frames = graph.add_clip(clip_name, 1)
     saved, source = graph.saved([graph.warped(frames, graph.correction(frames)), 0]), graph.saved(frames)
-    run = host.run(graph).check()
-    difference = pictures(host, run.outputs[saved]) - pictures(host, run.outputs[source])
+    run = host.run(graph).raise_for_status()
+    difference = read_images(host, run.outputs[saved]) - read_images(host, run.outputs[source])
     assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["upscale", "flow"])
 def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
     graph, times = Graph(), 40  # a minute of work and more, of which next to nothing is done
-    frames = [graph.add("RepeatImageBatch", image=graph.clip(clip_name, FRAMES), amount=times), 0]
+    frames = [graph.add("RepeatImageBatch", image=graph.add_clip(clip_name, FRAMES), amount=times), 0]
     if kind == "upscale":
-        graph.saved(graph.upscaled(graph.ours(), frames, tile=32, resize_to="size", width=16, height=12))
+        graph.saved(graph.upscaled(graph.add_model(), frames, tile=32, resize_to="size", width=16, height=12))
     else:
         graph.saved([graph.correction(frames), 1])
     after: list[int] = []
@@ -182,8 +182,8 @@ def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: s
     # On a machine that is short of processor time the host itself needs seconds to see what it was sent.
     assert len(after) < times * FRAMES / 2, "the rest is not done"
     again = Graph()
-    again.saved(again.clip(clip_name, 1))
-    host.run(again).check()
+    again.saved(again.add_clip(clip_name, 1))
+    host.run(again).raise_for_status()
 
 
 def refused(host: Host, graph: Graph) -> str:
@@ -195,14 +195,14 @@ def refused(host: Host, graph: Graph) -> str:
 def test_an_unknown_model_is_refused_before_anything_runs(host: Host, clip_name: str) -> None:
     graph = Graph()
     model = [graph.add("SteadyScale_LoadESRGANModel", model_name="nowhere.pth"), 0]
-    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    graph.saved(graph.upscaled(model, graph.add_clip(clip_name, 1)))
     assert "nowhere.pth" in refused(host, graph)
 
 
 def test_a_path_out_of_the_model_folder_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
     model = [graph.add("SteadyScale_LoadESRGANModel", model_name="../../input/clip.mp4"), 0]
-    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    graph.saved(graph.upscaled(model, graph.add_clip(clip_name, 1)))
     run = host.run(graph)
     assert run.status == "rejected"
     assert "models/upscale_models" in run.error
@@ -220,7 +220,7 @@ def no_model(host: Host) -> Path:
 def test_a_file_that_is_no_model_is_named(host: Host, clip_name: str, no_model: Path) -> None:
     graph = Graph()
     model = [graph.add("SteadyScale_LoadESRGANModel", model_name=no_model.name), 0]
-    graph.saved(graph.upscaled(model, graph.clip(clip_name, 1)))
+    graph.saved(graph.upscaled(model, graph.add_clip(clip_name, 1)))
     error = refused(host, graph)
     assert no_model.name in error
     assert "HTML" in error or "web page" in error
@@ -228,6 +228,6 @@ def test_a_file_that_is_no_model_is_named(host: Host, clip_name: str, no_model: 
 
 def test_a_correction_of_another_clip_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
-    correction = graph.correction(graph.clip(clip_name, 5))
-    graph.saved([graph.warped(graph.clip(clip_name, 6), correction), 0])
+    correction = graph.correction(graph.add_clip(clip_name, 5))
+    graph.saved([graph.warped(graph.add_clip(clip_name, 6), correction), 0])
     assert "more than the 5 frames" in refused(host, graph)

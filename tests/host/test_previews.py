@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
-import graphs
 import numpy as np
+import prompt_builder
 import pytest
 from comfyhost import Host
-from graphs import picture, told
+from prompt_builder import read_image, run_and_listen
 
 pytestmark = pytest.mark.host
 
 WIDTH, HEIGHT = 128, 96  # of the clip that conftest.py writes
 
 
-class Graph(graphs.Graph):
+class Graph(prompt_builder.PromptBuilder):
     def stabilized(self, frames: list, border: str = "crop") -> str:
         settings = {"fps": 25.0, "smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "method": "farneback"}
         return self.add("SteadyScale_StabilizeVideo", frames=frames, border=border, **settings)
 
     def upscaled(self, frames: list) -> list:
         settings = {"resize_to": "factor", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "fp32"}
-        return [self.add("SteadyScale_UpscaleFrames", upscale_model=self.ours(), frames=frames, **settings), 0]
+        return [self.add("SteadyScale_UpscaleFrames", upscale_model=self.add_model(), frames=frames, **settings), 0]
 
     def compared(self, before: list, after: list, **settings: object) -> str:
         usual = {"layout": "split", "frame": 0, "seconds": 0.0, "split": 0.5, "largest": 1920}
@@ -46,31 +46,31 @@ def source(host: Host, name: str) -> np.ndarray:
 
 def test_a_picture_shows_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    video = graph.video(clip_name)
-    images = graph.images(video)
+    video = graph.add_video(clip_name)
+    images = graph.add_images(video)
     flipped = [graph.add("ImageInvert", image=images), 0]
     node = graph.compared(images, flipped, frame=5)
     saved = graph.add("SaveImage", images=[node, 0], filename_prefix="compared")
-    run = any_host.run(graph).check()
-    shown = picture(any_host, run.outputs[node]["images"][0])
+    run = any_host.run(graph).raise_for_status()
+    shown = read_image(any_host, run.outputs[node]["images"][0])
     whole = source(any_host, clip_name)[5]
     assert shown.shape == whole.shape
     assert np.abs(shown[:, :63] - whole[:, :63]).mean() < 3
     assert np.abs(shown[:, 65:] - (255 - whole[:, 65:])).mean() < 3
-    ends = [picture(any_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
+    ends = [read_image(any_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
     assert np.array_equal(ends[0][:, :63], shown[:, :63])
     assert np.array_equal(ends[1][:, 65:], shown[:, 65:])
     assert np.abs(ends[0] + ends[1] - 255).max() <= 1
-    assert np.array_equal(picture(any_host, run.outputs[saved]["images"][0]), shown)
+    assert np.array_equal(read_image(any_host, run.outputs[saved]["images"][0]), shown)
 
 
 def test_a_video_of_some_seconds_and_no_more(any_host: Host, clip_name: str, tmp_path: Path) -> None:
     """Half a second of a plan that enlarges, beside the source: 12 frames of both, at the size of the larger."""
     graph = Graph()
-    video = graph.video(clip_name)
+    video = graph.add_video(clip_name)
     node = graph.compared(video, graph.upscaled(video), layout="side by side", frame=8, seconds=0.5)
     graph.add("SaveVideo", video=[node, 1], filename_prefix="compared", format="mp4", codec="h264")
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     output = run.outputs[node]
     assert output["animated"] == [True]
     frames = film(any_host, output["images"][0], tmp_path)
@@ -87,7 +87,7 @@ def test_a_video_of_some_seconds_and_no_more(any_host: Host, clip_name: str, tmp
 
 def test_a_frame_that_is_not_there_is_named(host: Host, clip_name: str) -> None:
     graph = Graph()
-    video = graph.video(clip_name)
+    video = graph.add_video(clip_name)
     graph.compared(video, video, frame=24)
     run = host.run(graph)
     assert run.status == "error"
@@ -96,15 +96,15 @@ def test_a_frame_that_is_not_there_is_named(host: Host, clip_name: str) -> None:
 
 def test_a_trajectory_is_drawn_with_its_price_and_its_crop(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    video = graph.video(clip_name)
+    video = graph.add_video(clip_name)
     steady = graph.stabilized(video)
     crop = graph.add(
         "SteadyScale_PreviewTrajectory", path=[steady, 2], border="crop", max_zoom=1.3, frame=-1, frames=video
     )
     bare = graph.add("SteadyScale_PreviewTrajectory", path=[steady, 2], border="mirror", max_zoom=1.3, frame=3)
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     (plot, cut), (other, made_up) = (
-        [picture(any_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
+        [read_image(any_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
     )
     green = (plot[..., 1] > 115) & (plot[..., 0] < 75) & (plot[..., 2] < 110)
     assert green.sum() > 500, "the zoom of the crop"
@@ -117,11 +117,11 @@ def test_a_trajectory_is_drawn_with_its_price_and_its_crop(any_host: Host, clip_
 
 def test_a_flow_alone_is_drawn_as_measured(host: Host, clip_name: str) -> None:
     graph = Graph()
-    video = graph.video(clip_name)
+    video = graph.add_video(clip_name)
     flow = graph.add("SteadyScale_EstimateFlow", frames=video, method="farneback", fps=25.0, detail=480, pictures=0)
     node = graph.add("SteadyScale_PreviewTrajectory", path=[flow, 0], border="crop", max_zoom=1.3, frame=-1)
-    run = host.run(graph).check()
-    plot, frame = (picture(host, item) for item in run.outputs[node]["images"])
+    run = host.run(graph).raise_for_status()
+    plot, frame = (read_image(host, item) for item in run.outputs[node]["images"])
     assert ((plot[..., 0] > 220) & (plot[..., 2] < 90)).sum() > 500, "the path before, in orange"
     assert ((plot[..., 2] > 200) & (plot[..., 0] < 60)).sum() == 0, "and none after"
     assert frame.shape == (HEIGHT, WIDTH, 3)
@@ -131,16 +131,16 @@ def test_a_flow_alone_is_drawn_as_measured(host: Host, clip_name: str) -> None:
 def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -> None:
     """Frame 12 to 13 of the clip goes by what conftest.py says; between still frames there is nothing to see."""
     graph = Graph()
-    video = graph.video(clip_name)
-    images = graph.images(video)
+    video = graph.add_video(clip_name)
+    images = graph.add_images(video)
     one = [graph.add("ImageFromBatch", image=images, batch_index=12, length=1), 0]
     still = [graph.add("RepeatImageBatch", image=one, amount=2), 0]
     settings = {"method": "farneback", "show": show, "detail": 480}
     moving = graph.add("SteadyScale_PreviewFlow", frames=video, frame=12, **settings)
     standing = graph.add("SteadyScale_PreviewFlow", frames=still, frame=0, **settings)
     last = graph.add("SteadyScale_PreviewFlow", frames=video, frame=22, **settings)
-    run = any_host.run(graph).check()
-    seen, nothing, _ = (picture(any_host, run.outputs[node]["images"][0]) for node in (moving, standing, last))
+    run = any_host.run(graph).raise_for_status()
+    seen, nothing, _ = (read_image(any_host, run.outputs[node]["images"][0]) for node in (moving, standing, last))
     upper = slice(0, 60), slice(0, 90)  # beside the wheel and above the caption
 
     def colour(part: np.ndarray) -> float:
@@ -154,7 +154,7 @@ def test_the_last_frame_goes_nowhere(host: Host, clip_name: str) -> None:
     graph = Graph()
     graph.add(
         "SteadyScale_PreviewFlow",
-        frames=graph.video(clip_name),
+        frames=graph.add_video(clip_name),
         frame=23,
         method="farneback",
         show="arrows",
@@ -168,13 +168,13 @@ def test_the_last_frame_goes_nowhere(host: Host, clip_name: str) -> None:
 def test_what_a_run_comes_to_is_told_where_it_runs(any_host: Host, clip_name: str) -> None:
     """A VIDEO runs in the node that needs its pixels, an IMAGE in our own."""
     graph = Graph()
-    video = graph.video(clip_name)
+    video = graph.add_video(clip_name)
     save = graph.add("SaveVideo", video=graph.upscaled(video), filename_prefix="told", format="mp4", codec="h264")
-    few = [graph.add("ImageFromBatch", image=graph.images(video), batch_index=0, length=4), 0]
+    few = [graph.add("ImageFromBatch", image=graph.add_images(video), batch_index=0, length=4), 0]
     own, steady = graph.upscaled(few), graph.stabilized(few)
     graph.add("PreviewImage", images=own)
     graph.add("PreviewImage", images=[steady, 0])
-    texts, _ = told(any_host, graph)
+    texts, _ = run_and_listen(any_host, graph)
     for node, count in ((save, 24), (own[0], 4)):
         assert texts[node][0].startswith(f"{count} frames, 128x96 to 256x192, about "), node
         assert texts[node][0].endswith(" of memory"), node

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_process import cli_command
 from comfyhost import Host
-from counting import make_video, numbers_of
-from program import program
+from numbered_video import make_video, read_numbers
 from steadyscale.core.video.open import open_clip
 
 pytestmark = pytest.mark.host
@@ -20,7 +20,7 @@ API = Path(__file__).parents[2] / "workflows" / "api"
 
 
 def words(host: Host, name: str, out: Path, *more: object) -> list[str]:
-    return program("run", API / f"{name}.json", "--server", host.url, "--output", out, "--json", *more)
+    return cli_command("run", API / f"{name}.json", "--server", host.url, "--output", out, "--json", *more)
 
 
 def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path
     assert made.suffix == ".mp4"
     before, after = open_clip(clip), open_clip(made)
     assert (after.info.width, after.info.height) == (before.info.width * 3 // 2, before.info.height * 3 // 2)
-    assert numbers_of(after) == numbers_of(before)
+    assert read_numbers(after) == read_numbers(before)
 
 
 @pytest.mark.parametrize(

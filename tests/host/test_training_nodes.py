@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import graphs
 import numpy as np
+import prompt_builder
 import pytest
 import torch
 from comfyhost import Host
-from graphs import MODEL, picture
+from prompt_builder import MODEL_NAME, read_image
 from safetensors import safe_open
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.models import load_upscaler
@@ -19,7 +19,7 @@ from steadyscale.models import load_upscaler
 pytestmark = pytest.mark.host
 
 
-class Graph(graphs.Graph):
+class Graph(prompt_builder.PromptBuilder):
     def trained(self, name: str, frames: list | None = None, **settings: Any) -> str:
         wanted = {"scale": "2x", "size": "small", "minutes": 1.0, "seed": 0, "steps": 20, "batch": 2, "crop": 32}
         wanted |= {"frames": frames} if frames else {}
@@ -36,18 +36,19 @@ def text(outputs: dict) -> str:
 
 def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(clip_name)
+    frames = graph.add_images(clip_name)
     trained = graph.trained("own", frames)
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=[trained, 0], frames=frames, resize_to="model scale", factor=2.0,
+        "SteadyScale_UpscaleFrames", upscale_model=[trained, 0], frames=frames, resize_to="model scale",
+        factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     saved = graph.add("SaveImage", images=[large, 0], filename_prefix="own")
-    run = any_host.run(graph).check()
-    results = [picture(any_host, item) for item in run.outputs[saved]["images"]]
+    run = any_host.run(graph).raise_for_status()
+    results = [read_image(any_host, item) for item in run.outputs[saved]["images"]]
     assert {result.shape for result in results} == {(192, 256, 3)}
     assert np.mean([result.std() for result in results]) > 20, "they are pictures, not black"
-    plot = picture(any_host, run.outputs[trained]["images"][0])
+    plot = read_image(any_host, run.outputs[trained]["images"][0])
     assert plot.std() > 20
     said = text(run.outputs[trained])
     assert said.startswith("own_2x.safetensors in models/upscale_models\n")
@@ -60,12 +61,12 @@ def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str
         assert opened.metadata()["steps"] == "20"
     steps = [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == trained]
     assert 20 in steps
-    assert any_host.run({**graph, "9": graph[saved]}).check().status == "success"
+    assert any_host.run({**graph, "9": graph[saved]}).raise_for_status().status == "success"
 
 
 def test_a_cancel_keeps_the_checkpoint_and_the_next_run_goes_on(host: Host, clip_name: str) -> None:
     graph = Graph()
-    node = graph.trained("slow", graph.video(clip_name), steps=100_000)
+    node = graph.trained("slow", graph.add_video(clip_name), steps=100_000)
 
     def cancel(event: str, data: dict) -> None:
         if event == "progress" and data["node"] == node and data["max"] == 100_000 and data["value"] == 5:
@@ -85,7 +86,7 @@ def test_a_cancel_keeps_the_checkpoint_and_the_next_run_goes_on(host: Host, clip
         if event == "progress" and data["node"] == node and data["max"] == step + 3:
             seen.append(data["value"])
 
-    host.run(graph, watch).check()
+    host.run(graph, watch).raise_for_status()
     assert seen == [step + 1, step + 2, step + 3]
     assert (models(host) / "slow_2x.safetensors").exists()
 
@@ -96,38 +97,39 @@ def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None
     write_images(host.base / "input" / "pictures" / "few", iter([rough]))
     graph = Graph()
     node = graph.trained("timed", folder="pictures", steps=0, minutes=0.1)
-    run = host.run(graph).check()
+    run = host.run(graph).raise_for_status()
     steps = int(re.search(r"(\d+) steps on 3 files", text(run.outputs[node]))[1])
     assert steps >= 20
     assert "a picture that it was not shown" in text(run.outputs[node])
     other = Graph()
     again = other.trained("timed", folder="pictures", steps=steps, minutes=0.1, seed=1)
-    host.run(other).check()
+    host.run(other).raise_for_status()
     assert (models(host) / "timed_2x_2.safetensors").exists(), "another network does not write over the first"
     assert again == node
 
 
 def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(clip_name)
+    frames = graph.add_images(clip_name)
     trained = graph.trained("whole", frames)
     node = graph.add(
         "SteadyScale_CompressModel", upscale_model=[trained, 0], frames=frames, name="tight", prune=0.5,
         max_loss_db=20.0, steps=5, seed=0,
     )  # fmt: skip
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=[node, 0], frames=frames, resize_to="model scale", factor=2.0,
+        "SteadyScale_UpscaleFrames", upscale_model=[node, 0], frames=frames, resize_to="model scale",
+        factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     saved = graph.add("SaveImage", images=[large, 0], filename_prefix="tight")
-    run = host.run(graph).check()
-    assert picture(host, run.outputs[saved]["images"][0]).shape == (192, 256, 3)
+    run = host.run(graph).raise_for_status()
+    assert read_image(host, run.outputs[saved]["images"][0]).shape == (192, 256, 3)
     said = text(run.outputs[node])
     assert said.startswith("tight.safetensors in models/upscale_models\n")
     assert "original" in said
     small, whole = (load_upscaler(models(host) / name) for name in ("tight.safetensors", "whole_2x.safetensors"))
     assert small.parameters_count < 0.4 * whole.parameters_count
-    assert picture(host, run.outputs[node]["images"][0]).std() > 20
+    assert read_image(host, run.outputs[node]["images"][0]).std() > 20
     graph[node]["inputs"] |= {"max_loss_db": 0.0, "prune": 0.8, "name": "never", "steps": 0}
     refused = host.run(graph)
     assert refused.status == "error"
@@ -137,7 +139,8 @@ def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_
 
 def enlarged(graph: Graph, model: list, frames: list, prefix: str) -> str:
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale", factor=2.0,
+        "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale",
+        factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     return graph.add("SaveImage", images=[large, 0], filename_prefix=prefix)
@@ -145,7 +148,7 @@ def enlarged(graph: Graph, model: list, frames: list, prefix: str) -> str:
 
 def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(clip_name)
+    frames = graph.add_images(clip_name)
     compress = {"frames": frames, "max_loss_db": 20.0, "steps": 2, "seed": 0, "int8": True}
     trained = graph.trained("ways", frames)
     small = graph.add(
@@ -154,7 +157,7 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
     )  # fmt: skip
     whole = graph.add("SteadyScale_CompressModel", upscale_model=[trained, 0], name="bytes", prune=0.0, **compress)
     saved = [enlarged(graph, [node, 0], frames, "ways") for node in (small, whole)]
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     names = ["split.safetensors", "split_dense.safetensors", "split_int8.onnx", "split.onnx"]
     assert text(run.outputs[small]).startswith(f"{', '.join(names)} in models/upscale_models\n")
     assert text(run.outputs[whole]).startswith("bytes_int8.onnx in models/upscale_models\n")
@@ -163,16 +166,16 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
     noise = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     assert separable.architecture == "depthwise-separable"
     assert (separable(noise) - twin(noise)).abs().max() < 1e-5
-    from_split, from_bytes = (picture(any_host, run.outputs[key]["images"][0]).astype(float) for key in saved)
+    from_split, from_bytes = (read_image(any_host, run.outputs[key]["images"][0]).astype(float) for key in saved)
 
     # Its files are offered by the loaders, the twin by the host's own too, and give the same pictures again.
     loaders = {"UpscaleModelLoader": names[1], "SteadyScale_LoadESRGANModel": "bytes_int8.onnx"}
     again = Graph()
-    frames = again.images(clip_name)
+    frames = again.add_images(clip_name)
     theirs, ours = (again.add(kind, model_name=name) for kind, name in loaders.items())
     keys = [enlarged(again, [node, 0], frames, "again") for node in (theirs, ours)]
-    run = any_host.run(again).check()
-    pictures = [picture(any_host, run.outputs[key]["images"][0]) for key in keys]
+    run = any_host.run(again).raise_for_status()
+    pictures = [read_image(any_host, run.outputs[key]["images"][0]) for key in keys]
     for found, expected in zip(pictures, (from_split, from_bytes), strict=True):
         assert np.abs(found - expected).max() <= 1
         assert found.std() > 20
@@ -208,14 +211,14 @@ def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str)
 
 def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
     graph = Graph()
-    save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL)
-    ours = graph.add(save, upscale_model=graph.ours(), name="kept/mine", place="upscale_models")
+    save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL_NAME)
+    ours = graph.add(save, upscale_model=graph.add_model(), name="kept/mine", place="upscale_models")
     graph.add(save, upscale_model=[theirs, 0], name="kept/theirs.safetensors", place="output")
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     assert text(run.outputs[ours]).startswith("models/upscale_models/kept/mine.safetensors, ")
     first = models(any_host) / "kept" / "mine.safetensors"
     noise = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    expected = load_upscaler(models(any_host) / MODEL)(noise)
+    expected = load_upscaler(models(any_host) / MODEL_NAME)(noise)
     assert torch.equal(load_upscaler(first)(noise), expected)
     other = any_host.base / "output" / "kept" / "theirs.safetensors"
     assert torch.allclose(load_upscaler(other)(noise), expected, atol=1e-5)
@@ -225,9 +228,9 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
 
     first.write_bytes(b"somebody else's")
     again = Graph()
-    other_model = [again.add("UpscaleModelLoader", model_name=MODEL), 0]
+    other_model = [again.add("UpscaleModelLoader", model_name=MODEL_NAME), 0]
     second = again.add(save, upscale_model=other_model, name="kept/mine", place="upscale_models")
-    said = text(any_host.run(again).check().outputs[second])
+    said = text(any_host.run(again).raise_for_status().outputs[second])
     assert said.startswith("models/upscale_models/kept/mine_2.safetensors")
     assert first.read_bytes() == b"somebody else's"
     assert sorted(file.name for file in first.parent.iterdir()) == ["mine.safetensors", "mine_2.safetensors"]
@@ -236,7 +239,7 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
 @pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/../../up", ".hidden", " ", "a\nb"])
 def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
     graph = Graph()
-    graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.ours(), name=name, place="output")
+    graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.add_model(), name=name, place="output")
     run = host.run(graph)
     assert run.status == "rejected"
     assert "is no name for a model" in run.error
@@ -244,13 +247,17 @@ def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
 
 def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(clip_name)
+    frames = graph.add_images(clip_name)
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
-        "SteadyScale_CompareModels", model_a=graph.ours(), model_b=[blank, 0], frames=graph.video(clip_name), count=3
+        "SteadyScale_CompareModels",
+        model_a=graph.add_model(),
+        model_b=[blank, 0],
+        frames=graph.add_video(clip_name),
+        count=3,
     )
     figures = [graph.add("PreviewAny", source=[node, output]) for output in (2, 3, 4, 5)]
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     said = text(run.outputs[node])
     assert "on 3 frames that were shrunk first" in said
     a, b, plain = (float(found) for found in re.findall(r"PSNR ([\d.]+) dB", said))
@@ -259,28 +266,29 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     assert (psnr_a, psnr_b) == (pytest.approx(a, abs=0.006), pytest.approx(b, abs=0.006))
     assert 0 < ssim_a < 1
     assert 0 < ssim_b < 1
-    shown = picture(any_host, run.outputs[node]["images"][0])
+    shown = read_image(any_host, run.outputs[node]["images"][0])
     assert shown.shape[1] > 4 * 90
     assert shown.std() > 20
 
 
 def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.images(clip_name)
+    frames = graph.add_images(clip_name)
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=graph.ours(), frames=frames, resize_to="model scale", factor=2.0,
+        "SteadyScale_UpscaleFrames", upscale_model=graph.add_model(), frames=frames, resize_to="model scale",
+        factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
         "SteadyScale_CompareModels",
-        model_a=graph.ours(),
+        model_a=graph.add_model(),
         model_b=[blank, 0],
         frames=frames,
         truth=[large, 0],
         count=2,
     )
-    said = text(host.run(graph).check().outputs[node])
+    said = text(host.run(graph).raise_for_status().outputs[node])
     assert "2 frames, against the truth" in said
     assert float(re.search(r"A: PSNR ([\d.]+)", said)[1]) > 50, "what it makes is the truth here"
     graph[node]["inputs"]["truth"], graph[node]["inputs"]["frames"] = frames, [large, 0]

@@ -6,10 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import graphs
+import prompt_builder
 import pytest
-from comfyhost import Host, Run
-from counting import make_video, numbers_of
+from comfyhost import Host, RunResult
+from numbered_video import make_video, read_numbers
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 pytestmark = pytest.mark.host
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.host
 FRAMES, WIDTH, HEIGHT = 24, 64, 48
 
 
-class Graph(graphs.Graph):
+class Graph(prompt_builder.PromptBuilder):
     def upscaled(self, frames: list, **settings: object) -> list:
         defaults = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
         node = self.add(
-            "SteadyScale_UpscaleFrames", upscale_model=self.ours(), frames=frames, **{**defaults, **settings}
+            "SteadyScale_UpscaleFrames", upscale_model=self.add_model(), frames=frames, **{**defaults, **settings}
         )
         return [node, 0]
 
@@ -40,10 +40,10 @@ class Graph(graphs.Graph):
 def source(host: Host, name: str, count: int = FRAMES, **settings: object) -> Path:
     """Numbered frames with sound, where Load Video finds them."""
     path = host.base / "input" / name
-    return path if path.exists() else make_video(path, count, size=(WIDTH, HEIGHT), audio_at=0.1, **settings)
+    return path if path.exists() else make_video(path, count, size=(WIDTH, HEIGHT), audio_start=0.1, **settings)
 
 
-def result(host: Host, run: Run, node: str) -> Path:
+def result(host: Host, run: RunResult, node: str) -> Path:
     item = run.outputs[node]["images"][0]
     return host.base / "output" / item["subfolder"] / item["filename"]
 
@@ -53,7 +53,7 @@ def sound(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
 
 
-def progress(run: Run, node: str) -> list[int]:
+def progress(run: RunResult, node: str) -> list[int]:
     return [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == node]
 
 
@@ -65,12 +65,12 @@ def left_behind(host: Host) -> list[str]:
 def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
-    upscaled = graph.upscaled(graph.video(clip.name))
+    upscaled = graph.upscaled(graph.add_video(clip.name))
     saved = graph.saved(upscaled)
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     made = result(any_host, run, saved)
     assert (VideoClip(made).info.width, VideoClip(made).info.height) == (4 * WIDTH, 4 * HEIGHT)
-    assert numbers_of(VideoClip(made)) == list(range(FRAMES))
+    assert read_numbers(VideoClip(made)) == list(range(FRAMES))
     assert sound(made) == sound(clip)
     with av.open(str(made)) as container:
         assert "SteadyScale_UpscaleFrames" in container.metadata["prompt"]
@@ -84,14 +84,14 @@ def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -
 def test_a_chain_runs_once_whoever_asks(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
-    video = graph.video(clip.name)
+    video = graph.add_video(clip.name)
     steady = graph.warped(video, video, pad=2)
     large = graph.upscaled(steady, resize_to="factor", factor=2.0)
     small = graph.upscaled(large, resize_to="factor", factor=0.5)
     first, second = graph.saved(small, "one"), graph.saved(small, "two")
     frames = graph.add("GetVideoComponents", video=small)
     count = graph.add("SaveImage", images=[frames, 0], filename_prefix="frames")
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     made = [VideoClip(result(any_host, run, node)) for node in (first, second)]
     for clip_made in made:
         assert (clip_made.info.width, clip_made.info.height) == (WIDTH + 4, HEIGHT + 4)
@@ -107,11 +107,11 @@ def test_a_chain_runs_once_whoever_asks(any_host: Host) -> None:
 def test_a_second_prompt_finds_it_made(host: Host) -> None:
     clip = source(host, "numbered.mp4")
     graph = Graph()
-    large = graph.upscaled(graph.video(clip.name), grain=0.2)
+    large = graph.upscaled(graph.add_video(clip.name), grain=0.2)
     graph.saved(large, "before")
-    host.run(graph).check()
+    host.run(graph).raise_for_status()
     again = graph.saved(large, "after")
-    run = host.run(graph).check()
+    run = host.run(graph).raise_for_status()
     assert progress(run, again) == []
     assert sum(1 for _ in VideoClip(result(host, run, again)).frames()) == FRAMES
 
@@ -122,10 +122,10 @@ def test_memory_does_not_grow_with_the_length(host: Host) -> None:
         clip = source(host, f"long{count}.mp4", count, starts=[1000 * i for i in range(count)])
         graph = Graph()
         graph.saved(
-            graph.upscaled(graph.video(clip.name), resize_to="size", width=640, height=480, grain=len(peaks) / 50)
+            graph.upscaled(graph.add_video(clip.name), resize_to="size", width=640, height=480, grain=len(peaks) / 50)
         )
         host.reset_peak()
-        run = host.run(graph).check()
+        run = host.run(graph).raise_for_status()
         peaks.append(host.rss(peak=True))
     node = next(key for key, made in run.outputs.items() if made.get("images"))
     assert sum(1 for _ in VideoClip(result(host, run, node)).frames()) == 240
@@ -138,7 +138,7 @@ def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
     before = set((host.base / "output").rglob("*"))
     for attempt in range(3):  # a host that is short of processor time can take the cancel when the work is done
         graph = Graph()
-        saved = graph.saved(graph.upscaled(graph.video(clip.name), tile=32, grain=(attempt + 1) / 50), "cancelled")
+        saved = graph.saved(graph.upscaled(graph.add_video(clip.name), tile=32, grain=(attempt + 1) / 50), "cancelled")
         seen: list[int] = []
 
         def cancel(event: str, data: dict, seen: list[int] = seen) -> None:
@@ -155,14 +155,14 @@ def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
     assert not [path for path in set((host.base / "output").rglob("*")) - before if path.is_file()]
     assert left_behind(host) == []
     again = Graph()
-    again.saved(again.upscaled(again.video(source(host, "numbered.mp4").name)))
-    host.run(again).check()
+    again.saved(again.upscaled(again.add_video(source(host, "numbered.mp4").name)))
+    host.run(again).raise_for_status()
 
 
 def test_frames_that_would_not_fit_are_refused_by_our_name(host: Host) -> None:
     clip = source(host, "numbered.mp4")
     graph = Graph()
-    large = graph.upscaled(graph.video(clip.name), resize_to="size", width=32768, height=32768)
+    large = graph.upscaled(graph.add_video(clip.name), resize_to="size", width=32768, height=32768)
     frames = graph.add("GetVideoComponents", video=large)
     graph.add("SaveImage", images=[frames, 0], filename_prefix="never")
     run = host.run(graph)
@@ -175,10 +175,10 @@ def test_frames_that_would_not_fit_are_refused_by_our_name(host: Host) -> None:
 def test_a_video_made_of_images_keeps_its_sound(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
-    parts = graph.add("GetVideoComponents", video=graph.video(clip.name))
+    parts = graph.add("GetVideoComponents", video=graph.add_video(clip.name))
     video = graph.add("CreateVideo", images=[parts, 0], audio=[parts, 1], fps=[parts, 2])
     saved = graph.saved(graph.upscaled([video, 0], resize_to="factor", factor=0.5))
-    run = any_host.run(graph).check()
+    run = any_host.run(graph).raise_for_status()
     made = result(any_host, run, saved)
     assert (VideoClip(made).info.width, VideoClip(made).info.fps) == (WIDTH // 2, 24)
     assert sum(1 for _ in VideoClip(made).frames()) == FRAMES
@@ -188,7 +188,7 @@ def test_a_video_made_of_images_keeps_its_sound(any_host: Host) -> None:
 def test_a_file_that_is_no_video_is_refused_on_our_node(host: Host) -> None:
     (host.base / "input" / "page.mp4").write_text("ffconcat version 1.0\nfile numbered.mp4\n")
     graph = Graph()
-    graph.saved(graph.upscaled(graph.video("page.mp4")))
+    graph.saved(graph.upscaled(graph.add_video("page.mp4")))
     run = host.run(graph)
     assert run.status == "error"
     assert "SteadyScale_UpscaleFrames" in run.error
@@ -198,14 +198,14 @@ def test_a_file_that_is_no_video_is_refused_on_our_node(host: Host) -> None:
 def test_a_wire_of_the_wrong_kind_is_named_before_any_work(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
-    video = graph.upscaled(graph.video(clip.name), resize_to="factor", factor=0.3)
+    video = graph.upscaled(graph.add_video(clip.name), resize_to="factor", factor=0.3)
     graph.add("SaveImage", images=video, filename_prefix="never")
     run = any_host.run(graph)
     assert run.status == "error"
     assert "takes IMAGE, but these frames came as VIDEO" in run.error
     assert "Get Video Components" in run.error
     graph = Graph()
-    parts = graph.add("GetVideoComponents", video=graph.video(clip.name))
+    parts = graph.add("GetVideoComponents", video=graph.add_video(clip.name))
     saved = graph.saved(graph.upscaled([parts, 0], resize_to="factor", factor=0.3))
     run = any_host.run(graph)
     assert run.status == "error"

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import assets
-import hosts
 import pytest
-from canvas import (
-    NOTES,
-    CanvasError,
+import real_comfyui
+from comfyhost import Host
+from workflow_graph import (
+    NOTE_TYPES,
     Graph,
     Prompt,
-    companions,
+    WorkflowError,
+    count_extra_values,
     declared_inputs,
-    independent_of,
     is_widget,
+    remove_dependents,
     to_prompt,
 )
-from comfyhost import Host
 
 pytestmark = pytest.mark.host
 
@@ -47,7 +47,7 @@ def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> li
     """In words, in what a canvas and an API file differ; titles and places on the canvas do not count."""
     try:
         drawn = to_prompt(graph, definitions)
-    except CanvasError as error:
+    except WorkflowError as error:
         return [str(error)]
     found = [f"node {i} is only in one of the two" for i in sorted(drawn.keys() ^ prompt.keys())]
     for i in sorted(drawn.keys() & prompt.keys()):
@@ -65,8 +65,8 @@ def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> li
 def definitions(host: Host) -> dict[str, Any]:
     """/object_info of the version that the canvas files were drawn on: core nodes change their inputs over time."""
     version = host.get("/system_stats")["system"]["comfyui_version"]
-    if version != assets.NEWEST:
-        pytest.skip(f"the canvas files are drawn on ComfyUI {assets.NEWEST}; this one is {version}")
+    if version != assets.NEWEST_COMFYUI:
+        pytest.skip(f"the canvas files are drawn on ComfyUI {assets.NEWEST_COMFYUI}; this one is {version}")
     return host.get("/object_info")
 
 
@@ -80,7 +80,7 @@ def test_a_change_of_any_stored_value_is_found(name: str, definitions: dict[str,
     """Each value in turn. Only those that nobody reads may change: of an upload button, or of a setting with a link."""
     prompt, unread, read = api(name), set(), 0
     for n, node in enumerate(canvas(name)["nodes"]):
-        if node["type"] in NOTES:
+        if node["type"] in NOTE_TYPES:
             continue
         unheard = {entry["widget"]["name"] for entry in node["inputs"] if "widget" in entry and entry["link"]}
         places = positions(definitions[node["type"]])
@@ -101,7 +101,7 @@ def positions(definition: dict[str, Any]) -> dict[int, str]:
     for name, spec in declared_inputs(definition).items():
         if is_widget(spec):
             found[place] = name
-            place += 1 + companions(name, spec)
+            place += 1 + count_extra_values(name, spec)
     return found
 
 
@@ -191,16 +191,16 @@ def test_the_host_accepts_the_api_file_and_runs_it(any_host: Host, name: str, cl
     clip = any_host.base / "input" / clip_name
     file = next(node["inputs"]["file"] for node in prompt.values() if node["class_type"] == "LoadVideo")
     shutil.copyfile(clip, any_host.base / "input" / file)
-    (width, height, frames), (factor, added) = hosts.shape(clip), growth(prompt)
+    (width, height, frames), (factor, added) = real_comfyui.video_shape(clip), growth(prompt)
     wanted = (round(width * factor) + added, round(height * factor) + added, frames)
     if any(node["class_type"] in CHECKPOINTS for node in prompt.values()):
         _refused_for_its_checkpoint_alone(any_host, prompt)
         prompt = _saved_without_checkpoint(prompt)
-    run = any_host.run(prompt).check()
+    run = any_host.run(prompt).raise_for_status()
     saved = next(i for i, node in prompt.items() if node["class_type"] == "SaveVideo")
     item = run.outputs[saved]["images"][0]
     assert item["subfolder"] == "SteadyScale"
-    assert hosts.shape(any_host.base / "output" / item["subfolder"] / item["filename"]) == wanted
+    assert real_comfyui.video_shape(any_host.base / "output" / item["subfolder"] / item["filename"]) == wanted
 
 
 def _refused_for_its_checkpoint_alone(host: Host, prompt: Prompt) -> None:
@@ -217,7 +217,7 @@ def _refused_for_its_checkpoint_alone(host: Host, prompt: Prompt) -> None:
 
 def _saved_without_checkpoint(prompt: Prompt) -> Prompt:
     """The part that runs without a checkpoint, its frames saved as the template saves its result."""
-    cut = independent_of(prompt, CHECKPOINTS)
+    cut = remove_dependents(prompt, CHECKPOINTS)
     last = [i for i, node in cut.items() if node["class_type"] == "SteadyScale_WarpFrames"]
     saved = next(node for node in prompt.values() if node["class_type"] == "SaveVideo")
     made = {"class_type": "CreateVideo", "inputs": {"images": [last[-1], 0], "fps": 25}}

@@ -19,7 +19,7 @@ from unittest.mock import MagicMock
 import av
 import pytest
 import torch
-from counting import make_video
+from numbered_video import make_video
 
 
 class Interrupted(Exception):
@@ -199,7 +199,7 @@ class Stub:
 
 
 @pytest.fixture
-def newest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def fake_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     stub = Stub(tmp_path / "temp")
     node = type("ComfyNode", (), {})
     latest = ModuleType("comfy_api.latest")
@@ -239,4 +239,4 @@ def newest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 @pytest.fixture
 def clip_file(tmp_path: Path) -> Path:
-    return make_video(tmp_path / "source.mp4", audio_at=0.5, metadata={"title": "twelve bars"})
+    return make_video(tmp_path / "source.mp4", audio_start=0.5, metadata={"title": "twelve bars"})

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from footage import shaken_clip
+from camera_simulation import make_shaken_clip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.pipeline.upscale_op import Enlarge
-from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
 
@@ -38,7 +38,7 @@ class Network:
 
 @pytest.fixture
 def shaky(tmp_path: Path) -> Path:
-    clip, _ = shaken_clip(16, 160, 120)
+    clip, _ = make_shaken_clip(16, 160, 120)
     write_video(tmp_path / "shaky.mp4", clip.frames(), clip.info)
     return tmp_path / "shaky.mp4"
 
@@ -52,7 +52,7 @@ def unrest(clip) -> float:
 def test_a_video_becomes_larger_and_steadier(newest, shaky: Path):
     node = newest.import_("enhance").EnhanceVideo
     video, plot = node.execute(Network(), newest.VideoFromFile(str(shaky)), **SETTINGS).result
-    assert [type(operation) for operation in video.plan.recipe.operations] == [Enlarge, Steady]
+    assert [type(operation) for operation in video.plan.recipe.operations] == [UpscaleOp, WarpOp]
     assert video.plan.recipe.info.fps == Fraction(25)
     assert newest.files() == [], "measuring needs no file"
     made = VideoClip(video.get_stream_source())

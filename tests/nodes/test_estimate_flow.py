@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node_calls import Network, upscaled
+from node_calls import CountingUpscaler, run_upscale
 
 
 def test_flow_is_measured_at_the_rate_of_the_video_and_before_upscaling(newest, clip_file: Path):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     node = newest.import_("flow").EstimateFlow
     flow, picture = node.execute(video, "farneback", 1.0, 64, 3).result
     assert flow.info.fps == 24, "not the 1.0 of the setting"
     assert (flow.info.width, len(flow.steps)) == (128, 12)
-    assert network.frames == 0
+    assert network.frame_count == 0
     assert picture.shape[0] == 3

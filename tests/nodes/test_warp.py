@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counting import number_of, numbered
-from node_calls import upscaled, warped
+from node_calls import run_upscale, run_warp
+from numbered_video import numbered_frames, read_number
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
 def test_images_still_come_back_as_images(newest, clip_file: Path):
-    images = numbered(3).permute(0, 2, 3, 1)
-    made = upscaled(newest, images)
-    assert [number_of(frame.permute(2, 0, 1)) for frame in made] == [0, 1, 2]
-    info = TensorClip(numbered(3)).info
+    images = numbered_frames(3).permute(0, 2, 3, 1)
+    made = run_upscale(newest, images)
+    assert [read_number(frame.permute(2, 0, 1)) for frame in made] == [0, 1, 2]
+    info = TensorClip(numbered_frames(3)).info
     identity = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], info)
-    steady, masks = warped(newest, images, identity)
+    steady, masks = run_warp(newest, images, identity)
     assert torch.allclose(steady, images, atol=1e-5)
     assert masks.shape == (3, 48, 64)
 
@@ -30,13 +30,13 @@ def test_the_mask_of_a_video_is_where_any_frame_has_nothing(newest, clip_file: P
     matrices = np.tile(np.eye(3), (12, 1, 1))
     matrices[5, 0, 2], matrices[9, 1, 2] = 10, -6  # right, and up
     moved = Correction(matrices, [slice(0, 12)], info)
-    mask = warped(newest, newest.VideoFromFile(str(clip_file)), moved, "edge")[1]
+    mask = run_warp(newest, newest.VideoFromFile(str(clip_file)), moved, "edge")[1]
     assert mask.shape == (1, 48, 64)
     assert mask[0, :, :10].all()
     assert mask[0, -6:].all()
     assert not mask[0, :-8, 12:].any()
-    padded = warped(newest, newest.VideoFromFile(str(clip_file)), moved, "edge", pad=4)[1]
+    padded = run_warp(newest, newest.VideoFromFile(str(clip_file)), moved, "edge", pad=4)[1]
     assert padded.shape == (1, 56, 72)
     assert padded[0, :4].all()
     with pytest.raises(ClipError, match="padded frame cannot be cropped"):
-        warped(newest, newest.VideoFromFile(str(clip_file)), moved, "crop", pad=4)
+        run_warp(newest, newest.VideoFromFile(str(clip_file)), moved, "crop", pad=4)

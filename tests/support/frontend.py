@@ -11,18 +11,18 @@ from typing import Any
 from comfyhost import Host
 from playwright.sync_api import Browser, Locator, TimeoutError
 
-READY = "window.app?.graph && window.app?.extensionManager"
-NOTES = ("Note", "MarkdownNote")
-LEGIBLE = {"LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
+READY_CONDITION = "window.app?.graph && window.app?.extensionManager"
+NOTE_TYPES = ("Note", "MarkdownNote")
+TEXT_SETTINGS = {"LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
 """Text on nodes is drawn at every zoom, in older and in newer frontends."""
-LIBRARY = ".node-library-tab-button, [aria-label*='Node Library']"
-EVENTS = ("progress", "executed", "execution_success", "execution_error", "execution_interrupted")
-DROP = """([text, name]) => {
+LIBRARY_SELECTOR = ".node-library-tab-button, [aria-label*='Node Library']"
+EVENT_TYPES = ("progress", "executed", "execution_success", "execution_error", "execution_interrupted")
+DROP_SCRIPT = """([text, name]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name, { type: "application/json" }));
   return data;
 }"""
-WATCH = """(kinds) => {
+WATCH_SCRIPT = """(kinds) => {
   window.steadyscaleSeen = [];
   for (const kind of kinds)
     window.comfyAPI.api.api.addEventListener(kind, (e) => window.steadyscaleSeen.push([kind, e.detail]));
@@ -32,40 +32,40 @@ WATCH = """(kinds) => {
 class Frontend:
     """One open page. version: of the frontend, as in names of screenshots, which go to the folder `shots`."""
 
-    def __init__(self, browser: Browser, host: Host, version: str, shots: Path) -> None:
-        self.host, self.version, self.shots = host, version, shots
-        self.errors: list[str] = []  # what no script caught
+    def __init__(self, browser: Browser, host: Host, version: str, screenshot_folder: Path) -> None:
+        self.host, self.version, self.screenshot_folder = host, version, screenshot_folder
+        self.page_errors: list[str] = []  # what no script caught
         self.pack_errors: list[str] = []  # what the console says of the pack's own files
         self.definitions: dict[str, Any] = host.get("/object_info")
-        shots.mkdir(parents=True, exist_ok=True)
+        screenshot_folder.mkdir(parents=True, exist_ok=True)
         # The first visit of a user opens dialogs and banners, which would lie over everything.
-        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **LEGIBLE})
+        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **TEXT_SETTINGS})
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
         self.page.set_default_timeout(60_000)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda said: self._heard(said.type, said.text, said.location.get("url", "")))
+        self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        self.page.on("console", lambda said: self._on_console(said.type, said.text, said.location.get("url", "")))
         self.page.goto(host.url, wait_until="domcontentloaded")
-        self._settle()
+        self._wait_until_ready()
 
-    def _heard(self, kind: str, text: str, url: str) -> None:
+    def _on_console(self, kind: str, text: str, url: str) -> None:
         # A language without a page of its own is asked for and answered with 404; the English page follows.
         if kind == "error" and "/extensions/steadyscale/" in url and "/docs/" not in url:
             self.pack_errors.append(text)
 
-    def _settle(self) -> None:
-        self.page.wait_for_function(READY)
-        self.page.evaluate(WATCH, list(EVENTS))
+    def _wait_until_ready(self) -> None:
+        self.page.wait_for_function(READY_CONDITION)
+        self.page.evaluate(WATCH_SCRIPT, list(EVENT_TYPES))
 
     def run_js(self, code: str, *values: Any) -> Any:
         """The value of a JavaScript function of `values`, which sees the frontend as `app`."""
         return self.page.evaluate(f"async (values) => await ({code})(...values)", list(values))
 
-    def shot(self, name: str) -> None:
-        self.page.screenshot(path=self.shots / f"{name}.png")
+    def take_screenshot(self, name: str) -> None:
+        self.page.screenshot(path=self.screenshot_folder / f"{name}.png")
 
     # -- what a person does
 
-    def empty(self) -> None:
+    def clear_canvas(self) -> None:
         """An empty canvas, without dialogs, at its usual zoom."""
         for _ in range(4):
             self.page.keyboard.press("Escape")  # also lets go of a node that newer frontends hang on the pointer
@@ -74,17 +74,17 @@ class Frontend:
                 break
         self.run_js("() => { app.graph.clear(); app.canvas.ds.reset(); app.graph.setDirtyCanvas(true, true); }")
 
-    def speak(self, language: str) -> None:
+    def set_language(self, language: str) -> None:
         """Chooses the language in the settings and opens the page anew, as the frontend asks for."""
         self.run_js("(l) => app.extensionManager.setting.set('Comfy.Locale', l)", language)
         self.page.reload(wait_until="domcontentloaded")
-        self._settle()
+        self._wait_until_ready()
 
-    def drop(self, file: Path) -> None:
+    def drop_workflow(self, file: Path) -> None:
         """Drops a workflow file on the canvas and waits until all of its nodes are there."""
         text = file.read_text(encoding="utf-8")
         self.page.wait_for_selector("#graph-canvas")
-        data = self.page.evaluate_handle(DROP, [text, file.name])
+        data = self.page.evaluate_handle(DROP_SCRIPT, [text, file.name])
         self.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": data, "clientX": 700, "clientY": 450})
         self.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=len(json.loads(text)["nodes"]))
         self.run_js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
@@ -105,23 +105,23 @@ class Frontend:
 
     def drag_from_library(self, title: str, x: int, y: int) -> None:
         """Looks a node up in the sidebar and drags it to a point of the canvas."""
-        self.page.locator(LIBRARY).first.click()
+        self.page.locator(LIBRARY_SELECTOR).first.click()
         self.page.get_by_placeholder("Search Nodes...").first.fill(title)
         self.page.get_by_text(title, exact=True).last.drag_to(
             self.page.locator("#graph-canvas"), target_position={"x": x, "y": y}
         )
-        self.page.locator(LIBRARY).first.click()
+        self.page.locator(LIBRARY_SELECTOR).first.click()
 
-    def queue(self) -> None:
+    def run_workflow(self) -> None:
         """Presses Run, and waits until the host has finished, one way or another."""
         self.run_js("() => { window.steadyscaleSeen.length = 0; }")
         self.page.get_by_test_id("queue-button").first.click()
         over = "window.steadyscaleSeen.some(([kind]) => /^execution_(success|error|interrupted)$/.test(kind))"
         self.page.wait_for_function(over, timeout=180_000)
 
-    def help_of(self, kind: str) -> Locator:
+    def open_help(self, kind: str) -> Locator:
         """Puts a node on the empty canvas, opens its help by the button above it, and returns the page shown."""
-        self.empty()
+        self.clear_canvas()
         self.run_js(
             """(kind) => {
               const node = LiteGraph.createNode(kind);
@@ -143,11 +143,11 @@ class Frontend:
     def dialogs(self) -> Locator:
         return self.page.locator("[role=dialog]:visible")
 
-    def nodes(self) -> list[str]:
+    def node_types(self) -> list[str]:
         """The kinds of the nodes on the canvas."""
         return self.run_js("() => app.graph.nodes.map((node) => node.type)")
 
-    def unknown_nodes(self) -> list[str]:
+    def unknown_node_types(self) -> list[str]:
         """Nodes of kinds that nobody registered; the frontend draws them red."""
         return self.run_js(
             "() => app.graph.nodes.map((node) => node.type).filter((t) => !LiteGraph.registered_node_types[t])"
@@ -157,18 +157,20 @@ class Frontend:
         """What the host has sent of that kind since Run was pressed."""
         return [data for name, data in self.run_js("() => window.steadyscaleSeen") if name == kind]
 
-    def prompt(self) -> dict[str, dict[str, Any]]:
+    def read_prompt(self) -> dict[str, dict[str, Any]]:
         """What Run would queue: {node id: {class_type, inputs}}, without what the frontend adds for itself."""
         drawn = self.run_js("() => app.graphToPrompt().then((made) => made.output)")
-        return {i: self._declared(node) for i, node in drawn.items() if node["class_type"] not in NOTES}
+        return {
+            i: self._keep_declared_inputs(node) for i, node in drawn.items() if node["class_type"] not in NOTE_TYPES
+        }
 
-    def _declared(self, node: dict[str, Any]) -> dict[str, Any]:
+    def _keep_declared_inputs(self, node: dict[str, Any]) -> dict[str, Any]:
         parts = self.definitions[node["class_type"]]["input"]
         known = {*parts.get("required", {}), *parts.get("optional", {})}
         inputs = {name: value for name, value in node["inputs"].items() if name in known}
         return {"class_type": node["class_type"], "inputs": inputs}
 
-    def videos(self) -> list[str]:
+    def playing_videos(self) -> list[str]:
         """The addresses of saved videos that play in the page: with pictures, of some length, without an error."""
         return self.run_js(
             """() => [...document.querySelectorAll("video")]

@@ -10,31 +10,31 @@ import torch.nn.functional as F
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.video.decode.video_clip import VideoClip
 
-SETTINGS = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
+UPSCALE_SETTINGS = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
 
 
-class Network:
+class CountingUpscaler:
     """Doubles the size by repetition, and counts the frames that it is given."""
 
     scale, halo = 2, 2
 
     def __init__(self) -> None:
-        self.frames = 0
+        self.frame_count = 0
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        self.frames += len(frames)
+        self.frame_count += len(frames)
         return F.interpolate(frames, scale_factor=2, mode="nearest")
 
 
-def upscaled(newest, frames, network=None, **settings):
-    node = newest.import_("upscale").UpscaleFrames
-    return node.execute(network or Network(), frames, **{**SETTINGS, **settings}).result[0]
+def run_upscale(fake_host, frames, network=None, **settings):
+    node = fake_host.import_("upscale").UpscaleFrames
+    return node.execute(network or CountingUpscaler(), frames, **{**UPSCALE_SETTINGS, **settings}).result[0]
 
 
-def still(clip_file: Path) -> Correction:
+def identity_correction(clip_file: Path) -> Correction:
     info = VideoClip(clip_file).info
     return Correction(np.tile(np.eye(3), (info.length, 1, 1)), [slice(0, info.length)], info)
 
 
-def warped(newest, frames, correction, border="crop", pad=0):
-    return newest.import_("warp").WarpFrames.execute(frames, correction, border, pad).result
+def run_warp(fake_host, frames, correction, border="crop", pad=0):
+    return fake_host.import_("warp").WarpFrames.execute(frames, correction, border, pad).result

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 
 
-def ours() -> list[str]:
+def list_our_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("steadyscale")]
 
 
-class Source:
+class CountingSource:
     """Counts, and remembers what was asked of it, from which thread, and whether it was given back."""
 
     def __init__(self, count: int = 10, *, fail_at: int | None = None, error: BaseException | None = None) -> None:
         self.count, self.fail_at = count, fail_at
         self.error = ValueError("broken at the source") if error is None else error
-        self.made = 0
+        self.produced = 0
         self.opened_in: str | None = None
         self.closed_in: str | None = None
 
@@ -28,7 +28,7 @@ class Source:
                 if number == self.fail_at:
                     raise self.error
                 time.sleep(pause)
-                self.made += 1
+                self.produced += 1
                 yield number
             if self.fail_at == self.count:
                 raise self.error
@@ -36,14 +36,14 @@ class Source:
             self.closed_in = threading.current_thread().name
 
 
-def plus(stream: Iterator[int], amount: int, *, fail_at: int | None = None) -> Iterator[int]:
+def add_amount(stream: Iterator[int], amount: int, *, fail_at: int | None = None) -> Iterator[int]:
     for position, number in enumerate(stream):
         if position == fail_at:
             raise ArithmeticError(f"broken in plus {amount}")
         yield number + amount
 
 
-def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for what must come."""
     deadline = time.monotonic() + 30
     while not condition():
@@ -51,16 +51,16 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-class Frame:
+class TrackedFrame:
     """Something large, of which we count how many there are."""
 
-    alive = 0
+    alive_count = 0
 
     def __init__(self) -> None:
-        Frame.alive += 1
+        TrackedFrame.alive_count += 1
 
     def __del__(self) -> None:
-        Frame.alive -= 1
+        TrackedFrame.alive_count -= 1
 
 
 class CancelledByHost(BaseException):

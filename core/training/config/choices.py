@@ -5,18 +5,18 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Pixel(Enum):
+class PixelLossKind(Enum):
     L1 = "l1"
     CHARBONNIER = "charbonnier"
 
 
-class Adversarial(Enum):
+class AdversarialLossKind(Enum):
     VANILLA = "vanilla"
     LSGAN = "lsgan"
     RELATIVISTIC = "relativistic"
 
 
-class Frequency(Enum):
+class FrequencyLossKind(Enum):
     AMPLITUDE = "amplitude"
     COMPLEX = "complex"
 

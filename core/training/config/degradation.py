@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from ..errors import TrainingError
 
-Span = tuple[float, float]
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Stage:
+class DegradationStage:
     """One round of degradations; the defaults are Real-ESRGAN's first.
 
     blur, noise: the probability of each. sigma: of the Gaussian blur, in pixels; ring: the probability of a sinc
@@ -20,17 +20,17 @@ class Stage:
     """
 
     blur: float = 1.0
-    sigma: Span = (0.2, 3.0)
+    sigma: Range = (0.2, 3.0)
     ring: float = 0.1
     up: float = 0.2
     down: float = 0.7
-    resize: Span = (0.15, 1.5)
+    resize: Range = (0.15, 1.5)
     noise: float = 1.0
     gaussian: float = 0.5
-    gaussian_sigma: Span = (1.0, 30.0)
-    poisson: Span = (0.05, 3.0)
+    gaussian_sigma: Range = (1.0, 30.0)
+    poisson: Range = (0.05, 3.0)
     grey: float = 0.4
-    quality: Span = (30.0, 95.0)
+    quality: Range = (30.0, 95.0)
 
     def __post_init__(self) -> None:
         for name in ("sigma", "resize", "gaussian_sigma", "poisson", "quality"):
@@ -42,7 +42,7 @@ class Stage:
                 raise TrainingError(f"degrade: {name} is a probability, between 0 and 1, not {getattr(self, name)}")
 
 
-SECOND = Stage(
+SECOND_STAGE = DegradationStage(
     blur=0.8,
     sigma=(0.2, 1.5),
     up=0.3,
@@ -54,7 +54,7 @@ SECOND = Stage(
 
 
 @dataclass(frozen=True)
-class Degradation:
+class DegradationConfig:
     """Whether and how inputs are made worse than a plain reduction.
 
     on: off means antialiased bicubic reduction and nothing else. video: the probability that the last compression is a
@@ -63,7 +63,7 @@ class Degradation:
 
     on: bool = False
     video: float = 0.3
-    crf: Span = (20.0, 38.0)
+    crf: Range = (20.0, 38.0)
     last_ring: float = 0.5
-    first: Stage = field(default_factory=Stage)
-    second: Stage = SECOND
+    first: DegradationStage = field(default_factory=DegradationStage)
+    second: DegradationStage = SECOND_STAGE

@@ -13,40 +13,40 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from .choices import Adversarial, Backbone, Frequency, Pixel
-from .degradation import Degradation
-from .toml_dataclass import changed, filled_in, read_toml
+from .choices import AdversarialLossKind, Backbone, FrequencyLossKind, PixelLossKind
+from .degradation import DegradationConfig
+from .toml_dataclass import apply_overrides, from_table, read_toml
 
 
-class Kind(Enum):
+class NetworkKind(Enum):
     COMPACT = "compact"
     RRDB = "rrdb"
 
 
-class Judge(Enum):
+class DiscriminatorKind(Enum):
     VGG = "vgg"
     UNET = "unet"
 
 
-class Arithmetic(Enum):
-    FULL = "fp32"
+class AutocastDtype(Enum):
+    FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
 
 
-def _check(holds: bool, complaint: str) -> None:
-    if not holds:
-        raise TrainingError(complaint)
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise TrainingError(message)
 
 
-def _at_least(least: float, group: str, settings: object, *names: str) -> None:
+def _check_min(minimum: float, section: str, settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _check(value >= least, f"{group}{name} is at least {least:g}, not {value}")
+        _check(value >= minimum, f"{section}{name} is at least {minimum:g}, not {value}")
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkConfig:
     """The generator. scales: one body with a head for each; steps take turns. features: channels inside. convs: of a
     compact network, between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see models/rrdb.py;
     other programs know only growth 32. separable: make the convolutions between the first and the last
@@ -55,7 +55,7 @@ class Network:
     models list`.
     """
 
-    kind: Kind = Kind.COMPACT
+    kind: NetworkKind = NetworkKind.COMPACT
     scales: tuple[int, ...] = (4,)
     features: int = 64
     convs: int = 16
@@ -66,12 +66,12 @@ class Network:
     begin_with: str = ""
 
     def __post_init__(self) -> None:
-        _at_least(1, "network.", self, "features", "blocks", "growth")
-        _at_least(0, "network.", self, "convs")
+        _check_min(1, "network.", self, "features", "blocks", "growth")
+        _check_min(0, "network.", self, "convs")
         _check(self.unshuffle in (1, 2, 4), f"network.unshuffle is 1, 2 or 4, not {self.unshuffle}")
         _check(len(self.scales) > 0, "network.scales is empty; name one scale or several, such as [2, 4]")
         _check(len(set(self.scales)) == len(self.scales), f"network.scales names a scale twice: {self.scales}")
-        allowed = (1, 2, 4, 8) if self.kind is Kind.RRDB else range(1, 17)
+        allowed = (1, 2, 4, 8) if self.kind is NetworkKind.RRDB else range(1, 17)
         for scale in self.scales:
             _check(scale in allowed, f"network.scales: {self.kind.value} has no scale {scale}")
         _check(
@@ -81,20 +81,20 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Discriminator:
+class DiscriminatorConfig:
     """The opponent, which is there where losses.adversarial is above 0. vgg judges a crop and begins to tell within a
     few hundred steps; unet judges every pixel and takes its time. features: channels of its first layers.
     """
 
-    kind: Judge = Judge.UNET
+    kind: DiscriminatorKind = DiscriminatorKind.UNET
     features: int = 64
 
     def __post_init__(self) -> None:
-        _at_least(1, "discriminator.", self, "features")
+        _check_min(1, "discriminator.", self, "features")
 
 
 @dataclass(frozen=True)
-class Data:
+class DataConfig:
     """What is learnt from. train, validate: pictures, folders of them, and videos.
 
     crop: side of the large picture that a step sees, in pixels. candidates: places drawn for a crop, of which the
@@ -113,12 +113,12 @@ class Data:
 
     def __post_init__(self) -> None:
         _check(0 < self.shrink <= 1, f"data.shrink is a factor above 0 and up to 1, not {self.shrink}")
-        _at_least(1, "data.", self, "crop", "candidates", "frames")
-        _at_least(0, "data.", self, "memory_gb")
+        _check_min(1, "data.", self, "crop", "candidates", "frames")
+        _check_min(0, "data.", self, "memory_gb")
 
 
 @dataclass(frozen=True)
-class Losses:
+class LossConfig:
     """The weight of each loss (losses.py); 0 leaves it out. backbone, weights, layers: what sees for the perceptual and
     the content loss, its file (empty: where it usually is) and the weight of each of its layers (empty: its own).
     steady: with it crops come in pairs, two views of one place a part of a small pixel apart, and detail that depends
@@ -132,9 +132,9 @@ class Losses:
     variation: float = 0.0
     frequency: float = 0.0
     steady: float = 0.0
-    pixel_kind: Pixel = Pixel.L1
-    adversarial_kind: Adversarial = Adversarial.RELATIVISTIC
-    frequency_kind: Frequency = Frequency.COMPLEX
+    pixel_kind: PixelLossKind = PixelLossKind.L1
+    adversarial_kind: AdversarialLossKind = AdversarialLossKind.RELATIVISTIC
+    frequency_kind: FrequencyLossKind = FrequencyLossKind.COMPLEX
     backbone: Backbone = Backbone.VGG19
     weights: str = ""
     layers: Mapping[str, float] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Learning:
+class OptimConfig:
     """How fast and how far. rate: of Adam, reached after `warm_up` steps, then falling along a cosine to `last_rate`.
     gan_from: the step at which the perceptual, content and adversarial losses join the pixels'; the adversarial weight
     takes `gan_ramp` steps to full strength. clip: the longest gradient that is followed, 0 for any. average: of the
@@ -165,7 +165,7 @@ class Learning:
     def __post_init__(self) -> None:
         for name in ("rate", "discriminator_rate"):
             _check(getattr(self, name) > 0, f"learning.{name} is above 0, not {getattr(self, name)}")
-        _at_least(0, "learning.", self, "warm_up", "gan_from", "gan_ramp", "clip")
+        _check_min(0, "learning.", self, "warm_up", "gan_from", "gan_ramp", "clip")
         _check(
             all(0 <= beta < 1 for beta in self.betas), f"learning.betas are at least 0 and below 1, not {self.betas}"
         )
@@ -174,24 +174,24 @@ class Learning:
 
 
 @dataclass(frozen=True)
-class Machine:
+class RuntimeConfig:
     """What it runs on, which changes speed and, by rounding, little else. device: auto, cpu, cuda, cuda:1.
     arithmetic: of the networks; weights stay in float32. compile: with torch's compiler, which
     needs torch 2.2 and takes a minute or more before the first step. loaders: threads that prepare data, 0 for none.
     """
 
     device: str = "auto"
-    arithmetic: Arithmetic = Arithmetic.FULL
+    arithmetic: AutocastDtype = AutocastDtype.FP32
     channels_last: bool = True
     compile: bool = False
     loaders: int = 2
 
     def __post_init__(self) -> None:
-        _at_least(0, "machine.", self, "loaders")
+        _check_min(0, "machine.", self, "loaders")
 
 
 @dataclass(frozen=True)
-class Keeping:
+class OutputConfig:
     """What is written and when, in steps. checkpoints: how many stay. patience: validations without a better PSNR
     after which training ends, 0 for never. samples: pictures drawn at each validation. tensorboard: log for it too.
     lpips: measure that too at each validation, which takes AlexNet's weights from torchvision.
@@ -206,12 +206,12 @@ class Keeping:
     lpips: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(1, "keeping.", self, "checkpoint_every", "checkpoints", "validate_every")
-        _at_least(0, "keeping.", self, "patience", "samples")
+        _check_min(1, "keeping.", self, "checkpoint_every", "checkpoints", "validate_every")
+        _check_min(0, "keeping.", self, "patience", "samples")
 
 
 @dataclass(frozen=True)
-class Config:
+class TrainConfig:
     """name: of the files that come out. run: the folder for all that a run leaves (default: runs/NAME). seed: decides
     everything that is drawn. steps: of both optimisers. batch: crops in a step, over all processes. accumulate: parts
     that a step's crops are taken in, one after the other, where they do not fit into memory together.
@@ -223,19 +223,19 @@ class Config:
     steps: int = 100_000
     batch: int = 16
     accumulate: int = 1
-    network: Network = field(default_factory=Network)
-    discriminator: Discriminator = field(default_factory=Discriminator)
-    data: Data = field(default_factory=Data)
-    degrade: Degradation = field(default_factory=Degradation)
-    losses: Losses = field(default_factory=Losses)
-    learning: Learning = field(default_factory=Learning)
-    machine: Machine = field(default_factory=Machine)
-    keeping: Keeping = field(default_factory=Keeping)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    degrade: DegradationConfig = field(default_factory=DegradationConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    learning: OptimConfig = field(default_factory=OptimConfig)
+    machine: RuntimeConfig = field(default_factory=RuntimeConfig)
+    keeping: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
         _check(bool(self.name) and Path(self.name).name == self.name, f"name is that of a file, not {self.name!r}")
-        _at_least(0, "", self, "seed")
-        _at_least(1, "", self, "steps", "batch", "accumulate")
+        _check_min(0, "", self, "seed")
+        _check_min(1, "", self, "steps", "batch", "accumulate")
         parts = self.batch / self.accumulate
         _check(
             parts >= 1 and parts.is_integer(), f"batch {self.batch} cannot be taken in {self.accumulate} equal parts"
@@ -254,7 +254,7 @@ class Config:
         crop = self.data.crop
         for scale in self.network.scales:
             _check(crop % (scale * self.network.unshuffle) == 0, f"data.crop {crop} is no multiple of scale {scale}")
-        if self.losses.adversarial and self.discriminator.kind is Judge.VGG:
+        if self.losses.adversarial and self.discriminator.kind is DiscriminatorKind.VGG:
             fits = crop >= 16 and crop & (crop - 1) == 0
             _check(fits, f"data.crop is {crop}; discriminator.kind vgg sees 16, 32, 64, 128, ... pixels")
         if self.losses.adversarial:
@@ -266,27 +266,27 @@ class Config:
         return Path(self.run or f"runs/{self.name}")
 
 
-def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """The settings in a TOML file, with changes such as "data.crop=128". Raises TrainingError naming what is wrong."""
-    return config_from(changed(read_toml(Path(path)), changes))
+    return config_from(apply_overrides(read_toml(Path(path)), overrides))
 
 
-def config_from(table: Mapping[str, Any]) -> Config:
+def config_from(table: Mapping[str, Any]) -> TrainConfig:
     """Settings out of nested tables, as TOML gives them; those not named keep their defaults."""
-    return filled_in(Config(), table)
+    return from_table(TrainConfig(), table)
 
 
-def without_folders(config: Config) -> Config:
+def strip_folders(config: TrainConfig) -> TrainConfig:
     """The settings with files and folders by their last names alone, as they may be given away: where things lie on
     somebody's disk is nobody else's business."""
 
-    def names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    def basenames(paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(Path(path).name for path in paths)
 
     return replace(
         config,
         run="",
         network=replace(config.network, begin_with=Path(config.network.begin_with).name),
-        data=replace(config.data, train=names(config.data.train), validate=names(config.data.validate)),
+        data=replace(config.data, train=basenames(config.data.train), validate=basenames(config.data.validate)),
         losses=replace(config.losses, weights=Path(config.losses.weights).name),
     )

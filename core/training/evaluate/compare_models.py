@@ -11,31 +11,31 @@ from torch import Tensor
 from ...clip import Frames
 from ...upscaling.resize import resize
 from ...upscaling.upscale import ImageModel, upscale
-from ...visualize.training_curves import frame_of, image_of, label
+from ...visualize.training_curves import draw_label, to_frame, to_pil
 from ..errors import TrainingError
-from .metrics import Scores, compare, rounded
+from .metrics import Scores, round_to_8bit, score_image
 
-SHOWN = 320  # pixels a side of each part of the picture
-_STRIDE = 8  # pixels between the places that are tried for it
+PANEL_SIDE = 320  # pixels a side of each part of the picture
+_SEARCH_STRIDE = 8  # pixels between the places that are tried for it
 
 
 @dataclass(frozen=True)
-class Contest:
+class ModelComparison:
     """scores: of each model, and last of bicubic enlargement, means over the frames. picture: (1, 3, H, W), the place
     where the models differ most, with the truth first. frames: how many were compared.
     """
 
     scores: tuple[Scores, ...]
-    picture: Frames
-    frames: int
+    image: Frames
+    frame_count: int
 
 
-def contest(
+def compare_models(
     pairs: Iterable[tuple[Frames, Frames]],
     models: Sequence[ImageModel],
     names: Sequence[str],
     device: torch.device | str | None = None,
-) -> Contest:
+) -> ModelComparison:
     """Enlarge the small frame of each pair with each model, and compare with the large one.
 
     pairs: small (1, 3, h, w) and true (1, 3, H, W) in [0, 1], such as `shrunk` makes. A result of another size than the
@@ -48,7 +48,7 @@ def contest(
         made = [resize(next(upscale(iter([small]), model, device=device)), width, height) for model in models]
         made.append(resize(small, width, height))
         shave = max(1, round(width / small.shape[-1]))
-        found.append([compare(one, true, shave) for one in made])
+        found.append([score_image(one, true, shave) for one in made])
         apart = float((made[0] - made[1]).abs().mean()) if len(models) > 1 else 0.0
         if apart > best[0]:
             best = apart, [true, *made]
@@ -57,10 +57,10 @@ def contest(
     each = list(zip(*found, strict=True))
     means = tuple(Scores(_mean(s.psnr for s in one), _mean(s.ssim for s in one)) for one in each)
     titles = ["truth", *(f"{name}  {s.psnr:.2f} dB" for name, s in zip([*names, "bicubic"], means, strict=True))]
-    return Contest(means, _side_by_side(best[1], titles), len(found))
+    return ModelComparison(means, _side_by_side(best[1], titles), len(found))
 
 
-def shrunk(frames: Iterable[Frames], scale: int) -> Iterator[tuple[Frames, Frames]]:
+def make_lr_pairs(frames: Iterable[Frames], scale: int) -> Iterator[tuple[Frames, Frames]]:
     """Frames (1, 3, H, W) as the truth, and the same made small: antialiased bicubic, rounded to 8 bits."""
     for frame in frames:
         height, width = frame.shape[-2] // scale, frame.shape[-1] // scale
@@ -68,8 +68,8 @@ def shrunk(frames: Iterable[Frames], scale: int) -> Iterator[tuple[Frames, Frame
             raise TrainingError(
                 f"frames of {frame.shape[-1]}x{frame.shape[-2]} are too small to be made {scale} times smaller first"
             )
-        true = rounded(frame[:, :3, : height * scale, : width * scale])
-        yield rounded(resize(true, width, height)), true
+        true = round_to_8bit(frame[:, :3, : height * scale, : width * scale])
+        yield round_to_8bit(resize(true, width, height)), true
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -77,25 +77,25 @@ def _mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed)
 
 
-def _side_by_side(parts: list[Tensor], titles: list[str]) -> Frames:
-    top, left, height, width = _liveliest(parts)
-    pieces = [part[..., top : top + height, left : left + width] for part in parts]
-    zoom = max(1, SHOWN // max(height, width))
+def _side_by_side(images: list[Tensor], titles: list[str]) -> Frames:
+    top, left, height, width = _most_different_crop(images)
+    pieces = [part[..., top : top + height, left : left + width] for part in images]
+    zoom = max(1, PANEL_SIDE // max(height, width))
     pictures = []
     for piece, title in zip(pieces, titles, strict=True):
-        picture = image_of(piece.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
-        label(picture, title, (0, 0))
-        pictures.append(frame_of(picture))
+        picture = to_pil(piece.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
+        draw_label(picture, title, (0, 0))
+        pictures.append(to_frame(picture))
     gap = torch.ones(1, 3, pictures[0].shape[-2], 6)
     row = [x for picture in pictures for x in (picture, gap)][:-1]
     return torch.cat(row, dim=-1)
 
 
-def _liveliest(parts: list[Tensor]) -> tuple[int, int, int, int]:
+def _most_different_crop(images: list[Tensor]) -> tuple[int, int, int, int]:
     """(top, left, height, width) of the place where the first two models are furthest apart."""
-    rows, columns = parts[0].shape[-2:]
-    height, width = min(SHOWN // 2, rows), min(SHOWN // 2, columns)
-    apart = (parts[1] - parts[2]).abs().mean(1, keepdim=True)
-    sums = torch.nn.functional.avg_pool2d(apart, (height, width), _STRIDE)[0, 0]
+    rows, columns = images[0].shape[-2:]
+    height, width = min(PANEL_SIDE // 2, rows), min(PANEL_SIDE // 2, columns)
+    apart = (images[1] - images[2]).abs().mean(1, keepdim=True)
+    sums = torch.nn.functional.avg_pool2d(apart, (height, width), _SEARCH_STRIDE)[0, 0]
     place = int(sums.argmax())
-    return place // sums.shape[1] * _STRIDE, place % sums.shape[1] * _STRIDE, height, width
+    return place // sums.shape[1] * _SEARCH_STRIDE, place % sums.shape[1] * _SEARCH_STRIDE, height, width

@@ -19,9 +19,11 @@ from torch import Tensor
 from ...upscaling.resize import resize
 from ..errors import TrainingError
 
-Enlarger = Callable[[Tensor], Tensor]
-Judge = Callable[[Tensor, Tensor], Tensor]  # two pictures (1, 3, H, W) in [0, 1] -> how different they look, a scalar
-SMALLEST_JUDGED = 64  # pixels a side that AlexNet wants to see
+UpscaleFn = Callable[[Tensor], Tensor]
+PerceptualMetric = Callable[
+    [Tensor, Tensor], Tensor
+]  # two pictures (1, 3, H, W) in [0, 1] -> how different they look, a scalar
+MIN_LPIPS_SIDE = 64  # pixels a side that AlexNet wants to see
 
 
 @dataclass(frozen=True)
@@ -34,73 +36,73 @@ class Scores:
     lpips: float | None = None
 
 
-def small_and_large(picture: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def make_lr_pair(image: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """(3, H, W), uint8 -> small (1, 3, H', W') and large (1, 3, H' * scale, W' * scale), both in steps of 1/255."""
-    height, width = picture.shape[1] // scale, picture.shape[2] // scale
-    large = picture[None, :, : height * scale, : width * scale].float() / 255
-    return rounded(resize(large, width, height)), large
+    height, width = image.shape[1] // scale, image.shape[2] // scale
+    large = image[None, :, : height * scale, : width * scale].float() / 255
+    return round_to_8bit(resize(large, width, height)), large
 
 
-def bicubic(scale: int) -> Enlarger:
+def bicubic(scale: int) -> UpscaleFn:
     """Plain enlargement, the least that a network has to beat."""
     return lambda small: resize(small, small.shape[-1] * scale, small.shape[-2] * scale)
 
 
-def rounded(picture: Tensor) -> Tensor:
+def round_to_8bit(image: Tensor) -> Tensor:
     """As it is after it was stored in 8 bits."""
-    return (picture.clamp(0, 1) * 255).round() / 255
+    return (image.clamp(0, 1) * 255).round() / 255
 
 
-def luma(picture: Tensor) -> Tensor:
+def bt601_luma(image: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> (B, 1, H, W), Y of BT.601 in [16, 235]."""
-    red, green, blue = picture.split(1, dim=1)
+    red, green, blue = image.split(1, dim=1)
     return 16 + 65.481 * red + 128.553 * green + 24.966 * blue
 
 
-def compare(made: Tensor, true: Tensor, shave: int) -> Scores:
+def score_image(pred: Tensor, target: Tensor, crop_border: int) -> Scores:
     """The scores of one picture (1, 3, H, W) against the true one, both in [0, 1]."""
-    ours, wanted = _seen(made, shave), _seen(true, shave)
+    ours, wanted = _inner_luma(pred, crop_border), _inner_luma(target, crop_border)
     # In double precision torch unfolds the picture for SSIM's window; in single the score differs in the sixth digit.
     return Scores(_psnr(ours, wanted), ssim(ours.float(), wanted.float()))
 
 
-def psnr(made: Tensor, true: Tensor, shave: int) -> float:
+def psnr(pred: Tensor, target: Tensor, crop_border: int) -> float:
     """The first of these scores alone, which takes a small part of the time."""
-    return _psnr(_seen(made, shave), _seen(true, shave))
+    return _psnr(_inner_luma(pred, crop_border), _inner_luma(target, crop_border))
 
 
-def _seen(picture: Tensor, shave: int) -> Tensor:
-    inside = slice(shave, -shave or None)
-    return luma(rounded(picture))[..., inside, inside].double()
+def _inner_luma(image: Tensor, crop_border: int) -> Tensor:
+    inside = slice(crop_border, -crop_border or None)
+    return bt601_luma(round_to_8bit(image))[..., inside, inside].double()
 
 
-def _psnr(ours: Tensor, wanted: Tensor) -> float:
+def _psnr(pred: Tensor, target: Tensor) -> float:
     # 255, not 219: the papers' convention for values that go from 16 to 235.
-    error = float(((ours - wanted) ** 2).mean())
+    error = float(((pred - target) ** 2).mean())
     return min(10 * math.log10(255.0**2 / error), 100.0) if error else 100.0  # equal pictures would be infinitely good
 
 
-def ssim(made: Tensor, true: Tensor, peak: float = 255.0) -> float:
+def ssim(pred: Tensor, target: Tensor, data_range: float = 255.0) -> float:
     """Structural similarity of (1, 1, H, W), mean over an 11x11 Gaussian window around each pixel; edges are mirrored.
 
     Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity (2004): sigma 1.5, k1 = 0.01,
     k2 = 0.03. Pictures smaller than the window raise TrainingError.
     """
-    height, width = made.shape[-2:]
+    height, width = pred.shape[-2:]
     if min(height, width) < 11:
         raise TrainingError(f"SSIM looks at 11x11 pixels, and {width}x{height} are left; take larger pictures")
-    line = torch.exp(-0.5 * (torch.arange(-5.0, 6.0, dtype=made.dtype, device=made.device) / 1.5) ** 2)
+    line = torch.exp(-0.5 * (torch.arange(-5.0, 6.0, dtype=pred.dtype, device=pred.device) / 1.5) ** 2)
     line = line / line.sum()
-    made, true = (F.pad(x, (5, 5, 5, 5), mode="reflect") for x in (made, true))
-    moments = torch.cat([made, true, made * made, true * true, made * true])
+    pred, target = (F.pad(x, (5, 5, 5, 5), mode="reflect") for x in (pred, target))
+    moments = torch.cat([pred, target, pred * pred, target * target, pred * target])
     means = F.conv2d(F.conv2d(moments, line.view(1, 1, 11, 1)), line.view(1, 1, 1, 11))
     a, b, aa, bb, ab = means
-    steady, lively = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    steady, lively = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     alike = (2 * a * b + steady) * (2 * (ab - a * b) + lively)
     return float((alike / ((a * a + b * b + steady) * (aa - a * a + bb - b * b + lively))).mean())
 
 
-def lpips() -> Judge:
+def load_lpips() -> PerceptualMetric:
     """How different two pictures look (Zhang et al. 2018, arXiv:1801.03924; AlexNet). Raises TrainingError, with the
     way out, where there are no weights: AlexNet's come from torchvision, which keeps what it downloads."""
     advice = "let torchvision download them once where there is a network, or set keeping.lpips to false"
@@ -113,31 +115,31 @@ def lpips() -> Judge:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"LPIPS has no AlexNet weights here ({reason}): {advice}") from error
 
-    def judge(made: Tensor, true: Tensor) -> Tensor:
+    def metric(pred: Tensor, target: Tensor) -> Tensor:
         network.reset()
-        return network(made, true)
+        return network(pred, target)
 
-    return judge
+    return metric
 
 
 @torch.no_grad()
 def score(
-    enlarge: Enlarger,
-    pictures: Iterable[Tensor],
+    upscale: UpscaleFn,
+    images: Iterable[Tensor],
     scale: int,
     device: torch.device | str = "cpu",
-    judge: Judge | None = None,
+    metric: PerceptualMetric | None = None,
 ) -> Scores:
     """The mean scores of (1, 3, h, w) -> (1, 3, h * scale, w * scale) over pictures (3, H, W), uint8.
 
     judge: what `lpips` returns, to be asked too; it sees whole pictures in 8 bits.
     """
     found, looks = [], []
-    for picture in pictures:
-        small, large = small_and_large(picture, scale)
-        made = enlarge(small.to(device)).float().cpu()
-        found.append(compare(made, large, scale))
-        if judge is not None:
-            looks.append(float(judge(rounded(made), large)))
+    for picture in images:
+        small, large = make_lr_pair(picture, scale)
+        made = upscale(small.to(device)).float().cpu()
+        found.append(score_image(made, large, scale))
+        if metric is not None:
+            looks.append(float(metric(round_to_8bit(made), large)))
     psnr, ssim = sum(s.psnr for s in found) / len(found), sum(s.ssim for s in found) / len(found)
     return Scores(psnr, ssim, sum(looks) / len(looks) if looks else None)

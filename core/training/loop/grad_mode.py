@@ -11,7 +11,7 @@ import torch
 T = TypeVar("T")
 
 
-def learning(steps: Generator[T, None, None]) -> Generator[T, None, None]:
+def with_gradients(steps: Generator[T, None, None]) -> Generator[T, None, None]:
     """The same stream, each item of which is made with gradients and outside inference mode. Closing it closes `steps`.
 
     ComfyUI runs its nodes in inference mode, in which nothing learns. Modes last as long as a step, not as long as the

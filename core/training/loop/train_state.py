@@ -8,40 +8,40 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..config.schema import Arithmetic, Config
-from .networks import Generator, make_discriminator, make_generator
+from ..config.schema import AutocastDtype, TrainConfig
+from .networks import MultiScaleGenerator, make_discriminator, make_generator
 
 
 @dataclass
-class LossScale:
+class LossScaler:
     """The factor that keeps small gradients within the range of float16: halved by each inf, doubled after a long calm.
 
     value: 1 and unchanging where nothing can underflow.
     """
 
-    value: float = 1.0
-    moving: bool = False
-    calm: int = 0  # steps since the last inf
+    scale: float = 1.0
+    dynamic: bool = False
+    steps_since_inf: int = 0  # steps since the last inf
 
-    def learn(self, finite: bool) -> None:
+    def update(self, finite: bool) -> None:
         """Take note of how a step went."""
-        if not self.moving:
+        if not self.dynamic:
             return
         if not finite:
-            self.value, self.calm = max(1.0, self.value / 2), 0
+            self.scale, self.steps_since_inf = max(1.0, self.scale / 2), 0
             return
-        self.calm += 1
-        if self.calm == 2000:
-            self.value, self.calm = self.value * 2, 0
+        self.steps_since_inf += 1
+        if self.steps_since_inf == 2000:
+            self.scale, self.steps_since_inf = self.scale * 2, 0
 
 
 @dataclass
-class Player:
+class TrainedModel:
     """A network, its optimiser and its loss scale."""
 
     network: nn.Module
-    optimiser: torch.optim.Adam
-    scale: LossScale
+    optimizer: torch.optim.Adam
+    scaler: LossScaler
 
     def gradients(self) -> list[Tensor]:
         """Those that the last backward pass has left; a head that took no part has none."""
@@ -49,30 +49,30 @@ class Player:
 
 
 @dataclass
-class State:
+class TrainState:
     """step: how many have been taken. average: the exponential mean of the generator's weights, which is what comes out
     in the end. best, stale: the best mean PSNR so far, and validations since. skipped: steps in a row that an inf or
     NaN has made void.
     """
 
     step: int
-    generator: Generator
-    average: AveragedModel
-    player: Player
-    opponent: Player | None
-    best: float = float("-inf")
-    stale: int = 0
-    skipped: int = 0
+    generator: MultiScaleGenerator
+    ema: AveragedModel
+    trained_generator: TrainedModel
+    discriminator: TrainedModel | None
+    best_psnr: float = float("-inf")
+    validations_since_best: int = 0
+    skipped_steps: int = 0
 
     @property
-    def averaged(self) -> Generator:
+    def ema_generator(self) -> MultiScaleGenerator:
         """The generator with the averaged weights."""
-        network = self.average.module
-        assert isinstance(network, Generator)
+        network = self.ema.module
+        assert isinstance(network, MultiScaleGenerator)
         return network
 
 
-def fresh(config: Config, device: torch.device, generator: Generator | None = None) -> State:
+def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleGenerator | None = None) -> TrainState:
     """The state before the first step, which the seed decides. generator: one to go on with (default: made anew)."""
     layout = torch.channels_last if config.machine.channels_last else torch.contiguous_format
     network = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
@@ -84,10 +84,12 @@ def fresh(config: Config, device: torch.device, generator: Generator | None = No
     if discriminator is not None:
         discriminator = discriminator.to(device)
         discriminator = discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-        opponent = _player(discriminator, config.learning.discriminator_rate, config)
-    return State(0, network, average, _player(network, config.learning.rate, config), opponent)
+        opponent = _make_trained_model(discriminator, config.learning.discriminator_rate, config)
+    return TrainState(0, network, average, _make_trained_model(network, config.learning.rate, config), opponent)
 
 
-def _player(network: nn.Module, rate: float, config: Config) -> Player:
-    scale = LossScale(2.0**16, moving=True) if config.machine.arithmetic is Arithmetic.FP16 else LossScale()
-    return Player(network, torch.optim.Adam(network.parameters(), lr=rate, betas=config.learning.betas), scale)
+def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:
+    scale = LossScaler(2.0**16, dynamic=True) if config.machine.arithmetic is AutocastDtype.FP16 else LossScaler()
+    return TrainedModel(
+        network, torch.optim.Adam(network.parameters(), lr=learning_rate, betas=config.learning.betas), scale
+    )

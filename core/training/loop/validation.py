@@ -7,53 +7,57 @@ from pathlib import Path
 
 import torch
 
-from ....models.arch.separable import dense
-from ..config.schema import Config, without_folders
+from ....models.arch.separable import to_dense
+from ..config.schema import TrainConfig, strip_folders
 from ..config.toml_dataclass import to_toml
-from ..data.dataset import Pictures
-from ..evaluate.metrics import Judge, Scores, score, small_and_large
+from ..data.dataset import CachedImageDataset
+from ..evaluate.metrics import PerceptualMetric, Scores, make_lr_pair, score
 from .export import export
-from .logger import sample_picture, write_sample
-from .train_state import State
+from .logger import make_sample, write_sample
+from .train_state import TrainState
 
-BETTER = 0.001  # dB by which a network has to be better to count as better
+MIN_PSNR_GAIN_DB = 0.001  # dB by which a network has to be better to count as better
 
 
 def validate(
-    config: Config, state: State, held_out: Pictures, device: torch.device, judge: Judge | None = None
+    config: TrainConfig,
+    state: TrainState,
+    held_out: CachedImageDataset,
+    device: torch.device,
+    metric: PerceptualMetric | None = None,
 ) -> dict[int, Scores]:
     """The scores of the averaged network, by scale; sample pictures go into the run's folder. judge: see `score`."""
     scores: dict[int, Scores] = {}
     for scale in config.network.scales:
-        network = state.averaged.at(scale)
-        scores[scale] = score(network, held_out, scale, device, judge)
+        network = state.ema_generator.for_scale(scale)
+        scores[scale] = score(network, held_out, scale, device, metric)
         for number in range(min(config.keeping.samples, len(held_out))):
-            small, large = small_and_large(held_out[number], scale)
+            small, large = make_lr_pair(held_out[number], scale)
             with torch.no_grad():
                 made = network(small.to(device)).float().cpu()
             name = f"step_{state.step:08d}_{scale}x_{number + 1}"
-            write_sample(config.folder / "samples", name, sample_picture(small, made, large))
+            write_sample(config.folder / "samples", name, make_sample(small, made, large))
     return scores
 
 
-def is_best(state: State, scores: Mapping[int, Scores]) -> bool:
+def update_best(state: TrainState, scores: Mapping[int, Scores]) -> bool:
     """Note the mean PSNR over scales in the state, and whether it is the best so far."""
     psnr = sum(s.psnr for s in scores.values()) / len(scores)
-    if psnr > state.best + BETTER:
-        state.best, state.stale = psnr, 0
+    if psnr > state.best_psnr + MIN_PSNR_GAIN_DB:
+        state.best_psnr, state.validations_since_best = psnr, 0
         return True
-    state.stale += 1
+    state.validations_since_best += 1
     return False
 
 
-def write_networks(config: Config, state: State, folder: Path) -> tuple[Path, ...]:
+def write_networks(config: TrainConfig, state: TrainState, folder: Path) -> tuple[Path, ...]:
     """Write the averaged network of each scale as a weight file, and return their paths; those of separable networks
     are followed by their dense twins, for programs that know only ordinary networks."""
-    settings = to_toml(without_folders(config))
+    settings = to_toml(strip_folders(config))
     facts = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": settings}
-    networks = {f"{scale}x": state.averaged.at(scale) for scale in config.network.scales}
+    networks = {f"{scale}x": state.ema_generator.for_scale(scale) for scale in config.network.scales}
     if config.network.separable:
-        networks |= {f"{name}_dense": dense(network) for name, network in networks.items()}
+        networks |= {f"{name}_dense": to_dense(network) for name, network in networks.items()}
     return tuple(
         export(
             network,

@@ -25,13 +25,13 @@ from av.video.stream import VideoStream
 from ...clip import ClipError
 
 VIDEO_FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,gif,apng,h264,hevc,obu,m4v,dv"
-PICTURE_FORMATS = "png_pipe,tiff_pipe"
+IMAGE_FORMATS = "png_pipe,tiff_pipe"
 VIDEO_DECODERS = (
     "h264,hevc,vvc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"
     "flv,wmv1,wmv2,wmv3,vc1,theora,mjpeg,prores,dnxhd,cfhd,ffv1,ffvhuff,huffyuv,utvideo,qtrle,dvvideo,rawvideo,v210,"
     "gif,apng,png,tiff,webp"
 )
-OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layout
+AUDIO_SUBTITLE_DECODERS = (  # probing a file may decode a little sound to learn its layout
     "aac,aac_latm,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,alac,flac,opus,libopus,vorbis,wmav1,wmav2,"
     "wmapro,amrnb,amrwb,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8,"
     "pcm_s8,pcm_mulaw,pcm_alaw,pcm_bluray,pcm_dvd,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,srt,subrip,ass,ssa,webvtt,mov_text,"
@@ -39,13 +39,13 @@ OTHER_DECODERS = (  # probing a file may decode a little sound to learn its layo
 )
 # An 8K frame has 35 million pixels, and one float32 copy takes 425 MB. A 200 KB file can claim far more than that.
 MAX_PIXELS = 50_000_000
-NO_LIMIT = 2**31 - 1
-_HOUR = 3600
-PATIENCE = 32  # times that a container may refuse to go on in a row before the file counts as ended
+NO_PIXEL_LIMIT = 2**31 - 1
+_MAX_PACKET_SECONDS = 3600
+MAX_CONSECUTIVE_ERRORS = 32  # times that a container may refuse to go on in a row before the file counts as ended
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], *, content: bytes | None = None) -> Iterator[InputContainer]:
+def open_media(path: str | os.PathLike[str], *, content: bytes | None = None) -> Iterator[InputContainer]:
     """The container at `path`, or in `content` (then `path` only serves messages); ClipError where it is unreadable."""
     pictures = content is not None
     if content is None:
@@ -57,30 +57,30 @@ def opened(path: str | os.PathLike[str], *, content: bytes | None = None) -> Ite
         if file.stat().st_size == 0:
             raise ClipError(f"{path}: the file has 0 bytes; copy or export it again")
     allow = {
-        "format_whitelist": PICTURE_FORMATS if pictures else VIDEO_FORMATS,
-        "codec_whitelist": f"{VIDEO_DECODERS},{OTHER_DECODERS}",
+        "format_whitelist": IMAGE_FORMATS if pictures else VIDEO_FORMATS,
+        "codec_whitelist": f"{VIDEO_DECODERS},{AUDIO_SUBTITLE_DECODERS}",
     }
     if not pictures:
         allow["protocol_whitelist"] = "file"
     try:
-        source = io.BytesIO(content) if content is not None else address(path)
+        source = io.BytesIO(content) if content is not None else file_url(path)
         container = av.open(source, "r", options=allow, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as e:
         kind = "picture" if pictures else "video"
         raise ClipError(
-            f"{path}: not a {kind} that can be read ({reason(e)}); "
+            f"{path}: not a {kind} that can be read ({error_message(e)}); "
             f"it is cut off, of an unusual kind, or not a {kind} at all"
         ) from e
     with container:
         yield container
 
 
-def address(path: str | os.PathLike[str]) -> str:
+def file_url(path: str | os.PathLike[str]) -> str:
     """What FFmpeg is to open for that path: it takes what stands before a colon for a protocol."""
     return f"file:{os.fspath(path)}"
 
 
-def reason(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What FFmpeg or the system says, without the file name that it adds."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
@@ -109,27 +109,29 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     return stream
 
 
-class Watch(Protocol):
+class DecodeObserver(Protocol):
     """Who goes on where a file is damaged: told of each packet before it is decoded, and of what is refused."""
 
-    def sees(self, packet: Packet) -> None: ...
+    def on_packet(self, packet: Packet) -> None: ...
 
-    def refused(self, error: FFmpegError) -> None:
+    def on_error(self, error: FFmpegError) -> None:
         """Raise to stop."""
         ...
 
 
-class Unmoved:
+class IgnoreDecodeErrors:
     """The `Watch` of who reads on whatever is damaged, because pixels do not concern them."""
 
-    def sees(self, packet: Packet) -> None:
+    def on_packet(self, packet: Packet) -> None:
         pass
 
-    def refused(self, error: FFmpegError) -> None:
+    def on_error(self, error: FFmpegError) -> None:
         pass
 
 
-def packets(container: InputContainer, *streams: Stream, watch: Watch | None = None) -> Iterator[Packet]:
+def demux_packets(
+    container: InputContainer, *streams: Stream, observer: DecodeObserver | None = None
+) -> Iterator[Packet]:
     """All packets of the streams, with an empty one at their end. A `watch` may pass over what cannot be read."""
     refusals = 0
     while True:
@@ -140,41 +142,43 @@ def packets(container: InputContainer, *streams: Stream, watch: Watch | None = N
             return
         except FFmpegError as e:
             refusals += 1
-            if watch is None or refusals > PATIENCE:
+            if observer is None or refusals > MAX_CONSECUTIVE_ERRORS:
                 raise
-            watch.refused(e)
+            observer.on_error(e)
 
 
-def told_length(packet: Packet) -> int:
+def packet_duration(packet: Packet) -> int:
     """How long a packet of sound lasts, in its time base; 0 where its file does not tell, or tells nonsense: FFmpeg's
     reader of Ogg makes a little less than 2^32 of a last packet that is cut by more than it holds.
     """
     length = packet.duration or 0
-    return length if 0 <= length * packet.time_base < _HOUR else 0
+    return length if 0 <= length * packet.time_base < _MAX_PACKET_SECONDS else 0
 
 
-def is_cut_off(packet: Packet) -> bool:
+def is_edit_list_skipped(packet: Packet) -> bool:
     """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
-    return packet.is_discard and packet.pts is not None and packet.pts + told_length(packet) <= 0
+    return packet.is_discard and packet.pts is not None and packet.pts + packet_duration(packet) <= 0
 
 
-def decoded(container: InputContainer, stream: VideoStream, watch: Watch | None = None) -> Iterator[VideoFrame]:
+def decode_frames(
+    container: InputContainer, stream: VideoStream, observer: DecodeObserver | None = None
+) -> Iterator[VideoFrame]:
     """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
-    decoder = _decoder(stream)
-    for packet in packets(container, stream, watch=watch):
-        if watch:
-            watch.sees(packet)
+    decoder = _select_decoder(stream)
+    for packet in demux_packets(container, stream, observer=observer):
+        if observer:
+            observer.on_packet(packet)
         try:
             frames = decoder.decode(packet)
         except FFmpegError as e:
-            if watch is None:
+            if observer is None:
                 raise
-            watch.refused(e)
+            observer.on_error(e)
             continue
         yield from frames
 
 
-def _decoder(stream: VideoStream) -> VideoCodecContext:
+def _select_decoder(stream: VideoStream) -> VideoCodecContext:
     if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
         return stream.codec_context
     # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.

@@ -16,11 +16,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 # FFmpeg's numbers for colours (AVCOL_*). BT.601 goes by two of them, which share one matrix.
-RGB, BT709, UNKNOWN, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
-LIMITED, FULL = 1, 2
+RGB, BT709, UNSPECIFIED, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
+LIMITED_RANGE, FULL_RANGE = 1, 2
 PQ, HLG = 16, 18
 
-Pictures: TypeAlias = list[VideoFrame]
+NativeFrames: TypeAlias = list[VideoFrame]
 """Consecutive frames as the decoder gives them: in the file's own format, the way up that they are stored."""
 
 
@@ -32,20 +32,20 @@ def is_rgb(pixel_format: str) -> bool:
     return av.VideoFormat(pixel_format).is_rgb
 
 
-def depth(pixel_format: str) -> int:
+def bit_depth(pixel_format: str) -> int:
     """Bits of the deepest component."""
     return max(component.bits for component in av.VideoFormat(pixel_format).components)
 
 
-def matrix(colorspace: int, height: int) -> int:
+def resolve_matrix(colorspace: int, height: int) -> int:
     """The YUV matrix to use: the tagged one or, without a tag, what players assume for a picture of that height."""
-    if colorspace in (UNKNOWN, RGB):
+    if colorspace in (UNSPECIFIED, RGB):
         return SMPTE170M if height <= 576 else BT709
     return colorspace
 
 
 # Their colour profiles carry a name. PyAV 18 frees it twice where side data is looked at, and the program dies of that.
-_NAMED_PROFILES = ("png", "apng")
+_UNSAFE_SIDE_DATA_CODECS = ("png", "apng")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Orientation:
     def of(cls, frame: VideoFrame, codec: str) -> Orientation:
         """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y). codec: who decoded the frame."""
         try:
-            known = None if codec in _NAMED_PROFILES else list(frame.side_data)
+            known = None if codec in _UNSAFE_SIDE_DATA_CODECS else list(frame.side_data)
         except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
             known = None
         if known is None:
@@ -74,17 +74,17 @@ class Orientation:
                 return cls(False, a < 0, d < 0)
         return cls()
 
-    def upright(self, picture: NDArray[np.generic]) -> NDArray[np.generic]:
+    def apply(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
         """(H, W) or (H, W, C) as stored -> the same as shown; a view."""
         if self.transpose:
-            picture = picture.swapaxes(0, 1)
+            image = image.swapaxes(0, 1)
         if self.mirror_columns:
-            picture = picture[:, ::-1]
-        return picture[::-1] if self.mirror_rows else picture
+            image = image[:, ::-1]
+        return image[::-1] if self.mirror_rows else image
 
 
 @dataclass(frozen=True)
-class Stored:
+class StreamFormat:
     """How a video file stores its picture, for those who write one like it. Colours are FFmpeg's numbers."""
 
     codec: str
@@ -98,7 +98,7 @@ class Stored:
     tagged: bool = True  # whether the file itself tells the matrix; else it is what players assume
 
     @classmethod
-    def of(cls, stream: VideoStream, first: VideoFrame) -> Stored:
+    def of(cls, stream: VideoStream, first: VideoFrame) -> StreamFormat:
         orientation = Orientation.of(first, stream.codec_context.codec.name)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         return cls(
@@ -106,9 +106,9 @@ class Stored:
             pixel_format=first.format.name,
             orientation=orientation,
             pixel_aspect=1 / aspect if orientation.transpose else aspect,
-            matrix=matrix(first.colorspace, first.height),
-            full_range=not first.format.is_rgb and first.color_range == FULL,
+            matrix=resolve_matrix(first.colorspace, first.height),
+            full_range=not first.format.is_rgb and first.color_range == FULL_RANGE,
             primaries=first.color_primaries,
             transfer=first.color_trc,
-            tagged=first.colorspace not in (UNKNOWN, RGB),
+            tagged=first.colorspace not in (UNSPECIFIED, RGB),
         )

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from ...clip import ClipError, ClipInfo, Frames
 from . import demux
-from .convert import to_grey, to_planes
-from .corruption import Damage, OnDamage, whole
-from .stream_format import Pictures, Stored, has_alpha
-from .timestamps import Timing, Window, part, rows_of, timing
+from .convert import to_gray, to_planes
+from .corruption import CorruptionReport, OnDamage, decode_checked
+from .stream_format import NativeFrames, StreamFormat, has_alpha
+from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
 log = logging.getLogger(__name__)
 
-RUN_UP = 10  # seconds before the first frame of a part, from which a file is read for it
+PREROLL_SECONDS = 10  # seconds before the first frame of a part, from which a file is read for it
 
 
 class VideoClip:
@@ -49,18 +49,18 @@ class VideoClip:
         *,
         max_pixels: int = demux.MAX_PIXELS,
         on_damage: OnDamage = OnDamage.FAIL,
-        window: Window | None = None,
+        window: TimeRange | None = None,
     ) -> None:
-        self.path, self.window, self.damage = Path(path), window, Damage()
+        self.path, self.window, self.damage = Path(path), window, CorruptionReport()
         self._max_pixels, self._on_damage = max_pixels, OnDamage(on_damage)
-        with demux.opened(self.path) as container:
+        with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, max_pixels)
-            missing = _check_whole(container, stream, self.path, self._on_damage)
+            missing = _check_truncation(container, stream, self.path, self._on_damage)
             # The first frame is decoded because some files tell only there which way up they are.
-            first = next(whole(self.path, container, stream, OnDamage.KEEP, Damage()), None)
+            first = next(decode_checked(self.path, container, stream, OnDamage.KEEP, CorruptionReport()), None)
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
-            self.stored = Stored.of(stream, first)
+            self.stream_format = StreamFormat.of(stream, first)
             if first.interlaced_frame and window is None:
                 log.warning(
                     "%s is interlaced: the two fields of a frame, which are moments apart, are worked on as one "
@@ -68,18 +68,18 @@ class VideoClip:
                 )  # fmt: skip
             fps = stream.average_rate or stream.guessed_rate or Fraction(24)
             width, height = first.width, first.height
-            if self.stored.orientation.transpose:
+            if self.stream_format.orientation.transpose:
                 width, height = height, width
             length = _claimed_length(container, stream, fps)
-            self._cut: _Cut | None = None
+            self._selection: _Selection | None = None
             if window is not None:
-                times = timing(self.path)
-                part(times, window, self.path)  # raises where it is empty
-                self._cut = _Cut.of(times, rows_of(times, window))
-                length = len(self._cut.rows)
+                times = read_timestamps(self.path)
+                trim_timestamps(times, window, self.path)  # raises where it is empty
+                self._selection = _Selection.of(times, frame_range(times, window))
+                length = len(self._selection.frame_numbers)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
 
-    def cut(self, window: Window) -> VideoClip:
+    def trim(self, window: TimeRange) -> VideoClip:
         """That part of the file, read with the same settings."""
         return VideoClip(self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window)
 
@@ -91,15 +91,15 @@ class VideoClip:
         """
         import torch
 
-        alpha, orientation = has_alpha(self.stored.pixel_format), self.stored.orientation
+        alpha, orientation = has_alpha(self.stream_format.pixel_format), self.stream_format.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
-        filled, done, number = _empty(batch, shape), 0, -1
-        with closing(self._shown()) as shown:
+        filled, done, number = _empty_batch(batch, shape), 0, -1
+        with closing(self._decode()) as shown:
             for number, frame in enumerate(shown):
                 if number < first:
                     continue
-                planes = [orientation.upright(p) for p in to_planes(frame, reformatter, alpha=alpha)]
+                planes = [orientation.apply(p) for p in to_planes(frame, reformatter, alpha=alpha)]
                 self._check_size(number, planes[0].shape[::-1], (self.info.width, self.info.height))
                 top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
                 for channel, plane in enumerate(planes):
@@ -107,110 +107,114 @@ class VideoClip:
                 done += 1
                 if done == batch:
                     yield torch.from_numpy(filled)
-                    filled, done = _empty(batch, shape), 0
+                    filled, done = _empty_batch(batch, shape), 0
         if done:
             yield torch.from_numpy(filled[:done])
-        self._compare(number + 1)
+        self._warn_missing_frames(number + 1)
 
-    def greys(self, side: int) -> Iterator[NDArray[np.float32]]:
+    def luma_frames(self, side: int) -> Iterator[NDArray[np.float32]]:
         """Yield all frames in order as brightness (1, 1, h, w) in [0, 1], float32, of the size `info.within(side)`."""
-        small, orientation = self.info.within(side), self.stored.orientation
+        small, orientation = self.info.fit_within(side), self.stream_format.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
         reformatter = VideoReformatter()
-        with closing(self._shown()) as shown:
+        with closing(self._decode()) as shown:
             for frame in shown:
-                grey = orientation.upright(to_grey(frame, reformatter, *size))
+                grey = orientation.apply(to_gray(frame, reformatter, *size))
                 yield np.divide(grey[..., 0], np.float32(255), dtype=np.float32)[None, None]
 
-    def pictures(self) -> Iterator[Pictures]:
+    def native_frames(self) -> Iterator[NativeFrames]:
         """Yield all frames in order, one at a time, as they are stored; see `stored`. Starts anew at each call."""
         reformatter = VideoReformatter()
         size, number = (self.info.width, self.info.height), -1
-        if self.stored.orientation.transpose:
+        if self.stream_format.orientation.transpose:
             size = size[::-1]
-        with closing(self._shown()) as shown:
+        with closing(self._decode()) as shown:
             for number, frame in enumerate(shown):
                 self._check_size(number, (frame.width, frame.height), size)
-                yield [reformatter.reformat(frame, format=self.stored.pixel_format)]
-        self._compare(number + 1)
+                yield [reformatter.reformat(frame, format=self.stream_format.pixel_format)]
+        self._warn_missing_frames(number + 1)
 
-    def _check_size(self, number: int, size: tuple[int, ...], before: tuple[int, ...]) -> None:
-        if size != before:
+    def _check_size(self, number: int, size: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        if size != expected:
             raise ClipError(
-                f"{self.path}: frame {number} is {size[0]}x{size[1]}, those before are {before[0]}x{before[1]}; "
+                f"{self.path}: frame {number} is {size[0]}x{size[1]}, those before are {expected[0]}x{expected[1]}; "
                 "cut the file where its size changes and process the parts"
             )
 
-    def _compare(self, count: int) -> None:
+    def _warn_missing_frames(self, count: int) -> None:
         claimed = self.info.length or 0
         least = claimed * 0.98 - 1  # lengths in seconds are rounded, so a frame or two mean nothing
-        if count < least and not self._another_track_lasts(least):
+        if count < least and not self._has_longer_track(least):
             log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, count)
 
-    def _another_track_lasts(self, frames: float) -> bool:
+    def _has_longer_track(self, frame_count: float) -> bool:
         """Whether the length that the file claims may be that of a track beside the picture, which lasts as long."""
         if self.window is not None:
             return False
-        with demux.opened(self.path) as container:
+        with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
             others = [s for s in container.streams if s.index != stream.index]
-            if not others or _own_length(container, stream, self.info.fps) is not None:
+            if not others or _video_stream_length(container, stream, self.info.fps) is not None:
                 return False
             return any(
-                (packet.pts + (packet.duration or 0)) * packet.time_base * self.info.fps >= frames
-                for packet in demux.packets(container, *others, watch=demux.Unmoved())
+                (packet.pts + (packet.duration or 0)) * packet.time_base * self.info.fps >= frame_count
+                for packet in demux.demux_packets(container, *others, observer=demux.IgnoreDecodeErrors())
                 if packet.pts is not None and packet.time_base is not None
             )
 
-    def _shown(self) -> Generator[VideoFrame, None, None]:
+    def _decode(self) -> Generator[VideoFrame, None, None]:
         """The decoded frames of the clip, in order."""
-        cut, span = self._cut, self._cut.span if self._cut else None
-        with demux.opened(self.path) as container:
+        cut, span = self._selection, self._selection.pts_range if self._selection else None
+        with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
-            if span is not None and self._lands_before(span[0]):
-                container.seek(_early(span[0], stream), stream=stream)
-            frames = whole(self.path, container, stream, self._on_damage, self.damage, span)
-            yield from frames if cut is None or span is not None else islice(frames, cut.rows.start, cut.rows.stop)
+            if span is not None and self._can_seek_before(span[0]):
+                container.seek(_preroll_pts(span[0], stream), stream=stream)
+            frames = decode_checked(self.path, container, stream, self._on_damage, self.damage, span)
+            yield from (
+                frames
+                if cut is None or span is not None
+                else islice(frames, cut.frame_numbers.start, cut.frame_numbers.stop)
+            )
 
-    def _lands_before(self, start: int) -> bool:
+    def _can_seek_before(self, start_pts: int) -> bool:
         """Whether reading can begin within the file and still come to that frame: some indices are wrong."""
-        with demux.opened(self.path) as container:
+        with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
             with suppress(FFmpegError):
-                container.seek(_early(start, stream), stream=stream)
+                container.seek(_preroll_pts(start_pts, stream), stream=stream)
                 packet = next(container.demux(stream))
-                return packet.is_keyframe and packet.pts is not None and packet.pts <= start
+                return packet.is_keyframe and packet.pts is not None and packet.pts <= start_pts
         return False
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _Selection:
     """A part of a file: the numbers of its frames there, and when they are shown, where their packets tell: from the
     first of these times on and before the second.
     """
 
-    rows: range
-    span: tuple[int, float] | None
+    frame_numbers: range
+    pts_range: tuple[int, float] | None
 
     @classmethod
-    def of(cls, times: Timing, rows: range) -> _Cut:
-        if not times.told:
-            return cls(rows, None)
-        zero = round(times.origin / times.base)
-        end = times.starts[rows.stop] + zero if rows.stop < len(times.starts) else inf
-        return cls(rows, (times.starts[rows.start] + zero, end))
+    def of(cls, times: Timestamps, frame_numbers: range) -> _Selection:
+        if not times.is_exact:
+            return cls(frame_numbers, None)
+        zero = round(times.origin / times.time_base)
+        end = times.starts[frame_numbers.stop] + zero if frame_numbers.stop < len(times.starts) else inf
+        return cls(frame_numbers, (times.starts[frame_numbers.start] + zero, end))
 
 
-def _early(start: int, stream: VideoStream) -> int:
+def _preroll_pts(start_pts: int, stream: VideoStream) -> int:
     """Where to begin to read for a frame: some streams need a run of frames until all of the picture is there."""
-    return start - round(RUN_UP / (stream.time_base or Fraction(1)))
+    return start_pts - round(PREROLL_SECONDS / (stream.time_base or Fraction(1)))
 
 
-def _empty(batch: int, shape: tuple[int, ...]) -> np.ndarray:
+def _empty_batch(batch: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.empty((batch, *shape), np.float32)
 
 
-def _check_whole(container: InputContainer, stream: VideoStream, path: Path, on_damage: OnDamage) -> int:
+def _check_truncation(container: InputContainer, stream: VideoStream, path: Path, on_damage: OnDamage) -> int:
     """How many frames lie beyond the end of an MP4 that is cut off: FFmpeg would show what is left without a word."""
     size = path.stat().st_size
     lost = sum(e.pos + e.size > size for e in stream.index_entries) if "mp4" in container.format.name else 0
@@ -223,12 +227,12 @@ def _check_whole(container: InputContainer, stream: VideoStream, path: Path, on_
 
 
 def _claimed_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
-    own = _own_length(container, stream, fps)
+    own = _video_stream_length(container, stream, fps)
     whole = container.duration  # microseconds, of the longest track
     return round(Fraction(whole, av.time_base) * fps) if own is None and whole else own
 
 
-def _own_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
+def _video_stream_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
     """How many frames the file claims for the picture itself; None where it only tells how long all of it lasts."""
     base = stream.time_base or Fraction(0)
     if stream.frames:
@@ -237,11 +241,13 @@ def _own_length(container: InputContainer, stream: VideoStream, fps: Fraction) -
         return shown or stream.frames
     if stream.duration and base:
         return round(stream.duration * base * fps)
-    end = _seconds(stream.metadata.get("DURATION", ""))  # of a Matroska track, counted from the start of the file
+    end = _parse_duration(
+        stream.metadata.get("DURATION", "")
+    )  # of a Matroska track, counted from the start of the file
     return round((end - (stream.start_time or 0) * base) * fps) if end else None
 
 
-def _seconds(told: str) -> Fraction | None:
+def _parse_duration(text: str) -> Fraction | None:
     """hh:mm:ss.fraction -> seconds."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", told)
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
     return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None

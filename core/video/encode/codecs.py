@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from ...clip import ClipError
-from ..decode.demux import address
+from ..decode.demux import file_url
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Codec:
     pixel_format: str
     alpha_format: str | None = None  # the pixel format that keeps alpha, where there is one
     crf: int | None = None  # constant quality: lower is better and larger; None where the codec has no such scale
-    worst: int = 51  # the other end of crf; 0 is the best
+    max_crf: int = 51  # the other end of crf; 0 is the best
     preset: str | None = None
     options: dict[str, str] = field(default_factory=dict)
 
@@ -35,8 +35,8 @@ class Codec:
 CODECS = {
     "h264": Codec("libx264", "yuv420p", crf=16, preset="medium"),
     "hevc": Codec("libx265", "yuv420p", crf=18, preset="medium", options={"x265-params": "log-level=error"}),
-    "av1": Codec("libsvtav1", "yuv420p10le", crf=24, worst=63, preset="8"),
-    "vp9": Codec("libvpx-vp9", "yuv420p", "yuva420p", crf=20, worst=63, options={"row-mt": "1", "cpu-used": "2"}),
+    "av1": Codec("libsvtav1", "yuv420p10le", crf=24, max_crf=63, preset="8"),
+    "vp9": Codec("libvpx-vp9", "yuv420p", "yuva420p", crf=20, max_crf=63, options={"row-mt": "1", "cpu-used": "2"}),
     "prores": Codec("prores_ks", "yuv422p10le", "yuva444p10le", options={"vendor": "apl0"}),
     "ffv1": Codec("ffv1", "bgr0", "bgra", options={"level": "3", "slices": "4", "slicecrc": "1"}),
 }
@@ -52,11 +52,11 @@ class Container:
     options: dict[str, str] = field(default_factory=dict)
 
 
-_MOV = {"movflags": "+faststart+use_metadata_tags"}  # playable while it loads, and free-form names are kept
+_MOV_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}  # playable while it loads, and free-form names are kept
 CONTAINERS = {
-    ".mp4": Container("mp4", ("h264", "hevc", "av1"), options=_MOV),
-    ".m4v": Container("mp4", ("h264", "hevc"), options=_MOV),
-    ".mov": Container("mov", ("h264", "hevc", "prores"), options=_MOV),
+    ".mp4": Container("mp4", ("h264", "hevc", "av1"), options=_MOV_OPTIONS),
+    ".m4v": Container("mp4", ("h264", "hevc"), options=_MOV_OPTIONS),
+    ".mov": Container("mov", ("h264", "hevc", "prores"), options=_MOV_OPTIONS),
     ".mkv": Container("matroska", tuple(CODECS), fallback_audio="libopus"),
     ".webm": Container("webm", ("vp9", "av1"), fallback_audio="libopus"),
 }
@@ -83,9 +83,9 @@ def container_for(path: Path) -> Container:
     return CONTAINERS[path.suffix.lower()]
 
 
-def created(path: Path, container: Container) -> OutputContainer:
+def open_output(path: Path, container: Container) -> OutputContainer:
     """The file, open for writing; nothing is in it yet. Raises what PyAV raises."""
-    return av.open(address(path), "w", format=container.muxer, container_options=container.options)
+    return av.open(file_url(path), "w", format=container.muxer, container_options=container.options)
 
 
 def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
@@ -98,14 +98,14 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     codec = CODECS[name]
     if encoding.crf is not None and codec.crf is None:
         raise ClipError(f"{path}: {name} has no crf; leave it out")
-    if encoding.crf is not None and not 0 <= encoding.crf <= codec.worst:
-        raise ClipError(f"{path}: crf {encoding.crf} is outside 0 (best) to {codec.worst} (worst) of {name}")
+    if encoding.crf is not None and not 0 <= encoding.crf <= codec.max_crf:
+        raise ClipError(f"{path}: crf {encoding.crf} is outside 0 (best) to {codec.max_crf} (worst) of {name}")
     if codec.encoder not in av.codecs_available:
         raise ClipError(
             f"{path}: this build of PyAV has no {codec.encoder}; choose another of {', '.join(container.codecs)}"
         )
     if encoding.pixel_format is not None:
-        check_format(path, codec, encoding.pixel_format)
+        check_pixel_format(path, codec, encoding.pixel_format)
     if codec.encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors alone; it writes a page about itself past everybody's log
     if encoding.preset is not None and codec.preset is not None and not _has_preset(name, encoding.preset):
@@ -113,7 +113,7 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     return codec
 
 
-def check_format(path: Path, codec: Codec, pixel_format: str) -> None:
+def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
     """Raises ClipError for a pixel format that the encoder does not take."""
     formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
     if pixel_format not in formats:

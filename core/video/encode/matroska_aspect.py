@@ -19,56 +19,56 @@ from av.video.stream import VideoStream
 from ...clip import ClipError
 from .codecs import Container
 
-MARK = "the display size belongs here".ljust(48, ".")
-_THEMSELVES = ("h264", "hevc")  # codecs that say it within the picture, more exactly
-HEAD = 4_000_000  # bytes from the begin of a file within which its tracks are described
-_SEGMENT, _TRACKS, _TRACK = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
-_NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"
+PLACEHOLDER_TITLE = "the display size belongs here".ljust(48, ".")
+_CODECS_WITH_ASPECT = ("h264", "hevc")  # codecs that say it within the picture, more exactly
+MAX_HEADER_BYTES = 4_000_000  # bytes from the begin of a file within which its tracks are described
+_SEGMENT, _TRACKS, _TRACK_ENTRY = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
+_TRACK_NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
-_DISPLAY = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+_DISPLAY_IDS = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = b"\xb0", b"\xba"
 
 _Element = tuple[bytes, bytes]  # id, content
 
 
-def mark_display(stream: VideoStream, container: Container, pixel_aspect: Fraction | None) -> bool:
+def reserve_display_size(stream: VideoStream, container: Container, pixel_aspect: Fraction | None) -> bool:
     """Make room for the size of display in the header of a file that is not begun; whether `write_display` has to fill
     it. pixel_aspect: width of a pixel / its height.
     """
     needed = container.muxer in ("matroska", "webm") and pixel_aspect not in (None, 0, 1)
-    needed = needed and stream.codec_context.codec.canonical_name not in _THEMSELVES
+    needed = needed and stream.codec_context.codec.canonical_name not in _CODECS_WITH_ASPECT
     if needed:
-        stream.metadata["title"] = MARK
+        stream.metadata["title"] = PLACEHOLDER_TITLE
     return needed
 
 
-def write_display(path: Path, pixel_aspect: Fraction) -> None:
+def write_display_size(path: Path, pixel_aspect: Fraction) -> None:
     """Fill the room that `mark_display` made in a file that is whole now. Raises ClipError where there is none."""
     with path.open("rb+") as file:
-        head = file.read(HEAD)
-        at, tracks = _found(head, _TRACKS, path)
-        children = [*_elements(tracks)]
+        head = file.read(MAX_HEADER_BYTES)
+        at, tracks = _find_element(head, _TRACKS, path)
+        children = [*_parse_elements(tracks)]
         for index, (name, content) in enumerate(children):
-            parts = dict(_elements(content)) if name == _TRACK else {}
-            if parts.get(_NAME, b"").startswith(MARK.encode()):
-                children[index] = name, _shown(content, pixel_aspect)
+            parts = dict(_parse_elements(content)) if name == _TRACK_ENTRY else {}
+            if parts.get(_TRACK_NAME, b"").startswith(PLACEHOLDER_TITLE.encode()):
+                children[index] = name, _set_display_size(content, pixel_aspect)
                 break
         else:
             raise ClipError(f"{path}: there is no room for the shape of its pixels; write .mp4 or .mov instead")
-        written = b"".join(_written(*child) for child in children if child[0] != _CRC)
+        written = b"".join(_encode_element(*child) for child in children if child[0] != _CRC)
         if children[0][0] == _CRC:  # of all that follows it
-            written = _written(_CRC, zlib.crc32(written).to_bytes(4, "little")) + written
+            written = _encode_element(_CRC, zlib.crc32(written).to_bytes(4, "little")) + written
         missing = len(tracks) - len(written)  # lengths may have been written in more bytes than they need
         file.seek(at)
-        file.write(written if missing == 0 else _padded(written, missing, children[0][0] == _CRC))
+        file.write(written if missing == 0 else _pad(written, missing, children[0][0] == _CRC))
 
 
-def _shown(track: bytes, pixel_aspect: Fraction) -> bytes:
+def _set_display_size(track: bytes, pixel_aspect: Fraction) -> bytes:
     """The description of a track with a size of display instead of the mark."""
-    children = [child for child in _elements(track) if child[0] != _NAME]
+    children = [child for child in _parse_elements(track) if child[0] != _TRACK_NAME]
     for index, (name, content) in enumerate(children):
         if name == _VIDEO:
-            facts = [fact for fact in _elements(content) if fact[0] not in _DISPLAY]
+            facts = [fact for fact in _parse_elements(content) if fact[0] not in _DISPLAY_IDS]
             sides = dict(facts)
             width, height = (int.from_bytes(sides[side], "big") for side in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
             shown = max(width, round(width * pixel_aspect)), max(height, round(height / pixel_aspect))
@@ -76,45 +76,45 @@ def _shown(track: bytes, pixel_aspect: Fraction) -> bytes:
                 (side, length.to_bytes(4, "big"))
                 for side, length in zip((_DISPLAY_WIDTH, _DISPLAY_HEIGHT), shown, strict=True)
             ]
-            children[index] = name, b"".join(_written(*fact) for fact in facts)
-    return b"".join(_written(*child) for child in children)
+            children[index] = name, b"".join(_encode_element(*fact) for fact in facts)
+    return b"".join(_encode_element(*child) for child in children)
 
 
-def _padded(written: bytes, missing: int, checked: bool) -> bytes:
+def _pad(data: bytes, pad_bytes: int, has_crc: bool) -> bytes:
     """The same elements, that many bytes longer, with the checksum of it all."""
-    void = _VOID + (0x0100000000000000 + missing - 9).to_bytes(8, "big") + bytes(missing - 9)
-    content = (written[6:] if checked else written) + void
-    return (_written(_CRC, zlib.crc32(content).to_bytes(4, "little")) if checked else b"") + content
+    void = _VOID + (0x0100000000000000 + pad_bytes - 9).to_bytes(8, "big") + bytes(pad_bytes - 9)
+    content = (data[6:] if has_crc else data) + void
+    return (_encode_element(_CRC, zlib.crc32(content).to_bytes(4, "little")) if has_crc else b"") + content
 
 
-def _found(head: bytes, wanted: bytes, path: Path) -> tuple[int, bytes]:
+def _find_element(header: bytes, element_id: bytes, path: Path) -> tuple[int, bytes]:
     """Where the content of that element of the segment begins, and the content."""
     at = 0
-    while at < len(head):
-        name, begin, length = _header(head, at)
-        if name == wanted and begin + length <= len(head):
-            return begin, head[begin : begin + length]
+    while at < len(header):
+        name, begin, length = _parse_header(header, at)
+        if name == element_id and begin + length <= len(header):
+            return begin, header[begin : begin + length]
         at = begin if name == _SEGMENT else begin + length
     raise ClipError(f"{path}: its tracks are not described where they should be")
 
 
-def _elements(content: bytes) -> Iterator[_Element]:
+def _parse_elements(content: bytes) -> Iterator[_Element]:
     at = 0
     while at < len(content):
-        name, begin, length = _header(content, at)
+        name, begin, length = _parse_header(content, at)
         yield name, content[begin : begin + length]
         at = begin + length
 
 
-def _header(data: bytes, at: int) -> tuple[bytes, int, int]:
+def _parse_header(data: bytes, offset: int) -> tuple[bytes, int, int]:
     """An element's id, where its content begins, and how long that is."""
-    wide = 9 - data[at].bit_length()
-    begin = at + wide
+    wide = 9 - data[offset].bit_length()
+    begin = offset + wide
     long = 9 - data[begin].bit_length()
     length = int.from_bytes(data[begin : begin + long], "big") - (1 << 7 * long)
-    return data[at:begin], begin + long, length
+    return data[offset:begin], begin + long, length
 
 
-def _written(name: bytes, content: bytes) -> bytes:
+def _encode_element(element_id: bytes, content: bytes) -> bytes:
     long = 1 if len(content) < 0x7F else 8
-    return name + (len(content) + (1 << 7 * long)).to_bytes(long, "big") + content
+    return element_id + (len(content) + (1 << 7 * long)).to_bytes(long, "big") + content

@@ -17,21 +17,36 @@ from av.packet import Packet
 from av.stream import Stream
 
 from ...clip import ClipError
-from ..decode.demux import Unmoved, is_cut_off, opened, packets, reason, told_length
+from ..decode.demux import (
+    IgnoreDecodeErrors,
+    demux_packets,
+    error_message,
+    is_edit_list_skipped,
+    open_media,
+    packet_duration,
+)
 
 log = logging.getLogger(__name__)
 
 # Facts about the old file that would be wrong in the new one; the muxer writes its own.
-_NOT_KEPT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time", "rotate"}
+_DROPPED_METADATA = {
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+    "creation_time",
+    "rotate",
+}
 # The layouts that Opus knows, and what channels without a layout are taken for.
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_WITHOUT_EDITS = ("matroska", "webm")
-_STREAM_NAMES = ("language", "title", "handler_name")
+CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_MUXERS_WITHOUT_EDIT_LISTS = ("matroska", "webm")
+_STREAM_METADATA_KEYS = ("language", "title", "handler_name")
 
 
-def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
+def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
     """What sound the file at `path` has: codec, sample rate, channels and language of each track."""
-    with opened(path) as container:
+    with open_media(path) as container:
         return [
             {"codec": s.codec_context.name, "rate": s.rate, "channels": s.channels, "language": s.language}
             for s in container.streams.audio
@@ -39,7 +54,7 @@ def sound_tracks(path: Path) -> list[dict[str, str | int | None]]:
         ]
 
 
-class OtherTracks:
+class StreamCopier:
     """The sound and subtitles of a source on their way into a new file, packet by packet, with the source's timestamps.
 
     origin: seconds of the source's clock that are 0 in the new file. within: seconds of the new file, from 0 on, that
@@ -56,31 +71,33 @@ class OtherTracks:
         target: OutputContainer,
         fallback_audio: str,
         origin: Fraction,
-        within: Fraction | float | None = None,
+        trim_duration: Fraction | float | None = None,
         *,
-        hidden: bool = False,
+        keep_skipped: bool = False,
     ) -> None:
-        self._all = hidden or target.format.name not in _WITHOUT_EDITS
-        self._target, self._origin, self._within = target, origin, within
+        self._keep_skipped = keep_skipped or target.format.name not in _MUXERS_WITHOUT_EDIT_LISTS
+        self._target, self._origin, self._trim_duration = target, origin, trim_duration
         self._outputs: dict[int, Stream | _Transcoder] = {}
         for stream in source.streams:
-            output = _output_for(stream, target, fallback_audio)
+            output = _add_output_stream(stream, target, fallback_audio)
             if output is not None:
                 self._outputs[stream.index] = output
-        _copy_names(source, target, origin, within)
+        _copy_metadata(source, target, origin, trim_duration)
         wanted = [source.streams[i] for i in self._outputs]
-        self._packets: Iterator[Packet] = packets(source, *wanted, watch=Unmoved()) if wanted else iter(())
-        self._waiting: Packet | None = None
+        self._packets: Iterator[Packet] = (
+            demux_packets(source, *wanted, observer=IgnoreDecodeErrors()) if wanted else iter(())
+        )
+        self._pending: Packet | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
         """Mux what belongs before that moment of the new file's clock."""
-        while (packet := self._next()) is not None:
+        while (packet := self._next_packet()) is not None:
             if packet.dts is not None and packet.dts * packet.time_base > seconds:
-                self._waiting = packet
+                self._pending = packet
                 return
             output = self._outputs[packet.stream.index]
             if isinstance(output, _Transcoder):
-                self._target.mux(output.packets(packet))
+                self._target.mux(output.transcode(packet))
             elif packet.size:  # an empty packet ends the source's stream, and an encoder; a copy has nothing to end
                 packet.stream = output
                 self._target.mux(packet)
@@ -88,8 +105,8 @@ class OtherTracks:
     def finish(self) -> None:
         self.mux_until(float("inf"))
 
-    def _next(self) -> Packet | None:
-        packet, self._waiting = self._waiting, None
+    def _next_packet(self) -> Packet | None:
+        packet, self._pending = self._pending, None
         while packet is None:
             with suppress(FFmpegError):  # beyond that nothing can be read any more
                 packet = next(self._packets, None)
@@ -100,20 +117,20 @@ class OtherTracks:
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
             if packet.stream.type == "audio":
-                packet.duration = told_length(packet)
-            if packet.size and not self._takes(packet):
+                packet.duration = packet_duration(packet)
+            if packet.size and not self._should_copy(packet):
                 packet = None
         return packet
 
-    def _takes(self, packet: Packet) -> bool:
-        if self._within is not None and not _belongs(packet, self._within):
+    def _should_copy(self, packet: Packet) -> bool:
+        if self._trim_duration is not None and not _trim_packet(packet, self._trim_duration):
             return False
-        return self._all or packet.stream.type != "audio" or not is_cut_off(packet)
+        return self._keep_skipped or packet.stream.type != "audio" or not is_edit_list_skipped(packet)
 
 
-def _belongs(packet: Packet, within: Fraction | float) -> bool:
+def _trim_packet(packet: Packet, trim_duration: Fraction | float) -> bool:
     """Whether a packet is in the part that is kept; a subtitle that began before it then begins with it."""
-    if packet.pts is None or packet.pts * packet.time_base >= within:
+    if packet.pts is None or packet.pts * packet.time_base >= trim_duration:
         return False
     if packet.pts < 0 and packet.stream.type == "subtitle" and packet.pts + (packet.duration or 0) > 0:
         packet.duration = (packet.duration or 0) + packet.pts
@@ -132,19 +149,19 @@ class _Transcoder:
         channels = stream.layout.nb_channels
         layout = stream.layout.name
         if codec == "libopus" or layout == f"{channels} channels":
-            layout = LAYOUTS.get(channels, layout)
-        self._what = f"audio track {stream.index} ({stream.codec_context.name})", codec
-        with self._refusals_named():
+            layout = CHANNEL_LAYOUTS.get(channels, layout)
+        self._track_and_codec = f"audio track {stream.index} ({stream.codec_context.name})", codec
+        with self._wrap_errors():
             self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=layout))
             self.stream.bit_rate = 96_000 * channels
             formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
             self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
             self.stream.codec_context.open()
 
-    def packets(self, packet: Packet) -> list[Packet]:
+    def transcode(self, packet: Packet) -> list[Packet]:
         """Packets for the new file; an empty packet flushes."""
         done = []
-        with self._refusals_named():
+        with self._wrap_errors():
             for frame in packet.decode():
                 for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
                     done += self.stream.encode(piece)
@@ -155,16 +172,18 @@ class _Transcoder:
         return done
 
     @contextmanager
-    def _refusals_named(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Iterator[None]:
         """A failure of sound would be taken for one of the picture, which is written at the same time."""
         try:
             yield
         except (FFmpegError, ValueError) as e:
-            track, codec = self._what
-            raise ClipError(f"{track} cannot be re-encoded to {codec}: {reason(e)}; convert that track first") from e
+            track, codec = self._track_and_codec
+            raise ClipError(
+                f"{track} cannot be re-encoded to {codec}: {error_message(e)}; convert that track first"
+            ) from e
 
 
-def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
+def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
     """A stream of the new file that will take this one's packets, or None where it stays behind."""
     kind = f"{stream.type} track {stream.index}"
     if stream.type not in ("audio", "subtitle"):
@@ -176,7 +195,7 @@ def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) ->
         return None
     name = stream.codec_context.name
     try:
-        _try_header(stream, target.format.name)
+        _check_muxable(stream, target.format.name)
         output = target.add_stream_from_template(stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
@@ -184,13 +203,13 @@ def _output_for(stream: Stream, target: OutputContainer, fallback_audio: str) ->
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
         transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]
-        _copy_stream_names(stream, transcoder.stream)
+        _copy_stream_metadata(stream, transcoder.stream)
         return transcoder
-    _copy_stream_names(stream, output)
+    _copy_stream_metadata(stream, output)
     return output
 
 
-def _try_header(stream: Stream, muxer: str) -> None:
+def _check_muxable(stream: Stream, muxer: str) -> None:
     """Raise what the muxer raises where it cannot hold such a stream: some say so only when the file's header is
     written, as MOV of FLAC and Opus, and MP4 of TrueHD.
     """
@@ -199,29 +218,31 @@ def _try_header(stream: Stream, muxer: str) -> None:
         trial.start_encoding()
 
 
-def _copy_stream_names(stream: Stream, output: Stream) -> None:
+def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
     output.disposition = stream.disposition
-    for key in _STREAM_NAMES:
+    for key in _STREAM_METADATA_KEYS:
         if key in stream.metadata:
             output.metadata[key] = stream.metadata[key]
 
 
-def _copy_names(
-    source: InputContainer, target: OutputContainer, origin: Fraction, within: Fraction | float | None
+def _copy_metadata(
+    source: InputContainer, target: OutputContainer, origin: Fraction, trim_duration: Fraction | float | None
 ) -> None:
-    target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _NOT_KEPT})
+    target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_METADATA})
     chapters = source.chapters()
-    if within is not None:
-        chapters = [cast(Any, c) for chapter in chapters if (c := _cut(cast(dict, chapter), origin, within))]
+    if trim_duration is not None:
+        chapters = [
+            cast(Any, c) for chapter in chapters if (c := _trim_chapter(cast(dict, chapter), origin, trim_duration))
+        ]
     if chapters:
         target.set_chapters(chapters)
 
 
-def _cut(chapter: dict, origin: Fraction, within: Fraction | float) -> dict | None:
+def _trim_chapter(chapter: dict, origin: Fraction, trim_duration: Fraction | float) -> dict | None:
     """What of a chapter lies in the part that is kept."""
     base = Fraction(chapter["time_base"] or 1)
     first, last = (chapter[end] * base - origin for end in ("start", "end"))
-    first, last = max(first, Fraction(0)), min(last, within)
+    first, last = max(first, Fraction(0)), min(last, trim_duration)
     if first >= last:
         return None
     return {**chapter, "start": round(first / base), "end": round(last / base)}

@@ -19,8 +19,8 @@ from ...clip import ClipError, ClipInfo, Frames
 from ..decode import demux
 from ..decode.convert import to_rgb
 from ..decode.stream_format import Orientation, has_alpha
-from .metadata import head_of
-from .sequence_paths import files_of, warn_of_gaps
+from .metadata import read_image_metadata
+from .sequence_paths import list_image_files, warn_about_gaps
 
 log = logging.getLogger(__name__)
 
@@ -34,33 +34,33 @@ class ImageClip:
     Raises ClipError where there are no pictures, they are of several kinds or sizes, or one cannot be read.
     """
 
-    def __init__(self, where: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = demux.MAX_PIXELS) -> None:
-        self.files = files_of(Path(where))
+    def __init__(self, path: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = demux.MAX_PIXELS) -> None:
+        self.files = list_image_files(Path(path))
         self._max_pixels = max_pixels
-        first = read_picture(self.files[0], max_pixels)
-        warn_of_gaps(self.files)
-        _warn_of_more(self.files[0])
+        first = read_image(self.files[0], max_pixels)
+        warn_about_gaps(self.files)
+        _warn_multi_image(self.files[0])
         self._channels = first.shape[2]
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
         """Yield all pictures in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
         for start in range(0, len(self.files), batch):
-            yield self._read(self.files[start : start + batch])
+            yield self._read_batch(self.files[start : start + batch])
 
-    def _read(self, files: list[Path]) -> Frames:
+    def _read_batch(self, files: list[Path]) -> Frames:
         import torch
 
         frames = np.ones((len(files), self._channels, self.info.height, self.info.width), np.float32)
         for frame, file in zip(frames, files, strict=True):
-            picture = read_picture(file, self._max_pixels)
-            self._check(file, picture)
+            picture = read_image(file, self._max_pixels)
+            self._check_shape(file, picture)
             top = 65535 if picture.dtype == np.uint16 else 255
             np.divide(picture.transpose(2, 0, 1), np.float32(top), out=frame[: picture.shape[2]])
         return torch.from_numpy(frames)
 
-    def _check(self, file: Path, picture: NDArray[np.generic]) -> None:
-        height, width, channels = picture.shape
+    def _check_shape(self, file: Path, image: NDArray[np.generic]) -> None:
+        height, width, channels = image.shape
         if (width, height) != (self.info.width, self.info.height):
             raise ClipError(
                 f"{file}: {width}x{height}, but {self.files[0].name} is {self.info.width}x{self.info.height}; "
@@ -70,45 +70,45 @@ class ImageClip:
             raise ClipError(f"{file}: has alpha, but {self.files[0].name} has none; save all pictures alike")
 
 
-def read_picture(file: Path, max_pixels: int = demux.MAX_PIXELS) -> NDArray[np.generic]:
+def read_image(file: Path, max_pixels: int = demux.MAX_PIXELS) -> NDArray[np.generic]:
     """One picture as (H, W, 3 or 4), uint8 or uint16, upright. Raises ClipError."""
     try:
         content = file.read_bytes()
     except OSError as e:
-        raise ClipError(f"{file}: {demux.reason(e)}") from e
+        raise ClipError(f"{file}: {demux.error_message(e)}") from e
     if not content:
         raise ClipError(f"{file}: the file has 0 bytes; copy or export it again")
     # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow cuts to 8; for JPEG and WebP, Pillow is the reference. JPEG
     # within TIFF comes out of FFmpeg as black.
-    head = head_of(content)
-    if head.jpeg and head.bits > 8:
-        raise ClipError(f"{file}: JPEG of {head.bits} bits within a TIFF is not read; save it without compression")
-    if content.startswith((b"\x89PNG", b"II", b"MM")) and not head.jpeg:
-        return _by_ffmpeg(file, content, max_pixels, head.orientation)
-    return _by_pillow(file, content, max_pixels)
+    head = read_image_metadata(content)
+    if head.is_jpeg and head.bit_depth > 8:
+        raise ClipError(f"{file}: JPEG of {head.bit_depth} bits within a TIFF is not read; save it without compression")
+    if content.startswith((b"\x89PNG", b"II", b"MM")) and not head.is_jpeg:
+        return _decode_ffmpeg(file, content, max_pixels, head.orientation)
+    return _decode_pillow(file, content, max_pixels)
 
 
-def _warn_of_more(file: Path) -> None:
-    if head_of(file.read_bytes()).several:
+def _warn_multi_image(file: Path) -> None:
+    if read_image_metadata(file.read_bytes()).is_multi_image:
         log.warning("%s: holds several pictures; only the first is read", file)
 
 
-def _by_ffmpeg(file: Path, content: bytes, max_pixels: int, told: Orientation | None) -> NDArray[np.generic]:
+def _decode_ffmpeg(file: Path, content: bytes, max_pixels: int, orientation: Orientation | None) -> NDArray[np.generic]:
     """told: the orientation that the file itself tells, for FFmpeg knows no mirrored ones."""
-    with demux.opened(file, content=content) as container:
+    with demux.open_media(file, content=content) as container:
         stream = demux.video_stream(container, file, max_pixels)
         try:
             frame = next(container.decode(stream), None)
         except FFmpegError as e:
-            raise ClipError(f"{file}: cannot be decoded ({demux.reason(e)}); save it again") from e
+            raise ClipError(f"{file}: cannot be decoded ({demux.error_message(e)}); save it again") from e
         if frame is None or frame.is_corrupt:
             raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
-        alpha = has_alpha(frame.format.name) or _clear_palette(frame)
+        alpha = has_alpha(frame.format.name) or _has_transparent_palette(frame)
         rgb = to_rgb(frame, VideoReformatter(), alpha=alpha)
-        return (told or Orientation.of(frame, stream.codec_context.codec.name)).upright(rgb)
+        return (orientation or Orientation.of(frame, stream.codec_context.codec.name)).apply(rgb)
 
 
-def _clear_palette(frame: VideoFrame) -> bool:
+def _has_transparent_palette(frame: VideoFrame) -> bool:
     """Whether the frame has a palette in which a colour is not opaque: its format is the same either way."""
     if frame.format.name != "pal8":
         return False
@@ -116,7 +116,7 @@ def _clear_palette(frame: VideoFrame) -> bool:
     return bool((palette[:, 0] < 255).any())
 
 
-def _by_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
+def _decode_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP", "TIFF")) as image:
             if image.width * image.height > max_pixels:

@@ -15,11 +15,11 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from ...clip import ClipError, Frames
-from ...runtime.atomic_write import scratch
-from ...runtime.prefetch import behind, close, with_first
+from ...runtime.atomic_write import temp_path
+from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
-from ..decode.convert import PACKED, check_alike, to_packed_frame
-from .sequence_paths import NUMBER, folder_and_pattern, named, taken
+from ..decode.convert import PACKED_FORMATS, check_uniform, to_packed_frame
+from .sequence_paths import PRINTF_NUMBER, existing_outputs, folder_and_pattern, frame_filename
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # zlib's own middle, 6, takes two to five times as long for files that are up to 11 % smaller. Rows choose their filter.
-COMPRESSION = {"compression_level": "4", "pred": "mixed"}
+PNG_OPTIONS = {"compression_level": "4", "pred": "mixed"}
 # Pictures that are compressed at once, each by a thread; they are held meanwhile.
-AT_ONCE = 4
+MAX_ENCODER_THREADS = 4
 
 
-def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
+def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
     """Write frames as PNG, and return how many: where/frame_000001.png and on, or as a printf pattern says, from 1 on.
 
     where: a folder (made when it does not exist), a pattern such as shots/frame_%04d.png, or one name such as still.png
@@ -45,74 +45,82 @@ def write_images(where: str | Path, frames: Iterator[Frames], *, bits: int = 8) 
     with ExitStack() as stack:
         stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
         if bits not in (8, 16):
-            raise ClipError(f"{where}: PNG has 8 or 16 bits per channel, not {bits}")
-        folder, pattern = folder_and_pattern(Path(where))
+            raise ClipError(f"{path}: PNG has 8 or 16 bits per channel, not {bits}")
+        folder, pattern = folder_and_pattern(Path(path))
         first = next(frames, None)
         if first is None or len(first) == 0:
-            raise ClipError(f"{where}: there are no frames to write")
+            raise ClipError(f"{path}: there are no frames to write")
         shape = tuple(first.shape[1:])
-        stream = with_first([first], frames)
+        stream = chain_first([first], frames)
         del first  # A large frame, which would stay for as long as there are others.
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with scratch(folder / pattern if folder.exists() else folder) as partial:
+            with temp_path(folder / pattern if folder.exists() else folder) as partial:
                 partial.mkdir()
-                writer = _Writer(partial, pattern, shape, bits, where)
-                behind(stream, writer.write, depth=1, name="encode")
+                writer = _PngWriter(partial, pattern, shape, bits, path)
+                write_behind(stream, writer.write, depth=1, name="encode")
                 writer.finish()
                 if folder.exists():
-                    _move_in(partial, folder, pattern, writer.count)
+                    _replace_outputs(partial, folder, pattern, writer.count)
                 else:
                     partial.rename(folder)
         except (OSError, FFmpegError) as e:
             raise ClipError(
-                f"{where}: writing failed: {demux.reason(e)}; check the name, the rights and the disk"
+                f"{path}: writing failed: {demux.error_message(e)}; check the name, the rights and the disk"
             ) from e
         return writer.count
 
 
-class _Writer:
+class _PngWriter:
     """Frames of a shape (C, H, W) on their way into a folder. `count` of them are files."""
 
-    def __init__(self, folder: Path, pattern: str, shape: tuple[int, ...], bits: int, where: str | Path) -> None:
-        self.count, self._seen = 0, 0
-        self._folder, self._pattern, self._shape, self._deep, self._where = folder, pattern, shape, bits == 16, where
+    def __init__(self, folder: Path, pattern: str, shape: tuple[int, ...], bits: int, path: str | Path) -> None:
+        self.count, self._received = 0, 0
+        self._folder, self._pattern, self._shape, self._high_bit_depth, self._path = (
+            folder,
+            pattern,
+            shape,
+            bits == 16,
+            path,
+        )
         channels, height, width = shape
         encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
         encoder.width, encoder.height, encoder.time_base = width, height, Fraction(1)
-        encoder.pix_fmt = PACKED[channels, bits == 16]
-        encoder.options = COMPRESSION
-        encoder.thread_type, encoder.thread_count = "FRAME", min(AT_ONCE, os.cpu_count() or 1)
+        encoder.pix_fmt = PACKED_FORMATS[channels, bits == 16]
+        encoder.options = PNG_OPTIONS
+        encoder.thread_type, encoder.thread_count = "FRAME", min(MAX_ENCODER_THREADS, os.cpu_count() or 1)
         self._encoder = encoder
 
     def write(self, frames: Frames) -> None:
-        check_alike(frames, self._shape, self._seen, self._where)
+        check_uniform(frames, self._shape, self._received, self._path)
         for frame in frames:
-            if self._seen and not NUMBER.search(self._pattern):
+            if self._received and not PRINTF_NUMBER.search(self._pattern):
                 stem = Path(self._pattern).stem
-                raise ClipError(f"{self._where}: one name for several frames; write {stem}_%04d.png instead")
-            picture = to_packed_frame(frame, deep=self._deep)
-            picture.pts = self._seen
-            self._seen += 1
-            self._save(self._encoder.encode(picture))
+                raise ClipError(f"{self._path}: one name for several frames; write {stem}_%04d.png instead")
+            picture = to_packed_frame(frame, high_bit_depth=self._high_bit_depth)
+            picture.pts = self._received
+            self._received += 1
+            self._write_packets(self._encoder.encode(picture))
 
     def finish(self) -> None:
         """Save what is still being compressed, and check that no frame was lost."""
-        self._save(self._encoder.encode(None))
-        if self.count != self._seen:
-            raise ClipError(f"{self._where}: {self._seen} frames came, but {self.count} pictures were made; try again")
+        self._write_packets(self._encoder.encode(None))
+        if self.count != self._received:
+            raise ClipError(
+                f"{self._path}: {self._received} frames came, but {self.count} pictures were made; try again"
+            )
 
-    def _save(self, packets: list[Packet]) -> None:
+    def _write_packets(self, packets: list[Packet]) -> None:
         for packet in packets:
             self.count += 1
-            (self._folder / named(self._pattern, self.count)).write_bytes(packet)
+            (self._folder / frame_filename(self._pattern, self.count)).write_bytes(packet)
 
 
-def _move_in(partial: Path, folder: Path, pattern: str, count: int) -> None:
+def _replace_outputs(partial: Path, folder: Path, pattern: str, count: int) -> None:
     """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run. On any
     error the folder is what it was.
     """
-    pictures, earlier = sorted(partial.iterdir()), taken(folder, pattern)
+    pictures, earlier = sorted(partial.iterdir()), existing_outputs(folder, pattern)
     stale = [file for number, file in earlier.items() if not 1 <= number <= count]
     aside = partial / "earlier"
     aside.mkdir()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from counting import make_video, numbered, numbers_of
+from numbered_video import make_video, numbered_frames, read_numbers
 from safetensors.torch import save_file
 from steadyscale.core import open_clip, write_images
 from steadyscale.core.compress import quality_gate
@@ -18,7 +18,7 @@ def folder(tmp_path):
     network = SRVGGNetCompact(SRVGGConfig(features=16, convs=2, scale=2))
     state = {key: value * (0 if key.startswith("body.6.") else 1) for key, value in network.state_dict().items()}
     save_file(state, tmp_path / "twice.safetensors")
-    write_images(tmp_path / "pictures", iter(numbered(6).split(1)))
+    write_images(tmp_path / "pictures", iter(numbered_frames(6).split(1)))
     return tmp_path
 
 
@@ -43,7 +43,7 @@ def test_compresses_and_says_so(folder, run):
     assert (code, err) == (0, "")
     large = open_clip(folder / "large.mp4")
     assert (large.info.width, large.info.height) == (128, 96)
-    assert numbers_of(large) == list(range(12))
+    assert read_numbers(large) == list(range(12))
 
     code, out, _ = run("info", folder / "small_int8.onnx", "--json")
     facts = json.loads(out)
@@ -52,14 +52,14 @@ def test_compresses_and_says_so(folder, run):
 
 def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkeypatch):
     """The picture is spoilt after pruning, so what is lost is certain."""
-    real = quality_gate.pruned
+    real = quality_gate.prune
 
     def spoilt(*given):
         network = real(*given)
         network.body[-1].bias.data.fill_(0.2)
         return network
 
-    monkeypatch.setattr(quality_gate, "pruned", spoilt)
+    monkeypatch.setattr(quality_gate, "prune", spoilt)
     small = folder / "small.safetensors"
     words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
     code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")

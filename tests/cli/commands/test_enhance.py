@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from files_made import remains
-from footage import unrest
+from camera_simulation import frame_difference
 from steadyscale.core import open_clip
+from video_file_checks import list_files
 
 
 def test_enhance_does_both(tmp_path: Path, shaken: Path, weights: Path, run):
@@ -27,8 +27,8 @@ def test_enhance_does_both(tmp_path: Path, shaken: Path, weights: Path, run):
     report = json.loads(stdout)
     assert (code, report["frames_in"], report["frames_out"]) == (0, 20, 20)
     assert (report["width"], report["height"]) == (320, 256)
-    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3
+    assert frame_difference(open_clip(out)) < frame_difference(open_clip(shaken)) / 3
     code, _, stderr = run("enhance", shaken, tmp_path / "bent.mp4", *options, "--size", "320x200")
     assert code == 1
     assert "another shape" in stderr
-    assert remains(tmp_path) == ["both.mp4"]
+    assert list_files(tmp_path) == ["both.mp4"]

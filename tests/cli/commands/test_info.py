@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from counting import numbered
+from numbered_video import numbered_frames
 from steadyscale.core.video.images.png_writer import write_images
 
 
@@ -22,7 +22,7 @@ def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, w
         "codec": "h264",
         "pixel_format": "yuv420p",
     }
-    write_images(tmp_path / "in", iter([numbered(3)]))
+    write_images(tmp_path / "in", iter([numbered_frames(3)]))
     report = json.loads(run("info", tmp_path / "in", "--json")[1])
     assert (report["kind"], report["frames"], report["width"]) == ("pictures", 3, 64)
     report = json.loads(run("info", weights, "--json")[1])

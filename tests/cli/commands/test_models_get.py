@@ -7,7 +7,7 @@ from steadyscale.models.zoo import zoo
 
 
 def test_models_get(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(zoo, "get", lambda name, folder: folder / f"{name}.safetensors")
+    monkeypatch.setattr(zoo, "fetch_weights", lambda name, folder: folder / f"{name}.safetensors")
     code, stdout, _ = run("models", "get", "some-name", "--to", tmp_path)
     assert (code, stdout) == (0, f"{tmp_path / 'some-name.safetensors'}\n")
     monkeypatch.undo()

@@ -10,12 +10,12 @@ build = import_module("steadyscale.models.native.build")
 
 def test_the_library_is_named(run, monkeypatch):
     library = Path("cache/winograd-1.so")
-    monkeypatch.setattr(native, "build", lambda: library)
+    monkeypatch.setattr(native, "build_library", lambda: library)
     assert run("native", "build") == (0, f"{library}\n", "")
 
 
 def test_without_a_compiler_a_person_is_told_in_one_line_what_to_install(run, monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "library_folder", lambda: tmp_path)
     monkeypatch.setattr(build, "find_compiler", lambda: None)
     code, stdout, stderr = run("native", "build")
     assert (code, stdout, stderr.count("\n")) == (1, "", 1)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from footage import unrest
+from camera_simulation import frame_difference
 from steadyscale.core import open_clip
 
 
@@ -17,20 +17,22 @@ def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaken: Path, run, border
     assert (code, stderr) == (0, "")
     report = json.loads(stdout)
     assert (report["frames_in"], report["frames_out"], report["width"], report["height"]) == (20, 20, 160, 128)
-    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3
+    assert frame_difference(open_clip(out)) < frame_difference(open_clip(shaken)) / 3
 
 
 def test_the_learned_smoother_is_had_by_name(tmp_path: Path, shaken: Path, run):
     words = ("--smoothing", "learned", "--seconds", "2", "--crf", "5", "--quiet", "--device", "cpu")
     for border in ("crop", "mirror"):
         assert run("stabilize", shaken, tmp_path / "calm.mp4", "--border", border, *words)[0] == 0
-        assert unrest(open_clip(tmp_path / "calm.mp4")) < unrest(open_clip(shaken)) / 2
+        assert frame_difference(open_clip(tmp_path / "calm.mp4")) < frame_difference(open_clip(shaken)) / 2
 
 
 def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaken: Path, run):
     out = tmp_path / "kept.mp4"
     words = ("stabilize", shaken, out, "--border", "mirror", "--smoothing", "locked", "--crf", "5", "--device", "cpu")
     assert run(*words, "--keep-x", "1")[0] == 0
-    assert unrest(open_clip(out)) > unrest(open_clip(shaken)) * 0.8, "the clip swings sideways and no other way"
+    assert frame_difference(open_clip(out)) > frame_difference(open_clip(shaken)) * 0.8, (
+        "the clip swings sideways and no other way"
+    )
     assert run(*words, "--keep-y", "1", "--keep-roll", "1", "--horizon", "1")[0] == 0
-    assert unrest(open_clip(out)) < unrest(open_clip(shaken)) / 3
+    assert frame_difference(open_clip(out)) < frame_difference(open_clip(shaken)) / 3

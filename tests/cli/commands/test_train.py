@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from program import program
+from cli_process import cli_command
 from steadyscale.core.training.loop.logger import read_log
 from steadyscale.core.video.open import open_clip
 
@@ -47,7 +47,7 @@ def test_being_told_to_stop_loses_no_step(tmp_path: Path, clip_file: Path, numbe
         f'run = "{folder}"\nbatch = 2\n[data]\ntrain = ["{clip_file}"]\ncrop = 32\n'
         "[network]\nfeatures = 8\nconvs = 2\nscales = [2]\n"
     )
-    child = subprocess.Popen(program("train", config), stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(cli_command("train", config), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (folder / "log.jsonl").exists() or len(read_log(folder)) < 5:
         assert child.poll() is None, child.communicate()[1]

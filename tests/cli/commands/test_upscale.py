@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from counting import numbers_of
+from numbered_video import read_numbers
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.open import open_clip
@@ -36,7 +36,7 @@ def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Pa
         "damaged_frames": 0,
         "damage": [],
     }
-    assert numbers_of(open_clip(out)) == list(range(12))
+    assert read_numbers(open_clip(out)) == list(range(12))
     with av.open(str(out)) as container:
         assert len(container.streams.audio) == 1
 
@@ -49,7 +49,7 @@ def test_scale_and_size(tmp_path: Path, clip_file: Path, weights: Path, run, opt
     code, stdout, _ = run("upscale", clip_file, tmp_path / "o.mkv", "--model", weights, "--json", *options)
     report = json.loads(stdout)
     assert (code, report["width"], report["height"], report["frames_out"]) == (0, *size, 12)
-    assert numbers_of(open_clip(tmp_path / "o.mkv")) == list(range(12))
+    assert read_numbers(open_clip(tmp_path / "o.mkv")) == list(range(12))
 
 
 @pytest.mark.parametrize(

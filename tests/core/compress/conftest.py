@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
-from steadyscale.core.training.evaluate.metrics import small_and_large
+from steadyscale.core.training.evaluate.metrics import make_lr_pair
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 from torch import Tensor
 
@@ -24,7 +24,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def texture(seed: int, side: int = 96) -> Tensor:
+def make_texture(seed: int, side: int = 96) -> Tensor:
     """(3, side, side), uint8: curved bands with clean edges."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(1, 3, side // 8, side // 8, generator=generator)
@@ -34,21 +34,21 @@ def texture(seed: int, side: int = 96) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def texture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 8 pictures."""
     folder = tmp_path_factory.mktemp("textures")
     for number in range(8):
-        Image.fromarray(texture(number).permute(1, 2, 0).numpy()).save(folder / f"{number}.jpg", quality=98)
+        Image.fromarray(make_texture(number).permute(1, 2, 0).numpy()).save(folder / f"{number}.jpg", quality=98)
     return folder
 
 
 @pytest.fixture(scope="session")
-def shown() -> list[Tensor]:
+def small_images() -> list[Tensor]:
     """Small pictures (1, 3, h, w)."""
-    return [small_and_large(texture(number), 2)[0] for number in range(4)]
+    return [make_lr_pair(make_texture(number), 2)[0] for number in range(4)]
 
 
-def fitted(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
+def fit_network(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
     """A 2x network of random features whose last layer is the least-squares fit to textures, some dB above repetition.
 
     dead: how many of each layer's channels nobody reads.
@@ -66,7 +66,7 @@ def fitted(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
     living = last.weight.abs().sum((0, 2, 3)) > 0
     gram, cross = 0, 0
     for number in range(6):
-        small, large = small_and_large(texture(number), 2)
+        small, large = make_lr_pair(make_texture(number), 2)
         missing = F.pixel_unshuffle(large - F.interpolate(small, scale_factor=2, mode="nearest"), 2)
         x = small
         for layer in layers:
@@ -80,21 +80,21 @@ def fitted(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
 
 
 @pytest.fixture
-def network() -> Callable[..., SRVGGNetCompact]:
-    return fitted
+def network_factory() -> Callable[..., SRVGGNetCompact]:
+    return fit_network
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a network of 32 channels, all of them alive."""
     path = tmp_path_factory.mktemp("weights") / "teacher.safetensors"
-    save_file(fitted(32).state_dict(), path)
+    save_file(fit_network(32).state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="session")
-def half_dead(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_dead_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a network of 16 channels, 8 of which do nothing."""
     path = tmp_path_factory.mktemp("weights") / "half_dead.safetensors"
-    save_file(fitted(16, dead=8).state_dict(), path)
+    save_file(fit_network(16, dead=8).state_dict(), path)
     return path

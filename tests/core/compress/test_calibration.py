@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from steadyscale.core.compress import CompressionError
-from steadyscale.core.compress.calibration import gathered
+from steadyscale.core.compress.calibration import load_calibration
 from steadyscale.core.training.config.schema import config_from
-from steadyscale.core.training.data.dataset import smallest_picture
+from steadyscale.core.training.data.dataset import min_image_side
 
 
 @pytest.fixture
@@ -22,24 +22,24 @@ def folder(tmp_path):
 
 
 def test_the_last_quarter_judges_and_is_not_learnt_from(folder):
-    found = gathered(folder(200, 160), 2, 1)
-    assert [int(found.learnt[number].max()) for number in range(len(found.learnt))] == [0, 10, 20, 30]
-    assert [int(judge.min()) for judge in found.judges] == [40]
-    assert [round(float(small.mean()) * 255) for small in found.shown] == [0, 10, 20, 30]
-    assert {tuple(small.shape) for small in found.shown} == {(1, 3, 64, 64)}
+    found = load_calibration(folder(200, 160), 2, 1)
+    assert [int(found.train_images[number].max()) for number in range(len(found.train_images))] == [0, 10, 20, 30]
+    assert [int(judge.min()) for judge in found.eval_images] == [40]
+    assert [round(float(small.mean()) * 255) for small in found.calibration_crops] == [0, 10, 20, 30]
+    assert {tuple(small.shape) for small in found.calibration_crops} == {(1, 3, 64, 64)}
 
 
 @pytest.mark.parametrize(
     ("size", "crop", "shrink"), [((900, 600), 48, 0.35), ((300, 160), 48, 0.7), ((96, 100), 40, 1.0)]
 )
 def test_pictures_are_reduced_as_far_as_crops_still_fit_in(folder, size, crop, shrink):
-    found = gathered(folder(*size), 2, 1)
+    found = load_calibration(folder(*size), 2, 1)
     assert found.crop == crop
-    assert found.shrink == pytest.approx(shrink)
-    config = config_from({"network": {"scales": [2]}, "data": {"crop": 2 * crop, "shrink": found.shrink}})
-    assert smallest_picture(config) <= min(size) + 1e-6
+    assert found.min_resize == pytest.approx(shrink)
+    config = config_from({"network": {"scales": [2]}, "data": {"crop": 2 * crop, "shrink": found.min_resize}})
+    assert min_image_side(config) <= min(size) + 1e-6
 
 
 def test_what_is_too_small_is_refused(folder):
     with pytest.raises(CompressionError, match="has 40 pixels a side; 2x wants 48"):
-        gathered(folder(40, 60), 2, 1)
+        load_calibration(folder(40, 60), 2, 1)

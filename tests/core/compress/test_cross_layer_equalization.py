@@ -1,10 +1,10 @@
 """Evening out: the same pictures from channels that reach alike, and more of them kept in integers."""
 
 import torch
-from steadyscale.core.compress.cross_layer_equalization import equalised
-from steadyscale.core.compress.onnx_export import export_onnx, quantise
+from steadyscale.core.compress.cross_layer_equalization import equalize
+from steadyscale.core.compress.onnx_export import export_onnx, quantize
 from steadyscale.models import RRDBConfig, RRDBNet, load_upscaler
-from steadyscale.models.arch.separable import separated
+from steadyscale.models.arch.separable import to_separable
 
 
 def uneven(network):
@@ -27,7 +27,7 @@ def spread(network, pictures):
 def test_it_gives_the_same_from_channels_that_reach_alike(network, shown):
     made = uneven(network(16))
     kept = {name: value.clone() for name, value in made.state_dict().items()}
-    even = equalised(made, shown)
+    even = equalize(made, shown)
     assert spread(made, shown) > 20
     assert spread(even, shown) < 0.3 * spread(made, shown)
     for picture in shown:
@@ -39,14 +39,14 @@ def test_it_gives_the_same_from_channels_that_reach_alike(network, shown):
 def test_integers_lose_less_of_it(network, shown, tmp_path):
     made = uneven(network(16))
     lost = []
-    for each in (made, equalised(made, shown)):
-        graph = quantise(export_onnx(each, tmp_path / "graph.onnx"), tmp_path / "int8.onnx", shown)
+    for each in (made, equalize(made, shown)):
+        graph = quantize(export_onnx(each, tmp_path / "graph.onnx"), tmp_path / "int8.onnx", shown)
         result = load_upscaler(graph)
         lost.append(sum(float((result(p) - made(p).clamp(0, 1)).square().mean()) for p in shown))
     assert lost[1] < 0.5 * lost[0]
 
 
 def test_separable_ones_become_dense_and_dense_blocks_stay_as_they_are(network, shown):
-    slim = separated(network(16))
+    slim = to_separable(network(16))
     for made in (slim, RRDBNet(RRDBConfig(features=8, blocks=1, scale=2)).eval().requires_grad_(False)):
-        assert (equalised(made, shown)(shown[0]) - made(shown[0])).abs().max() < 1e-4
+        assert (equalize(made, shown)(shown[0]) - made(shown[0])).abs().max() < 1e-4

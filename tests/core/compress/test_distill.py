@@ -3,9 +3,9 @@
 import pytest
 import torch
 from steadyscale.core.compress import CompressionError
-from steadyscale.core.compress.distill import Tuning, taught, tuned
-from steadyscale.core.training.data.dataset import Batch, Pictures
-from steadyscale.models.arch.separable import separated
+from steadyscale.core.compress.distill import FinetuneSettings, distill, finetune
+from steadyscale.core.training.data.dataset import Batch, CachedImageDataset
+from steadyscale.models.arch.separable import to_separable
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def learnt(stream):
 def test_half_of_what_is_asked_for_is_the_teachers():
     small, large = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)
     pairs = iter([Batch(0, 2, small, large)])
-    [batch] = taught(pairs, torch.nn.Upsample(scale_factor=2), CPU)
+    [batch] = distill(pairs, torch.nn.Upsample(scale_factor=2), CPU)
     repeated = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
     assert torch.allclose(batch.large, (large + repeated) / 2)
     assert torch.equal(batch.small, small)
@@ -31,26 +31,28 @@ def test_half_of_what_is_asked_for_is_the_teachers():
 
 def test_a_separated_network_learns_from_its_teacher(network, textures, shown):
     teacher = network(16)
-    student = separated(teacher)
+    student = to_separable(teacher)
 
     def miss(made):
         with torch.no_grad():
             return sum(float((made(x) - teacher(x)).abs().mean()) for x in shown)
 
     before = miss(student)
-    pictures = Pictures([str(textures)], smallest=96)
-    losses, student = learnt(tuned(student, teacher, 2, pictures, Tuning(60, batch=4, crop=24, rate=3e-3), CPU))
+    pictures = CachedImageDataset([str(textures)], min_side=96)
+    losses, student = learnt(
+        finetune(student, teacher, 2, pictures, FinetuneSettings(60, batch=4, crop=24, learning_rate=3e-3), CPU)
+    )
     assert len(losses) == 60
     assert miss(student) < 0.6 * before
     assert not any(parameter.requires_grad for parameter in student.parameters())
 
 
 def test_the_seed_decides(network, textures):
-    pictures = Pictures([str(textures)], smallest=96)
+    pictures = CachedImageDataset([str(textures)], min_side=96)
 
     def run(seed):
-        tuning = Tuning(3, batch=2, crop=16, seed=seed)
-        return learnt(tuned(separated(network(8)), network(8), 2, pictures, tuning, CPU))[0]
+        tuning = FinetuneSettings(3, batch=2, crop=16, seed=seed)
+        return learnt(finetune(to_separable(network(8)), network(8), 2, pictures, tuning, CPU))[0]
 
     assert run(1) == run(1) != run(2)
 
@@ -58,6 +60,6 @@ def test_the_seed_decides(network, textures):
 def test_a_run_that_only_gives_nan_is_given_up(network, textures):
     student = network(8)
     student.body[0].weight[0, 0, 0, 0] = float("nan")
-    pictures = Pictures([str(textures)], smallest=96)
+    pictures = CachedImageDataset([str(textures)], min_side=96)
     with pytest.raises(CompressionError, match="20 steps in a row"):
-        learnt(tuned(student, network(8), 2, pictures, Tuning(100, batch=2, crop=16), CPU))
+        learnt(finetune(student, network(8), 2, pictures, FinetuneSettings(100, batch=2, crop=16), CPU))

@@ -10,13 +10,13 @@ import openvino
 import pytest
 import torch
 from steadyscale.core.compress import CompressionError
-from steadyscale.core.compress.onnx_export import export_onnx, quantise
+from steadyscale.core.compress.onnx_export import export_onnx, quantize
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
-from steadyscale.models.arch.separable import separated
+from steadyscale.models.arch.separable import to_separable
 
 NETWORKS = [
     SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=3)),
-    separated(SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=2))),
+    to_separable(SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=2))),
     RRDBNet(RRDBConfig(features=8, blocks=1, scale=4)),
     RRDBNet(RRDBConfig(features=8, blocks=1, scale=2, unshuffle=2)),
 ]
@@ -39,7 +39,7 @@ def integers(network, shown, tmp_path):
     """A network, its graph and that in integers."""
     made = network(16)
     graph = export_onnx(made, tmp_path / "graph.onnx")
-    return made, graph, quantise(graph, tmp_path / "graph_int8.onnx", shown)
+    return made, graph, quantize(graph, tmp_path / "graph_int8.onnx", shown)
 
 
 def test_all_but_the_first_and_the_last_convolution_are_integers(integers):
@@ -85,7 +85,7 @@ def test_integers_lose_little_and_run_elsewhere_too(integers, shown):
 
 
 def test_quantising_says_nothing_on_the_root_logger(integers, shown, tmp_path, caplog):
-    quantise(integers[1], tmp_path / "again.onnx", shown)
+    quantize(integers[1], tmp_path / "again.onnx", shown)
     assert not caplog.records
 
 

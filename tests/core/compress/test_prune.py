@@ -3,10 +3,11 @@
 import pytest
 import torch
 from spandrel import ModelLoader
-from steadyscale.core.compress import CompressionError, prune
-from steadyscale.core.compress.prune import pruned, width_after
+from steadyscale.core.compress import CompressionError
+from steadyscale.core.compress import prune as prune_module
+from steadyscale.core.compress.prune import prune, pruned_width
 from steadyscale.models import RRDBConfig, RRDBNet
-from steadyscale.models.arch.separable import separated
+from steadyscale.models.arch.separable import to_separable
 from torch import nn
 
 
@@ -37,7 +38,7 @@ def half_dead_rrdb():
 
 def test_a_network_whose_other_half_is_dead_loses_nothing(network, shown):
     large = network(16, dead=8)
-    small = pruned(large, 0.5, shown)
+    small = prune(large, 0.5, shown)
     assert (small.config.features, small.config.convs) == (8, 2)
     picture = shown[0].flip(-1) * 0.7
     assert large(picture).std() > 0.1
@@ -46,7 +47,7 @@ def test_a_network_whose_other_half_is_dead_loses_nothing(network, shown):
 
 def test_the_channels_that_are_read_are_those_that_stay(network, shown):
     large = network(16, dead=8)
-    small = pruned(large, 0.5, shown)
+    small = prune(large, 0.5, shown)
     read = large.body[2].weight.abs().sum((0, 2, 3)) > 0
     assert torch.equal(small.body[0].weight, large.body[0].weight[read])
     assert torch.equal(small.body[1].weight, large.body[1].weight[read])
@@ -54,7 +55,7 @@ def test_the_channels_that_are_read_are_those_that_stay(network, shown):
 
 def test_an_rrdb_whose_other_half_is_dead_loses_nothing(shown):
     large, dead = half_dead_rrdb()
-    small = pruned(large, 0.5, shown)
+    small = prune(large, 0.5, shown)
     assert (small.config.features, small.config.blocks, small.config.growth) == (8, 2, 32)
     living = [channel for channel in range(16) if channel not in dead]
     assert torch.equal(small.conv_first.weight, large.conv_first.weight[living])
@@ -67,17 +68,17 @@ def test_refitting_makes_up_for_some_of_what_is_lost(network, shown, monkeypatch
     large = network(16)
 
     def miss():
-        small = pruned(large, 0.5, shown)
+        small = prune(large, 0.5, shown)
         return sum(float((small(x) - large(x)).square().mean()) for x in shown)
 
     refitted = miss()
-    monkeypatch.setattr(prune, "_refit", lambda *_: None)
+    monkeypatch.setattr(prune_module, "_refit", lambda *_: None)
     assert 0 < refitted < 0.7 * miss()
 
 
 def test_spandrel_loads_what_is_left(network, shown):
     for large in (network(16), half_dead_rrdb()[0]):
-        small = pruned(large, 0.5, shown)
+        small = prune(large, 0.5, shown)
         theirs = ModelLoader().load_from_state_dict(dict(small.state_dict())).eval().model
         assert (theirs(shown[0]) - small(shown[0])).abs().max() < 1e-5
 
@@ -89,7 +90,7 @@ def test_half_of_the_channels_is_a_third_of_the_parameters():
         return sum(parameter.numel() for parameter in network.parameters())
 
     large = RRDBNet(RRDBConfig(blocks=6))
-    small = pruned(large, 0.5, [torch.rand(1, 3, 16, 16)])
+    small = prune(large, 0.5, [torch.rand(1, 3, 16, 16)])
     assert (small.config.features, small.config.blocks) == (32, 3)
     assert count(small) <= 0.35 * count(large)
 
@@ -98,11 +99,11 @@ def test_half_of_the_channels_is_a_third_of_the_parameters():
     ("features", "share", "width"), [(64, 0.5, 32), (32, 0.5, 16), (24, 0.5, 16), (64, 0.9, 8), (40, 0.2, 32)]
 )
 def test_widths_are_multiples_of_eight(features, share, width):
-    assert width_after(features, share) == width
+    assert pruned_width(features, share) == width
 
 
 def test_what_cannot_be_pruned_says_so(network, shown):
     with pytest.raises(CompressionError, match=r"0\.3 of 8 channels leaves 8"):
-        pruned(network(8), 0.3, shown)
+        prune(network(8), 0.3, shown)
     with pytest.raises(CompressionError, match="SeparableSRVGG cannot be pruned"):
-        pruned(separated(network(16)), 0.5, shown)
+        prune(to_separable(network(16)), 0.5, shown)

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from counting import make_video
+from numbered_video import make_video
 from safetensors import safe_open
 from safetensors.torch import save_file
 from spandrel import ModelLoader
-from steadyscale.cli.commands.compress import MAX_LOSS_DB, STEPS
-from steadyscale.core.compress import CompressionError, Settings, compress, facts, table
-from steadyscale.core.compress.quality_gate import rate_for
+from steadyscale.cli.commands.compress import DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS
+from steadyscale.core.compress import CompressionError, CompressSettings, compress, format_table, json_records
+from steadyscale.core.compress.quality_gate import learning_rate_for
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 
 
@@ -20,7 +20,7 @@ def settings(half_dead, textures, tmp_path):
 
     def make(**changes):
         basic = {"model": str(half_dead), "calibrate": (str(textures),), "steps": 0, "device": "cpu"}
-        return Settings(**{**basic, "output": str(tmp_path / "out" / "small.safetensors"), **changes})
+        return CompressSettings(**{**basic, "output": str(tmp_path / "out" / "small.safetensors"), **changes})
 
     return make
 
@@ -39,7 +39,7 @@ def test_taking_out_what_is_dead_costs_nothing(settings, half_dead, tmp_path):
     assert report.stage == "done"
     assert report.files == (tmp_path / "out" / "small.safetensors",)
     assert left(tmp_path / "out") == ["small.safetensors"]
-    before, after = report.figures
+    before, after = report.metrics
     assert (before.name, after.name) == ("original", "pruned")
     assert after.psnr == pytest.approx(before.psnr, abs=0.001)
     assert before.psnr > 15
@@ -60,9 +60,9 @@ def test_what_loses_more_than_the_gate_allows_is_not_written(settings, weights, 
     (tmp_path / "out" / "small.safetensors").write_text("an earlier result")
     reports = list(compress(settings(model=str(weights), prune=0.75, max_loss_db=0.05)))
     assert reports[-1].stage == "refused"
-    assert "pruned loses" in reports[-1].refused
-    assert "0.05 dB are allowed" in reports[-1].refused
-    before, after = reports[-1].figures
+    assert "pruned loses" in reports[-1].rejection
+    assert "0.05 dB are allowed" in reports[-1].rejection
+    before, after = reports[-1].metrics
     assert before.psnr - after.psnr > 0.05
     assert reports[-1].files == ()
     assert left(tmp_path / "out") == ["small.safetensors"]
@@ -71,7 +71,7 @@ def test_what_loses_more_than_the_gate_allows_is_not_written(settings, weights, 
 
 def test_training_makes_up_for_some_of_it(settings, weights):
     def loss(steps):
-        before, after = last(compress(settings(model=str(weights), prune=0.75, steps=steps, max_loss_db=99))).figures
+        before, after = last(compress(settings(model=str(weights), prune=0.75, steps=steps, max_loss_db=99))).metrics
         return before.psnr - after.psnr
 
     assert loss(60) < loss(0) - 0.1
@@ -95,7 +95,7 @@ def test_all_files_of_a_separable_network(settings, weights, tmp_path):
         assert file.metadata()["compressed_from"] == "teacher.safetensors"
         assert all(file.get_tensor(key).dtype is torch.float16 for key in file.keys())  # noqa: SIM118
     assert ModelLoader().load_from_file(tmp_path / "out" / "small_dense.safetensors").scale == 2
-    kinds = {figure.name: figure.engine for figure in report.figures}
+    kinds = {figure.name: figure.engine for figure in report.metrics}
     assert kinds["separable, int8 graph"] == kinds["separable, onnx graph"] == "openvino"
 
 
@@ -119,20 +119,20 @@ def test_works_in_inference_mode(settings):
 def test_flicker_is_measured_where_there_are_videos(settings, textures, tmp_path):
     video = make_video(tmp_path / "clip.mp4")
     report = last(compress(settings(calibrate=(str(textures), str(video)), half=True)))
-    assert all(figure.warping > 0 for figure in report.figures)
-    assert "warping error" in table(report.figures)
+    assert all(figure.warping > 0 for figure in report.metrics)
+    assert "warping error" in format_table(report.metrics)
     report = last(compress(settings(half=True)))
-    assert all(figure.warping is None for figure in report.figures)
-    assert "warping error" not in table(report.figures)
+    assert all(figure.warping is None for figure in report.metrics)
+    assert "warping error" not in format_table(report.metrics)
 
 
 def test_the_table_and_the_facts_say_the_same(settings):
-    found = last(compress(settings(prune=0.5))).figures
-    lines = table(found).splitlines()
+    found = last(compress(settings(prune=0.5))).metrics
+    lines = format_table(found).splitlines()
     assert len(lines) == 3
     assert f"{found[1].parameters:,}" in lines[2]
     assert f"{found[1].psnr:.2f}" in lines[2]
-    first, second = facts(found)
+    first, second = json_records(found)
     assert "loss_db" not in first
     assert second["loss_db"] == pytest.approx(found[0].psnr - found[1].psnr, abs=1e-3)
 
@@ -205,10 +205,12 @@ def test_a_model_is_never_written_over_itself(settings, half_dead):
 
 
 def test_narrow_networks_learn_at_a_higher_rate():
-    rates = [rate_for(SRVGGNetCompact(SRVGGConfig(features=width, convs=1, scale=2))) for width in (64, 32, 16, 8)]
+    rates = [
+        learning_rate_for(SRVGGNetCompact(SRVGGConfig(features=width, convs=1, scale=2))) for width in (64, 32, 16, 8)
+    ]
     assert rates == pytest.approx([5e-4, 1e-3, 2e-3, 3e-3])
-    assert rate_for(RRDBNet(RRDBConfig(features=8, blocks=1))) < rates[0]
+    assert learning_rate_for(RRDBNet(RRDBConfig(features=8, blocks=1))) < rates[0]
 
 
 def test_the_command_has_the_defaults_of_the_library():
-    assert (Settings.max_loss_db, Settings.steps) == (MAX_LOSS_DB, STEPS)
+    assert (CompressSettings.max_loss_db, CompressSettings.steps) == (DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from steadyscale.core.clip import ClipError
-from steadyscale.core.filters.deflicker import MOST, around, temporal
+from steadyscale.core.filters.deflicker import MAX_BLEND_WEIGHT, deflicker, local_min_max
 from steadyscale.core.metrics import warping_error
 from steadyscale.core.motion.flow import FlowMethod, flow_model
 
@@ -50,7 +50,7 @@ def noise(frames, amount, seed=5):
 
 
 def run(frames, strength=0.6, chunk=1, method=FlowMethod.DIS, **settings):
-    return torch.cat(list(temporal(iter(frames.split(chunk)), flow_model(method), strength, **settings)))
+    return torch.cat(list(deflicker(iter(frames.split(chunk)), flow_model(method), strength, **settings)))
 
 
 def crawl(frames, step=STEP):
@@ -137,7 +137,7 @@ def test_a_cut_begins_anew(method):
 
 def test_another_size_begins_anew():
     large, small = picture().repeat(2, 1, 1, 1), picture(90, 120).repeat(2, 1, 1, 1)
-    made = list(temporal(iter([large, small]), flow_model(FlowMethod.DIS), 1.0))
+    made = list(deflicker(iter([large, small]), flow_model(FlowMethod.DIS), 1.0))
     assert torch.equal(made[0], large)
     assert torch.equal(made[1], small)
 
@@ -211,7 +211,7 @@ def test_strength_0_hands_the_chunks_on():
         raise AssertionError("there is nothing to measure")
 
     chunks = list(torch.rand(6, 3, 20, 30).split(2))
-    assert all(a is b for a, b in zip(temporal(iter(chunks), never, 0.0), chunks, strict=True))
+    assert all(a is b for a, b in zip(deflicker(iter(chunks), never, 0.0), chunks, strict=True))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -221,16 +221,16 @@ def test_chunks_come_out_as_they_came_in(channels):
         frames = torch.cat([frames, frames[:, :1]], dim=1)
     whole = run(frames, chunk=1)
     for chunk in (3, 7):
-        made = list(temporal(iter(frames.split(chunk)), flow_model(FlowMethod.DIS), 0.6))
+        made = list(deflicker(iter(frames.split(chunk)), flow_model(FlowMethod.DIS), 0.6))
         assert [m.shape for m in made] == [c.shape for c in frames.split(chunk)]
         assert torch.equal(torch.cat(made), whole)
-    assert list(temporal(iter([]), flow_model())) == []
+    assert list(deflicker(iter([]), flow_model())) == []
 
 
 def test_a_result_may_be_written_into():
     frames = noise(pan(5), 0.03).clamp(0, 1)
     whole = run(frames)
-    for made, expected in zip(temporal(iter(frames.split(1)), flow_model(FlowMethod.DIS), 0.6), whole, strict=True):
+    for made, expected in zip(deflicker(iter(frames.split(1)), flow_model(FlowMethod.DIS), 0.6), whole, strict=True):
         assert torch.equal(made[0], expected)
         made.zero_()
 
@@ -261,7 +261,7 @@ def test_tiny_frames(size):
 def test_around_is_the_5_by_5_pixels_that_are_there():
     for size in ((37, 51), (1, 1), (2, 7)):
         plane = torch.rand(size)
-        least, greatest = around(plane)
+        least, greatest = local_min_max(plane)
         assert torch.equal(greatest, F.max_pool2d(plane[None], 5, 1, 2)[0])
         assert torch.equal(least, -F.max_pool2d(-plane[None], 5, 1, 2)[0])
 
@@ -282,8 +282,8 @@ def test_the_share_of_the_last_result_is_as_stated():
         return torch.zeros(1, 2, *first.shape[-2:])
 
     frames = two_frames()[[0, 1, 0]]
-    made = torch.cat(list(temporal(iter(frames.split(1)), still, 0.5)))
-    expected = frames[1] + 0.5 * MOST * (frames[0] - frames[1])
+    made = torch.cat(list(deflicker(iter(frames.split(1)), still, 0.5)))
+    expected = frames[1] + 0.5 * MAX_BLEND_WEIGHT * (frames[0] - frames[1])
     torch.testing.assert_close(made[1, :, 4:-4, 4:-4], expected[:, 4:-4, 4:-4], atol=1e-3, rtol=0)
     for measured, wanted in zip(seen[2], (frames[2], made[1]), strict=True):  # from the frame to the last result
         torch.testing.assert_close(measured[0], wanted)
@@ -301,7 +301,7 @@ def test_a_flow_that_does_not_find_its_way_back_is_not_believed():
         return flow
 
     frames = two_frames()
-    made = torch.cat(list(temporal(iter(frames.split(1)), lost, 1.0)))
+    made = torch.cat(list(deflicker(iter(frames.split(1)), lost, 1.0)))
     assert len(calls) == 2
     assert torch.equal(made, frames)
 
@@ -309,7 +309,7 @@ def test_a_flow_that_does_not_find_its_way_back_is_not_believed():
 @pytest.mark.parametrize("wrong", [torch.rand(1, 2, 8, 8), torch.rand(3, 8, 8), torch.rand(0, 3, 8, 8)])
 def test_wrong_shapes_are_refused(wrong):
     with pytest.raises(ClipError, match="from frame 1 on"):
-        list(temporal(iter([torch.rand(1, 3, 8, 8), wrong]), flow_model()))
+        list(deflicker(iter([torch.rand(1, 3, 8, 8), wrong]), flow_model()))
 
 
 def test_values_that_are_not_finite_are_refused():

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import av
 import pytest
-from counting import make_video, numbers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs.concat import decoding_times, inspected, join
-from steadyscale.core.video.decode.timestamps import Timing, timing
+from steadyscale.core.jobs.concat import check_segment, compute_dts, concat_segments
+from steadyscale.core.video.decode.timestamps import Timestamps, read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CONTAINERS
 
 MP4 = CONTAINERS[".mp4"]
 
 
-def times_of(gaps: list[int]) -> Timing:
-    return Timing([0, *accumulate(gaps)][: len(gaps)], gaps, Fraction(1, 1000), Fraction(0))
+def times_of(gaps: list[int]) -> Timestamps:
+    return Timestamps([0, *accumulate(gaps)][: len(gaps)], gaps, Fraction(1, 1000), Fraction(0))
 
 
 @st.composite
-def packets(draw: st.DrawFn) -> tuple[list[int], Timing]:
+def packets(draw: st.DrawFn) -> tuple[list[int], Timestamps]:
     """Frames as encoders order them: each group begins with the frame that is shown last, then those before it."""
     order: list[int] = []
     while len(order) < draw(st.integers(1, 60)):
@@ -38,25 +38,25 @@ def packets(draw: st.DrawFn) -> tuple[list[int], Timing]:
 
 
 @given(packets())
-def test_decoding_times_rise_and_no_frame_is_late(case: tuple[list[int], Timing]):
+def test_decoding_times_rise_and_no_frame_is_late(case: tuple[list[int], Timestamps]):
     order, times = case
-    decoded = decoding_times(order, times)
+    decoded = compute_dts(order, times)
     assert all(a < b for a, b in pairwise(decoded))
     assert all(when <= times.starts[number] for when, number in zip(decoded, order, strict=True))
 
 
 def test_evenly_spaced_they_are_what_encoders_write():
     order = [0, 3, 2, 1, 6, 5, 4, 7]  # I P B b ...: two frames wait for others
-    assert decoding_times(order, times_of([40] * 8)) == [-80, -40, 0, 40, 80, 120, 160, 200]
-    assert decoding_times([0, 1, 2], times_of([40] * 3)) == [0, 40, 80]
+    assert compute_dts(order, times_of([40] * 8)) == [-80, -40, 0, 40, 80, 120, 160, 200]
+    assert compute_dts([0, 1, 2], times_of([40] * 3)) == [0, 40, 80]
 
 
-def halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timing]:
+def halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timestamps]:
     """Two files, of the first and the second half of the frames, each with times of its own."""
     times, middle = times_of(gaps), len(gaps) // 2
     for name, part in {"a": times.starts[:middle], "b": times.starts[middle:]}.items():
         starts = [start - part[0] for start in part]
-        make_video(tmp_path / f"{name}.mp4", len(part), starts=starts, base=times.base)
+        make_video(tmp_path / f"{name}.mp4", len(part), starts=starts, time_base=times.time_base)
     return tmp_path / "a.mp4", tmp_path / "b.mp4", times
 
 
@@ -65,29 +65,29 @@ def halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timing]:
 def test_every_frame_is_there_at_its_time(gaps: list[int], suffix: str, tmp_path: Path):
     a, b, times = halves(tmp_path, gaps)
     middle = len(gaps) // 2
-    segments = [inspected(a, range(middle)), inspected(b, range(middle, len(gaps)))]
+    segments = [check_segment(a, range(middle)), check_segment(b, range(middle, len(gaps)))]
     target = tmp_path / f"joined{suffix}"
-    join(segments, target, container=CONTAINERS[suffix], times=times, fps=Fraction(24))
-    assert numbers_of(VideoClip(target)) == [*range(middle), *range(len(gaps) - middle)]
-    found = timing(target)
-    assert [start * found.base for start in found.starts] == [start * times.base for start in times.starts]
+    concat_segments(segments, target, container=CONTAINERS[suffix], times=times, fps=Fraction(24))
+    assert read_numbers(VideoClip(target)) == [*range(middle), *range(len(gaps) - middle)]
+    found = read_timestamps(target)
+    assert [start * found.time_base for start in found.starts] == [start * times.time_base for start in times.starts]
 
 
 def test_other_frames_than_promised_are_refused(tmp_path: Path):
     a, b, times = halves(tmp_path, [40] * 24)
     with pytest.raises(ClipError, match="13 frames were written, and 12 can be read"):
-        inspected(a, range(13))
-    segments = [inspected(a, range(12)), inspected(b, range(10, 22))]
+        check_segment(a, range(13))
+    segments = [check_segment(a, range(12)), check_segment(b, range(10, 22))]
     with pytest.raises(ClipError, match="not each of 24 once"):
-        join(segments, tmp_path / "joined.mp4", container=MP4, times=times, fps=Fraction(24))
+        concat_segments(segments, tmp_path / "joined.mp4", container=MP4, times=times, fps=Fraction(24))
 
 
 def test_segments_of_different_encodings_are_refused(tmp_path: Path):
     a = make_video(tmp_path / "a.mp4", 12)
     b = make_video(tmp_path / "b.mp4", 12, size=(96, 48))
     with pytest.raises(ClipError, match="encoded in different ways"):
-        join(
-            [inspected(a, range(12)), inspected(b, range(12, 24))],
+        concat_segments(
+            [check_segment(a, range(12)), check_segment(b, range(12, 24))],
             tmp_path / "joined.mp4",
             container=MP4,
             times=times_of([40] * 24),
@@ -97,7 +97,13 @@ def test_segments_of_different_encodings_are_refused(tmp_path: Path):
 
 def test_pixel_aspect_and_rate_are_those_of_the_segments(tmp_path: Path):
     a = make_video(tmp_path / "a.mp4", 12, pixel_aspect=Fraction(4, 3))
-    join([inspected(a, range(12))], tmp_path / "b.mkv", container=CONTAINERS[".mkv"], times=timing(a), fps=Fraction(24))
+    concat_segments(
+        [check_segment(a, range(12))],
+        tmp_path / "b.mkv",
+        container=CONTAINERS[".mkv"],
+        times=read_timestamps(a),
+        fps=Fraction(24),
+    )
     with av.open(str(tmp_path / "b.mkv")) as container:
         stream = container.streams.video[0]
         assert (stream.sample_aspect_ratio, stream.average_rate) == (Fraction(4, 3), Fraction(24))

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
-from steadyscale.core.jobs.fingerprint import described, of_file, of_files
+from steadyscale.core.jobs.fingerprint import fingerprint, hash_file, hash_files
 from steadyscale.core.motion.flow import FlowMethod, flow_model
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.pipeline.upscale_op import Enlarge
-from steadyscale.core.pipeline.warp_op import Steady
-from steadyscale.core.upscaling.settings import Finish, Reuse, Tally, Target
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.pipeline.warp_op import WarpOp
+from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Reuse, UpscaleStats
 from steadyscale.core.video.encode.codecs import Encoding
 from torch import nn
 
@@ -48,24 +48,24 @@ class Wrapped:
 
 
 def fix(more: float = 0.0) -> Correction:
-    parameters = shake(10)
+    parameters = make_shake_path(10)
     parameters[4, 0] += more
-    return Correction(geometry.to_matrices(parameters), [slice(0, 6), slice(6, 10)], INFO)
+    return Correction(geometry.matrices_from_parameters(parameters), [slice(0, 6), slice(6, 10)], INFO)
 
 
 DIFFERENT = [
-    Enlarge(Network()),
-    Enlarge(Network(seed=1)),
-    Enlarge(Network(), Target(factor=1.5)),
-    Enlarge(Network(), Target(size=(100, 100))),
-    Enlarge(Network(), reuse=Reuse(threshold=1)),
-    Enlarge(Network(), finish=Finish(grain=0.1)),
-    Enlarge(Network(), device="cuda"),
-    Steady(fix()),
-    Steady(fix(more=0.01)),
-    Steady(fix(), Border.FILL),
-    Steady(replace(fix(), shots=[slice(0, 10)])),
-    Steady(replace(fix(), poses=fix().matrices)),
+    UpscaleOp(Network()),
+    UpscaleOp(Network(seed=1)),
+    UpscaleOp(Network(), OutputSize(factor=1.5)),
+    UpscaleOp(Network(), OutputSize(size=(100, 100))),
+    UpscaleOp(Network(), reuse=Reuse(threshold=1)),
+    UpscaleOp(Network(), postprocess=PostProcess(grain=0.1)),
+    UpscaleOp(Network(), device="cuda"),
+    WarpOp(fix()),
+    WarpOp(fix(more=0.01)),
+    WarpOp(fix(), Border.FILL),
+    WarpOp(replace(fix(), shots=[slice(0, 10)])),
+    WarpOp(replace(fix(), poses=fix().matrices)),
     Encoding(),
     Encoding(crf=16),
     Encoding(codec="hevc"),
@@ -88,21 +88,21 @@ DIFFERENT = [
 
 
 def test_whatever_counts_makes_a_difference():
-    told = [json.dumps(described(value)) for value in DIFFERENT]
+    told = [json.dumps(fingerprint(value)) for value in DIFFERENT]
     assert len({*told}) == len(told)
-    assert told == [json.dumps(described(value)) for value in DIFFERENT], "and nothing else does"
+    assert told == [json.dumps(fingerprint(value)) for value in DIFFERENT], "and nothing else does"
 
 
 def test_what_a_network_remembers_and_who_wraps_it_does_not_count():
     used = Wrapped(Network())
     used.runs = 7
-    assert described(Wrapped(Network())) == described(used) == described(Network())
-    assert described(Enlarge(Network(), tally=Tally(frames=9))) == described(Enlarge(Network()))
+    assert fingerprint(Wrapped(Network())) == fingerprint(used) == fingerprint(Network())
+    assert fingerprint(UpscaleOp(Network(), stats=UpscaleStats(frames=9))) == fingerprint(UpscaleOp(Network()))
 
 
 def test_the_last_digits_of_arithmetic_do_not_count():
     matrices = fix().matrices * (1 + 1e-13)
-    assert described(replace(fix(), matrices=matrices)) == described(fix())
+    assert fingerprint(replace(fix(), matrices=matrices)) == fingerprint(fix())
 
 
 def test_it_is_the_same_in_another_process():
@@ -113,12 +113,12 @@ def test_it_is_the_same_in_another_process():
         "print(json.dumps([described([Encoding(crf=3), [flow_model(m) for m in FlowMethod]])]))"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    here = [described([Encoding(crf=3), [flow_model(method) for method in FlowMethod]])]
+    here = [fingerprint([Encoding(crf=3), [flow_model(method) for method in FlowMethod]])]
     assert json.loads(told) == json.loads(json.dumps(here))
 
 
 def test_flow_methods_differ():
-    assert len({json.dumps(described(flow_model(method))) for method in FlowMethod}) == len(FlowMethod)
+    assert len({json.dumps(fingerprint(flow_model(method))) for method in FlowMethod}) == len(FlowMethod)
 
 
 def test_objects_that_hold_each_other_have_an_end():
@@ -127,15 +127,15 @@ def test_objects_that_hold_each_other_have_an_end():
 
     one, two = Node(), Node()
     one.other, two.other = two, one
-    assert json.dumps(described(one))
+    assert json.dumps(fingerprint(one))
 
 
 def test_content_counts_and_names_do_not(tmp_path: Path):
     for name, content in {"a": b"one", "b": b"two", "c": b"one", "d": b"onetwo"}.items():
         (tmp_path / name).write_bytes(content)
     a, b, c, d = (tmp_path / name for name in "abcd")
-    assert of_file(a) == of_file(c) != of_file(b)
-    assert of_files([a, b]) == of_files([c, b])
-    assert len({of_files([a, b]), of_files([b, a]), of_files([a]), of_files([d])}) == 4
+    assert hash_file(a) == hash_file(c) != hash_file(b)
+    assert hash_files([a, b]) == hash_files([c, b])
+    assert len({hash_files([a, b]), hash_files([b, a]), hash_files([a]), hash_files([d])}) == 4
     with pytest.raises(FileNotFoundError):
-        of_files([tmp_path / "missing"])
+        hash_files([tmp_path / "missing"])

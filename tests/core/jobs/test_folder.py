@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from job_run import child, in_child, run, same, stopped
+from job_run import has_same_content, run_full_job, run_in_child, run_interrupted, start_process
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import fingerprint
-from steadyscale.core.jobs.folder import folder_for
+from steadyscale.core.jobs.folder import default_job_folder
 from steadyscale.core.path.border import Border
 from steadyscale.core.video.encode.codecs import Encoding
 
@@ -40,10 +40,10 @@ def test_a_segment_that_is_not_what_was_written_is_made_again(
     harm: Callable[[Path], None], origin: Path, undisturbed: Path, tmp_path: Path
 ):
     target = tmp_path / "result.mp4"
-    stopped(origin, target, at=60)
-    harm(folder_for(target) / "segment-00001.mp4")
-    assert run(origin, target).kept == 6
-    assert same(target, undisturbed)
+    run_interrupted(origin, target, fail_at_call=60)
+    harm(default_job_folder(target) / "segment-00001.mp4")
+    assert run_full_job(origin, target).reused == 6
+    assert has_same_content(target, undisturbed)
 
 
 @pytest.mark.parametrize("harm", [flipped, cut_short, lambda file: file.write_text('{"format": "other"}'), Path.unlink])
@@ -51,10 +51,10 @@ def test_without_a_manifest_to_trust_everything_is_made_again(
     harm: Callable[[Path], None], origin: Path, undisturbed: Path, tmp_path: Path
 ):
     target = tmp_path / "result.mp4"
-    stopped(origin, target)
-    harm(folder_for(target) / "job.json")
-    assert run(origin, target).kept == 0
-    assert same(target, undisturbed)
+    run_interrupted(origin, target)
+    harm(default_job_folder(target) / "job.json")
+    assert run_full_job(origin, target).reused == 0
+    assert has_same_content(target, undisturbed)
 
 
 def test_another_setting_source_or_version_starts_afresh(
@@ -66,7 +66,7 @@ def test_another_setting_source_or_version_starts_afresh(
 
     def kept(**settings) -> int:
         with pytest.raises(Stop):
-            run(mine, target, watch=told, **settings)
+            run_full_job(mine, target, watch=told, **settings)
         return told_kept.pop()
 
     told_kept: list[int] = []
@@ -99,24 +99,24 @@ def test_another_setting_source_or_version_starts_afresh(
 
 def test_two_runs_at_once_do_not_meet(origin: Path, undisturbed: Path, tmp_path: Path):
     target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    process = child(in_child, origin, target, tally, 0.1)
+    process = start_process(run_in_child, origin, target, tally, 0.1)
     while not tally.exists():
         assert process.is_alive()
         process.join(0.02)
     with pytest.raises(ClipError, match=f"process {process.pid} is at work on this job"):
-        run(origin, target)
+        run_full_job(origin, target)
     process.kill()
     process.join()
-    run(origin, target)  # what a killed process held is free
-    assert same(target, undisturbed)
+    run_full_job(origin, target)  # what a killed process held is free
+    assert has_same_content(target, undisturbed)
 
 
 def test_a_folder_that_holds_other_things_is_left_alone(origin: Path, tmp_path: Path):
-    folder = folder_for(tmp_path / "result.mp4")
+    folder = default_job_folder(tmp_path / "result.mp4")
     folder.mkdir()
     (folder / "diary.txt").write_text("dear diary")
     with pytest.raises(ClipError, match=r"holds other things \(diary.txt\) and no job"):
-        run(origin, tmp_path / "result.mp4")
+        run_full_job(origin, tmp_path / "result.mp4")
     assert [p.name for p in folder.iterdir()] == ["diary.txt"]
 
 
@@ -127,17 +127,17 @@ def test_what_cannot_be_done_is_refused_before_anything_is_made(origin: Path, tm
         "nowhere/result.mp4": "No such file or directory",
     }.items():
         with pytest.raises(ClipError, match=why):
-            run(origin, tmp_path / name)
+            run_full_job(origin, tmp_path / name)
     with pytest.raises(ClipError, match="missing"):
-        run(tmp_path / "missing.mp4", tmp_path / "result.mp4")
+        run_full_job(tmp_path / "missing.mp4", tmp_path / "result.mp4")
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(ClipError, match="not a video"):
-        run(tmp_path / "text.mp4", tmp_path / "result.mp4")
+        run_full_job(tmp_path / "text.mp4", tmp_path / "result.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.mp4"]
 
 
 def test_the_manifest_tells_what_was_made_and_of_what(origin: Path, tmp_path: Path):
-    stopped(origin, tmp_path / "result.mp4")
+    run_interrupted(origin, tmp_path / "result.mp4")
     book = json.loads((tmp_path / "result.mp4.job" / "job.json").read_text())["books"]["segment"]
     assert set(book["settings"]) == {"source", "software", "operations", "encoding", "pieces"}
     assert [(p["start"], p["stop"]) for p in book["pieces"].values()] == [(0, 9), (9, 18), (18, 27)]

@@ -9,19 +9,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from counting import make_video, numbers_of
-from files_made import let_go
-from job_run import COUNT, SEGMENTS, Nearest, child, heard, in_child, recipe, run, same, shown, stopped
+from job_run import (
+    FRAME_COUNT,
+    SEGMENT_COUNT,
+    SlowNearest,
+    audio_packets,
+    frame_hashes,
+    has_same_content,
+    make_pipeline,
+    run_full_job,
+    run_in_child,
+    run_interrupted,
+    start_process,
+)
+from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import run as jobs
-from steadyscale.core.jobs.folder import opened_job
+from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.path.border import Border
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
-from steadyscale.core.video.verify.verify import ContractError
+from steadyscale.core.video.verify.verify import VerificationError
+from video_file_checks import assert_released
 
 LONGEST = 9  # frames of a segment
 AHEAD = 4  # frames that the stages may be ahead of the encoder
@@ -32,20 +44,20 @@ KILLS = int(os.environ.get("STEADYSCALE_KILLS", "6"))
 @pytest.mark.parametrize("border", [Border.FILL, Border.CROP, Border.CROP_ADAPTIVE, Border.BLACK])
 def test_segments_show_what_one_run_without_a_job_shows(border: Border, origin: Path, tmp_path: Path):
     lossless = Encoding("ffv1")
-    run(origin, tmp_path / "job.mkv", border=border, encoding=lossless)
-    plain = recipe(VideoClip(origin), Nearest(), border)
+    run_full_job(origin, tmp_path / "job.mkv", border=border, encoding=lossless)
+    plain = make_pipeline(VideoClip(origin), SlowNearest(), border)
     write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=origin)
-    assert shown(tmp_path / "job.mkv") == shown(tmp_path / "plain.mkv")
-    assert heard(tmp_path / "job.mkv") == heard(tmp_path / "plain.mkv")
+    assert frame_hashes(tmp_path / "job.mkv") == frame_hashes(tmp_path / "plain.mkv")
+    assert audio_packets(tmp_path / "job.mkv") == audio_packets(tmp_path / "plain.mkv")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
 def test_no_frame_and_no_time_is_lost_in_any_container(suffix: str, origin: Path, tmp_path: Path):
-    with opened_job(tmp_path / "job", origin) as job:
+    with open_job(tmp_path / "job", origin) as job:
         jobs.run_job(job, VideoClip(origin), tmp_path / f"copy{suffix}", segment_seconds=0.3)
-    assert numbers_of(VideoClip(tmp_path / f"copy{suffix}")) == [*range(COUNT)]
-    times = [time for _, time in shown(tmp_path / f"copy{suffix}")]
-    assert max(abs(a - b) for a, (_, b) in zip(times, shown(origin), strict=True)) <= 0.0005
+    assert read_numbers(VideoClip(tmp_path / f"copy{suffix}")) == [*range(FRAME_COUNT)]
+    times = [time for _, time in frame_hashes(tmp_path / f"copy{suffix}")]
+    assert max(abs(a - b) for a, (_, b) in zip(times, frame_hashes(origin), strict=True)) <= 0.0005
 
 
 def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -57,37 +69,37 @@ def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monke
             yield frame
 
     monkeypatch.setattr(VideoClip, "frames", counted)
-    run(origin, tmp_path / "result.mp4")
-    assert len(read) == COUNT
+    run_full_job(origin, tmp_path / "result.mp4")
+    assert len(read) == FRAME_COUNT
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(origin: Path, undisturbed: Path, tmp_path: Path):
     target, tally, moments = tmp_path / "result.mp4", tmp_path / "tally", random.Random(5)
-    child(os.getpid).join(120)  # whatever has to be imported is there now
-    whole = child(in_child, origin, target, tally, PAUSE)
+    start_process(os.getpid).join(120)  # whatever has to be imported is there now
+    whole = start_process(run_in_child, origin, target, tally, PAUSE)
     begun = time.monotonic()
     whole.join(120)
     takes = time.monotonic() - begun
     assert whole.exitcode == 0
-    assert same(target, undisturbed)
+    assert has_same_content(target, undisturbed)
     begun_anew, killed = 1, 0
     target.unlink()
     tally.unlink()
     while killed < KILLS:
-        process = child(in_child, origin, target, tally, PAUSE)
+        process = start_process(run_in_child, origin, target, tally, PAUSE)
         process.join(moments.uniform(0, 0.8 * takes))
         process.kill()
         process.join()
         killed += 1
         if target.exists():  # it was done before, or in that moment
-            assert same(target, undisturbed)
+            assert has_same_content(target, undisturbed)
             target.unlink()
             begun_anew += 1
-    process = child(in_child, origin, target, tally, 0.0)
+    process = start_process(run_in_child, origin, target, tally, 0.0)
     process.join(120)
     assert process.exitcode == 0
-    assert same(target, undisturbed)
-    lost = len(tally.read_bytes()) - begun_anew * COUNT
+    assert has_same_content(target, undisturbed)
+    lost = len(tally.read_bytes()) - begun_anew * FRAME_COUNT
     assert lost <= killed * (LONGEST + AHEAD), "no more than one segment was made again for each kill"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4", "tally"]
 
@@ -97,19 +109,19 @@ def test_whatever_stops_it_is_passed_on_and_what_was_made_is_kept(
     error: BaseException, origin: Path, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    files = stopped(origin, target, error=error)
+    files = run_interrupted(origin, target, error=error)
     assert files == ["job.json", *(f"segment-{i:05d}.mp4" for i in range(3))]
     assert "3 finished segments are kept in" in caplog.text
     assert "the same command goes on from there" in caplog.text
-    assert run(origin, target, Nearest(tally)) == (COUNT, SEGMENTS, 3)
+    assert run_full_job(origin, target, SlowNearest(tally)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
     assert "going on, 3 of 9 segments are there" in caplog.text
-    assert same(target, undisturbed)
+    assert has_same_content(target, undisturbed)
 
 
 def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_path: Path):
     target, tally = tmp_path / "result.mp4", tmp_path / "tally"
     limit = undisturbed.stat().st_size * 2 // 3  # room for each segment, and none for all of them together
-    process = child(in_child, origin, target, tally, 0.0, limit)
+    process = start_process(run_in_child, origin, target, tally, 0.0, limit)
     process.join(120)
     assert process.exitcode == 1
     said = tally.with_suffix(".error").read_text()
@@ -117,8 +129,8 @@ def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_pat
     assert "File too large" in said
     assert "9 finished segments are kept in" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4.job", "tally", "tally.error"]
-    assert run(origin, target).kept == SEGMENTS
-    assert same(target, undisturbed)
+    assert run_full_job(origin, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, undisturbed)
 
 
 def test_no_room_says_how_much_there_is(origin: Path, tmp_path: Path):
@@ -127,32 +139,34 @@ def test_no_room_says_how_much_there_is(origin: Path, tmp_path: Path):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(ClipError, match=r"No space left on device \(.* MB are free\)\. 3 finished segments are kept"):
-        run(origin, tmp_path / "result.mp4", Nearest(fail=fail))
+        run_full_job(origin, tmp_path / "result.mp4", SlowNearest(fail=fail))
 
 
 def test_a_broken_contract_is_an_error_that_keeps_the_segments(
     origin: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    target, join = tmp_path / "result.mp4", jobs.join
+    target, join = tmp_path / "result.mp4", jobs.concat_segments
 
     def forgetful(segments, partial: Path, **named) -> None:
         join(segments, partial, **(named | {"source": None}))
 
-    monkeypatch.setattr(jobs, "join", forgetful)
-    with pytest.raises(ContractError, match=r"result\.mp4: the result breaks .*1 tracks of sound.*9 finished segments"):
-        run(origin, target)
+    monkeypatch.setattr(jobs, "concat_segments", forgetful)
+    with pytest.raises(
+        VerificationError, match=r"result\.mp4: the result breaks .*1 tracks of sound.*9 finished segments"
+    ):
+        run_full_job(origin, target)
     assert [p.name for p in tmp_path.iterdir()] == ["result.mp4.job"]
     monkeypatch.undo()
-    assert run(origin, target).kept == SEGMENTS
-    assert same(target, undisturbed)
+    assert run_full_job(origin, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, undisturbed)
 
 
 def test_pictures_can_be_the_source(tmp_path: Path):
     write_images(tmp_path / "in", VideoClip(make_video(tmp_path / "a.mp4", 20)).frames())
     clip = ImageClip(tmp_path / "in")
-    with opened_job(tmp_path / "job", tmp_path / "in") as job:
+    with open_job(tmp_path / "job", tmp_path / "in") as job:
         assert jobs.run_job(job, clip, tmp_path / "out.mp4", segment_seconds=0.25) == (20, 4, 0)
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [*range(20)]
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(20)]
 
 
 def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
@@ -162,7 +176,7 @@ def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
     write_video(tmp_path / "alpha.mkv", frames, clip.info, encoding=Encoding("ffv1"))
     for name, encoding in {"out.webm": Encoding("vp9"), "out.mkv": Encoding("ffv1")}.items():
         clip = VideoClip(tmp_path / "alpha.mkv")
-        with opened_job(tmp_path / "job", clip.path) as job:
+        with open_job(tmp_path / "job", clip.path) as job:
             jobs.run_job(job, clip, tmp_path / name, encoding=encoding, segment_seconds=0.25)
         alpha = torch.cat([frame[:, 3:] for frame in VideoClip(tmp_path / name).frames()])
         truth = torch.cat([frame[:, 3:] for frame in clip.frames()])
@@ -172,10 +186,10 @@ def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
 
 def test_no_frame_of_a_segment_is_held_but_the_one_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def checked(path, frames, *args, **named):
-        return write_video(path, let_go(frames), *args, **named)
+        return write_video(path, assert_released(frames), *args, **named)
 
     monkeypatch.setattr(jobs, "write_video", checked)
     source = make_video(tmp_path / "a.mp4", 12)
-    with opened_job(tmp_path / "job", source) as job:
+    with open_job(tmp_path / "job", source) as job:
         jobs.run_job(job, VideoClip(source), tmp_path / "b.mp4", segment_seconds=0.2)
-    assert numbers_of(VideoClip(tmp_path / "b.mp4")) == list(range(12))
+    assert read_numbers(VideoClip(tmp_path / "b.mp4")) == list(range(12))

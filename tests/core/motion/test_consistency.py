@@ -1,6 +1,10 @@
 import pytest
 import torch
-from steadyscale.core.motion.consistency import REACH, agrees, returns
+from steadyscale.core.motion.consistency import (
+    EROSION_RADIUS_PIXELS,
+    forward_backward_confidence,
+    photometric_confidence,
+)
 
 
 def flow(x, y, height=40, width=60):
@@ -8,27 +12,27 @@ def flow(x, y, height=40, width=60):
 
 
 def test_a_way_back_is_believed_where_it_stays_inside():
-    believed = returns(flow(5.0, -3.0), flow(-5.0, 3.0))
+    believed = forward_backward_confidence(flow(5.0, -3.0), flow(-5.0, 3.0))
     inside = torch.zeros(40, 60)
     inside[3:, :-5] = 1.0  # 5 to the right and 3 up from here is still in the frame
     assert torch.equal(believed[0, 0], inside)
 
 
 def test_a_way_that_goes_on_instead_of_back_is_not_believed():
-    assert float(returns(flow(5.0, -3.0), flow(5.0, -3.0)).max()) == 0.0
+    assert float(forward_backward_confidence(flow(5.0, -3.0), flow(5.0, -3.0)).max()) == 0.0
 
 
 def test_the_way_back_is_read_where_the_way_there_ends():
     back = flow(-8.0, 0.0)
     back[..., 30:] = 0.0  # what is seen there stands still, and is covered in the frame that asks
-    believed = returns(flow(8.0, 0.0), back)[0, 0]
+    believed = forward_backward_confidence(flow(8.0, 0.0), back)[0, 0]
     assert float(believed[:, :21].min()) == 1.0
     assert float(believed[:, 24:].max()) == 0.0
 
 
 @pytest.mark.parametrize(("miss", "expected"), [(0.5, 1.0), (0.7, 1.0), (0.9, 0.406), (1.1, 0.0)])
 def test_doubt_grows_with_the_miss(miss, expected):
-    believed = returns(flow(0.0, 0.0), flow(miss, 0.0))
+    believed = forward_backward_confidence(flow(0.0, 0.0), flow(miss, 0.0))
     assert float(believed[0, 0, 20, 20]) == pytest.approx(expected, abs=1e-3)
 
 
@@ -36,19 +40,29 @@ def test_what_looks_different_is_doubted_with_its_surroundings():
     frame = torch.full((1, 3, 40, 60), 0.5)
     brought = frame.clone()
     brought[:, 1, 10:20, 30:40] = 0.7  # one channel is enough
-    believed = agrees(brought, frame)[0, 0]
-    assert float(believed[10 - REACH : 20 + REACH, 30 - REACH : 40 + REACH].max()) == 0.0
+    believed = photometric_confidence(brought, frame)[0, 0]
+    assert (
+        float(
+            believed[
+                10 - EROSION_RADIUS_PIXELS : 20 + EROSION_RADIUS_PIXELS,
+                30 - EROSION_RADIUS_PIXELS : 40 + EROSION_RADIUS_PIXELS,
+            ].max()
+        )
+        == 0.0
+    )
     far = believed.clone()
-    far[9 - REACH : 21 + REACH, 29 - REACH : 41 + REACH] = 1.0
+    far[
+        9 - EROSION_RADIUS_PIXELS : 21 + EROSION_RADIUS_PIXELS, 29 - EROSION_RADIUS_PIXELS : 41 + EROSION_RADIUS_PIXELS
+    ] = 1.0
     assert float(far.min()) == 1.0
 
 
 def test_noise_and_flicker_of_everything_are_not_doubted():
     frame = torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.4
     noise = 0.02 * torch.randn(frame.shape, generator=torch.Generator().manual_seed(1))
-    assert float(agrees(frame + noise, frame).mean()) > 0.95
-    assert float(agrees(frame + 0.03, frame).min()) == 1.0
-    assert float(agrees(frame + 0.2, frame).max()) == 0.0  # but everything can be wrong
+    assert float(photometric_confidence(frame + noise, frame).mean()) > 0.95
+    assert float(photometric_confidence(frame + 0.03, frame).min()) == 1.0
+    assert float(photometric_confidence(frame + 0.2, frame).max()) == 0.0  # but everything can be wrong
 
 
 def test_more_is_allowed_where_there_is_contrast():
@@ -58,5 +72,5 @@ def test_more_is_allowed_where_there_is_contrast():
     edges[..., 10:20, 20:40:2] = 0.2
     brought = torch.zeros_like(flat)
     brought[..., 14:16, 30] = 0.09
-    assert float(agrees(edges + brought, edges).min()) == 1.0
-    assert float(agrees(flat + brought, flat).min()) < 0.5
+    assert float(photometric_confidence(edges + brought, edges).min()) == 1.0
+    assert float(photometric_confidence(flat + brought, flat).min()) < 0.5

@@ -3,19 +3,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from footage import filmed, shaken_clip, texture
+from camera_simulation import make_shaken_clip, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.motion import estimate as estimate_module
 from steadyscale.core.motion import flow as flow_module
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.path.trajectory import WEAK, Trajectory
+from steadyscale.core.path.trajectory import MIN_CONFIDENCE, Trajectory
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))
 def test_a_known_shake_is_measured(method):
-    clip, truth = shaken_clip()
+    clip, truth = make_shaken_clip()
     path = Trajectory.of(estimate_motion(clip, flow_model(method))).path
     error = np.abs(path - truth)
     assert error[:, :2].max() < 0.15, "pixels, accumulated over 50 frames"
@@ -25,7 +25,7 @@ def test_a_known_shake_is_measured(method):
 
 def test_the_torch_estimator_serves_where_opencv_is_missing(monkeypatch):
     monkeypatch.setattr(flow_module, "optional_opencv", lambda: None)
-    clip, truth = shaken_clip(frames=8)
+    clip, truth = make_shaken_clip(frames=8)
     path = Trajectory.of(estimate_motion(clip, flow_model())).path
     assert np.abs(path - truth)[:, :2].max() < 0.3
     for method in (FlowMethod.DIS, FlowMethod.TRACKS):
@@ -35,7 +35,7 @@ def test_the_torch_estimator_serves_where_opencv_is_missing(monkeypatch):
 
 def test_motion_of_a_large_clip_is_in_its_own_pixels():
     path = np.array([[0, 0, 0, 0], [24.0, -16.0, 0, 0]])
-    clip = TensorClip(filmed(texture(800, 1400), geometry.to_matrices(path), 960, 540))
+    clip = TensorClip(render_camera(make_texture(800, 1400), geometry.matrices_from_parameters(path), 960, 540))
     measured = estimate_motion(clip, flow_model(), side=320)
     assert np.allclose(geometry.to_parameters(measured.steps[1])[:2], [-24, 16], atol=0.5)
 
@@ -43,10 +43,10 @@ def test_motion_of_a_large_clip_is_in_its_own_pixels():
 def test_a_moving_subject_does_not_take_the_camera_along():
     path = np.stack([np.zeros(6), np.zeros(6), np.zeros(6), np.zeros(6)], -1)
     path[:, 0] = np.arange(6) * 2.0
-    background = filmed(texture(300, 500, seed=1), geometry.to_matrices(path), 320, 180)
+    background = render_camera(make_texture(300, 500, seed=1), geometry.matrices_from_parameters(path), 320, 180)
     walk = np.zeros((6, 4))
     walk[:, 0] = -np.arange(6) * 4.0
-    subject = filmed(texture(300, 500, seed=2), geometry.to_matrices(walk), 320, 180)
+    subject = render_camera(make_texture(300, 500, seed=2), geometry.matrices_from_parameters(walk), 320, 180)
     background[:, :, :, 180:288] = subject[:, :, :, 180:288]  # a third of the picture
     motion = estimate_motion(TensorClip(background), flow_model())
     assert np.allclose(geometry.to_parameters(motion.steps[1:])[:, :2], [[-2, 0]], atol=0.25)
@@ -63,8 +63,8 @@ def with_subject(widths):
     """
     n = len(widths)
     index = np.arange(n)[:, None]
-    frames = filmed(texture(300, 500, seed=1), geometry.to_matrices(index * PATH), 320, 180)
-    subject = filmed(texture(300, 500, seed=2), geometry.to_matrices(index * WALK), 320, 180)
+    frames = render_camera(make_texture(300, 500, seed=1), geometry.matrices_from_parameters(index * PATH), 320, 180)
+    subject = render_camera(make_texture(300, 500, seed=2), geometry.matrices_from_parameters(index * WALK), 320, 180)
     mask = torch.zeros(n, 180, 320)
     for i, width in enumerate(widths):
         seen = slice(160 - width // 2, 160 + width // 2)
@@ -104,7 +104,7 @@ def test_a_frame_that_is_hidden_altogether_is_not_trusted_and_is_no_cut():
     clip, mask, _ = with_subject([0] * 3)
     motion = estimate_motion(clip, flow_model(), mask=torch.ones_like(mask))
     assert motion.shots == [slice(0, 3)]
-    assert (motion.trust < WEAK).all()
+    assert (motion.confidence < MIN_CONFIDENCE).all()
 
 
 @METHODS
@@ -116,10 +116,10 @@ def test_a_subject_that_grows_does_not_become_the_camera(method):
 
 
 def test_cuts_have_no_trust_and_repeats_no_motion():
-    a, b = texture(180, 320, seed=1), texture(180, 320, seed=2)
+    a, b = make_texture(180, 320, seed=1), make_texture(180, 320, seed=2)
     moved = torch.roll(a, 3, dims=-1)
     motion = estimate_motion(TensorClip(torch.cat([a, moved, moved, b, b]), Fraction(25)), flow_model())
-    assert (motion.trust == 0).tolist() == [True, False, False, True, False]
+    assert (motion.confidence == 0).tolist() == [True, False, False, True, False]
     assert motion.shots == [slice(0, 3), slice(3, 5)]
     assert np.array_equal(motion.steps[2], np.eye(3))
     assert np.array_equal(motion.steps[4], np.eye(3))
@@ -127,7 +127,7 @@ def test_cuts_have_no_trust_and_repeats_no_motion():
 
 
 def test_a_flash_is_not_a_cut():
-    a = texture(180, 320)
+    a = make_texture(180, 320)
     motion = estimate_motion(TensorClip(torch.cat([a, (a * 1.6).clamp(0, 1), a * 0.5])), flow_model())
     assert motion.shots == [slice(0, 3)]
 
@@ -172,11 +172,11 @@ def behind_things(frames=8, height=270, width=480):
     x = np.cumsum(random.choice([-3.0, 3.0], frames)) + np.arange(frames)
     shown = None
     for layer, near in enumerate((1, 2, 4)):
-        poses = geometry.to_matrices(np.stack([near * x, 0 * x, 0 * x, 0 * x], axis=-1))
-        seen = filmed(texture(540, 960, seed=layer), poses, width, height)
+        poses = geometry.matrices_from_parameters(np.stack([near * x, 0 * x, 0 * x, 0 * x], axis=-1))
+        seen = render_camera(make_texture(540, 960, seed=layer), poses, width, height)
         across, down = np.meshgrid(np.arange(960) / (14 + 4 * layer), np.arange(540) / (17 - 2 * layer))
         patches = torch.from_numpy(0.5 + np.sin(across + layer) * np.sin(down) / 2).float()[None, None]
-        there = filmed(patches, poses, width, height) > float(patches.quantile(0.72))
+        there = render_camera(patches, poses, width, height) > float(patches.quantile(0.72))
         shown = seen if shown is None else torch.where(there, seen, shown)
     return shown, -np.diff(x)
 
@@ -188,8 +188,10 @@ def test_among_many_near_things_the_scene_behind_is_followed(monkeypatch):
     def off():
         steps = estimate_motion(TensorClip(frames), flow_model()).steps[1:]
         corners = geometry.corners(480, 270)
-        return np.abs(geometry.apply(steps, corners[None]) - corners - [[[m, 0]] for m in moved]).max(axis=(1, 2))
+        return np.abs(geometry.transform_points(steps, corners[None]) - corners - [[[m, 0]] for m in moved]).max(
+            axis=(1, 2)
+        )
 
     assert np.median(off()) < 0.3
-    monkeypatch.setattr(estimate_module, "WHOLE", 0.0)
+    monkeypatch.setattr(estimate_module, "LOW_CONFIDENCE", 0.0)
     assert np.median(off()) > 1, "dense flow alone is torn"

@@ -95,7 +95,7 @@ def test_two_motions_in_one_frame():
     [
         FarnebackSettings(),
         FarnebackSettings(gaussian_window=True, window=21),
-        FarnebackSettings(pyramid_scale=0.7, levels=3, window=11, iterations=2, neighbourhood=5, sigma=1.1),
+        FarnebackSettings(pyramid_scale=0.7, levels=3, window=11, iterations=2, poly_n=5, poly_sigma=1.1),
         FarnebackSettings(levels=0, iterations=1),
     ],
     ids=["default", "gaussian", "fine", "one level"],
@@ -115,7 +115,7 @@ def test_agrees_with_opencv_up_to_the_border(settings):
 @pytest.fixture
 def clip_frames():
     """Two neighbouring grey frames (h, w), uint8, of the sample clip."""
-    path = assets.sample_clip()
+    path = assets.get_sample_clip()
     with av.open(str(path)) as container:
         frames = [
             frame.to_ndarray(format="gray") for _, frame in zip(range(32), container.decode(video=0), strict=False)

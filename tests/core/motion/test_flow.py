@@ -1,13 +1,13 @@
 import pytest
 import torch
-from footage import texture
-from steadyscale.core.motion.consistency import pulled_back
+from camera_simulation import make_texture
+from steadyscale.core.motion.consistency import backward_warp
 from steadyscale.core.motion.flow import FlowMethod, flow_model, luma
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))
 def test_flow_points_from_the_first_frame_to_the_second(method):
-    first = texture(120, 160)
+    first = make_texture(120, 160)
     second = torch.roll(first, (2, 5), dims=(-2, -1))  # everything moves 5 right, 2 down
     flow = flow_model(method)(first, second)
     assert flow.shape == (1, 2, 120, 160)
@@ -19,7 +19,7 @@ def test_flow_points_from_the_first_frame_to_the_second(method):
 
 @pytest.mark.parametrize("method", list(FlowMethod))
 def test_a_batch_is_its_pairs(method):
-    frames = torch.cat([texture(64, 80, seed) for seed in range(4)])
+    frames = torch.cat([make_texture(64, 80, seed) for seed in range(4)])
     model = flow_model(method)
     whole = model(frames[:-1], frames[1:])
     for i in range(3):
@@ -27,11 +27,11 @@ def test_a_batch_is_its_pairs(method):
 
 
 def test_pulling_the_second_frame_back_gives_the_first():
-    first = texture(64, 80)
+    first = make_texture(64, 80)
     second = torch.roll(first, 3, dims=-1)
     flow = torch.zeros(1, 2, 64, 80)
     flow[:, 0] = 3
-    assert torch.allclose(pulled_back(second, flow)[..., :-4], first[..., :-4], atol=1e-5)
+    assert torch.allclose(backward_warp(second, flow)[..., :-4], first[..., :-4], atol=1e-5)
 
 
 def test_luma_ignores_alpha():

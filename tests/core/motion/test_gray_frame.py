@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from footage import texture
+from camera_simulation import make_texture
 from steadyscale.core.clip import ClipError
-from steadyscale.core.motion.gray_frame import MARGIN, Grey, hidden_by, slope
+from steadyscale.core.motion.gray_frame import MASK_MARGIN_PIXELS, GrayFrame, gradient, mask_of
 
 
 def ramp(height=40, width=60):
@@ -12,7 +12,7 @@ def ramp(height=40, width=60):
 
 
 def test_slopes_are_changes_per_pixel():
-    dx, dy = slope(Grey.of(ramp()).plane)
+    dx, dy = gradient(GrayFrame.of(ramp()).plane)
     assert np.allclose(dx[:, 1:-1], 0.01, atol=1e-6)
     assert np.allclose(dy[1:-1], 0.004, atol=1e-6)
 
@@ -20,16 +20,16 @@ def test_slopes_are_changes_per_pixel():
 def test_half_is_the_mean_of_four_and_hides_what_is_hidden_in_part():
     hidden = np.zeros((41, 60), bool)
     hidden[3, 7] = True
-    half = Grey.of(ramp(41), hidden).half
+    half = GrayFrame.of(ramp(41), hidden).half
     assert half.plane.shape == (20, 30)
     assert half.plane[2, 5] == pytest.approx(0.01 * 10.5 + 0.004 * 4.5)
-    assert np.argwhere(half.hidden).tolist() == [[1, 3]]
+    assert np.argwhere(half.ignore_mask).tolist() == [[1, 3]]
 
 
 def test_of_each_small_square_the_steepest_pixel_tells():
     frame = torch.full((1, 1, 30, 30), 0.2)
     frame[..., 16:] = 0.8  # the steepest pixels are those at the edge, 15 and 16
-    relief = Grey.of(frame).fine
+    relief = GrayFrame.of(frame).fine
     assert len(relief.x) == 100
     column = (relief.x - 0.5 + 15).reshape(10, 10)
     assert np.isin(column[:, 5], [15, 16]).all()
@@ -40,22 +40,22 @@ def test_of_each_small_square_the_steepest_pixel_tells():
 def test_hidden_pixels_tell_nothing():
     hidden = np.zeros((60, 90), bool)
     hidden[:, :45] = True
-    relief = Grey.of(texture(60, 90)[:, :1], hidden).fine
+    relief = GrayFrame.of(make_texture(60, 90)[:, :1], hidden).fine
     assert relief.x.min() >= 0
     assert len(relief.x) == 300
 
 
 def test_it_is_the_same_without_opencv(monkeypatch):
-    frame = texture(61, 90)[:, :1]
-    with_opencv = Grey.of(frame).fine
+    frame = make_texture(61, 90)[:, :1]
+    with_opencv = GrayFrame.of(frame).fine
     monkeypatch.setattr("steadyscale.core.motion.gray_frame.optional_opencv", lambda: None)
-    without = Grey.of(frame).fine
+    without = GrayFrame.of(frame).fine
     assert np.allclose(without.layers, with_opencv.layers, atol=1e-6)
     assert without.values.shape == with_opencv.values.shape
 
 
 def test_worked_out_once():
-    grey = Grey.of(ramp())
+    grey = GrayFrame.of(ramp())
     assert grey.coarse is grey.coarse
 
 
@@ -63,13 +63,13 @@ def test_a_mask_is_laid_over_the_frame_with_a_margin():
     mask = torch.zeros(3, 200, 400)
     mask[1, 100:120, 200:240] = 1
     mask[2] = 0.4
-    hidden = hidden_by(mask, 1, 100, 200)
+    hidden = mask_of(mask, 1, 100, 200)
     rows, columns = np.nonzero(hidden)
-    assert (rows.min(), rows.max()) == (50 - MARGIN, 59 + MARGIN)
-    assert (columns.min(), columns.max()) == (100 - MARGIN, 119 + MARGIN)
-    assert not hidden_by(mask, 2, 100, 200).any()
-    assert hidden_by(None, 5, 10, 10) is None
+    assert (rows.min(), rows.max()) == (50 - MASK_MARGIN_PIXELS, 59 + MASK_MARGIN_PIXELS)
+    assert (columns.min(), columns.max()) == (100 - MASK_MARGIN_PIXELS, 119 + MASK_MARGIN_PIXELS)
+    assert not mask_of(mask, 2, 100, 200).any()
+    assert mask_of(None, 5, 10, 10) is None
     with pytest.raises(ClipError, match="frame 3 has no mask"):
-        hidden_by(mask, 3, 100, 200)
+        mask_of(mask, 3, 100, 200)
     with pytest.raises(ClipError, match="frames or 1"):
-        hidden_by(mask[0], 0, 100, 200)
+        mask_of(mask[0], 0, 100, 200)

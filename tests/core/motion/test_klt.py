@@ -1,33 +1,33 @@
 import numpy as np
 import pytest
 import torch
-from footage import texture
+from camera_simulation import make_texture
 from steadyscale.core.clip import TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import FlowMethod, flow_model
-from steadyscale.core.motion.gray_frame import Grey
-from steadyscale.core.motion.klt import CELL
+from steadyscale.core.motion.gray_frame import GrayFrame
+from steadyscale.core.motion.klt import CELL_PIXELS
 
 HEIGHT, WIDTH = 180, 320
 
 
 def seen(first, second, hidden=None):
-    return flow_model(FlowMethod.TRACKS).follow(Grey.of(first[:, :1], hidden), Grey.of(second[:, :1]))
+    return flow_model(FlowMethod.TRACKS).track_points(GrayFrame.of(first[:, :1], hidden), GrayFrame.of(second[:, :1]))
 
 
 def test_points_lie_all_over_and_point_to_where_they_went():
-    first = texture(HEIGHT, WIDTH)
+    first = make_texture(HEIGHT, WIDTH)
     points, moved, weights = seen(first, torch.roll(first, (2, 5), dims=(-2, -1)))
     inner = (np.abs(points[:, 0]) < 130) & (np.abs(points[:, 1]) < 60)  # the roll brings other content to the edges
     assert np.abs(moved[inner] - points[inner] - [5, 2]).max() < 0.1
     parts = {(int(y // 45), int(x // 40)) for x, y in points}
     assert len(parts) >= 28, "of 32"
-    assert len(points) > 0.8 * (HEIGHT // CELL) * (WIDTH // CELL)
+    assert len(points) > 0.8 * (HEIGHT // CELL_PIXELS) * (WIDTH // CELL_PIXELS)
     assert (weights > 0).all()
 
 
 def test_what_does_not_come_back_is_left_out():
-    first, other = texture(HEIGHT, WIDTH), texture(HEIGHT, WIDTH, seed=9)
+    first, other = make_texture(HEIGHT, WIDTH), make_texture(HEIGHT, WIDTH, seed=9)
     second = first.clone()
     second[..., 160:] = other[..., 160:]
     points, moved, weights = seen(first, second)
@@ -37,7 +37,7 @@ def test_what_does_not_come_back_is_left_out():
 
 
 def test_no_point_is_hidden():
-    first = texture(HEIGHT, WIDTH)
+    first = make_texture(HEIGHT, WIDTH)
     hidden = np.zeros((HEIGHT, WIDTH), bool)
     hidden[:, :100] = True
     points, _, _ = seen(first, first, hidden)

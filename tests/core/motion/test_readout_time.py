@@ -4,12 +4,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from footage import filmed, rolled, shake, texture
+from camera_simulation import make_shake_path, make_texture, render_camera, render_rolling_shutter
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.motion.readout_time import FEWEST, RollingShutter, readout_of, with_rolling_shutter
+from steadyscale.core.motion.readout_time import MIN_FRAMES, RollingShutter, estimate_readout, with_rolling_shutter
 from steadyscale.core.path.motion import Motion
 
 COUNT, SIDEWAYS, UPWARDS, ALL = 30, [1.0, 0, 0, 0], [0, 1.0, 0, 0], [1.0, 1.0, 0.003, 0.002]
@@ -23,7 +23,7 @@ def way_of(scale, seed=0):
     def way(times):
         t = np.asarray(times)[:, None] / 25
         path = sum(a * 6 * np.sin(2 * np.pi * (hertz * t + phase)) for hertz, a, phase in swings)
-        return geometry.to_matrices(path * np.array(scale))
+        return geometry.matrices_from_parameters(path * np.array(scale))
 
     return way
 
@@ -35,20 +35,20 @@ def motion_of(frames):
 @pytest.mark.parametrize("readout", [0.6, -0.6])
 @pytest.mark.parametrize("scale", [SIDEWAYS, UPWARDS, ALL])
 def test_a_known_readout_is_found(scale, readout):
-    frames = rolled(texture(360, 640), way_of(scale), 320, 180, COUNT, readout)
-    assert readout_of(motion_of(frames)) == pytest.approx(readout, rel=0.1)
+    frames = render_rolling_shutter(make_texture(360, 640), way_of(scale), 320, 180, COUNT, readout)
+    assert estimate_readout(motion_of(frames)) == pytest.approx(readout, rel=0.1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_rows_at_once_are_no_rolling_shutter(seed):
-    frames = filmed(texture(360, 640, seed), way_of(ALL, seed)(np.arange(COUNT)), 320, 180)
-    assert readout_of(motion_of(frames)) == 0.0
+    frames = render_camera(make_texture(360, 640, seed), way_of(ALL, seed)(np.arange(COUNT)), 320, 180)
+    assert estimate_readout(motion_of(frames)) == 0.0
 
 
 def test_a_noisy_tripod_tells_nothing():
-    scene = texture(180, 320)
+    scene = make_texture(180, 320)
     noise = torch.randn(COUNT, 3, 180, 320, generator=torch.manual_seed(0))
-    assert readout_of(motion_of((scene + 0.02 * noise).clamp(0, 1))) == 0.0
+    assert estimate_readout(motion_of((scene + 0.02 * noise).clamp(0, 1))) == 0.0
 
 
 @pytest.mark.parametrize("frames", [40, 2000])
@@ -58,30 +58,33 @@ def test_noise_tells_nothing_however_long_it_is(frames):
     trust = np.ones(frames)
     trust[0] = 0
     info = ClipInfo(1280, 720, Fraction(30), frames)
-    assert readout_of(Motion(geometry.to_matrices_of(noise), trust, info)) == 0.0
+    assert estimate_readout(Motion(geometry.matrices_from_tangents(noise), trust, info)) == 0.0
 
 
 def test_slant_that_goes_with_the_speed_is_a_scene_with_depth():
-    path = shake(60, angle=0, zoom=0)
+    path = make_shake_path(60, angle=0, zoom=0)
     steps = np.zeros((60, 8))
     steps[1:, :2] = np.diff(path[:, :2], axis=0)
     steps[:, 5] = steps[:, 0] / 400  # what is lower in the picture is nearer, and moves more
     steps[:, 4] = -steps[:, 1] / 400
     trust = np.ones(60)
     trust[0] = 0
-    assert readout_of(Motion(geometry.to_matrices_of(steps), trust, ClipInfo(640, 360, Fraction(25), 60))) == 0.0
+    assert (
+        estimate_readout(Motion(geometry.matrices_from_tangents(steps), trust, ClipInfo(640, 360, Fraction(25), 60)))
+        == 0.0
+    )
 
 
-@pytest.mark.parametrize("frames", [1, 2, FEWEST])
+@pytest.mark.parametrize("frames", [1, 2, MIN_FRAMES])
 def test_a_few_frames_tell_nothing(frames):
     trust = np.ones(frames)
     trust[0] = 0
-    steps = geometry.to_matrices(shake(frames))
-    assert readout_of(Motion(steps, trust, ClipInfo(64, 48, Fraction(25), frames))) == 0.0
+    steps = geometry.matrices_from_parameters(make_shake_path(frames))
+    assert estimate_readout(Motion(steps, trust, ClipInfo(64, 48, Fraction(25), frames))) == 0.0
 
 
 def test_a_number_is_taken_and_off_is_none():
-    frames = rolled(texture(360, 640), way_of(ALL), 320, 180, 16, 0.6)
+    frames = render_rolling_shutter(make_texture(360, 640), way_of(ALL), 320, 180, 16, 0.6)
     motion = motion_of(frames)
     assert with_rolling_shutter(motion, 0.3).readout == 0.3
     assert with_rolling_shutter(motion, RollingShutter.OFF.readout).readout == 0

@@ -1,28 +1,28 @@
 import numpy as np
 import pytest
 import torch
-from footage import filmed, texture
+from camera_simulation import make_texture, render_camera
 from steadyscale.core import geometry
-from steadyscale.core.motion.gray_frame import Grey
+from steadyscale.core.motion.gray_frame import GrayFrame
 from steadyscale.core.motion.subpixel import align as align_greys
 
 WIDTH, HEIGHT = 240, 136
-TRUTH = geometry.to_matrices_of(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
+TRUTH = geometry.matrices_from_tangents(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
 
 
 def align(first, second, step, hidden=None):
-    return align_greys(Grey.of(first, hidden), Grey.of(second), step)
+    return align_greys(GrayFrame.of(first, hidden), GrayFrame.of(second), step)
 
 
 def pair(step=TRUTH, seed=0):
     """Two grey frames; `step` carries points of the first to the second."""
-    seen = filmed(texture(300, 500, seed), np.stack([np.eye(3), np.linalg.inv(step)]), WIDTH, HEIGHT)
+    seen = render_camera(make_texture(300, 500, seed), np.stack([np.eye(3), np.linalg.inv(step)]), WIDTH, HEIGHT)
     return seen[:1, :1], seen[1:, :1]
 
 
 def corner_error(step, truth=TRUTH):
     corners = geometry.corners(WIDTH, HEIGHT)
-    return np.abs(geometry.apply(step, corners) - geometry.apply(truth, corners)).max()
+    return np.abs(geometry.transform_points(step, corners) - geometry.transform_points(truth, corners)).max()
 
 
 def test_a_start_some_pixels_off_finds_its_way():
@@ -50,10 +50,10 @@ def test_exposure_is_not_motion():
 
 def test_a_subject_is_not_listened_to():
     first, second = pair()
-    walk = geometry.to_matrices(np.array([-6.0, 4.0, 0, 0]))
+    walk = geometry.matrices_from_parameters(np.array([-6.0, 4.0, 0, 0]))
     one, other = pair(walk, seed=3)
     first[..., 40:100, 80:160], second[..., 40:100, 80:160] = one[..., 40:100, 80:160], other[..., 40:100, 80:160]
-    start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
+    start = TRUTH @ geometry.matrices_from_parameters(np.array([0.3, -0.2, 0.0, 0.0]))
     assert corner_error(align(first, second, start)) < 0.15
 
 
@@ -62,9 +62,9 @@ def test_what_is_hidden_is_not_looked_at():
     first, second = pair()
     hidden = np.zeros((HEIGHT, WIDTH), bool)
     hidden[:, 40:200] = True
-    one, other = pair(geometry.to_matrices(np.array([1.0, 2.0, 0, 0])), seed=3)
+    one, other = pair(geometry.matrices_from_parameters(np.array([1.0, 2.0, 0, 0])), seed=3)
     first[..., 44:196], second[..., 44:196] = one[..., 44:196], other[..., 44:196]
-    start = TRUTH @ geometry.to_matrices(np.array([0.3, -0.2, 0.0, 0.0]))
+    start = TRUTH @ geometry.matrices_from_parameters(np.array([0.3, -0.2, 0.0, 0.0]))
     assert corner_error(align(first, second, start, hidden)) < 0.15
     assert corner_error(align(first, second, start)) > 0.5
     everything = np.ones((HEIGHT, WIDTH), bool)

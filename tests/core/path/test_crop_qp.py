@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from camera_simulation import make_shake_path
 from scipy.optimize import minimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
@@ -27,7 +27,7 @@ def test_there_is_no_cheaper_way_within_the_walls(frames):
     walls, room = random.normal(size=(frames, 5, 3)), random.uniform(-1, 0.5, size=(frames, 5))
     inside = random.normal(size=(frames, 3))
     room = np.maximum(room, np.einsum("nwk,nk->nw", walls, inside) + 0.01)
-    found = crop_qp._nearest(walls, room, inside, 5.0)
+    found = crop_qp._solve_qp(walls, room, inside, 5.0)
     assert (np.einsum("nwk,nk->nw", walls, found) <= room).all()
     other = minimize(
         lambda x: cost(x.reshape(frames, 3), 5.0),
@@ -43,21 +43,21 @@ def test_there_is_no_cheaper_way_within_the_walls(frames):
 
 
 def test_what_fits_is_hardly_touched():
-    views = geometry.to_matrices(shake(60, pixels=2, zoom=0))
-    assert np.allclose(crop_qp.nearest_within(views, straight(60), INFO, 1.5, 50.0), views, atol=0.02)
+    views = geometry.matrices_from_parameters(make_shake_path(60, pixels=2, zoom=0))
+    assert np.allclose(crop_qp.project_to_crop(views, straight(60), INFO, 1.5, 50.0), views, atol=0.02)
 
 
 def test_a_far_view_is_followed_to_the_edge_of_the_frame():
-    views = geometry.to_matrices(np.tile([400.0, 0, 0, 0], (50, 1)))
-    found = geometry.to_parameters(crop_qp.nearest_within(views, straight(50), INFO, 1.25, 50.0))
+    views = geometry.matrices_from_parameters(np.tile([400.0, 0, 0, 0], (50, 1)))
+    found = geometry.to_parameters(crop_qp.project_to_crop(views, straight(50), INFO, 1.25, 50.0))
     assert np.allclose(found, [639 / 2 * (1 - 1 / 1.25), 0, 0, 0], atol=0.01)
 
 
 def test_without_a_solution_what_was_wanted_comes_back():
     bends = straight(10)
     bends[:, 2, 0] = 1.0
-    views = geometry.to_matrices(shake(10, pixels=50))
-    assert crop_qp.nearest_within(views, bends, INFO, 1.1, 50.0) is views
+    views = geometry.matrices_from_parameters(make_shake_path(10, pixels=50))
+    assert crop_qp.project_to_crop(views, bends, INFO, 1.1, 50.0) is views
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 8, 13, 64])
@@ -67,8 +67,8 @@ def test_the_banded_solver_solves(frames):
     bands[0], bands[1, : frames - 1], bands[2, : max(frames - 2, 0)] = 9, random.normal(size=max(frames - 1, 0)), 1
     half = random.normal(size=(frames, 4, 4))
     blocks, right = half @ half.transpose(0, 2, 1), random.normal(size=(frames, 4))
-    x = crop_qp._solved(bands, blocks, right)
-    assert np.allclose(np.einsum("nkl,nl->nk", blocks, x) + crop_qp._times(bands, x), right, atol=1e-9)
+    x = crop_qp._solve_block_banded(bands, blocks, right)
+    assert np.allclose(np.einsum("nkl,nl->nk", blocks, x) + crop_qp._banded_matmul(bands, x), right, atol=1e-9)
 
 
 def test_long_clips_take_time_in_proportion(monkeypatch):
@@ -79,21 +79,21 @@ def test_long_clips_take_time_in_proportion(monkeypatch):
     rounds = {}
     for frames in (200, 800):
         blocks.clear()
-        views = geometry.to_matrices(shake(frames, pixels=20, zoom=0))
-        crop_qp.nearest_within(views, straight(frames), INFO, 1.05, 75.0)
+        views = geometry.matrices_from_parameters(make_shake_path(frames, pixels=20, zoom=0))
+        crop_qp.project_to_crop(views, straight(frames), INFO, 1.05, 75.0)
         rounds[frames] = sum(blocks) / (frames / 2)
     assert rounds[800] < 1.5 * rounds[200]
     assert rounds[200] < 40
 
 
 def test_a_long_shot_is_solved_in_runs_that_nobody_sees(monkeypatch):
-    views, bends = geometry.to_matrices(shake(400, pixels=20, zoom=0)), straight(400)
+    views, bends = geometry.matrices_from_parameters(make_shake_path(400, pixels=20, zoom=0)), straight(400)
     bends[:, 0, 1] = 0.01 * np.sin(np.arange(400) / 9)
-    at_once = crop_qp.nearest_within(views, bends, INFO, 1.05, 12.0)
+    at_once = crop_qp.project_to_crop(views, bends, INFO, 1.05, 12.0)
     assert np.abs(at_once - views)[:, :2, 2].max() > 5, "the walls are felt"
-    monkeypatch.setattr(geometry, "PIECE", 70)
-    in_runs = crop_qp.nearest_within(views, bends, INFO, 1.05, 12.0)
-    assert np.abs(geometry.apply(np.linalg.inv(in_runs) @ at_once, CORNERS) - CORNERS).max() < 0.02
+    monkeypatch.setattr(geometry, "CHUNK_FRAMES", 70)
+    in_runs = crop_qp.project_to_crop(views, bends, INFO, 1.05, 12.0)
+    assert np.abs(geometry.transform_points(np.linalg.inv(in_runs) @ at_once, CORNERS) - CORNERS).max() < 0.02
     hopeless = bends.copy()
     hopeless[300, 2, 0] = 1.0
-    assert crop_qp.nearest_within(views, hopeless, INFO, 1.05, 12.0) is views, "one run without a solution is enough"
+    assert crop_qp.project_to_crop(views, hopeless, INFO, 1.05, 12.0) is views, "one run without a solution is enough"

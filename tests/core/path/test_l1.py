@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import jitter, shake
+from camera_simulation import make_shake_path, measure_jitter
 from scipy import optimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
@@ -15,7 +15,7 @@ from steadyscale.core.path.zoom import limit_zoom, zooms_to_fill
 
 def trajectory(path, width=640, height=360):
     info = ClipInfo(width, height, Fraction(25), len(path))
-    return Trajectory(geometry.to_matrices(np.asarray(path, dtype=float)), [slice(0, len(path))], info)
+    return Trajectory(geometry.matrices_from_parameters(np.asarray(path, dtype=float)), [slice(0, len(path))], info)
 
 
 def swing(hertz, frames=150, amplitude=10.0):
@@ -31,7 +31,7 @@ def smoothed(path, **settings):
 
 
 def test_a_shaken_tripod_stands_still_and_a_shaken_pan_is_even():
-    shaken = shake(120, seed=1, pixels=3)
+    shaken = make_shake_path(120, seed=1, pixels=3)
     still, _ = smoothed(shaken)
     assert np.abs(np.diff(still, axis=0)).max() < 0.02, "constant"
     pan, _ = smoothed(shaken + np.outer(np.arange(120.0), [1.5, 0, 0, 0]))
@@ -48,16 +48,16 @@ def test_quick_swings_go_and_slow_ones_stay():
 
 @pytest.mark.parametrize("most", [1.02, 1.06, 1.3])
 def test_the_budget_is_a_constraint(most):
-    path = shake(100, seed=2, pixels=8) + np.outer(np.arange(100.0), [1, 0.5, 0, 0])
+    path = make_shake_path(100, seed=2, pixels=8) + np.outer(np.arange(100.0), [1, 0.5, 0, 0])
     left, fix = smoothed(path, max_zoom=most)
     assert zooms_to_fill(fix).max() <= most
     assert limit_zoom(fix, most) is fix, "nothing is left to limit"
     assert geometry.to_parameters(fix.matrices)[:, 3].max() < 0.03, "nor is the budget evaded by enlarging"
-    assert jitter(left, 640, 360) < jitter(path, 640, 360) / 4
+    assert measure_jitter(left, 640, 360) < measure_jitter(path, 640, 360) / 4
 
 
 def test_no_budget_leaves_the_path_alone():
-    path = shake(30)
+    path = make_shake_path(30)
     left, fix = smoothed(path, max_zoom=1.0)
     assert np.allclose(left, path)
     assert np.allclose(fix.matrices, np.eye(3), atol=1e-9)
@@ -68,26 +68,28 @@ def test_no_budget_leaves_the_path_alone():
 def test_perspective_is_smoothed_within_the_budget():
     tangents = np.zeros((100, 8))
     tangents[:, 6] = 1e-4 * np.sin(np.arange(100))
-    measured = Trajectory(geometry.to_matrices_of(tangents), [slice(0, 100)], ClipInfo(640, 360, Fraction(25), 100))
+    measured = Trajectory(
+        geometry.matrices_from_tangents(tangents), [slice(0, 100)], ClipInfo(640, 360, Fraction(25), 100)
+    )
     wanted = smooth(measured, Smoothing.L1, max_zoom=1.2)
     assert np.abs(geometry.to_tangents(wanted.poses)[20:-20, 6]).max() < 1e-5
     assert zooms_to_fill(correction(measured, wanted)).max() <= 1.2
 
 
 def test_long_shots_are_solved_in_windows_whose_joints_do_not_show(monkeypatch):
-    path = shake(150, seed=4, pixels=4) + np.outer(np.arange(150.0), [1, 0, 0, 0])
+    path = make_shake_path(150, seed=4, pixels=4) + np.outer(np.arange(150.0), [1, 0, 0, 0])
     whole, _ = smoothed(path, seconds=3.0, max_zoom=1.1)
-    monkeypatch.setattr(l1_module, "WINDOW", 60)
-    monkeypatch.setattr(l1_module, "OVERLAP", 20)
+    monkeypatch.setattr(l1_module, "WINDOW_FRAMES", 60)
+    monkeypatch.setattr(l1_module, "OVERLAP_FRAMES", 20)
     parts, fix = smoothed(path, seconds=3.0, max_zoom=1.1)
     assert zooms_to_fill(fix).max() <= 1.1
-    assert jitter(parts, 640, 360) < 0.03
+    assert measure_jitter(parts, 640, 360) < 0.03
     assert np.abs(parts - whole)[:, :2].max() < 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2)])
 def test_tiny_frames(size):
-    measured = trajectory(shake(12), *size)
+    measured = trajectory(make_shake_path(12), *size)
     wanted = smooth(measured, Smoothing.L1)
     assert np.isfinite(correction(measured, wanted).matrices).all()
 
@@ -95,7 +97,7 @@ def test_tiny_frames(size):
 def test_without_scipy_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ClipError, match="pip install scipy"):
-        smoothed(shake(20))
+        smoothed(make_shake_path(20))
 
 
 @pytest.mark.parametrize("most", [1.01, 1.3])
@@ -104,10 +106,12 @@ def test_no_path_within_the_budget_costs_less(most):
     n, period, random = 25, 30.0, np.random.default_rng(5)
     turns = np.exp(0.02 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1)))
     shifts = 0.03 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1))
-    bends = geometry.to_matrices_of(random.normal(size=(n, 8)) * [0, 0, 0, 0, 1e-3, 1e-3, 1e-6, 1e-6])
-    rows, bounds = l1_module._limits(bends, ClipInfo(640, 360, Fraction(25), n), most, 320.0)
+    bends = geometry.matrices_from_tangents(random.normal(size=(n, 8)) * [0, 0, 0, 0, 1e-3, 1e-3, 1e-6, 1e-6])
+    rows, bounds = l1_module._crop_constraints(bends, ClipInfo(640, 360, Fraction(25), n), most, 320.0)
     sizes, known = np.full(n, 0.999), np.array([[1.0, 0, 0, 0]])
-    found = l1_module._solved(l1_module._scipy(), turns, shifts, (rows, bounds), sizes, period, known).ravel()
+    found = l1_module._solve_window(
+        l1_module._import_scipy(), turns, shifts, (rows, bounds), sizes, period, known
+    ).ravel()
 
     # In plain words: a view's difference to the next is what that one has, turned by the step, minus its own.
     matrix, target, weights = np.eye(4 * n), np.tile([1.0, 0, 0, 0], n), np.tile([1.5, 1.5, 1, 1], n)

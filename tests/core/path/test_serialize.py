@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.motion import Motion
@@ -15,7 +15,7 @@ from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 
 @pytest.fixture
 def motion():
-    steps = geometry.to_matrices(shake(30) / 3)
+    steps = geometry.matrices_from_parameters(make_shake_path(30) / 3)
     trust = np.random.default_rng(0).uniform(0.3, 1, 30)
     trust[[0, 12]] = 0
     return Motion(steps, trust, ClipInfo(640, 360, Fraction(30000, 1001), 30))
@@ -47,7 +47,7 @@ def test_a_rolling_shutter_is_kept(motion, tmp_path):
     for value in (*values.values(), inverse(values["correction"])):
         save_path(value, tmp_path / "path.json")
         again = load_path(tmp_path / "path.json")
-        for name in ("readout", "bends"):
+        for name in ("readout", "distorts_rows"):
             assert getattr(again, name, None) == getattr(value, name, None)
         rows = getattr(value, "rows", None)
         assert rows is None if value is motion else np.array_equal(again.rows, rows)

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.smooth import Smoothing, gaussian, kalman, smooth, whittaker
@@ -18,7 +18,7 @@ MOVING = [*LOOKING_BACK_AND_AHEAD, Smoothing.KALMAN_CAUSAL]
 def trajectory(path, fps=25, shots=None):
     path = np.asarray(path, dtype=float)
     info = ClipInfo(640, 360, Fraction(fps), len(path))
-    return Trajectory(geometry.to_matrices(path), shots or [slice(0, len(path))], info)
+    return Trajectory(geometry.matrices_from_parameters(path), shots or [slice(0, len(path))], info)
 
 
 def swing(hertz, fps=25, seconds=20, amplitude=10.0):
@@ -109,7 +109,7 @@ def test_poses_are_smoothed_as_they_are_and_not_number_by_number(method):
     path = swing(1.0, seconds=4)
     path[:, 1:] = swing(1.7, seconds=4)[:, :1] * [1, 0.01, 0.005]
     here = trajectory(path)
-    elsewhere = geometry.to_matrices(np.array([3000.0, -200, 2.5, 0.3]))
+    elsewhere = geometry.matrices_from_parameters(np.array([3000.0, -200, 2.5, 0.3]))
     there = replace(here, poses=elsewhere @ here.poses)
     fixes = [correction(t, smooth(t, method)).matrices for t in (here, there)]
     assert np.allclose(*fixes, atol=1e-6)
@@ -118,7 +118,7 @@ def test_poses_are_smoothed_as_they_are_and_not_number_by_number(method):
 def test_perspective_is_smoothed_too():
     tangents = np.zeros((200, 8))
     tangents[:, 6] = 1e-4 * np.sin(np.arange(200))
-    shaky = replace(trajectory(np.zeros((200, 4))), poses=geometry.to_matrices_of(tangents))
+    shaky = replace(trajectory(np.zeros((200, 4))), poses=geometry.matrices_from_tangents(tangents))
     assert np.abs(geometry.to_tangents(smooth(shaky).poses)[60:-60, 6]).max() < 2e-6
 
 
@@ -148,9 +148,9 @@ def test_settings_that_make_no_sense_are_refused():
 
 @pytest.mark.parametrize("function", [kalman, gaussian])
 def test_a_function_smooths_as_the_method_of_its_name_does(function):
-    path = shake(150, pixels=10) + np.outer(np.arange(150), [3.0, 1, 0, 0])
-    elsewhere = geometry.to_matrices(np.array([3000.0, -200, 2.5, 0.3]))
-    measured = replace(trajectory(path), poses=elsewhere @ geometry.to_matrices(path))
+    path = make_shake_path(150, pixels=10) + np.outer(np.arange(150), [3.0, 1, 0, 0])
+    elsewhere = geometry.matrices_from_parameters(np.array([3000.0, -200, 2.5, 0.3]))
+    measured = replace(trajectory(path), poses=elsewhere @ geometry.matrices_from_parameters(path))
     by_name, by_function = smooth(measured, Smoothing(function.__name__)), smooth(measured, function)
     apart = geometry.to_parameters(np.linalg.inv(by_name.poses) @ by_function.poses)
     assert np.abs(apart[:, :2]).max() < 0.2
@@ -178,7 +178,7 @@ def test_a_function_need_not_be_linear_and_sees_the_path_of_each_shot():
 
 
 def test_a_function_may_hold_one_view_or_do_nothing():
-    path = shake(120, pixels=10) + np.outer(np.arange(120), [2.0, 0, 0.003, 0])
+    path = make_shake_path(120, pixels=10) + np.outer(np.arange(120), [2.0, 0, 0.003, 0])
     held = smooth(trajectory(path), lambda values, period: np.tile(values[30], (len(values), 1)))
     assert np.abs(held.path - path[30]).max() < 0.01
     same = smooth(trajectory(path), lambda values, period: values)
@@ -187,18 +187,18 @@ def test_a_function_may_hold_one_view_or_do_nothing():
 
 def test_a_function_that_returns_something_else_is_refused():
     with pytest.raises(ClipError, match=r"\(50, 8\).*\(50, 4\)"):
-        smooth(trajectory(shake(50)), lambda values, period: values[:, :4])
+        smooth(trajectory(make_shake_path(50)), lambda values, period: values[:, :4])
     with pytest.raises(ClipError, match="not finite"):
-        smooth(trajectory(shake(50)), lambda values, period: values * np.nan)
+        smooth(trajectory(make_shake_path(50)), lambda values, period: values * np.nan)
 
 
 def test_the_learned_smoother_without_its_network_says_what_to_pass():
     with pytest.raises(ClipError, match=r"load_path_smoother\(\)\.smoother"):
-        smooth(trajectory(shake(50)), Smoothing.LEARNED)
+        smooth(trajectory(make_shake_path(50)), Smoothing.LEARNED)
 
 
 def test_strength_and_horizon_reach_the_path():
-    measured = trajectory(shake(100))
+    measured = trajectory(make_shake_path(100))
     assert np.array_equal(smooth(measured, strength=Strength(), horizon=0).poses, smooth(measured).poses)
     assert np.array_equal(smooth(measured, strength=Strength(0, 0, 0, 0, 0)).poses, measured.poses)
     level = smooth(measured, horizon=1.0).path

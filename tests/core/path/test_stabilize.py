@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import jitter, shake
+from camera_simulation import make_shake_path, measure_jitter
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path.border import Border
@@ -18,8 +18,10 @@ from steadyscale.core.path.zoom import limit_zoom, zoom_to_fill
 
 @pytest.fixture
 def measured():
-    path = shake(60, pixels=20)
-    return Trajectory(geometry.to_matrices(path), [slice(0, 30), slice(30, 60)], ClipInfo(320, 180, Fraction(25), 60))
+    path = make_shake_path(60, pixels=20)
+    return Trajectory(
+        geometry.matrices_from_parameters(path), [slice(0, 30), slice(30, 60)], ClipInfo(320, 180, Fraction(25), 60)
+    )
 
 
 @pytest.mark.parametrize("border", Border)
@@ -39,12 +41,12 @@ def test_only_a_crop_is_held_to_the_budget(measured, border):
 def test_what_nobody_sees_costs_no_picture():
     """A pan that sets out and stops leaves the smooth path behind; a little later and a little earlier will do."""
     pan = np.cumsum(np.interp(np.arange(200), [0, 70, 80, 120, 130, 199], [0, 0, 3.0, 3.0, 0, 0]))
-    path = shake(200, seed=6, pixels=4, zoom=0) + np.outer(pan, [1, 0, 0, 0])
-    panned = Trajectory(geometry.to_matrices(path), [slice(0, 200)], ClipInfo(640, 360, Fraction(25), 200))
+    path = make_shake_path(200, seed=6, pixels=4, zoom=0) + np.outer(pan, [1, 0, 0, 0])
+    panned = Trajectory(geometry.matrices_from_parameters(path), [slice(0, 200)], ClipInfo(640, 360, Fraction(25), 200))
     free = correction(panned, smooth(panned, seconds=2.0))
     planned = plan_correction(panned, seconds=2.0)
     assert zoom_to_fill(planned) < zoom_to_fill(free) - 0.003
-    before, after = (jitter(panned.corrected(c).path, 640, 360) for c in (free, planned))
+    before, after = (measure_jitter(panned.corrected(c).path, 640, 360) for c in (free, planned))
     assert after < 1.05 * before
 
 
@@ -74,11 +76,13 @@ def test_axes_and_horizon_reach_the_smoother(measured):
 @pytest.mark.parametrize("readout", [0.0, 0.4])
 def test_a_long_clip_takes_the_memory_of_its_table(readout, monkeypatch):
     """Bytes that planning takes for each frame more, at its highest."""
-    monkeypatch.setattr(geometry, "PIECE", 100)
+    monkeypatch.setattr(geometry, "CHUNK_FRAMES", 100)
 
     def peak(frames: int) -> int:
-        path = shake(frames, pixels=25, zoom=0) / [1, 1, 2, 1]
-        steps = np.linalg.inv(geometry.to_matrices(path)) @ geometry.to_matrices(np.roll(path, 1, axis=0))
+        path = make_shake_path(frames, pixels=25, zoom=0) / [1, 1, 2, 1]
+        steps = np.linalg.inv(geometry.matrices_from_parameters(path)) @ geometry.matrices_from_parameters(
+            np.roll(path, 1, axis=0)
+        )
         trust = np.ones(frames)
         steps[0], trust[0] = np.eye(3), 0.0
         info = ClipInfo(320, 180, Fraction(25), frames)

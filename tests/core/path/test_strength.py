@@ -3,11 +3,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.smooth import smooth
-from steadyscale.core.path.strength import Strength, levelled, partly
+from steadyscale.core.path.strength import Strength, apply_strength, level_horizon
 from steadyscale.core.path.trajectory import Trajectory, correction
 
 NAMES = ("x", "y", "roll", "zoom", "tilt")
@@ -16,15 +16,15 @@ NAMES = ("x", "y", "roll", "zoom", "tilt")
 @pytest.fixture
 def measured():
     tangents = np.zeros((80, 8))
-    tangents[:, :4] = shake(80)
-    tangents[:, 4:] = shake(80, seed=1, pixels=0.01, angle=1e-5, zoom=1e-5)
-    return Trajectory(geometry.to_matrices_of(tangents), [slice(0, 80)], ClipInfo(640, 360, Fraction(25), 80))
+    tangents[:, :4] = make_shake_path(80)
+    tangents[:, 4:] = make_shake_path(80, seed=1, pixels=0.01, angle=1e-5, zoom=1e-5)
+    return Trajectory(geometry.matrices_from_tangents(tangents), [slice(0, 80)], ClipInfo(640, 360, Fraction(25), 80))
 
 
 def test_all_is_the_correction_itself_and_nothing_the_identity(measured):
     fix = correction(measured, smooth(measured))
-    assert partly(fix, Strength()) is fix
-    none = partly(fix, Strength(0, 0, 0, 0, 0))
+    assert apply_strength(fix, Strength()) is fix
+    none = apply_strength(fix, Strength(0, 0, 0, 0, 0))
     assert np.array_equal(none.matrices, np.tile(np.eye(3), (80, 1, 1)))
     assert none.poses is fix.poses
 
@@ -33,7 +33,7 @@ def test_all_is_the_correction_itself_and_nothing_the_identity(measured):
 def test_one_axis_is_left_alone_and_the_others_corrected(measured, name):
     fix = correction(measured, smooth(measured))
     asked = geometry.to_tangents(fix.matrices)
-    given = geometry.to_tangents(partly(fix, Strength(**{name: 0.25})).matrices)
+    given = geometry.to_tangents(apply_strength(fix, Strength(**{name: 0.25})).matrices)
     at = NAMES.index(name)
     columns = slice(at, at + 1) if at < 4 else slice(4, 8)
     share = np.ones(8)
@@ -44,10 +44,10 @@ def test_one_axis_is_left_alone_and_the_others_corrected(measured, name):
 
 def test_the_sideways_shake_stays_in_the_axes_of_the_picture():
     """Filmed with the camera on its side: what is sideways in the picture is up and down in the scene."""
-    path = shake(100, angle=0, zoom=0)
-    on_its_side = geometry.to_matrices(np.array([0, 0, np.pi / 2, 0]))
+    path = make_shake_path(100, angle=0, zoom=0)
+    on_its_side = geometry.matrices_from_parameters(np.array([0, 0, np.pi / 2, 0]))
     info = ClipInfo(640, 360, Fraction(25), 100)
-    filmed = Trajectory(on_its_side @ geometry.to_matrices(path), [slice(0, 100)], info)
+    filmed = Trajectory(on_its_side @ geometry.matrices_from_parameters(path), [slice(0, 100)], info)
     after = smooth(filmed, seconds=10.0, strength=Strength(x=0)).path
     assert np.allclose(after[:, 1], path[:, 0], atol=1e-9), "kept"
     assert np.abs(np.diff(after[:, 0], 2)).max() < 0.05, "smoothed"
@@ -58,17 +58,17 @@ def test_shares_outside_0_to_1_are_refused(measured, share):
     with pytest.raises(ClipError, match="roll is a share"):
         Strength(roll=share)
     with pytest.raises(ClipError, match="horizon"):
-        levelled(measured, measured, share)
+        level_horizon(measured, measured, share)
 
 
 def rolling():
     """Two shots of a camera that sways slowly by a tenth of a radian, the second one filmed askew."""
-    path = shake(200, angle=0.005)
+    path = make_shake_path(200, angle=0.005)
     path[:, 2] += 0.1 * np.sin(np.arange(200) / 20)
     path[100:, 2] += 0.4
     path[:, 0] += np.arange(200)
     return Trajectory(
-        geometry.to_matrices(path), [slice(0, 100), slice(100, 200)], ClipInfo(640, 360, Fraction(25), 200)
+        geometry.matrices_from_parameters(path), [slice(0, 100), slice(100, 200)], ClipInfo(640, 360, Fraction(25), 200)
     )
 
 
@@ -76,18 +76,18 @@ def test_the_picture_is_level_with_the_middle_of_its_shot_and_nothing_else_chang
     measured = rolling()
     free = smooth(measured, seconds=1.0)
     assert np.ptp(free.path[:100, 2]) > 0.15
-    level = levelled(measured, free, 1.0)
+    level = level_horizon(measured, free, 1.0)
     for shot in measured.shots:
         assert np.allclose(level.path[shot, 2], np.median(measured.path[shot, 2]))
     assert np.allclose(level.path[:, [0, 1, 3]], free.path[:, [0, 1, 3]])
-    half = levelled(measured, free, 0.5).path[:, 2]
+    half = level_horizon(measured, free, 0.5).path[:, 2]
     assert np.allclose(half, (level.path[:, 2] + free.path[:, 2]) / 2)
-    assert levelled(measured, free, 0.0) is free
+    assert level_horizon(measured, free, 0.0) is free
 
 
 def test_the_reference_says_what_is_level_in_its_shot():
     measured = rolling()
-    level = levelled(measured, smooth(measured), 1.0, reference=110).path[:, 2]
+    level = level_horizon(measured, smooth(measured), 1.0, reference=110).path[:, 2]
     assert np.allclose(level[100:], measured.path[110, 2])
     assert np.allclose(level[:100], np.median(measured.path[:100, 2]))
 
@@ -95,8 +95,8 @@ def test_the_reference_says_what_is_level_in_its_shot():
 def test_a_camera_that_turns_right_over_is_held_without_a_jump():
     path = np.zeros((300, 4))
     path[:, 2] = np.linspace(0, 3 * np.pi, 300)
-    measured = replace(rolling(), poses=geometry.to_matrices(path), shots=[slice(0, 300)])
-    level = levelled(measured, smooth(measured, seconds=3.0), 1.0).path[:, 2]
+    measured = replace(rolling(), poses=geometry.matrices_from_parameters(path), shots=[slice(0, 300)])
+    level = level_horizon(measured, smooth(measured, seconds=3.0), 1.0).path[:, 2]
     assert np.allclose(level % (2 * np.pi), 1.5 * np.pi, atol=1e-6)
-    half = levelled(measured, smooth(measured, seconds=3.0), 0.5).path[:, 2]
+    half = level_horizon(measured, smooth(measured, seconds=3.0), 0.5).path[:, 2]
     assert np.abs(np.diff(half)).max() < 0.02

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.motion import Motion
@@ -13,50 +13,52 @@ INFO = ClipInfo(640, 360, Fraction(25), 40)
 
 
 def motion_along(path, trust=None):
-    poses = geometry.to_matrices(path)
+    poses = geometry.matrices_from_parameters(path)
     steps = np.stack([np.eye(3), *(np.linalg.inv(poses[1:]) @ poses[:-1])])
     trust = np.array([0.0] + [1.0] * (len(path) - 1)) if trust is None else trust
     return Motion(steps, trust, INFO)
 
 
 def test_steps_accumulate_to_the_path():
-    path = shake(40)
+    path = make_shake_path(40)
     assert np.allclose(Trajectory.of(motion_along(path)).path, path, atol=1e-9)
 
 
 def test_each_shot_starts_where_its_first_frame_is():
     trust = np.ones(40)
     trust[[0, 25]] = 0
-    measured = Trajectory.of(motion_along(shake(40), trust))
+    measured = Trajectory.of(motion_along(make_shake_path(40), trust))
     assert measured.shots == [slice(0, 25), slice(25, 40)]
     assert np.array_equal(measured.poses[25], np.eye(3))
 
 
 def test_the_correction_puts_every_frame_where_it_was_wanted():
-    measured = Trajectory.of(motion_along(shake(40)))
+    measured = Trajectory.of(motion_along(make_shake_path(40)))
     wanted = smooth(measured)
     fix = correction(measured, wanted)
     point = np.array([[100.0, -50.0]])
-    corrected = geometry.apply(fix.matrices, point)
-    assert np.allclose(geometry.apply(wanted.poses, corrected), geometry.apply(measured.poses, point))
+    corrected = geometry.transform_points(fix.matrices, point)
+    assert np.allclose(
+        geometry.transform_points(wanted.poses, corrected), geometry.transform_points(measured.poses, point)
+    )
     assert np.allclose(measured.corrected(fix).path, wanted.path)
 
 
 def test_a_weak_step_is_guessed_from_its_neighbours():
     path = np.outer(np.arange(40.0), [3.0, 1.0, 0, 0])
     motion = motion_along(path)
-    motion.steps[20] = geometry.to_matrices(np.array([200.0, 0, 1, 0]))
-    motion.trust[20] = 0.05
+    motion.steps[20] = geometry.matrices_from_parameters(np.array([200.0, 0, 1, 0]))
+    motion.confidence[20] = 0.05
     assert np.allclose(Trajectory.of(motion).path, path, atol=1e-9)
 
 
 def test_a_shot_without_any_good_step_stands_still():
-    motion = motion_along(shake(5), trust=np.array([0.0, 0.01, 0.01, 0.01, 0.01]))
+    motion = motion_along(make_shake_path(5), trust=np.array([0.0, 0.01, 0.01, 0.01, 0.01]))
     assert np.allclose(Trajectory.of(motion).path, 0)
 
 
 def test_a_correction_grows_with_the_clip():
-    fix = correction(measured := Trajectory.of(motion_along(shake(40))), smooth(measured))
+    fix = correction(measured := Trajectory.of(motion_along(make_shake_path(40))), smooth(measured))
     large = geometry.to_parameters(fix.scaled(4).matrices)
     assert np.allclose(large, geometry.to_parameters(fix.matrices) * [4, 4, 1, 1])
     assert (fix.scaled(4).info.width, fix.scaled(4).info.height) == (2560, 1440)
@@ -65,13 +67,13 @@ def test_a_correction_grows_with_the_clip():
 
 
 def test_corrections_know_how_the_frames_lie_on_each_other():
-    fix = correction(measured := Trajectory.of(motion_along(shake(40))), smooth(measured))
+    fix = correction(measured := Trajectory.of(motion_along(make_shake_path(40))), smooth(measured))
     assert np.array_equal(fix.poses, measured.poses)
     assert np.allclose(geometry.to_parameters(fix.scaled(2).poses), geometry.to_parameters(fix.poses) * [2, 2, 1, 1])
 
 
 def test_the_inverse_puts_the_shake_back():
-    measured = Trajectory.of(motion_along(shake(40)))
+    measured = Trajectory.of(motion_along(make_shake_path(40)))
     fix = correction(measured, wanted := smooth(measured))
     back = inverse(fix)
     assert np.allclose(back.matrices @ fix.matrices, np.eye(3), atol=1e-9)

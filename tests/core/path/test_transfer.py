@@ -4,13 +4,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from footage import filmed, shake, texture
+from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction
-from steadyscale.core.path.transfer import Apply, transfer, undo
+from steadyscale.core.path.transfer import TransferMode, transfer, undo
 from steadyscale.core.warping.warp import warp
 
 WIDTH, HEIGHT, COUNT = 160, 96, 12
@@ -23,14 +23,16 @@ def path_of(poses, *, shots=None, width=WIDTH, height=HEIGHT):
 
 def shaken():
     """A clip, and the correction that its true path asks for."""
-    measured = path_of(geometry.to_matrices(shake(COUNT, pixels=3.0)))
-    scene = texture(HEIGHT * 2, WIDTH * 2, slope=2.2)  # without the finest detail, which looking up twice would cost
-    return filmed(scene, measured.poses, WIDTH, HEIGHT), correction(measured, smooth(measured, seconds=1.0))
+    measured = path_of(geometry.matrices_from_parameters(make_shake_path(COUNT, pixels=3.0)))
+    scene = make_texture(
+        HEIGHT * 2, WIDTH * 2, spectral_slope=2.2
+    )  # without the finest detail, which looking up twice would cost
+    return render_camera(scene, measured.poses, WIDTH, HEIGHT), correction(measured, smooth(measured, seconds=1.0))
 
 
 def run(frames, fix, border, pad=0):
     done = list(warp(iter([frames]), fix, border, pad=pad))
-    return torch.cat([w.frames for w in done]), torch.cat([w.invented for w in done])
+    return torch.cat([w.frames for w in done]), torch.cat([w.fill_mask for w in done])
 
 
 @pytest.mark.parametrize("border", [Border.BLACK, Border.MIRROR, Border.FILL])
@@ -71,14 +73,14 @@ def test_undo_serves_frames_that_were_enlarged_meanwhile():
 
 def test_the_shake_of_one_clip_shakes_another_as_much():
     """The other scene is filmed still: with the shake it must look as if filmed by the shaking camera."""
-    path = shake(COUNT, pixels=3.0)
-    measured = path_of(geometry.to_matrices(path))
+    path = make_shake_path(COUNT, pixels=3.0)
+    measured = path_of(geometry.matrices_from_parameters(path))
     still = path_of(np.broadcast_to(np.eye(3), measured.poses.shape).copy())
     fix = correction(measured, still)
-    scene = texture(HEIGHT * 2, WIDTH * 2, seed=5)
-    tripod = filmed(scene, still.poses, WIDTH, HEIGHT)
-    hand = filmed(scene, measured.poses, WIDTH, HEIGHT)
-    for what in (Apply.SHAKE, Apply.MOVE):  # a camera that only shakes has no other move
+    scene = make_texture(HEIGHT * 2, WIDTH * 2, seed=5)
+    tripod = render_camera(scene, still.poses, WIDTH, HEIGHT)
+    hand = render_camera(scene, measured.poses, WIDTH, HEIGHT)
+    for what in (TransferMode.SHAKE, TransferMode.MOVE):  # a camera that only shakes has no other move
         motion = transfer(fix, measured.info, COUNT, what)
         made, invented = run(tripod, motion, Border.MIRROR)
         error = (made - hand).abs().mean(1)
@@ -87,13 +89,13 @@ def test_the_shake_of_one_clip_shakes_another_as_much():
 
 
 def test_move_has_the_pan_that_shake_leaves_out():
-    parameters = shake(COUNT, pixels=2.0) + np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])
-    measured = path_of(geometry.to_matrices(parameters))
-    pan = path_of(geometry.to_matrices(np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])))
+    parameters = make_shake_path(COUNT, pixels=2.0) + np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])
+    measured = path_of(geometry.matrices_from_parameters(parameters))
+    pan = path_of(geometry.matrices_from_parameters(np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])))
     fix = correction(measured, pan)
     info = ClipInfo(WIDTH, HEIGHT, Fraction(25))
-    move = geometry.to_parameters(transfer(fix, info, COUNT, Apply.MOVE).matrices)
-    shaking = geometry.to_parameters(transfer(fix, info, COUNT, Apply.SHAKE).matrices)
+    move = geometry.to_parameters(transfer(fix, info, COUNT, TransferMode.MOVE).matrices)
+    shaking = geometry.to_parameters(transfer(fix, info, COUNT, TransferMode.SHAKE).matrices)
     assert move[-1, 0] < -25, "the camera goes right, so the picture goes left"
     assert np.abs(shaking[:, 0]).max() < 10
 
@@ -102,11 +104,11 @@ def test_other_sizes_take_the_motion_in_proportion():
     _, fix = shaken()
     same = transfer(fix, fix.info, COUNT).matrices
     double = transfer(fix, fix.info.scaled(2), COUNT)
-    assert np.allclose(double.matrices, geometry.rescaled(same, 2, 2))
+    assert np.allclose(double.matrices, geometry.rescale(same, 2, 2))
     assert (double.info.width, double.info.height) == (2 * WIDTH, 2 * HEIGHT)
     square = transfer(fix, ClipInfo(400, 400, Fraction(25)), COUNT).matrices
     factor = 400 * 2**0.5 / np.hypot(WIDTH, HEIGHT)
-    assert np.allclose(square, geometry.rescaled(same, factor, factor)), "an angle stays an angle in another shape"
+    assert np.allclose(square, geometry.rescale(same, factor, factor)), "an angle stays an angle in another shape"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_other_sizes_take_the_motion_in_proportion():
     [(2, [4, 5]), (4, [4, 5, 6, 7]), (9, [4, 5, 6, 7, 6, 5, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
 )
 def test_other_lengths_go_there_and_back_through_the_longest_shot(count, rows):
-    poses = geometry.to_matrices(shake(8, pixels=4.0))
+    poses = geometry.matrices_from_parameters(make_shake_path(8, pixels=4.0))
     if count == 7:  # as many as were measured: one by one, cuts and all
         poses, shots = poses[:7], [slice(0, 3), slice(3, 7)]
     else:
@@ -135,7 +137,7 @@ def test_what_is_not_known_is_said():
     _, fix = shaken()
     bare = replace(fix, poses=None)
     with pytest.raises(ClipError, match="which way the camera went"):
-        transfer(bare, fix.info, COUNT, Apply.MOVE)
+        transfer(bare, fix.info, COUNT, TransferMode.MOVE)
     assert np.allclose(transfer(bare, fix.info, COUNT).matrices, transfer(fix, fix.info, COUNT).matrices)
     with pytest.raises(ValueError, match="undo"):
-        transfer(fix, fix.info, COUNT, Apply.UNDO)
+        transfer(fix, fix.info, COUNT, TransferMode.UNDO)

@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from steadyscale.core import Target, TensorClip, Tiling
+from steadyscale.core import OutputSize, TensorClip, Tiling
 from steadyscale.core.pipeline import estimate
-from steadyscale.core.pipeline.estimate import announced, memory_needed, plan_line
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.pipeline.upscale_op import Enlarge
+from steadyscale.core.pipeline.estimate import describe_run, estimate_memory, with_estimate
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from torch import nn
 
 
@@ -26,9 +26,9 @@ class Net(nn.Module):
         return images.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-def recipe(frames: int = 12, tile: int = 64, side: int = 64) -> Recipe:
+def recipe(frames: int = 12, tile: int = 64, side: int = 64) -> Pipeline:
     clip = TensorClip(torch.rand(1, 3, side, side).expand(frames, -1, -1, -1), Fraction(25))
-    return Recipe(clip).then(Enlarge(Net(), Target(), Tiling(tile)))
+    return Pipeline(clip).then(UpscaleOp(Net(), OutputSize(), Tiling(tile)))
 
 
 class Clock:
@@ -57,22 +57,24 @@ def run(clock: Clock, frames: int, waits: list[float], **more: int) -> tuple[int
             clock.now += wait
             yield torch.zeros(1, 3, 4, 4)
 
-    passed = sum(len(f) for f in announced(made(), recipe(frames), said.append, **more))
+    passed = sum(len(f) for f in with_estimate(made(), recipe(frames), said.append, **more))
     return passed, said
 
 
 def test_the_plan_names_frames_and_sizes():
-    line = plan_line(recipe())
+    line = describe_run(recipe())
     assert line.startswith("12 frames, 64x64 to 128x128, about ")
     assert line.endswith("MB of memory")
-    assert plan_line(Recipe(recipe().source)).startswith("12 frames, 64x64, ")
+    assert describe_run(Pipeline(recipe().source)).startswith("12 frames, 64x64, ")
 
 
 def test_memory_grows_with_what_the_network_is_shown():
-    whole, quarter = memory_needed(recipe(tile=64)), memory_needed(recipe(tile=32))
+    whole, quarter = estimate_memory(recipe(tile=64)), estimate_memory(recipe(tile=32))
     assert whole - quarter == pytest.approx(1000 * (64 * 64 - 32 * 32))
     clip = recipe().source.info
-    assert memory_needed(recipe(frames=600)) == memory_needed(recipe(frames=12)), "a stream does not hold its frames"
+    assert estimate_memory(recipe(frames=600)) == estimate_memory(recipe(frames=12)), (
+        "a stream does not hold its frames"
+    )
     assert whole > 1000 * 64 * 64 + 12 * clip.width * clip.height * 4
 
 
@@ -80,7 +82,7 @@ def test_an_image_batch_is_counted_whole():
     def megabytes(line: str) -> float:
         return float(line.split("about ")[1].split()[0])
 
-    one, other = (megabytes(plan_line(recipe(frames=1000), held=held)) for held in (False, True))
+    one, other = (megabytes(describe_run(recipe(frames=1000), in_memory=held)) for held in (False, True))
     assert other - one == pytest.approx(1000 * 128 * 128 * 12 / 1e6, abs=15)
 
 
@@ -112,5 +114,5 @@ def test_frames_of_an_earlier_run_take_no_time(clock: Clock):
 
 def test_nothing_is_told_before_it_is_read():
     said: list[str] = []
-    announced(iter([]), recipe(), said.append)
+    with_estimate(iter([]), recipe(), said.append)
     assert said == []

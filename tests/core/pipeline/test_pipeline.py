@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from counting import numbered, numbers_of
-from footage import filmed, shake, shaken_clip, texture
+from camera_simulation import make_shake_path, make_shaken_clip, make_texture, render_camera
+from numbered_video import numbered_frames, read_numbers
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, Frames, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
@@ -18,12 +18,12 @@ from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction
-from steadyscale.core.pipeline.deflicker_op import Calm
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.pipeline.upscale_op import Enlarge
-from steadyscale.core.pipeline.warp_op import Steady
-from steadyscale.core.upscaling.postprocess import with_grain
-from steadyscale.core.upscaling.settings import Target
+from steadyscale.core.pipeline.deflicker_op import DeflickerOp
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.pipeline.warp_op import WarpOp
+from steadyscale.core.upscaling.postprocess import add_film_grain_rgba
+from steadyscale.core.upscaling.settings import OutputSize
 
 
 class Network:
@@ -55,16 +55,18 @@ class Counted:
 
 def shifts(count: int, info: ClipInfo, seed: int = 0) -> Correction:
     """Small moves, turns and zooms, another for each frame."""
-    matrices = geometry.to_matrices(shake(count, seed, pixels=3, angle=0.02))
+    matrices = geometry.matrices_from_parameters(make_shake_path(count, seed, pixels=3, angle=0.02))
     return Correction(matrices, [slice(0, count)], info)
 
 
 def smooth_clip(count: int = 4, width: int = 64, height: int = 48) -> TensorClip:
-    scene = texture(2 * height, 2 * width, slope=2.2)
-    return TensorClip(filmed(scene, geometry.to_matrices(shake(count)), width, height), Fraction(25))
+    scene = make_texture(2 * height, 2 * width, spectral_slope=2.2)
+    return TensorClip(
+        render_camera(scene, geometry.matrices_from_parameters(make_shake_path(count)), width, height), Fraction(25)
+    )
 
 
-def kinds(recipe: Recipe) -> list[type]:
+def kinds(recipe: Pipeline) -> list[type]:
     return [type(operation) for operation in recipe.operations]
 
 
@@ -74,7 +76,7 @@ def all_of(clip) -> torch.Tensor:
 
 def test_nothing_runs_until_frames_are_read():
     clip, network = Counted(smooth_clip()), Network()
-    recipe = Recipe(clip).then(Enlarge(network)).then(Steady(shifts(4, clip.info), Border.BLACK, pad=6))
+    recipe = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(shifts(4, clip.info), Border.BLACK, pad=6))
     assert recipe.info == ClipInfo(140, 108, Fraction(25), 4)
     stream = recipe.frames()
     assert (clip.readings, network.frames) == (0, 0)
@@ -83,62 +85,69 @@ def test_nothing_runs_until_frames_are_read():
 
 
 def test_a_chain_of_three_reads_the_source_once_and_keeps_every_frame():
-    clip, network = Counted(TensorClip(numbered(12, 96, 64))), Network()
+    clip, network = Counted(TensorClip(numbered_frames(12, 96, 64))), Network()
     still = Correction(np.tile(np.eye(3), (12, 1, 1)), [slice(0, 12)], clip.info)
-    recipe = Recipe(clip).then(Steady(still)).then(Enlarge(network)).then(Enlarge(Network(), Target(factor=0.5)))
-    assert numbers_of(recipe, batch=5) == list(range(12))
+    recipe = (
+        Pipeline(clip).then(WarpOp(still)).then(UpscaleOp(network)).then(UpscaleOp(Network(), OutputSize(factor=0.5)))
+    )
+    assert read_numbers(recipe, batch=5) == list(range(12))
     assert (clip.readings, clip.frames_read, network.frames) == (1, 12, 12)
-    assert numbers_of(recipe) == list(range(12)), "it starts anew"
+    assert read_numbers(recipe) == list(range(12)), "it starts anew"
 
 
 @pytest.mark.parametrize("border", [b for b in Border if b is not Border.FILL])
 def test_enlarging_after_a_warp_is_done_before_it_and_is_the_same_picture(border: Border):
     clip, network = smooth_clip(), Network()
-    steady, enlarge = Steady(shifts(4, clip.info), border), Enlarge(network)
-    recipe = Recipe(clip).then(steady).then(enlarge)
-    assert kinds(recipe) == [Enlarge, Steady]
-    as_asked = Recipe(clip, (steady, enlarge))
+    steady, enlarge = WarpOp(shifts(4, clip.info), border), UpscaleOp(network)
+    recipe = Pipeline(clip).then(steady).then(enlarge)
+    assert kinds(recipe) == [UpscaleOp, WarpOp]
+    as_asked = Pipeline(clip, (steady, enlarge))
     assert recipe.info == as_asked.info
     ours, theirs = all_of(recipe), all_of(as_asked)
     assert ours.shape == theirs.shape == (4, 3, 96, 128)
     inner = (..., slice(16, -16), slice(16, -16))  # at the border bicubic kernels see other neighbours
     assert (ours - theirs)[inner].abs().max() < 0.02
-    unmoved = all_of(Recipe(clip, (enlarge,)))
+    unmoved = all_of(Pipeline(clip, (enlarge,)))
     assert (ours - unmoved)[inner].abs().max() > 0.05, "and the frames did move"
 
 
 @pytest.mark.parametrize(
     ("pad", "target", "scaled"),
-    [(5, Target(), 10), (6, Target(factor=1.5), 9), (8, Target(size=(120, 96)), 12), (0, Target(factor=1.37), 0)],
+    [
+        (5, OutputSize(), 10),
+        (6, OutputSize(factor=1.5), 9),
+        (8, OutputSize(size=(120, 96)), 12),
+        (0, OutputSize(factor=1.37), 0),
+    ],
 )
-def test_a_pad_grows_with_the_frames(pad: int, target: Target, scaled: int):
+def test_a_pad_grows_with_the_frames(pad: int, target: OutputSize, scaled: int):
     clip = smooth_clip()
-    steady, enlarge = Steady(shifts(4, clip.info), Border.EDGE, pad), Enlarge(Network(), target)
-    recipe = Recipe(clip).then(steady).then(enlarge)
+    steady, enlarge = WarpOp(shifts(4, clip.info), Border.EDGE, pad), UpscaleOp(Network(), target)
+    recipe = Pipeline(clip).then(steady).then(enlarge)
     first, second = recipe.operations
-    assert isinstance(first, Enlarge)
-    assert isinstance(second, Steady)
+    assert isinstance(first, UpscaleOp)
+    assert isinstance(second, WarpOp)
     assert second.pad == scaled
-    as_asked = Recipe(clip, (steady, enlarge))
+    as_asked = Pipeline(clip, (steady, enlarge))
     assert recipe.info == as_asked.info
     inner = (..., slice(scaled + 16, -scaled - 16), slice(scaled + 16, -scaled - 16))
     assert (all_of(recipe) - all_of(as_asked))[inner].abs().max() < 0.02
 
 
-@pytest.mark.parametrize(("pad", "target"), [(5, Target(factor=1.5)), (0, Target(size=(100, 100)))])
-def test_the_order_stays_where_the_other_is_not_the_same(pad: int, target: Target):
+@pytest.mark.parametrize(("pad", "target"), [(5, OutputSize(factor=1.5)), (0, OutputSize(size=(100, 100)))])
+def test_the_order_stays_where_the_other_is_not_the_same(pad: int, target: OutputSize):
     clip = smooth_clip()
-    recipe = Recipe(clip).then(Steady(shifts(4, clip.info), Border.EDGE, pad)).then(Enlarge(Network(), target))
-    assert kinds(recipe) == [Steady, Enlarge]
+    recipe = Pipeline(clip).then(WarpOp(shifts(4, clip.info), Border.EDGE, pad)).then(UpscaleOp(Network(), target))
+    assert kinds(recipe) == [WarpOp, UpscaleOp]
     assert all_of(recipe).shape[-2:] == (recipe.info.height, recipe.info.width)
 
 
 def test_enlarging_passes_several_warps():
     clip = smooth_clip()
-    steady = Steady(shifts(4, clip.info), Border.EDGE, pad=2)
-    small = Recipe(clip).then(steady)
-    twice = small.then(Steady(shifts(4, small.info, seed=1), Border.BLACK)).then(Enlarge(Network(3)))
-    assert kinds(twice) == [Enlarge, Steady, Steady]
+    steady = WarpOp(shifts(4, clip.info), Border.EDGE, pad=2)
+    small = Pipeline(clip).then(steady)
+    twice = small.then(WarpOp(shifts(4, small.info, seed=1), Border.BLACK)).then(UpscaleOp(Network(3)))
+    assert kinds(twice) == [UpscaleOp, WarpOp, WarpOp]
     assert twice.info == ClipInfo(204, 156, Fraction(25), 4)
     assert all_of(twice).shape == (4, 3, 156, 204)
 
@@ -146,34 +155,34 @@ def test_enlarging_passes_several_warps():
 def test_a_correction_of_another_shape_is_refused_at_once():
     clip = smooth_clip()
     with pytest.raises(ClipError, match="another shape"):
-        Recipe(clip).then(Steady(shifts(4, ClipInfo(48, 64, Fraction(25)))))
+        Pipeline(clip).then(WarpOp(shifts(4, ClipInfo(48, 64, Fraction(25)))))
 
 
 def test_the_stream_ends_with_an_error_where_frames_are_missing():
     clip = smooth_clip(4)
     with pytest.raises(ClipError, match="ended after 4 frames"):
-        all_of(Recipe(clip).then(Steady(shifts(5, clip.info))))
+        all_of(Pipeline(clip).then(WarpOp(shifts(5, clip.info))))
 
 
 def test_motion_is_measured_on_the_source_and_stated_for_the_result():
-    clip, _ = shaken_clip(8, 160, 120)
+    clip, _ = make_shaken_clip(8, 160, 120)
     network, counted = Network(), Counted(clip)
-    large = Recipe(counted).then(Enlarge(network, Target(factor=3.0)))
+    large = Pipeline(counted).then(UpscaleOp(network, OutputSize(factor=3.0)))
     flow = flow_model()
     motion, small = estimate_motion(large, flow), estimate_motion(clip, flow)
     assert network.frames == 0
     assert counted.readings == 1
     assert motion.info == large.info
-    np.testing.assert_allclose(motion.steps, geometry.rescaled(small.steps, 3, 3), atol=1e-9)
+    np.testing.assert_allclose(motion.steps, geometry.rescale(small.steps, 3, 3), atol=1e-9)
     assert np.abs(motion.steps[:, :2, 2]).max() > 5, "there was motion to find"
 
 
 def test_what_is_steady_is_measured_as_steady():
-    clip, _ = shaken_clip(10, 160, 120)
+    clip, _ = make_shaken_clip(10, 160, 120)
     measured = Trajectory.of(estimate_motion(clip, flow_model()))
     fix = correction(measured, smooth(measured, seconds=20.0))
     network = Network()
-    recipe = Recipe(clip).then(Enlarge(network)).then(Steady(fix.scaled(2), Border.MIRROR, pad=4))
+    recipe = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(fix.scaled(2), Border.MIRROR, pad=4))
 
     def unrest(clip) -> float:
         return float(np.abs(np.diff(estimate_motion(clip, flow_model()).steps[1:, :2, 2], axis=0)).max())
@@ -187,22 +196,22 @@ def test_calm_frames_are_steadier_and_grain_comes_after():
     torch.manual_seed(0)
     still = torch.rand(1, 3, 48, 64).expand(12, -1, -1, -1)
     noisy = (still * 0.8 + 0.1 + 0.03 * torch.randn(12, 3, 48, 64)).clamp(0, 1)
-    recipe = Recipe(TensorClip(noisy)).then(Calm(0.6))
+    recipe = Pipeline(TensorClip(noisy)).then(DeflickerOp(0.6))
     calm = torch.cat(list(recipe.frames()))
     assert calm.shape == noisy.shape
     assert recipe.info == TensorClip(noisy).info
     assert calm.diff(dim=0).std() < 0.6 * noisy.diff(dim=0).std()
-    grained = torch.cat(list(Recipe(TensorClip(noisy)).then(Calm(0.6, grain=0.5)).frames()))
-    assert torch.equal(grained, with_grain(calm, 0.5, 0))
+    grained = torch.cat(list(Pipeline(TensorClip(noisy)).then(DeflickerOp(0.6, grain=0.5)).frames()))
+    assert torch.equal(grained, add_film_grain_rgba(calm, 0.5, 0))
 
 
 def test_motion_is_measured_before_the_calming():
     source = TensorClip(torch.rand(3, 3, 40, 64))
-    greys = list(Recipe(source).then(Calm(1.0)).greys(64))
-    assert np.array_equal(greys, list(Recipe(source).greys(64)))
+    greys = list(Pipeline(source).then(DeflickerOp(1.0)).luma_frames(64))
+    assert np.array_equal(greys, list(Pipeline(source).luma_frames(64)))
 
 
 def test_frames_are_calmed_before_they_are_moved():
     fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], ClipInfo(64, 40, Fraction(24), 3))
-    recipe = Recipe(TensorClip(torch.rand(3, 3, 40, 64))).then(Steady(fix)).then(Calm())
-    assert [type(operation) for operation in recipe.operations] == [Calm, Steady]
+    recipe = Pipeline(TensorClip(torch.rand(3, 3, 40, 64))).then(WarpOp(fix)).then(DeflickerOp())
+    assert [type(operation) for operation in recipe.operations] == [DeflickerOp, WarpOp]

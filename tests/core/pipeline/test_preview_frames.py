@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counting import make_video
-from footage import shaken_clip
+from camera_simulation import make_shaken_clip
+from numbered_video import make_video
 from steadyscale.core import (
     Border,
     ClipError,
-    Target,
+    OutputSize,
     TensorClip,
     Trajectory,
     VideoClip,
@@ -19,10 +19,10 @@ from steadyscale.core import (
     flow_model,
     smooth,
 )
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.pipeline.preview_frames import excerpt, one_frame
-from steadyscale.core.pipeline.upscale_op import Enlarge
-from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.preview_frames import preview_frames, read_frame
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.pipeline.warp_op import WarpOp
 
 
 class Doubling:
@@ -44,31 +44,31 @@ def numbered(count: int) -> TensorClip:
 
 
 def test_the_frames_asked_for_and_no_others():
-    frames = torch.cat(list(excerpt(numbered(20), range(7, 11))))
+    frames = torch.cat(list(preview_frames(numbered(20), range(7, 11))))
     assert torch.allclose(frames[:, 0, 0, 0] * 100, torch.tensor([7.0, 8, 9, 10]))
 
 
 def test_it_ends_with_the_clip_and_says_so_where_nothing_is_left():
-    assert len(list(excerpt(numbered(20), range(18, 40)))) == 2
+    assert len(list(preview_frames(numbered(20), range(18, 40)))) == 2
     with pytest.raises(ClipError, match="there is no frame 20: the clip has 20 frames"):
-        next(iter(excerpt(numbered(20), range(20, 30))))
+        next(iter(preview_frames(numbered(20), range(20, 30))))
 
 
 def test_of_a_file_too(tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "clip.mp4"))
     whole = torch.cat(list(clip.frames()))
-    assert torch.equal(torch.cat(list(excerpt(clip, range(5, 8)))), whole[5:8])
-    assert torch.equal(one_frame(clip, 11), whole[11:12])
+    assert torch.equal(torch.cat(list(preview_frames(clip, range(5, 8)))), whole[5:8])
+    assert torch.equal(read_frame(clip, 11), whole[11:12])
 
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE, Border.MIRROR, Border.FILL])
 def test_a_recipe_shows_what_the_whole_run_shows(border: Border):
-    clip, _ = shaken_clip(24, 96, 64, pixels=2.0)
+    clip, _ = make_shaken_clip(24, 96, 64, pixels=2.0)
     path = Trajectory.of(estimate_motion(clip, flow_model()))
     network = Doubling()
     fix = correction(path, smooth(path, seconds=1.0))
-    recipe = Recipe(clip).then(Enlarge(network, Target())).then(Steady(fix, border))
-    some = torch.cat(list(excerpt(recipe, range(10, 13))))
+    recipe = Pipeline(clip).then(UpscaleOp(network, OutputSize())).then(WarpOp(fix, border))
+    some = torch.cat(list(preview_frames(recipe, range(10, 13))))
     shown = network.shown
     whole = torch.cat(list(recipe.frames()))
     assert torch.allclose(some, whole[10:13], atol=1e-5)

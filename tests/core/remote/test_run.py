@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_comfyui import Fake, Served, until
-from files_made import remains
-from program import program
+from cli_process import cli_command
+from fake_comfyui import FakeComfyUI, FakeServer, wait_until
 from steadyscale.cli import main
 from steadyscale.core.remote import client as remote
-from steadyscale.core.remote.run import free_name, run_workflow
+from steadyscale.core.remote.run import run_workflow, unused_path
 from steadyscale.core.remote.workflow import RunError
+from video_file_checks import list_files
 
 GRAPH = {
     "1": {"class_type": "LoadVideo", "inputs": {"file": "there.mp4"}, "_meta": {"title": "Load Video"}},
@@ -31,18 +31,18 @@ FILES = {"output/SteadyScale/out_1.mp4": b"moving pictures" * 1000}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "POLL", 0.2)
-    monkeypatch.setattr(remote, "PATIENCE", 1.0)
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "MAX_OUTAGE_SECONDS", 1.0)
 
 
 @pytest.fixture
-def fake() -> Fake:
-    return Fake(outputs=dict(MADE), files=dict(FILES))
+def fake() -> FakeComfyUI:
+    return FakeComfyUI(outputs=dict(MADE), files=dict(FILES))
 
 
 @pytest.fixture
-def url(fake: Fake) -> Iterator[str]:
-    with Served(fake) as served:
+def url(fake: FakeComfyUI) -> Iterator[str]:
+    with FakeServer(fake) as served:
         yield served.url
 
 
@@ -53,7 +53,7 @@ def workflow(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_command_uploads_runs_and_downloads(fake: Fake, url: str, workflow: Path, tmp_path: Path, capsys):
+def test_the_command_uploads_runs_and_downloads(fake: FakeComfyUI, url: str, workflow: Path, tmp_path: Path, capsys):
     clip = tmp_path / "my clip ä.mp4"
     clip.write_bytes(b"footage" * 100_000)
     out = tmp_path / "results"
@@ -65,7 +65,7 @@ def test_the_command_uploads_runs_and_downloads(fake: Fake, url: str, workflow: 
     assert fake.uploads == {clip.name: clip.read_bytes()}
     assert fake.prompts[0]["1"]["inputs"]["file"] == f"1 {clip.name}", "the name that the server gave it"
     assert fake.prompts[0]["2"]["inputs"]["prefix"] == "7"
-    assert remains(out) == ["out_1.mp4"]
+    assert list_files(out) == ["out_1.mp4"]
     assert (out / "out_1.mp4").read_bytes() == FILES["output/SteadyScale/out_1.mp4"]
     report = json.loads(stdout)
     assert report.pop("seconds") > 0
@@ -79,68 +79,70 @@ def test_the_command_uploads_runs_and_downloads(fake: Fake, url: str, workflow: 
     }
 
 
-def test_progress_is_that_of_the_nodes(fake: Fake, url: str, tmp_path: Path):
+def test_progress_is_that_of_the_nodes(fake: FakeComfyUI, url: str, tmp_path: Path):
     fake.events = [
         ("executing", {"node": "1"}),
         ("progress", {"node": "2", "value": 3, "max": 8}),
         ("progress", {"node": "2", "value": 5, "max": 8, "prompt_id": "somebody else's"}),
     ]
     heard: list[tuple] = []
-    run_workflow(GRAPH, url, folder=tmp_path, on_news=lambda *news: heard.append(news))
+    run_workflow(GRAPH, url, folder=tmp_path, on_progress=lambda *news: heard.append(news))
     assert heard == [("Load Video", 0, None), ("SaveVideo", 3, 8), ("downloading", 0, 1)]
 
 
-def test_a_websocket_that_hangs_up_is_opened_again(fake: Fake, url: str, tmp_path: Path):
-    fake.events, fake.hangs_up, fake.waits = [("executing", {"node": "1"})], True, threading.Event()
-    threading.Thread(target=lambda: (until(lambda: fake.sockets > 1), fake.waits.set()), daemon=True).start()
+def test_a_websocket_that_hangs_up_is_opened_again(fake: FakeComfyUI, url: str, tmp_path: Path):
+    fake.events, fake.closes_socket, fake.release_event = [("executing", {"node": "1"})], True, threading.Event()
+    threading.Thread(
+        target=lambda: (wait_until(lambda: fake.socket_count > 1), fake.release_event.set()), daemon=True
+    ).start()
     done = run_workflow(GRAPH, url, folder=tmp_path)
-    assert fake.sockets > 1
+    assert fake.socket_count > 1
     assert [path.name for _, path in done.files] == ["out_1.mp4"]
 
 
-def test_without_a_websocket_the_history_is_asked(fake: Fake, url: str, tmp_path: Path):
-    fake.no_socket = True
+def test_without_a_websocket_the_history_is_asked(fake: FakeComfyUI, url: str, tmp_path: Path):
+    fake.rejects_socket = True
     assert len(run_workflow(GRAPH, url, folder=tmp_path).files) == 1
 
 
-def test_a_graph_that_waits_behind_others_says_so(fake: Fake, url: str, tmp_path: Path):
-    fake.others_running, fake.waits = True, threading.Event()
+def test_a_graph_that_waits_behind_others_says_so(fake: FakeComfyUI, url: str, tmp_path: Path):
+    fake.is_other_running, fake.release_event = True, threading.Event()
     heard: list[str] = []
 
     def hear(label: str, done: int, total: int | None) -> None:
         heard.append(label)
-        fake.waits.set()
+        fake.release_event.set()
 
-    run_workflow(GRAPH, url, folder=tmp_path, on_news=hear)
+    run_workflow(GRAPH, url, folder=tmp_path, on_progress=hear)
     assert heard[0] == "in the queue behind 1"
 
 
-def test_previews_are_fetched_where_they_are_asked_for(fake: Fake, url: str, tmp_path: Path):
+def test_previews_are_fetched_where_they_are_asked_for(fake: FakeComfyUI, url: str, tmp_path: Path):
     fake.outputs = {"1": {"images": [{"filename": "p.png", "subfolder": "", "type": "temp"}]}}
     fake.files = {"temp//p.png": b"a picture"}
     without = run_workflow(GRAPH, url, folder=tmp_path)
-    assert (without.files, without.previews_left, remains(tmp_path)) == ((), 1, [])
+    assert (without.files, without.skipped_previews, list_files(tmp_path)) == ((), 1, [])
     assert run_workflow(GRAPH, url, folder=tmp_path, previews=True).files == (("1", tmp_path / "p.png"),)
     assert (tmp_path / "p.png").read_bytes() == b"a picture"
 
 
-def test_a_cut_off_download_is_repeated(fake: Fake, url: str, tmp_path: Path):
-    fake.drops["/view"] = 2
+def test_a_cut_off_download_is_repeated(fake: FakeComfyUI, url: str, tmp_path: Path):
+    fake.dropped_replies["/view"] = 2
     run_workflow(GRAPH, url, folder=tmp_path)
     assert (tmp_path / "out_1.mp4").read_bytes() == FILES["output/SteadyScale/out_1.mp4"]
 
 
-def test_a_download_that_is_always_cut_off_leaves_nothing(fake: Fake, url: str, tmp_path: Path):
-    fake.drops["/view"] = 100
+def test_a_download_that_is_always_cut_off_leaves_nothing(fake: FakeComfyUI, url: str, tmp_path: Path):
+    fake.dropped_replies["/view"] = 100
     with pytest.raises(RunError, match="does not answer"):
         run_workflow(GRAPH, url, folder=tmp_path)
-    assert remains(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
-def test_an_earlier_result_stays(fake: Fake, url: str, tmp_path: Path):
+def test_an_earlier_result_stays(fake: FakeComfyUI, url: str, tmp_path: Path):
     (tmp_path / "out_1.mp4").write_bytes(b"mine")
     run_workflow(GRAPH, url, folder=tmp_path)
-    assert remains(tmp_path) == ["out_1 (2).mp4", "out_1.mp4"]
+    assert list_files(tmp_path) == ["out_1 (2).mp4", "out_1.mp4"]
     assert (tmp_path / "out_1.mp4").read_bytes() == b"mine"
 
 
@@ -161,12 +163,12 @@ def test_an_earlier_result_stays(fake: Fake, url: str, tmp_path: Path):
     ],
 )
 def test_names_of_results_stay_inside_the_folder(tmp_path: Path, name: str, safe: str):
-    assert free_name(tmp_path, name) == tmp_path / safe
+    assert unused_path(tmp_path, name) == tmp_path / safe
 
 
 def test_a_link_is_not_written_through(tmp_path: Path):
     (tmp_path / "a.mp4").symlink_to(tmp_path / "elsewhere")
-    assert free_name(tmp_path, "a.mp4") == tmp_path / "a (2).mp4"
+    assert unused_path(tmp_path, "a.mp4") == tmp_path / "a (2).mp4"
 
 
 @pytest.fixture
@@ -178,13 +180,13 @@ def command(url: str, workflow: Path, tmp_path: Path, capsys):
         assert main.main(["run", str(workflow), "--server", at or url, "--output", str(out), *words]) == 1
         stdout, stderr = capsys.readouterr()
         assert stdout == ""
-        assert not out.exists() or remains(out) == []
+        assert not out.exists() or list_files(out) == []
         return stderr
 
     return call
 
 
-def test_a_refused_graph_is_refused_in_the_servers_words(fake: Fake, command):
+def test_a_refused_graph_is_refused_in_the_servers_words(fake: FakeComfyUI, command):
     errors = [
         {"type": "value_not_in_list", "message": "Value not in list", "details": "model_name: 'x' not in ['y']"},
         {"type": "required_input_missing", "message": "Required input is missing", "details": "frames\x1b[2J"},
@@ -193,7 +195,7 @@ def test_a_refused_graph_is_refused_in_the_servers_words(fake: Fake, command):
         "error": {"type": "failed", "message": "Prompt outputs failed validation", "details": ""},
         "node_errors": {"1": {"errors": errors, "class_type": "LoadVideo"}},
     }  # fmt: skip
-    fake.refuses["/prompt"] = (400, json.dumps(answer))
+    fake.refusals["/prompt"] = (400, json.dumps(answer))
     assert command().splitlines() == [
         "steadyscale: the server refuses the graph: Prompt outputs failed validation",
         "  Load Video (node 1): Value not in list: model_name: 'x' not in ['y']",
@@ -201,17 +203,17 @@ def test_a_refused_graph_is_refused_in_the_servers_words(fake: Fake, command):
     ]
 
 
-def test_a_graph_that_is_accepted_in_part_is_not_run(fake: Fake, command):
-    fake.waits = threading.Event()
+def test_a_graph_that_is_accepted_in_part_is_not_run(fake: FakeComfyUI, command):
+    fake.release_event = threading.Event()
     fake.node_errors = {"2": {"errors": [{"message": "Value too big", "details": "prefix"}]}}
     assert "SaveVideo (node 2): Value too big: prefix" in command()
-    until(lambda: fake.deleted)
-    assert len(fake.interrupted) == 1
+    wait_until(lambda: fake.deleted_ids)
+    assert len(fake.interrupted_ids) == 1
 
 
-def test_an_error_of_a_node_is_shown_as_the_server_said_it(fake: Fake, command):
-    fake.ends = "error"
-    fake.problem = {
+def test_an_error_of_a_node_is_shown_as_the_server_said_it(fake: FakeComfyUI, command):
+    fake.outcome = "error"
+    fake.error_data = {
         "node_id": "2",
         "node_type": "SaveVideo",
         "exception_type": "steadyscale.core.clip.ClipError",
@@ -233,8 +235,8 @@ def test_an_error_of_a_node_is_shown_as_the_server_said_it(fake: Fake, command):
         ("silent", "its log may"),
     ],
 )
-def test_other_ends_are_failures_too(fake: Fake, command, ends: str, words: str):
-    fake.ends = ends
+def test_other_ends_are_failures_too(fake: FakeComfyUI, command, ends: str, words: str):
+    fake.outcome = ends
     assert words in command()
 
 
@@ -251,8 +253,10 @@ def test_other_ends_are_failures_too(fake: Fake, command, ends: str, words: str)
         ("/view", 200, "", "out_1.mp4 is empty"),
     ],
 )
-def test_servers_that_answer_otherwise_are_named(fake: Fake, command, path: str, status: int, body: str, words: str):
-    fake.refuses[path] = (status, body)
+def test_servers_that_answer_otherwise_are_named(
+    fake: FakeComfyUI, command, path: str, status: int, body: str, words: str
+):
+    fake.refusals[path] = (status, body)
     assert words in command()
 
 
@@ -260,9 +264,11 @@ def test_servers_that_answer_otherwise_are_named(fake: Fake, command, path: str,
     ("status", "body", "words"),
     [(413, "Maximum request body size 1 exceeded", "--max-upload-size"), (200, "{}", "did not say where it put it")],
 )
-def test_an_upload_that_is_refused_stops_it(fake: Fake, command, tmp_path: Path, status: int, body: str, words: str):
+def test_an_upload_that_is_refused_stops_it(
+    fake: FakeComfyUI, command, tmp_path: Path, status: int, body: str, words: str
+):
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    fake.refuses["/upload/image"] = (status, body)
+    fake.refusals["/upload/image"] = (status, body)
     error = command("--set", f"1.file={tmp_path / 'clip.mp4'}")
     assert words in error
     assert "clip.mp4" in error
@@ -276,13 +282,13 @@ def test_a_server_that_is_not_there_is_named(command):
     assert f"http://127.0.0.1:{port} does not answer" in command(at=f"http://user:secret@127.0.0.1:{port}")
 
 
-def test_a_login_goes_with_every_request(fake: Fake, url: str, tmp_path: Path):
+def test_a_login_goes_with_every_request(fake: FakeComfyUI, url: str, tmp_path: Path):
     run_workflow(GRAPH, url.replace("://", "://me:secret@"), folder=tmp_path)
-    assert set(fake.logins) == {"Basic bWU6c2VjcmV0"}
+    assert set(fake.auth_headers) == {"Basic bWU6c2VjcmV0"}
     assert "/ws" in fake.requests
 
 
-def test_errors_show_no_password(command, fake: Fake):
+def test_errors_show_no_password(command, fake: FakeComfyUI):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -290,26 +296,26 @@ def test_errors_show_no_password(command, fake: Fake):
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://x", "127.0.0.1:8188", "", "http://", "http://[::"])
-def test_addresses_are_http(command, fake: Fake, address: str):
+def test_addresses_are_http(command, fake: FakeComfyUI, address: str):
     error = command(at=address or " ")
     assert "is no address of a server" in error
     assert error.count("\n") == 1
     assert fake.requests == []
 
 
-def test_a_run_that_takes_too_long_is_stopped(fake: Fake, command):
-    fake.waits = threading.Event()
+def test_a_run_that_takes_too_long_is_stopped(fake: FakeComfyUI, command):
+    fake.release_event = threading.Event()
     assert "not over after 1 s; --timeout allows more" in command("--timeout", "1")
-    assert len(fake.interrupted) == 1
+    assert len(fake.interrupted_ids) == 1
 
 
-def test_a_server_that_goes_away_and_stays_away_is_given_up(fake: Fake, command):
-    fake.waits = threading.Event()
+def test_a_server_that_goes_away_and_stays_away_is_given_up(fake: FakeComfyUI, command):
+    fake.release_event = threading.Event()
 
     def fall_silent() -> None:
-        until(lambda: fake.sockets)
-        fake.refuses |= {"/queue": (502, "Bad Gateway"), "/ws": (502, "")}
-        fake.hangs_up = True
+        wait_until(lambda: fake.socket_count)
+        fake.refusals |= {"/queue": (502, "Bad Gateway"), "/ws": (502, "")}
+        fake.closes_socket = True
 
     threading.Thread(target=fall_silent, daemon=True).start()
     error = command()
@@ -317,19 +323,21 @@ def test_a_server_that_goes_away_and_stays_away_is_given_up(fake: Fake, command)
     assert "may still be going on there" in error
 
 
-def test_a_server_that_comes_back_is_waited_for(fake: Fake, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote, "PATIENCE", 60.0)
-    fake.waits = threading.Event()
+def test_a_server_that_comes_back_is_waited_for(
+    fake: FakeComfyUI, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote, "MAX_OUTAGE_SECONDS", 60.0)
+    fake.release_event = threading.Event()
     heard: list[str] = []
 
     def hear(label: str, done: int, total: int | None) -> None:
         heard.append(label)
         if label.startswith("waiting"):
-            fake.refuses.clear()
-            fake.waits.set()
+            fake.refusals.clear()
+            fake.release_event.set()
 
-    fake.refuses["/queue"] = (502, "Bad Gateway")
-    assert len(run_workflow(GRAPH, url, folder=tmp_path, on_news=hear).files) == 1
+    fake.refusals["/queue"] = (502, "Bad Gateway")
+    assert len(run_workflow(GRAPH, url, folder=tmp_path, on_progress=hear).files) == 1
     assert "waiting for the server to answer" in heard
 
 
@@ -338,17 +346,17 @@ def test_a_server_that_comes_back_is_waited_for(fake: Fake, url: str, tmp_path: 
     ("signal_", "queued"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
 )
 def test_ctrl_c_stops_the_run_on_the_server(
-    fake: Fake, url: str, workflow: Path, tmp_path: Path, signal_, queued: bool
+    fake: FakeComfyUI, url: str, workflow: Path, tmp_path: Path, signal_, queued: bool
 ):
-    fake.waits, fake.others_running = threading.Event(), queued
-    command = program("run", workflow, "--server", url, "--output", tmp_path / "out")
+    fake.release_event, fake.is_other_running = threading.Event(), queued
+    command = cli_command("run", workflow, "--server", url, "--output", tmp_path / "out")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        until(lambda: fake.sockets)
+        wait_until(lambda: fake.socket_count)
         process.send_signal(signal_)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    run = fake.deleted[0]
-    assert fake.interrupted == ([] if queued else [run]), "a run of somebody else goes on"
+    run = fake.deleted_ids[0]
+    assert fake.interrupted_ids == ([] if queued else [run]), "a run of somebody else goes on"
     assert re.search(f"the server was told to stop the run {run}", stderr)
     assert "interrupted" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
@@ -360,7 +368,7 @@ def test_a_cancellation_that_comes_as_the_work_ends_is_not_lost(turns: int):
 
     async def scene() -> None:
         signalled = asyncio.Event()
-        waiting = asyncio.ensure_future(remote.within(60, signalled.wait()))
+        waiting = asyncio.ensure_future(remote.with_timeout(60, signalled.wait()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         signalled.set()
@@ -386,7 +394,7 @@ def test_work_that_takes_too_long_ends_in_order_before_that_is_said():
                 told.append("ended")
 
         with pytest.raises(asyncio.TimeoutError):
-            await remote.within(0.01, work())
+            await remote.with_timeout(0.01, work())
         return told
 
     assert asyncio.run(scene()) == ["ended"]

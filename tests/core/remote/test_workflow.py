@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_comfyui import LOAD, SAVE
+from fake_comfyui import LOAD_VIDEO_SPEC, SAVE_VIDEO_SPEC
 from steadyscale.core.remote.workflow import (
     RunError,
     Setting,
-    apply,
-    local_files,
-    read_setting,
+    apply_settings,
+    find_local_files,
+    node_title,
+    parse_setting,
     read_workflow,
-    title_of,
 )
 
-DEFINITIONS = {"LoadVideo": LOAD, "SaveVideo": SAVE}
+DEFINITIONS = {"LoadVideo": LOAD_VIDEO_SPEC, "SaveVideo": SAVE_VIDEO_SPEC}
 
 
 def graph() -> dict:
@@ -38,7 +38,7 @@ def graph() -> dict:
     ],
 )
 def test_a_node_is_named_by_id_class_or_title(text: str, found: Setting):
-    assert read_setting(graph(), text) == found
+    assert parse_setting(graph(), text) == found
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_a_node_is_named_by_id_class_or_title(text: str, found: Setting):
 )
 def test_settings_that_mean_nothing_say_what_would(text: str, words: str):
     with pytest.raises(RunError) as caught:
-        read_setting(graph(), text)
+        parse_setting(graph(), text)
     assert words in str(caught.value)
 
 
 def test_a_name_of_two_nodes_is_refused_and_an_id_is_not():
     two = graph() | {"4": graph()["1"]}
     with pytest.raises(RunError, match=r"2 nodes are a LoadVideo; name one by its id: 1, 4"):
-        read_setting(two, "LoadVideo.file=x")
-    assert read_setting(two, "4.file=x").node == "4"
+        parse_setting(two, "LoadVideo.file=x")
+    assert parse_setting(two, "4.file=x").node == "4"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_name_of_two_nodes_is_refused_and_an_id_is_not():
 )
 def test_values_have_the_type_that_the_node_wants(name: str, text: str, value: object):
     before = graph()
-    made = apply(before, [Setting("1", name, text)], DEFINITIONS)["1"]["inputs"][name]
+    made = apply_settings(before, [Setting("1", name, text)], DEFINITIONS)["1"]["inputs"][name]
     assert made == value
     assert type(made) is type(value)
     assert before == graph(), "the graph that was given stays as it was"
@@ -97,12 +97,12 @@ def test_values_have_the_type_that_the_node_wants(name: str, text: str, value: o
 )
 def test_values_of_another_type_and_unknown_inputs_are_refused(name: str, text: str, words: str):
     with pytest.raises(RunError) as caught:
-        apply(graph(), [Setting("1", name, text)], DEFINITIONS)
+        apply_settings(graph(), [Setting("1", name, text)], DEFINITIONS)
     assert words in str(caught.value)
 
 
 def test_a_node_that_the_server_does_not_know_takes_anything():
-    assert apply(graph(), [Setting("3", "new", "2.5")], DEFINITIONS)["3"]["inputs"]["new"] == 2.5
+    assert apply_settings(graph(), [Setting("3", "new", "2.5")], DEFINITIONS)["3"]["inputs"]["new"] == 2.5
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def test_which_files_go_up(here: Path, in_graph: str, set_now: str | None, goes:
     prompt = graph()
     prompt["1"]["inputs"] |= {"file": in_graph, "note": "clip.mp4"}
     settings = [Setting("1", "file", set_now)] if set_now else []
-    prompt = apply(prompt, settings, DEFINITIONS)
+    prompt = apply_settings(prompt, settings, DEFINITIONS)
     expected = [("1", "file", Path(goes))] if goes else []
-    assert list(local_files(prompt, settings, DEFINITIONS)) == expected
+    assert list(find_local_files(prompt, settings, DEFINITIONS)) == expected
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_graph_is_read_and_its_nodes_are_called_as_the_user_does(tmp_path: Pat
     (tmp_path / "g.json").write_text(json.dumps(graph()))
     prompt = read_workflow(tmp_path / "g.json")
     assert prompt == graph()
-    assert [title_of(prompt, node) for node in (*prompt, "gone")] == [
+    assert [node_title(prompt, node) for node in (*prompt, "gone")] == [
         "Holiday v1.2",
         "SaveVideo",
         "Third.Party",

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from streams import ours
+from streams import list_our_threads
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
-    assert ours() == []
+    assert list_our_threads() == []
     yield
-    assert ours() == []
+    assert list_our_threads() == []

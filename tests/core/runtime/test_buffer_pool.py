@@ -9,7 +9,7 @@ import pytest
 import torch
 from steadyscale.core.clip import ClipError
 from steadyscale.core.runtime import buffer_pool as room
-from steadyscale.core.runtime.buffer_pool import Room
+from steadyscale.core.runtime.buffer_pool import BufferPool
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -22,7 +22,7 @@ class Doubled(nn.Module):
 
 
 def test_a_block_is_used_again_when_the_last_tensor_in_it_is_gone():
-    room = Room()
+    room = BufferPool()
     first = room.empty(1, 3, 4, 5)
     assert (first.shape, first.dtype) == ((1, 3, 4, 5), torch.float32)
     first.fill_(1.0)
@@ -37,7 +37,7 @@ def test_a_block_is_used_again_when_the_last_tensor_in_it_is_gone():
 
 
 def test_another_size_starts_anew_and_blocks_of_the_old_one_are_not_taken_for_it():
-    room = Room()
+    room = BufferPool()
     small = room.empty(1, 3, 4, 5)
     large = room.empty(1, 3, 8, 10)
     del small
@@ -50,9 +50,9 @@ def test_another_size_starts_anew_and_blocks_of_the_old_one_are_not_taken_for_it
 
 
 def test_no_more_than_one_block_waits_for_a_frame(monkeypatch):
-    made, block = [], room._block
-    monkeypatch.setattr(room, "_block", lambda size: made.append(size) or block(size))
-    some = Room()
+    made, block = [], room._map_block
+    monkeypatch.setattr(room, "_map_block", lambda size: made.append(size) or block(size))
+    some = BufferPool()
     frames = [some.empty(1, 3, 4, 5) for _ in range(4)]
     frames.clear()
     frames = [some.empty(1, 3, 4, 5) for _ in range(2)]
@@ -93,5 +93,5 @@ def test_a_process_that_is_forked_off_does_not_write_into_the_frames_of_this_one
 
 def test_frames_that_no_memory_holds_are_refused_in_one_line():
     with pytest.raises(ClipError, match="memory is not enough for enlarged frames of 4000000000") as caught:
-        Room().empty(1, 10**6, 10**6, 10**6)
+        BufferPool().empty(1, 10**6, 10**6, 10**6)
     assert "\n" not in str(caught.value)

@@ -9,8 +9,8 @@ import threading
 import pytest
 import torch
 from steadyscale.core.runtime import malloc
-from steadyscale.core.runtime.malloc import kept_pages
-from steadyscale.core.runtime.prefetch import ahead, behind
+from steadyscale.core.runtime.malloc import retain_freed_memory
+from steadyscale.core.runtime.prefetch import prefetch, write_behind
 
 glibc = pytest.mark.skipif(
     not sys.platform.startswith("linux") or malloc._glibc() is None, reason="only glibc can be told"
@@ -61,9 +61,9 @@ def test_the_memory_goes_back_when_the_last_stream_ends(monkeypatch):
             return 1
 
     monkeypatch.setattr(malloc, "_glibc", Library)
-    with kept_pages():
+    with retain_freed_memory():
         assert said.pop(0) == "trimmed", "what lay free before is not kept with the rest"
-        with pytest.raises(RuntimeError), kept_pages():
+        with pytest.raises(RuntimeError), retain_freed_memory():
             raise RuntimeError
         assert "trimmed" not in said, "the outer stream goes on"
         kept = dict(said)
@@ -74,7 +74,7 @@ def test_the_memory_goes_back_when_the_last_stream_ends(monkeypatch):
 def test_streams_of_several_threads_do_not_disturb_each_other():
     def use() -> None:
         for _ in range(20):
-            with kept_pages():
+            with retain_freed_memory():
                 torch.zeros(1 << 20)
 
     threads = [threading.Thread(target=use) for _ in range(4)]
@@ -82,13 +82,13 @@ def test_streams_of_several_threads_do_not_disturb_each_other():
         thread.start()
     for thread in threads:
         thread.join()
-    assert malloc._PAGES.streams == 0
+    assert malloc._RETAIN_FREED.refcount == 0
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(malloc, "_glibc", lambda: None)
-    with kept_pages():
-        assert malloc._PAGES.streams == 0
+    with retain_freed_memory():
+        assert malloc._RETAIN_FREED.refcount == 0
 
 
 @glibc
@@ -175,13 +175,13 @@ def test_crumbs_are_joined_while_stages_run_and_put_aside_again_when_the_last_ha
 
     monkeypatch.setattr(malloc, "_glibc", Library)
     joined, usual = (malloc._MXFAST, 0), (malloc._MXFAST, 128 if sys.maxsize > 2**32 else 64)
-    for item in ahead(range(3)):
+    for item in prefetch(range(3)):
         assert said.pop() == joined
         with pytest.raises(ZeroDivisionError):
-            behind([0], lambda number: 1 / number)
+            write_behind([0], lambda number: 1 / number)
         assert {*said} == {joined}, "the outer stage goes on"
         said.append(joined)
         assert item in range(3)
     assert said.pop() == usual
-    behind([1], lambda _: said.append("done"))
+    write_behind([1], lambda _: said.append("done"))
     assert said[-3:] == [joined, "done", usual]

@@ -11,9 +11,9 @@ from itertools import count as counting
 from queue import Empty
 
 import pytest
-from steadyscale.core.runtime import prefetch
-from steadyscale.core.runtime.prefetch import ahead, behind
-from streams import CancelledByHost, Frame, Source, ours, until
+from steadyscale.core.runtime import prefetch as prefetch_module
+from steadyscale.core.runtime.prefetch import prefetch, write_behind
+from streams import CancelledByHost, CountingSource, TrackedFrame, list_our_threads, wait_until
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, and fails
 
@@ -21,43 +21,43 @@ pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, an
 @pytest.mark.parametrize("depth", [1, 2, 7, 100])
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_every_item_comes_once_and_in_order(depth: int, count: int):
-    source = Source(count)
-    assert list(ahead(source.items(), depth)) == list(range(count))
+    source = CountingSource(count)
+    assert list(prefetch(source.items(), depth)) == list(range(count))
     assert source.opened_in == source.closed_in == "steadyscale ahead"
 
 
 @pytest.mark.parametrize(("slow_source", "slow_taker"), [(0.003, 0.0), (0.0, 0.003), (0.002, 0.002)])
 def test_neither_side_loses_items_when_it_waits(slow_source: float, slow_taker: float):
     got = []
-    for number in ahead(Source(40).items(slow_source), depth=3):
+    for number in prefetch(CountingSource(40).items(slow_source), depth=3):
         time.sleep(slow_taker)
         got.append(number)
     assert got == list(range(40))
 
 
 def test_any_iterable_will_do():
-    assert list(ahead([3, 1, 2])) == [3, 1, 2]
-    assert list(ahead(iter((None, False, [], 0)))) == [None, False, [], 0]
+    assert list(prefetch([3, 1, 2])) == [3, 1, 2]
+    assert list(prefetch(iter((None, False, [], 0)))) == [None, False, [], 0]
 
 
 def test_nothing_starts_before_the_first_item_is_asked_for():
-    source = Source()
-    stream = ahead(source.items())
-    assert (source.opened_in, ours()) == (None, [])
+    source = CountingSource()
+    stream = prefetch(source.items())
+    assert (source.opened_in, list_our_threads()) == (None, [])
     assert next(stream) == 0
-    assert ours() == ["steadyscale ahead"]
+    assert list_our_threads() == ["steadyscale ahead"]
     stream.close()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_no_more_than_depth_items_are_made_ahead(depth: int):
-    source = Source(50)
-    stream = ahead(source.items(), depth)
+    source = CountingSource(50)
+    stream = prefetch(source.items(), depth)
     for taken in range(1, 5):
         assert next(stream) == taken - 1
-        until(lambda taken=taken: source.made == taken + depth)
+        wait_until(lambda taken=taken: source.produced == taken + depth)
         time.sleep(0.01)
-        assert source.made == taken + depth
+        assert source.produced == taken + depth
     stream.close()
 
 
@@ -71,7 +71,7 @@ def test_stages_really_work_at_the_same_time():
         assert taking.wait(30)
         yield 1
 
-    stream = ahead(items())
+    stream = prefetch(items())
     assert next(stream) == 0
     taking.set()
     assert making.wait(30)
@@ -80,23 +80,23 @@ def test_stages_really_work_at_the_same_time():
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_an_item_lives_no_longer_than_its_taker_wants(depth: int):
-    stream = ahead((Frame() for _ in range(20)), depth)
+    stream = prefetch((TrackedFrame() for _ in range(20)), depth)
     for _ in range(5):
         frame = next(stream)
-        until(lambda: Frame.alive == 1 + depth)
+        wait_until(lambda: TrackedFrame.alive_count == 1 + depth)
         del frame
-        assert Frame.alive == depth, "the pipeline still holds what its taker has dropped"
+        assert TrackedFrame.alive_count == depth, "the pipeline still holds what its taker has dropped"
     stream.close()
     del stream
-    assert Frame.alive == 0
+    assert TrackedFrame.alive_count == 0
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 3, 10])
 @pytest.mark.parametrize("depth", [1, 2, 20])
 def test_an_error_comes_after_the_items_before_it_and_with_its_traceback(fail_at: int, depth: int):
     error = KeyError("the very object")
-    source = Source(10, fail_at=fail_at, error=error)
-    stream = ahead(source.items(), depth)
+    source = CountingSource(10, fail_at=fail_at, error=error)
+    stream = prefetch(source.items(), depth)
     got: list[int] = []
     with pytest.raises(KeyError) as caught:
         got.extend(stream)
@@ -116,10 +116,10 @@ class FalseError(Exception):
 )
 def test_every_kind_of_error_passes(error: BaseException):
     with pytest.raises(type(error)) as caught:
-        list(ahead(Source(5, fail_at=2, error=error).items()))
+        list(prefetch(CountingSource(5, fail_at=2, error=error).items()))
     assert caught.value is error
     with pytest.raises(type(error)) as caught:
-        behind(Source(5, fail_at=2, error=error).items(), lambda _: None)
+        write_behind(CountingSource(5, fail_at=2, error=error).items(), lambda _: None)
     assert caught.value is error
 
 
@@ -132,14 +132,14 @@ def test_a_plain_iterator_may_raise_as_well():
             raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):
-        list(ahead(Breaks()))
+        list(prefetch(Breaks()))
 
 
 @pytest.mark.parametrize("taken", [1, 2, 5])
 @pytest.mark.parametrize("way", ["close", "drop", "throw", "break"])
 def test_a_taker_that_stops_early_gives_the_source_back(taken: int, way: str):
-    source = Source(1000)
-    stream = ahead(source.items(), depth=2)
+    source = CountingSource(1000)
+    stream = prefetch(source.items(), depth=2)
     for _ in range(taken):
         next(stream)
     if way == "close":
@@ -155,12 +155,12 @@ def test_a_taker_that_stops_early_gives_the_source_back(taken: int, way: str):
             break
         del stream
     assert source.closed_in == "steadyscale ahead", "closed, in the thread that it ran in"
-    assert ours() == []
-    assert source.made <= taken + 1 + 2
+    assert list_our_threads() == []
+    assert source.produced <= taken + 1 + 2
 
 
 def test_a_stop_does_not_wait_for_more_than_the_item_in_work():
-    source, going = Source(1000), threading.Event()
+    source, going = CountingSource(1000), threading.Event()
 
     def slow() -> Iterator[int]:
         for number in source.items():
@@ -169,11 +169,11 @@ def test_a_stop_does_not_wait_for_more_than_the_item_in_work():
                 time.sleep(0.1)
             yield number
 
-    stream = ahead(slow(), depth=10)
+    stream = prefetch(slow(), depth=10)
     next(stream)
     assert going.wait(30)
     stream.close()
-    assert source.made == 4
+    assert source.produced == 4
 
 
 def test_what_goes_wrong_in_closing_is_not_lost():
@@ -183,24 +183,24 @@ def test_what_goes_wrong_in_closing_is_not_lost():
         finally:
             raise OSError("cannot give the device back")
 
-    stream = ahead(items())
+    stream = prefetch(items())
     next(stream)
     with pytest.raises(OSError, match="give the device back"):
         stream.close()
 
 
 def test_an_error_that_nobody_has_asked_for_is_not_raised():
-    source = Source(10, fail_at=2)
-    stream = ahead(source.items(), depth=5)
+    source = CountingSource(10, fail_at=2)
+    stream = prefetch(source.items(), depth=5)
     assert next(stream) == 0
-    until(lambda: source.closed_in is not None)
+    wait_until(lambda: source.closed_in is not None)
     stream.close()
 
 
 def test_a_source_that_cannot_stop_is_left_alone_and_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(prefetch, "PATIENCE", 0.1)
+    monkeypatch.setattr(prefetch_module, "STOP_TIMEOUT_SECONDS", 0.1)
     begun, stuck = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:
@@ -209,18 +209,18 @@ def test_a_source_that_cannot_stop_is_left_alone_and_named(
         stuck.wait(30)
         yield 1
 
-    stream = ahead(items(), depth=1, name="tape")
+    stream = prefetch(items(), depth=1, name="tape")
     next(stream)
     assert begun.wait(30)
     stream.close()
     assert "steadyscale tape has not stopped after" in caplog.text
     stuck.set()
-    until(lambda: ours() == [])
+    wait_until(lambda: list_our_threads() == [])
 
 
 @pytest.mark.parametrize("depth", [0, -1])
 def test_a_stage_needs_room(depth: int):
     with pytest.raises(ValueError, match=f"at least 1 item, got {depth}"):
-        ahead(iter(()), depth)
+        prefetch(iter(()), depth)
     with pytest.raises(ValueError, match=f"at least 1 item, got {depth}"):
-        behind(iter(()), print, depth)
+        write_behind(iter(()), print, depth)

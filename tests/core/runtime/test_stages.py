@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.runtime.prefetch import ahead, behind
-from streams import Source, ours, plus
+from steadyscale.core.runtime.prefetch import prefetch, write_behind
+from streams import CountingSource, add_amount, list_our_threads
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, and fails
 
@@ -36,42 +36,42 @@ print(next(stream), flush=True)
 
 
 def test_four_stages_in_a_row():
-    source = Source(50)
+    source = CountingSource(50)
     stream: Iterator[int] = source.items()
     for stage in range(4):
-        stream = ahead(plus(stream, 10**stage), depth=1 + stage % 2, name=f"stage {stage}")
+        stream = prefetch(add_amount(stream, 10**stage), depth=1 + stage % 2, name=f"stage {stage}")
     done: list[int] = []
-    behind(stream, done.append)
+    write_behind(stream, done.append)
     assert done == [number + 1111 for number in range(50)]
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_one_failing_stage_ends_them_all_while_its_error_is_still_held(stage: int):
-    source = Source(1000)
+    source = CountingSource(1000)
     stream: Iterator[int] = source.items()
     for n in range(4):
-        stream = ahead(plus(stream, 1, fail_at=7 if n == stage else None), name=f"stage {n}")
+        stream = prefetch(add_amount(stream, 1, fail_at=7 if n == stage else None), name=f"stage {n}")
     try:
-        behind(stream, lambda _: None)
+        write_behind(stream, lambda _: None)
     except ArithmeticError as error:
-        assert ours() == [], "files and devices are given back before anybody looks at the error"
+        assert list_our_threads() == [], "files and devices are given back before anybody looks at the error"
         assert source.closed_in == "steadyscale stage 0"
         assert "plus" in traceback.format_exc()
         held = error
     else:
         pytest.fail("the error was lost")
-    assert source.made < 7 + 20
+    assert source.produced < 7 + 20
     del held
 
 
 def test_closing_the_last_stage_closes_them_all():
-    source = Source(10**9)
+    source = CountingSource(10**9)
     stream: Iterator[int] = source.items()
     for n in range(4):
-        stream = ahead(plus(stream, 1), name=f"stage {n}")
+        stream = prefetch(add_amount(stream, 1), name=f"stage {n}")
     assert [next(stream) for _ in range(5)] == [4, 5, 6, 7, 8]
     stream.close()  # type: ignore[attr-defined]
-    assert ours() == []
+    assert list_our_threads() == []
     assert source.closed_in == "steadyscale stage 0"
 
 
@@ -102,23 +102,23 @@ def test_side_by_side_is_what_it_is_in_turn(
                 raise OSError("sink")
             done.append(number)
 
-        source = Source(count, fail_at=source_fails)
+        source = CountingSource(count, fail_at=source_fails)
         stream: Iterator[int] = source.items(pauses[0])
         for n, depth in enumerate(depths):
-            stream = plus(stream, 10**n, fail_at=fails[n])
-            stream = ahead(stream, depth) if side_by_side else stream
+            stream = add_amount(stream, 10**n, fail_at=fails[n])
+            stream = prefetch(stream, depth) if side_by_side else stream
         try:
             if side_by_side:
-                behind(stream, do, depths[0])
+                write_behind(stream, do, depths[0])
             else:
                 for number in stream:
                     do(number)
         except Exception as error:
-            return done, str(error), source.closed_in is None and source.made > 0
-        return done, None, source.closed_in is None and source.made > 0
+            return done, str(error), source.closed_in is None and source.produced > 0
+        return done, None, source.closed_in is None and source.produced > 0
 
     serial, parallel = run(False), run(True)
-    assert ours() == []
+    assert list_our_threads() == []
     assert not parallel[2], "the source was not given back"
     if sink_fails is None:
         # An error upstream overtakes items that wait to be done, and only those.
@@ -143,14 +143,14 @@ def test_context_and_modes_are_those_of_the_one_who_starts_the_stage():
         look()
         yield 1
 
-    list(ahead(items()))
+    list(prefetch(items()))
     with torch.no_grad():
-        list(ahead(items()))
-        behind(iter([1]), lambda _: look())
+        list(prefetch(items()))
+        write_behind(iter([1]), lambda _: look())
     with torch.inference_mode():
-        list(ahead(items()))
+        list(prefetch(items()))
         with torch.inference_mode(False):
-            behind(iter([1]), lambda _: look())
+            write_behind(iter([1]), lambda _: look())
     assert seen == [
         ("7", False, True, False),
         ("7", False, False, False),

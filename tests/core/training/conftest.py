@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from steadyscale.core.training import Config, config_from
+from steadyscale.core.training import TrainConfig, config_from
 from torch import Tensor
 
 
@@ -37,12 +37,12 @@ def make_texture(seed: int, side: int = 160) -> Tensor:
 
 
 @pytest.fixture
-def texture() -> Callable[..., Tensor]:
+def texture_factory() -> Callable[..., Tensor]:
     return make_texture
 
 
 @pytest.fixture(scope="session")
-def textures(tmp_path_factory) -> Path:
+def texture_folder(tmp_path_factory) -> Path:
     """A folder with train/0.png ... 3.png and validate/4.png, 5.png."""
     folder = tmp_path_factory.mktemp("textures")
     for number in range(6):
@@ -53,10 +53,10 @@ def textures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def settings(textures, tmp_path) -> Callable[..., Config]:
+def make_config(textures, tmp_path) -> Callable[..., TrainConfig]:
     """settings(steps=8, learning={...}) -> a small run on the textures, changed as said; of 2x, into tmp_path/run."""
 
-    def make(**changes: Any) -> Config:
+    def make(**changes: Any) -> TrainConfig:
         table: dict[str, Any] = {
             "name": "toy",
             "run": os.fspath(tmp_path / "run"),

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
-from steadyscale.core.runtime.format import spoken
+from steadyscale.core.runtime.format import format_duration
 from steadyscale.core.upscaling import benchmark as module
-from steadyscale.core.upscaling.benchmark import Trial, footage, trial
-from steadyscale.core.upscaling.settings import Precision, Reuse, Tally, Tiling
+from steadyscale.core.upscaling.benchmark import BenchmarkResult, benchmark, synthetic_frames
+from steadyscale.core.upscaling.settings import Precision, Reuse, Tiling, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -47,24 +47,24 @@ def clock(monkeypatch):
 
 def test_frames_are_counted_and_the_first_is_not_timed(clock):
     model = Nearest(clock=clock, seconds=0.25, slow=7.0)
-    found = trial(footage(40, 24, 6), model)
+    found = benchmark(synthetic_frames(40, 24, 6), model)
     assert len(model.shown) == 6
     assert (found.frames, found.seconds, found.first) == (5, 5 * 0.25, 7.25)
     assert (found.fps, found.seconds_per_frame) == (4.0, 0.25)
-    assert found.estimate(60, 24) == 7.25 + 60 * 24 * 0.25
+    assert found.estimate_seconds(60, 24) == 7.25 + 60 * 24 * 0.25
     assert (found.width, found.height, found.scale, found.model) == (40, 24, 2, "nearest")
 
 
 def test_what_was_chosen_is_what_was_shown():
-    whole = trial(footage(40, 24, 3), Nearest())
+    whole = benchmark(synthetic_frames(40, 24, 3), Nearest())
     assert (whole.window, whole.calls, whole.precision) == ((40, 24), 1, "fp32")
     assert (whole.engine, whole.device) == ("torch", "cpu")
     model = Nearest()
-    cut = trial(footage(64, 40, 3), model, tiling=Tiling(size=32))
+    cut = benchmark(synthetic_frames(64, 40, 3), model, tiling=Tiling(size=32))
     assert cut.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
     assert cut.calls == 4
     assert len(model.shown) == 3 * 4
-    assert trial(footage(40, 24, 2), Nearest(), precision=Precision.BF16).precision == "bf16"
+    assert benchmark(synthetic_frames(40, 24, 2), Nearest(), precision=Precision.BF16).precision == "bf16"
 
 
 def test_a_wrapped_network_is_described_by_what_it_wraps():
@@ -77,19 +77,19 @@ def test_a_wrapped_network_is_described_by_what_it_wraps():
 
     inner = Nearest()
     inner.engine = "native"
-    found = trial(footage(16, 16, 2), Wrapper(inner))
+    found = benchmark(synthetic_frames(16, 16, 2), Wrapper(inner))
     assert (found.model, found.engine) == ("nearest", "native")
     assert "the native CPU engine" in str(found)
 
 
 def test_made_frames_are_no_repeats_and_look_like_pictures():
-    frames = list(footage(150, 90, 4))
+    frames = list(synthetic_frames(150, 90, 4))
     assert [frame.shape for frame in frames] == [(1, 3, 90, 150)] * 4
-    assert torch.equal(frames[0], next(footage(150, 90, 1))), "the same each time"
-    tally = Tally()
-    for _ in upscale(iter(frames), Nearest(), reuse=Reuse(threshold=1), tally=tally):
+    assert torch.equal(frames[0], next(synthetic_frames(150, 90, 1))), "the same each time"
+    tally = UpscaleStats()
+    for _ in upscale(iter(frames), Nearest(), reuse=Reuse(threshold=1), stats=tally):
         pass
-    assert (tally.repeats, tally.tiles_reused) == (0, 0)
+    assert (tally.repeated_frames, tally.tiles_reused) == (0, 0)
     every = torch.cat(frames)
     assert 0 < every.min() < every.max() < 1
     assert every.std() > 0.05
@@ -99,7 +99,7 @@ def test_made_frames_are_no_repeats_and_look_like_pictures():
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 200), (200, 1)])
 def test_odd_sizes_are_tried_too(width, height):
-    found = trial(footage(width, height, 2), Nearest())
+    found = benchmark(synthetic_frames(width, height, 2), Nearest())
     assert (found.width, found.height, found.frames) == (width, height, 1)
 
 
@@ -110,29 +110,29 @@ def test_memory_is_the_most_that_was_held(monkeypatch):
             module.time.sleep(0.1)
             return super().forward(x) + 0 * held[0]
 
-    found = trial(footage(16, 16, 2), Hungry())
+    found = benchmark(synthetic_frames(16, 16, 2), Hungry())
     assert 200e6 < found.grown < 400e6
     assert found.memory > found.grown
-    monkeypatch.setattr(module, "_held", lambda: None)
-    found = trial(footage(16, 16, 2), Nearest())
+    monkeypatch.setattr(module, "_resident_bytes", lambda: None)
+    found = benchmark(synthetic_frames(16, 16, 2), Nearest())
     assert (found.memory, found.grown) == (None, None)
     assert "memory: not known" in str(found)
 
 
 def test_too_few_frames_and_errors_pass_through():
     with pytest.raises(ClipError, match="it got 1 frames"):
-        trial(footage(8, 8, 1), Nearest())
+        benchmark(synthetic_frames(8, 8, 1), Nearest())
 
     class Broken(Nearest):
         def forward(self, x):
             raise KeyError("cancelled")
 
     with pytest.raises(KeyError, match="cancelled"):
-        trial(footage(8, 8, 3), Broken())
+        benchmark(synthetic_frames(8, 8, 3), Broken())
 
 
 def test_the_report_says_it_all():
-    found = Trial(
+    found = BenchmarkResult(
         model="x4",
         width=640,
         height=360,
@@ -157,7 +157,7 @@ def test_the_report_says_it_all():
         "fp16, tiles of 292x228, 6 a frame, by torch",
         "GPU; CPU, 2 threads",
     ]
-    facts = found.facts()
+    facts = found.to_dict()
     assert math.isclose(facts["fps"] * facts["seconds_per_frame"], 1)
     assert facts["window"] == (292, 228)
 
@@ -174,4 +174,4 @@ def test_the_report_says_it_all():
     ],
 )
 def test_spans_of_time_in_words(seconds, words):
-    assert spoken(seconds) == words
+    assert format_duration(seconds) == words

@@ -2,17 +2,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.upscaling.change_detection import PATIENCE, Watcher
-from steadyscale.core.upscaling.dirty_rects import TILE
-from steadyscale.core.upscaling.settings import Reuse, Tally, Target, Tiling
+from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES, ChangeDetector
+from steadyscale.core.upscaling.dirty_rects import TILE_SIZE
+from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
-from steadyscale.models.native import build
-from steadyscale.models.native.bindings import FIRST, Library, Store
+from steadyscale.models.native import build_library
+from steadyscale.models.native.bindings import INPUT_CONV, Arena, NativeLibrary
 from steadyscale.models.native.build import find_compiler
 from torch import nn
 
-OFF = Reuse(on=False)
+OFF = Reuse(enabled=False)
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
 
 
@@ -20,7 +20,7 @@ needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no
 def engine():
     """Built, where it can be; each test says whether it is used."""
     if find_compiler() is not None:
-        build()
+        build_library()
 
 
 def nearest(x, scale=2):
@@ -56,8 +56,8 @@ def still(frames, channels=3, height=200, width=300, seed=0):
 
 
 def run(frames, model, chunk=1, **settings):
-    tally = Tally()
-    made = torch.cat(list(upscale(iter(frames.split(chunk)), model, tally=tally, **settings)))
+    tally = UpscaleStats()
+    made = torch.cat(list(upscale(iter(frames.split(chunk)), model, stats=tally, **settings)))
     return made, tally
 
 
@@ -69,7 +69,7 @@ def test_repeats_are_not_run_and_are_the_same():
         made, tally = run(frames, model, chunk)
         assert torch.equal(made, run(frames, Reaching(), chunk, reuse=OFF)[0])
         assert model.calls == 2
-        assert (tally.frames, tally.repeats, tally.tiles_reused, tally.share_run) == (6, 4, 0, 2 / 6)
+        assert (tally.frames, tally.repeated_frames, tally.tiles_reused, tally.computed_fraction) == (6, 4, 0, 2 / 6)
 
 
 def test_a_network_with_a_wide_halo_has_only_repeats():
@@ -78,7 +78,7 @@ def test_a_network_with_a_wide_halo_has_only_repeats():
     model = Reaching(halo=40)
     made, tally = run(frames, model)
     assert torch.equal(made, run(frames, Reaching(40), reuse=OFF)[0])
-    assert (tally.repeats, tally.tiles_reused, tally.share_run) == (2, 0, 0.5)
+    assert (tally.repeated_frames, tally.tiles_reused, tally.computed_fraction) == (2, 0, 0.5)
     assert model.shown == 2 * 200 * 300
 
 
@@ -94,12 +94,12 @@ def test_one_changed_pixel_runs_the_tiles_that_it_reaches(halo, pixel):
     assert torch.equal(made, truth)
     tiles = 17, 25
     near = [
-        sum(TILE * i - halo <= at < TILE * (i + 1) + halo for i in range(count))
+        sum(TILE_SIZE * i - halo <= at < TILE_SIZE * (i + 1) + halo for i in range(count))
         for at, count in zip(pixel, tiles, strict=True)
     ]
-    assert tally.tiles_run == tiles[0] * tiles[1] + near[0] * near[1]
+    assert tally.tiles_computed == tiles[0] * tiles[1] + near[0] * near[1]
     assert tally.tiles_reused == tiles[0] * tiles[1] - near[0] * near[1]
-    assert tally.repeats == 1
+    assert tally.repeated_frames == 1
     assert model.shown < 200 * 300 * (1 + 0.7)
 
 
@@ -117,12 +117,14 @@ def test_any_stream_with_reuse_is_the_stream_without(data):
             rows, cols = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 200))
             frames[n, :, top : top + rows, left : left + cols] = data.draw(st.integers(0, 255)) / 256
     size = data.draw(st.sampled_from([None, 32, 50, 128]))
-    target = data.draw(st.sampled_from([Target(), Target(factor=1.5)]))
+    target = data.draw(st.sampled_from([OutputSize(), OutputSize(factor=1.5)]))
     options = {"tiling": Tiling(size), "target": target}
     made, tally = run(frames, Reaching(halo, channels), data.draw(st.integers(1, 6)), **options)
     assert torch.equal(made, run(frames, Reaching(halo, channels), reuse=OFF, **options)[0])
     assert tally.frames == 6
-    assert tally.tiles_run + tally.tiles_reused == (6 - tally.repeats) * -(-height // TILE) * -(-width // TILE)
+    assert tally.tiles_computed + tally.tiles_reused == (6 - tally.repeated_frames) * -(-height // TILE_SIZE) * -(
+        -width // TILE_SIZE
+    )
 
 
 def test_a_real_network_agrees_with_the_plain_path():
@@ -133,8 +135,8 @@ def test_a_real_network_agrees_with_the_plain_path():
     frames[3:, :, 150:, 200:] = 0.5
     made, tally = run(frames, model)
     torch.testing.assert_close(made, run(frames, model, reuse=OFF)[0], atol=1e-6, rtol=0)
-    assert tally.repeats == 1
-    assert 0.2 < tally.share_run < 0.7
+    assert tally.repeated_frames == 1
+    assert 0.2 < tally.computed_fraction < 0.7
 
 
 @pytest.mark.parametrize(("native", "convs", "most"), [(False, 16, 0.37), (True, 5, 0.25), (True, 16, 0.48)])
@@ -147,10 +149,10 @@ def test_a_screen_whose_window_plays_a_film_takes_half_of_the_work(monkeypatch, 
     frames = torch.rand(1, 3, 270, 480).repeat(4, 1, 1, 1)
     for n in range(1, 4):
         frames[n, :, 83:183, 177:337] = torch.rand(3, 100, 160)
-    tally, made, run_so_far = Tally(), [], []
-    for frame in upscale(iter(frames.split(1)), model, tally=tally):
+    tally, made, run_so_far = UpscaleStats(), [], []
+    for frame in upscale(iter(frames.split(1)), model, stats=tally):
         made.append(frame)
-        run_so_far.append(tally.pixels_run)
+        run_so_far.append(tally.pixels_computed)
     made = torch.cat(made)
     truth = run(frames, model, reuse=OFF)[0]
     assert torch.equal(made, truth)
@@ -196,17 +198,17 @@ def test_the_pixels_counted_are_those_that_the_engine_makes(monkeypatch):
     for n, (top, bottom, left, right) in enumerate(changes, start=1):
         frames[n] = frames[n - 1]
         frames[n, :, top:bottom, left:right] = torch.rand(3, bottom - top, right - left)
-    plain, steps = Library.run, []
+    plain, steps = NativeLibrary.run, []
 
     def run(library, ops, *rest):
-        steps.extend(op for op in ops if op.kind != FIRST)
+        steps.extend(op for op in ops if op.kind != INPUT_CONV)
         plain(library, ops, *rest)
 
-    monkeypatch.setattr(Library, "run", run)
-    blocks, counted, tally = [], [], Tally()
-    for _ in upscale(iter(frames.split(1)), model, tally=tally):
+    monkeypatch.setattr(NativeLibrary, "run", run)
+    blocks, counted, tally = [], [], UpscaleStats()
+    for _ in upscale(iter(frames.split(1)), model, stats=tally):
         blocks.append(sum(-(-(op.last - op.first) // 6) * -(-(op.right - op.left) // 6) for op in steps))
-        counted.append(tally.pixels_run - sum(counted))
+        counted.append(tally.pixels_computed - sum(counted))
         steps.clear()
     assert model.engine == "native"
     assert 0.02 < counted[3] / counted[0] < 0.06
@@ -215,15 +217,15 @@ def test_the_pixels_counted_are_those_that_the_engine_makes(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("length", "dropped"), [(3, 3), (30, 3 + PATIENCE)])
+@pytest.mark.parametrize(("length", "dropped"), [(3, 3), (30, 3 + REUSE_TIMEOUT_FRAMES)])
 def test_what_is_kept_to_renew_goes_back_with_the_stream_and_where_nothing_stands_still(monkeypatch, length, dropped):
     monkeypatch.setenv("STEADYSCALE_NATIVE", "1")
     model = Upscaler(SRVGGNetCompact(SRVGGConfig(features=8, convs=5, scale=2)), "compact", "compact")
     frames = torch.rand(length, 3, 60, 80)
     frames[1:3] = frames[0]
     frames[1, :, 20:30, 20:30], frames[2, :, 20:30, 20:30] = 0.5, 0.6
-    drops, drop, made = [], Store.drop, 0
-    monkeypatch.setattr(Store, "drop", lambda store: drops.append(made) or drop(store))
+    drops, drop, made = [], Arena.release, 0
+    monkeypatch.setattr(Arena, "release", lambda store: drops.append(made) or drop(store))
     for _ in upscale(iter(frames.split(1)), model):
         made += 1
     assert drops == [dropped]
@@ -235,7 +237,7 @@ def test_colour_that_the_network_does_not_see_still_arrives():
     frames[:, 3] = 1.0
     frames[1, 3, 50:, :] = 0.5
     made, tally = run(frames, Reaching())
-    assert tally.repeats == 1
+    assert tally.repeated_frames == 1
     assert float(made[0, 3].min()) == 1.0
     assert abs(float(made[1, 3, 200:].mean()) - 0.5) < 1e-6
 
@@ -265,22 +267,22 @@ def test_whoever_makes_the_frames_may_use_their_memory_again():
 
 def test_a_change_of_size_starts_anew():
     frames = [still(1), still(1), still(1, height=100), still(1)]
-    tally = Tally()
-    made = list(upscale(iter(frames), Reaching(), tally=tally))
+    tally = UpscaleStats()
+    made = list(upscale(iter(frames), Reaching(), stats=tally))
     assert [tuple(m.shape[-2:]) for m in made] == [(400, 600), (400, 600), (200, 600), (400, 600)]
-    assert tally.repeats == 1
+    assert tally.repeated_frames == 1
     assert torch.equal(made[0], made[3])
 
 
 def test_camera_footage_is_run_whole_after_a_look_at_few_rows():
     frames = torch.rand(4, 3, 270, 480, generator=torch.Generator().manual_seed(0))
     model = Reaching()
-    watcher = Watcher(Reuse(), 3, tally := Tally())
+    watcher = ChangeDetector(Reuse(), 3, tally := UpscaleStats())
     looked = []
-    watcher._changed = lambda frame, held: looked.append(frame.numel()) or torch.ones(frame.shape[-2:]).bool()
-    assert [watcher.see(frame[None]) for frame in frames] == [None] * 4
+    watcher._changed_mask = lambda frame, held: looked.append(frame.numel()) or torch.ones(frame.shape[-2:]).bool()
+    assert [watcher.plan(frame[None]) for frame in frames] == [None] * 4
     assert sum(looked) <= 3 * frames[0].numel() / 15
-    assert tally.share_run == 1.0
+    assert tally.computed_fraction == 1.0
     made, tally = run(frames, model)
     assert tally.tiles_reused == 0
     assert torch.equal(made, run(frames, Reaching(), reuse=OFF)[0])
@@ -295,9 +297,9 @@ def test_the_threshold_is_the_largest_change_and_counts_steps_of_8_bits():
         second = first.clone()
         second[0, 2, 35, 36] += steps / 255  # one value of 14 700: a mean would not see it
         tally = run(torch.cat([first, second]), Reaching(), reuse=Reuse(threshold=threshold))[1]
-        assert tally.repeats == repeats, (steps, threshold)
+        assert tally.repeated_frames == repeats, (steps, threshold)
         everywhere = torch.cat([first, first + steps / 255])
-        assert run(everywhere, Reaching(), reuse=Reuse(threshold=threshold))[1].repeats == repeats
+        assert run(everywhere, Reaching(), reuse=Reuse(threshold=threshold))[1].repeated_frames == repeats
 
 
 def test_a_slow_drift_does_not_pile_up():
@@ -306,7 +308,7 @@ def test_a_slow_drift_does_not_pile_up():
     model = Reaching(halo=2)
     made, tally = run(frames, model, reuse=Reuse(threshold=2))
     truth = run(frames, Reaching(halo=2), reuse=OFF)[0]
-    assert tally.share_run < 0.8
+    assert tally.computed_fraction < 0.8
     assert float((made - truth).abs().max()) < 2.02 / 255
 
 
@@ -322,7 +324,7 @@ def test_what_the_engine_renews_within_a_threshold_is_the_result_of_what_is_held
     frames = (frames + 0.002 * torch.rand_like(frames)).clamp(0, 1)
     for n in range(8):
         frames[n, :, 20:60, 30 + 5 * n : 80 + 5 * n] = torch.rand(3, 40, 50)
-    held, ways, see = [], [], Watcher.see
+    held, ways, see = [], [], ChangeDetector.plan
 
     def watched(watcher, frame):
         steps = see(watcher, frame)
@@ -330,7 +332,7 @@ def test_what_the_engine_renews_within_a_threshold_is_the_result_of_what_is_held
         ways.append(steps and len(steps))
         return steps
 
-    monkeypatch.setattr(Watcher, "see", watched)
+    monkeypatch.setattr(ChangeDetector, "plan", watched)
     made = run(frames, model, reuse=Reuse(threshold=1.5))[0]
     assert ways == [None, 1, *[2] * 6]
     with torch.no_grad():

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from steadyscale.core.upscaling.postprocess import MOST_GRAIN, coarse, finished, grained, recoloured
+from steadyscale.core.upscaling.postprocess import MAX_GRAIN_STD, add_film_grain, correct_color, low_pass, postprocess
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import Colour, Finish, Target
+from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -33,32 +33,32 @@ def soft(frames=2, channels=3, height=40, width=60, seed=0):
     return (resize(small, width, height) * 0.6 + 0.2).contiguous()
 
 
-def run(frames, finish=Finish(), model=None, **settings):  # noqa: B008
-    return torch.cat(list(upscale(iter(frames.split(1)), model or Tinted(), finish=finish, **settings)))
+def run(frames, finish=PostProcess(), model=None, **settings):  # noqa: B008
+    return torch.cat(list(upscale(iter(frames.split(1)), model or Tinted(), postprocess=finish, **settings)))
 
 
 def test_the_defaults_change_nothing():
     frames = soft()
-    assert Finish().plain
+    assert PostProcess().is_identity
     assert torch.equal(run(frames), Tinted()(frames))
-    assert torch.equal(run(frames, target=Target(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
+    assert torch.equal(run(frames, target=OutputSize(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("target", [Target(), Target(size=(100, 77))])
+@pytest.mark.parametrize("target", [OutputSize(), OutputSize(size=(100, 77))])
 def test_strength_goes_from_a_plain_resize_to_the_network(channels, target):
     frames = soft(channels=channels)
     size = target.of(60, 40, 2)
-    full, none = run(frames, target=target), run(frames, Finish(strength=0.0), target=target)
+    full, none = run(frames, target=target), run(frames, PostProcess(strength=0.0), target=target)
     assert torch.equal(none, resize(frames, *size))
     assert float((full - none)[:, :3].abs().max()) > 0.05
-    half = run(frames, Finish(strength=0.25), target=target)
+    half = run(frames, PostProcess(strength=0.25), target=target)
     torch.testing.assert_close(half, none * 0.75 + full * 0.25, atol=1e-6, rtol=0)
 
 
 def test_mean_brings_back_the_mean_and_leaves_the_rest():
     frames = soft()
-    made = run(frames, Finish(colour=Colour.MEAN))
+    made = run(frames, PostProcess(color_correction=ColorCorrection.MEAN))
     plain = resize(frames, 120, 80)
     torch.testing.assert_close(made.mean((-2, -1)), plain.mean((-2, -1)), atol=1e-5, rtol=0)
     torch.testing.assert_close(made, nearest(frames), atol=2e-3, rtol=0)
@@ -70,22 +70,22 @@ def test_wavelet_takes_coarse_colour_from_the_source_and_detail_from_the_network
     detail = torch.zeros_like(source)
     detail[..., ::2, ::2], detail[..., 1::2, 1::2] = 0.05, -0.05
     shifted = source + x  # a slow shift across the frame, which no mean can undo
-    made = recoloured(shifted + detail, source, Colour.WAVELET)
+    made = correct_color(shifted + detail, source, ColorCorrection.WAVELET)
     inner = (..., slice(40, -40), slice(40, -40))
     torch.testing.assert_close(made[inner], (source + detail)[inner], atol=2e-3, rtol=0)
-    by_mean = recoloured(shifted + detail, source, Colour.MEAN)
+    by_mean = correct_color(shifted + detail, source, ColorCorrection.MEAN)
     assert float((by_mean - source - detail)[inner].abs().max()) > 0.04
 
 
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_coarse_keeps_flat_frames_of_any_size(height, width):
     flat = torch.full((1, 3, height, width), 0.3)
-    torch.testing.assert_close(coarse(flat), flat)
+    torch.testing.assert_close(low_pass(flat), flat)
 
 
 def test_grain_is_strongest_in_mid_grey_and_alike_in_all_channels():
-    for level, expected in ((0.5, MOST_GRAIN * 0.5), (0.1, MOST_GRAIN * 0.5 * 0.36), (0.0, 0.0), (1.0, 0.0)):
-        noise = grained(torch.full((1, 3, 200, 300), level), 0.5, 0) - level
+    for level, expected in ((0.5, MAX_GRAIN_STD * 0.5), (0.1, MAX_GRAIN_STD * 0.5 * 0.36), (0.0, 0.0), (1.0, 0.0)):
+        noise = add_film_grain(torch.full((1, 3, 200, 300), level), 0.5, 0) - level
         assert torch.allclose(noise[:, 0], noise[:, 1], atol=1e-6)
         assert torch.allclose(noise[:, 0], noise[:, 2], atol=1e-6)
         assert float(noise.std()) == pytest.approx(expected, rel=0.03, abs=1e-6)
@@ -94,10 +94,10 @@ def test_grain_is_strongest_in_mid_grey_and_alike_in_all_channels():
 
 def test_grain_differs_from_frame_to_frame_and_not_from_run_to_run_or_by_chunks():
     frames = soft(1).repeat(4, 1, 1, 1)  # repeats: the network runs once, the grain lives on
-    finish = Finish(grain=0.3)
+    finish = PostProcess(grain=0.3)
     made = run(frames, finish)
     assert torch.equal(made, run(frames, finish))
-    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), finish=finish))))
+    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), postprocess=finish))))
     assert all(float((made[i] - made[i + 1]).abs().mean()) > 0.005 for i in range(3))
     plain = run(frames)
     torch.testing.assert_close(made.mean(0), plain.mean(0), atol=0.08, rtol=0)
@@ -105,7 +105,7 @@ def test_grain_differs_from_frame_to_frame_and_not_from_run_to_run_or_by_chunks(
 
 def test_alpha_gets_no_grain_and_no_colour():
     frames = soft(channels=4)
-    made = run(frames, Finish(grain=0.5, colour=Colour.WAVELET))
+    made = run(frames, PostProcess(grain=0.5, color_correction=ColorCorrection.WAVELET))
     assert torch.equal(made[:, 3:], resize(frames[:, 3:], 120, 80))
 
 
@@ -117,7 +117,7 @@ def test_a_grey_network_is_finished_in_colour():
             return nearest(x)
 
     frames = soft()
-    noise = run(frames, Finish(grain=0.5), Grey()) - nearest(frames)
+    noise = run(frames, PostProcess(grain=0.5), Grey()) - nearest(frames)
     assert float(noise.std()) > 0.01
     assert torch.allclose(noise[:, 0], noise[:, 2], atol=1e-6)
 
@@ -125,9 +125,9 @@ def test_a_grey_network_is_finished_in_colour():
 def test_linear_light_keeps_the_light_of_fine_detail():
     frames = torch.zeros(1, 3, 64, 64)
     frames[..., ::2] = 1.0  # stripes, half white: half the light, which is stored as 0.735
-    small = finished(frames, frames, (16, 16), Finish(linear_light=True), 0)
+    small = postprocess(frames, frames, (16, 16), PostProcess(linear_light=True), 0)
     torch.testing.assert_close(small[..., 4:-4, 4:-4], torch.full((1, 3, 8, 8), 0.7354), atol=2e-3, rtol=0)
-    stored = finished(frames, frames, (16, 16), Finish(), 0)
+    stored = postprocess(frames, frames, (16, 16), PostProcess(), 0)
     torch.testing.assert_close(stored[..., 4:-4, 4:-4], torch.full((1, 3, 8, 8), 0.5), atol=2e-3, rtol=0)
-    white = finished(torch.ones(1, 3, 8, 8), frames, (5, 5), Finish(linear_light=True), 0)
+    white = postprocess(torch.ones(1, 3, 8, 8), frames, (5, 5), PostProcess(linear_light=True), 0)
     assert torch.equal(white, torch.ones(1, 3, 5, 5))

@@ -2,9 +2,16 @@ import logging
 
 import pytest
 import torch
-from repeated import Cancelling, Nearest, clip, nearest, run
+from nearest_upscaler import CancellingModel, NearestUpscaler, random_frames, repeat_pixels, run_upscale
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.precision import Runner, borrowed, fault_of, formats, home_of, module_of
+from steadyscale.core.upscaling.precision import (
+    ModelRunner,
+    dtype_candidates,
+    dtype_error,
+    find_module,
+    model_device,
+    on_device,
+)
 from steadyscale.core.upscaling.settings import Precision
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
@@ -13,9 +20,9 @@ CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
 
 def test_half_weights_are_widened_on_the_cpu_and_back_when_the_stream_is_closed():
-    model = Nearest().half()
+    model = NearestUpscaler().half()
     place = model.gain.data_ptr()
-    stream = upscale(iter(clip(3).split(1)), model)
+    stream = upscale(iter(random_frames(3).split(1)), model)
     assert model.gain.dtype == torch.float16  # nothing has run yet
     next(stream)
     assert model.gain.dtype == torch.float32
@@ -26,11 +33,11 @@ def test_half_weights_are_widened_on_the_cpu_and_back_when_the_stream_is_closed(
 
 
 def test_each_cast_starts_from_the_lent_weights_and_counters_stay_whole_numbers():
-    model = Nearest()
+    model = NearestUpscaler()
     model.gain.data.fill_(1 / 3)
     model.register_buffer("steps", torch.arange(3))
     model.register_buffer("mean", torch.full((2,), 0.1))
-    with borrowed(model, CPU) as cast:
+    with on_device(model, CPU) as cast:
         cast(torch.bfloat16)
         assert (model.gain.dtype, model.steps.dtype, model.mean.dtype) == (torch.bfloat16, torch.int64, torch.bfloat16)
         cast(torch.float32)
@@ -52,25 +59,25 @@ def test_a_model_without_a_module_is_moved_by_its_own_means():
             self.moves.append(str(device))
 
         def __call__(self, x):
-            return nearest(x, 3)
+            return repeat_pixels(x, 3)
 
     model = Plain()
     with pytest.raises(ClipError, match="scale of 2"):
-        run(clip(1), model)
+        run_upscale(random_frames(1), model)
     assert model.moves == []
-    with borrowed(model, CARD):
+    with on_device(model, CARD):
         assert model.moves == ["cuda"]
     assert model.moves == ["cuda", "cpu"]
 
 
 def test_trained_on_weights_still_train_after_a_stream():
-    model = Nearest()
-    run(clip(1), model)
-    model(clip(1)).sum().backward()
+    model = NearestUpscaler()
+    run_upscale(random_frames(1), model)
+    model(random_frames(1)).sum().backward()
     assert model.gain.grad is not None
 
 
-class Overflowing(Nearest):
+class Overflowing(NearestUpscaler):
     """Right in fp32, not a number in fp16, slightly off in bf16."""
 
     def forward(self, x):
@@ -80,69 +87,69 @@ class Overflowing(Nearest):
 
 def test_the_self_check_takes_the_first_format_that_is_right(caplog):
     model = Overflowing()
-    frames = (clip(1, height=6, width=6) * 255).round() / 255
-    with borrowed(model, CPU) as cast, caplog.at_level(logging.INFO, "steadyscale"):
-        runner = Runner(model, cast, CPU, [torch.float16, torch.bfloat16, torch.float32])
-        runner.settle(frames)
+    frames = (random_frames(1, height=6, width=6) * 255).round() / 255
+    with on_device(model, CPU) as cast, caplog.at_level(logging.INFO, "steadyscale"):
+        runner = ModelRunner(model, cast, CPU, [torch.float16, torch.bfloat16, torch.float32])
+        runner.select_dtype(frames)
         assert runner.dtype == torch.bfloat16
         result = runner(frames)
         assert result.dtype == torch.bfloat16, "half the bytes come back from a card"
-        torch.testing.assert_close(result.float(), nearest(frames), atol=1 / 255, rtol=0)
+        torch.testing.assert_close(result.float(), repeat_pixels(frames), atol=1 / 255, rtol=0)
     assert "not finite" in caplog.text
     assert "runs in torch.bfloat16" in caplog.text
     assert model.gain.dtype == torch.float32
 
 
 def test_a_format_that_fails_later_is_left_and_the_tile_done_again():
-    class Bright(Nearest):
+    class Bright(NearestUpscaler):
         def forward(self, x):
             return super().forward(x * 60000 * 2) / 120000
 
-    model, frames = Bright(), clip(1, height=6, width=6)
+    model, frames = Bright(), random_frames(1, height=6, width=6)
     frames[..., :3, :] *= 0.01
-    with borrowed(model, CPU) as cast:
-        runner = Runner(model, cast, CPU, [torch.float16, torch.float32])
-        runner.settle(frames[..., :3, :])
+    with on_device(model, CPU) as cast:
+        runner = ModelRunner(model, cast, CPU, [torch.float16, torch.float32])
+        runner.select_dtype(frames[..., :3, :])
         assert runner.dtype == torch.float16
-        torch.testing.assert_close(runner(frames), nearest(frames))
+        torch.testing.assert_close(runner(frames), repeat_pixels(frames))
         assert runner.dtype == torch.float32
 
 
 def test_a_result_that_is_not_finite_in_the_last_format_is_an_error():
     with pytest.raises(ClipError, match=r"float16 is not finite"):
-        run(clip(1), Overflowing(), precision=Precision.FP16)
-    assert torch.equal(run(clip(1), Overflowing()), nearest(clip(1)))
+        run_upscale(random_frames(1), Overflowing(), precision=Precision.FP16)
+    assert torch.equal(run_upscale(random_frames(1), Overflowing()), repeat_pixels(random_frames(1)))
 
 
 def test_what_the_self_check_calls_a_fault():
-    truth = clip(1)
-    assert fault_of(truth, truth) is None
-    assert fault_of(truth + 0.9 / 255, truth) is None
-    assert "differs" in str(fault_of(truth + 1.5 / 255, truth))
-    assert "black" in str(fault_of(torch.zeros_like(truth), truth))
-    assert "finite" in str(fault_of(truth / 0, truth))
-    assert fault_of(torch.zeros_like(truth), torch.zeros_like(truth)) is None
+    truth = random_frames(1)
+    assert dtype_error(truth, truth) is None
+    assert dtype_error(truth + 0.9 / 255, truth) is None
+    assert "differs" in str(dtype_error(truth + 1.5 / 255, truth))
+    assert "black" in str(dtype_error(torch.zeros_like(truth), truth))
+    assert "finite" in str(dtype_error(truth / 0, truth))
+    assert dtype_error(torch.zeros_like(truth), torch.zeros_like(truth)) is None
 
 
 def test_formats_to_try():
-    assert formats(Precision.AUTO, CPU) == (torch.float32,)
-    assert formats(Precision.AUTO, CARD) == (torch.float16, torch.bfloat16, torch.float32)
-    assert formats(Precision.BF16, CARD) == (torch.bfloat16,)
+    assert dtype_candidates(Precision.AUTO, CPU) == (torch.float32,)
+    assert dtype_candidates(Precision.AUTO, CARD) == (torch.float16, torch.bfloat16, torch.float32)
+    assert dtype_candidates(Precision.BF16, CARD) == (torch.bfloat16,)
 
 
 def test_modules_are_found_in_wrappers():
-    model = Nearest()
-    assert module_of(Cancelling(Cancelling(model, 1), 1)) is model
-    assert module_of(nearest) is None
-    assert home_of(nearest) == CPU
+    model = NearestUpscaler()
+    assert find_module(CancellingModel(CancellingModel(model, 1), 1)) is model
+    assert find_module(repeat_pixels) is None
+    assert model_device(repeat_pixels) == CPU
 
 
 def test_the_last_loan_to_end_brings_the_weights_back_in_whatever_order_they_end():
-    model, before = Nearest().train(), Nearest().gain.data.clone()
+    model, before = NearestUpscaler().train(), NearestUpscaler().gain.data.clone()
     place = model.gain.data_ptr()
-    left_alone = upscale(iter(clip(3).split(1)), model, precision=Precision.FP16)
+    left_alone = upscale(iter(random_frames(3).split(1)), model, precision=Precision.FP16)
     next(left_alone)
-    other = upscale(iter(clip(3).split(1)), model, precision=Precision.BF16)
+    other = upscale(iter(random_frames(3).split(1)), model, precision=Precision.BF16)
     next(other)
     left_alone.close()
     assert (model.gain.dtype, model.training) == (torch.bfloat16, False)
@@ -152,16 +159,16 @@ def test_the_last_loan_to_end_brings_the_weights_back_in_whatever_order_they_end
 
 
 def test_stages_with_one_model_in_different_formats_take_turns():
-    class Noting(Nearest):
+    class Noting(NearestUpscaler):
         def forward(self, x):
             assert x.dtype == self.gain.dtype
             formats.append(x.dtype)
             return super().forward(x)
 
-    model, formats, frames = Noting(), [], clip(3)
+    model, formats, frames = Noting(), [], random_frames(3)
     inner = upscale(iter(frames.split(1)), model, precision=Precision.FP16)
     made = torch.cat(list(upscale(inner, model, precision=Precision.FP32)))
-    assert (made - nearest(nearest(frames))).abs().max() < 1e-3
+    assert (made - repeat_pixels(repeat_pixels(frames))).abs().max() < 1e-3
     assert set(formats) == {torch.float16, torch.float32}
     assert model.gain.dtype == torch.float32
 
@@ -181,7 +188,7 @@ def test_an_overflow_that_clamping_would_hide_is_left_for_another_format():
     dark, bright = torch.full((1, 3, 8, 8), 0.2), torch.full((1, 3, 8, 8), 0.2)
     bright[..., 4, 4] = 0.8
     truth = model(bright)
-    with borrowed(model, CPU) as lent:
-        runner = Runner(model, lent, CPU, (torch.float16, torch.float32))
+    with on_device(model, CPU) as lent:
+        runner = ModelRunner(model, lent, CPU, (torch.float16, torch.float32))
         assert runner(dark).dtype == torch.float16
         assert (runner(bright) - truth).abs().max() < 1e-5

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.resize import resize, without_holes
+from steadyscale.core.upscaling.resize import bleed_alpha, resize
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 30), (9, 7), (20, 41), (1, 1), (23, 17)])
@@ -57,7 +57,7 @@ def test_holes_take_the_nearest_visible_colour():
     orange, blue = torch.tensor([1.0, 0.5, 0.0]), torch.tensor([0.0, 0.0, 1.0])
     frames[0, :3, 2:6, 2:6], frames[0, 3, 2:6, 2:6] = orange[:, None, None], 1.0
     frames[0, :3, 8:12, 16:20], frames[0, 3, 8:12, 16:20] = blue[:, None, None], 0.25
-    colour = without_holes(frames)
+    colour = bleed_alpha(frames)
     visible = frames[0, 3] > 0
     assert torch.equal(colour[0, :, visible], frames[0, :3, visible])
     torch.testing.assert_close(colour[0, :, 6, 5], orange)
@@ -70,8 +70,8 @@ def test_hidden_colours_and_visible_black_stay():
     frames[0, 1] = 0.7
     frames[0, 3, :, :3] = 1.0
     frames[0, :3, 0, 0] = 0.0  # black and visible
-    assert torch.equal(without_holes(frames), frames[:, :3])
+    assert torch.equal(bleed_alpha(frames), frames[:, :3])
 
 
 def test_a_frame_without_any_colour_stays_black():
-    assert torch.equal(without_holes(torch.zeros(2, 4, 5, 3)), torch.zeros(2, 3, 5, 3))
+    assert torch.equal(bleed_alpha(torch.zeros(2, 4, 5, 3)), torch.zeros(2, 3, 5, 3))

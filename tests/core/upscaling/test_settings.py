@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import pytest
-from steadyscale.core.upscaling.settings import Finish, Reuse, Tally, Target, Tiling
+from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Reuse, Tiling, UpscaleStats
 
 
 @pytest.mark.parametrize(
     ("target", "size"),
     [
-        (Target(), (28, 20)),
-        (Target(factor=1.5), (21, 15)),
-        (Target(factor=0.01), (1, 1)),
-        (Target(size=(13, 31)), (13, 31)),
+        (OutputSize(), (28, 20)),
+        (OutputSize(factor=1.5), (21, 15)),
+        (OutputSize(factor=0.01), (1, 1)),
+        (OutputSize(size=(13, 31)), (13, 31)),
     ],
 )
-def test_a_target_says_how_large_a_frame_becomes(target: Target, size: tuple[int, int]):
-    assert target.of(14, 10, 2) == size
+def test_a_target_says_how_large_a_frame_becomes(target: OutputSize, size: tuple[int, int]):
+    assert target.resolve(14, 10, 2) == size
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ def test_a_target_says_how_large_a_frame_becomes(target: Target, size: tuple[int
 )
 def test_targets_that_cannot_be_are_refused(wrong: dict):
     with pytest.raises(ValueError, match=r"factor|size"):
-        Target(**wrong)
+        OutputSize(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"strength": 1.1}, {"strength": -0.1}, {"grain": 2.0}, {"grain": float("nan")}])
 def test_a_finish_that_cannot_be_is_refused(wrong: dict):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        Finish(**wrong)
+        PostProcess(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
@@ -45,5 +45,5 @@ def test_a_tiling_that_cannot_be_is_refused():
 
 
 def test_the_share_that_was_run_is_all_of_it_before_the_first_frame():
-    assert Tally().share_run == 1
-    assert Tally(pixels=400, pixels_run=100).share_run == 0.25
+    assert UpscaleStats().computed_fraction == 1
+    assert UpscaleStats(pixels=400, pixels_computed=100).computed_fraction == 0.25

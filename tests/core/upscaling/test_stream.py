@@ -1,10 +1,10 @@
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.change_detection import PATIENCE
+from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import Colour, Finish, Reuse, Tally, Target
-from steadyscale.core.upscaling.stream import Enlarger
+from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess, Reuse, UpscaleStats
+from steadyscale.core.upscaling.stream import UpscaleStream
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -37,28 +37,28 @@ def run(frames, chunk, model=None, **settings):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 9])
-@pytest.mark.parametrize("target", [Target(), Target(factor=1.3), Target(size=(190, 130))])
+@pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.3), OutputSize(size=(190, 130))])
 @pytest.mark.parametrize("kept_apart", [False, True])
 def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, target, kept_apart):
     """New, partly new and repeated frames side by side in a chunk; the result kept apart, as on a card, or copied."""
     if kept_apart:
-        monkeypatch.setattr(Enlarger, "_direct", lambda *_: False)
-    frames, tally = film(), Tally()
+        monkeypatch.setattr(UpscaleStream, "_can_write_directly", lambda *_: False)
+    frames, tally = film(), UpscaleStats()
     made = run(frames, chunk, target=target, tally=tally)
     large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
     truth = torch.cat([resize(frame[None], *target.of(190, 130, 2)) for frame in large])
     assert torch.equal(made, truth)
-    assert (tally.frames, tally.repeats, tally.tiles_reused) == (9, 3, 2 * 164)
-    assert tally.pixels_run == 4 * 130 * 190 + 2 * 34 * 46
+    assert (tally.frames, tally.repeated_frames, tally.tiles_reused) == (9, 3, 2 * 164)
+    assert tally.pixels_computed == 4 * 130 * 190 + 2 * 34 * 46
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])
 def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
     model = Nearest()
     model.in_channels = in_channels
-    finish = Finish(strength=0.6, colour=Colour.WAVELET, grain=0.3)
+    finish = PostProcess(strength=0.6, color_correction=ColorCorrection.WAVELET, grain=0.3)
     frames = film(4)
-    plain = run(frames, 1, model, finish=finish, reuse=Reuse(on=False))
+    plain = run(frames, 1, model, finish=finish, reuse=Reuse(enabled=False))
     calls = len(model.calls)
     for chunk in (1, 4):
         assert torch.equal(run(frames, chunk, model, finish=finish), plain)
@@ -67,23 +67,25 @@ def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
 
 @pytest.mark.parametrize("chunk", [1, 5, 40])
 def test_what_camera_footage_cannot_use_is_not_kept_until_something_stands_still(monkeypatch, chunk):
-    kept, keep = [], Enlarger._keep
+    kept, keep = [], UpscaleStream._store_output
 
     def note(self, made):
         keep(self, made)
         kept.append(self._last is not None)
 
-    monkeypatch.setattr(Enlarger, "_keep", note)
+    monkeypatch.setattr(UpscaleStream, "_store_output", note)
     moving = torch.rand(20, 3, 40, 60, generator=torch.Generator().manual_seed(3))
-    frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), Tally()
+    frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), UpscaleStats()
     model = Nearest()
     made = run(frames, chunk, model, tally=tally)
     assert torch.equal(made, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
     # The first that stands still is run once more, for the result of the one before was gone.
-    assert (tally.frames, tally.repeats) == (45, 4)
+    assert (tally.frames, tally.repeated_frames) == (45, 4)
     assert sum(shape[0] for shape in model.calls) == 41
     if chunk == 1:
-        assert kept == [n < PATIENCE for n in range(20)] + [True] + [n < PATIENCE for n in range(20)]
+        assert kept == [n < REUSE_TIMEOUT_FRAMES for n in range(20)] + [True] + [
+            n < REUSE_TIMEOUT_FRAMES for n in range(20)
+        ]
 
 
 def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():
@@ -107,12 +109,12 @@ def test_a_network_that_breaks_its_promise_in_a_box_is_found():
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.parametrize("target", [Target(), Target(factor=1.3)])
+@pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.3)])
 def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
     """What is kept of a frame is written to with the next one."""
     frames = film()
     expected, made = run(frames, chunk, target=target), []
-    stream = upscale(iter(frames.split(chunk)), Nearest(), target=target)
+    stream = upscale(iter(frames.split(chunk)), Nearest(), output_size=target)
     for n in range(0, 9, chunk):
         with torch.inference_mode(n // chunk % 2 == 0):
             made.append(next(stream).clone())

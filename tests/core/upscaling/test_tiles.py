@@ -8,16 +8,16 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling import tiles
 from steadyscale.core.upscaling.tiles import (
     ALIGN,
-    ANCHOR,
-    SMALLEST_CORE,
-    Box,
-    Cut,
+    EXACT_ALIGN,
+    MIN_CORE,
+    Rect,
     Span,
-    cut_axis,
-    grid,
+    TilePlan,
     is_out_of_memory,
+    make_tiles,
     run_tiles,
-    smaller,
+    shrink_plan,
+    split_axis,
     window_pixels,
 )
 from torch import nn
@@ -55,9 +55,9 @@ def few_bits(*shape, seed=0):
 
 
 @settings(deadline=None)
-@given(lengths, sizes, halos, st.sampled_from([ALIGN, ANCHOR]))
+@given(lengths, sizes, halos, st.sampled_from([ALIGN, EXACT_ALIGN]))
 def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, halo, anchor):
-    pieces = cut_axis(length, size, halo, anchor=anchor)
+    pieces = split_axis(length, size, halo, align=anchor)
     assert [i for piece in pieces for i in range(piece.core.start, piece.core.end)] == list(range(length))
     for piece in pieces:
         assert len(piece.core) <= size + ALIGN - 1
@@ -72,8 +72,8 @@ def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, hal
 @settings(deadline=None)
 @given(lengths, sizes, halos, st.integers(1, 64))
 def test_a_piece_is_cut_again_without_gaps(length, size, halo, less):
-    for whole in cut_axis(length, size, halo):
-        parts = cut_axis(length, less, halo, whole.core)
+    for whole in split_axis(length, size, halo):
+        parts = split_axis(length, less, halo, whole.core)
         assert parts[0].core.start == whole.core.start
         assert parts[-1].core.end == whole.core.end
         assert all(a.core.end == b.core.start for a, b in pairwise(parts))
@@ -84,8 +84,8 @@ def test_a_piece_is_cut_again_without_gaps(length, size, halo, less):
 
 
 def test_even_cut_and_frames_in_order():
-    assert [piece.core for piece in cut_axis(480, 256, 18)] == [Span(0, 240), Span(240, 480)]
-    tiles = grid(3, 8, 480, Cut(2, 256), 18)
+    assert [piece.core for piece in split_axis(480, 256, 18)] == [Span(0, 240), Span(240, 480)]
+    tiles = make_tiles(3, 8, 480, TilePlan(2, 256), 18)
     assert [(tile.frames, tile.cols.core.start) for tile in tiles] == [
         (Span(0, 2), 0),
         (Span(0, 2), 240),
@@ -100,8 +100,8 @@ def test_tiled_equals_whole_bit_for_bit(height, width, size, layers, extra, batc
     net = Exact(layers)
     frames = few_bits(3, 3, height, width)
     out = torch.full((3, 3, height * 2, width * 2), torch.nan)
-    cut = run_tiles(net, frames, out, scale=2, halo=layers + extra, cut=Cut(batch, size))
-    assert cut == Cut(batch, size)
+    cut = run_tiles(net, frames, out, scale=2, halo=layers + extra, plan=TilePlan(batch, size))
+    assert cut == TilePlan(batch, size)
     assert torch.equal(out, net(frames))
 
 
@@ -111,14 +111,14 @@ def test_the_real_convolutions_agree_too():
     net = nn.Sequential(*layers, nn.Conv2d(24, 12, 3, padding=1), nn.PixelShuffle(2)).requires_grad_(False)
     frames = torch.rand(1, 3, 150, 170)
     out = torch.zeros(1, 3, 300, 340)
-    run_tiles(net, frames, out, scale=2, halo=3, cut=Cut(1, 64))
+    run_tiles(net, frames, out, scale=2, halo=3, plan=TilePlan(1, 64))
     torch.testing.assert_close(out, net(frames), atol=1e-6, rtol=0)
 
 
 def test_too_small_a_halo_is_seen():
     net, frames = Exact(3), few_bits(1, 3, 64, 64)
     out = torch.zeros(1, 3, 128, 128)
-    run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(1, 32))
+    run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(1, 32))
     assert not torch.equal(out, net(frames))
 
 
@@ -131,7 +131,7 @@ def test_pixel_unshuffle_sees_the_same_blocks(fold, height, width):
 
     frames = few_bits(1, 3, height, width)
     out = torch.zeros_like(frames)
-    run_tiles(net, frames, out, scale=1, halo=5, cut=Cut(1, 24))
+    run_tiles(net, frames, out, scale=1, halo=5, plan=TilePlan(1, 24))
     assert torch.equal(out, net(frames))
 
 
@@ -152,9 +152,9 @@ class Limited:
 def test_out_of_memory_halves_batch_then_tile_and_computes_nothing_twice():
     net, frames = Limited(50 * 50), few_bits(3, 3, 96, 144)
     out = torch.zeros(3, 3, 192, 288)
-    cut = run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(3, 1000))
+    cut = run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(3, 1000))
     assert torch.equal(out, nearest(frames))
-    assert cut == Cut(1, 36)
+    assert cut == TilePlan(1, 36)
     assert net.refused == 4  # 3 frames, 2 frames, 1 frame, 72: one call each, not one for each tile that is left
     assert sum(net.done) == 3 * 96 * 144
 
@@ -170,7 +170,7 @@ def test_tiles_done_before_memory_ran_out_are_kept():
 
     frames = few_bits(1, 3, 128, 128)
     out = torch.zeros(1, 3, 256, 256)
-    assert run_tiles(net, frames, out, scale=2, halo=0, cut=Cut(1, 64)) == Cut(1, 32)
+    assert run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(1, 64)) == TilePlan(1, 32)
     assert torch.equal(out, nearest(frames))
     assert calls == [64 * 64] * 4 + [32 * 32] * 4
 
@@ -178,24 +178,24 @@ def test_tiles_done_before_memory_ran_out_are_kept():
 def test_the_smallest_tile_is_an_error_with_numbers():
     frames = few_bits(1, 3, 200, 300)
     with pytest.raises(ClipError, match=r"300x200.*tiles of 32 pixels.*halo of 8"):
-        run_tiles(Limited(1000), frames, torch.zeros(1, 3, 400, 600), scale=2, halo=8, cut=Cut(1, 300))
+        run_tiles(Limited(1000), frames, torch.zeros(1, 3, 400, 600), scale=2, halo=8, plan=TilePlan(1, 300))
 
 
 def test_cuts_with_the_same_window_are_not_tried():
     net = Limited(10)
     with pytest.raises(ClipError, match="100x100"):
-        run_tiles(net, few_bits(1, 3, 100, 100), torch.zeros(1, 3, 200, 200), scale=2, halo=64, cut=Cut(1, 100))
+        run_tiles(net, few_bits(1, 3, 100, 100), torch.zeros(1, 3, 200, 200), scale=2, halo=64, plan=TilePlan(1, 100))
     assert net.refused == 1
 
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), halos, st.integers(1, 4), st.integers(1, 600))
 def test_each_smaller_cut_needs_less_and_there_is_an_end(height, width, halo, frames, size):
-    cut, needs = Cut(frames, size), frames * window_pixels(height, width, size, halo)
-    while (less := smaller(cut, height, width, halo)) is not None:
-        assert less.size >= min(SMALLEST_CORE, size)
-        assert less.frames * window_pixels(height, width, less.size, halo) < needs
-        cut, needs = less, less.frames * window_pixels(height, width, less.size, halo)
+    cut, needs = TilePlan(frames, size), frames * window_pixels(height, width, size, halo)
+    while (less := shrink_plan(cut, height, width, halo)) is not None:
+        assert less.core_size >= min(MIN_CORE, size)
+        assert less.batch_size * window_pixels(height, width, less.core_size, halo) < needs
+        cut, needs = less, less.batch_size * window_pixels(height, width, less.core_size, halo)
 
 
 def test_other_errors_pass_through_at_once():
@@ -206,17 +206,17 @@ def test_other_errors_pass_through_at_once():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="multiplied"):
-        run_tiles(net, few_bits(1, 3, 64, 64), torch.zeros(1, 3, 128, 128), scale=2, halo=0, cut=Cut(1, 32))
+        run_tiles(net, few_bits(1, 3, 64, 64), torch.zeros(1, 3, 128, 128), scale=2, halo=0, plan=TilePlan(1, 32))
     assert len(calls) == 1
 
 
 def test_a_wrong_scale_is_named():
     with pytest.raises(ClipError, match="scale of 4"):
-        run_tiles(nearest, few_bits(1, 3, 8, 8), torch.zeros(1, 3, 32, 32), scale=4, halo=0, cut=Cut(1, 8))
+        run_tiles(nearest, few_bits(1, 3, 8, 8), torch.zeros(1, 3, 32, 32), scale=4, halo=0, plan=TilePlan(1, 8))
 
 
 @settings(max_examples=40, deadline=None)
-@given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.sampled_from([ALIGN, ANCHOR]))
+@given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.sampled_from([ALIGN, EXACT_ALIGN]))
 def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, width, size, layers, anchor):
     net, frames, made = Exact(layers), few_bits(2, 3, height, width), []
 
@@ -226,8 +226,8 @@ def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, w
         return net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
 
     out = torch.full((2, 3, height * 2, width * 2), torch.nan)
-    options = {"halo": layers, "cut": Cut(1, size), "anchor": anchor}
-    run_tiles(network, frames, out, scale=2, parts=True, **options)
+    options = {"halo": layers, "cut": TilePlan(1, size), "anchor": anchor}
+    run_tiles(network, frames, out, scale=2, supports_roi=True, **options)
     assert torch.equal(out, net(frames))
     assert sum(made) == 2 * height * width
 
@@ -240,9 +240,9 @@ def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
         places.append(out.data_ptr())
         return out.copy_(net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2])
 
-    monkeypatch.setattr(tiles, "_put", None)  # Nothing is left to be put.
+    monkeypatch.setattr(tiles, "_write_tile", None)  # Nothing is left to be put.
     out = torch.full((2, 3, 180, 140), torch.nan)
-    run_tiles(network, frames, out, scale=2, halo=3, cut=Cut(1, 32), parts=True, clamped=True)
+    run_tiles(network, frames, out, scale=2, halo=3, plan=TilePlan(1, 32), supports_roi=True, clamp=True)
     assert torch.equal(out, net(frames))
     assert all(0 <= place - out.data_ptr() < 4 * out.numel() for place in places)
 
@@ -257,8 +257,8 @@ def test_a_part_of_the_wrong_size_is_named():
             torch.zeros(1, 3, 128, 128),
             scale=2,
             halo=8,
-            cut=Cut(1, 32),
-            parts=True,
+            plan=TilePlan(1, 32),
+            supports_roi=True,
         )
 
 
@@ -274,9 +274,9 @@ def test_results_are_clamped_where_they_are_put_and_nowhere_else():
     frames = few_bits(2, 3, 50, 70) * 3 - 1
     for dtype in (torch.float32, torch.float64):
         out = torch.full((2, 3, 100, 140), 7.0, dtype=dtype)
-        box = Box(Span(0, 32), Span(16, 48))
-        run_tiles(nearest, frames, out, scale=2, halo=0, cut=Cut(1, 32), boxes=[box], clamped=True)
+        box = Rect(Span(0, 32), Span(16, 48))
+        run_tiles(nearest, frames, out, scale=2, halo=0, plan=TilePlan(1, 32), rects=[box], clamp=True)
         assert torch.equal(out[..., :64, 32:96], nearest(frames).clamp(0, 1)[..., :64, 32:96].to(dtype))
         assert bool((out[..., 64:, :] == 7).all())
-        run_tiles(nearest, frames, out, scale=2, halo=0, cut=Cut(1, 32))
+        run_tiles(nearest, frames, out, scale=2, halo=0, plan=TilePlan(1, 32))
         assert torch.equal(out, nearest(frames).to(dtype))

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from steadyscale.core.upscaling import torch_compile as room
-from steadyscale.core.upscaling.torch_compile import compiled
+from steadyscale.core.upscaling.torch_compile import torch_compiled
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from torch import nn
@@ -33,7 +33,7 @@ def backend(monkeypatch: pytest.MonkeyPatch):
                 raise OSError("there is no compiler here")
             return graph.forward
 
-        monkeypatch.setattr(room, "ON_CPU", {"backend": compile_, "dynamic": False})
+        monkeypatch.setattr(room, "CPU_OPTIONS", {"backend": compile_, "dynamic": False})
         return graphs
 
     torch.compiler.reset()
@@ -67,13 +67,13 @@ def test_what_the_network_itself_raises_passes_through(backend):
             raise KeyError("my own fault")
 
     network = Broken()
-    with compiled(network, CPU), pytest.raises(Exception, match="my own fault"):
+    with torch_compiled(network, CPU), pytest.raises(Exception, match="my own fault"):
         network(torch.rand(1, 3, 4, 4))
     assert "forward" not in vars(network)
 
 
 def test_a_function_cannot_be_compiled_and_runs(caplog: pytest.LogCaptureFixture):
-    with compiled(lambda frames: frames, CPU):
+    with torch_compiled(lambda frames: frames, CPU):
         pass
     assert "nothing to compile" in caplog.text
 

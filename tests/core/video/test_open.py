@@ -4,7 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from counting import make_video, numbered, numbers_of
+from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.images.image_clip import ImageClip
@@ -19,11 +19,11 @@ def test_what_is_written_can_be_opened(tmp_path: Path, name: str):
     target = tmp_path / name
     if name == "out.frames/":
         target.mkdir()
-    assert write_clip(target, iter(numbered(4).split(3)), INFO) == 4
+    assert write_clip(target, iter(numbered_frames(4).split(3)), INFO) == 4
     clip = open_clip(target, fps=Fraction(12))
     assert isinstance(clip, VideoClip if target.suffix in (".mp4", ".mkv") else ImageClip)
     assert clip.info.fps == (24 if isinstance(clip, VideoClip) else 12)
-    assert numbers_of(clip) == [0, 1, 2, 3]
+    assert read_numbers(clip) == [0, 1, 2, 3]
 
 
 def test_video_to_pictures_and_back(tmp_path: Path, clip_file: Path):
@@ -31,43 +31,45 @@ def test_video_to_pictures_and_back(tmp_path: Path, clip_file: Path):
     assert write_clip(tmp_path / "frames", clip.frames(5), clip.info, source=clip_file) == 12
     pictures = open_clip(tmp_path / "frames", fps=Fraction(24))
     assert write_clip(tmp_path / "back.mp4", pictures.frames(), pictures.info, source=tmp_path / "frames") == 12
-    assert numbers_of(open_clip(tmp_path / "back.mp4")) == list(range(12))
+    assert read_numbers(open_clip(tmp_path / "back.mp4")) == list(range(12))
 
 
 def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     before = clip_file.read_bytes()
     with pytest.raises(ClipError, match="source itself"):
-        write_clip("source.mp4", iter([numbered(12)]), INFO, source=clip_file)
+        write_clip("source.mp4", iter([numbered_frames(12)]), INFO, source=clip_file)
     assert clip_file.read_bytes() == before
-    write_images(tmp_path / "f", iter([numbered(3)]))
+    write_images(tmp_path / "f", iter([numbered_frames(3)]))
     for target in (tmp_path / "f", tmp_path / "f" / "frame_%06d.png"):
         with pytest.raises(ClipError, match="source"):
-            write_clip(target, iter([numbered(3)]), INFO, source=tmp_path / "f" / "frame_*.png")
-    assert numbers_of(ImageClip(tmp_path / "f")) == [0, 1, 2]
+            write_clip(target, iter([numbered_frames(3)]), INFO, source=tmp_path / "f" / "frame_*.png")
+    assert read_numbers(ImageClip(tmp_path / "f")) == [0, 1, 2]
 
 
 def test_the_source_is_never_replaced_by_way_of_a_link(tmp_path: Path):
-    write_images(tmp_path / "real", iter([numbered(3)]))
+    write_images(tmp_path / "real", iter([numbered_frames(3)]))
     (tmp_path / "links").mkdir()
     for file in (tmp_path / "real").iterdir():
         (tmp_path / "links" / file.name).symlink_to(file)
     (tmp_path / "same").symlink_to("real")
     for source, target in (("links", "real"), ("real", "same"), ("same", "real"), ("links", "same")):
         with pytest.raises(ClipError, match="source"):
-            write_clip(tmp_path / target, iter([numbered(3).flip(0)]), INFO, source=tmp_path / source)
-    assert numbers_of(ImageClip(tmp_path / "real")) == [0, 1, 2]
+            write_clip(tmp_path / target, iter([numbered_frames(3).flip(0)]), INFO, source=tmp_path / source)
+    assert read_numbers(ImageClip(tmp_path / "real")) == [0, 1, 2]
 
 
 def test_other_names_in_the_folder_of_the_source_are_fine(tmp_path: Path):
-    write_images(tmp_path / "f" / "small_%d.png", iter([numbered(3)]))
-    write_clip(tmp_path / "f" / "large_%d.png", iter([numbered(3)]), INFO, source=tmp_path / "f" / "small_%d.png")
+    write_images(tmp_path / "f" / "small_%d.png", iter([numbered_frames(3)]))
+    write_clip(
+        tmp_path / "f" / "large_%d.png", iter([numbered_frames(3)]), INFO, source=tmp_path / "f" / "small_%d.png"
+    )
     assert len(list((tmp_path / "f").iterdir())) == 6
 
 
 def test_a_video_named_like_a_folder_is_still_a_file(tmp_path: Path):
     make_video(tmp_path / "x.mp4", 2).rename(tmp_path / "x")
-    assert numbers_of(open_clip(tmp_path / "x")) == [0, 1]
+    assert read_numbers(open_clip(tmp_path / "x")) == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out", "new/deep/f_%03d.png"])

@@ -4,18 +4,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from footage import shake
+from camera_simulation import make_shake_path
 from steadyscale.core import Border, geometry
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path.trajectory import Trajectory
-from steadyscale.core.visualize.plots import flow_picture, path_picture
+from steadyscale.core.visualize.plots import flow_to_image, plot_trajectory
 
 
 def test_stillness_is_white_and_opposite_ways_have_opposite_colours():
     flow = torch.zeros(1, 2, 8, 12)
     flow[:, 0, :, 4:8] = 3
     flow[:, 0, :, 8:] = -3
-    picture = flow_picture(flow, largest=3)
+    picture = flow_to_image(flow, max_motion=3)
     assert torch.equal(picture[..., :4], torch.ones(1, 3, 8, 4))
     assert torch.allclose(picture[0, :, 0, 5], torch.tensor([1.0, 0, 0]), atol=1e-4)
     left = picture[0, :, 0, 10]
@@ -26,18 +26,18 @@ def test_stillness_is_white_and_opposite_ways_have_opposite_colours():
 def test_full_colour_is_the_fastest_unless_told():
     flow = torch.zeros(1, 2, 8, 8)
     flow[:, 1] = 2
-    full = flow_picture(flow)
-    assert torch.allclose(flow_picture(flow * 10), full)
-    assert (flow_picture(flow, largest=20) > full).any()
+    full = flow_to_image(flow)
+    assert torch.allclose(flow_to_image(flow * 10), full)
+    assert (flow_to_image(flow, max_motion=20) > full).any()
 
 
 def test_both_paths_are_drawn_and_the_cut_too():
-    path = shake(40)
+    path = make_shake_path(40)
     trajectory = Trajectory(
-        geometry.to_matrices(path), [slice(0, 20), slice(20, 40)], ClipInfo(64, 48, Fraction(25), 40)
+        geometry.matrices_from_parameters(path), [slice(0, 20), slice(20, 40)], ClipInfo(64, 48, Fraction(25), 40)
     )
     flat = replace(trajectory, poses=np.broadcast_to(np.eye(3), (40, 3, 3)))
-    picture = path_picture(trajectory, flat, width=480, height=360)
+    picture = plot_trajectory(trajectory, flat, width=480, height=360)
     assert picture.shape == (1, 3, 360, 480)
     red, _, blue = picture[0]
     assert ((red > 0.8) & (blue < 0.4)).sum() > 200, "the path before, in orange"
@@ -51,30 +51,32 @@ def test_the_crop_that_is_needed_and_the_budget_are_drawn():
     moved = np.zeros((40, 4))
     moved[:, 0] = 3.2
     info = ClipInfo(64, 48, Fraction(25), 40)
-    before = Trajectory(geometry.to_matrices(moved), [slice(0, 40)], info)
+    before = Trajectory(geometry.matrices_from_parameters(moved), [slice(0, 40)], info)
     after = replace(before, poses=np.tile(np.eye(3), (40, 1, 1)))
     needed = 100 * (1 / (1 - 3.2 / 31.5) - 1)  # per cent
-    picture = path_picture(before, after, width=480, height=600, max_zoom=1.5)[0, :, -120:]
+    picture = plot_trajectory(before, after, width=480, height=600, max_zoom=1.5)[0, :, -120:]
     red, _, blue = picture
     limit = np.median(np.nonzero(((red > 0.6) & (blue < 0.5)).numpy())[0])
     need = np.median(np.nonzero(((blue > 0.7) & (red < 0.4)).numpy())[0])
     low, high = needed - 0.08 * (50 - needed), 50 + 0.08 * (50 - needed)
     scale = (114.8 - 40) / (high - low)  # the panel's height in pixels
     assert abs((need - limit) - (50 - needed) * scale) < 4
-    assert (path_picture(before, after, width=480, height=600)[0, 0] > 0.6).any()
+    assert (plot_trajectory(before, after, width=480, height=600)[0, 0] > 0.6).any()
 
 
 def test_a_frame_that_no_crop_can_fill_is_drawn_at_the_largest():
     far = np.zeros((10, 4))
     far[5, 0] = 1000
-    before = Trajectory(geometry.to_matrices(far), [slice(0, 10)], ClipInfo(64, 48, Fraction(25), 10))
+    before = Trajectory(geometry.matrices_from_parameters(far), [slice(0, 10)], ClipInfo(64, 48, Fraction(25), 10))
     after = replace(before, poses=np.tile(np.eye(3), (10, 1, 1)))
-    assert path_picture(before, after).isfinite().all()
+    assert plot_trajectory(before, after).isfinite().all()
 
 
 def test_a_path_alone_has_no_second_curve_and_no_price():
-    trajectory = Trajectory(geometry.to_matrices(shake(40)), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40))
-    red, _, blue = path_picture(trajectory, None, width=480, height=360)[0]
+    trajectory = Trajectory(
+        geometry.matrices_from_parameters(make_shake_path(40)), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40)
+    )
+    red, _, blue = plot_trajectory(trajectory, None, width=480, height=360)[0]
     assert ((red > 0.8) & (blue < 0.4)).sum() > 200
     assert ((blue > 0.7) & (red < 0.4)).sum() == 0
 
@@ -84,9 +86,9 @@ def test_the_zoom_of_a_crop_is_drawn_above_what_each_frame_needs(border):
     moved = np.zeros((40, 4))
     moved[20:30, 0] = 3.2
     info = ClipInfo(64, 48, Fraction(25), 40)
-    before = Trajectory(geometry.to_matrices(moved), [slice(0, 20), slice(20, 40)], info)
+    before = Trajectory(geometry.matrices_from_parameters(moved), [slice(0, 20), slice(20, 40)], info)
     after = replace(before, poses=np.tile(np.eye(3), (40, 1, 1)))
-    red, green, blue = path_picture(before, after, width=480, height=600, border=border)[0, :, -120:, 70:-20]
+    red, green, blue = plot_trajectory(before, after, width=480, height=600, border=border)[0, :, -120:, 70:-20]
     drawn = ((green > 0.45) & (red < 0.3) & (blue < 0.45)).numpy()
     if border not in (Border.CROP, Border.CROP_ADAPTIVE):
         assert not drawn.any()
@@ -99,8 +101,8 @@ def test_the_zoom_of_a_crop_is_drawn_above_what_each_frame_needs(border):
 def test_every_scale_has_two_numbers_or_more(swing: float):
     moved = np.zeros((40, 4))
     moved[:, 1] = swing * np.sin(np.arange(40) / 6)
-    path = Trajectory(geometry.to_matrices(moved), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40))
-    picture = path_picture(path, None)
+    path = Trajectory(geometry.matrices_from_parameters(moved), [slice(0, 40)], ClipInfo(64, 48, Fraction(25), 40))
+    picture = plot_trajectory(path, None)
     height = (720 - 26) // 4
     for panel in range(4):
         top = 26 + panel * height

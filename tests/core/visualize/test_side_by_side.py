@@ -4,16 +4,16 @@ from fractions import Fraction
 
 import pytest
 import torch
-from footage import texture
+from camera_simulation import make_texture
 from steadyscale.core import ClipError, TensorClip
-from steadyscale.core.visualize.side_by_side import Comparison, Layout, alike, compared, numbers_of
+from steadyscale.core.visualize.side_by_side import Comparison, Layout, compare_frames, comparison_range, match_sizes
 
-BEFORE, AFTER = texture(48, 64, seed=1), texture(48, 64, seed=2)
+BEFORE, AFTER = make_texture(48, 64, seed=1), make_texture(48, 64, seed=2)
 PLAIN = ("", "")
 
 
 def test_a_split_holds_the_left_of_the_one_and_the_right_of_the_other():
-    picture = compared(BEFORE, AFTER, Layout.SPLIT, split=0.25, labels=PLAIN)
+    picture = compare_frames(BEFORE, AFTER, Layout.SPLIT, split=0.25, labels=PLAIN)
     assert picture.shape == (1, 3, 48, 64)
     assert torch.equal(picture[..., :15], BEFORE[..., :15])
     assert torch.equal(picture[..., 15:17], torch.ones(1, 3, 48, 2)), "the line between them"
@@ -22,15 +22,15 @@ def test_a_split_holds_the_left_of_the_one_and_the_right_of_the_other():
 
 @pytest.mark.parametrize(("split", "shown"), [(0.0, AFTER), (1.0, BEFORE)])
 def test_a_split_at_the_edge_shows_one_of_them_whole(split, shown):
-    assert torch.equal(compared(BEFORE, AFTER, split=split, labels=PLAIN), shown)
+    assert torch.equal(compare_frames(BEFORE, AFTER, split=split, labels=PLAIN), shown)
 
 
 def test_both_whole_beside_each_other_and_above():
-    beside = compared(BEFORE, AFTER, Layout.BESIDE, labels=PLAIN)
+    beside = compare_frames(BEFORE, AFTER, Layout.SIDE_BY_SIDE, labels=PLAIN)
     assert beside.shape == (1, 3, 48, 128)
     assert torch.equal(beside[..., :63], BEFORE[..., :63])
     assert torch.equal(beside[..., 65:], AFTER[..., 1:])
-    above = compared(BEFORE, AFTER, Layout.ABOVE, labels=PLAIN)
+    above = compare_frames(BEFORE, AFTER, Layout.STACKED, labels=PLAIN)
     assert above.shape == (1, 3, 96, 64)
     assert torch.equal(above[..., :47, :], BEFORE[..., :47, :])
     assert torch.equal(above[..., 49:, :], AFTER[..., 1:, :])
@@ -38,43 +38,47 @@ def test_both_whole_beside_each_other_and_above():
 
 def test_what_came_in_is_left_as_it_was():
     one, other = BEFORE.clone(), AFTER.clone()
-    compared(one, other)
+    compare_frames(one, other)
     assert torch.equal(one, BEFORE)
     assert torch.equal(other, AFTER)
 
 
 def test_labels_stand_in_the_corners_and_nowhere_else():
-    changed = (compared(BEFORE, AFTER, labels=("a", "b")) - compared(BEFORE, AFTER, labels=PLAIN)).abs().amax((0, 1))
+    changed = (
+        (compare_frames(BEFORE, AFTER, labels=("a", "b")) - compare_frames(BEFORE, AFTER, labels=PLAIN))
+        .abs()
+        .amax((0, 1))
+    )
     rows, columns = changed.nonzero().T
     assert rows.max() < 24
     assert columns.min() == 0
     assert columns.max() == 63
     assert not ((columns > 24) & (columns < 40)).any()
-    assert (compared(BEFORE, AFTER, labels=("a", "b"))[..., :24, :24] > 0.9).any(), "letters are white"
+    assert (compare_frames(BEFORE, AFTER, labels=("a", "b"))[..., :24, :24] > 0.9).any(), "letters are white"
 
 
 def test_frames_of_other_sizes_meet_in_the_larger():
     small = BEFORE[..., ::2, ::2]
-    one, other = alike(small, AFTER)
+    one, other = match_sizes(small, AFTER)
     assert torch.equal(other, AFTER)
     assert one.shape == AFTER.shape
     assert torch.allclose(one.mean(), small.mean(), atol=0.01)
-    one, other = alike(AFTER, small)
+    one, other = match_sizes(AFTER, small)
     assert torch.equal(one, AFTER)
     assert other.shape == AFTER.shape
 
 
 def test_another_shape_keeps_it_between_black_bars():
     wide = torch.ones(1, 3, 10, 32)
-    one, _ = alike(wide, AFTER)
+    one, _ = match_sizes(wide, AFTER)
     assert torch.equal(one[0, 0, :, 5], torch.cat([torch.zeros(14), torch.ones(20), torch.zeros(14)]))
     almost = torch.ones(1, 3, 12, 17)  # rounding made it a pixel wider
-    assert (alike(almost, AFTER)[0] > 0.99).all(), "no bar for a pixel's rounding"
+    assert (match_sizes(almost, AFTER)[0] > 0.99).all(), "no bar for a pixel's rounding"
 
 
 def test_transparency_is_shown_over_black():
     half = torch.cat([torch.ones(1, 3, 48, 64), torch.full((1, 1, 48, 64), 0.5)], dim=1)
-    assert torch.equal(compared(half, AFTER, split=1.0, labels=PLAIN), torch.full((1, 3, 48, 64), 0.5))
+    assert torch.equal(compare_frames(half, AFTER, split=1.0, labels=PLAIN), torch.full((1, 3, 48, 64), 0.5))
 
 
 @pytest.mark.parametrize("layout", Layout)
@@ -104,7 +108,7 @@ def test_pairs_are_frames_of_one_number_and_end_with_the_shorter_clip():
 
 def test_seconds_become_frames():
     info = TensorClip(AFTER.expand(50, -1, -1, -1), Fraction(25)).info
-    assert numbers_of(10, 2.0, info) == range(10, 60)
-    assert numbers_of(3, 0.0, info) == range(3, 4)
+    assert comparison_range(10, 2.0, info) == range(10, 60)
+    assert comparison_range(3, 0.0, info) == range(3, 4)
     with pytest.raises(ClipError, match="not at -1"):
-        numbers_of(-1, 1.0, info)
+        comparison_range(-1, 1.0, info)

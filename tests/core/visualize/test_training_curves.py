@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ImageDraw
-from steadyscale.core.visualize.training_curves import BEFORE, run_picture
+from steadyscale.core.visualize.training_curves import BEFORE_COLOR, plot_run
 from torch import Tensor
 
 
@@ -24,10 +24,10 @@ def facts(count: int) -> list[dict[str, float]]:
 
 
 def test_a_loss_that_falls_by_a_constant_factor_is_a_straight_line_down():
-    picture = run_picture(facts(500), 500)
+    picture = plot_run(facts(500), 500)
     assert picture.shape == (1, 3, 384, 768)
     assert 0 <= picture.min() < picture.max() <= 1
-    found = heights(picture, BEFORE, slice(30, 170))
+    found = heights(picture, BEFORE_COLOR, slice(30, 170))
     known = found[~np.isnan(found)]
     assert len(known) > 600, "it runs through the whole panel"
     line = np.polyval(np.polyfit(np.arange(len(known)), known, 1), np.arange(len(known)))
@@ -36,15 +36,15 @@ def test_a_loss_that_falls_by_a_constant_factor_is_a_straight_line_down():
 
 
 def test_half_of_a_run_takes_half_of_the_picture():
-    found = heights(run_picture(facts(250), 500), BEFORE, slice(30, 170))
+    found = heights(plot_run(facts(250), 500), BEFORE_COLOR, slice(30, 170))
     known = np.flatnonzero(~np.isnan(found))
     assert 0.46 < known.max() / 690 < 0.54
 
 
 def test_a_score_rises_above_the_line_of_bicubic():
     lines = [{"step": n, "psnr/2x": 28 + 4 * n / 100} for n in range(10, 101, 10)]
-    picture = run_picture(lines, 100, bicubic=30.0)
-    curve = heights(picture, BEFORE, slice(220, 360))
+    picture = plot_run(lines, 100, bicubic=30.0)
+    curve = heights(picture, BEFORE_COLOR, slice(220, 360))
     known = curve[~np.isnan(curve)]
     assert known[-1] < known[0] - 60, "up"
     ink = (picture[0].amax(0) < 0.75)[220:360, 100:730].float().mean(1).numpy()
@@ -54,15 +54,15 @@ def test_a_score_rises_above_the_line_of_bicubic():
 
 
 def test_the_first_score_can_be_seen():
-    picture = run_picture([{"step": 5, "psnr/2x": 31.0}], 100, bicubic=30.0)
-    assert np.isfinite(heights(picture, BEFORE, slice(220, 360))).sum() >= 4
+    picture = plot_run([{"step": 5, "psnr/2x": 31.0}], 100, bicubic=30.0)
+    assert np.isfinite(heights(picture, BEFORE_COLOR, slice(220, 360))).sum() >= 4
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0098, 0.0235), (0.01, 1.0), (0.0126, 0.0135), (3e-6, 4e4)])
 def test_losses_are_read_off_round_numbers(low: float, high: float, monkeypatch):
     written: list[str] = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, place, text, **__: written.append(text))
-    run_picture([{"step": 1, "loss/pixel": low}, {"step": 100, "loss/pixel": high}], 100)
+    plot_run([{"step": 1, "loss/pixel": low}, {"step": 100, "loss/pixel": high}], 100)
     numbers, around = written[1 : written.index("0")], (high / low) ** 0.11
     assert 2 <= len(numbers) <= 12
     assert all(low / around / 1.05 < float(number) < high * around * 1.05 for number in numbers)
@@ -71,7 +71,7 @@ def test_losses_are_read_off_round_numbers(low: float, high: float, monkeypatch)
 
 @pytest.mark.parametrize(("low", "high"), [(31.2, 38.0), (28.0, 32.0), (33.61, 33.93), (11.0, 19.0)])
 def test_a_scale_has_two_numbers_or_more(low: float, high: float):
-    picture = run_picture([{"step": 1, "psnr/2x": low}, {"step": 100, "psnr/2x": high}], 100)
+    picture = plot_run([{"step": 1, "psnr/2x": low}, {"step": 100, "psnr/2x": high}], 100)
     numbers = (picture[0].amax(0) < 0.6)[200:376, 4:56].any(1).int()
     assert int((numbers.diff() == 1).sum()) >= 2, "lines of text left of the panel"
 
@@ -79,12 +79,12 @@ def test_a_scale_has_two_numbers_or_more(low: float, high: float):
 def test_the_sample_lies_below_at_full_width():
     sample = torch.zeros(1, 3, 64, 192)
     sample[..., 64:128], sample[..., 128:] = 0.5, 1.0
-    picture = run_picture([], 10, sample=sample)
+    picture = plot_run([], 10, sample=sample)
     assert picture.shape == (1, 3, 384 + 256, 768)
     row = picture[0, 0, 384 + 200]
     assert [round(float(row[x]), 1) for x in (100, 400, 700)] == [0.0, 0.5, 1.0]
 
 
 def test_nothing_yet_is_a_picture_too():
-    assert run_picture([], 10).shape == (1, 3, 384, 768)
-    assert run_picture([{"step": 1, "loss/pixel": 0.0}], 1).isfinite().all()
+    assert plot_run([], 10).shape == (1, 3, 384, 768)
+    assert plot_run([{"step": 1, "loss/pixel": 0.0}], 1).isfinite().all()

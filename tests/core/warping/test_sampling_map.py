@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from footage import filmed, rolled, texture
+from camera_simulation import make_texture, render_camera, render_rolling_shutter
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipInfo, TensorClip
 from steadyscale.core.path import rolling_shutter
@@ -14,12 +14,12 @@ from steadyscale.core.path.border import Border
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.path.transfer import undo
-from steadyscale.core.path.zoom import LARGEST_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.pipeline.slicing import made
-from steadyscale.core.pipeline.warp_op import Steady, invented_ever
+from steadyscale.core.path.zoom import MAX_ZOOM, adaptive_zoom, limit_zoom, zooms_to_fill
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.slicing import render_piece
+from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask
 from steadyscale.core.warping.warp import warp
-from steadyscale.core.warping.ways import ways
+from steadyscale.core.warping.ways import sampling_maps
 
 WIDTH, HEIGHT, COUNT, READOUT = 320, 180, 24, 0.8
 
@@ -27,20 +27,20 @@ WIDTH, HEIGHT, COUNT, READOUT = 320, 180, 24, 0.8
 def way(times):
     t = np.asarray(times)[:, None] / 25
     phase = np.array([0.0, 0.3, 0.6, 0.8])
-    return geometry.to_matrices(np.sin(2 * np.pi * (3.0 * t + phase)) * [14, 9, 0.02, 0.02])
+    return geometry.matrices_from_parameters(np.sin(2 * np.pi * (3.0 * t + phase)) * [14, 9, 0.02, 0.02])
 
 
 @pytest.fixture(scope="module")
 def scene():
     """A white square with a texture around it."""
-    picture = texture(540, 800) * 0.5
+    picture = make_texture(540, 800) * 0.5
     picture[..., 210:330, 330:470] = 1.0
     return picture
 
 
 @pytest.fixture(scope="module")
 def bent(scene):
-    return rolled(scene, way, WIDTH, HEIGHT, COUNT, READOUT)
+    return render_rolling_shutter(scene, way, WIDTH, HEIGHT, COUNT, READOUT)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,19 @@ def fix():
     info = ClipInfo(WIDTH, HEIGHT, Fraction(25), COUNT)
     poses = way(np.arange(COUNT))
     rows = np.stack(
-        [np.linalg.inv(poses) @ way(np.arange(COUNT) + READOUT * h) for h in rolling_shutter.HEIGHTS], axis=1
+        [np.linalg.inv(poses) @ way(np.arange(COUNT) + READOUT * h) for h in rolling_shutter.ROW_HEIGHTS], axis=1
     )
-    measured = Trajectory(poses, [slice(0, COUNT)], info, geometry.normalized(rows))
+    measured = Trajectory(poses, [slice(0, COUNT)], info, geometry.normalize(rows))
     return correction(measured, replace(measured, poses=np.tile(poses[:1], (COUNT, 1, 1))))
 
 
 def warped(frames, fix, border, **settings):
     out = list(warp(TensorClip(frames, Fraction(25)).frames(), fix, border, **settings))
-    return torch.cat([w.frames for w in out]), torch.cat([w.invented for w in out])
+    return torch.cat([w.frames for w in out]), torch.cat([w.fill_mask for w in out])
 
 
 def test_a_slanted_square_becomes_straight_and_stands_still(scene, bent, fix):
-    still = filmed(scene, way([0]), WIDTH, HEIGHT)
+    still = render_camera(scene, way([0]), WIDTH, HEIGHT)
     moved, invented = warped(bent, fix, Border.MIRROR)
     genuine = 1 - invented[:, None]
     missed = ((moved - still).abs() * genuine).sum() / (3 * genuine.sum())
@@ -80,20 +80,22 @@ def test_places_are_exact(fix, enlarged):
     large = fix.scaled(enlarged)
     width, height = large.info.width, large.info.height
     buffers = torch.empty(3, height, width)
-    for i, path in enumerate(ways(large)):
-        x, y = (place.double().numpy() for place in path.places(buffers))
+    for i, path in enumerate(sampling_maps(large)):
+        x, y = (place.double().numpy() for place in path.source_coords(buffers))
         points = np.stack([x - (width - 1) / 2, y - (height - 1) / 2], axis=-1) / enlarged
         for column in (0, width // 2, width - 1):
             rows = way(i + READOUT * points[:, column, 1].clip(-108, 108) / HEIGHT)
-            seen = geometry.apply(np.linalg.inv(way([0])) @ rows, points[:, column][:, None])[:, 0] * enlarged
+            seen = (
+                geometry.transform_points(np.linalg.inv(way([0])) @ rows, points[:, column][:, None])[:, 0] * enlarged
+            )
             truth = np.stack([np.full(height, column - (width - 1) / 2), np.arange(height) - (height - 1) / 2], -1)
             assert np.abs(seen - truth).max() < 0.03 * enlarged
 
 
 def test_nothing_steps_from_row_to_row(fix):
     buffers = torch.empty(3, HEIGHT, WIDTH)
-    for path in ways(fix):
-        x, y = path.places(buffers)
+    for path in sampling_maps(fix):
+        x, y = path.source_coords(buffers)
         for place in (x, y):
             bow = place[2:] - 2 * place[1:-1] + place[:-2]
             assert bow.abs().max() < 0.03, "pixels: where two cells meet"
@@ -106,7 +108,7 @@ def test_a_crop_shows_source_pixels_only(bent, fix, border, undone):
     moved, invented = warped(torch.full_like(bent, 0.7), fix, border)
     assert not invented.any()
     assert torch.allclose(moved, torch.full_like(moved, 0.7), atol=1e-5)
-    assert zooms_to_fill(fix).max() < LARGEST_ZOOM
+    assert zooms_to_fill(fix).max() < MAX_ZOOM
 
 
 @pytest.mark.parametrize(("border", "pad"), [(Border.MIRROR, 0), (Border.EDGE, 7), (Border.WRAP, 0), (Border.FILL, 7)])
@@ -120,12 +122,12 @@ def test_the_mask_says_where_black_is(fix):
     moved, invented = warped(torch.ones(COUNT, 3, HEIGHT, WIDTH), fix, Border.BLACK)
     assert (moved[:, 0][invented > 0] < 0.8).all()
     assert (moved[:, 0][invented == 0] > 0.2).all(), "a quarter at a corner"
-    ever = invented_ever(Steady(fix, Border.BLACK), fix.info)[0]
+    ever = union_fill_mask(WarpOp(fix, Border.BLACK), fix.info)[0]
     assert (ever >= invented.amax(dim=0)).all()
 
 
 def test_neighbours_fill_with_their_own_rows(scene, bent, fix):
-    still = filmed(scene, way([0]), WIDTH, HEIGHT)
+    still = render_camera(scene, way([0]), WIDTH, HEIGHT)
     error = {}
     for name, given in (("rows", fix), ("none", replace(fix, rows=None))):
         moved, invented = warped(bent, given, Border.FILL)
@@ -158,15 +160,15 @@ def test_rows_are_put_back_as_well(bent, fix):
     wrong, _ = warped(steady, undo(replace(fix, rows=None), Border.MIRROR, pad=40), Border.MIRROR, pad=-40)
     assert (wrong - bent).abs()[..., 8:-8, 8:-8].mean() > 0.02
     assert np.allclose(inverse(inverse(fix)).matrices, fix.matrices)
-    assert not inverse(inverse(fix)).bends
+    assert not inverse(inverse(fix)).distorts_rows
 
 
 def test_a_piece_of_a_clip_is_what_it_is_in_the_whole(bent, fix):
     clip = TensorClip(bent, Fraction(25))
-    plan, piece = Recipe(clip).then(Steady(fix, Border.MIRROR)), range(9, 14)
+    plan, piece = Pipeline(clip).then(WarpOp(fix, Border.MIRROR)), range(9, 14)
     whole = torch.cat(list(plan.frames()))
     frames = (bent[i : i + 1] for i in piece)
-    assert torch.equal(torch.cat(list(made(plan, frames, piece, piece))), whole[9:14])
+    assert torch.equal(torch.cat(list(render_piece(plan, frames, piece, piece))), whole[9:14])
 
 
 def test_the_corrected_way_and_a_bare_one_have_no_rows(fix):

@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from footage import filmed, shake, texture
+from camera_simulation import make_shake_path, make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.path.border import Border
@@ -26,16 +26,16 @@ def engine(request, monkeypatch):
 @pytest.fixture(scope="module")
 def shot():
     """Shaken frames of a still scene, the correction that holds the camera still, and what it would have seen."""
-    poses = geometry.to_matrices(shake(COUNT, seed=3, pixels=9))
-    scene = texture(HEIGHT * 2, WIDTH * 2, seed=3)
+    poses = geometry.matrices_from_parameters(make_shake_path(COUNT, seed=3, pixels=9))
+    scene = make_texture(HEIGHT * 2, WIDTH * 2, seed=3)
     info = ClipInfo(WIDTH, HEIGHT, Fraction(25), COUNT)
-    truth = filmed(scene, np.eye(3)[None], WIDTH, HEIGHT)
-    return filmed(scene, poses, WIDTH, HEIGHT), Correction(poses, [slice(0, COUNT)], info, poses), truth
+    truth = render_camera(scene, np.eye(3)[None], WIDTH, HEIGHT)
+    return render_camera(scene, poses, WIDTH, HEIGHT), Correction(poses, [slice(0, COUNT)], info, poses), truth
 
 
 def stabilised(frames, fix, border=Border.FILL, **settings):
     out = list(warp(TensorClip(frames).frames(batch=5), fix, border, **settings))
-    return torch.cat([w.frames for w in out]), torch.cat([w.invented for w in out])
+    return torch.cat([w.frames for w in out]), torch.cat([w.fill_mask for w in out])
 
 
 def errors(moved, invented, truth):
@@ -62,10 +62,13 @@ def test_exposure_is_matched(shot):
 
 
 def test_where_nobody_looked_the_frame_is_mirrored():
-    frames = texture(40, 60).expand(5, -1, -1, -1)
+    frames = make_texture(40, 60).expand(5, -1, -1, -1)
     poses = np.repeat(np.eye(3)[None], 5, 0)
     fix = Correction(
-        geometry.to_matrices(np.array([[6.0, 0, 0, 0]] * 5)), [slice(0, 5)], ClipInfo(60, 40, Fraction(25), 5), poses
+        geometry.matrices_from_parameters(np.array([[6.0, 0, 0, 0]] * 5)),
+        [slice(0, 5)],
+        ClipInfo(60, 40, Fraction(25), 5),
+        poses,
     )
     moved, invented = stabilised(frames, fix)
     assert torch.allclose(moved, stabilised(frames, fix, Border.MIRROR)[0], atol=2e-3)
@@ -91,7 +94,7 @@ def test_frames_come_in_order_and_few_are_held(shot, monkeypatch):
             asked.append(i)
             yield frame[None]
 
-    monkeypatch.setattr(fill_module, "REACH", 3)
+    monkeypatch.setattr(fill_module, "FILL_RADIUS_FRAMES", 3)
     plain = list(warp(source(), fix, Border.MIRROR))
     asked.clear()
     for i, (w, other) in enumerate(zip(warp(source(), fix, Border.FILL), plain, strict=True)):
@@ -101,7 +104,7 @@ def test_frames_come_in_order_and_few_are_held(shot, monkeypatch):
 
 def test_large_frames_look_less_far(shot, monkeypatch):
     frames, fix, _ = shot
-    monkeypatch.setattr(fill_module, "WINDOW_BYTES", frames[0].numel() * 2 * 5)
+    monkeypatch.setattr(fill_module, "MAX_WINDOW_BYTES", frames[0].numel() * 2 * 5)
     asked = iter(frames.split(1))
     next(warp(asked, fix, Border.FILL))
     assert len(list(asked)) == COUNT - 3, "two neighbours on either side and the frame make five"

@@ -4,12 +4,12 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from footage import filmed, jitter, shake, shaken_clip, texture
+from camera_simulation import make_shake_path, make_shaken_clip, make_texture, measure_jitter, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
-from steadyscale.core.path.border import Border, framed
+from steadyscale.core.path.border import Border, with_border_zoom
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Correction, Trajectory, correction, inverse
 from steadyscale.core.warping import sampling_map
@@ -28,14 +28,14 @@ def engine(request, monkeypatch):
 
 def fix_of(path, width, height):
     path = np.atleast_2d(path)
-    matrices = geometry.to_matrices(path)
+    matrices = geometry.matrices_from_parameters(path)
     return Correction(matrices, [slice(0, len(path))], ClipInfo(width, height, Fraction(25), len(path)), matrices)
 
 
 def warped(frames, path, border, **settings):
     height, width = frames.shape[-2:]
     out = list(warp(TensorClip(frames).frames(), fix_of(path, width, height), border, **settings))
-    return torch.cat([w.frames for w in out]), torch.cat([w.invented for w in out])
+    return torch.cat([w.frames for w in out]), torch.cat([w.fill_mask for w in out])
 
 
 def test_the_identity_changes_nothing(engine):
@@ -68,8 +68,8 @@ def test_black_is_transparent_and_alpha_moves_with_the_picture(engine):
 
 
 def test_both_engines_agree(monkeypatch):
-    frames = texture(120, 160).expand(4, -1, -1, -1)
-    path = shake(4, pixels=20, angle=0.1, zoom=0.05)
+    frames = make_texture(120, 160).expand(4, -1, -1, -1)
+    path = make_shake_path(4, pixels=20, angle=0.1, zoom=0.05)
     for border in Border:
         ours, mask = warped(frames, path, border)
         with monkeypatch.context() as without:
@@ -83,7 +83,7 @@ def test_both_engines_agree(monkeypatch):
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
 def test_crop_shows_source_pixels_only(border, engine):
-    path = shake(20, pixels=8)
+    path = make_shake_path(20, pixels=8)
     frames = torch.full((20, 3, 90, 160), 0.7)
     moved, invented = warped(frames, path, border)
     assert torch.allclose(moved, frames, atol=1e-5), "an all-grey clip stays all grey: nothing dark came in"
@@ -102,15 +102,15 @@ def test_pad_adds_canvas_and_says_what_it_invented(engine):
 @pytest.fixture(scope="module")
 def shaken():
     """A shaken clip, its true path and the correction found for it."""
-    clip, truth = shaken_clip(frames=60)
+    clip, truth = make_shaken_clip(frames=60)
     measured = Trajectory.of(estimate_motion(clip, flow_model()))
     return clip, truth, correction(measured, smooth(measured))
 
 
 def test_a_known_shake_is_undone(shaken):
     _, truth, fix = shaken
-    left = geometry.to_parameters(geometry.to_matrices(truth) @ np.linalg.inv(fix.matrices))
-    assert jitter(left, 320, 180) < jitter(truth, 320, 180) / 8
+    left = geometry.to_parameters(geometry.matrices_from_parameters(truth) @ np.linalg.inv(fix.matrices))
+    assert measure_jitter(left, 320, 180) < measure_jitter(truth, 320, 180) / 8
 
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.MIRROR])
@@ -120,16 +120,16 @@ def test_the_pixels_are_steady_too(shaken, border, engine):
     assert len(steady) == 60
     inside = TensorClip(steady[:, :, 20:-20, 20:-20], Fraction(25))
     again = Trajectory.of(estimate_motion(inside, flow_model())).path
-    assert jitter(again, 280, 140) < jitter(truth, 280, 140) / 4
+    assert measure_jitter(again, 280, 140) < measure_jitter(truth, 280, 140) / 4
 
 
 def test_corrections_apply_to_the_enlarged_clip():
-    small, large = texture(400, 600), None
+    small, large = make_texture(400, 600), None
     large = torch.nn.functional.interpolate(small, scale_factor=3, mode="bicubic").clamp(0, 1)
-    path = shake(6)
-    poses = geometry.to_matrices(path)
+    path = make_shake_path(6)
+    poses = geometry.matrices_from_parameters(path)
     fix = Correction(poses, [slice(0, 6)], ClipInfo(200, 120, Fraction(25), 6))  # back to the first frame's view
-    shaky = filmed(large, geometry.rescaled(poses, 3, 3), 600, 360)
+    shaky = render_camera(large, geometry.rescale(poses, 3, 3), 600, 360)
     steady = torch.cat([w.frames for w in warp(TensorClip(shaky).frames(), fix.scaled(3), Border.MIRROR)])
     difference = (steady - steady[:1])[..., 60:-60, 60:-60].abs()
     assert difference.mean() < 0.01
@@ -140,7 +140,7 @@ def test_corrections_apply_to_the_enlarged_clip():
 def test_the_shake_can_be_put_back(shaken, border):
     clip, _, fix = shaken
     steady = (w.frames for w in warp(clip.frames(), fix, border))
-    again = torch.cat([w.frames for w in warp(steady, inverse(framed(fix, border)), Border.EDGE)])
+    again = torch.cat([w.frames for w in warp(steady, inverse(with_border_zoom(fix, border)), Border.EDGE)])
     source = torch.cat(list(clip.frames()))
     difference = (again - source)[..., 40:-40, 60:-60].abs()
     assert difference.mean() < 0.012, "two resamplings"
@@ -152,12 +152,12 @@ def steady_of(clip, fix):
 
 
 def test_places_agree_with_float64_on_large_tilted_frames():
-    matrix = geometry.to_matrices(np.array([31.7, -18.3, 0.03, 0.05]))
+    matrix = geometry.matrices_from_parameters(np.array([31.7, -18.3, 0.03, 0.05]))
     matrix[2, :2] = 2e-5, -1e-5
     back = sampling_map.pixel_maps(matrix, 3840, 2160)
-    x, y = sampling_map.places(back, torch.empty(3, 2160, 3840))
+    x, y = sampling_map.source_coords(back, torch.empty(3, 2160, 3840))
     columns, rows = np.meshgrid(np.arange(0, 3840, 213), np.arange(0, 2160, 119))
-    exact = geometry.apply(back, np.stack([columns.ravel(), rows.ravel()], -1).astype(float))
+    exact = geometry.transform_points(back, np.stack([columns.ravel(), rows.ravel()], -1).astype(float))
     assert np.abs(x.numpy()[rows, columns].ravel() - exact[:, 0]).max() < 2e-3
     assert np.abs(y.numpy()[rows, columns].ravel() - exact[:, 1]).max() < 2e-3
 

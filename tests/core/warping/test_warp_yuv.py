@@ -13,25 +13,25 @@ import pytest
 import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from counting import make_video
-from footage import shake, texture
+from camera_simulation import make_shake_path, make_texture
+from numbered_video import make_video
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.pipeline.deflicker_op import Calm
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.pipeline.deflicker_op import DeflickerOp
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.convert import to_rgb
-from steadyscale.core.video.decode.stream_format import BT709, Orientation, Stored
+from steadyscale.core.video.decode.stream_format import BT709, Orientation, StreamFormat
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
 from steadyscale.core.warping.warp import warp
-from steadyscale.core.warping.warp_yuv import can_warp, warp_planes
+from steadyscale.core.warping.warp_yuv import can_warp_yuv, warp_yuv
 
 WIDTH, HEIGHT = 64, 48
 FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p16le"]
-STORED = Stored("h264", "yuv420p", Orientation(), Fraction(1), BT709, False, BT709, BT709)
+STORED = StreamFormat("h264", "yuv420p", Orientation(), Fraction(1), BT709, False, BT709, BT709)
 
 
 def planes(picture: VideoFrame) -> list[np.ndarray]:
@@ -55,17 +55,17 @@ def noise(pixel_format: str, width: int = WIDTH, height: int = HEIGHT, seed: int
 
 
 def fix_of(path, width: int = WIDTH, height: int = HEIGHT) -> Correction:
-    matrices = geometry.to_matrices(np.atleast_2d(path))
+    matrices = geometry.matrices_from_parameters(np.atleast_2d(path))
     shots = [slice(0, len(matrices))]
     return Correction(matrices, shots, ClipInfo(width, height, Fraction(25), len(matrices)), matrices)
 
 
-def warped(pictures: list[VideoFrame], path, border: Border, stored: Stored = STORED) -> list[VideoFrame]:
+def warped(pictures: list[VideoFrame], path, border: Border, stored: StreamFormat = STORED) -> list[VideoFrame]:
     stored = replace(stored, pixel_format=pictures[0].format.name, full_range="j" in pictures[0].format.name)
     turned = stored.orientation.transpose
     size = (pictures[0].height, pictures[0].width) if turned else (pictures[0].width, pictures[0].height)
-    assert can_warp(stored, *size, border)
-    out = warp_planes(cv2, ([p] for p in pictures), fix_of(path, *size), border, stored)
+    assert can_warp_yuv(stored, *size, border)
+    out = warp_yuv(cv2, ([p] for p in pictures), fix_of(path, *size), border, stored)
     return [picture for batch in out for picture in batch]
 
 
@@ -96,8 +96,8 @@ def test_whole_pixels_move_right_and_down_and_borders_are_as_named(pixel_format:
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE, Border.MIRROR, Border.EDGE])
 def test_it_is_the_picture_that_the_way_by_rgb_gives(border: Border):
-    count, path = 4, shake(4, pixels=5.0, angle=0.03, zoom=0.02)
-    sharp = texture(HEIGHT * 4, WIDTH * 4)
+    count, path = 4, make_shake_path(4, pixels=5.0, angle=0.03, zoom=0.02)
+    sharp = make_texture(HEIGHT * 4, WIDTH * 4)
     frames = torch.nn.functional.interpolate(sharp, (HEIGHT, WIDTH), mode="area").expand(count, -1, -1, -1)
     rgb = [VideoFrame.from_ndarray((f.permute(1, 2, 0) * 255).round().byte().numpy(), "rgb24") for f in frames]
     stored = [VideoReformatter().reformat(f, format="yuv444p", dst_colorspace=1) for f in rgb]
@@ -118,7 +118,7 @@ def test_pictures_come_out_upright(turn: Orientation):
     picture = noise("yuv420p")
     (upright,) = warped([picture], [0, 0, 0, 0], Border.EDGE, replace(STORED, orientation=turn))
     luma, *chroma = planes(upright)
-    assert np.array_equal(luma, turn.upright(planes(picture)[0]))
+    assert np.array_equal(luma, turn.apply(planes(picture)[0]))
     assert [c.shape for c in chroma] == [tuple(n // 2 for n in luma.shape)] * 2
 
 
@@ -167,40 +167,40 @@ def test_another_number_of_pictures_than_was_measured_is_an_error(there: int):
     ],
 )
 def test_the_rest_goes_by_way_of_rgb(pixel_format: str, size: tuple[int, int], border: Border):
-    assert not can_warp(replace(STORED, pixel_format=pixel_format), *size, border)
+    assert not can_warp_yuv(replace(STORED, pixel_format=pixel_format), *size, border)
 
 
 def test_a_turn_would_exchange_what_is_halved():
     turned = replace(STORED, pixel_format="yuv422p", orientation=Orientation(transpose=True))
-    assert not can_warp(turned, WIDTH, HEIGHT, Border.CROP)
+    assert not can_warp_yuv(turned, WIDTH, HEIGHT, Border.CROP)
 
 
 def test_a_recipe_gives_pictures_only_where_nothing_asks_for_rgb(tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 3))
-    steady = Steady(fix_of(np.zeros((3, 4)), clip.info.width, clip.info.height), Border.EDGE)
-    assert Recipe(clip).then(steady).pictures() is not None
+    steady = WarpOp(fix_of(np.zeros((3, 4)), clip.info.width, clip.info.height), Border.EDGE)
+    assert Pipeline(clip).then(steady).native_frames() is not None
     for other in (
-        Recipe(clip),
-        Recipe(clip).then(replace(steady, pad=2)),
-        Recipe(clip).then(replace(steady, border=Border.FILL)),
-        Recipe(clip).then(replace(steady, device="cuda")),
-        Recipe(clip).then(steady).then(Calm()),
-        Recipe(TensorClip(torch.rand(3, 3, 48, 64))).then(steady),
+        Pipeline(clip),
+        Pipeline(clip).then(replace(steady, pad=2)),
+        Pipeline(clip).then(replace(steady, border=Border.FILL)),
+        Pipeline(clip).then(replace(steady, device="cuda")),
+        Pipeline(clip).then(steady).then(DeflickerOp()),
+        Pipeline(TensorClip(torch.rand(3, 3, 48, 64))).then(steady),
     ):
-        assert other.pictures() is None
+        assert other.native_frames() is None
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
 def test_a_file_written_from_pictures_shows_what_one_from_frames_shows(tmp_path: Path, rotation: int, name: str):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 6, rotation=rotation))
-    path = shake(6, pixels=3.0, angle=0.02)
-    recipe = Recipe(clip).then(Steady(fix_of(path, clip.info.width, clip.info.height), Border.MIRROR))
-    pictures = recipe.pictures()
+    path = make_shake_path(6, pixels=3.0, angle=0.02)
+    recipe = Pipeline(clip).then(WarpOp(fix_of(path, clip.info.width, clip.info.height), Border.MIRROR))
+    pictures = recipe.native_frames()
     assert pictures is not None
     for stream, file in ((pictures, tmp_path / name), (recipe.frames(), tmp_path / f"by-rgb-{name}")):
         assert write_video(file, stream, clip.info, source=clip.path) == 6
     made, expected = (VideoClip(file) for file in (tmp_path / name, tmp_path / f"by-rgb-{name}"))
-    assert made.stored == expected.stored
+    assert made.stream_format == expected.stream_format
     for a, b in zip(made.frames(), expected.frames(), strict=True):
         assert float((a - b).abs().mean()) < 2.5 / 255

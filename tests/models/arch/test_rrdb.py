@@ -141,7 +141,9 @@ def test_dense_blocks_share_their_memory(layout, rooms):
     network = random_network(RRDBConfig(features=8, blocks=3, growth=4))
     image = torch.rand(1, 3, 20, 30).contiguous(memory_format=layout)
     with torch.no_grad(), Counting(20 * 20 * 30) as counting:
-        network._tail = network._tail_in_pieces = lambda x: x.new_zeros(1, 3, 20, 30)  # smaller than the memory
+        network._upsample_tail = network._upsample_tail_tiled = lambda x: x.new_zeros(
+            1, 3, 20, 30
+        )  # smaller than the memory
         network(image)
     assert counting.calls["convolution"] == 2 + 3 * 15
     assert counting.large == rooms
@@ -174,11 +176,11 @@ def test_several_pictures_and_other_memory_make_no_difference_but_rounding(count
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 @pytest.mark.parametrize("size", [(9, 11), (1, 17), (16, 8), (13, 25)])
 def test_a_tail_in_pieces_is_the_whole_tail(scale, size, monkeypatch):
-    monkeypatch.setattr(rrdb, "TAIL_ON_CPU", 8)
+    monkeypatch.setattr(rrdb, "TAIL_TILE_SIZE_CPU", 8)
     network = random_network(RRDBConfig(features=8, blocks=1, growth=4, scale=scale))
     trunk = torch.rand(2, 8, *size)
     with torch.no_grad():
-        whole, pieces = network._tail(trunk), network._tail_in_pieces(trunk)
+        whole, pieces = network._upsample_tail(trunk), network._upsample_tail_tiled(trunk)
     assert whole.shape[-1] == size[1] * scale
     assert (whole - pieces).abs().max() < 1e-6, "whatever convolution the library picks for the shape"
 

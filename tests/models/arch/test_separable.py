@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from spandrel import ModelLoader
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 from steadyscale.models.arch import separable
-from steadyscale.models.arch.separable import SeparableConv, SeparableRRDB, SeparableSRVGG, dense, separated
+from steadyscale.models.arch.separable import SeparableConv, SeparableRRDB, SeparableSRVGG, to_dense, to_separable
 from torch import nn
 
 SHAPES = [
@@ -38,7 +38,7 @@ def network(config, seed=0):
 @pytest.mark.parametrize("config", SHAPES, ids=str)
 def test_collapses_exactly_to_what_spandrel_loads(config, picture):
     ours = network(config)
-    plain = dense(ours)
+    plain = to_dense(ours)
     assert type(plain) in (SRVGGNetCompact, RRDBNet)
     expected = ours(picture)
     assert expected.std() > 0.01
@@ -51,21 +51,21 @@ def test_collapses_exactly_to_what_spandrel_loads(config, picture):
 def test_spandrel_loads_a_collapsed_rrdb(picture):
     """Growth 32, the only one that it knows."""
     ours = network(RRDBConfig(features=8, blocks=2, growth=32, scale=2))
-    theirs = ModelLoader().load_from_state_dict(dict(dense(ours).state_dict())).eval().model
+    theirs = ModelLoader().load_from_state_dict(dict(to_dense(ours).state_dict())).eval().model
     assert (theirs(picture) - ours(picture)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=str)
 def test_separating_what_is_separable_changes_nothing(config, picture):
     ours = network(config)
-    assert (separated(dense(ours))(picture) - ours(picture)).abs().max() < 1e-5
+    assert (to_separable(to_dense(ours))(picture) - ours(picture)).abs().max() < 1e-5
 
 
 def test_separating_is_the_nearest_of_rank_one():
     """No small change of either factor comes nearer to the dense kernel."""
     torch.manual_seed(1)
     plain = SRVGGNetCompact(SRVGGConfig(features=6, convs=1))
-    part = separated(plain).body[2]
+    part = to_separable(plain).body[2]
     kernel, mix, blur = plain.body[2].weight, part.pointwise.weight, part.depthwise.weight
 
     def miss():
@@ -112,12 +112,12 @@ def test_has_a_third_of_the_parameters_or_less():
 
     for config in (SRVGGConfig(features=16, convs=6, scale=2), SRVGGConfig(), RRDBConfig(blocks=2)):
         plain = SRVGGNetCompact(config) if isinstance(config, SRVGGConfig) else RRDBNet(config)
-        assert count(separated(plain)) <= count(plain) / 3
-        assert count(dense(separated(plain))) == count(plain)
+        assert count(to_separable(plain)) <= count(plain) / 3
+        assert count(to_dense(to_separable(plain))) == count(plain)
 
 
 def test_other_networks_are_refused():
     with pytest.raises(ValueError, match="Sequential is neither"):
-        separated(nn.Sequential(SeparableConv(2, 2)))
+        to_separable(nn.Sequential(SeparableConv(2, 2)))
     with pytest.raises(ValueError, match="SeparableSRVGG is neither"):
-        separated(network(SHAPES[0]))
+        to_separable(network(SHAPES[0]))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from steadyscale.models.arch.upconv import ShuffledUpconv
+from steadyscale.models.arch.upconv import SubpixelConv
 from torch import nn
 
 
@@ -15,7 +15,7 @@ def test_is_exact(scale, bias):
     x = torch.randn(2, 5, 6, 7)
     with torch.no_grad():
         expected = conv(F.interpolate(x, scale_factor=scale, mode="nearest"))
-        result = ShuffledUpconv.of(conv, scale)(x)
+        result = SubpixelConv.from_upconv(conv, scale)(x)
     assert expected.std() > 0.1
     assert (result - expected).abs().max() < 1e-5
 
@@ -25,4 +25,4 @@ def test_is_exact(scale, bias):
 )
 def test_other_convolutions_are_refused(conv):
     with pytest.raises(ValueError, match="plain 3x3"):
-        ShuffledUpconv.of(conv, 2)
+        SubpixelConv.from_upconv(conv, 2)

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load
 from steadyscale.models import RRDBConfig, RRDBNet
-from steadyscale.models.loading.safetensors_writer import packed
+from steadyscale.models.loading.safetensors_writer import save_deterministic
 
 FACTS = {name: f"value of {name}" for name in ("format", "architecture", "licence", "origin", "source", "größe")}
 
@@ -18,17 +18,17 @@ FACTS = {name: f"value of {name}" for name in ("format", "architecture", "licenc
 def test_the_same_weights_make_the_same_bytes(order):
     torch.manual_seed(0)
     state = RRDBNet(RRDBConfig(features=4, blocks=1, growth=2)).state_dict()
-    files = {packed(dict([*state.items()][::order]), dict([*FACTS.items()][::order])) for _ in range(20)}
+    files = {save_deterministic(dict([*state.items()][::order]), dict([*FACTS.items()][::order])) for _ in range(20)}
     assert len(files) == 1
     digest = hashlib.sha256(files.pop()).hexdigest()
-    assert digest == hashlib.sha256(packed(state, FACTS)).hexdigest()
+    assert digest == hashlib.sha256(save_deterministic(state, FACTS)).hexdigest()
 
 
 @pytest.mark.parametrize("extra", range(9))
 def test_what_is_read_is_what_was_written(tmp_path, extra):
     """Whatever the length of the header."""
     state = {"b": torch.rand(3, 2), "a": torch.rand(5).half(), "c": torch.arange(7)}
-    content = packed(state, {**FACTS, "more": "x" * extra})
+    content = save_deterministic(state, {**FACTS, "more": "x" * extra})
     made = load(content)
     assert made.keys() == state.keys()
     assert all(torch.equal(made[key], state[key]) and made[key].dtype == state[key].dtype for key in state)

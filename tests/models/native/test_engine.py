@@ -5,25 +5,25 @@ import logging
 
 import pytest
 import torch
-from natively import needs_compiler, noise, randomised
+from native_checks import needs_compiler, random_image, randomize_weights
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
-from steadyscale.models.native import Native, NativeNetwork, engine
+from steadyscale.models.native import NativeDispatcher, NativeNetwork, engine
 
 
 @needs_compiler
 def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
-    images = noise(1, 3, 8, 9)
-    run = Native(network)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    images = random_image(1, 3, 8, 9)
+    run = NativeDispatcher(network)
     assert run.engine == "torch"
     run(images)
     assert run.engine == "native"
-    double = Native(network.double())
+    double = NativeDispatcher(network.double())
     assert double(images.double()).dtype is torch.float64
     assert double.engine == "torch"
     network.float()
-    monkeypatch.setenv(engine.SWITCH, "0")
-    off = Native(network)
+    monkeypatch.setenv(engine.ENGINE_ENV_VAR, "0")
+    off = NativeDispatcher(network)
     assert not off.ready
     assert torch.equal(off(images), network(images).clamp(0, 1))
     assert off.engine == "torch"
@@ -31,9 +31,9 @@ def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
 
 @needs_compiler
 def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
-    model = Upscaler(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
-    images = noise(2, 3, 8, 9)
-    assert model.whole_frames
+    model = Upscaler(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
+    images = random_image(2, 3, 8, 9)
+    assert model.prefers_full_frames
     result = model(images)
     assert model.engine == "native"
     twin = copy.deepcopy(model)
@@ -45,18 +45,18 @@ def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
 
 @needs_compiler
 def test_gradients_are_torchs_business(cache):
-    run = Native(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))))
+    run = NativeDispatcher(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))))
     with torch.enable_grad():
-        run(noise(1, 3, 4, 4).requires_grad_()).sum().backward()
+        run(random_image(1, 3, 4, 4).requires_grad_()).sum().backward()
     assert run.engine == "torch"
 
 
 @needs_compiler
 @pytest.mark.parametrize("change", ["in place", "replaced", "there and back"])
 def test_changed_weights_are_noticed(cache, change):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
-    run = Native(network)
-    images = noise(1, 3, 8, 9)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = NativeDispatcher(network)
+    images = random_image(1, 3, 8, 9)
     before = run(images)
     if change == "in place":
         network.body[0].weight.mul_(-1)
@@ -76,13 +76,13 @@ def test_weights_are_transformed_once(cache, monkeypatch):
     made = []
     original = engine.NativeNetwork
     monkeypatch.setattr(engine, "NativeNetwork", lambda *args: made.append(1) or original(*args))
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
-    run = Native(network)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run = NativeDispatcher(network)
     own = [(tensor, tensor.data) for tensor in network.parameters()]
     for _ in range(3):
         for tensor, data in own:  # As a loan to the CPU does.
             tensor.data = data.to("cpu", torch.float32)
-        run(noise(1, 3, 8, 9))
+        run(random_image(1, 3, 8, 9))
     assert made == [1]
 
 
@@ -93,8 +93,8 @@ def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
             return super().__call__(images) + 1e-3
 
     monkeypatch.setattr(engine, "NativeNetwork", Wrong)
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
-    run, images = Native(network), noise(1, 3, 8, 9)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
+    run, images = NativeDispatcher(network), random_image(1, 3, 8, 9)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(run(images), network(images).clamp(0, 1))
     assert run.engine == "torch"
@@ -102,4 +102,4 @@ def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
 
 
 def test_other_networks_have_no_twin():
-    assert engine.native_network(torch.nn.Conv2d(3, 3, 3)) is None
+    assert engine.make_native_network(torch.nn.Conv2d(3, 3, 3)) is None

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from natively import assert_same, needs_compiler, noise, randomised
+from native_checks import assert_close, needs_compiler, random_image, randomize_weights
 from steadyscale.models import Activation, RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, load_upscaler
-from steadyscale.models.arch.separable import SeparableSRVGG, dense
-from steadyscale.models.native import Native, NativeNetwork, engine
-from steadyscale.models.native.bindings import Library, Store
-from steadyscale.models.native.compile_srvgg import CompactCompiler
+from steadyscale.models.arch.separable import SeparableSRVGG, to_dense
+from steadyscale.models.native import NativeDispatcher, NativeNetwork, engine
+from steadyscale.models.native.bindings import Arena, NativeLibrary
+from steadyscale.models.native.compile_srvgg import SRVGGCompiler
 
 SIZES = [(1, 1), (2, 7), (7, 2), (6, 6), (37, 53), (33, 8)]
 
@@ -18,16 +18,16 @@ SIZES = [(1, 1), (2, 7), (7, 2), (6, 6), (37, 53), (33, 8)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("activation", Activation)
 def test_compact_equals_torch(library, size, activation):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(convs=4, activation=activation)))
-    assert_same(NativeNetwork(network, library), network, noise(1, 3, *size))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(convs=4, activation=activation)))
+    assert_close(NativeNetwork(network, library), network, random_image(1, 3, *size))
 
 
 @needs_compiler
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("scale", "unshuffle"), [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (1, 4)])
 def test_rrdb_equals_torch(library, size, scale, unshuffle):
-    network = randomised(RRDBNet(RRDBConfig(features=16, growth=8, blocks=2, scale=scale, unshuffle=unshuffle)))
-    assert_same(NativeNetwork(network, library), network, noise(1, 3, *size))
+    network = randomize_weights(RRDBNet(RRDBConfig(features=16, growth=8, blocks=2, scale=scale, unshuffle=unshuffle)))
+    assert_close(NativeNetwork(network, library), network, random_image(1, 3, *size))
 
 
 @needs_compiler
@@ -43,8 +43,8 @@ def test_rrdb_equals_torch(library, size, scale, unshuffle):
     batch=st.integers(1, 3),
 )
 def test_any_compact_network(library, channels, features, convs, scale, activation, height, width, batch):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale, activation)))
-    assert_same(NativeNetwork(network, library), network, noise(batch, channels[0], height, width))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale, activation)))
+    assert_close(NativeNetwork(network, library), network, random_image(batch, channels[0], height, width))
 
 
 @needs_compiler
@@ -61,24 +61,24 @@ def test_any_compact_network(library, channels, features, convs, scale, activati
     batch=st.integers(1, 2),
 )
 def test_any_rrdb_network(library, channels, features, growth, blocks, scale, unshuffle, height, width, batch):
-    network = randomised(RRDBNet(RRDBConfig(channels, channels, features, blocks, growth, scale, unshuffle)))
-    assert_same(NativeNetwork(network, library), network, noise(batch, channels, height, width))
+    network = randomize_weights(RRDBNet(RRDBConfig(channels, channels, features, blocks, growth, scale, unshuffle)))
+    assert_close(NativeNetwork(network, library), network, random_image(batch, channels, height, width))
 
 
 @needs_compiler
 @pytest.mark.parametrize("tail_bytes", [1, 3 << 20])
 def test_strips_of_the_tail_leave_no_seams(library, monkeypatch, tail_bytes):
-    network = randomised(RRDBNet(RRDBConfig(features=20, growth=4, blocks=1)))
-    images = noise(1, 3, 45, 31)
-    monkeypatch.setattr("steadyscale.models.native.compile_rrdb.TAIL_BYTES", tail_bytes)
-    assert_same(NativeNetwork(network, library), network, images)
+    network = randomize_weights(RRDBNet(RRDBConfig(features=20, growth=4, blocks=1)))
+    images = random_image(1, 3, 45, 31)
+    monkeypatch.setattr("steadyscale.models.native.compile_rrdb.TAIL_BUDGET_BYTES", tail_bytes)
+    assert_close(NativeNetwork(network, library), network, images)
 
 
 @needs_compiler
 def test_results_are_bit_equal_for_any_number_of_threads_and_again(library):
-    network = randomised(RRDBNet(RRDBConfig(features=24, growth=8, blocks=1)))
+    network = randomize_weights(RRDBNet(RRDBConfig(features=24, growth=8, blocks=1)))
     native = NativeNetwork(network, library)
-    images = noise(2, 3, 50, 61)
+    images = random_image(2, 3, 50, 61)
     before = torch.get_num_threads()
     try:
         results = []
@@ -95,8 +95,8 @@ def test_results_are_bit_equal_for_any_number_of_threads_and_again(library):
 @given(convs=st.integers(0, 3), top=st.integers(0, 6), left=st.integers(0, 6), seed=st.integers(0, 99))
 def test_a_window_has_the_same_bits_as_the_whole_beyond_its_reach(cache, convs, top, left, seed):
     """And what lies that far from a change keeps them, but for what lies a little nearer."""
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=20, convs=convs, scale=2)))
-    native, reach = NativeNetwork(network, Library(cache)), Native(network).reach
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=20, convs=convs, scale=2)))
+    native, reach = NativeNetwork(network, NativeLibrary(cache)), NativeDispatcher(network).exact_halo
     assert reach == 7 + 3 * convs
     images = torch.rand(1, 3, 150, 150, generator=torch.Generator().manual_seed(seed))
     whole = native(images)
@@ -117,30 +117,30 @@ def test_a_window_has_the_same_bits_as_the_whole_beyond_its_reach(cache, convs, 
 
 @needs_compiler
 def test_clamping_is_torchs_own(library):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
-    native, images = NativeNetwork(network, library), noise(1, 3, 20, 33) * 6 - 3
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
+    native, images = NativeNetwork(network, library), random_image(1, 3, 20, 33) * 6 - 3
     images[0, 1, 3, 4] = float("nan")
     plain = native(images)
     assert plain.nan_to_num().max() > 1
     assert plain.nan_to_num().min() < 0
-    assert torch.equal(native(images, clamped=True).nan_to_num(nan=7), plain.clamp(0, 1).nan_to_num(nan=7))
+    assert torch.equal(native(images, clamp=True).nan_to_num(nan=7), plain.clamp(0, 1).nan_to_num(nan=7))
 
 
 @needs_compiler
 def test_sizes_may_change_between_calls_and_pictures_stay_apart(library):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=2)))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=16, convs=2)))
     native = NativeNetwork(network, library)
-    large, small = noise(3, 3, 30, 20), noise(1, 3, 9, 11)
+    large, small = random_image(3, 3, 30, 20), random_image(1, 3, 9, 11)
     first = native(large)
-    assert_same(native, network, small)
+    assert_close(native, network, small)
     assert torch.equal(native(large), first)
     assert torch.equal(native(large[1:2]), first[1:2])
 
 
 @needs_compiler
 def test_pictures_that_are_not_contiguous(library):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
-    assert_same(NativeNetwork(network, library), network, noise(2, 14, 13, 3).permute(0, 3, 1, 2))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=16, convs=1)))
+    assert_close(NativeNetwork(network, library), network, random_image(2, 14, 13, 3).permute(0, 3, 1, 2))
 
 
 @needs_compiler
@@ -148,46 +148,46 @@ def test_pictures_that_are_not_contiguous(library):
 def test_official_networks_on_a_picture(cache, official_ncnn, picture, name):
     stem = "realesr-animevideov3-x4" if name == "realesr-animevideov3" else name
     network = load_upscaler(official_ncnn(stem)).model
-    native = engine.native_network(network)
+    native = engine.make_native_network(network)
     assert native is not None
     images = torch.nn.functional.interpolate(picture, size=(44, 51), mode="bicubic").clamp(0, 1)
     assert (native(images).clamp(0, 1) - network(images).clamp(0, 1)).abs().max() <= 5e-5
 
 
 def test_separable_networks_run_as_the_dense_ones_that_they_equal(library):
-    network = randomised(SeparableSRVGG(SRVGGConfig(features=12, convs=3, scale=2)))
-    assert_same(NativeNetwork(dense(network), library), network, noise(2, 3, 17, 21))
-    runner = Native(network)
-    assert torch.allclose(runner(noise(1, 3, 9, 30)), network(noise(1, 3, 9, 30)).clamp(0, 1), atol=1e-4)
+    network = randomize_weights(SeparableSRVGG(SRVGGConfig(features=12, convs=3, scale=2)))
+    assert_close(NativeNetwork(to_dense(network), library), network, random_image(2, 3, 17, 21))
+    runner = NativeDispatcher(network)
+    assert torch.allclose(runner(random_image(1, 3, 9, 30)), network(random_image(1, 3, 9, 30)).clamp(0, 1), atol=1e-4)
     assert runner.engine == "native"
 
 
 @needs_compiler
 @pytest.mark.timeout(60)
 def test_a_collector_that_ends_a_stream_in_the_midst_of_a_call_neither_hangs_nor_harms_it(library, monkeypatch):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
     native, owner, whole = NativeNetwork(network, library), object(), (slice(0, 20), slice(0, 30))
-    large = noise(1, 3, 20, 30)
+    large = random_image(1, 3, 20, 30)
     small = large[..., :18, :]
-    truth = [native(image, clamped=True) for image in (small, large)]
-    compile, takes = CompactCompiler.__call__, Store.take
+    truth = [native(image, clamp=True) for image in (small, large)]
+    compile, takes = SRVGGCompiler.__call__, Arena.reserve
 
     def collected(compiler, *args):
         program = compile(compiler, *args)
-        native.forget(owner)
+        native.release_cache(owner)
         return program
 
     def collected_too(store, *args, **named):
-        native.forget(owner)
+        native.release_cache(owner)
         return takes(store, *args, **named)
 
-    monkeypatch.setattr(CompactCompiler, "__call__", collected)
-    monkeypatch.setattr(Store, "take", collected_too)
+    monkeypatch.setattr(SRVGGCompiler, "__call__", collected)
+    monkeypatch.setattr(Arena, "allocate", collected_too)
     for _ in range(2):
         made = torch.zeros_like(truth[1])
-        assert native.renew(large, [[whole], [whole]], made, owner)
+        assert native.update_regions(large, [[whole], [whole]], made, owner)
         assert torch.equal(made, truth[1])
-        assert torch.equal(native(small, clamped=True), truth[0])
+        assert torch.equal(native(small, clamp=True), truth[0])
 
 
 @needs_compiler
@@ -195,16 +195,16 @@ def test_a_collector_that_ends_a_stream_in_the_midst_of_a_call_neither_hangs_nor
 def test_what_a_program_makes_torchs_default_is_no_business_of_the_engine(cache, change):
     networks = [SRVGGNetCompact(SRVGGConfig(features=8, convs=2, activation=a)) for a in Activation]
     networks.append(RRDBNet(RRDBConfig(features=8, growth=4, blocks=1, scale=2)))
-    image = noise(1, 3, 14, 17)
+    image = random_image(1, 3, 14, 17)
     for network in networks:
-        randomised(network)
-        truth = Native(network)(image)
+        randomize_weights(network)
+        truth = NativeDispatcher(network)(image)
         try:
             if change == "meta":
                 torch.set_default_device(change)
             else:
                 torch.set_default_dtype(getattr(torch, change))
-            run = Native(network)
+            run = NativeDispatcher(network)
             made = [run(image), run(image)]
         finally:
             torch.set_default_device(None)

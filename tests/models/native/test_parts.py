@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from natively import enlarged, needs_compiler, noise, randomised
+from native_checks import needs_compiler, random_image, randomize_weights, scale_slices
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
 from steadyscale.models.native import NativeNetwork
-from steadyscale.models.native.bindings import Library, Store
-from steadyscale.models.native.compile_srvgg import halfway, srvgg_reach
+from steadyscale.models.native.bindings import Arena, NativeLibrary
+from steadyscale.models.native.compile_srvgg import midpoint, srvgg_exact_halo
 
 
 @st.composite
@@ -31,17 +31,19 @@ def test_a_wanted_part_has_the_bits_of_the_whole(cache, data, convs, scale, thre
     """Small pictures and large ones, even and odd layers, one after the other in the same memory."""
     channels = data.draw(st.sampled_from([(1, 1), (3, 3), (4, 4), (1, 3)]))
     features = data.draw(st.sampled_from([5, 16, 20, 40]))
-    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale))), Library(cache))
+    native = NativeNetwork(
+        randomize_weights(SRVGGNetCompact(SRVGGConfig(*channels, features, convs, scale))), NativeLibrary(cache)
+    )
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
         for _ in range(3):
             height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
-            images = noise(data.draw(st.integers(1, 2)), channels[0], height, width)
+            images = random_image(data.draw(st.integers(1, 2)), channels[0], height, width)
             wanted = data.draw(parts(height, width))
-            made = native(images, wanted=wanted)
-            assert torch.equal(made, native(images)[enlarged(wanted, scale)])
-            assert torch.equal(made, native(images, wanted=wanted))
+            made = native(images, roi=wanted)
+            assert torch.equal(made, native(images)[scale_slices(wanted, scale)])
+            assert torch.equal(made, native(images, roi=wanted))
     finally:
         torch.set_num_threads(before)
 
@@ -52,33 +54,33 @@ def test_a_wanted_part_has_the_bits_of_the_whole(cache, data, convs, scale, thre
 def test_every_network_gives_a_part_natively_or_with_torch(cache, data, unshuffle, channels):
     dense = RRDBConfig(channels, channels, features=8, blocks=1, growth=4, scale=2, unshuffle=unshuffle)
     wanted = data.draw(parts(21, 34))
-    images = noise(2, data.draw(st.sampled_from([3, channels])), 21, 34)
+    images = random_image(2, data.draw(st.sampled_from([3, channels])), 21, 34)
     for network in (RRDBNet(dense), SRVGGNetCompact(SRVGGConfig(channels, channels, 8, 2, 3))):
-        model = Upscaler(randomised(network), "small", "small")
+        model = Upscaler(randomize_weights(network), "small", "small")
         for kind, engine_used in ((torch.float32, "native"), (torch.float64, "torch")):
             model.to(dtype=kind)
-            whole, part = model(images.to(kind)), model(images.to(kind), wanted=wanted)
+            whole, part = model(images.to(kind)), model(images.to(kind), roi=wanted)
             assert model.engine == engine_used
-            assert torch.equal(part, whole[enlarged(wanted, model.scale)])
-        assert model(images[:0], wanted=wanted).shape == part[:0].shape
-    assert model.makes_parts
+            assert torch.equal(part, whole[scale_slices(wanted, model.scale)])
+        assert model(images[:0], roi=wanted).shape == part[:0].shape
+    assert model.supports_roi
 
 
 @needs_compiler
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_a_result_is_put_into_a_place_that_can_hold_it(library, scale):
-    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1, scale=scale))), library)
-    images, wanted = noise(2, 3, 20, 31), (slice(3, 17), slice(5, 31))
-    truth = native(images, wanted=wanted)
+    native = NativeNetwork(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1, scale=scale))), library)
+    images, wanted = random_image(2, 3, 20, 31), (slice(3, 17), slice(5, 31))
+    truth = native(images, roi=wanted)
     around = torch.full((2, 3, 100, 130), 7.0)
     place = around[..., 4 : 4 + 14 * scale, 9 : 9 + 26 * scale]
-    assert native(images, wanted=wanted, out=place) is place
+    assert native(images, roi=wanted, out=place) is place
     assert torch.equal(place, truth)
     place.fill_(7)
     assert bool((around == 7).all()), "nothing is written beside it"
     turned = torch.empty(2, 3, 26 * scale, 14 * scale).transpose(2, 3)
     for other in (turned, torch.empty_like(truth, dtype=torch.float64), torch.empty(1, 3, 14 * scale, 26 * scale)):
-        made = native(images, wanted=wanted, out=other)
+        made = native(images, roi=wanted, out=other)
         assert made is not other
         assert torch.equal(made, truth)
 
@@ -87,16 +89,16 @@ def pixels_made(native, images, wanted=None):
     """How many pixels of planes each step was told to make."""
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        run = Library.run
-        patch.setattr(Library, "run", lambda self, ops, *args: steps.extend(ops) or run(self, ops, *args))
-        native(images, wanted=wanted)
+        run = NativeLibrary.run
+        patch.setattr(NativeLibrary, "run", lambda self, ops, *args: steps.extend(ops) or run(self, ops, *args))
+        native(images, roi=wanted)
     return [(op.last - op.first) * (op.right - op.left) for op in steps]
 
 
 @needs_compiler
 def test_layers_make_no_more_of_a_part_than_the_next_one_reads(library):
-    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=2))), library)
-    images = noise(1, 3, 96, 120)
+    native = NativeNetwork(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=2, scale=2))), library)
+    images = random_image(1, 3, 96, 120)
     made = pixels_made(native, images, (slice(42, 54), slice(60, 66)))
     # The last one's blocks of 6x6 read a pixel more on each side. Blocks half a block off begin 2 pixels before that,
     # and what lies behind what is read is not made of them. And so on, to all that the first block reads.
@@ -108,17 +110,17 @@ def test_layers_make_no_more_of_a_part_than_the_next_one_reads(library):
 @needs_compiler
 def test_a_part_reads_no_further_than_the_reach(library):
     """As far as the network says, and no pixel of what is beyond it."""
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
-    native, reach = NativeNetwork(network, library), srvgg_reach(network)
-    images = noise(1, 3, 96, 90)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=3, scale=2)))
+    native, reach = NativeNetwork(network, library), srvgg_exact_halo(network)
+    images = random_image(1, 3, 96, 90)
     wanted = slice(48, 60), slice(36, 61)
-    whole, truth = native(images), native(images, wanted=wanted)
+    whole, truth = native(images), native(images, roi=wanted)
     beyond = torch.full_like(images, torch.nan)
     seen = (..., slice(48 - reach, 60 + reach), slice(36 - reach, 61 + reach))
     beyond[seen] = images[seen]
-    assert torch.equal(native(beyond, wanted=wanted), truth)
+    assert torch.equal(native(beyond, roi=wanted), truth)
     native(torch.full_like(images, torch.nan))  # Nor what another picture has left in the memory.
-    assert torch.equal(native(images, wanted=wanted), truth)
+    assert torch.equal(native(images, roi=wanted), truth)
     native(torch.full_like(images, torch.nan))
     assert torch.equal(native(images), whole)
 
@@ -136,47 +138,52 @@ def around(rows, cols, reach, height, width):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), convs=st.integers(2, 9), scale=st.integers(1, 4), channels=st.sampled_from([1, 3]))
 def test_what_is_renewed_in_two_steps_has_the_bits_of_the_whole(cache, data, convs, scale, channels):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(channels, channels, 8, convs, scale)))
-    native, owner = NativeNetwork(network, Library(cache)), object()
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(channels, channels, 8, convs, scale)))
+    native, owner = NativeNetwork(network, NativeLibrary(cache)), object()
     height, width = data.draw(st.integers(1, 120)), data.draw(st.integers(1, 120))
     whole = slice(0, height), slice(0, width)
-    image = noise(1, channels, height, width)
-    made = native(image, clamped=True)
+    image = random_image(1, channels, height, width)
+    made = native(image, clamp=True)
     for n in range(4):
         rows, cols = data.draw(parts(height, width))
         image = image.clone()
-        image[..., rows, cols] = noise(1, channels, height, width)[..., rows, cols]
+        image[..., rows, cols] = random_image(1, channels, height, width)[..., rows, cols]
         near, far = (
             around(rows, cols, reach, height, width)
-            for reach in (srvgg_reach(network, halfway(network)), srvgg_reach(network))
+            for reach in (srvgg_exact_halo(network, midpoint(network)), srvgg_exact_halo(network))
         )
-        assert native.renew(image, [[near if n else whole], [far]], made, owner)
-        assert torch.equal(made, native(image, clamped=True))
+        assert native.update_regions(image, [[near if n else whole], [far]], made, owner)
+        assert torch.equal(made, native(image, clamp=True))
 
 
 @needs_compiler
 def test_the_two_steps_make_no_more_than_they_must_and_renew_what_is_near(library):
     """Of one that is told too little, something is old: the reaches are no larger than they have to be."""
-    network = randomised(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 8, 2)))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 8, 2)))
     native, owner = NativeNetwork(network, library), object()
-    image, whole = noise(1, 3, 180, 200), (slice(0, 180), slice(0, 200))
-    made, reaches = native(image, clamped=True), (srvgg_reach(network, halfway(network)), srvgg_reach(network))
-    assert native.renew(image, [[whole], [(slice(0, 12), slice(0, 12))]], made, owner)
+    image, whole = random_image(1, 3, 180, 200), (slice(0, 180), slice(0, 200))
+    made, reaches = (
+        native(image, clamp=True),
+        (srvgg_exact_halo(network, midpoint(network)), srvgg_exact_halo(network)),
+    )
+    assert native.update_regions(image, [[whole], [(slice(0, 12), slice(0, 12))]], made, owner)
     image = image.clone()
     image[..., 84:96, 96:108] = 9.0
     right = [around(slice(84, 96), slice(96, 108), reach, 180, 200) for reach in reaches]
-    truth, before = native(image, clamped=True), made.clone()
+    truth, before = native(image, clamp=True), made.clone()
     for small in range(2):
         steps = [(slice(r.start + 12, r.stop - 12), c) if n == small else (r, c) for n, (r, c) in enumerate(right)]
-        assert native.renew(image, [[part] for part in steps], made, owner)
+        assert native.update_regions(image, [[part] for part in steps], made, owner)
         assert not torch.equal(made, truth)
-        assert native.renew(image, [[part] for part in right], made, owner)
+        assert native.update_regions(image, [[part] for part in right], made, owner)
         assert torch.equal(made, truth)
         made.copy_(before)
-    run, ops = Library.run, []
+    run, ops = NativeLibrary.run, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Library, "run", lambda library, steps, *rest: ops.extend(steps) or run(library, steps, *rest))
-        assert native.renew(image, [[part] for part in right], made, owner)
+        patch.setattr(
+            NativeLibrary, "run", lambda library, steps, *rest: ops.extend(steps) or run(library, steps, *rest)
+        )
+        assert native.update_regions(image, [[part] for part in right], made, owner)
     renewed = sum((op.last - op.first) * (op.right - op.left) for op in ops)
     assert renewed < 0.5 * 10 * 180 * 200
     assert len(ops) == 10
@@ -184,28 +191,28 @@ def test_the_two_steps_make_no_more_than_they_must_and_renew_what_is_near(librar
 
 @needs_compiler
 def test_a_middle_is_kept_for_one_owner_and_not_where_it_is_large(library, monkeypatch):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 3, 2)))
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(3, 3, 8, 3, 2)))
     native, first, second = NativeNetwork(network, library), object(), object()
-    image, part = noise(1, 3, 60, 70), (slice(12, 36), slice(12, 36))
-    whole, made = (slice(0, 60), slice(0, 70)), native(image, clamped=True)
-    assert not native.renew(image, [[part], [part]], made, first)
-    assert native.renew(image, [[whole], [part]], made, first)
-    assert native.renew(image, [[part], [part]], made, first)
-    assert not native.renew(image, [[part], [part]], made, second)
-    assert not native.renew(image[..., :59, :], [[part], [part]], made[..., :118, :], first)
-    assert native.renew(image, [[whole], [part]], made, second)
-    assert not native.renew(image, [[part], [part]], made, first)
-    native.forget(first)
-    assert native.renew(image, [[part], [part]], made, second)
-    native.forget(second)
-    assert not native.renew(image, [[part], [part]], made, second)
-    assert not native.renew(image, [[whole], [part]], made[..., 1:, :], first)
-    assert not native.renew(image.repeat(2, 1, 1, 1), [[whole], [part]], made, first)
+    image, part = random_image(1, 3, 60, 70), (slice(12, 36), slice(12, 36))
+    whole, made = (slice(0, 60), slice(0, 70)), native(image, clamp=True)
+    assert not native.update_regions(image, [[part], [part]], made, first)
+    assert native.update_regions(image, [[whole], [part]], made, first)
+    assert native.update_regions(image, [[part], [part]], made, first)
+    assert not native.update_regions(image, [[part], [part]], made, second)
+    assert not native.update_regions(image[..., :59, :], [[part], [part]], made[..., :118, :], first)
+    assert native.update_regions(image, [[whole], [part]], made, second)
+    assert not native.update_regions(image, [[part], [part]], made, first)
+    native.release_cache(first)
+    assert native.update_regions(image, [[part], [part]], made, second)
+    native.release_cache(second)
+    assert not native.update_regions(image, [[part], [part]], made, second)
+    assert not native.update_regions(image, [[whole], [part]], made[..., 1:, :], first)
+    assert not native.update_regions(image.repeat(2, 1, 1, 1), [[whole], [part]], made, first)
     with pytest.raises(ValueError, match="no part of a picture of 60 rows"):
-        native.renew(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
-    monkeypatch.setattr("steadyscale.models.native.native_model.MOST_KEPT", 60 * 70 * 8 * 4)
-    assert not native.renew(image, [[whole], [part]], made, first)
-    assert torch.equal(made, native(image, clamped=True))
+        native.update_regions(image, [[whole], [(slice(12, 61), slice(0, 70))]], made, first)
+    monkeypatch.setattr("steadyscale.models.native.native_model.MAX_CACHE_BYTES", 60 * 70 * 8 * 4)
+    assert not native.update_regions(image, [[whole], [part]], made, first)
+    assert torch.equal(made, native(image, clamp=True))
 
 
 @needs_compiler
@@ -214,22 +221,22 @@ def test_networks_of_another_kind_renew_nothing(library):
         RRDBNet(RRDBConfig(features=8, blocks=1, growth=4, scale=2)),
         SRVGGNetCompact(SRVGGConfig(convs=1)),
     ):
-        native, image = NativeNetwork(randomised(network), library), noise(1, 3, 20, 20)
+        native, image = NativeNetwork(randomize_weights(network), library), random_image(1, 3, 20, 20)
         whole = slice(0, 20), slice(0, 20)
-        assert not native.renew(image, [[whole], [whole]], native(image, clamped=True), object())
-        assert Upscaler(network, "other", "other").native_steps == ()
+        assert not native.update_regions(image, [[whole], [whole]], native(image, clamp=True), object())
+        assert Upscaler(network, "other", "other").roi_stages == ()
 
 
 @needs_compiler
 def test_parts_use_the_memory_of_the_whole(library, monkeypatch):
-    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=16, convs=2))), library)
-    allocate, taken = Library.allocate, []
-    monkeypatch.setattr(Library, "allocate", lambda self, size: taken.append(size) or allocate(self, size))
-    images = noise(1, 3, 60, 80)
+    native = NativeNetwork(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=16, convs=2))), library)
+    allocate, taken = NativeLibrary.allocate, []
+    monkeypatch.setattr(NativeLibrary, "allocate", lambda self, size: taken.append(size) or allocate(self, size))
+    images = random_image(1, 3, 60, 80)
     whole = native(images)
     planes, scratch = taken
     for _ in range(2):
-        native(images[..., :50, 10:70], wanted=(slice(0, 20), slice(7, 30)))
+        native(images[..., :50, 10:70], roi=(slice(0, 20), slice(7, 30)))
         assert torch.equal(native(images), whole)
     assert taken == [planes, scratch]
     native(images[..., :30, :40])
@@ -240,22 +247,22 @@ def test_parts_use_the_memory_of_the_whole(library, monkeypatch):
 @needs_compiler
 @pytest.mark.parametrize("rows", [slice(-1, 3), slice(0, 7), slice(4, 4), slice(5, 2)])
 def test_what_is_no_part_of_the_picture_is_refused(library, rows):
-    native = NativeNetwork(randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), library)
+    native = NativeNetwork(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), library)
     for wanted in ((rows, slice(0, 6)), (slice(0, 6), rows)):
         with pytest.raises(ValueError, match="no part of a picture of 6 rows and 6 columns"):
-            native(noise(1, 3, 6, 6), wanted=wanted)
+            native(random_image(1, 3, 6, 6), roi=wanted)
 
 
 @needs_compiler
 @pytest.mark.parametrize("at", range(14))
 def test_memory_that_runs_out_while_a_part_is_renewed_loses_nothing(cache, monkeypatch, at):
-    network = randomised(SRVGGNetCompact(SRVGGConfig(features=8, convs=4, scale=2)))
-    frames = noise(1, 3, 60, 80).repeat(8, 1, 1, 1)
+    network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=4, scale=2)))
+    frames = random_image(1, 3, 60, 80).repeat(8, 1, 1, 1)
     for n in range(1, 8):
         frames[n, :, 10:20, n : n + 9] = 0.1 * n
     model = Upscaler(network, "small", "compact")
     whole = torch.cat([model(frame) for frame in frames.split(1)])
-    take, renew, renewing, takes, done = Store.take, NativeNetwork.renew, [], itertools.count(), []
+    take, renew, renewing, takes, done = Arena.reserve, NativeNetwork.update_regions, [], itertools.count(), []
 
     def scarce(store, *args, **named):
         if renewing and next(takes) == at:
@@ -268,7 +275,7 @@ def test_memory_that_runs_out_while_a_part_is_renewed_loses_nothing(cache, monke
         renewing.clear()
         return done[-1]
 
-    monkeypatch.setattr(Store, "take", scarce)
-    monkeypatch.setattr(NativeNetwork, "renew", renewed)
+    monkeypatch.setattr(Arena, "allocate", scarce)
+    monkeypatch.setattr(NativeNetwork, "update_regions", renewed)
     assert torch.equal(torch.cat(list(upscale(iter(frames.split(1)), model))), whole)
     assert done == [True] * (at // 6) + [False]

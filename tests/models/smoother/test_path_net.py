@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from steadyscale.core import geometry
-from steadyscale.models.smoother.path_net import PathNet, corners, room_of, units, usage
+from steadyscale.models.smoother.path_net import PathNet, corner_displacements, crop_margin, margin_usage, tangent_scale
 
 
 @pytest.fixture
@@ -25,8 +25,12 @@ def test_corners_are_where_geometry_says(aspect):
     width, height = 300 * aspect, 300.0
     tangents = np.random.default_rng(0).normal(size=(20, 8)) * [1, 1, 0.003, 0.003, 0.003, 0.003, 1e-5, 1e-5]
     frame = geometry.corners(width, height)
-    moved = geometry.apply(geometry.to_matrices_of(tangents), frame[None]) - frame
-    ours = corners(torch.from_numpy(tangents) * units(width, height, 1.0), aspect).view(-1, 4, 2).numpy()
+    moved = geometry.transform_points(geometry.matrices_from_tangents(tangents), frame[None]) - frame
+    ours = (
+        corner_displacements(torch.from_numpy(tangents) * tangent_scale(width, height, 1.0), aspect)
+        .view(-1, 4, 2)
+        .numpy()
+    )
     assert np.allclose(ours * [width / 2, height / 2], moved, atol=0.03)
     assert np.abs(moved).max() > 1
 
@@ -34,7 +38,9 @@ def test_corners_are_where_geometry_says(aspect):
 def test_one_is_where_the_border_shows():
     moved = torch.zeros(8, dtype=torch.float64)
     moved[0] = 640 * (1 - 1 / 1.25)  # half of 1280, and what a zoom of 1.25 hides of it
-    assert torch.isclose(usage(moved * units(1280, 720, room_of(1.25)), 1280 / 720), torch.tensor(1.0).double())
+    assert torch.isclose(
+        margin_usage(moved * tangent_scale(1280, 720, crop_margin(1.25)), 1280 / 720), torch.tensor(1.0).double()
+    )
 
 
 def test_translation_reversal_and_mirror_are_kept_exactly(network):
@@ -62,8 +68,8 @@ def test_a_frame_that_is_pressed_against_the_border_is_held_firmer():
         layer.weight.zero_()
         layer.bias.zero_()
     path = shaky() * 2
-    free = usage(net(path, 40.0, 1.5) - path, 1.5)
+    free = margin_usage(net(path, 40.0, 1.5) - path, 1.5)
     for layer in net.layers:
         layer.weight[0, 0, 2] = 1.0
-    held = usage(net(path, 40.0, 1.5) - path, 1.5)
+    held = margin_usage(net(path, 40.0, 1.5) - path, 1.5)
     assert held.max() < 0.8 * free.max()

@@ -12,13 +12,13 @@ from steadyscale.core.path.kalman import kalman, kalman_lagged
 from steadyscale.core.path.smooth import gaussian, smooth, whittaker
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 from steadyscale.core.path.zoom import limit_zoom, zoom_to_fill
-from steadyscale.core.training.smoother.synthetic_paths import ASPECT, Kind, camera_path
+from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path
 from steadyscale.models import PathSmoother, WeightsError, load_path_smoother
-from steadyscale.models.smoother.path_net import corners, room_of, units, usage
-from steadyscale.models.smoother.path_smoother import WEIGHTS, drive
+from steadyscale.models.smoother.path_net import corner_displacements, crop_margin, margin_usage, tangent_scale
+from steadyscale.models.smoother.path_smoother import WEIGHTS_PATH, simulate_live
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
-KINDS = tuple(kind for kind in Kind if kind is not Kind.TRIPOD)
+KINDS = tuple(kind for kind in PathKind if kind is not PathKind.TRIPOD)
 ZOOM = 1.08
 
 
@@ -36,10 +36,10 @@ def untrained():
 
 def held_out(kind, frames=160, seed=9001):
     """A path in pixels that no training has seen, as a trajectory."""
-    path = camera_path(np.random.default_rng([seed, list(Kind).index(kind)]), kind, frames, FPS)
-    path = path / units(WIDTH, HEIGHT, 1.0).numpy() * units(2, 2 / ASPECT, 1.0).numpy()
+    path = camera_path(np.random.default_rng([seed, list(PathKind).index(kind)]), kind, frames, FPS)
+    path = path / tangent_scale(WIDTH, HEIGHT, 1.0).numpy() * tangent_scale(2, 2 / ASPECT, 1.0).numpy()
     info = ClipInfo(WIDTH, HEIGHT, Fraction(FPS), frames)
-    return Trajectory(geometry.to_matrices_of(path), [slice(0, frames)], info)
+    return Trajectory(geometry.matrices_from_tangents(path), [slice(0, frames)], info)
 
 
 def table(kind, frames=160):
@@ -48,14 +48,14 @@ def table(kind, frames=160):
 
 def unevenness(path):
     """Root mean square over the frame's corners of how the picture accelerates, in half frames per frame squared."""
-    across = torch.from_numpy(np.diff(path, 2, axis=0)) * units(WIDTH, HEIGHT, 1.0)
-    return float(corners(across, WIDTH / HEIGHT).square().mean().sqrt())
+    across = torch.from_numpy(np.diff(path, 2, axis=0)) * tangent_scale(WIDTH, HEIGHT, 1.0)
+    return float(corner_displacements(across, WIDTH / HEIGHT).square().mean().sqrt())
 
 
 def need(path, after):
     """The share of room that the frame takes up which is moved most, 1 being all that ZOOM hides."""
-    moved = torch.from_numpy(after - path) * units(WIDTH, HEIGHT, room_of(ZOOM))
-    return float(usage(moved, WIDTH / HEIGHT).max())
+    moved = torch.from_numpy(after - path) * tangent_scale(WIDTH, HEIGHT, crop_margin(ZOOM))
+    return float(margin_usage(moved, WIDTH / HEIGHT).max())
 
 
 def at_equal_crop(path, function, most):
@@ -100,13 +100,13 @@ def test_it_gives_way_where_the_closed_form_knows_no_budget(shipped, kind):
 
 def test_within_the_budget_it_is_steadier_than_a_filter_that_was_shortened(shipped):
     """Through the whole of `smooth` and `limit_zoom`, after which both need no more than the budget."""
-    measured = held_out(Kind.JOLT)
+    measured = held_out(PathKind.JOLT)
     fix = limit_zoom(correction(measured, learned(shipped, measured)), ZOOM)
     assert zoom_to_fill(fix) <= ZOOM + 1e-6
     frame = geometry.corners(WIDTH, HEIGHT)
 
     def left(poses):
-        steps = geometry.apply(np.linalg.inv(poses[1:]) @ poses[:-1], frame[None]) - frame
+        steps = geometry.transform_points(np.linalg.inv(poses[1:]) @ poses[:-1], frame[None]) - frame
         return np.sqrt((np.diff(steps, axis=0) ** 2).mean())
 
     assert left(measured.corrected(fix).poses) < left(measured.poses) / 4
@@ -127,14 +127,14 @@ def test_shake_goes_and_the_slow_swing_stays(shipped):
     t = np.arange(300) / FPS
     path = np.zeros((300, 4))
     path[:, 0] = 8 * np.sin(2 * np.pi * 3 * t) + 60 * np.sin(2 * np.pi * t / 15)
-    poses = geometry.to_matrices(path)
+    poses = geometry.matrices_from_parameters(path)
     measured = Trajectory(poses, [slice(0, 300)], ClipInfo(WIDTH, HEIGHT, Fraction(FPS), 300))
     after = learned(shipped, measured, zoom=1.15, seconds=2.0).path[60:-60, 0]
     assert np.abs(after - 60 * np.sin(2 * np.pi * t / 15)[60:-60]).max() < 1.5
 
 
 def test_the_size_of_the_frame_and_its_rate_change_nothing(shipped):
-    path = table(Kind.WALK)
+    path = table(PathKind.WALK)
     small = shipped.smoother(WIDTH, HEIGHT, ZOOM)(path, 60.0)
     shrink = np.array([0.25, 0.25, 1, 1, 1, 1, 4, 4])
     assert np.allclose(shipped.smoother(WIDTH / 4, HEIGHT / 4, ZOOM)(path * shrink, 60.0), small * shrink, atol=1e-6)
@@ -150,7 +150,7 @@ def test_a_still_or_even_path_of_any_length_stays(shipped, frames, zoom):
 
 
 def test_applying_and_inverting_leads_back_to_the_source(shipped):
-    measured = held_out(Kind.HAND)
+    measured = held_out(PathKind.HAND)
     fix = correction(measured, learned(shipped, measured))
     back = measured.corrected(fix).corrected(inverse(fix))
     assert np.allclose(back.poses, measured.poses, atol=1e-7)
@@ -161,7 +161,7 @@ def test_applying_and_inverting_leads_back_to_the_source(shipped):
 
 
 def driven(network, path, ahead, period=90.0):
-    return drive(network.live, torch.from_numpy(path)[None], period, ahead, WIDTH / HEIGHT)[0].numpy()
+    return simulate_live(network.live, torch.from_numpy(path)[None], period, ahead, WIDTH / HEIGHT)[0].numpy()
 
 
 def lagging(path, ahead, period):
@@ -186,13 +186,13 @@ def test_live_it_keeps_still_and_even_motion(shipped):
 def test_live_it_leaves_less_than_a_fixed_lag_at_equal_crop(shipped):
     """Five frames ahead; the square of how the path accelerates."""
     ratios = []
-    for kind in (Kind.HAND, Kind.ZOOM, Kind.JOLT):
-        path = table(kind, 120) * units(WIDTH, HEIGHT, room_of(1.1)).numpy()
+    for kind in (PathKind.HAND, PathKind.ZOOM, PathKind.JOLT):
+        path = table(kind, 120) * tangent_scale(WIDTH, HEIGHT, crop_margin(1.1)).numpy()
         after = driven(shipped, path, 5)
-        used = usage(torch.from_numpy(after - path), WIDTH / HEIGHT).max()
+        used = margin_usage(torch.from_numpy(after - path), WIDTH / HEIGHT).max()
         for period in np.geomspace(90, 10, 8):
             rival = lagging(path, 5, period)
-            if usage(torch.from_numpy(rival - path), WIDTH / HEIGHT).max() <= used:
+            if margin_usage(torch.from_numpy(rival - path), WIDTH / HEIGHT).max() <= used:
                 break
         ratios.append(np.square(np.diff(after, 2, axis=0)).mean() / np.square(np.diff(rival, 2, axis=0)).mean())
     assert np.exp(np.mean(np.log(ratios))) < 0.7
@@ -205,8 +205,8 @@ def test_live_it_mirrors_and_moves_with_the_path(shipped):
     assert np.allclose(driven(shipped, path + 9, 5), after + 9, atol=1e-5)
 
 
-def held_path(kind=Kind.HAND, frames=160):
-    room = units(WIDTH, HEIGHT, room_of(1.1)).numpy()
+def held_path(kind=PathKind.HAND, frames=160):
+    room = tangent_scale(WIDTH, HEIGHT, crop_margin(1.1)).numpy()
     return table(kind, frames) * room
 
 
@@ -238,4 +238,4 @@ def test_weights_that_are_none_of_it_are_refused(tmp_path):
 
 
 def test_the_shipped_file_is_small():
-    assert WEIGHTS.stat().st_size < 1_000_000
+    assert WEIGHTS_PATH.stat().st_size < 1_000_000

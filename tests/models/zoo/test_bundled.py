@@ -16,12 +16,12 @@ from steadyscale.models.zoo import bundled, zoo
 from torch import nn
 
 REPOSITORY = Path(__file__).parents[3]
-CARD = (bundled.FOLDER / "README.md").read_text(encoding="utf-8")
+CARD = (bundled.WEIGHTS_FOLDER / "README.md").read_text(encoding="utf-8")
 RESULTS = json.loads((REPOSITORY / "bench/results/quality-epyc.json").read_text(encoding="utf-8"))
 ROWS = {row["name"]: row for row in RESULTS["rows"]}
 
 
-@pytest.fixture(params=zoo.SHIPPED, ids=lambda network: network.name)
+@pytest.fixture(params=zoo.BUNDLED_MODELS, ids=lambda network: network.name)
 def network(request):
     return request.param
 
@@ -72,7 +72,7 @@ def test_even_grey_stays_what_it_is(network):
 
 
 def test_what_the_file_says_of_itself_is_the_recipe(network):
-    recipe = read_config(bundled.FOLDER / "recipe.toml")
+    recipe = read_config(bundled.WEIGHTS_FOLDER / "recipe.toml")
     with safe_open(network.path, "pt") as file:
         facts = file.metadata()
     assert (facts["seed"], facts["steps"], facts["scale"]) == (str(recipe.seed), str(recipe.steps), str(network.scale))
@@ -81,7 +81,7 @@ def test_what_the_file_says_of_itself_is_the_recipe(network):
 
 
 def test_the_small_recipe_learns_from_the_same_photographs_and_is_judged_by_others():
-    large, small = (read_config(bundled.FOLDER / f"{name}.toml") for name in ("recipe", "small"))
+    large, small = (read_config(bundled.WEIGHTS_FOLDER / f"{name}.toml") for name in ("recipe", "small"))
     assert small.data.train == tuple(file for file in large.data.train if Path(file).parent.name == "backgrounds")
     [held_out] = large.data.validate
     assert all(Path(file).parent == Path(held_out) for file in small.data.validate)
@@ -111,16 +111,16 @@ def test_the_card_and_the_measurements_are_of_these_very_files(network):
 
 
 def test_they_are_found_without_a_network(network, tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "downloaded_wheel", lambda: pytest.fail("nothing is downloaded"))
-    assert zoo.find(network.name) == zoo.get(network.name) == network.path
-    assert zoo.is_here(network.name)
-    copy = zoo.get(network.name, tmp_path / "elsewhere")
+    monkeypatch.setattr(zoo, "fetch_wheel", lambda: pytest.fail("nothing is downloaded"))
+    assert zoo.find_weights(network.name) == zoo.fetch_weights(network.name) == network.path
+    assert zoo.is_available(network.name)
+    copy = zoo.fetch_weights(network.name, tmp_path / "elsewhere")
     assert copy == tmp_path / "elsewhere" / network.path.name
     assert copy.read_bytes() == network.path.read_bytes()
 
 
 def test_the_factor_decides_which_one_serves():
-    names = {factor: zoo.shipped_for(factor).name for factor in (None, 1.5, 2, 2.1, 4, 8)}
+    names = {factor: zoo.select_bundled(factor).name for factor in (None, 1.5, 2, 2.1, 4, 8)}
     assert names == {None: "steadyscale-2x", 1.5: "steadyscale-2x", 2: "steadyscale-2x"} | dict.fromkeys(
         (2.1, 4, 8), "steadyscale-4x"
     )

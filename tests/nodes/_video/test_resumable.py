@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from counting import make_video, numbered, numbers_of
-from job_run import shown
+from job_run import frame_hashes
+from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.decode.video_clip import VideoClip
 
@@ -47,7 +47,7 @@ def short_segments(newest, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def clip_file(tmp_path: Path) -> Path:
-    return make_video(tmp_path / "source.mp4", COUNT, audio_at=0.0)
+    return make_video(tmp_path / "source.mp4", COUNT, audio_start=0.0)
 
 
 def kept(tmp_path: Path) -> list[str]:
@@ -76,9 +76,9 @@ def test_what_a_crash_leaves_is_not_computed_again(newest, clip_file, tmp_path, 
     again.save_to(str(tmp_path / "out.mp4"))
     assert network.seen == 24
     assert "going on, 2 of 4 segments are there" in caplog.text
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [*range(COUNT)]
-    assert [time for _, time in shown(tmp_path / "out.mp4")] == [
-        time for _, time in shown(tmp_path / "undisturbed.mp4")
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(COUNT)]
+    assert [time for _, time in frame_hashes(tmp_path / "out.mp4")] == [
+        time for _, time in frame_hashes(tmp_path / "undisturbed.mp4")
     ]
     assert kept(tmp_path) == [], "the result is where it belongs"
     assert newest.progress[-1][:2] == (24, 24)
@@ -144,7 +144,7 @@ def test_measuring_is_kept_too(newest, clip_file, tmp_path, monkeypatch, short_s
 
     plain = run(resumable=False).result[0]
     plain.save_to(str(tmp_path / "plain.mp4"))
-    monkeypatch.setattr(short_segments, "kept_motion", measured)
+    monkeypatch.setattr(short_segments, "cached_motion", measured)
     with pytest.raises(KeyboardInterrupt):
         run()
     parts = [name for name in kept(tmp_path) if "motion-" in name]
@@ -156,7 +156,7 @@ def test_measuring_is_kept_too(newest, clip_file, tmp_path, monkeypatch, short_s
     run()
     assert len(frames) == 100, "nothing is left to be measured"
     video.save_to(str(tmp_path / "out.mp4"))
-    assert [t for _, t in shown(tmp_path / "out.mp4")] == [t for _, t in shown(tmp_path / "plain.mp4")]
+    assert [t for _, t in frame_hashes(tmp_path / "out.mp4")] == [t for _, t in frame_hashes(tmp_path / "plain.mp4")]
     pairs = zip(VideoClip(tmp_path / "out.mp4").frames(), VideoClip(tmp_path / "plain.mp4").frames(), strict=True)
     assert max(float((a - b).abs().mean()) for a, b in pairs) < 0.01
     assert kept(tmp_path) == [], "and what was measured goes with the rest"
@@ -179,10 +179,10 @@ def test_two_at_once_are_told_apart(newest, clip_file, tmp_path, short_segments)
 
 
 def test_frames_in_memory_run_as_ever_and_the_log_says_so(newest, tmp_path, caplog):
-    images = numbered(6).permute(0, 2, 3, 1)
+    images = numbered_frames(6).permute(0, 2, 3, 1)
     given = newest.VideoFromComponents(newest.Components(images, 24))
     video = upscaled(newest, given, Network())
-    assert numbers_of(VideoClip(video.get_stream_source())) == [*range(6)]
+    assert read_numbers(VideoClip(video.get_stream_source())) == [*range(6)]
     assert "only a VIDEO that comes from a file is resumable" in caplog.text
     assert upscaled(newest, images, Network()).shape == (6, 96, 128, 3)
     assert kept(tmp_path) == []

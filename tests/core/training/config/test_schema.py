@@ -1,9 +1,9 @@
 """Settings: typed, strict about names, and the same after writing and reading."""
 
 import pytest
-from steadyscale.core.training import Config, TrainingError, config_from, read_config
-from steadyscale.core.training.config.degradation import SECOND
-from steadyscale.core.training.config.schema import Judge, Kind
+from steadyscale.core.training import TrainConfig, TrainingError, config_from, read_config
+from steadyscale.core.training.config.degradation import SECOND_STAGE
+from steadyscale.core.training.config.schema import DiscriminatorKind, NetworkKind
 from steadyscale.core.training.config.toml_dataclass import to_toml
 
 
@@ -19,11 +19,16 @@ def file(tmp_path):
 
 def test_a_file_changes_what_it_names_and_nothing_else(file):
     config = read_config(file)
-    assert (config.name, config.steps, config.network.kind, config.network.scales) == ("small", 500, Kind.RRDB, (2, 4))
+    assert (config.name, config.steps, config.network.kind, config.network.scales) == (
+        "small",
+        500,
+        NetworkKind.RRDB,
+        (2, 4),
+    )
     assert config.data.train == ("photos",)
     assert config.losses.layers == {"conv1_2": 1.0}
-    assert (config.degrade.second.blur, config.degrade.second.sigma) == (0.5, SECOND.sigma)
-    assert config.learning == Config().learning
+    assert (config.degrade.second.blur, config.degrade.second.sigma) == (0.5, SECOND_STAGE.sigma)
+    assert config.learning == TrainConfig().learning
     assert str(config.folder) == "runs/small"
 
 
@@ -32,7 +37,7 @@ def test_changes_from_the_command_line(file):
     config = read_config(file, [*changes, "discriminator.kind=unet", "degrade.on=true", "degrade.second.sigma=[1, 2]"])
     assert (config.data.crop, config.learning.rate, config.losses.adversarial) == (96, 1.0, 0.1)
     assert (config.name, config.data.validate, config.data.train) == ("a b", ("x", "y"), ("photos",))
-    assert config.discriminator.kind is Judge.UNET
+    assert config.discriminator.kind is DiscriminatorKind.UNET
     assert read_config(file, ["network.separable=true"]).network.separable
     assert not config.network.separable
     assert (config.degrade.on, config.degrade.second.blur, config.degrade.second.sigma) == (True, 0.5, (1.0, 2.0))
@@ -114,7 +119,7 @@ def test_settings_survive_writing(file, tmp_path):
     config = read_config(file, ['name="quoted \\"é\\" \\\\ name"', "learning.last_rate=1e-9"])
     (tmp_path / "again.toml").write_text(to_toml(config), encoding="utf-8")
     assert read_config(tmp_path / "again.toml") == config
-    assert config_from({}) == Config()
+    assert config_from({}) == TrainConfig()
 
 
 def test_files_that_are_no_settings(tmp_path):

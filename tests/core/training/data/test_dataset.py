@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from steadyscale.core.training import TrainingError
-from steadyscale.core.training.data.dataset import Pictures, ahead, batches, smallest_picture
+from steadyscale.core.training.data.dataset import CachedImageDataset, batches, min_image_side, prefetch_map
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.video.images.png_writer import write_images
 
 
 def pictures_of(config):
-    return Pictures(config.data.train, smallest=smallest_picture(config))
+    return CachedImageDataset(config.data.train, min_side=min_image_side(config))
 
 
 def test_small_pictures_are_the_large_ones_reduced_also_at_their_edges(settings, texture, tmp_path):
@@ -48,7 +48,7 @@ def test_small_pictures_are_the_large_ones_reduced_also_at_their_edges(settings,
 def test_pictures_of_any_depth_are_seen_in_8_bits_and_without_alpha(tmp_path, bits, channels):
     frame = torch.rand(1, channels, 40, 50)
     write_images(tmp_path / "one.png", iter([frame]), bits=bits)
-    (seen,) = Pictures([str(tmp_path)], smallest=8)
+    (seen,) = CachedImageDataset([str(tmp_path)], min_side=8)
     levels = (frame * 65535).round() / 257 if bits == 16 else frame * 255
     assert torch.equal(seen, levels[0, :3].round().byte())
 
@@ -66,7 +66,7 @@ def test_pairs_depend_on_seed_step_and_number_alone(settings):
             settings(steps=6, network={"scales": [2, 4]}, degrade={"on": True}, machine={"loaders": 3}), pictures, 0
         )
     )
-    shares = [list(batches(config, pictures, 0, part=part, parts=2)) for part in (0, 1)]
+    shares = [list(batches(config, pictures, 0, rank=part, world_size=2)) for part in (0, 1)]
     for i, batch in enumerate(whole):
         assert torch.equal(batch.small, threaded[i].small)
         assert torch.equal(batch.large, torch.cat([shares[0][i].large, shares[1][i].large]))
@@ -103,7 +103,7 @@ def test_views_of_one_place_are_less_than_a_small_pixel_apart(settings):
         assert (batch.small[0::2] - batch.small[1::2]).abs().amax((1, 2, 3)).min() > 0.05
     assert len(shifts) > 6
     with pytest.raises(TrainingError, match="batch 4 on 4 processes"):
-        next(batches(config, pictures, 0, part=0, parts=4))
+        next(batches(config, pictures, 0, rank=0, world_size=4))
 
 
 def test_two_views_have_noise_of_their_own(settings):
@@ -135,7 +135,7 @@ def test_videos_are_pictures_too_and_other_files_are_left_alone(settings, clip_f
     shutil.copy(clip_file, folder / "clip.mp4")
     shutil.copy(textures / "train/0.png", folder / "deep/a.png")
     (folder / "notes.txt").write_text("not a picture")
-    pictures = Pictures([str(folder)], smallest=8, frames=4)
+    pictures = CachedImageDataset([str(folder)], min_side=8, frames_per_video=4)
     assert len(pictures) == 5
     frames = [p for p in pictures if p.shape != (3, 160, 160)]
     assert len(frames) == 4
@@ -143,8 +143,8 @@ def test_videos_are_pictures_too_and_other_files_are_left_alone(settings, clip_f
 
 
 def test_pictures_beyond_the_memory_are_read_again(textures):
-    kept = Pictures([str(textures / "train")], smallest=8)
-    forgetful = Pictures([str(textures / "train")], smallest=8, memory=0)
+    kept = CachedImageDataset([str(textures / "train")], min_side=8)
+    forgetful = CachedImageDataset([str(textures / "train")], min_side=8, cache_bytes=0)
     assert all(torch.equal(a, b) for a, b in zip(kept, forgetful, strict=True))
     assert kept[0] is kept[0]
     assert forgetful[0] is not forgetful[0]
@@ -153,12 +153,12 @@ def test_pictures_beyond_the_memory_are_read_again(textures):
 def test_what_cannot_be_learnt_from_is_named(textures, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match=r"no pictures or videos in .*empty"):
-        Pictures([str(tmp_path / "empty")], smallest=8)
+        CachedImageDataset([str(tmp_path / "empty")], min_side=8)
     with pytest.raises(TrainingError, match=r"0\.png is 160x160; .*200 pixels a side"):
-        Pictures([str(textures / "train")], smallest=200)
+        CachedImageDataset([str(textures / "train")], min_side=200)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG but no more")
     with pytest.raises(TrainingError, match=r"broken\.png"):
-        Pictures([str(tmp_path / "broken.png")], smallest=8)
+        CachedImageDataset([str(tmp_path / "broken.png")], min_side=8)
 
 
 def test_all_that_cannot_be_learnt_from_is_named_at_once(textures, tmp_path):
@@ -167,19 +167,19 @@ def test_all_that_cannot_be_learnt_from_is_named_at_once(textures, tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"\x89PNG but no more")
     write_images(tmp_path / "d.png", iter([torch.rand(1, 3, 40, 20)]))
     with pytest.raises(TrainingError, match=r"b\.png: .*; 2 more cannot be learnt from either: \S*c\.png, \S*d\.png$"):
-        Pictures([str(tmp_path)], smallest=30)
+        CachedImageDataset([str(tmp_path)], min_side=30)
 
 
 def test_making_ahead_keeps_the_order_and_passes_errors_on():
-    assert list(ahead(lambda n: n * n, range(9), 3)) == [n * n for n in range(9)]
-    assert list(ahead(lambda n: n, range(3), 5)) == [0, 1, 2]
+    assert list(prefetch_map(lambda n: n * n, range(9), 3)) == [n * n for n in range(9)]
+    assert list(prefetch_map(lambda n: n, range(3), 5)) == [0, 1, 2]
 
     def fails(number: int) -> int:
         if number == 2:
             raise ValueError("two")
         return number
 
-    made = ahead(fails, range(9), 2)
+    made = prefetch_map(fails, range(9), 2)
     assert [next(made), next(made)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         next(made)

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from steadyscale.core.training import TrainingError, bicubic, lpips, read_log, score, train
-from steadyscale.core.training.evaluate.metrics import compare, luma, small_and_large, ssim
+from steadyscale.core.training import TrainingError, bicubic, load_lpips, read_log, score, train
+from steadyscale.core.training.evaluate.metrics import bt601_luma, make_lr_pair, score_image, ssim
 
 
 def test_ssim_is_that_of_torchmetrics(texture):
     """An implementation by other people; it is too large to ask of everybody who trains."""
     image = pytest.importorskip("torchmetrics.functional.image")
-    true = luma(texture(3)[None, :, :90, :101].double() / 255)
+    true = bt601_luma(texture(3)[None, :, :90, :101].double() / 255)
     noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for strength in (0.0, 3.0, 30.0):
         made = true + noise * strength
@@ -23,30 +23,30 @@ def test_ssim_is_that_of_torchmetrics(texture):
 
 def test_luma_is_that_of_bt601():
     colours = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).view(5, 3, 1, 1)
-    assert luma(colours).flatten().tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-3)
+    assert bt601_luma(colours).flatten().tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-3)
 
 
 def test_psnr_of_a_known_error():
     true = torch.full((1, 3, 32, 32), 100 / 255)
     made = true + 10 / 255  # grey, so Y differs by 10 * 219 / 255
     expected = 20 * math.log10(255 / (10 * 219 / 255))
-    assert compare(made, true, 2).psnr == pytest.approx(expected, abs=1e-4)
-    assert compare(made + 0.4 / 255, true, 2).psnr == pytest.approx(expected, abs=1e-4)  # rounded to 8 bits
-    assert compare(true, true, 2).psnr == 100
-    assert compare(true, true, 2).ssim == pytest.approx(1)
+    assert score_image(made, true, 2).psnr == pytest.approx(expected, abs=1e-4)
+    assert score_image(made + 0.4 / 255, true, 2).psnr == pytest.approx(expected, abs=1e-4)  # rounded to 8 bits
+    assert score_image(true, true, 2).psnr == 100
+    assert score_image(true, true, 2).ssim == pytest.approx(1)
 
 
 def test_the_border_does_not_count(texture):
     true = texture(1)[None].float() / 255
     spoiled = true.clone()
     spoiled[..., :3, :] = spoiled[..., -3:] = 0
-    assert compare(spoiled, true, 3).psnr == 100
-    assert compare(spoiled, true, 2).psnr < 40
+    assert score_image(spoiled, true, 3).psnr == 100
+    assert score_image(spoiled, true, 2).psnr < 40
 
 
 def test_pictures_are_cut_to_multiples_and_averaged(texture):
     pictures = [texture(1)[:, :95, :101], texture(2)]
-    small, large = small_and_large(pictures[0], 4)
+    small, large = make_lr_pair(pictures[0], 4)
     assert (small.shape, large.shape) == ((1, 3, 23, 25), (1, 3, 92, 100))
     each = [score(bicubic(4), [picture], 4).psnr for picture in pictures]
     assert score(bicubic(4), pictures, 4).psnr == pytest.approx(sum(each) / 2)
@@ -75,14 +75,14 @@ def untaught(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_lpips_tells_what_looks_different(untaught, texture):
-    judge = lpips()
+    judge = load_lpips()
     true = texture(1)[None].float() / 255
     noisy = (true + 0.1 * torch.randn(true.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     assert float(judge(true, true)) == pytest.approx(0, abs=1e-6)
     assert float(judge(noisy, true)) > 1e-4
     assert float(judge(true, true)) == pytest.approx(0, abs=1e-6), "earlier calls leave nothing behind"
     assert score(bicubic(2), [texture(1)], 2).lpips is None
-    assert score(bicubic(2), [texture(1)], 2, judge=judge).lpips > 1e-4
+    assert score(bicubic(2), [texture(1)], 2, metric=judge).lpips > 1e-4
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from steadyscale.core.training import TrainingError
-from steadyscale.core.training.data.dataset import Pictures, batches
+from steadyscale.core.training.data.dataset import CachedImageDataset, batches
 from steadyscale.core.training.loop import checkpoint
-from steadyscale.core.training.loop.train_state import fresh
-from steadyscale.core.training.loop.train_step import advance
+from steadyscale.core.training.loop.train_state import init_state
+from steadyscale.core.training.loop.train_step import train_step
 
 CPU = torch.device("cpu")
 
@@ -19,9 +19,9 @@ def config(settings):
 
 @pytest.fixture
 def state(config):
-    state = fresh(config, CPU)
-    for batch, _ in zip(batches(config, Pictures(config.data.train, smallest=8), 0), range(3), strict=False):
-        advance(state, batch, config)
+    state = init_state(config, CPU)
+    for batch, _ in zip(batches(config, CachedImageDataset(config.data.train, min_side=8), 0), range(3), strict=False):
+        train_step(state, batch, config)
     return state
 
 
@@ -32,15 +32,18 @@ def same(one, other) -> bool:
 def test_what_was_saved_comes_back(config, state, tmp_path):
     state.best, state.stale = 31.5, 2
     path = checkpoint.save(state, tmp_path, keep=2)
-    other = fresh(config, CPU)
+    other = init_state(config, CPU)
     assert not same(other.generator, state.generator)
     checkpoint.restore(other, path)
     assert same(other.generator, state.generator)
-    assert same(other.average, state.average)
-    assert same(other.opponent.network, state.opponent.network)
-    assert (other.step, other.best, other.stale) == (3, 31.5, 2)
-    assert other.generator.at(2).body[0] is other.generator.at(4).body[0]  # still one body
-    memory, theirs = other.player.optimiser.state_dict()["state"], state.player.optimiser.state_dict()["state"]
+    assert same(other.ema, state.average)
+    assert same(other.discriminator.network, state.opponent.network)
+    assert (other.step, other.best_psnr, other.validations_since_best) == (3, 31.5, 2)
+    assert other.generator.for_scale(2).body[0] is other.generator.for_scale(4).body[0]  # still one body
+    memory, theirs = (
+        other.trained_generator.optimizer.state_dict()["state"],
+        state.player.optimiser.state_dict()["state"],
+    )
     assert memory.keys() == theirs.keys()
     assert all(torch.equal(memory[i]["exp_avg_sq"], theirs[i]["exp_avg_sq"]) for i in memory)
 
@@ -58,7 +61,7 @@ def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypat
     monkeypatch.setattr(f"steadyscale.core.{moment}", breaks)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(state, tmp_path, keep=1)
-    assert checkpoint.newest(tmp_path) == before
+    assert checkpoint.find_newest(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
 
 
@@ -80,7 +83,7 @@ def test_a_full_disk_is_told_with_the_way_out_and_leaves_the_one_before(state, t
     monkeypatch.setattr(f"steadyscale.core.training.loop.checkpoint.{moment}", full)
     with pytest.raises(TrainingError, match=r"of step \d+ cannot be written \(.*MB are free\); make room .*--resume"):
         checkpoint.save(state, tmp_path, keep=1)
-    assert checkpoint.newest(tmp_path) == before
+    assert checkpoint.find_newest(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
 
 
@@ -89,10 +92,10 @@ def test_a_damaged_one_is_passed_over_with_a_word(state, tmp_path, caplog):
     state.step += 1
     for spoil in (_flip_a_bit, _cut_short, _lose_a_file):
         path = checkpoint.save(state, tmp_path, keep=3)
-        assert checkpoint.newest(tmp_path) == path
+        assert checkpoint.find_newest(tmp_path) == path
         spoil(path)
         caplog.clear()
-        assert checkpoint.newest(tmp_path) == before
+        assert checkpoint.find_newest(tmp_path) == before
         assert "is damaged" in caplog.text
 
 
@@ -115,15 +118,15 @@ def test_only_the_newest_are_kept_and_leftovers_are_swept(state, tmp_path):
         state.step = step
         checkpoint.save(state, tmp_path, keep=2)
     (tmp_path / ".step_00000200.abcd.partial").mkdir()
-    assert checkpoint.newest(tmp_path).name == "step_00000100"
+    assert checkpoint.find_newest(tmp_path).name == "step_00000100"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000010", "step_00000100"]
-    assert checkpoint.newest(tmp_path / "none") is None
+    assert checkpoint.find_newest(tmp_path / "none") is None
 
 
 def test_one_of_other_settings_is_refused(settings, state, tmp_path):
     path = checkpoint.save(state, tmp_path, keep=1)
     for changes in ({"network": {"scales": [2, 4], "features": 6}}, {"network": {"scales": [2]}}):
-        other = fresh(settings(losses={"adversarial": 0.1}, **changes), CPU)
+        other = init_state(settings(losses={"adversarial": 0.1}, **changes), CPU)
         with pytest.raises(TrainingError, match=r"made with other settings \(.*\d+ (numbers|tensors)") as told:
             checkpoint.restore(other, path)
         assert len(str(told.value)) < 300 + len(str(path))
@@ -138,5 +141,5 @@ def test_code_in_a_checkpoint_is_not_run(config, state, tmp_path):
 
     torch.save(Harm(), path / "optimisers.pt")
     with pytest.raises(TrainingError):
-        checkpoint.restore(fresh(config, CPU), path)
+        checkpoint.restore(init_state(config, CPU), path)
     assert not (tmp_path / "harm").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from steadyscale.core.training.loop.grad_mode import learning
+from steadyscale.core.training.loop.grad_mode import with_gradients
 
 
 def test_each_step_can_learn_and_the_callers_mode_stays_its_own():
@@ -18,7 +18,7 @@ def test_each_step_can_learn_and_the_callers_mode_stays_its_own():
 
     with torch.inference_mode():
         found = []
-        for item in learning(steps()):
+        for item in with_gradients(steps()):
             assert torch.is_inference_mode_enabled()
             found.append(item)
     assert (found, seen) == ([0, 1], [(False, 3.0), (False, 3.0)])
@@ -34,7 +34,7 @@ def test_closing_it_closes_the_steps():
         finally:
             ended.append(torch.is_inference_mode_enabled())
 
-    stream = learning(steps())
+    stream = with_gradients(steps())
     assert next(stream) == 1
     stream.close()
     assert ended == [False]

@@ -2,42 +2,42 @@
 
 import pytest
 import torch
-from steadyscale.cli.training_progress import shown
-from steadyscale.core.training import Report, Scores, TrainingError, read_log
+from steadyscale.cli.training_progress import show_progress
+from steadyscale.core.training import Scores, StepReport, TrainingError, read_log
 from steadyscale.core.training.loop import logger
 
 
 def test_lines_can_be_read_while_they_are_written(tmp_path):
-    with logger.opened(tmp_path, 0, tensorboard=False) as book:
-        book.tell(1, {"loss/pixel": 0.123456789, "rate": 1e-4})
+    with logger.open_log(tmp_path, 0, tensorboard=False) as book:
+        book.log_values(1, {"loss/pixel": 0.123456789, "rate": 1e-4})
         assert read_log(tmp_path) == [{"step": 1, "loss/pixel": 0.123457, "rate": 1e-4}]
-        book.tell(2, {"loss/pixel": float("nan"), "moved": 0.0})
+        book.log_values(2, {"loss/pixel": float("nan"), "moved": 0.0})
         assert read_log(tmp_path)[1] == {"step": 2, "moved": 0.0}
 
 
 def test_a_run_that_goes_on_takes_later_and_broken_lines_out(tmp_path):
-    with logger.opened(tmp_path, 0, tensorboard=False) as book:
+    with logger.open_log(tmp_path, 0, tensorboard=False) as book:
         for step in (1, 2, 3):
-            book.tell(step, {"rate": step})
-    with (tmp_path / logger.LOG).open("a") as file:
+            book.log_values(step, {"rate": step})
+    with (tmp_path / logger.LOG_FILE).open("a") as file:
         file.write('{"step": 4, "ra')  # killed in the midst of a line
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
-    with logger.opened(tmp_path, 2, tensorboard=False) as book:
-        book.tell(3, {"rate": 30})
+    with logger.open_log(tmp_path, 2, tensorboard=False) as book:
+        book.log_values(3, {"rate": 30})
     assert [line["rate"] for line in read_log(tmp_path)] == [1, 2, 30]
     assert read_log(tmp_path / "elsewhere") == []
 
 
 def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
-    with logger.opened(tmp_path, 0, tensorboard=False) as book:
-        book.tell(1, {"rate": 1})
+    with logger.open_log(tmp_path, 0, tensorboard=False) as book:
+        book.log_values(1, {"rate": 1})
 
     def full(path, *_args, **_kwargs):
         path.touch()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
-    with pytest.raises(OSError, match="No space left"), logger.opened(tmp_path, 1, tensorboard=False):
+    with pytest.raises(OSError, match="No space left"), logger.open_log(tmp_path, 1, tensorboard=False):
         pass
     assert [line["step"] for line in read_log(tmp_path)] == [1]
 
@@ -45,19 +45,19 @@ def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
 def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with logger.opened(tmp_path, 0, tensorboard=True) as book:
-        book.tell(7, {"loss/pixel": 0.5})
+    with logger.open_log(tmp_path, 0, tensorboard=True) as book:
+        book.log_values(7, {"loss/pixel": 0.5})
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss/pixel")] == [(7, 0.5)]
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="needs tensorboard"), logger.opened(tmp_path, 0, tensorboard=True):
+    with pytest.raises(TrainingError, match="needs tensorboard"), logger.open_log(tmp_path, 0, tensorboard=True):
         pass
 
 
 def test_samples_show_the_middle_of_all_three(tmp_path):
     small, made, true = torch.zeros(1, 3, 200, 150), torch.full((1, 3, 400, 300), 0.5), torch.ones(1, 3, 400, 300)
     small[..., 100, 75] = 1
-    picture = logger.sample_picture(small, made, true)
+    picture = logger.make_sample(small, made, true)
     assert picture.shape == (1, 3, 256, 768)
     assert picture[..., 128:130, 128:130].min() == 1  # the marked pixel, twice as large, in the middle
     assert picture[..., :256].sum() == 3 * 4
@@ -66,7 +66,7 @@ def test_samples_show_the_middle_of_all_three(tmp_path):
 
 
 def test_the_bar_passes_everything_on():
-    reports = [Report(step, 3, 2, {"pixel": 0.1}, True, 1e-4, 0.01) for step in (1, 2)]
-    reports.append(Report(3, 3, 2, {}, False, 1e-4, 0.01, {2: Scores(30.0, 0.9)}))
+    reports = [StepReport(step, 3, 2, {"pixel": 0.1}, True, 1e-4, 0.01) for step in (1, 2)]
+    reports.append(StepReport(3, 3, 2, {}, False, 1e-4, 0.01, {2: Scores(30.0, 0.9)}))
     for quiet in (True, False):
-        assert list(shown(iter(reports), quiet)) == reports
+        assert list(show_progress(iter(reports), quiet)) == reports

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from steadyscale.core.training.config.schema import Network
+from steadyscale.core.training.config.schema import NetworkConfig
 from steadyscale.core.training.loop.networks import make_generator
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler
@@ -11,13 +11,13 @@ from steadyscale.models.arch.separable import SeparableConv
 from steadyscale.models.zoo import zoo
 from torch import nn
 
-COMPACT = Network(scales=(2, 3), features=32, convs=6)
-SEPARABLE = Network(scales=(2, 3), features=32, convs=6, separable=True)
+COMPACT = NetworkConfig(scales=(2, 3), features=32, convs=6)
+SEPARABLE = NetworkConfig(scales=(2, 3), features=32, convs=6, separable=True)
 
 
 @pytest.mark.parametrize("settings", [COMPACT, SEPARABLE], ids=["dense", "separable"])
 def test_a_signal_is_as_strong_after_many_layers_as_it_was(settings):
-    network = make_generator(settings, 0).at(2)
+    network = make_generator(settings, 0).for_scale(2)
     x = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     strength = []
     with torch.no_grad():
@@ -59,12 +59,12 @@ def test_the_seed_decides_and_the_body_is_shared():
     first, again, different = (torch.cat([p.flatten() for p in g.parameters()]) for g in (one, same, other))
     assert torch.equal(first, again)
     assert not torch.equal(first, different)
-    assert one.at(2).body[2] is one.at(3).body[2]
-    assert one.at(2).body[-1] is not one.at(3).body[-1]
+    assert one.for_scale(2).body[2] is one.for_scale(3).body[2]
+    assert one.for_scale(2).body[-1] is not one.for_scale(3).body[-1]
 
 
 def test_what_to_begin_with_can_be_named():
-    named = Network(scales=(2,), features=16, convs=8, begin_with="steadyscale-2x")
-    wanted = load_upscaler(zoo.find("steadyscale-2x")).model.state_dict()
-    found = make_generator(named, 0).at(2).state_dict()
+    named = NetworkConfig(scales=(2,), features=16, convs=8, begin_with="steadyscale-2x")
+    wanted = load_upscaler(zoo.find_weights("steadyscale-2x")).model.state_dict()
+    found = make_generator(named, 0).for_scale(2).state_dict()
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)

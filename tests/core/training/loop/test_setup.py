@@ -1,13 +1,13 @@
 """What a run needs before its first step."""
 
-from steadyscale.core.training.loop.setup import held_out_pictures
+from steadyscale.core.training.loop.setup import load_validation_images
 
 
 def test_pictures_that_are_both_learnt_and_measured_on_are_told_of(settings, textures, caplog):
     one = str(textures / "train" / "0.png")
-    assert held_out_pictures(settings()) is not None
+    assert load_validation_images(settings()) is not None
     assert not caplog.messages
-    found = held_out_pictures(settings(data={"validate": [str(textures / "validate"), one]}))
+    found = load_validation_images(settings(data={"validate": [str(textures / "validate"), one]}))
     assert found is not None
     (told,) = caplog.messages
     assert told.startswith(f"1 of the {len(found)} files in data.validate are in data.train too, such as {one}:")

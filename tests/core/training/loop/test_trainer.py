@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from spandrel import ModelLoader
 from steadyscale.core.training import TrainingError, bicubic, read_config, read_log, score, train
 from steadyscale.core.training.config.toml_dataclass import to_toml
-from steadyscale.core.training.loop.checkpoint import newest
+from steadyscale.core.training.loop.checkpoint import find_newest
 from steadyscale.core.training.loop.networks import make_generator
-from steadyscale.core.training.loop.setup import held_out_pictures, pick_device
+from steadyscale.core.training.loop.setup import load_validation_images, pick_device
 from steadyscale.models import load_upscaler
 
 pytest.importorskip("torchmetrics")
@@ -25,7 +25,7 @@ pytest.importorskip("torchmetrics")
 
 def checkpoint_of(config):
     """All that the newest checkpoint holds, as one table of tensors."""
-    path = newest(config.folder / "checkpoints")
+    path = find_newest(config.folder / "checkpoints")
     tensors = {f"{file.stem}/{k}": v for file in path.glob("*.safetensors") for k, v in load_file(file).items()}
     for number, memory in enumerate(torch.load(path / "optimisers.pt", weights_only=True)):
         for index, values in memory["state"].items():
@@ -45,7 +45,7 @@ def test_learns_more_than_bicubic_knows(settings):
         steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, learning={"rate": 6e-3}
     )
     reports = list(train(config))
-    pictures = held_out_pictures(config)
+    pictures = load_validation_images(config)
     least = score(bicubic(2), pictures, 2)
     assert 25 < least.psnr < 30
     assert [r.step for r in reports] == list(range(1, 201))
@@ -88,9 +88,9 @@ def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
 def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(settings, kind, steps, rate):
     shape = {"kind": kind, "scales": [2, 4], "features": 16, "convs": 2, "blocks": 1, "separable": True}
     config = settings(steps=steps, network=shape, learning={"rate": rate})
-    reports, pictures = list(train(config)), held_out_pictures(config)
+    reports, pictures = list(train(config)), load_validation_images(config)
     with torch.no_grad():
-        unlearnt = score(make_generator(config.network, config.seed).at(2), pictures, 2).psnr
+        unlearnt = score(make_generator(config.network, config.seed).for_scale(2), pictures, 2).psnr
     last = reports[-1].scores[2].psnr
     assert last > unlearnt + 0.5
     names = ["toy_2x", "toy_4x", "toy_2x_dense", "toy_4x_dense"]
@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
     stream = train(broken)
     first = [next(stream).losses for _ in range(5)]
     stream.close()  # cancelled: what has been learnt so far is kept
-    assert newest(broken.folder / "checkpoints").name == "step_00000005"
+    assert find_newest(broken.folder / "checkpoints").name == "step_00000005"
     with pytest.raises(TrainingError, match="holds a run; go on with it"):
         next(train(broken))
     rest = list(train(broken, resume=True))
@@ -181,7 +181,7 @@ def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(settings, tmp
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)  # in the midst of steps that each write a checkpoint
     process.wait()
-    found = newest(checkpoints)
+    found = find_newest(checkpoints)
     assert found is not None
     assert len(list(checkpoints.glob("step_*"))) <= 3
     list(train(read_config(tmp_path / "killed.toml"), resume=True))
@@ -262,7 +262,7 @@ def test_a_disk_that_fills_up_is_told_of(settings, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("steadyscale.core.training.loop.logger._Journal.tell", full)
+    monkeypatch.setattr("steadyscale.core.training.loop.logger._FileLogger.log_values", full)
     with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
         next(train(settings()))
 

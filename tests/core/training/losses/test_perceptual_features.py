@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from steadyscale.core.training import TrainingError
 from steadyscale.core.training.config.choices import Backbone
-from steadyscale.core.training.losses.perceptual_features import Features, default_layers, load_features
+from steadyscale.core.training.losses.perceptual_features import FeatureExtractor, default_layers, load_features
 from torchvision.models import vgg
 
 
@@ -54,7 +54,7 @@ def test_vgg19_gives_what_torchvisions_gives_before_activation(vgg19, vgg19_file
 def test_positions_of_all_convolutions_are_torchvisions():
     with torch.device("meta"):
         layers = vgg.make_layers(vgg.cfgs["E"])
-        ours = Features(Backbone.VGG19, ["conv5_4"])
+        ours = FeatureExtractor(Backbone.VGG19, ["conv5_4"])
     theirs = [tuple(layer.weight.shape) for layer in layers if isinstance(layer, torch.nn.Conv2d)]
     assert [tuple(conv.weight.shape) for conv in ours.children()] == theirs
 
@@ -114,7 +114,7 @@ def test_missing_weights_are_named_with_the_way_out(monkeypatch, tmp_path, vgg19
     with pytest.raises(TrainingError, match="holds no hed-vgg16"):
         load_features(Backbone.HED_VGG16, ["conv1_2"], tmp_path / "no.h5")
     with pytest.raises(TrainingError, match="has no layer conv3_5; it has conv1_1"):
-        Features(Backbone.VGG19, ["conv3_5"])
+        FeatureExtractor(Backbone.VGG19, ["conv3_5"])
 
 
 def test_a_failed_download_is_said_in_one_line(monkeypatch):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from steadyscale.core.training.smoother.synthetic_paths import Kind, camera_path, camera_paths
+from steadyscale.core.training.smoother.synthetic_paths import PathKind, camera_path, camera_paths
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", PathKind)
 def test_paths_begin_at_zero_and_come_again_from_the_same_seed(kind):
     first, again, other = (camera_path(np.random.default_rng(seed), kind, 100, 25.0) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
@@ -19,15 +19,15 @@ def quick(path):
 
 def test_a_tripod_is_still_and_a_hand_is_not():
     seeds = range(8)
-    still = np.median([quick(camera_path(np.random.default_rng(s), Kind.TRIPOD, 200, 25.0)) for s in seeds])
-    hand = np.median([quick(camera_path(np.random.default_rng(s), Kind.HAND, 200, 25.0)) for s in seeds])
+    still = np.median([quick(camera_path(np.random.default_rng(s), PathKind.TRIPOD, 200, 25.0)) for s in seeds])
+    hand = np.median([quick(camera_path(np.random.default_rng(s), PathKind.HAND, 200, 25.0)) for s in seeds])
     assert hand > 4 * still
 
 
 def test_the_frame_rate_does_not_change_the_shake():
     """Root mean square speed per second, not per frame."""
     speeds = [
-        np.mean([np.diff(camera_path(np.random.default_rng(s), Kind.HAND, round(8 * fps), fps)[:, 0]).std() * fps
+        np.mean([np.diff(camera_path(np.random.default_rng(s), PathKind.HAND, round(8 * fps), fps)[:, 0]).std() * fps
                  for s in range(20)])
         for fps in (25.0, 50.0)
     ]  # fmt: skip
@@ -35,7 +35,7 @@ def test_the_frame_rate_does_not_change_the_shake():
 
 
 def test_walking_goes_up_and_down_with_each_step():
-    path = camera_path(np.random.default_rng(5), Kind.WALK, 500, 25.0)
+    path = camera_path(np.random.default_rng(5), PathKind.WALK, 500, 25.0)
     energy = np.abs(np.fft.rfft(np.diff(path[:, 1]))) ** 2
     hertz = np.fft.rfftfreq(499, 1 / 25)
     assert 1.2 < hertz[energy.argmax()] < 5.2

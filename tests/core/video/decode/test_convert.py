@@ -32,7 +32,7 @@ def test_planes_are_the_packed_picture(pixel_format: str, alpha: bool):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_planar_frame_holds_the_rounded_levels(channels: int, deep: bool):
     frame = torch.rand(channels, 5, 7) * 1.2 - 0.1
-    made = convert.to_planar_frame(frame, deep=deep, width=8, height=6)
+    made = convert.to_planar_frame(frame, high_bit_depth=deep, width=8, height=6)
     planes = torch.from_numpy(
         np.stack(convert.to_planes(made, VideoReformatter(), alpha=channels == 4)).astype(np.int32)
     )

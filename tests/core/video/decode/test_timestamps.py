@@ -10,20 +10,20 @@ import av
 import numpy as np
 import pytest
 import torch
-from broken import moving
-from counting import make_video, number_of, numbers_of
-from files_made import INFO, packet_times
+from corrupt_videos import make_moving_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbered_video import make_video, read_number, read_numbers
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs.folder import opened_job
+from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import run_job
-from steadyscale.core.pipeline.pipeline import Recipe
-from steadyscale.core.video.decode.demux import packets
-from steadyscale.core.video.decode.timestamps import Timing, Window, rows_of, timing
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.video.decode.demux import demux_packets
+from steadyscale.core.video.decode.timestamps import TimeRange, Timestamps, frame_range, read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
-from steadyscale.core.video.verify.verify import ContractError, check_contract
+from steadyscale.core.video.verify.verify import VerificationError, verify_output
+from video_file_checks import CLIP_INFO, read_packet_times
 
 UNEVEN = [0, 1000, 2000, 5000, 5500, 7000, 8000, 15000, 16000, 17000, 30000, 31000]  # of 1/24000 s
 
@@ -34,7 +34,7 @@ def by_the_host(path: Path, start: float, duration: float) -> list[int]:
         stream = container.streams.video[0]
         first, end = int(start / stream.time_base), int((start + duration) / stream.time_base)
         shown = [f for f in container.decode(stream) if f.pts >= first and (not duration or f.pts < end)]
-        return [number_of(torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255) for f in shown]
+        return [read_number(torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255) for f in shown]
 
 
 WINDOWS = [(0.125, 0.25), (0.1, 0.2), (0.0, 0.3), (0.3, 0.0), (1 / 3, 1 / 24), (0.2083333, 10.0)]
@@ -47,19 +47,19 @@ def test_a_window_shows_what_the_host_shows(tmp_path: Path, suffix: str, window:
     if suffix == ".avi" and starts:
         starts = None
     path = make_video(tmp_path / f"clip{suffix}", codec="mpeg4" if suffix == ".avi" else "libx264", starts=starts,
-                      base=Fraction(1, 24) if suffix == ".avi" else Fraction(1, 24000))  # fmt: skip
-    clip = VideoClip(path, window=Window(*window))
+                      time_base=Fraction(1, 24) if suffix == ".avi" else Fraction(1, 24000))  # fmt: skip
+    clip = VideoClip(path, window=TimeRange(*window))
     expected = by_the_host(path, *window)
     assert expected
-    assert numbers_of(clip, batch=2) == expected
+    assert read_numbers(clip, batch=2) == expected
     assert clip.info.length == len(expected)
-    assert sum(1 for _ in clip.greys(32)) == len(expected)
-    assert [number_of(f[0]) for f in clip.frames(first=1)] == expected[1:]
+    assert sum(1 for _ in clip.luma_frames(32)) == len(expected)
+    assert [read_number(f[0]) for f in clip.frames(first=1)] == expected[1:]
 
 
 def test_a_late_window_is_read_from_near_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Half a minute into the file: what is read begins a run-up before, and shows the same frames."""
-    path = moving(tmp_path / "clip.mp4", count=60)
+    path = make_moving_video(tmp_path / "clip.mp4", count=60)
     with av.open(str(path)) as old, av.open(str(tmp_path / "slow.mkv"), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(old.streams.video[0]):
@@ -70,13 +70,13 @@ def test_a_late_window_is_read_from_near_it(tmp_path: Path, monkeypatch: pytest.
     read = []
 
     def counted(container, *streams, watch=None):
-        for packet in packets(container, *streams, watch=watch):
+        for packet in demux_packets(container, *streams, observer=watch):
             read.append(packet)
             yield packet
 
-    clip = VideoClip(tmp_path / "slow.mkv", window=Window(40.0, 3.0))
+    clip = VideoClip(tmp_path / "slow.mkv", window=TimeRange(40.0, 3.0))
     whole = [frame for batch in VideoClip(tmp_path / "slow.mkv").frames() for frame in batch]
-    monkeypatch.setattr("steadyscale.core.video.decode.demux.packets", counted)
+    monkeypatch.setattr("steadyscale.core.video.decode.demux.demux_packets", counted)
     part = [frame for batch in clip.frames() for frame in batch]
     assert len(part) == 3
     assert all(torch.equal(a, b) for a, b in zip(part, whole[40:43], strict=True))
@@ -92,14 +92,14 @@ def test_a_late_window_is_read_from_near_it(tmp_path: Path, monkeypatch: pytest.
 )
 def test_rows_are_those_between_the_rounded_ends(starts: list[int], start: float, duration: float, rate: int):
     base = Fraction(1, rate)
-    rows = rows_of(Timing(starts, [1] * len(starts), base, Fraction(0)), Window(start, duration))
+    rows = frame_range(Timestamps(starts, [1] * len(starts), base, Fraction(0)), TimeRange(start, duration))
     end = int((start + duration) / base) if duration else inf
     assert [starts[i] for i in rows] == [s for s in starts if int(start / base) <= s < end]
 
 
 def tone(path: Path) -> Path:
     """48 frames, and a sound whose level rises with the time, so that each moment of it is known."""
-    moving(path.with_name("silent.mp4"), count=48)
+    make_moving_video(path.with_name("silent.mp4"), count=48)
     with av.open(str(path.with_name("silent.mp4"))) as old, av.open(str(path), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])
         voice = sink.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", rate=48000, layout="mono")
@@ -120,14 +120,16 @@ def tone(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("window", [Window(0.5, 1.0), Window(1.25, 0.0), Window(0.0, 0.75), Window(0.51, 0.31)])
-def test_the_sound_of_a_part_is_that_of_its_time(tmp_path: Path, suffix: str, window: Window):
+@pytest.mark.parametrize(
+    "window", [TimeRange(0.5, 1.0), TimeRange(1.25, 0.0), TimeRange(0.0, 0.75), TimeRange(0.51, 0.31)]
+)
+def test_the_sound_of_a_part_is_that_of_its_time(tmp_path: Path, suffix: str, window: TimeRange):
     source, out = tone(tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
     clip = VideoClip(source, window=window)
     count = write_video(out, clip.frames(), clip.info, source=source, window=window)
     first = round(np.ceil(int(window.start * 24000) / 1000 - 1e-9))
     assert count == clip.info.length
-    assert packet_times(out, "video")[0] == 0
+    assert read_packet_times(out, "video")[0] == 0
     with av.open(str(out)) as made:
         frames = list(made.decode(audio=0))
         begin = frames[0].time
@@ -163,7 +165,7 @@ def test_subtitles_and_chapters_are_cut_too(tmp_path: Path):
             packet.pts = packet.dts = start
             packet.duration = length
             sink.mux(packet)
-    window = Window(0.5, 0.75)
+    window = TimeRange(0.5, 0.75)
     clip = VideoClip(source, window=window)
     write_video(out, clip.frames(), clip.info, source=source, window=window)
     with av.open(str(out)) as made:
@@ -175,59 +177,62 @@ def test_subtitles_and_chapters_are_cut_too(tmp_path: Path):
 
 
 def test_the_contract_knows_the_part(tmp_path: Path):
-    source = make_video(tmp_path / "in.mp4", 12, audio_at=0.0)
-    window = Window(0.125, 0.25)
+    source = make_video(tmp_path / "in.mp4", 12, audio_start=0.0)
+    window = TimeRange(0.125, 0.25)
     clip = VideoClip(source, window=window)
     write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source, window=window)
-    check_contract(tmp_path / "out.mp4", source, frames=6, info=clip.info, window=window)
-    with pytest.raises(ContractError, match="the source has 12 frames"):
-        check_contract(tmp_path / "out.mp4", source, frames=6, info=clip.info)
-    with pytest.raises(ContractError, match=r"the source has 7 frames"):
-        check_contract(tmp_path / "out.mp4", source, frames=6, info=clip.info, window=Window(0.125, 0.2917))
+    verify_output(tmp_path / "out.mp4", source, frame_count=6, info=clip.info, window=window)
+    with pytest.raises(VerificationError, match="the source has 12 frames"):
+        verify_output(tmp_path / "out.mp4", source, frame_count=6, info=clip.info)
+    with pytest.raises(VerificationError, match=r"the source has 7 frames"):
+        verify_output(tmp_path / "out.mp4", source, frame_count=6, info=clip.info, window=TimeRange(0.125, 0.2917))
     with pytest.raises(ClipError, match=r"6 frames came|more frames came"):
         write_video(tmp_path / "no.mp4", clip.frames(), clip.info, source=source)
 
 
 def test_a_job_of_a_part_goes_on_and_another_part_starts_afresh(tmp_path: Path):
-    source, target = make_video(tmp_path / "in.mp4", 24, audio_at=0.0), tmp_path / "out.mp4"
+    source, target = make_video(tmp_path / "in.mp4", 24, audio_start=0.0), tmp_path / "out.mp4"
 
-    def run(window: Window, stop_at: int = 99):
+    def run(window: TimeRange, stop_at: int = 99):
         def watch(frames, kept):
             for number, frame in enumerate(frames):
                 if number == stop_at:
                     raise KeyboardInterrupt
                 yield frame
 
-        with opened_job(tmp_path / "job", source, window) as job:
+        with open_job(tmp_path / "job", source, window) as job:
             clip = VideoClip(source, window=window)
-            return run_job(job, Recipe(clip), target, segment_seconds=0.2, watch=watch)
+            return run_job(job, Pipeline(clip), target, segment_seconds=0.2, progress=watch)
 
     with pytest.raises(KeyboardInterrupt):
-        run(Window(0.25, 0.5), 8)
-    assert run(Window(0.25, 0.5)) == (12, 3, 1)
-    assert numbers_of(VideoClip(target)) == [*range(6, 18)]
+        run(TimeRange(0.25, 0.5), 8)
+    assert run(TimeRange(0.25, 0.5)) == (12, 3, 1)
+    assert read_numbers(VideoClip(target)) == [*range(6, 18)]
     with pytest.raises(KeyboardInterrupt):
-        run(Window(0.25, 0.5), 8)
-    assert run(Window(0.3, 0.5)).kept == 0
+        run(TimeRange(0.25, 0.5), 8)
+    assert run(TimeRange(0.3, 0.5)).reused == 0
 
 
 @pytest.mark.parametrize(("start", "duration"), [(-1.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (inf, 0.0)])
 def test_what_is_no_part_is_refused(start: float, duration: float):
     with pytest.raises(ClipError, match="a part of a video cannot begin"):
-        Window(start, duration)
+        TimeRange(start, duration)
 
 
 def test_an_empty_part_is_refused_with_the_length(tmp_path: Path):
     path = make_video(tmp_path / "in.mp4", 12)
     with pytest.raises(ClipError, match=r"in\.mp4: no frame begins within 3 s and 4 s of its 0\.5 s"):
-        VideoClip(path, window=Window(3.0, 1.0))
+        VideoClip(path, window=TimeRange(3.0, 1.0))
     with pytest.raises(ClipError, match="no frame begins"):
-        timing(path, Window(0.01, 0.02))
+        read_timestamps(path, TimeRange(0.01, 0.02))
 
 
 def test_frames_without_times_are_evenly_spaced_from_where_those_with_times_are(tmp_path: Path):
     """A Matroska file cut so that it begins before 0: its first pictures have no time there, its sound does."""
-    whole, cut = make_video(tmp_path / "whole.mp4", 24, base=Fraction(1, 24), audio_at=0.0), tmp_path / "cut.mkv"
+    whole, cut = (
+        make_video(tmp_path / "whole.mp4", 24, time_base=Fraction(1, 24), audio_start=0.0),
+        tmp_path / "cut.mkv",
+    )
     with av.open(str(whole)) as old, av.open(str(cut), "w", container_options={"avoid_negative_ts": "disabled"}) as new:
         streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
         for packet in old.demux():
@@ -236,11 +241,11 @@ def test_frames_without_times_are_evenly_spaced_from_where_those_with_times_are(
                 packet.pts, packet.dts = packet.pts - early, packet.dts - early
                 packet.stream = streams[packet.stream.index]
                 new.mux(packet)
-    times = timing(cut)
-    assert (times.told, len(times.starts), times.starts[0]) == (False, 24, 0)
+    times = read_timestamps(cut)
+    assert (times.is_exact, len(times.starts), times.starts[0]) == (False, 24, 0)
     assert float(times.origin) == pytest.approx(-0.4, abs=0.05)
-    write_video(tmp_path / "out.mp4", VideoClip(cut).frames(), INFO, source=cut)
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(24))
+    write_video(tmp_path / "out.mp4", VideoClip(cut).frames(), CLIP_INFO, source=cut)
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(24))
     with av.open(str(tmp_path / "out.mp4")) as made:
         begins = [stream.start_time * stream.time_base for stream in (made.streams.video[0], made.streams.audio[0])]
     assert abs(begins[0] - begins[1]) < 0.05

@@ -9,14 +9,14 @@ import av
 import numpy as np
 import pytest
 import torch
-from counting import make_video, number_of, numbers_of, picture
-from files_made import INFO, PATCHES, batches, patches_video
+from numbered_video import draw_number, make_video, read_number, read_numbers
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.flow import luma
 from steadyscale.core.video.decode.corruption import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
+from video_file_checks import CLIP_INFO, PATCH_COLORS, make_patches_video, split_batches
 
 
 @pytest.mark.parametrize("batch", [1, 5, 12, 100])
@@ -25,8 +25,8 @@ def test_all_frames_come_in_order_at_every_batch_size(clip_file: Path, batch: in
     assert clip.info == ClipInfo(64, 48, Fraction(24), 12)
     sizes = [len(frames) for frames in clip.frames(batch)]
     assert max(sizes) <= batch
-    assert numbers_of(clip, batch) == list(range(12))
-    assert numbers_of(clip, batch) == list(range(12)), "a second pass starts anew"
+    assert read_numbers(clip, batch) == list(range(12))
+    assert read_numbers(clip, batch) == list(range(12)), "a second pass starts anew"
 
 
 def test_frames_are_float_in_range_and_contiguous(clip_file: Path):
@@ -38,7 +38,7 @@ def test_frames_are_float_in_range_and_contiguous(clip_file: Path):
 
 
 def test_a_batch_is_not_overwritten_by_the_next(clip_file: Path):
-    assert [number_of(f) for chunk in list(VideoClip(clip_file).frames(5)) for f in chunk] == list(range(12))
+    assert [read_number(f) for chunk in list(VideoClip(clip_file).frames(5)) for f in chunk] == list(range(12))
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -54,22 +54,22 @@ def test_rotated_video_comes_upright(tmp_path: Path, rotation: int):
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", ["601", "709"])
 def test_tagged_colours_are_read_by_the_standard(tmp_path: Path, matrix: str, full: bool):
-    clip = VideoClip(patches_video(tmp_path / "p.mkv", matrix, full, tagged=True))
-    for frames, rgb in zip(clip.frames(), PATCHES, strict=True):
+    clip = VideoClip(make_patches_video(tmp_path / "p.mkv", matrix, full, tagged=True))
+    for frames, rgb in zip(clip.frames(), PATCH_COLORS, strict=True):
         assert frames[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 2.01
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(576, "601"), (578, "709")])
 def test_untagged_colours_are_read_by_height(tmp_path: Path, height: int, matrix: str):
-    clip = VideoClip(patches_video(tmp_path / "p.mkv", matrix, False, tagged=False, height=height))
-    for frames, rgb in zip(clip.frames(), PATCHES, strict=True):
+    clip = VideoClip(make_patches_video(tmp_path / "p.mkv", matrix, False, tagged=False, height=height))
+    for frames, rgb in zip(clip.frames(), PATCH_COLORS, strict=True):
         assert frames[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 2.01
 
 
 def test_ten_bits_are_kept(tmp_path: Path):
     ramp = torch.linspace(0, 1, 1024).view(1, 1, 1, 1024).expand(1, 3, 16, 1024)
     out = tmp_path / "ramp.mkv"
-    write_video(out, iter([ramp]), INFO, encoding=Encoding("ffv1", pixel_format="yuv444p10le"))
+    write_video(out, iter([ramp]), CLIP_INFO, encoding=Encoding("ffv1", pixel_format="yuv444p10le"))
     back = next(VideoClip(out).frames())
     assert len(back[0, 0, 8].unique()) > 800
     assert (back - ramp).abs().max() < 2 / 255
@@ -80,18 +80,18 @@ def test_ten_bits_are_kept(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".flv"])  # the one tells how long each track is, the other does not
 def test_a_sound_that_lasts_longer_is_no_loss_of_frames(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
-    clip = VideoClip(make_video(tmp_path / f"p{suffix}", audio_at=1))
-    assert numbers_of(clip) == list(range(12))
+    clip = VideoClip(make_video(tmp_path / f"p{suffix}", audio_start=1))
+    assert read_numbers(clip) == list(range(12))
     assert caplog.text == ""
     assert suffix == ".flv" or clip.info.length == 12
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".flv"])
 def test_frames_that_are_not_there_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
-    whole = make_video(tmp_path / f"whole{suffix}", 100, audio_at=1).read_bytes()
+    whole = make_video(tmp_path / f"whole{suffix}", 100, audio_start=1).read_bytes()
     (tmp_path / f"cut{suffix}").write_bytes(whole[: len(whole) // 2])
     clip = VideoClip(tmp_path / f"cut{suffix}", on_damage=OnDamage.KEEP)
-    count = len(numbers_of(clip))
+    count = len(read_numbers(clip))
     assert count < 90
     assert f"frames, {count} could be read" in caplog.text
 
@@ -107,7 +107,7 @@ def test_an_edit_list_is_no_loss_of_frames(tmp_path: Path, caplog: pytest.LogCap
                 new.mux(packet)
     clip = VideoClip(cut)
     assert clip.info.length == 6
-    assert numbers_of(clip) == list(range(6, 12))
+    assert read_numbers(clip) == list(range(6, 12))
     assert caplog.text == ""
 
 
@@ -144,7 +144,7 @@ def test_a_name_is_never_a_pattern_or_a_protocol(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for name in ("a %d b.mp4", "-dash.mp4", "ümlaut:x.mp4"):
         make_video(tmp_path / "plain.mp4", 3).rename(name)
-        assert numbers_of(VideoClip(name)) == [0, 1, 2]
+        assert read_numbers(VideoClip(name)) == [0, 1, 2]
 
 
 def test_index_lost(tmp_path: Path):
@@ -156,7 +156,7 @@ def test_index_lost(tmp_path: Path):
 
 def test_cut_off_after_the_index(tmp_path: Path):
     good = tmp_path / "good.mp4"
-    write_video(good, batches(torch.rand(40, 3, 48, 64)), INFO)
+    write_video(good, split_batches(torch.rand(40, 3, 48, 64)), CLIP_INFO)
     data = good.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
     with pytest.raises(ClipError, match=r"cut\.mp4: the file is cut off: \d+ of 40 frames"):
@@ -197,7 +197,7 @@ def test_size_change_in_the_middle(tmp_path: Path):
         streams += make_video(tmp_path / name, 3, size=size).read_bytes()
     (tmp_path / "both.h264").write_bytes(streams)
     clip = VideoClip(tmp_path / "both.h264")
-    for read in (clip.frames, clip.pictures):
+    for read in (clip.frames, clip.native_frames):
         with pytest.raises(ClipError, match="frame 3 is 96x48, those before are 64x48"):
             list(read())
 
@@ -205,9 +205,9 @@ def test_size_change_in_the_middle(tmp_path: Path):
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_greys_are_the_reduced_brightness_of_the_frames(tmp_path: Path, rotation: int):
     film = VideoClip(make_video(tmp_path / "r.mp4", 3, rotation=rotation))
-    small = film.info.within(32)
+    small = film.info.fit_within(32)
     assert max(small.width, small.height) == 32
-    greys = list(film.greys(32))
+    greys = list(film.luma_frames(32))
     assert len(greys) == 3
     for grey, frame in zip(greys, film.frames(), strict=True):
         truth = torch.nn.functional.interpolate(luma(frame), grey.shape[-2:], mode="area")
@@ -221,8 +221,8 @@ def test_interlaced_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         stream = sink.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"} if interlaced else {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(3):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(draw_number(number), format="rgb24").reformat(format="yuv420p")
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
-    assert numbers_of(VideoClip(tmp_path / "in.mkv")) == [0, 1, 2]
+    assert read_numbers(VideoClip(tmp_path / "in.mkv")) == [0, 1, 2]
     assert ("is interlaced" in caplog.text) is interlaced

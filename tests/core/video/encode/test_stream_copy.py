@@ -9,24 +9,26 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from counting import make_video, numbered, numbers_of
-from files_made import INFO, batches, packet_bytes, packet_times, remains
+from numbered_video import make_video, numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
+from video_file_checks import CLIP_INFO, list_files, read_packet_bytes, read_packet_times, split_batches
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 @pytest.mark.parametrize("late", [0.5, 0.0, 0.21])
 def test_sound_is_copied_at_its_offset(tmp_path: Path, suffix: str, late: float):
-    source = make_video(tmp_path / "source.mp4", audio_at=late, metadata={"title": "twelve bars"})
+    source = make_video(tmp_path / "source.mp4", audio_start=late, metadata={"title": "twelve bars"})
     out = tmp_path / f"out{suffix}"
-    assert write_video(out, batches(numbered(12, 128, 96)), INFO, source=source) == 12
+    assert write_video(out, split_batches(numbered_frames(12, 128, 96)), CLIP_INFO, source=source) == 12
     # What the encoder put before the begin is hidden by an edit list, which Matroska does not have.
     hidden = 1 if suffix == ".mkv" and late == 0 else 0
-    assert packet_bytes(out, "audio") == packet_bytes(source, "audio")[hidden:], "the packets are the source's own"
-    before = packet_times(source, "audio")[hidden] - packet_times(source, "video")[0]
-    after = packet_times(out, "audio")[0] - packet_times(out, "video")[0]
+    assert read_packet_bytes(out, "audio") == read_packet_bytes(source, "audio")[hidden:], (
+        "the packets are the source's own"
+    )
+    before = read_packet_times(source, "audio")[hidden] - read_packet_times(source, "video")[0]
+    after = read_packet_times(out, "audio")[0] - read_packet_times(out, "video")[0]
     assert abs(after - before) <= Fraction(1, 1000)
     with av.open(str(out)) as container:
         assert container.metadata["title"] == "twelve bars"
@@ -43,7 +45,7 @@ def heard_in(path: Path) -> tuple[int, float]:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
 def test_what_an_edit_list_cut_off_is_not_heard_again(tmp_path: Path, suffix: str):
-    make_video(tmp_path / "whole.mp4", codec="mpeg4", audio_at=0.0)
+    make_video(tmp_path / "whole.mp4", codec="mpeg4", audio_start=0.0)
     source, out = tmp_path / "cut.mp4", tmp_path / f"out{suffix}"
     with av.open(str(tmp_path / "whole.mp4")) as old, av.open(str(source), "w") as sink:
         outputs = [sink.add_stream_from_template(s) for s in old.streams]
@@ -64,7 +66,7 @@ def test_what_an_edit_list_cut_off_is_not_heard_again(tmp_path: Path, suffix: st
 
 def test_all_sound_tracks_and_their_languages(tmp_path: Path):
     source = tmp_path / "two.mkv"
-    make_video(tmp_path / "one.mkv", 6, audio_at=0)
+    make_video(tmp_path / "one.mkv", 6, audio_start=0)
     with av.open(str(tmp_path / "one.mkv")) as old, av.open(str(source), "w") as sink:
         video, first = old.streams
         outs = [sink.add_stream_from_template(s) for s in (video, first, first)]
@@ -80,27 +82,27 @@ def test_all_sound_tracks_and_their_languages(tmp_path: Path):
                 packet.stream = outs[1]
                 sink.mux([packet, twin])
     out = tmp_path / "out.mp4"
-    write_video(out, batches(numbered(6)), INFO, source=source)
+    write_video(out, split_batches(numbered_frames(6)), CLIP_INFO, source=source)
     with av.open(str(out)) as container:
         assert [s.language for s in container.streams.audio] == ["eng", "deu"]
 
 
 def test_sound_that_does_not_fit_is_reencoded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    source = make_video(tmp_path / "source.mp4", audio_at=0.5)
+    source = make_video(tmp_path / "source.mp4", audio_start=0.5)
     out = tmp_path / "out.webm"
-    write_video(out, batches(numbered(12)), INFO, source=source)
+    write_video(out, split_batches(numbered_frames(12)), CLIP_INFO, source=source)
     assert "re-encoded to libopus" in caplog.text
     with av.open(str(out)) as container:
         sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
     assert abs(len(sound) - 20 * 1024) < 3000
     assert 0.2 < np.abs(sound[4000:16000]).max() < 0.8
-    assert abs(float(packet_times(out, "audio")[0]) - 0.5) < 0.05
+    assert abs(float(read_packet_times(out, "audio")[0]) - 0.5) < 0.05
 
 
 def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
     """12 pictures, and a second of sound whose channels are tones of 400, 800, 1200 … Hz."""
     suffix, picture = (".made.mkv", "libvpx") if path.suffix == ".ogv" else (".made.mp4", "mpeg4")
-    silent = make_video(path.with_suffix(suffix), codec=picture, base=Fraction(1, 24))
+    silent = make_video(path.with_suffix(suffix), codec=picture, time_base=Fraction(1, 24))
     with av.open(str(silent)) as old, av.open(str(path), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])
         unusual = {"strict": "experimental"} if codec == "vorbis" else {}
@@ -181,12 +183,12 @@ def test_sound_that_cannot_be_written_is_named_before_much_is_done(tmp_path: Pat
     def frames():
         for number in range(12):
             made.append(number)
-            yield numbered(1)
+            yield numbered_frames(1)
 
     with pytest.raises(ClipError, match=r"audio track 1 \(pcm_s16le\) cannot be re-encoded to libopus"):
-        write_video(tmp_path / "out.webm", frames(), INFO, source=source)
+        write_video(tmp_path / "out.webm", frames(), CLIP_INFO, source=source)
     assert len(made) == 1
-    assert remains(tmp_path) == ["in.mkv"]
+    assert list_files(tmp_path) == ["in.mkv"]
 
 
 @pytest.mark.parametrize(("kind", "was", "becomes"), [("mov_text", ".mp4", ".mkv"), ("subrip", ".mkv", ".mp4")])
@@ -221,22 +223,22 @@ def test_uneven_timestamps_are_kept(tmp_path: Path, suffix: str, offset: int):
     out = tmp_path / f"out{suffix}"
     clip = VideoClip(source)
     assert write_video(out, clip.frames(3), clip.info, source=source) == len(UNEVEN)
-    assert numbers_of(VideoClip(out)) == list(range(len(UNEVEN)))
-    expected = packet_times(source, "video")
+    assert read_numbers(VideoClip(out)) == list(range(len(UNEVEN)))
+    expected = read_packet_times(source, "video")
     assert expected == [Fraction(s + offset, 24000) for s in UNEVEN]
-    for was, now in zip(expected, packet_times(out, "video"), strict=True):
+    for was, now in zip(expected, read_packet_times(out, "video"), strict=True):
         assert abs(was - now) <= Fraction(1, 1000)
 
 
 def test_a_broadcast_starts_at_zero(tmp_path: Path):
     starts = [900_000 + 3750 * i for i in range(8)]
-    source = make_video(tmp_path / "source.ts", base=Fraction(1, 90000), starts=starts, audio_at=10.1)
+    source = make_video(tmp_path / "source.ts", time_base=Fraction(1, 90000), starts=starts, audio_start=10.1)
     out = tmp_path / "out.mp4"
     clip = VideoClip(source)
     write_video(out, clip.frames(), clip.info, source=source)
-    assert float(packet_times(out, "video")[0]) < 0.2
-    gap = packet_times(source, "audio")[0] - packet_times(source, "video")[0]
-    assert abs(packet_times(out, "audio")[0] - packet_times(out, "video")[0] - gap) <= Fraction(1, 1000)
+    assert float(read_packet_times(out, "video")[0]) < 0.2
+    gap = read_packet_times(source, "audio")[0] - read_packet_times(source, "video")[0]
+    assert abs(read_packet_times(out, "audio")[0] - read_packet_times(out, "video")[0] - gap) <= Fraction(1, 1000)
 
 
 def test_rotation_is_applied_once(tmp_path: Path):
@@ -246,8 +248,8 @@ def test_rotation_is_applied_once(tmp_path: Path):
     write_video(out, clip.frames(), clip.info, source=source)
     again = VideoClip(out)
     assert (again.info.width, again.info.height) == (48, 64)
-    assert again.stored.orientation.transpose is False
-    assert again.stored.pixel_aspect == Fraction(3, 4), "the pixel's shape turns with the picture"
+    assert again.stream_format.orientation.transpose is False
+    assert again.stream_format.pixel_aspect == Fraction(3, 4), "the pixel's shape turns with the picture"
     for a, b in zip(clip.frames(), again.frames(), strict=True):
         assert (a - b).abs().mean() < 0.02
 
@@ -255,5 +257,5 @@ def test_rotation_is_applied_once(tmp_path: Path):
 @pytest.mark.parametrize("count", [11, 13])
 def test_another_number_of_frames_than_the_source_is_an_error(tmp_path: Path, clip_file: Path, count: int):
     with pytest.raises(ClipError, match=r"12.*source|source.*12"):
-        write_video(tmp_path / "out.mp4", batches(numbered(count)), INFO, source=clip_file)
-    assert remains(tmp_path) == [clip_file.name]
+        write_video(tmp_path / "out.mp4", split_batches(numbered_frames(count)), CLIP_INFO, source=clip_file)
+    assert list_files(tmp_path) == [clip_file.name]

@@ -16,35 +16,43 @@ import av
 import numpy as np
 import pytest
 import torch
-from counting import numbered, numbers_of
-from files_made import INFO, PATCHES, batches, let_go, packet_times, patches_video, remains
+from numbered_video import numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode import writer
 from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding
 from steadyscale.core.video.encode.writer import write_video
 from steadyscale.core.video.verify import verify
+from video_file_checks import (
+    CLIP_INFO,
+    PATCH_COLORS,
+    assert_released,
+    list_files,
+    make_patches_video,
+    read_packet_times,
+    split_batches,
+)
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
 @pytest.mark.parametrize("suffix", list(CONTAINERS))
 def test_frames_out_are_frames_in(tmp_path: Path, suffix: str, count: int):
     out = tmp_path / f"out{suffix}"
-    assert write_video(out, batches(numbered(count)), INFO) == count
+    assert write_video(out, split_batches(numbered_frames(count)), CLIP_INFO) == count
     clip = VideoClip(out)
-    assert numbers_of(clip) == list(range(count))
-    assert [round(float(t), 3) for t in packet_times(out, "video")] == [round(i / 24, 3) for i in range(count)]
-    assert remains(tmp_path) == [out.name]
+    assert read_numbers(clip) == list(range(count))
+    assert [round(float(t), 3) for t in read_packet_times(out, "video")] == [round(i / 24, 3) for i in range(count)]
+    assert list_files(tmp_path) == [out.name]
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [(c, s) for s, box in CONTAINERS.items() for c in box.codecs])
 def test_every_codec_in_every_container(tmp_path: Path, codec: str, suffix: str):
     out = tmp_path / f"out{suffix}"
-    assert write_video(out, batches(numbered(3, 128, 96)), INFO, encoding=Encoding(codec)) == 3
+    assert write_video(out, split_batches(numbered_frames(3, 128, 96)), CLIP_INFO, encoding=Encoding(codec)) == 3
     clip = VideoClip(out)
-    assert numbers_of(clip) == [0, 1, 2]
+    assert read_numbers(clip) == [0, 1, 2]
     expected = {"av1": "libdav1d"}.get(codec, codec)
-    assert clip.stored.codec in (expected, codec)
+    assert clip.stream_format.codec in (expected, codec)
 
 
 def nearly_lossless(codec: str) -> Encoding:
@@ -55,8 +63,8 @@ def nearly_lossless(codec: str) -> Encoding:
 @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "prores.mov", "ffv1.mkv"])
 def test_saturated_colours_come_back(tmp_path: Path, name: str, height: int):
     out, codec = tmp_path / name, name.split(".")[0]
-    frames = torch.tensor(PATCHES, dtype=torch.float32).view(-1, 3, 1, 1).expand(-1, 3, height, 64)
-    write_video(out, batches(frames), INFO, encoding=nearly_lossless(codec))
+    frames = torch.tensor(PATCH_COLORS, dtype=torch.float32).view(-1, 3, 1, 1).expand(-1, 3, height, 64)
+    write_video(out, split_batches(frames), CLIP_INFO, encoding=nearly_lossless(codec))
     back = torch.cat(list(VideoClip(out).frames()))
     assert (back - frames).abs().max() * 255 <= 3
     if codec != "ffv1":
@@ -67,15 +75,15 @@ def test_saturated_colours_come_back(tmp_path: Path, name: str, height: int):
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", ["601", "709"])
 def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: str, full: bool):
-    source = patches_video(tmp_path / "source.mkv", matrix, full, tagged=True)
+    source = make_patches_video(tmp_path / "source.mkv", matrix, full, tagged=True)
     frames = torch.cat(list(VideoClip(source).frames()))
     large = frames.repeat_interleave(20, 2)  # crosses the line above which 709 would be assumed
     out = tmp_path / "out.mp4"
-    write_video(out, batches(large), INFO, encoding=nearly_lossless("h264"), source=source)
-    stored = VideoClip(out).stored
+    write_video(out, split_batches(large), CLIP_INFO, encoding=nearly_lossless("h264"), source=source)
+    stored = VideoClip(out).stream_format
     assert stored.matrix in ((5, 6) if matrix == "601" else (1,))
     assert stored.full_range is full
-    for back, rgb in zip(VideoClip(out).frames(), PATCHES, strict=True):
+    for back, rgb in zip(VideoClip(out).frames(), PATCH_COLORS, strict=True):
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 3.01
 
 
@@ -83,18 +91,18 @@ def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: st
 def test_an_untagged_source_stays_untagged_unless_size_changes_what_is_assumed(
     tmp_path: Path, height: int, grown: int, tag: int
 ):
-    source = patches_video(tmp_path / "source.mkv", "709" if height > 576 else "601", False, False, height)
+    source = make_patches_video(tmp_path / "source.mkv", "709" if height > 576 else "601", False, False, height)
     frames = torch.cat(list(VideoClip(source).frames()))
     out = tmp_path / "out.mp4"
     large = frames.repeat_interleave(grown // height, 2)
-    write_video(out, batches(large), INFO, encoding=nearly_lossless("h264"), source=source)
+    write_video(out, split_batches(large), CLIP_INFO, encoding=nearly_lossless("h264"), source=source)
     with av.open(str(out)) as container:
         assert container.streams.video[0].colorspace == tag
         seen = next(container.decode(video=0)).to_ndarray(format="rgb24")  # by a program that assumes 601 of all
     with av.open(str(source)) as container:
         before = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert np.abs(seen[0, 0].astype(int) - before[0, 0]).max() <= 4
-    for back, rgb in zip(VideoClip(out).frames(), PATCHES, strict=True):
+    for back, rgb in zip(VideoClip(out).frames(), PATCH_COLORS, strict=True):
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 4
 
 
@@ -114,7 +122,7 @@ def test_hdr_keeps_its_tags_and_is_not_cut_to_eight_bits(tmp_path: Path):
         write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source)
     ten = Encoding("hevc", pixel_format="yuv420p10le")
     write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=ten, source=source)
-    stored = VideoClip(tmp_path / "out.mp4").stored
+    stored = VideoClip(tmp_path / "out.mp4").stream_format
     assert (stored.matrix, stored.primaries, stored.transfer, stored.pixel_format) == (9, 9, 16, "yuv420p10le")
 
 
@@ -125,7 +133,7 @@ def test_odd_sizes_are_filled_by_a_copy_of_the_edge(
     width, height = size
     ramp = torch.linspace(0.2, 0.8, width).view(1, 1, 1, width).expand(2, 3, height, width)
     out = tmp_path / "odd.mp4"
-    assert write_video(out, iter([ramp]), INFO) == 2
+    assert write_video(out, iter([ramp]), CLIP_INFO) == 2
     assert "repeating the last column or row" in caplog.text
     back = next(VideoClip(out).frames(2))
     assert back.shape[2:] == (height + height % 2, width + width % 2)
@@ -135,21 +143,21 @@ def test_odd_sizes_are_filled_by_a_copy_of_the_edge(
 
 
 def test_odd_sizes_stay_where_the_format_can(tmp_path: Path):
-    write_video(tmp_path / "odd.mkv", iter([torch.rand(1, 3, 5, 7)]), INFO, encoding=Encoding("ffv1"))
+    write_video(tmp_path / "odd.mkv", iter([torch.rand(1, 3, 5, 7)]), CLIP_INFO, encoding=Encoding("ffv1"))
     info = VideoClip(tmp_path / "odd.mkv").info
     assert (info.width, info.height) == (7, 5)
 
 
 def see_through(count: int = 3) -> torch.Tensor:
     alpha = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(count, 1, 48, 64)
-    return torch.cat([numbered(count), alpha], dim=1)
+    return torch.cat([numbered_frames(count), alpha], dim=1)
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("prores", ".mov"), ("ffv1", ".mkv"), ("vp9", ".webm"), ("vp9", ".mkv")])
 def test_alpha_is_kept(tmp_path: Path, codec: str, suffix: str):
     out = tmp_path / f"alpha{suffix}"
     frames = see_through()
-    assert write_video(out, batches(frames), INFO, encoding=Encoding(codec)) == 3
+    assert write_video(out, split_batches(frames), CLIP_INFO, encoding=Encoding(codec)) == 3
     back = torch.cat(list(VideoClip(out).frames()))
     assert back.shape == frames.shape
     assert (back[:, 3] - frames[:, 3]).abs().max() < 0.03
@@ -159,16 +167,16 @@ def test_alpha_is_kept(tmp_path: Path, codec: str, suffix: str):
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
 def test_alpha_is_never_lost_silently(tmp_path: Path, codec: str):
     with pytest.raises(ClipError, match=r"transparency.*vp9.*prores.*ffv1.*PNG"):
-        write_video(tmp_path / "out.mp4", batches(see_through()), INFO, encoding=Encoding(codec))
-    assert remains(tmp_path) == []
+        write_video(tmp_path / "out.mp4", split_batches(see_through()), CLIP_INFO, encoding=Encoding(codec))
+    assert list_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("short", [0.0, 1e-6])
 def test_opaque_alpha_is_no_loss(tmp_path: Path, short: float):
     """Nor is one that a warp has left a few roundings short of it."""
-    frames = torch.cat([numbered(3), torch.full((3, 1, 48, 64), 1 - short)], dim=1)
-    write_video(tmp_path / "out.mp4", batches(frames), INFO)
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == [0, 1, 2]
+    frames = torch.cat([numbered_frames(3), torch.full((3, 1, 48, 64), 1 - short)], dim=1)
+    write_video(tmp_path / "out.mp4", split_batches(frames), CLIP_INFO)
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [0, 1, 2]
 
 
 # --- nothing half-written
@@ -176,12 +184,12 @@ def test_opaque_alpha_is_no_loss(tmp_path: Path, short: float):
 
 def test_no_frames_is_an_error(tmp_path: Path):
     with pytest.raises(ClipError, match="no frames to write"):
-        write_video(tmp_path / "out.mp4", iter(()), INFO)
-    assert remains(tmp_path) == []
+        write_video(tmp_path / "out.mp4", iter(()), CLIP_INFO)
+    assert list_files(tmp_path) == []
 
 
 def failing_after(count: int, error: BaseException):
-    yield numbered(count)
+    yield numbered_frames(count)
     raise error
 
 
@@ -189,23 +197,23 @@ def failing_after(count: int, error: BaseException):
 def test_an_error_upstream_leaves_nothing_and_comes_through(tmp_path: Path, error: BaseException):
     (tmp_path / "out.mp4").write_bytes(b"an earlier result")
     with pytest.raises(type(error)):
-        write_video(tmp_path / "out.mp4", failing_after(5, error), INFO)
-    assert remains(tmp_path) == ["out.mp4"]
+        write_video(tmp_path / "out.mp4", failing_after(5, error), CLIP_INFO)
+    assert list_files(tmp_path) == ["out.mp4"]
     assert (tmp_path / "out.mp4").read_bytes() == b"an earlier result"
 
 
 def test_a_change_of_size_is_an_error(tmp_path: Path):
-    frames = iter([numbered(2), numbered(1, 32, 32)])
+    frames = iter([numbered_frames(2), numbered_frames(1, 32, 32)])
     with pytest.raises(ClipError, match=r"frame 2 has .*\(3, 32, 32\), those before have \(3, 48, 64\)"):
-        write_video(tmp_path / "out.mp4", frames, INFO)
-    assert remains(tmp_path) == []
+        write_video(tmp_path / "out.mp4", frames, CLIP_INFO)
+    assert list_files(tmp_path) == []
 
 
 def test_values_that_are_no_numbers_are_an_error(tmp_path: Path):
-    frames = numbered(4)
+    frames = numbered_frames(4)
     frames[2, 1, 5, 5] = float("nan")
     with pytest.raises(ClipError, match="frame 2 holds values that are no numbers"):
-        write_video(tmp_path / "out.mp4", batches(frames), INFO)
+        write_video(tmp_path / "out.mp4", split_batches(frames), CLIP_INFO)
 
 
 def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path):
@@ -213,7 +221,7 @@ def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path):
     before = clip_file.read_bytes()
     for name in (clip_file.name, "link.mp4"):
         with pytest.raises(ClipError, match="source itself"):
-            write_video(tmp_path / name, batches(numbered(12)), INFO, source=clip_file)
+            write_video(tmp_path / name, split_batches(numbered_frames(12)), CLIP_INFO, source=clip_file)
     assert clip_file.read_bytes() == before
 
 
@@ -232,8 +240,8 @@ def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path):
 )
 def test_impossible_encodings_say_what_is_possible(tmp_path: Path, name: str, encoding: Encoding, message: str):
     with pytest.raises(ClipError, match=message):
-        write_video(tmp_path / name, batches(numbered(2)), INFO, encoding=encoding)
-    assert remains(tmp_path) == []
+        write_video(tmp_path / name, split_batches(numbered_frames(2)), CLIP_INFO, encoding=encoding)
+    assert list_files(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -258,7 +266,7 @@ def test_killed_in_the_middle(tmp_path: Path):
     child.wait()
     child.stdout.close()
     assert not (tmp_path / "out.mp4").exists()
-    assert all(name.startswith(".") and name.endswith(".partial") for name in remains(tmp_path))
+    assert all(name.startswith(".") and name.endswith(".partial") for name in list_files(tmp_path))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -266,8 +274,8 @@ def test_the_shortest_hevc_is_written_every_time(tmp_path: Path, count: int):
     """libx265 leaves the decoding times of so few frames to chance: without care, one in five fails."""
     for _ in range(15):
         info = ClipInfo(64, 64, Fraction(24))
-        write_video(tmp_path / "out.mp4", batches(torch.rand(count, 3, 64, 64)), info, encoding=Encoding("hevc"))
-        assert packet_times(tmp_path / "out.mp4", "video") == [Fraction(i, 24) for i in range(count)]
+        write_video(tmp_path / "out.mp4", split_batches(torch.rand(count, 3, 64, 64)), info, encoding=Encoding("hevc"))
+        assert read_packet_times(tmp_path / "out.mp4", "video") == [Fraction(i, 24) for i in range(count)]
 
 
 # --- encoding beside the making
@@ -283,10 +291,10 @@ def test_frames_are_made_here_and_encoded_beside(tmp_path: Path):
     def frames():
         for number in range(6):
             seen.append((threading.current_thread().name, bool(threads())))
-            yield numbered(6)[number : number + 1]
+            yield numbered_frames(6)[number : number + 1]
 
-    assert write_video(tmp_path / "out.mp4", frames(), INFO) == 6
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
+    assert write_video(tmp_path / "out.mp4", frames(), CLIP_INFO) == 6
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(6))
     assert {name for name, _ in seen} == {threading.current_thread().name}
     assert seen[-1][1], "no thread encodes"
     assert threads() == []
@@ -300,7 +308,7 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
     def frames():
         try:
             if shape[1:] == (3, 32, 32):
-                yield numbered(1)
+                yield numbered_frames(1)
             while True:
                 yield torch.zeros(shape)
         finally:
@@ -308,33 +316,38 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
 
     stream = frames()
     with pytest.raises(ClipError):
-        write_video(tmp_path / "out.mp4", stream, INFO)
+        write_video(tmp_path / "out.mp4", stream, CLIP_INFO)
     assert closed == [True]
     assert threads() == []
-    assert remains(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
 def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
     """None waits between them: a frame of 4K takes 100 MB."""
-    assert write_video(tmp_path / "out.mp4", let_go(frame[None].clone() for frame in numbered(6)), INFO) == 6
-    assert numbers_of(VideoClip(tmp_path / "out.mp4")) == list(range(6))
+    assert (
+        write_video(
+            tmp_path / "out.mp4", assert_released(frame[None].clone() for frame in numbered_frames(6)), CLIP_INFO
+        )
+        == 6
+    )
+    assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(6))
 
 
 def test_the_encoder_is_gone_before_the_result_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It holds dozens of frames, and the check decodes as many again."""
-    writers: list[weakref.ref[writer._Writer]] = []
+    writers: list[weakref.ref[writer._VideoWriter]] = []
     there: list[bool] = []
 
-    class Writer(writer._Writer):
+    class Writer(writer._VideoWriter):
         def __init__(self, *args) -> None:
             super().__init__(*args)
             writers.append(weakref.ref(self))
 
     def check(*args, **named) -> None:
         there.extend(ref() is not None for ref in writers)
-        verify.check_contract(*args, **named)
+        verify.verify_output(*args, **named)
 
-    monkeypatch.setattr(writer, "_Writer", Writer)
-    monkeypatch.setattr(writer, "check_contract", check)
-    assert write_video(tmp_path / "out.mp4", batches(numbered(6)), INFO) == 6
+    monkeypatch.setattr(writer, "_VideoWriter", Writer)
+    monkeypatch.setattr(writer, "verify_output", check)
+    assert write_video(tmp_path / "out.mp4", split_batches(numbered_frames(6)), CLIP_INFO) == 6
     assert there == [False]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counting import number_of, numbers_of, picture
+from numbered_video import draw_number, read_number, read_numbers
 from PIL import Image, ImageCms
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.images.image_clip import ImageClip
@@ -19,7 +19,7 @@ def save(folder: Path, names: list[str], **options) -> Path:
     """Numbered pictures under these names, in this order."""
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(names):
-        Image.fromarray(picture(number)).save(folder / name, **options)
+        Image.fromarray(draw_number(number)).save(folder / name, **options)
     return folder
 
 
@@ -30,28 +30,28 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path, suffix: str, batch: i
     clip = ImageClip(folder)
     assert (clip.info.width, clip.info.height, clip.info.fps, clip.info.length) == (64, 48, 24, 12)
     assert max(len(frames) for frames in clip.frames(batch)) <= batch
-    assert numbers_of(clip, batch) == list(range(12))
-    assert numbers_of(clip, batch) == list(range(12))
+    assert read_numbers(clip, batch) == list(range(12))
+    assert read_numbers(clip, batch) == list(range(12))
 
 
 def test_patterns_choose_among_files(tmp_path: Path):
     folder = save(tmp_path / "in", ["a_01.png", "a_02.png", "a_10.png"])
-    Image.fromarray(picture(77)).save(folder / "b_01.png")
-    assert numbers_of(ImageClip(folder / "a_*.png")) == [0, 1, 2]
-    assert numbers_of(ImageClip(folder / "a_%02d.png")) == [0, 1, 2]
-    assert numbers_of(ImageClip(folder / "a_%d.png")) == [0, 1, 2]
-    assert numbers_of(ImageClip(folder / "b_01.png")) == [77]
+    Image.fromarray(draw_number(77)).save(folder / "b_01.png")
+    assert read_numbers(ImageClip(folder / "a_*.png")) == [0, 1, 2]
+    assert read_numbers(ImageClip(folder / "a_%02d.png")) == [0, 1, 2]
+    assert read_numbers(ImageClip(folder / "a_%d.png")) == [0, 1, 2]
+    assert read_numbers(ImageClip(folder / "b_01.png")) == [77]
 
 
 def test_a_percent_sign_in_an_existing_name_is_no_pattern(tmp_path: Path):
     folder = save(tmp_path / "in", ["x_%d.png"])
-    Image.fromarray(picture(9)).save(folder / "x_1.png")
-    assert numbers_of(ImageClip(folder / "x_%d.png")) == [0]
+    Image.fromarray(draw_number(9)).save(folder / "x_1.png")
+    assert read_numbers(ImageClip(folder / "x_%d.png")) == [0]
 
 
 def test_a_gap_in_the_numbers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = save(tmp_path / "in", ["f_001.png", "f_002.png", "f_005.png"])
-    assert numbers_of(ImageClip(folder)) == [0, 1, 2]
+    assert read_numbers(ImageClip(folder)) == [0, 1, 2]
     assert "go from 2 to 5" in caplog.text
 
 
@@ -76,9 +76,9 @@ def test_every_kind_of_png_gives_its_exact_values(tmp_path: Path, mode: str, val
 
 
 def test_a_palette_gives_its_colours(tmp_path: Path):
-    Image.fromarray(picture(5)).quantize(4).save(tmp_path / "p.png")
+    Image.fromarray(draw_number(5)).quantize(4).save(tmp_path / "p.png")
     (frames,) = ImageClip(tmp_path / "p.png").frames()
-    assert number_of(frames[0]) == 5
+    assert read_number(frames[0]) == 5
 
 
 def test_a_palette_gives_its_alpha_where_it_has_one(tmp_path: Path):
@@ -95,10 +95,10 @@ def test_a_palette_gives_its_alpha_where_it_has_one(tmp_path: Path):
 def test_a_turned_photograph_comes_upright(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
-    Image.fromarray(picture(3)).save(tmp_path / "p.jpg", exif=exif)
+    Image.fromarray(draw_number(3)).save(tmp_path / "p.jpg", exif=exif)
     clip = ImageClip(tmp_path / "p.jpg")
     assert (clip.info.width, clip.info.height) == (48, 64)
-    assert number_of(torch.rot90(next(clip.frames())[0], 1, dims=(1, 2))) == 3
+    assert read_number(torch.rot90(next(clip.frames())[0], 1, dims=(1, 2))) == 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
@@ -144,12 +144,12 @@ def test_deep_jpeg_within_tiff_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp"])
 def test_more_pictures_in_one_file_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
-    pages = [Image.fromarray(picture(number)) for number in range(3)]
+    pages = [Image.fromarray(draw_number(number)) for number in range(3)]
     pages[0].save(tmp_path / f"p{suffix}")
-    assert numbers_of(ImageClip(tmp_path / f"p{suffix}")) == [0]
+    assert read_numbers(ImageClip(tmp_path / f"p{suffix}")) == [0]
     assert caplog.text == ""
     pages[0].save(tmp_path / f"p{suffix}", save_all=True, append_images=pages[1:])
-    assert numbers_of(ImageClip(tmp_path / f"p{suffix}")) == [0]
+    assert read_numbers(ImageClip(tmp_path / f"p{suffix}")) == [0]
     assert caplog.text.count("only the first is read") == 1
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counting import numbered, numbers_of
-from files_made import let_go, remains
+from numbered_video import numbered_frames, read_numbers
 from PIL import Image
 from steadyscale.core.clip import ClipError
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
+from video_file_checks import assert_released, list_files
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -21,7 +21,7 @@ def test_what_is_written_comes_back_exactly(tmp_path: Path, bits: int, channels:
     top = 2**bits - 1
     frames = torch.randint(0, top + 1, (7, channels, 33, 21), generator=torch.Generator().manual_seed(0)) / top
     assert write_images(tmp_path / "out", iter(frames.split(3)), bits=bits) == 7
-    assert remains(tmp_path / "out") == [f"frame_{n:06d}.png" for n in range(1, 8)]
+    assert list_files(tmp_path / "out") == [f"frame_{n:06d}.png" for n in range(1, 8)]
     back = torch.cat(list(ImageClip(tmp_path / "out").frames(2)))
     assert torch.equal((back * top).round(), (frames * top).round())
     if bits == 8:
@@ -37,46 +37,46 @@ def test_sixteen_bits_are_really_there(tmp_path: Path):
 
 
 def test_the_pattern_names_the_files(tmp_path: Path):
-    assert write_images(tmp_path / "new" / "50%_f%03d.png", iter(numbered(3).split(2))) == 3
-    assert remains(tmp_path / "new") == ["50%_f001.png", "50%_f002.png", "50%_f003.png"]
-    assert numbers_of(ImageClip(tmp_path / "new")) == [0, 1, 2]
+    assert write_images(tmp_path / "new" / "50%_f%03d.png", iter(numbered_frames(3).split(2))) == 3
+    assert list_files(tmp_path / "new") == ["50%_f001.png", "50%_f002.png", "50%_f003.png"]
+    assert read_numbers(ImageClip(tmp_path / "new")) == [0, 1, 2]
 
 
 def test_a_single_name_takes_a_single_frame(tmp_path: Path):
-    assert write_images(tmp_path / "still.png", iter([numbered(1)])) == 1
-    assert remains(tmp_path) == ["still.png"]
+    assert write_images(tmp_path / "still.png", iter([numbered_frames(1)])) == 1
+    assert list_files(tmp_path) == ["still.png"]
     with pytest.raises(ClipError, match=r"several frames; write other_%04d\.png"):
-        write_images(tmp_path / "other.png", iter([numbered(2)]))
-    assert remains(tmp_path) == ["still.png"]
+        write_images(tmp_path / "other.png", iter([numbered_frames(2)]))
+    assert list_files(tmp_path) == ["still.png"]
 
 
 def test_a_single_name_may_hold_signs_that_choose_files(tmp_path: Path):
-    assert write_images(tmp_path / "still [1].png", iter([numbered(1)])) == 1
-    assert remains(tmp_path) == ["still [1].png"]
+    assert write_images(tmp_path / "still [1].png", iter([numbered_frames(1)])) == 1
+    assert list_files(tmp_path) == ["still [1].png"]
 
 
 def test_a_shorter_run_leaves_nothing_of_a_longer_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "out"
-    write_images(out, iter([numbered(5)]))
+    write_images(out, iter([numbered_frames(5)]))
     (out / "notes.txt").write_text("keep me")
     (out / "frame_x.png").write_text("keep me too")
-    write_images(out, iter([numbered(2).flip(0)]))
-    assert remains(out) == ["frame_000001.png", "frame_000002.png", "frame_x.png", "notes.txt"]
-    assert numbers_of(ImageClip(out / "frame_%06d.png")) == [1, 0]
+    write_images(out, iter([numbered_frames(2).flip(0)]))
+    assert list_files(out) == ["frame_000001.png", "frame_000002.png", "frame_x.png", "notes.txt"]
+    assert read_numbers(ImageClip(out / "frame_%06d.png")) == [1, 0]
     assert "3 pictures of an earlier run" in caplog.text
 
 
 @pytest.mark.parametrize(("pattern", "other"), [("f_%04d.png", "f_000123.png"), ("f_%d.png", "f_0009.png")])
 def test_what_the_pattern_would_never_write_is_not_of_an_earlier_run(tmp_path: Path, pattern: str, other: str):
     (tmp_path / other).write_bytes(b"somebody else's")
-    write_images(tmp_path / pattern, iter([numbered(5)]))
-    assert write_images(tmp_path / pattern, iter([numbered(2)])) == 2
+    write_images(tmp_path / pattern, iter([numbered_frames(5)]))
+    assert write_images(tmp_path / pattern, iter([numbered_frames(2)])) == 2
     assert (tmp_path / other).read_bytes() == b"somebody else's"
-    assert len(remains(tmp_path)) == 3
+    assert len(list_files(tmp_path)) == 3
 
 
 def failing_after(count: int, error: BaseException):
-    yield numbered(count)
+    yield numbered_frames(count)
     raise error
 
 
@@ -84,11 +84,11 @@ def failing_after(count: int, error: BaseException):
 def test_an_error_upstream_leaves_everything_as_it_was(tmp_path: Path, error: BaseException):
     with pytest.raises(type(error)):
         write_images(tmp_path / "fresh", failing_after(3, error))
-    assert remains(tmp_path) == []
-    write_images(tmp_path / "old", iter([numbered(2)]))
+    assert list_files(tmp_path) == []
+    write_images(tmp_path / "old", iter([numbered_frames(2)]))
     with pytest.raises(type(error)):
         write_images(tmp_path / "old", failing_after(3, error))
-    assert remains(tmp_path / "old") == ["frame_000001.png", "frame_000002.png"]
+    assert list_files(tmp_path / "old") == ["frame_000001.png", "frame_000002.png"]
 
 
 @pytest.mark.parametrize("number", [3, 9])
@@ -96,14 +96,14 @@ def test_a_folder_in_the_way_is_told_before_the_first_frame(tmp_path: Path, numb
     (tmp_path / "out" / f"frame_{number:06d}.png").mkdir(parents=True)
     with pytest.raises(ClipError, match=rf"frame_{number:06d}\.png: this folder is in the way"):
         write_images(tmp_path / "out", failing_after(3, AssertionError("the work has begun")))
-    assert remains(tmp_path / "out") == [f"frame_{number:06d}.png"]
+    assert list_files(tmp_path / "out") == [f"frame_{number:06d}.png"]
 
 
 @pytest.mark.parametrize("refused", ["frame_000002.png", "frame_000003.png", "frame_000004.png"])
 def test_a_folder_is_what_it_was_when_one_picture_cannot_be_moved(tmp_path: Path, monkeypatch, refused: str):
     """2 is in the way of a new picture, 3 is new, and 4 is of an earlier run."""
     out, replace = tmp_path / "out", os.replace
-    write_images(out, iter([numbered(4)]))
+    write_images(out, iter([numbered_frames(4)]))
     (out / "frame_000003.png").unlink()
     before = {file.name: file.read_bytes() for file in out.iterdir()}
 
@@ -114,7 +114,7 @@ def test_a_folder_is_what_it_was_when_one_picture_cannot_be_moved(tmp_path: Path
 
     monkeypatch.setattr(os, "replace", refusing)
     with pytest.raises(ClipError, match="Operation not permitted"):
-        write_images(out, iter([numbered(3).flip(0)]))
+        write_images(out, iter([numbered_frames(3).flip(0)]))
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
@@ -130,24 +130,24 @@ def test_a_folder_is_what_it_was_when_one_picture_cannot_be_moved(tmp_path: Path
 )
 def test_impossible_names_say_what_is_possible(tmp_path: Path, name: str, bits: int, message: str):
     with pytest.raises(ClipError, match=message):
-        write_images(tmp_path / name, iter([numbered(1)]), bits=bits)
-    assert remains(tmp_path) == []
+        write_images(tmp_path / name, iter([numbered_frames(1)]), bits=bits)
+    assert list_files(tmp_path) == []
 
 
 def test_no_frames_change_of_size_and_nan(tmp_path: Path):
     with pytest.raises(ClipError, match="no frames to write"):
         write_images(tmp_path / "out", iter(()))
     with pytest.raises(ClipError, match=r"frame 2 has .*\(3, 32, 32\)"):
-        write_images(tmp_path / "out", iter([numbered(2), numbered(1, 32, 32)]))
-    bad = numbered(3)
+        write_images(tmp_path / "out", iter([numbered_frames(2), numbered_frames(1, 32, 32)]))
+    bad = numbered_frames(3)
     bad[1] = float("inf")
     with pytest.raises(ClipError, match="frame 1 holds values that are no numbers"):
         write_images(tmp_path / "out", iter([bad]))
-    assert remains(tmp_path) == []
+    assert list_files(tmp_path) == []
 
 
 def test_pictures_keep_their_order_however_long_each_takes_to_compress(tmp_path: Path):
-    frames = numbered(40, 256, 192)
+    frames = numbered_frames(40, 256, 192)
     noise = torch.rand(3, 128, 256, generator=torch.Generator().manual_seed(0))
     frames[::3, :, 64:] = noise  # takes many times as long as an even picture
     assert write_images(tmp_path / "out", iter(frames.split(7))) == 40
@@ -156,8 +156,8 @@ def test_pictures_keep_their_order_however_long_each_takes_to_compress(tmp_path:
 
 
 def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
-    assert write_images(tmp_path / "out", let_go(frame[None].clone() for frame in numbered(6))) == 6
-    assert numbers_of(ImageClip(tmp_path / "out")) == list(range(6))
+    assert write_images(tmp_path / "out", assert_released(frame[None].clone() for frame in numbered_frames(6))) == 6
+    assert read_numbers(ImageClip(tmp_path / "out")) == list(range(6))
 
 
 @pytest.mark.parametrize(("name", "shape"), [("out", (1, 3, 32, 32)), ("x.jpg", (1, 3, 48, 64))])
@@ -166,8 +166,8 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, name: s
 
     def frames():
         try:
-            yield numbered(1)
-            yield numbered(1)
+            yield numbered_frames(1)
+            yield numbered_frames(1)
             while True:
                 yield torch.zeros(shape)
         finally:
@@ -179,4 +179,4 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, name: s
         write_images(tmp_path / name, stream)
     assert closed == [True]
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("steadyscale")] == []
-    assert remains(tmp_path) == []
+    assert list_files(tmp_path) == []

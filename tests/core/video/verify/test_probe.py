@@ -10,9 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from steadyscale.core.video.decode.demux import told_length
-from steadyscale.core.video.decode.timestamps import timing
-from steadyscale.core.video.verify.probe import facts_of
+from steadyscale.core.video.decode.demux import packet_duration
+from steadyscale.core.video.decode.timestamps import read_timestamps
+from steadyscale.core.video.verify.probe import probe
 
 
 def long_clip(path: Path, frames: int) -> Path:
@@ -37,7 +37,7 @@ def taken(path: Path, read) -> int:
         tracemalloc.stop()
 
 
-READERS = {"new": partial(facts_of, decode=True), "old": partial(facts_of, decode=False), "times": timing}
+READERS = {"new": partial(probe, decode=True), "old": partial(probe, decode=False), "times": read_timestamps}
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
@@ -48,9 +48,9 @@ def test_bytes_for_each_frame_of_a_long_clip(read, tmp_path: Path):
 
 
 def test_times_are_those_of_the_frames_in_the_order_of_display(tmp_path: Path):
-    found = facts_of(long_clip(tmp_path / "clip.mkv", 50), decode=True)
-    assert [round(float(found.start(number)) * 24) for number in range(50)] == list(range(50))
-    assert round(float(found.frame) * 24) == 1
+    found = probe(long_clip(tmp_path / "clip.mkv", 50), decode=True)
+    assert [round(float(found.frame_time(number)) * 24) for number in range(50)] == list(range(50))
+    assert round(float(found.frame_duration) * 24) == 1
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_times_are_those_of_the_frames_in_the_order_of_display(tmp_path: Path):
 def test_a_length_that_wrapped_around_is_none(told: int, length: int):
     packet = av.Packet(8)
     packet.duration, packet.time_base = told, Fraction(1, 44_100)
-    assert told_length(packet) == length
+    assert packet_duration(packet) == length

@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 from av.packet import Packet
-from counting import make_video
+from numbered_video import make_video
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
-from steadyscale.core.video.verify.verify import ContractError, check_contract
+from steadyscale.core.video.verify.verify import VerificationError, verify_output
 
 COUNT = 24
 VFR = [0, 40, 100, 130, 400, 410, 500, 560, 600, 640, 700, 720]
@@ -59,7 +59,7 @@ def without(kind: str, *numbers: int) -> Callable[[Packet, int], Packet | None]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 frames, each of them a key frame, so that any may be missing; 0.43 s of sound from 0.5 s on."""
-    return make_video(tmp_path_factory.mktemp("contract") / "in.mp4", COUNT, codec="mpeg4", audio_at=0.5)
+    return make_video(tmp_path_factory.mktemp("contract") / "in.mp4", COUNT, codec="mpeg4", audio_start=0.5)
 
 
 SOUNDS = [  # codec, rate, and two containers that count time in different steps
@@ -103,14 +103,14 @@ def long_sound(path: Path, codec: str, rate: int) -> Path:
 
 
 def broken(result: Path, source: Path, frames: int = COUNT, info: ClipInfo | None = None) -> str:
-    with pytest.raises(ContractError) as error:
-        check_contract(result, source, frames=frames, info=info or VideoClip(source).info)
+    with pytest.raises(VerificationError) as error:
+        verify_output(result, source, frame_count=frames, info=info or VideoClip(source).info)
     return str(error.value)
 
 
 def test_a_faithful_copy_keeps_it(source: Path, tmp_path: Path):
-    check_contract(copied(source, tmp_path / "copy.mp4"), source, frames=COUNT, info=VideoClip(source).info)
-    check_contract(copied(source, tmp_path / "copy.mkv"), source, frames=COUNT, info=VideoClip(source).info)
+    verify_output(copied(source, tmp_path / "copy.mp4"), source, frame_count=COUNT, info=VideoClip(source).info)
+    verify_output(copied(source, tmp_path / "copy.mkv"), source, frame_count=COUNT, info=VideoClip(source).info)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
@@ -129,16 +129,18 @@ def test_a_faithful_copy_keeps_it(source: Path, tmp_path: Path):
 def test_what_we_write_keeps_it(kind: dict, suffix: str, tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 12, **kind))
     write_video(tmp_path / f"out{suffix}", clip.frames(), clip.info, source=clip.path)
-    check_contract(tmp_path / f"out{suffix}", clip.path, frames=12, info=clip.info)
+    verify_output(tmp_path / f"out{suffix}", clip.path, frame_count=12, info=clip.info)
 
 
 @pytest.mark.parametrize("container", ["ts", "avi"])
 def test_sources_with_other_clocks_or_none_are_understood(container: str, tmp_path: Path):
     base = Fraction(1, 90_000) if container == "ts" else Fraction(1, 24)
-    source = make_video(tmp_path / f"in.{container}", 12, base=base, audio_at=0.5 if container == "ts" else None)
+    source = make_video(
+        tmp_path / f"in.{container}", 12, time_base=base, audio_start=0.5 if container == "ts" else None
+    )
     clip = VideoClip(source)
     write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source)
-    check_contract(tmp_path / "out.mp4", source, frames=12, info=clip.info)
+    verify_output(tmp_path / "out.mp4", source, frame_count=12, info=clip.info)
 
 
 def test_a_missing_frame(source: Path, tmp_path: Path):
@@ -157,7 +159,7 @@ def test_frames_at_other_times(source: Path, tmp_path: Path):
     assert "1 frames are shown at another time, frame 7 by 0.010 s" in broken(
         copied(source, tmp_path / "late.mp4", change=late), source
     )
-    even = VideoClip(make_video(tmp_path / "vfr.mp4", 12, starts=VFR, base=Fraction(1, 1000)))
+    even = VideoClip(make_video(tmp_path / "vfr.mp4", 12, starts=VFR, time_base=Fraction(1, 1000)))
     write_video(tmp_path / "even.mp4", even.frames(), even.info)
     assert "11 frames are shown at another time" in broken(tmp_path / "even.mp4", even.path, 12)
 
@@ -187,7 +189,7 @@ def test_what_containers_round_in_each_packet_does_not_add_up(
     source = long_sound(tmp_path / f"in{was}", codec, rate)
     clip = VideoClip(source)
     write_video(tmp_path / f"out{becomes}", clip.frames(8), clip.info, source=source)
-    check_contract(tmp_path / f"out{becomes}", source, frames=12 * 24, info=clip.info)
+    verify_output(tmp_path / f"out{becomes}", source, frame_count=12 * 24, info=clip.info)
     lost = copied(tmp_path / f"out{becomes}", tmp_path / f"lost{becomes}", change=without("audio", *range(5, 12)))
     assert "track 1 of sound is -0." in broken(lost, source, 12 * 24)
 
@@ -212,7 +214,7 @@ def test_doubled_sound(source: Path, tmp_path: Path):
 def test_a_picture_of_another_size(source: Path, tmp_path: Path):
     result = copied(source, tmp_path / "out.mp4")
     info = VideoClip(source).info
-    check_contract(result, source, frames=COUNT, info=info.resized(63, 47))  # an odd size is made even
+    verify_output(result, source, frame_count=COUNT, info=info.resized(63, 47))  # an odd size is made even
     assert "64x48 instead of 62x48" in broken(result, source, info=info.resized(62, 48))
     assert "64x48 instead of 65x48" in broken(result, source, info=info.resized(65, 48))
 
@@ -248,7 +250,7 @@ def tagged(path: Path, matrix: int, full: bool, primaries: int, transfer: int) -
 def test_a_wrong_colour_tag(tags: tuple, wrong: str, suffix: str, tmp_path: Path):
     source = tagged(tmp_path / "in.mp4", 1, False, 1, 1)
     info = VideoClip(source).info
-    check_contract(tagged(tmp_path / f"good{suffix}", 1, False, 1, 1), source, frames=3, info=info)
+    verify_output(tagged(tmp_path / f"good{suffix}", 1, False, 1, 1), source, frame_count=3, info=info)
     said = broken(tagged(tmp_path / f"bad{suffix}", *tags), source, 3)
     assert said.endswith(f"breaks the contract: {wrong}")
 
@@ -256,20 +258,20 @@ def test_a_wrong_colour_tag(tags: tuple, wrong: str, suffix: str, tmp_path: Path
 def test_a_matrix_without_a_tag_is_the_one_that_players_use(tmp_path: Path):
     source = tagged(tmp_path / "in.mp4", 2, False, 2, 2)
     info = VideoClip(source).info
-    check_contract(tagged(tmp_path / "6.mp4", 6, False, 6, 6), source, frames=3, info=info)
-    check_contract(tagged(tmp_path / "5.mp4", 5, False, 2, 2), source, frames=3, info=info)
+    verify_output(tagged(tmp_path / "6.mp4", 6, False, 6, 6), source, frame_count=3, info=info)
+    verify_output(tagged(tmp_path / "5.mp4", 5, False, 2, 2), source, frame_count=3, info=info)
     assert "matrix was 5 and is 1" in broken(tagged(tmp_path / "1.mp4", 1, False, 1, 1), source, 3)
 
 
 def test_without_a_source_frames_are_evenly_spaced(tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 12))
     write_video(tmp_path / "out.mkv", clip.frames(), clip.info, encoding=Encoding("ffv1"))
-    check_contract(tmp_path / "out.mkv", None, frames=12, info=clip.info)
-    with pytest.raises(ContractError, match="12 frames came out of 13"):
-        check_contract(tmp_path / "out.mkv", None, frames=13, info=clip.info)
-    uneven = make_video(tmp_path / "vfr.mp4", 12, starts=VFR, base=Fraction(1, 1000))
-    with pytest.raises(ContractError, match="frames are shown at another time"):
-        check_contract(uneven, None, frames=12, info=clip.info)
+    verify_output(tmp_path / "out.mkv", None, frame_count=12, info=clip.info)
+    with pytest.raises(VerificationError, match="12 frames came out of 13"):
+        verify_output(tmp_path / "out.mkv", None, frame_count=13, info=clip.info)
+    uneven = make_video(tmp_path / "vfr.mp4", 12, starts=VFR, time_base=Fraction(1, 1000))
+    with pytest.raises(VerificationError, match="frames are shown at another time"):
+        verify_output(uneven, None, frame_count=12, info=clip.info)
 
 
 def test_damage_is_found_because_every_frame_is_decoded(tmp_path: Path):
@@ -287,12 +289,12 @@ def test_damage_is_found_because_every_frame_is_decoded(tmp_path: Path):
         return packet
 
     with pytest.raises(ClipError, match=r"cannot be read|are damaged|came out of"):
-        check_contract(
-            copied(source, tmp_path / "out.mp4", change=damage), source, frames=COUNT, info=VideoClip(source).info
+        verify_output(
+            copied(source, tmp_path / "out.mp4", change=damage), source, frame_count=COUNT, info=VideoClip(source).info
         )
 
 
 def test_what_is_no_video_is_an_error_of_its_own(source: Path, tmp_path: Path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ClipError, match="not a video"):
-        check_contract(tmp_path / "text.mp4", source, frames=COUNT, info=VideoClip(source).info)
+        verify_output(tmp_path / "text.mp4", source, frame_count=COUNT, info=VideoClip(source).info)

@@ -1,6 +1,6 @@
 """Upscaling on a graphics card: our stage and ComfyUI's own node in one process, alternating, on the same frames.
 
-    python bench/card.py --model FILE [--model FILE ...] --comfyui /path/to/ComfyUI > card.json
+    python bench/upscale_gpu.py --model FILE [--model FILE ...] --comfyui /path/to/ComfyUI > card.json
 
 Both start from and end with float32 frames in the machine's memory, as IMAGE does. ComfyUI's code is imported and run
 as the host runs it. Frames per second are the best of the rounds; `drift` is the largest difference from the network in
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from upscale import photograph
+from upscale import synthetic_photo
 
-Run = Callable[[Tensor], Tensor]  # IMAGE (n, h, w, 3) float32 on the CPU -> (n, h * scale, w * scale, 3), the same
+Runner = Callable[[Tensor], Tensor]  # IMAGE (n, h, w, 3) float32 on the CPU -> (n, h * scale, w * scale, 3), the same
 
 
-def ours(model: Any, device: torch.device) -> Run:
+def steadyscale_runner(model: Any, device: torch.device) -> Runner:
     """The stage that nodes, commands and the library go through, with its defaults."""
     from steadyscale.core.upscaling.upscale import upscale
 
@@ -43,7 +43,7 @@ def ours(model: Any, device: torch.device) -> Run:
     return run
 
 
-def comfyui_node(model: Any) -> Run:
+def comfyui_runner(model: Any) -> Runner:
     """ComfyUI's *Upscale Image (using Model)* on spandrel's descriptor of the same weights."""
     from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
     from spandrel import ModelLoader
@@ -70,17 +70,17 @@ def import_comfyui(tree: Path, device: torch.device) -> None:
     sys.argv = own
 
 
-def truth(model: Any, image: Tensor, device: torch.device) -> Tensor:
+def reference_output(model: Any, image: Tensor, device: torch.device) -> Tensor:
     """One frame (h, w, 3) through the plain network in fp32, whole, with no shortcut of the card's: (H, W, 3)."""
     module = model.model.to(device)
-    with torch.inference_mode(), exact():
+    with torch.inference_mode(), without_tf32():
         result = module(image.movedim(2, 0)[None].to(device)).clamp(0, 1)[0].movedim(0, 2).cpu()
     module.to("cpu")
     return result
 
 
 @contextlib.contextmanager
-def exact():
+def without_tf32():
     """Without TF32, which cards use for fp32 convolutions by default."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -90,7 +90,7 @@ def exact():
         torch.backends.cudnn.allow_tf32 = before
 
 
-def peak(device: torch.device) -> float:
+def measure_peak_flops(device: torch.device) -> float:
     """Operations a second of the fastest matrix product, in half precision where there is a card."""
     on_card = device.type == "cuda"
     n, dtype = (8192, torch.float16) if on_card else (1024, torch.float32)
@@ -99,12 +99,12 @@ def peak(device: torch.device) -> float:
     for _ in range(10):
         began = time.perf_counter()
         a @ b
-        settle(device)
+        synchronize(device)
         best = max(best, 2 * n**3 / (time.perf_counter() - began))
     return best
 
 
-def operations(module: torch.nn.Module, height: int, width: int) -> float:
+def count_flops(module: torch.nn.Module, height: int, width: int) -> float:
     """Multiplications and additions of the convolutions for one frame, by their definition."""
     total, small = 0, 32
 
@@ -120,20 +120,20 @@ def operations(module: torch.nn.Module, height: int, width: int) -> float:
     return total * height * width / small**2
 
 
-def settle(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def compare(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+def benchmark_model(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
     from steadyscale.models import load_upscaler
 
     device = torch.device(options.device)
     width, height = (int(side) for side in options.size.split("x"))
-    images = torch.from_numpy(np.stack([photograph(width, height, seed=4 + n) for n in range(options.frames)]))
+    images = torch.from_numpy(np.stack([synthetic_photo(width, height, seed=4 + n) for n in range(options.frames)]))
     model = load_upscaler(file)
-    right, work = truth(model, images[-1], device), operations(model.model, height, width)
-    runs = {"ours": ours(model, device)} | ({"comfyui": comfyui_node(model)} if options.comfyui else {})
+    right, work = reference_output(model, images[-1], device), count_flops(model.model, height, width)
+    runs = {"ours": steadyscale_runner(model, device)} | ({"comfyui": comfyui_runner(model)} if options.comfyui else {})
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rows: dict[str, dict[str, object]] = {}
     for turn in range(options.rounds + 1):
@@ -143,7 +143,7 @@ def compare(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
                 torch.cuda.reset_peak_memory_stats(device)
             began = time.perf_counter()
             result = run(images)
-            settle(device)
+            synchronize(device)
             if turn:  # The first is for the caches and for the comparison.
                 seconds[name].append(time.perf_counter() - began)
                 continue
@@ -173,8 +173,8 @@ def main() -> None:
         raise SystemExit("there is no CUDA device here; --device cpu runs it all on the processor")
     if options.comfyui:
         import_comfyui(options.comfyui.resolve(), device)
-    options.peak = peak(device)
-    rows = [row for file in options.model for row in compare(file.resolve(), options)]
+    options.peak = measure_peak_flops(device)
+    rows = [row for file in options.model for row in benchmark_model(file.resolve(), options)]
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     facts = {"device": card, "torch": torch.__version__, "peak_tflops": round(options.peak / 1e12, 2)}
     json.dump({"machine": facts, "frames": options.frames, "rows": rows}, sys.stdout, indent=2)

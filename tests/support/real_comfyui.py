@@ -10,32 +10,32 @@ from pathlib import Path
 
 import assets
 import av
-import basedir
+import base_directory
 import numpy as np
 import pytest
-import steps
-from bootstrap import NETWORK
+import script_support
+from bootstrap import DEFAULT_NETWORK
 from comfyhost import Host
 
-CLIP = "clip.mp4"
-FRAMES, WIDTH, HEIGHT = 24, 128, 96
+CLIP_NAME = "clip.mp4"
+FRAME_COUNT, WIDTH, HEIGHT = 24, 128, 96
 
 
 @contextmanager
-def running(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[Host]:
+def start_host(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[Host]:
     """A host of that version on the base directory `base`, which is laid out with the weights and the clip CLIP."""
     try:
-        tree = assets.host_tree(version)
-        weights = assets.weights(NETWORK, Path(sys.executable))
-    except steps.Trouble as trouble:
+        tree = assets.get_comfyui(version)
+        weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable))
+    except script_support.SetupError as trouble:
         pytest.fail(f"no ComfyUI {version} to test on: {trouble}")
-    basedir.lay_out(base, [weights])
-    write_clip(base / "input" / CLIP)
-    with Host(tree, base, flags=[*basedir.FLAGS, *flags], cpu=True) as host:
+    base_directory.create_base_directory(base, [weights])
+    write_clip(base / "input" / CLIP_NAME)
+    with Host(tree, base, flags=[*base_directory.HOST_FLAGS, *flags], cpu=True) as host:
         yield host
 
 
-def write_clip(path: Path, frames: int = FRAMES) -> None:
+def write_clip(path: Path, frames: int = FRAME_COUNT) -> None:
     """A window that wanders over blocks of random colour: no two frames are alike, and flow has something to find."""
     blocks = np.random.default_rng(0).integers(30, 226, (20, 24, 3), dtype=np.uint8)
     texture = blocks.repeat(8, axis=0).repeat(8, axis=1)  # 160 x 192
@@ -49,7 +49,7 @@ def write_clip(path: Path, frames: int = FRAMES) -> None:
         output.mux(stream.encode(None))
 
 
-def shape(path: Path) -> tuple[int, int, int]:
+def video_shape(path: Path) -> tuple[int, int, int]:
     """Width, height, and the number of frames that can be decoded."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

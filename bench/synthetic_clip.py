@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT, FPS, FOCAL = 1280, 720, 30, 1000.0  # pixels; a horizontal view of 65 degrees
-HERTZ = (0.7, 1.3, 2.2, 3.1, 4.7, 6.3, 8.1)  # of a hand; slower is weaker no more than quicker
+WIDTH, HEIGHT, FPS, FOCAL_PIXELS = 1280, 720, 30, 1000.0  # pixels; a horizontal view of 65 degrees
+SHAKE_HERTZ = (0.7, 1.3, 2.2, 3.1, 4.7, 6.3, 8.1)  # of a hand; slower is weaker no more than quicker
 KINDS = (
     *("hand", "walk", "zoom", "cut", "low light", "subject", "people", "parallax"),
     *("rolling shutter", "blur", "low texture", "tripod"),
 )
-NEARER = 3.0  # times: how much nearer than the scene what stands before it is
+FOREGROUND_NEARNESS = 3.0  # times: how much nearer than the scene what stands before it is
 
 
 @dataclass(frozen=True)
-class Shaky:
+class SyntheticClip:
     """A clip of one kind. `frames` are uint8 BGR; `pose(t)` carries frame points to the scene, centre to centre."""
 
     kind: str
@@ -34,39 +34,39 @@ class Shaky:
     @cached_property
     def scenes(self) -> list[NDArray[np.uint8]]:
         """What is filmed: one picture per shot."""
-        first = scene(self.seed)
+        first = make_scene(self.seed)
         if self.kind == "low texture":
             first = cv2.GaussianBlur(first, (0, 0), 12)
-        return [first, scene(self.seed + 1)] if self.kind == "cut" else [first]
+        return [first, make_scene(self.seed + 1)] if self.kind == "cut" else [first]
 
     @cached_property
     def _angles(self) -> NDArray[np.float64]:
         """(8 per frame, 3): yaw, pitch, roll in radians."""
-        t, angles = self._swings(np.random.default_rng(self.seed), 3, 0.7)
+        t, angles = self._random_sway(np.random.default_rng(self.seed), 3, 0.7)
         if self.kind == "walk":
             angles[:, 0] += 1.2 * np.sin(2 * np.pi * 0.95 * t)
             angles[:, 1] += 2 * np.sin(2 * np.pi * 1.9 * t)
-        angles *= np.array([7.4, 6.4, 8.0]) / FOCAL / angles.std(axis=0)
+        angles *= np.array([7.4, 6.4, 8.0]) / FOCAL_PIXELS / angles.std(axis=0)
         return angles * (self.kind != "tripod")
 
     @cached_property
-    def _places(self) -> NDArray[np.float64]:
+    def _offsets(self) -> NDArray[np.float64]:
         """(8 per frame, 2): how far the camera has moved sideways and down, in pixels of the scene."""
-        t, places = self._swings(np.random.default_rng(self.seed + 100), 2, 1.2)
+        t, places = self._random_sway(np.random.default_rng(self.seed + 100), 2, 1.2)
         places = places / places.std(axis=0) * [4.0, 3.0]
         places[:, 0] += 10 * t  # it goes on sideways meanwhile
         return places * (self.kind == "parallax")
 
-    def _swings(
-        self, random: np.random.Generator, count: int, falling: float
+    def _random_sway(
+        self, random: np.random.Generator, count: int, falloff: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times in seconds (8 per frame,), and (8 per frame, count) of a hand's swings, the quicker ones weaker."""
         t = np.arange((self.length + 2) * 8) / (8 * FPS)
         swings = np.zeros((len(t), count))
         for column in swings.T:
-            for hertz in HERTZ:
+            for hertz in SHAKE_HERTZ:
                 swing = random.standard_normal() * np.sin(2 * np.pi * (hertz * t + random.random()))
-                column += swing / hertz**falling
+                column += swing / hertz**falloff
         return t, swings
 
     def pose(self, t: float, nearness: float = 1.0) -> NDArray[np.float64]:
@@ -75,10 +75,10 @@ class Shaky:
         yaw, pitch, roll = (np.interp(8 * t, index, a) for a in self._angles.T)
         turn = cv2.Rodrigues(np.array([0, 0, roll]))[0] @ cv2.Rodrigues(np.array([pitch, 0, 0]))[0]
         turn = turn @ cv2.Rodrigues(np.array([0, yaw, 0]))[0]
-        lens = np.diag([FOCAL, FOCAL, 1.0])
+        lens = np.diag([FOCAL_PIXELS, FOCAL_PIXELS, 1.0])
         zoom = np.exp(-0.35 * t / self.length) if self.kind == "zoom" else 1.0
         place = np.eye(3)
-        place[:2, 2] = [nearness * np.interp(8 * t, index, p) for p in self._places.T]
+        place[:2, 2] = [nearness * np.interp(8 * t, index, p) for p in self._offsets.T]
         pose = place @ lens @ turn @ np.linalg.inv(lens) @ np.diag([zoom, zoom, 1.0])
         return pose / pose[2, 2]
 
@@ -94,45 +94,45 @@ class Shaky:
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
     @cached_property
-    def _other(self) -> NDArray[np.uint8]:
+    def _subject_texture(self) -> NDArray[np.uint8]:
         """What subjects are clad in."""
-        return scene(self.seed + 2)
+        return make_scene(self.seed + 2)
 
     @cached_property
-    def _near(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _foreground(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """What stands before the scene: its picture, and where it is, 255 over a third of it."""
         cover = cv2.GaussianBlur(np.random.default_rng(self.seed + 4).standard_normal((200, 320)), (0, 0), 8)
         cover = cv2.resize(cover, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
-        return scene(self.seed + 3), np.where(cover > np.quantile(cover, 0.65), 255, 0).astype(np.uint8)
+        return make_scene(self.seed + 3), np.where(cover > np.quantile(cover, 0.65), 255, 0).astype(np.uint8)
 
-    def scene_of(self, i: int) -> NDArray[np.uint8]:
+    def scene_at(self, i: int) -> NDArray[np.uint8]:
         return self.scenes[next(n for n, shot in enumerate(self.shots) if i < shot.stop)]
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         for i in range(self.length):
-            yield self._frame(i, np.random.default_rng(1000 * self.seed + i))
+            yield self._render_frame(i, np.random.default_rng(1000 * self.seed + i))
 
-    def _frame(self, i: int, random: np.random.Generator) -> NDArray[np.uint8]:
-        picture = self.scene_of(i)
+    def _render_frame(self, i: int, random: np.random.Generator) -> NDArray[np.uint8]:
+        picture = self.scene_at(i)
         if self.kind == "rolling shutter":
             rows = [(HEIGHT * b // 48, HEIGHT * (b + 1) // 48) for b in range(48)]
-            bands = [seen(picture, self.pose(i + 0.75 * (a + b) / 2 / HEIGHT), a, b) for a, b in rows]
+            bands = [render_view(picture, self.pose(i + 0.75 * (a + b) / 2 / HEIGHT), a, b) for a, b in rows]
             return np.concatenate(bands)
         if self.kind == "blur":
-            shots = [seen(picture, self.pose(i + 0.5 * k / 8)).astype(np.float32) for k in range(9)]
+            shots = [render_view(picture, self.pose(i + 0.5 * k / 8)).astype(np.float32) for k in range(9)]
             return np.mean(shots, axis=0).astype(np.uint8)
         if self.kind == "people":
-            picture = crowded(picture, self._other, i, self.seed)
-        frame = seen(picture, self.pose(i))
+            picture = add_people(picture, self._subject_texture, i, self.seed)
+        frame = render_view(picture, self.pose(i))
         if self.kind == "parallax":
-            near, there = self._near
-            pose = self.pose(i, NEARER)
-            frame = np.where(seen(there, pose)[..., None] > 127, seen(near, pose), frame)
+            near, there = self._foreground
+            pose = self.pose(i, FOREGROUND_NEARNESS)
+            frame = np.where(render_view(there, pose)[..., None] > 127, render_view(near, pose), frame)
         if self.kind == "subject":
             walk = np.array([[1, 0, 400 * np.sin(i / 17) - 3 * i], [0, 1, 60 * np.sin(i / 7)], [0, 0, 1.0]])
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
             cv2.ellipse(mask, (int(WIDTH * 0.35 + 3 * i) % WIDTH, HEIGHT // 2 + 40), (240, 400), 0, 0, 360, 255, -1)
-            frame[mask > 0] = seen(self._other, walk @ self.pose(i))[mask > 0]
+            frame[mask > 0] = render_view(self._subject_texture, walk @ self.pose(i))[mask > 0]
         noise = {"low light": 3.0, "low texture": 1.5, "tripod": 2.0}.get(self.kind)
         if noise:
             light = 0.25 if self.kind == "low light" else 1.0
@@ -140,7 +140,7 @@ class Shaky:
         return frame
 
 
-def scene(seed: int) -> NDArray[np.uint8]:
+def make_scene(seed: int) -> NDArray[np.uint8]:
     """(1600, 2560, 3): fields of colour with edges, on detail whose spectrum falls as a photograph's does."""
     random = np.random.default_rng(seed)
     height, width = 1600, 2560
@@ -156,10 +156,10 @@ def scene(seed: int) -> NDArray[np.uint8]:
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def crowded(picture: NDArray[np.uint8], cloth: NDArray[np.uint8], i: int, seed: int) -> NDArray[np.uint8]:
+def add_people(image: NDArray[np.uint8], texture: NDArray[np.uint8], i: int, seed: int) -> NDArray[np.uint8]:
     """The scene at frame i with people who walk through it, each at a pace of their own: a fifth of what is filmed."""
-    random, picture = np.random.default_rng(seed + 5), picture.copy()
-    top, left = ((s - o) // 2 for s, o in zip(picture.shape, (HEIGHT, WIDTH), strict=False))
+    random, image = np.random.default_rng(seed + 5), image.copy()
+    top, left = ((s - o) // 2 for s, o in zip(image.shape, (HEIGHT, WIDTH), strict=False))
     for person in range(8):
         wide, high = int(random.uniform(80, 120)), int(random.uniform(240, 320))
         pace, step = random.choice([-1, 1]) * random.uniform(1.5, 5.0), random.uniform(5, 9)
@@ -168,20 +168,18 @@ def crowded(picture: NDArray[np.uint8], cloth: NDArray[np.uint8], i: int, seed: 
         shape = cv2.ellipse(
             np.zeros((high, wide), np.uint8), (wide // 2, high // 2), (wide // 2, high // 2), 0, 0, 360, 1, -1
         )
-        part = picture[y : y + high, x : x + wide]
-        part[shape > 0] = cloth[person * 150 : person * 150 + high, 300 : 300 + wide][shape > 0]
-    return picture
+        part = image[y : y + high, x : x + wide]
+        part[shape > 0] = texture[person * 150 : person * 150 + high, 300 : 300 + wide][shape > 0]
+    return image
 
 
-def seen(
-    picture: NDArray[np.uint8], pose: NDArray[np.float64], top: int = 0, bottom: int = HEIGHT
+def render_view(
+    image: NDArray[np.uint8], pose: NDArray[np.float64], top: int = 0, bottom: int = HEIGHT
 ) -> NDArray[np.uint8]:
     """Rows top to bottom of what a camera with this pose sees of the picture."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     from_frame = np.array([[1, 0, 0.5 - WIDTH / 2], [0, 1, 0.5 - HEIGHT / 2 + top], [0, 0, 1.0]])
     to_picture = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     size = (WIDTH, bottom - top)
-    return cv2.warpPerspective(
-        picture, to_picture @ pose @ from_frame, size, flags=flags, borderMode=cv2.BORDER_REFLECT
-    )
+    return cv2.warpPerspective(image, to_picture @ pose @ from_frame, size, flags=flags, borderMode=cv2.BORDER_REFLECT)

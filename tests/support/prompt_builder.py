@@ -12,15 +12,15 @@ from itertools import pairwise
 import aiohttp
 import cv2
 import numpy as np
-from bootstrap import NETWORK
+from bootstrap import DEFAULT_NETWORK
 from comfyhost import Host
 from PIL import Image
 
-MODEL = f"{NETWORK}.safetensors"
-TEXT = 3  # the type of the binary message that puts text on a node
+MODEL_NAME = f"{DEFAULT_NETWORK}.safetensors"
+TEXT_MESSAGE_TYPE = 3  # the type of the binary message that puts text on a node
 
 
-class Graph(dict):
+class PromptBuilder(dict):
     """A prompt. `add` gives a node's number, as others name it; what others take is [number, index of the output]."""
 
     def add(self, class_type: str, **inputs: object) -> str:
@@ -28,34 +28,34 @@ class Graph(dict):
         self[key] = {"class_type": class_type, "inputs": inputs}
         return key
 
-    def video(self, name: str) -> list:
+    def add_video(self, name: str) -> list:
         """A file of the input folder as VIDEO."""
         return [self.add("LoadVideo", file=name), 0]
 
-    def images(self, video: list | str) -> list:
+    def add_images(self, video: list | str) -> list:
         """The frames of a VIDEO, or of a file of the input folder, as IMAGE."""
-        return [self.add("GetVideoComponents", video=self.video(video) if isinstance(video, str) else video), 0]
+        return [self.add("GetVideoComponents", video=self.add_video(video) if isinstance(video, str) else video), 0]
 
-    def clip(self, name: str, frames: int, start: int = 0) -> list:
+    def add_clip(self, name: str, frames: int, start: int = 0) -> list:
         """Some frames of a file as IMAGE."""
-        return [self.add("ImageFromBatch", image=self.images(name), batch_index=start, length=frames), 0]
+        return [self.add("ImageFromBatch", image=self.add_images(name), batch_index=start, length=frames), 0]
 
-    def ours(self, name: str = MODEL) -> list:
+    def add_model(self, name: str = MODEL_NAME) -> list:
         """A network by way of our loader."""
         return [self.add("SteadyScale_LoadESRGANModel", model_name=name), 0]
 
 
-def picture(host: Host, item: dict) -> np.ndarray:
+def read_image(host: Host, item: dict) -> np.ndarray:
     """A file that a node put out: (H, W, C), in steps of 8 bits."""
     return np.asarray(Image.open(io.BytesIO(host.view(item)))).astype(int)
 
 
-def pictures(host: Host, outputs: dict) -> np.ndarray:
+def read_images(host: Host, outputs: dict) -> np.ndarray:
     """All that a node put out as pictures: (N, H, W, C), in steps of 8 bits."""
-    return np.stack([picture(host, item) for item in outputs["images"]])
+    return np.stack([read_image(host, item) for item in outputs["images"]])
 
 
-def told(host: Host, graph: Graph) -> tuple[dict[str, list[str]], dict[str, dict]]:
+def run_and_listen(host: Host, graph: PromptBuilder) -> tuple[dict[str, list[str]], dict[str, dict]]:
     """Runs a graph: all that was written on each node, in order, and what the history says that nodes put out."""
 
     async def listen() -> tuple[dict[str, list[str]], dict[str, dict]]:
@@ -67,7 +67,7 @@ def told(host: Host, graph: Graph) -> tuple[dict[str, list[str]], dict[str, dict
             async for message in ws:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     kind, length = struct.unpack(">II", message.data[:8])
-                    if kind == TEXT:
+                    if kind == TEXT_MESSAGE_TYPE:
                         node = message.data[8 : 8 + length].decode()
                         found.setdefault(node, []).append(message.data[8 + length :].decode())
                 elif message.type == aiohttp.WSMsgType.TEXT:
@@ -82,7 +82,7 @@ def told(host: Host, graph: Graph) -> tuple[dict[str, list[str]], dict[str, dict
     return asyncio.run(asyncio.wait_for(listen(), 300))
 
 
-def unrest(frames: np.ndarray) -> float:
+def measure_shake(frames: np.ndarray) -> float:
     """How unevenly the picture of frames (N, H, W, 3) moves from one to the next, in pixels."""
     grey = [frame.mean(2).astype(np.float32) for frame in frames]
     window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)

@@ -13,11 +13,11 @@ from steadyscale.core.clip import Clip, TensorClip
 from torch import Tensor
 
 
-def texture(height: int, width: int, seed: int = 0, slope: float = 1.2) -> Tensor:
+def make_texture(height: int, width: int, seed: int = 0, spectral_slope: float = 1.2) -> Tensor:
     """(1, 3, H, W) in [0, 1]: noise whose spectrum falls with frequency as that of photographs does."""
     random = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
-    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** slope
+    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** spectral_slope
     planes = []
     for _ in range(3):
         noise = np.fft.rfft2(random.standard_normal((height, width))) * falling
@@ -26,21 +26,23 @@ def texture(height: int, width: int, seed: int = 0, slope: float = 1.2) -> Tenso
     return torch.from_numpy(np.stack(planes)).float().clamp(0, 1)[None]
 
 
-def filmed(scene: Tensor, poses: np.ndarray, width: int, height: int) -> Tensor:
+def render_camera(scene: Tensor, poses: np.ndarray, width: int, height: int) -> Tensor:
     """(N, 3, height, width): what a camera sees whose poses (N, 3, 3) carry frame points to points of the scene.
 
     Both have their origin in the centre (steadyscale.core.geometry). Sampled independently of the code under test.
     """
     y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
-    seen = torch.from_numpy(geometry.apply(np.asarray(poses), points[None])).float()
+    seen = torch.from_numpy(geometry.transform_points(np.asarray(poses), points[None])).float()
     size = torch.tensor([scene.shape[-1], scene.shape[-2]])
     grid = (seen * 2 / size).view(len(poses), height, width, 2)
     many = scene.expand(len(poses), -1, -1, -1)
     return F.grid_sample(many, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
 
 
-def rolled(scene: Tensor, way: Callable[[np.ndarray], np.ndarray], width: int, height: int, count: int, readout: float):
+def render_rolling_shutter(
+    scene: Tensor, pose_at: Callable[[np.ndarray], np.ndarray], width: int, height: int, count: int, readout: float
+):
     """(count, 3, height, width): as `filmed`, by a camera with a rolling shutter whose poses are `way(times)`.
 
     Row y of frame i is exposed at i + readout * (y from the middle) / height.
@@ -50,13 +52,15 @@ def rolled(scene: Tensor, way: Callable[[np.ndarray], np.ndarray], width: int, h
     size = torch.tensor([scene.shape[-1], scene.shape[-2]])
     frames = []
     for i in range(count):
-        seen = geometry.apply(way(i + readout * y[:, 0] / height), points)
+        seen = geometry.transform_points(pose_at(i + readout * y[:, 0] / height), points)
         grid = torch.from_numpy(seen).float() * 2 / size
         frames.append(F.grid_sample(scene, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False))
     return torch.cat(frames).clamp(0, 1)
 
 
-def shake(frames: int, seed: int = 0, pixels: float = 6.0, angle: float = 0.012, zoom: float = 0.01) -> np.ndarray:
+def make_shake_path(
+    frames: int, seed: int = 0, pixels: float = 6.0, angle: float = 0.012, zoom: float = 0.01
+) -> np.ndarray:
     """(N, 4) parameters of a hand-held camera: smooth noise of 2 to 8 Hz at 25 frames a second, starting at zero."""
     random = np.random.default_rng(seed)
     t = np.arange(frames)[:, None] / 25
@@ -67,23 +71,23 @@ def shake(frames: int, seed: int = 0, pixels: float = 6.0, angle: float = 0.012,
     return path - path[0]
 
 
-def shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed: int = 0, **amount: float):
+def make_shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed: int = 0, **amount: float):
     """A clip of a texture, and its true path (N, 4)."""
-    path = shake(frames, seed, **amount)
-    scene = texture(height * 2, width * 2, seed)
-    return TensorClip(filmed(scene, geometry.to_matrices(path), width, height), Fraction(25)), path
+    path = make_shake_path(frames, seed, **amount)
+    scene = make_texture(height * 2, width * 2, seed)
+    return TensorClip(render_camera(scene, geometry.matrices_from_parameters(path), width, height), Fraction(25)), path
 
 
-def jitter(path: np.ndarray, width: int, height: int) -> float:
+def measure_jitter(path: np.ndarray, width: int, height: int) -> float:
     """Root mean square, in pixels over the frame, of how unevenly the picture moves: its acceleration per frame."""
-    poses = geometry.to_matrices(path)
+    poses = geometry.matrices_from_parameters(path)
     steps = np.linalg.inv(poses[1:]) @ poses[:-1]
     points = np.stack(np.meshgrid(np.linspace(-width / 2, width / 2, 9), np.linspace(-height / 2, height / 2, 9)), -1)
-    moves = geometry.apply(steps, points.reshape(1, -1, 2)) - points.reshape(1, -1, 2)
+    moves = geometry.transform_points(steps, points.reshape(1, -1, 2)) - points.reshape(1, -1, 2)
     return float(np.sqrt((np.diff(moves, axis=0) ** 2).sum(-1).mean()))
 
 
-def unrest(clip: Clip) -> float:
+def frame_difference(clip: Clip) -> float:
     """How much neighbouring frames differ away from the borders, as a share of the picture's contrast.
 
     NaN where nothing is shown, so that black frames keep no bound.

@@ -7,11 +7,11 @@ from steadyscale.core.upscaling.upscale import upscale
 from torch import Tensor, nn
 
 
-def nearest(x: Tensor, scale: int = 2) -> Tensor:
+def repeat_pixels(x: Tensor, scale: int = 2) -> Tensor:
     return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
 
 
-class Nearest(nn.Module):
+class NearestUpscaler(nn.Module):
     """Enlarges by repeating pixels; the answer is known. `calls` are the shapes it was shown."""
 
     scale, halo = 2, 0
@@ -24,14 +24,14 @@ class Nearest(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls.append(tuple(x.shape))
-        return nearest(x * self.gain, self.scale)
+        return repeat_pixels(x * self.gain, self.scale)
 
 
-def clip(frames: int, channels: int = 3, height: int = 10, width: int = 14, seed: int = 0) -> Tensor:
+def random_frames(frames: int, channels: int = 3, height: int = 10, width: int = 14, seed: int = 0) -> Tensor:
     return torch.rand(frames, channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def run(frames, model, **settings) -> Tensor:
+def run_upscale(frames, model, **settings) -> Tensor:
     chunks = frames if isinstance(frames, list) else [frames]
     return torch.cat(list(upscale(iter(chunks), model, **settings)))
 
@@ -40,14 +40,14 @@ class Cancelled(Exception):
     pass
 
 
-class Cancelling:
+class CancellingModel:
     """A wrapper as a node would write it: shows its network as `.model`, and raises when the user cancels."""
 
-    def __init__(self, model, after: int) -> None:
-        self.model, self.scale, self.left = model, model.scale, after
+    def __init__(self, model, max_calls: int) -> None:
+        self.model, self.scale, self.calls_left = model, model.scale, max_calls
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.left == 0:
+        if self.calls_left == 0:
             raise Cancelled
-        self.left -= 1
+        self.calls_left -= 1
         return self.model(x)

@@ -7,10 +7,10 @@ import sys
 # In the background of a shell Ctrl-C is ignored, and what is started there inherits that.
 _MAIN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from steadyscale.cli.main import program; sys.exit(program())"
+    "from steadyscale.cli.main import run_and_exit; sys.exit(run_and_exit())"
 )
 
 
-def program(*words: object) -> list[str]:
+def cli_command(*args: object) -> list[str]:
     """What to start for `steadyscale WORDS`, in the Python that runs the tests."""
-    return [sys.executable, "-c", _MAIN, *map(str, words)]
+    return [sys.executable, "-c", _MAIN, *map(str, args)]

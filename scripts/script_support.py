@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # the clone
-DEMO = ROOT / ".demo"  # everything a run leaves behind in the clone, besides .venv
+REPO_ROOT = Path(__file__).resolve().parent.parent  # the clone
+DEMO_FOLDER = REPO_ROOT / ".demo"  # everything a run leaves behind in the clone, besides .venv
 
 
-class Trouble(Exception):
+class SetupError(Exception):
     """A failure whose message says what happened and what can be done about it."""
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """The folder outside the clone that holds what was downloaded."""
     own = os.environ.get("STEADYSCALE_CACHE")
     if own:
@@ -30,7 +30,7 @@ def cache() -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on `path`, so that two runs at the same time wait for each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -45,7 +45,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_once(target: Path, fill: Callable[[Path], None]) -> Path:
+def create_once(target: Path, fill: Callable[[Path], None]) -> Path:
     """Makes the file or folder `target` unless it is there.
 
     `fill(part)` writes it under another name; the name `target` appears only when all of it is there, so whoever sees
@@ -55,7 +55,7 @@ def make_once(target: Path, fill: Callable[[Path], None]) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with locked(target.with_name(f".{target.name}.lock")):
+    with file_lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             remove(part)
             fill(part)
@@ -63,14 +63,14 @@ def make_once(target: Path, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def write(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Replaces the file in one go: a reader sees the old text or the new one."""
     part = path.with_name(path.name + ".part")
     part.write_text(text)
     part.replace(path)
 
 
-def link(path: Path, target: Path) -> None:
+def replace_symlink(path: Path, target: Path) -> None:
     """Makes `path` a symbolic link to `target`, in one go, whatever it pointed at before."""
     if path.is_symlink() and Path(os.readlink(path)) == target:
         return
@@ -81,7 +81,7 @@ def link(path: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def step(title: str) -> Iterator[None]:
+def report_step(title: str) -> Iterator[None]:
     """Prints the title, and behind it the seconds when the work is done."""
     start = time.monotonic()
     print(f"  {title} … ", end="", flush=True)
@@ -93,13 +93,13 @@ def step(title: str) -> Iterator[None]:
     print(f"{time.monotonic() - start:.1f} s", flush=True)
 
 
-def run(command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> bool:
+def run_logged(command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> bool:
     """Runs a program with its output added to the file `log`; true if it succeeded. Never leaves it running."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as out:
         out.write(f"$ {' '.join(map(str, command))}\n")
         out.flush()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT, env=env)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=REPO_ROOT, env=env)
         try:
             return process.wait() == 0
         finally:
@@ -108,17 +108,17 @@ def run(command: Sequence[str | Path], log: Path, env: dict[str, str] | None = N
                 process.wait()
 
 
-def tail(log: Path, lines: int = 12) -> str:
+def log_tail(log: Path, lines: int = 12) -> str:
     return "\n".join("    " + line for line in log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def program(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None]) -> None:
     """Runs a script's main function and turns what ends it early into one message and an exit code."""
     # As an exception, a kill runs the same clean-up as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
-    except Trouble as trouble:
+    except SetupError as trouble:
         sys.exit(f"\nThis did not work: {trouble}")
     except OSError as error:
         sys.exit(f"\nThis did not work: {error}")

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import steps
+import script_support
 
-FLAGS = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "steadyscale")
+HOST_FLAGS = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "steadyscale")
 
 
-def lay_out(base: Path, weights: Iterable[Path], clips: Iterable[Path] = (), pack: Path = steps.ROOT) -> Path:
+def create_base_directory(
+    base: Path, weights: Iterable[Path], clips: Iterable[Path] = (), pack: Path = script_support.REPO_ROOT
+) -> Path:
     """Fills `base` for `--base-directory`, with links to the pack, to weight files and to clips. Returns `base`.
 
     Repeating it changes nothing. A ComfyUI that belongs to somebody keeps its own custom_nodes and models untouched.
     """
     for name in ("custom_nodes", "models/upscale_models", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    steps.link(base / "custom_nodes" / "steadyscale", pack)
+    script_support.replace_symlink(base / "custom_nodes" / "steadyscale", pack)
     for path in weights:
-        steps.link(base / "models" / "upscale_models" / path.name, path.resolve())
+        script_support.replace_symlink(base / "models" / "upscale_models" / path.name, path.resolve())
     for path in clips:
-        steps.link(base / "input" / path.name, path.resolve())
+        script_support.replace_symlink(base / "input" / path.name, path.resolve())
     return base

@@ -7,18 +7,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from canvas import ENTRANCE, EXIT, NOTES, Graph, subgraphs
+from workflow_graph import NOTE_TYPES, SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID, Graph, list_subgraphs
 
-TITLE = 30  # height of a node's title bar, which stands above its position
-ABSOLUTE = re.compile(r"""(^|[\s"'`(=])(/\w|~[\\/]|[A-Za-z]:[\\/]|\\\\\w|file:)""")
+TITLE_HEIGHT = 30  # height of a node's title bar, which stands above its position
+ABSOLUTE_PATH = re.compile(r"""(^|[\s"'`(=])(/\w|~[\\/]|[A-Za-z]:[\\/]|\\\\\w|file:)""")
 
 
-def problems(graph: Graph) -> list[str]:
+def find_problems(graph: Graph) -> list[str]:
     """Everything that is wrong with a canvas file by itself, in words."""
-    return [*_identities(graph), *_links(graph), *_packages(graph), *_paths(graph), *_layout(graph)]
+    return [
+        *_check_ids(graph),
+        *_check_links(graph),
+        *_check_packages(graph),
+        *_check_paths(graph),
+        *_check_layout(graph),
+    ]
 
 
-def _identities(graph: Graph) -> Iterator[str]:
+def _check_ids(graph: Graph) -> Iterator[str]:
     for kind, ids in {
         "node": [node["id"] for node in graph["nodes"]],
         "link": [link[0] for link in graph["links"]],
@@ -29,7 +35,7 @@ def _identities(graph: Graph) -> Iterator[str]:
             yield f"last_{kind}_id is {graph[f'last_{kind}_id']}, which the next {kind} would collide with"
 
 
-def _links(graph: Graph) -> Iterator[str]:
+def _check_links(graph: Graph) -> Iterator[str]:
     nodes, links = {node["id"]: node for node in graph["nodes"]}, {link[0]: link for link in graph["links"]}
     for i, source, out, target, slot, kind in graph["links"]:
         try:
@@ -57,27 +63,27 @@ def _links(graph: Graph) -> Iterator[str]:
             yield f"the reroutes of link {extension['id']} hang in the air"
 
 
-def _packages(graph: Graph) -> Iterator[str]:
+def _check_packages(graph: Graph) -> Iterator[str]:
     """Whoever lacks a node is offered the package that its cnr_id names."""
     for node in graph["nodes"]:
-        if node["type"] not in NOTES:
+        if node["type"] not in NOTE_TYPES:
             wanted = "steadyscale" if node["type"].startswith("SteadyScale_") else "comfy-core"
             if node["properties"].get("cnr_id") != wanted:
                 yield f"node {node['id']} ({node['type']}) is not marked as of {wanted}"
 
 
-def _paths(graph: Graph) -> Iterator[str]:
+def _check_paths(graph: Graph) -> Iterator[str]:
     for node in graph["nodes"]:
         for text in (value for value in node.get("widgets_values", []) if isinstance(value, str)):
-            if ABSOLUTE.search(text):
+            if ABSOLUTE_PATH.search(text):
                 yield f"node {node['id']} names a place on one machine: {text!r}"
 
 
-def _boxes(nodes: list[Graph]) -> dict[int, tuple[float, float, float, float]]:
+def _bounding_boxes(nodes: list[Graph]) -> dict[int, tuple[float, float, float, float]]:
     return {
         node["id"]: (
             node["pos"][0],
-            node["pos"][1] - TITLE,
+            node["pos"][1] - TITLE_HEIGHT,
             node["pos"][0] + node["size"][0],
             node["pos"][1] + node["size"][1],
         )
@@ -85,15 +91,15 @@ def _boxes(nodes: list[Graph]) -> dict[int, tuple[float, float, float, float]]:
     }
 
 
-def _overlaps(nodes: list[Graph]) -> Iterator[str]:
-    for (a, p), (b, q) in itertools.combinations(_boxes(nodes).items(), 2):
+def _check_overlaps(nodes: list[Graph]) -> Iterator[str]:
+    for (a, p), (b, q) in itertools.combinations(_bounding_boxes(nodes).items(), 2):
         if p[0] < q[2] and q[0] < p[2] and p[1] < q[3] and q[1] < p[3]:
             yield f"nodes {a} and {b} overlap"
 
 
-def _layout(graph: Graph) -> Iterator[str]:
-    boxes = _boxes(graph["nodes"])
-    yield from _overlaps(graph["nodes"])
+def _check_layout(graph: Graph) -> Iterator[str]:
+    boxes = _bounding_boxes(graph["nodes"])
+    yield from _check_overlaps(graph["nodes"])
     for node in graph["nodes"]:
         x0, y0, x1, y1 = boxes[node["id"]]
         around = [
@@ -102,21 +108,21 @@ def _layout(graph: Graph) -> Iterator[str]:
             for x, y, w, h in [group["bounding"]]
             if x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h
         ]
-        if len(around) != (node["type"] not in NOTES):
+        if len(around) != (node["type"] not in NOTE_TYPES):
             yield f"node {node['id']} ({node['type']}) is in the groups {around}"
         if node["mode"] != 0:
             yield f"node {node['id']} ({node['type']}) is muted or bypassed"
 
 
-def blueprint_problems(graph: Graph) -> list[str]:
+def find_blueprint_problems(graph: Graph) -> list[str]:
     """The same for a blueprint: a canvas with one node, which stands for the one subgraph that it defines."""
-    inner = subgraphs(graph)
+    inner = list_subgraphs(graph)
     if len(inner) != 1 or [node["type"] for node in graph["nodes"]] != [inner[0]["id"]] or graph["links"]:
         return ["it is not one node that stands for one subgraph"]
-    return [*_facade(graph["nodes"][0], inner[0]), *_opened(inner[0])]
+    return [*_check_facade(graph["nodes"][0], inner[0]), *_check_inside(inner[0])]
 
 
-def _facade(node: Graph, inner: Graph) -> Iterator[str]:
+def _check_facade(node: Graph, inner: Graph) -> Iterator[str]:
     for side in ("inputs", "outputs"):
         shown, meant = ([(s["name"], s["type"]) for s in held[side]] for held in (node, inner))
         if shown != meant:
@@ -126,10 +132,10 @@ def _facade(node: Graph, inner: Graph) -> Iterator[str]:
             yield f"the setting {name} is of node {owner}, which is not there"
 
 
-def _opened(inner: Graph) -> Iterator[str]:
+def _check_inside(inner: Graph) -> Iterator[str]:
     """The inside, read as a canvas of its own between two nodes that stand for what comes in and goes out."""
     ends = []
-    for i, part, other in ((ENTRANCE, "inputs", "outputs"), (EXIT, "outputs", "inputs")):
+    for i, part, other in ((SUBGRAPH_INPUT_ID, "inputs", "outputs"), (SUBGRAPH_OUTPUT_ID, "outputs", "inputs")):
         sockets = [
             {"name": s["name"], "type": s["type"], "links": s["linkIds"], "link": (s["linkIds"] or [None])[0]}
             for s in inner[part]
@@ -144,6 +150,6 @@ def _opened(inner: Graph) -> Iterator[str]:
         "last_node_id": inner["state"]["lastNodeId"],
         "last_link_id": inner["state"]["lastLinkId"],
     }  # fmt: skip
-    yield from (*_identities(graph), *_links(graph), *_packages(graph), *_paths(graph))
-    yield from _overlaps(inner["nodes"])
+    yield from (*_check_ids(graph), *_check_links(graph), *_check_packages(graph), *_check_paths(graph))
+    yield from _check_overlaps(inner["nodes"])
     yield from (f"node {node['id']} is muted or bypassed" for node in inner["nodes"] if node["mode"] != 0)

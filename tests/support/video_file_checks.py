@@ -11,14 +11,14 @@ import av
 import torch
 from steadyscale.core.clip import ClipInfo
 
-INFO = ClipInfo(64, 48, Fraction(24))
+CLIP_INFO = ClipInfo(64, 48, Fraction(24))
 
 
-def batches(frames: torch.Tensor, size: int = 5):
+def split_batches(frames: torch.Tensor, size: int = 5):
     return iter(frames.split(size))
 
 
-def let_go(frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+def assert_released(frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """The same frames; fails when one is asked for while another than the last is still held."""
     given: list[weakref.ref[torch.Tensor]] = []
     for frame in frames:
@@ -28,26 +28,36 @@ def let_go(frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         del frame
 
 
-def packet_times(path: Path, kind: str) -> list[Fraction]:
+def read_packet_times(path: Path, stream_type: str) -> list[Fraction]:
     with av.open(str(path)) as container:
-        stream = getattr(container.streams, kind)[0]
+        stream = getattr(container.streams, stream_type)[0]
         return sorted(p.pts * p.time_base for p in container.demux(stream) if p.pts is not None)
 
 
-def packet_bytes(path: Path, kind: str) -> list[bytes]:
+def read_packet_bytes(path: Path, stream_type: str) -> list[bytes]:
     with av.open(str(path)) as container:
-        return [bytes(p) for p in container.demux(getattr(container.streams, kind)[0]) if p.size]
+        return [bytes(p) for p in container.demux(getattr(container.streams, stream_type)[0]) if p.size]
 
 
-def remains(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(f.name for f in folder.iterdir())
 
 
 KR_KB = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
-PATCHES = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1), (0.75, 0.25, 0.5), (1, 1, 1), (0, 0, 0)]
+PATCH_COLORS = [
+    (1, 0, 0),
+    (0, 1, 0),
+    (0, 0, 1),
+    (1, 1, 0),
+    (0, 1, 1),
+    (1, 0, 1),
+    (0.75, 0.25, 0.5),
+    (1, 1, 1),
+    (0, 0, 0),
+]
 
 
-def as_yuv(rgb, matrix: str, full: bool) -> list[int]:
+def rgb_to_yuv(rgb, matrix: str, full: bool) -> list[int]:
     """ITU-R BT.601 / BT.709, in 8 bits."""
     kr, kb = KR_KB[matrix]
     r, g, b = rgb
@@ -57,16 +67,16 @@ def as_yuv(rgb, matrix: str, full: bool) -> list[int]:
     return [min(255, max(0, round(n))) for n in numbers]
 
 
-def patches_video(path: Path, matrix: str, full: bool, tagged: bool, height: int = 48) -> Path:
+def make_patches_video(path: Path, matrix: str, full: bool, tagged: bool, height: int = 48) -> Path:
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("ffv1", rate=24)
         stream.width, stream.height, stream.pix_fmt = 64, height, "yuv420p"
         if tagged:
             stream.codec_context.colorspace = 1 if matrix == "709" else 5
             stream.codec_context.color_range = 2 if full else 1
-        for rgb in PATCHES:
+        for rgb in PATCH_COLORS:
             frame = av.VideoFrame(64, height, "yuv420p")
-            for plane, value in zip(frame.planes, as_yuv(rgb, matrix, full), strict=True):
+            for plane, value in zip(frame.planes, rgb_to_yuv(rgb, matrix, full), strict=True):
                 plane.update(bytes([value]) * plane.buffer_size)
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))

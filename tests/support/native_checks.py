@@ -9,7 +9,7 @@ from steadyscale.models.native.build import find_compiler
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
 
 
-def randomised(network):
+def randomize_weights(network):
     """The same network with weights that keep results near [0, 1] and slopes that matter."""
     generator = torch.Generator().manual_seed(3)
     for name, parameter in network.named_parameters():
@@ -21,17 +21,17 @@ def randomised(network):
     return network.eval().requires_grad_(False)
 
 
-def noise(*shape):
+def random_image(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(5))
 
 
-def assert_same(native, network, images, limit=1e-4):
+def assert_close(native, network, images, tolerance=1e-4):
     truth = network(images)
     result = native(images)
     assert result.shape == truth.shape
     assert images.numel() < 100 or truth.std() > 1e-3, "the network must make something of the picture"
-    assert (result - truth).abs().max() <= limit * max(1.0, float(truth.abs().max()))
+    assert (result - truth).abs().max() <= tolerance * max(1.0, float(truth.abs().max()))
 
 
-def enlarged(sides, scale):
-    return (..., *(slice(side.start * scale, side.stop * scale) for side in sides))
+def scale_slices(slices, scale):
+    return (..., *(slice(side.start * scale, side.stop * scale) for side in slices))

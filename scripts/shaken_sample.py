@@ -11,37 +11,39 @@ import av
 import numpy as np
 from PIL import Image
 
-SHOT = range(188, 238)  # a bicycle against a wall: still, sharp, and full of texture
-SIZE = (512, 216)  # of the window that moves over the frame
-SHIFT, TURN = 6.0, 0.5  # standard deviation of the shake, in pixels and in degrees
+SHOT_FRAMES = range(188, 238)  # a bicycle against a wall: still, sharp, and full of texture
+WINDOW_SIZE = (512, 216)  # of the window that moves over the frame
+SHIFT_PIXELS, TURN_DEGREES = 6.0, 0.5  # standard deviation of the shake, in pixels and in degrees
 
 
-def shaken(source: Path, target: Path) -> None:
+def write_shaken_clip(source: Path, target: Path) -> None:
     """Writes `target`, an mp4 of 50 frames; always the same."""
-    path = shake(len(SHOT), SHIFT, TURN)
+    path = make_shake_path(len(SHOT_FRAMES), SHIFT_PIXELS, TURN_DEGREES)
     with av.open(str(source)) as video, av.open(str(target), "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "12"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *WINDOW_SIZE, "yuv420p"
         for index, frame in enumerate(video.decode(video=0)):
-            if index in SHOT:
-                picture = window(frame.to_image(), *path[index - SHOT.start])
+            if index in SHOT_FRAMES:
+                picture = render_window(frame.to_image(), *path[index - SHOT_FRAMES.start])
                 output.mux(stream.encode(av.VideoFrame.from_image(picture)))
         output.mux(stream.encode(None))
 
 
-def shake(count: int, shift: float, turn: float) -> np.ndarray:
+def make_shake_path(count: int, shift_pixels: float, turn_degrees: float) -> np.ndarray:
     """(count, 3): x and y in pixels, angle in degrees. A hand is slower than white noise and faster than a pan."""
     noise = np.random.default_rng(1).normal(size=(count + 40, 3))
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)
     smooth = np.stack([np.convolve(column, kernel, mode="same") for column in noise.T], axis=1)[20:-20]
-    return smooth / smooth.std(axis=0) * (shift, shift, turn)
+    return smooth / smooth.std(axis=0) * (shift_pixels, shift_pixels, turn_degrees)
 
 
-def window(image: Image.Image, x: float, y: float, angle: float) -> Image.Image:
+def render_window(image: Image.Image, x: float, y: float, angle: float) -> Image.Image:
     """What a camera sees that is off its mark by (x, y) pixels and turned by `angle` degrees."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     # Pillow asks where each pixel of the window comes from: turned about the window's centre, then moved.
-    across, down = SIZE[0] / 2, SIZE[1] / 2
+    across, down = WINDOW_SIZE[0] / 2, WINDOW_SIZE[1] / 2
     left = image.width / 2 + x - (cos * across - sin * down)
     top = image.height / 2 + y - (sin * across + cos * down)
-    return image.transform(SIZE, Image.Transform.AFFINE, (cos, -sin, left, sin, cos, top), Image.Resampling.BICUBIC)
+    return image.transform(
+        WINDOW_SIZE, Image.Transform.AFFINE, (cos, -sin, left, sin, cos, top), Image.Resampling.BICUBIC
+    )
