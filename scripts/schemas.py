@@ -14,6 +14,9 @@ from unittest.mock import MagicMock
 PACKAGE = "steadyscale.nodes"
 
 
+INTERFACE = ("id", "type", "display_name", "default", "options", "optional", "min", "max", "step", "multiline")
+
+
 @dataclass(frozen=True)
 class Socket:
     """An input or an output. options: of a dropdown whose choices are the same on every machine, else empty."""
@@ -37,6 +40,20 @@ def read() -> list[Node]:
     """All nodes of the pack, in its order."""
     with _instead_of_comfyui():
         return [node_of(node.define_schema()) for node in importlib.import_module(PACKAGE).NODES]
+
+
+def read_interfaces() -> list[dict[str, Any]]:
+    """Of each node what graphs depend on: its id, and its inputs and outputs in order, without descriptions."""
+    with _instead_of_comfyui():
+        found = [node.define_schema() for node in importlib.import_module(PACKAGE).NODES]
+    return [
+        {
+            "node_id": schema["node_id"],
+            "inputs": [{key: each[key] for key in INTERFACE if key in each} for each in schema["inputs"]],
+            "outputs": [{key: each[key] for key in INTERFACE if key in each} for each in schema["outputs"]],
+        }
+        for schema in found
+    ]
 
 
 def node_of(schema: dict[str, Any]) -> Node:
@@ -64,13 +81,15 @@ def _socket(socket: dict[str, Any], node: str) -> Socket:
 class _Kind:
     """A type of socket, IMAGE for one: what is said of an input or an output is kept as a dict."""
 
-    @staticmethod
-    def Input(id: str, **said: Any) -> dict[str, Any]:
-        return {"id": id, **said}
+    type_name = ""
 
-    @staticmethod
-    def Output(**said: Any) -> dict[str, Any]:
-        return said
+    @classmethod
+    def Input(cls, id: str, **said: Any) -> dict[str, Any]:
+        return {"id": id, "type": cls.type_name, **said}
+
+    @classmethod
+    def Output(cls, **said: Any) -> dict[str, Any]:
+        return {"type": cls.type_name, **said}
 
 
 class _Io(ModuleType):
@@ -81,13 +100,17 @@ class _Io(ModuleType):
     Schema = dict
 
     @staticmethod
-    def Custom(_: str) -> type[_Kind]:
-        return _Kind
+    def Custom(name: str) -> type[_Kind]:
+        return _kind(name)
 
     def __getattr__(self, name: str) -> type[_Kind]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return _Kind
+        return _kind(name)
+
+
+def _kind(name: str) -> type[_Kind]:
+    return type(name, (_Kind,), {"type_name": name})
 
 
 @contextmanager
