@@ -8,7 +8,8 @@ outside, through the command line and ComfyUI's HTTP API, so that files and symb
 
 A record holds hashes of every output frame with its timestamp, of the audio packets and of the reports of the command
 line (CLI_RUNS) and of graphs in a real ComfyUI (GRAPHS), the schemas of all nodes, and all help pages. Wording (help,
-tooltips, display names) may change: it is listed, and is no failure. New flags may appear.
+tooltips, display names) may change: it is listed, and is no failure. New flags may appear. Where the native engine is
+built, two runs use it too: build it again (`steadyscale native build`) if its sources changed before you compare.
 """
 
 from __future__ import annotations
