@@ -127,7 +127,8 @@ def _save(image: Image.Image, path: Path, max_colors: int = 0) -> None:
     else:
         image.save(path, quality=84, optimize=True)
     print(
-        f"  {path.relative_to(script_support.REPO_ROOT)}: {image.width} x {image.height}, {path.stat().st_size // 1000} kB"
+        f"  {path.relative_to(script_support.REPO_ROOT)}: "
+        f"{image.width} x {image.height}, {path.stat().st_size // 1000} kB"
     )
 
 

@@ -14,6 +14,9 @@ from unittest.mock import MagicMock
 PACKAGE = "steadyscale.nodes"
 
 
+INTERFACE = ("id", "type", "display_name", "default", "options", "optional", "min", "max", "step", "multiline")
+
+
 @dataclass(frozen=True)
 class NodeSocket:
     """An input or an output. options: of a dropdown whose choices are the same on every machine, else empty."""
@@ -37,6 +40,20 @@ def read_schemas() -> list[NodeSchema]:
     """All nodes of the pack, in its order."""
     with _fake_comfyui():
         return [parse_schema(node.define_schema()) for node in importlib.import_module(PACKAGE).NODES]
+
+
+def read_interfaces() -> list[dict[str, Any]]:
+    """Of each node what graphs depend on: its id, and its inputs and outputs in order, without descriptions."""
+    with _fake_comfyui():
+        found = [node.define_schema() for node in importlib.import_module(PACKAGE).NODES]
+    return [
+        {
+            "node_id": schema["node_id"],
+            "inputs": [{key: each[key] for key in INTERFACE if key in each} for each in schema["inputs"]],
+            "outputs": [{key: each[key] for key in INTERFACE if key in each} for each in schema["outputs"]],
+        }
+        for schema in found
+    ]
 
 
 def parse_schema(schema: dict[str, Any]) -> NodeSchema:
@@ -64,13 +81,15 @@ def _parse_socket(socket: dict[str, Any], node: str) -> NodeSocket:
 class _FakeSocketType:
     """A type of socket, IMAGE for one: what is said of an input or an output is kept as a dict."""
 
-    @staticmethod
-    def Input(id: str, **attributes: Any) -> dict[str, Any]:
-        return {"id": id, **attributes}
+    type_name = ""
 
-    @staticmethod
-    def Output(**attributes: Any) -> dict[str, Any]:
-        return attributes
+    @classmethod
+    def Input(cls, id: str, **attributes: Any) -> dict[str, Any]:
+        return {"id": id, "type": cls.type_name, **attributes}
+
+    @classmethod
+    def Output(cls, **attributes: Any) -> dict[str, Any]:
+        return {"type": cls.type_name, **attributes}
 
 
 class _FakeIo(ModuleType):
@@ -81,13 +100,17 @@ class _FakeIo(ModuleType):
     Schema = dict
 
     @staticmethod
-    def Custom(_: str) -> type[_FakeSocketType]:
-        return _FakeSocketType
+    def Custom(name: str) -> type[_FakeSocketType]:
+        return _fake_socket_type(name)
 
     def __getattr__(self, name: str) -> type[_FakeSocketType]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return _FakeSocketType
+        return _fake_socket_type(name)
+
+
+def _fake_socket_type(name: str) -> type[_FakeSocketType]:
+    return type(name, (_FakeSocketType,), {"type_name": name})
 
 
 @contextmanager
