@@ -159,7 +159,7 @@ def test_a_checkpoint_is_restored() -> None:
     state = init_state(config, torch.device("cpu"))
     checkpoint.restore(state, path)
     assert (state.step, state.validations_since_best, state.skipped_steps) == (4, 1, 0)
-    assert state.best == pytest.approx(31.68096240230555, abs=1e-12)
+    assert state.best_psnr == pytest.approx(31.68096240230555, abs=1e-12)
     assert state.opponent is not None
     for name, network in (
         ("generator", state.generator),
