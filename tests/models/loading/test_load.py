@@ -12,12 +12,12 @@ def network():
     return RRDBNet(RRDBConfig(features=6, blocks=2, growth=3, scale=2)).eval().requires_grad_(False)
 
 
-def assert_same(path, network, picture, tolerance=0.0):
+def assert_same(path, network, sample_image, tolerance=0.0):
     model = load_upscaler(path)
     assert (model.scale, model.architecture, model.name) == (2, "RRDBNet", path.stem)
-    expected = network(picture).clamp(0, 1)
+    expected = network(sample_image).clamp(0, 1)
     assert expected.std() > 0.001
-    assert (model(picture) - expected).abs().max() <= tolerance
+    assert (model(sample_image) - expected).abs().max() <= tolerance
     assert model.dtype is torch.float32
 
 
@@ -35,35 +35,35 @@ def assert_same(path, network, picture, tolerance=0.0):
     ids=["plain", "params", "ema first", "module in state_dict", "nested", "module", "flat ema"],
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_pth_wrappers(tmp_path, network, picture, wrap, zipped):
+def test_pth_wrappers(tmp_path, network, sample_image, wrap, zipped):
     path = tmp_path / "net.pth"
     torch.save(wrap(network.state_dict()), path, _use_new_zipfile_serialization=zipped)
-    assert_same(path, network, picture)
+    assert_same(path, network, sample_image)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin"])
-def test_safetensors_are_known_by_content(tmp_path, network, picture, suffix):
+def test_safetensors_are_known_by_content(tmp_path, network, sample_image, suffix):
     path = tmp_path / f"net{suffix}"
     save_file(network.state_dict(), path)
-    assert_same(path, network, picture)
+    assert_same(path, network, sample_image)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_other_precisions_come_as_float32(tmp_path, network, picture, dtype, suffix):
+def test_other_precisions_come_as_float32(tmp_path, network, sample_image, dtype, suffix):
     state = {key: value.to(dtype) for key, value in network.state_dict().items()}
     path = tmp_path / f"net{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     network.load_state_dict(state)  # rounds the weights as the file does
-    assert_same(path, network, picture)
+    assert_same(path, network, sample_image)
 
 
-def test_the_file_may_go_after_loading(tmp_path, network, picture):
+def test_the_file_may_go_after_loading(tmp_path, network, sample_image):
     path = tmp_path / "net.pth"
     torch.save(network.state_dict(), path)
     model = load_upscaler(path)
     path.write_bytes(bytes(path.stat().st_size))
-    assert torch.equal(model(picture), network(picture).clamp(0, 1))
+    assert torch.equal(model(sample_image), network(sample_image).clamp(0, 1))
 
 
 @pytest.mark.parametrize("length", [128 + 256 * k for k in range(2, 6)])
@@ -77,12 +77,12 @@ def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path, len
     assert load_upscaler(tmp_path / "net.safetensors").scale == 4
 
 
-def test_srvgg_is_found(tmp_path, picture):
+def test_srvgg_is_found(tmp_path, sample_image):
     network = SRVGGNetCompact(SRVGGConfig(features=4, convs=2, scale=3))
     save_file(network.state_dict(), tmp_path / "compact.safetensors")
     model = load_upscaler(str(tmp_path / "compact.safetensors"))
     assert (model.scale, model.halo, model.architecture) == (3, 4, "SRVGGNetCompact")
-    assert torch.equal(model(picture), network(picture).detach().clamp(0, 1))
+    assert torch.equal(model(sample_image), network(sample_image).detach().clamp(0, 1))
 
 
 def state_with(**changes):

@@ -118,20 +118,20 @@ def test_reads_srvgg_that_was_written_here(tmp_path, half):
     assert_state(read_ncnn(write_srvgg(net, half).save(tmp_path)), rounded(net) if half else dict(net.state_dict()))
 
 
-def test_a_fixed_slope_becomes_prelu(tmp_path, picture):
+def test_a_fixed_slope_becomes_prelu(tmp_path, sample_image):
     net = SRVGGNetCompact(SRVGGConfig(features=5, convs=2, scale=2))
     for layer in net.body[1::2]:
         torch.nn.init.constant_(layer.weight, 0.1)
     model = load_upscaler(write_srvgg(net, slope=0.1).save(tmp_path))
-    assert torch.equal(model(picture), net(picture).detach().clamp(0, 1))
+    assert torch.equal(model(sample_image), net(sample_image).detach().clamp(0, 1))
 
 
-def test_either_file_finds_the_other(tmp_path, picture):
+def test_either_file_finds_the_other(tmp_path, sample_image):
     net = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2))
     param = write_srvgg(net).save(tmp_path)
-    expected = net(picture).detach().clamp(0, 1)
-    assert torch.equal(load_upscaler(param)(picture), expected)
-    assert torch.equal(load_upscaler(param.with_suffix(".bin"))(picture), expected)
+    expected = net(sample_image).detach().clamp(0, 1)
+    assert torch.equal(load_upscaler(param)(sample_image), expected)
+    assert torch.equal(load_upscaler(param.with_suffix(".bin"))(sample_image), expected)
 
 
 def changed(old, new):
@@ -235,7 +235,7 @@ def test_a_changed_character_never_escapes_as_another_error(tmp_path, at, text, 
         load_upscaler(param)
 
 
-def run_ncnn(param, picture) -> torch.Tensor:
+def run_ncnn(param, sample_image) -> torch.Tensor:
     """The ncnn runtime's own result in float32: (1, 3, h, w) -> (1, 3, H, W)."""
     ncnn = pytest.importorskip("ncnn")
     net = ncnn.Net()
@@ -245,28 +245,28 @@ def run_ncnn(param, picture) -> torch.Tensor:
     assert net.load_param(str(param)) == 0
     assert net.load_model(str(param.with_suffix(".bin"))) == 0
     extractor = net.create_extractor()
-    extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture[0].numpy())))
+    extractor.input("data", ncnn.Mat(np.ascontiguousarray(sample_image[0].numpy())))
     code, result = extractor.extract("output")
     assert code == 0
     return torch.from_numpy(np.array(result))[None]
 
 
 @pytest.mark.parametrize("stem", ["realesr-animevideov3-x4", "realesrgan-x4plus-anime", "realesrgan-x4plus"])
-def test_official_networks_agree_with_ncnn(official_ncnn, picture, stem):
+def test_official_networks_agree_with_ncnn(official_ncnn, sample_image, stem):
     param = official_ncnn(stem)
-    result = load_upscaler(param)(picture)
-    expected = run_ncnn(param, picture).clamp(0, 1)
+    result = load_upscaler(param)(sample_image)
+    expected = run_ncnn(param, sample_image).clamp(0, 1)
     assert result.shape == expected.shape == (1, 3, 96, 80)
     assert expected.std() > 0.05
     assert (result - expected).abs().max() < 1e-4
 
 
-def test_x2_is_the_4x_network_and_says_so(official_ncnn, picture, caplog):
+def test_x2_is_the_4x_network_and_says_so(official_ncnn, sample_image, caplog):
     with caplog.at_level(logging.WARNING):
         model = load_upscaler(official_ncnn("realesr-animevideov3-x2"))
     assert model.scale == 4
     assert "shrinks its result to 0.5" in caplog.text
-    assert torch.equal(model(picture), load_upscaler(official_ncnn("realesr-animevideov3-x4"))(picture))
+    assert torch.equal(model(sample_image), load_upscaler(official_ncnn("realesr-animevideov3-x4"))(sample_image))
 
 
 def test_a_graph_without_layers_is_refused(tmp_path):

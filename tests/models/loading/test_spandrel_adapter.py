@@ -32,10 +32,10 @@ def swin(tmp_path):
     return path
 
 
-def test_other_networks_work_like_ours(swin, picture):
+def test_other_networks_work_like_ours(swin, sample_image):
     model = load_upscaler(swin)
     assert (model.scale, model.halo, model.in_channels, model.architecture) == (2, 64, 3, "SwinIR")
-    images = torch.cat([picture, picture.flip(-1)])[..., :13, :11]
+    images = torch.cat([sample_image, sample_image.flip(-1)])[..., :13, :11]
     result = model(images)
     theirs = ModelLoader().load_from_file(swin).eval()
     assert model.multiple == theirs.size_requirements.multiple_of
@@ -48,12 +48,12 @@ def test_other_networks_work_like_ours(swin, picture):
         model.to(dtype=torch.float16)
 
 
-def test_esrgan_plus_goes_to_spandrel(tmp_path, picture):
+def test_esrgan_plus_goes_to_spandrel(tmp_path, sample_image):
     network = ESRGAN(num_filters=8, num_blocks=2, scale=2, plus=True)
     torch.save(network.state_dict(), tmp_path / "plus.pth")
     model = load_upscaler(tmp_path / "plus.pth")
     assert (model.architecture, model.scale) == ("ESRGAN", 2)
-    assert torch.allclose(model(picture), network.eval()(picture).detach().clamp(0, 1), atol=1e-6)
+    assert torch.allclose(model(sample_image), network.eval()(sample_image).detach().clamp(0, 1), atol=1e-6)
 
 
 def test_without_spandrel_the_way_out_is_named(swin, monkeypatch):
