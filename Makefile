@@ -32,6 +32,8 @@ lint: setup
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m pyright --pythonpath $(RUN)
+	@.venv/bin/lint-imports --no-cache --no-logo >/dev/null || .venv/bin/lint-imports --no-cache
+	@$(RUN) -m codespell_lib
 
 # For a change of dependencies: pins them anew.
 lock:
