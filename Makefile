@@ -3,6 +3,7 @@
 #
 #   make demo [CLIP=video] [LENGTH=seconds|all]    enhance a clip in a real ComfyUI
 #   make test [ARGS=pytest-arguments]              linters, types, and the whole suite
+#   make docs                                      the documentation site, into build/site
 #   COMFYUI_PATH=folder                            for both: use this ComfyUI instead of fetching one
 #   PYTHON=python3.12                              for both: which Python (3.10 or newer) to build on
 
@@ -14,7 +15,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test setup lint lock clean
+.PHONY: demo test docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -23,6 +24,10 @@ demo: setup
 test: BOOTSTRAP_FLAGS := --tests
 test: setup lint
 	@$(RUN) -m pytest $(ARGS)
+
+# The documentation site, into build/site.
+docs: setup
+	@.venv/bin/mkdocs build --quiet --site-dir build/site
 
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }

@@ -43,7 +43,9 @@ def _command_reference(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _signature(action: argparse.Action) -> str:
-    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper())
+    value = action.metavar or (
+        "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+    )
     if not action.option_strings:
         return f"`{value}`"
     names = ", ".join(action.option_strings)
