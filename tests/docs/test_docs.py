@@ -7,6 +7,7 @@ parsed, and the configuration that they read is checked.
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,10 +76,10 @@ def test_arguments_of_other_commands_are_valid(line: str) -> None:
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_python_blocks_run(page: str, folder: Path) -> None:
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks("python"):
-        if block.page == page:
-            exec(compile(block.text, page, "exec"), names)
+    """The blocks of a page continue each other, as a reader would type them."""
+    script = folder / "page.py"
+    script.write_text("\n".join(block.text for block in blocks("python") if block.page == page), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.page)
