@@ -100,7 +100,7 @@ class _TrackedClip:
         return getattr(self._clip, "stream_format", None)
 
     def native_frames(self) -> Iterator[NativeFrames]:
-        return self._bars.track(cast(Any, self._clip).pictures(), self._label, self.info.length)
+        return self._bars.track(cast(Any, self._clip).native_frames(), self._label, self.info.length)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         return self._bars.track(luma_frames(self._clip, side), self._label, self.info.length)

@@ -83,5 +83,5 @@ class UpscaleOp(Operation):
         if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
         same = self.output_info(input_info) == inner
-        enlarge = self if same else replace(self, target=OutputSize(size=(inner.width, inner.height)))
+        enlarge = self if same else replace(self, output_size=OutputSize(size=(inner.width, inner.height)))
         return enlarge, replace(warp_op, pad=round(pad))
