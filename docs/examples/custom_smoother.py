@@ -1,6 +1,6 @@
 """Stabilize with a smoother of your own: a function of the path's values and the smoothing period.
 
-    python custom_smoother.py IN OUT
+python custom_smoother.py IN OUT
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Put a stage of your own between upscaling and writing: a generator of frames, which streams like ours.
 
-    python process_frames.py IN OUT
+python process_frames.py IN OUT
 """
 
 import sys
@@ -22,7 +22,7 @@ def add_vignette(frames: Iterator[Frames]) -> Iterator[Frames]:
 
 
 def main(source: str, target: str) -> None:
-    clip, model = open_clip(source), load_upscaler(zoo.find("steadyscale-2x"))
+    clip, model = open_clip(source), load_upscaler(zoo.find_weights("steadyscale-2x"))
     frames = add_vignette(upscale(clip.frames(), model))
     count = write_clip(target, frames, clip.info.scaled(model.scale), source=source)
     print(f"{target}: {count} frames")

@@ -1,6 +1,6 @@
 """Measure a clip's motion once, save it, and compare what several smoothing times cost in crop.
 
-    python reuse_motion.py IN MOTION.json
+python reuse_motion.py IN MOTION.json
 """
 
 import sys

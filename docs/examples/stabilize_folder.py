@@ -1,6 +1,6 @@
 """Stabilize every video of a folder. Run it again after a crash: finished files are skipped, the others continue.
 
-    python stabilize_folder.py IN_FOLDER OUT_FOLDER
+python stabilize_folder.py IN_FOLDER OUT_FOLDER
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Upscale a video to twice its size, print the progress, and stop after a given time.
 
-    python upscale_with_progress.py IN OUT [SECONDS]
+python upscale_with_progress.py IN OUT [SECONDS]
 """
 
 import sys

@@ -71,7 +71,9 @@ def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run_cl
 @pytest.mark.parametrize(
     "name", ["movie [1080p].mp4", "what?.mkv", "100%d.mp4", "take2:x.mp4", "\u7535" * 80 + ".mp4", "shots [1]"]
 )
-def test_a_name_for_writing_means_what_it_says(tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words):
+def test_a_name_for_writing_means_what_it_says(
+    tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words
+):
     if words and not Path(name).suffix:
         return  # a job writes no pictures
     monkeypatch.chdir(tmp_path)
@@ -194,7 +196,9 @@ def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run_cli, 
         ("out.mp4", ["--crf", "99"], "crf 99"),
     ],
 )
-def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message):
+def test_a_bad_target_is_told_before_the_work(
+    tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message
+):
     def never(*_, **__):
         raise AssertionError("the work has begun")
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import steadyscale
+import steadyscale.core
+import steadyscale.models
 from numbered_video import make_video
 from PIL import Image
 from steadyscale.cli.main import build_parser, main
@@ -102,3 +105,9 @@ def test_links_and_images_lead_to_files(page: Path) -> None:
         generated = page.parent / target
         help_page = ROOT / "web" / "docs" / Path(target).name  # docs/hooks.py puts them under nodes/
         assert generated.exists() or (target.startswith("nodes/") and help_page.exists()), target
+
+
+def test_the_api_page_documents_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = {*steadyscale.__all__, *steadyscale.core.__all__, *steadyscale.models.__all__} - {"zoo"}
+    assert {name for name in names if not re.search(rf"^::: steadyscale\.\S*\b{name}$", page, re.MULTILINE)} == set()
