@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,17 @@ class OnnxNetwork(nn.Module):
 
     (B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), on the device of the input.
     metadata: of the graph, see METADATA_KEYS. compile_model: compiles the graph at the first call, for as many threads
-    as torch has. Thread-safe; calls are serialized.
+    as torch has. content_hash: identifies the graph, as its weights are not in `state_dict`. Thread-safe; calls are
+    serialized.
     """
 
-    def __init__(self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]]) -> None:
+    fingerprint_name = "onnx"  # in job.json; must not change
+
+    def __init__(
+        self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]], content_hash: str
+    ) -> None:
         super().__init__()
+        self.content_hash = content_hash
         self.scale, self.in_channels = int(metadata["scale"]), int(metadata["in_channels"])
         self.out_channels, self.halo = int(metadata["out_channels"]), int(metadata["halo"])
         self.multiple, self.parameters_count = int(metadata["multiple"]), int(metadata["parameters"])
@@ -76,4 +83,5 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
         # The next call overwrites the memory of the result.
         return lambda x: torch.from_numpy(compiled(x.numpy())[0].copy())
 
-    return OnnxNetwork(metadata, compile_model), metadata["architecture"]
+    content_hash = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    return OnnxNetwork(metadata, compile_model, content_hash), metadata["architecture"]

@@ -18,6 +18,8 @@ DEFAULT_HALO = 64  # pixels: spandrel gives no receptive field, and 64 suffices 
 class SpandrelNetwork(nn.Module):
     """A spandrel descriptor with the interface of our networks; the descriptor pads and crops to valid sizes."""
 
+    fingerprint_name = "spandrel"  # in job.json; must not change
+
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
         super().__init__()
         self.network: nn.Module = descriptor.model
