@@ -14,6 +14,7 @@ from ..core.upscaling.settings import (
     Precision,
     Reuse,
     Tiling,
+    UpscaleSettings,
     UpscaleStats,
 )
 from .arg_types import add_enum_option, change_threshold, frame_size, positive_float, unit_float
@@ -72,14 +73,16 @@ def add_upscale_ops(args: argparse.Namespace, pipeline: Pipeline, stats: Upscale
     grain = 0.0 if args.temporal else args.grain  # the temporal stage would average it away
     enlarge = UpscaleOp(
         load_upscaler(zoo.find_weights(args.model or zoo.select_bundled(factor).name)),
-        output_size=OutputSize(factor=args.scale, size=args.size),
-        tiling=Tiling(args.tile),
-        precision=Precision(args.precision),
+        UpscaleSettings(
+            size=OutputSize(factor=args.scale, size=args.size),
+            tiling=Tiling(args.tile),
+            precision=Precision(args.precision),
+            reuse=Reuse(enabled=not args.no_reuse, threshold=args.repeat_threshold),
+            postprocess=PostProcess(args.strength, ColorCorrection(args.colour), grain, args.linear_light),
+            alpha=Alpha(args.alpha),
+            compile=args.compile,
+        ),
         device=resolve_device(args),
-        reuse=Reuse(enabled=not args.no_reuse, threshold=args.repeat_threshold),
-        postprocess=PostProcess(args.strength, ColorCorrection(args.colour), grain, args.linear_light),
-        alpha=Alpha(args.alpha),
-        compile_network=args.compile,
         stats=stats,
     )
     pipeline = pipeline.then(enlarge)

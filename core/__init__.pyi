@@ -28,6 +28,7 @@ from .upscaling.settings import PostProcess as PostProcess
 from .upscaling.settings import Precision as Precision
 from .upscaling.settings import Reuse as Reuse
 from .upscaling.settings import Tiling as Tiling
+from .upscaling.settings import UpscaleSettings as UpscaleSettings
 from .upscaling.settings import UpscaleStats as UpscaleStats
 from .upscaling.upscale import ImageModel as ImageModel
 from .upscaling.upscale import upscale as upscale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.upscaling.settings import Precision, Tiling
+from ...core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from ..arg_types import frame_size, positive_int
 from ..console import print_report
 from ..device_options import add_device_option, add_inference_options, resolve_device
@@ -33,9 +33,7 @@ def run(args: argparse.Namespace) -> None:
         found = benchmark(
             frames,
             network,
-            tiling=Tiling(args.tile),
-            precision=Precision(args.precision),
+            UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile),
             device=resolve_device(args),
-            compile_network=args.compile,
         )
     print_report(args, {"command": "bench", **found.to_dict()}, str(found))

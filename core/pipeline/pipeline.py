@@ -76,7 +76,7 @@ class Pipeline:
         if stored is None or len(self.operations) != 1:
             return None
         (operation,) = self.operations
-        read = cast(Any, self.source).pictures()
+        read = cast(Any, self.source).native_frames()
         return operation.process_yuv(prefetch(read, name="decode"), self.source.info, stored)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:

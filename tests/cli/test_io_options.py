@@ -111,7 +111,7 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
 
     def interrupted(frames, *settings, **more):
         for n, frame in enumerate(upscale(frames, *settings, **more)):
-            if more["first"] + n == 8 and not seen:
+            if more["first_frame"] + n == 8 and not seen:
                 seen.append(n)
                 raise KeyboardInterrupt
             yield frame
