@@ -10,7 +10,15 @@ from ..core.pipeline.deflicker_op import DeflickerOp
 from ..core.pipeline.estimate import with_estimate
 from ..core.pipeline.pipeline import Pipeline
 from ..core.pipeline.upscale_op import UpscaleOp
-from ..core.upscaling.settings import Alpha, ColorCorrection, OutputSize, PostProcess, Precision, Tiling
+from ..core.upscaling.settings import (
+    Alpha,
+    ColorCorrection,
+    OutputSize,
+    PostProcess,
+    Precision,
+    Tiling,
+    UpscaleSettings,
+)
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
 from ._comfy.adapter import (
@@ -155,13 +163,15 @@ class UpscaleFrames(io.ComfyNode):
         }[ResizeTo(resize_to)]()
         enlarge = UpscaleOp(
             with_cancel_check(upscale_model),
-            output_size=target,
-            tiling=Tiling(size=tile or None),
-            precision=Precision(precision),
+            UpscaleSettings(
+                size=target,
+                tiling=Tiling(size=tile or None),
+                precision=Precision(precision),
+                postprocess=PostProcess(strength, ColorCorrection(colour), 0.0 if temporal else grain, linear_light),
+                alpha=Alpha(alpha),
+                compile=compile_network,
+            ),
             device=model_management.get_torch_device(),
-            postprocess=PostProcess(strength, ColorCorrection(colour), 0.0 if temporal else grain, linear_light),
-            alpha=Alpha(alpha),
-            compile_network=compile_network,
         )
         calm = DeflickerOp(temporal, grain) if temporal else None
         if not isinstance(frames, Tensor):

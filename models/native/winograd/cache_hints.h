@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "op.h"
-#include "patches.h"
+#include "input_transform.h"
 
 constexpr size_t NEAR = size_t(3) << 20;         // bytes of a convolution's planes that come quickly without being asked for
 constexpr size_t PAST_CACHES = size_t(4) << 20;  // bytes of a convolution's result

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "results.h"
+#include "output_layer.h"
 
 // `after` blocks further is the one that this thread will probably make next.
 static void convolve(const Op& op, int block, int after, float* scratch) {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "caches.h"
+#include "cache_hints.h"
 
 static void pack(const Op& op, int row) {
     const float* plain = op.in[0];

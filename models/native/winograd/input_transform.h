@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "op.h"
-#include "product.h"
+#include "gemm.h"
 #include "transforms.h"
 
 struct Geometry {

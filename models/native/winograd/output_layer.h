@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "caches.h"
-#include "patches.h"
+#include "cache_hints.h"
+#include "input_transform.h"
 
 template <bool SLOPE, int SUMS>
 static void transform_out(const Op& op, const Geometry& g, int begin, int end, const float* points) {

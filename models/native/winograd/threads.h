@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "colours.h"
+#include "input_layer.h"
 #include "convolution.h"
 
 // All wait for all. A short spin catches the usual case; sleeping leaves the core to others when one thread is late.

@@ -11,7 +11,7 @@
 // whichever thread takes it, so results are equal to the last bit for any number of threads.
 //
 // vectors.h, transforms.h and product.h are the arithmetic, op.h what the caller asks for, patches.h, caches.h, results.h
-// and convolution.h a block on its way through, colours.h the first layer, threads.h the whole.
+// and convolution.h a block on its way through, input_layer.h the first layer, threads.h the whole.
 
 #include <algorithm>
 #include <cstddef>

@@ -95,7 +95,7 @@ def test_every_frame_is_upscaled_in_order_with_its_audio(tmp_path: Path, clip_fi
 
 
 def test_settings_reach_the_network(tmp_path: Path, clip_file: Path):
-    settings = UpscaleSettings(output_size=OutputSize(size=(96, 72)), postprocess=PostProcess(strength=0.5))
+    settings = UpscaleSettings(size=OutputSize(size=(96, 72)), postprocess=PostProcess(strength=0.5))
     upscale_video(str(clip_file), tmp_path / "out", model=Doubling(), settings=settings, **CPU)
     [first, *_] = open_clip(tmp_path / "out").frames()
     assert first.shape == (1, 3, 72, 96)
@@ -169,7 +169,7 @@ def test_enhancing_stops_the_shake_at_the_new_size(tmp_path: Path, shaken_file: 
 
 
 def test_enhancing_refuses_another_aspect_ratio_and_writes_nothing(tmp_path: Path, clip_file: Path):
-    settings = UpscaleSettings(output_size=OutputSize(size=(320, 200)))
+    settings = UpscaleSettings(size=OutputSize(size=(320, 200)))
     with pytest.raises(ClipError, match="320x200 has another shape than 64x48"):
         enhance_video(clip_file, tmp_path / "out.mp4", model=Doubling(), upscaling=settings, **CPU)
     assert list_files(tmp_path) == [clip_file.name]
@@ -250,7 +250,7 @@ def test_the_report_is_that_of_the_command_line(
 def test_without_a_model_the_bundled_one_that_suits_the_factor_is_taken(tmp_path: Path):
     write_images(tmp_path / "small.png", iter([numbered_frames(1)]))
     for factor, size in ((None, (128, 96)), (3.0, (192, 144))):
-        settings = UpscaleSettings(output_size=OutputSize(factor=factor))
+        settings = UpscaleSettings(size=OutputSize(factor=factor))
         report = upscale_video(tmp_path / "small.png", tmp_path / "large.png", settings=settings, **CPU)
         assert report.info.size == size
 

@@ -22,7 +22,7 @@ from steadyscale.core.path.border import Border
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
-from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Reuse, UpscaleStats
+from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Reuse, UpscaleSettings, UpscaleStats
 from steadyscale.core.video.encode.codecs import Encoding
 from torch import nn
 
@@ -56,10 +56,10 @@ def fix(more: float = 0.0) -> Correction:
 DIFFERENT = [
     UpscaleOp(Network()),
     UpscaleOp(Network(seed=1)),
-    UpscaleOp(Network(), OutputSize(factor=1.5)),
-    UpscaleOp(Network(), OutputSize(size=(100, 100))),
-    UpscaleOp(Network(), reuse=Reuse(threshold=1)),
-    UpscaleOp(Network(), postprocess=PostProcess(grain=0.1)),
+    UpscaleOp(Network(), UpscaleSettings(OutputSize(factor=1.5))),
+    UpscaleOp(Network(), UpscaleSettings(OutputSize(size=(100, 100)))),
+    UpscaleOp(Network(), UpscaleSettings(reuse=Reuse(threshold=1))),
+    UpscaleOp(Network(), UpscaleSettings(postprocess=PostProcess(grain=0.1))),
     UpscaleOp(Network(), device="cuda"),
     WarpOp(fix()),
     WarpOp(fix(more=0.01)),
