@@ -107,6 +107,8 @@ class RRDBNet(nn.Module):
     activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
     """
 
+    fingerprint_name = "rrdb"  # in job.json; must not change
+
     def __init__(self, config: RRDBConfig = RRDBConfig()) -> None:
         super().__init__()
         self.config = config

@@ -37,6 +37,8 @@ class SeparableConv(nn.Module):
 class SeparableSRVGG(SRVGGNetCompact):
     """An SRVGGNetCompact whose inner convolutions are separable; same interface, same config."""
 
+    fingerprint_name = "separable-srvgg"  # in job.json; must not change
+
     def __init__(self, config: SRVGGConfig) -> None:
         super().__init__(config)
         _make_separable(self)
@@ -44,6 +46,8 @@ class SeparableSRVGG(SRVGGNetCompact):
 
 class SeparableRRDB(RRDBNet):
     """An RRDBNet whose inner convolutions are separable; same interface, same config."""
+
+    fingerprint_name = "separable-rrdb"  # in job.json; must not change
 
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__(config)

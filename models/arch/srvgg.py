@@ -51,6 +51,8 @@ class SRVGGNetCompact(nn.Module):
     activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
     """
 
+    fingerprint_name = "srvgg"  # in job.json; must not change
+
     def __init__(self, config: SRVGGConfig = SRVGGConfig()) -> None:
         super().__init__()
         self.config = config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,17 @@ class OnnxNetwork(nn.Module):
     """(B, in_channels, h, w) in [0, 1], on any device -> (B, out_channels, h * scale, w * scale), from the CPU.
 
     facts: the graph's own, see `FACTS`. run: compiles the graph, for as many threads as torch has, when it is first
-    used. Safe to call from several threads, one after the other.
+    used. content_hash: identifies the graph, as its weights are not in `state_dict`. Safe to call from several threads,
+    one after the other.
     """
 
-    def __init__(self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]]) -> None:
+    fingerprint_name = "onnx"  # in job.json; must not change
+
+    def __init__(
+        self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]], content_hash: str
+    ) -> None:
         super().__init__()
+        self.content_hash = content_hash
         self.scale, self.in_channels = int(metadata["scale"]), int(metadata["in_channels"])
         self.out_channels, self.halo = int(metadata["out_channels"]), int(metadata["halo"])
         self.multiple, self.parameters_count = int(metadata["multiple"]), int(metadata["parameters"])
@@ -76,4 +83,5 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
         # The result lies in memory that the next call writes over.
         return lambda x: torch.from_numpy(program(x.numpy())[0].copy())
 
-    return OnnxNetwork(facts, compile_model), facts["architecture"]
+    content_hash = hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+    return OnnxNetwork(facts, compile_model, content_hash), facts["architecture"]

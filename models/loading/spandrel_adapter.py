@@ -18,6 +18,8 @@ DEFAULT_HALO = 64  # pixels: spandrel does not say how far its networks see, and
 class SpandrelNetwork(nn.Module):
     """A spandrel descriptor as a module like ours. It pads to the sizes that the network needs, and crops."""
 
+    fingerprint_name = "spandrel"  # in job.json; must not change
+
     def __init__(self, descriptor: ImageModelDescriptor) -> None:
         super().__init__()
         self.network: nn.Module = descriptor.model
