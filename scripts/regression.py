@@ -31,10 +31,10 @@ from typing import Any
 
 import assets
 import av
-import basedir
+import base_directory
 import numpy as np
 import regression_inputs as inputs
-import steps
+import script_support
 from comfyhost import Host
 from PIL import Image
 from regression_compare import differences
@@ -148,7 +148,7 @@ def _run_cli(command: list[str], inputs_folder: Path, name: str, words: str, nat
         command, action, str(inputs_folder / source), *rest, *device, folder=folder, native=native
     )
     if status:
-        raise steps.Trouble(f"steadyscale {words}: exit status {status}\n{errors}")
+        raise script_support.SetupError(f"steadyscale {words}: exit status {status}\n{errors}")
     facts = {key: value for key, value in json.loads(report).items() if key not in VOLATILE}
     files = sorted(path.name for path in folder.iterdir())
     return {"files": files, "report": facts, **_hashes_of([folder / file for file in files])}
@@ -190,7 +190,7 @@ def help_pages(command: list[str], *words: str) -> dict[str, str]:
     """The --help of the program and, recursively, of all its commands, by their names."""
     status, page, errors = call(command, *words, "--help")
     if status:
-        raise steps.Trouble(f"steadyscale {' '.join(words)} --help: {errors}")
+        raise script_support.SetupError(f"steadyscale {' '.join(words)} --help: {errors}")
     pages = {" ".join(words): page}
     listed = page.partition("positional arguments:")[2].partition("options:")[0]
     if re.search(r"^  (COMMAND|ACTION)\n", listed, re.MULTILINE):
@@ -204,9 +204,13 @@ def help_pages(command: list[str], *words: str) -> dict[str, str]:
 
 def _run_graphs(folder: Path) -> tuple[Record, Record]:
     """The results of GRAPHS, and the schemas of our nodes as ComfyUI reports them."""
-    base = basedir.lay_out(folder / "comfyui", [], [folder / inputs.SHAKY, folder / inputs.UNEVEN])
+    base = base_directory.create_base_directory(folder / "comfyui", [], [folder / inputs.SHAKY, folder / inputs.UNEVEN])
     with Host(
-        assets.host_tree(), base, flags=basedir.FLAGS, cpu=True, env={**ENVIRONMENT, "STEADYSCALE_NATIVE": "0"}
+        assets.get_comfyui(),
+        base,
+        flags=base_directory.HOST_FLAGS,
+        cpu=True,
+        env={**ENVIRONMENT, "STEADYSCALE_NATIVE": "0"},
     ) as host:
         nodes = {
             name: node
@@ -220,7 +224,7 @@ def _run_graphs(folder: Path) -> tuple[Record, Record]:
 
 def _workflow(name: str, clip: str) -> Record:
     """A graph of workflows/api that reads the clip."""
-    graph = json.loads((steps.ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    graph = json.loads((script_support.REPO_ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for node in graph.values():
         if node["class_type"] == "LoadVideo":
             node["inputs"]["file"] = clip
@@ -271,7 +275,7 @@ def _saved_images(name: str, link: list[Any], *, is_video: bool) -> Record:
 def _run_graph(host: Host, name: str, graph: Record) -> Record:
     """Hashes of all PNG frames; of a saved video, what those have not: timestamps, and times of audio packets."""
     print(f"graph {name}", flush=True)
-    run = host.run(graph).check()
+    run = host.run(graph).raise_for_status()
     frames, times, audio = [], [], []
     for number, output in sorted(run.outputs.items()):
         if number.endswith(".png"):
@@ -306,4 +310,4 @@ def _sources(node: Record) -> set[str]:
 
 
 if __name__ == "__main__":
-    steps.program(main)
+    script_support.run_main(main)
