@@ -1,4 +1,4 @@
-"""Inputs that several nodes ask for: defaults and ranges stand here once, and so do words that are the same for all."""
+"""Inputs that several nodes have, with their defaults, ranges and common tooltips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.path.smooth import Smoothing
 from ..core.upscaling.settings import Precision
 from ._comfy.adapter import combo_options
 
-# -- of a clip
+# -- clip
 
 
 def fps_input(tooltip: str) -> io.Input:
@@ -32,7 +32,7 @@ def resumable_input() -> io.Input:
     )
 
 
-# -- of what measures motion
+# -- motion
 
 
 def flow_method_input() -> io.Input:
@@ -41,8 +41,8 @@ def flow_method_input() -> io.Input:
         options=combo_options(FlowMethod),
         default=FlowMethod.FARNEBACK.value,
         tooltip="How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, "
-        "and better where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its "
-        "picture is dis's.",
+        "and better where the frame has little texture (walls, sky). tracks: follows corners, the fastest; its "
+        "flow image is dis's.",
     )
 
 
@@ -54,8 +54,8 @@ def mask_input() -> io.Input:
     return io.Mask.Input(
         "mask",
         optional=True,
-        tooltip="White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for "
-        "all.",
+        tooltip="White is not looked at: people and whatever else moves on its own. One mask for each frame, or one "
+        "for all.",
     )
 
 
@@ -65,16 +65,16 @@ def rolling_shutter_input() -> io.Input:
         options=combo_options(RollingShutter),
         default=RollingShutter.AUTO.value,
         optional=True,
-        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
+        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the frame. auto: "
         "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
     )
 
 
-# -- of what steadies
+# -- stabilization
 
 
 def smoothing_inputs() -> list[io.Input]:
-    """How the path is smoothed, and by how much."""
+    """Smoother, its time constant, and the zoom budget."""
     return [
         io.Combo.Input(
             "smoothing",
@@ -93,11 +93,10 @@ def smoothing_inputs() -> list[io.Input]:
             max=60.0,
             step=0.05,
             tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
-            "costs more of the picture's edges.",
+            "costs more of the frame's edges.",
         ),
         max_zoom_input(
-            "The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less of it is "
-            "removed."
+            "The most that cropping may zoom in, 1.3 = 30 %. Where the shake needs more, less of it is removed."
         ),
     ]
 
@@ -110,11 +109,11 @@ def border_input(tooltip: str, default: Border = Border.CROP) -> io.Input:
     return io.Combo.Input("border", options=combo_options(Border), default=default.value, tooltip=tooltip)
 
 
-# -- of what enlarges
+# -- upscaling
 
 
 class ResizeTo(str, Enum):
-    """What decides the size of the result."""
+    """How the size of the result is chosen."""
 
     MODEL = "model scale"
     FACTOR = "factor"
@@ -122,13 +121,13 @@ class ResizeTo(str, Enum):
 
 
 def size_inputs(size_note: str = "") -> list[io.Input]:
-    """How large the result is. limit: what else holds for the size."""
+    """The size of the result; size_note: an addition to the tooltip."""
     return [
         io.Combo.Input(
             "resize_to",
             options=combo_options(ResizeTo),
             default=ResizeTo.MODEL.value,
-            tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
+            tooltip="model scale: what the network gives (a 4x model upscales 4 times). factor and size: the network's "
             f"result, resized to exactly that{size_note}.",
         ),
         io.Float.Input(

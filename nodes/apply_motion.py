@@ -1,4 +1,4 @@
-"""Apply Motion: put the shake back that was taken out, or give one clip's camera to the frames of another."""
+"""Apply Motion: undo a stabilization, or apply a camera motion to other frames."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ApplyMotion(io.ComfyNode):
             display_name="Apply Motion",
             category=CATEGORY,
             description="Puts the camera's shake back on frames that were stabilised, edited and are to fit the "
-            "original again; or makes other frames look as if that camera had filmed them: a still picture held by "
+            "original again; or makes other frames look as if that camera had filmed them: a still image held by "
             "hand.",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
                     tooltip="For undo: the stabilised frames, edited or not, at their size or upscaled. Otherwise any "
-                    "frames; repeat a single picture with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
+                    "frames; repeat a single image with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
                 ),
                 CorrectionType.Input(
                     "correction", tooltip="From Smooth Trajectory or Stabilize Video, of the clip whose motion it is."
@@ -74,7 +74,7 @@ class ApplyMotion(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),
             ],

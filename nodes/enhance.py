@@ -1,4 +1,4 @@
-"""Enhance Video: measure, upscale and steady a clip in one node, each frame decoded and encoded once."""
+"""Enhance Video: upscale and stabilize in one node, with one decode and encode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EnhanceVideo(io.ComfyNode):
             node_id="SteadyScale_EnhanceVideo",
             display_name="Enhance Video",
             category=CATEGORY,
-            description="Larger and steadier in one: motion is measured on the small frames, the frames are enlarged, "
+            description="Larger and steadier in one: motion is measured on the small frames, the frames are upscaled, "
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
@@ -52,7 +52,7 @@ class EnhanceVideo(io.ComfyNode):
                 ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="As many as came in: VIDEO for VIDEO, IMAGE for IMAGE. A VIDEO is made when a node needs "
-                    "its pixels, Save Video for one, and progress is shown there.",
+                    "its pixels, Save Video for one, which displays the progress.",
                 ),
                 io.Image.Output(
                     display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."

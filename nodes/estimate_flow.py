@@ -1,4 +1,4 @@
-"""Estimate Flow: how the picture moves from each frame to the next."""
+"""Estimate Flow: the motion from each frame to the next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EstimateFlow(io.ComfyNode):
             node_id="SteadyScale_EstimateFlow",
             display_name="Estimate Flow",
             category=CATEGORY,
-            description="Measures how the picture moves from each frame to the next, and how the camera must have "
+            description="Measures how the image moves from each frame to the next, and how the camera must have "
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
             inputs=[
@@ -54,7 +54,7 @@ class EstimateFlow(io.ComfyNode):
                     default=8,
                     min=0,
                     max=256,
-                    tooltip="How many pictures of the flow to draw, evenly spread over the clip.",
+                    tooltip="How many images of the flow to draw, evenly spread over the clip.",
                 ),
                 shared.mask_input(),
                 shared.rolling_shutter_input(),
@@ -63,7 +63,7 @@ class EstimateFlow(io.ComfyNode):
                 FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory."),
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="The flow in colours: the hue says where to, the strength how fast, white stands still. "
+                    tooltip="The flow in color: the hue says where to, the strength how fast, white stands still. "
                     "The wheel in the corner is the key.",
                 ),
             ],
@@ -89,8 +89,8 @@ class EstimateFlow(io.ComfyNode):
         reader = _PairRecorder(clip, _spread_pairs(clip.info.length or 1, pictures))
         motion = estimate_motion(reader, model, side=detail, mask=mask)
         motion = with_rolling_shutter(motion, RollingShutter(rolling_shutter).readout)
-        picture = _draw_flow(reader.pairs, model)
-        return io.NodeOutput(motion, picture, ui=ui.PreviewImage(picture, cls=cls) if pictures else None)
+        image = _draw_flow(reader.pairs, model)
+        return io.NodeOutput(motion, image, ui=ui.PreviewImage(image, cls=cls) if pictures else None)
 
 
 def measure_motion(
@@ -101,9 +101,9 @@ def measure_motion(
     rolling_shutter: str,
     resumable: bool,
 ) -> tuple[Motion, list[Path] | None]:
-    """What Estimate Flow measures with its usual detail, for nodes that go on from there, and the folders that keep it.
+    """Estimate motion at the default size; return it and the job folders.
 
-    The folders are what `surviving` takes: none where an IMAGE was measured, and None where nothing is to be resumable.
+    The folders are for `make_resumable`: none for an IMAGE, and None if the result is not to be resumable.
     """
     plan = None if isinstance(frames, Tensor) else plan_for(frames)
     if plan is not None:
@@ -122,17 +122,17 @@ def measure_motion(
 
 
 def _spread_pairs(frame_count: int, pair_count: int) -> list[int]:
-    """The first frames of `count` pairs evenly spread over so many frames: at least one, and no more than there are."""
+    """First frames of up to `pair_count`, but at least one, evenly spaced pairs."""
     pairs = max(frame_count - 1, 1)
     pair_count = max(1, min(pair_count, pairs))
     return [round((i + 0.5) * pairs / pair_count - 0.5) for i in range(pair_count)]
 
 
 class _PairRecorder:
-    """A clip whose reading moves the progress bar, and keeps some pairs of what was read, to be drawn.
+    """A clip that reports progress while it is read, and records some pairs of frames.
 
-    first: numbers of the frames that pairs begin with. pairs: grey frames (1, 1, h, w), two by two; the last is alone
-    where the clip ends with it.
+    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
+    frame if the clip ends with it.
     """
 
     def __init__(self, clip: Clip, first_frames: list[int]) -> None:
@@ -142,17 +142,17 @@ class _PairRecorder:
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         stream = map(torch.from_numpy, luma_frames(self._clip, side))
-        for number, grey in enumerate(
+        for number, luma in enumerate(
             with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
         ):
             if number - 1 in self._first_frames:
-                self.pairs[-1].append(grey)
+                self.pairs[-1].append(luma)
             if number in self._first_frames or number == 0:
-                self.pairs.append([grey])
-            yield grey.numpy()
+                self.pairs.append([luma])
+            yield luma.numpy()
 
 
 def _draw_flow(pairs: list[list[Tensor]], model: FlowModel) -> Tensor:
-    """IMAGE (count, h, w, 3) of the flow in pairs; of a single frame it shows that nothing moved."""
-    whole = [pair for pair in pairs if len(pair) == 2] or [pairs[0] * 2]
-    return flow_to_image(torch.cat([model(*pair) for pair in whole])).movedim(1, -1).contiguous()
+    """IMAGE (count, h, w, 3) of the flow of pairs; zero flow for a single frame."""
+    complete = [pair for pair in pairs if len(pair) == 2] or [pairs[0] * 2]
+    return flow_to_image(torch.cat([model(*pair) for pair in complete])).movedim(1, -1).contiguous()

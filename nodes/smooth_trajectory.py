@@ -1,4 +1,4 @@
-"""Smooth Trajectory: where the camera went, where it should have gone, and what corrects it."""
+"""Smooth Trajectory: smooth the camera path and compute the correction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def smooth_and_plot(
     strength: Strength | None = None,
     horizon: float = 0.0,
 ) -> tuple[CorrectionValue, Tensor]:
-    """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
+    """Return the correction, and an IMAGE of the path before and after it."""
     measured = Trajectory.of(flow)
     budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
     method = Smoothing(smoothing)
@@ -49,7 +49,7 @@ def smooth_and_plot(
 
 
 def _strength_inputs() -> list[io.Input]:
-    """How much of each kind of shake is removed."""
+    """The share of the shake that is removed, per axis."""
     return [
         io.Float.Input(
             f"strength_{axis}",
@@ -91,7 +91,7 @@ class SmoothTrajectory(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="Keeps the picture level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
+                    tooltip="Keeps the frame level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
                     "Level is how the shot is mostly held; with locked, how the reference frame is.",
                 ),
             ],

@@ -1,4 +1,4 @@
-"""Stabilize Video: measure, smooth and warp in one node, with the settings that matter."""
+"""Stabilize Video: measure, smooth and warp in one node."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StabilizeVideo(io.ComfyNode):
                 *shared.smoothing_inputs(),
                 shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
-                    "changing slowly. The others keep the whole picture, whatever max_zoom says, and fill: mirror "
+                    "changing slowly. The others keep the whole frame, whatever max_zoom says, and fill: mirror "
                     "(reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha), fill "
                     "(from the frames before and after; mirror where none saw it)."
                 ),
@@ -56,7 +56,7 @@ class StabilizeVideo(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),
                 CorrectionType.Output(

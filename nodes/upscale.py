@@ -1,4 +1,4 @@
-"""Upscale Frames: larger frames, one at a time, at the size that was asked for."""
+"""Upscale Frames: upscale with a network to a factor or size, frame by frame."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UpscaleFrames(io.ComfyNode):
             node_id="SteadyScale_UpscaleFrames",
             display_name=DISPLAY_NAME,
             category=CATEGORY,
-            description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
+            description="Upscales frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
             inputs=[
@@ -69,8 +69,8 @@ class UpscaleFrames(io.ComfyNode):
                     options=combo_options(ColorCorrection),
                     default=ColorCorrection.NONE.value,
                     optional=True,
-                    tooltip="What to take back of the source's colours, which networks shift a little. mean: each "
-                    "frame's average. wavelet: all coarse colour, so that the network gives the detail only.",
+                    tooltip="What to take back of the source's color, which networks shift a little. mean: each "
+                    "frame's average. wavelet: all coarse color, so that the network gives the detail only.",
                 ),
                 io.Float.Input(
                     "grain",
@@ -98,7 +98,7 @@ class UpscaleFrames(io.ComfyNode):
                     options=combo_options(Alpha),
                     default=Alpha.RESIZE.value,
                     optional=True,
-                    tooltip="How transparency is enlarged. resize: smoothly. network: by the network, with sharper "
+                    tooltip="How transparency is upscaled. resize: smoothly. network: by the network, with sharper "
                     "outlines, in twice the time.",
                 ),
                 io.Boolean.Input(
@@ -113,7 +113,7 @@ class UpscaleFrames(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
-                    "a GPU. Where that fails, it runs as ever.",
+                    "a GPU. Where that fails, it runs uncompiled.",
                 ),
                 shared.resumable_input(),
             ],
@@ -121,8 +121,8 @@ class UpscaleFrames(io.ComfyNode):
             outputs=[
                 ImageOrVideoType.Output(
                     display_name="frames",
-                    tooltip="The enlarged frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
-                    "made when a node needs its pixels, Save Video for one, and progress is shown there.",
+                    tooltip="The upscaled frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
+                    "made when a node needs its pixels, Save Video for one, which displays the progress.",
                 )
             ],
         )

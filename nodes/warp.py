@@ -1,4 +1,4 @@
-"""Warp/Pad Frames: apply a correction, and fill what the source does not reach."""
+"""Warp/Pad Frames: apply a correction and fill the borders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WarpFrames(io.ComfyNode):
                 CorrectionType.Input("correction", tooltip="From Smooth Trajectory."),
                 shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
-                    "changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap (circular), "
+                    "changing slowly. The others keep the whole frame and fill: mirror (reflect), wrap (circular), "
                     "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
                     "after; mirror where none saw it)."
                 ),
@@ -63,7 +63,7 @@ class WarpFrames(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame; of VIDEO a single one, white where any frame has such a pixel, with a rim of a few pixels.",
                 ),
             ],
