@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from ...core.runtime.accelerator import resolve_device
 from ...core.upscaling.settings import Precision, Tiling
 from ..arg_types import frame_size, positive_int
 from ..console import print_report
-from ..device_options import add_device_option, add_inference_options, resolve_device
+from ..device_options import add_device_option, add_inference_options
 from ..progress import ProgressBars
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
             network,
             tiling=Tiling(args.tile),
             precision=Precision(args.precision),
-            device=resolve_device(args),
+            device=resolve_device(args.device),
             compile_network=args.compile,
         )
     print_report(args, {"command": "bench", **found.to_dict()}, str(found))

@@ -9,7 +9,7 @@ import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
 from ..upscaling.precision import model_device
-from ..upscaling.settings import Alpha, OutputSize, PostProcess, Precision, Reuse, Tiling, UpscaleStats
+from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
 from ..upscaling.tile_size import estimate_activation_bytes, plan_tiles, widest_layer_bytes
 from ..upscaling.tiles import window_pixels
 from ..upscaling.upscale import DEFAULT_HALO, ImageModel, get_trait, upscale
@@ -22,31 +22,27 @@ class UpscaleOp(Operation):
     """Frames through a network: the settings of `upscaling.upscale`, by the same names."""
 
     model: ImageModel
-    output_size: OutputSize = field(default_factory=OutputSize)
-    tiling: Tiling = field(default_factory=Tiling)
-    precision: Precision = Precision.AUTO
+    settings: UpscaleSettings = field(default_factory=UpscaleSettings)
     device: torch.device | str | None = None
-    reuse: Reuse = field(default_factory=Reuse)
-    postprocess: PostProcess = field(default_factory=PostProcess)
-    alpha: Alpha = Alpha.RESIZE
-    compile_network: bool = False
     stats: UpscaleStats | None = None
 
     def output_info(self, input_info: ClipInfo) -> ClipInfo:
-        return input_info.resized(*self.output_size.resolve(input_info.width, input_info.height, int(self.model.scale)))
+        return input_info.resized(
+            *self.settings.output_size.resolve(input_info.width, input_info.height, int(self.model.scale))
+        )
 
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         return upscale(
             frames,
             self.model,
-            output_size=self.output_size,
-            tiling=self.tiling,
-            precision=self.precision,
+            output_size=self.settings.output_size,
+            tiling=self.settings.tiling,
+            precision=self.settings.precision,
             device=self.device,
-            reuse=self.reuse,
-            postprocess=self.postprocess,
-            alpha=self.alpha,
-            compile_network=self.compile_network,
+            reuse=self.settings.reuse,
+            postprocess=self.settings.postprocess,
+            alpha=self.settings.alpha,
+            compile_network=self.settings.compile_network,
             stats=self.stats,
             frame_offset=frame_offset,
         )
@@ -59,7 +55,7 @@ class UpscaleOp(Operation):
         """What the network says of itself, or is guessed to take, for the tiles that the memory which is free now
         allows; its result, and the last one for reuse.
         """
-        model, tiling = self.model, self.tiling
+        model, tiling = self.model, self.settings.tiling
         device = model_device(model) if self.device is None else torch.device(self.device)
         each = estimate_activation_bytes(model, int(model.scale))
         halo = int(get_trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
@@ -83,5 +79,11 @@ class UpscaleOp(Operation):
         if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
         same = self.output_info(input_info) == inner
-        enlarge = self if same else replace(self, target=OutputSize(size=(inner.width, inner.height)))
+        enlarge = (
+            self
+            if same
+            else replace(
+                self, settings=replace(self.settings, output_size=OutputSize(size=(inner.width, inner.height)))
+            )
+        )
         return enlarge, replace(warp_op, pad=round(pad))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
 
@@ -124,6 +124,19 @@ class Reuse:
     def __post_init__(self) -> None:
         if not (isfinite(self.threshold) and self.threshold >= 0):
             raise ValueError(f"a threshold is a change in steps of 1/255, 0 or more, got {self.threshold}")
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """How a clip is upscaled."""
+
+    output_size: OutputSize = field(default_factory=OutputSize)
+    tiling: Tiling = field(default_factory=Tiling)
+    precision: Precision = Precision.AUTO
+    reuse: Reuse = field(default_factory=Reuse)
+    postprocess: PostProcess = field(default_factory=PostProcess)
+    alpha: Alpha = Alpha.RESIZE
+    compile_network: bool = False
 
 
 @dataclass
