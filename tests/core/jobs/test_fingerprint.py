@@ -107,10 +107,10 @@ def test_the_last_digits_of_arithmetic_do_not_count():
 
 def test_it_is_the_same_in_another_process():
     program = (
-        "import json; from steadyscale.core.jobs.fingerprint import described, software;"
+        "import json; from steadyscale.core.jobs.fingerprint import fingerprint;"
         "from steadyscale.core.motion.flow import FlowMethod, flow_model;"
-        "from steadyscale.core.video.codecs import Encoding;"
-        "print(json.dumps([described([Encoding(crf=3), [flow_model(m) for m in FlowMethod]])]))"
+        "from steadyscale.core.video.encode.codecs import Encoding;"
+        "print(json.dumps([fingerprint([Encoding(crf=3), [flow_model(m) for m in FlowMethod]])]))"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     here = [fingerprint([Encoding(crf=3), [flow_model(method) for method in FlowMethod]])]
