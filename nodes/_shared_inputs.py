@@ -11,8 +11,12 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
-from ..core.upscaling.settings import Precision
+from ..core.stabilize import StabilizeSettings
+from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
 from ._comfy.adapter import combo_options
+
+STABILIZE_DEFAULTS, UPSCALE_DEFAULTS = StabilizeSettings(), UpscaleSettings()
+ROLLING_SHUTTER = RollingShutter(STABILIZE_DEFAULTS.rolling_shutter).value
 
 # -- clip
 
@@ -39,7 +43,7 @@ def flow_method_input() -> io.Input:
     return io.Combo.Input(
         "method",
         options=combo_options(FlowMethod),
-        default=FlowMethod.FARNEBACK.value,
+        default=STABILIZE_DEFAULTS.flow.value,
         tooltip="How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, "
         "and better where the frame has little texture (walls, sky). tracks: follows corners, the fastest; its "
         "flow image is dis's.",
@@ -63,7 +67,7 @@ def rolling_shutter_input() -> io.Input:
     return io.Combo.Input(
         "rolling_shutter",
         options=combo_options(RollingShutter),
-        default=RollingShutter.AUTO.value,
+        default=ROLLING_SHUTTER,
         optional=True,
         tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the frame. auto: "
         "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
@@ -79,7 +83,7 @@ def smoothing_inputs() -> list[io.Input]:
         io.Combo.Input(
             "smoothing",
             options=combo_options(Smoothing),
-            default=Smoothing.KALMAN.value,
+            default=Smoothing(STABILIZE_DEFAULTS.smoothing).value,
             tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
             "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
             "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
@@ -88,7 +92,7 @@ def smoothing_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "seconds",
-            default=4.0,
+            default=STABILIZE_DEFAULTS.seconds,
             min=0.05,
             max=60.0,
             step=0.05,
@@ -102,10 +106,11 @@ def smoothing_inputs() -> list[io.Input]:
 
 
 def max_zoom_input(tooltip: str) -> io.Input:
-    return io.Float.Input("max_zoom", default=1.3, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
+    default = STABILIZE_DEFAULTS.max_zoom
+    return io.Float.Input("max_zoom", default=default, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
 
 
-def border_input(tooltip: str, default: Border = Border.CROP) -> io.Input:
+def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:
     return io.Combo.Input("border", options=combo_options(Border), default=default.value, tooltip=tooltip)
 
 
@@ -143,9 +148,18 @@ def size_inputs(size_note: str = "") -> list[io.Input]:
     ]
 
 
+def parse_output_size(resize_to: str, factor: float, width: int, height: int) -> OutputSize:
+    """The output size that the values of `size_inputs` stand for."""
+    choice = ResizeTo(resize_to)
+    if choice is ResizeTo.FACTOR:
+        return OutputSize(factor=factor)
+    return OutputSize(size=(width, height)) if choice is ResizeTo.SIZE else OutputSize()
+
+
 def tile_input(tooltip: str) -> io.Input:
     return io.Int.Input("tile", default=0, min=0, max=8192, step=32, tooltip=tooltip)
 
 
 def precision_input(tooltip: str) -> io.Input:
-    return io.Combo.Input("precision", options=combo_options(Precision), default=Precision.AUTO.value, tooltip=tooltip)
+    default = UPSCALE_DEFAULTS.precision.value
+    return io.Combo.Input("precision", options=combo_options(Precision), default=default, tooltip=tooltip)

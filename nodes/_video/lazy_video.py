@@ -38,16 +38,6 @@ def plan_for(video: Input.Video) -> RenderPlan:
     return video.plan if isinstance(video, LazyVideo) else plan_host_video(video)
 
 
-def make_resumable(frames: Any, job_folders: list[Path] | None) -> Any:
-    """Make the rendering of a LazyVideo resumable; return any other input unchanged.
-
-    job_folders: of the jobs that it builds on; None if it is not to be resumable.
-    """
-    if job_folders is None or not isinstance(frames, LazyVideo):
-        return frames
-    return LazyVideo(frames.plan.as_resumable(*job_folders))
-
-
 @dataclass(frozen=True)
 class FileFormat:
     """Suffix, which selects the container, and encoding of a file."""

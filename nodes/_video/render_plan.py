@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -75,11 +75,11 @@ class RenderPlan:
     preview_node_id: str = ""
     job_folders: tuple[Path, ...] | None = None
 
-    def then(self, operation: Operation, node_name: str) -> RenderPlan:
-        """Append an operation of the running node; see `Pipeline.then`."""
+    def then(self, operations: Sequence[Operation], node_name: str) -> RenderPlan:
+        """Append operations of the running node; see `Pipeline.then`."""
         return replace(
             self,
-            pipeline=self.pipeline.then(operation),
+            pipeline=self.pipeline.then(*operations),
             node_names=(*self.node_names, node_name),
             preview_node_id=running_node_id() or "",
         )

@@ -21,11 +21,12 @@ from torch import Tensor
 from ...core.clip import Clip, ClipError, Frames
 from ...core.jobs.fingerprint import fingerprint, hash_file
 from ...core.jobs.folder import open_job, remove_job
-from ...core.jobs.motion_cache import cached_motion
 from ...core.jobs.run import run_job
+from ...core.motion.estimate import WORKING_SIDE
 from ...core.motion.flow import FlowModel
 from ...core.path.motion import Motion
 from ...core.pipeline.pipeline import Pipeline
+from ...core.stabilize import StabilizeSettings, measure_motion
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.encode.codecs import Encoding
 
@@ -70,8 +71,8 @@ def measure_resumable(
     pipeline: Pipeline,
     source: Path,
     time_range: TimeRange | None,
-    flow_model: FlowModel,
-    side: int,
+    settings: StabilizeSettings,
+    flow: FlowModel,
     mask: Tensor | None,
 ) -> tuple[Motion, Path]:
     """Estimate motion, or continue an earlier process's estimate.
@@ -79,9 +80,9 @@ def measure_resumable(
     clip: reads the frames that `pipeline` computes of `source`. Returns the motion and the job folder. Raises
     ClipError.
     """
-    folder = _job_folder("motion", source, time_range, pipeline.operations, flow_model, side, mask)
+    folder = _job_folder("motion", source, time_range, pipeline.operations, flow, WORKING_SIDE, mask)
     with open_job(folder, source, time_range) as job:
-        return cached_motion(job, clip, flow_model, side=side, mask=mask), folder
+        return measure_motion(clip, settings, mask=mask, flow=flow, job=job), folder
 
 
 def _job_folder(kind: str, source: Path, time_range: TimeRange | None, *settings: object) -> Path:

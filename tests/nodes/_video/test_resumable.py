@@ -126,25 +126,25 @@ def test_another_source_network_or_setting_begins_another_job(fake_host, clip_fi
 
 def test_measuring_is_kept_too(fake_host, clip_file, tmp_path, monkeypatch, short_segments):
     node = fake_host.import_("stabilize").StabilizeVideo
-    original, frames = short_segments.cached_motion, []
+    original, frames = short_segments.measure_motion, []
 
-    def measured(job, clip, flow, **named):
+    def measured(clip, settings, **named):
         def luma_frames(side, read=clip.luma_frames):
-            for grey in read(side):
-                frames.append(grey)
+            for luma in read(side):
+                frames.append(luma)
                 if len(frames) == 30:
                     raise KeyboardInterrupt
-                yield grey
+                yield luma
 
         clip.luma_frames = luma_frames
-        return original(job, clip, flow, segment_seconds=SECONDS, **named)
+        return original(clip, settings, segment_seconds=SECONDS, **named)
 
     def run(resumable=True):
         return node.execute(fake_host.VideoFromFile(str(clip_file)), method="farneback", resumable=resumable, **STEADY)
 
     plain = run(resumable=False).result[0]
     plain.save_to(str(tmp_path / "plain.mp4"))
-    monkeypatch.setattr(short_segments, "cached_motion", measured)
+    monkeypatch.setattr(short_segments, "measure_motion", measured)
     with pytest.raises(KeyboardInterrupt):
         run()
     parts = [name for name in kept(tmp_path) if "motion-" in name]
