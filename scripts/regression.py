@@ -1,4 +1,4 @@
-"""Records what a refactoring must not change, and compares a later state of the code with the record.
+"""Record results that a refactoring must not change, and compare later code.
 
     .venv/bin/python scripts/regression.py record FOLDER     before the change
     .venv/bin/python scripts/regression.py compare FOLDER    after it, on the same machine
@@ -110,7 +110,7 @@ def _counted(record: Record) -> str:
 
 def make_record(command: list[str]) -> Record:
     """Run everything, in a temporary folder."""
-    begun = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="regression-") as name:
         folder = Path(name)
         inputs.write_inputs(folder)
@@ -119,7 +119,7 @@ def make_record(command: list[str]) -> Record:
             runs |= {name: _run_cli(command, folder, name, words, native=True) for name, words in NATIVE_RUNS.items()}
         pages = help_pages(command)
         graphs, nodes = _run_graphs(folder)
-    seconds = round(time.monotonic() - begun)
+    seconds = round(time.monotonic() - start)
     return {"seconds": seconds, "runs": runs, "graphs": graphs, "nodes": nodes, "help": pages}
 
 
@@ -155,7 +155,7 @@ def _run_cli(command: list[str], inputs_folder: Path, name: str, words: str, nat
 
 
 def _hashes_of(files: list[Path]) -> Record:
-    """Frames as [pts, hash], and audio packets as [pts, hash], of media files one after the other."""
+    """The [pts, hash] of all frames and of all audio packets of media files."""
     frames, audio = [], []
     for file in files:
         if file.suffix == ".png":
@@ -234,7 +234,7 @@ def _workflow(name: str, clip: str) -> Record:
 
 
 def _graph_of_other_nodes(definitions: Record) -> Record:
-    """The nodes that no workflow has, with their defaults: whole tools, previews, motion given back, IMAGE input."""
+    """A graph of the nodes that no workflow has, with their defaults."""
 
     def node(name: str, **links: Any) -> Record:
         declared = definitions[f"SteadyScale_{name}"]["input"]
@@ -273,7 +273,7 @@ def _saved_images(name: str, link: list[Any], *, is_video: bool) -> Record:
 
 
 def _run_graph(host: Host, name: str, graph: Record) -> Record:
-    """Hashes of all PNG frames; of a saved video, what those have not: timestamps, and times of audio packets."""
+    """Hashes of all PNG frames; timestamps of frames and audio of a saved video."""
     print(f"graph {name}", flush=True)
     run = host.run(graph).raise_for_status()
     frames, times, audio = [], [], []
@@ -286,12 +286,12 @@ def _run_graph(host: Host, name: str, graph: Record) -> Record:
             video = _hashes_of([host.base / "output" / item["subfolder"] / item["filename"]])
             times += [pts for pts, _ in video["frames"]]
             audio += [pts for pts, _ in video["audio"]]
-    told = sorted([number, sorted(output)] for number, output in run.outputs.items())
-    return {"frames": frames, "times": times, "audio": audio, "outputs": told}
+    outputs = sorted([number, sorted(output)] for number, output in run.outputs.items())
+    return {"frames": frames, "times": times, "audio": audio, "outputs": outputs}
 
 
 def _without_checkpoint(graph: Record) -> None:
-    """Outpainting up to what needs a diffusion model: the mask, pasted over the warped frames, replaces its result."""
+    """Replace the result of a diffusion model by the mask."""
     loaders = [number for number, node in graph.items() if node["class_type"] == "CheckpointLoaderSimple"]
     if not loaders:
         return
