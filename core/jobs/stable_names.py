@@ -41,9 +41,7 @@ STABLE_NAMES: dict[type, StableName] = {
     OpenCVFlow: StableName("opencv-flow", {"estimator": "estimator"}),
     TorchFarneback: StableName("torch-farneback", {"device": "device"}),
     KltTracker: StableName("klt-tracker", {}),
-    UpscaleOp: StableName(
-        "upscale", {"model": "model", "settings": "settings", "device": "device", "stats": None}
-    ),
+    UpscaleOp: StableName("upscale", {"model": "model", "settings": "settings", "device": "device", "stats": None}),
     UpscaleSettings: StableName(
         "upscale-settings",
         {
