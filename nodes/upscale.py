@@ -97,7 +97,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "compile_network",
-                    default=shared.UPSCALE_DEFAULTS.compile_network,
+                    default=shared.UPSCALE_DEFAULTS.compile,
                     optional=True,
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs uncompiled.",
@@ -131,7 +131,7 @@ class UpscaleFrames(io.ComfyNode):
         temporal: float = 0.0,
         alpha: str = shared.UPSCALE_DEFAULTS.alpha.value,
         linear_light: bool = _POSTPROCESS.linear_light,
-        compile_network: bool = shared.UPSCALE_DEFAULTS.compile_network,
+        compile_network: bool = shared.UPSCALE_DEFAULTS.compile,
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
