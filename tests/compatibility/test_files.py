@@ -160,17 +160,17 @@ def test_a_checkpoint_is_restored() -> None:
     checkpoint.restore(state, path)
     assert (state.step, state.validations_since_best, state.skipped_steps) == (4, 1, 0)
     assert state.best_psnr == pytest.approx(31.68096240230555, abs=1e-12)
-    assert state.opponent is not None
+    assert state.discriminator is not None
     for name, network in (
         ("generator", state.generator),
-        ("average", state.average),
-        ("discriminator", state.opponent.network),
+        ("average", state.ema),
+        ("discriminator", state.discriminator.network),
     ):
         found, wanted = network.state_dict(), load_file(path / f"{name}.safetensors")
         assert wanted
         assert all(torch.equal(found[key], value) for key, value in wanted.items()), name
-    for each in (state.player, state.opponent):
-        memory = each.optimiser.state_dict()["state"]
+    for each in (state.trained_generator, state.discriminator):
+        memory = each.optimizer.state_dict()["state"]
         assert len(memory) == len(list(each.network.parameters()))
         assert {float(entry["step"]) for entry in memory.values()} <= {2.0, 4.0}  # two heads take turns
 

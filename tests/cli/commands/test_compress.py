@@ -22,10 +22,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_compresses_and_says_so(folder, run):
+def test_compresses_and_says_so(folder, run_cli):
     small = folder / "small.safetensors"
     words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
+    code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert report["command"] == "compress"
@@ -37,7 +37,7 @@ def test_compresses_and_says_so(folder, run):
     assert (integers["name"], integers["engine"]) == ("pruned, int8 graph", "openvino")
 
     source = make_video(folder / "source.mp4")
-    code, _, err = run(
+    code, _, err = run_cli(
         "upscale", source, folder / "large.mp4", "--model", folder / "small_int8.onnx", "--device", "cpu"
     )
     assert (code, err) == (0, "")
@@ -45,12 +45,12 @@ def test_compresses_and_says_so(folder, run):
     assert (large.info.width, large.info.height) == (128, 96)
     assert read_numbers(large) == list(range(12))
 
-    code, out, _ = run("info", folder / "small_int8.onnx", "--json")
+    code, out, _ = run_cli("info", folder / "small_int8.onnx", "--json")
     facts = json.loads(out)
     assert (code, facts["scale"], facts["parameters"]) == (0, 2, pruned["parameters"])
 
 
-def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkeypatch):
+def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run_cli, monkeypatch):
     """The picture is spoilt after pruning, so what is lost is certain."""
     real = quality_gate.prune
 
@@ -62,7 +62,7 @@ def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkey
     monkeypatch.setattr(quality_gate, "prune", spoilt)
     small = folder / "small.safetensors"
     words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
+    code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert err.startswith("steadyscale: pruned loses ")
@@ -71,7 +71,7 @@ def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkey
     assert sorted(path.name for path in folder.iterdir()) == ["pictures", "twice.safetensors"]
 
 
-def test_wrong_words_are_answered_in_one_line(folder, run):
+def test_wrong_words_are_answered_in_one_line(folder, run_cli):
     words = [
         "compress",
         folder / "twice.safetensors",
@@ -80,6 +80,6 @@ def test_wrong_words_are_answered_in_one_line(folder, run):
         "--output",
         folder / "x.onnx",
     ]
-    code, _, err = run(*words)
+    code, _, err = run_cli(*words)
     assert (code, err.count("\n")) == (1, 1)
     assert "there is nothing to do" in err

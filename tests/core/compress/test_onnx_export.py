@@ -35,11 +35,11 @@ def test_gives_torchs_pictures_at_any_size(made, tmp_path):
 
 
 @pytest.fixture
-def integers(network, shown, tmp_path):
+def integers(network_factory, small_images, tmp_path):
     """A network, its graph and that in integers."""
-    made = network(16)
+    made = network_factory(16)
     graph = export_onnx(made, tmp_path / "graph.onnx")
-    return made, graph, quantize(graph, tmp_path / "graph_int8.onnx", shown)
+    return made, graph, quantize(graph, tmp_path / "graph_int8.onnx", small_images)
 
 
 def test_all_but_the_first_and_the_last_convolution_are_integers(integers):
@@ -74,9 +74,9 @@ def test_the_engine_computes_in_integers(integers):
     assert kinds["f32"] == 2
 
 
-def test_integers_lose_little_and_run_elsewhere_too(integers, shown):
+def test_integers_lose_little_and_run_elsewhere_too(integers, small_images):
     made, _, path = integers
-    picture = shown[0]
+    picture = small_images[0]
     truth, result = made(picture).clamp(0, 1), load_upscaler(path)(picture)
     assert 0 < (result - truth).abs().mean() < 0.01
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -84,8 +84,8 @@ def test_integers_lose_little_and_run_elsewhere_too(integers, shown):
     assert (theirs - result).abs().mean() < 0.002
 
 
-def test_quantising_says_nothing_on_the_root_logger(integers, shown, tmp_path, caplog):
-    quantize(integers[1], tmp_path / "again.onnx", shown)
+def test_quantising_says_nothing_on_the_root_logger(integers, small_images, tmp_path, caplog):
+    quantize(integers[1], tmp_path / "again.onnx", small_images)
     assert not caplog.records
 
 
@@ -107,9 +107,9 @@ def test_a_graph_that_names_other_files_is_refused(integers, tmp_path):
         load_upscaler(tmp_path / "out.onnx")
 
 
-def test_without_its_packages_it_says_what_to_install(network, integers, tmp_path, monkeypatch):
+def test_without_its_packages_it_says_what_to_install(network_factory, integers, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(CompressionError, match=r"need onnx: pip install 'steadyscale\[compress\]'"):
-        export_onnx(network(8), tmp_path / "graph.onnx")
+        export_onnx(network_factory(8), tmp_path / "graph.onnx")
     with pytest.raises(WeightsError, match=r"pip install 'steadyscale\[compress\]'"):
         load_upscaler(integers[1])

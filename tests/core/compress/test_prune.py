@@ -36,58 +36,58 @@ def half_dead_rrdb():
     return network, dead
 
 
-def test_a_network_whose_other_half_is_dead_loses_nothing(network, shown):
-    large = network(16, dead=8)
-    small = prune(large, 0.5, shown)
+def test_a_network_whose_other_half_is_dead_loses_nothing(network_factory, small_images):
+    large = network_factory(16, dead=8)
+    small = prune(large, 0.5, small_images)
     assert (small.config.features, small.config.convs) == (8, 2)
-    picture = shown[0].flip(-1) * 0.7
+    picture = small_images[0].flip(-1) * 0.7
     assert large(picture).std() > 0.1
     assert (small(picture) - large(picture)).abs().max() < 1e-5
 
 
-def test_the_channels_that_are_read_are_those_that_stay(network, shown):
-    large = network(16, dead=8)
-    small = prune(large, 0.5, shown)
+def test_the_channels_that_are_read_are_those_that_stay(network_factory, small_images):
+    large = network_factory(16, dead=8)
+    small = prune(large, 0.5, small_images)
     read = large.body[2].weight.abs().sum((0, 2, 3)) > 0
     assert torch.equal(small.body[0].weight, large.body[0].weight[read])
     assert torch.equal(small.body[1].weight, large.body[1].weight[read])
 
 
-def test_an_rrdb_whose_other_half_is_dead_loses_nothing(shown):
+def test_an_rrdb_whose_other_half_is_dead_loses_nothing(small_images):
     large, dead = half_dead_rrdb()
-    small = prune(large, 0.5, shown)
+    small = prune(large, 0.5, small_images)
     assert (small.config.features, small.config.blocks, small.config.growth) == (8, 2, 32)
     living = [channel for channel in range(16) if channel not in dead]
     assert torch.equal(small.conv_first.weight, large.conv_first.weight[living])
-    picture = shown[0].flip(-1) * 0.7
+    picture = small_images[0].flip(-1) * 0.7
     assert large(picture).std() > 0.01
     assert (small(picture) - large(picture)).abs().max() < 1e-5
 
 
-def test_refitting_makes_up_for_some_of_what_is_lost(network, shown, monkeypatch):
-    large = network(16)
+def test_refitting_makes_up_for_some_of_what_is_lost(network_factory, small_images, monkeypatch):
+    large = network_factory(16)
 
     def miss():
-        small = prune(large, 0.5, shown)
-        return sum(float((small(x) - large(x)).square().mean()) for x in shown)
+        small = prune(large, 0.5, small_images)
+        return sum(float((small(x) - large(x)).square().mean()) for x in small_images)
 
     refitted = miss()
     monkeypatch.setattr(prune_module, "_refit", lambda *_: None)
     assert 0 < refitted < 0.7 * miss()
 
 
-def test_spandrel_loads_what_is_left(network, shown):
-    for large in (network(16), half_dead_rrdb()[0]):
-        small = prune(large, 0.5, shown)
+def test_spandrel_loads_what_is_left(network_factory, small_images):
+    for large in (network_factory(16), half_dead_rrdb()[0]):
+        small = prune(large, 0.5, small_images)
         theirs = ModelLoader().load_from_state_dict(dict(small.state_dict())).eval().model
-        assert (theirs(shown[0]) - small(shown[0])).abs().max() < 1e-5
+        assert (theirs(small_images[0]) - small(small_images[0])).abs().max() < 1e-5
 
 
 def test_half_of_the_channels_is_a_third_of_the_parameters():
     """As `--prune 0.5` promises for the published shapes."""
 
-    def count(network):
-        return sum(parameter.numel() for parameter in network.parameters())
+    def count(network_factory):
+        return sum(parameter.numel() for parameter in network_factory.parameters())
 
     large = RRDBNet(RRDBConfig(blocks=6))
     small = prune(large, 0.5, [torch.rand(1, 3, 16, 16)])
@@ -102,8 +102,8 @@ def test_widths_are_multiples_of_eight(features, share, width):
     assert pruned_width(features, share) == width
 
 
-def test_what_cannot_be_pruned_says_so(network, shown):
+def test_what_cannot_be_pruned_says_so(network_factory, small_images):
     with pytest.raises(CompressionError, match=r"0\.3 of 8 channels leaves 8"):
-        prune(network(8), 0.3, shown)
+        prune(network_factory(8), 0.3, small_images)
     with pytest.raises(CompressionError, match="SeparableSRVGG cannot be pruned"):
-        prune(to_separable(network(16)), 0.5, shown)
+        prune(to_separable(network_factory(16)), 0.5, small_images)

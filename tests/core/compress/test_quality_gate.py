@@ -15,11 +15,11 @@ from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact
 
 
 @pytest.fixture
-def settings(half_dead, textures, tmp_path):
+def settings(half_dead_weights, texture_folder, tmp_path):
     """settings(prune=0.5, ...): without training, into tmp_path/out/small.safetensors, changed as said."""
 
     def make(**changes):
-        basic = {"model": str(half_dead), "calibrate": (str(textures),), "steps": 0, "device": "cpu"}
+        basic = {"model": str(half_dead_weights), "calibrate": (str(texture_folder),), "steps": 0, "device": "cpu"}
         return CompressSettings(**{**basic, "output": str(tmp_path / "out" / "small.safetensors"), **changes})
 
     return make
@@ -34,7 +34,7 @@ def left(folder):
     return sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
 
 
-def test_taking_out_what_is_dead_costs_nothing(settings, half_dead, tmp_path):
+def test_taking_out_what_is_dead_costs_nothing(settings, half_dead_weights, tmp_path):
     report = last(compress(settings(prune=0.5, max_loss_db=0.01)))
     assert report.stage == "done"
     assert report.files == (tmp_path / "out" / "small.safetensors",)
@@ -49,7 +49,7 @@ def test_taking_out_what_is_dead_costs_nothing(settings, half_dead, tmp_path):
     assert after.seconds > 0
     picture = torch.rand(1, 3, 20, 24)
     small = load_upscaler(report.files[0])
-    assert (small(picture) - load_upscaler(half_dead)(picture)).abs().max() < 1e-5
+    assert (small(picture) - load_upscaler(half_dead_weights)(picture)).abs().max() < 1e-5
     theirs = ModelLoader().load_from_file(report.files[0]).eval().model
     with torch.no_grad():
         assert (theirs(picture).clamp(0, 1) - small(picture)).abs().max() < 1e-5
@@ -116,9 +116,9 @@ def test_works_in_inference_mode(settings):
     assert report.stage == "done"
 
 
-def test_flicker_is_measured_where_there_are_videos(settings, textures, tmp_path):
+def test_flicker_is_measured_where_there_are_videos(settings, texture_folder, tmp_path):
     video = make_video(tmp_path / "clip.mp4")
-    report = last(compress(settings(calibrate=(str(textures), str(video)), half=True)))
+    report = last(compress(settings(calibrate=(str(texture_folder), str(video)), half=True)))
     assert all(figure.warping > 0 for figure in report.metrics)
     assert "warping error" in format_table(report.metrics)
     report = last(compress(settings(half=True)))
@@ -137,7 +137,7 @@ def test_the_table_and_the_facts_say_the_same(settings):
     assert second["loss_db"] == pytest.approx(found[0].psnr - found[1].psnr, abs=1e-3)
 
 
-def test_what_cannot_be_done_is_said_at_once(settings, textures, tmp_path):
+def test_what_cannot_be_done_is_said_at_once(settings, texture_folder, tmp_path):
     cases = [
         ({}, "nothing to do"),
         ({"prune": 1.0}, "from 0 to below 1, not 1"),
@@ -149,7 +149,7 @@ def test_what_cannot_be_done_is_said_at_once(settings, textures, tmp_path):
         with pytest.raises(CompressionError, match=words):
             settings(**changes)
     with pytest.raises(CompressionError, match="holds one picture"):
-        last(compress(settings(half=True, calibrate=(str(textures / "0.jpg"),))))
+        last(compress(settings(half=True, calibrate=(str(texture_folder / "0.jpg"),))))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CompressionError, match="no pictures or videos in"):
         last(compress(settings(half=True, calibrate=(str(tmp_path / "empty"),))))
@@ -197,11 +197,11 @@ def test_a_graph_is_not_compressed_again(settings, tmp_path):
         last(compress(settings(model=str(graph), half=True, output=str(tmp_path / "again.safetensors"))))
 
 
-def test_a_model_is_never_written_over_itself(settings, half_dead):
-    before = half_dead.read_bytes()
+def test_a_model_is_never_written_over_itself(settings, half_dead_weights):
+    before = half_dead_weights.read_bytes()
     with pytest.raises(CompressionError, match="is the model itself"):
-        last(compress(settings(half=True, output=str(half_dead))))
-    assert half_dead.read_bytes() == before
+        last(compress(settings(half=True, output=str(half_dead_weights))))
+    assert half_dead_weights.read_bytes() == before
 
 
 def test_narrow_networks_learn_at_a_higher_rate():

@@ -53,8 +53,8 @@ def texture_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def make_config(textures, tmp_path) -> Callable[..., TrainConfig]:
-    """settings(steps=8, learning={...}) -> a small run on the textures, changed as said; of 2x, into tmp_path/run."""
+def make_config(texture_folder, tmp_path) -> Callable[..., TrainConfig]:
+    """make_config(steps=8, learning={...}) -> a small run on the textures, changed as said; of 2x, into tmp_path/run."""
 
     def make(**changes: Any) -> TrainConfig:
         table: dict[str, Any] = {
@@ -64,7 +64,11 @@ def make_config(textures, tmp_path) -> Callable[..., TrainConfig]:
             "batch": 4,
             "network": {"scales": [2], "features": 8, "convs": 2},
             "discriminator": {"kind": "vgg", "features": 4},
-            "data": {"train": [str(textures / "train")], "validate": [str(textures / "validate")], "crop": 32},
+            "data": {
+                "train": [str(texture_folder / "train")],
+                "validate": [str(texture_folder / "validate")],
+                "crop": 32,
+            },
             "learning": {"rate": 4e-3, "average": 0.95},
             "machine": {"device": "cpu", "loaders": 0},
             "keeping": {"samples": 1},

@@ -28,14 +28,14 @@ from steadyscale.models import load_upscaler
 WISH = TrainPreset("toy", steps=6, batch=2, crop=32)
 
 
-def clip_of(texture, count: int, side: int = 96) -> TensorClip:
-    frames = torch.stack([texture(number, side) for number in range(count)]).float() / 255
+def clip_of(texture_factory, count: int, side: int = 96) -> TensorClip:
+    frames = torch.stack([texture_factory(number, side) for number in range(count)]).float() / 255
     return TensorClip(frames, Fraction(24))
 
 
-def test_frames_are_spread_and_the_middle_one_is_held_out(texture, tmp_path: Path, monkeypatch):
+def test_frames_are_spread_and_the_middle_one_is_held_out(texture_factory, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("steadyscale.core.training.data.sources.MAX_FRAMES", 4)
-    clip = clip_of(texture, 10, 48)
+    clip = clip_of(texture_factory, 10, 48)
     material = sources_from_clip(clip, tmp_path)
     assert len(material.train) == 3
     assert (material.held_out_unseen, material.min_side) == (True, 48)
@@ -50,18 +50,18 @@ def test_frames_are_spread_and_the_middle_one_is_held_out(texture, tmp_path: Pat
     assert other.digest != material.digest
 
 
-def test_one_frame_is_learnt_from_and_measured_on(texture, tmp_path: Path):
-    material = sources_from_clip(clip_of(texture, 1), tmp_path)
+def test_one_frame_is_learnt_from_and_measured_on(texture_factory, tmp_path: Path):
+    material = sources_from_clip(clip_of(texture_factory, 1), tmp_path)
     assert (len(material.train), material.held_out_unseen) == (1, False)
 
 
-def test_a_folder_gives_its_pictures_and_holds_the_first_out(textures: Path, tmp_path: Path):
-    material = sources_from_folder(textures / "train", tmp_path)
+def test_a_folder_gives_its_pictures_and_holds_the_first_out(texture_folder: Path, tmp_path: Path):
+    material = sources_from_folder(texture_folder / "train", tmp_path)
     assert [Path(file).name for file in material.train] == ["1.png", "2.png", "3.png"]
     assert material.held_out_unseen
     shown = next(ImageClip(material.held_out).frames())
-    assert torch.equal(shown, next(ImageClip(textures / "train" / "0.png").frames()))
-    two = sources_from_folder(textures / "validate", tmp_path)
+    assert torch.equal(shown, next(ImageClip(texture_folder / "train" / "0.png").frames()))
+    two = sources_from_folder(texture_folder / "validate", tmp_path)
     assert (len(two.train), two.held_out_unseen) == (2, False)
     assert two.digest != material.digest
     (tmp_path / "empty").mkdir()
@@ -80,8 +80,8 @@ def test_large_pictures_are_measured_in_their_middle(tmp_path: Path, monkeypatch
     assert torch.equal(shown, torch.tensor([0.0, 1, 0]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
 
 
-def test_it_trains_and_leaves_its_file(texture, tmp_path: Path):
-    material = sources_from_clip(clip_of(texture, 4), tmp_path)
+def test_it_trains_and_leaves_its_file(texture_factory, tmp_path: Path):
+    material = sources_from_clip(clip_of(texture_factory, 4), tmp_path)
     config = preset_config(WISH, material, tmp_path / "run", "cpu")
     reports = list(train(config, resume=True))
     assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
@@ -92,22 +92,22 @@ def test_it_trains_and_leaves_its_file(texture, tmp_path: Path):
 
 @pytest.mark.parametrize("size", NetworkSize)
 @pytest.mark.parametrize("scale", [2, 4])
-def test_every_size_has_settings_that_hold(texture, tmp_path: Path, size: NetworkSize, scale: int):
-    material = sources_from_clip(clip_of(texture, 1), tmp_path)
+def test_every_size_has_settings_that_hold(texture_factory, tmp_path: Path, size: NetworkSize, scale: int):
+    material = sources_from_clip(clip_of(texture_factory, 1), tmp_path)
     config = preset_config(replace(WISH, size=size, scale=scale, crop=96, adversarial=0.1), material, tmp_path / "run")
     assert config.network.scales == (scale,)
     assert config.data.crop <= 96 - 8 * scale, "as much as fits into frames of 96 pixels"
     assert config.data.crop % (8 * scale) == 0
 
 
-def test_pictures_that_are_too_small_are_named(texture, tmp_path: Path):
-    material = sources_from_clip(clip_of(texture, 1, 30), tmp_path)
+def test_pictures_that_are_too_small_are_named(texture_factory, tmp_path: Path):
+    material = sources_from_clip(clip_of(texture_factory, 1, 30), tmp_path)
     with pytest.raises(TrainingError, match="pictures of 30 pixels"):
         preset_config(WISH, material, tmp_path)
 
 
-def test_runs_go_on_with_each_other_where_only_their_length_differs(texture, tmp_path: Path):
-    material = sources_from_clip(clip_of(texture, 3), tmp_path)
+def test_runs_go_on_with_each_other_where_only_their_length_differs(texture_factory, tmp_path: Path):
+    material = sources_from_clip(clip_of(texture_factory, 3), tmp_path)
 
     def label(wish: TrainPreset, material=material, device: str = "cpu") -> str:
         return config_hash(preset_config(wish, material, tmp_path / "run", device), material)
@@ -115,14 +115,21 @@ def test_runs_go_on_with_each_other_where_only_their_length_differs(texture, tmp
     same = label(WISH)
     assert label(replace(WISH, steps=7000), device="cuda") == same
     assert label(replace(WISH, steps=0, minutes=99)) == same
-    changes = ({"seed": 1}, {"scale": 4}, {"size": NetworkSize.LARGE}, {"rate": 0.1}, {"realistic": True}, {"batch": 4})
+    changes = (
+        {"seed": 1},
+        {"scale": 4},
+        {"size": NetworkSize.LARGE},
+        {"learning_rate": 0.1},
+        {"realistic": True},
+        {"batch": 4},
+    )
     labels = {label(replace(WISH, **change)) for change in changes}
     assert len(labels | {same}) == len(changes) + 1
     assert label(WISH, replace(material, digest="another")) != same
 
 
-def test_minutes_become_steps_once(texture, tmp_path: Path):
-    material = sources_from_clip(clip_of(texture, 4), tmp_path)
+def test_minutes_become_steps_once(texture_factory, tmp_path: Path):
+    material = sources_from_clip(clip_of(texture_factory, 4), tmp_path)
     run = tmp_path / "run"
     config = preset_config(replace(WISH, steps=0), material, run, "cpu")
     asked: list[int] = []

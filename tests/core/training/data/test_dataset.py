@@ -16,10 +16,10 @@ def pictures_of(config):
     return CachedImageDataset(config.data.train, min_side=min_image_side(config))
 
 
-def test_small_pictures_are_the_large_ones_reduced_also_at_their_edges(settings, texture, tmp_path):
-    Image.fromarray(texture(9, 80).permute(1, 2, 0).numpy()).save(tmp_path / "one.png")
-    config = settings(data={"train": [str(tmp_path / "one.png")], "crop": 32, "candidates": 1}, batch=16)
-    whole = texture(9, 80)[None].float() / 255
+def test_small_pictures_are_the_large_ones_reduced_also_at_their_edges(make_config, texture_factory, tmp_path):
+    Image.fromarray(texture_factory(9, 80).permute(1, 2, 0).numpy()).save(tmp_path / "one.png")
+    config = make_config(data={"train": [str(tmp_path / "one.png")], "crop": 32, "candidates": 1}, batch=16)
+    whole = texture_factory(9, 80)[None].float() / 255
     ways = [whole, whole.transpose(2, 3)]
     ways = [w.flip(axes) for w in ways for axes in ([], [2], [3], [2, 3])]
     batch = next(batches(config, pictures_of(config), 0))
@@ -53,8 +53,8 @@ def test_pictures_of_any_depth_are_seen_in_8_bits_and_without_alpha(tmp_path, bi
     assert torch.equal(seen, levels[0, :3].round().byte())
 
 
-def test_pairs_depend_on_seed_step_and_number_alone(settings):
-    config = settings(steps=6, network={"scales": [2, 4]}, degrade={"on": True})
+def test_pairs_depend_on_seed_step_and_number_alone(make_config):
+    config = make_config(steps=6, network={"scales": [2, 4]}, degrade={"on": True})
     pictures = pictures_of(config)
     whole = list(batches(config, pictures, 0))
     assert [b.step for b in whole] == list(range(6))
@@ -63,7 +63,7 @@ def test_pairs_depend_on_seed_step_and_number_alone(settings):
     later = list(batches(config, pictures, 4))
     threaded = list(
         batches(
-            settings(steps=6, network={"scales": [2, 4]}, degrade={"on": True}, machine={"loaders": 3}), pictures, 0
+            make_config(steps=6, network={"scales": [2, 4]}, degrade={"on": True}, machine={"loaders": 3}), pictures, 0
         )
     )
     shares = [list(batches(config, pictures, 0, rank=part, world_size=2)) for part in (0, 1)]
@@ -73,24 +73,24 @@ def test_pairs_depend_on_seed_step_and_number_alone(settings):
         assert torch.equal(batch.small, torch.cat([shares[0][i].small, shares[1][i].small]))
     assert torch.equal(later[0].small, whole[4].small)
     assert not torch.equal(whole[0].large, whole[2].large)
-    other = next(batches(settings(seed=1), pictures, 0))
-    assert not torch.equal(other.large, next(batches(settings(), pictures, 0)).large)
+    other = next(batches(make_config(seed=1), pictures, 0))
+    assert not torch.equal(other.large, next(batches(make_config(), pictures, 0)).large)
 
 
-def test_the_busiest_place_is_taken(settings, texture, tmp_path):
+def test_the_busiest_place_is_taken(make_config, texture_factory, tmp_path):
     picture = torch.full((3, 160, 160), 90, dtype=torch.uint8)
-    picture[:, :, 80:] = texture(3)[:, :, 80:]
+    picture[:, :, 80:] = texture_factory(3)[:, :, 80:]
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / "half.png")
     spread = []
     for candidates in (1, 8):
         data = {"train": [str(tmp_path / "half.png")], "candidates": candidates}
-        config = settings(data=data, batch=24)
+        config = make_config(data=data, batch=24)
         spread.append(next(batches(config, pictures_of(config), 0)).large.std((1, 2, 3)).mean())
     assert spread[1] > 1.4 * spread[0]
 
 
-def test_views_of_one_place_are_less_than_a_small_pixel_apart(settings):
-    config = settings(steps=12, network={"scales": [2, 4]}, losses={"steady": 10.0})
+def test_views_of_one_place_are_less_than_a_small_pixel_apart(make_config):
+    config = make_config(steps=12, network={"scales": [2, 4]}, losses={"steady": 10.0})
     pictures, shifts = pictures_of(config), set()
     for batch in batches(config, pictures, 0):
         down, right = batch.shift
@@ -106,20 +106,20 @@ def test_views_of_one_place_are_less_than_a_small_pixel_apart(settings):
         next(batches(config, pictures, 0, rank=0, world_size=4))
 
 
-def test_two_views_have_noise_of_their_own(settings):
+def test_two_views_have_noise_of_their_own(make_config):
     worse = {"on": True, "first": {"blur": 0.0, "noise": 1.0}}
-    batch = next(batches(settings(losses={"steady": 10.0}, degrade=worse), pictures_of(settings()), 0))
-    alike = next(batches(settings(losses={"steady": 10.0}), pictures_of(settings()), 0))
+    batch = next(batches(make_config(losses={"steady": 10.0}, degrade=worse), pictures_of(make_config()), 0))
+    alike = next(batches(make_config(losses={"steady": 10.0}), pictures_of(make_config()), 0))
     noise = (batch.small - alike.small).flatten(1)
     assert noise.std(1).min() > 0.005
     assert torch.corrcoef(noise[:2])[0, 1].abs() < 0.9
 
 
-def test_shrinking_shows_more_of_the_picture(settings, tmp_path):
+def test_shrinking_shows_more_of_the_picture(make_config, tmp_path):
     ramp = torch.arange(320).clamp(max=255).byte().expand(3, 320, 320)  # one step a pixel
     Image.fromarray(ramp.permute(1, 2, 0).contiguous().numpy()).save(tmp_path / "ramp.png")
     data = {"train": [str(tmp_path / "ramp.png")], "shrink": 0.5, "crop": 32, "candidates": 1}
-    config = settings(data=data, batch=32)
+    config = make_config(data=data, batch=32)
     large = next(batches(config, pictures_of(config), 0)).large
     slopes = torch.maximum(
         (large[..., -1, :] - large[..., 0, :]).abs().mean((1, 2)), (large[..., -1] - large[..., 0]).abs().mean((1, 2))
@@ -129,11 +129,11 @@ def test_shrinking_shows_more_of_the_picture(settings, tmp_path):
     assert 1.7 < slopes.max() < 2.1
 
 
-def test_videos_are_pictures_too_and_other_files_are_left_alone(settings, clip_file, textures, tmp_path):
+def test_videos_are_pictures_too_and_other_files_are_left_alone(make_config, clip_file, texture_folder, tmp_path):
     folder = tmp_path / "mixed"
     (folder / "deep").mkdir(parents=True)
     shutil.copy(clip_file, folder / "clip.mp4")
-    shutil.copy(textures / "train/0.png", folder / "deep/a.png")
+    shutil.copy(texture_folder / "train/0.png", folder / "deep/a.png")
     (folder / "notes.txt").write_text("not a picture")
     pictures = CachedImageDataset([str(folder)], min_side=8, frames_per_video=4)
     assert len(pictures) == 5
@@ -142,27 +142,27 @@ def test_videos_are_pictures_too_and_other_files_are_left_alone(settings, clip_f
     assert not any(torch.equal(a, b) for a, b in pairwise(frames))
 
 
-def test_pictures_beyond_the_memory_are_read_again(textures):
-    kept = CachedImageDataset([str(textures / "train")], min_side=8)
-    forgetful = CachedImageDataset([str(textures / "train")], min_side=8, cache_bytes=0)
+def test_pictures_beyond_the_memory_are_read_again(texture_folder):
+    kept = CachedImageDataset([str(texture_folder / "train")], min_side=8)
+    forgetful = CachedImageDataset([str(texture_folder / "train")], min_side=8, cache_bytes=0)
     assert all(torch.equal(a, b) for a, b in zip(kept, forgetful, strict=True))
     assert kept[0] is kept[0]
     assert forgetful[0] is not forgetful[0]
 
 
-def test_what_cannot_be_learnt_from_is_named(textures, tmp_path):
+def test_what_cannot_be_learnt_from_is_named(texture_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match=r"no pictures or videos in .*empty"):
         CachedImageDataset([str(tmp_path / "empty")], min_side=8)
     with pytest.raises(TrainingError, match=r"0\.png is 160x160; .*200 pixels a side"):
-        CachedImageDataset([str(textures / "train")], min_side=200)
+        CachedImageDataset([str(texture_folder / "train")], min_side=200)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG but no more")
     with pytest.raises(TrainingError, match=r"broken\.png"):
         CachedImageDataset([str(tmp_path / "broken.png")], min_side=8)
 
 
-def test_all_that_cannot_be_learnt_from_is_named_at_once(textures, tmp_path):
-    shutil.copy(textures / "train" / "0.png", tmp_path / "good.png")
+def test_all_that_cannot_be_learnt_from_is_named_at_once(texture_folder, tmp_path):
+    shutil.copy(texture_folder / "train" / "0.png", tmp_path / "good.png")
     for name in ("b", "c"):
         (tmp_path / f"{name}.png").write_bytes(b"\x89PNG but no more")
     write_images(tmp_path / "d.png", iter([torch.rand(1, 3, 40, 20)]))

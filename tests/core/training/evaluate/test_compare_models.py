@@ -20,16 +20,16 @@ class Model:
         return self._enlarge(x)
 
 
-def frames(texture, count: int = 2, side: int = 96):
-    return [texture(number, side)[None].float() / 255 for number in range(count)]
+def frames(texture_factory, count: int = 2, side: int = 96):
+    return [texture_factory(number, side)[None].float() / 255 for number in range(count)]
 
 
-def test_the_same_figures_as_everywhere_else(texture):
-    stills = frames(texture)
+def test_the_same_figures_as_everywhere_else(texture_factory):
+    stills = frames(texture_factory)
     found = compare_models(
         make_lr_pairs(stills, 2), [Model(2), Model(2, lambda x: torch.zeros_like(x).repeat(1, 1, 2, 2))], ("a", "b")
     )
-    expected = score(bicubic(2), [texture(number, 96) for number in range(2)], 2)
+    expected = score(bicubic(2), [texture_factory(number, 96) for number in range(2)], 2)
     assert found.frame_count == 2
     same, black, plain = found.scores
     assert same.psnr == pytest.approx(expected.psnr, abs=0.01)
@@ -40,8 +40,8 @@ def test_the_same_figures_as_everywhere_else(texture):
     assert found.image.shape[-1] > 4 * 96, "truth, both, and bicubic side by side"
 
 
-def test_a_model_that_knows_the_truth_is_perfect(texture):
-    (true,) = frames(texture, 1)
+def test_a_model_that_knows_the_truth_is_perfect(texture_factory):
+    (true,) = frames(texture_factory, 1)
     found = compare_models(make_lr_pairs([true], 2), [Model(2, lambda x: true), Model(2)], ("a", "b"))
     assert found.scores[0].psnr == 100
     assert found.scores[0].ssim == pytest.approx(1)
@@ -50,8 +50,8 @@ def test_a_model_that_knows_the_truth_is_perfect(texture):
     assert torch.allclose(left[..., 40:, :], truth[..., 40:, :], atol=0.01)
 
 
-def test_models_of_different_scales_meet_at_the_size_of_the_truth(texture):
-    found = compare_models(make_lr_pairs(frames(texture, 1), 4), [Model(2), Model(4)], ("a", "b"))
+def test_models_of_different_scales_meet_at_the_size_of_the_truth(texture_factory):
+    found = compare_models(make_lr_pairs(frames(texture_factory, 1), 4), [Model(2), Model(4)], ("a", "b"))
     assert abs(found.scores[0].psnr - found.scores[1].psnr) < 1.0, "twice and the rest of the way is nearly four times"
 
 
@@ -69,7 +69,7 @@ def test_the_picture_shows_the_place_where_they_differ():
     assert dark > 0.05
 
 
-def test_frames_that_are_too_small_or_missing_are_named(texture):
+def test_frames_that_are_too_small_or_missing_are_named(texture_factory):
     with pytest.raises(TrainingError, match="8x8 are too small"):
         list(make_lr_pairs([torch.rand(1, 3, 8, 8)], 4))
     with pytest.raises(TrainingError, match="no frames"):

@@ -8,10 +8,10 @@ from steadyscale.core.training import TrainingError, bicubic, load_lpips, read_l
 from steadyscale.core.training.evaluate.metrics import bt601_luma, make_lr_pair, score_image, ssim
 
 
-def test_ssim_is_that_of_torchmetrics(texture):
+def test_ssim_is_that_of_torchmetrics(texture_factory):
     """An implementation by other people; it is too large to ask of everybody who trains."""
     image = pytest.importorskip("torchmetrics.functional.image")
-    true = bt601_luma(texture(3)[None, :, :90, :101].double() / 255)
+    true = bt601_luma(texture_factory(3)[None, :, :90, :101].double() / 255)
     noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for strength in (0.0, 3.0, 30.0):
         made = true + noise * strength
@@ -36,16 +36,16 @@ def test_psnr_of_a_known_error():
     assert score_image(true, true, 2).ssim == pytest.approx(1)
 
 
-def test_the_border_does_not_count(texture):
-    true = texture(1)[None].float() / 255
+def test_the_border_does_not_count(texture_factory):
+    true = texture_factory(1)[None].float() / 255
     spoiled = true.clone()
     spoiled[..., :3, :] = spoiled[..., -3:] = 0
     assert score_image(spoiled, true, 3).psnr == 100
     assert score_image(spoiled, true, 2).psnr < 40
 
 
-def test_pictures_are_cut_to_multiples_and_averaged(texture):
-    pictures = [texture(1)[:, :95, :101], texture(2)]
+def test_pictures_are_cut_to_multiples_and_averaged(texture_factory):
+    pictures = [texture_factory(1)[:, :95, :101], texture_factory(2)]
     small, large = make_lr_pair(pictures[0], 4)
     assert (small.shape, large.shape) == ((1, 3, 23, 25), (1, 3, 92, 100))
     each = [score(bicubic(4), [picture], 4).psnr for picture in pictures]
@@ -74,30 +74,30 @@ def untaught(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_lpips_tells_what_looks_different(untaught, texture):
+def test_lpips_tells_what_looks_different(untaught, texture_factory):
     judge = load_lpips()
-    true = texture(1)[None].float() / 255
+    true = texture_factory(1)[None].float() / 255
     noisy = (true + 0.1 * torch.randn(true.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     assert float(judge(true, true)) == pytest.approx(0, abs=1e-6)
     assert float(judge(noisy, true)) > 1e-4
     assert float(judge(true, true)) == pytest.approx(0, abs=1e-6), "earlier calls leave nothing behind"
-    assert score(bicubic(2), [texture(1)], 2).lpips is None
-    assert score(bicubic(2), [texture(1)], 2, metric=judge).lpips > 1e-4
+    assert score(bicubic(2), [texture_factory(1)], 2).lpips is None
+    assert score(bicubic(2), [texture_factory(1)], 2, metric=judge).lpips > 1e-4
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_run_measures_lpips_where_it_is_asked_to(untaught, settings):
-    config = settings(steps=1, keeping={"lpips": True})
+def test_a_run_measures_lpips_where_it_is_asked_to(untaught, make_config):
+    config = make_config(steps=1, keeping={"lpips": True})
     [report] = train(config)
     assert report.scores[2].lpips > 1e-4
     assert read_log(config.folder)[0]["lpips/2x"] == pytest.approx(report.scores[2].lpips, rel=1e-4)
 
 
-def test_without_its_weights_lpips_says_so_before_the_first_step(settings, tmp_path, monkeypatch):
+def test_without_its_weights_lpips_says_so_before_the_first_step(make_config, tmp_path, monkeypatch):
     def offline(*_args, **_kwargs):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "empty"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(TrainingError, match=r"no AlexNet weights here .*no network.* keeping\.lpips"):
-        next(train(settings(keeping={"lpips": True})))
+        next(train(make_config(keeping={"lpips": True})))

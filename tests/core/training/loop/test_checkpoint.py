@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def config(settings):
-    return settings(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
+def config(make_config):
+    return make_config(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
 
 
 @pytest.fixture
@@ -30,26 +30,27 @@ def same(one, other) -> bool:
 
 
 def test_what_was_saved_comes_back(config, state, tmp_path):
-    state.best, state.stale = 31.5, 2
+    state.best_psnr, state.validations_since_best = 31.5, 2
     path = checkpoint.save(state, tmp_path, keep=2)
     other = init_state(config, CPU)
     assert not same(other.generator, state.generator)
     checkpoint.restore(other, path)
     assert same(other.generator, state.generator)
-    assert same(other.ema, state.average)
-    assert same(other.discriminator.network, state.opponent.network)
+    assert same(other.ema, state.ema)
+    assert same(other.discriminator.network, state.discriminator.network)
     assert (other.step, other.best_psnr, other.validations_since_best) == (3, 31.5, 2)
     assert other.generator.for_scale(2).body[0] is other.generator.for_scale(4).body[0]  # still one body
     memory, theirs = (
         other.trained_generator.optimizer.state_dict()["state"],
-        state.player.optimiser.state_dict()["state"],
+        state.trained_generator.optimizer.state_dict()["state"],
     )
     assert memory.keys() == theirs.keys()
     assert all(torch.equal(memory[i]["exp_avg_sq"], theirs[i]["exp_avg_sq"]) for i in memory)
 
 
 @pytest.mark.parametrize(
-    "moment", ["training.checkpoint.save_file", "training.checkpoint.torch.save", "atomic.os.replace"]
+    "moment",
+    ["training.loop.checkpoint.save_file", "training.loop.checkpoint.torch.save", "runtime.atomic_write.os.replace"],
 )
 def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypatch, moment):
     before = checkpoint.save(state, tmp_path, keep=1)
@@ -123,10 +124,10 @@ def test_only_the_newest_are_kept_and_leftovers_are_swept(state, tmp_path):
     assert checkpoint.find_newest(tmp_path / "none") is None
 
 
-def test_one_of_other_settings_is_refused(settings, state, tmp_path):
+def test_one_of_other_settings_is_refused(make_config, state, tmp_path):
     path = checkpoint.save(state, tmp_path, keep=1)
     for changes in ({"network": {"scales": [2, 4], "features": 6}}, {"network": {"scales": [2]}}):
-        other = init_state(settings(losses={"adversarial": 0.1}, **changes), CPU)
+        other = init_state(make_config(losses={"adversarial": 0.1}, **changes), CPU)
         with pytest.raises(TrainingError, match=r"made with other settings \(.*\d+ (numbers|tensors)") as told:
             checkpoint.restore(other, path)
         assert len(str(told.value)) < 300 + len(str(path))

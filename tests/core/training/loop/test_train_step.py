@@ -14,16 +14,18 @@ GAN = {"pixel": 0.1, "adversarial": 0.1}
 
 
 @pytest.fixture
-def stream(textures):
-    return lambda config, first=0: batches(config, CachedImageDataset([str(textures / "train")], min_side=8), first)
+def stream(texture_folder):
+    return lambda config, first=0: batches(
+        config, CachedImageDataset([str(texture_folder / "train")], min_side=8), first
+    )
 
 
 def weights(network) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def test_both_players_move_and_neither_learns_from_the_others_step(settings, stream):
-    config = settings(losses=GAN)
+def test_both_players_move_and_neither_learns_from_the_others_step(make_config, stream):
+    config = make_config(losses=GAN)
     state = init_state(config, CPU)
     before = weights(state.generator), weights(state.discriminator.network)
     outcome = train_step(state, next(stream(config)), config)
@@ -50,8 +52,8 @@ def test_both_players_move_and_neither_learns_from_the_others_step(settings, str
 
 @pytest.mark.parametrize("judge", DiscriminatorKind)
 @pytest.mark.parametrize("arithmetic", AutocastDtype)
-def test_an_inf_stops_both_and_training_recovers(settings, stream, judge, arithmetic):
-    config = settings(
+def test_an_inf_stops_both_and_training_recovers(make_config, stream, judge, arithmetic):
+    config = make_config(
         losses=GAN, discriminator={"kind": judge.value}, machine={"arithmetic": arithmetic.value}, learning={"clip": 1}
     )
     state = init_state(config, CPU)
@@ -82,8 +84,8 @@ def test_an_inf_stops_both_and_training_recovers(settings, stream, judge, arithm
     assert not torch.equal(weights(state.generator), before[0])
 
 
-def test_an_inf_in_the_discriminator_alone_stops_the_generator_too(settings, stream):
-    config = settings(losses={"pixel": 1.0, "adversarial": 0.1, "adversarial_kind": "vanilla"})
+def test_an_inf_in_the_discriminator_alone_stops_the_generator_too(make_config, stream):
+    config = make_config(losses={"pixel": 1.0, "adversarial": 0.1, "adversarial_kind": "vanilla"})
     state = init_state(config, CPU)
     before = weights(state.generator)
     batch = next(stream(config))
@@ -94,8 +96,8 @@ def test_an_inf_in_the_discriminator_alone_stops_the_generator_too(settings, str
     assert torch.equal(weights(state.generator), before)
 
 
-def test_parts_of_a_batch_add_up_to_it(settings, stream):
-    whole, parts = settings(), settings(accumulate=4)
+def test_parts_of_a_batch_add_up_to_it(make_config, stream):
+    whole, parts = make_config(), make_config(accumulate=4)
     states = [init_state(config, CPU) for config in (whole, parts)]
     outcomes = [train_step(s, next(stream(c)), c) for s, c in zip(states, (whole, parts), strict=True)]
     assert outcomes[0].losses == pytest.approx(outcomes[1].losses, abs=1e-6)
@@ -104,15 +106,15 @@ def test_parts_of_a_batch_add_up_to_it(settings, stream):
     assert gradients[0].abs().max() > 1e-4
 
 
-def test_two_views_of_a_place_come_to_look_alike(settings, stream):
-    config = settings(losses={"pixel": 0.0, "steady": 10.0}, steps=60, batch=8)
+def test_two_views_of_a_place_come_to_look_alike(make_config, stream):
+    config = make_config(losses={"pixel": 0.0, "steady": 10.0}, steps=60, batch=8)
     state = init_state(config, CPU)
     found = [train_step(state, batch, config).losses["steady"] for batch in stream(config)]
     assert sum(found[-10:]) < 0.7 * sum(found[:10])
 
 
-def test_scales_take_turns_on_one_body(settings, stream):
-    config = settings(network={"scales": [2, 4]})
+def test_scales_take_turns_on_one_body(make_config, stream):
+    config = make_config(network={"scales": [2, 4]})
     state = init_state(config, CPU)
     two, four = state.generator.for_scale(2), state.generator.for_scale(4)
     assert all(a is b for a, b in zip(two.body[:-1], four.body[:-1], strict=True))
@@ -130,9 +132,9 @@ def test_scales_take_turns_on_one_body(settings, stream):
     assert not torch.equal(four.body[-1].weight, heads[1])
 
 
-def test_rrdb_shares_all_that_works_at_input_size(settings, stream):
+def test_rrdb_shares_all_that_works_at_input_size(make_config, stream):
     network = {"kind": "rrdb", "scales": [2, 4], "features": 8, "blocks": 1, "growth": 4}
-    config = settings(network=network)
+    config = make_config(network=network)
     state = init_state(config, CPU)
     two, four = state.generator.for_scale(2), state.generator.for_scale(4)
     assert two.body is four.body
@@ -142,15 +144,15 @@ def test_rrdb_shares_all_that_works_at_input_size(settings, stream):
     assert all(train_step(state, next(source), config).applied for _ in range(2))
 
 
-def test_losses_that_judge_come_in_later(settings):
-    config = settings(losses={"adversarial": 0.4, "perceptual": 2.0}, learning={"gan_from": 10, "gan_ramp": 4})
+def test_losses_that_judge_come_in_later(make_config):
+    config = make_config(losses={"adversarial": 0.4, "perceptual": 2.0}, learning={"gan_from": 10, "gan_ramp": 4})
     assert loss_weights_at(config, 9) == {"pixel": 1.0}
     assert loss_weights_at(config, 10) == {"pixel": 1.0, "perceptual": 2.0, "adversarial": pytest.approx(0.1)}
     assert loss_weights_at(config, 30)["adversarial"] == pytest.approx(0.4)
 
 
-def test_before_the_game_the_discriminator_rests(settings, stream):
-    config = settings(losses=GAN, learning={"gan_from": 1})
+def test_before_the_game_the_discriminator_rests(make_config, stream):
+    config = make_config(losses=GAN, learning={"gan_from": 1})
     state = init_state(config, CPU)
     before = weights(state.discriminator.network)
     source = stream(config)
@@ -160,8 +162,8 @@ def test_before_the_game_the_discriminator_rests(settings, stream):
     assert not torch.equal(weights(state.discriminator.network), before)
 
 
-def test_the_rate_rises_and_falls(settings):
-    learning = replace(settings().learning, rate=1.0, last_rate=0.1, warm_up=10)
+def test_the_rate_rises_and_falls(make_config):
+    learning = replace(make_config().learning, rate=1.0, last_rate=0.1, warm_up=10)
     rates = [learning_rate_at(learning, 1.0, step, 110) for step in (0, 4, 9, 10, 60, 110)]
     assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1])
     assert learning_rate_at(learning, 0.5, 110, 110) == pytest.approx(0.05)

@@ -40,8 +40,8 @@ def assert_same(one, other):
     assert all(torch.equal(value, other[1][key]) for key, value in one[1].items())
 
 
-def test_learns_more_than_bicubic_knows(settings):
-    config = settings(
+def test_learns_more_than_bicubic_knows(make_config):
+    config = make_config(
         steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, learning={"rate": 6e-3}
     )
     reports = list(train(config))
@@ -69,9 +69,9 @@ def test_learns_more_than_bicubic_knows(settings):
 
 
 @pytest.mark.parametrize("kind", ["compact", "rrdb"])
-def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
+def test_every_scale_comes_out_as_a_network_of_its_own(make_config, kind):
     network = {"kind": kind, "scales": [2, 4], "features": 8, "blocks": 1}  # growth 32 is all that spandrel knows
-    reports = list(train(settings(steps=2, network=network)))
+    reports = list(train(make_config(steps=2, network=network)))
     for scale, file in zip((2, 4), reports[-1].files, strict=True):
         assert file.name == f"toy_{scale}x.safetensors"
         ours, theirs = load_upscaler(file), ModelLoader().load_from_file(file)
@@ -85,9 +85,9 @@ def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
 
 
 @pytest.mark.parametrize(("kind", "steps", "rate"), [("compact", 60, 6e-3), ("rrdb", 20, 3e-3)])
-def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(settings, kind, steps, rate):
+def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(make_config, kind, steps, rate):
     shape = {"kind": kind, "scales": [2, 4], "features": 16, "convs": 2, "blocks": 1, "separable": True}
-    config = settings(steps=steps, network=shape, learning={"rate": rate})
+    config = make_config(steps=steps, network=shape, learning={"rate": rate})
     reports, pictures = list(train(config)), load_validation_images(config)
     with torch.no_grad():
         unlearnt = score(make_generator(config.network, config.seed).for_scale(2), pictures, 2).psnr
@@ -109,8 +109,8 @@ def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(setting
     assert score(load_upscaler(dense_two), pictures, 2).psnr == pytest.approx(last, abs=0.01)
 
 
-def game(settings, folder, **changes):
-    return settings(
+def game(make_config, folder, **changes):
+    return make_config(
         run=str(folder),
         network={"scales": [2, 4]},
         losses={"adversarial": 0.05, "variation": 0.01, "frequency": 0.1},
@@ -121,10 +121,10 @@ def game(settings, folder, **changes):
     )
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
-    unbroken = game(settings, tmp_path / "unbroken")
+def test_a_run_that_goes_on_equals_one_that_never_stopped(make_config, tmp_path):
+    unbroken = game(make_config, tmp_path / "unbroken")
     whole = [r.losses for r in train(unbroken)]
-    broken = game(settings, tmp_path / "broken")
+    broken = game(make_config, tmp_path / "broken")
     stream = train(broken)
     first = [next(stream).losses for _ in range(5)]
     stream.close()  # cancelled: what has been learnt so far is kept
@@ -143,9 +143,9 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
     assert list(train(broken, resume=True)) == []  # there is nothing left to do
 
 
-def test_also_in_float16_with_its_loss_scale(settings, tmp_path):
+def test_also_in_float16_with_its_loss_scale(make_config, tmp_path):
     def run(name):
-        return settings(run=str(tmp_path / name), machine={"arithmetic": "fp16"}, losses={"adversarial": 0.05})
+        return make_config(run=str(tmp_path / name), machine={"arithmetic": "fp16"}, losses={"adversarial": 0.05})
 
     list(train(run("unbroken")))
     stream = train(run("broken"))
@@ -171,10 +171,10 @@ def start(config, tmp_path, **environment):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(settings, tmp_path):
+def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(make_config, tmp_path):
     often = {"checkpoint_every": 1, "checkpoints": 2}
     shape = {"steps": 60, "losses": {"adversarial": 0.05}, "data": {"validate": []}}
-    killed = settings(run=str(tmp_path / "killed"), keeping=often, **shape)
+    killed = make_config(run=str(tmp_path / "killed"), keeping=often, **shape)
     process = start(killed, tmp_path)
     checkpoints = killed.folder / "checkpoints"
     while process.poll() is None and not list(checkpoints.glob("step_0000001*")):
@@ -185,16 +185,16 @@ def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(settings, tmp
     assert found is not None
     assert len(list(checkpoints.glob("step_*"))) <= 3
     list(train(read_config(tmp_path / "killed.toml"), resume=True))
-    unbroken = settings(run=str(tmp_path / "unbroken"), **shape)
+    unbroken = make_config(run=str(tmp_path / "unbroken"), **shape)
     list(train(unbroken))
     assert_same(checkpoint_of(killed), checkpoint_of(unbroken))
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(settings, tmp_path):
+def test_two_processes_do_what_one_does(make_config, tmp_path):
     def run(name):
         shape = {"steps": 4, "network": {"scales": [2, 4]}, "losses": {"variation": 0.01}, "data": {"validate": []}}
-        return settings(run=str(tmp_path / name), **shape)
+        return make_config(run=str(tmp_path / name), **shape)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -209,8 +209,8 @@ def test_two_processes_do_what_one_does(settings, tmp_path):
     assert all(torch.allclose(two[key], one[key], atol=1e-5) for key in one)
 
 
-def test_training_ends_when_nothing_gets_better(settings):
-    config = settings(
+def test_training_ends_when_nothing_gets_better(make_config):
+    config = make_config(
         steps=50, learning={"rate": 1e-9, "last_rate": 1e-9}, keeping={"validate_every": 2, "patience": 3}
     )
     reports = list(train(config))
@@ -219,24 +219,24 @@ def test_training_ends_when_nothing_gets_better(settings):
     assert (config.folder / "best/toy_2x.safetensors").exists()
 
 
-def test_a_run_that_only_gives_nan_is_given_up(settings):
-    config = settings(steps=500, learning={"rate": 1e30}, data={"validate": []})
+def test_a_run_that_only_gives_nan_is_given_up(make_config):
+    config = make_config(steps=500, learning={"rate": 1e30}, data={"validate": []})
     with pytest.raises(TrainingError, match=r"100 steps in a row .* lower learning\.rate"):
         list(train(config))
 
 
-def test_samples_show_input_result_and_truth(settings):
+def test_samples_show_input_result_and_truth(make_config):
     from PIL import Image
 
-    config = settings(steps=2)
+    config = make_config(steps=2)
     list(train(config))
     with Image.open(config.folder / "samples/step_00000002_2x_1.png") as picture:
         assert picture.size == (3 * 160, 160)
 
 
-def test_going_on_from_a_file(settings, tmp_path):
-    [file] = list(train(settings(steps=3, run=str(tmp_path / "first"))))[-1].files
-    config = settings(
+def test_going_on_from_a_file(make_config, tmp_path):
+    [file] = list(train(make_config(steps=3, run=str(tmp_path / "first"))))[-1].files
+    config = make_config(
         run=str(tmp_path / "second"),
         steps=1,
         learning={"rate": 1e-9, "last_rate": 1e-9},
@@ -247,31 +247,31 @@ def test_going_on_from_a_file(settings, tmp_path):
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
     said = r"SRVGGNetCompact, scale 2, in_channels 3, features 8, convs 2, activation prelu; set network\.kind"
     with pytest.raises(TrainingError, match=rf"begin_with: .* is {said}"):
-        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "convs": 5})))
+        next(train(make_config(run=str(tmp_path / "third"), network={"begin_with": str(file), "convs": 5})))
     with pytest.raises(TrainingError, match=r"is SRVGGNetCompact, .* set network\.kind, separable"):
-        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "separable": True})))
+        next(train(make_config(run=str(tmp_path / "third"), network={"begin_with": str(file), "separable": True})))
 
 
-def test_works_within_inference_mode(settings):
+def test_works_within_inference_mode(make_config):
     with torch.inference_mode():
-        assert list(train(settings(steps=2)))[-1].files
+        assert list(train(make_config(steps=2)))[-1].files
         assert torch.is_inference_mode_enabled()
 
 
-def test_a_disk_that_fills_up_is_told_of(settings, monkeypatch):
+def test_a_disk_that_fills_up_is_told_of(make_config, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("steadyscale.core.training.loop.logger._FileLogger.log_values", full)
     with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
-        next(train(settings()))
+        next(train(make_config()))
 
 
-def test_what_cannot_begin_says_why(settings, tmp_path):
+def test_what_cannot_begin_says_why(make_config, tmp_path):
     with pytest.raises(TrainingError, match=r"data\.train is empty"):
-        next(train(settings(data={"train": []})))
+        next(train(make_config(data={"train": []})))
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"file can be no folder for the run \(File exists\); name another"):
-        next(train(settings(run=str(tmp_path / "file"))))
+        next(train(make_config(run=str(tmp_path / "file"))))
     with pytest.raises(TrainingError, match=r"no CUDA device here|no device"):
         pick_device("cuda" if not torch.cuda.is_available() else "nonsense")
