@@ -3,6 +3,7 @@
 #
 #   make demo [CLIP=video] [LENGTH=seconds|all]    enhance a clip in a real ComfyUI
 #   make test [ARGS=pytest-arguments]              linters, types, and the whole suite
+#   make docs                                      the documentation site, into build/site
 #   COMFYUI_PATH=folder                            for both: use this ComfyUI instead of fetching one
 #   PYTHON=python3.12                              for both: which Python (3.10 or newer) to build on
 
@@ -14,7 +15,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test setup lint lock clean
+.PHONY: demo test docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -24,6 +25,10 @@ test: BOOTSTRAP_FLAGS := --tests
 test: setup lint
 	@$(RUN) -m pytest $(ARGS)
 
+# The documentation site, into build/site.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --site-dir build/site
+
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) scripts/bootstrap.py $(BOOTSTRAP_FLAGS)
@@ -32,6 +37,8 @@ lint: setup
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m pyright --pythonpath $(RUN)
+	@.venv/bin/lint-imports --no-cache --no-logo >/dev/null || .venv/bin/lint-imports --no-cache
+	@$(RUN) -m codespell_lib
 
 # For a change of dependencies: pins them anew.
 lock:

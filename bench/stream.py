@@ -116,7 +116,7 @@ def encode(case: Case) -> int:
 def in_turn(case: Case) -> int:
     """Nothing runs beside anything but what a stage does within itself."""
     with mock.patch(
-        "steadyscale.core.video.encode.writer.behind", lambda stream, do, **_: [do(item) for item in stream]
+        "steadyscale.core.video.encode.writer.write_behind", lambda stream, do, **_: [do(item) for item in stream]
     ):
         return case.write_output(case.stage(case.clip.frames()))
 

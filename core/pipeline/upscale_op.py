@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
+from ..upscaling.deprecated_keywords import accept_deprecated_fields
 from ..upscaling.precision import model_device
-from ..upscaling.settings import Alpha, OutputSize, PostProcess, Precision, Reuse, Tiling, UpscaleStats
+from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
 from ..upscaling.tile_size import estimate_activation_bytes, plan_tiles, widest_layer_bytes
 from ..upscaling.tiles import window_pixels
 from ..upscaling.upscale import DEFAULT_HALO, ImageModel, get_trait, upscale
@@ -17,38 +18,23 @@ from .operation import Operation
 from .warp_op import WarpOp
 
 
+@accept_deprecated_fields
 @dataclass(frozen=True, eq=False)
 class UpscaleOp(Operation):
     """Frames through a network: the settings of `upscaling.upscale`, by the same names."""
 
     model: ImageModel
-    output_size: OutputSize = field(default_factory=OutputSize)
-    tiling: Tiling = field(default_factory=Tiling)
-    precision: Precision = Precision.AUTO
+    settings: UpscaleSettings = UpscaleSettings()  # noqa: RUF009, it is frozen
     device: torch.device | str | None = None
-    reuse: Reuse = field(default_factory=Reuse)
-    postprocess: PostProcess = field(default_factory=PostProcess)
-    alpha: Alpha = Alpha.RESIZE
-    compile_network: bool = False
     stats: UpscaleStats | None = None
 
     def output_info(self, input_info: ClipInfo) -> ClipInfo:
-        return input_info.resized(*self.output_size.resolve(input_info.width, input_info.height, int(self.model.scale)))
+        scale = int(self.model.scale)
+        return input_info.resized(*self.settings.size.resolve(input_info.width, input_info.height, scale))
 
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         return upscale(
-            frames,
-            self.model,
-            output_size=self.output_size,
-            tiling=self.tiling,
-            precision=self.precision,
-            device=self.device,
-            reuse=self.reuse,
-            postprocess=self.postprocess,
-            alpha=self.alpha,
-            compile_network=self.compile_network,
-            stats=self.stats,
-            frame_offset=frame_offset,
+            frames, self.model, self.settings, device=self.device, stats=self.stats, first_frame=frame_offset
         )
 
     @property
@@ -59,7 +45,7 @@ class UpscaleOp(Operation):
         """What the network says of itself, or is guessed to take, for the tiles that the memory which is free now
         allows; its result, and the last one for reuse.
         """
-        model, tiling = self.model, self.tiling
+        model, tiling = self.model, self.settings.tiling
         device = model_device(model) if self.device is None else torch.device(self.device)
         each = estimate_activation_bytes(model, int(model.scale))
         halo = int(get_trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
@@ -83,5 +69,7 @@ class UpscaleOp(Operation):
         if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
         same = self.output_info(input_info) == inner
-        enlarge = self if same else replace(self, target=OutputSize(size=(inner.width, inner.height)))
-        return enlarge, replace(warp_op, pad=round(pad))
+        if same:
+            return self, replace(warp_op, pad=round(pad))
+        settings = replace(self.settings, size=OutputSize(size=inner.size))
+        return replace(self, settings=settings), replace(warp_op, pad=round(pad))

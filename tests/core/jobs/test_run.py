@@ -42,25 +42,25 @@ KILLS = int(os.environ.get("STEADYSCALE_KILLS", "6"))
 
 
 @pytest.mark.parametrize("border", [Border.FILL, Border.CROP, Border.CROP_ADAPTIVE, Border.BLACK])
-def test_segments_show_what_one_run_without_a_job_shows(border: Border, origin: Path, tmp_path: Path):
+def test_segments_show_what_one_run_without_a_job_shows(border: Border, job_source: Path, tmp_path: Path):
     lossless = Encoding("ffv1")
-    run_full_job(origin, tmp_path / "job.mkv", border=border, encoding=lossless)
-    plain = make_pipeline(VideoClip(origin), SlowNearest(), border)
-    write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=origin)
+    run_full_job(job_source, tmp_path / "job.mkv", border=border, encoding=lossless)
+    plain = make_pipeline(VideoClip(job_source), SlowNearest(), border)
+    write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=job_source)
     assert frame_hashes(tmp_path / "job.mkv") == frame_hashes(tmp_path / "plain.mkv")
     assert audio_packets(tmp_path / "job.mkv") == audio_packets(tmp_path / "plain.mkv")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
-def test_no_frame_and_no_time_is_lost_in_any_container(suffix: str, origin: Path, tmp_path: Path):
-    with open_job(tmp_path / "job", origin) as job:
-        jobs.run_job(job, VideoClip(origin), tmp_path / f"copy{suffix}", segment_seconds=0.3)
+def test_no_frame_and_no_time_is_lost_in_any_container(suffix: str, job_source: Path, tmp_path: Path):
+    with open_job(tmp_path / "job", job_source) as job:
+        jobs.run_job(job, VideoClip(job_source), tmp_path / f"copy{suffix}", segment_seconds=0.3)
     assert read_numbers(VideoClip(tmp_path / f"copy{suffix}")) == [*range(FRAME_COUNT)]
     times = [time for _, time in frame_hashes(tmp_path / f"copy{suffix}")]
-    assert max(abs(a - b) for a, (_, b) in zip(times, frame_hashes(origin), strict=True)) <= 0.0005
+    assert max(abs(a - b) for a, (_, b) in zip(times, frame_hashes(job_source), strict=True)) <= 0.0005
 
 
-def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_source_is_decoded_once_in_order(job_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read, frames = [], VideoClip.frames
 
     def counted(self: VideoClip, *args: int, **named: int):
@@ -69,36 +69,36 @@ def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monke
             yield frame
 
     monkeypatch.setattr(VideoClip, "frames", counted)
-    run_full_job(origin, tmp_path / "result.mp4")
+    run_full_job(job_source, tmp_path / "result.mp4")
     assert len(read) == FRAME_COUNT
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_result(origin: Path, undisturbed: Path, tmp_path: Path):
+def test_killed_at_any_moment_it_goes_on_to_the_same_result(job_source: Path, reference_result: Path, tmp_path: Path):
     target, tally, moments = tmp_path / "result.mp4", tmp_path / "tally", random.Random(5)
     start_process(os.getpid).join(120)  # whatever has to be imported is there now
-    whole = start_process(run_in_child, origin, target, tally, PAUSE)
+    whole = start_process(run_in_child, job_source, target, tally, PAUSE)
     begun = time.monotonic()
     whole.join(120)
     takes = time.monotonic() - begun
     assert whole.exitcode == 0
-    assert has_same_content(target, undisturbed)
+    assert has_same_content(target, reference_result)
     begun_anew, killed = 1, 0
     target.unlink()
     tally.unlink()
     while killed < KILLS:
-        process = start_process(run_in_child, origin, target, tally, PAUSE)
+        process = start_process(run_in_child, job_source, target, tally, PAUSE)
         process.join(moments.uniform(0, 0.8 * takes))
         process.kill()
         process.join()
         killed += 1
         if target.exists():  # it was done before, or in that moment
-            assert has_same_content(target, undisturbed)
+            assert has_same_content(target, reference_result)
             target.unlink()
             begun_anew += 1
-    process = start_process(run_in_child, origin, target, tally, 0.0)
+    process = start_process(run_in_child, job_source, target, tally, 0.0)
     process.join(120)
     assert process.exitcode == 0
-    assert has_same_content(target, undisturbed)
+    assert has_same_content(target, reference_result)
     lost = len(tally.read_bytes()) - begun_anew * FRAME_COUNT
     assert lost <= killed * (LONGEST + AHEAD), "no more than one segment was made again for each kill"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4", "tally"]
@@ -106,22 +106,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(origin: Path, undist
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
 def test_whatever_stops_it_is_passed_on_and_what_was_made_is_kept(
-    error: BaseException, origin: Path, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    error: BaseException, job_source: Path, reference_result: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    files = run_interrupted(origin, target, error=error)
+    files = run_interrupted(job_source, target, error=error)
     assert files == ["job.json", *(f"segment-{i:05d}.mp4" for i in range(3))]
     assert "3 finished segments are kept in" in caplog.text
     assert "the same command goes on from there" in caplog.text
-    assert run_full_job(origin, target, SlowNearest(tally)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
+    assert run_full_job(job_source, target, SlowNearest(tally)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
     assert "going on, 3 of 9 segments are there" in caplog.text
-    assert has_same_content(target, undisturbed)
+    assert has_same_content(target, reference_result)
 
 
-def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_path: Path):
+def test_a_full_disk_is_one_clear_error(job_source: Path, reference_result: Path, tmp_path: Path):
     target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    limit = undisturbed.stat().st_size * 2 // 3  # room for each segment, and none for all of them together
-    process = start_process(run_in_child, origin, target, tally, 0.0, limit)
+    limit = reference_result.stat().st_size * 2 // 3  # room for each segment, and none for all of them together
+    process = start_process(run_in_child, job_source, target, tally, 0.0, limit)
     process.join(120)
     assert process.exitcode == 1
     said = tally.with_suffix(".error").read_text()
@@ -129,21 +129,21 @@ def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_pat
     assert "File too large" in said
     assert "9 finished segments are kept in" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4.job", "tally", "tally.error"]
-    assert run_full_job(origin, target).reused == SEGMENT_COUNT
-    assert has_same_content(target, undisturbed)
+    assert run_full_job(job_source, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, reference_result)
 
 
-def test_no_room_says_how_much_there_is(origin: Path, tmp_path: Path):
+def test_no_room_says_how_much_there_is(job_source: Path, tmp_path: Path):
     def fail(calls: int) -> None:
         if calls == 30:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(ClipError, match=r"No space left on device \(.* MB are free\)\. 3 finished segments are kept"):
-        run_full_job(origin, tmp_path / "result.mp4", SlowNearest(fail=fail))
+        run_full_job(job_source, tmp_path / "result.mp4", SlowNearest(fail=fail))
 
 
 def test_a_broken_contract_is_an_error_that_keeps_the_segments(
-    origin: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job_source: Path, reference_result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     target, join = tmp_path / "result.mp4", jobs.concat_segments
 
@@ -154,11 +154,11 @@ def test_a_broken_contract_is_an_error_that_keeps_the_segments(
     with pytest.raises(
         VerificationError, match=r"result\.mp4: the result breaks .*1 tracks of sound.*9 finished segments"
     ):
-        run_full_job(origin, target)
+        run_full_job(job_source, target)
     assert [p.name for p in tmp_path.iterdir()] == ["result.mp4.job"]
     monkeypatch.undo()
-    assert run_full_job(origin, target).reused == SEGMENT_COUNT
-    assert has_same_content(target, undisturbed)
+    assert run_full_job(job_source, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, reference_result)
 
 
 def test_pictures_can_be_the_source(tmp_path: Path):

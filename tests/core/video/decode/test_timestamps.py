@@ -69,8 +69,8 @@ def test_a_late_window_is_read_from_near_it(tmp_path: Path, monkeypatch: pytest.
                 sink.mux(packet)
     read = []
 
-    def counted(container, *streams, watch=None):
-        for packet in demux_packets(container, *streams, observer=watch):
+    def counted(container, *streams, observer=None):
+        for packet in demux_packets(container, *streams, observer=observer):
             read.append(packet)
             yield packet
 

@@ -249,7 +249,7 @@ def test_killed_in_the_middle(tmp_path: Path):
     script = (
         "import sys, torch; from fractions import Fraction\n"
         "from steadyscale.core.clip import ClipInfo\n"
-        "from steadyscale.core.video.encode import write_video\n"
+        "from steadyscale.core.video.encode.writer import write_video\n"
         "def frames():\n"
         "    for i in range(10**6):\n"
         "        if i == 30: print('running', flush=True)\n"

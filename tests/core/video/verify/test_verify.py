@@ -117,12 +117,12 @@ def test_a_faithful_copy_keeps_it(source: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     "kind",
     [
-        {"audio_at": 0.5},
-        {"audio_at": -0.1},
-        {"fps": 60, "audio_at": 0.0},
-        {"starts": VFR, "base": Fraction(1, 1000), "audio_at": 0.2},
-        {"starts": [s + 777 for s in VFR], "base": Fraction(1, 1000), "audio_at": 0.0},
-        {"starts": [i * 1001 for i in range(12)], "base": Fraction(1, 30_000), "audio_at": 0.1},
+        {"audio_start": 0.5},
+        {"audio_start": -0.1},
+        {"fps": 60, "audio_start": 0.0},
+        {"starts": VFR, "time_base": Fraction(1, 1000), "audio_start": 0.2},
+        {"starts": [s + 777 for s in VFR], "time_base": Fraction(1, 1000), "audio_start": 0.0},
+        {"starts": [i * 1001 for i in range(12)], "time_base": Fraction(1, 30_000), "audio_start": 0.1},
     ],
     ids=["late", "early", "60", "uneven", "begins late", "ntsc"],
 )
