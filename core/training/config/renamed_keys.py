@@ -86,7 +86,7 @@ def rename_keys(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_text(table: Mapping[str, Any]) -> str:
-    """Return settings as text under the names of version 0.1.0, to be hashed.
+    """Return settings as text under their first names, to be hashed.
 
     table: as `to_table` gives it. The text of unchanged settings stays the same when a field is renamed, so that runs
     keep the folders that are named after its hash. Adding a field, or moving it within its dataclass, changes the text.

@@ -118,11 +118,9 @@ def perceptual(pred: Mapping[str, Tensor], target: Mapping[str, Tensor], weights
 
 
 def content(pred: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Feature reconstruction loss.
+    """Feature reconstruction loss (Johnson, Alahi and Fei-Fei 2016, arXiv:1603.08155).
 
     sum over layers of weight * ||phi(pred) - phi(target)||^2 / (C H W), the mean over the batch.
-
-    The feature reconstruction loss of Johnson, Alahi and Fei-Fei 2016 (arXiv:1603.08155).
     """
     return torch.stack([weight * _feature_mse(pred[layer], target[layer]) for layer, weight in weights.items()]).sum()
 

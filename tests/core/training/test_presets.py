@@ -128,8 +128,8 @@ def test_runs_that_differ_only_in_length_or_device_have_the_same_hash(texture_fa
     assert hash_of(PRESET, replace(sources, digest="another")) != same
 
 
-def test_the_hash_is_that_of_version_0_1_0():
-    """Renamed settings and refactored code must not separate a run from its folder; values from version 0.1.0."""
+def test_the_hash_is_that_of_earlier_runs():
+    """Renamed settings must not separate a run from its folder; the values are those of before the renames."""
     sources = TrainingSources(("a.png",), "held.png", True, 300, "0123456789abcdef")
     other = TrainPreset(
         *("other", 4, NetworkSize.ESRGAN, 3.0), seed=9, learning_rate=3e-4, realistic=True, adversarial=0.1
