@@ -71,8 +71,8 @@ def test_finished_segments_of_other_settings_sources_or_versions_are_discarded(
 
     counts: list[int] = []
 
-    def stop(frames, made: int):
-        counts.append(made)
+    def stop(frames, computed: int):
+        counts.append(computed)
         for number, frame in enumerate(frames):
             if number == 12:
                 raise Stop
@@ -122,7 +122,7 @@ def test_a_folder_with_other_files_is_refused(job_source: Path, tmp_path: Path):
 
 def test_invalid_sources_and_targets_are_refused_without_leaving_files(job_source: Path, tmp_path: Path):
     for name, why in {
-        "pictures": "a job writes a video file",
+        "images": "a job writes a video file",
         "result.xyz": "video files are written as",
         "nowhere/result.mp4": "No such file or directory",
     }.items():

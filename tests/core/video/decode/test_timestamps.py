@@ -197,7 +197,7 @@ def test_a_job_of_a_window_resumes_and_another_window_starts_from_the_beginning(
     source, target = make_video(tmp_path / "in.mp4", 24, audio_start=0.0), tmp_path / "out.mp4"
 
     def run(window: TimeRange, stop_at: int = 99):
-        def stop(frames, kept):
+        def stop(frames, computed):
             for number, frame in enumerate(frames):
                 if number == stop_at:
                     raise KeyboardInterrupt

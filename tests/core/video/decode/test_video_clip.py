@@ -164,14 +164,14 @@ def test_a_file_truncated_after_its_index_is_refused(tmp_path: Path):
 
 
 def test_a_file_with_audio_only_is_refused(tmp_path: Path):
-    with av.open(str(tmp_path / "sound.mp4"), "w") as sink:
+    with av.open(str(tmp_path / "audio.mp4"), "w") as sink:
         audio = sink.add_stream("aac", rate=48000, layout="mono")
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         samples.sample_rate = 48000
         sink.mux(audio.encode(samples))
         sink.mux(audio.encode(None))
     with pytest.raises(ClipError, match="the file has no video stream, only audio"):
-        VideoClip(tmp_path / "sound.mp4")
+        VideoClip(tmp_path / "audio.mp4")
 
 
 def test_a_video_stream_without_frames_is_refused(tmp_path: Path):

@@ -98,10 +98,10 @@ def test_the_container_can_be_changed(clip_file: Path, tmp_path: Path):
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_no_frame_of_any_codec_is_lost(codec: str, count: int, tmp_path: Path):
     clip = TensorClip(numbered_frames(count))
-    write_video(tmp_path / "made.mkv", clip.frames(), clip.info, encoding=Encoding(codec))
-    remux(tmp_path / "made.mkv", tmp_path / "copy.mkv", container=MKV)
+    write_video(tmp_path / "in.mkv", clip.frames(), clip.info, encoding=Encoding(codec))
+    remux(tmp_path / "in.mkv", tmp_path / "copy.mkv", container=MKV)
     assert read_numbers(VideoClip(tmp_path / "copy.mkv")) == list(range(count))
-    old, new = read_timestamps(tmp_path / "made.mkv"), read_timestamps(tmp_path / "copy.mkv")
+    old, new = read_timestamps(tmp_path / "in.mkv"), read_timestamps(tmp_path / "copy.mkv")
     assert (new.starts, new.time_base) == (old.starts, old.time_base)
 
 

@@ -109,7 +109,7 @@ def make_audio_video(path: Path, codec: str, layout: str, rate: int = 48_000) ->
 
     The channels are tones of 400, 800, 1200 … Hz.
     """
-    suffix, video_codec = (".made.mkv", "libvpx") if path.suffix == ".ogv" else (".made.mp4", "mpeg4")
+    suffix, video_codec = (".silent.mkv", "libvpx") if path.suffix == ".ogv" else (".silent.mp4", "mpeg4")
     silent = make_video(path.with_suffix(suffix), codec=video_codec, time_base=Fraction(1, 24))
     with av.open(str(silent)) as old, av.open(str(path), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])

@@ -61,7 +61,7 @@ def drop_packets(kind: str, *numbers: int) -> Callable[[Packet, int], Packet | N
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 frames, each of them a key frame, so that any may be missing; 0.43 s of sound from 0.5 s on."""
+    """24 frames, each of them a key frame, so that any can be dropped; 0.43 s of audio from 0.5 s on."""
     return make_video(tmp_path_factory.mktemp("contract") / "in.mp4", COUNT, codec="mpeg4", audio_start=0.5)
 
 
@@ -169,10 +169,10 @@ def test_different_timestamps_are_found(source: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("seconds", [0.1, -0.1])
 def test_audio_out_of_sync_is_found(seconds: float, source: Path, tmp_path: Path):
-    message = verification_error(copy_packets(source, tmp_path / "sound.mp4", change=shift("audio", seconds)), source)
+    message = verification_error(copy_packets(source, tmp_path / "audio.mp4", change=shift("audio", seconds)), source)
     assert f"audio track 1 starts {seconds:+.3f} s late" in message
     assert f"audio track 1 ends {seconds:+.3f} s late" in message
-    shifted_video = copy_packets(source, tmp_path / "picture.mkv", change=shift("video", abs(seconds)))
+    shifted_video = copy_packets(source, tmp_path / "video.mkv", change=shift("video", abs(seconds)))
     assert "the timestamps of 24 frames differ" in verification_error(shifted_video, source)
 
 
