@@ -45,13 +45,13 @@ STABLE_NAMES: dict[type, StableName] = {
     UpscaleSettings: StableName(
         "upscale-settings",
         {
-            "output_size": "size",
+            "size": "size",
             "tiling": "tiling",
             "precision": "precision",
             "reuse": "reuse",
             "postprocess": "postprocess",
             "alpha": "alpha",
-            "compile_network": "compile",
+            "compile": "compile",
         },
     ),
     OutputSize: StableName("output-size", {"factor": "factor", "size": "size"}),

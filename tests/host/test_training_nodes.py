@@ -195,7 +195,7 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "../out"}, "is no name for a model"),
+        ({"name": "../out"}, "is not a valid model name"),
         ({"name": "x", "folder": "../.."}, "is no folder inside ComfyUI's input folder"),
         ({"name": "x", "folder": "nowhere"}, "is no folder inside ComfyUI's input folder"),
         ({"name": "x"}, "there is nothing to learn from"),
@@ -242,7 +242,7 @@ def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
     graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.add_model(), name=name, place="output")
     run = host.run(graph)
     assert run.status == "rejected"
-    assert "is no name for a model" in run.error
+    assert "is not a valid model name" in run.error
 
 
 def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
