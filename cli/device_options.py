@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..core.runtime.accelerator import DEVICES
-from ..core.upscaling.settings import UpscaleSettings
+from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from .arg_types import add_enum_option, positive_int
 
 
@@ -21,3 +21,8 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         "--tile", type=positive_int, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
     )
     parser.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
+
+
+def inference_settings(args: argparse.Namespace) -> UpscaleSettings:
+    """The settings that the options of `add_inference_options` stand for; the others have their defaults."""
+    return UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile)

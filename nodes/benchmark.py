@@ -6,7 +6,7 @@ from comfy import model_management
 from comfy_api.latest import io
 
 from ..core.upscaling.benchmark import benchmark, synthetic_frames
-from ..core.upscaling.settings import Precision, Tiling
+from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
@@ -64,8 +64,7 @@ class BenchmarkUpscaler(io.ComfyNode):
         report = benchmark(
             with_progress(synthetic_frames(width, height, frames + 1), frames + 1),
             with_cancel_check(upscale_model),
-            tiling=Tiling(size=tile or None),
-            precision=Precision(precision),
+            UpscaleSettings(tiling=Tiling(size=tile or None), precision=Precision(precision)),
             device=device,
         )
         show_text(str(report))

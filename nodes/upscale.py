@@ -136,12 +136,12 @@ class UpscaleFrames(io.ComfyNode):
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = UpscaleSettings(
-            output_size=shared.parse_output_size(resize_to, factor, width, height),
+            size=shared.parse_output_size(resize_to, factor, width, height),
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             postprocess=PostProcess(strength, ColorCorrection(colour), grain, linear_light),
             alpha=Alpha(alpha),
-            compile_network=compile_network,
+            compile=compile_network,
         )
         operations = upscale_operations(
             with_cancel_check(upscale_model),

@@ -168,9 +168,8 @@ def fetch_video(host: Host, outputs: dict[str, dict], target: Path) -> Path:
         for item in output.get("images", []) + output.get("videos", []):
             if item["filename"].endswith((".mp4", ".mkv", ".webm", ".mov")) and item["type"] == "output":
                 target.parent.mkdir(exist_ok=True)
-                part = target.with_name(f"part-{target.name}")
-                part.write_bytes(host.view(item))
-                part.replace(target)
+                with script_support.atomic_path(target) as part:
+                    part.write_bytes(host.view(item))
                 return target
     raise script_support.SetupError(f"the graph ran, but ComfyUI reports no saved video. Its log: {host.log_path}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -12,9 +13,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 REPO_ROOT = Path(__file__).resolve().parent.parent  # the clone
 DEMO_FOLDER = REPO_ROOT / ".demo"  # all files that runs write into the clone, besides .venv
+
+
+def _load_module(path: Path) -> ModuleType:
+    """Load a module by its path: the package may not be installed yet."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_atomic_write = _load_module(REPO_ROOT / "core" / "runtime" / "atomic_write.py")
+atomic_path = _atomic_write.atomic_path
 
 
 class SetupError(Exception):
@@ -46,27 +62,26 @@ def remove(path: Path) -> None:
 
 
 def create_once(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Create the file or folder `target` atomically unless it exists.
+    """Create the file or folder `target` unless it exists.
 
-    `fill(part)` writes it under another name, which is renamed when it is complete.
+    `fill(part)` writes it under another name, so that `target` is complete if it exists, whenever a run was stopped.
     """
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     with file_lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
-            remove(part)
-            fill(part)
-            part.rename(target)
+            # A fixed tag, so that the next run removes what a killed one left.
+            remove(_atomic_write.partial_path(target, "part"))
+            with atomic_path(target, "part") as part:
+                fill(part)
     return target
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace the file atomically: a reader gets the old text or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    """Replace a file at once: a reader sees the old text or the new one."""
+    with atomic_path(path) as part:
+        part.write_text(text)
 
 
 def replace_symlink(path: Path, target: Path) -> None:

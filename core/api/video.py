@@ -203,7 +203,7 @@ def _plan_upscaling(
         from ...models.zoo import zoo
 
         if model is None:
-            info, size = run.pipeline.info, settings.output_size
+            info, size = run.pipeline.info, settings.size
             factor = max(size.size[0] / info.width, size.size[1] / info.height) if size.size else size.factor
             model = zoo.select_bundled(factor).name
         model = load_upscaler(zoo.find_weights(model))

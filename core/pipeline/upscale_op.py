@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
+from ..upscaling.deprecated_keywords import accept_deprecated_fields
 from ..upscaling.precision import model_device
 from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
 from ..upscaling.tile_size import estimate_activation_bytes, plan_tiles, widest_layer_bytes
@@ -17,34 +18,23 @@ from .operation import Operation
 from .warp_op import WarpOp
 
 
+@accept_deprecated_fields
 @dataclass(frozen=True, eq=False)
 class UpscaleOp(Operation):
     """Frames through a network: the settings of `upscaling.upscale`, by the same names."""
 
     model: ImageModel
-    settings: UpscaleSettings = field(default_factory=UpscaleSettings)
+    settings: UpscaleSettings = UpscaleSettings()  # noqa: RUF009, it is frozen
     device: torch.device | str | None = None
     stats: UpscaleStats | None = None
 
     def output_info(self, input_info: ClipInfo) -> ClipInfo:
-        return input_info.resized(
-            *self.settings.output_size.resolve(input_info.width, input_info.height, int(self.model.scale))
-        )
+        scale = int(self.model.scale)
+        return input_info.resized(*self.settings.size.resolve(input_info.width, input_info.height, scale))
 
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         return upscale(
-            frames,
-            self.model,
-            output_size=self.settings.output_size,
-            tiling=self.settings.tiling,
-            precision=self.settings.precision,
-            device=self.device,
-            reuse=self.settings.reuse,
-            postprocess=self.settings.postprocess,
-            alpha=self.settings.alpha,
-            compile_network=self.settings.compile_network,
-            stats=self.stats,
-            frame_offset=frame_offset,
+            frames, self.model, self.settings, device=self.device, stats=self.stats, first_frame=frame_offset
         )
 
     @property
@@ -79,11 +69,7 @@ class UpscaleOp(Operation):
         if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
         same = self.output_info(input_info) == inner
-        enlarge = (
-            self
-            if same
-            else replace(
-                self, settings=replace(self.settings, output_size=OutputSize(size=(inner.width, inner.height)))
-            )
-        )
-        return enlarge, replace(warp_op, pad=round(pad))
+        if same:
+            return self, replace(warp_op, pad=round(pad))
+        settings = replace(self.settings, size=OutputSize(size=inner.size))
+        return replace(self, settings=settings), replace(warp_op, pad=round(pad))

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..runtime.format import format_duration
+from .deprecated_keywords import accept_deprecated_keywords
 from .precision import find_module, model_device
-from .settings import Precision, Tiling
+from .settings import UpscaleSettings
 from .tiles import Roi
 from .upscale import ImageModel, upscale
 
@@ -97,14 +98,13 @@ class BenchmarkResult:
         ])  # fmt: skip
 
 
+@accept_deprecated_keywords
 def benchmark(
     frames: Iterator[Frames],
     model: ImageModel,
+    settings: UpscaleSettings | None = None,
     *,
-    tiling: Tiling = Tiling(),  # noqa: B008, it is frozen
-    precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
-    compile_network: bool = False,
 ) -> BenchmarkResult:
     """Enlarge frames as `upscale` does with these settings, throw the results away, and say what it took.
 
@@ -115,9 +115,7 @@ def benchmark(
     seen, done, warm, size = _ModelProbe(model), 0, 0, (0, 0)
     begun = started = ended = time.perf_counter()
     with _PeakMemory(place) as memory:
-        stream = upscale(
-            frames, seen, tiling=tiling, precision=precision, device=place, compile_network=compile_network
-        )
+        stream = upscale(frames, seen, settings, device=place)
         for large in stream:
             ended = time.perf_counter()
             done += len(large)

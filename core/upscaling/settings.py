@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
+
+from ..runtime.deprecation import deprecated_property, renamed_fields
 
 DEFAULT_DEFLICKER_STRENGTH = 0.6  # a strength that takes most of the flicker and little of the sharpness
 
@@ -33,6 +35,8 @@ class OutputSize:
             return self.size
         factor = scale if self.factor is None else self.factor
         return max(1, round(width * factor)), max(1, round(height * factor))
+
+    of = deprecated_property("of", "resolve")
 
 
 class Precision(Enum):
@@ -84,6 +88,7 @@ class ColorCorrection(Enum):
     WAVELET = "wavelet"
 
 
+@renamed_fields(colour="color_correction")
 @dataclass(frozen=True)
 class PostProcess:
     """The defaults change nothing.
@@ -108,7 +113,10 @@ class PostProcess:
         """Whether frames that have their size already stay as they are."""
         return self.strength == 1 and self.color_correction is ColorCorrection.NONE and self.grain == 0
 
+    plain = deprecated_property("plain", "is_identity")
 
+
+@renamed_fields(on="enabled")
 @dataclass(frozen=True)
 class Reuse:
     """Which results serve again.
@@ -128,17 +136,23 @@ class Reuse:
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """How a clip is upscaled."""
+    """How a clip is upscaled; the defaults are those of the CLI and of the nodes.
 
-    output_size: OutputSize = field(default_factory=OutputSize)
-    tiling: Tiling = field(default_factory=Tiling)
+    size: of the upscaled frames. tiling: how frames are cut. precision: dtype of the network. reuse: of results for
+    regions that did not change. postprocess: color correction, grain and the like. alpha: how transparency is upscaled.
+    compile: run the network through torch.compile, which takes up to minutes for the first frame of each shape.
+    """
+
+    size: OutputSize = OutputSize()
+    tiling: Tiling = Tiling()
     precision: Precision = Precision.AUTO
-    reuse: Reuse = field(default_factory=Reuse)
-    postprocess: PostProcess = field(default_factory=PostProcess)
+    reuse: Reuse = Reuse()
+    postprocess: PostProcess = PostProcess()
     alpha: Alpha = Alpha.RESIZE
-    compile_network: bool = False
+    compile: bool = False
 
 
+@renamed_fields(repeats="repeated_frames", tiles_run="tiles_computed", pixels_run="pixels_computed")
 @dataclass
 class UpscaleStats:
     """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
@@ -160,3 +174,5 @@ class UpscaleStats:
     def computed_fraction(self) -> float:
         """Share of the pixels that the network computed, 0 to 1; 1 before the first frame."""
         return self.pixels_computed / self.pixels if self.pixels else 1.0
+
+    share_run = deprecated_property("share_run", "computed_fraction")

@@ -21,9 +21,10 @@ from ..clip import ClipError, Frames, first_non_finite
 from ..runtime.buffer_pool import BufferPool
 from ..runtime.malloc import retain_freed_memory
 from .change_detection import ChangeDetector
+from .deprecated_keywords import accept_deprecated_keywords
 from .precision import ModelRunner, dtype_candidates, find_module, model_device, on_device
 from .resize import bleed_alpha, resize
-from .settings import Alpha, OutputSize, PostProcess, Precision, Reuse, Tiling, UpscaleStats
+from .settings import Alpha, Precision, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream
 from .tile_size import declared_activation_bytes, estimate_activation_bytes, plan_tiles, widest_layer_bytes
 from .tiles import MIN_CORE, TilePlan, is_out_of_memory
@@ -55,20 +56,15 @@ class ImageModel(Protocol):
     def __call__(self, frames: Tensor, /) -> Tensor: ...
 
 
+@accept_deprecated_keywords
 def upscale(
     frames: Iterator[Frames],
     model: ImageModel,
+    settings: UpscaleSettings | None = None,
     *,
-    output_size: OutputSize = OutputSize(),  # noqa: B008, it is frozen
-    tiling: Tiling = Tiling(),  # noqa: B008
-    precision: Precision = Precision.AUTO,
     device: torch.device | str | None = None,
-    reuse: Reuse = Reuse(),  # noqa: B008
-    postprocess: PostProcess = PostProcess(),  # noqa: B008
-    alpha: Alpha = Alpha.RESIZE,
-    compile_network: bool = False,
     stats: UpscaleStats | None = None,
-    frame_offset: int = 0,
+    first_frame: int = 0,
 ) -> Iterator[Frames]:
     """Enlarge frames: chunks (B, C, h, w) come in, chunks (B, C, H, W) go out, float32 on the CPU, in [0, 1], in order.
 
@@ -88,6 +84,8 @@ def upscale(
     Raises ClipError for frames of a wrong shape or with values that are not finite (torch would make them black without
     a word), for a model that does not keep its promises, and when memory is not enough for the smallest tile.
     """
+    settings = settings or UpscaleSettings()
+    tiling, alpha = settings.tiling, settings.alpha
     place = model_device(model) if device is None else torch.device(device)
     scale, channels = int(model.scale), _input_channels(model)
     field = int(get_trait(model, "halo", default=DEFAULT_HALO))
@@ -95,26 +93,26 @@ def upscale(
     whole = bool(get_trait(model, "prefers_full_frames", default=False))
     enlarger: UpscaleStream | None = None
     cut, cut_for = TilePlan(1, MIN_CORE), (0, 0)
-    per_pixel, done, room = inf, frame_offset, BufferPool()
+    per_pixel, done, room = inf, first_frame, BufferPool()
     with ExitStack() as stack:
         cast = stack.enter_context(on_device(model, place))
         stack.enter_context(retain_freed_memory())
-        if compile_network:
+        if settings.compile:
             stack.enter_context(torch_compiled(model, place))
         for chunk in frames:
             _check_frames(chunk, done)
             height, width = chunk.shape[-2:]
             images = _frames_to_images(chunk.float(), channels, alpha)
             if enlarger is None:
-                runner, per_pixel = _prepare_runner(model, cast, place, precision, images, scale)
+                runner, per_pixel = _prepare_runner(model, cast, place, settings.precision, images, scale)
                 reach = int(get_trait(model, "exact_halo", default=0)) if place.type == "cpu" else 0
                 counts = UpscaleStats() if stats is None else stats
                 steps = runner.roi_stages if len(images) == len(chunk) else ()
                 stack.callback(runner.release_cache)
                 watcher = ChangeDetector(
-                    reuse, max(halo, field), counts, reach, supports_roi=runner.supports_roi, roi_stages=steps
+                    settings.reuse, max(halo, field), counts, reach, supports_roi=runner.supports_roi, roi_stages=steps
                 )
-                enlarger = UpscaleStream(runner, scale, halo, watcher, postprocess, room)
+                enlarger = UpscaleStream(runner, scale, halo, watcher, settings.postprocess, room)
             if cut_for != (height, width):
                 layer = widest_layer_bytes(model)
                 cut = plan_tiles(
@@ -122,7 +120,7 @@ def upscale(
                 )
                 cut_for = height, width
                 log.info("%dx%d frames are enlarged in %s with a halo of %d", width, height, cut, halo)
-            size = output_size.resolve(width, height, scale)
+            size = settings.size.resolve(width, height, scale)
             result = room.empty(len(images), images.shape[1], size[1], size[0])
             cut = enlarger.upscale_into(result, images, len(images) // len(chunk), done, cut)
             done += len(chunk)

@@ -71,7 +71,9 @@ def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run_cl
 @pytest.mark.parametrize(
     "name", ["movie [1080p].mp4", "what?.mkv", "100%d.mp4", "take2:x.mp4", "\u7535" * 80 + ".mp4", "shots [1]"]
 )
-def test_a_name_for_writing_means_what_it_says(tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words):
+def test_a_name_for_writing_means_what_it_says(
+    tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words
+):
     if words and not Path(name).suffix:
         return  # a job writes no pictures
     monkeypatch.chdir(tmp_path)
@@ -111,7 +113,7 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
 
     def interrupted(frames, *settings, **more):
         for n, frame in enumerate(upscale(frames, *settings, **more)):
-            if more["first"] + n == 8 and not seen:
+            if more["first_frame"] + n == 8 and not seen:
                 seen.append(n)
                 raise KeyboardInterrupt
             yield frame
@@ -194,11 +196,13 @@ def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run_cli, 
         ("out.mp4", ["--crf", "99"], "crf 99"),
     ],
 )
-def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message):
+def test_a_bad_target_is_told_before_the_work(
+    tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message
+):
     def never(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(import_module("steadyscale.cli.stabilize_options"), "estimate_motion", never)
+    monkeypatch.setattr(import_module("steadyscale.core.stabilize"), "estimate_motion", never)
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr
@@ -224,8 +228,6 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
 
 def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run_cli):
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / "out", "--resumable")
-    assert (code, stderr) == (
-        1,
-        f"steadyscale: {tmp_path / 'out'}: --resumable and --job write a video file; write pictures without them\n",
-    )
+    message = "resumable runs (--resumable, --job) write a video file; write images without them"
+    assert (code, stderr) == (1, f"steadyscale: {tmp_path / 'out'}: {message}\n")
     assert "out" not in " ".join(list_files(tmp_path))

@@ -23,7 +23,7 @@ from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measur
 @pytest.fixture(scope="module")
 def shaken():
     """24 frames of 160x120, and the true path of the camera."""
-    return make_shaken_clip(24, 160, 120, pixels=2.0)
+    return make_shaken_clip(24, 160, 120, pixels=5.0)
 
 
 class UnreadableClip:

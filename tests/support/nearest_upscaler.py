@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from steadyscale.core.upscaling.settings import UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ def random_frames(frames: int, channels: int = 3, height: int = 10, width: int =
 
 def run_upscale(frames, model, **settings) -> Tensor:
     chunks = frames if isinstance(frames, list) else [frames]
-    return torch.cat(list(upscale(iter(chunks), model, **settings)))
+    return torch.cat(list(upscale(iter(chunks), model, UpscaleSettings(**settings))))
 
 
 class Cancelled(Exception):

@@ -12,7 +12,18 @@ from steadyscale.core import open_clip
 def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaky_video: Path, run_cli, border: str):
     out = tmp_path / "calm.mp4"
     code, stdout, stderr = run_cli(
-        "stabilize", shaky_video, out, "--border", border, "--smoothing", "locked", "--crf", "5", "--json", "--device", "cpu"
+        "stabilize",
+        shaky_video,
+        out,
+        "--border",
+        border,
+        "--smoothing",
+        "locked",
+        "--crf",
+        "5",
+        "--json",
+        "--device",
+        "cpu",
     )
     assert (code, stderr) == (0, "")
     report = json.loads(stdout)
@@ -29,7 +40,19 @@ def test_the_learned_smoother_is_had_by_name(tmp_path: Path, shaky_video: Path, 
 
 def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaky_video: Path, run_cli):
     out = tmp_path / "kept.mp4"
-    words = ("stabilize", shaky_video, out, "--border", "mirror", "--smoothing", "locked", "--crf", "5", "--device", "cpu")
+    words = (
+        "stabilize",
+        shaky_video,
+        out,
+        "--border",
+        "mirror",
+        "--smoothing",
+        "locked",
+        "--crf",
+        "5",
+        "--device",
+        "cpu",
+    )
     assert run_cli(*words, "--keep-x", "1")[0] == 0
     assert frame_difference(open_clip(out)) > frame_difference(open_clip(shaky_video)) * 0.8, (
         "the clip swings sideways and no other way"

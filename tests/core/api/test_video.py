@@ -65,6 +65,13 @@ def frames_of(path: Path) -> torch.Tensor:
     return torch.cat(list(open_clip(path).frames()))
 
 
+def change_from_first(frames: torch.Tensor, reference: torch.Tensor) -> float:
+    """Mean difference from the first reference frame, of the inner part and without the finest detail."""
+    margin = frames.shape[-2] // 6
+    inner = (frames - reference[:1])[..., margin:-margin, margin:-margin]
+    return float(torch.nn.functional.avg_pool2d(inner, 4).abs().mean())
+
+
 def count_audio(path: Path) -> int:
     with av.open(str(path)) as container:
         return len(container.streams.audio)
@@ -73,7 +80,7 @@ def count_audio(path: Path) -> int:
 @pytest.fixture
 def shaken_file(tmp_path: Path) -> Path:
     """24 frames of a texture under a known shake, lossless."""
-    clip, _ = make_shaken_clip(24, 160, 120, pixels=2.0)
+    clip, _ = make_shaken_clip(24, 160, 120, pixels=5.0)
     write_clip(tmp_path / "shaken.mkv", clip.frames(), clip.info, encoding=LOSSLESS)
     return tmp_path / "shaken.mkv"
 
@@ -88,7 +95,7 @@ def test_every_frame_is_upscaled_in_order_with_its_audio(tmp_path: Path, clip_fi
 
 
 def test_settings_reach_the_network(tmp_path: Path, clip_file: Path):
-    settings = UpscaleSettings(output_size=OutputSize(size=(96, 72)), postprocess=PostProcess(strength=0.5))
+    settings = UpscaleSettings(size=OutputSize(size=(96, 72)), postprocess=PostProcess(strength=0.5))
     upscale_video(str(clip_file), tmp_path / "out", model=Doubling(), settings=settings, **CPU)
     [first, *_] = open_clip(tmp_path / "out").frames()
     assert first.shape == (1, 3, 72, 96)
@@ -97,7 +104,8 @@ def test_settings_reach_the_network(tmp_path: Path, clip_file: Path):
 
 def test_deflickering_is_applied_before_grain(tmp_path: Path):
     torch.manual_seed(0)
-    noisy = TensorClip((0.5 + 0.05 * torch.randn(8, 3, 48, 64)).clamp(0, 1))
+    still = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16), scale_factor=4, mode="bicubic").clamp(0.1, 0.9)
+    noisy = TensorClip((still + 0.04 * torch.randn(10, 3, 48, 64)).clamp(0, 1))
 
     def flicker(deflicker: float, grain: float) -> float:
         settings = UpscaleSettings(postprocess=PostProcess(grain=grain))
@@ -138,15 +146,14 @@ def test_images_do_not_replace_their_source(tmp_path: Path):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
     for source in (tmp_path / "in", ImageClip(tmp_path / "in")):
         with pytest.raises(ClipError, match="would replace"):
-            upscale_video(source, tmp_path / "in", model=Doubling(), **CPU)
+            upscale_video(source, tmp_path / "in" / "frame_%06d.png", model=Doubling(), **CPU)
 
 
 def test_stabilizing_stops_a_known_shake(tmp_path: Path, shaken_file: Path):
     settings = StabilizeSettings(smoothing="locked", reference=0, border=Border.MIRROR)
     report = stabilize_video(shaken_file, tmp_path / "out.mkv", settings=settings, encoding=LOSSLESS, **CPU)
     before, after = frames_of(shaken_file), frames_of(tmp_path / "out.mkv")
-    inner = (..., slice(20, 100), slice(20, 140))
-    assert (after - before[:1])[inner].abs().mean() < 0.2 * (before - before[:1])[inner].abs().mean()
+    assert change_from_first(after, before) < 0.2 * change_from_first(before, before)
     assert (report.command, report.frames_out, report.stats) == ("stabilize", 24, None)
 
 
@@ -157,13 +164,12 @@ def test_enhancing_stops_the_shake_at_the_new_size(tmp_path: Path, shaken_file: 
     )
     before = frames_of(shaken_file).repeat_interleave(2, -1).repeat_interleave(2, -2)
     after = frames_of(tmp_path / "out.mkv")
-    inner = (..., slice(40, 200), slice(40, 280))
-    assert (after - before[:1])[inner].abs().mean() < 0.25 * (before - before[:1])[inner].abs().mean()
+    assert change_from_first(after, before) < 0.2 * change_from_first(before, before)
     assert report.info.size == (320, 240)
 
 
 def test_enhancing_refuses_another_aspect_ratio_and_writes_nothing(tmp_path: Path, clip_file: Path):
-    settings = UpscaleSettings(output_size=OutputSize(size=(320, 200)))
+    settings = UpscaleSettings(size=OutputSize(size=(320, 200)))
     with pytest.raises(ClipError, match="320x200 has another shape than 64x48"):
         enhance_video(clip_file, tmp_path / "out.mp4", model=Doubling(), upscaling=settings, **CPU)
     assert list_files(tmp_path) == [clip_file.name]
@@ -244,7 +250,7 @@ def test_the_report_is_that_of_the_command_line(
 def test_without_a_model_the_bundled_one_that_suits_the_factor_is_taken(tmp_path: Path):
     write_images(tmp_path / "small.png", iter([numbered_frames(1)]))
     for factor, size in ((None, (128, 96)), (3.0, (192, 144))):
-        settings = UpscaleSettings(output_size=OutputSize(factor=factor))
+        settings = UpscaleSettings(size=OutputSize(factor=factor))
         report = upscale_video(tmp_path / "small.png", tmp_path / "large.png", settings=settings, **CPU)
         assert report.info.size == size
 

@@ -6,7 +6,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.runtime.format import format_duration
 from steadyscale.core.upscaling import benchmark as module
 from steadyscale.core.upscaling.benchmark import BenchmarkResult, benchmark, synthetic_frames
-from steadyscale.core.upscaling.settings import Precision, Reuse, Tiling, UpscaleStats
+from steadyscale.core.upscaling.settings import Precision, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -60,11 +60,13 @@ def test_what_was_chosen_is_what_was_shown():
     assert (whole.window, whole.calls, whole.precision) == ((40, 24), 1, "fp32")
     assert (whole.engine, whole.device) == ("torch", "cpu")
     model = Nearest()
-    cut = benchmark(synthetic_frames(64, 40, 3), model, tiling=Tiling(size=32))
+    cut = benchmark(synthetic_frames(64, 40, 3), model, UpscaleSettings(tiling=Tiling(size=32)))
     assert cut.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
     assert cut.calls == 4
     assert len(model.shown) == 3 * 4
-    assert benchmark(synthetic_frames(40, 24, 2), Nearest(), precision=Precision.BF16).precision == "bf16"
+    assert (
+        benchmark(synthetic_frames(40, 24, 2), Nearest(), UpscaleSettings(precision=Precision.BF16)).precision == "bf16"
+    )
 
 
 def test_a_wrapped_network_is_described_by_what_it_wraps():
@@ -87,7 +89,7 @@ def test_made_frames_are_no_repeats_and_look_like_pictures():
     assert [frame.shape for frame in frames] == [(1, 3, 90, 150)] * 4
     assert torch.equal(frames[0], next(synthetic_frames(150, 90, 1))), "the same each time"
     tally = UpscaleStats()
-    for _ in upscale(iter(frames), Nearest(), reuse=Reuse(threshold=1), stats=tally):
+    for _ in upscale(iter(frames), Nearest(), UpscaleSettings(reuse=Reuse(threshold=1)), stats=tally):
         pass
     assert (tally.repeated_frames, tally.tiles_reused) == (0, 0)
     every = torch.cat(frames)

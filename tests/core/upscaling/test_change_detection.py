@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES, ChangeDetector
 from steadyscale.core.upscaling.dirty_rects import TILE_SIZE
-from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleStats
+from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from steadyscale.models.native import build_library
@@ -57,7 +57,7 @@ def still(frames, channels=3, height=200, width=300, seed=0):
 
 def run(frames, model, chunk=1, **settings):
     tally = UpscaleStats()
-    made = torch.cat(list(upscale(iter(frames.split(chunk)), model, stats=tally, **settings)))
+    made = torch.cat(list(upscale(iter(frames.split(chunk)), model, UpscaleSettings(**settings), stats=tally)))
     return made, tally
 
 
@@ -118,7 +118,7 @@ def test_any_stream_with_reuse_is_the_stream_without(data):
             frames[n, :, top : top + rows, left : left + cols] = data.draw(st.integers(0, 255)) / 256
     size = data.draw(st.sampled_from([None, 32, 50, 128]))
     target = data.draw(st.sampled_from([OutputSize(), OutputSize(factor=1.5)]))
-    options = {"tiling": Tiling(size), "target": target}
+    options = {"tiling": Tiling(size), "size": target}
     made, tally = run(frames, Reaching(halo, channels), data.draw(st.integers(1, 6)), **options)
     assert torch.equal(made, run(frames, Reaching(halo, channels), reuse=OFF, **options)[0])
     assert tally.frames == 6
@@ -207,7 +207,7 @@ def test_the_pixels_counted_are_those_that_the_engine_makes(monkeypatch):
     monkeypatch.setattr(NativeLibrary, "run", run)
     blocks, counted, tally = [], [], UpscaleStats()
     for _ in upscale(iter(frames.split(1)), model, stats=tally):
-        blocks.append(sum(-(-(op.last - op.first) // 6) * -(-(op.right - op.left) // 6) for op in steps))
+        blocks.append(sum(-(-(op.bottom - op.top) // 6) * -(-(op.right - op.left) // 6) for op in steps))
         counted.append(tally.pixels_computed - sum(counted))
         steps.clear()
     assert model.engine == "native"

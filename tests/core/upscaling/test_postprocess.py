@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steadyscale.core.upscaling.postprocess import MAX_GRAIN_STD, add_film_grain, correct_color, low_pass, postprocess
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess
+from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess, UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -34,25 +34,27 @@ def soft(frames=2, channels=3, height=40, width=60, seed=0):
 
 
 def run(frames, finish=PostProcess(), model=None, **settings):  # noqa: B008
-    return torch.cat(list(upscale(iter(frames.split(1)), model or Tinted(), postprocess=finish, **settings)))
+    return torch.cat(
+        list(upscale(iter(frames.split(1)), model or Tinted(), UpscaleSettings(postprocess=finish, **settings)))
+    )
 
 
 def test_the_defaults_change_nothing():
     frames = soft()
     assert PostProcess().is_identity
     assert torch.equal(run(frames), Tinted()(frames))
-    assert torch.equal(run(frames, target=OutputSize(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
+    assert torch.equal(run(frames, size=OutputSize(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(size=(100, 77))])
 def test_strength_goes_from_a_plain_resize_to_the_network(channels, target):
     frames = soft(channels=channels)
-    size = target.of(60, 40, 2)
-    full, none = run(frames, target=target), run(frames, PostProcess(strength=0.0), target=target)
+    size = target.resolve(60, 40, 2)
+    full, none = run(frames, size=target), run(frames, PostProcess(strength=0.0), size=target)
     assert torch.equal(none, resize(frames, *size))
     assert float((full - none)[:, :3].abs().max()) > 0.05
-    half = run(frames, PostProcess(strength=0.25), target=target)
+    half = run(frames, PostProcess(strength=0.25), size=target)
     torch.testing.assert_close(half, none * 0.75 + full * 0.25, atol=1e-6, rtol=0)
 
 
@@ -97,7 +99,7 @@ def test_grain_differs_from_frame_to_frame_and_not_from_run_to_run_or_by_chunks(
     finish = PostProcess(grain=0.3)
     made = run(frames, finish)
     assert torch.equal(made, run(frames, finish))
-    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), postprocess=finish))))
+    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), UpscaleSettings(postprocess=finish)))))
     assert all(float((made[i] - made[i + 1]).abs().mean()) > 0.005 for i in range(3))
     plain = run(frames)
     torch.testing.assert_close(made.mean(0), plain.mean(0), atol=0.08, rtol=0)

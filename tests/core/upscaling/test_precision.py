@@ -12,7 +12,7 @@ from steadyscale.core.upscaling.precision import (
     model_device,
     on_device,
 )
-from steadyscale.core.upscaling.settings import Precision
+from steadyscale.core.upscaling.settings import Precision, UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 
@@ -147,9 +147,9 @@ def test_modules_are_found_in_wrappers():
 def test_the_last_loan_to_end_brings_the_weights_back_in_whatever_order_they_end():
     model, before = NearestUpscaler().train(), NearestUpscaler().gain.data.clone()
     place = model.gain.data_ptr()
-    left_alone = upscale(iter(random_frames(3).split(1)), model, precision=Precision.FP16)
+    left_alone = upscale(iter(random_frames(3).split(1)), model, UpscaleSettings(precision=Precision.FP16))
     next(left_alone)
-    other = upscale(iter(random_frames(3).split(1)), model, precision=Precision.BF16)
+    other = upscale(iter(random_frames(3).split(1)), model, UpscaleSettings(precision=Precision.BF16))
     next(other)
     left_alone.close()
     assert (model.gain.dtype, model.training) == (torch.bfloat16, False)
@@ -166,8 +166,8 @@ def test_stages_with_one_model_in_different_formats_take_turns():
             return super().forward(x)
 
     model, formats, frames = Noting(), [], random_frames(3)
-    inner = upscale(iter(frames.split(1)), model, precision=Precision.FP16)
-    made = torch.cat(list(upscale(inner, model, precision=Precision.FP32)))
+    inner = upscale(iter(frames.split(1)), model, UpscaleSettings(precision=Precision.FP16))
+    made = torch.cat(list(upscale(inner, model, UpscaleSettings(precision=Precision.FP32))))
     assert (made - repeat_pixels(repeat_pixels(frames))).abs().max() < 1e-3
     assert set(formats) == {torch.float16, torch.float32}
     assert model.gain.dtype == torch.float32

@@ -3,7 +3,14 @@ import torch
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess, Reuse, UpscaleStats
+from steadyscale.core.upscaling.settings import (
+    ColorCorrection,
+    OutputSize,
+    PostProcess,
+    Reuse,
+    UpscaleSettings,
+    UpscaleStats,
+)
 from steadyscale.core.upscaling.stream import UpscaleStream
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
@@ -32,8 +39,10 @@ def film(channels=3):
     return frames
 
 
-def run(frames, chunk, model=None, **settings):
-    return torch.cat(list(upscale(iter(frames.split(chunk)), model or Nearest(), **settings)))
+def run(frames, chunk, model=None, stats=None, **settings):
+    return torch.cat(
+        list(upscale(iter(frames.split(chunk)), model or Nearest(), UpscaleSettings(**settings), stats=stats))
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 9])
@@ -44,9 +53,9 @@ def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, ta
     if kept_apart:
         monkeypatch.setattr(UpscaleStream, "_can_write_directly", lambda *_: False)
     frames, tally = film(), UpscaleStats()
-    made = run(frames, chunk, target=target, tally=tally)
+    made = run(frames, chunk, size=target, stats=tally)
     large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
-    truth = torch.cat([resize(frame[None], *target.of(190, 130, 2)) for frame in large])
+    truth = torch.cat([resize(frame[None], *target.resolve(190, 130, 2)) for frame in large])
     assert torch.equal(made, truth)
     assert (tally.frames, tally.repeated_frames, tally.tiles_reused) == (9, 3, 2 * 164)
     assert tally.pixels_computed == 4 * 130 * 190 + 2 * 34 * 46
@@ -114,7 +123,7 @@ def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
     """What is kept of a frame is written to with the next one."""
     frames = film()
     expected, made = run(frames, chunk, target=target), []
-    stream = upscale(iter(frames.split(chunk)), Nearest(), output_size=target)
+    stream = upscale(iter(frames.split(chunk)), Nearest(), UpscaleSettings(size=target))
     for n in range(0, 9, chunk):
         with torch.inference_mode(n // chunk % 2 == 0):
             made.append(next(stream).clone())

@@ -62,6 +62,6 @@ def test_the_guess_at_memory_follows_the_widest_layer():
 def test_a_network_that_keeps_its_memory_is_shown_whole_frames(free, whole, calls):
     free(1e12)
     model = NearestUpscaler()
-    model.halo, model.whole_frames = 18, whole
+    model.halo, model.prefers_full_frames = 18, whole
     run_upscale(random_frames(1, 3, 400, 400), model)
     assert model.calls == calls

@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 from steadyscale.core.upscaling import torch_compile as room
+from steadyscale.core.upscaling.settings import UpscaleSettings
 from steadyscale.core.upscaling.torch_compile import torch_compiled
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
@@ -44,7 +45,7 @@ def backend(monkeypatch: pytest.MonkeyPatch):
 def test_frames_are_the_same_and_the_network_is_as_before(network: Upscaler, backend):
     graphs, frames = backend(), torch.rand(3, 3, 20, 24)
     plain = torch.cat(list(upscale(iter(frames.split(1)), network)))
-    fast = torch.cat(list(upscale(iter(frames.split(1)), network, compile_network=True)))
+    fast = torch.cat(list(upscale(iter(frames.split(1)), network, UpscaleSettings(compile=True))))
     assert torch.equal(plain, fast)
     assert len(graphs) == 1, "one shape, one compilation"
     assert "forward" not in vars(network.model)
@@ -53,7 +54,7 @@ def test_frames_are_the_same_and_the_network_is_as_before(network: Upscaler, bac
 def test_a_compiler_that_fails_is_done_without(network: Upscaler, backend, caplog: pytest.LogCaptureFixture):
     graphs, frames = backend(fails=True), torch.rand(3, 3, 20, 24)
     with caplog.at_level(logging.WARNING):
-        made = torch.cat(list(upscale(iter(frames.split(1)), network, compile_network=True)))
+        made = torch.cat(list(upscale(iter(frames.split(1)), network, UpscaleSettings(compile=True))))
     assert torch.equal(made, torch.cat(list(upscale(iter(frames.split(1)), network))))
     assert len(graphs) == 1, "it is not asked again"
     assert "there is no compiler here" in caplog.text or "compiling failed" in caplog.text
@@ -86,10 +87,10 @@ def test_a_network_that_is_compiled_for_two_streams_at_once_is_as_before_when_th
     object.__setattr__(network.model, "forward", own)  # as a program may that watches calls
     frames = torch.rand(3, 3, 20, 24)
     truth = torch.cat(list(upscale(upscale(iter(frames.split(1)), network), network)))
-    inner = upscale(iter(frames.split(1)), network, compile_network=True)
-    made = torch.cat(list(upscale(inner, network, compile_network=True)))
+    inner = upscale(iter(frames.split(1)), network, UpscaleSettings(compile=True))
+    made = torch.cat(list(upscale(inner, network, UpscaleSettings(compile=True))))
     assert torch.equal(made, truth)
-    first, second = (upscale(iter(frames.split(1)), network, compile_network=True) for _ in range(2))
+    first, second = (upscale(iter(frames.split(1)), network, UpscaleSettings(compile=True)) for _ in range(2))
     next(first), next(second)
     first.close()
     assert vars(network.model)["forward"] is not own
