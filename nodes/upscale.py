@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, with_cancel_check
 from ._comfy.check_links import check_links
+from ._comfy.device import compute_device
 from ._video.apply import apply_operations
 
 DISPLAY_NAME = "Upscale Frames"
@@ -97,7 +97,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "compile_network",
-                    default=shared.UPSCALE_DEFAULTS.compile_network,
+                    default=shared.UPSCALE_DEFAULTS.compile,
                     optional=True,
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
                     "a GPU. Where that fails, it runs uncompiled.",
@@ -131,7 +131,7 @@ class UpscaleFrames(io.ComfyNode):
         temporal: float = 0.0,
         alpha: str = shared.UPSCALE_DEFAULTS.alpha.value,
         linear_light: bool = _POSTPROCESS.linear_light,
-        compile_network: bool = shared.UPSCALE_DEFAULTS.compile_network,
+        compile_network: bool = shared.UPSCALE_DEFAULTS.compile,
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
@@ -147,6 +147,6 @@ class UpscaleFrames(io.ComfyNode):
             with_cancel_check(upscale_model),
             settings,
             deflicker=temporal,
-            device=model_management.get_torch_device(),
+            device=compute_device(),
         )
         return io.NodeOutput(apply_operations(frames, operations, DISPLAY_NAME, [] if resumable else None))
