@@ -10,6 +10,8 @@ to save.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,12 +59,17 @@ class SeparableRRDB(RRDBNet):
 
 def _inner_convs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     """The 3x3 convolutions between the first and the last, by name, in the order in which they run."""
-    return [(name, conv) for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)][1:-1]
+    return [(name, module) for name, module in _named_modules(network) if isinstance(module, nn.Conv2d)][1:-1]
 
 
 def _make_separable(network: nn.Module) -> None:
     for name, conv in _inner_convs(network):
         _set_submodule(network, name, SeparableConv(conv.in_channels, conv.out_channels))
+
+
+def _named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """network.named_modules(), whose type torch annotates incompletely."""
+    return cast("Iterator[tuple[str, nn.Module]]", network.named_modules())
 
 
 def _set_submodule(network: nn.Module, name: str, module: nn.Module) -> None:
@@ -86,7 +93,7 @@ def to_dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
         return copy.deepcopy(network)
     else:
         raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
-    modules = dict(network.named_modules())
+    modules = dict(_named_modules(network))
     state = {key: value for key, value in network.state_dict().items() if key in result.state_dict()}
     for name, _ in _inner_convs(result):
         conv = modules[name]
@@ -127,7 +134,7 @@ def to_separable(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
     state = {key: value for key, value in network.state_dict().items() if key.rpartition(".")[0] not in inner}
     for name, conv in inner.items():
         kernels = conv.weight.detach().double().flatten(2).transpose(0, 1)  # (in, out, 9)
-        pointwise, singular_values, depthwise = torch.linalg.svd(kernels, full_matrices=False)
+        pointwise, singular_values, depthwise = _svd(kernels)
         # Both factors get half of the magnitude, so that training updates them at the same relative rate.
         root = singular_values[:, 0].sqrt()
         state[f"{name}.pointwise.weight"] = (pointwise[:, :, 0] * root[:, None]).T[..., None, None].float()
@@ -136,6 +143,12 @@ def to_separable(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
         state[f"{name}.pointwise.bias"] = conv.bias.detach()
     result.load_state_dict(state)
     return result.to(next(network.parameters()).device).train(network.training)
+
+
+def _svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduced singular value decomposition U, S, Vh of (B, m, n)."""
+    factors = torch.linalg.svd(matrices, full_matrices=False)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # untyped
+    return cast("tuple[Tensor, Tensor, Tensor]", factors)
 
 
 # ---- weights ----

@@ -180,6 +180,8 @@ def _add_weightless_layer(graph: Graph, layer: Layer, inputs: list[int]) -> int:
             return graph.add_weighted_sum((1.0, inputs[0]), (1.0, inputs[1]))
         case "BinaryOp", 1 if layer.get_int(0, 0) == 2 and layer.get_int(1, 0) == 1:  # 1: with a scalar, 2: the scalar
             return graph.add_weighted_sum((layer.get_float(2, 0.0), inputs[0]))
+        case _:
+            pass
     raise WeightsError(f"layer {layer.name} ({layer.kind} with {len(inputs)} inputs) does not belong to these networks")
 
 

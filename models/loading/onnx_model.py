@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,9 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
         raise ValueError("ONNX models need onnx and openvino: pip install 'steadyscale[compress]'") from error
     try:
         # External data would let a graph reference any file on the disk.
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(  # pyright: ignore[reportUnknownMemberType]  # onnx annotates os.PathLike incompletely
+            str(path), load_external_data=False
+        )
     except Exception as error:  # protobuf's errors have no common base class
         raise ValueError(f"it is a broken ONNX file ({type(error).__name__}); export it again") from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -76,12 +79,12 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
         raise ValueError(f"its metadata holds {numbers} instead of integers; export it again")
 
     def compile_model() -> Callable[[Tensor], Tensor]:
-        core = openvino.Core()
+        core: Any = openvino.Core()  # its methods are annotated incompletely
         # Without the precision hint some processors would run in bfloat16, which loses more accuracy than int8.
         hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", hints)
-        # The next call overwrites the memory of the result.
-        return lambda x: torch.from_numpy(compiled(x.numpy())[0].copy())
+        # Copied, because the next call overwrites the memory of the result.
+        return lambda x: torch.tensor(compiled(x.numpy())[0])
 
     content_hash = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     return OnnxNetwork(metadata, compile_model, content_hash), metadata["architecture"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..arch.state_dict import StateDict
 
 if TYPE_CHECKING:
-    from spandrel import ImageModelDescriptor
+    from spandrel import ImageModelDescriptor  # pyright: ignore[reportMissingTypeStubs]  # it has none
 
 DEFAULT_HALO = 64  # pixels: spandrel gives no receptive field, and 64 suffices for the deepest of our own networks
 
@@ -20,7 +20,7 @@ class SpandrelNetwork(nn.Module):
 
     fingerprint_name = "spandrel"  # in job.json; must not change
 
-    def __init__(self, descriptor: ImageModelDescriptor) -> None:
+    def __init__(self, descriptor: ImageModelDescriptor[nn.Module]) -> None:
         super().__init__()
         self.network: nn.Module = descriptor.model
         self.scale = descriptor.scale
@@ -33,7 +33,7 @@ class SpandrelNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # A descriptor accepts one image at a time.
-        return torch.cat([self._descriptor(image) for image in x.split(1)])
+        return torch.cat([self._descriptor(x[index : index + 1]) for index in range(len(x))])
 
 
 def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
@@ -42,7 +42,11 @@ def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
     Raises ValueError for networks that need more than one image.
     """
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+        from spandrel import (  # pyright: ignore[reportMissingTypeStubs]  # it has none
+            ImageModelDescriptor,
+            ModelLoader,
+            UnsupportedModelError,
+        )
     except ImportError:
         return None
     try:

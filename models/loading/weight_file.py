@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # os.PathLike is incomplete
 
 from ..errors import WeightsError
 from . import ncnn
@@ -73,7 +73,7 @@ def detect_format(path: Path) -> FileFormat:
     return FileFormat.UNKNOWN
 
 
-def read_weights(path: Path) -> Mapping[str, Any]:
+def read_weights(path: Path) -> Mapping[Any, Any]:
     """The contents of a weight file: tensors on the CPU by key, possibly in wrappers (see `unwrap_state_dict`).
 
     Formats: safetensors, torch's .pth, .pt and .ckpt, and ncnn's .param and .bin (give either). Tensors may be
@@ -131,7 +131,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
+def _read_torch(path: Path, *, zipped: bool) -> Mapping[Any, Any]:
     if torch_version() < (2, 6):
         raise WeightsError(
             f"{path} is a pickle, and torch {torch.__version__} can be made to execute code in it (CVE-2025-32434); "
@@ -153,7 +153,7 @@ def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
         raise WeightsError(
             f"{path} holds a {type(content).__name__} instead of a dictionary of tensors; it is not a model"
         )
-    return content
+    return cast("Mapping[Any, Any]", content)
 
 
 def torch_version() -> tuple[int, int]:
@@ -213,7 +213,7 @@ _MAX_WRAPPER_DEPTH = 4  # a pickle can hold a dictionary that contains itself
 _KEY_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
 
 
-def unwrap_state_dict(content: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The innermost dictionary of tensors, without prefixes such as `module.` that all keys share.
 
     Wrappers are `params_ema` (preferred), `params`, `state_dict` and others.
@@ -227,7 +227,7 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return content
 
 
-def validate_tensors(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+def validate_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
     """Return the dictionary if it holds only plain CPU tensors whose data the file contains.
 
     Raises WeightsError otherwise.

@@ -64,7 +64,9 @@ def make_rrdb_compiler(library: NativeLibrary, network: RRDBNet) -> PlanCompiler
         plan.convolve(conv_first, packed, first, height, width)
         block_input = first
         for block in blocks:
-            targets = (a, []), (b, []), (x, [(RESIDUAL_SCALE, block_input)])
+            # Target and further residuals of each dense block.
+            targets: list[tuple[Planes, list[tuple[float, Planes]]]]
+            targets = [(a, []), (b, []), (x, [(RESIDUAL_SCALE, block_input)])]
             dense_input = block_input
             for convs, (target, block_residual) in zip(block, targets, strict=True):
                 concatenated = dense_input

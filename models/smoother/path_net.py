@@ -68,17 +68,14 @@ class PathNet(nn.Module):
 
     def __init__(self, features: int = 24) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv1d(inputs, outputs, 5, dilation=d, padding=2 * d, padding_mode="replicate")
-            for inputs, outputs, d in (
-                (3, features, 1),
-                (features, features, 2),
-                (features, features, 4),
-                (features, 1, 1),
-            )
-        )
-        nn.init.zeros_(self.layers[-1].weight)  # pyright: ignore[reportArgumentType]
-        nn.init.zeros_(self.layers[-1].bias)  # pyright: ignore[reportArgumentType]
+        shapes = ((3, features, 1), (features, features, 2), (features, features, 4), (features, 1, 1))
+        convs = [
+            nn.Conv1d(inputs, outputs, 5, dilation=dilation, padding=2 * dilation, padding_mode="replicate")
+            for inputs, outputs, dilation in shapes
+        ]
+        for parameter in convs[-1].parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.ModuleList(convs)
 
     def forward(self, path: Tensor, period: float, aspect: float) -> Tensor:
         return self.smooth_bidirectional(path, period, aspect)[0]

@@ -72,7 +72,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(restartable_host: Ho
     assert kept(host) == before, "a start of ComfyUI empties its temp folder, and not this one"
     run = host.run(graph("long.mp4"), timeout=300).raise_for_status()
     assert frames_made(run) == FRAMES - PIECE * len(before), "what was finished is not computed again"
-    assert f"going on, {len(before)} of 4 segments are there" in host.log()
+    assert f"resuming, {len(before)} of 4 segments are finished" in host.log()
     assert read_numbers(VideoClip(result(host, run))) == [*range(FRAMES)]
     assert not list((host.base / "output" / "steadyscale_jobs").iterdir()), "the result is saved"
     undisturbed = host.run(graph("other.mp4"), timeout=300).raise_for_status()

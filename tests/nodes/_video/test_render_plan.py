@@ -20,7 +20,7 @@ from steadyscale.core.video.decode.video_clip import VideoClip
 
 def test_what_is_no_video_is_refused_where_it_comes_in(fake_host, tmp_path: Path):
     (tmp_path / "page.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
-    with pytest.raises(ClipError, match=r"page\.mp4: not a video"):
+    with pytest.raises(ClipError, match=r"page\.mp4: cannot be read as video"):
         run_upscale(fake_host, fake_host.VideoFromFile(str(tmp_path / "page.mp4")))
 
 

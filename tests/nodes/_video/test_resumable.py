@@ -75,7 +75,7 @@ def test_what_a_crash_leaves_is_not_computed_again(fake_host, clip_file, tmp_pat
     again = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     again.save_to(str(tmp_path / "out.mp4"))
     assert network.seen == 24
-    assert "going on, 2 of 4 segments are there" in caplog.text
+    assert "resuming, 2 of 4 segments are finished" in caplog.text
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(COUNT)]
     assert [time for _, time in frame_hashes(tmp_path / "out.mp4")] == [
         time for _, time in frame_hashes(tmp_path / "undisturbed.mp4")
