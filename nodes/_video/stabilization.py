@@ -1,4 +1,4 @@
-"""Measure, smooth and plot the motion of an IMAGE or VIDEO input, for the nodes that stabilize."""
+"""Measure, smooth and plot the motion of an IMAGE or VIDEO input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
-from comfy import model_management
 from comfy_api.latest import Input
 from torch import Tensor
 
@@ -20,13 +19,14 @@ from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
 from .._comfy.adapter import to_clip, with_cancel_check, with_progress
+from .._comfy.device import compute_device
 from .lazy_video import plan_for
 from .render_plan import reserve_memory
 from .resumable import measure_resumable
 
 
 class MotionSource:
-    """A clip that reports progress while its motion is measured, and records pairs of frames.
+    """A clip that reports progress while it is measured, and records pairs of frames.
 
     first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
     frame if the clip ends with it.
@@ -63,7 +63,7 @@ def open_for_motion(frames: Tensor | Input.Video, fps: float) -> Clip:
 
 def load_flow_model(settings: StabilizeSettings) -> FlowModel:
     """The flow model of the settings on ComfyUI's device; it checks for cancel."""
-    return with_cancel_check(flow_model(settings.flow, model_management.get_torch_device()))
+    return with_cancel_check(flow_model(settings.flow, compute_device()))
 
 
 def measure_input_motion(
@@ -82,7 +82,7 @@ def measure_input_motion(
 
 
 def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor]:
-    """Compute the correction, and an IMAGE (1, H, W, 3) of the path before and after it."""
+    """Compute the correction, and an IMAGE of the path before and after it."""
     correction = correct_motion(motion, settings, load_smoother=lambda *size: load_path_smoother().make_smoother(*size))
     measured = Trajectory.of(motion)
     max_zoom = settings.max_zoom if settings.is_cropped else None

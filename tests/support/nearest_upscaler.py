@@ -1,4 +1,4 @@
-"""Frames and a network whose enlargement is known beforehand."""
+"""Frames and a network with a known result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def repeat_pixels(x: Tensor, scale: int = 2) -> Tensor:
 
 
 class NearestUpscaler(nn.Module):
-    """Enlarges by repeating pixels; the answer is known. `calls` are the shapes it was shown."""
+    """Upscale by repeating pixels; `calls` are the shapes of its inputs."""
 
     scale, halo = 2, 0
 
