@@ -59,6 +59,12 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, 0 or more")
+    return int(text)
+
+
 def change_threshold(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 255:
