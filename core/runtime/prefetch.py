@@ -17,7 +17,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from itertools import islice
@@ -36,7 +36,7 @@ STOP_TIMEOUT_SECONDS = 60.0  # seconds that a stage which is not wanted any more
 _SHUTDOWN_MESSAGE = "the other side of a stage has ended without a word: the program is shutting down"
 
 
-def prefetch(stream: Iterable[T], depth: int = 2, name: str = "ahead") -> Iterator[T]:
+def prefetch(stream: Iterable[T], depth: int = 2, name: str = "ahead") -> Generator[T, None, None]:
     """The same items in the same order; `stream` makes them in a thread of its own, ahead of the one that takes them.
 
     depth: how many may be made or in the making beside the one that was taken last; memory is needed for no more.
@@ -46,7 +46,7 @@ def prefetch(stream: Iterable[T], depth: int = 2, name: str = "ahead") -> Iterat
     return _prefetch(iter(stream), _BoundedChannel(depth), name)
 
 
-def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Iterator[T]:
+def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Generator[T, None, None]:
     unclosed: list[BaseException] = []
 
     def produce() -> None:
