@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType, combo_options
 from ._comfy.check_links import check_links
+from ._comfy.device import compute_device
 from ._video.apply import apply_warp
 from ._video.inputs import info_from_input
 
@@ -95,7 +95,7 @@ class ApplyMotion(io.ComfyNode):
         pad: int,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        info, mode, device = info_from_input(frames), TransferMode(apply), model_management.get_torch_device()
+        info, mode, device = info_from_input(frames), TransferMode(apply), compute_device()
         if mode is TransferMode.UNDO:
             inner = info.width - 2 * pad, info.height - 2 * pad
             if min(inner) < 1:

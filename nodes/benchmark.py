@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import io
 
 from ..core.upscaling.benchmark import benchmark, synthetic_frames
@@ -10,7 +9,8 @@ from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, free_device_memory, with_cancel_check, with_progress
+from ._comfy.adapter import CATEGORY, with_cancel_check, with_progress
+from ._comfy.device import compute_device, free_device_memory
 from ._comfy.node_text import show_text
 from ._video.render_plan import MAX_RESERVED_PIXELS
 
@@ -58,7 +58,7 @@ class BenchmarkUpscaler(io.ComfyNode):
     def execute(
         cls, upscale_model: ImageModel, width: int, height: int, frames: int, tile: int, precision: str
     ) -> io.NodeOutput:
-        device = model_management.get_torch_device()
+        device = compute_device()
         bytes_per_pixel = estimate_activation_bytes(upscale_model, int(upscale_model.scale))
         free_device_memory(upscale_model, bytes_per_pixel * min(width * height, MAX_RESERVED_PIXELS), device)
         report = benchmark(

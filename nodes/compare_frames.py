@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import folder_paths
 from comfy_api.latest import Input, InputImpl, io, ui
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ..core.video.encode.codecs import Encoding
 from ..core.video.encode.writer import write_video
 from ..core.visualize.side_by_side import Comparison, Layout, comparison_range
 from ._comfy.adapter import CATEGORY, DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
+from ._comfy.paths import numbered_path, temp_folder
 from ._video.inputs import clip_from_input
 
 COMPARISON_ENCODING = Encoding("h264", crf=12)  # high quality, to compare the frames and not their encoding
@@ -138,8 +138,5 @@ def _to_image(frames: Frames) -> Tensor:
 def _temp_video_path(comparison: Comparison) -> tuple[ui.SavedResult, Path]:
     """An unused file in ComfyUI's temp folder, for the frontend and as a path."""
     info = comparison.info
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        "SteadyScale_compare", folder_paths.get_temp_directory(), info.width, info.height
-    )
-    file = f"{name}_{counter:05}_.mp4"
-    return ui.SavedResult(file, subfolder, io.FolderType.temp), Path(folder) / file
+    path, subfolder = numbered_path("SteadyScale_compare", temp_folder(), ".mp4", info.width, info.height)
+    return ui.SavedResult(path.name, subfolder, io.FolderType.temp), path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
@@ -12,7 +11,8 @@ from ..core.clip import Clip, ClipError, Frames
 from ..core.training.evaluate.compare_models import ModelComparison, compare_models, make_lr_pairs
 from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, free_device_memory, with_cancel_check, with_progress
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check, with_progress
+from ._comfy.device import compute_device, free_device_memory
 from ._comfy.node_text import preview_ui
 from ._video.inputs import clip_from_input
 from ._video.render_plan import MAX_RESERVED_PIXELS
@@ -80,7 +80,7 @@ class CompareModels(io.ComfyNode):
         small = clip_from_input(frames)
         large = None if truth is None else clip_from_input(truth)
         length = small.info.length or count
-        device = model_management.get_torch_device()
+        device = compute_device()
         for model in models:
             size = estimate_activation_bytes(model, int(model.scale)) * min(
                 small.info.width * small.info.height, MAX_RESERVED_PIXELS

@@ -5,10 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-import comfy.utils
-import folder_paths
 import torch
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
@@ -22,11 +19,11 @@ from ..core.video.images.image_clip import ImageClip
 from ..core.visualize.training_curves import append_table
 from ..models import Upscaler, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, stop_if_cancelled
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, progress_bar, stop_if_cancelled
+from ._comfy.device import attach_patcher, compute_device
 from ._comfy.node_text import preview_ui, show_text
-from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name
+from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name, temp_folder
 from ._training_data import RUNS_FOLDER, prepare_training_sources, validate_training_inputs
-from .load_model import attach_patcher
 
 RESULT_STEM = "result"  # of file names, before a mark such as _int8 and the suffix, until the files are copied
 
@@ -159,15 +156,15 @@ class CompressModel(io.ComfyNode):
         if not isinstance(network, nn.Module) or isinstance(network, OnnxNetwork):
             raise ClipError("this model's weights cannot be reached: compress the network it was exported from")
         sources = prepare_training_sources(frames, folder)
-        with temp_path(Path(folder_paths.get_temp_directory()) / RUNS_FOLDER / "compress") as temp_folder:
-            temp_folder.mkdir(parents=True)
+        with temp_path(temp_folder() / RUNS_FOLDER / "compress") as folder_path:
+            folder_path.mkdir(parents=True)
             original = export(
-                network, temp_folder / f"original{MODEL_SUFFIX}", {"scale": str(int(upscale_model.scale))}
+                network, folder_path / f"original{MODEL_SUFFIX}", {"scale": str(int(upscale_model.scale))}
             )
             settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
             settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
-            device = model_management.get_torch_device()
-            output = temp_folder / f"{RESULT_STEM}{MODEL_SUFFIX}"
+            device = compute_device()
+            output = folder_path / f"{RESULT_STEM}{MODEL_SUFFIX}"
             files, table = _run_compression(original, output, sources, device, settings)
             names = [parse_model_name(name) + file.stem.removeprefix(RESULT_STEM) for file in files]
             saved = [copy_model_file(file, model_folder(), new) for file, new in zip(files, names, strict=True)]
@@ -195,7 +192,7 @@ def _run_compression(
         device=device.type if device.type == "cuda" else "cpu",
         **settings,  # pyright: ignore[reportArgumentType]
     )
-    bar, last = comfy.utils.ProgressBar(max(1, compress_settings.steps)), None
+    bar, last = progress_bar(max(1, compress_settings.steps)), None
     with closing(compress(compress_settings)) as reports:
         for report in reports:
             if report.stage == "training":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
 from ._comfy.check_links import check_links
+from ._comfy.device import compute_device
 from ._video.apply import apply_operations
 from ._video.stabilization import correct_and_plot, measure_input_motion
 
@@ -90,7 +90,7 @@ class EnhanceVideo(io.ComfyNode):
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, None, resumable)
         correction, plot = correct_and_plot(motion, settings)
-        device = model_management.get_torch_device()
+        device = compute_device()
         upscaling = UpscaleSettings(shared.parse_output_size(resize_to, factor, width, height))
         operations = [
             *upscale_operations(with_cancel_check(upscale_model), upscaling, device=device),

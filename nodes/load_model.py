@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import comfy.model_patcher
-import folder_paths
 import torch
-from comfy import model_management
 from comfy_api.latest import io
 
+from ..core.clip import ClipError
 from ..models import Upscaler, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
 from ..models.zoo.bundled import BUNDLED_MODELS, find_bundled
 from ._comfy.adapter import CATEGORY
+from ._comfy.device import attach_patcher, compute_device
 from ._comfy.node_text import show_text
+from ._comfy.paths import MODELS_FOLDER, find_model_file, list_model_files
 
-MODELS_FOLDER = "upscale_models"
 NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # that the native CPU engine runs
 
 
@@ -62,7 +60,7 @@ class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
         bundled = find_bundled(model_name)
-        path = bundled.path if bundled else folder_paths.get_full_path(MODELS_FOLDER, model_name)
+        path = bundled.path if bundled else find_model_file(model_name)
         if path is None:
             return model_name, 0.0, 0
         status = os.stat(path)
@@ -71,22 +69,18 @@ class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         bundled = find_bundled(model_name)
-        path = bundled.path if bundled else folder_paths.get_full_path_or_raise(MODELS_FOLDER, model_name)
+        path = bundled.path if bundled else find_model_file(model_name)
+        if path is None:
+            raise ClipError(f"{model_name!r} was deleted from models/{MODELS_FOLDER}: refresh, and choose another")
         model = load_upscaler(path)
-        facts = describe_model(model, model_management.get_torch_device())
+        facts = describe_model(model, compute_device())
         show_text(facts)
         return io.NodeOutput(attach_patcher(model), facts, ui={"text": [facts]})
 
 
 def _list_models() -> list[str]:
-    """Files and ONNX graphs of the folder, then the bundled networks.
-
-    The host does not list ONNX graphs. Names of bundled networks have no suffix, so no file has such a name.
-    """
-    files = folder_paths.get_filename_list(MODELS_FOLDER)
-    roots = [Path(root) for root in folder_paths.get_folder_paths(MODELS_FOLDER)]
-    graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
-    return [*sorted({*files, *graphs}), *(network.name for network in BUNDLED_MODELS)]
+    """Files of the model folders, then the bundled networks, whose names have no suffix."""
+    return [*list_model_files(), *(network.name for network in BUNDLED_MODELS)]
 
 
 def describe_model(model: Upscaler, device: torch.device) -> str:
@@ -109,15 +103,3 @@ def describe_model(model: Upscaler, device: torch.device) -> str:
         f"receptive field: {model.halo} pixels around",
         f"runs on {engine}",
     ])  # fmt: skip
-
-
-def attach_patcher(model: Upscaler) -> Upscaler:
-    """Set `.patcher`, with which hosts from 0.28 on manage an upscale model's memory."""
-    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
-    if patcher is not None:
-        model.patcher = patcher(  # pyright: ignore[reportAttributeAccessIssue]
-            model.model,
-            load_device=model_management.get_torch_device(),
-            offload_device=model_management.unet_offload_device(),
-        )
-    return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from ..core.visualize.flow_arrows import draw_flow_arrows
 from ..core.visualize.plots import flow_to_image, plot_trajectory
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
+from ._comfy.device import compute_device
 from ._video.inputs import clip_from_input
 
 FlowOrCorrectionType = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
@@ -152,7 +152,7 @@ class PreviewFlow(io.ComfyNode):
             )
         small = clip.info.fit_within(detail)
         luma = [torch.from_numpy(downscale_luma(one, small.height, small.width)) for one in pair]
-        flow = with_cancel_check(flow_model(FlowMethod(method), model_management.get_torch_device()))(*luma)
+        flow = with_cancel_check(flow_model(FlowMethod(method), compute_device()))(*luma)
         sheet = draw_flow_arrows(pair[0], flow) if show == "arrows" else flow_to_image(flow)
         image = sheet.movedim(1, -1).contiguous()
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -6,7 +6,6 @@ import os
 from enum import Enum
 from pathlib import Path
 
-import folder_paths
 import torch
 from comfy_api.latest import io
 from torch import nn
@@ -19,7 +18,7 @@ from ..models import WeightsError, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
 from ._comfy.adapter import CATEGORY, combo_options
 from ._comfy.node_text import show_text
-from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name
+from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, output_folder, parse_model_name
 
 MAX_DIFFERENCE = 0.02  # of the full range, at any pixel; half precision stays below
 
@@ -81,7 +80,7 @@ class SaveESRGANModel(io.ComfyNode):
         if isinstance(network, OnnxNetwork):
             raise ClipError("an ONNX graph is a file already, and has no weights to save: copy that file")
         in_models = SaveFolder(place) is SaveFolder.MODELS
-        root = model_folder() if in_models else Path(folder_paths.get_output_directory())
+        root = model_folder() if in_models else output_folder()
         model_name = parse_model_name(name)
         with temp_path(root / "model") as folder:
             folder.mkdir(parents=True)

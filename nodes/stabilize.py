@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
+from ._comfy.device import compute_device
 from ._video.apply import apply_warp
 from ._video.stabilization import correct_and_plot, measure_input_motion
 
@@ -98,6 +98,6 @@ class StabilizeVideo(io.ComfyNode):
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot = correct_and_plot(motion, settings)
-        warp_op = WarpOp(correction, settings.border, device=model_management.get_torch_device())
+        warp_op = WarpOp(correction, settings.border, device=compute_device())
         result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders)
         return io.NodeOutput(result, fill_mask, correction, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from enum import Enum
 
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.training.presets import NetworkSize, TrainPreset, bicubic_score, fit_to_time, weights_path
 from ..models import load_upscaler
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, stop_if_cancelled
+from ._comfy.device import attach_patcher, compute_device, free_device_memory
 from ._comfy.node_text import preview_ui, show_text
 from ._comfy.paths import copy_model_file, model_folder, parse_model_name
 from ._training_data import find_input_folder, prepare_training_sources, validate_training_inputs
 from ._training_run import build_run_config, draw_curves, format_report, run_training
-from .load_model import attach_patcher
 
 RESERVED_DEVICE_BYTES = 4 * 2**30  # device memory that ComfyUI is asked to free
 
@@ -204,9 +203,9 @@ class TrainESRGAN(io.ComfyNode):
             realistic=inputs == InputQuality.REALISTIC.value,
             adversarial=adversarial,
         )
-        device = model_management.get_torch_device()
+        device = compute_device()
         if device.type != "cpu":
-            model_management.free_memory(RESERVED_DEVICE_BYTES, device)
+            free_device_memory(None, RESERVED_DEVICE_BYTES, device)
         sources = prepare_training_sources(frames, folder)
         config = build_run_config(preset, sources, str(device))
         if not preset.steps:

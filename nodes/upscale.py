@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, with_cancel_check
 from ._comfy.check_links import check_links
+from ._comfy.device import compute_device
 from ._video.apply import apply_operations
 
 DISPLAY_NAME = "Upscale Frames"
@@ -147,6 +147,6 @@ class UpscaleFrames(io.ComfyNode):
             with_cancel_check(upscale_model),
             settings,
             deflicker=temporal,
-            device=model_management.get_torch_device(),
+            device=compute_device(),
         )
         return io.NodeOutput(apply_operations(frames, operations, DISPLAY_NAME, [] if resumable else None))

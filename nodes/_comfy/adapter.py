@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...core.clip import ClipError, ClipInfo, Frames, TensorClip
 from ...core.video.decode.stream_format import NativeFrames
+from .device import free_cpu_memory
 from .preview_target import end_progress, lacks_preview, running_node_id
 
 CATEGORY = "SteadyScale"
@@ -65,7 +66,7 @@ class ImageBatch:
     def __init__(self, info: ClipInfo, channels: int, mask_planes: int = 0) -> None:
         shape = (info.length or 0, info.height, info.width, channels)
         size = 4 * shape[0] * shape[1] * shape[2] * (channels + mask_planes)
-        free = model_management.get_free_memory(torch.device("cpu"))
+        free = free_cpu_memory()
         if size > free:
             raise ClipError(
                 f"{shape[0]} frames of {shape[2]}x{shape[1]} need {size / 2**30:.1f} GiB as an IMAGE batch and "
@@ -88,22 +89,14 @@ class ImageBatch:
         return self.images
 
 
-def free_device_memory(model: Any, num_bytes: float, device: torch.device) -> None:
-    """Ask ComfyUI to unload other models until `num_bytes` are free on the device.
-
-    model: the network that needs the memory, or None. On hosts from 0.28 on, upscale models carry a patcher with which
-    ComfyUI moves their weights.
-    """
-    patcher = getattr(model, "patcher", None)
-    if patcher is None:
-        model_management.free_memory(num_bytes, device)
-    else:
-        model_management.load_models_gpu([patcher], memory_required=num_bytes)
-
-
 def stop_if_cancelled() -> None:
     """Raise ComfyUI's own exception if the user has pressed cancel."""
     model_management.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int, node_id: str | None = None) -> Any:
+    """ComfyUI's progress bar on a node, None for the running one."""
+    return comfy.utils.ProgressBar(total) if node_id is None else comfy.utils.ProgressBar(total, node_id=node_id)
 
 
 def with_progress(
@@ -119,12 +112,10 @@ def with_progress(
     the node for these previews, None for the running one. Nodes with an output of their own display no preview
     (preview_target.py).
     """
-    progress, node = comfy.utils.ProgressBar(total or 1), running_node_id() if node_id is None else node_id
+    progress, node = progress_bar(total or 1), running_node_id() if node_id is None else node_id
     if node is not None and not lacks_preview(node):
         preview_frames = None
-    preview_bar = (
-        progress if node_id is None or preview_frames is None else comfy.utils.ProgressBar(total or 1, node_id=node_id)
-    )
+    preview_bar = progress if node_id is None or preview_frames is None else progress_bar(total or 1, node_id)
     done, reported, previewed_at, sent_at = 0, 0, time.monotonic(), float("-inf")
     stop_if_cancelled()
     for item in stream:

@@ -16,6 +16,21 @@ MODEL_SUFFIX = ".safetensors"
 _FORBIDDEN_CHARS = '<>:"|?*\0'
 
 
+def input_folder() -> Path:
+    """ComfyUI's input folder."""
+    return Path(folder_paths.get_input_directory())
+
+
+def output_folder() -> Path:
+    """ComfyUI's output folder."""
+    return Path(folder_paths.get_output_directory())
+
+
+def temp_folder() -> Path:
+    """ComfyUI's temp folder, which is emptied when it starts."""
+    return Path(folder_paths.get_temp_directory())
+
+
 def resolve_inside(root: str, path: str) -> str | None:
     """The real path, with links followed, if it lies within `root`; else None."""
     real, root = os.path.realpath(path), os.path.realpath(root)
@@ -30,6 +45,18 @@ def model_folder() -> Path:
     return Path(folder_paths.get_folder_paths(MODELS_FOLDER)[0])
 
 
+def list_model_files() -> list[str]:
+    """Files of the model folders, and ONNX graphs, which the host does not list."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(MODELS_FOLDER)]
+    graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
+    return sorted({*folder_paths.get_filename_list(MODELS_FOLDER), *graphs})
+
+
+def find_model_file(name: str) -> str | None:
+    """The path of a file of the model folders, or None."""
+    return folder_paths.get_full_path(MODELS_FOLDER, name)
+
+
 def parse_model_name(text: str) -> str:
     """Validate a model name and remove its suffix; raises ClipError."""
     name = text.strip().removesuffix(MODEL_SUFFIX).strip()
@@ -39,6 +66,29 @@ def parse_model_name(text: str) -> str:
     if any(letter in name for letter in _FORBIDDEN_CHARS) or os.path.isabs(name):
         raise ClipError(f"{text!r} is not a valid model name: leave out {' '.join(_FORBIDDEN_CHARS[:-1])}")
     return "/".join(parts)
+
+
+def numbered_path(prefix: str, root: Path, suffix: str, width: int, height: int) -> tuple[Path, str]:
+    """An unused path as ComfyUI's save nodes choose it, and its folder relative to `root`.
+
+    prefix: may have folders, and ComfyUI's placeholders such as %width%.
+    """
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
+    return Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder
+
+
+def find_annotated_file(name: str, suffix: str) -> str | None:
+    """The path of a file in the input or output folder, by a name such as `x [output]`.
+
+    None for names with another suffix, or outside these folders.
+    """
+    name, root = folder_paths.annotated_filepath(name)
+    root = folder_paths.get_input_directory() if root is None else root
+    allowed = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
+    name = name.strip()
+    if root not in allowed or not name.endswith(suffix) or "\0" in name:
+        return None
+    return resolve_inside(root, os.path.join(root, name))
 
 
 def copy_model_file(source: Path, root: Path, name: str) -> Path:

@@ -16,7 +16,6 @@ from typing import Any, cast
 from uuid import uuid4
 
 import av
-import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl
 
@@ -35,8 +34,10 @@ from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
 from ...core.video.encode.remux import AudioClip, remux
 from ...core.video.encode.writer import write_video
-from .._comfy.adapter import free_device_memory, to_clip, with_progress
+from .._comfy.adapter import to_clip, with_progress
+from .._comfy.device import free_device_memory
 from .._comfy.node_text import make_notifier
+from .._comfy.paths import temp_folder
 from .._comfy.preview_target import running_node_id
 from .resumable import JobFolders, run_resumable
 
@@ -51,7 +52,7 @@ class TempFile:
     """An unused path in ComfyUI's temp folder; the file is deleted with this object."""
 
     def __init__(self, suffix: str) -> None:
-        folder = Path(folder_paths.get_temp_directory())
+        folder = temp_folder()
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"steadyscale_{uuid4().hex}{suffix}"
         weakref.finalize(self, self.path.unlink, missing_ok=True)

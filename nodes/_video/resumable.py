@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-import folder_paths
 from torch import Tensor
 
 from ...core.clip import Clip, ClipError, Frames
@@ -29,6 +28,7 @@ from ...core.pipeline.pipeline import Pipeline
 from ...core.stabilize import StabilizeSettings, measure_motion
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.encode.codecs import Encoding
+from .._comfy.paths import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def measure_resumable(
 
 
 def _job_folder(kind: str, source: Path, time_range: TimeRange | None, *settings: object) -> Path:
-    root = Path(folder_paths.get_output_directory()) / JOBS_FOLDER
+    root = output_folder() / JOBS_FOLDER
     root.mkdir(parents=True, exist_ok=True)
     inputs = [hash_file(source), fingerprint(time_range), [fingerprint(setting) for setting in settings]]
     folder = root / f"{kind}-{sha256(json.dumps(inputs).encode()).hexdigest()[:16]}"
