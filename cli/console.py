@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def print_report(args: argparse.Namespace, report: dict[str, object], text: str, stream: TextIO | None = None) -> None:
-    """Print the report: as one JSON object with --json, as text otherwise, and not at all with --quiet.
+    """Print the report: one JSON object with --json, text otherwise.
 
-    stream: None is stdout.
+    With --quiet only --json prints. stream: None is stdout.
     """
     if args.json:
         text = json.dumps(report)
@@ -29,7 +29,10 @@ def print_report(args: argparse.Namespace, report: dict[str, object], text: str,
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to the present `sys.stderr`, which belongs to the progress bar while one is displayed."""
+    """Write to the present `sys.stderr`.
+
+    It belongs to the progress bar while one is displayed.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"steadyscale: {record.getMessage()}\n")
@@ -37,7 +40,10 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def log_to_stderr(args: argparse.Namespace) -> Iterator[None]:
-    """Write the package's log messages to stderr: warnings, with --debug all, with --quiet errors only."""
+    """Write the package's log messages to stderr.
+
+    These are warnings; with --debug all, with --quiet errors only.
+    """
     log, handler = logging.getLogger(__name__.split(".")[0]), _StderrHandler()
     handler.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.debug else logging.WARNING)
     log.addHandler(handler)
@@ -70,10 +76,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def until_interrupted(reports: Iterator[Report], resume_hint: str) -> Iterator[Report]:
-    """Yield the same reports; a signal (Ctrl-C, SIGTERM) raises KeyboardInterrupt after the next one.
+    """Yield the same reports, and stop after the next one on a signal.
 
-    Then no step is left half done. A second signal raises at once, and so does one before the first report, when there
-    is nothing to keep.
+    A signal (Ctrl-C, SIGTERM) raises KeyboardInterrupt when the step in work is finished, so that none is left half
+    done. A second signal raises at once, and so does one before the first report, when there is nothing to keep.
     resume_hint: how to continue later, for the message "... to go on with `resume_hint`".
     """
     with ExitStack() as stack:
@@ -88,9 +94,9 @@ def until_interrupted(reports: Iterator[Report], resume_hint: str) -> Iterator[R
 
 @contextmanager
 def deferred_interrupt(message: str) -> Iterator[Callable[[], bool]]:
-    """Record the first signal to end and log `message`; a second one raises KeyboardInterrupt.
+    """Record the first signal to end; a second one raises KeyboardInterrupt.
 
-    The yielded function says whether there was one.
+    message: logged at the first. The yielded function says whether there was one.
     """
     signals: list[int] = []
 

@@ -27,7 +27,7 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="stabilize frames as they arrive, in one pass and without sound: IN may also be - (stdin) or a capture "
+        help="stabilize frames as they arrive, in one pass and without audio: IN may also be - (stdin) or a capture "
         "device such as /dev/video0, and OUT may be - (Y4M on stdout); Ctrl-C ends the clip",
     )
     parser.add_argument(

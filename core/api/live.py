@@ -1,4 +1,4 @@
-"""Stabilize frames as they arrive: one pass, from a pipe or a device to a pipe or a file."""
+"""Stabilize frames as they arrive, from a pipe or device to a pipe or file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def stabilize_live_video(
     progress: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> VideoReport:
-    """Stabilize frames as they arrive, each `look_ahead` frames after it came. The source is read once.
+    """Stabilize frames as they arrive; the source is read once.
+
+    Each frame is written `look_ahead` frames after it was read.
 
         stabilize_live_video("/dev/video0", "-", look_ahead=6)  # Y4M on stdout, for a player
 
@@ -61,9 +63,9 @@ def stabilize_live_video(
         settings: as for `stabilize_video`, with smoothing by Kalman (the default) or the learned smoother, and a
             border other than fill and crop-adaptive. A rolling shutter is corrected for a stated readout time only.
         look_ahead: how many frames after a frame may be used for it, 0 or more: the delay of the output.
-        encoding, bits, max_pixels, on_damage, device, progress: as for `stabilize_video`. on_damage KEEP passes over
-            what cannot be decoded.
-        stop: asked before each frame; once it is true the source counts as ended.
+        encoding, bits, max_pixels, device, progress: as for `stabilize_video`.
+        on_damage: KEEP skips what cannot be decoded.
+        stop: called before each frame; once it returns True the source counts as ended.
 
     Returns:
         What was read, written and used.

@@ -33,7 +33,7 @@ PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
 
 
 class LiveSource:
-    """An open source that is read once. `open_live_source` makes it.
+    """An open source that is read once; `open_live_source` returns it.
 
     info: size and frame rate; the length is unknown.
     """
@@ -48,9 +48,10 @@ class LiveSource:
         self.info = ClipInfo(width, height, fps)
 
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frames]:
-        """Yield all frames in order, (1, 3 or 4, H, W), float32 in [0, 1], until the source ends or `stop()` is true.
+        """Yield all frames in order, (1, 3 or 4, H, W), float32 in [0, 1].
 
-        Raises ClipError for a change of size and where decoding fails.
+        Ends with the source, or when `stop()` returns True. Raises ClipError for a change of size and where decoding
+        fails.
         """
         import torch
 
@@ -73,10 +74,11 @@ class LiveSource:
 def open_live_source(
     name: str, *, max_pixels: int = demux.MAX_PIXELS, on_damage: OnDamage = OnDamage.FAIL
 ) -> Iterator[LiveSource]:
-    """Open `-` (stdin: Y4M or any container), a capture device, or a video file, and decode its first frame.
+    """Open a pipe, a capture device or a file, and decode its first frame.
 
-    A device is /dev/video0 and the like, or its FFmpeg format and name: avfoundation:0, dshow:video=Camera.
-    on_damage: KEEP passes over packets that cannot be decoded. Raises ClipError where no frame can be read.
+    name: `-` (stdin: Y4M or any container); a device, /dev/video0 and the like, or its FFmpeg format and name
+    (avfoundation:0, dshow:video=Camera); or a video file. on_damage: KEEP skips packets that cannot be decoded. Raises
+    ClipError where no frame can be read.
     """
     with ExitStack() as stack:
         container = _open_container(name, stack)

@@ -1,7 +1,7 @@
-"""Write frames as Y4M (YUV4MPEG2) to a pipe: uncompressed, and each frame as soon as it is there.
+"""Write frames as Y4M (YUV4MPEG2) to a pipe, each as soon as it is there.
 
-Players and encoders read it from a pipe (`ffplay -`, `mpv -`, `ffmpeg -i -`). 8 bits, 4:2:0, or 4:4:4 for odd sizes;
-BT.709 above 576 lines and BT.601 up to there, limited range, which is what readers of this untagged format assume.
+Y4M is uncompressed; ffplay, mpv and ffmpeg read it from a pipe. 8 bits, 4:2:0, or 4:4:4 for odd sizes; BT.709 above 576
+lines and BT.601 up to there, limited range, which is what readers of this untagged format assume.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from .output_format import SWS_MATRIX
 
 
 def write_y4m(pipe: BinaryIO, frames: Iterator[Frames], info: ClipInfo) -> int:
-    """Write frames (B, 3 or 4, H, W) of the size in `info`, without alpha, and return how many.
+    """Write frames (B, 3 or 4, H, W) without alpha, and return how many.
 
-    Raises ClipError for a change of size, and where the pipe is closed by its reader. `frames` is closed in the end.
+    info: their size and rate. Raises ClipError for a change of size, and where the pipe is closed by its reader.
+    `frames` is closed in the end.
     """
     even = info.width % 2 == 0 and info.height % 2 == 0
     pixel_format, name = ("yuv420p", "420mpeg2") if even else ("yuv444p", "444")
