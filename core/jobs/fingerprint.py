@@ -20,7 +20,7 @@ from torch import Tensor
 from ... import __version__
 from .. import geometry
 from ..path.trajectory import Correction
-from ..upscaling.precision import find_module
+from ..upscaling.model_traits import find_module
 from ..upscaling.settings import UpscaleStats
 
 CHUNK_BYTES = 4 * 2**20  # bytes that are read at once
