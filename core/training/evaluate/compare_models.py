@@ -11,7 +11,7 @@ from torch import Tensor
 from ...clip import Frames
 from ...upscaling.resize import resize
 from ...upscaling.upscale import ImageModel, upscale
-from ...visualize.training_curves import draw_label, to_frame, to_pil
+from ...visualize.captions import draw_caption
 from ..errors import TrainingError
 from .metrics import Scores, round_to_8bit, score_image
 
@@ -81,13 +81,10 @@ def _side_by_side(images: list[Tensor], titles: list[str]) -> Frames:
     top, left, height, width = _most_different_crop(images)
     pieces = [part[..., top : top + height, left : left + width] for part in images]
     zoom = max(1, PANEL_SIDE // max(height, width))
-    pictures = []
-    for piece, title in zip(pieces, titles, strict=True):
-        picture = to_pil(piece.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
-        draw_label(picture, title, (0, 0))
-        pictures.append(to_frame(picture))
-    gap = torch.ones(1, 3, pictures[0].shape[-2], 6)
-    row = [x for picture in pictures for x in (picture, gap)][:-1]
+    enlarged = [piece.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2) for piece in pieces]
+    panels = [draw_caption(panel, title, size=14) for panel, title in zip(enlarged, titles, strict=True)]
+    gap = torch.ones(1, 3, panels[0].shape[-2], 6)
+    row = [x for panel in panels for x in (panel, gap)][:-1]
     return torch.cat(row, dim=-1)
 
 

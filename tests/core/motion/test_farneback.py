@@ -57,7 +57,7 @@ def opencv_flow(first, second, s):
     """cv2 on two uint8 frames (h, w) -> (1, 2, h, w)."""
     cv2 = pytest.importorskip("cv2")
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if s.gaussian_window else 0
-    numbers = (s.pyramid_scale, s.levels, s.window, s.iterations, s.neighbourhood, s.sigma, flags)
+    numbers = (s.pyramid_scale, s.levels, s.window, s.iterations, s.poly_n, s.poly_sigma, flags)
     return torch.from_numpy(cv2.calcOpticalFlowFarneback(first, second, None, *numbers)).movedim(-1, 0)[None]
 
 
@@ -224,8 +224,8 @@ def test_frames_must_be_grey_or_rgb():
         {"window": 1},
         {"levels": -1},
         {"iterations": 0},
-        {"neighbourhood": 0},
-        {"sigma": 0.0},
+        {"poly_n": 0},
+        {"poly_sigma": 0.0},
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong):

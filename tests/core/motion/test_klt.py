@@ -47,6 +47,6 @@ def test_no_point_is_hidden():
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 300), (31, 40)])
 def test_small_frames_and_flat_ones_have_none(size):
-    assert len(seen(torch.full((1, 1, *size), 0.5), torch.full((1, 1, *size), 0.5)).points) == 0
+    assert len(seen(torch.full((1, 1, *size), 0.5), torch.full((1, 1, *size), 0.5)).src_points) == 0
     flat = torch.full((2, 3, HEIGHT, WIDTH), 0.5) + torch.tensor([0.0, 0.01]).view(2, 1, 1, 1)
     assert estimate_motion(TensorClip(flat), flow_model(FlowMethod.TRACKS)).shots == [slice(0, 2)]

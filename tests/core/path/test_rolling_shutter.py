@@ -81,7 +81,7 @@ def test_bent_is_the_way_back(rows):
 
 
 def test_what_is_shown_has_a_source_and_nothing_much_is_given_away(rows):
-    sides = rolling_shutter.visible_rect(rows, CLIP_INFO)
+    sides = rolling_shutter.inscribed_rect(rows, CLIP_INFO)
     left, top, right, bottom = sides.T
     for x, y in ((left, top), (right, top), (right, bottom), (left, bottom), (left, 0 * top), (right, 0 * top)):
         points = rolling_shutter.distort_points(rows, np.stack([x, y], -1)[:, None], 360)

@@ -6,7 +6,10 @@ import pytest
 from camera_simulation import make_shake_path
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path.smooth import Smoothing, gaussian, kalman, smooth, whittaker
+from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.smoothers.gaussian import gaussian
+from steadyscale.core.path.smoothers.kalman import kalman
+from steadyscale.core.path.smoothers.whittaker import whittaker
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Trajectory, correction
 

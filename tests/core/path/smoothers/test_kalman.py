@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from steadyscale.core.path.kalman import kalman, kalman_causal, kalman_lagged
+from steadyscale.core.path.smoothers.kalman import kalman, kalman_causal, kalman_lagged
 
 
 def left_of(smoother, times_quicker, period):

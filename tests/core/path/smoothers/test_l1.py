@@ -7,8 +7,8 @@ from camera_simulation import make_shake_path, measure_jitter
 from scipy import optimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path import l1 as l1_module
 from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.smoothers import l1 as l1_module
 from steadyscale.core.path.trajectory import Trajectory, correction
 from steadyscale.core.path.zoom import limit_zoom, zooms_to_fill
 
