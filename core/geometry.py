@@ -92,8 +92,22 @@ def apply(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def inverse(matrices: Matrices) -> Matrices:
-    """The maps back."""
-    return np.linalg.inv(matrices).astype(np.float64)
+    """The inverse maps; NaN for a matrix that has none.
+
+    `np.linalg.inv` refuses all matrices for one that is singular, and rounding, which differs between CPUs, decides
+    whether one that is nearly so counts as singular.
+    """
+    try:
+        return np.linalg.inv(matrices).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.reshape([_inverse_of_one(m) for m in np.reshape(matrices, (-1, 3, 3))], np.shape(matrices))
+
+
+def _inverse_of_one(matrix: Matrices) -> Matrices:
+    try:
+        return np.linalg.inv(matrix).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.full((3, 3), np.nan)
 
 
 def normalized(matrices: Matrices) -> Matrices:

@@ -56,7 +56,7 @@ def unrolled(
                 straight = geometry.normalized(seen @ back)
             found = _rows(straight, readout)
             moved = [(reach(found[p], info) / [info.width, info.height]).max() for p in geometry.pieces(len(found))]
-        if max(moved) < TORN:  # which nothing is that is not a number
+        if all(share < TORN for share in moved):  # false for NaN, unlike a comparison with max(moved)
             steps[inner], rows[shot] = straight, found
     return steps, rows
 
@@ -83,7 +83,7 @@ def _rows_along(way: geometry.Matrices, weights: NDArray[np.float64], frames: sl
     """
     n = frames.stop - frames.start
     way = way[frames.start : frames.stop + 2 * REACH - 1]
-    back = np.linalg.inv(way)
+    back = geometry.inverse(way)
     tangents = np.zeros((n, ROWS, 8))
     before = after = np.tile(np.eye(3), (n, 1, 1))
     for k in range(1, REACH + 1):

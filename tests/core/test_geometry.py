@@ -51,3 +51,15 @@ def test_the_identity_has_no_tangent():
 def test_parameters_of_a_tilted_plane_are_those_at_its_centre():
     tilt = geometry.to_matrices(np.array([30.0, 10, 0.1, 0.2])) @ geometry.to_matrices_of(np.eye(8)[6] * 1e-3)
     assert np.allclose(geometry.to_parameters(tilt), [30, 10, 0.1, 0.2])
+
+
+def test_a_singular_matrix_has_no_inverse_and_others_keep_theirs():
+    matrices = np.stack([np.diag([2.0, 4.0, 1.0]), np.diag([0.0, 0.0, 1.0]), np.eye(3), np.full((3, 3), np.nan)])
+    matrices = matrices.reshape(2, 2, 3, 3)
+    found = geometry.inverse(matrices)
+    assert found.shape == matrices.shape
+    assert np.array_equal(found[0, 0], np.diag([0.5, 0.25, 1.0]))
+    assert np.array_equal(found[1, 0], np.eye(3))
+    assert np.isnan(found[0, 1]).all()
+    assert np.isnan(found[1, 1]).all()
+    assert np.isnan(geometry.inverse(np.zeros((3, 3)))).all()

@@ -43,6 +43,22 @@ def test_jumps_as_large_as_the_frame_tear_nothing():
     assert np.abs(rows[25:] - np.eye(3)).max() > 0.1, "the other shot is straightened"
 
 
+@pytest.mark.parametrize("zoom", [0.0, 1e-200])
+@pytest.mark.parametrize("readout", [0.0, 0.5, 1.0])
+def test_a_singular_step_leaves_its_shot_as_it_is(monkeypatch, readout, zoom):
+    """Whatever the CPU: 0 has no inverse, and that of 1e-200 is no finite map after a few steps."""
+    monkeypatch.setattr(geometry, "PIECE", 7)  # the fault is in the last piece of its shot
+    jumps = np.zeros((60, 4))
+    jumps[1:] = shake(59) / 5
+    steps = geometry.to_matrices(jumps)
+    shots = [slice(0, 40), slice(40, 60)]
+    steps[38, :2, :2] *= zoom
+    straight, rows = rolling.unrolled(steps, shots, INFO, readout)
+    assert np.array_equal(straight[:40], steps[:40])
+    assert np.array_equal(rows[:40], np.tile(np.eye(3), (40, rolling.ROWS, 1, 1)))
+    assert (np.abs(rows[40:] - np.eye(3)).max() > 0.1) == (readout > 0), "the other shot is straightened"
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_shots_have_rows_too(count):
     steps = geometry.to_matrices(np.tile([3.0, 1.0, 0, 0], (count, 1)))
