@@ -110,6 +110,19 @@ def _inverse_of_one(matrix: Matrices) -> Matrices:
         return np.full((3, 3), np.nan)
 
 
+def regular(matrices: Matrices, most: float = 1e100) -> NDArray[np.bool_]:
+    """(...,): whether each map has tangents and an inverse, on every CPU: rounding must not decide it.
+
+    Its numbers are finite, it does not mirror the picture, and near the centre it neither stretches nor squeezes it by
+    more than `most`, nor one direction a million times as much as another.
+    """
+    with np.errstate(all="ignore"):
+        turn, bend, _, _ = _parts(matrices)
+        longest, shortest = np.abs(turn) * (1 + np.abs(bend)), np.abs(turn) * (1 - np.abs(bend))
+        sized = (longest < most) & (shortest > 1 / most) & (shortest > 1e-6 * longest)
+        return sized & np.isfinite(normalized(matrices)).all(axis=(-1, -2))
+
+
 def normalized(matrices: Matrices) -> Matrices:
     """The same maps with m[2, 2] = 1."""
     return matrices / matrices[..., 2:3, 2:3]

@@ -33,7 +33,7 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     squares = []
     for i in range(reach, len(poses) - reach):
-        around = np.linalg.inv(poses[i]) @ poses[i - reach : i + reach + 1]
+        around = geometry.inverse(poses[i]) @ poses[i - reach : i + reach + 1]
         off = np.einsum("k,kpc->pc", weights, geometry.apply(around, points[None]) - points)
         squares.append((off**2).sum(axis=-1).mean())
     return float(np.sqrt(np.mean(squares))) if squares else 0.0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..opencv import optional_opencv
+from .fit import LARGEST
 from .followers import EVERYWHERE, Followers, at
 from .grey import Grey, Relief
 
@@ -42,7 +43,10 @@ def align(first: Grey, second: Grey, step: geometry.Matrices, followers: Followe
         small = geometry.rescaled(step, scale, scale)
         heard = _heard(pair[0], followers)
         for spread in SPREADS:
-            small, moved = _improved(*pair, heard, small, spread, free)
+            better, moved = _improved(*pair, heard, small, spread, free)
+            if not geometry.regular(better, 2 * LARGEST):
+                break
+            small = better
             if moved < ENOUGH:
                 break
         step = geometry.rescaled(small, 1 / scale, 1 / scale)

@@ -160,7 +160,10 @@ def _explained(
     follow = getattr(flow, "follow", None)
     if follow is None:
         field = field_between(flow, a.plane, b.plane)
-        found = _enlarged(sampled(field, a.plane, a.hidden), size[1] // a.plane.shape[1])
+        unknown = np.logical_not(np.isfinite(field).all(axis=0))  # a network in half precision may overflow
+        field = np.where(unknown, 0, field)
+        hidden = unknown if a.hidden is None else np.logical_or(a.hidden, unknown)
+        found = _enlarged(sampled(field, a.plane, hidden), size[1] // a.plane.shape[1])
         matrix, sure = fit(*weighted(found, followers, *size))
     else:
         found = follow(first, second)

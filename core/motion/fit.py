@@ -21,6 +21,7 @@ VOTERS = 300  # points asked about each motion; thousands would say the same
 ELECTED = 4  # motions that are looked at closely, at most
 ROUNDS = 10  # of reweighting, at most
 SETTLED = 0.01  # pixels at the corner: a round that changes less is the last
+LARGEST = 100.0  # magnification from one frame to the next beyond which a motion is no camera's
 PRIOR = 2e-4  # weight of "no shear and no perspective" against the whole picture's evidence, in pixels at the corner
 
 
@@ -64,7 +65,8 @@ def _through_pairs(points: NDArray, moved: NDArray, chance: NDArray) -> geometry
     one, other = np.random.default_rng(0).choice(len(points), size=(2, HYPOTHESES), p=chance)
     span = p[other] - p[one]
     turn = np.where(span == 0, 1, (q[other] - q[one]) / np.where(span == 0, 1, span))
-    turn = np.where(np.abs(turn) < 1e-6, 1, turn)  # both went to one spot: no similarity, and its vote will be poor
+    usual = np.abs(np.log(np.maximum(np.abs(turn), 1e-9))) < np.log(LARGEST)
+    turn = np.where(usual, turn, 1)  # both went to one spot: no similarity, and its vote will be poor
     shift = q[one] - turn * p[one]
     return geometry.to_matrices(np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1))
 
@@ -97,7 +99,10 @@ def _refined(
         followers = chance * np.maximum(0, 1 - (error / (3 * reach)) ** 2) ** 2  # Tukey's biweight
         if followers.sum() < 1e-6:
             break
-        step, moves = _improved(step, points, moved, followers / followers.sum(), changes, unit)
+        better, moves = _improved(step, points, moved, followers / followers.sum(), changes, unit)
+        if not geometry.regular(better, LARGEST):
+            break
+        step = better
         if moves < SETTLED:
             break
     return step

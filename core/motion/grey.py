@@ -54,7 +54,10 @@ class Grey:
     @staticmethod
     def of(frame: NDArray[np.floating] | Tensor, hidden: NDArray[np.bool_] | None = None) -> Grey:
         """From a grey frame (1, 1, h, w) in [0, 1]."""
-        return Grey(np.asarray(frame[0, 0], np.float32), hidden)
+        plane = np.asarray(frame[0, 0], np.float32)
+        if not np.isfinite(plane.sum()):  # what comes from half precision may hold pixels that are no numbers
+            plane = np.nan_to_num(plane, nan=0.0, posinf=1.0, neginf=0.0)
+        return Grey(plane, hidden)
 
     @cached_property
     def bytes(self) -> NDArray[np.uint8]:

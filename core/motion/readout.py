@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError
 from ..path import rolling
-from ..path.trajectory import WEAK, without_weak
+from ..path.trajectory import reliable, without_weak
 from .estimate import Motion
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def with_rolling_shutter(motion: Motion, readout: float | None = None) -> Motion
 
 def readout_of(motion: Motion) -> float:
     """The readout of the camera that filmed this, from -1 to 1; 0.0 where the motion does not clearly tell one."""
-    trusted = motion.trust >= WEAK
+    trusted = reliable(motion.trust, motion.steps)
     good = trusted & np.append(trusted[1:], False) & np.append(False, trusted[:-1])
     still = (motion.steps[1:] == np.eye(3)).all(axis=(1, 2))
     if good.sum() < FEWEST or still.mean() > REPEATED:
@@ -78,7 +78,7 @@ def readout_of(motion: Motion) -> float:
     steps = geometry.to_matrices_of(without_weak(plain))
     readout, before = 0.0, 0.0
     found = _evidence(steps, plain, good, readout)
-    if abs(found[0].readout) < max(LEAST, CLEAR * found[0].error) / 2:
+    if not abs(found[0].readout) >= max(LEAST, CLEAR * found[0].error) / 2:  # NaN is no readout either
         return 0.0
     for _ in range(ROUNDS):
         before, readout = readout, float(np.clip(readout + found[0].readout, -rolling.LONGEST, rolling.LONGEST))

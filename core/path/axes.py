@@ -59,7 +59,7 @@ def levelled(measured: Trajectory, wanted: Trajectory, share: float, reference: 
     if share == 0:
         return wanted
     roll = measured.path[:, 2]
-    smooth = roll + geometry.to_parameters(np.linalg.inv(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
+    smooth = roll + geometry.to_parameters(geometry.inverse(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
     turn = np.zeros((len(roll), 4))
     for shot in measured.shots:
         held = reference is not None and shot.start <= reference < shot.stop

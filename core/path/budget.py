@@ -75,7 +75,7 @@ def _views(
     changes = _changes(info)
     walls, room = _walls(near, geometry.rescaled(bends, 1 / unit, 1 / unit), changes, info, budget, unit, picture)
     # A view well within the walls: the source's own, from so far off that half of what bends leave is around it.
-    middle = np.linalg.inv(near) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
+    middle = geometry.inverse(near) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
     start = np.einsum("nij,kij->nk", middle, changes) / (changes**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", walls, start) >= room).any():
         return None

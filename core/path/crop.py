@@ -29,7 +29,7 @@ def _zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     width, height = correction.info.width, correction.info.height
     # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
     corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
-    back = np.linalg.inv(correction.matrices[frames])  # output -> source
+    back = geometry.inverse(correction.matrices[frames])  # output -> source
     if not corners.any():
         return np.ones(len(back))
     sides, added = shown(correction, frames)
@@ -48,6 +48,7 @@ def _zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
             distance = room * sign if size > 1 else np.abs(room)
             s = np.where(toward > 1e-12, distance / np.where(toward > 1e-12, toward, 1), np.inf)
             reach = np.minimum(reach, np.where((toward <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
+    reach[~np.isfinite(back).all(axis=(1, 2))] = 0  # a correction without an inverse shows nothing of the source
     return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+PERIODS = 1e-3, 1e9  # in frames; beyond them the covariances run out of digits, and nothing looks different
+
 
 def kalman(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """Kalman filter forwards, Rauch-Tung-Striebel smoother backwards, for a camera whose acceleration dies away.
@@ -51,13 +53,14 @@ class _Camera(NamedTuple):
 
 def _even(period: float) -> _Camera:
     """Of nearly constant velocity. One number is free, and is fixed by what is left of a swing of that period: half."""
+    period = float(np.clip(period, *PERIODS))
     drift = np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]]) * (2 * np.pi / period) ** 4
     return _Camera(np.array([[1.0, 1.0], [0.0, 1.0]]), drift, np.diag([1.0, 1e6]))
 
 
 def _dying_away(period: float) -> _Camera:
     """Singer's. Time is told in radians of the period, in one of which an acceleration falls to 1 / e."""
-    h = 2 * np.pi / period  # from frame to frame
+    h = 2 * np.pi / float(np.clip(period, *PERIODS))  # from frame to frame
 
     def later(s: float) -> NDArray[np.float64]:
         """What an acceleration of 1 becomes in the time s: a place, a velocity, an acceleration."""

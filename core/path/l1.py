@@ -45,11 +45,11 @@ def l1(
         return poses.copy()
     straight = _straightened(poses, guide, info, budget)
     unit = max(info.width / 2, 1.0)
-    steps = geometry.to_parameters(np.linalg.inv(straight[:-1]) @ straight[1:])
+    steps = geometry.to_parameters(geometry.inverse(straight[:-1]) @ straight[1:])
     steps = geometry.to_matrices(steps / [unit, unit, 1, 1])  # each carries a frame to the one before it
     turns, shifts = _complex(steps)
-    rows, bounds = _limits(np.linalg.inv(poses) @ straight, info, budget, unit)
-    sizes = _least_sizes(np.linalg.inv(straight) @ guide, period)
+    rows, bounds = _limits(geometry.inverse(poses) @ straight, info, budget, unit)
+    sizes = _least_sizes(geometry.inverse(straight) @ guide, period)
     n = len(poses)
     views = np.zeros((n, 4))
     start, done = 0, 0
@@ -89,11 +89,11 @@ def _straightened(
     poses: geometry.Matrices, guide: geometry.Matrices, info: ClipInfo, budget: float
 ) -> geometry.Matrices:
     """The same poses with the guide's shear and perspective; so much of them as leaves room for some view."""
-    bent = geometry.to_tangents(np.linalg.inv(guide) @ poses)
+    bent = geometry.to_tangents(geometry.inverse(guide) @ poses)
     bent[:, :4] = 0  # place, turn and zoom stay as they are
     unbend = Correction(geometry.to_matrices_of(bent), [slice(0, len(poses))], info)
     unbend = held_back(unbend, float(np.sqrt(budget)))
-    return geometry.normalized(poses @ np.linalg.inv(unbend.matrices))
+    return geometry.normalized(poses @ geometry.inverse(unbend.matrices))
 
 
 def _complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import geometry
 from ..atomic import appearing
 from ..clip import ClipError, ClipInfo
 from ..motion.estimate import Motion
@@ -125,7 +126,10 @@ def _size(number: Any) -> int:
 
 
 def _matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
-    return _numbers(document, name, (count, 9)).reshape(count, 3, 3)
+    matrices = _numbers(document, name, (count, 9)).reshape(count, 3, 3)
+    if name != "steps" and not geometry.regular(matrices).all():  # steps that are not count as weak
+        raise ValueError(f"{name} holds a matrix that has no inverse or mirrors the picture")
+    return matrices
 
 
 def _rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:

@@ -119,7 +119,7 @@ def _averaged(poses: geometry.Matrices, smoother: Smoother, period: float) -> ge
     start = np.clip(index - reach, 0, n - size)
     smoothed = poses
     for _ in range(2):  # the mean is taken around a first guess, which for the second round is nearly the mean itself
-        back = np.linalg.inv(smoothed)
+        back = geometry.inverse(smoothed)
         mean = np.zeros((n, 8))
         for k in range(size):
             mean += weights[index - start, k, None] * geometry.to_tangents(back @ poses[start + k])
@@ -137,15 +137,18 @@ def _unrolled(poses: geometry.Matrices, smoother: Smoother, period: float) -> ge
     base = _averaged(poses, kalman, period)
     for _ in range(2):
         along = np.zeros((len(poses), 8))
-        along[1:] = np.cumsum(geometry.to_tangents(np.linalg.inv(base[:-1]) @ base[1:]), axis=0)
-        values = along + geometry.to_tangents(np.linalg.inv(base) @ poses)
+        along[1:] = np.cumsum(geometry.to_tangents(geometry.inverse(base[:-1]) @ base[1:]), axis=0)
+        values = along + geometry.to_tangents(geometry.inverse(base) @ poses)
         smoothed = np.asarray(smoother(values.copy(), period), dtype=np.float64)
         if smoothed.shape != values.shape or not np.isfinite(smoothed).all():
             raise ClipError(
                 f"the smoother was given values of the shape {values.shape} and has to return finite numbers of the "
                 f"same shape, got {'numbers that are not finite' if smoothed.shape == values.shape else smoothed.shape}"
             )
-        base = geometry.normalized(base @ geometry.to_matrices_of(smoothed - along))
+        with np.errstate(all="ignore"):
+            base = geometry.normalized(base @ geometry.to_matrices_of(smoothed - along))
+        if not geometry.regular(base).all():
+            raise ClipError("the smoother returned values of which no picture is left: too large, or degenerate")
     return base
 
 

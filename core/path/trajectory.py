@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
 from ..motion.estimate import Motion
+from ..motion.fit import LARGEST
 from .rolling import Rows, unrolled
 
 WEAK = 0.2  # trust below which a step is guessed from its neighbours: little of the picture agrees on where it went
@@ -43,7 +45,7 @@ class Trajectory:
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
-                poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(steps[i]))
+                poses[i] = geometry.normalized(poses[i - 1] @ geometry.inverse(steps[i]))
         return Trajectory(poses, motion.shots, motion.info, rows)
 
     @property
@@ -56,7 +58,7 @@ class Trajectory:
 
     def corrected(self, correction: Correction) -> Trajectory:
         """The way that the camera seems to have taken once the correction is applied."""
-        return replace(self, poses=geometry.normalized(self.poses @ np.linalg.inv(correction.matrices)), rows=None)
+        return replace(self, poses=geometry.normalized(self.poses @ geometry.inverse(correction.matrices)), rows=None)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Correction:
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """What moves each frame from where the camera was to where it should have been."""
-    matrices = geometry.normalized(np.linalg.inv(wanted.poses) @ measured.poses)
+    matrices = geometry.normalized(geometry.inverse(wanted.poses) @ measured.poses)
     return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
 
 
@@ -115,22 +117,27 @@ def inverse(correction: Correction) -> Correction:
 
     Undo what was done: a warp that crops also zooms, and `warp.framed` says by how much.
     """
-    matrices = geometry.normalized(np.asarray(np.linalg.inv(correction.matrices), np.float64))
+    matrices = geometry.normalized(geometry.inverse(correction.matrices))
     poses = None if correction.poses is None else geometry.normalized(correction.poses @ matrices)
     return replace(
         correction, matrices=matrices, poses=poses, bends=correction.rows is not None and not correction.bends
     )
 
 
+def reliable(trust: NDArray[np.float64] | float, steps: geometry.Matrices) -> NDArray[np.bool_]:
+    """(...,): which steps are neither weak nor degenerate: nothing is `LARGEST` times as large one frame later."""
+    return (trust >= WEAK) & geometry.regular(steps, LARGEST)
+
+
 def without_weak(motion: Motion) -> geometry.Tangents:
     """Tangents of the steps (N, 8), weak ones replaced by a line between the nearest good ones of the same shot."""
-    steps = geometry.to_tangents(motion.steps)
+    known = reliable(motion.trust, motion.steps)
+    steps = geometry.to_tangents(np.where(known[:, None, None], motion.steps, np.eye(3)))
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
-        good = index[motion.trust[index] >= WEAK]
-        weak = index[motion.trust[index] < WEAK]
+        good, weak = index[known[index]], index[~known[index]]
         if len(weak):
-            known = steps[good] if len(good) else np.zeros((1, 8))
+            guide = steps[good] if len(good) else np.zeros((1, 8))
             where = good if len(good) else index[:1]
-            steps[weak] = np.stack([np.interp(weak, where, column) for column in known.T], axis=-1)
+            steps[weak] = np.stack([np.interp(weak, where, column) for column in guide.T], axis=-1)
     return steps

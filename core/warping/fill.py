@@ -143,7 +143,7 @@ def _lay_under(
     poses, width, height = correction.poses, correction.info.width, correction.info.height
     for j in near:
         margins = [margin for margin in margins if float(margin.left.max()) > LITTLE]
-        onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
+        onto = geometry.inverse(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
         rows = None if here.rows is None or correction.rows is None else correction.rows[j : j + 1]
         layer = replace(here, back=pixel_maps(onto, width, height) @ here.back, rows=rows)
         exposure = None

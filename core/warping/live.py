@@ -27,7 +27,7 @@ from ..path.axes import Strength, partly
 from ..path.crop import strength_within, weakened, zoomed
 from ..path.kalman import kalman_lagged
 from ..path.rolling import Rows
-from ..path.trajectory import WEAK, Correction
+from ..path.trajectory import Correction, reliable
 from . import resample
 from .border import Border
 from .places import pixel_maps
@@ -158,9 +158,9 @@ def _corrections(
             if first or driver is None:
                 driver, virtual = smoother(info.width, info.height), poses[at]
             known = poses[at:][shots[at:] == shots[at]]
-            move = driver(geometry.to_tangents(np.linalg.inv(virtual) @ known))
+            move = driver(geometry.to_tangents(geometry.inverse(virtual) @ known))
             virtual = geometry.normalized(virtual @ geometry.to_matrices_of(move))
-            fix = geometry.normalized(np.asarray(np.linalg.inv(virtual) @ poses[at], np.float64))
+            fix = geometry.normalized(geometry.inverse(virtual) @ poses[at])
             return frame, Correction(fix[None], [slice(0, 1)], info, poses[at][None], bent), first
         window = np.arange(max(0, at - reach), len(poses))
         window = window[shots[window] == shots[at]]
@@ -173,8 +173,9 @@ def _corrections(
 
     for frame, step, trust in measured:
         first = trust == 0 or len(poses) == 0
-        good = np.eye(3) if first else step if trust >= WEAK else good  # what is not to be trusted goes on as before
-        pose = np.eye(3) if first else poses[-1] @ np.linalg.inv(good)
+        # What is not to be trusted goes on as before.
+        good = np.eye(3) if first else step if reliable(trust, step) else good
+        pose = np.eye(3) if first else poses[-1] @ geometry.inverse(good)
         poses = geometry.normalized(np.concatenate([poses, pose[None]])[-kept:])
         shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-kept:]
         waiting.append((frame, first))
@@ -202,7 +203,7 @@ def _straighten(
     first = 0 if count < 2 * rolling.REACH + 1 else rolling.REACH
     rows[len(rows) - count + first :] = found[first:]
     for i in range(max(first, 1) - count, 0):
-        poses[i] = geometry.normalized(poses[i - 1] @ np.linalg.inv(straight[i]))
+        poses[i] = geometry.normalized(poses[i - 1] @ geometry.inverse(straight[i]))
 
 
 def _levelled(
@@ -213,7 +214,7 @@ def _levelled(
     count = 0
     for frame, fix, first in fixes:
         assert fix.poses is not None
-        wanted = geometry.normalized(fix.poses @ np.linalg.inv(fix.matrices))
+        wanted = geometry.normalized(fix.poses @ geometry.inverse(fix.matrices))
         seen = geometry.to_parameters(wanted)[0, 2]
         roll, count = (seen, 1) if first else (roll + np.angle(np.exp(1j * (seen - roll))), count + 1)
         level = roll if first else level + (roll - level) / count
@@ -226,9 +227,9 @@ def _toward_mean(poses: geometry.Matrices, at: int, weights: NDArray[np.float64]
 
     All is seen from the frame itself, so that a pose which has wandered far off in hours costs no digits.
     """
-    seen = np.linalg.inv(poses[at]) @ poses
+    seen = geometry.inverse(poses[at]) @ poses
     wanted = np.eye(3)
     for _ in range(2):
-        mean = weights @ geometry.to_tangents(np.linalg.inv(wanted) @ seen)
+        mean = weights @ geometry.to_tangents(geometry.inverse(wanted) @ seen)
         wanted = geometry.normalized(wanted @ geometry.to_matrices_of(mean))
-    return geometry.normalized(np.asarray(np.linalg.inv(wanted), np.float64))
+    return geometry.normalized(geometry.inverse(wanted))

@@ -63,3 +63,23 @@ def test_a_singular_matrix_has_no_inverse_and_others_keep_theirs():
     assert np.isnan(found[0, 1]).all()
     assert np.isnan(found[1, 1]).all()
     assert np.isnan(geometry.inverse(np.zeros((3, 3)))).all()
+
+
+def test_regular_maps_are_those_that_every_cpu_can_invert():
+    flat = np.array([[1.0, 2, 0], [2, 4 + 1e-13, 0], [0, 0, 1]])  # inverted or refused, depending on rounding
+    horizon = np.eye(3)
+    horizon[2, 2] = 0
+    mirror = np.diag([-1.0, 1, 1])
+    singular = [
+        mirror,
+        np.diag([1.0, 0, 1]),
+        flat,
+        np.zeros((3, 3)),
+        horizon,
+        np.full((3, 3), np.inf),
+        np.full((3, 3), np.nan),
+    ]
+    assert not geometry.regular(np.stack(singular)).any()
+    usual = geometry.to_matrices(np.array([[300.0, -20, 3, 2], [0, 0, 0, -9], [0, 0, 0, 0]]))
+    assert geometry.regular(usual).all()
+    assert geometry.regular(usual, 100).tolist() == [True, False, True], "the second one is 8000 times as small"

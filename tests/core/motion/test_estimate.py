@@ -193,3 +193,45 @@ def test_among_many_near_things_the_scene_behind_is_followed(monkeypatch):
     assert np.median(off()) < 0.3
     monkeypatch.setattr(estimate_module, "WHOLE", 0.0)
     assert np.median(off()) > 1, "dense flow alone is torn"
+
+
+@METHODS
+def test_pixels_that_are_no_numbers_are_not_followed(method):
+    """What comes from half precision may hold some."""
+    clip, truth = shaken_clip(frames=6)
+    frames = torch.cat(list(clip.frames()))
+    height, width = frames.shape[-2:]
+    frames[3, :, height // 3 : height // 2, width // 3 : width // 2] = float("nan")
+    frames[4, :, : height // 8, : width // 8] = float("inf")
+    measured = estimate_motion(TensorClip(frames), flow_model(method))
+    assert measured.shots == [slice(0, 6)]
+    assert np.abs(Trajectory.of(measured).path - truth)[:, :2].max() < 0.5
+    frames[2] = float("nan")
+    steps = estimate_motion(TensorClip(frames), flow_model(method)).steps
+    assert geometry.regular(steps, 100).all()
+
+
+class Degenerate:
+    """A flow network: of the right flow, each point's place is multiplied by this."""
+
+    def __init__(self, across, down):
+        self.factors = across, down
+
+    def __call__(self, first, second):
+        height, width = first.shape[-2:]
+        x = torch.arange(width).expand(height, width) + 0.5 - width / 2
+        y = torch.arange(height)[:, None].expand(height, width) + 0.5 - height / 2
+        return torch.stack([x * (self.factors[0] - 1), y * (self.factors[1] - 1)])[None]
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize(
+    "factors", [(0, 0), (1e-6, 1e-6), (1e6, 1e6), (1, 0), (-1, 1), (1, 1e-8), (float("nan"), 1), (1, float("inf"))]
+)
+def test_a_flow_that_is_no_motion_gives_steps_that_can_be_inverted(factors, opencv, monkeypatch):
+    if not opencv:  # then no second opinion is asked
+        monkeypatch.setattr(estimate_module, "optional_opencv", lambda: None)
+    faint = 0.5 + 0.04 * torch.cat(list(shaken_clip(frames=4)[0].frames()))  # nothing in it is a cut
+    measured = estimate_motion(TensorClip(faint), Degenerate(*factors))
+    assert measured.shots == [slice(0, 4)]
+    assert geometry.regular(measured.steps, 100).all()

@@ -210,3 +210,11 @@ def test_a_long_shot_is_trimmed_as_much_as_a_short_one(monkeypatch):
     whole = zoom_to_fill(trimmed(fix, seconds=2.0))
     monkeypatch.setattr(geometry, "PIECE", 90)
     assert zoom_to_fill(trimmed(fix, seconds=2.0)) < whole + 0.002
+
+
+def test_a_correction_without_an_inverse_fills_nothing():
+    fix = correction(np.zeros((3, 4)))
+    fix.matrices[1, :2, :2] = 0
+    assert zooms_to_fill(fix).tolist() == [1.0, np.inf, 1.0]
+    with pytest.raises(ClipError, match="frame 1 is moved so far"):
+        zoom_to_fill(fix)

@@ -45,3 +45,10 @@ def test_a_jolt_is_spread_evenly_before_and_after():
     assert np.allclose(spread, spread[::-1], atol=1e-6)
     assert abs(spread.sum() - 1) < 1e-6
     assert spread.argmax() == 100
+
+
+@pytest.mark.parametrize("smoother", [kalman, kalman_lagged, kalman_causal])
+def test_any_period_gives_numbers(smoother):
+    path = np.random.default_rng(0).normal(size=(50, 2))
+    assert np.abs(smoother(path, 1e-300) - path).max() < 1e-3, "no swing is as quick"
+    assert np.isfinite(smoother(path, 1e300)).all()

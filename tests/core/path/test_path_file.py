@@ -118,3 +118,15 @@ def test_what_is_not_finite_is_not_saved(motion, tmp_path):
     with pytest.raises(ClipError, match="steps hold"):
         save_path(motion, tmp_path / "path.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "table"), [("trajectory", "poses"), ("correction", "matrices")])
+def test_a_matrix_without_an_inverse_is_damage_and_a_step_without_one_is_weak(kind, table, motion, tmp_path):
+    value, file = kinds(motion)[kind], tmp_path / "path.json"
+    getattr(value, table)[5, :2, :2] = [[1, 2], [2, 4]]
+    save_path(value, file)
+    with pytest.raises(ClipError, match=rf"path\.json.*{table} holds a matrix that has no inverse"):
+        load_path(file)
+    motion.steps[5, :2, :2] = 0
+    save_path(motion, file)
+    assert np.isfinite(Trajectory.of(load_path(file)).poses).all()

@@ -185,6 +185,12 @@ def test_a_function_may_hold_one_view_or_do_nothing():
     assert np.allclose(same.path, path, atol=1e-9)
 
 
+@pytest.mark.parametrize("zoom", [400.0, 1e5])
+def test_a_function_that_leaves_nothing_of_the_picture_is_refused(zoom):
+    with pytest.raises(ClipError, match="no picture is left"):
+        smooth(trajectory(shake(50)), lambda values, period: values + zoom * np.eye(8)[3])
+
+
 def test_a_function_that_returns_something_else_is_refused():
     with pytest.raises(ClipError, match=r"\(50, 8\).*\(50, 4\)"):
         smooth(trajectory(shake(50)), lambda values, period: values[:, :4])

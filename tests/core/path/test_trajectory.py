@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -6,6 +7,7 @@ from footage import shake
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.motion.estimate import Motion
+from steadyscale.core.motion.readout import readout_of
 from steadyscale.core.path.smooth import smooth
 from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 
@@ -78,3 +80,16 @@ def test_the_inverse_puts_the_shake_back():
     assert np.allclose(back.poses, wanted.poses), "what it is applied to has the smooth path"
     assert np.allclose(wanted.corrected(back).path, measured.path)
     assert np.allclose(inverse(back).matrices, fix.matrices)
+
+
+@pytest.mark.parametrize("zoom", [0.0, 1e-12, 1e-3, 1e3, np.nan, [-1.0, 1.0]])
+def test_a_degenerate_step_is_guessed_from_its_neighbours_however_well_it_is_trusted(zoom):
+    path = np.outer(np.arange(40.0), [3.0, 1.0, 0, 0])
+    motion = motion_along(path)
+    expected = [Trajectory.of(replace(motion, readout=readout)).path for readout in (0.0, 0.5)]
+    motion.steps[20, :2, :2] *= zoom
+    for readout, way in zip((0.0, 0.5), expected, strict=True):
+        measured = Trajectory.of(replace(motion, readout=readout))
+        assert np.allclose(measured.path, way, atol=1e-9)
+        assert np.isfinite(correction(measured, smooth(measured)).matrices).all()
+    assert readout_of(motion) == 0

@@ -128,6 +128,16 @@ def test_what_cannot_be_trusted_goes_on_as_before(monkeypatch):
     assert torch.allclose(torch.cat(seen), torch.cat(expected), atol=1e-4)
 
 
+def test_a_degenerate_step_goes_on_as_before():
+    pan = np.outer(np.arange(40.0), [2, 0, 0, 0])
+    frames = texture(90, 160).expand(40, -1, -1, -1)
+    steps = list(along(pan, frames))
+    expected = [w.frames for w in live(iter(steps), FPS)]
+    steps[20] = steps[20]._replace(step=np.diag([0.0, 0.0, 1.0]))
+    seen = [w.frames for w in live(iter(steps), FPS)]
+    assert torch.allclose(torch.cat(seen), torch.cat(expected), atol=1e-4)
+
+
 @pytest.mark.parametrize("border", [Border.FILL, Border.CROP_ADAPTIVE])
 def test_what_needs_the_future_is_refused(border):
     with pytest.raises(ClipError, match="know the future"):
