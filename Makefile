@@ -14,7 +14,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test setup lint lock clean
+.PHONY: demo test test-portable setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -23,6 +23,11 @@ demo: setup
 test: BOOTSTRAP_FLAGS := --tests
 test: setup lint
 	@$(RUN) -m pytest $(ARGS)
+
+# For a change of arithmetic: tests with the instruction sets and the thread counts of other computers.
+test-portable: BOOTSTRAP_FLAGS := --tests
+test-portable: setup
+	@$(RUN) scripts/test_portable.py $(ARGS)
 
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }

@@ -97,8 +97,36 @@ def transform_points(matrices: Matrices, points: NDArray[np.float64]) -> NDArray
 
 
 def inverse(matrices: Matrices) -> Matrices:
-    """Inverse matrices, not normalized."""
-    return np.linalg.inv(matrices).astype(np.float64)
+    """Inverse matrices, not normalized; NaN for a singular matrix.
+
+    `np.linalg.inv` raises LinAlgError for a whole array if one matrix is singular, and for a nearly singular one it
+    depends on rounding, which differs between CPUs.
+    """
+    try:
+        return np.linalg.inv(matrices).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.reshape([_invert_one(m) for m in np.reshape(matrices, (-1, 3, 3))], np.shape(matrices))
+
+
+def _invert_one(matrix: Matrices) -> Matrices:
+    try:
+        return np.linalg.inv(matrix).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.full((3, 3), np.nan)
+
+
+def is_regular(matrices: Matrices, max_scale: float = 1e100) -> NDArray[np.bool_]:
+    """Return whether each matrix (..., 3, 3) has tangents and an inverse, with a margin for rounding: (...,).
+
+    Regular matrices are finite, do not mirror, scale by less than `max_scale` and more than its inverse near the
+    center, and scale no direction a million times as much as another.
+    """
+    with np.errstate(all="ignore"):
+        rotation, shear, _, _ = _decompose(matrices)
+        longest = np.abs(rotation) * (1 + np.abs(shear))
+        shortest = np.abs(rotation) * (1 - np.abs(shear))
+        is_bounded = (longest < max_scale) & (shortest > 1 / max_scale) & (shortest > 1e-6 * longest)
+        return is_bounded & np.isfinite(normalize(matrices)).all(axis=(-1, -2))
 
 
 def normalize(matrices: Matrices) -> Matrices:

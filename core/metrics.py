@@ -27,7 +27,7 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     squares = []
     for i in range(radius, len(poses) - radius):
-        relative = np.linalg.inv(poses[i]) @ poses[i - radius : i + radius + 1]
+        relative = geometry.inverse(poses[i]) @ poses[i - radius : i + radius + 1]
         offsets = np.einsum("k,kpc->pc", weights, geometry.transform_points(relative, points[None]) - points)
         squares.append((offsets**2).sum(axis=-1).mean())
     return float(np.sqrt(np.mean(squares))) if squares else 0.0

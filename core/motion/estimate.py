@@ -145,7 +145,10 @@ def _fit_step(
     track_points = getattr(flow, "track_points", None)
     if track_points is None:
         dense = flow_between_planes(flow, a.plane, b.plane)
-        matches = _scale_matches(sample_flow(dense, a.plane, a.ignore_mask), size[1] // a.plane.shape[1])
+        invalid = np.logical_not(np.isfinite(dense).all(axis=0))  # a network in half precision may overflow
+        dense = np.where(invalid, 0, dense)
+        ignore_mask = invalid if a.ignore_mask is None else np.logical_or(a.ignore_mask, invalid)
+        matches = _scale_matches(sample_flow(dense, a.plane, ignore_mask), size[1] // a.plane.shape[1])
         matrix, confidence = fit_homography(*apply_inlier_map(matches, inlier_map, *size))
     else:
         matches = track_points(first, second)

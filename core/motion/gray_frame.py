@@ -54,7 +54,10 @@ class GrayFrame:
     @staticmethod
     def of(frame: NDArray[np.floating] | Tensor, ignore_mask: NDArray[np.bool_] | None = None) -> GrayFrame:
         """Create from luma (1, 1, h, w) in [0, 1]."""
-        return GrayFrame(np.asarray(frame[0, 0], np.float32), ignore_mask)
+        plane = np.asarray(frame[0, 0], np.float32)
+        if not np.isfinite(plane.sum()):  # frames from half precision may contain NaN or infinity
+            plane = np.nan_to_num(plane, nan=0.0, posinf=1.0, neginf=0.0)
+        return GrayFrame(plane, ignore_mask)
 
     @cached_property
     def plane_uint8(self) -> NDArray[np.uint8]:

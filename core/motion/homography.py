@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..path.motion import MAX_STEP_SCALE
 
 HYPOTHESIS_COUNT = 96  # random pairs: with half of the points on a moving subject, all fail once in 10^12 frames
 HALF_VOTE_PIXELS = 0.3  # residual at which the score of a point is halved; there is no threshold
@@ -66,7 +67,8 @@ def _sample_similarities(src_points: NDArray, dst_points: NDArray, probabilities
     one, other = np.random.default_rng(0).choice(len(src_points), size=(2, HYPOTHESIS_COUNT), p=probabilities)
     span = p[other] - p[one]
     rotation = np.where(span == 0, 1, (q[other] - q[one]) / np.where(span == 0, 1, span))
-    rotation = np.where(np.abs(rotation) < 1e-6, 1, rotation)  # degenerate: both map to one point; gets a low score
+    is_plausible = np.abs(np.log(np.maximum(np.abs(rotation), 1e-9))) < np.log(MAX_STEP_SCALE)
+    rotation = np.where(is_plausible, rotation, 1)  # degenerate (both map to one point): gets a low score
     shift = q[one] - rotation * p[one]
     return geometry.matrices_from_parameters(
         np.stack([shift.real, shift.imag, np.angle(rotation), np.log(np.abs(rotation))], axis=-1)
@@ -106,9 +108,12 @@ def _refine(
         weights = probabilities * np.maximum(0, 1 - (errors / (3 * radius)) ** 2) ** 2
         if weights.sum() < 1e-6:
             break
-        step, update = _gauss_newton_step(
+        refined, update = _gauss_newton_step(
             step, src_points, dst_points, weights / weights.sum(), jacobian, corner_radius
         )
+        if not geometry.is_regular(refined, MAX_STEP_SCALE):
+            break
+        step = refined
         if update < CONVERGED_PIXELS:
             break
     return step

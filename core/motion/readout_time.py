@@ -19,7 +19,7 @@ from .. import geometry
 from ..clip import ClipError
 from ..path import rolling_shutter
 from ..path.motion import Motion
-from ..path.trajectory import MIN_CONFIDENCE, interpolate_low_confidence
+from ..path.trajectory import interpolate_low_confidence, is_reliable
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ def with_rolling_shutter(motion: Motion, readout: float | None = None) -> Motion
 
 def estimate_readout(motion: Motion) -> float:
     """Estimate the readout of the camera, from -1 to 1; 0.0 if it is not significant."""
-    confident = motion.confidence >= MIN_CONFIDENCE
-    valid = confident & np.append(confident[1:], False) & np.append(False, confident[:-1])
+    reliable = is_reliable(motion.confidence, motion.steps)
+    valid = reliable & np.append(reliable[1:], False) & np.append(False, reliable[:-1])
     duplicates = (motion.steps[1:] == np.eye(3)).all(axis=(1, 2))
     if valid.sum() < MIN_FRAMES or duplicates.mean() > MAX_DUPLICATE_FRACTION:
         return 0.0
@@ -82,7 +82,7 @@ def estimate_readout(motion: Motion) -> float:
     steps = geometry.matrices_from_tangents(interpolate_low_confidence(plain))
     readout, previous = 0.0, 0.0
     fits = _fit_readout(steps, plain, valid, readout)
-    if abs(fits[0].readout) < max(MIN_READOUT, MIN_SIGMAS * fits[0].std_error) / 2:
+    if not abs(fits[0].readout) >= max(MIN_READOUT, MIN_SIGMAS * fits[0].std_error) / 2:  # also for NaN
         return 0.0
     limit = rolling_shutter.MAX_READOUT
     for _ in range(ITERATIONS):

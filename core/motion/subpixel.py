@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..path.motion import MAX_STEP_SCALE
 from ..runtime.optional_cv2 import optional_opencv
 from .background_prior import ALL_INLIERS, InlierMap, sample_inlier_map
 from .gray_frame import GradientLevel, GrayFrame
@@ -43,7 +44,10 @@ def align(
         scaled = geometry.rescale(step, scale, scale)
         inlier_weights = _inlier_weights(pair[0], inlier_map)
         for cutoff in TUKEY_CUTOFFS:
-            scaled, update = _gauss_newton_step(*pair, inlier_weights, scaled, cutoff, dof)
+            refined, update = _gauss_newton_step(*pair, inlier_weights, scaled, cutoff, dof)
+            if not geometry.is_regular(refined, 2 * MAX_STEP_SCALE):
+                break
+            scaled = refined
             if update < CONVERGED_PIXELS:
                 break
         step = geometry.rescale(scaled, 1 / scale, 1 / scale)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from types import ModuleType
 
 from ..clip import ClipError
 from .trajectory import Correction
@@ -13,15 +12,27 @@ FILL_RADIUS_FRAMES = 15  # frames before and after that FILL uses; the content o
 
 
 class Border(str, Enum):
-    """How pixels outside the source frame are filled."""
+    """How pixels outside the source frame are filled.
 
-    CROP = "crop"
-    CROP_ADAPTIVE = "crop-adaptive"
-    FILL = "fill"
-    MIRROR = "mirror"
-    WRAP = "wrap"
-    EDGE = "edge"
-    BLACK = "black"
+    A member is its value, the mode of `cv2.remap` and the padding mode of torch's `grid_sample`. In a crop only the
+    bicubic kernel extends past the edge, by a pixel.
+    """
+
+    CROP = "crop", "BORDER_REPLICATE", "border"
+    CROP_ADAPTIVE = "crop-adaptive", "BORDER_REPLICATE", "border"
+    FILL = "fill", "BORDER_REFLECT", "reflection"
+    MIRROR = "mirror", "BORDER_REFLECT", "reflection"
+    WRAP = "wrap", "BORDER_WRAP", "border"  # grid_sample has no such mode: see warping/remap.py
+    EDGE = "edge", "BORDER_REPLICATE", "border"
+    BLACK = "black", "BORDER_CONSTANT", "zeros"
+
+    opencv_mode: str
+    torch_mode: str
+
+    def __new__(cls, value: str, opencv_mode: str, torch_mode: str) -> Border:
+        member = str.__new__(cls, value)
+        member._value_, member.opencv_mode, member.torch_mode = value, opencv_mode, torch_mode
+        return member
 
 
 def with_border_zoom(correction: Correction, border: Border) -> Correction:
@@ -32,16 +43,6 @@ def with_border_zoom(correction: Correction, border: Border) -> Correction:
     if border is Border.CROP:
         return apply_zoom(correction, zoom_to_fill(correction))
     return adaptive_zoom(correction) if border is Border.CROP_ADAPTIVE else correction
-
-
-def opencv_border(cv2: ModuleType, border: Border) -> int:
-    """The border mode of `cv2.remap`. In a crop only the bicubic kernel extends past the edge, by a pixel."""
-    return {
-        Border.FILL: cv2.BORDER_REFLECT,
-        Border.MIRROR: cv2.BORDER_REFLECT,
-        Border.WRAP: cv2.BORDER_WRAP,
-        Border.BLACK: cv2.BORDER_CONSTANT,
-    }.get(border, cv2.BORDER_REPLICATE)
 
 
 def check_frame_count(done: int, count: int, *, ended: bool = False) -> None:

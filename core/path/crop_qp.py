@@ -79,7 +79,7 @@ def _solve_views(
     basis = _similarity_basis(info)
     constraints, bounds = _crop_constraints(views, shear_perspective, basis, info, budget, half_width, visible)
     # A view well inside: that of the source, zoomed in by half of what the shear leaves of the budget.
-    interior = np.linalg.inv(views) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
+    interior = geometry.inverse(views) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
     start = np.einsum("nij,kij->nk", interior, basis) / (basis**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", constraints, start) >= bounds).any():
         return None

@@ -11,6 +11,8 @@ from .. import geometry
 from ..clip import ClipInfo
 from ..runtime.deprecation import renamed_fields
 
+MAX_STEP_SCALE = 100.0  # no camera zooms by more from one frame to the next
+
 
 @renamed_fields(trust="confidence")
 @dataclass(frozen=True)

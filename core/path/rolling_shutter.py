@@ -59,7 +59,7 @@ def rectify_steps(
                 (max_displacement(shot_rows[part], info) / [info.width, info.height]).max()
                 for part in geometry.chunks(len(shot_rows))
             ]
-        if max(displacements) < MAX_ROW_DISPLACEMENT:  # False for NaN
+        if all(value < MAX_ROW_DISPLACEMENT for value in displacements):  # False for NaN, unlike max(displacements)
             steps[inner], rows[shot] = rectified, shot_rows
     return steps, rows
 
@@ -87,7 +87,7 @@ def _rows_from_path(padded_steps: geometry.Matrices, weights: NDArray[np.float64
     """
     n, radius = frames.stop - frames.start, RADIUS_FRAMES
     padded_steps = padded_steps[frames.start : frames.stop + 2 * radius - 1]
-    inverse_steps = np.linalg.inv(padded_steps)
+    inverse_steps = geometry.inverse(padded_steps)
     tangents = np.zeros((n, ROW_SAMPLES, 8))
     before = after = np.tile(np.eye(3), (n, 1, 1))  # poses k frames before and after, relative to each frame
     for k in range(1, radius + 1):

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import geometry
 from ..clip import ClipError, ClipInfo
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
@@ -127,7 +128,10 @@ def _parse_count(number: Any) -> int:
 
 
 def _parse_matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
-    return _parse_array(document, name, (count, 9)).reshape(count, 3, 3)
+    matrices = _parse_array(document, name, (count, 9)).reshape(count, 3, 3)
+    if name != "steps" and not geometry.is_regular(matrices).all():  # irregular steps are interpolated
+        raise ValueError(f"{name} holds a matrix that has no inverse or mirrors the frame")
+    return matrices
 
 
 def _parse_rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:

@@ -128,7 +128,7 @@ def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) 
     start = np.clip(index - radius, 0, n - size)
     smoothed = poses
     for _ in range(2):  # the mean is relative to an estimate; in the second iteration, that is nearly the mean itself
-        to_estimate = np.linalg.inv(smoothed)
+        to_estimate = geometry.inverse(smoothed)
         mean = np.zeros((n, 8))
         for k in range(size):
             mean += weights[index - start, k, None] * geometry.to_tangents(to_estimate @ poses[start + k])
@@ -146,13 +146,16 @@ def _smooth_as_table(poses: geometry.Matrices, smoother: Smoother, period: float
     base = _average_poses(poses, kalman, period)
     for _ in range(2):
         along = np.zeros((len(poses), 8))
-        along[1:] = np.cumsum(geometry.to_tangents(np.linalg.inv(base[:-1]) @ base[1:]), axis=0)
-        values = along + geometry.to_tangents(np.linalg.inv(base) @ poses)
+        along[1:] = np.cumsum(geometry.to_tangents(geometry.inverse(base[:-1]) @ base[1:]), axis=0)
+        values = along + geometry.to_tangents(geometry.inverse(base) @ poses)
         smoothed = np.asarray(smoother(values.copy(), period), dtype=np.float64)
         if smoothed.shape != values.shape or not np.isfinite(smoothed).all():
             raise ClipError(
                 f"the smoother was given values of the shape {values.shape} and has to return finite numbers of the "
                 f"same shape, got {'numbers that are not finite' if smoothed.shape == values.shape else smoothed.shape}"
             )
-        base = geometry.normalize(base @ geometry.matrices_from_tangents(smoothed - along))
+        with np.errstate(all="ignore"):
+            base = geometry.normalize(base @ geometry.matrices_from_tangents(smoothed - along))
+        if not geometry.is_regular(base).all():
+            raise ClipError("the smoother returned values that are too large, or degenerate: no frame would be visible")
     return base

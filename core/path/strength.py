@@ -63,7 +63,7 @@ def level_horizon(
     if fraction == 0:
         return wanted
     roll = measured.path[:, 2]
-    smooth = roll + geometry.to_parameters(np.linalg.inv(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
+    smooth = roll + geometry.to_parameters(geometry.inverse(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
     rotation = np.zeros((len(roll), 4))
     for shot in measured.shots:
         has_reference = reference is not None and shot.start <= reference < shot.stop

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
 from ..runtime.deprecation import renamed_fields
-from .motion import Motion
+from .motion import MAX_STEP_SCALE, Motion
 from .rolling_shutter import RowHomographies, rectify_steps
 
 MIN_CONFIDENCE = 0.2  # steps with less are interpolated from their neighbors
@@ -44,7 +45,7 @@ class Trajectory:
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
-                poses[i] = geometry.normalize(poses[i - 1] @ np.linalg.inv(steps[i]))
+                poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(steps[i]))
         return Trajectory(poses, motion.shots, motion.info, rows)
 
     @property
@@ -57,7 +58,7 @@ class Trajectory:
 
     def corrected(self, correction: Correction) -> Trajectory:
         """The path of the camera after the correction is applied."""
-        return replace(self, poses=geometry.normalize(self.poses @ np.linalg.inv(correction.matrices)), rows=None)
+        return replace(self, poses=geometry.normalize(self.poses @ geometry.inverse(correction.matrices)), rows=None)
 
 
 @renamed_fields(bends="distorts_rows")
@@ -108,7 +109,7 @@ class Correction:
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """The correction that moves each frame from the measured to the wanted camera path."""
-    matrices = geometry.normalize(np.linalg.inv(wanted.poses) @ measured.poses)
+    matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
     return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
 
 
@@ -117,19 +118,24 @@ def inverse(correction: Correction) -> Correction:
 
     Invert the correction that was applied: a crop also zooms, see `with_border_zoom`.
     """
-    matrices = geometry.normalize(np.asarray(np.linalg.inv(correction.matrices), np.float64))
+    matrices = geometry.normalize(geometry.inverse(correction.matrices))
     poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
     distorts_rows = correction.rows is not None and not correction.distorts_rows
     return replace(correction, matrices=matrices, poses=poses, distorts_rows=distorts_rows)
 
 
+def is_reliable(confidence: NDArray[np.float64] | float, steps: geometry.Matrices) -> NDArray[np.bool_]:
+    """Return whether each step (..., 3, 3) has enough confidence (...,) and is not degenerate: (...,)."""
+    return (confidence >= MIN_CONFIDENCE) & geometry.is_regular(steps, MAX_STEP_SCALE)
+
+
 def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
-    """Tangents of the steps (N, 8); those of low confidence are interpolated linearly within their shot."""
-    tangents = geometry.to_tangents(motion.steps)
+    """Tangents of the steps (N, 8); unreliable ones are interpolated linearly within their shot."""
+    reliable = is_reliable(motion.confidence, motion.steps)
+    tangents = geometry.to_tangents(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
-        good = index[motion.confidence[index] >= MIN_CONFIDENCE]
-        weak = index[motion.confidence[index] < MIN_CONFIDENCE]
+        good, weak = index[reliable[index]], index[~reliable[index]]
         if len(weak):
             values = tangents[good] if len(good) else np.zeros((1, 8))
             positions = good if len(good) else index[:1]

@@ -32,7 +32,7 @@ def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     width, height = correction.info.width, correction.info.height
     # Centers of the outermost pixels, not the outer edge: interpolation between source pixels needs no border.
     corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
-    to_source = np.linalg.inv(correction.matrices[frames])
+    to_source = geometry.inverse(correction.matrices[frames])
     if not corners.any():
         return np.ones(len(to_source))
     rect, margin = visible_rect(correction, frames)
@@ -51,6 +51,7 @@ def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
             distance = gap * sign if size > 1 else np.abs(gap)
             s = np.where(speed > 1e-12, distance / np.where(speed > 1e-12, speed, 1), np.inf)
             max_scale = np.minimum(max_scale, np.where((speed <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
+    max_scale[~np.isfinite(to_source).all(axis=(1, 2))] = 0  # a singular correction shows nothing of the source
     return np.where(max_scale > 0, np.maximum(1.0, 1 / np.where(max_scale > 0, max_scale, 1)), np.inf)
 
 

@@ -26,7 +26,7 @@ from ..path.border import Border
 from ..path.rolling_shutter import RowHomographies
 from ..path.smoothers.kalman import kalman_lagged
 from ..path.strength import Strength, apply_strength
-from ..path.trajectory import MIN_CONFIDENCE, Correction
+from ..path.trajectory import Correction, is_reliable
 from ..path.zoom import apply_zoom, attenuate_correction, max_strength_for_zoom
 from ..runtime.deprecation import renamed_arguments, renamed_fields
 from ..runtime.optional_cv2 import optional_opencv
@@ -161,9 +161,9 @@ def _compute_corrections(
             if first or controller is None:
                 controller, virtual_pose = make_controller(info.width, info.height), poses[index]
             known = poses[index:][shots[index:] == shots[index]]
-            move = controller(geometry.to_tangents(np.linalg.inv(virtual_pose) @ known))
+            move = controller(geometry.to_tangents(geometry.inverse(virtual_pose) @ known))
             virtual_pose = geometry.normalize(virtual_pose @ geometry.matrices_from_tangents(move))
-            matrix = geometry.normalize(np.asarray(np.linalg.inv(virtual_pose) @ poses[index], np.float64))
+            matrix = geometry.normalize(geometry.inverse(virtual_pose) @ poses[index])
             return frame, Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows), first
         window = np.arange(max(0, index - history), len(poses))
         window = window[shots[window] == shots[index]]
@@ -176,9 +176,9 @@ def _compute_corrections(
 
     for frame, step, confidence in frame_motions:
         first = confidence == 0 or len(poses) == 0
-        # At low confidence the last motion continues.
-        last_step = np.eye(3) if first else step if confidence >= MIN_CONFIDENCE else last_step
-        pose = np.eye(3) if first else poses[-1] @ np.linalg.inv(last_step)
+        # If a step is not reliable, the last motion continues.
+        last_step = np.eye(3) if first else step if is_reliable(confidence, step) else last_step
+        pose = np.eye(3) if first else poses[-1] @ geometry.inverse(last_step)
         poses = geometry.normalize(np.concatenate([poses, pose[None]])[-capacity:])
         shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-capacity:]
         pending.append((frame, first))
@@ -211,7 +211,7 @@ def _rectify_poses(
     first = 0 if count < 2 * rolling_shutter.RADIUS_FRAMES + 1 else rolling_shutter.RADIUS_FRAMES
     rows[len(rows) - count + first :] = shot_rows[first:]
     for i in range(max(first, 1) - count, 0):
-        poses[i] = geometry.normalize(poses[i - 1] @ np.linalg.inv(rectified[i]))
+        poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(rectified[i]))
 
 
 def _level_horizon(
@@ -222,7 +222,7 @@ def _level_horizon(
     count = 0
     for frame, fix, first in corrections:
         assert fix.poses is not None
-        wanted = geometry.normalize(fix.poses @ np.linalg.inv(fix.matrices))
+        wanted = geometry.normalize(fix.poses @ geometry.inverse(fix.matrices))
         angle = geometry.to_parameters(wanted)[0, 2]
         roll, count = (angle, 1) if first else (roll + np.angle(np.exp(1j * (angle - roll))), count + 1)
         level = roll if first else level + (roll - level) / count
@@ -235,9 +235,9 @@ def _correction_to_mean(poses: geometry.Matrices, index: int, weights: NDArray[n
 
     All poses are relative to the frame, so that a large translation after hours does not cost precision.
     """
-    relative = np.linalg.inv(poses[index]) @ poses
+    relative = geometry.inverse(poses[index]) @ poses
     wanted = np.eye(3)
     for _ in range(2):
-        mean = weights @ geometry.to_tangents(np.linalg.inv(wanted) @ relative)
+        mean = weights @ geometry.to_tangents(geometry.inverse(wanted) @ relative)
         wanted = geometry.normalize(wanted @ geometry.matrices_from_tangents(mean))
-    return geometry.normalize(np.asarray(np.linalg.inv(wanted), np.float64))
+    return geometry.normalize(geometry.inverse(wanted))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import Frames
-from ..path.border import Border, opencv_border
+from ..path.border import Border
 from ..runtime.deprecation import renamed_fields
 
 
@@ -65,7 +65,7 @@ def make_remapper(cv2: ModuleType | None) -> Remapper:
 
 
 def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
-    mode = opencv_border(cv2, border)
+    mode = getattr(cv2, border.opencv_mode)
     moved = torch.empty(len(frame), *x.shape)
     # Plane by plane into the output: OpenCV's axis order (H, W, C) would cost two copies.
     for source, target in zip(frame.numpy(), moved.numpy(), strict=True):
@@ -76,11 +76,10 @@ def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: 
 def _remap_torch(frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
     frames = frame[None]
     height, width = frame.shape[-2:]
-    mode = {Border.FILL: "reflection", Border.MIRROR: "reflection", Border.BLACK: "zeros"}.get(border, "border")
     if border is Border.WRAP:  # grid_sample cannot wrap: sample a copy padded with 2 pixels of the opposite edge
         frames = F.pad(frames, (2, 2, 2, 2), mode="circular")
         x, y = torch.remainder(x + 0.5, width) + 1.5, torch.remainder(y + 0.5, height) + 1.5
         height, width = frames.shape[-2:]
     grid = torch.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], dim=-1)[None]
-    moved = F.grid_sample(frames, grid, mode="bicubic", padding_mode=mode, align_corners=False)
+    moved = F.grid_sample(frames, grid, mode="bicubic", padding_mode=border.torch_mode, align_corners=False)
     return moved[0].clamp_(0, 1)

@@ -103,7 +103,7 @@ def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 
     """Convert corrections (centered convention) to maps from output pixel indices to source pixel indices."""
     to_center = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
     to_index = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
-    return np.asarray(to_index @ np.linalg.inv(matrices) @ to_center, np.float64)
+    return np.asarray(to_index @ geometry.inverse(matrices) @ to_center, np.float64)
 
 
 def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:

@@ -148,7 +148,7 @@ def _composite_neighbors(
     poses, width, height = correction.poses, correction.info.width, correction.info.height
     for j in neighbors:
         regions = [region for region in regions if float(region.remaining.max()) > MIN_COVERAGE]
-        onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbor -> of the frame
+        onto = geometry.inverse(poses[index]) @ poses[j]  # points of the neighbor -> of the frame
         rows = None if own_map.source_rows is None or correction.rows is None else correction.rows[j : j + 1]
         layer = replace(own_map, to_source=pixel_maps(onto, width, height) @ own_map.to_source, source_rows=rows)
         exposure = None

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ..path.border import Border, check_frame_count, opencv_border, with_border_zoom
+from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb
 from .sampling_map import sampling_maps
@@ -85,7 +85,7 @@ def _remap_planes(
     warped = VideoFrame(width, height, frame.format.name)
     bits = bit_depth(frame.format.name)
     black = 0 if stream_format.full_range else 16 << (bits - 8)
-    mode = opencv_border(cv2, border)
+    mode = getattr(cv2, border.opencv_mode)
     for index, (source, target) in enumerate(zip(_plane_views(frame), _plane_views(warped), strict=True)):
         if index == 1:
             x, y = _chroma_coords(x, y, *_chroma_subsampling(frame.format.name))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+PERIOD_RANGE_FRAMES = 1e-3, 1e9  # outside, the covariances lose all precision, and results look the same
+
 
 def kalman(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     """Kalman filter and Rauch-Tung-Striebel smoother with exponentially decaying acceleration.
@@ -54,13 +56,14 @@ class _MotionModel(NamedTuple):
 
 def _constant_velocity(period: float) -> _MotionModel:
     """Nearly constant velocity; the process noise halves an oscillation of the given period."""
+    period = float(np.clip(period, *PERIOD_RANGE_FRAMES))
     process_noise = np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]]) * (2 * np.pi / period) ** 4
     return _MotionModel(np.array([[1.0, 1.0], [0.0, 1.0]]), process_noise, np.diag([1.0, 1e6]))
 
 
 def _singer_model(period: float) -> _MotionModel:
     """Singer's model. The unit of time is a radian of the period, in which acceleration decays to 1 / e."""
-    h = 2 * np.pi / period  # one frame
+    h = 2 * np.pi / float(np.clip(period, *PERIOD_RANGE_FRAMES))  # one frame
 
     def impulse_response(s: float) -> NDArray[np.float64]:
         """Position, velocity and acceleration a time s after a unit acceleration."""

@@ -46,11 +46,11 @@ def l1_path(
         return poses.copy()
     base = _match_guide_shear(poses, guide, info, budget)
     half_width = max(info.width / 2, 1.0)
-    steps = geometry.to_parameters(np.linalg.inv(base[:-1]) @ base[1:])
+    steps = geometry.to_parameters(geometry.inverse(base[:-1]) @ base[1:])
     steps = geometry.matrices_from_parameters(steps / [half_width, half_width, 1, 1])  # frame i -> frame i - 1
     rotations, shifts = _to_complex(steps)
-    constraints, bounds = _crop_constraints(np.linalg.inv(poses) @ base, info, budget, half_width)
-    min_scales = _min_scales(np.linalg.inv(base) @ guide, period)
+    constraints, bounds = _crop_constraints(geometry.inverse(poses) @ base, info, budget, half_width)
+    min_scales = _min_scales(geometry.inverse(base) @ guide, period)
     n = len(poses)
     views = np.zeros((n, 4))
     start, done = 0, 0
@@ -90,11 +90,11 @@ def _match_guide_shear(
     poses: geometry.Matrices, guide: geometry.Matrices, info: ClipInfo, budget: float
 ) -> geometry.Matrices:
     """The poses with the guide's shear and perspective, reduced if they would need too much zoom."""
-    tangents = geometry.to_tangents(np.linalg.inv(guide) @ poses)
+    tangents = geometry.to_tangents(geometry.inverse(guide) @ poses)
     tangents[:, :4] = 0  # position, rotation and zoom are not changed
     shear = Correction(geometry.matrices_from_tangents(tangents), [slice(0, len(poses))], info)
     shear = attenuate_to_zoom(shear, float(np.sqrt(budget)))
-    return geometry.normalize(poses @ np.linalg.inv(shear.matrices))
+    return geometry.normalize(poses @ geometry.inverse(shear.matrices))
 
 
 def _to_complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
