@@ -20,10 +20,11 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ("tests/core", "tests/models", "tests/nodes")
+# SSE41 is left out for oneDNN: with it, OpenVINO, which has a copy of it, computes wrong pictures.
 COMBINATIONS = {  # name -> (OpenBLAS, torch, oneDNN, MKL, OpenCV without, threads)
-    "sse": ("Prescott", "default", "SSE41", "SSE4_2", "AVX,FP16,AVX2,AVX512_SKX", 1),
-    "avx": ("Sandybridge", "default", "AVX", "AVX", "AVX2,AVX512_SKX", 2),
-    "avx2": ("Haswell", "avx2", "AVX2", "AVX2", "AVX512_SKX", 4),
+    "sse": ("Prescott", "default", "AVX", "SSE4_2", "AVX,FP16,AVX2", 1),
+    "avx": ("Sandybridge", "default", "AVX", "AVX", "AVX2", 2),
+    "avx2": ("Haswell", "avx2", "AVX2", "AVX2", "", 4),
     "avx512": ("SkylakeX", "avx512", "AVX512_CORE", "AVX512", "", 3),
 }
 
@@ -38,6 +39,8 @@ def environment(name: str) -> dict[str, str]:
     """The variables that make every library compute as this combination does."""
     blas, aten, onednn, mkl, without, threads = COMBINATIONS[name]
     count = str(threads)
+    if name != "avx512" and "avx512" in available():  # OpenCV reports a feature that is not there as an error
+        without = ",".join(filter(None, (without, "AVX512-SKX")))
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # what numpy would use beyond its baseline
     return {
         "OPENBLAS_CORETYPE": blas,
