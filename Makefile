@@ -25,7 +25,6 @@ test: BOOTSTRAP_FLAGS := --tests
 test: setup lint
 	@$(RUN) -m pytest $(ARGS)
 
-
 # For a change of arithmetic: tests with the instruction sets and the thread counts of other computers.
 test-portable: BOOTSTRAP_FLAGS := --tests
 test-portable: setup
