@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from steadyscale.core import Frames, upscale
 from steadyscale.core.upscaling.benchmark import describe_machine
-from steadyscale.core.upscaling.settings import Reuse, UpscaleStats
+from steadyscale.core.upscaling.settings import Reuse, UpscaleSettings, UpscaleStats
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
 
@@ -80,7 +80,7 @@ def measure_case(model: Any, case: str, width: int, height: int, frames: int, ro
         digests: dict[bool, list[bytes]] = {}
         for on in (False, True):
             stats, times, digests[on] = UpscaleStats(), [], []
-            stream = upscale(iter(clip), model, reuse=Reuse(enabled=on), stats=stats)
+            stream = upscale(iter(clip), model, UpscaleSettings(reuse=Reuse(enabled=on)), stats=stats)
             for _ in clip:
                 start = time.process_time()
                 frame = next(stream)

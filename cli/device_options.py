@@ -1,11 +1,11 @@
-"""Options of commands that run a network: the device, and how the network runs on it."""
+"""Options of commands that run a network: device, precision, tiles."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..core.runtime.accelerator import DEVICES
-from ..core.upscaling.settings import UpscaleSettings
+from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from .arg_types import add_enum_option, positive_int
 
 
@@ -21,3 +21,11 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         "--tile", type=positive_int, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
     )
     parser.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
+
+
+def inference_settings(args: argparse.Namespace) -> UpscaleSettings:
+    """The settings of the options of `add_inference_options`.
+
+    The others have their defaults.
+    """
+    return UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from ..core.upscaling.settings import (
     DEFAULT_DEFLICKER_STRENGTH,
@@ -10,12 +11,11 @@ from ..core.upscaling.settings import (
     ColorCorrection,
     OutputSize,
     PostProcess,
-    Precision,
     Reuse,
-    Tiling,
     UpscaleSettings,
 )
 from .arg_types import add_enum_option, change_threshold, frame_size, positive_float, unit_float
+from .device_options import inference_settings
 
 
 def add_upscale_options(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +40,11 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
         parser,
         "--color",
         post.color_correction,
-        "what of the source's colours to take back",
+        "what of the source's color to take back",
         deprecated_name="--colour",
         dest="colour",
     )
-    add_enum_option(parser, "--alpha", settings.alpha, "how alpha is enlarged by networks that do not take it")
+    add_enum_option(parser, "--alpha", settings.alpha, "how alpha is upscaled by networks that do not take it")
     parser.add_argument(
         "--grain", type=unit_float, default=post.grain, help=f"film grain, from 0 to 1 (default {post.grain:g})"
     )
@@ -70,13 +70,11 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
 
 
 def upscale_settings(args: argparse.Namespace) -> UpscaleSettings:
-    """The settings that the arguments stand for, those of `add_inference_options` included."""
-    return UpscaleSettings(
-        output_size=OutputSize(factor=args.scale, size=args.size),
-        tiling=Tiling(args.tile),
-        precision=Precision(args.precision),
+    """The settings of the arguments, with those of `add_inference_options`."""
+    return replace(
+        inference_settings(args),
+        size=OutputSize(factor=args.scale, size=args.size),
         reuse=Reuse(enabled=not args.no_reuse, threshold=args.repeat_threshold),
         postprocess=PostProcess(args.strength, ColorCorrection(args.colour), args.grain, args.linear_light),
         alpha=Alpha(args.alpha),
-        compile_network=args.compile,
     )

@@ -1,11 +1,9 @@
-"""Save Trajectory and Load Trajectory: how a clip's camera moved, kept as JSON, so that it is measured only once."""
+"""Save Trajectory and Load Trajectory: the motion of a clip as a JSON file."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..core.clip import ClipError
@@ -13,7 +11,7 @@ from ..core.path.motion import Motion
 from ..core.path.serialize import load_path, save_path
 from ._comfy.adapter import CATEGORY, FlowType
 from ._comfy.node_text import show_text
-from ._comfy.paths import resolve_inside
+from ._comfy.paths import find_annotated_file, input_folder, numbered_path, output_folder, resolve_inside
 
 TRAJECTORY_FOLDER = "trajectories"  # within ComfyUI's input and output folders
 TRAJECTORY_SUFFIX = ".json"
@@ -43,18 +41,14 @@ class SaveTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, flow: Motion, filename_prefix: str) -> io.NodeOutput:
-        root = folder_paths.get_output_directory()
-        info = flow.info
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, root, info.width, info.height
-        )
-        path = os.path.join(folder, f"{name}_{counter:05}_{TRAJECTORY_SUFFIX}")
-        if resolve_inside(root, path) is None:
-            raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
+        root, info = output_folder(), flow.info
+        path, subfolder = numbered_path(filename_prefix, root, TRAJECTORY_SUFFIX, info.width, info.height)
+        if resolve_inside(str(root), str(path)) is None:
+            raise ClipError(f"{filename_prefix!r} is outside ComfyUI's output folder: use a name within it")
         save_path(flow, path)
-        text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_describe_motion(flow)}"
+        text = f"{os.path.join(subfolder, path.name)}\n{_describe_motion(flow)}"
         show_text(text)
-        file = {"filename": os.path.basename(path), "subfolder": subfolder, "type": "output"}
+        file = {"filename": path.name, "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(ui={"text": [text], "files": [file]})
 
 
@@ -79,17 +73,17 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        # A name from an API call may be anything; what lies outside ComfyUI's own folders is not there for graphs.
-        if (path := _resolve_file(file)) is not None and os.path.isfile(path):
+        # A name from an API call may be any path; graphs may only read ComfyUI's own folders.
+        if (path := find_annotated_file(file, TRAJECTORY_SUFFIX)) is not None and os.path.isfile(path):
             return True
         return (
-            f"{file!r} is no trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
+            f"{file!r} is not a trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
             "refresh, or choose another"
         )
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> tuple[str, float, int]:
-        path = _resolve_file(file)
+        path = find_annotated_file(file, TRAJECTORY_SUFFIX)
         if path is None or not os.path.isfile(path):
             return file, 0.0, 0
         status = os.stat(path)
@@ -97,13 +91,13 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        path = _resolve_file(file)
+        path = find_annotated_file(file, TRAJECTORY_SUFFIX)
         if path is None:
             raise ClipError(f"{file!r} is not in ComfyUI's input or output folder")
         motion = load_path(path)
         if not isinstance(motion, Motion):
             raise ClipError(
-                f"{file} holds a {type(motion).__name__.lower()}, and this node loads measured motion: "
+                f"{file} contains a {type(motion).__name__.lower()}, and this node loads measured motion: "
                 "choose a file of Save Trajectory"
             )
         text = _describe_motion(motion)
@@ -118,22 +112,11 @@ def _describe_motion(motion: Motion) -> str:
 
 
 def _list_trajectories() -> list[str]:
-    """What can be loaded, by the names that ComfyUI gives to files: those outside the input folder say where."""
-    places = (("input", "", ""), ("input", TRAJECTORY_FOLDER, ""), ("output", TRAJECTORY_FOLDER, " [output]"))
+    """Trajectory files by ComfyUI's names; ` [output]` marks the output folder."""
+    folders = (("input", "", ""), ("input", TRAJECTORY_FOLDER, ""), ("output", TRAJECTORY_FOLDER, " [output]"))
     names = []
-    for kind, folder, mark in places:
-        root = Path(folder_paths.get_input_directory() if kind == "input" else folder_paths.get_output_directory())
+    for kind, folder, mark in folders:
+        root = input_folder() if kind == "input" else output_folder()
         files = (file for file in (root / folder).glob(f"*{TRAJECTORY_SUFFIX}") if file.is_file())
         names += [f"{file.relative_to(root).as_posix()}{mark}" for file in sorted(files)]
     return names
-
-
-def _resolve_file(name: str) -> str | None:
-    """Where the file of such a name is, or would be; None for names that lead out of ComfyUI's input and output."""
-    name, root = folder_paths.annotated_filepath(name)
-    root = folder_paths.get_input_directory() if root is None else root
-    allowed = (folder_paths.get_input_directory(), folder_paths.get_output_directory())
-    name = name.strip()
-    if root not in allowed or not name.endswith(TRAJECTORY_SUFFIX) or "\0" in name:
-        return None
-    return resolve_inside(root, os.path.join(root, name))

@@ -60,3 +60,20 @@ def test_the_pack_uses_relative_imports_only(path):
 def test_the_library_works_without_comfyui():
     code = "import steadyscale.core, steadyscale.models, steadyscale.cli.main, sys; sys.exit('comfy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sys.executable).parent)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources("nodes") if path.parent.name != "_comfy"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_nodes_reach_comfyui_through_their_adapter(path):
+    """Only nodes/_comfy imports modules of the host; the others import the types of schemas and videos."""
+    hosts = {module for level, module in imports(path) if level == 0 and module.split(".")[0] in HOST}
+    assert hosts <= {"comfy_api.latest"}, f"{path.name} imports {hosts}; import nodes/_comfy instead"
+
+
+@pytest.mark.parametrize("path", sources("nodes"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_node_calls_another(path):
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert [ast.unparse(f) for f in calls if isinstance(f, ast.Attribute) and f.attr == "execute"] == []

@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_starts_answers_and_ends(tree: Path) -> None:
+def test_host_starts_answers_and_ends(tree: Path) -> None:
     with Host(tree, tree, cpu=True, flags=["--extra"]) as host:
         arguments, pid = host.get("/system_stats"), host.pid
         assert "--cpu" in arguments
@@ -64,7 +64,7 @@ def test_a_host_that_ignores_the_interrupt_is_killed(tree: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_it_ends_when_its_owner_is_killed(tree: Path) -> None:
+def test_host_ends_when_its_owner_is_killed(tree: Path) -> None:
     scripts = str(Path(comfyhost.__file__).parent)
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, scripts, str(tree)], stdout=subprocess.PIPE, text=True
@@ -77,16 +77,6 @@ def test_it_ends_when_its_owner_is_killed(tree: Path) -> None:
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(pid)
-
-
-def test_a_refusal_names_the_node_and_the_reason() -> None:
-    error = {"message": "Value not in list", "details": "file: 'x.mp4' not in []"}
-    reply = {
-        "error": {"message": "outputs failed"},
-        "node_errors": {"7": {"class_type": "LoadVideo", "errors": [error]}},
-    }
-    assert comfyhost._format_rejection(reply) == "LoadVideo (node 7): Value not in list: file: 'x.mp4' not in []"
-    assert comfyhost._format_rejection({"error": {"message": "no prompt", "details": ""}}) == "no prompt"
 
 
 def _alive(pid: int) -> bool:

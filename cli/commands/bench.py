@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 from ...core.runtime.accelerator import resolve_device
-from ...core.upscaling.settings import Precision, Tiling
 from ..arg_types import frame_size, positive_int
 from ..console import print_report
-from ..device_options import add_device_option, add_inference_options
+from ..device_options import add_device_option, add_inference_options, inference_settings
 from ..progress import ProgressBars
 
 
@@ -31,12 +30,10 @@ def run(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         width, height = args.size
         frames = bars.track(synthetic_frames(width, height, args.frames + 1), "measuring", args.frames + 1)
-        found = benchmark(
+        result = benchmark(
             frames,
             network,
-            tiling=Tiling(args.tile),
-            precision=Precision(args.precision),
+            inference_settings(args),
             device=resolve_device(args.device),
-            compile_network=args.compile,
         )
-    print_report(args, {"command": "bench", **found.to_dict()}, str(found))
+    print_report(args, {"command": "bench", **result.to_dict()}, str(result))

@@ -40,8 +40,8 @@ _JOB_FILE_PATTERN = re.compile(
 class StageEntry:
     """The finished pieces of one stage, and the settings of all of them."""
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    pieces: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
 
 
 class Manifest:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..pipeline.pipeline import Pipeline
@@ -113,9 +113,7 @@ def _write_segments(
     corruption = pipeline.source.damage if isinstance(pipeline.source, VideoClip) else CorruptionReport()
     for metadata in finished.values():
         corruption.merge(metadata.get("damage", []))
-    with closing(
-        cast(Any, _render_pieces(pipeline, [pieces[index] for index in missing], len(times.starts)))
-    ) as results:
+    with closing(_render_pieces(pipeline, [pieces[index] for index in missing], len(times.starts))) as results:
         stream = progress(results, sum(len(pieces[index]) for index in finished)) if progress else results
         for index in missing:
             piece, file = pieces[index], job.folder / f"segment-{index:05d}{suffix}"
@@ -142,19 +140,18 @@ def _write_segments(
             next(stream, None)  # lets the stages end, and checks that the source ends too
 
 
-def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) -> Iterator[Frames]:
+def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) -> Generator[Frames, None, None]:
     """Yield the frames of these pieces of the result, reading the source once."""
     windows = [source_range(pipeline, piece, frame_count) for piece in pieces]
     if not windows:
         return
     first_frame = windows[0].start
-    with closing(cast(Any, prefetch(_frames_from(pipeline.source, first_frame), name="reading"))) as stream:
+    with closing(prefetch(_frames_from(pipeline.source, first_frame), name="reading")) as stream:
         reader = FrameReader(stream, first_frame)
         for index, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
             keep = windows[index + 1].start if index + 1 < len(windows) else frame_count
-            with closing(
-                cast(Any, prefetch(unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece))))
-            ) as frames:
+            rendered = unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece))
+            with closing(prefetch(rendered)) as frames:
                 yield from frames
         if pieces[-1].stop == frame_count:
             reader.expect_end()

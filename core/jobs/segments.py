@@ -30,7 +30,8 @@ def split_clip(
     """
     max_ticks = Fraction(max_seconds).limit_denominator(1_000_000) / time_base
     shot_starts = sorted(shot.start for shot in shots)
-    segments, start = [], 0
+    segments: list[range] = []
+    start = 0
     while start < len(starts):
         stop = max(start + 1, bisect_left(starts, starts[start] + max_ticks))
         if stop < len(starts):

@@ -16,7 +16,7 @@ from ..motion.klt import KltTracker
 from ..pipeline.deflicker_op import DeflickerOp
 from ..pipeline.upscale_op import UpscaleOp
 from ..pipeline.warp_op import WarpOp
-from ..upscaling.settings import OutputSize, PostProcess, Reuse, Tiling
+from ..upscaling.settings import OutputSize, PostProcess, Reuse, Tiling, UpscaleSettings
 from ..video.decode.timestamps import TimeRange
 from ..video.encode.codecs import Encoding
 
@@ -41,19 +41,17 @@ STABLE_NAMES: dict[type, StableName] = {
     OpenCVFlow: StableName("opencv-flow", {"estimator": "estimator"}),
     TorchFarneback: StableName("torch-farneback", {"device": "device"}),
     KltTracker: StableName("klt-tracker", {}),
-    UpscaleOp: StableName(
-        "upscale",
+    UpscaleOp: StableName("upscale", {"model": "model", "settings": "settings", "device": "device", "stats": None}),
+    UpscaleSettings: StableName(
+        "upscale-settings",
         {
-            "model": "model",
-            "output_size": "size",
+            "size": "size",
             "tiling": "tiling",
             "precision": "precision",
-            "device": "device",
             "reuse": "reuse",
             "postprocess": "postprocess",
             "alpha": "alpha",
-            "compile_network": "compile",
-            "stats": None,
+            "compile": "compile",
         },
     ),
     OutputSize: StableName("output-size", {"factor": "factor", "size": "size"}),

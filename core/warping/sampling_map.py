@@ -1,43 +1,123 @@
-"""Where each pixel of an output comes from, as pixel indices of a source: 0 is the centre of the first pixel.
+"""Sampling maps: where each pixel of a warped frame comes from.
 
-What each row and each column adds is worked out in float64; only the sums are float32, off by less than a thousandth of
-a pixel at 8K. Arrays of numpy serve OpenCV, tensors the devices of torch: what is made is of the kind of its buffers.
+A map combines the matrix of a correction with the row homographies of a rolling shutter. Coordinates are pixel indices
+of the source: 0 is the center of the first pixel. The terms of each row and each column are computed in float64; only
+their sums are float32, with an error below a thousandth of a pixel at 8K. NumPy arrays are for OpenCV, tensors for
+torch: results have the type of their buffers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..path import rolling_shutter
+from ..path.trajectory import Correction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Array = TypeVar("Array", NDArray[np.float32], Tensor)
 
+# The effect of rolling-shutter rows is so smooth that linear interpolation between cells is exact to 0.01 pixels.
+CELLS_PER_HEIGHT = 32
+
+
+@dataclass(frozen=True, eq=False)
+class SamplingMap:
+    """A map from pixel indices of an output frame to those of its source.
+
+    to_source: (3, 3), for pixel indices. source_size, output_size: (width, height) of the frames. source_rows,
+    output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. offset: (x, y)
+    of the first output pixel, for a crop of the output.
+    """
+
+    to_source: geometry.Matrices
+    source_size: tuple[int, int]
+    output_size: tuple[int, int]
+    source_rows: rolling_shutter.RowHomographies | None = None
+    output_rows: rolling_shutter.RowHomographies | None = None
+    offset: tuple[int, int] = (0, 0)
+
+    def crop(self, rows: slice, columns: slice) -> SamplingMap:
+        """The map of a rectangle of the output."""
+        shift = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]])
+        return replace(self, to_source=self.to_source @ shift, offset=(columns.start, rows.start))
+
+    def source_coords(self, buffers: Array) -> tuple[Array, Array]:
+        """Source coordinates x, y (h, w) of every output pixel; see the function `source_coords`."""
+        x, y = source_coords(self.to_source, buffers)
+        if self.source_rows is not None or self.output_rows is not None:
+            cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
+            height, width = x.shape
+            columns, rows = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
+            grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+            offsets = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
+            add_interpolated(x, y, offsets.reshape(len(rows), len(columns), 2))
+        return x, y
+
+    def fill_mask(self, x: Tensor, y: Tensor) -> Tensor:
+        """(h, w): 1.0 where the coordinates are outside the source's pixels."""
+        from .remap import fill_mask  # imports torch, which OpenCV's path does not need
+
+        is_homography = self.source_rows is None and self.output_rows is None
+        return fill_mask(self.to_source if is_homography else None, x, y, *self.source_size)
+
+    def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Source coordinates (P, 2) of output pixels (P, 2)."""
+        if self.output_rows is not None:
+            center = (np.array(self.output_size) - 1) / 2 - self.offset
+            height = self.output_size[1]
+            points = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height)[0] + center
+        points = geometry.transform_points(self.to_source, points)
+        if self.source_rows is not None:
+            center = (np.array(self.source_size) - 1) / 2
+            height = self.source_size[1]
+            points = rolling_shutter.distort_points(self.source_rows, (points - center)[None], height)[0] + center
+        return points
+
+
+def sampling_maps(correction: Correction, pad: int = 0) -> Iterator[SamplingMap]:
+    """Yield the map of each frame of a clip. pad: as for `warp.warp`."""
+    for index in range(len(correction.matrices)):
+        yield sampling_map(correction, index, pad)
+
+
+def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMap:
+    """The map of frame `index`. pad: as for `warp.warp`."""
+    width, height = correction.info.width, correction.info.height
+    to_source = pixel_maps(correction.matrices[index], width, height, pad)
+    sampling = SamplingMap(to_source, (width, height), (width + 2 * pad, height + 2 * pad))
+    if correction.rows is None:
+        return sampling
+    rows = correction.rows[index : index + 1]
+    return replace(sampling, output_rows=rows) if correction.distorts_rows else replace(sampling, source_rows=rows)
+
 
 def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 0) -> geometry.Matrices:
-    """Corrections in the centred convention -> maps from output pixel indices to source pixel indices."""
-    to_centre = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
+    """Convert corrections (centered convention) to maps from output pixel indices to source pixel indices."""
+    to_center = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
     to_index = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
-    return np.asarray(to_index @ np.linalg.inv(matrices) @ to_centre, np.float64)
+    return np.asarray(to_index @ geometry.inverse(matrices) @ to_center, np.float64)
 
 
 def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
-    """Source places x, y of every output pixel.
+    """Source coordinates x, y (h, w) of every output pixel under a matrix (3, 3) of pixel indices.
 
-    buffers: (3, h, w) float32 of the output's size. x and y are views of it: memory that is fresh for each frame costs
-    far more than the arithmetic.
+    buffers: (3, h, w) float32 of the output's size. x and y are views of it: allocating memory for each frame would
+    cost far more than the arithmetic.
     """
     _, height, width = buffers.shape
-    across, down = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
-    m = to_source.tolist()  # Python's floats are float64
+    columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
+    m = to_source.tolist()  # Python floats are float64
     for (a, b, c), buffer in zip(m, buffers, strict=True):
-        buffer[:] = _convert_like(a * across, buffer)
-        buffer += _convert_like(b * down + c, buffer)
+        buffer[:] = _convert_like(a * columns, buffer)
+        buffer += _convert_like(b * rows + c, buffer)
     x, y, depth = buffers
     if m[2] != [0.0, 0.0, 1.0]:
         x /= depth
@@ -46,9 +126,9 @@ def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, 
 
 
 def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
-    """Add to places (h, w) what is known on a grid (rows, columns, 2) from corner to corner, linearly between.
+    """Add offsets on a grid (rows, columns, 2), from corner to corner, to coordinates (h, w), interpolated linearly.
 
-    Columns first, while there are few rows. No matrix product does it: the threads of one would spin between frames.
+    Columns first, while there are few rows. Not as a matrix product, whose threads would spin between frames.
     """
     height, width = x.shape
     for target, grid in zip((x, y), np.moveaxis(offsets.astype(np.float32), -1, 0), strict=True):
@@ -56,21 +136,22 @@ def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
 
 
 def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """(n, ...) -> (count, ...): evenly spread from the first to the last of them, linearly between."""
+    """Resize axis 0 linearly: (n, ...) -> (count, ...), evenly spaced from the first to the last value."""
     if len(values) == 1:
         return np.repeat(values, count, axis=0)
-    at = np.linspace(0, len(values) - 1, count)
-    before = np.minimum(at.astype(np.intp), len(values) - 2)
-    share = (at - before).astype(np.float32)[:, None]
-    first = values.take(before, axis=0)
+    position = np.linspace(0, len(values) - 1, count)
+    before = np.minimum(position.astype(np.intp), len(values) - 2)
+    fraction = (position - before).astype(np.float32)[:, None]
+    result = values.take(before, axis=0)
     step = values.take(before + 1, axis=0)
-    step -= first
-    step *= share
-    first += step
-    return first
+    step -= result
+    step *= fraction
+    result += step
+    return result
 
 
 def _convert_like(array: NDArray[np.floating], other: Array) -> Array:
+    """Convert to float32, of the type and on the device of `other`."""
     single = array.astype(np.float32, copy=False)
     if isinstance(other, np.ndarray):
         return single

@@ -113,7 +113,7 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
 
     def interrupted(frames, *settings, **more):
         for n, frame in enumerate(upscale(frames, *settings, **more)):
-            if more["first"] + n == 8 and not seen:
+            if more["first_frame"] + n == 8 and not seen:
                 seen.append(n)
                 raise KeyboardInterrupt
             yield frame
@@ -202,7 +202,7 @@ def test_a_bad_target_is_told_before_the_work(
     def never(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(import_module("steadyscale.cli.stabilize_options"), "estimate_motion", never)
+    monkeypatch.setattr(import_module("steadyscale.core.stabilize"), "estimate_motion", never)
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr
@@ -228,8 +228,6 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
 
 def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run_cli):
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / "out", "--resumable")
-    assert (code, stderr) == (
-        1,
-        f"steadyscale: {tmp_path / 'out'}: --resumable and --job write a video file; write pictures without them\n",
-    )
+    message = "resumable runs (--resumable, --job) write a video file; write images without them"
+    assert (code, stderr) == (1, f"steadyscale: {tmp_path / 'out'}: {message}\n")
     assert "out" not in " ".join(list_files(tmp_path))

@@ -1,8 +1,9 @@
-"""Frames and a network whose enlargement is known beforehand."""
+"""Frames and a network with a known result."""
 
 from __future__ import annotations
 
 import torch
+from steadyscale.core.upscaling.settings import UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ def repeat_pixels(x: Tensor, scale: int = 2) -> Tensor:
 
 
 class NearestUpscaler(nn.Module):
-    """Enlarges by repeating pixels; the answer is known. `calls` are the shapes it was shown."""
+    """Upscale by repeating pixels; `calls` are the shapes of its inputs."""
 
     scale, halo = 2, 0
 
@@ -21,6 +22,7 @@ class NearestUpscaler(nn.Module):
         self.scale = scale
         self.gain = nn.Parameter(torch.ones(1))
         self.calls = []
+        self.eval()  # In training mode a replica would run, with counters of its own.
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls.append(tuple(x.shape))
@@ -33,7 +35,7 @@ def random_frames(frames: int, channels: int = 3, height: int = 10, width: int =
 
 def run_upscale(frames, model, **settings) -> Tensor:
     chunks = frames if isinstance(frames, list) else [frames]
-    return torch.cat(list(upscale(iter(chunks), model, **settings)))
+    return torch.cat(list(upscale(iter(chunks), model, UpscaleSettings(**settings))))
 
 
 class Cancelled(Exception):
@@ -41,7 +43,7 @@ class Cancelled(Exception):
 
 
 class CancellingModel:
-    """A wrapper as a node would write it: shows its network as `.model`, and raises when the user cancels."""
+    """A wrapper as nodes use it: holds its network as `.model`, and raises when the user cancels."""
 
     def __init__(self, model, max_calls: int) -> None:
         self.model, self.scale, self.calls_left = model, model.scale, max_calls

@@ -7,7 +7,7 @@ VP9 cannot detect that a frame is wrong. The report lists what is known.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import groupby
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import Any, TypedDict, cast
 
 import av
 from av.container import InputContainer
@@ -46,6 +46,15 @@ class OnDamage(str, Enum):
     KEEP = "keep"
 
 
+class CorruptRun(TypedDict):
+    """A run of corrupt frames, as it is stored in job.json."""
+
+    first: int
+    last: int
+    seconds: float  # of the first frame
+    kind: str  # "concealed" or "repeated"
+
+
 @dataclass
 class CorruptionReport:
     """The corrupt frames of a clip, by frame number.
@@ -55,18 +64,18 @@ class CorruptionReport:
     the clip finds the same frames.
     """
 
-    concealed: dict[int, float] = field(default_factory=dict)
-    repeated: dict[int, float] = field(default_factory=dict)
+    concealed: dict[int, float] = field(default_factory=dict[int, float])
+    repeated: dict[int, float] = field(default_factory=dict[int, float])
 
     def __len__(self) -> int:
         return len({*self.concealed, *self.repeated})
 
-    def to_table(self, frames: range | None = None) -> list[dict[str, int | float | str]]:
+    def to_table(self, frames: range | None = None) -> list[CorruptRun]:
         """Return runs of corrupt frames: first, last, seconds (of the first) and kind.
 
         frames: report only these numbers.
         """
-        rows: list[dict[str, int | float | str]] = []
+        rows: list[CorruptRun] = []
         for kind in ("concealed", "repeated"):
             numbers = sorted(n for n in getattr(self, kind) if frames is None or n in frames)
             for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
@@ -75,7 +84,7 @@ class CorruptionReport:
                 rows.append({"first": run[0], "last": run[-1], "seconds": seconds, "kind": kind})
         return sorted(rows, key=lambda row: row["first"])
 
-    def merge(self, table: list[dict]) -> None:
+    def merge(self, table: Iterable[CorruptRun]) -> None:
         """Add the rows that `to_table` returned in another run."""
         for row in table:
             for number in range(row["first"], row["last"] + 1):
@@ -153,7 +162,7 @@ class _CorruptionTracker:
             else:
                 self._strict_decoder = _make_strict_decoder(stream)
 
-    def on_packet(self, packet: Packet) -> None:
+    def on_packet(self, packet: Packet[Any]) -> None:
         accepted = self._strict_decoder is None or _can_decode(self._strict_decoder, packet)
         if not packet.size or packet.is_discard:
             return
@@ -250,7 +259,7 @@ def _make_strict_decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def _can_decode(decoder: VideoCodecContext, packet: Packet) -> bool:
+def _can_decode(decoder: VideoCodecContext, packet: Packet[Any]) -> bool:
     try:
         decoder.decode(packet)
     except FFmpegError:

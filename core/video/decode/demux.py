@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import av
 from av.container import InputContainer
@@ -123,7 +123,7 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
 class DecodeObserver(Protocol):
     """Receives each packet before it is decoded, and each error."""
 
-    def on_packet(self, packet: Packet) -> None: ...
+    def on_packet(self, packet: Packet[Any]) -> None: ...
 
     def on_error(self, error: FFmpegError) -> None:
         """Handle an error of the demuxer or decoder; raise to stop."""
@@ -136,7 +136,7 @@ class IgnoreDecodeErrors:
     For readers that need no pixels.
     """
 
-    def on_packet(self, packet: Packet) -> None:
+    def on_packet(self, packet: Packet[Any]) -> None:
         pass
 
     def on_error(self, error: FFmpegError) -> None:
@@ -145,7 +145,7 @@ class IgnoreDecodeErrors:
 
 def demux_packets(
     container: InputContainer, *streams: Stream, observer: DecodeObserver | None = None
-) -> Iterator[Packet]:
+) -> Iterator[Packet[Any]]:
     """Yield all packets of the streams, and an empty one at the end of each.
 
     observer: receives demuxer errors, after which reading continues; None raises the first one.
@@ -164,7 +164,7 @@ def demux_packets(
             observer.on_error(e)
 
 
-def packet_duration(packet: Packet) -> int:
+def packet_duration(packet: Packet[Any]) -> int:
     """Return the duration of an audio packet; 0 where it is unknown or invalid.
 
     The unit is the packet's time base. FFmpeg's Ogg demuxer reports almost 2^32 for a last packet that is trimmed by
@@ -174,7 +174,7 @@ def packet_duration(packet: Packet) -> int:
     return duration if 0 <= duration * packet.time_base < _MAX_PACKET_SECONDS else 0
 
 
-def is_edit_list_skipped(packet: Packet) -> bool:
+def is_edit_list_skipped(packet: Packet[Any]) -> bool:
     """Whether an audio packet is not played because the edit list skips it.
 
     It ends before the moment at which the edit list starts.

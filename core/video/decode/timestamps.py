@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -145,7 +146,7 @@ class _PtsSummary:
     first_known: tuple[int, int] | None
 
     @staticmethod
-    def of(items: Iterable[Packet | VideoFrame]) -> _PtsSummary:
+    def of(items: Iterable[Packet[Any] | VideoFrame]) -> _PtsSummary:
         starts, count, last, first_known = array("q"), 0, (-inf, 0), None
         with suppress(FFmpegError):  # the rest of the file cannot be read
             for item in items:

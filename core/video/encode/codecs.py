@@ -28,7 +28,7 @@ class Codec:
     crf: int | None = None  # constant rate factor, lower is better; None where the codec has none
     max_crf: int = 51  # the worst value; 0 is the best
     preset: str | None = None
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict[str, str])
 
 
 # To add a codec: a row here, and its name in the containers that can hold it.
@@ -49,7 +49,7 @@ class Container:
     muxer: str
     codecs: tuple[str, ...]
     fallback_audio: str = "aac"  # codec for audio that the container cannot hold as a stream copy
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict[str, str])
 
 
 _MOV_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}  # playable while it downloads, and keeps free-form metadata

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -89,12 +89,12 @@ def add_stream_copy(stream: VideoStream, sink: OutputContainer) -> VideoStream:
     return copy
 
 
-def _fill_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
+def _fill_dts(packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
     """Yield the packets with decoding timestamps.
 
     Matroska stores none, and FFmpeg does not estimate the first ones.
     """
-    without_dts: list[Packet] = []
+    without_dts: list[Packet[Any]] = []
     for packet in packets:
         if packet.size == 0:  # the end of the stream
             continue
@@ -106,7 +106,7 @@ def _fill_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
         yield from _assign_dts(without_dts, min(packet.pts or 0 for packet in without_dts))
 
 
-def _assign_dts(packets: list[Packet], last_dts: int) -> Iterator[Packet]:
+def _assign_dts(packets: list[Packet[Any]], last_dts: int) -> Iterator[Packet[Any]]:
     """Yield packets with decoding timestamps that end at `last_dts`."""
     for packets_left, packet in zip(range(len(packets) - 1, -1, -1), packets, strict=True):
         packet.dts = last_dts - packets_left * max(1, packet.duration or 0)
@@ -123,7 +123,7 @@ class _AudioWriter:
                 f"audio of {channels} channels cannot be written; mix it down to 1 to {max(CHANNEL_LAYOUTS)} first"
             )
         self._sink, self._packets = sink, _encode_audio(sink, audio, codec, CHANNEL_LAYOUTS[channels])
-        self._pending: Packet | None = None
+        self._pending: Packet[Any] | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
         """Mux the packets up to that moment."""
@@ -135,7 +135,7 @@ class _AudioWriter:
             self._sink.mux(packet)
 
 
-def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: str) -> Iterator[Packet]:
+def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: str) -> Iterator[Packet[Any]]:
     rate = audio.rate if codec == "aac" and audio.rate in (44_100, 48_000) else 48_000
     # The stream must be added before the first packet is muxed, so not in the generator.
     stream = sink.add_stream(codec, rate=rate, layout=layout)
@@ -143,7 +143,7 @@ def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: s
     formats = stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]  # type: ignore[union-attr]
     resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
 
-    def packets() -> Iterator[Packet]:
+    def packets() -> Iterator[Packet[Any]]:
         for start in range(0, audio.waveform.shape[1], audio.rate):
             samples = audio.waveform[:, start : start + audio.rate].detach().float().cpu().numpy()
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)

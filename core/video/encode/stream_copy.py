@@ -83,10 +83,10 @@ class StreamCopier:
                 self._outputs[stream.index] = output
         _copy_metadata(source, target, origin, trim_duration)
         streams = [source.streams[i] for i in self._outputs]
-        self._packets: Iterator[Packet] = (
+        self._packets: Iterator[Packet[Any]] = (
             demux_packets(source, *streams, observer=IgnoreDecodeErrors()) if streams else iter(())
         )
-        self._pending: Packet | None = None
+        self._pending: Packet[Any] | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
         """Mux the packets up to that moment of the new file's clock."""
@@ -104,7 +104,7 @@ class StreamCopier:
     def finish(self) -> None:
         self.mux_until(float("inf"))
 
-    def _next_packet(self) -> Packet | None:
+    def _next_packet(self) -> Packet[Any] | None:
         packet, self._pending = self._pending, None
         while packet is None:
             with suppress(FFmpegError):  # the rest of the file cannot be read
@@ -121,13 +121,13 @@ class StreamCopier:
                 packet = None
         return packet
 
-    def _should_copy(self, packet: Packet) -> bool:
+    def _should_copy(self, packet: Packet[Any]) -> bool:
         if self._trim_duration is not None and not _trim_packet(packet, self._trim_duration):
             return False
         return self._keep_skipped or packet.stream.type != "audio" or not is_edit_list_skipped(packet)
 
 
-def _trim_packet(packet: Packet, trim_duration: Fraction | float) -> bool:
+def _trim_packet(packet: Packet[Any], trim_duration: Fraction | float) -> bool:
     """Whether a packet is kept; a subtitle that starts before 0 is shortened."""
     if packet.pts is None or packet.pts * packet.time_base >= trim_duration:
         return False
@@ -159,9 +159,9 @@ class _Transcoder:
             self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
             self.stream.codec_context.open()
 
-    def transcode(self, packet: Packet) -> list[Packet]:
+    def transcode(self, packet: Packet[Any]) -> list[Packet[Any]]:
         """Return packets for the new file; an empty packet flushes the encoder."""
-        encoded = []
+        encoded: list[Packet[Any]] = []
         with self._wrap_errors():
             for frame in packet.decode():
                 for resampled in self._resampler.resample(frame):  # type: ignore[arg-type]
@@ -234,13 +234,15 @@ def _copy_metadata(
     chapters = source.chapters()
     if trim_duration is not None:
         chapters = [
-            cast(Any, c) for chapter in chapters if (c := _trim_chapter(cast(dict, chapter), origin, trim_duration))
+            cast(Any, c)
+            for chapter in chapters
+            if (c := _trim_chapter(cast("dict[str, Any]", chapter), origin, trim_duration))
         ]
     if chapters:
         target.set_chapters(chapters)
 
 
-def _trim_chapter(chapter: dict, origin: Fraction, trim_duration: Fraction | float) -> dict | None:
+def _trim_chapter(chapter: dict[str, Any], origin: Fraction, trim_duration: Fraction | float) -> dict[str, Any] | None:
     """Return the part of a chapter that is kept; None where nothing is."""
     time_base = Fraction(chapter["time_base"] or 1)
     start, end = (chapter[key] * time_base - origin for key in ("start", "end"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.container import OutputContainer
@@ -247,7 +247,7 @@ class _VideoWriter:
                 self._sink.mux(packet)
 
 
-def _fix_dts(packet: av.Packet) -> None:
+def _fix_dts(packet: av.Packet[Any]) -> None:
     """Correct invalid decoding timestamps of libx265.
 
     In a stream of one or two frames they are undefined, as the encoder's delay has not passed yet. Such frames are not

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
 
 from ...clip import ClipError, Frames
 from ...runtime.atomic_write import temp_path
@@ -85,7 +84,7 @@ class _PngWriter:
             path,
         )
         channels, height, width = shape
-        encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
+        encoder = av.CodecContext.create("png", "w")
         encoder.width, encoder.height, encoder.time_base = width, height, Fraction(1)
         encoder.pix_fmt = PACKED_FORMATS[channels, bits == 16]
         encoder.options = PNG_OPTIONS
@@ -113,7 +112,7 @@ class _PngWriter:
                 f"{self._path}: {self._received} frames were received, but {self.count} images were encoded; try again"
             )
 
-    def _write_packets(self, packets: list[Packet]) -> None:
+    def _write_packets(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
             self.count += 1
             (self._folder / frame_filename(self._pattern, self.count)).write_bytes(packet)

@@ -149,8 +149,8 @@ def _probe_format(stream: VideoStream, first: VideoFrame) -> ProbedFormat:
     transpose = Orientation.of(first, context.codec.name).transpose
     width, height = (first.height, first.width) if transpose else (first.width, first.height)
     matrix, primaries, transfer = (
-        told if told not in UNSPECIFIED_TAGS else usual
-        for told, usual in (
+        frame_tag if frame_tag not in UNSPECIFIED_TAGS else container_tag
+        for frame_tag, container_tag in (
             (first.colorspace, context.colorspace),
             (first.color_primaries, context.color_primaries),
             (first.color_trc, context.color_trc),

@@ -59,7 +59,7 @@ def verify_output(
 
 
 def _check_frames(new: ProbeResult, frame_count: int, info: ClipInfo) -> list[str]:
-    problems = []
+    problems: list[str] = []
     if len(new.times) != frame_count:
         problems.append(f"{len(new.times)} frames instead of {frame_count}")
     if new.corrupt_count:
@@ -72,7 +72,7 @@ def _check_frames(new: ProbeResult, frame_count: int, info: ClipInfo) -> list[st
 
 
 def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
-    problems = []
+    problems: list[str] = []
     if len(new.times) != len(old.times):
         problems.append(f"the source has {len(old.times)} frames, the result {len(new.times)}")
     else:

@@ -1,3 +1,5 @@
+"""`steadyscale train`: weight files, errors, resuming, and signals."""
+
 from __future__ import annotations
 
 import json
@@ -14,7 +16,7 @@ from steadyscale.core.training.loop.logger import read_log
 from steadyscale.core.video.open import open_clip
 
 
-def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Path, run_cli):
+def test_train_writes_a_network_that_upscale_reads(tmp_path: Path, clip_file: Path, run_cli):
     config = tmp_path / "run.toml"
     config.write_text("")
     code, _, stderr = run_cli("train", config)
@@ -41,7 +43,7 @@ def test_train_leaves_a_network_that_upscale_takes(tmp_path: Path, clip_file: Pa
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_being_told_to_stop_loses_no_step(tmp_path: Path, clip_file: Path, number: int):
+def test_a_stop_signal_loses_no_step(tmp_path: Path, clip_file: Path, number: int):
     folder, config = tmp_path / "run", tmp_path / "run.toml"
     config.write_text(
         f'run = "{folder}"\nbatch = 2\n[data]\ntrain = ["{clip_file}"]\ncrop = 32\n'

@@ -28,7 +28,16 @@ from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.operation import Operation
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
-from steadyscale.core.upscaling.settings import OutputSize, PostProcess, Reuse, UpscaleStats
+from steadyscale.core.upscaling.settings import (
+    Alpha,
+    OutputSize,
+    PostProcess,
+    Precision,
+    Reuse,
+    Tiling,
+    UpscaleSettings,
+    UpscaleStats,
+)
 from steadyscale.core.video.decode.timestamps import TimeRange
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact
@@ -64,10 +73,13 @@ def make_correction(shift: float = 0.0) -> Correction:
 DIFFERENT = [
     UpscaleOp(Network()),
     UpscaleOp(Network(seed=1)),
-    UpscaleOp(Network(), OutputSize(factor=1.5)),
-    UpscaleOp(Network(), OutputSize(size=(100, 100))),
-    UpscaleOp(Network(), reuse=Reuse(threshold=1)),
-    UpscaleOp(Network(), postprocess=PostProcess(grain=0.1)),
+    UpscaleOp(Network(), UpscaleSettings(OutputSize(factor=1.5))),
+    UpscaleOp(Network(), UpscaleSettings(OutputSize(size=(100, 100)))),
+    UpscaleOp(Network(), UpscaleSettings(reuse=Reuse(threshold=1))),
+    UpscaleOp(Network(), UpscaleSettings(postprocess=PostProcess(grain=0.1))),
+    UpscaleOp(Network(), UpscaleSettings(precision=Precision.FP16)),
+    UpscaleOp(Network(), UpscaleSettings(tiling=Tiling(size=64))),
+    UpscaleOp(Network(), UpscaleSettings(alpha=Alpha.NETWORK)),
     UpscaleOp(Network(), device="cuda"),
     WarpOp(make_correction()),
     WarpOp(make_correction(shift=0.01)),
@@ -128,11 +140,25 @@ STABLE_FINGERPRINTS = [
         {"": "encoding", "codec": "hevc", "crf": 20, "pixel-format": "yuv420p", "preset": "slow"},
     ),
     (DeflickerOp(0.5, 0.25), {"": "deflicker", "flow": None, "grain": 0.25, "strength": 0.5}),
-    (Reuse(), {"": "reuse", "enabled": True, "threshold": 0.0}),
     (OutputSize(size=(8, 6)), {"": "output-size", "factor": None, "size": [8, 6]}),
     (
-        PostProcess(),
-        {"": "postprocess", "color-correction": "none", "grain": 0.0, "linear-light": False, "strength": 1.0},
+        UpscaleSettings(),
+        {
+            "": "upscale-settings",
+            "alpha": "resize",
+            "compile": False,
+            "postprocess": {
+                "": "postprocess",
+                "color-correction": "none",
+                "grain": 0.0,
+                "linear-light": False,
+                "strength": 1.0,
+            },
+            "precision": "auto",
+            "reuse": {"": "reuse", "enabled": True, "threshold": 0.0},
+            "size": {"": "output-size", "factor": None, "size": None},
+            "tiling": {"": "tiling", "halo": None, "size": None},
+        },
     ),
     (Border.CROP_ADAPTIVE, "crop-adaptive"),
     (TorchFarneback("cuda:0"), {"": "torch-farneback", "device": "cuda:0"}),

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from steadyscale.core import OutputSize, TensorClip, Tiling
+from steadyscale.core import TensorClip, Tiling, UpscaleSettings
 from steadyscale.core.pipeline import estimate
 from steadyscale.core.pipeline.estimate import describe_run, estimate_memory, with_estimate
 from steadyscale.core.pipeline.pipeline import Pipeline
@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 def recipe(frames: int = 12, tile: int = 64, side: int = 64) -> Pipeline:
     clip = TensorClip(torch.rand(1, 3, side, side).expand(frames, -1, -1, -1), Fraction(25))
-    return Pipeline(clip).then(UpscaleOp(Net(), OutputSize(), Tiling(tile)))
+    return Pipeline(clip).then(UpscaleOp(Net(), UpscaleSettings(tiling=Tiling(tile))))
 
 
 class Clock:
@@ -108,7 +108,7 @@ def test_what_is_soon_over_is_told_once(clock: Clock):
 
 
 def test_frames_of_an_earlier_run_take_no_time(clock: Clock):
-    _, said = run(clock, 12, [1.0], kept=6)
+    _, said = run(clock, 12, [1.0], frames_done=6)
     assert "about 6.0 s in all" in said[1]
 
 

@@ -23,7 +23,7 @@ from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.upscaling.postprocess import add_film_grain_rgba
-from steadyscale.core.upscaling.settings import OutputSize
+from steadyscale.core.upscaling.settings import OutputSize, UpscaleSettings
 
 
 class Network:
@@ -88,7 +88,10 @@ def test_a_chain_of_three_reads_the_source_once_and_keeps_every_frame():
     clip, network = Counted(TensorClip(numbered_frames(12, 96, 64))), Network()
     still = Correction(np.tile(np.eye(3), (12, 1, 1)), [slice(0, 12)], clip.info)
     recipe = (
-        Pipeline(clip).then(WarpOp(still)).then(UpscaleOp(network)).then(UpscaleOp(Network(), OutputSize(factor=0.5)))
+        Pipeline(clip)
+        .then(WarpOp(still))
+        .then(UpscaleOp(network))
+        .then(UpscaleOp(Network(), UpscaleSettings(OutputSize(factor=0.5))))
     )
     assert read_numbers(recipe, batch=5) == list(range(12))
     assert (clip.readings, clip.frames_read, network.frames) == (1, 12, 12)
@@ -122,7 +125,7 @@ def test_enlarging_after_a_warp_is_done_before_it_and_is_the_same_picture(border
 )
 def test_a_pad_grows_with_the_frames(pad: int, target: OutputSize, scaled: int):
     clip = smooth_clip()
-    steady, enlarge = WarpOp(shifts(4, clip.info), Border.EDGE, pad), UpscaleOp(Network(), target)
+    steady, enlarge = WarpOp(shifts(4, clip.info), Border.EDGE, pad), UpscaleOp(Network(), UpscaleSettings(target))
     recipe = Pipeline(clip).then(steady).then(enlarge)
     first, second = recipe.operations
     assert isinstance(first, UpscaleOp)
@@ -137,7 +140,11 @@ def test_a_pad_grows_with_the_frames(pad: int, target: OutputSize, scaled: int):
 @pytest.mark.parametrize(("pad", "target"), [(5, OutputSize(factor=1.5)), (0, OutputSize(size=(100, 100)))])
 def test_the_order_stays_where_the_other_is_not_the_same(pad: int, target: OutputSize):
     clip = smooth_clip()
-    recipe = Pipeline(clip).then(WarpOp(shifts(4, clip.info), Border.EDGE, pad)).then(UpscaleOp(Network(), target))
+    recipe = (
+        Pipeline(clip)
+        .then(WarpOp(shifts(4, clip.info), Border.EDGE, pad))
+        .then(UpscaleOp(Network(), UpscaleSettings(target)))
+    )
     assert kinds(recipe) == [WarpOp, UpscaleOp]
     assert all_of(recipe).shape[-2:] == (recipe.info.height, recipe.info.width)
 
@@ -167,7 +174,7 @@ def test_the_stream_ends_with_an_error_where_frames_are_missing():
 def test_motion_is_measured_on_the_source_and_stated_for_the_result():
     clip, _ = make_shaken_clip(8, 160, 120)
     network, counted = Network(), Counted(clip)
-    large = Pipeline(counted).then(UpscaleOp(network, OutputSize(factor=3.0)))
+    large = Pipeline(counted).then(UpscaleOp(network, UpscaleSettings(OutputSize(factor=3.0))))
     flow = flow_model()
     motion, small = estimate_motion(large, flow), estimate_motion(clip, flow)
     assert network.frames == 0

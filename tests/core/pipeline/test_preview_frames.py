@@ -10,7 +10,6 @@ from numbered_video import make_video
 from steadyscale.core import (
     Border,
     ClipError,
-    OutputSize,
     TensorClip,
     Trajectory,
     VideoClip,
@@ -67,7 +66,7 @@ def test_a_recipe_shows_what_the_whole_run_shows(border: Border):
     path = Trajectory.of(estimate_motion(clip, flow_model()))
     network = Doubling()
     fix = correction(path, smooth(path, seconds=1.0))
-    recipe = Pipeline(clip).then(UpscaleOp(network, OutputSize())).then(WarpOp(fix, border))
+    recipe = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(fix, border))
     some = torch.cat(list(preview_frames(recipe, range(10, 13))))
     shown = network.shown
     whole = torch.cat(list(recipe.frames()))

@@ -249,7 +249,7 @@ def test_other_ends_are_failures_too(fake: FakeComfyUI, command, ends: str, word
         ("/object_info/LoadVideo", 200, "<html>", "does not answer as a ComfyUI does"),
         ("/prompt", 500, "oops", "HTTP 500"),
         ("/queue", 200, "[1]", "does not answer as a ComfyUI does"),
-        ("/view", 404, "", "out_1.mp4 cannot be had: HTTP 404"),
+        ("/view", 404, "", "out_1.mp4 cannot be downloaded: HTTP 404"),
         ("/view", 200, "", "out_1.mp4 is empty"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_server_that_goes_away_and_stays_away_is_given_up(fake: FakeComfyUI, c
     threading.Thread(target=fall_silent, daemon=True).start()
     error = command()
     assert "502" in error
-    assert "may still be going on there" in error
+    assert "may continue there" in error
 
 
 def test_a_server_that_comes_back_is_waited_for(
@@ -357,7 +357,7 @@ def test_ctrl_c_stops_the_run_on_the_server(
     assert process.returncode == 130
     run = fake.deleted_ids[0]
     assert fake.interrupted_ids == ([] if queued else [run]), "a run of somebody else goes on"
-    assert re.search(f"the server was told to stop the run {run}", stderr)
+    assert re.search(f"the run {run} was stopped on the server", stderr)
     assert "interrupted" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
 

@@ -22,22 +22,30 @@ def test_the_target_is_replaced_when_the_block_ends(tmp_path: Path):
 def test_an_error_leaves_the_earlier_file_and_no_temporary_one(tmp_path: Path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_path(target) as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted_write() -> None:
+        with atomic_path(target) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write()
     assert target.read_text() == "old"
     assert [*tmp_path.iterdir()] == [target]
 
 
 def test_a_folder_is_written_as_a_whole(tmp_path: Path):
-    with pytest.raises(ValueError, match="stop"), atomic_path(tmp_path / "folder") as partial:
-        partial.mkdir()
-        (partial / "file").write_text("1")
-        raise ValueError("stop")
+    def write(error: Exception | None) -> None:
+        with atomic_path(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / "file").write_text("1")
+            if error:
+                raise error
+
+    with pytest.raises(ValueError, match="stop"):
+        write(ValueError("stop"))
     assert [*tmp_path.iterdir()] == []
-    with atomic_path(tmp_path / "folder") as partial:
-        partial.mkdir()
-        (partial / "file").write_text("1")
+    write(None)
     assert (tmp_path / "folder" / "file").read_text() == "1"
 
 

@@ -6,7 +6,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.runtime.format import format_duration
 from steadyscale.core.upscaling import benchmark as module
 from steadyscale.core.upscaling.benchmark import BenchmarkResult, benchmark, synthetic_frames
-from steadyscale.core.upscaling.settings import Precision, Reuse, Tiling, UpscaleStats
+from steadyscale.core.upscaling.settings import Precision, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -60,11 +60,13 @@ def test_what_was_chosen_is_what_was_shown():
     assert (whole.window, whole.calls, whole.precision) == ((40, 24), 1, "fp32")
     assert (whole.engine, whole.device) == ("torch", "cpu")
     model = Nearest()
-    cut = benchmark(synthetic_frames(64, 40, 3), model, tiling=Tiling(size=32))
+    cut = benchmark(synthetic_frames(64, 40, 3), model, UpscaleSettings(tiling=Tiling(size=32)))
     assert cut.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
     assert cut.calls == 4
     assert len(model.shown) == 3 * 4
-    assert benchmark(synthetic_frames(40, 24, 2), Nearest(), precision=Precision.BF16).precision == "bf16"
+    assert (
+        benchmark(synthetic_frames(40, 24, 2), Nearest(), UpscaleSettings(precision=Precision.BF16)).precision == "bf16"
+    )
 
 
 def test_a_wrapped_network_is_described_by_what_it_wraps():
@@ -87,7 +89,7 @@ def test_made_frames_are_no_repeats_and_look_like_pictures():
     assert [frame.shape for frame in frames] == [(1, 3, 90, 150)] * 4
     assert torch.equal(frames[0], next(synthetic_frames(150, 90, 1))), "the same each time"
     tally = UpscaleStats()
-    for _ in upscale(iter(frames), Nearest(), reuse=Reuse(threshold=1), stats=tally):
+    for _ in upscale(iter(frames), Nearest(), UpscaleSettings(reuse=Reuse(threshold=1)), stats=tally):
         pass
     assert (tally.repeated_frames, tally.tiles_reused) == (0, 0)
     every = torch.cat(frames)
@@ -103,7 +105,7 @@ def test_odd_sizes_are_tried_too(width, height):
     assert (found.width, found.height, found.frames) == (width, height, 1)
 
 
-def test_memory_is_the_most_that_was_held(monkeypatch):
+def test_memory_is_the_peak():
     class Hungry(Nearest):
         def forward(self, x):
             held = torch.ones(60_000_000)  # 240 MB, gone before the frame is done
@@ -113,10 +115,6 @@ def test_memory_is_the_most_that_was_held(monkeypatch):
     found = benchmark(synthetic_frames(16, 16, 2), Hungry())
     assert 200e6 < found.grown < 400e6
     assert found.memory > found.grown
-    monkeypatch.setattr(module, "_resident_bytes", lambda: None)
-    found = benchmark(synthetic_frames(16, 16, 2), Nearest())
-    assert (found.memory, found.grown) == (None, None)
-    assert "memory: not known" in str(found)
 
 
 def test_too_few_frames_and_errors_pass_through():
@@ -151,7 +149,7 @@ def test_the_report_says_it_all():
     )
     assert str(found).splitlines() == [
         "x4: 640x360 to 2560x1440",
-        "2 frames per second, 0.5 s a frame (8 timed, after 1 s to begin)",
+        "2 frames per second, 0.5 s a frame (8 timed, after 1 s to start)",
         "one minute at 24 fps takes 12 min 1 s",
         "memory: at most 2,500 MB, 1,200 MB of it new",
         "fp16, tiles of 292x228, 6 a frame, by torch",

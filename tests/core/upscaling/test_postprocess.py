@@ -1,10 +1,10 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.upscaling.postprocess import MAX_GRAIN_STD, add_film_grain, correct_color, low_pass, postprocess
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess
+from steadyscale.core.upscaling.settings import ColorCorrection, OutputSize, PostProcess, UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from torch import nn
 
@@ -33,26 +33,28 @@ def soft(frames=2, channels=3, height=40, width=60, seed=0):
     return (resize(small, width, height) * 0.6 + 0.2).contiguous()
 
 
-def run(frames, finish=PostProcess(), model=None, **settings):  # noqa: B008
-    return torch.cat(list(upscale(iter(frames.split(1)), model or Tinted(), postprocess=finish, **settings)))
+def run(frames, finish=PostProcess(), model=None, **more):  # noqa: B008
+    return torch.cat(
+        list(upscale(iter(frames.split(1)), model or Tinted(), UpscaleSettings(postprocess=finish, **more)))
+    )
 
 
 def test_the_defaults_change_nothing():
     frames = soft()
     assert PostProcess().is_identity
     assert torch.equal(run(frames), Tinted()(frames))
-    assert torch.equal(run(frames, target=OutputSize(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
+    assert torch.equal(run(frames, size=OutputSize(factor=1.5)), resize(Tinted()(frames).clamp(0, 1), 90, 60))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(size=(100, 77))])
 def test_strength_goes_from_a_plain_resize_to_the_network(channels, target):
     frames = soft(channels=channels)
-    size = target.of(60, 40, 2)
-    full, none = run(frames, target=target), run(frames, PostProcess(strength=0.0), target=target)
+    size = target.resolve(60, 40, 2)
+    full, none = run(frames, size=target), run(frames, PostProcess(strength=0.0), size=target)
     assert torch.equal(none, resize(frames, *size))
     assert float((full - none)[:, :3].abs().max()) > 0.05
-    half = run(frames, PostProcess(strength=0.25), target=target)
+    half = run(frames, PostProcess(strength=0.25), size=target)
     torch.testing.assert_close(half, none * 0.75 + full * 0.25, atol=1e-6, rtol=0)
 
 
@@ -77,6 +79,7 @@ def test_wavelet_takes_coarse_colour_from_the_source_and_detail_from_the_network
     assert float((by_mean - source - detail)[inner].abs().max()) > 0.04
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_coarse_keeps_flat_frames_of_any_size(height, width):
     flat = torch.full((1, 3, height, width), 0.3)
@@ -97,7 +100,7 @@ def test_grain_differs_from_frame_to_frame_and_not_from_run_to_run_or_by_chunks(
     finish = PostProcess(grain=0.3)
     made = run(frames, finish)
     assert torch.equal(made, run(frames, finish))
-    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), postprocess=finish))))
+    assert torch.equal(made, torch.cat(list(upscale(iter([frames]), Tinted(), UpscaleSettings(postprocess=finish)))))
     assert all(float((made[i] - made[i + 1]).abs().mean()) > 0.005 for i in range(3))
     plain = run(frames)
     torch.testing.assert_close(made.mean(0), plain.mean(0), atol=0.08, rtol=0)

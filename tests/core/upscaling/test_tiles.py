@@ -220,13 +220,13 @@ def test_a_wrong_scale_is_named():
 def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, width, size, layers, anchor):
     net, frames, made = Exact(layers), few_bits(2, 3, height, width), []
 
-    def network(window, wanted, out):
-        rows, cols = wanted
+    def network(window, roi, out):
+        rows, cols = roi
         made.append((rows.stop - rows.start) * (cols.stop - cols.start))
         return net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
 
     out = torch.full((2, 3, height * 2, width * 2), torch.nan)
-    options = {"halo": layers, "cut": TilePlan(1, size), "anchor": anchor}
+    options = {"halo": layers, "plan": TilePlan(1, size), "align": anchor}
     run_tiles(network, frames, out, scale=2, supports_roi=True, **options)
     assert torch.equal(out, net(frames))
     assert sum(made) == 2 * height * width
@@ -235,8 +235,8 @@ def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, w
 def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
     net, frames, places = Exact(3), few_bits(2, 3, 90, 70), []
 
-    def network(window, wanted, out):
-        rows, cols = wanted
+    def network(window, roi, out):
+        rows, cols = roi
         places.append(out.data_ptr())
         return out.copy_(net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2])
 
@@ -249,10 +249,10 @@ def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
 
 def test_a_part_of_the_wrong_size_is_named():
     with pytest.raises(
-        ClipError, match=r"made \(1, 3, 80, 80\) of a tile \(1, 3, 40, 40\) .* promises \(1, 3, 64, 64\)"
+        ClipError, match=r"returned \(1, 3, 80, 80\) for a tile \(1, 3, 40, 40\), .* means \(1, 3, 64, 64\)"
     ):
         run_tiles(
-            lambda window, wanted, out: nearest(window),
+            lambda window, roi, out: nearest(window),
             few_bits(1, 3, 64, 64),
             torch.zeros(1, 3, 128, 128),
             scale=2,

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nearest_upscaler import Cancelled, CancellingModel, NearestUpscaler, random_frames, repeat_pixels, run_upscale
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.precision import model_device
+from steadyscale.core.upscaling.model_traits import model_device
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.upscaling.settings import Alpha, OutputSize, PostProcess, Reuse, Tiling
 from steadyscale.core.upscaling.upscale import upscale
@@ -73,7 +73,7 @@ def test_the_source_is_not_changed_by_a_network_that_works_in_place():
 )
 def test_exact_sizes_by_one_pass_and_a_resize(target, width, height):
     frames, model = random_frames(3, height=5, width=7), NearestUpscaler()
-    result = run_upscale(frames, model, target=target)
+    result = run_upscale(frames, model, size=target)
     assert result.shape == (3, 3, height, width)
     assert torch.equal(result, resize(repeat_pixels(frames), width, height))
     assert len(model.calls) == 3
@@ -108,7 +108,7 @@ def test_alpha_can_go_through_the_network(channels):
     frames[:, 3] = frames[:, 3] * 0.5 + 0.25  # no holes
     result = run_upscale(frames, Inverting(), alpha=Alpha.NETWORK)
     torch.testing.assert_close(result, repeat_pixels(1 - frames))
-    half = run_upscale(frames, Inverting(), alpha=Alpha.NETWORK, finish=PostProcess(strength=0.5, grain=0.3))
+    half = run_upscale(frames, Inverting(), alpha=Alpha.NETWORK, postprocess=PostProcess(strength=0.5, grain=0.3))
     assert (
         half[:, 3:] - (0.5 * repeat_pixels(1 - frames[:, 3:]) + 0.5 * resize(frames[:, 3:], 28, 20))
     ).abs().max() < 0.01
@@ -180,7 +180,7 @@ class Limited(NearestUpscaler):
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.5)])
 def test_out_of_memory_loses_and_repeats_nothing_and_is_remembered(target):
     frames, model = random_frames(4, height=96, width=96), Limited(48 * 48)
-    result = run_upscale([frames[:2], frames[2:]], model, target=target)
+    result = run_upscale([frames[:2], frames[2:]], model, size=target)
     size = round(96 * (target.factor or 2))
     assert torch.equal(result, resize(repeat_pixels(frames), size, size))
     assert model.refused == 1  # the second frame starts with the tile that worked in the first
@@ -218,7 +218,7 @@ def test_a_wrapper_need_not_repeat_what_the_network_says():
 class Frugal(NearestUpscaler):
     """Makes what is wanted alone; `made` are the sizes of that."""
 
-    makes_parts, halo = True, 6
+    supports_roi, halo = True, 6
 
     def __init__(self):
         super().__init__()
