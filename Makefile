@@ -27,7 +27,7 @@ test: setup lint
 
 # The documentation site, into build/site.
 docs: setup
-	@.venv/bin/mkdocs build --quiet --site-dir build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --site-dir build/site
 
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }

@@ -1,16 +1,16 @@
-"""Stages side by side: frames a second of the whole pipeline beside its slowest stage alone, and beside all in turn.
+"""Measure concurrent stages against the slowest stage alone and sequential stages.
 
     python bench/stream.py [--frames 90] [--network realesr-animevideov3] > stream.json
 
-A case is decode, a stage in the middle (warp, a network, or one that only waits, as for a device), and encode (H.264,
-as it is written by default). Each is first run alone, on frames that are in memory; then all of them in turn, in one
-thread; then side by side, as in `write_video(path, stage(ahead(clip.frames())), …)`. Rounds alternate and the quickest
-counts, for this is about the clock on the wall: on a machine that others use, look at the load that is reported. All
-that write a file pay for its end, when the encoder empties itself: short clips, and pipelines of them, look slow.
+A case is decoding, a stage in the middle (warp, a network, or one that only waits, as for a GPU), and encoding (H.264
+with default settings). Each is first run alone, on frames in memory; then all of them sequentially, in one thread; then
+concurrently, as in `write_video(path, stage(prefetch(clip.frames())), …)`. Rounds alternate and the fastest counts. The
+measure is wall time: on a machine with other users, see the reported load. Each run that writes a file includes
+flushing the encoder, so short clips look slow.
 
-No pipeline is quicker than its slowest stage alone, nor than the processor: `processor` is what the CPU seconds of all
-in turn allow on this many cores. `of_bound` compares with the lower of the two. `latency_ms`: from a frame's being
-decoded to its being given to the encoder, on average. The JSON goes to stdout, a table to stderr.
+A pipeline cannot be faster than its slowest stage alone, nor than the CPU: `processor` is what the CPU seconds of the
+sequential run allow on this many cores. `of_bound` is relative to the lower of the two. `latency_ms`: mean time from
+decoding a frame to passing it to the encoder. The JSON goes to stdout, a table to stderr.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from steadyscale.models.zoo import zoo
 from synthetic_clip import FPS, HEIGHT, WIDTH, SyntheticClip
 
 SMALL_SIZE = (480, 270)
-MAX_CACHED_FRAMES = 16  # distinct frames in memory, which the stages that run alone are fed to and fro
+MAX_CACHED_FRAMES = 16  # distinct frames in memory, which stages that run alone get forwards and backwards
 
 Stage = Callable[[Iterator[Frames]], Iterator[Frames]]
 
 
 @dataclass
 class Case:
-    """A clip, the stage in the middle, and frames before and after it for whoever runs alone."""
+    """A clip, the stage in the middle, and its input and output frames in memory."""
 
     name: str
     clip: VideoClip
@@ -77,7 +77,7 @@ class Case:
         self.output_frames = list(islice(self.stage(self.clip.frames()), MAX_CACHED_FRAMES))
 
     def repeat_frames(self, frames: list[Frames]) -> Iterator[Frames]:
-        """As many frames as the clip has, without a cut."""
+        """Yield as many frames as the clip has, forwards and backwards."""
         return islice(cycle([*frames, *frames[-2:0:-1]]), self.length)
 
     def write_output(self, frames: Iterator[Frames]) -> int:
@@ -85,7 +85,7 @@ class Case:
         return write_video(self.folder / "out.mp4", frames, self.clip.info.resized(width, height))
 
     def with_latency(self, source: Callable[[Iterator[Frames]], Iterator[Frames]]) -> Iterator[Frames]:
-        """The stage's frames; each one's delay since it was decoded is kept."""
+        """Yield the frames of the stage, and record the time since each was decoded."""
         decoded: list[float] = []
 
         def record_decode_times() -> Iterator[Frames]:
@@ -98,7 +98,7 @@ class Case:
             yield frames
 
 
-# ---- ways to run a case; each returns how many frames came out ----
+# ---- run modes of a case, named as in the JSON; each returns the number of frames ----
 
 
 def decode(case: Case) -> int:
@@ -114,14 +114,15 @@ def encode(case: Case) -> int:
 
 
 def in_turn(case: Case) -> int:
-    """Nothing runs beside anything but what a stage does within itself."""
+    """Run all stages sequentially, in one thread."""
     with mock.patch(
-        "steadyscale.core.video.encode.writer.behind", lambda stream, do, **_: [do(item) for item in stream]
+        "steadyscale.core.video.encode.writer.write_behind", lambda stream, write, **_: [write(item) for item in stream]
     ):
         return case.write_output(case.stage(case.clip.frames()))
 
 
 def side_by_side(case: Case) -> int:
+    """Run all stages concurrently."""
     return case.write_output(case.with_latency(prefetch))
 
 
@@ -133,24 +134,22 @@ RUN_MODES = (*SINGLE_STAGES, in_turn, side_by_side)
 
 
 def make_source_clip(folder: Path, frames: int) -> VideoClip:
-    """720p, shaking as a hand does."""
-    pictures = (
-        np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)) for bgr in SyntheticClip("hand", frames).frames()
-    )
+    """Write a shaking clip in 720p."""
+    images = (np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1)) for bgr in SyntheticClip("hand", frames).frames())
     write_video(
         folder / "720p.mp4",
-        (torch.from_numpy(picture)[None].float() / 255 for picture in pictures),
+        (torch.from_numpy(image)[None].float() / 255 for image in images),
         ClipInfo(WIDTH, HEIGHT, Fraction(FPS)),
     )
     return VideoClip(folder / "720p.mp4")
 
 
 def warp_case(folder: Path, clip: VideoClip, options: argparse.Namespace) -> Case:
-    path = Trajectory.of(estimate_motion(clip, flow_model()))
-    fix = correction(path, smooth(path, seconds=3.0))
+    trajectory = Trajectory.of(estimate_motion(clip, flow_model()))
+    corrections = correction(trajectory, smooth(trajectory, seconds=3.0))
 
     def stabilize(frames: Iterator[Frames]) -> Iterator[Frames]:
-        return (warped.frames for warped in warp(frames, fix, Border.CROP, device=options.device))
+        return (warped.frames for warped in warp(frames, corrections, Border.CROP, device=options.device))
 
     return Case("decode 720p + warp + encode 720p", clip, options.frames, stabilize, folder)
 
@@ -179,24 +178,24 @@ CASES = {"warp": warp_case, "network": upscale_case, "device": wait_case}
 
 
 def compare(case: Case, rounds: int) -> dict[str, object]:
-    """One row: every way in frames a second, and how near side by side comes to what is possible."""
-    wall = {way.__name__: float("inf") for way in RUN_MODES}
+    """Return one row: the frames per second of each run mode, and ratios."""
+    wall = {mode.__name__: float("inf") for mode in RUN_MODES}
     cpu, delays = float("inf"), []
     for _ in range(rounds):
-        for way in RUN_MODES:
+        for mode in RUN_MODES:
             case.latencies.clear()
-            begun, busy = time.perf_counter(), time.process_time()
-            if (count := way(case)) != case.length:
-                raise SystemExit(f"{case.name}: {way.__name__} gave {count} of {case.length} frames")
-            seconds, busy = time.perf_counter() - begun, time.process_time() - busy
-            if way is in_turn:
-                cpu = min(cpu, busy)
-            if way is side_by_side and seconds < wall[way.__name__]:
+            start, cpu_start = time.perf_counter(), time.process_time()
+            if (count := mode(case)) != case.length:
+                raise SystemExit(f"{case.name}: {mode.__name__} gave {count} of {case.length} frames")
+            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+            if mode is in_turn:
+                cpu = min(cpu, cpu_seconds)
+            if mode is side_by_side and seconds < wall[mode.__name__]:
                 delays = list(case.latencies)
-            wall[way.__name__] = min(wall[way.__name__], seconds)
-            print(f"{case.name}: {way.__name__} {case.length / seconds:.1f} fps", file=sys.stderr)
+            wall[mode.__name__] = min(wall[mode.__name__], seconds)
+            print(f"{case.name}: {mode.__name__} {case.length / seconds:.1f} fps", file=sys.stderr)
     fps = {name: case.length / seconds for name, seconds in wall.items()}
-    slowest = min((way.__name__ for way in SINGLE_STAGES), key=lambda name: fps[name])
+    slowest = min((mode.__name__ for mode in SINGLE_STAGES), key=lambda name: fps[name])
     processor = available_cores() * case.length / cpu
     return {
         "case": case.name,
@@ -217,7 +216,7 @@ def available_cores() -> int:
 
 
 def describe_machine(options: argparse.Namespace) -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Return the machine and versions."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -235,7 +234,7 @@ def describe_machine(options: argparse.Namespace) -> dict[str, object]:
 
 
 def format_table(rows: list[dict]) -> str:
-    lines = ["frames a second"]
+    lines = ["frames per second"]
     for row in rows:
         parts = "  ".join(f"{name} {value:.1f}" for name, value in row["fps"].items())
         lines += [
@@ -249,7 +248,7 @@ def format_table(rows: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=90, help="of each clip (default 90)")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the quickest counts (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts (default 3)")
     parser.add_argument("--network", default="realesr-animevideov3", help="name or file of the network")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
@@ -260,13 +259,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    facts = describe_machine(options)
+    machine = describe_machine(options)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         clip = make_source_clip(Path(scratch), options.frames)
         for name in options.case or CASES:
             rows.append(compare(CASES[name](Path(scratch), clip, options), options.rounds))
-    print(json.dumps({"machine": {**facts, "load_after": round(os.getloadavg()[0], 1)}, "rows": rows}, indent=1))
+    print(json.dumps({"machine": {**machine, "load_after": round(os.getloadavg()[0], 1)}, "rows": rows}, indent=1))
     print(format_table(rows), file=sys.stderr)
 
 

@@ -1,16 +1,32 @@
-"""What words on the command line may stand for: numbers within bounds, sizes, rates, members of an enum."""
+"""Types of command-line arguments: numbers within a range, sizes, rates, members of an enum."""
 
 from __future__ import annotations
 
 import argparse
 from enum import Enum
 from fractions import Fraction
+from typing import Any
+
+from ..core.motion.readout_time import RollingShutter
 
 
-def add_enum_option(parser: argparse.ArgumentParser, name: str, default: Enum, help_text: str) -> None:
-    """An option whose choices are the members of an enum, by their values."""
-    values = [member.value for member in type(default)]
-    parser.add_argument(name, choices=values, default=default.value, help=f"{help_text} (default {default.value})")
+def add_enum_option(
+    parser: argparse.ArgumentParser,
+    name: str,
+    default: Enum,
+    help_text: str,
+    *,
+    deprecated_name: str | None = None,
+    **options: Any,
+) -> None:
+    """Add an option whose choices are the values of an enum.
+
+    deprecated_name: a former name of the option, which is accepted and not shown. options: more for `add_argument`.
+    """
+    options |= {"choices": [member.value for member in type(default)], "default": default.value}
+    parser.add_argument(name, help=f"{help_text} (default {default.value})", **options)
+    if deprecated_name is not None:
+        parser.add_argument(deprecated_name, help=argparse.SUPPRESS, **options)
 
 
 def positive_float(text: str) -> float:
@@ -27,10 +43,10 @@ def unit_float(text: str) -> float:
     return number
 
 
-def readout_time(text: str) -> float | None:
-    """None where it is to be found out."""
-    if text in ("auto", "off"):
-        return None if text == "auto" else 0.0
+def readout_time(text: str) -> RollingShutter | float:
+    """A word of `RollingShutter`, or the share of the frame time from the first row to the last."""
+    if text in list(RollingShutter):
+        return RollingShutter(text)
     number = float(text)
     if not -1 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")

@@ -1,4 +1,4 @@
-"""A training run on a terminal: a bar with the time that is left, and the last numbers beside it."""
+"""Progress bars of training runs: elapsed and remaining time, losses and scores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.training.loop.trainer import StepReport
 from ..core.training.smoother.trainer import PathStepReport
 
-SPEED_WINDOW_SECONDS = 120.0  # seconds over which the speed is averaged
+SPEED_WINDOW_SECONDS = 120.0  # over which the speed is averaged
 
 
 def show_progress(reports: Iterator[StepReport], quiet: bool = False) -> Iterator[StepReport]:
-    """The same reports; each moves the bar on stderr, if that is a terminal."""
+    """Yield the reports unchanged, and show them as a progress bar on stderr.
+
+    Nothing is shown if stderr is not a terminal.
+    """
     scores = ""
     with _progress_bars(quiet) as bars:
         task = bars.add_task("training", total=None, numbers="")
@@ -22,7 +25,7 @@ def show_progress(reports: Iterator[StepReport], quiet: bool = False) -> Iterato
             if report.scores:
                 scores = ", ".join(f"{scale}x {s.psnr:.2f} dB" for scale, s in report.scores.items())
             losses = ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
-            # A resumed run begins in the middle, which says nothing about its speed.
+            # A resumed run starts in the middle; the steps before must not count for the speed.
             if bars.tasks[0].total is None:
                 bars.reset(task, total=report.steps, completed=report.step, numbers="")
             bars.update(task, completed=report.step, numbers=f"{losses}  {scores}")
@@ -30,7 +33,7 @@ def show_progress(reports: Iterator[StepReport], quiet: bool = False) -> Iterato
 
 
 def show_path_progress(reports: Iterator[PathStepReport], quiet: bool = False) -> Iterator[PathStepReport]:
-    """The same for training on paths."""
+    """Do the same as `show_progress` for the training of a smoother."""
     with _progress_bars(quiet) as bars:
         task = bars.add_task("training", total=None, numbers="")
         for report in reports:

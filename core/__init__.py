@@ -1,10 +1,11 @@
-"""The library: clips in, larger and steadier clips out. No ComfyUI, no downloads, no globals.
+"""The library: clips in, upscaled and stabilized clips out. No ComfyUI, no downloads, no globals.
 
-clip = open_clip("shaky.mp4")
-path = Trajectory.of(estimate_motion(clip, flow_model()))                # pass 1: measure, forget the pixels
-fix = correction(path, smooth(path, seconds=3.0))                        # arithmetic
-frames = (w.frames for w in warp(clip.frames(), fix, Border.CROP))       # pass 2: nothing has run yet
-write_clip("steady.mp4", frames, clip.info, source="shaky.mp4")          # the sink pulls
+`upscale_video`, `stabilize_video` and `enhance_video` go from file to file. Below them, a clip and a list of
+operations that run in one pass when the frames are read:
+
+    clip = open_clip("shaky.mp4")
+    pipeline = Pipeline(clip).then(plan_stabilization(clip, StabilizeSettings(seconds=3.0)))
+    write_clip("steady.mp4", pipeline.frames(), pipeline.info, source="shaky.mp4")
 """
 
 import warnings
@@ -24,7 +25,7 @@ DEPRECATED_NAMES = {
     "measure": "stream_motion",
     "path_picture": "plot_trajectory",
 }
-"""Old name -> present name. Each warns once; they go in version 0.2."""
+"""Old name -> present name. Their use warns; they are removed in version 0.2."""
 
 # Only the modules of names that are used get imported: some need torch, which takes seconds and half a gigabyte.
 _get_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi

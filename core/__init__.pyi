@@ -1,3 +1,8 @@
+from .api.report import Progress as Progress
+from .api.report import VideoReport as VideoReport
+from .api.video import enhance_video as enhance_video
+from .api.video import stabilize_video as stabilize_video
+from .api.video import upscale_video as upscale_video
 from .clip import Clip as Clip
 from .clip import ClipError as ClipError
 from .clip import ClipInfo as ClipInfo
@@ -7,6 +12,7 @@ from .motion.estimate import estimate_motion as estimate_motion
 from .motion.flow import FlowMethod as FlowMethod
 from .motion.flow import FlowModel as FlowModel
 from .motion.flow import flow_model as flow_model
+from .motion.readout_time import RollingShutter as RollingShutter
 from .motion.readout_time import with_rolling_shutter as with_rolling_shutter
 from .path.border import Border as Border
 from .path.border import with_border_zoom as with_border_zoom
@@ -15,12 +21,16 @@ from .path.serialize import load_path as load_path
 from .path.serialize import save_path as save_path
 from .path.smooth import Smoothing as Smoothing
 from .path.smooth import smooth as smooth
+from .path.strength import Strength as Strength
 from .path.trajectory import Correction as Correction
 from .path.trajectory import Trajectory as Trajectory
 from .path.trajectory import correction as correction
 from .path.trajectory import inverse as inverse
 from .path.zoom import adaptive_zoom as adaptive_zoom
 from .path.zoom import limit_zoom as limit_zoom
+from .pipeline.pipeline import Pipeline as Pipeline
+from .stabilize import StabilizeSettings as StabilizeSettings
+from .stabilize import plan_stabilization as plan_stabilization
 from .upscaling.model_traits import ImageModel as ImageModel
 from .upscaling.settings import Alpha as Alpha
 from .upscaling.settings import ColorCorrection as ColorCorrection

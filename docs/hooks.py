@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the nodes' help pages from web/docs, and the options of every command from its parser."""
+"""Hooks of MkDocs: generate the nodes' help pages, the options of every command, and the table of imports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from steadyscale.cli.main import build_parser
 
 HELP_PAGES = Path(__file__).parents[1] / "web" / "docs"
-MARKER = "<!-- options of every command -->"
+OPTIONS_MARKER = "<!-- options of every command -->"
+IMPORTS_MARKER = "<!-- imports of every package -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -24,9 +26,27 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    if MARKER not in markdown:
-        return markdown
-    return markdown.replace(MARKER, "\n".join(_command_reference(build_parser())))
+    if OPTIONS_MARKER in markdown:
+        markdown = markdown.replace(OPTIONS_MARKER, "\n".join(_command_reference(build_parser())))
+    if IMPORTS_MARKER in markdown:
+        markdown = markdown.replace(IMPORTS_MARKER, "\n".join(_import_table()))
+    return markdown
+
+
+def _import_table() -> Iterator[str]:
+    """Each package, and the packages that it imports."""
+    graph = grimp.build_graph("steadyscale", cache_dir=None)
+    packages = [*graph.find_children("steadyscale.core"), *graph.find_children("steadyscale")]
+    packages = sorted(set(packages) - {"steadyscale.core"})
+    yield from ("| package | imports |", "| --- | --- |")
+    for package in packages:
+        imports = [
+            other
+            for other in packages
+            if other != package and graph.direct_import_exists(importer=package, imported=other, as_packages=True)
+        ]
+        names = ", ".join(f"`{other.removeprefix('steadyscale.')}`" for other in imports) or "nothing of the project"
+        yield f"| `{package.removeprefix('steadyscale.')}` | {names} |"
 
 
 def _command_reference(parser: argparse.ArgumentParser) -> Iterator[str]:

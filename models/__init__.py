@@ -1,4 +1,4 @@
-"""Networks, their weights, and how to read them safely. Imports torch and safetensors, nothing else of this package."""
+"""Networks, their weights, and safe loading of both. Imports no other package of this project."""
 
 from .arch.rrdb import RRDBConfig, RRDBNet
 from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact

@@ -1,13 +1,18 @@
-"""Where this package keeps what it has downloaded or compiled."""
+"""The folder for downloaded weights and compiled engines."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def cache_folder() -> Path:
-    """$STEADYSCALE_CACHE, else $XDG_CACHE_HOME/steadyscale, else ~/.cache/steadyscale. It need not exist yet."""
-    if chosen := os.environ.get("STEADYSCALE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steadyscale"
+    """$STEADYSCALE_CACHE, else the user's cache folder of the system; it may not exist yet.
+
+    On Linux that is $XDG_CACHE_HOME/steadyscale or ~/.cache/steadyscale.
+    """
+    if override := os.environ.get("STEADYSCALE_CACHE"):
+        return Path(override)
+    return Path(platformdirs.user_cache_dir("steadyscale", appauthor=False))

@@ -1,5 +1,5 @@
-"""The one error of this folder."""
+"""The exception that this package raises for unusable weight files."""
 
 
 class WeightsError(Exception):
-    """A weight file cannot be used. The message names the file, says what it looks like, and the way out."""
+    """A weight file cannot be used. The message names the file, the problem and a remedy."""

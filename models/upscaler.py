@@ -1,4 +1,4 @@
-"""A loaded network behind one call: colour in, larger colour out, whatever channels and sizes the network wants."""
+"""Upscaler: a loaded network that takes RGB images in [0, 1], whatever channels it has."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .native import NativeDispatcher, Roi, crop_to_roi
 
 
 class Upscaler:
-    """(B, 3, h, w) in [0, 1] -> (B, 3, h * scale, w * scale) in [0, 1], on the device and in the dtype it was moved to.
+    """A loaded upscaling network: RGB in, upscaled RGB out.
 
-    Networks for one channel see red, green and blue as three pictures. Networks for four (RGBA) also take
-    (B, 4, h, w) and return the same; without alpha they see an opaque picture. `wanted`, rows and columns of the input,
-    asks for a part of the result alone; it is put into `out` where that saves a copy, which the caller can see by what
-    is returned.
+    (B, 3, h, w) in [0, 1] -> (B, 3, h * scale, w * scale) in [0, 1], on the device and in the dtype of the network.
+    Networks with one channel process red, green and blue as three images. Networks with four (RGBA) also take
+    (B, 4, h, w) and return the same; without alpha they get an opaque image.
 
-    model: the network itself, an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo`, `.multiple`.
-    name: for people, usually the file's. architecture: the name of the network's kind.
+    model: an nn.Module with `.scale`, `.in_channels`, `.out_channels`, `.halo` and `.multiple`. name: for messages,
+    usually the file's stem. architecture: the network's type. Raises ValueError for networks that do not keep the
+    number of channels, or have others than 1, 3 or 4.
     """
 
     def __init__(self, model: nn.Module, name: str, architecture: str) -> None:
@@ -29,7 +29,7 @@ class Upscaler:
         self.scale = _int_attribute(model, "scale")
         self.in_channels = _int_attribute(model, "in_channels")
         self.halo = _int_attribute(model, "halo")  # input pixels around a tile that its result depends on
-        self.multiple = _int_attribute(model, "multiple")  # tile positions that are multiples of it leave no seams
+        self.multiple = _int_attribute(model, "multiple")  # tiles at multiples of it have no seams
         self.supports_half = bool(getattr(model, "supports_half", True))
         self._dispatcher = NativeDispatcher(self.model)
         if self.in_channels not in (1, 3, 4) or _int_attribute(model, "out_channels") != self.in_channels:
@@ -40,8 +40,13 @@ class Upscaler:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, roi: Roi | None = None, out: Tensor | None = None) -> Tensor:
+        """Upscale images, see the class.
+
+        roi: rows and columns of the input; only their part of the result is computed, where possible, and returned.
+        out: where the result is written if that saves a copy; otherwise another tensor is returned.
+        """
         if images.ndim != 4 or images.shape[1] not in (3, self.in_channels):
-            raise ValueError(f"{self.name} wants images (B, 3, h, w), got {tuple(images.shape)}")
+            raise ValueError(f"{self.name} needs images (B, 3, h, w), got {tuple(images.shape)}")
         batch, channels, height, width = images.shape
         if batch == 0:
             return crop_to_roi(images.new_empty(0, channels, height * self.scale, width * self.scale), roi, self.scale)
@@ -54,7 +59,7 @@ class Upscaler:
         return self._dispatcher(images, roi, out)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
-        """Move the network, in place, and return it. Raises ValueError for half precision where it would break."""
+        """Move the network, in place, and return self. Raises ValueError for float16 where it would overflow."""
         if dtype is torch.float16 and not self.supports_half:
             raise ValueError(f"{self.name} ({self.architecture}) overflows in float16; use float32 or bfloat16")
         self.model.to(device=device, dtype=dtype)
@@ -67,41 +72,44 @@ class Upscaler:
 
     @property
     def prefers_full_frames(self) -> bool:
-        """Whether frames are better not cut on a CPU: the native engine keeps its memory, so size costs nothing."""
+        """Whether full frames are faster than tiles on a CPU, as with the native engine, which keeps its memory."""
         return self._dispatcher.ready
 
     @property
     def supports_roi(self) -> bool:
-        """Whether less is computed where only a part is `wanted`: each layer then makes what the next one reads."""
+        """Whether a `roi` saves work: each layer then computes only what the next one reads."""
         return self._dispatcher.exact_halo > 0
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels around a window that starts at a multiple of 12 which the native engine's rounding sees: beyond
-        `halo`, for it rounds blocks of pixels together. 0 where that is not known or torch does the work.
+        """Input pixels around a window, at a multiple of 12, outside of which its result stays bit-identical.
+
+        Larger than `halo` with the native engine, whose rounding couples the pixels of a Winograd tile. 0 where it is
+        not known or torch runs.
         """
         return self._dispatcher.exact_halo
 
     @property
     def roi_stages(self) -> tuple[int, ...]:
-        """How far a change reaches, in input pixels, in each of the two steps of `renew`, the last of which is
-        `native_reach`; none where the network cannot renew a part of a result.
+        """The exact halo, in input pixels, of each of the two stages of `update_regions`.
+
+        The second is `exact_halo`. Empty where partial updates are not supported.
         """
         return self._dispatcher.roi_stages if self.in_channels == 3 else ()
 
     @torch.no_grad()
     def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
-        """Bring `out`, the result of another image, up to date for one (1, 3, h, w) that differs in places.
+        """Update `out`, the result of another image, for (1, 3, h, w) that differs from it in places.
 
-        steps: for each of `native_steps`, the parts of the image that lie so near to a difference. What the first makes
-        is kept of the whole image, which must be renewed whole where nothing is kept for the owner yet. owner: whoever
-        renews; one at a time has something kept, until `forget`. False where it is not possible; then parts of what was
-        to be renewed may be new already.
+        stage_rois: for each of `roi_stages`, the regions of the input within that halo of a difference. The first stage
+        caches its activations for the full frame and must cover it while nothing is cached for the owner. owner: any
+        object; the cache belongs to one owner at a time, until `release_cache`. Returns False where it is not possible;
+        some regions may then be updated already.
         """
         return bool(self.roi_stages) and self._dispatcher.update_regions(image, stage_rois, out, owner)
 
     def release_cache(self, owner: object) -> None:
-        """What is kept for this owner is not needed any more."""
+        """Free the activations that `update_regions` cached for this owner."""
         self._dispatcher.release_cache(owner)
 
     @property
@@ -114,7 +122,7 @@ class Upscaler:
 
     @property
     def parameters_count(self) -> int:
-        # A graph keeps its weights to itself, and says how many there are.
+        # The weights of an ONNX graph are not torch parameters; its metadata has their number.
         count = getattr(self.model, "parameters_count", None)
         return count or sum(parameter.numel() for parameter in self.model.parameters())
 

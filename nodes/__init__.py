@@ -1,4 +1,4 @@
-"""The ComfyUI face of SteadyScale: a list of nodes. The only package that knows ComfyUI."""
+"""The ComfyUI nodes of SteadyScale; the only package that imports ComfyUI."""
 
 from comfy_api.latest import ComfyExtension, io
 

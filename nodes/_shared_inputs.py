@@ -1,4 +1,4 @@
-"""Inputs that several nodes ask for: defaults and ranges stand here once, and so do words that are the same for all."""
+"""Inputs that several nodes have, with their defaults, ranges and common tooltips."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
-from ..core.upscaling.settings import Precision
+from ..core.stabilize import StabilizeSettings
+from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
 from ._comfy.adapter import combo_options
 
-# -- of a clip
+STABILIZE_DEFAULTS, UPSCALE_DEFAULTS = StabilizeSettings(), UpscaleSettings()
+ROLLING_SHUTTER = RollingShutter(STABILIZE_DEFAULTS.rolling_shutter).value
+
+# -- clip
 
 
 def fps_input(tooltip: str) -> io.Input:
@@ -32,17 +36,17 @@ def resumable_input() -> io.Input:
     )
 
 
-# -- of what measures motion
+# -- motion
 
 
 def flow_method_input() -> io.Input:
     return io.Combo.Input(
         "method",
         options=combo_options(FlowMethod),
-        default=FlowMethod.FARNEBACK.value,
+        default=STABILIZE_DEFAULTS.flow.value,
         tooltip="How motion is measured. farneback: everywhere, the most exact on most footage. dis: the same, faster, "
-        "and better where the picture has little texture (walls, sky). tracks: follows corners, the fastest; its "
-        "picture is dis's.",
+        "and better where the frame has little texture (walls, sky). tracks: follows corners, the fastest; its "
+        "flow image is dis's.",
     )
 
 
@@ -54,8 +58,8 @@ def mask_input() -> io.Input:
     return io.Mask.Input(
         "mask",
         optional=True,
-        tooltip="White is not looked at: people and whatever else moves by itself. One mask for each frame, or one for "
-        "all.",
+        tooltip="White is not looked at: people and whatever else moves on its own. One mask for each frame, or one "
+        "for all.",
     )
 
 
@@ -63,23 +67,23 @@ def rolling_shutter_input() -> io.Input:
     return io.Combo.Input(
         "rolling_shutter",
         options=combo_options(RollingShutter),
-        default=RollingShutter.AUTO.value,
+        default=ROLLING_SHUTTER,
         optional=True,
-        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the picture. auto: "
+        tooltip="Most cameras expose a frame row by row, so their shake also slants and wobbles the frame. auto: "
         "straightens that where the motion clearly shows it, and leaves all other clips as they are. off: never.",
     )
 
 
-# -- of what steadies
+# -- stabilization
 
 
 def smoothing_inputs() -> list[io.Input]:
-    """How the path is smoothed, and by how much."""
+    """Smoother, its time constant, and the zoom budget."""
     return [
         io.Combo.Input(
             "smoothing",
             options=combo_options(Smoothing),
-            default=Smoothing.KALMAN.value,
+            default=Smoothing(STABILIZE_DEFAULTS.smoothing).value,
             tooltip="kalman: looks at past and future; the best choice. kalman-causal: at the past only, as a "
             "live camera must; lags. gaussian: a plain weighted mean. locked: as if on a tripod. l1: stands "
             "still, moves evenly or speeds up evenly, as a dolly does, and never needs more than max_zoom. whittaker: "
@@ -88,33 +92,33 @@ def smoothing_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "seconds",
-            default=4.0,
+            default=STABILIZE_DEFAULTS.seconds,
             min=0.05,
             max=60.0,
             step=0.05,
             tooltip="Swings of the camera quicker than this are taken for shake and removed. More is steadier and "
-            "costs more of the picture's edges.",
+            "costs more of the frame's edges.",
         ),
         max_zoom_input(
-            "The most that cropping may enlarge the picture, 1.3 = 30 %. Where the shake needs more, less of it is "
-            "removed."
+            "The most that cropping may zoom in, 1.3 = 30 %. Where the shake needs more, less of it is removed."
         ),
     ]
 
 
 def max_zoom_input(tooltip: str) -> io.Input:
-    return io.Float.Input("max_zoom", default=1.3, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
+    default = STABILIZE_DEFAULTS.max_zoom
+    return io.Float.Input("max_zoom", default=default, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
 
 
-def border_input(tooltip: str, default: Border = Border.CROP) -> io.Input:
+def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:
     return io.Combo.Input("border", options=combo_options(Border), default=default.value, tooltip=tooltip)
 
 
-# -- of what enlarges
+# -- upscaling
 
 
 class ResizeTo(str, Enum):
-    """What decides the size of the result."""
+    """How the size of the result is chosen."""
 
     MODEL = "model scale"
     FACTOR = "factor"
@@ -122,13 +126,13 @@ class ResizeTo(str, Enum):
 
 
 def size_inputs(size_note: str = "") -> list[io.Input]:
-    """How large the result is. limit: what else holds for the size."""
+    """The size of the result; size_note: an addition to the tooltip."""
     return [
         io.Combo.Input(
             "resize_to",
             options=combo_options(ResizeTo),
             default=ResizeTo.MODEL.value,
-            tooltip="model scale: what the network gives (a 4x model enlarges 4 times). factor and size: the network's "
+            tooltip="model scale: what the network gives (a 4x model upscales 4 times). factor and size: the network's "
             f"result, resized to exactly that{size_note}.",
         ),
         io.Float.Input(
@@ -144,9 +148,18 @@ def size_inputs(size_note: str = "") -> list[io.Input]:
     ]
 
 
+def parse_output_size(resize_to: str, factor: float, width: int, height: int) -> OutputSize:
+    """The output size that the values of `size_inputs` stand for."""
+    choice = ResizeTo(resize_to)
+    if choice is ResizeTo.FACTOR:
+        return OutputSize(factor=factor)
+    return OutputSize(size=(width, height)) if choice is ResizeTo.SIZE else OutputSize()
+
+
 def tile_input(tooltip: str) -> io.Input:
     return io.Int.Input("tile", default=0, min=0, max=8192, step=32, tooltip=tooltip)
 
 
 def precision_input(tooltip: str) -> io.Input:
-    return io.Combo.Input("precision", options=combo_options(Precision), default=Precision.AUTO.value, tooltip=tooltip)
+    default = UPSCALE_DEFAULTS.precision.value
+    return io.Combo.Input("precision", options=combo_options(Precision), default=default, tooltip=tooltip)

@@ -1,4 +1,4 @@
-"""What the nodes that learn are given to learn from: frames on a wire, or a folder inside the host's input folder."""
+"""Training data of the nodes: frames, or a folder of images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from ._comfy.paths import parse_model_name, resolve_inside
 from ._video.inputs import clip_from_input
 
 RUNS_FOLDER = "steadyscale_training"
-"""Folder of runs within ComfyUI's output folder; what they learn from lies in temp under the same name."""
+"""Folder of the runs in ComfyUI's output folder, and of their training images in its temp folder."""
 
 
 def find_input_folder(folder: str) -> Path | None:
-    """The folder of that name within ComfyUI's input folder; None where none is named. Raises ClipError."""
+    """Return the folder of that name in ComfyUI's input folder.
+
+    None for an empty name. Raises ClipError.
+    """
     if not folder.strip():
         return None
     root = folder_paths.get_input_directory()
     path = resolve_inside(root, os.path.join(root, folder.strip())) if "\0" not in folder else None
     if path is None or not os.path.isdir(path):
-        raise ClipError(f"{folder!r} is no folder inside ComfyUI's input folder: put your pictures into one there")
+        raise ClipError(f"{folder!r} is not a folder inside ComfyUI's input folder; put your images into one there")
     return Path(path)
 
 
 def validate_training_inputs(name: str, folder: str) -> bool | str:
-    """Whether a model can have that name and a folder is there to learn from; otherwise what is wrong, for people."""
+    """Return True if model name and folder are valid, else the error message."""
     try:
         parse_model_name(name)
         find_input_folder(folder)
@@ -42,19 +45,21 @@ def validate_training_inputs(name: str, folder: str) -> bool | str:
 
 
 def prepare_training_sources(frames: Tensor | Input.Video | None, folder: str) -> TrainingSources:
-    """What the nodes that learn are given: frames, or else a folder. Pictures of a clip are written into ComfyUI's temp
-    folder. Raises ClipError where there is neither."""
-    store = Path(folder_paths.get_temp_directory()) / RUNS_FOLDER
+    """Return the training data from frames or, without them, from a folder.
+
+    Frames are written into the temp folder. Raises ClipError if there is neither.
+    """
+    cache_folder = Path(folder_paths.get_temp_directory()) / RUNS_FOLDER
     if frames is None:
         source = find_input_folder(folder)
         if source is None:
-            raise ClipError("there is nothing to learn from: connect frames, or name a folder inside ComfyUI/input")
-        return sources_from_folder(source, store)
-    return sources_from_clip(_ClipWithProgress(clip_from_input(frames)), store)
+            raise ClipError("there is nothing to train on: connect frames, or name a folder inside ComfyUI/input")
+        return sources_from_folder(source, cache_folder)
+    return sources_from_clip(_ClipWithProgress(clip_from_input(frames)), cache_folder)
 
 
 class _ClipWithProgress:
-    """A clip whose reading moves the progress bar and can be cancelled."""
+    """A clip that updates the progress bar and checks for a cancel while it is read."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip, self.info = clip, clip.info

@@ -1,4 +1,4 @@
-"""A training run as its node shows it: the folder it keeps, its curves while it learns, its words when it is over."""
+"""A training run of the Train node: folder, preview of curves, report."""
 
 from __future__ import annotations
 
@@ -27,30 +27,38 @@ log = logging.getLogger(__name__)
 
 
 def build_run_config(preset: TrainPreset, sources: TrainingSources, device: str) -> TrainConfig:
-    """The settings, and in them the folder of the run: the same wish on the same material finds the same one."""
+    """Return the settings of the run, with its folder.
+
+    Equal presets and training data give the same folder, so that a run resumes.
+    """
     root = Path(folder_paths.get_output_directory()) / RUNS_FOLDER
     config = preset_config(preset, sources, root / preset.name, device)
     return preset_config(preset, sources, root / f"{preset.name}-{config_hash(config, sources)}", device)
 
 
 def run_training(config: TrainConfig, bicubic_psnr: float) -> None:
-    """Train to the end, with the curves as the node's preview. A cancel leaves a checkpoint and says where."""
+    """Train, with the curves as the preview of the node.
+
+    A cancel leaves a checkpoint and reports its path.
+    """
     bar = comfy.utils.ProgressBar(config.steps)
-    shown, report = time.monotonic(), None
+    last_preview, report = time.monotonic(), None
     try:
         with closing(train(config, resume=True)) as reports:
             for report in reports:
                 preview = None
-                if time.monotonic() - shown > PREVIEW_INTERVAL_SECONDS:
+                if time.monotonic() - last_preview > PREVIEW_INTERVAL_SECONDS:
                     preview = "JPEG", preview_image(draw_curves(config, bicubic_psnr)[0]), PREVIEW_MAX_SIDE
                     show_text(_format_progress(report))
-                    shown = time.monotonic()
+                    last_preview = time.monotonic()
                 bar.update_absolute(report.step, config.steps, preview)
                 stop_if_cancelled()
-    except BaseException:  # the host's own exception for a cancel is none of ours
-        if report is not None and (kept := find_newest(config.folder / CHECKPOINTS_FOLDER)):
-            told = f"stopped after step {report.step} of {config.steps}; all of it is kept in {_output_path(kept)}.\n"
-            text = f"{told}Run the same inputs again to go on from there."
+    except BaseException:  # the host cancels with an exception of its own
+        if report is not None and (newest := find_newest(config.folder / CHECKPOINTS_FOLDER)):
+            state = (
+                f"Stopped after step {report.step} of {config.steps}; the state is kept in {_output_path(newest)}.\n"
+            )
+            text = f"{state}Run the same inputs again to continue from there."
             show_text(text)
             log.warning("Train ESRGAN: %s", text.replace("\n", " "))
         raise
@@ -62,23 +70,29 @@ def _format_progress(report: StepReport) -> str:
 
 
 def draw_curves(config: TrainConfig, bicubic_psnr: float) -> Frames:
+    """Plot the log of the run, with the newest sample image."""
     samples = sorted((config.folder / "samples").glob("step_*.png"))
     sample = next(ImageClip(samples[-1]).frames()) if samples else None
     return plot_run(read_log(config.folder), config.steps, bicubic=bicubic_psnr, sample=sample)
 
 
 def format_report(config: TrainConfig, model_path: Path, sources: TrainingSources, bicubic_psnr: float) -> str:
-    facts = [line for line in read_log(config.folder) if f"psnr/{config.network.scales[0]}x" in line]
-    measured = facts[-1][f"psnr/{config.network.scales[0]}x"] if facts else float("nan")
-    where = "a picture that it was not shown" if sources.held_out_unseen else "a picture that it has learnt from"
+    """Describe the finished run.
+
+    The file of the model, its PSNR, the training data and the folder of the run.
+    """
+    key = f"psnr/{config.network.scales[0]}x"
+    scores = [line[key] for line in read_log(config.folder) if key in line]
+    psnr = scores[-1] if scores else float("nan")
+    image = "an image that it was not trained on" if sources.held_out_unseen else "an image that it was trained on"
     return "\n".join([
         f"{model_path.relative_to(model_folder()).as_posix()} in models/upscale_models",
-        f"{measured:.2f} dB on {where}; bicubic {bicubic_psnr:.2f} dB",
+        f"{psnr:.2f} dB on {image}; bicubic {bicubic_psnr:.2f} dB",
         f"{config.steps} steps on {len(sources.train)} files, crops of {config.data.crop}, seed {config.seed}",
         f"the run: {_output_path(config.folder)}",
     ])  # fmt: skip
 
 
 def _output_path(path: Path) -> str:
-    """A path within ComfyUI's output folder, as people find it."""
+    """Return a path within ComfyUI's output folder for display."""
     return f"output/{path.relative_to(folder_paths.get_output_directory()).as_posix()}"

@@ -1,7 +1,8 @@
-"""Apply Motion: put the shake back that was taken out, or give one clip's camera to the frames of another."""
+"""Apply Motion: undo a stabilization, or apply a camera motion to other frames."""
 
 from __future__ import annotations
 
+from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
@@ -9,11 +10,14 @@ from ..core.clip import ClipError
 from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.transfer import TransferMode, transfer, undo
+from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType, combo_options
 from ._comfy.check_links import check_links
+from ._video.apply import apply_warp
 from ._video.inputs import info_from_input
-from .warp import WarpFrames
+
+DISPLAY_NAME = "Apply Motion"
 
 
 class ApplyMotion(io.ComfyNode):
@@ -21,16 +25,16 @@ class ApplyMotion(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_ApplyMotion",
-            display_name="Apply Motion",
+            display_name=DISPLAY_NAME,
             category=CATEGORY,
             description="Puts the camera's shake back on frames that were stabilised, edited and are to fit the "
-            "original again; or makes other frames look as if that camera had filmed them: a still picture held by "
+            "original again; or makes other frames look as if that camera had filmed them: a still image held by "
             "hand.",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
                     tooltip="For undo: the stabilised frames, edited or not, at their size or upscaled. Otherwise any "
-                    "frames; repeat a single picture with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
+                    "frames; repeat a single image with Repeat Image Batch. IMAGE or VIDEO; alpha is kept.",
                 ),
                 CorrectionType.Input(
                     "correction", tooltip="From Smooth Trajectory or Stabilize Video, of the clip whose motion it is."
@@ -74,7 +78,7 @@ class ApplyMotion(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),
             ],
@@ -91,13 +95,15 @@ class ApplyMotion(io.ComfyNode):
         pad: int,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        info = info_from_input(frames)
-        if (what := TransferMode(apply)) is not TransferMode.UNDO:
+        info, mode, device = info_from_input(frames), TransferMode(apply), model_management.get_torch_device()
+        if mode is TransferMode.UNDO:
+            inner = info.width - 2 * pad, info.height - 2 * pad
+            if min(inner) < 1:
+                raise ClipError(f"a pad of {pad} leaves nothing of frames of {info.width}x{info.height}")
+            motion = undo(correction.resized(*inner), Border(stabilized_with), pad)
+            warp_op = WarpOp(motion, Border(border), -pad, device)
+        else:
             if info.length is None:
-                raise ClipError("this video does not say how many frames it has: take them from Get Video Components")
-            return WarpFrames.execute(frames, transfer(correction, info, info.length, what), border, pad=0)
-        inner = info.width - 2 * pad, info.height - 2 * pad
-        if min(inner) < 1:
-            raise ClipError(f"a pad of {pad} leaves nothing of frames of {info.width}x{info.height}")
-        motion = undo(correction.resized(*inner), Border(stabilized_with), pad)
-        return WarpFrames.execute(frames, motion, border, pad=-pad)
+                raise ClipError("the length of this video is unknown: take its frames from Get Video Components")
+            warp_op = WarpOp(transfer(correction, info, info.length, mode), Border(border), device=device)
+        return io.NodeOutput(*apply_warp(frames, warp_op, DISPLAY_NAME))

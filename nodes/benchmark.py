@@ -1,4 +1,4 @@
-"""Benchmark Upscaler: how fast a network is on this machine, before a night is spent on finding out."""
+"""Benchmark Upscaler: the speed of a network on this machine."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ class BenchmarkUpscaler(io.ComfyNode):
             node_id="SteadyScale_BenchmarkUpscaler",
             display_name="Benchmark Upscaler",
             category=CATEGORY,
-            description="Enlarges a few made frames and says how many a second this machine does, what memory that "
-            "takes, which precision and tiles were chosen, and how long a minute of video will take. Needs no clip.",
+            description="Upscales a few synthetic frames and says how many a second this machine does, what memory "
+            "that takes, which precision and tiles were chosen, and how long a minute of video will take. Needs no "
+            "clip.",
             is_output_node=True,
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
                 io.Int.Input(
-                    "width", default=640, min=1, max=32768, tooltip="Of the frames before enlarging, in pixels."
+                    "width", default=640, min=1, max=32768, tooltip="Of the frames before upscaling, in pixels."
                 ),
                 io.Int.Input(
-                    "height", default=360, min=1, max=32768, tooltip="Of the frames before enlarging, in pixels."
+                    "height", default=360, min=1, max=32768, tooltip="Of the frames before upscaling, in pixels."
                 ),
                 io.Int.Input(
                     "frames",
@@ -58,15 +59,13 @@ class BenchmarkUpscaler(io.ComfyNode):
         cls, upscale_model: ImageModel, width: int, height: int, frames: int, tile: int, precision: str
     ) -> io.NodeOutput:
         device = model_management.get_torch_device()
-        at_once = min(width * height, MAX_RESERVED_PIXELS)
-        free_device_memory(
-            upscale_model, estimate_activation_bytes(upscale_model, int(upscale_model.scale)) * at_once, device
-        )
-        found = benchmark(
+        bytes_per_pixel = estimate_activation_bytes(upscale_model, int(upscale_model.scale))
+        free_device_memory(upscale_model, bytes_per_pixel * min(width * height, MAX_RESERVED_PIXELS), device)
+        report = benchmark(
             with_progress(synthetic_frames(width, height, frames + 1), frames + 1),
             with_cancel_check(upscale_model),
             UpscaleSettings(tiling=Tiling(size=tile or None), precision=Precision(precision)),
             device=device,
         )
-        show_text(str(found))
-        return io.NodeOutput(str(found), ui={"text": [str(found)], "benchmark": [found.to_dict()]})
+        show_text(str(report))
+        return io.NodeOutput(str(report), ui={"text": [str(report)], "benchmark": [report.to_dict()]})

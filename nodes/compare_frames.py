@@ -1,4 +1,4 @@
-"""Compare Frames: before and after in one picture, and in a few seconds of video, without running all of the clip."""
+"""Compare Frames: before and after in one image and in a short video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..core.visualize.side_by_side import Comparison, Layout, comparison_range
 from ._comfy.adapter import CATEGORY, DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
 from ._video.inputs import clip_from_input
 
-COMPARISON_ENCODING = Encoding("h264", crf=12)  # so that what is compared are the frames and not their encoding
+COMPARISON_ENCODING = Encoding("h264", crf=12)  # high quality, to compare the frames and not their encoding
 
 
 class CompareFrames(io.ComfyNode):
@@ -28,22 +28,22 @@ class CompareFrames(io.ComfyNode):
             node_id="SteadyScale_CompareFrames",
             display_name="Compare Frames",
             category=CATEGORY,
-            description="Shows before and after in one picture, or in a video of a few seconds. Of a VIDEO only these "
-            "frames are made, so it shows what an upscale or a stabilisation will look like before all of it is paid "
-            "for.",
+            description="Shows before and after in one image, or in a video of a few seconds. Of a VIDEO only these "
+            "frames are computed, so it shows what an upscale or a stabilisation will look like before all of it is "
+            "paid for.",
             is_output_node=True,
             inputs=[
                 ImageOrVideoType.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
                 ImageOrVideoType.Input(
                     "after",
                     tooltip="The same frames after the nodes that are to be judged: IMAGE or VIDEO, of any size. The "
-                    "smaller of the two is enlarged plainly to the size of the larger.",
+                    "smaller of the two is plainly resized to the size of the larger.",
                 ),
                 io.Combo.Input(
                     "layout",
                     options=combo_options(Layout),
                     default=Layout.SPLIT.value,
-                    tooltip="split: the left part of before and the right part of after in one picture. side by side, "
+                    tooltip="split: the left part of before and the right part of after in one image. side by side, "
                     "one above the other: both whole.",
                 ),
                 io.Int.Input(
@@ -51,7 +51,7 @@ class CompareFrames(io.ComfyNode):
                     default=0,
                     min=0,
                     max=10_000_000,
-                    tooltip="Number of the frame in the picture, counted from 0. The video begins with it.",
+                    tooltip="Number of the frame in the image, counted from 0. The video begins with it.",
                 ),
                 io.Float.Input(
                     "seconds",
@@ -59,7 +59,7 @@ class CompareFrames(io.ComfyNode):
                     min=0.0,
                     max=600.0,
                     step=0.5,
-                    tooltip="Length of the video. 0 makes a picture only, which the node shows with a slider where the "
+                    tooltip="Length of the video. 0 makes an image only, which the node shows with a slider where the "
                     "frontend allows it.",
                 ),
                 io.Float.Input(
@@ -76,16 +76,16 @@ class CompareFrames(io.ComfyNode):
                     min=64,
                     max=16384,
                     step=8,
-                    tooltip="Longer side of the picture and the video in pixels, at most. Larger ones are reduced.",
+                    tooltip="Longer side of the image and the video in pixels, at most. Larger ones are reduced.",
                 ),
                 io.String.Input("label_before", default="before", tooltip="Written on the one; nothing if empty."),
                 io.String.Input("label_after", default="after", tooltip="Written on the other; nothing if empty."),
             ],
             outputs=[
-                io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one picture."),
+                io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one image."),
                 io.Video.Output(
                     display_name="video",
-                    tooltip="Both for the chosen seconds, without sound, for Save Video. With 0 seconds one frame.",
+                    tooltip="Both for the chosen seconds, without audio, for Save Video. With 0 seconds one frame.",
                 ),
             ],
         )
@@ -105,40 +105,38 @@ class CompareFrames(io.ComfyNode):
     ) -> io.NodeOutput:
         clips = [None if isinstance(frames, Tensor) else clip_from_input(frames) for frames in (before, after)]
         rate = next((float(clip.info.fps) for clip in clips if clip is not None), DEFAULT_FPS)
-        one, other = (
+        before_clip, after_clip = (
             clip or clip_from_input(frames, rate) for clip, frames in zip(clips, (before, after), strict=True)
         )
-        numbers = comparison_range(frame, seconds, other.info)
-        both = Comparison(one, other, numbers, Layout(layout), split, (label_before, label_after), largest)
-        length = min(len(numbers), both.info.length or len(numbers))
-        with closing(
-            cast(Any, with_progress(both.pairs(), length, preview_frames=lambda pair: both.render(*pair)))
-        ) as pairs:
-            first = next(pairs)
-            picture = both.render(*first)
-            file, path = _temp_video_path(both)
-            write_video(
-                path, chain([picture], (both.render(*pair) for pair in pairs)), both.info, encoding=COMPARISON_ENCODING
-            )
-        image = _to_image(picture)
+        numbers = comparison_range(frame, seconds, after_clip.info)
+        labels = (label_before, label_after)
+        comparison = Comparison(before_clip, after_clip, numbers, Layout(layout), split, labels, largest)
+        length = min(len(numbers), comparison.info.length or len(numbers))
+        progress = with_progress(comparison.pairs(), length, preview_frames=lambda pair: comparison.render(*pair))
+        with closing(cast(Any, progress)) as pairs:
+            first_pair = next(pairs)
+            first_frame = comparison.render(*first_pair)
+            file, path = _temp_video_path(comparison)
+            frames = chain([first_frame], (comparison.render(*pair) for pair in pairs))
+            write_video(path, frames, comparison.info, encoding=COMPARISON_ENCODING)
+        image = _to_image(first_frame)
         if seconds:
-            shown = ui.PreviewVideo([file]).as_dict()
+            outputs = ui.PreviewVideo([file]).as_dict()
         else:
-            shown = ui.PreviewImage(image, cls=cls).as_dict()
-            for name, frames in zip(
-                ("steadyscale_before", "steadyscale_after"), both.slider_images(*first), strict=True
-            ):
-                shown[name] = ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]
-        return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=shown)
+            outputs = ui.PreviewImage(image, cls=cls).as_dict()
+            keys = ("steadyscale_before", "steadyscale_after")
+            for key, frames in zip(keys, comparison.slider_images(*first_pair), strict=True):
+                outputs[key] = ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]
+        return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=outputs)
 
 
 def _to_image(frames: Frames) -> Tensor:
-    """(1, 3, H, W) -> IMAGE (1, H, W, 3)."""
+    """Convert (1, 3, H, W) to an IMAGE (1, H, W, 3)."""
     return frames.movedim(1, -1).contiguous()
 
 
 def _temp_video_path(comparison: Comparison) -> tuple[ui.SavedResult, Path]:
-    """A new name in ComfyUI's temp folder, as the frontend and as Python call it."""
+    """An unused file in ComfyUI's temp folder, for the frontend and as a path."""
     info = comparison.info
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         "SteadyScale_compare", folder_paths.get_temp_directory(), info.width, info.height

@@ -1,4 +1,4 @@
-"""Compare Models: two networks on the same frames, in figures and side by side."""
+"""Compare Models: PSNR, SSIM and images of two networks on the same frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CompareModels(io.ComfyNode):
             node_id="SteadyScale_CompareModels",
             display_name="Compare Models",
             category=CATEGORY,
-            description="Which of two networks comes closer to the truth? Shrinks sharp frames, lets both enlarge them "
+            description="Which of two networks comes closer to the truth? Shrinks sharp frames, lets both upscale them "
             "back, and tells PSNR and SSIM of each, with bicubic beside them; shows the place where they differ most.",
             is_output_node=True,
             inputs=[
@@ -78,7 +78,7 @@ class CompareModels(io.ComfyNode):
     ) -> io.NodeOutput:
         models = (model_a, model_b)
         small = clip_from_input(frames)
-        true = None if truth is None else clip_from_input(truth)
+        large = None if truth is None else clip_from_input(truth)
         length = small.info.length or count
         device = model_management.get_torch_device()
         for model in models:
@@ -88,27 +88,27 @@ class CompareModels(io.ComfyNode):
             free_device_memory(model, size, device)
         pairs = (
             make_lr_pairs(_sample_frames(small, count), max(int(model.scale) for model in models))
-            if true is None
-            else _pair_frames(small, true, count)
+            if large is None
+            else _pair_frames(small, large, count)
         )
         stream = with_progress(pairs, min(count, length))
-        found = compare_models(stream, [with_cancel_check(model) for model in models], ("A", "B"), device)
-        text = _format_report(found, true is None)
-        picture = found.image.movedim(1, -1).contiguous()
-        a, b, _ = found.scores
-        return io.NodeOutput(picture, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=preview_ui(cls, picture, text))
+        comparison = compare_models(stream, [with_cancel_check(model) for model in models], ("A", "B"), device)
+        text = _format_report(comparison, large is None)
+        image = comparison.image.movedim(1, -1).contiguous()
+        a, b, _ = comparison.scores
+        return io.NodeOutput(image, text, a.psnr, b.psnr, a.ssim, b.ssim, ui=preview_ui(cls, image, text))
 
 
 def _sample_frames(clip: Clip, count: int) -> Iterator[Frames]:
-    """Up to `count` frames (1, 3, H, W), evenly spread; where the clip does not say how long it is, the first ones."""
+    """Up to `count` evenly spaced frames; the first ones if the length is unknown."""
     length = clip.info.length or count
-    wanted = {(2 * number + 1) * length // (2 * count) for number in range(count)} if length > count else None
-    given = 0
+    selected = {(2 * number + 1) * length // (2 * count) for number in range(count)} if length > count else None
+    num_yielded = 0
     for number, frame in enumerate(clip.frames()):
-        if given == count:
+        if num_yielded == count:
             return
-        if wanted is None or number in wanted:
-            given += 1
+        if selected is None or number in selected:
+            num_yielded += 1
             yield frame[:, :3]
 
 
@@ -116,8 +116,7 @@ def _pair_frames(small: Clip, truth: Clip, count: int) -> Iterator[tuple[Frames,
     if small.info.length != truth.info.length:
         raise ClipError(
             f"there are {small.info.length} frames and {truth.info.length} of truth: connect the same frames, "
-            "small and "
-            "large"
+            "small and large"
         )
     if truth.info.width < small.info.width:
         raise ClipError(
@@ -128,9 +127,9 @@ def _pair_frames(small: Clip, truth: Clip, count: int) -> Iterator[tuple[Frames,
 
 def _format_report(comparison: ModelComparison, is_downscaled: bool) -> str:
     a, b, plain = comparison.scores
-    apart = f"{'A' if a.psnr > b.psnr else 'B'} is closer by {abs(a.psnr - b.psnr):.2f} dB"
-    how = "frames that were shrunk first" if is_downscaled else "frames, against the truth"
+    difference = f"{'A' if a.psnr > b.psnr else 'B'} is closer by {abs(a.psnr - b.psnr):.2f} dB"
+    reference = "frames that were shrunk first" if is_downscaled else "frames, against the truth"
     return "\n".join([
-        f"{'no difference' if a == b else apart}, on {comparison.frame_count} {how}",
+        f"{'no difference' if a == b else difference}, on {comparison.frame_count} {reference}",
         *(f"{name}: PSNR {s.psnr:.2f} dB, SSIM {s.ssim:.4f}" for name, s in (("A", a), ("B", b), ("bicubic", plain))),
     ])  # fmt: skip

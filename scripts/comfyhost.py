@@ -1,4 +1,7 @@
-"""Starts a real ComfyUI, talks to it over HTTP and its websocket, and never leaves it running."""
+"""Run a ComfyUI process for a script or a test; it ends with its owner.
+
+Graphs are run by the client of steadyscale.core.remote.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+from steadyscale.core.remote.client import EventCallback, connect, with_timeout
+from steadyscale.core.remote.workflow import RunError, RunInterrupted, RunRefused
 
-# On Linux the kernel kills the host when its parent is gone, even if that was killed itself. The request has to be made
-# in the child, and by a small program of its own: forking with Python code to run is unsafe in a process with threads.
+# On Linux the kernel kills the host when its parent ends, even by SIGKILL. prctl must be called in the child, and in a
+# program of its own: running Python code after a fork is unsafe in a process with threads.
 _LAUNCHER_CODE = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
@@ -32,38 +35,35 @@ if sys.platform == "linux":
         sys.exit("the program that asked for this host has ended")
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-# A proxy named in the environment is for the world outside, not for a server on this machine.
+# A proxy of the environment must not be used for a server on this machine.
 _direct_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class HostError(Exception):
-    """The host did not start, went away, or refused; the message has its own words."""
+    """The host did not start, ended, or a run failed; the message quotes it."""
 
 
 @dataclass
 class RunResult:
-    """What became of one prompt. `status`: success, error, interrupted, or rejected (refused before anything ran)."""
+    """The result of one prompt; status: success, error, interrupted or rejected."""
 
     status: str
-    error: str = ""  # what the host said, with the node it said it about
+    error: str = ""  # the host's message, with the node
     outputs: dict[str, dict] = field(default_factory=dict)  # by node id, as in the host's history
     events: list[tuple[str, dict]] = field(default_factory=list)  # (type, data) of each websocket message, in order
-    reply: dict = field(default_factory=dict)  # the answer to POST /prompt
+    reply: dict = field(default_factory=dict)  # the host's answer to a rejected prompt
 
     def raise_for_status(self) -> RunResult:
-        """Itself, or HostError unless it succeeded."""
+        """Return self, or raise HostError unless the run succeeded."""
         if self.status != "success":
             raise HostError(f"{self.status}: {self.error}")
         return self
 
 
-EventCallback = Callable[[str, dict], None]
-
-
 class Host:
     """A ComfyUI process, as a context manager.
 
-    tree: the folder with main.py. base: see basedir.lay_out. cpu: None takes a GPU if one can be used.
+    tree: the folder with main.py. base: see base_directory.py. cpu: None uses a GPU if there is one.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Host:
         self.stop()
 
     def start(self, timeout: float = 180) -> None:
-        """Returns when the host answers."""
+        """Start the process and wait until it answers."""
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
@@ -105,9 +105,9 @@ class Host:
             *self.flags,
         ]
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **self.env}
-        began = time.monotonic()
+        start = time.monotonic()
         with self.log_path.open("w") as log:
-            # A session of its own, so that Ctrl-C reaches this program only, which then ends the host in order.
+            # In a session of its own, Ctrl-C does not reach the host: `stop` ends it.
             self._process = subprocess.Popen(
                 command,
                 cwd=self.tree,
@@ -120,17 +120,17 @@ class Host:
         try:
             while not self._is_ready():
                 if self._process.poll() is not None:
-                    raise HostError(f"ComfyUI ended while starting:\n{self.log_tail()}\n  All of it: {self.log_path}")
-                if time.monotonic() - began > timeout:
+                    raise HostError(f"ComfyUI ended while starting:\n{self.log_tail()}\n  Full log: {self.log_path}")
+                if time.monotonic() - start > timeout:
                     raise HostError(f"ComfyUI did not answer within {timeout:.0f} s. Its log: {self.log_path}")
                 time.sleep(0.1)
-        except BaseException:  # of an interrupt too: the host would run on by itself
+        except BaseException:  # also on an interrupt: the host would keep running
             self.stop()
             raise
-        self.boot_seconds = time.monotonic() - began
+        self.boot_seconds = time.monotonic() - start
 
     def stop(self) -> None:
-        """Asks the host to end, then makes it."""
+        """Interrupt the host, and kill it after three seconds."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -148,88 +148,59 @@ class Host:
             raise HostError("the host is not running")
         return self._process.pid
 
-    # -- HTTP
+    # -- HTTP, synchronous: also for callers in a running event loop
 
-    def fetch(self, path: str) -> tuple[bytes, dict[str, str]]:
-        """GET: the body and the headers."""
-        with _direct_opener.open(self.url + path, timeout=60) as reply:
-            return reply.read(), dict(reply.headers)
+    def fetch(self, path: str, body: object = None) -> bytes:
+        """The answer to a GET, or to a POST of a JSON body; raises HTTPError."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        with _direct_opener.open(request, timeout=60) as reply:
+            return reply.read()
 
     def get(self, path: str) -> Any:
-        return json.loads(self.fetch(path)[0])
-
-    def post(self, path: str, body: object) -> tuple[int, Any]:
-        """The status code and the parsed answer; a refusal (4xx) is an answer too."""
-        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        try:
-            with _direct_opener.open(urllib.request.Request(self.url + path, data, headers), timeout=60) as reply:
-                status, answer = reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, answer = error.code, error.read()
-        return status, json.loads(answer) if answer else None
+        return json.loads(self.fetch(path))
 
     def view(self, item: dict[str, str]) -> bytes:
-        """The content of a file that a node put out: an entry of `Run.outputs`, with filename, subfolder and type."""
-        return self.fetch("/view?" + urllib.parse.urlencode(item))[0]
+        """The content of an output file: an item of `RunResult.outputs`."""
+        return self.fetch("/view?" + urllib.parse.urlencode(item))
 
     def history(self, prompt_id: str) -> dict:
         return self.get(f"/history/{prompt_id}").get(prompt_id, {})
 
     def interrupt(self) -> None:
-        self.post("/interrupt", {})
+        self.fetch("/interrupt", {})
 
-    # -- running a graph
+    # -- graphs
 
     def run(self, prompt: dict, on_event: EventCallback | None = None, timeout: float = 600) -> RunResult:
-        """Queues a graph in API format and follows it to its end. `on_event` sees each message as it comes."""
-        return asyncio.run(asyncio.wait_for(self._run(prompt, on_event or (lambda *_: None)), timeout))
+        """Run a graph in API format; `on_event` gets each websocket message as it arrives."""
+        result = RunResult(status="success")
 
-    async def _run(self, prompt: dict, on_event: EventCallback) -> RunResult:
-        client = uuid.uuid4().hex
-        run = RunResult(status="interrupted")
-        async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_:
-                async with session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}) as reply:
-                    run.reply = await reply.json()
-                    if reply.status != 200:
-                        run.status, run.error = "rejected", _format_rejection(run.reply)
-                        return run
-                prompt_id = run.reply["prompt_id"]
-                run.status = await self._follow(socket_, prompt_id, run, on_event)
-            # The history is written just after the last message.
-            for _ in range(100):
-                async with session.get(f"{self.url}/history/{prompt_id}") as reply:
-                    entry = (await reply.json()).get(prompt_id)
-                if entry:
-                    run.outputs = entry["outputs"]
-                    break
-                await asyncio.sleep(0.05)
-        return run
-
-    async def _follow(
-        self,
-        websocket: aiohttp.ClientWebSocketResponse[Any],
-        prompt_id: str,
-        result: RunResult,
-        on_event: EventCallback,
-    ) -> str:
-        async for message in websocket:
-            if message.type != aiohttp.WSMsgType.TEXT:
-                continue  # previews come as binary messages
-            event = json.loads(message.data)
-            kind, data = event["type"], event["data"]
+        def record(kind: str, data: dict[str, Any]) -> None:
             result.events.append((kind, data))
-            on_event(kind, data)
-            if data.get("prompt_id") != prompt_id:
-                continue
-            if kind == "execution_error":
-                result.error = f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
-            if kind in ("execution_success", "execution_error", "execution_interrupted"):
-                return kind.removeprefix("execution_")
-        raise HostError(f"ComfyUI went away while the graph ran:\n{self.log_tail()}\n  All of it: {self.log_path}")
+            if on_event is not None:
+                on_event(kind, data)
 
-    # -- looking inside
+        async def run_graph() -> dict[str, Any]:
+            async with connect(self.url) as client:
+                await client.open_events()
+                run_id = await client.queue_prompt(prompt, str(uuid.uuid4()))
+                return await client.wait_for_outputs(run_id, prompt, on_event=record, max_outage_seconds=0)
+
+        try:
+            result.outputs = asyncio.run(with_timeout(timeout, run_graph()))
+        except RunRefused as error:
+            result.status, result.error, result.reply = "rejected", str(error), error.answer
+        except RunInterrupted as error:
+            result.status, result.error = "interrupted", str(error)
+        except RunError as error:
+            if self._process is None or self._process.poll() is not None:
+                message = f"ComfyUI ended while the graph ran:\n{self.log_tail()}\n  Full log: {self.log_path}"
+                raise HostError(message) from error
+            result.status, result.error = "error", str(error)
+        return result
+
+    # -- the process
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -238,13 +209,13 @@ class Host:
         return "\n".join("    " + line for line in self.log().splitlines()[-lines:])
 
     def rss(self, peak: bool = False) -> int:
-        """Resident memory of the host in MiB, now or at its highest. Linux only."""
-        wanted = "VmHWM:" if peak else "VmRSS:"
+        """Resident memory of the host in MiB, current or peak. Linux only."""
+        key = "VmHWM:" if peak else "VmRSS:"
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(wanted))
+        return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(key))
 
     def reset_peak(self) -> None:
-        """`rss(peak=True)` counts from here."""
+        """Reset the value of `rss(peak=True)`."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def _is_ready(self) -> bool:
@@ -256,7 +227,7 @@ class Host:
 
 
 def has_gpu(python: str = sys.executable) -> bool:
-    """Whether ComfyUI can do without --cpu. Asks the driver first, because importing torch takes seconds."""
+    """Whether ComfyUI can use a GPU; asks the driver first, as importing torch is slow."""
     if sys.platform != "linux":
         return True
     try:
@@ -265,7 +236,7 @@ def has_gpu(python: str = sys.executable) -> bool:
         return False
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return False
-    # A driver older than the CUDA that torch was built for is no GPU for us.
+    # The driver may be too old for the CUDA version of torch.
     return (
         subprocess.run([python, "-c", "import torch; exit(not torch.cuda.is_available())"], check=False).returncode == 0
     )
@@ -275,13 +246,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _format_rejection(reply: dict) -> str:
-    """The messages of a graph that the host did not accept, one a line."""
-    lines = []
-    for node_id, problem in reply.get("node_errors", {}).items():
-        for error in problem["errors"]:
-            lines.append(f"{problem['class_type']} (node {node_id}): {error['message']}: {error['details']}")
-    error = reply.get("error", {})
-    return "\n".join(lines) or f"{error.get('message', error)} {error.get('details', '')}".strip()

@@ -1,4 +1,4 @@
-"""Draws the contact sheet: moments of the source beside the same moments of the result, and the camera path below."""
+"""Draw the contact sheet: frames of source and result, and the camera path."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ BACKGROUND_COLOR, TEXT_COLOR, CAPTION_COLOR = "#ffffff", "#1a1a1a", "#6a6a6a"
 
 
 def draw_contact_sheet(source: Path, result: Path, plot: Image.Image | None, target: Path, num_rows: int = 3) -> None:
-    """Writes the PNG `target`. A row is one moment: both frames at one size, then a detail pixel by pixel.
+    """Write the PNG `target`; a row has both frames at one size and details of both.
 
-    The last row is the mean over half a second: in it, whatever stands still is sharp if the camera is steady.
+    The last row is the mean over half a second, in which still objects are sharp if the camera is steady.
     """
     before, after = sample_frames(source, num_rows), sample_frames(result, num_rows)
     old_size, new_size = before[0].size, after[0].size
-    shown = (FRAME_WIDTH, round(FRAME_WIDTH * old_size[1] / old_size[0]))
-    detail = (shown[1] * 4 // 3, shown[1])
+    frame_size = (FRAME_WIDTH, round(FRAME_WIDTH * old_size[1] / old_size[0]))
+    detail_size = (frame_size[1] * 4 // 3, frame_size[1])
     titles = (f"Source, {old_size[0]} x {old_size[1]}", f"Result, {new_size[0]} x {new_size[1]}")
     strips = [draw_text([f"SteadyScale: {result.name}"], [0], 30, TEXT_COLOR)]
-    lefts = [0, shown[0] + GAP, 2 * (shown[0] + GAP), 2 * (shown[0] + GAP) + detail[0] + GAP]
+    step = frame_size[0] + GAP
+    lefts = [0, step, 2 * step, 2 * step + detail_size[0] + GAP]
     strips.append(draw_text([*titles, "Source, detail", "Result, detail (1:1 pixels)"], lefts, 22, CAPTION_COLOR))
-    strips += [draw_row(old, new, shown, detail) for old, new in zip(before, after, strict=True)]
-    strips.append(
-        draw_text(["The mean of half a second: sharp where the picture stands still"], [0], 22, CAPTION_COLOR)
-    )
-    strips.append(draw_row(mean_frame(source), mean_frame(result), shown, detail))
-    room = strips[-1].width  # text may be wider, but has nothing to say there
+    strips += [draw_row(old, new, frame_size, detail_size) for old, new in zip(before, after, strict=True)]
+    strips.append(draw_text(["The mean of half a second: sharp where the image is still"], [0], 22, CAPTION_COLOR))
+    strips.append(draw_row(mean_frame(source), mean_frame(result), frame_size, detail_size))
+    width = strips[-1].width  # strips of text are wider, but empty there
     if plot is not None:
         strips.append(draw_text(["The path of the camera, before and after"], [0], 22, CAPTION_COLOR))
-        strips.append(plot.resize((room, round(plot.height * room / plot.width)), Image.Resampling.LANCZOS))
+        strips.append(plot.resize((width, round(plot.height * width / plot.width)), Image.Resampling.LANCZOS))
 
-    size = (room + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
+    size = (width + 2 * MARGIN, sum(strip.height + GAP for strip in strips) + 2 * MARGIN)
     sheet, top = Image.new("RGB", size, BACKGROUND_COLOR), MARGIN
     for strip in strips:
         sheet.paste(strip, (MARGIN, top))
@@ -48,7 +47,7 @@ def draw_contact_sheet(source: Path, result: Path, plot: Image.Image | None, tar
 def draw_row(
     old: Image.Image, new: Image.Image, frame_size: tuple[int, int], detail_size: tuple[int, int]
 ) -> Image.Image:
-    """Source and result at one size, then their centres; the source enlarged as it is without a network."""
+    """Source and result at one size, then their centers at the result's scale."""
     cells = [
         old.resize(frame_size, Image.Resampling.BICUBIC),
         new.resize(frame_size, Image.Resampling.LANCZOS),
@@ -70,7 +69,7 @@ def draw_text(labels: list[str], x_offsets: list[int], size: int, color: str) ->
 
 
 def crop_center(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The centre of the image; where the image is smaller, the rest is black."""
+    """The center of the image, padded with black if the image is smaller."""
     left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
     return image.crop((left, top, left + size[0], top + size[1]))
 
@@ -96,7 +95,7 @@ def mean_frame(path: Path) -> Image.Image:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames there are, by counting: what a container claims may be wrong."""
+    """Count the frames by decoding: the container's claim may be wrong."""
     count = sum(1 for _ in decode_frames(path))
     if not count:
         raise ValueError(f"{path} has no frames")

@@ -1,6 +1,6 @@
-"""`make demo`: runs workflows/api/enhance.json in a real ComfyUI, and leaves a video and a contact sheet.
+"""`make demo`: run workflows/api/enhance.json in a real ComfyUI.
 
-Runs in .venv, after bootstrap.py has made it.
+Writes a video and a contact sheet. Runs in the .venv of bootstrap.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 WORKFLOW_FILE = script_support.REPO_ROOT / "workflows" / "api" / "enhance.json"
-CPU_CLIP_SECONDS = 2.0  # of the clip, where there is no GPU: the whole of it would take a quarter of an hour
+CPU_CLIP_SECONDS = 2.0  # of the clip without a GPU: the full clip would take a quarter of an hour
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         print(f"  {WORKFLOW_FILE.relative_to(script_support.REPO_ROOT)} on {clip.name}:", flush=True)
         run = host.run(graph, ProgressDisplay(graph), timeout=24 * 3600)
         if run.status != "success":
-            raise script_support.SetupError(f"ComfyUI says ({run.status})\n  {run.error}\n  Its log: {host.log_path}")
+            raise script_support.SetupError(f"ComfyUI reports: {run.status}\n  {run.error}\n  Its log: {host.log_path}")
         with script_support.report_step("Contact sheet"):
             video = fetch_video(host, run.outputs, script_support.DEMO_FOLDER / "result" / f"{clip.stem}-enhanced.mp4")
             sheet = video.with_suffix(".png")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def get_shaken_clip() -> Path:
-    """The demo's own clip, made once for each version of shaken_sample.py."""
+    """The demo's clip, generated once per version of shaken_sample.py."""
     video = assets.get_sample_clip()
     version = hashlib.sha256(Path(shaken_sample.__file__).read_bytes()).hexdigest()[:8]
     target = script_support.cache_folder() / "clip" / version / "bikes-handheld.mp4"
@@ -74,7 +74,7 @@ def get_shaken_clip() -> Path:
 
 
 def parse_length(length: str | None, cpu: bool) -> float | None:
-    """None is the whole clip."""
+    """The value of --length in seconds; None is the full clip."""
     if not length:
         return CPU_CLIP_SECONDS if cpu else None
     if length == "all":
@@ -84,15 +84,15 @@ def parse_length(length: str | None, cpu: bool) -> float | None:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise script_support.SetupError(f"LENGTH is {length!r}; it can be a number of seconds, or all")
+        raise script_support.SetupError(f"LENGTH is {length!r}; use a number of seconds, or all")
     return seconds
 
 
 def shorten_clip(source: Path, folder: Path, seconds: float | None) -> Path:
-    """The clip in the host's input folder: a link to it, or its beginning as a new file with the same pictures.
+    """Put the clip into the host's input folder, linked or stream-copied and cut.
 
-    Packets are copied in the order of decoding up to the first picture that is too late, so nothing that is kept needs
-    anything that is not.
+    Packets are copied in decoding order up to the first frame that is too late, so that every copied frame has its
+    references.
     """
     try:
         with av.open(str(source)) as container:
@@ -104,9 +104,9 @@ def shorten_clip(source: Path, folder: Path, seconds: float | None) -> Path:
             target = folder / f"{source.stem}-{seconds:g}s{source.suffix}"
             part = target.with_name(f"part-{target.name}")
             with av.open(str(part), "w") as output:
-                kept = [s for s in container.streams if s.type in ("video", "audio")]
-                copies = {s.index: output.add_stream_from_template(s) for s in kept}
-                for packet in container.demux(kept):
+                streams = [s for s in container.streams if s.type in ("video", "audio")]
+                copies = {s.index: output.add_stream_from_template(s) for s in streams}
+                for packet in container.demux(streams):
                     if packet.dts is None or packet.pts is None:
                         continue
                     late = float((packet.pts - (packet.stream.start_time or 0)) * packet.time_base) >= seconds
@@ -123,7 +123,7 @@ def shorten_clip(source: Path, folder: Path, seconds: float | None) -> Path:
 
 
 class ProgressDisplay:
-    """Shows what the host reports: one line per node of the graph, with a bar while it works."""
+    """Display the host's events: one line per node, with a progress bar while it runs."""
 
     def __init__(self, graph: dict) -> None:
         self.titles = {key: node.get("_meta", {}).get("title", node["class_type"]) for key, node in graph.items()}
@@ -163,26 +163,25 @@ class ProgressDisplay:
 
 
 def fetch_video(host: Host, outputs: dict[str, dict], target: Path) -> Path:
-    """Downloads the saved video."""
+    """Download the saved video."""
     for output in outputs.values():
         for item in output.get("images", []) + output.get("videos", []):
             if item["filename"].endswith((".mp4", ".mkv", ".webm", ".mov")) and item["type"] == "output":
                 target.parent.mkdir(exist_ok=True)
-                part = target.with_name(f"part-{target.name}")
-                part.write_bytes(host.view(item))
-                part.replace(target)
+                with script_support.atomic_path(target) as part:
+                    part.write_bytes(host.view(item))
                 return target
     raise script_support.SetupError(f"the graph ran, but ComfyUI reports no saved video. Its log: {host.log_path}")
 
 
 def fetch_plot(host: Host, graph: dict, outputs: dict[str, dict]) -> Image.Image | None:
-    """The picture of the camera path: what a node shows that is fed by Smooth Trajectory."""
+    """The plot of the camera path, from a preview node after Smooth Trajectory."""
     sources = {key for key, node in graph.items() if node["class_type"] == "SteadyScale_SmoothTrajectory"}
     for key, output in outputs.items():
         feeds = {value[0] for value in graph[key]["inputs"].values() if isinstance(value, list)} | {key}
-        pictures = [item for item in output.get("images", []) if item["filename"].endswith((".png", ".jpg", ".webp"))]
-        if feeds & sources and pictures:
-            return Image.open(io.BytesIO(host.view(pictures[0]))).convert("RGB")
+        images = [item for item in output.get("images", []) if item["filename"].endswith((".png", ".jpg", ".webp"))]
+        if feeds & sources and images:
+            return Image.open(io.BytesIO(host.view(images[0]))).convert("RGB")
     return None
 
 

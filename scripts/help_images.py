@@ -1,8 +1,8 @@
-"""Makes the pictures of the help pages, in web/docs/, from the sample clip: each is what the product itself puts out.
+"""Render the images of the help pages, in web/docs/, from the sample clip.
 
     python scripts/help_images.py
 
-They are named after what they show, and the pages in every language share them.
+Each is an output of SteadyScale. The pages of all languages share them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def add_shake(frames: Frames, clip: Clip) -> TensorClip:
-    """The same frames as from a camera held by hand, a little smaller, so that no border of the shaking shows."""
+    """Simulate a hand-held camera, cropped so that no border is visible."""
     random = np.random.default_rng(3)
     seconds = np.arange(len(frames)) / float(clip.info.fps)
     sway = np.zeros((len(frames), 4))
@@ -81,32 +81,32 @@ def add_shake(frames: Frames, clip: Clip) -> TensorClip:
 
 
 def draw_path(measured: Trajectory, fix: Correction) -> Image.Image:
-    """The plot of Smooth Trajectory: a cut in the middle, the price of the crop below."""
+    """The plot of Smooth Trajectory, with a cut in the middle and the zoom below."""
     sheet = plot_trajectory(measured, measured.corrected(fix), applied=fix, max_zoom=1.3)
     return _to_image(sheet[0]).quantize(48, dither=Image.Dither.NONE)
 
 
 def draw_borders(clip: TensorClip, fix: Correction) -> Image.Image:
-    """The frame that is moved farthest within the first shot, with each border, and the mask of what was made up."""
+    """The most displaced frame of the first shot, with each border, and its mask."""
     first = fix.shots[0]
     worst = first.start + int(np.abs(fix.matrices[first, :2, 2]).sum(axis=1).argmax())
-    shown = {border: next(islice(warp(clip.frames(1), fix, border), worst, None)) for border in Border}
-    tiles = [(border.value, _to_image(warped.frames[0])) for border, warped in shown.items()]
-    mask = shown[Border.BLACK].fill_mask[0].expand(3, -1, -1)
-    return _draw_sheet([*tiles, ("invented (mask)", _to_image(mask))], columns=2)
+    results = {border: next(islice(warp(clip.frames(1), fix, border), worst, None)) for border in Border}
+    tiles = [(border.value, _to_image(warped.frames[0])) for border, warped in results.items()]
+    mask = results[Border.BLACK].fill_mask[0].expand(3, -1, -1)
+    return _draw_sheet([*tiles, ("fill mask", _to_image(mask))], columns=2)
 
 
 def draw_flow(pair: Frames) -> Image.Image:
-    """What Estimate Flow draws of somebody who walks by."""
-    grey = pair.mean(dim=1, keepdim=True)
+    """The output of Estimate Flow for a person who walks by."""
+    gray = pair.mean(dim=1, keepdim=True)
     model = flow_model(FlowMethod.FARNEBACK)
     return _draw_sheet(
-        [("frame", _to_image(pair[0])), ("flow", _to_image(flow_to_image(model(grey[:1], grey[1:]))[0]))], 2
+        [("frame", _to_image(pair[0])), ("flow", _to_image(flow_to_image(model(gray[:1], gray[1:]))[0]))], 2
     )
 
 
 def draw_detail(frame: Frames) -> Image.Image:
-    """A few pixels enlarged four times, plainly and by the network."""
+    """A detail upscaled four times, by a bicubic resize and by the network."""
     model = load_upscaler(assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)))
     piece = frame[..., DETAIL_REGION[0], DETAIL_REGION[1]]
     plain = _to_image(piece[0])
@@ -118,7 +118,7 @@ def draw_detail(frame: Frames) -> Image.Image:
 
 
 def draw_crop(clip: TensorClip, fix: Correction) -> Image.Image:
-    """What Preview Trajectory draws on the frame that costs most, for a border that crops and one that fills."""
+    """The output of Preview Trajectory for the most zoomed frame, for two borders."""
     number = find_max_zoom_frame(fix)
     frame = next(islice(clip.frames(1), number, None))
     tiles = [
@@ -129,26 +129,26 @@ def draw_crop(clip: TensorClip, fix: Correction) -> Image.Image:
 
 
 def draw_arrows(pair: Frames) -> Image.Image:
-    """What Preview Flow draws of somebody who walks by."""
-    grey = pair.mean(dim=1, keepdim=True)
-    drawn = draw_flow_arrows(pair[:1], flow_model(FlowMethod.FARNEBACK)(grey[:1], grey[1:]))
-    return _to_image(drawn[0])
+    """The output of Preview Flow for a person who walks by."""
+    gray = pair.mean(dim=1, keepdim=True)
+    sheet = draw_flow_arrows(pair[:1], flow_model(FlowMethod.FARNEBACK)(gray[:1], gray[1:]))
+    return _to_image(sheet[0])
 
 
 def draw_comparison(frame: Frames) -> Image.Image:
-    """What Compare Frames draws: a plain resize to the left of the line, the network to the right."""
+    """The output of Compare Frames for a plain resize and the network."""
     model = load_upscaler(assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)))
     piece = frame[..., DETAIL_REGION[0], DETAIL_REGION[1]]
     return _to_image(compare_frames(piece, next(upscale(iter([piece]), model)), split=0.27)[0])
 
 
 def _to_image(frame: Frames) -> Image.Image:
-    """(3, H, W) in [0, 1] -> a picture."""
+    """Convert (3, H, W) in [0, 1] to an image."""
     return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def _draw_sheet(tiles: list[tuple[str, Image.Image]], columns: int, width: int = 320) -> Image.Image:
-    """Pictures of one size side by side, each under its name."""
+    """Arrange images of one size in columns, each under its name."""
     font = ImageFont.load_default(15)
     height = round(tiles[0][1].height * width / tiles[0][1].width)
     rows = -(-len(tiles) // columns)

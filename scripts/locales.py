@@ -1,9 +1,9 @@
-"""Brings locales/ in line with the nodes: the English from their schemas, and of the other languages what still holds.
+"""Update locales/ from the nodes' schemas.
 
     python scripts/locales.py [--keep]
 
-A text whose English has changed is emptied, and a new one starts empty, unless the same English is translated elsewhere
-already. What is empty is listed: fill it in, in the file that is named. `--keep` is for English that was only reworded:
+A translation whose English has changed is emptied, and a new one is empty, unless the same English is translated
+elsewhere. Empty texts are listed with their file: fill them in. With `--keep`, for English that was only reworded,
 nothing is emptied. The host reads these files when it starts.
 """
 
@@ -27,9 +27,10 @@ KeyPath = tuple[str, ...]
 
 
 def node_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
-    """nodeDefs.json of the schemas. Inputs keep their own names in English, as ComfyUI's do: graphs and help use them.
+    """The content of nodeDefs.json; inputs have their ids as English names.
 
-    Frontends up to 1.58 show the options of a dropdown as they are, whatever is said here; tooltips explain them.
+    ComfyUI's do too, and graphs and help pages use them. Frontends up to 1.58 do not translate the options of a
+    dropdown; tooltips explain them.
     """
     return {
         escape_key(node.node_id): {
@@ -55,17 +56,17 @@ def node_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
 
 
 def category_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
-    """main.json of the schemas: each folder of the node menu by itself."""
+    """The content of main.json: the folders of the node menu."""
     return {"nodeCategories": {escape_key(part): part for node in nodes for part in node.category.split("/")}}
 
 
 def escape_key(name: str) -> str:
-    """The name as the frontend looks it up, where a dot would lead one level deeper."""
+    """The name as the frontend's key, in which a dot separates levels."""
     return name.replace(".", "_")
 
 
 def iter_texts(tree: TextTree, key_path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text with the keys that lead to it."""
+    """Each text with the path of its keys."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from iter_texts(value, (*key_path, name))
@@ -76,31 +77,34 @@ def iter_texts(tree: TextTree, key_path: KeyPath = ()) -> Iterator[tuple[KeyPath
 def merge_translations(
     new_english: TextTree, old_english: TextTree, translation: TextTree, *, keep_reworded: bool = False
 ) -> TextTree:
-    """The translation of the English `now`, with what `translation` of the English `before` has for it, else "".
+    """The translation of the new English texts, with "" where none is known.
 
-    A text is the same if its English is, or, with `keep`, if its place is; its own place is asked first, then others.
+    A translation is kept if the English at its path has not changed or, with `keep_reworded`, in any case. Otherwise
+    one of the same English at another path is used.
     """
-    old, done = dict(iter_texts(old_english)), dict(iter_texts(translation))
-    elsewhere = {(_text_kind(place), text): done[place] for place, text in reversed(old.items()) if done.get(place)}
+    old, translated = dict(iter_texts(old_english)), dict(iter_texts(translation))
+    by_english = {
+        (_text_kind(path), text): translated[path] for path, text in reversed(old.items()) if translated.get(path)
+    }
     new: TextTree = {}
-    for place, text in iter_texts(new_english):
-        here = done.get(place) if keep_reworded or old.get(place) == text else None
+    for path, text in iter_texts(new_english):
+        current = translated.get(path) if keep_reworded or old.get(path) == text else None
         branch = new
-        for name in place[:-1]:
+        for name in path[:-1]:
             branch = branch.setdefault(name, {})
-        branch[place[-1]] = here or elsewhere.get((_text_kind(place), text), "")
+        branch[path[-1]] = current or by_english.get((_text_kind(path), text), "")
     return new
 
 
 def _text_kind(key_path: KeyPath) -> str:
-    """What sort of text stands there: the same word is not translated alike as a name and as a choice."""
+    """The kind of a text: names and options may be translated differently."""
     if "options" in key_path:
         return "option"
     return "text" if key_path[-1] in ("tooltip", "description") else key_path[-1]
 
 
 def read_texts(language: str, name: str) -> TextTree:
-    """One file of a language; empty where there is none."""
+    """Read a file of a language; empty if it does not exist."""
     path = LOCALES_FOLDER / language / name
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -117,16 +121,16 @@ def main() -> int:
     keep = parser.parse_args().keep
     nodes = schemas.read_schemas()
     missing = 0
-    for name, now in (("nodeDefs.json", node_texts(nodes)), ("main.json", category_texts(nodes))):
+    for name, english in (("nodeDefs.json", node_texts(nodes)), ("main.json", category_texts(nodes))):
         before = read_texts(ENGLISH, name)
         for language in LANGUAGES:
-            tree = merge_translations(now, before, read_texts(language, name), keep_reworded=keep)
+            tree = merge_translations(english, before, read_texts(language, name), keep_reworded=keep)
             _write_texts(language, name, tree)
-            for place, text in iter_texts(tree):
+            for path, text in iter_texts(tree):
                 if not text:
                     missing += 1
-                    print(f"locales/{language}/{name}: {'.'.join(place)}\n    {dict(iter_texts(now))[place]}")
-        _write_texts(ENGLISH, name, now)
+                    print(f"locales/{language}/{name}: {'.'.join(path)}\n    {dict(iter_texts(english))[path]}")
+        _write_texts(ENGLISH, name, english)
     print(f"{missing} texts to translate" if missing else "everything is translated")
     return 1 if missing else 0
 

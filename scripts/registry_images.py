@@ -1,8 +1,8 @@
-"""Makes the icon and the banner of the Comfy Registry, in docs/, with the product itself.
+"""Render the icon and the banner of the Comfy Registry, in docs/.
 
     python scripts/registry_images.py
 
-The icon is a path before and after smoothing; the banner is a moment of the sample clip, before and after.
+The icon is a camera path before and after smoothing; the banner has frames of the sample clip before and after.
 """
 
 from __future__ import annotations
@@ -16,16 +16,25 @@ import script_support
 import torch
 from bootstrap import DEFAULT_NETWORK, PYTHON
 from PIL import Image, ImageDraw, ImageFont
-from steadyscale.core import Border, Smoothing, Trajectory, correction, estimate_motion, flow_model, open_clip, smooth
-from steadyscale.core import upscale as upscaled
-from steadyscale.core import warp as warped
+from steadyscale.core import (
+    Border,
+    Smoothing,
+    Trajectory,
+    correction,
+    estimate_motion,
+    flow_model,
+    open_clip,
+    smooth,
+    upscale,
+    warp,
+)
 from steadyscale.models import load_upscaler
 
 OUTPUT_FOLDER = script_support.REPO_ROOT / "docs"
 ICON_SIZE, BANNER_SIZE = 400, (1680, 720)  # pixels; the registry asks for a square of at most 800 x 400, and for 21 : 9
 BACKGROUND_COLOR, SHAKY_COLOR, STEADY_COLOR, TEXT_COLOR = "#16171d", "#f08c3c", "#5aa5ff", "#ffffff"
-SUPERSAMPLING = 4  # drawn so much larger, and then made smaller, for smooth edges
-MAX_FRAMES = 36  # frames of the clip that are worked on
+SUPERSAMPLING = 4  # the icon is drawn at this scale and reduced, for smooth edges
+MAX_FRAMES = 36  # of the clip that are used
 FRAME_INDEX = 22
 
 
@@ -33,44 +42,44 @@ def main() -> None:
     OUTPUT_FOLDER.mkdir(exist_ok=True)
     clip = open_clip(demo.get_shaken_clip())
     path = Trajectory.of(estimate_motion(clip, flow_model()))
-    glide = correction(path, smooth(path, Smoothing.KALMAN, seconds=3.0))
-    _save(draw_icon(path, path.corrected(glide)), OUTPUT_FOLDER / "icon.png", max_colors=64)
-    tripod = correction(path, smooth(path, Smoothing.LOCKED))
+    smoothed = correction(path, smooth(path, Smoothing.KALMAN, seconds=3.0))
+    _save(draw_icon(path, path.corrected(smoothed)), OUTPUT_FOLDER / "icon.png", max_colors=64)
+    locked = correction(path, smooth(path, Smoothing.LOCKED))
     small = torch.cat(list(clip.frames()))[:MAX_FRAMES]
     model = load_upscaler(str(assets.get_weights(DEFAULT_NETWORK, PYTHON)))
-    large = next(upscaled(iter([small[FRAME_INDEX : FRAME_INDEX + 1]]), model))
-    steady = torch.cat([one.frames for one in warped(clip.frames(), tripod, Border.EDGE)])[:MAX_FRAMES]
+    large = next(upscale(iter([small[FRAME_INDEX : FRAME_INDEX + 1]]), model))
+    steady = torch.cat([one.frames for one in warp(clip.frames(), locked, Border.EDGE)])[:MAX_FRAMES]
     _save(draw_banner(small, large[0], steady), OUTPUT_FOLDER / "banner.jpg")
 
 
 def draw_icon(before: Trajectory, after: Trajectory) -> Image.Image:
-    """The vertical position of the camera over time, shaky and smooth, on a rounded square."""
+    """The camera's vertical position over time, shaky and smooth, on a rounded square."""
     side = ICON_SIZE * SUPERSAMPLING
     sheet = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     draw = ImageDraw.Draw(sheet)
     draw.rounded_rectangle((0, 0, side - 1, side - 1), side // 6, fill=BACKGROUND_COLOR)
-    for line, colour, width in (
+    for line, color, width in (
         (_vertical_track(before), SHAKY_COLOR, 0.035),
         (_vertical_track(after), STEADY_COLOR, 0.075),
     ):
         x = np.linspace(0.12, 0.88, len(line)) * side
         y = (0.5 - 0.3 * line) * side
         points = list(zip(x.tolist(), y.tolist(), strict=True))
-        draw.line(points, fill=colour, width=round(width * side), joint="curve")
+        draw.line(points, fill=color, width=round(width * side), joint="curve")
         radius = width * side / 2
         for px, py in (points[0], points[-1]):
-            draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=colour)
+            draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=color)
     return sheet.resize((ICON_SIZE, ICON_SIZE), Image.Resampling.LANCZOS)
 
 
 def _vertical_track(path: Trajectory) -> np.ndarray:
-    """The camera's vertical position, with the range of a hand-held clip as -1 to 1."""
+    """The camera's vertical position, scaled so that a hand-held clip fills -1 to 1."""
     track = np.asarray(path.path)[:MAX_FRAMES, 1]
     return (track - track.mean()) / 14.0
 
 
 def draw_banner(small: torch.Tensor, large: torch.Tensor, steady: torch.Tensor) -> Image.Image:
-    """Three pictures: a source frame beside the enlarged one, and the mean of all frames before and after."""
+    """A source frame beside the upscaled one, and mean frames before and after."""
     sheet = Image.new("RGB", BANNER_SIZE, BACKGROUND_COLOR)
     draw = ImageDraw.Draw(sheet)
     draw.text((56, 40), "SteadyScale", fill=TEXT_COLOR, font=ImageFont.load_default(76))
@@ -89,27 +98,25 @@ def draw_banner(small: torch.Tensor, large: torch.Tensor, steady: torch.Tensor) 
             ("the mean of 1.4 s", "the same, steady"),
         ),
     )
-    for place, (left, right, words) in enumerate(pairs):
-        x = 56 + place * (width + 24)
-        for half, (picture, word) in enumerate(((left, words[0]), (right, words[1]))):
+    for column, (left, right, labels) in enumerate(pairs):
+        x = 56 + column * (width + 24)
+        for half, (image, label) in enumerate(((left, labels[0]), (right, labels[1]))):
             box = (width // 2 - 2, height)
-            factor = max(box[0] / picture.width, box[1] / picture.height)
-            # The source is shown as a player would, its pixels smoothed.
-            big = picture.resize(
-                (round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC
-            )
+            factor = max(box[0] / image.width, box[1] / image.height)
+            # Bicubic, as a video player displays the source.
+            big = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
             dx, dy = (big.width - box[0]) // 2, (big.height - box[1]) // 2
             at = x + half * (width // 2 + 2)
             sheet.paste(big.crop((dx, dy, dx + box[0], dy + box[1])), (at, 208))
             font = ImageFont.load_default(24)
-            b = draw.textbbox((at + 18, 208 + height - 46), word, font=font)
+            b = draw.textbbox((at + 18, 208 + height - 46), label, font=font)
             draw.rounded_rectangle((b[0] - 10, b[1] - 8, b[2] + 10, b[3] + 8), 8, fill=BACKGROUND_COLOR)
-            draw.text((at + 18, 208 + height - 46), word, font=font, fill=TEXT_COLOR)
+            draw.text((at + 18, 208 + height - 46), label, font=font, fill=TEXT_COLOR)
     return sheet
 
 
 def _crop_center(image: Image.Image, zoom: float) -> Image.Image:
-    """The middle of a picture, one zoom-th of its height, as wide as half of it is high."""
+    """The center of an image, 1 / zoom of its height, at the banner's aspect ratio."""
     height = image.height / zoom
     width = min(image.width, height * 0.87)
     left, top = (image.width - width) / 2, (image.height - height) / 2
@@ -117,7 +124,7 @@ def _crop_center(image: Image.Image, zoom: float) -> Image.Image:
 
 
 def _to_image(frame: torch.Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1]."""
+    """Convert (3, H, W) in [0, 1] to an image."""
     return Image.fromarray((frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 

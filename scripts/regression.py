@@ -1,4 +1,4 @@
-"""Records what a refactoring must not change, and compares a later state of the code with the record.
+"""Record results that a refactoring must not change, and compare later code.
 
     .venv/bin/python scripts/regression.py record FOLDER     before the change
     .venv/bin/python scripts/regression.py compare FOLDER    after it, on the same machine
@@ -31,10 +31,10 @@ from typing import Any
 
 import assets
 import av
-import basedir
+import base_directory
 import numpy as np
 import regression_inputs as inputs
-import steps
+import script_support
 from comfyhost import Host
 from PIL import Image
 from regression_compare import differences
@@ -110,7 +110,7 @@ def _counted(record: Record) -> str:
 
 def make_record(command: list[str]) -> Record:
     """Run everything, in a temporary folder."""
-    begun = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="regression-") as name:
         folder = Path(name)
         inputs.write_inputs(folder)
@@ -119,7 +119,7 @@ def make_record(command: list[str]) -> Record:
             runs |= {name: _run_cli(command, folder, name, words, native=True) for name, words in NATIVE_RUNS.items()}
         pages = help_pages(command)
         graphs, nodes = _run_graphs(folder)
-    seconds = round(time.monotonic() - begun)
+    seconds = round(time.monotonic() - start)
     return {"seconds": seconds, "runs": runs, "graphs": graphs, "nodes": nodes, "help": pages}
 
 
@@ -148,14 +148,14 @@ def _run_cli(command: list[str], inputs_folder: Path, name: str, words: str, nat
         command, action, str(inputs_folder / source), *rest, *device, folder=folder, native=native
     )
     if status:
-        raise steps.Trouble(f"steadyscale {words}: exit status {status}\n{errors}")
+        raise script_support.SetupError(f"steadyscale {words}: exit status {status}\n{errors}")
     facts = {key: value for key, value in json.loads(report).items() if key not in VOLATILE}
     files = sorted(path.name for path in folder.iterdir())
     return {"files": files, "report": facts, **_hashes_of([folder / file for file in files])}
 
 
 def _hashes_of(files: list[Path]) -> Record:
-    """Frames as [pts, hash], and audio packets as [pts, hash], of media files one after the other."""
+    """The [pts, hash] of all frames and of all audio packets of media files."""
     frames, audio = [], []
     for file in files:
         if file.suffix == ".png":
@@ -190,7 +190,7 @@ def help_pages(command: list[str], *words: str) -> dict[str, str]:
     """The --help of the program and, recursively, of all its commands, by their names."""
     status, page, errors = call(command, *words, "--help")
     if status:
-        raise steps.Trouble(f"steadyscale {' '.join(words)} --help: {errors}")
+        raise script_support.SetupError(f"steadyscale {' '.join(words)} --help: {errors}")
     pages = {" ".join(words): page}
     listed = page.partition("positional arguments:")[2].partition("options:")[0]
     if re.search(r"^  (COMMAND|ACTION)\n", listed, re.MULTILINE):
@@ -204,9 +204,13 @@ def help_pages(command: list[str], *words: str) -> dict[str, str]:
 
 def _run_graphs(folder: Path) -> tuple[Record, Record]:
     """The results of GRAPHS, and the schemas of our nodes as ComfyUI reports them."""
-    base = basedir.lay_out(folder / "comfyui", [], [folder / inputs.SHAKY, folder / inputs.UNEVEN])
+    base = base_directory.create_base_directory(folder / "comfyui", [], [folder / inputs.SHAKY, folder / inputs.UNEVEN])
     with Host(
-        assets.host_tree(), base, flags=basedir.FLAGS, cpu=True, env={**ENVIRONMENT, "STEADYSCALE_NATIVE": "0"}
+        assets.get_comfyui(),
+        base,
+        flags=base_directory.HOST_FLAGS,
+        cpu=True,
+        env={**ENVIRONMENT, "STEADYSCALE_NATIVE": "0"},
     ) as host:
         nodes = {
             name: node
@@ -220,7 +224,7 @@ def _run_graphs(folder: Path) -> tuple[Record, Record]:
 
 def _workflow(name: str, clip: str) -> Record:
     """A graph of workflows/api that reads the clip."""
-    graph = json.loads((steps.ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    graph = json.loads((script_support.REPO_ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for node in graph.values():
         if node["class_type"] == "LoadVideo":
             node["inputs"]["file"] = clip
@@ -230,7 +234,7 @@ def _workflow(name: str, clip: str) -> Record:
 
 
 def _graph_of_other_nodes(definitions: Record) -> Record:
-    """The nodes that no workflow has, with their defaults: whole tools, previews, motion given back, IMAGE input."""
+    """A graph of the nodes that no workflow has, with their defaults."""
 
     def node(name: str, **links: Any) -> Record:
         declared = definitions[f"SteadyScale_{name}"]["input"]
@@ -269,9 +273,9 @@ def _saved_images(name: str, link: list[Any], *, is_video: bool) -> Record:
 
 
 def _run_graph(host: Host, name: str, graph: Record) -> Record:
-    """Hashes of all PNG frames; of a saved video, what those have not: timestamps, and times of audio packets."""
+    """Hashes of all PNG frames; timestamps of frames and audio of a saved video."""
     print(f"graph {name}", flush=True)
-    run = host.run(graph).check()
+    run = host.run(graph).raise_for_status()
     frames, times, audio = [], [], []
     for number, output in sorted(run.outputs.items()):
         if number.endswith(".png"):
@@ -282,12 +286,12 @@ def _run_graph(host: Host, name: str, graph: Record) -> Record:
             video = _hashes_of([host.base / "output" / item["subfolder"] / item["filename"]])
             times += [pts for pts, _ in video["frames"]]
             audio += [pts for pts, _ in video["audio"]]
-    told = sorted([number, sorted(output)] for number, output in run.outputs.items())
-    return {"frames": frames, "times": times, "audio": audio, "outputs": told}
+    outputs = sorted([number, sorted(output)] for number, output in run.outputs.items())
+    return {"frames": frames, "times": times, "audio": audio, "outputs": outputs}
 
 
 def _without_checkpoint(graph: Record) -> None:
-    """Outpainting up to what needs a diffusion model: the mask, pasted over the warped frames, replaces its result."""
+    """Replace the result of a diffusion model by the mask."""
     loaders = [number for number, node in graph.items() if node["class_type"] == "CheckpointLoaderSimple"]
     if not loaders:
         return
@@ -306,4 +310,4 @@ def _sources(node: Record) -> set[str]:
 
 
 if __name__ == "__main__":
-    steps.program(main)
+    script_support.run_main(main)

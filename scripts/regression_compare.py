@@ -1,4 +1,4 @@
-"""What differs between two records of regression.py: what must not, and wording, which may."""
+"""Compare two records of regression.py; changed wording is not a failure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _flag_differences(errors: Errors, name: str, old_page: str, new_page: str) -
 
 
 def flags_of(page: str) -> dict[str, tuple[list[str], str]]:
-    """Of each flag on a help page: its choices, and its default as far as the page names one."""
+    """The choices of each flag on a help page, and its default if the page has one."""
     found = {}
     for match in re.finditer(r"^  (-.*?)(?:(?:  +|\n {8,})(.*))?$", page, re.MULTILINE):
         choices = re.search(r"\{(.*?)\}", match[1])
@@ -95,7 +95,7 @@ def flags_of(page: str) -> dict[str, tuple[list[str], str]]:
 
 
 def _is_accepted(errors: Errors, name: str, page: str, flag: str) -> bool:
-    """Whether a flag that is missing on the help page is still understood, as a hidden alias."""
+    """Whether a flag that is missing on the help page still works as a hidden alias."""
     listed = page.partition("positional arguments:")[2].partition("options:")[0]
     places = re.findall(r"^  ([A-Za-z]+)(?:  |$)", listed, re.MULTILINE)
     return "unrecognized arguments" not in errors(*name.split(), *("no-such-file" for _ in places), flag)

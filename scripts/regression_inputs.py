@@ -1,4 +1,4 @@
-"""Synthetic input files for regression.py, the same on every run: clips, images with alpha, and audio."""
+"""Synthetic, deterministic input files for regression.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def _texture(seed: int) -> Frame:
-    """(240, 320, 3): blocks of 4 sizes, so that motion has something to find at every scale."""
+    """(240, 320, 3): blocks of 4 sizes, so that there is texture at every scale."""
     random, image = np.random.default_rng(seed), np.zeros((240, 320, 3))
     for side in (4, 8, 16, 40):
         coarse = random.integers(0, 64, (240 // side, 320 // side, 3))
@@ -51,11 +51,11 @@ def _shaky_frames(count: int) -> Iterator[Frame]:
 
 
 def _screen_frames(count: int) -> Iterator[Frame]:
-    """A still background with a small moving block, frames that repeat, and frames that change by one step."""
+    """A still background with a moving block, repeated frames and changes by one."""
     still = _texture(2)[:HEIGHT, :WIDTH]
     for i in range(count):
         frame = still.copy()
-        step = i // 3  # each image is shown three times
+        step = i // 3  # each image is repeated three times
         frame[20:36, 10 + 4 * step : 26 + 4 * step] = 230
         if i % 6 == 5:
             frame[80:90, 80:90] ^= 1
@@ -71,7 +71,10 @@ def _disc(radius: int) -> Frame:
 def _write_clip(
     path: Path, frames: Iterable[Frame], times: Iterable[int], base: Fraction, audio_seconds: float = 0.0
 ) -> None:
-    """FFV1 in Matroska; times: of each frame, in units of `base`. With a sine tone where audio_seconds is above 0."""
+    """Write FFV1 in Matroska, with a sine tone if audio_seconds is above 0.
+
+    times: of each frame, in units of `base`.
+    """
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         video = output.add_stream("ffv1", rate=1 / base)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv444p"

@@ -1,4 +1,4 @@
-"""The nodes' schemas as plain data, read without ComfyUI: for translations, help pages, and the tests of both."""
+"""Read the nodes' schemas as plain data, without ComfyUI."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from typing import Any
 from unittest.mock import MagicMock
 
 PACKAGE = "steadyscale.nodes"
-
-
 INTERFACE = ("id", "type", "display_name", "default", "options", "optional", "min", "max", "step", "multiline")
 
 
 @dataclass(frozen=True)
 class NodeSocket:
-    """An input or an output. options: of a dropdown whose choices are the same on every machine, else empty."""
+    """An input or output; options: of a dropdown, without the files of a machine."""
 
     name: str
     tooltip: str
@@ -43,7 +41,7 @@ def read_schemas() -> list[NodeSchema]:
 
 
 def read_interfaces() -> list[dict[str, Any]]:
-    """Of each node what graphs depend on: its id, and its inputs and outputs in order, without descriptions."""
+    """The id, inputs and outputs of each node: what graphs depend on."""
     with _fake_comfyui():
         found = [node.define_schema() for node in importlib.import_module(PACKAGE).NODES]
     return [
@@ -57,7 +55,7 @@ def read_interfaces() -> list[dict[str, Any]]:
 
 
 def parse_schema(schema: dict[str, Any]) -> NodeSchema:
-    """What a schema says. Raises ValueError for an input or output that does not explain itself."""
+    """Parse a schema; raises ValueError for a socket without name or tooltip."""
     inputs, outputs = (
         tuple(_parse_socket(socket, schema["node_id"]) for socket in schema[kind]) for kind in ("inputs", "outputs")
     )
@@ -79,7 +77,7 @@ def _parse_socket(socket: dict[str, Any], node: str) -> NodeSocket:
 
 
 class _FakeSocketType:
-    """A type of socket, IMAGE for one: what is said of an input or an output is kept as a dict."""
+    """A socket type such as IMAGE; its inputs and outputs are plain dicts."""
 
     type_name = ""
 
@@ -93,7 +91,7 @@ class _FakeSocketType:
 
 
 class _FakeIo(ModuleType):
-    """comfy_api.latest.io, in which every type of socket is there."""
+    """A stand-in for comfy_api.latest.io that has every socket type."""
 
     ComfyNode = type("ComfyNode", (), {})
     NodeOutput, Hidden = MagicMock(), MagicMock()
@@ -115,7 +113,7 @@ def _fake_socket_type(name: str) -> type[_FakeSocketType]:
 
 @contextmanager
 def _fake_comfyui() -> Iterator[None]:
-    """Within it, the nodes can be imported; after it, everything is as it was. What depends on a machine is empty."""
+    """Replace ComfyUI's modules while the nodes are imported."""
     latest: Any = ModuleType("comfy_api.latest")
     latest.io, latest.ui, latest.InputImpl, latest.Types = _FakeIo("io"), MagicMock(), MagicMock(), MagicMock()
     latest.ComfyExtension, latest.ComfyAPI = type("ComfyExtension", (), {}), MagicMock()

@@ -1,9 +1,10 @@
-"""What the set-up scripts share: the cache folder, one line per step, all-or-nothing writes, and clear failures."""
+"""Helpers of the scripts: cache folder, progress, atomic writes, failures."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -12,17 +13,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 REPO_ROOT = Path(__file__).resolve().parent.parent  # the clone
-DEMO_FOLDER = REPO_ROOT / ".demo"  # everything a run leaves behind in the clone, besides .venv
+DEMO_FOLDER = REPO_ROOT / ".demo"  # all files that runs write into the clone, besides .venv
+
+
+def _load_module(path: Path) -> ModuleType:
+    """Load a module by its path: the package may not be installed yet."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_atomic_write = _load_module(REPO_ROOT / "core" / "runtime" / "atomic_write.py")
+atomic_path = _atomic_write.atomic_path
 
 
 class SetupError(Exception):
-    """A failure whose message says what happened and what can be done about it."""
+    """A failure; the message says what happened and what to do."""
 
 
 def cache_folder() -> Path:
-    """The folder outside the clone that holds what was downloaded."""
+    """The folder for downloads, outside the clone."""
     own = os.environ.get("STEADYSCALE_CACHE")
     if own:
         return Path(own).expanduser().resolve()
@@ -31,7 +47,7 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on `path`, so that two runs at the same time wait for each other."""
+    """Hold an exclusive lock on `path`; a second process waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -46,32 +62,30 @@ def remove(path: Path) -> None:
 
 
 def create_once(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Makes the file or folder `target` unless it is there.
+    """Create the file or folder `target` unless it exists.
 
-    `fill(part)` writes it under another name; the name `target` appears only when all of it is there, so whoever sees
-    the name can trust the content, whenever an earlier run was stopped.
+    `fill(part)` writes it under another name, so that `target` is complete if it exists, whenever a run was stopped.
     """
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     with file_lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
-            remove(part)
-            fill(part)
-            part.rename(target)
+            # A fixed tag, so that the next run removes what a killed one left.
+            remove(_atomic_write.partial_path(target, "part"))
+            with atomic_path(target, "part") as part:
+                fill(part)
     return target
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replaces the file in one go: a reader sees the old text or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    """Replace a file at once: a reader sees the old text or the new one."""
+    with atomic_path(path) as part:
+        part.write_text(text)
 
 
 def replace_symlink(path: Path, target: Path) -> None:
-    """Makes `path` a symbolic link to `target`, in one go, whatever it pointed at before."""
+    """Make `path` a symbolic link to `target`, atomically."""
     if path.is_symlink() and Path(os.readlink(path)) == target:
         return
     part = path.with_name(path.name + ".part")
@@ -82,19 +96,22 @@ def replace_symlink(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def report_step(title: str) -> Iterator[None]:
-    """Prints the title, and behind it the seconds when the work is done."""
+    """Print the title, and the seconds when the step is done."""
     start = time.monotonic()
     print(f"  {title} … ", end="", flush=True)
     try:
         yield
-    except BaseException:  # of an interrupt too the line has to end
+    except BaseException:  # an interrupt must end the line too
         print("not done", flush=True)
         raise
     print(f"{time.monotonic() - start:.1f} s", flush=True)
 
 
 def run_logged(command: Sequence[str | Path], log: Path, env: dict[str, str] | None = None) -> bool:
-    """Runs a program with its output added to the file `log`; true if it succeeded. Never leaves it running."""
+    """Run a program, append its output to `log`; True if it succeeded.
+
+    The program is terminated if this function is interrupted.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as out:
         out.write(f"$ {' '.join(map(str, command))}\n")
@@ -113,15 +130,15 @@ def log_tail(log: Path, lines: int = 12) -> str:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Runs a script's main function and turns what ends it early into one message and an exit code."""
-    # As an exception, a kill runs the same clean-up as Ctrl-C.
+    """Run a script's main function; print one message on failure or interrupt."""
+    # As an exception, SIGTERM runs the same clean-up as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except SetupError as trouble:
-        sys.exit(f"\nThis did not work: {trouble}")
+        sys.exit(f"\nFailed: {trouble}")
     except OSError as error:
-        sys.exit(f"\nThis did not work: {error}")
+        sys.exit(f"\nFailed: {error}")
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. The same command continues from here.", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""Makes the demo's own clip: a shot from the sample video, with the shake of a hand added.
+"""Generate the demo's clip: a shot of the sample video with camera shake.
 
-The sample video was filmed from a tripod, so by itself it would leave a stabiliser nothing to do.
+The sample video was filmed from a tripod, so that there is nothing to stabilize in it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ SHIFT_PIXELS, TURN_DEGREES = 6.0, 0.5  # standard deviation of the shake, in pix
 
 
 def write_shaken_clip(source: Path, target: Path) -> None:
-    """Writes `target`, an mp4 of 50 frames; always the same."""
+    """Write `target`, an mp4 of 50 frames; deterministic."""
     path = make_shake_path(len(SHOT_FRAMES), SHIFT_PIXELS, TURN_DEGREES)
     with av.open(str(source)) as video, av.open(str(target), "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=25, options={"crf": "12"})
         stream.width, stream.height, stream.pix_fmt = *WINDOW_SIZE, "yuv420p"
         for index, frame in enumerate(video.decode(video=0)):
             if index in SHOT_FRAMES:
-                picture = render_window(frame.to_image(), *path[index - SHOT_FRAMES.start])
-                output.mux(stream.encode(av.VideoFrame.from_image(picture)))
+                window = render_window(frame.to_image(), *path[index - SHOT_FRAMES.start])
+                output.mux(stream.encode(av.VideoFrame.from_image(window)))
         output.mux(stream.encode(None))
 
 
 def make_shake_path(count: int, shift_pixels: float, turn_degrees: float) -> np.ndarray:
-    """(count, 3): x and y in pixels, angle in degrees. A hand is slower than white noise and faster than a pan."""
+    """(count, 3): x and y in pixels, angle in degrees, as low-pass filtered noise."""
     noise = np.random.default_rng(1).normal(size=(count + 40, 3))
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)
     smooth = np.stack([np.convolve(column, kernel, mode="same") for column in noise.T], axis=1)[20:-20]
@@ -38,9 +38,9 @@ def make_shake_path(count: int, shift_pixels: float, turn_degrees: float) -> np.
 
 
 def render_window(image: Image.Image, x: float, y: float, angle: float) -> Image.Image:
-    """What a camera sees that is off its mark by (x, y) pixels and turned by `angle` degrees."""
+    """The view of a camera moved by (x, y) pixels and rotated by `angle` degrees."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    # Pillow asks where each pixel of the window comes from: turned about the window's centre, then moved.
+    # Pillow's matrix maps the window to the image: rotated about the window's center, then moved.
     across, down = WINDOW_SIZE[0] / 2, WINDOW_SIZE[1] / 2
     left = image.width / 2 + x - (cos * across - sin * down)
     top = image.height / 2 + y - (sin * across + cos * down)

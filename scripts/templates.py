@@ -1,9 +1,9 @@
-"""Keeps workflows/ and subgraphs/ true to the nodes, on a real ComfyUI that it starts.
+"""Update workflows/ and subgraphs/ from the nodes' schemas of a running ComfyUI.
 
-    python scripts/templates.py                     # stores new inputs' defaults, and writes workflows/api/
-    python scripts/templates.py --picture restore   # also runs that template on the sample clip, for its thumbnail
+    python scripts/templates.py                       # store new inputs' defaults, and write workflows/api/
+    python scripts/templates.py --thumbnail restore   # also run that template on the sample clip, for its thumbnail
 
-A template is drawn in the browser and saved as workflows/NAME.json; the rest is made here.
+A template is drawn in the browser and saved as workflows/NAME.json; this script writes the rest.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 WORKFLOWS_FOLDER = script_support.REPO_ROOT / "workflows"
 SUBGRAPHS_FOLDER = script_support.REPO_ROOT / "subgraphs"
-CLIP_NAME = "bikes.mp4"  # the name that templates ask for; the picture is of the hand-held sample clip under that name
-THUMBNAIL_SIZE = 600, 400  # of a thumbnail
-FRAME_POSITION = 0.6  # of the clip, which frame is shown
-UNAVAILABLE_LOADERS = ("CheckpointLoaderSimple",)  # what no test machine has a file for
+CLIP_NAME = "bikes.mp4"  # of the clip that the templates load; thumbnails are of the hand-held sample clip
+THUMBNAIL_SIZE = 600, 400
+FRAME_POSITION = 0.6  # of the displayed frame, as a share of the clip
+UNAVAILABLE_LOADERS = ("CheckpointLoaderSimple",)  # nodes for which no test machine has a file
 
-COMPARE_NODE, TRAIN_NODE = "SteadyScale_CompareModels", "SteadyScale_TrainESRGAN"  # nodes whose own picture says more
-GAP = 6  # pixels between the four parts of a contest's
+COMPARE_NODE, TRAIN_NODE = "SteadyScale_CompareModels", "SteadyScale_TrainESRGAN"  # their output is the thumbnail
+GAP = 6  # pixels between the four parts of the output of COMPARE_NODE
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("--picture", action="append", default=[], metavar="NAME", help="make its thumbnail")
-    names = options.parse_args().picture
+    options.add_argument("--thumbnail", action="append", default=[], metavar="NAME", help="render its thumbnail")
+    names = options.parse_args().thumbnail
     base = base_directory.create_base_directory(
         script_support.DEMO_FOLDER / "templates", [assets.get_weights(DEFAULT_NETWORK, PYTHON)]
     )
@@ -53,16 +53,16 @@ def main() -> None:
 
 
 def update_workflow(path: Path, definitions: dict[str, Any]) -> None:
-    """Brings a canvas up to the nodes as they are, and for a template writes the API file. Says what it changed."""
+    """Add new inputs to a canvas; write the API file of a template."""
     graph = json.loads(path.read_text(encoding="utf-8"))
-    present = workflow_graph.add_missing_defaults(graph, definitions)
-    if present != graph:
-        script_support.write_atomic(path, json.dumps(present, indent=2) + "\n")
-        print(f"  {path.relative_to(script_support.REPO_ROOT)}: has the new inputs")
+    updated = workflow_graph.add_missing_defaults(graph, definitions)
+    if updated != graph:
+        script_support.write_atomic(path, json.dumps(updated, indent=2) + "\n")
+        print(f"  {path.relative_to(script_support.REPO_ROOT)}: added the new inputs")
     if path.parent != WORKFLOWS_FOLDER:
         return
     target = WORKFLOWS_FOLDER / "api" / path.name
-    prompt = workflow_graph.to_prompt(present, definitions)
+    prompt = workflow_graph.to_prompt(updated, definitions)
     for node in prompt.values():
         node["_meta"] = {"title": definitions[node["class_type"]]["display_name"]}
     if not target.exists() or json.loads(target.read_text(encoding="utf-8")) != prompt:
@@ -71,10 +71,9 @@ def update_workflow(path: Path, definitions: dict[str, Any]) -> None:
 
 
 def make_thumbnail(host: Host, name: str) -> Image.Image:
-    """The clip before and after, side by side.
+    """The clip before and after, or the output of a training or comparing node.
 
-    Where a checkpoint is needed, what comes before it is shown. A node that trains or compares models has a picture of
-    its own.
+    A graph that needs a checkpoint runs up to that node.
     """
     prompt = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     source = read_frame(host.base / "input" / CLIP_NAME)
@@ -83,48 +82,46 @@ def make_thumbnail(host: Host, name: str) -> Image.Image:
     run = host.run(prompt, timeout=3600).raise_for_status()
     for i, node in prompt.items():
         if node["class_type"] in (COMPARE_NODE, TRAIN_NODE):
-            shown = Image.open(io.BytesIO(host.view(run.outputs[i]["images"][0]))).convert("RGB")
-            return (
-                draw_quarters(shown)
-                if node["class_type"] == COMPARE_NODE
-                else ImageOps.pad(shown, THUMBNAIL_SIZE, color="white")
-            )
-    saved = next(item for made in run.outputs.values() for item in made.get("images", []) if item["type"] == "output")
-    return draw_halves(
-        source, read_frame(host.base / "output" / saved["subfolder"] / saved["filename"]), ("before", "after")
-    )
+            image = Image.open(io.BytesIO(host.view(run.outputs[i]["images"][0]))).convert("RGB")
+            if node["class_type"] == COMPARE_NODE:
+                return draw_quarters(image)
+            return ImageOps.pad(image, THUMBNAIL_SIZE, color="white")
+    items = (item for output in run.outputs.values() for item in output.get("images", []))
+    saved = next(item for item in items if item["type"] == "output")
+    result = read_frame(host.base / "output" / saved["subfolder"] / saved["filename"])
+    return draw_halves(source, result, ("before", "after"))
 
 
 def draw_fill_mask(host: Host, prompt: workflow_graph.Prompt) -> Image.Image:
-    """A steady frame with the part that its border made up in a colour."""
+    """A stabilized frame with its filled pixels tinted."""
     cut = workflow_graph.remove_dependents(prompt, UNAVAILABLE_LOADERS)
     warp = next(i for i, node in cut.items() if node["class_type"] == "SteadyScale_WarpFrames")
     cut["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [warp, 1]}}
     for i, node in (("frames", warp), ("masks", "mask")):
         cut[i] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
     run = host.run(cut, timeout=3600).raise_for_status()
-    shown = []
+    images = []
     for i in ("frames", "masks"):
         items = run.outputs[i]["images"]
-        shown.append(Image.open(io.BytesIO(host.view(items[int(len(items) * FRAME_POSITION)]))))
-    steady, mask = shown[0].convert("RGB"), shown[1].convert("L")
+        images.append(Image.open(io.BytesIO(host.view(items[int(len(items) * FRAME_POSITION)]))))
+    steady, mask = images[0].convert("RGB"), images[1].convert("L")
     return Image.composite(Image.new("RGB", steady.size, "#e0529c"), steady, mask.point(lambda v: v * 3 // 4))
 
 
 def read_frame(path: Path) -> Image.Image:
     with av.open(str(path)) as container:
-        frames = [made.to_image() for made in container.decode(video=0)]
+        frames = [frame.to_image() for frame in container.decode(video=0)]
     return frames[int(len(frames) * FRAME_POSITION)]
 
 
 def draw_halves(before: Image.Image, after: Image.Image, labels: tuple[str, str]) -> Image.Image:
-    """The left half of a thumbnail from one picture, the right half from the other; both keep their shape."""
+    """A thumbnail of two halves, each cropped from one image without distortion."""
     sheet, font = Image.new("RGB", THUMBNAIL_SIZE, "#16171d"), ImageFont.load_default(18)
     draw = ImageDraw.Draw(sheet)
     width, height = THUMBNAIL_SIZE[0] // 2 - 1, THUMBNAIL_SIZE[1]
-    for left, picture, text in ((0, before, labels[0]), (THUMBNAIL_SIZE[0] // 2 + 1, after, labels[1])):
-        factor = max(width / picture.width, height / picture.height)
-        big = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+    for left, image, text in ((0, before, labels[0]), (THUMBNAIL_SIZE[0] // 2 + 1, after, labels[1])):
+        factor = max(width / image.width, height / image.height)
+        big = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
         x, y = (big.width - width) // 2, (big.height - height) // 2
         sheet.paste(big.crop((x, y, x + width, y + height)), (left, 0))
         box = draw.textbbox((left + 14, height - 36), text, font=font)
@@ -134,7 +131,7 @@ def draw_halves(before: Image.Image, after: Image.Image, labels: tuple[str, str]
 
 
 def draw_quarters(row: Image.Image) -> Image.Image:
-    """A thumbnail of a picture that is four parts in a row with narrow gaps: the upper part of each, in two rows."""
+    """Rearrange an image of four parts in a row, with GAP between, into two rows."""
     sheet, width, height = (
         Image.new("RGB", THUMBNAIL_SIZE, "#16171d"),
         THUMBNAIL_SIZE[0] // 2 - 1,

@@ -1,4 +1,4 @@
-"""Gets uv, the package installer: one pinned version, checked against the hashes in uv.txt, kept in the cache."""
+"""Install uv, the package installer: a pinned version, checked against uv.txt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable))  # not the 
 
 
 def get_uv() -> Path:
-    """The uv program, installed into the cache when it is not there yet."""
+    """The uv executable, installed into the cache if it is missing."""
     version = _pinned_version()
     folder = script_support.cache_folder() / "uv" / version
     if not folder.exists():
@@ -36,7 +36,7 @@ def _pinned_version() -> str:
 
 
 def uv_environment() -> dict[str, str]:
-    """The variables uv runs with: pip's settings for the index and for certificates count for uv too."""
+    """Environment variables for uv, with pip's index and certificate settings."""
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
     if "PIP_INDEX_URL" in env:
         env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
@@ -50,14 +50,14 @@ def uv_environment() -> dict[str, str]:
 
 
 def pip_install(*arguments: str | Path, log: Path) -> None:
-    """`uv pip install`, first from uv's cache alone, so that what was downloaded once is not asked for again."""
+    """Run `uv pip install`, first from uv's cache alone, to avoid repeated downloads."""
     log.unlink(missing_ok=True)
     command = [get_uv(), "pip", "install", "--no-progress", *arguments]
     if not script_support.run_logged([*command, "--offline"], log, uv_environment()) and not script_support.run_logged(
         command, log, uv_environment()
     ):
         raise script_support.SetupError(
-            f"packages could not be installed. uv said:\n{script_support.log_tail(log)}\n  All of it: {log}"
+            f"packages could not be installed; uv reported:\n{script_support.log_tail(log)}\n  Full log: {log}"
         )
 
 
@@ -74,7 +74,7 @@ def _install_uv(folder: Path) -> None:
     pinned = ("--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", PIN_FILE)
     if not script_support.run_logged([python, "-m", "pip", "install", "--quiet", *pinned, "--target", folder], log):
         raise script_support.SetupError(
-            f"pip could not install uv:\n{script_support.log_tail(log, 4)}\n  All of it: {log}"
+            f"pip could not install uv:\n{script_support.log_tail(log, 4)}\n  Full log: {log}"
         )
 
 
@@ -89,7 +89,7 @@ def _find_pip_python(venv: Path, log: Path) -> Path | None:
 
 
 def _download_wheel(folder: Path) -> None:
-    """For a Python without pip and ensurepip, as Debian ships it: the wheel, straight from the index."""
+    """Download the wheel from the index, without pip and ensurepip (Debian)."""
     index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
     page = f"{index.rstrip('/')}/uv/"
     version = _pinned_version()

@@ -1,7 +1,7 @@
-"""Reads a canvas file as the frontend does when Run is pressed: templates, and blueprints with their subgraphs.
+"""Convert a canvas file to a prompt, as the frontend does when Run is pressed.
 
-A canvas stores the settings of a node by position, so what it says depends on the definitions of the nodes, the
-/object_info of a host.
+A canvas, which may have subgraphs, stores the settings of a node by position. So reading it needs the nodes'
+definitions, the /object_info of a host.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
 NOTE_TYPES = ("Note", "MarkdownNote")  # drawn by the frontend, unknown to the host
-SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID = -10, -20  # what a subgraph's own inputs and outputs are called in its links
+SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID = -10, -20  # node ids of a subgraph's own inputs and outputs in its links
 
 Graph = dict[str, Any]
 Prompt = dict[str, dict[str, Any]]
 
 
 class WorkflowError(Exception):
-    """The canvas does not say what to run."""
+    """The canvas cannot be converted to a prompt."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """From an output to an input, by node and slot."""
+    """A link from an output to an input, by node and slot."""
 
     source: int
     source_slot: int
@@ -35,11 +35,11 @@ class Link:
 
 @dataclass(frozen=True)
 class GraphLevel:
-    """One canvas: the outer one, or the inside of a node that stands for a subgraph. prefix: of its nodes' ids."""
+    """The outer canvas, or the inside of a subgraph; id_prefix: of its nodes' ids."""
 
     nodes: dict[int, Graph]
     links: dict[int, Link]
-    subgraphs: dict[str, Graph]  # by the type of the nodes that stand for them
+    subgraphs: dict[str, Graph]  # by the type of their nodes
     id_prefix: str = ""
     parent: tuple[GraphLevel, Graph] | None = None  # the level around it, and its node there
 
@@ -65,7 +65,7 @@ class GraphLevel:
         )
 
     def find_origin(self, link_id: int) -> list | None:
-        """[node id, output] of the node that runs and feeds the link, or None where a subgraph's input is left open."""
+        """[node id, output] that feeds the link; None for an open input of a subgraph."""
         found = self.links[link_id]
         if found.source == SUBGRAPH_INPUT_ID:
             assert self.parent is not None
@@ -90,15 +90,15 @@ def list_subgraphs(graph: Graph) -> list[Graph]:
 
 
 def to_prompt(graph: Graph, definitions: dict[str, Any]) -> Prompt:
-    """What the frontend would queue for a canvas: {node id: {class_type, inputs}}. definitions: /object_info.
+    """The prompt of a canvas: {node id: {class_type, inputs}}.
 
-    Raises CanvasError where settings, sockets or links do not fit the definitions.
+    definitions: the host's /object_info. Raises WorkflowError if settings, sockets or links do not fit the definitions.
     """
     return dict(_prompt_nodes(GraphLevel.root(graph), definitions))
 
 
 def add_missing_defaults(graph: Graph, definitions: dict[str, Any]) -> Graph:
-    """A copy in which nodes that were saved before an input was added store its default, as the frontend would."""
+    """A copy in which nodes store the defaults of inputs that were added later."""
     graph = copy.deepcopy(graph)
     for canvas in (graph, *list_subgraphs(graph)):
         for node in canvas["nodes"]:
@@ -106,16 +106,16 @@ def add_missing_defaults(graph: Graph, definitions: dict[str, Any]) -> Graph:
             if node["type"] not in definitions or stored is None:
                 continue
             declared = declared_inputs(definitions[node["type"]])
-            place = 0
+            position = 0
             for name in (name for name, spec in declared.items() if is_widget(spec)):
-                if place >= len(stored):
+                if position >= len(stored):
                     stored.append(default_value(declared[name]))
-                place += 1 + count_extra_values(name, declared[name])
+                position += 1 + count_extra_values(name, declared[name])
     return graph
 
 
 def declared_inputs(definition: dict[str, Any]) -> dict[str, list]:
-    """{input: its declaration}, in the order in which the node shows them."""
+    """{input: its declaration}, in the order on the node."""
     return {name: definition["input"][part][name] for part, names in definition["input_order"].items()
             if part != "hidden" for name in names}  # fmt: skip
 
@@ -126,7 +126,7 @@ def is_widget(spec: list) -> bool:
 
 
 def default_value(spec: list) -> Any:
-    """The value of a setting that nobody has touched."""
+    """The default value of a setting."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
     blank = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(spec[0] if isinstance(spec[0], str) else "")
@@ -134,7 +134,7 @@ def default_value(spec: list) -> Any:
 
 
 def count_extra_values(name: str, spec: list) -> int:
-    """How many values the frontend stores after that of an input: the upload button, or what to do with a seed."""
+    """The number of extra values stored for an upload button or a seed's control."""
     options = spec[1] if len(spec) > 1 else {}
     seed = spec[0] == "INT" and (options.get("control_after_generate") or name in ("seed", "noise_seed"))
     upload = options.get("image_upload") or options.get("video_upload")
@@ -144,7 +144,7 @@ def count_extra_values(name: str, spec: list) -> int:
 def _prompt_nodes(level: GraphLevel, definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for node in level.nodes.values():
         if node["mode"] != 0:
-            raise WorkflowError(f"node {level.id_prefix}{node['id']} ({node['type']}) is muted or bypassed")
+            raise WorkflowError(f"node {level.id_prefix}{node['id']} ({node['type']}) is muted or bypassed; enable it")
         if node["type"] in level.subgraphs:
             yield from _prompt_nodes(level.descend(node), definitions)
         elif node["type"] not in NOTE_TYPES:
@@ -154,7 +154,7 @@ def _prompt_nodes(level: GraphLevel, definitions: dict[str, Any]) -> Iterator[tu
 def _to_prompt_node(node: Graph, level: GraphLevel, definitions: dict[str, Any]) -> dict[str, Any]:
     kind, where = node["type"], f"node {level.id_prefix}{node['id']} ({node['type']})"
     if kind not in definitions:
-        raise WorkflowError(f"{where} is of a kind that the host does not know")
+        raise WorkflowError(f"{where} is of a type that the host does not have")
     declared = declared_inputs(definitions[kind])
     widgets = [name for name, spec in declared.items() if is_widget(spec)]
     stored = list(node.get("widgets_values", []))
@@ -184,14 +184,14 @@ def _to_prompt_node(node: Graph, level: GraphLevel, definitions: dict[str, Any])
 
 
 def remove_dependents(prompt: Prompt, node_types: tuple[str, ...]) -> Prompt:
-    """The part of a graph that runs without nodes of these kinds: whatever needs what they give is left out."""
-    left_out = {i for i, node in prompt.items() if node["class_type"] in node_types}
+    """The part of a graph that runs without nodes of these types and their dependents."""
+    removed = {i for i, node in prompt.items() if node["class_type"] in node_types}
     while True:
-        fed = {
+        dependents = {
             i
             for i, node in prompt.items()
-            if any(isinstance(v, list) and v[0] in left_out for v in node["inputs"].values())
+            if any(isinstance(v, list) and v[0] in removed for v in node["inputs"].values())
         }
-        if fed <= left_out:
-            return {i: node for i, node in prompt.items() if i not in left_out}
-        left_out |= fed
+        if dependents <= removed:
+            return {i: node for i, node in prompt.items() if i not in removed}
+        removed |= dependents

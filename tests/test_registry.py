@@ -26,7 +26,7 @@ RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 RUNS_PROGRAMS = {"subprocess", "pip", "ensurepip", "pty", "multiprocessing"}
 NETWORK = {"urllib", "http", "requests", "httpx", "aiohttp", "socket", "ftplib"}
 OF_OS = {"system", "popen", "execv", "execve", "execvp", "spawnv", "spawnl", "fork", "startfile"}
-BY_COMMAND = {"models/zoo.py", "models/native/build.py"}
+BY_COMMAND = {"models/zoo/zoo.py", "models/native/build.py"}
 """Start programs, when a person types `steadyscale models get` or `steadyscale native build`."""
 
 

@@ -79,16 +79,6 @@ def test_it_ends_when_its_owner_is_killed(tree: Path) -> None:
     assert not _alive(pid)
 
 
-def test_a_refusal_names_the_node_and_the_reason() -> None:
-    error = {"message": "Value not in list", "details": "file: 'x.mp4' not in []"}
-    reply = {
-        "error": {"message": "outputs failed"},
-        "node_errors": {"7": {"class_type": "LoadVideo", "errors": [error]}},
-    }
-    assert comfyhost._format_rejection(reply) == "LoadVideo (node 7): Value not in list: file: 'x.mp4' not in []"
-    assert comfyhost._format_rejection({"error": {"message": "no prompt", "details": ""}}) == "no prompt"
-
-
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

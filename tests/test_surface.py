@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 import steadyscale
@@ -23,11 +25,13 @@ def test_the_surface_of_core():
         {
             "Alpha", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction", "CorruptionReport",
             "Encoding", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "OnDamage",
-            "OutputSize", "PostProcess", "Precision", "Reuse", "Smoothing", "TensorClip", "Tiling", "TimeRange",
-            "Trajectory", "UpscaleStats", "VideoClip", "Warped", "adaptive_zoom", "correction", "estimate_motion",
-            "flow_model", "flow_to_image", "inverse", "limit_zoom", "load_path", "open_clip", "plot_trajectory",
-            "save_path", "smooth", "stabilize_live", "stream_motion", "upscale", "warp", "with_border_zoom",
-            "with_rolling_shutter", "write_clip", "write_images", "write_video",
+            "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress", "Reuse", "RollingShutter", "Smoothing",
+            "StabilizeSettings", "Strength", "TensorClip", "Tiling", "TimeRange", "Trajectory", "UpscaleSettings",
+            "UpscaleStats", "VideoClip", "VideoReport", "Warped", "adaptive_zoom", "correction", "enhance_video",
+            "estimate_motion", "flow_model", "flow_to_image", "inverse", "limit_zoom", "load_path", "open_clip",
+            "plan_stabilization", "plot_trajectory", "save_path", "smooth", "stabilize_live", "stabilize_video",
+            "stream_motion", "upscale", "upscale_video", "warp", "with_border_zoom", "with_rolling_shutter",
+            "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
 
@@ -42,6 +46,21 @@ def test_deprecated_names_still_work_and_warn(old):
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="sharpen"):
         _ = steadyscale.core.sharpen
+
+
+def test_the_root_has_the_high_level_functions():
+    assert {name: getattr(steadyscale, name) for name in steadyscale.__all__} == {
+        name: getattr(steadyscale.core, name) for name in ("enhance_video", "stabilize_video", "upscale_video")
+    }
+    assert set(steadyscale.__all__) < set(dir(steadyscale))
+    with pytest.raises(AttributeError, match="sharpen"):
+        _ = steadyscale.sharpen
+
+
+def test_importing_the_root_imports_nothing_else():
+    code = "import sys, steadyscale; sys.exit(str([m for m in ('torch', 'numpy', 'av', 'cv2') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "[]\n"
 
 
 def test_version_is_that_of_the_package():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.upscaling.settings import Precision, Tiling, UpscaleSettings
+from ...core.runtime.accelerator import resolve_device
 from ..arg_types import frame_size, positive_int
 from ..console import print_report
-from ..device_options import add_device_option, add_inference_options, resolve_device
+from ..device_options import add_device_option, add_inference_options, inference_settings
 from ..progress import ProgressBars
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
         found = benchmark(
             frames,
             network,
-            UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile),
-            device=resolve_device(args),
+            inference_settings(args),
+            device=resolve_device(args.device),
         )
     print_report(args, {"command": "bench", **found.to_dict()}, str(found))

@@ -12,10 +12,9 @@ from ..progress import ProgressBars
 if TYPE_CHECKING:
     from ...core.compress import CompressReport, CompressSettings
 
-DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS = (
-    0.3,
-    2000,
-)  # as in compress.Settings, which would take its time to import for every command
+# Those of CompressSettings, whose import would slow every command down; a test compares them.
+DEFAULT_MAX_LOSS_DB = 0.3
+DEFAULT_STEPS = 2000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DATA",
-        help="pictures, folders of them, videos: most to learn from, the last quarter to be judged by",
+        help="images, folders of images, videos: most for training, the last quarter for evaluation",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help=".safetensors; graphs lie beside it")
     parser.add_argument(
-        "--prune", type=float, default=0.0, metavar="SHARE", help="of the channels to take out, such as 0.5"
+        "--prune", type=float, default=0.0, metavar="SHARE", help="fraction of the channels to remove, such as 0.5"
     )
     parser.add_argument("--separable", action="store_true", help="split inner convolutions: depthwise, then pointwise")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
-    parser.add_argument("--onnx", action="store_true", help="write an ONNX graph for any picture size, too")
+    parser.add_argument("--onnx", action="store_true", help="write an ONNX graph for any image size, too")
     parser.add_argument("--int8", action="store_true", help="write an ONNX graph of 8-bit integers, too")
     parser.add_argument(
         "--max-loss-db",
@@ -50,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compress as the arguments say. Raises CompressionError where the model loses too much, after the table."""
+    """Compress a model.
+
+    Raises CompressionError, after the table, if it loses too much quality.
+    """
     from ...core.compress import CompressionError, CompressSettings, format_table, json_records
 
     settings = CompressSettings(
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_with_progress(settings: CompressSettings, quiet: bool) -> CompressReport:
-    """The last report; those before it move the bar of their stage."""
+    """Run the compression with a progress bar per stage, and return the last report."""
     from ...core.compress import CompressReport, compress
 
     last = CompressReport("reading")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.clip import ClipError, is_same_aspect
-from ...core.pipeline.pipeline import Pipeline
-from ...core.upscaling.settings import UpscaleStats
+from ...core.api import enhance_video
+from ..console import print_report
 from ..device_options import add_inference_options
-from ..io_options import add_encoding_options, add_fps_option, add_io_options, job_from_args, open_source, write_output
+from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
 from ..progress import ProgressBars
-from ..stabilize_options import add_stabilize_options, build_warp_op
-from ..upscale_options import add_upscale_ops, add_upscale_options
+from ..stabilize_options import add_stabilize_options, stabilize_settings
+from ..upscale_options import add_upscale_options, upscale_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars, job_from_args(args) as job:
-        begun, clip = open_source(args)
-        tally = UpscaleStats()
-        recipe = add_upscale_ops(args, Pipeline(clip), tally)
-        small, large = clip.info, recipe.info
-        if not is_same_aspect(small.size, large.size):
-            raise ClipError(
-                f"{large.width}x{large.height} has another shape than {small.width}x{small.height}, "
-                "which would bend the measured motion; choose a size of the same shape, or --scale"
-            )
-        steady = build_warp_op(args, bars, job, clip)
-        write_output(args, begun, bars, job, recipe.then(steady), "upscaling", tally)
+    with ProgressBars(args.quiet) as bars:
+        report = enhance_video(
+            args.input,
+            args.output,
+            model=args.model,
+            upscaling=upscale_settings(args),
+            stabilization=stabilize_settings(args),
+            deflicker=args.temporal,
+            **run_options(args, bars),
+        )
+        print_report(args, report.as_dict(), str(report))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...core.api.report import info_fields
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.open import open_clip
 from ..console import print_report
-from ..io_options import add_fps_option, info_fields
+from ..io_options import add_fps_option
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param", ".bin", ".onnx")
 

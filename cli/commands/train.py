@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from ..console import print_report, until_interrupted
 
 if TYPE_CHECKING:
-    from ...core.training import StepReport
+    from collections.abc import Mapping
+
+    from ...core.training import Scores, StepReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +27,15 @@ def run(args: argparse.Namespace) -> None:
 
     config = read_config(args.config, args.set)
     last: StepReport | None = None
-    with closing(train(config, resume=args.resume)) as reports:  # closed early, it leaves a checkpoint
+    with closing(train(config, resume=args.resume)) as reports:  # closing it early writes a checkpoint
         for report in show_progress(until_interrupted(reports, "--resume"), args.quiet):
             last = report
     files = [str(file) for file in last.files] if last else []
-    steps, scores = (last.step, last.scores) if last else (0, {})
-    psnr = {str(scale): round(found.psnr, 3) for scale, found in scores.items()}
-    done = {"command": "train", "folder": str(config.folder), "steps": steps, "files": files, "psnr": psnr}
-    measured = ", ".join(f"{scale}x {found.psnr:.2f} dB, SSIM {found.ssim:.4f}" for scale, found in scores.items())
+    steps = last.step if last else 0
+    scores: Mapping[int, Scores] = last.scores if last else {}
+    psnr = {str(scale): round(score.psnr, 3) for scale, score in scores.items()}
+    summary: dict[str, object] = {"command": "train", "folder": str(config.folder)}
+    summary |= {"steps": steps, "files": files, "psnr": psnr}
+    measured = ", ".join(f"{scale}x {score.psnr:.2f} dB, SSIM {score.ssim:.4f}" for scale, score in scores.items())
     lines = [*files, f"on data.validate: {measured}"] if measured else files
-    print_report(args, done, "\n".join(lines) or f"{config.folder}: nothing left to do")
+    print_report(args, summary, "\n".join(lines) or f"{config.folder}: nothing left to do")

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     from ..training_progress import show_path_progress
 
     settings = PathTrainConfig(steps=args.steps, seed=args.seed)
-    with one_thread():  # networks this small only make more threads wait for each other
+    with one_thread():  # faster for networks this small, and reproducible
         last = [
             report.losses for report in show_path_progress(train_path_net(settings, Path(args.output)), args.quiet)
         ][-1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ...core.pipeline.pipeline import Pipeline
-from ...core.upscaling.settings import UpscaleStats
+from ...core.api import upscale_video
+from ..console import print_report
 from ..device_options import add_inference_options
-from ..io_options import add_encoding_options, add_fps_option, add_io_options, job_from_args, open_source, write_output
+from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
 from ..progress import ProgressBars
-from ..upscale_options import add_upscale_ops, add_upscale_options
+from ..upscale_options import add_upscale_options, upscale_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    with ProgressBars(args.quiet) as bars, job_from_args(args) as job:
-        begun, clip = open_source(args)
-        tally = UpscaleStats()
-        write_output(args, begun, bars, job, add_upscale_ops(args, Pipeline(clip), tally), "upscaling", tally)
+    with ProgressBars(args.quiet) as bars:
+        report = upscale_video(
+            args.input,
+            args.output,
+            model=args.model,
+            settings=upscale_settings(args),
+            deflicker=args.temporal,
+            **run_options(args, bars),
+        )
+        print_report(args, report.as_dict(), str(report))

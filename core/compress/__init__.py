@@ -1,9 +1,11 @@
-"""Compression: smaller, faster models out of trained ones, none of which loses more than was allowed.
+"""Make trained models smaller and faster, within a limit on the loss of PSNR.
 
-for report in compress(Settings("teacher.safetensors", ("photographs/",), "small.safetensors", prune=0.5)):
-    ...                                  # each pull is a step; closing the stream leaves nothing behind
-print(table(report.figures), report.refused or report.files)
+for report in compress(CompressSettings("teacher.safetensors", ("photographs/",), "small.safetensors", prune=0.5)):
+    ...                                  # each item is one step; closing the generator leaves no files
+print(format_table(report.metrics), report.rejection or report.files)
 """
+
+import warnings
 
 from .errors import CompressionError
 from .model_metrics import ModelMetrics
@@ -20,3 +22,20 @@ __all__ = [
     "format_table",
     "json_records",
 ]
+
+DEPRECATED_NAMES = {
+    "Figures": "ModelMetrics",
+    "Report": "CompressReport",
+    "Settings": "CompressSettings",
+    "facts": "json_records",
+    "table": "format_table",
+}
+"""Old name -> present name; the old ones are removed in version 0.2."""
+
+
+def __getattr__(name: str) -> object:
+    new = DEPRECATED_NAMES.get(name)
+    if new is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"steadyscale.core.compress.{name} is now {new}", DeprecationWarning, stacklevel=2)
+    return globals()[new]

@@ -1,4 +1,7 @@
-"""The pictures that a model is compressed with: most to learn and calibrate on, the last quarter to be judged by."""
+"""Images to compress a model with.
+
+The first three quarters are for training and calibration, the last is for evaluation.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from ..video.images.sequence_paths import IMAGE_SUFFIXES
 from ..video.open import open_clip
 from .errors import CompressionError
 
-MIN_RESIZE = 0.35  # photographs from a camera hold little fine detail until they are reduced
-MAX_EVAL_IMAGES = 12  # pictures that are measured on, at most
-EVAL_SIDE = 384  # side of the middle that is measured, at most, in large pixels
-MAX_CALIBRATION_CROPS = 16  # crops for calibration and pruning, at most
-CALIBRATION_SIDE = 64  # of them, at most, in small pixels
-MAX_EVAL_CLIPS, EVAL_CLIP_FRAMES = 2, 6  # videos, and neighbouring frames of each, that flicker is measured on
+MIN_RESIZE = 0.35  # photographs from a camera have little fine detail at full size
+MAX_EVAL_IMAGES = 12
+EVAL_SIDE = 384  # maximum side of the center crops for evaluation, in high-resolution pixels
+MAX_CALIBRATION_CROPS = 16
+CALIBRATION_SIDE = 64  # maximum side of the calibration crops, in low-resolution pixels
+MAX_EVAL_CLIPS, EVAL_CLIP_FRAMES = 2, 6  # videos, and consecutive frames of each, for the warping error
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of an album's pictures."""
+    """A range of the images of a dataset."""
 
     dataset: ImageDataset
     indices: range
@@ -41,9 +44,12 @@ class Subset:
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """learnt: to train on. shown: small crops (1, 3, h, w) in [0, 1] of the same pictures. judges: other pictures,
-    (3, H, W), uint8. runs: neighbouring frames of videos, alike. crop: the largest that training can cut, up to 48, at
-    input size. shrink: the factor that all pictures may be reduced by before it is cut.
+    """Images for training, calibration and evaluation.
+
+    calibration_crops: low-resolution crops (1, 3, h, w) in [0, 1] of the training images. eval_images: other images,
+    (3, H, W), uint8. eval_clips: consecutive frames of videos, of the same form. crop: side of the largest crop that
+    all training images allow, at most 48, in low-resolution pixels. min_resize: smallest factor by which all images can
+    be reduced before cropping.
     """
 
     train_images: ImageDataset
@@ -55,33 +61,34 @@ class CalibrationData:
 
 
 def load_calibration(sources: Sequence[str], scale: int, multiple: int) -> CalibrationData:
-    """The footage in pictures, folders of them and videos, for a network of that scale. Raises CompressionError."""
+    """Load images, folders of images and videos. Raises CompressionError.
+
+    scale, multiple: of the network; crops are multiples of `multiple`.
+    """
     try:
         files = find_files(sources)
-        pictures = CachedImageDataset(sources, min_side=1)
+        images = CachedImageDataset(sources, min_side=1)
     except TrainingError as error:
         raise CompressionError(str(error)) from error
-    if len(pictures) < 2:
+    if len(images) < 2:
         raise CompressionError(
-            f"{', '.join(sources)} holds one picture; give two or more, for what is learnt from one is judged by the "
-            "other"
+            f"{', '.join(sources)} holds one image; give two or more: one to train on and one to measure on"
         )
-    least = min(min(picture.shape[-2:]) for picture in pictures)
-    crop = min(48, (least // scale - 2 * CROP_MARGIN) // multiple * multiple)
+    shortest = min(min(image.shape[-2:]) for image in images)
+    crop = min(48, (shortest // scale - 2 * CROP_MARGIN) // multiple * multiple)
     if crop < 16:
-        raise CompressionError(f"the smallest picture has {least} pixels a side; {scale}x wants {24 * scale} or more")
-    kept = len(pictures) - max(1, len(pictures) // 4)
-    learnt, judges = Subset(pictures, range(kept)), Subset(pictures, range(kept, len(pictures)))
-    shown = [
-        _center_crop(picture, CALIBRATION_SIDE * scale) for picture in _evenly_spaced(learnt, MAX_CALIBRATION_CROPS)
-    ]
+        raise CompressionError(f"the smallest image has {shortest} pixels a side; {scale}x needs {24 * scale} or more")
+    train_count = len(images) - max(1, len(images) // 4)
+    train_images = Subset(images, range(train_count))
+    eval_images = Subset(images, range(train_count, len(images)))
+    crops = [_center_crop(x, CALIBRATION_SIDE * scale) for x in _evenly_spaced(train_images, MAX_CALIBRATION_CROPS)]
     return CalibrationData(
-        learnt,
-        [make_lr_pair(picture, scale)[0] for picture in shown],
-        [_center_crop(picture, EVAL_SIDE) for picture in _evenly_spaced(judges, MAX_EVAL_IMAGES)],
+        train_images,
+        [make_lr_pair(x, scale)[0] for x in crops],
+        [_center_crop(x, EVAL_SIDE) for x in _evenly_spaced(eval_images, MAX_EVAL_IMAGES)],
         [_first_frames(file) for file in files if file.suffix.lower() not in IMAGE_SUFFIXES][:MAX_EVAL_CLIPS],
         crop,
-        max(MIN_RESIZE, (crop + 2 * CROP_MARGIN) * scale / least),
+        max(MIN_RESIZE, (crop + 2 * CROP_MARGIN) * scale / shortest),
     )
 
 
@@ -93,7 +100,7 @@ def _evenly_spaced(dataset: ImageDataset, max_count: int) -> list[Tensor]:
 def _center_crop(image: Tensor, side: int) -> Tensor:
     height, width = image.shape[-2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return image[:, top : top + side, left : left + side].clone()  # a view would keep all of it in memory
+    return image[:, top : top + side, left : left + side].clone()  # a view would keep the whole image in memory
 
 
 def _first_frames(file: Path) -> list[Tensor]:

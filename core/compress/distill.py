@@ -1,8 +1,7 @@
-"""Training after the cut: a smaller network learns to give what the larger one gives (Hinton et al. 2015,
-arXiv:1503.02531), and what the photograph shows.
+"""Fine-tune a compressed network with knowledge distillation.
 
-The teacher is one more stage between the data and the step: what a batch asks for becomes the mean of the photograph
-and the teacher's picture. Data, degradations, losses, steps and the average of the weights are those of training.
+Hinton et al. 2015, arXiv:1503.02531. The target of a batch is the mean of the ground truth and the output of the
+original network, the teacher. Data, losses, steps and averaged weights are those of training.
 """
 
 from __future__ import annotations
@@ -16,24 +15,25 @@ from torch import nn
 
 from ..training.config.schema import DataConfig, NetworkConfig, OptimConfig, RuntimeConfig, TrainConfig
 from ..training.data.dataset import Batch, ImageDataset, batches
-from ..training.loop.networks import MultiScaleGenerator as Heads
+from ..training.loop.networks import MultiScaleGenerator
 from ..training.loop.train_state import init_state
 from ..training.loop.train_step import train_step
 from .errors import CompressionError
 
-# The teacher's share in what is asked for. Photographs alone give the best PSNR, but would take from a network that has
-# learnt to draw sharp detail just that; the teacher alone also teaches its faults.
+# Weight of the teacher in the target. The ground truth alone gives the best PSNR, but removes the sharp detail of a
+# network that was trained with a GAN; the teacher alone passes its errors on.
 TEACHER_WEIGHT = 0.5
 MIN_LEARNING_RATE = 1e-6
-CROP_CANDIDATES = 3  # places drawn for each crop, of which the busiest is taken
-MAX_SKIPPED_STEPS = 20  # steps in a row that may be void
+CROP_CANDIDATES = 3
+MAX_SKIPPED_STEPS = 20  # consecutive skipped steps after which training is aborted
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a smaller network is trained. steps: of the optimiser. batch: crops in each. crop: their side at input size,
-    in pixels. shrink: crops are cut from pictures reduced by a factor between this and 1. rate: of learning, at first.
-    seed: decides everything that is drawn.
+    """Settings of the fine-tuning.
+
+    batch: crops per step. crop: their side in low-resolution pixels. min_resize: see `DataConfig`. learning_rate: of
+    the first step. seed: of all random numbers.
     """
 
     steps: int = 2000
@@ -52,39 +52,49 @@ def finetune(
     settings: FinetuneSettings,
     device: torch.device,
 ) -> Generator[float, None, nn.Module]:
-    """Train the network; yields each step's loss, and returns the network with the averaged weights.
+    """Train the network; yield each loss and return the averaged network.
 
-    pictures: (3, H, W), uint8, at least 8 * scale larger than the crop a side, divided by the shrink. Raises
-    CompressionError where it fails.
+    images: (3, H, W), uint8, with sides of at least (crop + 2 * CROP_MARGIN) * scale / min_resize. Raises
+    CompressionError if the loss stays inf or NaN.
     """
-    # The average looks back over a twentieth of the run, so that short runs do not end on where they began.
-    average = max(0.5, min(0.999, 1 - 20 / settings.steps))
+    # Average over a twentieth of the run, so that the average of a short run does not include its start.
+    ema_decay = max(0.5, min(0.999, 1 - 20 / settings.steps))
     config = TrainConfig(
         seed=settings.seed,
         steps=settings.steps,
         batch=settings.batch,
         network=NetworkConfig(scales=(scale,)),
-        data=DataConfig(crop=settings.crop * scale, candidates=CROP_CANDIDATES, shrink=settings.min_resize),
-        learning=OptimConfig(rate=settings.learning_rate, last_rate=MIN_LEARNING_RATE, average=average, clip=1.0),
-        machine=RuntimeConfig(loaders=0 if device.type == "cpu" else 4),
+        data=DataConfig(crop=settings.crop * scale, crop_candidates=CROP_CANDIDATES, min_resize=settings.min_resize),
+        optim=OptimConfig(
+            learning_rate=settings.learning_rate,
+            min_learning_rate=MIN_LEARNING_RATE,
+            ema_decay=ema_decay,
+            max_grad_norm=1.0,
+        ),
+        runtime=RuntimeConfig(num_workers=0 if device.type == "cpu" else 4),
     )
-    state = init_state(config, device, Heads({scale: network.requires_grad_(True)}))
+    state = init_state(config, device, MultiScaleGenerator({scale: network.requires_grad_(True)}))
     teacher = teacher.to(device).eval()
     with closing(batches(config, images, 0)) as pairs:
         for batch in distill(pairs, teacher, device):
-            outcome = train_step(state, batch, config)
+            result = train_step(state, batch, config)
             if state.skipped_steps >= MAX_SKIPPED_STEPS:
-                raise CompressionError(f"training gave inf or NaN {state.skipped_steps} steps in a row; lower the rate")
-            yield outcome.losses["pixel"]
+                raise CompressionError(
+                    f"training gave inf or NaN in {state.skipped_steps} steps in a row; prune less, or use another seed"
+                )
+            yield result.losses["pixel"]
     return state.ema_generator.for_scale(scale).requires_grad_(False).eval()
 
 
 def distill(
     pairs: Iterator[Batch], teacher: nn.Module, device: torch.device, teacher_weight: float = TEACHER_WEIGHT
 ) -> Iterator[Batch]:
-    """The batches on the device, with `share` of the teacher's picture in what is asked for."""
+    """Yield the batches on the device, with the teacher blended into the target.
+
+    target = (1 - teacher_weight) * ground truth + teacher_weight * output of the teacher.
+    """
     for batch in pairs:
         small, large = batch.small.to(device), batch.large.to(device)
         with torch.no_grad():
-            wanted = large.lerp(teacher(small), teacher_weight)
-        yield replace(batch, small=small, large=wanted)
+            target = large.lerp(teacher(small), teacher_weight)
+        yield replace(batch, small=small, large=target)

@@ -1,5 +1,8 @@
-"""The one error of this folder."""
+"""CompressionError."""
 
 
 class CompressionError(Exception):
-    """A model cannot be compressed, or lost too much by it. The message says why, in one line, and the way out."""
+    """A model cannot be compressed, or loses too much quality.
+
+    The message is one line with the reason and the fix.
+    """

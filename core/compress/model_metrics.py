@@ -1,4 +1,4 @@
-"""What a model costs and what it gives: the figures that are compared before and after."""
+"""Cost and quality of models, measured before and after compression."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from ..motion.flow import FlowMethod, flow_model
 from ..runtime.torch_threads import one_thread
 from ..training.evaluate.metrics import make_lr_pair, round_to_8bit, score
 
-FRAME_SIZE = (320, 180)  # width and height of the frame that costs are told for
-TIMING_ROUNDS = 5  # of timing, of which the least counts, for whatever else the machine does only adds
-TIMING_BUDGET_SECONDS = 30.0  # of timing, after which two rounds have to do
+FRAME_SIZE = (320, 180)  # width and height of the input frame that costs are reported for
+TIMING_ROUNDS = 5  # the minimum counts, because other load only adds time
+TIMING_BUDGET_SECONDS = 30.0  # after which two rounds are enough
 
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """name: original, or what was made of it. file: its name. parameters: weights and biases. gmacs: billions of
-    multiplications, and seconds: CPU seconds of one thread, that a frame of 320x180 takes. engine: what ran it. psnr
-    (dB), ssim: of brightness, mean over the pictures held out. warping: mean squared difference of neighbouring frames
-    carried onto each other (`metrics.warping_error`), in millionths; None without videos.
+    """Cost and quality of one model.
+
+    name: "original", or the changes. file: file name. parameters: number of weights and biases. gmacs: 10^9
+    multiply-accumulates per frame of FRAME_SIZE. seconds: CPU seconds of one thread per such frame. engine: inference
+    engine. psnr: in dB, and ssim: of luma, means over the evaluation images. warping: mean warping error of consecutive
+    frames (`metrics.warping_error`) times 10^6; None without videos.
     """
 
     name: str
@@ -43,7 +45,7 @@ class ModelMetrics:
 
 
 def macs_per_pixel(network: nn.Module, in_channels: int, multiple: int) -> float:
-    """How many multiplications the convolutions take for one pixel of the input."""
+    """Count the multiply-accumulates of all convolutions per input pixel."""
     total = 0
 
     def count(conv: nn.Module, _: object, output: Tensor) -> None:
@@ -54,7 +56,7 @@ def macs_per_pixel(network: nn.Module, in_channels: int, multiple: int) -> float
     side = 8 * multiple
     hooks = [conv.register_forward_hook(count) for conv in network.modules() if isinstance(conv, nn.Conv2d)]
     try:
-        with torch.enable_grad():  # with it an RRDBNet makes its picture in one piece, without twice-made margins
+        with torch.enable_grad():  # without gradients an RRDBNet runs in tiles, whose overlap would be counted twice
             network(torch.zeros(1, in_channels, side, side, device=next(network.parameters()).device))
     finally:
         for hook in hooks:
@@ -63,16 +65,19 @@ def macs_per_pixel(network: nn.Module, in_channels: int, multiple: int) -> float
 
 
 def seconds_per_frame(upscalers: Sequence[Upscaler]) -> list[float]:
-    """CPU seconds for each to enlarge one frame on one thread. They take turns, so that what else the machine does
-    meets all alike; the first turn, in which memory is taken and programs are compiled, does not count."""
+    """Measure the CPU seconds of each upscaler per frame on one thread.
+
+    They take turns, so that other load affects all alike. The first round, with allocations and compilation, is not
+    counted.
+    """
     frame = torch.rand(1, 3, FRAME_SIZE[1], FRAME_SIZE[0], generator=torch.Generator().manual_seed(1))
     best = [float("inf")] * len(upscalers)
     with one_thread():
         for upscaler in upscalers:
             upscaler(frame)
-        begun = time.process_time()
-        for done in range(TIMING_ROUNDS):
-            if done >= 2 and time.process_time() - begun > TIMING_BUDGET_SECONDS:
+        start = time.process_time()
+        for round_index in range(TIMING_ROUNDS):
+            if round_index >= 2 and time.process_time() - start > TIMING_BUDGET_SECONDS:
                 break
             for index, upscaler in enumerate(upscalers):
                 before = time.process_time()
@@ -82,24 +87,28 @@ def seconds_per_frame(upscalers: Sequence[Upscaler]) -> list[float]:
 
 
 def mean_warping_error(upscaler: Upscaler, clips: Sequence[Sequence[Tensor]]) -> float | None:
-    """The mean warping error, in millionths, of videos enlarged from small copies of themselves.
+    """Mean warping error times 10^6 of videos that are reduced and upscaled again.
 
-    runs: neighbouring frames (3, H, W), uint8; a cut among them weighs on all networks alike. Motion is measured on the
-    true frames, so that it is the same for all networks and blurring does not hide flicker from it.
+    None without clips. clips: consecutive frames (3, H, W), uint8; a cut among them affects all networks alike. The
+    flow is estimated on the original frames, so that it is the same for all networks and not affected by blur.
     """
-    flow, found = flow_model(FlowMethod.FARNEBACK), []
+    flow = flow_model(FlowMethod.FARNEBACK)
+    errors: list[float] = []
     for frames in clips:
         pairs = [make_lr_pair(frame, upscaler.scale) for frame in frames]
-        made = [round_to_8bit(upscaler(small)) for small, _ in pairs]
-        for ((_, first), (_, second)), (ours, next_one) in zip(pairwise(pairs), pairwise(made), strict=True):
-            found.append(float(warping_error(ours, next_one, flow(first, second))[0]))
-    return 1e6 * sum(found) / len(found) if found else None
+        results = [round_to_8bit(upscaler(small)) for small, _ in pairs]
+        for ((_, first), (_, second)), (result, next_result) in zip(pairwise(pairs), pairwise(results), strict=True):
+            errors.append(float(warping_error(result, next_result, flow(first, second))[0]))
+    return 1e6 * sum(errors) / len(errors) if errors else None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Who is measured: a name for people, the file as it was read again, and the network that was stored in it, which
-    a graph does not show."""
+    """A model to measure.
+
+    upscaler: as loaded from the file. network: the module that was written to it, to count parameters and
+    multiply-accumulates, which an ONNX graph does not expose.
+    """
 
     name: str
     upscaler: Upscaler
@@ -110,20 +119,23 @@ class Candidate:
 def measure_models(
     candidates: Sequence[Candidate], images: Sequence[Tensor], clips: Sequence[Sequence[Tensor]]
 ) -> Iterator[ModelMetrics]:
-    """The figures of each, one after the other. pictures: (3, H, W), uint8. runs: see `warping`."""
-    seconds = seconds_per_frame([entrant.upscaler for entrant in candidates])
-    for entrant, taken in zip(candidates, seconds, strict=True):
-        upscaler, network = entrant.upscaler, entrant.network
+    """Yield the metrics of each candidate.
+
+    images: (3, H, W), uint8. clips: see `mean_warping_error`.
+    """
+    durations = seconds_per_frame([candidate.upscaler for candidate in candidates])
+    for candidate, seconds in zip(candidates, durations, strict=True):
+        upscaler, network = candidate.upscaler, candidate.network
         scores = score(upscaler, images, upscaler.scale)
         macs = macs_per_pixel(network, upscaler.in_channels, upscaler.multiple)
         yield ModelMetrics(
-            name=entrant.name,
-            file=entrant.file.name,
+            name=candidate.name,
+            file=candidate.file.name,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             gmacs=macs * FRAME_SIZE[0] * FRAME_SIZE[1] / 1e9,
-            bytes=entrant.file.stat().st_size,
-            seconds=taken,
-            engine="openvino" if entrant.file.suffix == ".onnx" else upscaler.engine,
+            bytes=candidate.file.stat().st_size,
+            seconds=seconds,
+            engine="openvino" if candidate.file.suffix == ".onnx" else upscaler.engine,
             psnr=scores.psnr,
             ssim=scores.ssim,
             warping=mean_warping_error(upscaler, clips),

@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs of any picture size, in 32-bit numbers or in 8-bit integers."""
+"""Export networks as ONNX graphs, in float32 or quantized to 8 bits."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from ...models.loading.onnx_model import METADATA_KEYS
 from .errors import CompressionError
 
 OPSET = 17
-MAX_DIFFERENCE = 1e-4  # between the graph and torch, for results in [0, 1]; rounding alone gives about 1e-6
+MAX_DIFFERENCE = 1e-4  # between the outputs of graph and torch, in [0, 1]; rounding alone gives about 1e-6
 INPUT_NAME, OUTPUT_NAME = "image", "enlarged"
 
 
 def check_dependencies() -> None:
-    """Raises CompressionError unless all that graphs are made, measured and run with is installed."""
+    """Raise CompressionError unless the packages for ONNX are installed."""
     for name in ("onnx", "onnxruntime", "openvino"):
         _import_required(name)
 
 
 def export_onnx(network: nn.Module, path: Path) -> Path:
-    """Write the network as an ONNX graph: image (B, C, h, w) -> enlarged (B, C, h * scale, w * scale) in [0, 1].
+    """Write the network as an ONNX graph with dynamic image sizes.
 
-    h and w are multiples of the network's `multiple`, which stands in the metadata beside the scale and the like. Run
-    by onnxruntime and compared with torch before anybody trusts it. Raises CompressionError.
+    image (B, C, h, w) in [0, 1] -> enlarged (B, C, h * scale, w * scale) in [0, 1]. h and w must be multiples of the
+    network's `multiple`, which is in the metadata together with the scale. The graph is verified against torch with
+    onnxruntime. Raises CompressionError.
     """
     onnx, onnxruntime = _import_required("onnx"), _import_required("onnxruntime")
-    plain = _ExportWrapper(network).eval()
-    # The newer exporter needs one more package and writes graphs that fewer programs read.
-    older: Any = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    model = _ExportWrapper(network).eval()
+    # The dynamo exporter needs another package, and fewer programs read its graphs.
+    exporter: Any = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the tracer about itself, and about sizes, which are compared below
-        side = 4 * plain.multiple + 12
+        warnings.simplefilter("ignore")  # deprecation of the tracer, and traced sizes, which are verified below
+        side = 4 * model.multiple + 12
         torch.onnx.export(
-            plain,
-            (torch.rand(1, plain.in_channels, side, side),),
+            model,
+            (torch.rand(1, model.in_channels, side, side),),
             str(path),
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
@@ -54,25 +55,25 @@ def export_onnx(network: nn.Module, path: Path) -> Path:
                 name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (INPUT_NAME, OUTPUT_NAME)
             },
             opset_version=OPSET,
-            **older,
+            **exporter,
         )
     graph = onnx.load(str(path))
-    values = [type(plain.network).__name__] + [str(getattr(plain.network, name)) for name in METADATA_KEYS[1:-1]]
+    values = [type(model.network).__name__] + [str(getattr(model.network, name)) for name in METADATA_KEYS[1:-1]]
     values.append(str(sum(parameter.numel() for parameter in network.parameters())))
     onnx.helper.set_model_props(graph, dict(zip(METADATA_KEYS, values, strict=True)))
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(path))
-    _check_matches_torch(plain, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
+    _check_matches_torch(model, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
     return path
 
 
 def quantize(path: Path, target: Path, images: Sequence[Tensor]) -> Path:
-    """Write the graph at `path` with 8-bit integers in all convolutions but the first and the last.
+    """Quantize the convolutions of a graph to 8 bits, except first and last.
 
-    Weights: signed, a scale for each channel, one bit less than there is room for, because processors without VNNI add
-    two products in 16 bits and saturate. What convolutions read: unsigned, over the range that `pictures`, (1, C, h, w)
-    in [0, 1], have shown. What they give stays as it is until the activation has been applied, which OpenVINO does
-    within the convolution (Jacob et al. 2018, arXiv:1712.05877). Raises CompressionError.
+    Weights are signed with one scale per output channel and use 7 bits, because CPUs without VNNI add two products in
+    saturating 16-bit arithmetic. Inputs of the convolutions are unsigned; their range is calibrated on `images`,
+    (1, C, h, w) in [0, 1]. Outputs are not quantized before the activation, which OpenVINO fuses into the convolution
+    (Jacob et al. 2018, arXiv:1712.05877). Raises CompressionError.
     """
     onnx = _import_required("onnx")
     _import_required("onnxruntime")
@@ -83,18 +84,20 @@ def quantize(path: Path, target: Path, images: Sequence[Tensor]) -> Path:
             self.remaining = iter(images)
 
         def get_next(self) -> Any:
-            picture = next(self.remaining, None)
-            return None if picture is None else {INPUT_NAME: picture.cpu().numpy()}
+            image = next(self.remaining, None)
+            return None if image is None else {INPUT_NAME: image.cpu().numpy()}
 
-    plain = onnx.load(str(path))
-    own = {entry.key: entry.value for entry in plain.metadata_props}
-    convs = [node.name for node in plain.graph.node if node.op_type == "Conv"]
+    source = onnx.load(str(path))
+    metadata = {entry.key: entry.value for entry in source.metadata_props}
+    convs = [node.name for node in source.graph.node if node.op_type == "Conv"]
     if len(convs) < 3:
-        raise CompressionError(f"a network of {len(convs)} convolutions has none between the first and the last")
-    # The quantiser would otherwise ask, on the root logger, for a preparation that has nothing to do here.
-    onnx.helper.set_model_props(plain, {**own, "onnx.quant.pre_process": "onnxruntime.quant"})
+        raise CompressionError(
+            f"the network has {len(convs)} convolutions; int8 needs 3 or more, as first and last stay float"
+        )
+    # This key stops a warning on the root logger that asks for preprocessing, which these graphs do not need.
+    onnx.helper.set_model_props(source, {**metadata, "onnx.quant.pre_process": "onnxruntime.quant"})
     quantize_static(
-        plain,
+        source,
         str(target),
         CalibrationReader(),
         quant_format=QuantFormat.QDQ,
@@ -107,7 +110,7 @@ def quantize(path: Path, target: Path, images: Sequence[Tensor]) -> Path:
         extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
     )
     graph = onnx.load(str(target))
-    onnx.helper.set_model_props(graph, own)
+    onnx.helper.set_model_props(graph, metadata)
     onnx.save(graph, str(target))
     return target
 
@@ -120,15 +123,17 @@ def _import_required(name: str) -> Any:
 
 
 class _ExportWrapper(nn.Module):
-    """A network as it is written: dense, with its result clamped, sizes left open, and an RRDBNet's enlarging turned
-    into pixel-shuffles, for which no large picture of many channels has to be made and read again."""
+    """The module that is traced: dense, without padding, output clamped.
+
+    The upscaling layers of an RRDBNet become pixel shuffles, which need no high-resolution image of many channels.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         try:
             self.network = to_dense(network).cpu().float()
         except ValueError as error:
-            raise CompressionError(f"no graph can be made: {error}") from error
+            raise CompressionError(f"the network cannot be exported to ONNX: {error}") from error
         self.multiple, self.in_channels = self.network.multiple, self.network.in_channels
         if isinstance(self.network, RRDBNet):
             convs = [self.network.get_submodule(f"conv_up{i + 1}") for i in range(self.network.config.doublings)]
@@ -149,15 +154,18 @@ class _ExportWrapper(nn.Module):
 
 
 def _check_matches_torch(model: _ExportWrapper, session: Any) -> None:
-    """Raises CompressionError unless the graph gives torch's pictures, at two sizes that it was not traced with."""
-    for picture in _random_inputs(model):
+    """Raise CompressionError unless the outputs equal those of torch.
+
+    Compared at two sizes other than the traced one.
+    """
+    for image in _random_inputs(model):
         with torch.no_grad():
-            wanted = model.network(picture).clamp(0, 1)
-        found = torch.from_numpy(session.run(None, {INPUT_NAME: picture.numpy()})[0])
-        difference = float((found - wanted).abs().max()) if found.shape == wanted.shape else float("nan")
-        if not difference <= MAX_DIFFERENCE:
+            expected = model.network(image).clamp(0, 1)
+        output = torch.from_numpy(session.run(None, {INPUT_NAME: image.numpy()})[0])
+        difference = float((output - expected).abs().max()) if output.shape == expected.shape else float("nan")
+        if not difference <= MAX_DIFFERENCE:  # also for NaN
             raise CompressionError(
-                f"the ONNX graph differs from torch by {difference:.1e}; another torch may export it"
+                f"the output of the ONNX graph differs from torch by {difference:.1e}; try another version of torch"
             )
 
 

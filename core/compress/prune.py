@@ -1,14 +1,14 @@
-"""Narrower and shallower networks out of trained ones: whole channels go, so that what is left is faster everywhere.
+"""Structured pruning: remove channels and blocks of trained networks.
 
-A channel counts for as much as the next convolutions get from it: the variance of its values times the square of the
-weights that read it. Widths come in multiples of 8, because processors take channels by eights and sixteens. The last
-convolution's results, which the pixel-shuffle lays out as pixels, all stay: only what it reads is thinned out.
+The importance of a channel is its variance times the squared weights that read it. Widths are multiples of 8, the
+vector width of CPUs. The output channels of the last convolution, which the pixel shuffle arranges as pixels, are all
+kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,16 +20,17 @@ from ...models import RRDBNet, SRVGGNetCompact
 from ...models.arch.rrdb import RRDB
 from .errors import CompressionError
 
-WIDTH_MULTIPLE = 8  # widths are multiples of it
-RIDGE = 1e-6  # of the mean diagonal, which keeps the refit solvable where channels repeat one another
+WIDTH_MULTIPLE = 8
+RIDGE = 1e-6  # relative to the mean diagonal; keeps the least squares solvable if channels are linearly dependent
 
 
 def prune(network: nn.Module, fraction: float, images: Sequence[Tensor]) -> SRVGGNetCompact | RRDBNet:
-    """The network without the given share, in (0, 1), of its channels; of an RRDBNet, of its blocks as well.
+    """Return the network without a fraction of its channels, and of its blocks.
 
-    pictures: (1, C, h, w) in [0, 1], small ones, on which channels show what they are worth. The result is an ordinary
-    network: an SRVGGNetCompact is as wide in each layer, and an RRDBNet keeps its growth of 32, the only one that other
-    programs know. Wherever channels are dead it computes the same; else it wants training. Raises CompressionError.
+    fraction: in (0, 1); only RRDBNets lose blocks. images: (1, C, h, w) in [0, 1], low-resolution, to measure the
+    importance of the channels on. All layers of an SRVGGNetCompact keep one common width, and an RRDBNet keeps its
+    growth of 32, the only one that other programs read. Removing dead channels does not change the output; otherwise
+    the result needs fine-tuning. Raises CompressionError.
     """
     if type(network) is SRVGGNetCompact:
         return _prune_compact(network, pruned_width(network.config.features, fraction), images)
@@ -40,7 +41,10 @@ def prune(network: nn.Module, fraction: float, images: Sequence[Tensor]) -> SRVG
 
 
 def pruned_width(features: int, fraction: float) -> int:
-    """How many of the channels stay: a multiple of 8, rounded up, for 12 channels are no faster than 16."""
+    """Number of channels left, rounded up to a multiple of 8.
+
+    12 channels are no faster than 16.
+    """
     width = max(WIDTH_MULTIPLE, math.ceil(features * (1 - fraction) / WIDTH_MULTIPLE - 1e-9) * WIDTH_MULTIPLE)
     if width >= features:
         raise CompressionError(
@@ -50,40 +54,43 @@ def pruned_width(features: int, fraction: float) -> int:
     return width
 
 
-# ---- what channels are worth ----
+# ---- importance ----
 
 
 @torch.no_grad()
 def channel_importance(network: nn.Module, images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """For each convolution by name, how much each of its input channels gives to its results: (in_channels,), sum 1."""
-    sums: dict[str, Tensor] = {}  # count, sum and sum of squares of each channel
+    """Relative importance of the input channels of each convolution.
 
-    def make_hook(name: str):
+    By name of the convolution: (in_channels,), sum 1.
+    """
+    sums: dict[str, Tensor] = {}  # (3, in_channels): count, sum, sum of squares
+
+    def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def accumulate(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].double()
-            found = torch.stack([torch.ones_like(x).sum((0, 2, 3)), x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
-            sums[name] = sums.get(name, torch.zeros_like(found)) + found
+            moments = torch.stack([torch.ones_like(x).sum((0, 2, 3)), x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+            sums[name] = sums.get(name, torch.zeros_like(moments)) + moments
 
         return accumulate
 
     convs = {name: conv for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)}
     hooks = [conv.register_forward_pre_hook(make_hook(name)) for name, conv in convs.items()]
     try:
-        for picture in images:
-            network(picture)
+        for image in images:
+            network(image)
     finally:
         for hook in hooks:
             hook.remove()
-    found = {}
+    importance: dict[str, Tensor] = {}
     for name, (count, total, squares) in sums.items():
         variance = (squares / count - (total / count) ** 2).clamp_min(0)
-        gives = variance * convs[name].weight.double().square().sum((0, 2, 3))
-        found[name] = gives / gives.sum().clamp_min(1e-30)
-    return found
+        energy = variance * convs[name].weight.double().square().sum((0, 2, 3))
+        importance[name] = energy / energy.sum().clamp_min(1e-30)
+    return importance
 
 
 def _top_indices(values: Tensor, count: int) -> Tensor:
-    """The places of the greatest values, in ascending order."""
+    """Return the indices of the `count` largest values, in ascending order."""
     return values.argsort(descending=True, stable=True)[:count].sort().values
 
 
@@ -91,27 +98,27 @@ def _top_indices(values: Tensor, count: int) -> Tensor:
 
 
 def _prune_compact(network: SRVGGNetCompact, width: int, images: Sequence[Tensor]) -> SRVGGNetCompact:
-    """Each layer keeps the channels that the next one gets most from."""
-    values = channel_importance(network, images)
+    """Keep the channels of each layer that are most important to the next one."""
+    importance = channel_importance(network, images)
     names = [f"body.{index}" for index in range(0, len(network.body), 2)]
-    kept = {name: _top_indices(values[reader], width) for name, reader in pairwise(names)}
+    kept = {name: _top_indices(importance[reader], width) for name, reader in pairwise(names)}
     small = SRVGGNetCompact(replace(network.config, features=width)).to(images[0].device).eval()
-    before: Tensor | slice = slice(None)
+    in_channels: Tensor | slice = slice(None)
     with torch.no_grad():
         for index, (old, new) in enumerate(zip(network.body, small.body, strict=True)):
             if isinstance(new, nn.Conv2d):
-                after = kept.get(f"body.{index}", slice(None))
-                _copy_conv(new, old, after, before)
-                before = after
+                out_channels = kept.get(f"body.{index}", slice(None))
+                _copy_conv(new, old, out_channels, in_channels)
+                in_channels = out_channels
             elif isinstance(new, nn.PReLU) and isinstance(old, nn.PReLU):
-                new.weight.copy_(old.weight[before])
+                new.weight.copy_(old.weight[in_channels])
     for name in names[1:]:
         _refit(small, network, name, kept.get(name, slice(None)), images)
     return small
 
 
 def _copy_conv(new: nn.Module, old: nn.Module, out_channels: Tensor | slice, in_channels: Tensor | slice) -> None:
-    """Copy these results of the old convolution, read from these channels, into the new one."""
+    """Copy the selected input and output channels of a convolution."""
     assert isinstance(new, nn.Conv2d)
     assert isinstance(old, nn.Conv2d)
     new.weight.copy_(old.weight[out_channels][:, in_channels])
@@ -123,21 +130,24 @@ def _copy_conv(new: nn.Module, old: nn.Module, out_channels: Tensor | slice, in_
 def _refit(
     small: nn.Module, large: nn.Module, name: str, out_channels: Tensor | slice, images: Sequence[Tensor]
 ) -> None:
-    """Change one convolution so that, from the channels that are left, it gives what it gave from all (He et al. 2017,
-    arXiv:1707.06168): the least squares of what is missing, so that where nothing is missing nothing changes."""
-    conv, model = small.get_submodule(name), large.get_submodule(name)
+    """Correct a convolution by least squares for the channels it lost.
+
+    He et al. 2017, arXiv:1707.06168. The correction is fitted to the difference of the outputs, so that it is zero
+    where they are equal.
+    """
+    conv, original = small.get_submodule(name), large.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
     gram: Tensor | None = None
     cross: Tensor | None = None
-    for picture in images:
-        read, wanted = _capture_conv(small, conv, picture)[0], _capture_conv(large, model, picture)[1][:, out_channels]
-        missing = (wanted - conv(read)).double().flatten(2)[0]  # (out, pixels)
-        patches = F.pad(F.unfold(read, 3, padding=1)[0].double(), (0, 0, 0, 1), value=1.0)  # (9 in + 1, pixels)
+    for image in images:
+        inputs, target = _capture_conv(small, conv, image)[0], _capture_conv(large, original, image)[1][:, out_channels]
+        missing = (target - conv(inputs)).double().flatten(2)[0]  # (out, pixels)
+        patches = F.pad(F.unfold(inputs, 3, padding=1)[0].double(), (0, 0, 0, 1), value=1.0)  # (9 in + 1, pixels)
         gram = patches @ patches.T + (0 if gram is None else gram)
         cross = patches @ missing.T + (0 if cross is None else cross)
     if gram is None or cross is None:
-        raise CompressionError("there are no pictures to prune by")
+        raise CompressionError("there are no images to measure the channels on")
     gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     change = torch.linalg.solve(gram, cross).T.to(conv.weight)  # (out, 9 in + 1)
     conv.weight += change[:, :-1].reshape_as(conv.weight)
@@ -145,18 +155,18 @@ def _refit(
 
 
 def _capture_conv(network: nn.Module, conv: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """What a convolution reads and gives while the network looks at a picture."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    """Return the input and the output of a convolution of the network for an image."""
+    captured: list[tuple[Tensor, Tensor]] = []
 
     def capture(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((inputs[0], output))
+        captured.append((inputs[0], output))
 
     hook = conv.register_forward_hook(capture)
     try:
         network(image)
     finally:
         hook.remove()
-    return seen[0]
+    return captured[0]
 
 
 # ---- RRDBNet ----
@@ -164,10 +174,11 @@ def _capture_conv(network: nn.Module, conv: nn.Module, image: Tensor) -> tuple[T
 
 @torch.no_grad()
 def _drop_blocks(network: RRDBNet, fraction: float, images: Sequence[Tensor]) -> RRDBNet:
-    """The network without the blocks that come nearest to doing nothing, which is to multiply the trunk by a number.
+    """Remove the blocks that come closest to a multiplication by a number.
 
-    The number (1.2 for a block whose convolutions are all zero) goes into what follows: later blocks see a trunk that
-    much smaller, so their biases are divided by it, which scales all they make alike; conv_body multiplies it back.
+    The number (1.2 for a block with zero weights) is folded into the following layers: later blocks see a trunk that is
+    smaller by this factor, so their biases are divided by it, which scales their output alike; conv_body multiplies it
+    back.
     """
     count = max(1, math.ceil(network.config.blocks * (1 - fraction) - 1e-9))
     factors, effects = _block_effects(network, images)
@@ -187,11 +198,13 @@ def _drop_blocks(network: RRDBNet, fraction: float, images: Sequence[Tensor]) ->
 
 
 def _block_effects(network: RRDBNet, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """For each block: the number that it nearly multiplies the trunk by, and the share of what it gives that is not
-    explained by it."""
+    """Fit y = factor * x to input and output of each block.
+
+    Returns the factors, and the fractions of the outputs that they do not explain.
+    """
     sums = torch.zeros(len(network.body), 3, dtype=torch.float64)  # of x x, x y, y y
 
-    def make_hook(index: int):
+    def make_hook(index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def accumulate(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             x, y = inputs[0].double(), output.double()
             sums[index] += torch.stack([(x * x).sum(), (x * y).sum(), (y * y).sum()]).cpu()
@@ -200,27 +213,30 @@ def _block_effects(network: RRDBNet, images: Sequence[Tensor]) -> tuple[Tensor, 
 
     hooks = [block.register_forward_hook(make_hook(index)) for index, block in enumerate(network.body)]
     try:
-        for picture in images:
-            network(picture)
+        for image in images:
+            network(image)
     finally:
         for hook in hooks:
             hook.remove()
     xx, xy, yy = sums.unbind(1)
-    # A block that turns the trunk's sign round is no block to leave out, and the biases need a number above 0.
+    # A block that inverts the trunk is not a candidate, and the division of the biases needs a factor above 0.
     factors = torch.where(xy > 0, xy / xx.clamp_min(1e-30), torch.ones_like(xy))
     return factors, (yy - 2 * factors * xy + factors**2 * xx).clamp_min(0) / yy.clamp_min(1e-30)
 
 
 @torch.no_grad()
 def _prune_rrdb(network: RRDBNet, width: int, images: Sequence[Tensor]) -> RRDBNet:
-    """The trunk is one set of channels from end to end, for residuals add them up; each convolution after it has its
-    own."""
-    values, features = channel_importance(network, images), network.config.features
+    """Reduce the width of an RRDBNet.
+
+    The residual connections add the trunk's channels up, so that all blocks keep the same ones; each convolution after
+    the trunk has its own selection.
+    """
+    importance, features = channel_importance(network, images), network.config.features
     tail = [f"conv_up{index}" for index in range(1, network.config.doublings + 1)] + ["conv_hr", "conv_last"]
-    readers = [name for name in values if name.startswith("body.")] + ["conv_body", tail[0]]
-    # The first thing that each reader sees is the trunk, and readers count alike.
-    gets = torch.stack([values[name][:features] for name in readers])
-    trunk = _top_indices((gets / gets.sum(1, keepdim=True).clamp_min(1e-30)).sum(0), width)
+    readers = [name for name in importance if name.startswith("body.")] + ["conv_body", tail[0]]
+    # The first input channels of each reader are the trunk; all readers have the same weight.
+    shares = torch.stack([importance[name][:features] for name in readers])
+    trunk = _top_indices((shares / shares.sum(1, keepdim=True).clamp_min(1e-30)).sum(0), width)
     small = RRDBNet(replace(network.config, features=width)).to(images[0].device).eval()
     _copy_conv(small.conv_first, network.conv_first, trunk, slice(None))
     _copy_conv(small.conv_body, network.conv_body, trunk, trunk)
@@ -228,18 +244,18 @@ def _prune_rrdb(network: RRDBNet, width: int, images: Sequence[Tensor]) -> RRDBN
         assert isinstance(old, RRDB)
         assert isinstance(new, RRDB)
         _copy_block(new, old, trunk, features)
-    before = trunk
+    in_channels = trunk
     for name, reader in pairwise(tail):
-        after = _top_indices(values[reader], width)
-        _copy_conv(small.get_submodule(name), network.get_submodule(name), after, before)
-        before = after
-    _copy_conv(small.conv_last, network.conv_last, slice(None), before)
+        out_channels = _top_indices(importance[reader], width)
+        _copy_conv(small.get_submodule(name), network.get_submodule(name), out_channels, in_channels)
+        in_channels = out_channels
+    _copy_conv(small.conv_last, network.conv_last, slice(None), in_channels)
     return small
 
 
 def _copy_block(new: RRDB, old: RRDB, trunk: Tensor, features: int) -> None:
     for name, conv in old.named_modules():
         if isinstance(conv, nn.Conv2d):
-            grown = torch.arange(features, conv.in_channels, device=trunk.device)  # what the block itself has made
-            rows: Tensor | slice = trunk if name.endswith("conv5") else slice(None)
-            _copy_conv(new.get_submodule(name), conv, rows, torch.cat((trunk, grown)))
+            grown = torch.arange(features, conv.in_channels, device=trunk.device)  # dense connections within the block
+            out_channels: Tensor | slice = trunk if name.endswith("conv5") else slice(None)
+            _copy_conv(new.get_submodule(name), conv, out_channels, torch.cat((trunk, grown)))

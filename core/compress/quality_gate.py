@@ -1,7 +1,7 @@
-"""From a model to a smaller one, as a stream of reports, and through a gate: what loses too much is not written.
+"""Compress a model, and write the results only if they are good enough.
 
-Everything is made beside the output under names that nobody takes for results, read again as anybody would read it,
-and measured. Files get their names when all of them have passed; whoever closes the stream earlier leaves nothing.
+All files are written into a temporary folder beside the output, loaded again and measured. They are moved to their
+final names when all have passed; closing the generator earlier leaves no files.
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ from .onnx_export import check_dependencies, export_onnx, quantize
 from .prune import prune
 from .settings import CompressSettings
 
-# Rates of learning. Narrow compact networks bear more, in the measure that they are narrow; separated ones are far from
-# what they should be; dense blocks want less.
-PRUNED_LEARNING_RATE, SEPARABLE_LEARNING_RATE, RRDB_LEARNING_RATE = (
-    0.032,
-    3e-3,
-    2e-4,
-)  # the first one is for a network of one channel
+# Compact networks allow learning rates in inverse proportion to their width; separable ones start far from the optimum
+# and need high rates; dense blocks need low ones.
+PRUNED_LEARNING_RATE = 0.032  # divided by the number of channels
+SEPARABLE_LEARNING_RATE = 3e-3
+RRDB_LEARNING_RATE = 2e-4
 
 
 @dataclass(frozen=True)
 class CompressReport:
-    """How far a compression has come. stage: reading, pruning, training, writing or measuring, and at last done or
-    refused. done, of: steps of the stage; of is 0 where that cannot be told. loss: of a training step. figures: of the
-    original and of each file, as far as they are known. files: that were written, with the last report. refused: why
-    nothing was written.
+    """Progress of a compression.
+
+    stage: reading, pruning, training, writing or measuring, and finally done or refused. step, total: progress within
+    the stage; total is 0 if unknown. loss: of a training step. metrics: of the original and of each file measured so
+    far. files: the files written, in the last report. rejection: why nothing was written.
     """
 
     stage: str
@@ -59,9 +58,10 @@ class CompressReport:
 
 
 def compress(settings: CompressSettings) -> Generator[CompressReport, None, None]:
-    """Compress a model, and yield a report on each step. Raises CompressionError, or WeightsError for the model.
+    """Compress a model, and yield a report after each step.
 
-    A model beyond the gate is no error in here: the last report says `refused`, and nothing was written.
+    Raises CompressionError, or WeightsError for the model. A loss of quality beyond the limit raises nothing: the stage
+    of the last report is "refused", and no file is written.
     """
     return with_gradients(_run(settings))
 
@@ -69,68 +69,82 @@ def compress(settings: CompressSettings) -> Generator[CompressReport, None, None
 def _run(settings: CompressSettings) -> Generator[CompressReport, None, None]:
     yield CompressReport("reading")
     if settings.onnx or settings.int8:
-        check_dependencies()  # what is missing is better heard of before the training than after it
+        check_dependencies()  # before the training, which takes long
     model = zoo.find_weights(settings.model)
     if settings.output_path("").resolve() == model.resolve():
-        raise CompressionError(f"{settings.output} is the model itself; choose another name")
+        raise CompressionError(f"{settings.output} is the model itself; choose another output")
     original = load_upscaler(model)
     network = original.model
     if model.suffix.lower() == ".onnx":
-        raise CompressionError(f"{settings.model} is a graph; compress the .safetensors that it was made from")
-    # Separable networks are these two as well, and can be stored and exported; pruning and separating refuse them.
+        raise CompressionError(
+            f"{settings.model} is an ONNX graph; compress the .safetensors file that it was exported from"
+        )
+    # Separable networks are subclasses of these two. They can be stored and exported; pruning and to_separable reject
+    # them.
     if not isinstance(network, (SRVGGNetCompact, RRDBNet)) or original.in_channels != 3:
         raise CompressionError(
-            f"{settings.model} is {original.architecture} for {original.in_channels} channels; SRVGGNetCompact and "
-            "RRDBNet (ESRGAN) for RGB can be compressed"
+            f"{settings.model} is {original.architecture} with {original.in_channels} channels; only SRVGGNetCompact "
+            "and RRDBNet (ESRGAN) with 3 channels can be compressed"
         )
-    _make_folder(settings.output_path("").parent)  # like what is missing, better heard of before the training
-    footage = load_calibration(settings.calibrate, original.scale, original.multiple)
-    small = (yield from _prune_and_finetune(settings, network, footage)) if settings.needs_training else network
+    _make_folder(settings.output_path("").parent)  # an error here is better before the training than after it
+    calibration = load_calibration(settings.calibrate, original.scale, original.multiple)
+    small = (yield from _prune_and_finetune(settings, network, calibration)) if settings.needs_training else network
 
     yield CompressReport("writing")
     with temp_path(settings.output_path("")) as folder:
         folder.mkdir()
         try:
-            files = _write_outputs(settings, small, footage, folder)
+            files = _write_outputs(settings, small, calibration, folder)
         except TrainingError as error:
             raise CompressionError(str(error)) from error
-        found: list[ModelMetrics] = []
-        # The dense twin of a separable network is equal to it, which needs no measuring.
-        judged = [file for file in files if file.name != settings.output_path("_dense").name]
+        measured: list[ModelMetrics] = []
+        # The dense equivalent of a separable network computes the same and is not measured.
+        tested = [file for file in files if file.name != settings.output_path("_dense").name]
         first = Candidate("original", original, model, network)
-        for figure in measure_models(
-            _candidates(settings, first, small, judged), footage.eval_images, footage.eval_clips
+        for metrics in measure_models(
+            _candidates(settings, first, small, tested), calibration.eval_images, calibration.eval_clips
         ):
-            found.append(figure)
-            yield CompressReport("measuring", len(found), 1 + len(judged), metrics=tuple(found))
-        before, *after = found
-        # Said this way round, so that NaN does not pass.
-        failed = [figure for figure in after if not before.psnr - figure.psnr <= settings.max_loss_db]
-        if failed:
-            worst = max(failed, key=lambda figure: before.psnr - figure.psnr)
-            refused = (
-                f"{worst.name} loses {before.psnr - worst.psnr:.2f} dB and {settings.max_loss_db:g} dB are allowed, so "
-                "nothing was written; train for more steps, prune less, or allow more"
-            )
-            yield CompressReport("refused", metrics=tuple(found), rejection=refused)
+            measured.append(metrics)
+            yield CompressReport("measuring", len(measured), 1 + len(tested), metrics=tuple(measured))
+        if rejection := _rejection(measured, settings.max_loss_db):
+            yield CompressReport("refused", metrics=tuple(measured), rejection=rejection)
             return
         targets = [settings.output_path("").with_name(file.name) for file in files]
         for file, target in zip(files, targets, strict=True):
             os.replace(file, target)
-    yield CompressReport("done", metrics=tuple(found), files=tuple(targets))
+    yield CompressReport("done", metrics=tuple(measured), files=tuple(targets))
+
+
+def _rejection(metrics: Sequence[ModelMetrics], max_loss_db: float) -> str:
+    """Describe the model that loses most if it exceeds the limit, else return "".
+
+    The first of the metrics are those of the original.
+    """
+    original, *others = metrics
+    # Not written as `>`, so that NaN does not pass.
+    failed = [candidate for candidate in others if not original.psnr - candidate.psnr <= max_loss_db]
+    if not failed:
+        return ""
+    worst = max(failed, key=lambda candidate: original.psnr - candidate.psnr)
+    return (
+        f"{worst.name} loses {original.psnr - worst.psnr:.2f} dB and {max_loss_db:g} dB are allowed, so nothing was "
+        "written; train for more steps, prune less, or allow more"
+    )
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CompressionError(f"{folder} can be no folder for the result ({error.strerror})") from error
+        raise CompressionError(
+            f"{folder} cannot be created as the folder of the result ({error.strerror}); choose another output"
+        ) from error
 
 
 def _prune_and_finetune(
     settings: CompressSettings, network: SRVGGNetCompact | RRDBNet, calibration: CalibrationData
 ) -> Generator[CompressReport, None, nn.Module]:
-    """The pruned and separated network, trained with the original as teacher."""
+    """Prune the network, make it separable, and fine-tune it."""
     small: nn.Module = network
     try:
         if settings.prune:
@@ -143,14 +157,14 @@ def _prune_and_finetune(
         raise CompressionError(str(error)) from error
     if not settings.steps:
         return small.eval().requires_grad_(False)
-    tuning = FinetuneSettings(
+    finetune_settings = FinetuneSettings(
         settings.steps,
         crop=calibration.crop,
         min_resize=calibration.min_resize,
         learning_rate=learning_rate_for(small),
         seed=settings.seed,
     )
-    steps, done = finetune(small, network, network.scale, calibration.train_images, tuning, device), 0
+    steps, step = finetune(small, network, network.scale, calibration.train_images, finetune_settings, device), 0
     with closing(steps):
         while True:
             try:
@@ -158,12 +172,12 @@ def _prune_and_finetune(
             except StopIteration as end:
                 network.cpu()
                 return end.value.cpu()
-            done += 1
-            yield CompressReport("training", done, settings.steps, loss=loss)
+            step += 1
+            yield CompressReport("training", step, settings.steps, loss=loss)
 
 
 def learning_rate_for(network: nn.Module) -> float:
-    """The rate of learning at which a pruned or separated network learns fast and does not fall apart."""
+    """Return a learning rate at which fine-tuning of the network is fast and stable."""
     if isinstance(network, RRDBNet):
         return RRDB_LEARNING_RATE
     if isinstance(network, SeparableSRVGG):
@@ -175,8 +189,8 @@ def learning_rate_for(network: nn.Module) -> float:
 def _write_outputs(
     settings: CompressSettings, small: nn.Module, calibration: CalibrationData, folder: Path
 ) -> list[Path]:
-    """Every file that was asked for, in the folder."""
-    facts = {
+    """Write all files that the settings ask for, and return their paths."""
+    metadata = {
         "scale": str(small.scale),
         "compressed_with": "steadyscale",
         "compressed_from": Path(settings.model).name,
@@ -187,14 +201,13 @@ def _write_outputs(
     if settings.needs_training or settings.half:
         dtype = torch.float16 if settings.half else torch.float32
         main = settings.output_path("").name
-        files.append(export(small, folder / main, facts, dtype))
+        files.append(export(small, folder / main, metadata, dtype))
         if settings.separable:
-            files.append(export(to_dense(small), folder / settings.output_path("_dense").name, facts, dtype))
+            files.append(export(to_dense(small), folder / settings.output_path("_dense").name, metadata, dtype))
     if settings.int8:
-        even = export_onnx(equalize(small, calibration.calibration_crops), folder / "even.onnx")
-        files.append(
-            quantize(even, folder / settings.output_path("_int8", ".onnx").name, calibration.calibration_crops)
-        )
+        crops = calibration.calibration_crops
+        equalized = export_onnx(equalize(small, crops), folder / "equalized.onnx")
+        files.append(quantize(equalized, folder / settings.output_path("_int8", ".onnx").name, crops))
     if settings.onnx:
         files.append(export_onnx(small, folder / settings.output_path("", ".onnx").name))
     return files
@@ -203,11 +216,12 @@ def _write_outputs(
 def _candidates(
     settings: CompressSettings, original: Candidate, small: nn.Module, files: Sequence[Path]
 ) -> list[Candidate]:
-    """Who is measured: the original, and each file as it is read again."""
+    """Return the models to measure: the original, and each file as loaded again."""
     return [original, *(Candidate(_describe_file(settings, file), load_upscaler(file), file, small) for file in files)]
 
 
 def _describe_file(settings: CompressSettings, file: Path) -> str:
+    """Describe the changes in a file, such as "pruned, int8 graph"."""
     words = [word for word, on in (("pruned", settings.prune), ("separable", settings.separable)) if on]
     if file.suffix == ".onnx":
         words.append("int8 graph" if file.stem.endswith("_int8") else "onnx graph")

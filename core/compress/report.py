@@ -1,4 +1,4 @@
-"""The figures before and after, for people and for programs."""
+"""Metrics before and after compression, as a text table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .model_metrics import FRAME_SIZE, ModelMetrics
 
 
 def format_table(metrics: Sequence[ModelMetrics]) -> str:
-    """One line for each network; changes are against the first."""
+    """Format one line per model; changes are relative to the first."""
     width, height = FRAME_SIZE
     head = ["", "parameters", f"GMACs at {width}x{height}", "KB", "CPU s/frame", "PSNR-Y dB", "SSIM", "warping error"]
-    rows = [head, *(_row(figure, metrics[0]) for figure in metrics)]
-    if all(figure.warping is None for figure in metrics):
+    rows = [head, *(_row(model, metrics[0]) for model in metrics)]
+    if all(model.warping is None for model in metrics):
         rows = [row[:-1] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -24,16 +24,16 @@ def format_table(metrics: Sequence[ModelMetrics]) -> str:
 
 
 def _row(metrics: ModelMetrics, baseline: ModelMetrics) -> list[str]:
-    first = metrics is baseline
-    share = "" if first else f" ({100 * metrics.parameters / baseline.parameters:.0f} %)"
-    times = "" if first else f" ({baseline.seconds / metrics.seconds:.2f}x)"
-    change = "" if first else f" ({metrics.psnr - baseline.psnr:+.2f})"
+    is_baseline = metrics is baseline
+    percentage = "" if is_baseline else f" ({100 * metrics.parameters / baseline.parameters:.0f} %)"
+    speedup = "" if is_baseline else f" ({baseline.seconds / metrics.seconds:.2f}x)"
+    change = "" if is_baseline else f" ({metrics.psnr - baseline.psnr:+.2f})"
     return [
         metrics.name,
-        f"{metrics.parameters:,}{share}",
+        f"{metrics.parameters:,}{percentage}",
         f"{metrics.gmacs:.2f}",
         f"{metrics.bytes / 1000:.0f}",
-        f"{metrics.seconds:.4f}{times} {metrics.engine}",
+        f"{metrics.seconds:.4f}{speedup} {metrics.engine}",
         f"{metrics.psnr:.2f}{change}",
         f"{metrics.ssim:.4f}",
         "" if metrics.warping is None else f"{metrics.warping:.1f}",
@@ -41,19 +41,22 @@ def _row(metrics: ModelMetrics, baseline: ModelMetrics) -> list[str]:
 
 
 def json_records(metrics: Sequence[ModelMetrics]) -> list[dict[str, object]]:
-    """The same as JSON takes it, with what each loses, in dB, and how many times faster it is."""
-    before = metrics[0] if metrics else None
+    """Return the metrics as JSON objects.
+
+    With the loss of PSNR in dB and the speed-up against the first.
+    """
+    baseline = metrics[0] if metrics else None
     return [
         {
-            **{key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(figure).items()},
+            **{key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(model).items()},
             **(
                 {
-                    "loss_db": round(before.psnr - figure.psnr, 4),
-                    "times_faster": round(before.seconds / figure.seconds, 3),
+                    "loss_db": round(baseline.psnr - model.psnr, 4),
+                    "times_faster": round(baseline.seconds / model.seconds, 3),
                 }
-                if before is not None and figure is not before
+                if baseline is not None and model is not baseline
                 else {}
             ),
         }
-        for figure in metrics
+        for model in metrics
     ]

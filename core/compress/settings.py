@@ -1,4 +1,4 @@
-"""What a compression is asked for."""
+"""Settings of a compression."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ OUTPUT_SUFFIXES = (".safetensors", ".onnx")
 
 @dataclass(frozen=True)
 class CompressSettings:
-    """model: a weight file of an SRVGGNetCompact or RRDBNet, or a name of the zoo. calibrate: pictures, folders of them
-    and videos to prune, train, calibrate and judge by; the last quarter only judges. output: the file that appears;
-    graphs and the dense twin of a separable network lie beside it.
+    """What to do to a model, and how much quality it may lose.
 
-    prune: the share of channels, and of an RRDBNet's blocks, to take out, in [0, 1); 0 for none. separable: make inner
-    convolutions depthwise-separable. half: store weights in 16 bits. onnx: write an ONNX graph too. int8: write an ONNX
-    graph of 8-bit integers too. max_loss_db: of PSNR-Y against the model as it is; nothing is written beyond it.
-    steps: of training after pruning or separating. seed: decides all that is drawn. device: auto, cpu or cuda, for the
-    training; what comes out is measured on the CPU.
+    model: weight file of an SRVGGNetCompact or RRDBNet, or a name of the zoo. calibrate: images, folders of images and
+    videos for pruning, training, calibration and evaluation; the last quarter is for evaluation only. output: path of
+    the weight file; ONNX graphs and the dense equivalent of a separable network are written beside it.
+
+    prune: fraction of the channels, and of an RRDBNet's blocks, to remove, in [0, 1). separable: make the inner
+    convolutions depthwise-separable. half: store weights in float16. onnx: write an ONNX graph too. int8: write a
+    quantized ONNX graph too. max_loss_db: allowed loss of PSNR-Y; nothing is written beyond it. steps: of the
+    fine-tuning after pruning or separation. seed: of all random numbers. device: auto, cpu or cuda, for the
+    fine-tuning; models are measured on the CPU.
     """
 
     model: str
@@ -38,25 +40,27 @@ class CompressSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.prune < 1:
-            raise CompressionError(f"prune is a share of the channels, from 0 to below 1, not {self.prune}")
+            raise CompressionError(f"prune must be a fraction of the channels, from 0 to below 1, not {self.prune}")
         if self.steps < 0:
-            raise CompressionError(f"steps is 0 or more, not {self.steps}")
+            raise CompressionError(f"steps must be 0 or more, not {self.steps}")
         if not self.max_loss_db >= 0:
-            raise CompressionError(f"max_loss_db is 0 dB or more, not {self.max_loss_db}")
+            raise CompressionError(f"max_loss_db must be 0 dB or more, not {self.max_loss_db}")
         if not (self.needs_training or self.half or self.onnx or self.int8):
-            raise CompressionError("there is nothing to do: choose prune, separable, half, onnx, int8, or several")
+            raise CompressionError("there is nothing to do: choose one or more of prune, separable, half, onnx, int8")
         if Path(self.output).suffix not in OUTPUT_SUFFIXES:
-            raise CompressionError(f"{self.output}: compressed models are written as {' or '.join(OUTPUT_SUFFIXES)}")
+            raise CompressionError(f"{self.output}: the output must be a {' or '.join(OUTPUT_SUFFIXES)} file")
 
         if Path(self.output).suffix == ".onnx" and not (self.onnx or self.int8):
-            raise CompressionError(f"{self.output} would be a graph: choose onnx or int8 too, or name a .safetensors")
+            raise CompressionError(
+                f"{self.output} is an ONNX graph: choose onnx or int8 too, or name a .safetensors file"
+            )
 
     @property
     def needs_training(self) -> bool:
-        """Whether the network becomes another, which has to be trained."""
+        """Whether the network changes, and has to be fine-tuned."""
         return self.prune > 0 or self.separable
 
     def output_path(self, tag: str, suffix: str = ".safetensors") -> Path:
-        """The path of one of the files: the output's name, a mark, an ending."""
+        """Return the path of one of the files: stem of the output, tag, extension."""
         output = Path(self.output)
         return output.with_name(output.stem + tag + suffix)

@@ -1,4 +1,4 @@
-"""Runs that can be killed at any moment, and go on where they stopped.
+"""Resumable runs: jobs that continue after their last finished segment.
 
-In reading order: lock, fingerprint, manifest, folder, segments, kept_motion, join, run.
+In reading order: fingerprint, manifest, folder, segments, motion_cache, concat, run.
 """

@@ -1,4 +1,4 @@
-"""Segments of a picture become one file, packet by packet, and the sound of the source is put beside them, once."""
+"""Concatenate video segments by stream copy, and add the audio of the source."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ..video.encode.stream_copy import StreamCopier
 
 @dataclass(frozen=True)
 class Segment:
-    """A file that shows a run of the frames of a clip, and nothing else.
+    """A file with the video stream of a range of frames of a clip.
 
-    header: hash of what a decoder must know beforehand; segments go together where it is the same.
+    extradata_hash: hash of the decoder configuration; segments with equal hashes can be concatenated.
     """
 
     path: Path
@@ -36,20 +36,19 @@ class Segment:
 
 
 def check_segment(path: Path, frame_range: range) -> Segment:
-    """Read the packets of a segment, which is to hold these frames. Raises ClipError where it does not."""
+    """Return the segment in a file. Raises ClipError unless it holds these frames."""
     with demux.open_media(path) as container:
-        header = sha256(
-            demux.video_stream(container, path, demux.NO_PIXEL_LIMIT).codec_context.extradata or b""
-        ).hexdigest()
+        stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
+        extradata_hash = sha256(stream.codec_context.extradata or b"").hexdigest()
     try:
         order = _display_order(path)
     except FFmpegError as e:
-        raise ClipError(f"{path}: cannot be read again ({demux.error_message(e)}); check the disk") from e
+        raise ClipError(f"{path}: cannot be read after writing ({demux.error_message(e)}); check the disk") from e
     if sorted(order) != [*range(len(frame_range))]:
         raise ClipError(
             f"{path}: {len(frame_range)} frames were written, and {len({*order})} can be read; check the disk"
         )
-    return Segment(path, frame_range, header)
+    return Segment(path, frame_range, extradata_hash)
 
 
 def concat_segments(
@@ -61,34 +60,39 @@ def concat_segments(
     fps: Fraction,
     source: Path | None = None,
 ) -> None:
-    """Write one file of all segments, which follow one another, and do not encode anything again.
+    """Write all segments, in their order, into one file, without re-encoding.
 
-    times: when each frame is shown; the segments' own times serve for the order alone, so that nothing which a
-    container rounds, shifts or cuts adds up. fps: what the file claims. source: whose sound and names are taken over.
-    Raises ClipError for segments that do not go together, and for what the container or the disk refuses.
+    times: timestamps of all frames; those within the segments serve for the order alone, so that rounding and shifts of
+    the container do not accumulate. fps: nominal frame rate of the file. source: the file whose audio and metadata are
+    copied.
+    Raises ClipError for segments with different decoder configurations, and for errors of the container or the disk.
     """
     if len({segment.extradata_hash for segment in segments}) > 1:
-        raise ClipError(f"{target}: the segments were encoded in different ways and cannot be joined")
+        raise ClipError(
+            f"{target}: the segments have different encoder settings and cannot be concatenated; delete the job"
+        )
     try:
         with open_output(target, container) as sink:
             copy = _add_stream_like(segments[0].path, sink, fps)
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
-            marked = reserve_display_size(copy, container, aspect)
+            has_reserved_size = reserve_display_size(copy, container, aspect)
             if source is None:
                 _mux_segments(segments, sink, copy, times, None)
             else:
-                with demux.open_media(source) as old:
-                    tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration)
-                    _mux_segments(segments, sink, copy, times, tracks)
-                    tracks.finish()
-        if marked:
+                with demux.open_media(source) as source_container:
+                    copier = StreamCopier(
+                        source_container, sink, container.fallback_audio, times.origin, times.trim_duration
+                    )
+                    _mux_segments(segments, sink, copy, times, copier)
+                    copier.finish()
+        if has_reserved_size:
             write_display_size(target, aspect)
     except (FFmpegError, OSError, ValueError) as e:
-        raise ClipError(f"{target}: joining the segments failed: {demux.error_message(e)}; check the disk") from e
+        raise ClipError(f"{target}: concatenating the segments failed: {demux.error_message(e)}; check the disk") from e
 
 
 def _add_stream_like(path: Path, sink: OutputContainer, fps: Fraction) -> VideoStream:
-    """A stream of the new file that will take the packets of such segments. It counts time as they do."""
+    """Add a stream for the packets of such a segment, with its time base."""
     with demux.open_media(path) as container:
         stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
         copy = add_stream_copy(stream, sink)
@@ -101,12 +105,14 @@ def _mux_segments(
     sink: OutputContainer,
     output_stream: VideoStream,
     times: Timestamps,
-    tracks: StreamCopier | None,
+    copier: StreamCopier | None,
 ) -> None:
     order = [rank + segment.frame_range.start for segment in segments for rank in _display_order(segment.path)]
     if sorted(order) != [*range(len(times.starts))]:
-        raise ClipError(f"the segments hold {len(order)} frames, and not each of {len(times.starts)} once")
-    decoded = iter(compute_dts(order, times))
+        raise ClipError(
+            f"the segments hold {len(order)} frames instead of each of {len(times.starts)} once; delete the job"
+        )
+    decode_times = iter(compute_dts(order, times))
     numbers = iter(order)
     for segment in segments:
         with demux.open_media(segment.path) as container:
@@ -117,35 +123,36 @@ def _mux_segments(
                 number = next(numbers)
                 packet.time_base = times.time_base
                 packet.pts, packet.duration = times.starts[number], times.durations[number]
-                packet.dts = next(decoded)
-                if tracks:
-                    tracks.mux_until(packet.dts * times.time_base)
+                packet.dts = next(decode_times)
+                if copier:
+                    copier.mux_until(packet.dts * times.time_base)
                 packet.stream = output_stream
                 sink.mux(packet)
 
 
 def compute_dts(order: Sequence[int], times: Timestamps) -> list[int]:
-    """When each packet is decoded, in units of `times.base`: rising, and none later than its frame is shown.
+    """Return ascending decoding timestamps, none after its presentation timestamp.
 
-    order: the number of the frame in each packet. Where frames are evenly spaced, a packet is decoded when the frame
-    is shown that is as many places before it as frames wait for others at most, which is what encoders write. Where one
-    stands for long, that would be far too early: FFmpeg takes the distance to the next packet for how long a frame is
-    seen, and drops the last frames of an MP4 in which some stand beyond its end by that measure.
+    order: the frame number of each packet; the result is in units of `times.time_base`. With even spacing, a packet is
+    decoded when the frame is presented that precedes it by the reorder delay, as encoders do. After a frame with a long
+    duration that would be far too early: FFmpeg takes the distance of decoding timestamps for the duration, and drops
+    the last frames of an MP4 whose durations seem to exceed its end.
     """
-    delay = max((at - number for at, number in enumerate(order)), default=0)
-    usual = max(1, median_low(times.durations))
-    due, latest = [0] * len(order), inf
-    for at in range(len(order) - 1, -1, -1):
-        due[at] = int(min(times.starts[order[at]], latest))
-        latest = due[at] - 1
-    before = [times.starts[0] - usual * ahead for ahead in range(delay, 0, -1)]
-    return [max(early, late - delay * usual) for early, late in zip([*before, *times.starts], due, strict=False)]
+    delay = max((index - number for index, number in enumerate(order)), default=0)
+    frame_duration = max(1, median_low(times.durations))
+    latest_dts, limit = [0] * len(order), inf
+    for index in range(len(order) - 1, -1, -1):
+        latest_dts[index] = int(min(times.starts[order[index]], limit))
+        limit = latest_dts[index] - 1
+    start_dts = [times.starts[0] - frame_duration * frames_ahead for frames_ahead in range(delay, 0, -1)]
+    delayed = [*start_dts, *times.starts]
+    return [max(dts, latest - delay * frame_duration) for dts, latest in zip(delayed, latest_dts, strict=False)]
 
 
 def _display_order(path: Path) -> list[int]:
-    """For each packet of a file, which place its frame has when they are shown."""
+    """Return for each packet of a file the presentation index of its frame."""
     with demux.open_media(path) as container:
         stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
-        shown = [packet.pts for packet in container.demux(stream) if packet.size]
-    place = {pts: rank for rank, pts in enumerate(sorted(pts for pts in shown if pts is not None))}
-    return [place[pts] for pts in shown if pts is not None]
+        all_pts = [packet.pts for packet in container.demux(stream) if packet.size]
+    rank_of = {pts: rank for rank, pts in enumerate(sorted(pts for pts in all_pts if pts is not None))}
+    return [rank_of[pts] for pts in all_pts if pts is not None]

@@ -1,10 +1,13 @@
-"""What a result depends on, in a form that can be written down and compared: files, networks, settings."""
+"""Fingerprints of files, networks and settings: JSON values that are equal where results are.
+
+Classes, fields and networks go by the names of `stable_names`, so that a refactoring does not invalidate jobs.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
@@ -15,29 +18,30 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ... import __version__
 from .. import geometry
 from ..path.trajectory import Correction
 from ..upscaling.model_traits import find_module
-from ..upscaling.settings import UpscaleStats
+from .stable_names import STABLE_NAMES
 
-CHUNK_BYTES = 4 * 2**20  # bytes that are read at once
-MAX_DEPTH = 12  # objects within objects; beyond this they hold each other
+CHUNK_BYTES = 4 * 2**20  # size of one read
+MAX_DEPTH = 12  # nesting of objects, which may refer to each other
+_PACKAGE = f"{__name__.rpartition('.core.')[0]}."  # differs between the installed package and a ComfyUI folder
 _STR_TYPES = (Path, Fraction, torch.device, torch.dtype)
 
 
 def software_versions() -> dict[str, str]:
-    """What computes and encodes: another version may give other pixels, or packets that do not go together."""
+    """Return the versions of the packages that compute and encode the result."""
     return {"steadyscale": __version__, "torch": str(torch.__version__), "av": av.__version__}
 
 
 def hash_files(files: Iterable[Path]) -> str:
-    """One hash of everything that these files hold, in their order; not of their names or dates.
+    """Return one hash of the content of these files, in their order.
 
-    All of it is read: an edit can leave size and date alone, and reading once more is a small part of any job. Raises
-    OSError.
+    All of it is read, because an edit can leave size and date unchanged. Raises OSError.
     """
     total = hashlib.blake2b(digest_size=32)
     for file in files:
@@ -46,27 +50,26 @@ def hash_files(files: Iterable[Path]) -> str:
 
 
 def hash_file(file: Path) -> str:
-    """SHA-256 of what the file holds. Raises OSError."""
+    """Return the SHA-256 of the content of a file. Raises OSError."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
-        while piece := content.read(CHUNK_BYTES):
-            digest.update(piece)
+        while chunk := content.read(CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 def fingerprint(value: object, depth: int = 0) -> Any:
-    """A setting as what JSON can hold: equal for equal settings in any process, different for different ones.
+    """Describe a setting as a JSON value, equal in any process for equal settings.
 
-    Arrays and weights are there as hashes. A network is its class and its weights, not its place or what it remembers.
-    Of other objects the public attributes count. A correction is where it takes the corners of the frame, to a
-    thousandth of a pixel: the last digits of arithmetic may differ from run to run.
+    Arrays and weights are hashed. A network is described by its name, scale and weights, other objects by their public
+    attributes. A correction is described by where it moves the corners of the frame, to a thousandth of a pixel,
+    because the last digits of its matrices may differ between runs.
     """
-    if isinstance(value, UpscaleStats):  # counts what was done; nothing depends on it
-        return None
-    if value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, Enum)):
-        return value
     if isinstance(value, Enum):
-        return value.name
+        # Strings are the options of the user interfaces, which stay when a member is renamed.
+        return value.value if isinstance(value.value, str) else value.name
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     if isinstance(value, (Tensor, np.ndarray)):
         return _hash_array(value)
     if isinstance(value, _STR_TYPES):
@@ -74,34 +77,18 @@ def fingerprint(value: object, depth: int = 0) -> Any:
     if isinstance(value, (slice, range)):
         return [value.start, value.stop]
     if depth > MAX_DEPTH:
-        return _qualified_name(type(value))
+        return _type_name(type(value))
     inner = functools.partial(fingerprint, depth=depth + 1)
     if isinstance(value, (list, tuple)):
         return [inner(item) for item in value]
     if isinstance(value, dict):
         return {str(key): inner(item) for key, item in value.items()}
     if isinstance(value, Correction):
-        poses = None if value.poses is None else _hash_corners(value, value.poses)
-        table = {"matrices": _hash_corners(value, value.matrices), "poses": poses}
-        if value.rows is not None:
-            table |= {
-                "rows": [_hash_corners(value, rows) for rows in value.rows.swapaxes(0, 1)],
-                "bends": value.distorts_rows,
-            }
-        return {**table, "shots": inner(value.shots), "info": inner(value.info)}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {
-            "": _qualified_name(type(value)),
-            **{field.name: inner(getattr(value, field.name)) for field in fields(value)},
-        }
+        return _describe_correction(value, inner)
+    if (attributes := _setting_names(value)) is not None:
+        return {"": _type_name(type(value)), **{name: inner(getattr(value, key)) for name, key in attributes}}
     if (module := find_module(value)) is not None:
-        state = module.state_dict()
-        weights = hashlib.sha256("".join(f"{name} {_hash_array(state[name])}\n" for name in sorted(state)).encode())
-        return {
-            "": _qualified_name(type(module)),
-            "scale": getattr(value, "scale", None),
-            "weights": weights.hexdigest(),
-        }
+        return _describe_network(module, getattr(value, "scale", None))
     if isinstance(value, functools.partial):
         return [inner(value.func), inner(value.args), inner(value.keywords)]
     if isinstance(value, MethodType):
@@ -111,20 +98,56 @@ def fingerprint(value: object, depth: int = 0) -> Any:
         return [_qualified_name(value), inner(cells), inner(value.__defaults__)]
     if isinstance(value, (type, ModuleType)) or (callable(value) and hasattr(value, "__name__")):
         return _qualified_name(value)
-    public = {name: inner(item) for name, item in getattr(value, "__dict__", {}).items() if name[0] != "_"}
-    return {"": _qualified_name(type(value)), **public}
+    public = {name: inner(item) for name, item in sorted(getattr(value, "__dict__", {}).items()) if name[0] != "_"}
+    return {"": _type_name(type(value)), **public}
 
 
-def _qualified_name(value: Any) -> str:
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+def _setting_names(value: object) -> list[tuple[str, str]] | None:
+    """Return (name, attribute) of each setting of a registered class or a dataclass."""
+    names = STABLE_NAMES.get(type(value))
+    if names is not None:
+        return sorted((name, attribute) for attribute, name in names.fields.items() if name is not None)
+    if is_dataclass(value) and not isinstance(value, type):
+        return sorted((field.name, field.name) for field in fields(value))
+    return None
 
 
-def _hash_array(value: Tensor | np.ndarray) -> str:
+def _describe_network(module: nn.Module, scale: object) -> dict[str, Any]:
+    state = module.state_dict()
+    weights = hashlib.sha256("".join(f"{name} {_hash_array(state[name])}\n" for name in sorted(state)).encode())
+    description = {"": _type_name(type(module)), "scale": scale, "weights": weights.hexdigest()}
+    # Of a network whose weights are not in its state, such as an ONNX graph.
+    content_hash = getattr(module, "content_hash", None)
+    return description if content_hash is None else {**description, "content": content_hash}
+
+
+def _describe_correction(correction: Correction, inner: Callable[[object], Any]) -> dict[str, Any]:
+    poses = None if correction.poses is None else _hash_corners(correction, correction.poses)
+    description = {"": "correction", "matrices": _hash_corners(correction, correction.matrices), "poses": poses}
+    if correction.rows is not None:
+        rows = [_hash_corners(correction, rows) for rows in correction.rows.swapaxes(0, 1)]
+        description |= {"rows": rows, "distorts-rows": correction.distorts_rows}
+    return {**description, "shots": inner(correction.shots), "info": inner(correction.info)}
+
+
+def _type_name(cls: type) -> str:
+    """Return the stable name of a class, or its module and name where it has none."""
+    names = STABLE_NAMES.get(cls)
+    return names.name if names else vars(cls).get("fingerprint_name") or _qualified_name(cls)
+
+
+def _qualified_name(value: object) -> str:
+    module = str(getattr(value, "__module__", ""))
+    name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+    return f"{module.removeprefix(_PACKAGE)}.{name}"
+
+
+def _hash_array(value: Tensor | NDArray[Any]) -> str:
     tensor = torch.as_tensor(value).detach().cpu().contiguous()
     content = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
     return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
 
 
-def _hash_corners(value: Correction, matrices: geometry.Matrices) -> str:
-    places = geometry.transform_points(matrices, geometry.corners(value.info.width, value.info.height)[None])
-    return _hash_array(np.rint(places * 1000).astype(np.int64))
+def _hash_corners(correction: Correction, matrices: geometry.Matrices) -> str:
+    corners = geometry.corners(correction.info.width, correction.info.height)[None]
+    return _hash_array(np.rint(geometry.transform_points(matrices, corners) * 1000).astype(np.int64))

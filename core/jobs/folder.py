@@ -1,4 +1,4 @@
-"""The folder of a job: held by one process, tied to one source, and such that the next process can go on from there."""
+"""The folder of a job: locked by one process, tied to one source, resumable."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A folder that this process holds, and the source that its work is for.
+    """An open job folder and the source that it processes.
 
-    files: what the source consists of; a video is one file. content: hash of all that they hold. times: when each frame
-    of a video is shown; None for pictures, which do not know. window: the part of a video, None for all of it.
+    files: the files of the source; one for a video. content_hash: hash of their content. times: timestamps of a video;
+    None for images. window: the processed part of a video, None for all of it.
     """
 
     folder: Path
@@ -42,53 +42,59 @@ class Job:
     window: TimeRange | None = None
 
     def timestamps(self, fps: Fraction) -> Timestamps:
-        """When each frame is shown. fps: of pictures."""
+        """Return the timestamps of all frames. fps: for images."""
         count = len(self.files)
         return self.times or Timestamps([*range(count)], [1] * count, 1 / fps, Fraction(0))
 
     def settings(self, **settings: object) -> dict[str, Any]:
-        """All that pieces depend on: the source, the software, and these."""
-        told = {name: fingerprint(value) for name, value in settings.items()}
+        """Return all that finished pieces depend on.
+
+        That is the source, the software, and `settings`.
+        """
+        fingerprints = {name: fingerprint(value) for name, value in settings.items()}
         part = {"window": fingerprint(self.window)} if self.window else {}
-        return {"source": self.content_hash, **part, "software": software_versions(), **told}
+        return {"source": self.content_hash, **part, "software": software_versions(), **fingerprints}
 
     def check_source(self) -> None:
-        """Raise ClipError where the source is not what it was when the job was opened."""
+        """Raise ClipError if the source has changed since the job was opened."""
         if _file_stats(self.files) != self._file_stats and hash_files(self.files) != self.content_hash:
-            raise ClipError(f"{self.source}: was changed while it was worked on; do it again")
+            raise ClipError(f"{self.source}: the file was changed during the run; run again")
 
 
 def default_job_folder(target: str | Path) -> Path:
-    """Where the job for that result lies when nobody says: beside it."""
+    """Return the default folder of the job for a result: beside it."""
     target = Path(target)
     return target.with_name(f"{target.name}.job")
 
 
 @contextmanager
 def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = None) -> Iterator[Job]:
-    """Begin the job in `folder`, or go on with it, until the block ends; the folder is made where there is none.
+    """Open the job in `folder`, new or resumed, until the block ends.
 
-    source: a video file, a folder of pictures or a pattern. All of it is read once, to know it again. window: the part
-    of a video that the work is for.
-    Raises ClipError where another process is at work there, the folder holds other things, or cannot be written to.
+    The folder is created if needed. source: a video file, a folder of images or a pattern; its content is hashed.
+    window: the part of a video to process.
+    Raises ClipError where another process holds the folder, or it contains other files or cannot be written to.
     """
     folder, source = Path(folder), Path(source)
     with _wrap_os_errors(folder):
         folder.mkdir(exist_ok=True)
     try:
         with _wrap_os_errors(folder), folder_lock(folder):
-            pictures = is_image_sequence(source)
-            files = tuple(list_image_files(source)) if pictures else (source,)
-            dates = _file_stats(files)
-            times = None if pictures else read_timestamps(source, window)
-            yield Job(folder, source, files, hash_files(files), times, Manifest(folder), dates, window)
+            is_images = is_image_sequence(source)
+            files = tuple(list_image_files(source)) if is_images else (source,)
+            file_stats = _file_stats(files)
+            times = None if is_images else read_timestamps(source, window)
+            yield Job(folder, source, files, hash_files(files), times, Manifest(folder), file_stats, window)
     finally:
         with suppress(OSError):
-            folder.rmdir()  # it stays unless it is empty
+            folder.rmdir()  # only if it is empty
 
 
 def remove_job(folder: str | Path) -> None:
-    """Remove what a job keeps. Raises ClipError where a process is at work on it, or the folder holds other things."""
+    """Remove the files of a job.
+
+    Raises ClipError where a process holds the folder, or it contains other files.
+    """
     folder = Path(folder)
     if folder.is_dir():
         with _wrap_os_errors(folder), folder_lock(folder):
@@ -99,27 +105,28 @@ def remove_job(folder: str | Path) -> None:
 
 @contextmanager
 def with_resume_hint(job: Job, stage: str) -> Iterator[None]:
-    """Say of whatever ends the block early what is kept, and how to go on: in the error itself where it is ours or the
-    system's, in the log where it is somebody else's, such as an interrupt.
+    """Add to any error of the block how much is finished and how to resume.
+
+    The hint is a part of ClipError and OSError messages; for other exceptions, such as an interrupt, it is logged.
     """
 
     def resume_hint() -> str:
         count = len(job.manifest.pieces(stage))
-        return f"{count} finished {stage}s are kept in {job.folder}: the same command goes on from there"
+        return f"{count} finished {stage}s are kept in {job.folder}: run the same command again to resume"
 
     try:
         yield
     except (ClipError, OSError) as e:
-        text = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.error_message(e)}"
-        ours = type(e) if isinstance(e, ClipError) else ClipError
-        raise ours(f"{text}{_free_space_note(job.folder, e)}. {resume_hint()}") from e
-    except BaseException:  # an interrupt, and what a stage raises: they pass as they are, and people are told
+        message = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.error_message(e)}"
+        error_type = type(e) if isinstance(e, ClipError) else ClipError
+        raise error_type(f"{message}{_free_space_note(job.folder, e)}. {resume_hint()}") from e
+    except BaseException:  # an interrupt, or an error of a stage: raised unchanged
         log.warning("%s", resume_hint())
         raise
 
 
 def _free_space_note(folder: Path, error: BaseException | None) -> str:
-    """How much room the disk has, where that is what an error is about."""
+    """Return the free disk space, if the error is a full disk."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC:
             return f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free)"
@@ -133,7 +140,7 @@ def _wrap_os_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise ClipError(
-            f"{e.filename or folder}: {demux.error_message(e)}; check the name, the rights and the disk"
+            f"{e.filename or folder}: {demux.error_message(e)}; check the name, the permissions and the disk"
         ) from e
 
 

@@ -1,13 +1,13 @@
-"""What a job has done so far, kept so that the next process can trust it: files, and a table of what they hold.
+"""The manifest of a job: its finished pieces, with settings and file hashes.
 
-The folder of a job holds job.json, the pieces that are finished (motion-00000.json, segment-00000.mp4, ...), and
-files on their way, which end with .partial. The table is
+The folder of a job holds job.json, the finished pieces (motion-00000.json, segment-00000.mp4, ...) and temporary files
+(.partial). job.json is
 
-{"format": "steadyscale-job", "version": 1, "seal": hash of the rest, "books": {"segment": {"settings": {...}, "pieces":
+{"format": "steadyscale-job", "version": 1, "seal": hash of "books", "books": {"segment": {"settings": {...}, "pieces":
 {"0": {"start": 0, "stop": 240, "file": "segment-00000.mp4", "bytes": 81234, "sha256": "...", ...}, ...}}, ...}}
 
-A piece counts when it is in the table, under the settings of this run, and its file is what was hashed. A file never
-counts because it is there.
+A piece is reused if the manifest lists it under the settings of this run, and its file has the listed hash. A file that
+is not listed is never used.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _JOB_FILE_PATTERN = re.compile(
 
 @dataclass
 class StageEntry:
-    """The pieces of one kind, and the settings that they were all made with."""
+    """The finished pieces of one stage, and the settings of all of them."""
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    pieces: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
 
 
 class Manifest:
-    """The table of the job in `folder`, as the last process left it; without pieces where none can be trusted.
+    """The manifest of the job in `folder`; empty where it cannot be trusted.
 
-    Raises ClipError for a folder that holds other things.
+    Raises ClipError for a folder that contains other files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,54 +57,57 @@ class Manifest:
         self._remove_stale(partial=True)
 
     def begin(self, stage: str, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        """The finished pieces of that kind. They are given up, and the log says why, where `settings` are not those
-        that they were made with, and each for itself where its file is not what it was.
+        """Start a stage, and return its finished pieces by index.
+
+        Pieces are discarded, with a log message, if their settings differ from `settings` or their file from its hash.
         """
-        settings = json.loads(json.dumps(settings))  # as they come back from the file
-        book = self._stages.get(stage, StageEntry(settings))
-        if book.settings != settings:
-            changed = [k for k in {**settings, **book.settings} if settings.get(k) != book.settings.get(k)]
+        settings = json.loads(json.dumps(settings))  # comparable with settings read from the file
+        entry = self._stages.get(stage, StageEntry(settings))
+        if entry.settings != settings:
+            changed = [k for k in {**settings, **entry.settings} if settings.get(k) != entry.settings.get(k)]
             log.warning(
-                "%s: this run differs from the one before (%s), so it starts afresh", self.folder, ", ".join(changed)
+                "%s: the settings of this run differ (%s), so finished pieces are discarded",
+                self.folder,
+                ", ".join(changed),
             )
-            book = StageEntry(settings)
-        for index, piece in [*book.pieces.items()]:
+            entry = StageEntry(settings)
+        for index, piece in [*entry.pieces.items()]:
             if not self._is_intact(piece):
-                log.warning("%s: %s is not what was written, and is made again", self.folder, piece["file"])
-                del book.pieces[index]
-        self._stages[stage] = book
+                log.warning("%s: %s is damaged and will be computed again", self.folder, piece["file"])
+                del entry.pieces[index]
+        self._stages[stage] = entry
         self.save()
         self._remove_stale(stage)
-        return book.pieces
+        return entry.pieces
 
     def pieces(self, stage: str) -> dict[int, dict[str, Any]]:
-        """The pieces of that kind that are finished, by their index."""
+        """Return the finished pieces of a stage, by index."""
         return self._stages[stage].pieces if stage in self._stages else {}
 
     def add(self, stage: str, index: int, file: Path, metadata: dict[str, Any]) -> None:
-        """Enter a piece whose file is written. When this returns, a power cut cannot take it away any more."""
+        """Add a piece whose file is complete. On return it survives a power cut."""
         fsync_folder(self.folder)
         piece = {**metadata, "file": file.name, "bytes": file.stat().st_size, "sha256": hash_file(file)}
         self._stages[stage].pieces[index] = piece
         try:
             self.save()
-        except BaseException:  # also of an interrupt: what is not in the file does not count
+        except BaseException:  # also on an interrupt: memory and file must agree
             del self._stages[stage].pieces[index]
             raise
 
     def save(self) -> None:
-        """Write the table, whole or not at all."""
-        books = {
-            kind: {"settings": book.settings, "pieces": {str(index): piece for index, piece in book.pieces.items()}}
-            for kind, book in self._stages.items()
+        """Write job.json atomically."""
+        stages = {
+            stage: {"settings": entry.settings, "pieces": {str(index): piece for index, piece in entry.pieces.items()}}
+            for stage, entry in self._stages.items()
         }
-        document = {"format": FORMAT, "version": VERSION, "seal": _checksum(books), "books": books}
+        document = {"format": FORMAT, "version": VERSION, "seal": _checksum(stages), "books": stages}
         with atomic_path(self.folder / MANIFEST_NAME) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
         fsync_folder(self.folder)
 
     def remove_files(self) -> None:
-        """Remove all that the job wrote. The folder goes with it, unless somebody put other things there."""
+        """Remove all files of the job."""
         (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
         for file in _job_files(self.folder):
             file.unlink(missing_ok=True)
@@ -117,30 +120,33 @@ class Manifest:
             return False
 
     def _remove_stale(self, stage: str = "", *, partial: bool = False) -> None:
-        """Remove files on their way that a killed process left, and pieces of that kind that do not count."""
-        counted = {piece["file"] for book in self._stages.values() for piece in book.pieces.values()}
+        """Remove files that are not listed.
+
+        partial: temporary files of a killed process; else files of that stage.
+        """
+        listed = {piece["file"] for entry in self._stages.values() for piece in entry.pieces.values()}
         for file in _job_files(self.folder):
-            left = partial if file.suffix == ".partial" else bool(stage) and file.name.startswith(stage)
-            if left and file.name not in counted:
+            is_stale = partial if file.suffix == ".partial" else bool(stage) and file.name.startswith(stage)
+            if is_stale and file.name not in listed:
                 file.unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk itself, so that files keep them through a power cut."""
-    if os.name == "nt":  # folders cannot be opened there, and the system writes their names through
+    """Flush the names in a folder to the disk, so that they survive a power cut."""
+    if os.name == "nt":  # Windows cannot open folders, and writes their names at once
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems know no such thing
+        with suppress(OSError):  # some network file systems do not support it
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def _check_job_folder(folder: Path) -> None:
-    inside = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
-    if inside and not any(name == MANIFEST_NAME or _JOB_FILE_PATTERN.fullmatch(name) for name in inside):
-        raise ClipError(f"{folder}: holds other things ({inside[0]}) and no job; choose a new folder for the job")
+    names = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
+    if names and not any(name == MANIFEST_NAME or _JOB_FILE_PATTERN.fullmatch(name) for name in names):
+        raise ClipError(f"{folder}: contains other files ({names[0]}) and no job; choose a new folder for the job")
 
 
 def _job_files(folder: Path) -> Iterator[Path]:
@@ -148,26 +154,29 @@ def _job_files(folder: Path) -> Iterator[Path]:
 
 
 def _read_manifest(file: Path) -> dict[str, StageEntry]:
-    """The books of a table; none, and the log says why, where it cannot be trusted."""
+    """Read the stages of a manifest; none where it cannot be trusted.
+
+    The reason is logged.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as e:
-        log.warning("%s cannot be read (%s), so the job starts afresh", file, e)
+        log.warning("%s cannot be read (%s), so the job starts from the beginning", file, e)
         return {}
     try:
         document = json.loads(text)
         if document["format"] != FORMAT or document["version"] != VERSION:
-            raise ValueError("it is of another version")
+            raise ValueError("unknown format or version")
         if document["seal"] != _checksum(document["books"]):
-            raise ValueError("it is not what was written")
+            raise ValueError("wrong checksum")
         return {
-            kind: StageEntry(book["settings"], {int(index): piece for index, piece in book["pieces"].items()})
-            for kind, book in document["books"].items()
+            stage: StageEntry(entry["settings"], {int(index): piece for index, piece in entry["pieces"].items()})
+            for stage, entry in document["books"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        log.warning("%s is damaged or of another program (%s), so the job starts afresh", file, e)
+        log.warning("%s is damaged or not a manifest (%s), so the job starts from the beginning", file, e)
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Pass 1 of a job: measured piece by piece and kept, so that a run which goes on does not measure again."""
+"""Motion estimation in a job: measured and stored piece by piece."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def cached_motion(
     mask: Tensor | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
 ) -> Motion:
-    """What `estimate_motion` gives for the job's source, to the bit; what is measured once is read again after that.
+    """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
-    clip: reads the job's source. flow, side, mask: as for `estimate_motion`, the mask as numbers.
+    clip: reads the job's source. flow, side, mask: as for `estimate_motion`; the mask must be a tensor.
     """
     times = job.timestamps(clip.info.fps)
     pieces = split_clip(times.starts, times.time_base, segment_seconds)
-    parts = [f"motion-{index:05d}.json" for index in range(len(pieces))]
+    file_names = [f"motion-{index:05d}.json" for index in range(len(pieces))]
     settings = job.settings(measuring=[clip.info, flow, side, mask], pieces=pieces)
     with with_resume_hint(job, "motion"):
         done = job.manifest.begin("motion", settings)
         missing = [index for index in range(len(pieces)) if index not in done]
         if done and missing:
-            log.warning("%s: going on, motion is known in %d parts of %d", job.folder, len(done), len(pieces))
+            log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, len(done), len(pieces))
         with closing(cast(Any, luma_frames(clip, side))) as stream:
-            reading = FrameReader(map(torch.from_numpy, stream))
+            reader = FrameReader(map(torch.from_numpy, stream))
             for index in missing:
-                # One frame more, because a step leads from the frame before.
-                seen = range(max(0, pieces[index].start - 1), pieces[index].stop)
-                followers = np.array(done[index - 1]["followers"]) if index else FIRST_STEP.inlier_map
-                run = (grey.numpy() for grey in reading.read_range(seen, keep=seen.stop - 1))
-                small = zip(seen, run, strict=True)
-                motion, followers = estimate_from_luma(small, clip.info, flow, mask, followers)
-                save_path(motion, job.folder / parts[index])
-                facts = {"start": seen.start, "stop": seen.stop, "followers": followers.tolist()}
-                job.manifest.add("motion", index, job.folder / parts[index], facts)
+                # One frame more, because a step is measured from the frame before.
+                window = range(max(0, pieces[index].start - 1), pieces[index].stop)
+                inlier_map = np.array(done[index - 1]["followers"]) if index else FIRST_STEP.inlier_map
+                frames = (gray.numpy() for gray in reader.read_range(window, keep=window.stop - 1))
+                numbered = zip(window, frames, strict=True)
+                motion, inlier_map = estimate_from_luma(numbered, clip.info, flow, mask, inlier_map)
+                save_path(motion, job.folder / file_names[index])
+                metadata = {"start": window.start, "stop": window.stop, "followers": inlier_map.tolist()}
+                job.manifest.add("motion", index, job.folder / file_names[index], metadata)
             if missing and missing[-1] == len(pieces) - 1:
-                reading.expect_end()
-        measured = [cast(Motion, load_path(job.folder / part)) for part in parts]
-    own = [slice(1 if index else 0, None) for index in range(len(measured))]
-    steps = np.concatenate([part.steps[rows] for part, rows in zip(measured, own, strict=True)])
-    trust = np.concatenate([part.confidence[rows] for part, rows in zip(measured, own, strict=True)])
-    return Motion(steps, trust, clip.info)
+                reader.expect_end()
+        motions = [cast(Motion, load_path(job.folder / name)) for name in file_names]
+    own_rows = [slice(1 if index else 0, None) for index in range(len(motions))]
+    steps = np.concatenate([part.steps[rows] for part, rows in zip(motions, own_rows, strict=True)])
+    confidence = np.concatenate([part.confidence[rows] for part, rows in zip(motions, own_rows, strict=True)])
+    return Motion(steps, confidence, clip.info)

@@ -1,7 +1,7 @@
-"""A long clip in pieces: where it is cut, and each piece of a recipe's result by itself.
+"""Split a clip into segments, and read the frames of one segment after the other.
 
-Pieces are runs of frame numbers, as `range`. What a piece shows depends on the source, the recipe and its own numbers,
-and on no piece before it: every stage starts anew, with as many frames around the piece as it looks at.
+Segments are ranges of frame numbers. A segment depends on the source, the pipeline and its numbers only: every stage
+starts anew, with its temporal context around the segment.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from ..clip import ClipError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEGMENT_SECONDS = (
-    10.0  # of a piece: little to lose, and long enough that an encoder's fresh start costs nothing that shows
-)
+SEGMENT_SECONDS = 10.0  # little work to lose, and long enough that the extra key frames are not visible
 
 
 def split_clip(
     starts: Sequence[int], time_base: Fraction, max_seconds: float, shots: Sequence[slice] = ()
 ) -> list[range]:
-    """Pieces of a clip, in order and without gaps, each at most `seconds` long and of at least one frame.
+    """Split a clip into consecutive segments of at least one frame.
 
-    starts: when each frame is shown, in units of `base` seconds, ascending. Where a shot begins in the second half of
-    a piece, the piece ends there: neighbours are then looked for on the same side of the cut.
+    Each lasts at most `max_seconds`. starts: timestamps of the frames, in units of `time_base` seconds, ascending.
+    Where a shot begins in the second half of a segment, the segment ends there, so that temporal context comes from the
+    same shot.
     """
-    longest = Fraction(max_seconds).limit_denominator(1_000_000) / time_base
-    edges = sorted(shot.start for shot in shots)
-    pieces, start = [], 0
+    max_ticks = Fraction(max_seconds).limit_denominator(1_000_000) / time_base
+    shot_starts = sorted(shot.start for shot in shots)
+    segments: list[range] = []
+    start = 0
     while start < len(starts):
-        stop = max(start + 1, bisect_left(starts, starts[start] + longest))
+        stop = max(start + 1, bisect_left(starts, starts[start] + max_ticks))
         if stop < len(starts):
-            soonest = max(start + 1, bisect_left(starts, starts[start] + longest / 2))
-            last = bisect_right(edges, stop) - 1
-            if last >= 0 and edges[last] >= soonest:
-                stop = edges[last]
-        pieces.append(range(start, stop))
+            earliest = max(start + 1, bisect_left(starts, starts[start] + max_ticks / 2))
+            last = bisect_right(shot_starts, stop) - 1
+            if last >= 0 and shot_starts[last] >= earliest:
+                stop = shot_starts[last]
+        segments.append(range(start, stop))
         start = stop
-    return pieces
+    return segments
 
 
 class FrameReader:
-    """One reading of a clip from its frame `first` on, of which runs are taken one after the other.
+    """Reads ranges of frames from one pass over a clip.
 
-    frames: of 1 frame each. A run may begin within the one before, as far back as that was told.
+    frames: one frame per item, starting with number `first`. A range may overlap the one before, as far as that kept
+    its frames.
     """
 
     def __init__(self, frames: Iterator[Tensor], first: int = 0) -> None:
@@ -55,9 +56,9 @@ class FrameReader:
         self._cache: dict[int, _CompactFrame] = {}
 
     def read_range(self, numbers: range, keep: int) -> Iterator[Tensor]:
-        """Yield the frames of these numbers. Those from `keep` on are there for the next run too.
+        """Yield the frames of these numbers; those from `keep` on stay available.
 
-        Raises ClipError where the clip ends before.
+        Raises ClipError where the clip is shorter.
         """
         for number in [n for n in self._cache if n < numbers.start]:
             del self._cache[number]
@@ -70,25 +71,21 @@ class FrameReader:
             yield frame
 
     def expect_end(self) -> None:
-        """Raise ClipError where the clip goes on."""
+        """Raise ClipError if the clip has more frames."""
         if next(self._frames, None) is not None:
-            raise ClipError(
-                f"the clip has more frames than the {self._next} that its packets tell of; copy or repair the file"
-            )
+            raise ClipError(f"the clip has more frames than its {self._next} packets; copy or repair the file")
 
     def _read_frame(self, number: int) -> Tensor:
-        assert number >= self._next, f"frame {number} is gone: the run before was not told to keep it"
+        assert number >= self._next, f"frame {number} was not kept by the range before"
         while (frame := next(self._frames, None)) is not None:
             self._next += 1
             if self._next > number:
                 return frame
-        raise ClipError(
-            f"the clip ended after {self._next} frames, where its packets tell of more; copy or repair the file"
-        )
+        raise ClipError(f"the clip ended after {self._next} frames, but it has more packets; copy or repair the file")
 
 
 class _CompactFrame:
-    """A frame that waits; in a quarter of the memory where it comes from 8 bits, and always the same to the bit."""
+    """A stored frame, restored bit-identically; uint8 where it comes from 8 bits."""
 
     def __init__(self, frame: Tensor) -> None:
         levels = (frame * 255).round_().byte()

@@ -70,7 +70,7 @@ def estimate_from_luma(
     """
     steps, trust = array("d"), array("d")
     previous: GrayFrame | None = None
-    step = FIRST_STEP._replace(followers=inlier_map)
+    step = FIRST_STEP._replace(inlier_map=inlier_map)
     for number, grey in numbered_luma:
         height, width = grey.shape[-2:]
         current = GrayFrame.of(grey, mask_of(mask, number, height, width))

@@ -94,6 +94,18 @@ class OpenCVFlow:
         return np.moveaxis(self.estimator(_to_uint8(first), _to_uint8(second)), -1, 0)
 
 
+@dataclass(frozen=True)
+class TorchFarneback:
+    """Farneback's flow in torch, as a `FlowModel`."""
+
+    device: str
+
+    def __call__(self, first: Frames, second: Frames) -> Tensor:
+        from .farneback import farneback
+
+        return farneback(luma(first.to(self.device)), luma(second.to(self.device))).cpu()
+
+
 def _to_uint8(plane: Plane) -> NDArray[np.uint8]:
     return np.rint(plane * 255).clip(0, 255).astype(np.uint8)
 
@@ -101,9 +113,7 @@ def _to_uint8(plane: Plane) -> NDArray[np.uint8]:
 def _build_farneback(device: str) -> FlowModel:
     cv2 = optional_opencv() if device == "cpu" else None
     if cv2 is None:
-        from .farneback import farneback
-
-        return lambda first, second: farneback(luma(first.to(device)), luma(second.to(device))).cpu()
+        return TorchFarneback(device)
     measure = partial(
         cv2.calcOpticalFlowFarneback,
         flow=None,
@@ -121,7 +131,7 @@ def _build_farneback(device: str) -> FlowModel:
 def _build_dis(device: str) -> FlowModel:
     cv2 = _require_opencv("DIS flow needs")
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return OpenCVFlow(lambda first, second: estimator.calc(first, second, None))
+    return OpenCVFlow(partial(estimator.calc, flow=None))
 
 
 def _build_tracks(device: str) -> FlowModel:

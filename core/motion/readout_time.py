@@ -123,9 +123,14 @@ def _fit_readout(
         effect, cause = (unit * (part[:, column] - usual @ (usual.T @ part[:, column])) for part in (seen, change))
         ways.append(_robust_slope(cause, effect))
     sideways, upwards = ways
-    sure = np.array([way.error**-2 for way in ways])
+    sure = np.array([way.std_error**-2 for way in ways])
     mean = float(sure @ [way.readout for way in ways] / sure.sum())
-    whole = ReadoutFit(mean, float(sure.sum() ** -0.5), sideways.left + upwards.left, sideways.power + upwards.power)
+    whole = ReadoutFit(
+        mean,
+        float(sure.sum() ** -0.5),
+        sideways.residual_power + upwards.residual_power,
+        sideways.signal_power + upwards.signal_power,
+    )
     return whole, sideways, upwards
 
 

@@ -120,7 +120,10 @@ def inverse(correction: Correction) -> Correction:
     matrices = geometry.normalize(np.asarray(np.linalg.inv(correction.matrices), np.float64))
     poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
     return replace(
-        correction, matrices=matrices, poses=poses, bends=correction.rows is not None and not correction.distorts_rows
+        correction,
+        matrices=matrices,
+        poses=poses,
+        distorts_rows=correction.rows is not None and not correction.distorts_rows,
     )
 
 

@@ -27,20 +27,25 @@ class Pipeline:
     source: Clip
     operations: tuple[Operation, ...] = ()
 
-    def then(self, operation: Operation) -> Pipeline:
-        """The recipe with one more operation.
+    def then(self, *operations: Operation) -> Pipeline:
+        """The pipeline with these operations added, one after the other.
 
-        What is enlarged after a warp is enlarged before it where that is the same picture: the frames are then
-        resampled once, at their final size, and the network sees frames that nobody has interpolated. Flicker, too, is
-        taken out before the warp.
+        Upscaling and deflickering after a warp are moved before it where the result is the same: frames are then
+        resampled once, at their final size, and the network sees frames that were not interpolated.
         Raises ClipError for a correction of frames of another shape.
         """
+        pipeline = self
+        for operation in operations:
+            pipeline = pipeline._then(operation)
+        return pipeline
+
+    def _then(self, operation: Operation) -> Pipeline:
         last = self.operations[-1] if self.operations else None
         if isinstance(last, WarpOp):
             before = replace(self, operations=self.operations[:-1])
             swapped = operation.swap_with_warp(last, before.info)
             if swapped is not None:
-                return before.then(swapped[0]).then(swapped[1])
+                return before.then(*swapped)
         operation.output_info(self.info)
         return replace(self, operations=(*self.operations, operation))
 

@@ -85,7 +85,7 @@ def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
     import torch.nn.functional as F
 
     from ..path.border import with_border_zoom
-    from ..warping.ways import sampling_maps
+    from ..warping.sampling_map import sampling_maps
 
     size = warp_op.output_info(info)
     small = info.fit_within(FILL_MASK_SIDE)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from ..runtime.atomic_write import atomic_path
-from .messages import extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
-from .workflow import Prompt, RunError
+from .messages import decode_event, extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
+from .workflow import Prompt, RunError, RunRefused
 
 if TYPE_CHECKING:
     import aiohttp
@@ -38,6 +38,8 @@ _DOWNLOAD_ATTEMPTS = 3
 
 ProgressCallback: TypeAlias = "Callable[[str, int, int | None], None]"
 """Called with (what is being done, how much of it is done, of how much; None where nobody knows)."""
+EventCallback: TypeAlias = "Callable[[str, dict[str, Any]], None]"
+"""Called with (type, data) of each message of the websocket, see `messages.decode_event`."""
 _Result = TypeVar("_Result")
 
 
@@ -65,6 +67,7 @@ class ComfyClient:
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
+        self._socket: aiohttp.ClientWebSocketResponse[Any] | None = None
         self.client_id = uuid.uuid4().hex
 
     async def get_node_definition(self, class_type: str) -> dict[str, Any]:
@@ -102,18 +105,40 @@ class ComfyClient:
         body = {"prompt": prompt, "client_id": self.client_id, "prompt_id": run_id}
         async with self._request("POST", "/prompt", json=body) as reply:
             answer = await _parse_json(reply)
+        details = answer if isinstance(answer, dict) else {}
         if reply.status != 200 or not isinstance(answer, dict):
-            raise RunError(format_refusal(prompt, reply.status, answer))
+            raise RunRefused(format_refusal(prompt, reply.status, answer), details)
         run_id = str(answer.get("prompt_id") or run_id)
         if answer.get("node_errors"):
             await self.cancel_run(run_id)
-            raise RunError(format_refusal(prompt, reply.status, answer))
+            raise RunRefused(format_refusal(prompt, reply.status, answer), details)
         return run_id
 
-    async def wait_for_outputs(self, run_id: str, prompt: Prompt, on_progress: ProgressCallback) -> dict[str, Any]:
-        """Waits for the end of a run; returns its outputs by node id, as the server's history has them."""
-        answered, socket = time.monotonic(), None
+    async def open_events(self) -> None:
+        """Open the websocket before a graph is queued, so that no message is missed.
+
+        `wait_for_outputs` then reads messages first, and asks for the state of the run when they pause.
+        """
+        self._socket = await self._open_websocket()
+
+    async def wait_for_outputs(
+        self,
+        run_id: str,
+        prompt: Prompt,
+        on_progress: ProgressCallback = lambda *_: None,
+        *,
+        on_event: EventCallback | None = None,
+        max_outage_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Waits for the end of a run; returns its outputs by node id, as the server's history has them.
+
+        max_outage_seconds: for which the server may be away, by default MAX_OUTAGE_SECONDS.
+        """
+        max_outage = MAX_OUTAGE_SECONDS if max_outage_seconds is None else max_outage_seconds
+        answered, socket, self._socket = time.monotonic(), self._socket, None
         try:
+            if socket:
+                await _receive_progress(socket, run_id, prompt, on_progress, on_event)
             while True:
                 try:
                     ahead = await self._queue_position(
@@ -121,7 +146,7 @@ class ComfyClient:
                     )  # before the history: a run that has left the queue is in there
                     entry = await self._history_entry(run_id)
                 except RunError as error:
-                    if time.monotonic() - answered > MAX_OUTAGE_SECONDS:
+                    if time.monotonic() - answered > max_outage:
                         raise RunError(f"{error}\nThe run {run_id} may still be going on there") from error
                     on_progress("waiting for the server to answer", 0, None)
                 else:
@@ -133,7 +158,7 @@ class ComfyClient:
                     if ahead:
                         on_progress(f"in the queue behind {ahead}", 0, None)
                 socket = socket if socket and not socket.closed else await self._open_websocket()
-                await _receive_progress(socket, run_id, prompt, on_progress)
+                await _receive_progress(socket, run_id, prompt, on_progress, on_event)
         finally:
             if socket:
                 with contextlib.suppress(Exception):
@@ -251,7 +276,11 @@ async def connect(url: str) -> AsyncIterator[ComfyClient]:
 
 
 async def _receive_progress(
-    socket: aiohttp.ClientWebSocketResponse[Any] | None, run_id: str, prompt: Prompt, on_progress: ProgressCallback
+    socket: aiohttp.ClientWebSocketResponse[Any] | None,
+    run_id: str,
+    prompt: Prompt,
+    on_progress: ProgressCallback,
+    on_event: EventCallback | None,
 ) -> None:
     """Tells what the websocket says; returns when the run may have ended, `POLL` is over or the websocket is gone."""
     import aiohttp
@@ -264,11 +293,13 @@ async def _receive_progress(
             message = await socket.receive(left)
         except asyncio.TimeoutError:
             return
-        if message.type == aiohttp.WSMsgType.BINARY:
-            continue  # a preview
-        if message.type != aiohttp.WSMsgType.TEXT:  # it is closing, closed or broken
+        if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):  # it is closing, closed or broken
             await asyncio.sleep(1)
             return
+        if on_event and (event := decode_event(message.data)):
+            on_event(*event)
+        if message.type == aiohttp.WSMsgType.BINARY:
+            continue
         over, news = parse_event(message.data, run_id, prompt)
         if over:
             return

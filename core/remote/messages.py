@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 from typing import Any
 
-from .workflow import Prompt, RunError, node_title
+from .workflow import Prompt, RunError, RunInterrupted, node_title
 
 log = logging.getLogger(__name__)
 
+_NODE_TEXT_TYPE = 3  # of a binary message: text that a node displays; the others are previews
 _FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 
 
@@ -33,6 +35,24 @@ def parse_event(message: str, run_id: str, prompt: Prompt) -> tuple[bool, tuple[
     return False, None
 
 
+def decode_event(message: str | bytes) -> tuple[str, dict[str, Any]] | None:
+    """(type, data) of a websocket message; ("node_text", {"node", "text"}) for a node's text.
+
+    None for previews and for messages of an unknown form.
+    """
+    try:
+        if isinstance(message, str):
+            event = json.loads(message)
+            return str(event["type"]), dict(event["data"])
+        kind, length = struct.unpack(">II", message[:8])
+        if kind == _NODE_TEXT_TYPE:
+            node, text = message[8 : 8 + length], message[8 + length :]
+            return "node_text", {"node": node.decode(), "text": text.decode(errors="replace")}
+    except (KeyError, TypeError, ValueError, struct.error):
+        pass
+    return None
+
+
 def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
     """The outputs by node id in an entry of the server's history; RunError if the run failed, in the server's words."""
     status = entry.get("status") or {}
@@ -46,7 +66,7 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
             strip_control_chars(f"{label} failed on the server\n  {kind}: {problem.get('exception_message')}")
         )
     if "execution_interrupted" in said:
-        raise RunError("the run was interrupted on the server")
+        raise RunInterrupted("the run was interrupted on the server")
     if status.get("status_str") == "error":
         raise RunError("the run failed on the server, which does not say why; its log may")
     return entry.get("outputs") or {}

@@ -27,6 +27,18 @@ class RunError(Exception):
     """A graph was not run to its end, or what it made did not arrive. The message may have several lines."""
 
 
+class RunRefused(RunError):
+    """The server did not accept the graph. answer: its reply, with `error` and `node_errors`."""
+
+    def __init__(self, message: str, answer: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+class RunInterrupted(RunError):
+    """The run was interrupted on the server."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One `NODE.INPUT=VALUE`: `node` is an id of the graph, `text` what was given as the value."""

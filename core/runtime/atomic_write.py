@@ -1,4 +1,7 @@
-"""A file that appears whole or not at all."""
+"""Atomic file write: a file or folder appears complete under its name, or not at all.
+
+Uses the standard library only: the setup scripts load this file before the package is installed.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+MAX_NAME_BYTES = 100  # of the target's name within the temporary one, which may have 255 bytes on most file systems
+
 
 @contextmanager
-def temp_path(target: Path) -> Iterator[Path]:
-    """A path beside `target` for a file or a folder; whatever is there when the block ends is removed."""
-    partial = partial_path(target, uuid4().hex[:8])
+def temp_path(target: Path, tag: str | None = None) -> Iterator[Path]:
+    """A path beside `target` for a temporary file or folder, removed when the block ends.
+
+    tag: as for `partial_path`; None takes a random one.
+    """
+    partial = partial_path(target, tag or uuid4().hex[:8])
     try:
         yield partial
     finally:
@@ -21,25 +29,27 @@ def temp_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a file or a folder to. It gets its final name when the block ends well; on any
-    exception it is removed, and an earlier file under the final name stays as it was. A folder must not exist yet.
+def atomic_path(target: Path, tag: str | None = None) -> Iterator[Path]:
+    """A path beside `target` to write to, renamed to `target` when the block ends.
+
+    On any exception it is removed, and an earlier file at `target` stays. A folder must not exist yet at `target`.
+    tag: as for `partial_path`; None takes a random one.
     """
-    with temp_path(target) as partial:
+    with temp_path(target, tag) as partial:
         yield partial
         if partial.is_file():
-            # Without this, a power cut after the renaming can leave the final name on an empty file.
+            # Without fsync, a power cut after the rename can leave an empty file at `target`.
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(partial, target)
 
 
 def partial_path(target: Path, tag: str) -> Path:
-    """Where `target` is being written. mark: tells apart those who write it."""
+    """Return the temporary path for writing `target`; each concurrent writer needs its own tag."""
     name = target.name
-    while len(os.fsencode(name)) > 100:  # with what is added it stays within the 255 bytes that a name can have
+    while len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = name[:-1]
-    # It starts with a dot and ends with neither .mp4 nor .png, so that nothing takes it for a result.
+    # A leading dot and an extension of its own, so that nothing takes the file for a result.
     return target.with_name(f".{name}.{tag}.partial")
 
 
@@ -47,6 +57,6 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        # A disk that takes no files refuses this as well, even of one that is not there; the first error counts.
+        # A read-only file system raises here even where there is no file; the first error is the one to report.
         with suppress(OSError):
             path.unlink(missing_ok=True)

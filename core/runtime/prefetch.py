@@ -17,7 +17,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from itertools import islice
@@ -36,7 +36,7 @@ STOP_TIMEOUT_SECONDS = 60.0  # that a stage may take to finish the item it works
 _SHUTDOWN_MESSAGE = "the other thread of a stage has ended without an error, because the program is shutting down"
 
 
-def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Iterator[T]:
+def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Generator[T, None, None]:
     """Iterate over `stream` in a thread of its own, ahead of the consumer; yields its items in order.
 
     depth: items in the queue or being produced, besides the one that the consumer holds.
@@ -46,7 +46,7 @@ def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Ite
     return _prefetch(iter(stream), _BoundedChannel(depth), name)
 
 
-def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Iterator[T]:
+def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Generator[T, None, None]:
     unclosed: list[BaseException] = []
 
     def produce() -> None:

@@ -1,4 +1,4 @@
-"""The one error of training, and what it says of a disk."""
+"""TrainingError, and the free disk space that its messages name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 
 class TrainingError(Exception):
-    """Training cannot begin or go on. The message names the setting, the file or the number, and the way out."""
+    """Training cannot start or continue.
+
+    The message names the setting, file or number, and the fix.
+    """
 
 
 def describe_free_space(folder: Path) -> str:
-    """What the disk below a folder has left, whether or not the folder is there, for a complaint about it."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return f"{shutil.disk_usage(there).free / 1e6:.1f} MB are free"
+    """Describe the free disk space at a folder, which need not exist."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB are free"

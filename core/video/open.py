@@ -1,4 +1,4 @@
-"""One door for footage on disk: a name becomes a clip, and frames become what a name stands for."""
+"""Open and write clips by path: a video file or an image sequence."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def open_clip(
     max_pixels: int = demux.MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
 ) -> Clip:
-    """A video file, a folder of pictures, a pattern (frame_%04d.png, shots/*.png) or one picture. Raises ClipError.
+    """Open a video file or an image sequence as a clip.
 
-    fps: for pictures, which do not know theirs. max_pixels: the largest width * height accepted.
-    on_damage: what happens at damaged frames of a video, see `VideoClip`.
+    path: a video file, a folder of images, a pattern (frame_%04d.png, shots/*.png) or one image.
+    fps: of an image sequence, whose files do not store one. max_pixels: the largest width * height accepted.
+    on_damage: policy for corrupt frames of a video, see `VideoClip`. Raises ClipError.
     """
     if is_image_sequence(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
@@ -38,16 +39,21 @@ def open_clip(
 
 
 def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:
-    """Raise the ClipError that `write_clip` would raise for this name, before hours of work are done."""
+    """Raise the ClipError that `write_clip` would raise for this path.
+
+    For a check before any frame is computed.
+    """
     path = Path(path)
     if source is not None and path.resolve() == Path(source).resolve():
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if is_image_sequence(path):
         files = list_image_files(Path(source)) if source is not None and is_image_sequence(Path(source)) else []
-        if lost := overwritten_sources(path, files):
-            raise ClipError(f"{path}: this would replace {lost[0].name} of the source; choose another folder or name")
+        if overwritten := overwritten_sources(path, files):
+            raise ClipError(
+                f"{path}: this would replace {overwritten[0].name} of the source; choose another folder or name"
+            )
         folder, _ = folder_and_pattern(path)
-        _check_writable(path, next(place for place in (folder, *folder.absolute().parents) if place.exists()))
+        _check_writable(path, next(parent for parent in (folder, *folder.absolute().parents) if parent.exists()))
         return
     codec_for(path, container_for(path), encoding or Encoding())
     if not path.parent.is_dir():
@@ -69,15 +75,16 @@ def write_clip(
     source: str | Path | None = None,
     bits: int = 8,
 ) -> int:
-    """Write a video file, or PNG pictures where `path` is a folder or a pattern, and return the number of frames.
+    """Write a video file or, for a folder or a pattern, PNG images.
 
-    frames: RGB or, for a video file, pictures as the source stores them (`Recipe.pictures`).
-    source: what the frames were made from, one for one; where both are videos, its sound and timestamps are kept.
-    bits: per channel, 8 or 16, of PNG pictures. Raises ClipError, also where `path` and `source` are the same.
+    frames: RGB or, for a video file, frames in the source's pixel format (`Pipeline.native_frames`).
+    source: the file that the frames were computed from, frame by frame; where both files are videos, its audio and
+    timestamps are copied. bits: per channel of PNG images, 8 or 16.
+    Returns the number of frames. Raises ClipError, also where `path` is the source.
     """
     path = Path(path)
     check_target(path, encoding=encoding, source=source)
     if is_image_sequence(path):
         return write_images(path, cast("Iterator[Frames]", frames), bits=bits)
-    video = source is not None and not is_image_sequence(Path(source))
-    return write_video(path, frames, info, encoding=encoding, source=source if video else None)
+    source_is_video = source is not None and not is_image_sequence(Path(source))
+    return write_video(path, frames, info, encoding=encoding, source=source if source_is_video else None)

@@ -31,8 +31,7 @@ from ..path.zoom import apply_zoom, attenuate_correction, max_strength_for_zoom
 from ..runtime.optional_cv2 import optional_opencv
 from . import remap
 from .remap import Warped
-from .sampling_map import pixel_maps
-from .ways import SamplingMap
+from .sampling_map import SamplingMap, pixel_maps
 
 CameraController: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Steers a virtual camera through one shot, frame by frame: seen (1 + k, 8) -> move (8,). It is told where this frame

@@ -21,8 +21,7 @@ from ..path.trajectory import Correction
 from ..path.zoom import visible_rect
 from . import remap
 from .remap import Remapper, Warped
-from .sampling_map import pixel_maps, source_coords
-from .ways import SamplingMap, sampling_map
+from .sampling_map import SamplingMap, pixel_maps, sampling_map, source_coords
 
 MAX_WINDOW_BYTES = 512 * 2**20  # of frames held at once: large frames look less far
 SEAM_HEIGHT_FRACTION = 1 / 90  # width of a seam, in frame heights
@@ -151,7 +150,7 @@ def _composite_neighbors(
         regions = [margin for margin in regions if float(margin.remaining.max()) > MIN_COVERAGE]
         onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
         rows = None if own_map.source_rows is None or correction.rows is None else correction.rows[j : j + 1]
-        layer = replace(own_map, back=pixel_maps(onto, width, height) @ own_map.to_source, rows=rows)
+        layer = replace(own_map, to_source=pixel_maps(onto, width, height) @ own_map.to_source, source_rows=rows)
         exposure = None
         for margin in regions:
             x, y = layer.crop(margin.rows, margin.columns).source_coords(margin.buffers)

@@ -13,8 +13,8 @@ from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from . import remap
 from .remap import Remapper, Warped
+from .sampling_map import sampling_maps
 from .temporal_fill import fill_from_neighbors
-from .ways import sampling_maps
 
 
 def warp(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..path.border import Border, check_frame_count, opencv_border, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb
-from .ways import sampling_maps
+from .sampling_map import sampling_maps
 
 Plane = NDArray[np.generic]
 Coords = NDArray[np.float32]

@@ -1,14 +1,17 @@
-"""Depthwise-separable twins of both networks: each inner convolution is a blur per channel, then a mix of channels.
+"""Depthwise-separable versions of both networks: each inner convolution is depthwise 3x3, then pointwise 1x1.
 
 A 3x3 convolution of c channels to c has 9 c^2 weights; a depthwise 3x3 and a pointwise 1x1 (Sifre 2014; Howard et al.
-2017, arXiv:1704.04861) have 9 c + c^2. What they compute is one dense 3x3 convolution with a kernel of rank one per
-input channel, so `dense` turns these networks exactly into those that every program knows, and `separated` goes the
-other way as nearly as can be. The first and the last convolution stay dense: three colours leave nothing to share.
+2017, arXiv:1704.04861) have 9 c + c^2. They equal one dense 3x3 convolution with a kernel of rank one per input
+channel, so `to_dense` converts these networks exactly to those that other programs load, and `to_separable` is the best
+approximation in the other direction. The first and the last convolution stay dense: with three channels there is little
+to save.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +23,14 @@ from .state_dict import StateDict, load_strict
 
 
 class SeparableConv(nn.Module):
-    """(B, in_channels, h, w) -> (B, out_channels, h, w): a 3x3 kernel for each channel, then a 1x1 mix with bias."""
+    """(B, in_channels, h, w) -> (B, out_channels, h, w): a depthwise 3x3, then a pointwise 1x1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        # A second bias, within, would be one more name for what the pointwise one already says.
+        # No bias here: it could be merged into the pointwise one.
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
-        # torch's own first weights would make what goes in a third as strong at each convolution, twice in a row.
+        # torch's default initialisation would scale activations by about a third at each of the two convolutions.
         nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,6 +40,8 @@ class SeparableConv(nn.Module):
 class SeparableSRVGG(SRVGGNetCompact):
     """An SRVGGNetCompact whose inner convolutions are separable; same interface, same config."""
 
+    fingerprint_name = "separable-srvgg"  # in job.json; must not change
+
     def __init__(self, config: SRVGGConfig) -> None:
         super().__init__(config)
         _make_separable(self)
@@ -45,6 +50,8 @@ class SeparableSRVGG(SRVGGNetCompact):
 class SeparableRRDB(RRDBNet):
     """An RRDBNet whose inner convolutions are separable; same interface, same config."""
 
+    fingerprint_name = "separable-rrdb"  # in job.json; must not change
+
     def __init__(self, config: RRDBConfig) -> None:
         super().__init__(config)
         _make_separable(self)
@@ -52,7 +59,7 @@ class SeparableRRDB(RRDBNet):
 
 def _inner_convs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     """The 3x3 convolutions between the first and the last, by name, in the order in which they run."""
-    return [(name, conv) for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)][1:-1]
+    return [(name, module) for name, module in _named_modules(network) if isinstance(module, nn.Conv2d)][1:-1]
 
 
 def _make_separable(network: nn.Module) -> None:
@@ -60,18 +67,23 @@ def _make_separable(network: nn.Module) -> None:
         _set_submodule(network, name, SeparableConv(conv.in_channels, conv.out_channels))
 
 
+def _named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """network.named_modules(), whose type torch annotates incompletely."""
+    return cast("Iterator[tuple[str, nn.Module]]", network.named_modules())
+
+
 def _set_submodule(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, module)
 
 
-# ---- from one kind to the other ----
+# ---- conversion ----
 
 
 def to_dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
-    """The ordinary network that computes the same, up to rounding (< 1e-5 in float32); one that is ordinary as it is.
+    """The equivalent dense network, up to rounding (< 1e-5 in float32); a copy of one that is dense already.
 
-    Raises ValueError for networks of another kind.
+    Raises ValueError for other modules.
     """
     if isinstance(network, SeparableSRVGG):
         result: SRVGGNetCompact | RRDBNet = SRVGGNetCompact(network.config)
@@ -81,32 +93,38 @@ def to_dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
         return copy.deepcopy(network)
     else:
         raise ValueError(f"{type(network).__name__} is neither an SRVGGNetCompact nor an RRDBNet")
-    parts = dict(network.named_modules())
+    modules = dict(_named_modules(network))
     state = {key: value for key, value in network.state_dict().items() if key in result.state_dict()}
     for name, _ in _inner_convs(result):
-        part = parts[name]
-        assert isinstance(part, SeparableConv)
-        assert part.pointwise.bias is not None
-        state[f"{name}.weight"] = _merge_kernels(part)
-        state[f"{name}.bias"] = part.pointwise.bias.detach()
+        conv = modules[name]
+        assert isinstance(conv, SeparableConv)
+        assert conv.pointwise.bias is not None
+        state[f"{name}.weight"] = _merge_kernels(conv)
+        state[f"{name}.bias"] = conv.pointwise.bias.detach()
     result.load_state_dict(state)
     return result.to(next(network.parameters()).device).train(network.training)
 
 
 def _merge_kernels(conv: SeparableConv) -> Tensor:
-    """(out, in, 3, 3): zeros around the picture stay zeros between the two, so borders agree as well."""
-    mix, blur = conv.pointwise.weight.detach(), conv.depthwise.weight.detach()  # (out, in, 1, 1), (in, 1, 3, 3)
-    return (mix.double() * blur.double().transpose(0, 1)).to(mix.dtype)
+    """(out, in, 3, 3) kernel of the equivalent dense convolution.
+
+    Borders agree too: without a depthwise bias, zero padding stays zero between the two convolutions.
+    """
+    pointwise, depthwise = (
+        conv.pointwise.weight.detach(),
+        conv.depthwise.weight.detach(),
+    )  # (out, in, 1, 1), (in, 1, 3, 3)
+    return (pointwise.double() * depthwise.double().transpose(0, 1)).to(pointwise.dtype)
 
 
 def to_separable(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
-    """The separable network nearest to an ordinary one: each input channel's kernels become their best rank-one
-    approximation (Guo et al. 2018, arXiv:1808.05517). Exact for what `dense` has made; else it wants training.
+    """The separable network nearest to a dense one, exact for a result of `to_dense`.
 
-    Raises ValueError for networks of another kind.
+    The kernels of each input channel become their best rank-one approximation (Guo et al. 2018, arXiv:1808.05517),
+    after which a network needs training. Raises ValueError for other modules.
     """
     if type(network) is SRVGGNetCompact:
-        # The file cannot tell the activation, but the network in memory can.
+        # The config knows the activation, which the weights alone do not tell.
         result: SeparableSRVGG | SeparableRRDB = SeparableSRVGG(network.config)
     elif type(network) is RRDBNet:
         result = SeparableRRDB(network.config)
@@ -115,30 +133,36 @@ def to_separable(network: nn.Module) -> SeparableSRVGG | SeparableRRDB:
     inner = dict(_inner_convs(network))
     state = {key: value for key, value in network.state_dict().items() if key.rpartition(".")[0] not in inner}
     for name, conv in inner.items():
-        columns = conv.weight.detach().double().flatten(2).transpose(0, 1)  # (in, out, 9)
-        mix, strength, blur = torch.linalg.svd(columns, full_matrices=False)
-        # Half of the strength to each: training then moves both at the same pace.
-        root = strength[:, 0].sqrt()
-        state[f"{name}.pointwise.weight"] = (mix[:, :, 0] * root[:, None]).T[..., None, None].float()
-        state[f"{name}.depthwise.weight"] = (blur[:, 0] * root[:, None]).reshape(-1, 1, 3, 3).float()
+        kernels = conv.weight.detach().double().flatten(2).transpose(0, 1)  # (in, out, 9)
+        pointwise, singular_values, depthwise = _svd(kernels)
+        # Both factors get half of the magnitude, so that training updates them at the same relative rate.
+        root = singular_values[:, 0].sqrt()
+        state[f"{name}.pointwise.weight"] = (pointwise[:, :, 0] * root[:, None]).T[..., None, None].float()
+        state[f"{name}.depthwise.weight"] = (depthwise[:, 0] * root[:, None]).reshape(-1, 1, 3, 3).float()
         assert conv.bias is not None
         state[f"{name}.pointwise.bias"] = conv.bias.detach()
     result.load_state_dict(state)
     return result.to(next(network.parameters()).device).train(network.training)
 
 
+def _svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduced singular value decomposition U, S, Vh of (B, m, n)."""
+    factors = torch.linalg.svd(matrices, full_matrices=False)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # untyped
+    return cast("tuple[Tensor, Tensor, Tensor]", factors)
+
+
 # ---- weights ----
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these weights are one of the two networks here."""
+    """Whether these weights belong to one of the two networks here."""
     return any(key.endswith(".depthwise.weight") for key in state) and (_is_rrdb(state) or "body.0.weight" in state)
 
 
 def build(state: StateDict) -> SeparableSRVGG | SeparableRRDB:
-    """The network that these weights (float32) belong to, with the weights in it.
+    """Build the network of these weights (float32).
 
-    Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together.
+    All hyper-parameters follow from the shapes. Raises ValueError where keys or shapes do not fit together.
     """
     outline = _dense_outline(state)
     if _is_rrdb(state):
@@ -153,8 +177,8 @@ def _is_rrdb(state: StateDict) -> bool:
 
 
 def _dense_outline(state: StateDict) -> StateDict:
-    """The shapes of the ordinary network, without memory of their own."""
-    outline = {}
+    """The state dict of the dense network with its shapes only, on the meta device."""
+    outline: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name, _, kind = key.rpartition(".")
         if name.endswith(".pointwise") and kind == "weight" and tensor.ndim == 4:

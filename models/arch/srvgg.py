@@ -1,4 +1,7 @@
-"""SRVGGNetCompact, the small network of Real-ESRGAN (Wang et al. 2021) for video and anime: all work at input size."""
+"""SRVGGNetCompact, the small network of Real-ESRGAN (Wang et al. 2021) for video and anime.
+
+All convolutions run at input size.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ from .state_dict import StateDict, count_keys, load_strict
 
 
 class Activation(Enum):
+    """The activation between convolutions; values are the names that Real-ESRGAN uses."""
+
     PRELU = "prelu"
     RELU = "relu"
     LEAKY_RELU = "leakyrelu"
 
     def make_layer(self, features: int) -> nn.Module:
-        """A fresh activation for `features` channels."""
+        """A new activation layer for `features` channels."""
         if self is Activation.PRELU:
             return nn.PReLU(features)
         if self is Activation.RELU:
@@ -29,10 +34,10 @@ class Activation(Enum):
 
 @dataclass(frozen=True)
 class SRVGGConfig:
-    """The shape of the network; the defaults are those of realesr-animevideov3.
+    """Hyper-parameters of an SRVGGNetCompact; the defaults are those of realesr-animevideov3.
 
-    in_channels, out_channels: of the image, equal or one of them 1. features: channels inside. convs: convolutions
-    between the first and the last. scale: output size over input size, any whole number.
+    in_channels, out_channels: of the image, equal or one of them 1. features: channels of the hidden layers. convs:
+    convolutions between the first and the last. scale: output size over input size, any whole number.
     """
 
     in_channels: int = 3
@@ -46,10 +51,12 @@ class SRVGGConfig:
 class SRVGGNetCompact(nn.Module):
     """(B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
 
-    halo: input pixels around a tile that its result depends on: one for each 3x3 convolution, and it is exact.
-    multiple: always 1, any size will do.
-    activation_bytes: memory that it takes per input pixel in float32, without gradients, in bytes.
+    halo: input pixels around a tile that its result depends on, exactly: one for each 3x3 convolution.
+    multiple: always 1, no size needs padding.
+    activation_bytes: memory per input pixel in float32, without gradients, in bytes.
     """
+
+    fingerprint_name = "srvgg"  # in job.json; must not change
 
     def __init__(self, config: SRVGGConfig = SRVGGConfig()) -> None:
         super().__init__()
@@ -72,36 +79,36 @@ class SRVGGNetCompact(nn.Module):
         detail = x
         for layer in self.body:
             detail = layer(detail)
-        # The network learns what enlarging by repetition leaves out.
-        detail, plain = F.pixel_shuffle(detail, self.scale), F.interpolate(x, scale_factor=self.scale, mode="nearest")
-        return detail + plain if torch.is_grad_enabled() or detail.shape != plain.shape else detail.add_(plain)
+        # The network learns the difference from nearest upsampling.
+        detail, base = F.pixel_shuffle(detail, self.scale), F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        return detail + base if torch.is_grad_enabled() or detail.shape != base.shape else detail.add_(base)
 
 
 # ---- weights ----
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these weights are one flat body of convolutions, with or without activations that have weights."""
+    """Whether these weights are one flat `body` of convolutions, with or without PReLU weights."""
     first = state.get("body.0.weight")
     flat = all(key.startswith("body.") and key.count(".") == 2 for key in state)
     return first is not None and first.ndim == 4 and flat
 
 
 def build(state: StateDict) -> SRVGGNetCompact:
-    """The network that these weights (float32) belong to, with the weights in it.
+    """Build the network of these weights (float32).
 
-    Every hyper-parameter is read off the shapes. Raises ValueError where keys or shapes do not fit together, and for
-    activations without weights: ReLU and LeakyReLU leave no trace in a file, and the wrong one ruins the picture.
+    All hyper-parameters follow from the shapes. Raises ValueError where keys or shapes do not fit together, and for
+    activations without weights: a file does not tell ReLU from LeakyReLU, and the wrong one ruins the result.
     """
     if "body.1.weight" not in state:
         raise ValueError(
-            "its activation is ReLU or LeakyReLU, which the weights cannot tell; "
-            "make the SRVGGNetCompact you want from an SRVGGConfig and load the state dict into it"
+            "its activation is ReLU or LeakyReLU, which the weights do not tell apart; "
+            "create an SRVGGNetCompact from an SRVGGConfig and load the state dict into it"
         )
     layers = count_keys(state, "body.{}.weight")
     first, last = state["body.0.weight"], state[f"body.{layers - 1}.weight"]
     if last.ndim != 4:
-        raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions where a last convolution belongs")
+        raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions instead of the 4 of a convolution")
     features, in_channels = first.shape[:2]
     scale, out_channels = _infer_scale_and_channels(len(last), in_channels)
     config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)
@@ -109,9 +116,9 @@ def build(state: StateDict) -> SRVGGNetCompact:
 
 
 def _infer_scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
-    """Split the last convolution's channels into scale squared times image channels, most likely the input's own."""
+    """Factor the last convolution's channels into scale^2 * image channels; the input's channels are tried first."""
     for channels in (in_channels, 3, 4, 1):
         scale = math.isqrt(last_channels // channels)
         if scale > 0 and scale**2 * channels == last_channels:
             return scale, channels
-    raise ValueError(f"its last convolution has {last_channels} channels, which is no image enlarged by a whole number")
+    raise ValueError(f"its last convolution has {last_channels} channels, which is not 1, 3 or 4 times a square number")

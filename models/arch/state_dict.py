@@ -1,4 +1,4 @@
-"""Put a state dict into a network exactly, or say where the two differ."""
+"""Strict loading of a state dict, with an error that names the differences."""
 
 from __future__ import annotations
 
@@ -11,42 +11,39 @@ from torch import Tensor, nn
 StateDict: TypeAlias = Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 
-MAX_LISTED_DIFFERENCES = 5  # differences named in one message: enough to see the pattern, few enough to read
+MAX_LISTED_DIFFERENCES = 5  # in one message: enough to see the pattern, few enough to read
 
 
 def load_strict(make_network: Callable[[], Network], state: StateDict) -> Network:
-    """The network of `make()` holding the very tensors of `state`, which must fit one to one.
+    """The network of `make_network()` with the tensors of `state`, which must match its keys and shapes exactly.
 
-    The network is made without memory of its own, so sizes that a file merely claims cannot make us allocate.
-    Raises ValueError with the first few keys that differ.
+    The network is created on the meta device and takes over the tensors, so sizes that a file merely claims allocate
+    nothing. Raises ValueError with the first few keys that differ.
     """
     with torch.device("meta"):
         network = make_network()
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    given = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    differences = [f"{key} is missing" for key in wanted if key not in given]
-    differences += [f"{key[:80]} is not part of it" for key in given if key not in wanted]
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    actual = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    differences = [f"{key} is missing" for key in expected if key not in actual]
+    differences += [f"{key[:80]} is not part of it" for key in actual if key not in expected]
     differences += [
-        f"{key} is {given[key]} instead of {shape}" for key, shape in wanted.items() if given.get(key, shape) != shape
+        f"{key} is {actual[key]} instead of {shape}"
+        for key, shape in expected.items()
+        if actual.get(key, shape) != shape
     ]
     differences += [
-        f"{key} holds {state[key].dtype}" for key in wanted if key in given and not state[key].is_floating_point()
+        f"{key} holds {state[key].dtype}" for key in expected if key in actual and not state[key].is_floating_point()
     ]
     if differences:
-        more = (
-            f" and {len(differences) - MAX_LISTED_DIFFERENCES} more"
-            if len(differences) > MAX_LISTED_DIFFERENCES
-            else ""
-        )
-        raise ValueError(
-            f"it is nearly {type(network).__name__}, but {', '.join(differences[:MAX_LISTED_DIFFERENCES])}{more}"
-        )
+        listed, unlisted = differences[:MAX_LISTED_DIFFERENCES], len(differences) - MAX_LISTED_DIFFERENCES
+        more = f" and {unlisted} more" if unlisted > 0 else ""
+        raise ValueError(f"it is nearly {type(network).__name__}, but {', '.join(listed)}{more}")
     network.load_state_dict(state, assign=True)
     return network
 
 
 def count_keys(state: StateDict, template: str, start: int = 0, step: int = 1) -> int:
-    """How many of the keys template.format(start), template.format(start + step), ... follow one another in `state`."""
+    """Count the consecutive keys template.format(start), template.format(start + step), ... in `state`."""
     count = 0
     while template.format(start + count * step) in state:
         count += 1

@@ -1,4 +1,4 @@
-"""From a weight file to an upscaler: file -> tensors -> first network that matches -> strict load."""
+"""Load an upscaler: weight file -> tensors -> the first architecture that matches -> strict loading."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .weight_file import first_keys, guess_other_kind, read_weights, unwrap_stat
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of network: how to recognise its weights, and how to make the network that holds them."""
+    """A type of network: how to detect its weights, and how to build the network from them."""
 
     name: str
     matches: Callable[[StateDict], bool]
     build: Callable[[StateDict], nn.Module]
 
 
-# The first that matches is taken; a new network is one more line.
+# The first that matches is used. A new network takes one file in models/arch/ and one line here.
 ARCHITECTURES = (
     Architecture("RRDBNet", rrdb.matches, rrdb.build),
     Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
@@ -36,10 +36,12 @@ ARCHITECTURES = (
 
 
 def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upscaler:
-    """Load an image network: .safetensors, .pth, .pt, .ckpt, ncnn .param with its .bin (give either), or .onnx of ours.
+    """Load an upscaling network from a file.
 
-    Weights come as float32, whatever the file stores; `Upscaler.to` changes that. The networks of `ARCHITECTURES` are
-    built here; other kinds need spandrel. No code in the file is ever run. Raises WeightsError for everything else.
+    Formats: .safetensors, .pth, .pt, .ckpt, ncnn (.param or .bin, with the other one beside it), and .onnx files that
+    this package exported. Weights become float32, whatever the file stores; `Upscaler.to` changes that. The networks of
+    `ARCHITECTURES` are built here; other types need spandrel. No code from the file is executed. Raises WeightsError
+    for every file that cannot be used.
     """
     path = Path(path)
     try:
@@ -51,7 +53,7 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:
-        # What others raise, and the names in a file, may have line breaks.
+        # Messages of other libraries, and keys of a file, may contain line breaks.
         raise WeightsError(f"{path} cannot be used: {' '.join(str(error).split())}") from error
 
 
@@ -59,33 +61,34 @@ def _build_network(state: StateDict) -> tuple[nn.Module, str]:
     for architecture in ARCHITECTURES:
         if architecture.matches(state):
             return architecture.build(to_float32(state)), architecture.name
-    if foreign := load_with_spandrel(state):
+    if spandrel_network := load_with_spandrel(state):
         check_finite(state)
-        return foreign
+        return spandrel_network
     if other := guess_other_kind(state):
         raise ValueError(f"it looks like {other}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
     raise ValueError(
-        f"no network known here has such weights (its first keys are {first_keys(state)}); "
-        "other kinds than ESRGAN need spandrel installed"
+        f"no known network has such weights (its first keys are {first_keys(state)}); "
+        "types other than ESRGAN need spandrel installed"
     )
 
 
 def to_float32(state: StateDict) -> dict[str, torch.Tensor]:
-    """Floating-point tensors as float32 copies of their own, others unchanged. Raises ValueError for inf, NaN and what
-    is empty.
+    """Copy floating-point tensors to float32; others stay as they are.
+
+    Raises ValueError for inf, NaN and empty tensors.
     """
     if empty := next((key for key, tensor in state.items() if tensor.numel() == 0), None):
         raise ValueError(f"{empty[:80]} is empty ({tuple(state[empty].shape)}); the file is damaged")
-    wide = {
+    float32_state = {
         key: tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
         for key, tensor in state.items()
     }
-    check_finite(wide)
-    return wide
+    check_finite(float32_state)
+    return float32_state
 
 
 def check_finite(state: StateDict) -> None:
-    """Raises ValueError naming the first tensor with inf or NaN."""
+    """Raise ValueError with the name of the first tensor that has inf or NaN."""
     for key, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{key[:80]} contains inf or NaN; the file is damaged or its training failed")

@@ -1,4 +1,4 @@
-"""ncnn's two files: .param, a graph of layers as text, and .bin, the weights one after another.
+"""Parse ncnn's two files: .param, a graph of layers as text, and .bin, their weights one after another.
 
 The format is described in ncnn's wiki under "param and model file structure".
 """
@@ -25,7 +25,7 @@ SettingValue: TypeAlias = "int | float | list[float]"
 
 @dataclass(frozen=True)
 class Layer:
-    """One line of the .param: numbered settings, arrays under the number that ncnn writes as -23300 - number."""
+    """One line of the .param: a layer and its numbered settings; lists are stored as key -23300 - number."""
 
     kind: str
     name: str
@@ -34,34 +34,37 @@ class Layer:
     settings: dict[int, SettingValue]
 
     def get_float(self, key: int, default: float) -> float:
+        """A numeric setting. Raises WeightsError if it is a list."""
         value = self.settings.get(key, default)
         if isinstance(value, list):
-            raise WeightsError(f"layer {self.name} has a list for setting {key}")
+            raise WeightsError(f"layer {self.name} has a list for setting {key} instead of a number")
         return value
 
     def get_int(self, key: int, default: int) -> int:
+        """An integer setting. Raises WeightsError if it is not an integer."""
         value = self.get_float(key, default)
         if value != int(value):
-            raise WeightsError(f"layer {self.name} has {value} for setting {key}, where a whole number belongs")
+            raise WeightsError(f"layer {self.name} has {value} for setting {key} instead of an integer")
         return int(value)
 
     def get_floats(self, key: int) -> list[float]:
+        """A list setting; a single number counts as a list of one."""
         value = self.settings.get(key, [])
         return value if isinstance(value, list) else [value]
 
 
 def parse_param(text: str) -> list[Layer]:
-    """The layers of a .param file's text, in order. Raises WeightsError naming the line that is wrong."""
+    """The layers in the text of a .param file, in order. Raises WeightsError with the number of a wrong line."""
     lines = text.splitlines()
     try:
         if lines[0].strip() != PARAM_MAGIC:
-            raise ValueError("no ncnn magic number")
+            raise ValueError("the ncnn magic number is missing")
         count = int(lines[1].split()[0])
         if count > MAX_LAYERS:
-            raise ValueError(f"{count} layers")
+            raise ValueError(f"{count} layers, more than {MAX_LAYERS}")
     except (IndexError, ValueError) as error:
         raise WeightsError(f"its first lines are wrong ({error})") from error
-    layers = []
+    layers: list[Layer] = []
     for position, line in enumerate(lines[2:], start=3):
         words = line.split()
         if not words:
@@ -70,14 +73,14 @@ def parse_param(text: str) -> list[Layer]:
             kind, name, inputs, outputs = words[0], words[1], int(words[2]), int(words[3])
             blobs, rest = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
             if inputs < 0 or outputs < 1 or len(blobs) < inputs + outputs:
-                raise ValueError("too few blobs")
+                raise ValueError("too few blob names")
             layers.append(
                 Layer(kind, name, blobs[:inputs], blobs[inputs:], dict(_parse_setting(word) for word in rest))
             )
         except (IndexError, ValueError) as error:
             raise WeightsError(f"line {position} cannot be read ({error})") from error
     if len(layers) != count:
-        raise WeightsError(f"it promises {count} layers and has {len(layers)}, so it is incomplete")
+        raise WeightsError(f"it announces {count} layers and has {len(layers)}, so it is incomplete")
     return layers
 
 
@@ -87,26 +90,26 @@ def _parse_setting(word: str) -> tuple[int, SettingValue]:
         return int(key), _parse_finite(value) if "." in value or "e" in value else int(value)
     length, *values = value.split(",")
     if len(values) != int(length):
-        raise ValueError(f"list {word[:80]}")
+        raise ValueError(f"wrong list length in {word[:80]}")
     return -23300 - int(key), [_parse_finite(item) for item in values]
 
 
 def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"number {text[:80]}")
+        raise ValueError(f"{text[:80]} is not finite")
     return number
 
 
 class BinReader:
-    """The .bin, read from front to back."""
+    """Sequential reader of a .bin file."""
 
     def __init__(self, data: bytearray) -> None:
         self._data = data
         self._offset = 0
 
     def read_tagged(self, count: int) -> Tensor:
-        """(count,): the next numbers, float16 or float32 as the flag before them says."""
+        """(count,): the next values, float16 or float32 according to the flag before them."""
         (flag,) = struct.unpack("<I", self._advance(4))
         if flag == FLOAT16_FLAG:
             values = self.read_raw(count, torch.float16)
@@ -117,7 +120,7 @@ class BinReader:
         raise WeightsError(f"its weights are quantised (flag {flag:#010x})")
 
     def read_raw(self, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(count,): the next numbers, without a flag."""
+        """(count,): the next values, without a flag."""
         start = self._offset
         self._advance(count * dtype.itemsize)
         return torch.frombuffer(self._data, dtype=dtype, count=count, offset=start) if count else torch.empty(0)
@@ -125,9 +128,12 @@ class BinReader:
     def _advance(self, size: int) -> bytes:
         start, self._offset = self._offset, self._offset + size
         if size < 0 or self._offset > len(self._data):
-            raise WeightsError(f"its .bin has {len(self._data)} bytes and ends before the weights do")
+            raise WeightsError(f"its .bin is too short for the weights ({len(self._data)} bytes)")
         return bytes(self._data[start : self._offset]) if size <= 4 else b""
 
     def expect_end(self) -> None:
+        """Raise WeightsError unless everything has been read."""
         if self._offset != len(self._data):
-            raise WeightsError(f"its .bin has {len(self._data) - self._offset} bytes more than the graph has weights")
+            raise WeightsError(
+                f"its .bin is {len(self._data) - self._offset} bytes longer than the weights of the graph"
+            )

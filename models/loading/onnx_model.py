@@ -1,34 +1,43 @@
-"""Networks as ONNX graphs, those of 8-bit integers above all, run on the CPU by OpenVINO."""
+"""ONNX models that this package exported, mostly int8, run on the CPU by OpenVINO."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..arch.rrdb import pad_to_multiple
 
+# Metadata that an exported graph contains.
 METADATA_KEYS = ("architecture", "scale", "in_channels", "out_channels", "halo", "multiple", "parameters")
-"""What a graph says of itself in its metadata, so that nobody has to guess."""
 
 
 class OnnxNetwork(nn.Module):
-    """(B, in_channels, h, w) in [0, 1], on any device -> (B, out_channels, h * scale, w * scale), from the CPU.
+    """An ONNX graph as a module that runs on the CPU; inputs may be on any device.
 
-    facts: the graph's own, see `FACTS`. run: compiles the graph, for as many threads as torch has, when it is first
-    used. Safe to call from several threads, one after the other.
+    (B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), on the device of the input.
+    metadata: of the graph, see METADATA_KEYS. compile_model: compiles the graph at the first call, for as many threads
+    as torch has. content_hash: identifies the graph, as its weights are not in `state_dict`. Thread-safe; calls are
+    serialized.
     """
 
-    def __init__(self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]]) -> None:
+    fingerprint_name = "onnx"  # in job.json; must not change
+
+    def __init__(
+        self, metadata: dict[str, str], compile_model: Callable[[], Callable[[Tensor], Tensor]], content_hash: str
+    ) -> None:
         super().__init__()
+        self.content_hash = content_hash
         self.scale, self.in_channels = int(metadata["scale"]), int(metadata["in_channels"])
         self.out_channels, self.halo = int(metadata["out_channels"]), int(metadata["halo"])
         self.multiple, self.parameters_count = int(metadata["multiple"]), int(metadata["parameters"])
         self.supports_half = False
-        # The weights are the graph's; this one says where results are wanted, as the weights of others do.
+        # The weights are in the graph. Upscaler reads a module's device and dtype from its parameters, hence this one.
         self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
         self._compile = compile_model
         self._run: Callable[[Tensor], Tensor] | None = None
@@ -44,36 +53,38 @@ class OnnxNetwork(nn.Module):
 
 
 def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
-    """The graph as a network, and the name of its kind. Raises ValueError where it is none that was exported here."""
+    """The graph as a network, and its architecture. Raises ValueError for files that were not exported here."""
     try:
         import onnx
         import openvino
     except ImportError as error:
-        raise ValueError("ONNX graphs need onnx and openvino: pip install 'steadyscale[compress]'") from error
+        raise ValueError("ONNX models need onnx and openvino: pip install 'steadyscale[compress]'") from error
     try:
-        # Weights in other files would let a graph name any file on the disk.
-        content = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own errors have no common family
+        # External data would let a graph reference any file on the disk.
+        model = onnx.load(  # pyright: ignore[reportUnknownMemberType]  # onnx annotates os.PathLike incompletely
+            str(path), load_external_data=False
+        )
+    except Exception as error:  # protobuf's errors have no common base class
         raise ValueError(f"it is a broken ONNX file ({type(error).__name__}); export it again") from error
-    facts = {entry.key: entry.value for entry in content.metadata_props}
-    outside = any(tensor.external_data for tensor in content.graph.initializer)
-    if missing := [name for name in METADATA_KEYS if name not in facts]:
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if missing := [name for name in METADATA_KEYS if name not in metadata]:
         raise ValueError(
             f"its metadata has no {', '.join(missing)}; export it with `steadyscale compress MODEL --onnx`, or give "
-            "the weight file that it was made from"
+            "the weight file that it was exported from"
         )
-    if outside:
-        raise ValueError("it keeps weights in other files; export it again as one file")
-    numbers = [facts[name] for name in METADATA_KEYS[1:]]
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise ValueError("it stores weights in other files; export it again as one file")
+    numbers = [metadata[name] for name in METADATA_KEYS[1:]]
     if not all(number.isdecimal() and len(number) < 16 for number in numbers):
-        raise ValueError(f"its metadata holds {numbers} where whole numbers belong; export it again")
+        raise ValueError(f"its metadata holds {numbers} instead of integers; export it again")
 
     def compile_model() -> Callable[[Tensor], Tensor]:
-        core = openvino.Core()
-        # Some processors would be given bfloat16 otherwise, which costs more than 8-bit integers do.
+        core: Any = openvino.Core()  # its methods are annotated incompletely
+        # Without the precision hint some processors would run in bfloat16, which loses more accuracy than int8.
         hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-        program = core.compile_model(core.read_model(content.SerializeToString()), "CPU", hints)
-        # The result lies in memory that the next call writes over.
-        return lambda x: torch.from_numpy(program(x.numpy())[0].copy())
+        compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", hints)
+        # Copied, because the next call overwrites the memory of the result.
+        return lambda x: torch.tensor(compiled(x.numpy())[0])
 
-    return OnnxNetwork(facts, compile_model), facts["architecture"]
+    content_hash = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    return OnnxNetwork(metadata, compile_model, content_hash), metadata["architecture"]

@@ -1,4 +1,4 @@
-"""Weights as the bytes of a .safetensors file, which are the same for the same weights."""
+"""Serialise weights to .safetensors with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from safetensors.torch import save
 from torch import Tensor
 
-HEADER_ALIGNMENT_BYTES = 8  # bytes: where the numbers begin behind the header, which spaces fill up
+HEADER_ALIGNMENT_BYTES = 8  # the header is padded with spaces so that the data starts at a multiple of it
 
 
 def save_deterministic(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The file for contiguous tensors on the CPU. facts: go into its header as they are.
+    """The bytes of a file with contiguous tensors on the CPU, and metadata in its header.
 
-    safetensors leaves the order of the facts to chance, so that files of equal weights would differ; here it is that of
-    their names.
+    safetensors writes metadata in random order, so that files of equal weights would differ; here keys are sorted.
     """
-    made = save(dict(state), dict(metadata))
-    end = 8 + int.from_bytes(made[:8], "little")
-    header = json.dumps(json.loads(made[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    content = save(dict(state), dict(metadata))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % HEADER_ALIGNMENT_BYTES)
-    return len(header).to_bytes(8, "little") + header + made[end:]
+    return len(header).to_bytes(8, "little") + header + content[end:]

@@ -1,4 +1,4 @@
-"""Networks that are not written here, by way of spandrel where that is installed (ComfyUI brings it)."""
+"""Adapter for the architectures of spandrel, where it is installed (ComfyUI depends on it)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from ..arch.state_dict import StateDict
 
 if TYPE_CHECKING:
-    from spandrel import ImageModelDescriptor
+    from spandrel import ImageModelDescriptor  # pyright: ignore[reportMissingTypeStubs]  # it has none
 
-DEFAULT_HALO = 64  # pixels: spandrel does not say how far its networks see, and 64 suffices for the deepest of our own
+DEFAULT_HALO = 64  # pixels: spandrel gives no receptive field, and 64 suffices for the deepest of our own networks
 
 
 class SpandrelNetwork(nn.Module):
-    """A spandrel descriptor as a module like ours. It pads to the sizes that the network needs, and crops."""
+    """A spandrel descriptor with the interface of our networks; the descriptor pads and crops to valid sizes."""
 
-    def __init__(self, descriptor: ImageModelDescriptor) -> None:
+    fingerprint_name = "spandrel"  # in job.json; must not change
+
+    def __init__(self, descriptor: ImageModelDescriptor[nn.Module]) -> None:
         super().__init__()
         self.network: nn.Module = descriptor.model
         self.scale = descriptor.scale
@@ -30,25 +32,31 @@ class SpandrelNetwork(nn.Module):
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        # One picture at a time is all that a descriptor promises to take.
-        return torch.cat([self._descriptor(image) for image in x.split(1)])
+        # A descriptor accepts one image at a time.
+        return torch.cat([self._descriptor(x[index : index + 1]) for index in range(len(x))])
 
 
 def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
-    """The network and the name of its kind, or None where spandrel is absent or does not know it.
+    """The network and its architecture, or None where spandrel is absent or does not know it.
 
-    Raises ValueError for networks that are not one image in, one image out.
+    Raises ValueError for networks that need more than one image.
     """
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+        from spandrel import (  # pyright: ignore[reportMissingTypeStubs]  # it has none
+            ImageModelDescriptor,
+            ModelLoader,
+            UnsupportedModelError,
+        )
     except ImportError:
         return None
     try:
         descriptor = ModelLoader().load_from_state_dict(dict(state))
     except UnsupportedModelError:
         return None
-    except Exception as error:  # a network that it recognises and that then does not fit can fail in any way
+    except Exception as error:  # a recognised architecture whose weights do not fit can fail in any way
         raise ValueError(f"spandrel cannot build it ({type(error).__name__}: {str(error)[:200]})") from error
     if not isinstance(descriptor, ImageModelDescriptor):
-        raise ValueError(f"it is {descriptor.architecture.name}, which wants more than one image")
+        raise ValueError(
+            f"it is {descriptor.architecture.name}, which needs more than one image; give a single-image upscaler"
+        )
     return SpandrelNetwork(descriptor), descriptor.architecture.name

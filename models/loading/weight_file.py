@@ -1,4 +1,7 @@
-"""Read a weight file of any common kind as data only: nothing in it is run, and nothing it claims is believed."""
+"""Read weight files of common formats as untrusted data.
+
+No code in a file is executed, and sizes that it claims are checked before anything is allocated.
+"""
 
 from __future__ import annotations
 
@@ -11,40 +14,40 @@ import zipfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # os.PathLike is incomplete
 
 from ..errors import WeightsError
 from . import ncnn
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER_BYTES = 16 * 2**20  # bytes of a safetensors header; the largest real ones have a few hundred KB
+MAX_HEADER_BYTES = 16 * 2**20  # of a safetensors header; the largest real ones have a few hundred KB
 MAX_TENSORS = 20_000
-# What torch lets a pickle call although weights do not need it, and with which a few bytes become gigabytes.
+# Globals that torch allows in a pickle although weights do not need them, and that turn a few bytes into gigabytes.
 FORBIDDEN_GLOBALS = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
-MAX_EXPANSION_RATIO = 4  # tensors may share memory, so together they can be larger than their file, but not by much
+MAX_EXPANSION_RATIO = 4  # of all tensors to their file: they may share memory, but not many times
 
 
 class FileFormat(Enum):
-    """What a file is, judged by its first bytes; the value completes "it is ..." or "it looks like ..."."""
+    """The format of a file by its first bytes; the value completes "it looks like ..." in messages."""
 
     SAFETENSORS = "a safetensors file"
     ZIP = "a zip archive"
     PICKLE = "a pickle of torch before 1.6"
     NCNN_PARAM = "an ncnn .param"
     EMPTY = "an empty file"
-    LFS = "a Git LFS pointer, the address of the weights instead of the weights"
-    HTML = "a web page, often what a failed download leaves behind"
+    LFS = "a Git LFS pointer, which refers to the weights but does not contain them"
+    HTML = "a web page, often the result of a failed download"
     GGUF = "a GGUF language or diffusion model"
     TEXT = "plain text"
-    UNKNOWN = "no kind of weight file known here"
+    UNKNOWN = "no known weight file format"
 
 
 def detect_format(path: Path) -> FileFormat:
-    """The kind of a file from its first bytes; its name plays no part."""
+    """Detect the format of a file from its first bytes, whatever its extension."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
@@ -58,7 +61,7 @@ def detect_format(path: Path) -> FileFormat:
     if start.split(maxsplit=1)[0:1] == [b"7767517"]:
         return FileFormat.NCNN_PARAM
     if start[4:9] == b"\0\0\0\0{":
-        return FileFormat.SAFETENSORS  # The length of its header comes first, and 640 begins as a pickle does.
+        return FileFormat.SAFETENSORS  # before PICKLE: a header length of 640 starts like a pickle
     if start[:1] == b"\x80" and len(start) > 1 and start[1] <= pickle.HIGHEST_PROTOCOL:
         return FileFormat.PICKLE
     if len(start) > 8 and start[8:9] == b"{":
@@ -70,37 +73,39 @@ def detect_format(path: Path) -> FileFormat:
     return FileFormat.UNKNOWN
 
 
-def read_weights(path: Path) -> Mapping[str, Any]:
-    """What a weight file holds: tensors on the CPU by key, possibly inside wrappers (see `unwrap`).
+def read_weights(path: Path) -> Mapping[Any, Any]:
+    """The contents of a weight file: tensors on the CPU by key, possibly in wrappers (see `unwrap_state_dict`).
 
-    safetensors, torch's .pth/.pt/.ckpt, and ncnn's .param with its .bin (either finds the other). Tensors may be mapped
-    from the file rather than read. Raises WeightsError, before anything large is allocated, for everything else.
+    Formats: safetensors, torch's .pth, .pt and .ckpt, and ncnn's .param and .bin (give either). Tensors may be
+    memory-mapped. Raises WeightsError for everything else, before anything large is allocated.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} does not exist or is no file; check the path")
-    kind = detect_format(path)
-    if kind is FileFormat.SAFETENSORS:
+        raise WeightsError(f"{path} does not exist or is not a file; check the path")
+    file_format = detect_format(path)
+    if file_format is FileFormat.SAFETENSORS:
         return _read_safetensors(path)
-    if kind in (FileFormat.ZIP, FileFormat.PICKLE):
-        return _read_torch(path, zipped=kind is FileFormat.ZIP)
-    if kind is FileFormat.NCNN_PARAM:
+    if file_format in (FileFormat.ZIP, FileFormat.PICKLE):
+        return _read_torch(path, zipped=file_format is FileFormat.ZIP)
+    if file_format is FileFormat.NCNN_PARAM:
         return ncnn.read_ncnn(path)
     param = path.with_suffix(".param")
-    if path.suffix == ".bin" and kind is FileFormat.UNKNOWN and param.is_file():
+    if path.suffix == ".bin" and file_format is FileFormat.UNKNOWN and param.is_file():
         return ncnn.read_ncnn(param)
     raise WeightsError(
-        f"{path} is not a weight file but looks like {kind.value}; "
+        f"{path} is not a weight file but looks like {file_format.value}; "
         "download the model again (.safetensors, .pth, or ncnn .param with its .bin)"
     )
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    # The library would build every one of the entries that a header claims before anybody can count them.
+    # The library would create all the entries that a header claims, so they are counted here first.
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
-            raise WeightsError(f"{path} has a safetensors header of {length} bytes, more than any model needs; refused")
+            raise WeightsError(
+                f"{path} has a safetensors header of {length} bytes, more than any model needs; download it again"
+            )
         header = file.read(length)
     try:
         entries = json.loads(header, object_pairs_hook=_reject_duplicate_keys)
@@ -108,7 +113,9 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} has a broken safetensors header ({error}); download it again") from error
     if count > MAX_TENSORS:
-        raise WeightsError(f"{path} claims {count} tensors, more than the {MAX_TENSORS} that a model may have; refused")
+        raise WeightsError(
+            f"{path} claims {count} tensors, more than the {MAX_TENSORS} that a model may have; download it again"
+        )
     try:
         return load_file(path)
     except Exception as error:  # whatever a hostile file makes the library raise
@@ -124,10 +131,10 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
+def _read_torch(path: Path, *, zipped: bool) -> Mapping[Any, Any]:
     if torch_version() < (2, 6):
         raise WeightsError(
-            f"{path} is a pickle, and torch {torch.__version__} can be tricked into running it (CVE-2025-32434); "
+            f"{path} is a pickle, and torch {torch.__version__} can be made to execute code in it (CVE-2025-32434); "
             "use a .safetensors file or torch 2.6 or later"
         )
     if zipped:
@@ -143,18 +150,20 @@ def _read_torch(path: Path, *, zipped: bool) -> Mapping[str, Any]:
     except Exception as error:  # a broken pickle can raise anything at all
         raise WeightsError(f"{path} is a damaged .pth file ({_first_line(error)}); download it again") from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__} instead of a table of tensors; it is no model")
-    return content
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__} instead of a dictionary of tensors; it is not a model"
+        )
+    return cast("Mapping[Any, Any]", content)
 
 
 def torch_version() -> tuple[int, int]:
-    """(major, minor) of the torch that is running."""
+    """(major, minor) version of torch."""
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
 
 
 def _check_zip(path: Path) -> None:
-    """torch stores what it saves; a compressed entry is a bomb or another kind of archive."""
+    """Reject archives that torch did not write: it never compresses, so a compressed entry may be a zip bomb."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -162,28 +171,32 @@ def _check_zip(path: Path) -> None:
         raise WeightsError(f"{path} is a damaged or incomplete .pth file ({error}); download it again") from error
     names = [entry.filename for entry in entries]
     if len(entries) > MAX_TENSORS + 100:
-        raise WeightsError(f"{path} is an archive of {len(entries)} files, more than any model needs; refused")
+        raise WeightsError(
+            f"{path} is an archive of {len(entries)} files, more than any model needs; download it again"
+        )
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise WeightsError(f"{path} is a TorchScript or exported program, not weights; get its state dict instead")
     if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-        raise WeightsError(f"{path} is a zip archive without weights; unpack it and give the model file inside")
-    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-        raise WeightsError(f"{path} has compressed entries ({packed[0]}), which torch never writes; refused")
+        raise WeightsError(f"{path} is a zip archive without weights; unpack it and use the model file inside")
+    if compressed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+        raise WeightsError(
+            f"{path} has compressed entries ({compressed[0]}), which torch never writes; download it again"
+        )
 
 
 def _check_pickle_globals(path: Path) -> None:
-    """In either kind of .pth the names of what is called lie in the file as they are."""
+    """Reject dangerous globals, whose names lie uncompressed in both kinds of .pth file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if named := [name for name in FORBIDDEN_GLOBALS if content.find(name) >= 0]:
-            what = " ".join(named[0].decode().split())
-            raise WeightsError(f"{path} calls {what}, which can fill all memory and is in no weights; save them alone")
+        if found := [name for name in FORBIDDEN_GLOBALS if content.find(name) >= 0]:
+            name = " ".join(found[0].decode().split())
+            raise WeightsError(f"{path} calls {name}, which can fill all memory; save a state dict of tensors only")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-# ---- what was read ----
+# ---- state dicts ----
 
 _WRAPPER_KEYS = (
     "params_ema",
@@ -196,13 +209,15 @@ _WRAPPER_KEYS = (
     "netG",
     "net",
 )
-_MAX_WRAPPER_DEPTH = 4  # of wrappers in wrappers; a pickle can hold a table that contains itself
+_MAX_WRAPPER_DEPTH = 4  # a pickle can hold a dictionary that contains itself
 _KEY_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
 
 
-def unwrap_state_dict(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The innermost table of tensors: out of `params_ema` (preferred), `params`, `state_dict`, ..., without prefixes
-    such as `module.` that all keys share."""
+def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The innermost dictionary of tensors, without prefixes such as `module.` that all keys share.
+
+    Wrappers are `params_ema` (preferred), `params`, `state_dict` and others.
+    """
     for _ in range(_MAX_WRAPPER_DEPTH):
         content = next((content[key] for key in _WRAPPER_KEYS if isinstance(content.get(key), Mapping)), content)
     while content and (
@@ -212,36 +227,39 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return content
 
 
-def validate_tensors(state: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
-    """The same table, once it is certain that it holds plain tensors on the CPU that the file really contains."""
+def validate_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
+    """Return the dictionary if it holds only plain CPU tensors whose data the file contains.
+
+    Raises WeightsError otherwise.
+    """
     size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
     if not state:
         raise WeightsError(f"{path} holds no tensors; download the model again")
     if len(state) > MAX_TENSORS:
         raise WeightsError(
-            f"{path} holds {len(state)} tensors, more than the {MAX_TENSORS} that a model may have; refused"
+            f"{path} holds {len(state)} tensors, more than the {MAX_TENSORS} that a model may have; download it again"
         )
     total = 0
     for key, tensor in state.items():
         if not isinstance(key, str) or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
             raise WeightsError(
-                f"{path} holds {str(key)[:80]!r}, a {type(tensor).__name__}, where weights belong; save weights alone"
+                f"{path} holds {str(key)[:80]!r}, a {type(tensor).__name__}, instead of a tensor; save weights only"
             )
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise WeightsError(
-                f"{path} holds {str(key)[:80]!r} as a sparse, quantised or absent tensor; get the float32 weights"
+                f"{path} holds {str(key)[:80]!r} as a sparse, quantised or meta tensor; get the float32 weights"
             )
-        wanted = tensor.numel() * tensor.element_size()
-        total += wanted
-        if not wanted <= tensor.untyped_storage().nbytes() <= size or total > MAX_EXPANSION_RATIO * size:
+        claimed = tensor.numel() * tensor.element_size()
+        total += claimed
+        if not claimed <= tensor.untyped_storage().nbytes() <= size or total > MAX_EXPANSION_RATIO * size:
             raise WeightsError(
-                f"{path} claims {str(key)[:80]!r} to be larger than the file itself ({size} bytes); refused"
+                f"{path} claims {str(key)[:80]!r} to be larger than the file itself ({size} bytes); download it again"
             )
     return {key: tensor.detach() for key, tensor in state.items()}
 
 
-_OTHER_KIND_PATTERNS = (  # a pattern that some key has, and what the file then is
-    (r"lora_(up|down|A|B)\b|\.hada_w|\.lokr_", "a LoRA, which belongs into a LoRA loader"),
+_OTHER_KIND_PATTERNS = (  # (pattern of a key, what the file is if any key matches)
+    (r"lora_(up|down|A|B)\b|\.hada_w|\.lokr_", "a LoRA, which needs a LoRA loader"),
     (r"^model\.diffusion_model\.|^double_blocks\.|^cond_stage_model\.|^conditioner\.", "a diffusion checkpoint"),
     (r"^(first_stage_model\.)?(encoder\.down|decoder\.up)(_blocks)?\.", "a VAE"),
     (r"^text_model\.|^transformer\.text_model\.|^shared\.weight$", "a text encoder"),
@@ -251,7 +269,7 @@ _OTHER_KIND_PATTERNS = (  # a pattern that some key has, and what the file then 
 
 
 def guess_other_kind(state: Mapping[str, Any]) -> str | None:
-    """What these keys belong to, where it is a well-known thing that is no upscaler: "a LoRA, ...". None otherwise."""
+    """Describe well-known models that are not upscalers, by their keys: "a LoRA, ...". None for all others."""
     for pattern, meaning in _OTHER_KIND_PATTERNS:
         if any(re.search(pattern, str(key)) for key in state):
             return meaning
@@ -259,5 +277,5 @@ def guess_other_kind(state: Mapping[str, Any]) -> str | None:
 
 
 def first_keys(state: Mapping[str, Any]) -> str:
-    """The first few keys, for messages: enough to recognise a network by."""
+    """The first few keys, for error messages."""
     return ", ".join(str(key)[:80] for key in list(state)[:5])

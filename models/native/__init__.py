@@ -1,4 +1,4 @@
-"""The CPU engine for RRDBNet and SRVGGNetCompact, in C++: compiled on request, checked against torch, optional."""
+"""The CPU engine for RRDBNet and SRVGGNetCompact, in C++: optional, compiled on request, checked against torch."""
 
 from .build import BuildError, NoCompilerError, build_library, find_library
 from .engine import NativeDispatcher, describe_engine, make_native_network

@@ -1,4 +1,4 @@
-"""The compiled engine seen from Python: its structure, its memory, its calls."""
+"""ctypes bindings of the compiled engine: its operation structure, its memory and its functions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-ABI_VERSION = 6  # must equal that of winograd/op.h
-PAGE_BYTES = 4096  # bytes
-FLOAT_BYTES = 4  # bytes
-OUTPUT_TILE = 6  # side of a block of results
-TILE_POINTS = 64  # of a transformed patch
-PACK, CONV, INPUT_CONV, OUTPUT_CONV = range(4)
+ABI_VERSION = 6  # must equal ABI_VERSION of winograd/op.h
+PAGE_BYTES = 4096
+FLOAT_BYTES = 4
+OUTPUT_TILE = 6  # side of a Winograd output tile, in pixels
+TILE_POINTS = 64  # points of a transformed 8x8 input tile
+PACK, CONV, INPUT_CONV, OUTPUT_CONV = range(4)  # OpKind of winograd/op.h
 
 _pointer = ctypes.c_void_p
 _int32 = ctypes.c_int32
@@ -22,7 +22,7 @@ _int64 = ctypes.c_int64
 
 
 class Op(ctypes.Structure):
-    """One step; winograd/op.h says what the fields mean. Whoever makes an Op keeps what it points to alive."""
+    """One operation; winograd/op.h explains the fields. The creator of an Op keeps what it points to alive."""
 
     _fields_ = (
         ("in_", _pointer),
@@ -32,8 +32,8 @@ class Op(ctypes.Structure):
         ("weights", _pointer),
         ("bias", _pointer),
         ("slope", _pointer),
-        ("row", _int64),
-        ("colour", _int64),
+        ("row_stride", _int64),
+        ("channel_stride", _int64),
         ("scale1", ctypes.c_float),
         ("scale2", ctypes.c_float),
         ("kind", _int32),
@@ -42,32 +42,35 @@ class Op(ctypes.Structure):
         ("out_planes", _int32),
         ("height", _int32),
         ("width", _int32),
-        ("held", _int32),
+        ("in_end_row", _int32),
         ("in_row", _int32),
         ("out_row", _int32),
         ("out_column", _int32),
-        ("first", _int32),
-        ("last", _int32),
+        ("top", _int32),
+        ("bottom", _int32),
         ("left", _int32),
         ("right", _int32),
-        ("up", _int32),
+        ("upsample", _int32),
         ("shuffle", _int32),
         ("out_channels", _int32),
-        ("clamped", _int32),
+        ("clamp", _int32),
     )
 
 
 class NativeLibrary:
-    """A loaded library. vector: channels in a plane. widest: planes that one pass of its matrix product makes.
+    """A loaded engine library.
 
-    Raises OSError for a file that is no library or belongs to another version.
+    vector_width: channels in a plane, the floats of a vector register. max_planes_per_pass: output planes that one pass
+    of the matrix product computes.
+
+    Raises OSError for a file that is not a library or belongs to another version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._cdll = ctypes.CDLL(str(path))
         if self._cdll.steadyscale_abi() != ABI_VERSION or self._cdll.steadyscale_op_bytes() != ctypes.sizeof(Op):
-            raise OSError(f"{path} was built for another version of SteadyScale")
+            raise OSError(f"{path} was built for another version of SteadyScale; run `steadyscale native build`")
         self.vector_width: int = self._cdll.steadyscale_vector()
         self.max_planes_per_pass: int = self._cdll.steadyscale_widest()
         self._cdll.steadyscale_scratch.restype = ctypes.c_size_t
@@ -87,29 +90,32 @@ class NativeLibrary:
         self._cdll.steadyscale_run.argtypes = (_pointer, ctypes.c_int, ctypes.c_int, _pointer, ctypes.c_size_t)
 
     def plane_count(self, channels: int) -> int:
-        """How many planes hold so many channels."""
+        """Number of planes that hold `channels` channels."""
         return -(-channels // self.vector_width)
 
     def scratch_floats(self, in_planes: int, out_planes: int) -> int:
-        """Floats of scratch memory that a thread needs for a convolution of planes."""
+        """Floats of scratch memory per thread for a convolution of planes."""
         return self._cdll.steadyscale_scratch(in_planes, out_planes)
 
     def input_scratch_floats(self, channels: int, width: int) -> int:
-        """The same for one of a picture's few channels."""
+        """Floats of scratch memory per thread for a convolution of an image."""
         return self._cdll.steadyscale_scratch_first(channels, width)
 
     def allocate(self, size: int) -> MemoryBlock:
-        """Zeroed memory of `size` bytes, freed with the object. Raises MemoryError."""
+        """Allocate `size` zeroed bytes, freed with the returned object. Raises MemoryError."""
         size = -(-size // PAGE_BYTES) * PAGE_BYTES
         address = self._cdll.steadyscale_allocate(size)
         if not address:
-            raise MemoryError(f"not enough memory for {size} bytes")
+            raise MemoryError(f"not enough memory for {size} bytes; use a smaller tile size")
         memory = MemoryBlock(address, size)
         weakref.finalize(memory, self._cdll.steadyscale_free, address, size)
         return memory
 
     def transform_filters(self, weight: Tensor, channel_positions: Sequence[int], out_planes: int) -> MemoryBlock:
-        """Filters (out, in, 3, 3), float32 and contiguous, as convolutions want them, channels at `places`."""
+        """Transform filters (out, in, 3, 3), float32 and contiguous, to Winograd points.
+
+        channel_positions: index of each input channel among the channels of the input planes.
+        """
         depth = channel_positions[-1] + 1
         memory = self.allocate(TILE_POINTS * depth * out_planes * self.vector_width * FLOAT_BYTES)
         array = (_int32 * len(channel_positions))(*channel_positions)
@@ -117,37 +123,37 @@ class NativeLibrary:
         return memory
 
     def run(self, ops: ctypes.Array[Op], threads: int, scratch: MemoryBlock, scratch_per_thread: int) -> None:
-        """Run all steps in order; other Python threads go on meanwhile."""
+        """Run all operations in order, without the GIL."""
         self._cdll.steadyscale_run(ctypes.addressof(ops), len(ops), threads, scratch.address, scratch_per_thread)
 
 
 class Arena:
-    """Memory that programs use one after the other: fresh pages of the system cost as much as a layer does."""
+    """One memory block that plans use in turn, because fresh pages of the system cost as much as a layer."""
 
     def __init__(self, library: NativeLibrary) -> None:
         self._library = library
         self._block: MemoryBlock | None = None
 
     def reserve(self, size: int, *, exact: bool = False) -> MemoryBlock:
-        """At least `size` bytes, with whatever lies in them. exact: what is much more goes back to the system.
+        """Return at least `size` bytes with undefined contents, and invalidate what was reserved before.
 
-        Whoever took some before must not use it any more. Raises MemoryError.
+        exact: return memory to the system if the block is larger than needed. Raises MemoryError.
         """
-        held = self._block
-        if held is None or held.size < size or (exact and held.size - size >= PAGE_BYTES):
-            # Before the next one is made: two need twice the memory.
-            held = self._block = None
-            held = self._block = self._library.allocate(size)
-        held.reset()
-        return held
+        block = self._block
+        if block is None or block.size < size or (exact and block.size - size >= PAGE_BYTES):
+            # Free the old block first: two blocks at once need twice the memory.
+            block = self._block = None
+            block = self._block = self._library.allocate(size)
+        block.reset()
+        return block
 
     def release(self) -> None:
-        """Give it back to the system. Whoever took some must not use it any more."""
+        """Return the memory to the system, and invalidate what was reserved before."""
         self._block = None
 
 
 class MemoryBlock:
-    """Bytes from `address` on. `take` hands them out piece by piece, `rewind` starts again."""
+    """`size` bytes from `address` on, handed out one piece after another."""
 
     def __init__(self, address: int, size: int) -> None:
         self.address = address
@@ -155,11 +161,12 @@ class MemoryBlock:
         self._used = 0
 
     def allocate(self, size: int) -> int:
-        """The address of the next `size` bytes. Raises MemoryError when they are used up."""
+        """Address of the next `size` bytes. Raises MemoryError when the block is full."""
         if self._used + size > self.size:
-            raise MemoryError(f"{size} bytes do not fit behind {self._used} of {self.size}")
+            raise MemoryError(f"{size} bytes do not fit after the {self._used} of {self.size} in use")
         self._used += size
         return self.address + self._used - size
 
     def reset(self) -> None:
+        """Hand out the block from its start again."""
         self._used = 0

@@ -1,4 +1,4 @@
-"""Compiles the folder winograd for this very CPU, into a cache folder, when somebody asks for it; never by itself."""
+"""Compile the winograd folder for this CPU into the cache folder, on request only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from .. import cache_dir
 
-SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # which includes the headers beside it
-# Contraction into fused multiply-adds is what the speed comes from, and compilers differ in whether they do it unasked.
+SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # includes the headers beside it
+# Most of the speed comes from contraction into fused multiply-adds, which compilers enable by default or not.
 COMPILER_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
-# The first that the compiler accepts. x86 knows -march=native, some ARM compilers know only -mcpu=native.
+# The first that the compiler accepts. x86 compilers know -march=native, some ARM compilers only -mcpu=native.
 TARGET_FLAGS = (("-march=native",), ("-mcpu=native",), ("-mavx2", "-mfma"), ())
 COMPILERS = ("c++", "g++", "clang++")
 COMPILE_TIMEOUT_SECONDS = 300  # an idle machine needs three
 
 
 class BuildError(RuntimeError):
-    """The native engine could not be compiled; the message says why and what would help."""
+    """The native engine could not be compiled; the message gives the reason and a remedy."""
 
 
 class NoCompilerError(BuildError):
@@ -32,10 +32,10 @@ class NoCompilerError(BuildError):
 
 
 def build_library() -> Path:
-    """Compile the engine and return the library's path; one that is built already is returned as it is.
+    """Compile the engine unless a build of this source exists, and return the library's path.
 
-    The compiler is $CXX, else the first of c++, g++ and clang++. The folder is `cache_folder()`. Raises
-    NoCompilerError, or BuildError with the compiler's own words.
+    The compiler is $CXX, else the first of c++, g++ and clang++. The folder is `library_folder()`. Raises
+    NoCompilerError, or BuildError with the compiler's output.
     """
     if (library := find_library()) is not None:
         return library
@@ -43,9 +43,10 @@ def build_library() -> Path:
     if compiler is None:
         raise NoCompilerError(
             "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example the package g++ or "
-            "clang, or go on without: upscaling then runs through torch"
+            "clang, or continue without: upscaling then runs through torch"
         )
-    folder, complaints = library_folder(), list[str]()
+    folder = library_folder()
+    errors: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=folder)
@@ -53,21 +54,21 @@ def build_library() -> Path:
         raise BuildError(
             f"{folder} cannot be written to ({error.strerror}); set STEADYSCALE_CACHE to a folder of yours"
         ) from error
-    # Compiled beside its place and renamed, so that nobody ever finds half a library.
+    # Compiled beside its final path and renamed, so that other processes never load an incomplete library.
     with scratch:
-        made = Path(scratch.name) / "made.so"
+        output = Path(scratch.name) / "winograd.so"
         for target in TARGET_FLAGS:
-            complaint = _run_compiler([*compiler, *COMPILER_FLAGS, *target, "-o", str(made), str(SOURCE)])
-            if complaint is None:
+            message = _run_compiler([*compiler, *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)])
+            if message is None:
                 library = folder / f"winograd-{_version_hash(compiler)}.so"
-                os.replace(made, library)
+                os.replace(output, library)
                 return library
-            complaints.append(complaint)
-    raise BuildError(f"{shlex.join(compiler)} cannot compile {SOURCE.name}: {complaints[-1]}")
+            errors.append(message)
+    raise BuildError(f"{shlex.join(compiler)} cannot compile {SOURCE.name}: {errors[-1]}")
 
 
 def find_library() -> Path | None:
-    """The library that was built from this very source on this kind of CPU, or None. Starts no program."""
+    """The library built from this source for this kind of CPU, or None. Starts no program."""
     try:
         return max(library_folder().glob("winograd-*.so"), key=lambda path: path.stat().st_mtime, default=None)
     except OSError:
@@ -76,18 +77,18 @@ def find_library() -> Path | None:
 
 def find_compiler() -> list[str] | None:
     """The command of a C++ compiler, or None."""
-    told = os.environ.get("CXX", "")
+    cxx = os.environ.get("CXX", "")
     try:
-        candidates = [shlex.split(told)]
-    except ValueError:  # a quotation mark without its other half
-        candidates = [[told]]
+        candidates = [shlex.split(cxx)]
+    except ValueError:  # an unbalanced quotation mark
+        candidates = [[cxx]]
     candidates += [[name] for name in COMPILERS]
     return next((command for command in candidates if command and shutil.which(command[0])), None)
 
 
 def library_folder() -> Path:
-    """native/<hash of source and CPU> in the package's cache."""
-    # A library for another CPU would end the process at its first unknown instruction: homes are shared and moved.
+    """native/<hash of source, flags and CPU> in the package's cache."""
+    # A library for another CPU crashes at its first unknown instruction, and home folders are shared between machines.
     key = hashlib.sha256(repr((COMPILER_FLAGS, TARGET_FLAGS, cpu_signature())).encode())
     for file in sorted(SOURCE.parent.iterdir()):
         key.update(file.read_bytes())
@@ -95,12 +96,13 @@ def library_folder() -> Path:
 
 
 def cpu_signature() -> str:
-    """This CPU's model and abilities, as the system tells them."""
+    """This CPU's model and instruction sets, as the system reports them."""
     return " ".join((platform.system(), platform.machine(), *_cpu_lines()))
 
 
 def _cpu_lines() -> Iterator[str]:
-    wanted = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+    # psutil does not report a CPU's model or instruction sets, so /proc/cpuinfo is read.
+    fields = ("model name", "flags", "CPU implementer", "CPU part", "Features")
     try:
         first_core = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     except OSError:
@@ -108,24 +110,25 @@ def _cpu_lines() -> Iterator[str]:
         return
     for line in first_core.splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in wanted:
+        if name.strip() in fields:
             yield value.strip()
 
 
 def _run_compiler(command: list[str]) -> str | None:
-    """Run a compiler. None if it made the library, else the end of what it said."""
+    """Run a compiler. None if it wrote the library, else the end of its error output."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    if done.returncode == 0:
-        return None if Path(command[command.index("-o") + 1]).exists() else "it ended well, but made nothing"
-    return done.stderr.strip()[-1500:]
+    if process.returncode == 0:
+        return None if Path(command[command.index("-o") + 1]).exists() else "it succeeded, but wrote no library"
+    return process.stderr.strip()[-1500:]
 
 
 def _version_hash(compiler: list[str]) -> str:
+    command = [*compiler, "--version"]
     try:
-        said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+        version = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
-        said = ""
-    return hashlib.sha256(said.encode()).hexdigest()[:8]
+        version = ""
+    return hashlib.sha256(version.encode()).hexdigest()[:8]

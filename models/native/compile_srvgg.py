@@ -1,4 +1,4 @@
-"""A compact network as a program: the whole of it, a part of its result, or what must be renewed of that."""
+"""Compile an SRVGGNetCompact to execution plans: full frames, regions of interest, and cached partial updates."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from ..arch.srvgg import SRVGGNetCompact
 from .bindings import OUTPUT_TILE, Arena, NativeLibrary
 from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, Planes, prepack_conv, prepack_input_conv
 
-# Pixels by which every second layer's blocks lie higher and further left. A block is rounded as a whole, so what
-# changes in the input spreads through it: by 6 pixels a layer with blocks in line, by 3 with each half a block off.
+# Pixels by which the Winograd tiles of every second layer are shifted up and left. Rounding couples the pixels of a
+# tile, so a change of the input spreads by up to 6 pixels per layer with aligned tiles, and by 3 with shifted ones.
 TILE_SHIFT = OUTPUT_TILE // 2
 
 
 def srvgg_exact_halo(network: SRVGGNetCompact, layers: int | None = None) -> int:
-    """Pixels that a change of the input reaches through so many convolutions of CompactCompiler's, all by default, to
-    the last bit: 1 for the first, a whole block for the next, from its own edge on SHIFT for each of the others.
+    """Pixels around a change of the input outside of which results stay bit-identical.
+
+    layers: convolutions that are passed, default all. The first adds 1 pixel, the second a whole tile, each of the
+    others TILE_SHIFT.
     """
     layers = network.config.convs + 2 if layers is None else layers
     return 1 + OUTPUT_TILE + TILE_SHIFT * (layers - 2)
 
 
 def midpoint(network: SRVGGNetCompact) -> int:
-    """How many convolutions the first of two steps has; 0 for a network that is too short for two.
+    """Number of convolutions before the cached activations; 0 for a network too short to be split.
 
-    An even number follows, so that blocks of the middle lie as those of the result do.
+    An even number of convolutions follows, so that the cached activations have the tile grid of the result.
     """
     convs = network.config.convs
     return convs + 2 - (convs + 2) // 4 * 2 if convs > 1 else 0
 
 
 class SRVGGCompiler:
-    """Transforms the weights of a compact network; makes programs: (in_channels, h, w) -> the network's result.
+    """Prepacks the weights of an SRVGGNetCompact, and compiles plans (in_channels, h, w) -> the network's result.
 
-    Of a wanted part each layer makes what the next one reads, in the blocks of the whole: results have the same bits.
+    For a region of interest each layer computes what the next one reads, on the tile grid of the full frame, so results
+    are bit-identical to those of the full frame.
 
-    What is renewed again and again runs in two steps, and what the first `middle` layers make is kept of the whole
-    picture. Else the first layer would make anew all that a change reaches through the whole network, and as much again
-    around that, for the last one to read.
+    Partial updates run in two stages, and the activations after the first `midpoint` layers are cached for the full
+    frame. In one stage the first layer would recompute the halo of the whole network around a change, and as much again
+    for the last layer to read.
     """
 
     def __init__(self, library: NativeLibrary, network: SRVGGNetCompact) -> None:
@@ -47,42 +50,45 @@ class SRVGGCompiler:
         convs = list(zip(network.body[::2], slopes, strict=True))
         self._library = library
         self._input_conv = prepack_input_conv(library, convs[0][0], slope=convs[0][1])
-        self._convs = [prepack_conv(library, conv, slope=slope) for conv, slope in convs[1:]]  # numbered from 1 on
+        self._convs = [prepack_conv(library, conv, slope=slope) for conv, slope in convs[1:]]  # layers 1, 2, ...
         self._num_convs = len(convs)
         self.midpoint = midpoint(network)
         self._ping_pong_arena, self._cache_arena, self._scratch_arena = Arena(library), Arena(library), Arena(library)
 
     def __call__(self, height: int, width: int, roi: PixelRect | None) -> ExecutionPlan:
-        """The whole network, for all of the result or a part of it."""
-        program = ExecutionPlan(self._library, self._scratch_arena)
-        turns = self._ping_pong_planes(program, height, width, exact=roi is None)
-        self._add_layers(program, turns, height, width, roi or PixelRect(0, height, 0, width), 0, self._num_convs)
-        return program
+        """Compile the whole network, for the full frame or a region of interest."""
+        plan = ExecutionPlan(self._library, self._scratch_arena)
+        ping_pong = self._ping_pong_planes(plan, height, width, exact=roi is None)
+        self._add_layers(plan, ping_pong, height, width, roi or PixelRect(0, height, 0, width), 0, self._num_convs)
+        return plan
 
     def compile_to_midpoint(self, height: int, width: int, dirty_rect: PixelRect) -> ExecutionPlan:
-        """Renews that part of what is kept; the picture's result is left alone."""
-        program = ExecutionPlan(self._library, self._scratch_arena)
-        kept, turns = self._midpoint_planes(program, height, width), self._ping_pong_planes(program, height, width)
-        self._add_layers(program, turns, height, width, dirty_rect, 0, self.midpoint, kept)
-        return program
+        """Compile the first stage, which updates a rectangle of the cached activations."""
+        plan = ExecutionPlan(self._library, self._scratch_arena)
+        cached, ping_pong = self._midpoint_planes(plan, height, width), self._ping_pong_planes(plan, height, width)
+        self._add_layers(plan, ping_pong, height, width, dirty_rect, 0, self.midpoint, cached)
+        return plan
 
     def compile_from_midpoint(self, height: int, width: int, roi: PixelRect) -> ExecutionPlan:
-        """That part of the result, of what is kept."""
-        program = ExecutionPlan(self._library, self._scratch_arena)
-        kept, turns = self._midpoint_planes(program, height, width), self._ping_pong_planes(program, height, width)
-        self._add_layers(program, turns, height, width, roi, self.midpoint, self._num_convs, kept)
-        return program
+        """Compile the second stage, from the cached activations to a rectangle of the result."""
+        plan = ExecutionPlan(self._library, self._scratch_arena)
+        cached, ping_pong = self._midpoint_planes(plan, height, width), self._ping_pong_planes(plan, height, width)
+        self._add_layers(plan, ping_pong, height, width, roi, self.midpoint, self._num_convs, cached)
+        return plan
 
     def cache_bytes(self, height: int, width: int) -> int:
-        """What is kept of a picture's middle, beside the memory of every program."""
+        """Bytes of the cached activations of one frame, in addition to the memory of every plan."""
         return ExecutionPlan(self._library, self._scratch_arena).planes_bytes(self._config.features, height, width)
 
     def release_cache(self) -> None:
-        """Nothing is kept any more."""
+        """Free the cached activations."""
         self._cache_arena.release()
 
     def _ping_pong_planes(self, plan: ExecutionPlan, height: int, width: int, *, exact: bool = False) -> list[Planes]:
-        """What layers read and write in turns. Parts come between whole pictures, so what those need is kept."""
+        """Two buffers that layers read and write in turn.
+
+        exact: shrink the arena, which only full frames do: regions alternate with them, so their memory is kept.
+        """
         features = self._config.features
         memory = self._ping_pong_arena.reserve(2 * plan.planes_bytes(features, height, width), exact=exact)
         return [plan.allocate_planes(memory, features, height, width) for _ in range(2)]
@@ -102,29 +108,30 @@ class SRVGGCompiler:
         end: int,
         cached: Planes | None = None,
     ) -> None:
-        """The layers begin ... end - 1, the last of which makes `wanted`. kept: what they start or end with, where that
-        is not the picture and its result.
+        """Add the layers start ... end - 1, the last of which computes `roi`.
+
+        cached: the planes that the layers start from or end in, where that is not the source image or the result.
         """
-        areas = layer_rects(roi, height, width, end - max(start, 1), self._num_convs - end)
+        rects = layer_rects(roi, height, width, end - max(start, 1), self._num_convs - end)
         source, (target, other) = cached, ping_pong
         if start == 0:
-            plan.convolve_input(self._input_conv, target, height, width, areas[0])
+            plan.convolve_input(self._input_conv, target, height, width, rects[0])
             source, target, other = target, other, target
-        for number, area in enumerate(areas[1:], start=max(start, 1)):
-            assert source is not None, "layers but the first start with planes"
-            layer = self._convs[number - 1]
+        for number, rect in enumerate(rects[1:], start=max(start, 1)):
+            assert source is not None, "only layer 0 reads the source image"
+            conv = self._convs[number - 1]
             if number < self._num_convs - 1:
-                made = target if number < end - 1 or cached is None else cached
-                plan.convolve(layer, source, made, height, width, rect=area)
-                source, target, other = made, other, target
+                result = target if number < end - 1 or cached is None else cached
+                plan.convolve(conv, source, result, height, width, rect=rect)
+                source, target, other = result, other, target
                 continue
             plan.convolve_output(
-                layer,
+                conv,
                 source,
                 self._config.out_channels,
                 height,
                 width,
-                rect=area,
+                rect=rect,
                 target_rect=roi,
                 shuffle=self._config.scale,
                 add_skip=True,
@@ -132,23 +139,26 @@ class SRVGGCompiler:
 
 
 def layer_rects(roi: PixelRect, height: int, width: int, layers: int, layers_after: int = 0) -> list[PixelRect]:
-    """What must be made of a picture of height x width so that the last layer makes `wanted`: by what comes before, and
-    by each of so many layers in blocks. after: how many more layers of the network follow. Blocks of its very last
-    start where the picture does; those of the layer before it lie SHIFT higher and further left, and so on in turns.
+    """The rectangle that each layer has to compute for the last one to compute `roi` of a frame of height x width.
+
+    Returns layers + 1 rectangles: first what the layer before these has to provide, then those of the layers, in whole
+    tiles at the top and left. layers_after: layers of the network that follow. Tiles of the network's last layer start
+    at the frame's top left corner; those of every second layer before it are shifted up and left by TILE_SHIFT.
     """
-    areas, needed = [], roi
+    rects: list[PixelRect] = []
+    needed = roi
     for before_last in range(layers_after, layers_after + layers):
         shift = -TILE_SHIFT * (before_last % 2)
         top, left = (start - (start - shift) % OUTPUT_TILE for start in (needed.top, needed.left))
-        areas.append(PixelRect(top, needed.bottom, left, needed.right))
-        # A block is made of the pixels that it covers and one more on each side, also where it ends outside.
+        rects.append(PixelRect(top, needed.bottom, left, needed.right))
+        # A tile reads one more pixel on each side than it covers, also where it extends beyond `needed`.
         bottom, right = (end + (shift - end) % OUTPUT_TILE for end in (needed.bottom, needed.right))
         needed = PixelRect(max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width))
-    return [needed, *reversed(areas)]
+    return [needed, *reversed(rects)]
 
 
 def _negative_slope(activation: nn.Module) -> Tensor:
-    """What negative results are multiplied by, per channel or one for all."""
+    """Factor of negative values: one per channel, or one for all."""
     if isinstance(activation, nn.PReLU):
         return activation.weight
     return torch.tensor([activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0], **CPU_FLOAT32)

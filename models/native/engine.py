@@ -1,4 +1,4 @@
-"""Runs the networks of this package natively on a CPU, where that was built and gives torch's results."""
+"""Choose between the native engine and torch: native on a CPU where it is built and passes a self-check."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ from .plan import CPU_FLOAT32
 log = logging.getLogger(__name__)
 
 ENGINE_ENV_VAR = "STEADYSCALE_NATIVE"  # 0 turns the engine off
-# Largest difference from torch that passes the self-check, for results in [0, 1]. Noise, which it runs on, differs by
-# up to 6e-5 with the published networks, pictures by 2e-5.
+# Largest difference from torch that passes the self-check, for results in [0, 1]. The self-check runs on noise, where
+# the published networks differ by up to 6e-5; on photographs they differ by 2e-5.
 MAX_ABS_DIFFERENCE = 1e-4
-# Of the self-check's picture: every kind of edge, more than one patch both ways.
-SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH = 15, 22
+SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH = 15, 22  # every kind of edge, and more than one tile both ways
 
 
 def make_native_network(module: nn.Module) -> NativeNetwork | None:
-    """The native twin of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, self-checked against it.
+    """The native version of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, checked against torch.
 
-    Separable networks have one too. None where there is none: another module, device or format, the engine not built
-    (`steadyscale native build`) or switched off (STEADYSCALE_NATIVE=0), or results that differ from torch's, which is
-    logged.
+    Separable networks are merged to dense ones first. None for other modules, devices and dtypes, if the engine is not
+    built (`steadyscale native build`) or turned off (STEADYSCALE_NATIVE=0), or if the self-check fails; that is logged.
     """
     library = _active_library()
     if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
@@ -43,23 +41,23 @@ def make_native_network(module: nn.Module) -> NativeNetwork | None:
     if any(p.dtype is not torch.float32 or p.device.type != "cpu" for p in module.parameters()):
         return None
     if isinstance(module, SRVGGNetCompact) and module.in_channels not in (1, module.out_channels):
-        return None  # Its one channel of detail is added to several: nobody has trained that.
-    # One dense convolution runs faster here than the two that it was trained as.
+        return None  # torch broadcasts its single output channel over the skip image; no such network is published
+    # One dense convolution runs faster here than the two separable ones.
     separable = isinstance(module, (SeparableSRVGG, SeparableRRDB))
     native = NativeNetwork(to_dense(module) if separable else module, library)
     generator = torch.Generator("cpu").manual_seed(1)
-    picture = torch.rand(1, module.in_channels, SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH, generator=generator, **CPU_FLOAT32)
+    image = torch.rand(1, module.in_channels, SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH, generator=generator, **CPU_FLOAT32)
     with torch.no_grad():
-        truth = module(picture)
-    difference = float((native(picture) - truth).abs().max()) / max(1.0, float(truth.abs().max()))
-    if not difference <= MAX_ABS_DIFFERENCE:  # So that NaN fails too.
+        expected = module(image)
+    difference = float((native(image) - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+    if not difference <= MAX_ABS_DIFFERENCE:  # written so that NaN fails too
         log.warning("the native engine differs from torch by %.1e on this CPU; torch is used instead", difference)
         return None
     return native
 
 
 def _active_library() -> NativeLibrary | None:
-    """The engine as it was built for this machine, unless it is switched off."""
+    """The engine built for this machine, unless it is turned off."""
     if os.environ.get(ENGINE_ENV_VAR) == "0":
         return None
     path = find_library()
@@ -76,7 +74,9 @@ def _load_library(path: Path) -> NativeLibrary | None:
 
 
 class NativeDispatcher:
-    """A module's native twin, made when first needed and again when the weights have changed.
+    """Runs a module on the native engine or through torch, whichever fits the input.
+
+    The native version is created at the first use and again after the weights have changed.
 
     engine: what the last call ran on, "native" or "torch".
     """
@@ -89,88 +89,87 @@ class NativeDispatcher:
         self._native: NativeNetwork | None = None
 
     def __call__(self, images: Tensor, roi: Roi | None = None, out: Tensor | None = None) -> Tensor:
-        """The module's result clamped to [0, 1], by the faster way: native for float32 on the CPU, else torch.
+        """The module's result clamped to [0, 1]: native for float32 on the CPU, else torch.
 
-        wanted: only this part of it is returned. out: where it may be put, which saves a copy; else it lies elsewhere.
+        roi: return this part of the result only. out: where the result may be written, which saves a copy; the caller
+        has to use the returned tensor.
         """
-        twin = self._get_native(images)
-        self.engine = "torch" if twin is None else "native"
-        if twin is not None:
-            return twin(images, roi=roi, out=out, clamp=True)
+        native = self._get_native(images)
+        self.engine = "torch" if native is None else "native"
+        if native is not None:
+            return native(images, roi=roi, out=out, clamp=True)
         result = self._module(images)
         result = crop_to_roi(result, roi, result.shape[-1] // images.shape[-1])
-        # The results of our networks are nobody else's, and a copy costs as much as a layer of a compact network.
-        own = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
+        # Our networks return fresh tensors, which may be clamped in place: a copy costs as much as a layer of a small
+        # network.
+        in_place = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
         if result.dtype is torch.float16:
-            # What overflowed would pass for black or white, and nobody would ask for another format.
+            # Overflow must stay visible as NaN: clamped infinities would pass for black or white, and the caller would
+            # not switch to another dtype.
             return result.clamp(0, 1).masked_fill_(result.isinf(), torch.nan)
-        return result.clamp_(0, 1) if own else result.clamp(0, 1)
+        return result.clamp_(0, 1) if in_place else result.clamp(0, 1)
 
     @property
     def ready(self) -> bool:
-        """Whether float32 on the CPU will run natively, as far as can be told without trying."""
+        """Whether float32 on the CPU will run natively, as far as can be known before the self-check."""
         return isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and _active_library() is not None
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels that change a native result to its last bit, for windows that start at multiples of 6; 0 where
-        that is not known or the engine does not run.
+        """Input pixels outside of which a change leaves native results bit-identical, for windows at multiples of 6.
+
+        0 where that is not known or the engine does not run.
         """
         return srvgg_exact_halo(self._module) if self.ready and isinstance(self._module, SRVGGNetCompact) else 0
 
     @property
     def roi_stages(self) -> tuple[int, ...]:
-        """Input pixels that change what the engine keeps in the middle of the network, and the result, to the last bit;
-        none where it cannot renew a part of a result.
-        """
+        """The exact halos of the cached activations and of the result, in input pixels; () without partial updates."""
         if not (self.ready and isinstance(self._module, SRVGGNetCompact)):
             return ()
-        middle = midpoint(self._module)
-        return (srvgg_exact_halo(self._module, middle), srvgg_exact_halo(self._module)) if middle else ()
+        layers = midpoint(self._module)
+        return (srvgg_exact_halo(self._module, layers), srvgg_exact_halo(self._module)) if layers else ()
 
     def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
-        """See `NativeNetwork.renew`; False also where torch serves."""
-        twin = self._get_native(image)
-        return twin is not None and twin.update_regions(image, stage_rois, out, owner)
+        """Call `NativeNetwork.update_regions`; False also where torch runs."""
+        native = self._get_native(image)
+        return native is not None and native.update_regions(image, stage_rois, out, owner)
 
     def release_cache(self, owner: object) -> None:
-        """See `NativeNetwork.forget`."""
-        twin = self._native
-        if twin is not None:
-            twin.release_cache(owner)
+        """Free the cached activations if they belong to this owner."""
+        native = self._native
+        if native is not None:
+            native.release_cache(owner)
 
     def __reduce__(self) -> tuple[type[NativeDispatcher], tuple[nn.Module]]:
-        """Copies, in memory or in a file, make a twin of their own."""
+        # Copies and pickles create a native version of their own.
         return NativeDispatcher, (self._module,)
 
     def _get_native(self, images: Tensor) -> NativeNetwork | None:
         if images.device.type != "cpu":
-            self._native, self._weights_version, self._weights = (
-                None,
-                None,
-                [],
-            )  # The network has moved; so should its memory go.
+            # The network moved to another device: free the memory of its native version.
+            self._native, self._weights_version, self._weights = None, None, []
             return None
         if images.dtype is not torch.float32 or torch.is_grad_enabled():
             return None
         parameters = [parameter.detach() for parameter in self._module.parameters()]
-        known = [(p.data_ptr(), p.dtype, p.device, _tensor_version(p)) for p in parameters]
-        if known != self._weights_version:
-            self._native = None  # Its memory, before the next one takes some.
-            twin = self._native = make_native_network(self._module)
-            # Held, so that other weights cannot come to lie where these were and pass for them.
-            self._weights_version, self._weights = known, parameters
-            return twin
+        version = [(p.data_ptr(), p.dtype, p.device, _tensor_version(p)) for p in parameters]
+        if version != self._weights_version:
+            self._native = None  # free its memory before the next one allocates
+            native = self._native = make_native_network(self._module)
+            # The tensors are kept alive, so that new weights cannot get the same address and pass for the old ones.
+            self._weights_version, self._weights = version, parameters
+            return native
         return self._native
 
 
 def _tensor_version(parameter: Tensor) -> int:
-    """How often a tensor was written to, which tensors made in inference mode do not count."""
+    """How often a tensor was written to; 0 for inference tensors, which do not count it."""
     return 0 if parameter.is_inference() else parameter._version
 
 
 def describe_engine() -> dict[str, str | int | None]:
-    """For people and reports: whether the engine is built, on, and for which vectors."""
+    """Report whether the engine is built and active, its vector width, and where it is built."""
     path, library = find_library(), _active_library()
     return {
         "library": None if path is None else str(path),

@@ -1,4 +1,4 @@
-"""A network of this package with its weights transformed, ready to run natively on pictures of any size."""
+"""A network with prepacked weights that runs on the native engine, for frames of any size."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from .compile_rrdb import make_rrdb_compiler
 from .compile_srvgg import SRVGGCompiler
 from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, PlanCompiler
 
-# What the middle of a compact network may take, so that frames of which a part changes cost less: 64 channels of 720p.
-MAX_CACHE_BYTES = 256 << 20
+MAX_CACHE_BYTES = 256 << 20  # limit of the cached activations: 64 channels of 720p
 
-# Rows and columns of the input of which alone the enlargement is wanted.
-Roi: TypeAlias = "tuple[slice, slice]"
+Roi: TypeAlias = "tuple[slice, slice]"  # rows and columns of the input whose upscaled result is wanted
 
 
 class NativeNetwork:
-    """(B, in_channels, h, w) float32 on the CPU -> what the network makes of it, float32, clamped to [0, 1] on request.
+    """(B, in_channels, h, w) float32 on the CPU -> the network's result in float32, clamped to [0, 1] on request.
 
-    wanted: only this part of the result is returned, with the same bits; each layer of a compact network then makes no
-    more than the next one reads. Raises ValueError for what is no part of the picture. out: where the result of a
-    compact network is put, if it can be, which saves a copy; float32 on the CPU.
-    Weights are transformed once. The memory for one size of picture is kept for the next call, and serves its parts
-    too. Results do not depend on the number of threads, which is torch's. Safe to call from several threads, one after
-    the other.
+    roi: return this part of the result only, bit-identical to the full result; the layers of an SRVGGNetCompact then
+    compute no more than the next one reads. Raises ValueError if it is empty or reaches outside of the image.
+    out: where the result of an SRVGGNetCompact is written, if it is float32 on the CPU, of the right shape and with
+    contiguous rows; this saves a copy.
+
+    Weights are prepacked once. The memory for one frame size is kept for the next call, and also serves regions of it.
+    Results do not depend on the number of threads, which is torch's. Thread-safe; calls are serialized.
     """
 
     def __init__(self, network: RRDBNet | SRVGGNetCompact, library: NativeLibrary) -> None:
@@ -44,10 +43,8 @@ class NativeNetwork:
             self._compiler = SRVGGCompiler(library, network)
         self._scale = network.scale * self._unshuffle
         self._plan: tuple[tuple[int, int, PixelRect | None], ExecutionPlan] | None = None
-        self._cache_key: tuple[object, int, int] | None = (
-            None  # whose picture's middle is kept, and its height and width
-        )
-        # A collector may end somebody's stream, and with it call `forget`, in the midst of what is done here.
+        self._cache_key: tuple[object, int, int] | None = None  # owner, height, width of the cached activations
+        # Reentrant: the garbage collector may close a stream, which calls release_cache, while this thread holds it.
         self._lock = threading.RLock()
 
     @torch.no_grad()
@@ -57,66 +54,66 @@ class NativeNetwork:
         height, width = images.shape[-2:]
         if isinstance(self._network, SRVGGNetCompact):
             return self._run(images.contiguous(), _rect_or_none(roi, height, width), out, clamp)
-        folded = images
         if self._unshuffle > 1:
-            folded = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._unshuffle)
-        whole = slice(0, height), slice(0, width)
-        return crop_to_roi(self._run(folded.contiguous(), None, None, clamp), roi or whole, self._network.scale)
+            images = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._unshuffle)
+        full_frame = slice(0, height), slice(0, width)
+        return crop_to_roi(self._run(images.contiguous(), None, None, clamp), roi or full_frame, self._network.scale)
 
     def _run(self, images: Tensor, rect: PixelRect | None, out: Tensor | None, clamp: bool) -> Tensor:
-        """(B, C, h, w) as the program reads them -> the area of them, or all, enlarged; in `out` if that fits."""
+        """(B, C, h, w) as the plan reads them -> the upscaled rectangle, or all; in `out` if that fits."""
         height, width = images.shape[-2:]
-        made = rect or PixelRect(0, height, 0, width)
-        sides = (made.bottom - made.top) * self._scale, (made.right - made.left) * self._scale
+        target = rect or PixelRect(0, height, 0, width)
+        sides = (target.bottom - target.top) * self._scale, (target.right - target.left) * self._scale
         shape = len(images), self._network.out_channels, *sides
         result = out if out is not None and _is_valid_out(out, shape) else torch.empty(shape, **CPU_FLOAT32)
         key = height, width, rect
         with self._lock:
-            held = self._plan
-            if held is None or held[0] != key:
-                held = self._plan = None  # The next one works in its memory.
-                held = self._plan = key, self._compiler(*key)
-            for source, target in zip(images, result, strict=True):
-                self._run_plan(held[1], source, target, clamp)
+            entry = self._plan
+            if entry is None or entry[0] != key:
+                entry = self._plan = None  # the next plan uses its memory
+                entry = self._plan = key, self._compiler(*key)
+            for source, image_result in zip(images, result, strict=True):
+                self._run_plan(entry[1], source, image_result, clamp)
         return result
 
     def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
-        """Bring `out`, the clamped result of another picture, up to date for one (1, C, h, w) that differs in places.
+        """Update `out`, the clamped result of another image, for (1, C, h, w) that differs from it in places.
 
-        steps: the parts that may differ in the middle of a compact network, and those that may in the result, in pixels
-        of the input. The middle is kept of the whole picture, for one owner at a time; it must be told to renew all of
-        it where nothing is kept for this one. False where it is not, where `out` cannot be written to, where too much
-        memory would be kept, or where there is not enough: parts of the result may then be new already.
+        stage_rois: the regions that may differ at the midpoint of an SRVGGNetCompact, and those that may differ in the
+        result, in pixels of the input. The midpoint's activations are cached for the full frame, for one owner at a
+        time; while nothing is cached for this owner, the first stage must cover the full frame.
+        Returns False if it does not, if the network has no midpoint, if `out` cannot be written to, if the cache would
+        be too large, or if memory runs out; some regions of the result may then be updated already.
         """
-        compile, k, (height, width) = self._compiler, self._scale, image.shape[-2:]
+        compiler, k, (height, width) = self._compiler, self._scale, image.shape[-2:]
         shape = 1, self._network.out_channels, height * k, width * k
-        if not isinstance(compile, SRVGGCompiler) or not compile.midpoint:
+        if not isinstance(compiler, SRVGGCompiler) or not compiler.midpoint:
             return False
         if len(image) != 1 or not _is_valid_out(out, shape):
             return False
-        if compile.cache_bytes(height, width) > MAX_CACHE_BYTES:
+        if compiler.cache_bytes(height, width) > MAX_CACHE_BYTES:
             return False
-        changed, wanted = ([_to_rect(part, height, width) for part in parts] for parts in stage_rois)
-        kept = owner, height, width
+        midpoint_rects, result_rects = ([_to_rect(roi, height, width) for roi in rois] for rois in stage_rois)
+        cache_key = owner, height, width
         with self._lock:
-            if self._cache_key != kept and changed != [PixelRect(0, height, 0, width)]:
+            if self._cache_key != cache_key and midpoint_rects != [PixelRect(0, height, 0, width)]:
                 return False
-            self._cache_key = self._plan = None  # The memory is that of all programs, and these are for once.
+            self._cache_key = self._plan = None  # these plans run once, and use the memory of all plans
             try:
                 source = image[0].contiguous()
-                for area in changed:
-                    self._run_plan(compile.compile_to_midpoint(height, width, area), source, out[0], clamp=True)
-                for area in wanted:
-                    place = out[0, :, area.top * k : area.bottom * k, area.left * k : area.right * k]
-                    self._run_plan(compile.compile_from_midpoint(height, width, area), source, place, clamp=True)
+                for rect in midpoint_rects:
+                    self._run_plan(compiler.compile_to_midpoint(height, width, rect), source, out[0], clamp=True)
+                for rect in result_rects:
+                    target = out[0, :, rect.top * k : rect.bottom * k, rect.left * k : rect.right * k]
+                    self._run_plan(compiler.compile_from_midpoint(height, width, rect), source, target, clamp=True)
             except MemoryError:
-                compile.release_cache()
+                compiler.release_cache()
                 return False
-            self._cache_key = kept
+            self._cache_key = cache_key
         return True
 
     def release_cache(self, owner: object) -> None:
-        """What is kept for this owner is not needed any more."""
+        """Free the cached activations if they belong to this owner."""
         with self._lock:
             if (
                 self._cache_key is not None
@@ -133,7 +130,7 @@ class NativeNetwork:
 
 
 def crop_to_roi(result: Tensor, roi: Roi | None, scale: int) -> Tensor:
-    """Of a picture that is `scale` times larger what is wanted."""
+    """Crop a result of `scale` times the input's size to a region of the input."""
     if roi is None:
         return result
     rows, cols = (slice(side.start * scale, side.stop * scale) for side in roi)
@@ -145,15 +142,17 @@ def _is_valid_out(out: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 def _rect_or_none(roi: Roi | None, height: int, width: int) -> PixelRect | None:
-    """The same as an area; None for all of it."""
-    whole = PixelRect(0, height, 0, width)
-    area = whole if roi is None else _to_rect(roi, height, width)
-    return None if area == whole else area
+    """The region as a rectangle; None for the full frame."""
+    full_frame = PixelRect(0, height, 0, width)
+    rect = full_frame if roi is None else _to_rect(roi, height, width)
+    return None if rect == full_frame else rect
 
 
 def _to_rect(roi: Roi, height: int, width: int) -> PixelRect:
-    area = PixelRect(roi[0].start, roi[0].stop, roi[1].start, roi[1].stop)
-    # The engine would write where no memory is.
-    if not (0 <= area.top < area.bottom <= height and 0 <= area.left < area.right <= width):
-        raise ValueError(f"{area} is no part of a picture of {height} rows and {width} columns")
-    return area
+    rect = PixelRect(roi[0].start, roi[0].stop, roi[1].start, roi[1].stop)
+    # The engine does not check bounds.
+    if not (0 <= rect.top < rect.bottom <= height and 0 <= rect.left < rect.right <= width):
+        raise ValueError(
+            f"{rect} is empty or not inside the image of {height} rows and {width} columns; pass slices within it"
+        )
+    return rect

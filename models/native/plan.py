@@ -1,4 +1,4 @@
-"""A network as a list of steps over memory laid out in advance, for pictures of one size."""
+"""Execution plans: a network as a list of operations over preallocated memory, for one frame size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .bindings import CONV, FLOAT_BYTES, INPUT_CONV, OUTPUT_CONV, PACK, Arena, MemoryBlock, NativeLibrary, Op
 
-# What the engine reads and writes, whatever a program has made torch's default: it is told addresses alone.
+# The engine receives bare addresses, so tensors for it must not depend on torch's default dtype and device.
 CPU_FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 @dataclass(frozen=True)
 class PrepackedConv:
-    """A convolution's weights as the engine wants them.
+    """A convolution's weights in the engine's layout.
 
-    channels: input channels, padding between groups included. in_planes: 0 for one that reads a picture as it is.
+    channels: input channels, padding between groups included. in_planes: 0 for a convolution of an image.
     """
 
     weights: MemoryBlock | Tensor
@@ -35,49 +35,56 @@ class PrepackedConv:
 def prepack_conv(
     library: NativeLibrary, module: nn.Module, channel_groups: Sequence[int] = (), *, slope: Tensor | None = None
 ) -> PrepackedConv:
-    """Transform the weights of a 3x3 convolution once.
+    """Transform the weights of a 3x3 convolution to Winograd points, once.
 
-    groups: how the input channels are spread over buffers, each of which starts a new plane; empty = one buffer.
+    channel_groups: sizes of the buffers that hold the input channels; each starts a new plane. Empty: one buffer.
     slope: factor of negative results, one per output channel or one for all, None = no activation.
     """
-    conv = cast(nn.Conv2d, module)
-    weight, bias = conv.weight, conv.bias
-    out_channels, in_channels = weight.shape[:2]
+    conv = _as_conv(module)
+    out_channels, in_channels = conv.weight.shape[:2]
     channel_groups = channel_groups or (in_channels,)
-    places, planes = [], 0
+    positions: list[int] = []
+    planes = 0
     for size in channel_groups:
-        places += range(planes * library.vector_width, planes * library.vector_width + size)
+        positions += range(planes * library.vector_width, planes * library.vector_width + size)
         planes += library.plane_count(size)
     out_planes = library.plane_count(out_channels)
-
     return PrepackedConv(
-        weights=library.transform_filters(weight.detach().contiguous(), places, out_planes),
-        bias=_zero_pad(
-            torch.zeros(out_channels, **CPU_FLOAT32) if bias is None else bias, out_planes * library.vector_width
-        ),
+        weights=library.transform_filters(conv.weight.detach().contiguous(), positions, out_planes),
+        bias=_prepack_bias(conv, out_planes * library.vector_width),
         slope=None if slope is None else _zero_pad(slope.expand(out_channels), out_planes * library.vector_width),
-        channels=places[-1] + 1,
+        channels=positions[-1] + 1,
         in_planes=planes,
         out_planes=out_planes,
     )
 
 
 def prepack_input_conv(library: NativeLibrary, module: nn.Module, *, slope: Tensor | None = None) -> PrepackedConv:
-    """The weights of a 3x3 convolution of a picture's few channels, which is done directly, without Winograd."""
-    conv = cast(nn.Conv2d, module)
+    """The weights of a 3x3 convolution of an image, which is computed directly because it has few channels."""
+    conv = _as_conv(module)
     out_channels, in_channels = conv.weight.shape[:2]
     out_planes = library.plane_count(out_channels)
     weights = torch.zeros(in_channels, 3, 3, out_planes * library.vector_width, **CPU_FLOAT32)
     weights[..., :out_channels] = conv.weight.detach().float().permute(1, 2, 3, 0)
-    bias = torch.zeros(out_channels, **CPU_FLOAT32) if conv.bias is None else conv.bias
     return PrepackedConv(
         weights=weights,
-        bias=_zero_pad(bias, out_planes * library.vector_width),
+        bias=_prepack_bias(conv, out_planes * library.vector_width),
         slope=None if slope is None else _zero_pad(slope.expand(out_channels), out_planes * library.vector_width),
         channels=in_channels,
         in_planes=0,
         out_planes=out_planes,
     )
+
+
+def _as_conv(module: nn.Module) -> nn.Conv2d:
+    """Narrow the type of what `get_submodule` and ModuleList return."""
+    if not isinstance(module, nn.Conv2d):
+        raise TypeError(f"a Conv2d is expected here, got {type(module).__name__}")
+    return module
+
+
+def _prepack_bias(conv: nn.Conv2d, length: int) -> Tensor:
+    return torch.zeros(length, **CPU_FLOAT32) if conv.bias is None else _zero_pad(conv.bias, length)
 
 
 def _zero_pad(values: Tensor, length: int) -> Tensor:
@@ -88,7 +95,7 @@ def _zero_pad(values: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Planes:
-    """Addresses of planes of V channels each, which hold the rows `row` ... `end` - 1 of a picture."""
+    """Addresses of planes of `vector_width` channels each, with rows first_row ... end_row - 1 of a frame."""
 
     addresses: tuple[int, ...]
     first_row: int
@@ -103,7 +110,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class PixelRect:
-    """Rows top ... bottom - 1 and columns left ... right - 1 of a picture."""
+    """Rows top ... bottom - 1 and columns left ... right - 1 of a frame."""
 
     top: int
     bottom: int
@@ -116,18 +123,19 @@ class PixelRect:
 
 
 class ExecutionPlan:
-    """Steps in the order in which they run. `run` takes the pictures they start and end with.
+    """Operations in the order in which they run, from a source image to a target image.
 
-    source: (channels, height, width) that the first step reads. skip: a picture added at the end. target: what is made.
-    scratch: what the steps work in. Steps make an `area` of a picture, or all of it.
+    source: (channels, height, width), read by the first operation. skip: an image added by the last operation.
+    target: the result. scratch_arena: scratch memory of the operations. An operation computes a rectangle of a frame,
+    by default all of it.
     """
 
     def __init__(self, library: NativeLibrary, scratch_arena: Arena) -> None:
         self._library, self._scratch_arena = library, scratch_arena
         self._ops: list[Op] = []
-        self._output_ops: list[int] = []  # numbers of the steps that write the target
+        self._output_ops: list[int] = []  # indices of the operations that write the target
         self._op_array: ctypes.Array[Op] | None = None
-        self._keep_alive: list[object] = []  # memory that steps point to
+        self._keep_alive: list[object] = []  # memory that operations point to
         self._source = (ctypes.c_void_p * 1)()
         self._skip = (ctypes.c_void_p * 1)()
         self._target = (ctypes.c_void_p * 1)()
@@ -136,10 +144,11 @@ class ExecutionPlan:
     # ---- memory ----
 
     def planes_bytes(self, channels: int, rows: int, width: int) -> int:
+        """Bytes of the planes for so many channels."""
         return self._library.plane_count(channels) * self._plane_bytes(rows, width)
 
     def allocate_planes(self, memory: MemoryBlock, channels: int, rows: int, width: int, first_row: int = 0) -> Planes:
-        """Planes for so many channels, one after the other, out of `memory`."""
+        """Allocate planes for so many channels from `memory`."""
         size = self._plane_bytes(rows, width)
         return Planes(
             tuple(memory.allocate(size) for _ in range(self._library.plane_count(channels))),
@@ -148,15 +157,15 @@ class ExecutionPlan:
         )
 
     def _plane_bytes(self, rows: int, width: int) -> int:
-        # The extra lines keep planes of a power of two from falling into the same cache sets.
+        # Five more cache lines keep planes whose size is a power of two out of the same cache sets.
         return rows * width * self._library.vector_width * FLOAT_BYTES + 5 * 64
 
-    # ---- steps ----
+    # ---- operations ----
 
     def convolve_input(
         self, conv: PrepackedConv, target: Planes, height: int, width: int, rect: PixelRect | None = None
     ) -> None:
-        """The source picture -> planes, through a convolution with `colour_filters`."""
+        """Add a convolution of the source image, with weights of `prepack_input_conv`, into planes."""
         op = _make_op(height, width, rect)
         op.kind, op.channels, op.out_planes = INPUT_CONV, conv.channels, conv.out_planes
         op.in_, op.out = ctypes.addressof(self._source), self._pointer_array(target)
@@ -167,7 +176,7 @@ class ExecutionPlan:
         )
 
     def pack(self, target: Planes, channels: int, height: int, width: int) -> None:
-        """The source picture -> planes."""
+        """Add a copy of the source image into planes."""
         op = _make_op(height, width)
         op.kind, op.channels, op.out_planes = PACK, channels, len(target.addresses)
         op.in_, op.out = ctypes.addressof(self._source), self._pointer_array(target)
@@ -185,12 +194,12 @@ class ExecutionPlan:
         upsample: bool = False,
         residuals: Sequence[tuple[float, Planes]] = (),
     ) -> None:
-        """A convolution of a picture of height x width, or of what of it the source holds.
+        """Add a convolution of a frame of height x width, or of the rows of it that the source holds.
 
-        Winograd's blocks of 6x6 start at the area's top and left, which may both be up to 5 below 0.
-        up: the source is half as large and stands for its enlargement by repetition; the top must be even.
-        sums: up to two (scale, planes): the result is multiplied by the scale and the planes, which start at the same
-        row as the target, are added; not together with a slope. The target may be one of them, but not the source.
+        rect: Winograd tiles of 6x6 start at its top and left, which may both be down to -5.
+        upsample: the source has half the size and is upsampled 2x (nearest); the top must be even.
+        residuals: up to two (scale, planes): the result is multiplied by the scale and the planes, which have the first
+        row of the target, are added; not together with a slope. The target may be one of them, but not the source.
         """
         op = self._make_winograd_op(conv, source, height, width, rect, upsample)
         op.kind = CONV
@@ -213,11 +222,11 @@ class ExecutionPlan:
         shuffle: int = 1,
         add_skip: bool = False,
     ) -> None:
-        """A convolution, as `convolve`, of which the result is unfolded into the target picture.
+        """Add a convolution, as `convolve`, whose result is pixel-shuffled into the target image.
 
-        part: what of height x width the target is a picture of, (channels, its rows * shuffle, its columns * shuffle);
-        default: all. It ends at the area's right. Results that lie before it are dropped.
-        add_skip: the skip picture (channels, height, width) is enlarged by repetition and added.
+        target_rect: the part of height x width that the target covers, (channels, rows * shuffle, columns * shuffle);
+        default: all. It ends at the right edge of `rect`. Results above and left of it are dropped.
+        add_skip: the skip image (channels, height, width) is upsampled (nearest) and added.
         """
         op = self._make_winograd_op(conv, source, height, width, rect)
         op.kind, op.shuffle, op.out_channels = OUTPUT_CONV, shuffle, channels
@@ -238,9 +247,10 @@ class ExecutionPlan:
         upsample: bool = False,
     ) -> Op:
         op = _make_op(height, width, rect)
-        op.channels, op.in_planes, op.out_planes, op.up = conv.channels, conv.in_planes, conv.out_planes, upsample
-        # A patch may reach further than the rows that matter. What the source does not hold there counts as zero.
-        op.held = min(height, source.end_row * 2 if upsample else source.end_row)
+        op.channels, op.in_planes, op.out_planes = conv.channels, conv.in_planes, conv.out_planes
+        op.upsample = upsample
+        # A tile may reach further than the rows that matter; rows that the source does not hold count as zero.
+        op.in_end_row = min(height, source.end_row * 2 if upsample else source.end_row)
         op.in_, op.in_row = self._pointer_array(source), source.first_row
         self._set_weights(op, conv)
         self._scratch_per_thread = max(
@@ -262,29 +272,31 @@ class ExecutionPlan:
     # ---- running ----
 
     def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int, *, clamp: bool = False) -> None:
-        """All three are float32 pictures on the CPU; `target` is overwritten. clamped: to [0, 1].
+        """Run the plan. All three tensors are float32 images on the CPU; `target` is overwritten.
 
-        The first two are contiguous; of the target only the pixels of a row lie side by side.
+        source and skip are contiguous; of the target only the last dimension has to be. clamp: the result to [0, 1].
         """
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._op_array is None:
             self._op_array = (Op * len(self._ops))(*self._ops)
-        for number in self._output_ops:
-            self._op_array[number].clamped = clamp
-            self._op_array[number].colour, self._op_array[number].row = target.stride()[:2]
+        for index in self._output_ops:
+            op = self._op_array[index]
+            op.clamp = clamp
+            op.channel_stride, op.row_stride = target.stride()[:2]
         scratch = self._scratch_arena.reserve(self._scratch_per_thread * FLOAT_BYTES * threads)
         self._library.run(self._op_array, threads, scratch, self._scratch_per_thread)
 
 
 def _make_op(height: int, width: int, rect: PixelRect | None = None) -> Op:
     rect = rect or PixelRect(0, height, 0, width)
-    return Op(height=height, width=width, first=rect.top, last=rect.bottom, left=rect.left, right=rect.right)
+    return Op(height=height, width=width, top=rect.top, bottom=rect.bottom, left=rect.left, right=rect.right)
 
 
 def split_range(length: int, size: int) -> list[tuple[int, int]]:
-    """[0, length) cut into pieces of `size`; the last may be shorter."""
+    """Split [0, length) into ranges of `size`; the last may be shorter."""
     return list(pairwise([*range(0, length, size), length]))
 
 
-# (height, width of the input, what of it is wanted enlarged or None for all) -> program, the one to run from then on.
+# (height, width of the input, the rectangle of it whose result is wanted or None for all) -> plan, which invalidates
+# the plans compiled before it.
 PlanCompiler: TypeAlias = Callable[[int, int, "PixelRect | None"], ExecutionPlan]

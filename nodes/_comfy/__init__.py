@@ -1,1 +1,1 @@
-"""The adapter to ComfyUI."""
+"""Access to the ComfyUI host: images, progress, cancel, memory, folders, text."""

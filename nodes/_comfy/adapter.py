@@ -1,4 +1,4 @@
-"""Border control between ComfyUI and core: pictures, types, progress, cancel, memory. Conversions happen here, once."""
+"""Adapt ComfyUI to core: image batches, socket types, progress, cancel, memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ...core.video.decode.stream_format import NativeFrames
 from .preview_target import end_progress, lacks_preview, running_node_id
 
 CATEGORY = "SteadyScale"
-DEFAULT_FPS = 24.0  # frames per second of pictures, which do not know theirs
+DEFAULT_FPS = 24.0  # frames per second of an IMAGE batch, which has no rate of its own
 PREVIEW_MAX_SIDE, PREVIEW_INTERVAL_SECONDS = 512, 1.0  # pixels, seconds
-PROGRESS_INTERVAL_SECONDS = (
-    0.1  # seconds; hosts send each update on, one after the other, and hear a cancel only behind all of them
-)
+PROGRESS_INTERVAL_SECONDS = 0.1  # hosts queue every update, and handle a cancel only after those before it
 
 ImageOrVideoType = io.Custom("IMAGE,VIDEO")
-"""IMAGE or VIDEO. A node that takes both gives back the kind that came in: hosts and their frontends let an output of
-two types connect to inputs of either."""
+"""IMAGE or VIDEO; a node that accepts both returns the type that it received.
+
+Hosts and their frontends let an output of two types connect to inputs of either.
+"""
 FlowType = io.Custom("STEADYSCALE_FLOW")
-"""core.motion.estimate.Motion. Dense fields do not travel: they are as large as the clip itself."""
+"""core.path.motion.Motion. Dense flow fields are not passed on: they are as large as the clip itself."""
 CorrectionType = io.Custom("STEADYSCALE_CORRECTION")
 """core.path.trajectory.Correction."""
 
@@ -41,12 +41,12 @@ T = TypeVar("T")
 
 
 def combo_options(enum: type[Enum]) -> list[str]:
-    """The dropdown of an enum. Hosts before 0.3.60 take a list of strings only."""
+    """The values of an enum for a dropdown; hosts before 0.3.60 take only strings."""
     return [member.value for member in enum]
 
 
 def to_clip(images: Tensor, fps: float = DEFAULT_FPS) -> TensorClip:
-    """IMAGE (N, H, W, 1, 3 or 4) -> a clip that shares its memory."""
+    """Wrap an IMAGE (N, H, W, 1, 3 or 4) as a clip that shares its memory."""
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
     frames = rearrange(images, "n h w c -> n c h w").float().cpu()
@@ -56,10 +56,10 @@ def to_clip(images: Tensor, fps: float = DEFAULT_FPS) -> TensorClip:
 
 
 class ImageBatch:
-    """An IMAGE that is filled frame by frame: allocated once, at its final size, so that it is never held twice.
+    """An IMAGE batch allocated once at its final size and filled frame by frame.
 
-    masks: how many planes of a frame's size the caller holds beside it, for each frame. Raises ClipError where all that
-    does not fit in memory.
+    mask_planes: planes (H, W) per frame that the caller allocates beside it. Raises ClipError if the batch and these
+    planes do not fit in memory.
     """
 
     def __init__(self, info: ClipInfo, channels: int, mask_planes: int = 0) -> None:
@@ -80,18 +80,19 @@ class ImageBatch:
         self._num_filled += len(frames)
 
     def to_tensor(self) -> Tensor:
-        """The IMAGE (N, H, W, C). Raises ClipError when frames are missing."""
+        """The IMAGE (N, H, W, C); raises ClipError if frames are missing."""
         if self._num_filled != len(self.images):
             raise ClipError(
-                f"only {self._num_filled} of {len(self.images)} frames were made: this is a fault of SteadyScale"
+                f"only {self._num_filled} of {len(self.images)} frames were computed: this is a bug in SteadyScale"
             )
         return self.images
 
 
 def free_device_memory(model: Any, num_bytes: float, device: torch.device) -> None:
-    """Ask ComfyUI to unload what it can until `size` bytes are free on the device. model: who needs them, if one does.
+    """Ask ComfyUI to unload other models until `num_bytes` are free on the device.
 
-    On hosts from 0.28 on upscale models carry a patcher, by which ComfyUI moves their weights itself.
+    model: the network that needs the memory, or None. On hosts from 0.28 on, upscale models carry a patcher with which
+    ComfyUI moves their weights.
     """
     patcher = getattr(model, "patcher", None)
     if patcher is None:
@@ -101,7 +102,7 @@ def free_device_memory(model: Any, num_bytes: float, device: torch.device) -> No
 
 
 def stop_if_cancelled() -> None:
-    """Raise ComfyUI's own exception when the user has pressed cancel."""
+    """Raise ComfyUI's own exception if the user has pressed cancel."""
     model_management.throw_exception_if_processing_interrupted()
 
 
@@ -112,42 +113,43 @@ def with_progress(
     preview_frames: Callable[[T], Frames | NativeFrames] | None = None,
     node_id: str | None = None,
 ) -> Iterator[T]:
-    """The same stream, with a progress bar on the node and a check for cancel after each item.
+    """Report progress on the node and check for cancel after each item of a stream.
 
-    show: the frames of an item, of which a node shows the last as a small picture, once a second at most. place: the
-    id of that node, None: the one that runs. It shows them only if it has nothing else to show (_places.py).
+    preview_frames: returns the frames of an item; the node displays the last of them, at most once a second. node_id:
+    the node for these previews, None for the running one. Nodes with an output of their own display no preview
+    (preview_target.py).
     """
     progress, node = comfy.utils.ProgressBar(total or 1), running_node_id() if node_id is None else node_id
     if node is not None and not lacks_preview(node):
         preview_frames = None
-    shown_on = (
+    preview_bar = (
         progress if node_id is None or preview_frames is None else comfy.utils.ProgressBar(total or 1, node_id=node_id)
     )
-    done, told, shown, sent = 0, 0, time.monotonic(), float("-inf")
+    done, reported, previewed_at, sent_at = 0, 0, time.monotonic(), float("-inf")
     stop_if_cancelled()
     for item in stream:
         preview = None
-        if preview_frames is not None and time.monotonic() - shown > PREVIEW_INTERVAL_SECONDS:
+        if preview_frames is not None and time.monotonic() - previewed_at > PREVIEW_INTERVAL_SECONDS:
             preview = "JPEG", preview_image(preview_frames(item)[-1]), PREVIEW_MAX_SIDE
-            shown = time.monotonic()
+            previewed_at = time.monotonic()
         done += count(item)
         yield item
         del item
         stop_if_cancelled()
-        now, most = time.monotonic(), max(total or 1, done)
-        if preview is not None or now - sent > PROGRESS_INTERVAL_SECONDS:
-            progress.update_absolute(done, most, preview if shown_on is progress else None)
-            told, sent = done, now
-        if preview is not None and shown_on is not progress:
-            shown_on.update_absolute(done, most, preview)
-    if told != done:
+        now, maximum = time.monotonic(), max(total or 1, done)
+        if preview is not None or now - sent_at > PROGRESS_INTERVAL_SECONDS:
+            progress.update_absolute(done, maximum, preview if preview_bar is progress else None)
+            reported, sent_at = done, now
+        if preview is not None and preview_bar is not progress:
+            preview_bar.update_absolute(done, maximum, preview)
+    if reported != done:
         progress.update_absolute(done, max(total or 1, done))
-    if node_id is not None and shown_on is not progress:
+    if node_id is not None and preview_bar is not progress:
         end_progress(node_id)
 
 
 def preview_image(frame: Tensor | VideoFrame) -> Image.Image:
-    """(3 or 4, H, W), or a decoder's frame -> a picture of at most PREVIEW_SIDE pixels on the longer side."""
+    """Convert (3 or 4, H, W) or a decoded frame to a preview of PREVIEW_MAX_SIDE."""
     height, width = frame.shape[1:] if isinstance(frame, Tensor) else (frame.height, frame.width)
     factor = min(1.0, PREVIEW_MAX_SIDE / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
@@ -158,7 +160,7 @@ def preview_image(frame: Tensor | VideoFrame) -> Image.Image:
 
 
 def with_cancel_check(model: T) -> T:
-    """The same network or flow model, which first looks whether the user has cancelled: it stops within one tile."""
+    """Wrap a network or flow model so that each call checks for cancel, once per tile."""
     return cast(T, _CancellableModel(model))
 
 
@@ -171,6 +173,6 @@ class _CancellableModel:
         return self.model(*args, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "model":  # asked for before __init__ has run, by copy or pickle
+        if name == "model":  # read by copy and pickle before __init__ has run
             raise AttributeError(name)
         return getattr(self.model, name)

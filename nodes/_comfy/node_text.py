@@ -1,4 +1,4 @@
-"""Words on a node: ComfyUI shows text from Python nowhere by itself, but a node that runs can be sent some."""
+"""Send text to the running node; ComfyUI displays no other text from Python."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def show_text(text: str) -> None:
-    """Write on the node that is running. Hosts that cannot show it, or do not say which node that is, are left alone.
+    """Display text on the running node, on hosts that can.
 
-    The context names the node: asking for it as a hidden input would keep equal nodes from sharing their result.
+    The node comes from the execution context: as a hidden input it would keep equal nodes from sharing their result.
     """
     try:
         from comfy_execution.utils import get_executing_context
@@ -28,13 +28,13 @@ def show_text(text: str) -> None:
 
 
 def preview_ui(cls: type[io.ComfyNode], image: Tensor, text: str) -> dict[str, Any]:
-    """What a node shows when it has run: an IMAGE (N, H, W, C), and words, which are written on it at once."""
+    """The `ui` value of a node that displays an IMAGE (N, H, W, C) and a text."""
     show_text(text)
     return {**ui.PreviewImage(image, cls=cls).as_dict(), "text": [text]}
 
 
 def make_notifier(name: str) -> Callable[[str], None]:
-    """Says things of a run in the log, under that name, and on the node that is running."""
+    """Return a function that logs a message under `name` and displays it on the node."""
 
     def notify(text: str) -> None:
         log.info("%s: %s", name, text)

@@ -1,4 +1,4 @@
-"""Names from a graph as places on disk: inside the host's own folders, and in nobody's place."""
+"""Resolve names from a graph to paths inside the host's folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORBIDDEN_CHARS = '<>:"|?*\0'
 
 
 def resolve_inside(root: str, path: str) -> str | None:
-    """The real path, links followed, if it lies within `root`."""
+    """The real path, with links followed, if it lies within `root`; else None."""
     real, root = os.path.realpath(path), os.path.realpath(root)
     try:
         return real if os.path.commonpath([real, root]) == root else None
@@ -26,25 +26,25 @@ def resolve_inside(root: str, path: str) -> str | None:
 
 
 def model_folder() -> Path:
-    """Where new models go: the first of the host's folders for them."""
+    """The folder for new models: the first of the host's folders for upscale models."""
     return Path(folder_paths.get_folder_paths(MODELS_FOLDER)[0])
 
 
 def parse_model_name(text: str) -> str:
-    """A name for a model without its ending. Raises ClipError for one that is none, or leads elsewhere."""
+    """Validate a model name and remove its suffix; raises ClipError."""
     name = text.strip().removesuffix(MODEL_SUFFIX).strip()
     parts = name.replace("\\", "/").split("/")
     if not all(parts) or any(part.startswith(".") or not part.isprintable() for part in parts):
-        raise ClipError(f"{text!r} is no name for a model: give one such as my_model, or mine/my_model")
+        raise ClipError(f"{text!r} is not a valid model name: use one such as my_model, or mine/my_model")
     if any(letter in name for letter in _FORBIDDEN_CHARS) or os.path.isabs(name):
-        raise ClipError(f"{text!r} is no name for a model: leave out {' '.join(_FORBIDDEN_CHARS[:-1])}")
+        raise ClipError(f"{text!r} is not a valid model name: leave out {' '.join(_FORBIDDEN_CHARS[:-1])}")
     return "/".join(parts)
 
 
 def copy_model_file(source: Path, root: Path, name: str) -> Path:
-    """Copy a weight file or a graph into `root` as NAME with its own ending, and return its place.
+    """Copy a weight file or ONNX graph into `root` under a name; return the path.
 
-    Nothing is written over: the same model under that name is left as it is, for another the name gets a number.
+    Never overwrites: an equal file of that name is kept, and for a different one the name gets a number.
     """
     number, target = 1, root / f"{name}{source.suffix}"
     while target.exists() or target.is_symlink():
@@ -53,7 +53,7 @@ def copy_model_file(source: Path, root: Path, name: str) -> Path:
         number += 1
         target = root / f"{name}_{number}{source.suffix}"
     if resolve_inside(os.fspath(root), os.fspath(target)) is None:
-        raise ClipError(f"{name!r} leads out of {root}: give a name within it")
+        raise ClipError(f"{name!r} is outside {root}: use a name within that folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as partial:
         shutil.copyfile(source, partial)

@@ -1,7 +1,7 @@
-"""Which node a picture of the frame in work belongs on.
+"""Choose the node that displays a preview of the current frame.
 
-Frontends keep the last such picture in front of whatever the node puts out. So it is shown only on nodes that put out
-no picture or video of their own, and a VIDEO, which runs in somebody else's node, shows it on the node that planned it.
+Frontends keep the last preview in front of a node's output. So only nodes that output no image or video of their own
+display one, and a VIDEO, which is rendered in a node that consumes it, is previewed on the node that planned it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 NODES_WITHOUT_PREVIEW = ("SteadyScale_UpscaleFrames", "SteadyScale_WarpFrames", "SteadyScale_ApplyMotion")
-"""The nodes that put out nothing to look at."""
+"""Nodes without visible output."""
 
 
 def running_node_id() -> str | None:
-    """The id of the node that is running, or None where the host does not say."""
+    """The id of the running node, or None on hosts that do not report it."""
     try:
         from comfy_execution.utils import get_executing_context
     except ImportError:
@@ -23,7 +23,7 @@ def running_node_id() -> str | None:
 
 
 def lacks_preview(node_id: str) -> bool:
-    """Whether a node of the graph that is running is one that puts out nothing to look at."""
+    """Whether a node of the running graph has no visible output."""
     try:
         graph = _progress_state().dynprompt
         return graph.has_node(node_id) and graph.get_node(node_id).get("class_type") in NODES_WITHOUT_PREVIEW
@@ -32,7 +32,7 @@ def lacks_preview(node_id: str) -> bool:
 
 
 def end_progress(node_id: str) -> None:
-    """Take the progress off a node that is not the running one."""
+    """Remove the progress bar from a node that is not the running one."""
     try:
         _progress_state().finish_progress(node_id)
     except (ImportError, AttributeError):

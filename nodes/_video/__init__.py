@@ -1,1 +1,1 @@
-"""VIDEO inputs and outputs that stream."""
+"""Streaming VIDEO inputs and outputs."""

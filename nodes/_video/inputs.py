@@ -1,4 +1,4 @@
-"""What comes in on a wire for frames, as a clip: IMAGE and VIDEO alike."""
+"""Read an IMAGE or VIDEO input as a clip."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .render_plan import reserve_memory
 
 
 def clip_from_input(frames: Tensor | Input.Video, fps: float = DEFAULT_FPS) -> Clip:
-    """IMAGE as a clip of `fps` frames per second, VIDEO as what is planned for it, to be read soon.
+    """An IMAGE as a clip of `fps` frames per second, a VIDEO as its pipeline.
 
-    Nothing runs before that, but ComfyUI is asked for the memory that reading will need on the device.
+    Nothing runs until frames are read, but ComfyUI is asked for the device memory that reading will need.
     """
     if isinstance(frames, Tensor):
         return to_clip(frames, fps)
-    recipe = plan_for(frames).pipeline
-    reserve_memory(recipe)
-    return recipe
+    pipeline = plan_for(frames).pipeline
+    reserve_memory(pipeline)
+    return pipeline
 
 
 def info_from_input(frames: Tensor | Input.Video) -> ClipInfo:
-    """What is known of them, for who does not read them."""
+    """Size, rate and length of an input whose frames are not read."""
     return to_clip(frames).info if isinstance(frames, Tensor) else plan_for(frames).pipeline.info

@@ -1,4 +1,4 @@
-"""A VIDEO that runs when somebody needs its pixels, once, into a file that all who come later share."""
+"""A VIDEO that is rendered when its pixels are first needed, into a shared file."""
 
 from __future__ import annotations
 
@@ -29,37 +29,28 @@ from .trimmed import TrimmedVideo, keep_alive, to_host_video
 
 log = logging.getLogger(__name__)
 
-_CODEC_ALIASES = {"h265": "hevc"}  # of codecs that ComfyUI calls otherwise
+_CODEC_ALIASES = {"h265": "hevc"}  # ComfyUI's names of codecs that differ from FFmpeg's
 _PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
 
 
 def plan_for(video: Input.Video) -> RenderPlan:
-    """What is to be done for a VIDEO that comes in: what ours still holds, or nothing to any other."""
+    """The pending operations of a VIDEO input; none for a VIDEO of another node."""
     return video.plan if isinstance(video, LazyVideo) else plan_host_video(video)
-
-
-def make_resumable(frames: Any, job_folders: list[Path] | None) -> Any:
-    """A video of ours whose run survives a crash; IMAGE, and whatever is not to be resumable, as it is.
-
-    jobs: folders of the jobs that it builds on; None where it is not to.
-    """
-    if job_folders is None or not isinstance(frames, LazyVideo):
-        return frames
-    return LazyVideo(frames.plan.as_resumable(*job_folders))
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How a file is written: the ending of its name, which stands for its container, and the encoding."""
+    """Suffix, which selects the container, and encoding of a file."""
 
     suffix: str
     encoding: Encoding
 
 
 class LazyVideo(Input.Video):
-    """A plan as ComfyUI's VIDEO. Size, rate and length are known beforehand; the first who needs pixels makes it run.
+    """A render plan as ComfyUI's VIDEO.
 
-    The result lies in ComfyUI's temp folder as long as this object lives. Raises ClipError wherever it runs.
+    Size, rate and length are known without rendering. The first call that needs pixels renders into ComfyUI's temp
+    folder, where the file lives as long as this object. Every method that renders raises ClipError.
     """
 
     def __init__(self, plan: RenderPlan) -> None:
@@ -67,7 +58,7 @@ class LazyVideo(Input.Video):
         self._rendered: dict[FileFormat, TempFile] = {}
         self._job_folders: list[JobFolders] = []
 
-    # -- known beforehand
+    # -- known without rendering
 
     def get_dimensions(self) -> tuple[int, int]:
         info = self.plan.pipeline.info
@@ -98,14 +89,14 @@ class LazyVideo(Input.Video):
     def as_trimmed(
         self, start_time: float | None = None, duration: float | None = None, strict_duration: bool = False
     ) -> Input.Video | None:
-        """A part that has not been made is all that runs then; of what has been made, the part is read."""
+        """A part of the video: rendered alone, or read from the file if one was rendered."""
         trimmed = TrimmedVideo(self).as_trimmed(start_time, duration, strict_duration)
         if trimmed is None or self._existing_files():
             return trimmed
         plan = self.plan.trim(TimeRange(*trimmed.get_active_trim_window()))
         return trimmed if plan is None else LazyVideo(plan)
 
-    # -- what makes it run
+    # -- rendering
 
     def get_stream_source(self) -> str:
         return str(self._render_any())
@@ -117,7 +108,7 @@ class LazyVideo(Input.Video):
         return keep_alive(to_host_video(self).as_resized(*args, **kwargs), self)
 
     def get_components(self) -> Types.VideoComponents:
-        """All frames in memory. Raises ClipError, before anything runs, where they would not fit."""
+        """All frames in memory; raises ClipError before rendering if they would not fit."""
         info, channels = self.plan.pipeline.info, 4 if self.plan.has_alpha else 3
         try:
             ImageBatch(replace(info, length=self.get_frame_count()), channels)
@@ -125,12 +116,12 @@ class LazyVideo(Input.Video):
             raise ClipError(f"{self.plan.name}: {error}; or keep it a VIDEO, which needs no such memory") from error
         file = self._render_any()
         times = read_timestamps(file)
-        info = replace(info, length=len(times.starts))  # before it ran there was only what the source claims
+        info = replace(info, length=len(times.starts))  # known exactly only now: containers may claim another length
         batch = ImageBatch(info, channels)
         for frames in with_progress(VideoClip(file, max_pixels=demux.NO_PIXEL_LIMIT).frames(), info.length, len):
-            batch.add(frames[..., : info.height, : info.width])  # the file may be a pixel larger, for its even sizes
-        sound = _read_audio(file, times.origin + times.starts[0] * times.time_base)
-        return Types.VideoComponents(images=batch.to_tensor(), audio=sound, frame_rate=info.fps)
+            batch.add(frames[..., : info.height, : info.width])  # the file may be padded to even sizes
+        audio = _read_audio(file, times.origin + times.starts[0] * times.time_base)
+        return Types.VideoComponents(images=batch.to_tensor(), audio=audio, frame_rate=info.fps)
 
     def save_to(
         self,
@@ -144,13 +135,13 @@ class LazyVideo(Input.Video):
         preset: str | None = None,
         **extra_options: Any,
     ) -> None:
-        """Write the video as a file; it appears when all of it is written.
+        """Write the video as a file, atomically.
 
-        Raises ClipError for what cannot be done, such as a setting that this version does not know.
+        Raises ClipError for settings that are unknown or not supported.
         """
         unknown = [name for name, value in extra_options.items() if value is not None]
         if unknown:
-            raise ClipError(f"{self.plan.name}: {', '.join(unknown)} cannot be set for this video; leave it out")
+            raise ClipError(f"{self.plan.name}: {', '.join(unknown)} cannot be set for this video: leave it out")
         if color_space not in (None, "auto", self.plan.color_space):
             raise ClipError(
                 f"{self.plan.name}: the video is {self.plan.color_space} and is not converted to {color_space}; "
@@ -159,21 +150,21 @@ class LazyVideo(Input.Video):
         suffix = self._choose_suffix(path, str(getattr(format, "value", format)))
         form = self._choose_format(suffix, str(getattr(codec, "value", codec)), bit_depth, crf, preset)
         names = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
-        made, container = self._render(form), CONTAINERS[suffix]
+        rendered, container = self._render(form), CONTAINERS[suffix]
         if isinstance(path, BytesIO):
             copy = TempFile(suffix)
-            remux(made, copy.path, container=container, metadata=names)
+            remux(rendered, copy.path, container=container, metadata=names)
             path.write(copy.path.read_bytes())
         else:
-            remux(made, path, container=container, metadata=names)
-            while self._job_folders:  # the result is where it belongs, so nothing can be lost any more
+            remux(rendered, path, container=container, metadata=names)
+            while self._job_folders:  # the result is saved, so the segments are not needed to resume
                 self._job_folders.pop().remove()
 
-    # -- its files
+    # -- files
 
     @property
     def _default_format(self) -> FileFormat:
-        """What is written when nobody says how; alpha and HDR need more than H.264 of 8 bits."""
+        """The format if none is asked for; alpha and HDR need more than 8-bit H.264."""
         if self.plan.has_alpha:
             return FileFormat(".mkv", Encoding("ffv1", pixel_format="bgra"))
         return self._choose_format(".mp4", "auto", None, None, None)
@@ -186,7 +177,7 @@ class LazyVideo(Input.Video):
     def _choose_format(
         self, suffix: str, codec: str, bit_depth: int | None, crf: float | None, preset: str | None
     ) -> FileFormat:
-        """What was asked for, in our words. Raises ClipError for what does not go together."""
+        """Translate ComfyUI's settings; raises ClipError for an invalid combination."""
         file = Path(f"video{suffix}")
         try:
             container = container_for(file)
@@ -200,7 +191,7 @@ class LazyVideo(Input.Video):
             encoding = Encoding(
                 name,
                 crf=None if crf is None else round(crf),
-                preset=preset if name == "h264" else None,  # ComfyUI means it for H.264 alone
+                preset=preset if name == "h264" else None,  # ComfyUI's presets are for H.264 only
                 pixel_format=_PIXEL_FORMATS[bits] if bits else None,
             )
             if encoding.pixel_format == codec_for(file, container, encoding).pixel_format:
@@ -210,34 +201,34 @@ class LazyVideo(Input.Video):
         return FileFormat(suffix, encoding)
 
     def _render_any(self) -> Path:
-        here = self._existing_files()
-        return next(iter(here.values())).path if here else self._render(self._default_format)
+        existing = self._existing_files()
+        return next(iter(existing.values())).path if existing else self._render(self._default_format)
 
     def _existing_files(self) -> dict[FileFormat, TempFile]:
-        """What was made and has not been deleted by somebody who emptied the temp folder."""
+        """Rendered files that still exist: users may empty the temp folder."""
         return {form: file for form, file in self._rendered.items() if file.path.exists()}
 
     def _render(self, file_format: FileFormat) -> Path:
-        """The video in that form. It runs for the first one; other forms are made of that."""
-        here = self._existing_files()
-        if file_format in here:
-            return here[file_format].path
+        """Render in the first format that is asked for; transcode that file to others."""
+        existing = self._existing_files()
+        if file_format in existing:
+            return existing[file_format].path
         plan, file = self.plan, TempFile(file_format.suffix)
-        if here:
-            first = next(iter(here.values()))
-            log.info("%s: what was made for another use is encoded once more, as %s", plan.name, file_format)
+        if existing:
+            first = next(iter(existing.values()))
+            log.info("%s: transcoding the rendered video to %s", plan.name, file_format)
             again = Pipeline(VideoClip(first.path, max_pixels=demux.NO_PIXEL_LIMIT))
             plan = RenderPlan(
                 again, first.path, resources=(first,), node_names=plan.node_names, preview_node_id=plan.preview_node_id
             )
-        if kept := render(plan, file.path, file_format.encoding):
-            self._job_folders.append(kept)
+        if job_folders := render(plan, file.path, file_format.encoding):
+            self._job_folders.append(job_folders)
         self._rendered[file_format] = file
         return file.path
 
 
 def _read_audio(path: Path, start: Fraction) -> Any:
-    """AUDIO of the first track, from the first picture's moment on, `begin` seconds of the file's clock; or None."""
+    """AUDIO of the first track from `start` (seconds) on, or None."""
     with demux.open_media(path) as container:
         if not container.streams.audio:
             return None

@@ -1,11 +1,11 @@
-"""What a VIDEO is made of, as long as nobody has asked for its pixels; and the run that makes it a file."""
+"""The plan of a VIDEO that is not rendered yet, and its rendering to a file."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -42,14 +42,13 @@ from .resumable import JobFolders, run_resumable
 
 log = logging.getLogger(__name__)
 
-MAX_RESERVED_PIXELS = (
-    512 * 512
-)  # input pixels that room is asked for: larger tiles are hardly faster, and other models stay loaded
-NEAR_LOSSLESS_CRF = 8  # crf at which a file that the host has to write for us looks like what it is made of
+MAX_RESERVED_PIXELS = 512 * 512
+"""Input pixels to reserve memory for: larger tiles are hardly faster, and other models stay loaded."""
+NEAR_LOSSLESS_CRF = 8  # for files that the host has to write before they can be read
 
 
 class TempFile:
-    """A name in ComfyUI's temp folder. What is there disappears with this object."""
+    """An unused path in ComfyUI's temp folder; the file is deleted with this object."""
 
     def __init__(self, suffix: str) -> None:
         folder = Path(folder_paths.get_temp_directory())
@@ -60,12 +59,12 @@ class TempFile:
 
 @dataclass(frozen=True, eq=False)
 class RenderPlan:
-    """A recipe, and what else the finished video has.
+    """A pipeline and everything else that rendering needs.
 
-    source: the file whose sound, times and colours the result keeps, or None. sound: of a clip that came without a
-    file. owned: temporary files, and videos that have some, which must stay while the plan lives. nodes: who planned
-    it, for messages. place: the id of the last of them, which shows the frame in work. jobs: where a run is to survive
-    a crash, the folders of the jobs that it builds on; else None.
+    source: the file whose audio, timestamps and color tags the result keeps, or None. audio: of a clip without a file.
+    resources: temporary files, and videos that own some, which must exist as long as the plan. node_names: display
+    names of the planning nodes, for messages. preview_node_id: the last of these nodes, which displays the current
+    frame. job_folders: None for a run that is not resumable, else the folders of the jobs that it builds on.
     """
 
     pipeline: Pipeline
@@ -76,30 +75,34 @@ class RenderPlan:
     preview_node_id: str = ""
     job_folders: tuple[Path, ...] | None = None
 
-    def then(self, operation: Operation, node_name: str) -> RenderPlan:
-        """With one more operation, planned by the node of that display name. Raises ClipError as `Recipe.then` does."""
-        recipe, place = self.pipeline.then(operation), running_node_id() or ""
-        return replace(self, recipe=recipe, nodes=(*self.node_names, node_name), place=place)
+    def then(self, operations: Sequence[Operation], node_name: str) -> RenderPlan:
+        """Append operations of the running node; see `Pipeline.then`."""
+        return replace(
+            self,
+            pipeline=self.pipeline.then(*operations),
+            node_names=(*self.node_names, node_name),
+            preview_node_id=running_node_id() or "",
+        )
 
     def as_resumable(self, *job_folders: Path) -> RenderPlan:
-        """The same plan, whose run goes on where one before it was killed."""
-        return replace(self, jobs=(*(self.job_folders or ()), *job_folders))
+        """The same plan as a resumable job."""
+        return replace(self, job_folders=(*(self.job_folders or ()), *job_folders))
 
     @property
     def name(self) -> str:
-        """Whose plan it is: a video runs in somebody else's node, where its errors need an address."""
+        """The planning nodes: errors appear on the consuming node and must name these."""
         return f"SteadyScale ({', '.join(dict.fromkeys(self.node_names))})" if self.node_names else "SteadyScale"
 
     @property
     def time_range(self) -> TimeRange | None:
-        """The part of the source that is read; None for all of it."""
+        """The part of the source that is read; None for the full source."""
         return getattr(self.pipeline.source, "window", None)
 
     def trim(self, time_range: TimeRange) -> RenderPlan | None:
-        """The plan of that part of its result alone; None where it would have to read what lies in memory."""
+        """The plan of that part of the result; None if the source is not a file."""
         if not isinstance(self.pipeline.source, VideoClip):
             return None
-        return replace(self, recipe=trim_pipeline(self.pipeline, time_range))
+        return replace(self, pipeline=trim_pipeline(self.pipeline, time_range))
 
     @property
     def has_alpha(self) -> bool:
@@ -110,18 +113,17 @@ class RenderPlan:
 
     @property
     def color_space(self) -> str:
-        """In ComfyUI's words: sRGB, HDR (HLG) or HDR PQ."""
+        """ComfyUI's name of the color space: sRGB, HDR (HLG) or HDR PQ."""
         clip = self.pipeline.source
         transfer = clip.stream_format.transfer if isinstance(clip, VideoClip) else stream_format.UNSPECIFIED
         return {stream_format.HLG: "HDR", stream_format.PQ: "HDR PQ"}.get(transfer, "sRGB")
 
 
 def plan_host_video(video: Input.Video) -> RenderPlan:
-    """A VIDEO as it comes in, whoever made it; `LazyVideo` is the one that already has a plan.
+    """Plan a VIDEO of another node, which has no pending operations of ours.
 
-    A trim that the host has not carried out yet is read from the file, frame by frame. A crop or another edit is
-    carried out here, by the host. Damaged frames are kept as the host keeps them, and the log says which. Raises
-    ClipError for a file that is no video.
+    A pending trim is applied while the file is read. A pending crop or other edit is rendered by the host first.
+    Corrupt frames are kept, as the host does, and logged. Raises ClipError for a file that is not a video.
     """
     if _is_in_memory(video):
         return _plan_from_components(video)
@@ -147,19 +149,19 @@ def _plan_from_file(file: TempFile, time_range: TimeRange | None = None) -> Rend
 
 
 def _get_time_range(video: Input.Video) -> TimeRange | None:
-    """The part of its file that it stands for; None for all of it. Old hosts know no parts."""
+    """The pending trim of a VIDEO; None for the full file. Old hosts have no trims."""
     start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
     return TimeRange(start, duration) if start or duration else None
 
 
 def _is_in_memory(video: Input.Video) -> bool:
-    """Whether its pixels lie in memory as we take them. HDR, the host has to write into a file that says so."""
-    colours = getattr(video, "get_color_space", lambda: "auto")()
-    return isinstance(video, InputImpl.VideoFromComponents) and colours in ("auto", "sRGB")
+    """Whether its frames are in memory as sRGB; HDR needs a tagged file."""
+    color_space = getattr(video, "get_color_space", lambda: "auto")()
+    return isinstance(video, InputImpl.VideoFromComponents) and color_space in ("auto", "sRGB")
 
 
 def _has_edits(video: Input.Video) -> bool:
-    """Whether the frames of its file are not those that it stands for. Old hosts know no edits."""
+    """Whether edits are pending, so that its file does not have its frames."""
     if isinstance(video, InputImpl.VideoFromComponents):
         return True
     pending = getattr(video, "has_pending_frame_edits", None)
@@ -167,7 +169,7 @@ def _has_edits(video: Input.Video) -> bool:
         return bool(pending())
     if not hasattr(video, "as_cropped"):
         return False
-    # For some versions hosts cropped without a way to ask: there the size tells.
+    # Some host versions can crop but do not report it: there the size differs from the file's.
     with av.open(video.get_stream_source()) as container:
         stream = container.streams.video[0]
         return tuple(video.get_dimensions()) != (stream.width, stream.height)
@@ -178,17 +180,17 @@ def _plan_from_components(video: Input.Video) -> RenderPlan:
     images, alpha = parts.images, getattr(parts, "alpha", None)
     if alpha is not None:
         images = torch.cat([images[..., :3], alpha.reshape(*images.shape[:3], 1)], dim=-1)
-    recipe, sound = Pipeline(to_clip(images, float(parts.frame_rate))), None
+    audio = None
     if parts.audio:
         rate = int(parts.audio["sample_rate"])
-        # As in ComfyUI's own Save Video, the sound ends with the picture.
+        # As in ComfyUI's own Save Video, the audio ends with the last frame.
         length = ceil(rate * len(images) / Fraction(parts.frame_rate))
-        sound = AudioClip(parts.audio["waveform"][0, :, :length], rate)
-    return RenderPlan(recipe, audio=sound)
+        audio = AudioClip(parts.audio["waveform"][0, :, :length], rate)
+    return RenderPlan(Pipeline(to_clip(images, float(parts.frame_rate))), audio=audio)
 
 
 def reserve_memory(pipeline: Pipeline) -> None:
-    """Ask ComfyUI for the memory that running a recipe needs on its devices: for its networks, and for its warps."""
+    """Ask ComfyUI for the device memory that a pipeline's networks and warps need."""
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, UpscaleOp):
             size = estimate_activation_bytes(operation.model, int(operation.model.scale))
@@ -199,20 +201,20 @@ def reserve_memory(pipeline: Pipeline) -> None:
 
 
 def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | None:
-    """Carry it out: decode, all operations, encode, frame by frame, with progress on the node that waits for it.
+    """Decode, process and encode frame by frame, with progress on the consuming node.
 
-    On any error or cancel there is no file. What it returns keeps the work of a resumable run until that is saved.
-    Raises ClipError with the plan's name.
+    An error or a cancel leaves no file. The return value keeps the segments of a resumable run until the result is
+    saved. Raises ClipError with the plan's name.
     """
     if plan.job_folders is not None and plan.source is not None:
         return _render_resumable(plan, plan.source, target, encoding)
     if plan.job_folders is not None:
-        log.warning("%s: only a VIDEO that comes from a file is resumable; this one lies in memory", plan.name)
+        log.warning("%s: only a VIDEO that comes from a file is resumable; this one is in memory", plan.name)
     silent = TempFile(target.suffix).path if plan.audio else target
     try:
         reserve_memory(plan.pipeline)
         info = plan.pipeline.info
-        # Closed here: what a cancel leaves open would keep the network on its device as long as its traceback lives.
+        # Closed here, because a cancelled generator keeps the network on the device as long as its traceback exists.
         with closing(cast(Any, plan.pipeline.native_frames() or plan.pipeline.frames())) as frames:
             frames = with_estimate(frames, plan.pipeline, make_notifier(plan.name))
             stream = with_progress(

@@ -1,8 +1,8 @@
-"""Work on a VIDEO that a crash of ComfyUI does not undo: segments, kept in the output folder until the result is saved.
+"""Render a VIDEO in segments that survive a crash of ComfyUI.
 
-The folder of a job is named after all that its result depends on, so that the same graph finds it again in another
-process. It goes when the finished video has been saved, or is not needed by anybody any more; a crash, a kill or a
-cancel leave it, and what lies in ComfyUI's temp folder does not count.
+Segments lie in the output folder until the result is saved: ComfyUI empties its temp folder when it starts. A job's
+folder is named by a hash of everything that its result depends on, so that the same graph finds it in another process.
+It is removed when the finished video is saved, or with the last reference to it; a crash, a kill or a cancel keep it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from torch import Tensor
 from ...core.clip import Clip, ClipError, Frames
 from ...core.jobs.fingerprint import fingerprint, hash_file
 from ...core.jobs.folder import open_job, remove_job
-from ...core.jobs.motion_cache import cached_motion
 from ...core.jobs.run import run_job
+from ...core.motion.estimate import WORKING_SIDE
 from ...core.motion.flow import FlowModel
 from ...core.path.motion import Motion
 from ...core.pipeline.pipeline import Pipeline
+from ...core.stabilize import StabilizeSettings, measure_motion
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.encode.codecs import Encoding
 
 log = logging.getLogger(__name__)
 
 JOBS_FOLDER = "steadyscale_jobs"
-STALE_JOB_SECONDS = 7 * 24 * 3600.0  # seconds after which a job that nobody goes on with is pointed out
+STALE_JOB_SECONDS = 7 * 24 * 3600.0  # age of an unfinished job that is logged as stale
 
 
 class JobFolders:
-    """Folders of jobs whose result is there. They disappear with this object, or when `remove` says so."""
+    """Folders of finished jobs, removed with this object or by `remove`."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.remove = weakref.finalize(self, _remove_folders, tuple(folders))
@@ -52,16 +53,16 @@ def run_resumable(
     add_progress: Callable[[Iterator[Frames], int], Iterator[Frames]],
     upstream_jobs: Sequence[Path] = (),
 ) -> JobFolders:
-    """Make the video `target`, from the segments that are there already and those that are not.
+    """Render the video `target`, reusing the finished segments of an earlier run.
 
-    earlier: folders of jobs that this one builds on; they go together with its own. watch: as `run_job` has it.
-    Raises ClipError, which says what is kept.
+    upstream_jobs: folders of jobs that this one builds on; they are removed together with its own. add_progress: the
+    `progress` of `run_job`. Raises ClipError, whose message says what is kept.
     """
     folder = _job_folder("video", source, time_range, pipeline.operations, target.suffix, encoding)
     with open_job(folder, source, time_range) as job:
         finished = run_job(job, pipeline, target, encoding=encoding, progress=add_progress, keep_files=True)
     if finished.reused:
-        log.warning("%s: %d of %d segments were there already", folder, finished.reused, finished.segments)
+        log.warning("%s: reused %d of %d segments", folder, finished.reused, finished.segments)
     return JobFolders([folder, *upstream_jobs])
 
 
@@ -70,35 +71,36 @@ def measure_resumable(
     pipeline: Pipeline,
     source: Path,
     time_range: TimeRange | None,
-    flow_model: FlowModel,
-    side: int,
+    settings: StabilizeSettings,
+    flow: FlowModel,
     mask: Tensor | None,
 ) -> tuple[Motion, Path]:
-    """What `estimate_motion` gives, measured now or by an earlier process; and the folder that keeps it.
+    """Estimate motion, or continue an earlier process's estimate.
 
-    clip: reads what `recipe` gives of `source`. Raises ClipError.
+    clip: reads the frames that `pipeline` computes of `source`. Returns the motion and the job folder. Raises
+    ClipError.
     """
-    folder = _job_folder("motion", source, time_range, pipeline.operations, flow_model, side, mask)
+    folder = _job_folder("motion", source, time_range, pipeline.operations, flow, WORKING_SIDE, mask)
     with open_job(folder, source, time_range) as job:
-        return cached_motion(job, clip, flow_model, side=side, mask=mask), folder
+        return measure_motion(clip, settings, mask=mask, flow=flow, job=job), folder
 
 
 def _job_folder(kind: str, source: Path, time_range: TimeRange | None, *settings: object) -> Path:
     root = Path(folder_paths.get_output_directory()) / JOBS_FOLDER
     root.mkdir(parents=True, exist_ok=True)
-    told = [hash_file(source), fingerprint(time_range), [fingerprint(setting) for setting in settings]]
-    folder = root / f"{kind}-{sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+    inputs = [hash_file(source), fingerprint(time_range), [fingerprint(setting) for setting in settings]]
+    folder = root / f"{kind}-{sha256(json.dumps(inputs).encode()).hexdigest()[:16]}"
     _warn_stale_jobs(root, folder)
     return folder
 
 
 def _warn_stale_jobs(root: Path, current: Path) -> None:
-    """Unfinished jobs cost space, and only people know whether they will go on with one."""
+    """Log old unfinished jobs: they use disk space, and only the user can drop them."""
     before = time.time() - STALE_JOB_SECONDS
     old = [path for path in root.iterdir() if path.is_dir() and path != current and path.stat().st_mtime < before]
     if old:
         size = sum(file.stat().st_size for path in old for file in path.iterdir() if file.is_file()) / 1e6
-        log.warning("%s: %d unfinished jobs (%.0f MB) are older than a week; delete what you will not go on with",
+        log.warning("%s: %d unfinished jobs (%.0f MB) are older than a week; delete those that you will not resume",
                     root, len(old), size)  # fmt: skip
 
 
@@ -106,5 +108,5 @@ def _remove_folders(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         try:
             remove_job(folder)
-        except ClipError as e:  # somebody else is at work there
-            log.info("%s stays: %s", folder, e)
+        except ClipError as e:  # another process uses it
+            log.info("%s is kept: %s", folder, e)

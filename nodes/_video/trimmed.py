@@ -1,4 +1,4 @@
-"""A part of a video that has not run, for hosts that can trim (0.13 and newer); it makes nothing run either."""
+"""A trimmed LazyVideo, for hosts that can trim (0.13 and newer)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from comfy_api.latest import Input, InputImpl, Types
 
 
 def to_host_video(video: Input.Video) -> Any:
-    """A video of ours as ComfyUI's own object, which can do all that its version can. It runs for that."""
+    """Render a LazyVideo and return it as ComfyUI's own video object."""
     return InputImpl.VideoFromFile(video.get_stream_source())
 
 
 def keep_alive(result: Any, source: Input.Video) -> Any:
-    """What a host made of our video, which now stays as long: its file would go with it."""
+    """Keep `source`, whose file `result` reads, alive as long as `result`."""
     result.steadyscale_source = source
     return result
 
 
 class TrimmedVideo(Input.Video):
-    """A part of a video, in seconds; a length of 0 has no end. The host cuts it, from the file of the whole."""
+    """A part of a video, in seconds; a duration of 0 means up to the end.
+
+    The host cuts it from the file of the full video.
+    """
 
     def __init__(self, video: Input.Video, start: float = 0.0, duration: float = 0.0) -> None:
         self._video, self._start, self._duration = video, start, duration
@@ -57,7 +60,10 @@ class TrimmedVideo(Input.Video):
     def as_trimmed(
         self, start_time: float | None = None, duration: float | None = None, strict_duration: bool = False
     ) -> Input.Video | None:
-        """A negative start counts from the end; None where nothing, or with `strict_duration` too little, is left."""
+        """Trim further; a negative start counts from the end.
+
+        None if nothing is left, or less than `duration` with `strict_duration`.
+        """
         start, length, here = start_time or 0.0, duration or 0.0, self.get_duration()
         start = max(0.0, here + start) if start < 0 else start
         if start >= here or (strict_duration and start + length > here + 1e-6):
@@ -73,7 +79,7 @@ class TrimmedVideo(Input.Video):
         return keep_alive(self._trim().as_resized(*args, **kwargs), self._video)
 
     def get_stream_source(self) -> str:
-        """The whole file, as the host's own trimmed videos give it; `get_active_trim_window` says which part."""
+        """The full file, as for the host's trimmed videos; see the trim window."""
         return self._video.get_stream_source()
 
     def get_components(self) -> Types.VideoComponents:

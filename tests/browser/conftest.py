@@ -60,16 +60,16 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module", params=["bundled", "newest"])
 def open_frontend(
-    request: pytest.FixtureRequest, chromium: Browser, server: Callable[[str], Host]
+    request: pytest.FixtureRequest, chromium: Browser, get_host: Callable[[str], Host]
 ) -> Iterator[Frontend]:
     number = assets.FRONTEND_VERSION if request.param == "newest" else version("comfyui-frontend-package")
-    page = Frontend(chromium, server(request.param), number, SHOTS / number)
+    page = Frontend(chromium, get_host(request.param), number, SHOTS / number)
     yield page
     page.page.close()
 
 
 @pytest.fixture
-def frontend(opened: Frontend) -> Frontend:
+def frontend(open_frontend: Frontend) -> Frontend:
     """With an empty canvas."""
-    opened.clear_canvas()
-    return opened
+    open_frontend.clear_canvas()
+    return open_frontend

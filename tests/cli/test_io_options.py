@@ -16,9 +16,9 @@ from steadyscale.core.video.open import open_clip
 from video_file_checks import list_files
 
 
-def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
+def test_pictures_in_and_out(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(3)]))
-    code, stdout, _ = run(
+    code, stdout, _ = run_cli(
         "upscale",
         tmp_path / "in" / "frame_%06d.png",
         tmp_path / "out",
@@ -31,17 +31,17 @@ def test_pictures_in_and_out(tmp_path: Path, weights: Path, run):
     report = json.loads(stdout)
     assert (code, report["frames_out"], report["width"], report["fps"]) == (0, 3, 128, 29.97003)
     assert read_numbers(open_clip(tmp_path / "out")) == [0, 1, 2]
-    code, _, _ = run("upscale", tmp_path / "in" / "frame_000002.png", tmp_path / "one.png", "--model", weights)
+    code, _, _ = run_cli("upscale", tmp_path / "in" / "frame_000002.png", tmp_path / "one.png", "--model", weights)
     assert code == 0
     assert read_numbers(open_clip(tmp_path / "one.png")) == [1]
 
 
-def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path: Path, weights: Path, run):
+def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
     write_images(tmp_path / "out" / "a.png", iter([numbered_frames(1, 40, 40)]))
     (tmp_path / "out" / "b.jpg").touch()
     for out in ("out", "out/f_%02d.png"):
-        code, stdout, stderr = run(
+        code, stdout, stderr = run_cli(
             "upscale", tmp_path / "in", tmp_path / out, "--model", weights, "--fps", "25", "--json"
         )
         assert code == 0, stderr
@@ -49,21 +49,21 @@ def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path:
         assert (report["frames_out"], report["width"], report["height"], report["fps"]) == (2, 128, 96, 25)
 
 
-def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run, monkeypatch):
+def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run_cli, monkeypatch):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
     monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than a picture of 50 million
     words = ("upscale", tmp_path / "in", "--model", weights)
-    assert "exceed the limit of 1,000 pixels" in run(*words, tmp_path / "out", "--max-pixels", "1000")[2]
+    assert "exceed the limit of 1,000 pixels" in run_cli(*words, tmp_path / "out", "--max-pixels", "1000")[2]
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
-        code, _, stderr = run(*words, *out, "--max-pixels", "10000")
+        code, _, stderr = run_cli(*words, *out, "--max-pixels", "10000")
         assert code == 0, stderr
 
 
-def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run):
+def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(3)]))
     (tmp_path / "in" / "frame_000002.png").unlink()
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
-        code, _, stderr = run("upscale", tmp_path / "in", "--model", weights, *out)
+        code, _, stderr = run_cli("upscale", tmp_path / "in", "--model", weights, *out)
         assert (code, stderr.count("a picture may be missing")) == (0, 1)
 
 
@@ -71,39 +71,41 @@ def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run):
 @pytest.mark.parametrize(
     "name", ["movie [1080p].mp4", "what?.mkv", "100%d.mp4", "take2:x.mp4", "\u7535" * 80 + ".mp4", "shots [1]"]
 )
-def test_a_name_for_writing_means_what_it_says(tmp_path: Path, clip_file: Path, weights, run, monkeypatch, name, words):
+def test_a_name_for_writing_means_what_it_says(
+    tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words
+):
     if words and not Path(name).suffix:
         return  # a job writes no pictures
     monkeypatch.chdir(tmp_path)
-    code, _, stderr = run("upscale", clip_file.name, name, "--model", weights, *words)
+    code, _, stderr = run_cli("upscale", clip_file.name, name, "--model", weights, *words)
     assert code == 0, stderr
     assert list_files(tmp_path) == sorted([clip_file.name, name])
     assert read_numbers(open_clip(name)) == list(range(12))
 
 
-def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run):
+def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run_cli):
     """16 bits in and out: the network of the tests repeats pixels, so each of 6144 levels must come out as it was."""
     levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99
     write_images(tmp_path / "in", iter([(levels / 65535).expand(1, 3, 48, 128)]), bits=16)
     words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights)
     for bits, distinct in (("16", 6144), ("8", 240)):
-        assert run(*words, "--bits", bits)[0] == 0
+        assert run_cli(*words, "--bits", bits)[0] == 0
         made = (torch.cat(list(open_clip(tmp_path / "out").frames())) * 65535).round().long()
         assert len(made.unique()) == distinct
         if bits == "16":
             assert torch.equal(made[:, :1], levels.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
-def test_without_json_a_person_reads_one_line(tmp_path: Path, clip_file: Path, weights: Path, run):
-    code, stdout, _ = run("upscale", clip_file, tmp_path / "o.mp4", "--model", weights)
+def test_without_json_a_person_reads_one_line(tmp_path: Path, clip_file: Path, weights: Path, run_cli):
+    code, stdout, _ = run_cli("upscale", clip_file, tmp_path / "o.mp4", "--model", weights)
     assert code == 0
     assert stdout.count("\n") == 1
     assert "12 frames, 128x96 at 24 fps" in stdout
-    code, stdout, stderr = run("upscale", clip_file, tmp_path / "o.mp4", "--model", weights, "--quiet")
+    code, stdout, stderr = run_cli("upscale", clip_file, tmp_path / "o.mp4", "--model", weights, "--quiet")
     assert (code, stdout, stderr) == (0, "", "")
 
 
-def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
     words = ["upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--device", "cpu", "--grain", "0.5"]
     job = ["--resumable", "--segment-seconds", "0.25"]  # 6 of its 12 frames
     recipe = import_module("steadyscale.core.pipeline.upscale_op")
@@ -117,41 +119,41 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
             yield frame
 
     monkeypatch.setattr(recipe, "upscale", interrupted)
-    code, _, stderr = run(*words, *job)
+    code, _, stderr = run_cli(*words, *job)
     assert code == 130
     assert "the same command goes on" in stderr
     assert list_files(tmp_path) == ["out.mp4.job", "source.mp4"]
-    code, stdout, stderr = run(*words, *job, "--json")
+    code, stdout, stderr = run_cli(*words, *job, "--json")
     assert code == 0
     assert "1 of 2 segments are there" in stderr
     assert json.loads(stdout)["frames_out"] == 12
     assert list_files(tmp_path) == ["out.mp4", "source.mp4"]
     assert read_numbers(open_clip(tmp_path / "out.mp4")) == list(range(12))
     resumed = torch.cat(list(open_clip(tmp_path / "out.mp4").frames()))
-    assert run(*words, *job)[0] == 0
+    assert run_cli(*words, *job)[0] == 0
     assert torch.equal(resumed, torch.cat(list(open_clip(tmp_path / "out.mp4").frames())))
 
 
 @pytest.mark.parametrize("command", ["upscale", "stabilize", "enhance"])
-def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run, command: str):
+def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run_cli, command: str):
     broken, out = (
         corrupt_packet(make_moving_video(tmp_path / "in.mp4", with_audio=True), 2 * GOP_SIZE, 0.5),
         tmp_path / "out.mp4",
     )
     words = [command, broken, out, "--device", "cpu", *([] if command == "stabilize" else ["--model", weights])]
-    code, stdout, stderr = run(*words)
+    code, stdout, stderr = run_cli(*words)
     assert (code, stdout) == (1, "")
     assert stderr.count("\n") == 1
     assert f"{broken}: frame 24 (1.000 s) is damaged" in stderr
     assert "--on-damage keep" in stderr
     assert not out.exists()
-    code, stdout, stderr = run(*words, "--on-damage", "keep", "--json")
+    code, stdout, stderr = run_cli(*words, "--on-damage", "keep", "--json")
     assert code == 0
     assert "1 damaged frame: 24 concealed (1.000 s)" in stderr
     report = json.loads(stdout)
     assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (FRAME_COUNT, FRAME_COUNT, 1)
     assert report["damage"] == [{"first": 24, "last": 24, "seconds": 1.0, "kind": "concealed"}]
-    code, stdout, _ = run(*words, "--on-damage", "keep", "--resumable")
+    code, stdout, _ = run_cli(*words, "--on-damage", "keep", "--resumable")
     assert code == 0
     assert "1 damaged frame: 24 concealed (1.000 s)" in stdout
 
@@ -173,11 +175,11 @@ def a_playlist(folder: Path) -> Path:
 
 @pytest.mark.parametrize("make", [a_zero_byte_file, a_text, a_playlist, lambda folder: folder / "missing.mp4"])
 @pytest.mark.parametrize("command", ["upscale", "stabilize"])
-def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run, make, command: str):
+def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run_cli, make, command: str):
     source = make(tmp_path)
     before = list_files(tmp_path)
     model = ("--model", weights) if command == "upscale" else ()
-    code, stdout, stderr = run(command, source, tmp_path / "out.mp4", *model)
+    code, stdout, stderr = run_cli(command, source, tmp_path / "out.mp4", *model)
     assert (code, stdout) == (1, "")
     assert stderr.startswith(f"steadyscale: {source}: ")
     assert stderr.count("\n") == 1
@@ -194,18 +196,20 @@ def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run, make
         ("out.mp4", ["--crf", "99"], "crf 99"),
     ],
 )
-def test_a_bad_target_is_told_before_the_work(tmp_path: Path, clip_file: Path, run, monkeypatch, out, options, message):
+def test_a_bad_target_is_told_before_the_work(
+    tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message
+):
     def never(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(import_module("steadyscale.cli.stabilize_options"), "estimate_motion", never)
-    code, _, stderr = run("stabilize", clip_file, tmp_path / out, *options)
+    monkeypatch.setattr(import_module("steadyscale.core.stabilize"), "estimate_motion", never)
+    code, _, stderr = run_cli("stabilize", clip_file, tmp_path / out, *options)
     assert code == 1
     assert message in stderr
     assert list_files(tmp_path) == [clip_file.name]
 
 
-def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
     (tmp_path / "out.mp4").write_bytes(b"earlier")
 
     def broken(frames, *_, **__):
@@ -213,19 +217,17 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
         raise RuntimeError("the network\nburst")
 
     monkeypatch.setattr(import_module("steadyscale.core.pipeline.upscale_op"), "upscale", broken)
-    code, stdout, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
+    code, stdout, stderr = run_cli("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stdout) == (1, "")
     assert stderr == "steadyscale: RuntimeError: the network burst (--debug shows where)\n"
     assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
-    code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--debug")
+    code, _, stderr = run_cli("upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--debug")
     assert "Traceback" in stderr
     assert list_files(tmp_path) == ["out.mp4", clip_file.name]
 
 
-def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run):
-    code, _, stderr = run("stabilize", clip_file, tmp_path / "out", "--resumable")
-    assert (code, stderr) == (
-        1,
-        f"steadyscale: {tmp_path / 'out'}: --resumable and --job write a video file; write pictures without them\n",
-    )
+def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run_cli):
+    code, _, stderr = run_cli("stabilize", clip_file, tmp_path / "out", "--resumable")
+    message = "resumable runs (--resumable, --job) write a video file; write images without them"
+    assert (code, stderr) == (1, f"steadyscale: {tmp_path / 'out'}: {message}\n")
     assert "out" not in " ".join(list_files(tmp_path))

@@ -45,18 +45,18 @@ from video_file_checks import list_files
         ["frobnicate"],
     ],
 )
-def test_wrong_usage_is_2(run, words: list[str]):
-    code, stdout, stderr = run(*words)
+def test_wrong_usage_is_2(run_cli, words: list[str]):
+    code, stdout, stderr = run_cli(*words)
     assert (code, stdout) == (2, "")
     assert "usage: steadyscale" in stderr
 
 
-def test_version_and_help_are_0(run):
+def test_version_and_help_are_0(run_cli):
     from steadyscale import __version__
 
-    assert run("--version")[:2] == (0, f"steadyscale {__version__}\n")
-    assert run("--help")[0] == 0
-    code, stdout, _ = run("stabilize", "--help")
+    assert run_cli("--version")[:2] == (0, f"steadyscale {__version__}\n")
+    assert run_cli("--help")[0] == 0
+    code, stdout, _ = run_cli("stabilize", "--help")
     assert code == 0
     for value in ("kalman", "gaussian", "locked", "mirror", "wrap", "farneback"):
         assert value in stdout, "the choices come from the enums"
@@ -74,23 +74,23 @@ def test_version_and_help_are_0(run):
         ("models get realesrgan-x4plus", False),
     ],
 )
-def test_an_interrupt_tells_whether_what_is_finished_is_kept(run, monkeypatch, words: str, kept: bool):
+def test_an_interrupt_tells_whether_what_is_finished_is_kept(run_cli, monkeypatch, words: str, kept: bool):
     def interrupted(_) -> None:
         raise KeyboardInterrupt
 
     for command in COMMANDS:
         monkeypatch.setattr(load_command(command), "run", interrupted)
     outcome = "what is finished is kept" if kept else "nothing was written"
-    assert run(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
+    assert run_cli(*words.split()) == (130, "", f"steadyscale: interrupted, {outcome}\n")
 
 
-def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run, monkeypatch):
+def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
     def interrupted(frames, *_, **__):
         yield next(frames)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(import_module("steadyscale.core.pipeline.upscale_op"), "upscale", interrupted)
-    code, _, stderr = run("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
+    code, _, stderr = run_cli("upscale", clip_file, tmp_path / "out.mp4", "--model", weights)
     assert (code, stderr) == (130, "steadyscale: interrupted, nothing was written\n")
     assert list_files(tmp_path) == [clip_file.name]
 

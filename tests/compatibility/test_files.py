@@ -136,18 +136,22 @@ def test_every_key_of_run_toml_is_read() -> None:
     config = read_config(path)
     assert sorted(_leaves(config)) == sorted(_leaves(read_toml(path)))
     assert (config.name, config.steps, config.batch, config.accumulate) == ("everything", 720, 24, 3)
-    assert (config.network.kind.value, config.network.begin_with) == ("rrdb", "start.safetensors")
-    assert (config.discriminator.kind.value, config.losses.steady) == ("vgg", 17.5)
-    assert (config.losses.pixel_kind.value, config.losses.layers) == ("charbonnier", {"relu3_3": 0.85})
-    assert (config.learning.gan_from, config.learning.gan_ramp, config.learning.warm_up) == (44, 55, 33)
-    assert (config.machine.arithmetic.value, config.machine.loaders) == ("bf16", 7)
-    assert (config.keeping.checkpoint_every, config.keeping.checkpoints, config.keeping.samples) == (111, 4, 3)
-    assert (config.degrade.first.ring, config.degrade.second.ring, config.degrade.last_ring) == (0.12, 0.52, 0.35)
+    assert (config.network.kind.value, config.network.init_from) == ("rrdb", "start.safetensors")
+    assert (config.discriminator.kind.value, config.losses.shift_consistency) == ("vgg", 17.5)
+    assert (config.losses.pixel_kind.value, config.losses.layer_weights) == ("charbonnier", {"relu3_3": 0.85})
+    assert (config.optim.gan_start_step, config.optim.gan_ramp_steps, config.optim.warmup_steps) == (44, 55, 33)
+    assert (config.runtime.autocast_dtype.value, config.runtime.num_workers) == ("bf16", 7)
+    assert (config.output.checkpoint_every, config.output.keep_checkpoints, config.output.samples) == (111, 4, 3)
+    assert (config.degrade.first.sinc_prob, config.degrade.second.sinc_prob, config.degrade.final_sinc_prob) == (
+        0.12,
+        0.52,
+        0.35,
+    )
 
 
 def test_a_changed_key_of_run_toml_is_that_key() -> None:
     config = read_config(FILES / "run.toml", ["keeping.patience=9", "network.begin_with='other'", "losses.steady=1.5"])
-    assert (config.keeping.patience, config.network.begin_with, config.losses.steady) == (9, "other", 1.5)
+    assert (config.output.patience, config.network.init_from, config.losses.shift_consistency) == (9, "other", 1.5)
 
 
 def test_a_checkpoint_is_restored() -> None:
@@ -160,17 +164,17 @@ def test_a_checkpoint_is_restored() -> None:
     checkpoint.restore(state, path)
     assert (state.step, state.validations_since_best, state.skipped_steps) == (4, 1, 0)
     assert state.best_psnr == pytest.approx(31.68096240230555, abs=1e-12)
-    assert state.opponent is not None
+    assert state.discriminator is not None
     for name, network in (
         ("generator", state.generator),
-        ("average", state.average),
-        ("discriminator", state.opponent.network),
+        ("average", state.ema),
+        ("discriminator", state.discriminator.network),
     ):
         found, wanted = network.state_dict(), load_file(path / f"{name}.safetensors")
         assert wanted
         assert all(torch.equal(found[key], value) for key, value in wanted.items()), name
-    for each in (state.player, state.opponent):
-        memory = each.optimiser.state_dict()["state"]
+    for each in (state.trained_generator, state.discriminator):
+        memory = each.optimizer.state_dict()["state"]
         assert len(memory) == len(list(each.network.parameters()))
         assert {float(entry["step"]) for entry in memory.values()} <= {2.0, 4.0}  # two heads take turns
 

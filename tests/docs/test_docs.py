@@ -7,12 +7,16 @@ parsed, and the configuration that they read is checked.
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import steadyscale
+import steadyscale.core
+import steadyscale.models
 from numbered_video import make_video
 from PIL import Image
 from steadyscale.cli.main import build_parser, main
@@ -75,10 +79,10 @@ def test_arguments_of_other_commands_are_valid(line: str) -> None:
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_python_blocks_run(page: str, folder: Path) -> None:
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks("python"):
-        if block.page == page:
-            exec(compile(block.text, page, "exec"), names)
+    """The blocks of a page continue each other, as a reader would type them."""
+    script = folder / "page.py"
+    script.write_text("\n".join(block.text for block in blocks("python") if block.page == page), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.page)
@@ -101,3 +105,9 @@ def test_links_and_images_lead_to_files(page: Path) -> None:
         generated = page.parent / target
         help_page = ROOT / "web" / "docs" / Path(target).name  # docs/hooks.py puts them under nodes/
         assert generated.exists() or (target.startswith("nodes/") and help_page.exists()), target
+
+
+def test_the_api_page_documents_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = {*steadyscale.__all__, *steadyscale.core.__all__, *steadyscale.models.__all__} - {"zoo"}
+    assert {name for name in names if not re.search(rf"^::: steadyscale\.\S*\b{name}$", page, re.MULTILINE)} == set()

@@ -52,8 +52,8 @@ def frames_made(run: RunResult) -> int:
     return max((data["value"] for kind, data in run.events if kind == "progress" and data["node"] == "4"), default=0)
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_result(mortal_host: Host) -> None:
-    host = mortal_host
+def test_killed_in_the_middle_it_goes_on_to_the_same_result(restartable_host: Host) -> None:
+    host = restartable_host
     starts = [24_000 * number for number in range(FRAMES)]
     make_video(host.base / "input" / "long.mp4", FRAMES, starts=starts, audio_start=0.1)
     shutil.copy(host.base / "input" / "long.mp4", host.base / "input" / "other.mp4")
@@ -72,7 +72,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(mortal_host: Host) -
     assert kept(host) == before, "a start of ComfyUI empties its temp folder, and not this one"
     run = host.run(graph("long.mp4"), timeout=300).raise_for_status()
     assert frames_made(run) == FRAMES - PIECE * len(before), "what was finished is not computed again"
-    assert f"going on, {len(before)} of 4 segments are there" in host.log()
+    assert f"resuming, {len(before)} of 4 segments are finished" in host.log()
     assert read_numbers(VideoClip(result(host, run))) == [*range(FRAMES)]
     assert not list((host.base / "output" / "steadyscale_jobs").iterdir()), "the result is saved"
     undisturbed = host.run(graph("other.mp4"), timeout=300).raise_for_status()

@@ -22,7 +22,7 @@ def test_every_page_and_picture_is_served(any_host: Host) -> None:
     files = [path for path in DOCS.rglob("*") if path.is_file()]
     assert len(files) > 2 * len(NODES)
     for path in files:
-        body, _ = any_host.fetch(SERVED + path.relative_to(DOCS).as_posix())
+        body = any_host.fetch(SERVED + path.relative_to(DOCS).as_posix())
         assert body == path.read_bytes(), path.name
 
 

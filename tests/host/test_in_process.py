@@ -25,7 +25,7 @@ import torch
 folder_paths.add_model_folder_path("upscale_models", {weights!r})
 comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcher  # its name on hosts from 0.28 on
 from steadyscale.nodes import *
-from steadyscale.nodes.model import LoadESRGANModel
+from steadyscale.nodes.load_model import LoadESRGANModel
 from steadyscale.nodes.upscale import UpscaleFrames
 SETTINGS = dict(resize_to="model scale", factor=2.0, width=1, height=1, tile=0, precision="auto")
 frames = torch.rand(2, 12, 16, 3)

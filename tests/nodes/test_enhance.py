@@ -49,12 +49,12 @@ def unrest(clip) -> float:
     return float(((steps[1:] - steps[:-1]) ** 2).mean() ** 0.5) / clip.info.width
 
 
-def test_a_video_becomes_larger_and_steadier(newest, shaky: Path):
-    node = newest.import_("enhance").EnhanceVideo
-    video, plot = node.execute(Network(), newest.VideoFromFile(str(shaky)), **SETTINGS).result
-    assert [type(operation) for operation in video.plan.recipe.operations] == [UpscaleOp, WarpOp]
-    assert video.plan.recipe.info.fps == Fraction(25)
-    assert newest.files() == [], "measuring needs no file"
+def test_a_video_becomes_larger_and_steadier(fake_host, shaky: Path):
+    node = fake_host.import_("enhance").EnhanceVideo
+    video, plot = node.execute(Network(), fake_host.VideoFromFile(str(shaky)), **SETTINGS).result
+    assert [type(operation) for operation in video.plan.pipeline.operations] == [UpscaleOp, WarpOp]
+    assert video.plan.pipeline.info.fps == Fraction(25)
+    assert fake_host.files() == [], "measuring needs no file"
     made = VideoClip(video.get_stream_source())
     assert (made.info.width, made.info.height) == (320, 240)
     assert sum(1 for _ in made.frames()) == 16
@@ -62,9 +62,9 @@ def test_a_video_becomes_larger_and_steadier(newest, shaky: Path):
     assert plot.ndim == 4
 
 
-def test_images_become_images(newest, shaky: Path):
+def test_images_become_images(fake_host, shaky: Path):
     images = torch.cat(list(VideoClip(shaky).frames())).movedim(1, -1)
-    node = newest.import_("enhance").EnhanceVideo
+    node = fake_host.import_("enhance").EnhanceVideo
     made = node.execute(Network(), images, **{**SETTINGS, "fps": 25.0}).result[0]
     assert made.shape == (16, 240, 320, 3)
     assert made.std() > 0.5 * images.std()

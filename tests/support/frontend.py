@@ -39,7 +39,7 @@ class Frontend:
         self.definitions: dict[str, Any] = host.get("/object_info")
         screenshot_folder.mkdir(parents=True, exist_ok=True)
         # The first visit of a user opens dialogs and banners, which would lie over everything.
-        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **TEXT_SETTINGS})
+        host.fetch("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **TEXT_SETTINGS})
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))

@@ -1,4 +1,7 @@
-"""A job as a child process runs it: killed, limited or left alone; and what a result shows, as something to compare."""
+"""Run a job in a child process: killed, limited or left alone.
+
+With comparisons of results.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,15 @@ from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 
-FRAME_COUNT, SEGMENT_COUNT = 72, 9  # frames of the source, and the segments that its job is done in
-CUT_FRAME = 41  # where the second shot of the recipe begins
+FRAME_COUNT, SEGMENT_COUNT = 72, 9  # frames of the source, and segments of its job
+CUT_FRAME = 41  # start of the second shot of the pipeline
 
 
 class SlowNearest:
-    """Repeats pixels. Each call is counted in the file `tally`, by a byte that survives a kill, and takes `pause`."""
+    """Repeats pixels, slowly, and counts its calls in a file that survives a kill.
+
+    pause: seconds per call. fail: called with the number of each call, and may raise.
+    """
 
     scale, halo = 2, 0
 
@@ -52,7 +58,7 @@ class SlowNearest:
 
 
 def make_source(path: Path, count: int = FRAME_COUNT) -> Path:
-    """Numbered frames, unevenly spaced, 4.5 s in all, and a tone that begins later than they do."""
+    """Write numbered frames, unevenly spaced, 4.5 s in all, and a later tone."""
     gaps = [[40, 50, 100][number * 7 % 3] for number in range(count)]
     starts = np.cumsum([0, *gaps])[:count].tolist()
     return make_video(
@@ -61,7 +67,7 @@ def make_source(path: Path, count: int = FRAME_COUNT) -> Path:
 
 
 def make_pipeline(clip: VideoClip, model: SlowNearest, border: Border) -> Pipeline:
-    """Enlarged, then steadied in two shots."""
+    """Upscale, then stabilize in two shots."""
     count = FRAME_COUNT if clip.info.length is None else clip.info.length
     poses = geometry.matrices_from_parameters(make_shake_path(count, pixels=2.0))
     shots = [slice(0, CUT_FRAME), slice(CUT_FRAME, count)]
@@ -73,36 +79,36 @@ def make_pipeline(clip: VideoClip, model: SlowNearest, border: Border) -> Pipeli
 
 
 def run_full_job(
-    origin: Path,
+    source: Path,
     target: Path,
     model: SlowNearest | None = None,
     *,
     seconds: float = 0.5,
     border: Border = Border.CROP,
     encoding: Encoding | None = None,
-    watch: ProgressStage | None = None,
+    progress: ProgressStage | None = None,
 ) -> JobResult:
-    """The whole job."""
-    with open_job(default_job_folder(target), origin) as job:
-        made = make_pipeline(VideoClip(origin), model or SlowNearest(), border)
-        return run_job(job, made, target, segment_seconds=seconds, encoding=encoding, progress=watch)
+    """Run the whole job."""
+    with open_job(default_job_folder(target), source) as job:
+        pipeline = make_pipeline(VideoClip(source), model or SlowNearest(), border)
+        return run_job(job, pipeline, target, segment_seconds=seconds, encoding=encoding, progress=progress)
 
 
-def run_in_child(origin: Path, target: Path, counter_file: Path, pause: float, max_file_bytes: int = 0) -> None:
-    """What a child process does. largest: bytes that a file may have there; 0 for any."""
+def run_in_child(source: Path, target: Path, counter_file: Path, pause: float, max_file_bytes: int = 0) -> None:
+    """Run the job in a child process. max_file_bytes: limit for each file; 0 for none."""
     if max_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     torch.set_num_threads(1)
-    # The parent learns from the exit code; a traceback in the middle of its report would look like a failure.
+    # The parent reads the exit code; a traceback in the output of the tests would look like a failure.
     try:
-        run_full_job(origin, target, SlowNearest(counter_file, pause))
+        run_full_job(source, target, SlowNearest(counter_file, pause))
     except Exception as error:
         counter_file.with_suffix(".error").write_text(str(error))
         os._exit(1)
 
 
 def start_process(function: Callable, *arguments: object) -> multiprocessing.Process:
-    """A process, started, that calls do(*arguments). It is forked from one that has imported everything already."""
+    """Start a process that calls a function, forked from one that has all imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["steadyscale.core.jobs.run", "cv2"])
     process = context.Process(target=function, args=arguments)
@@ -111,14 +117,14 @@ def start_process(function: Callable, *arguments: object) -> multiprocessing.Pro
 
 
 def frame_hashes(path: Path) -> list[tuple[str, Fraction]]:
-    """A hash of each decoded frame, and when it is shown."""
+    """Return a hash and the timestamp of each decoded frame."""
     with av.open(str(path)) as container:
         frames = (f if f.format.name != "bgr0" else f.reformat(format="bgr24") for f in container.decode(video=0))
         return [(sha256(frame.to_ndarray().tobytes()).hexdigest(), frame.pts * frame.time_base) for frame in frames]
 
 
 def audio_packets(path: Path) -> list[tuple[bytes, Fraction]]:
-    """The packets of the first track of sound, and when they are played."""
+    """Return the packets of the first audio track and their timestamps."""
     with av.open(str(path)) as container:
         packets = container.demux(container.streams.audio[0])
         return [(bytes(packet), packet.pts * packet.time_base) for packet in packets if packet.size]
@@ -129,16 +135,16 @@ def has_same_content(target: Path, reference: Path) -> bool:
 
 
 def run_interrupted(
-    origin: Path, target: Path, fail_at_call: int = 30, error: BaseException | None = None
+    source: Path, target: Path, fail_at_call: int = 30, error: BaseException | None = None
 ) -> list[str]:
-    """Stop a run at that call of the network, and give what its folder holds then."""
+    """Interrupt a run at a call of the network; return the files of the job folder."""
 
     def fail(calls: int) -> None:
         if calls == fail_at_call:
             raise error or KeyboardInterrupt
 
     with pytest.raises(type(error) if error else KeyboardInterrupt):
-        run_full_job(origin, target, SlowNearest(fail=fail))
+        run_full_job(source, target, SlowNearest(fail=fail))
     assert not target.exists()
     assert [p for p in target.parent.iterdir() if p.name.endswith(".partial")] == []
     return sorted(p.name for p in default_job_folder(target).iterdir())

@@ -1,4 +1,4 @@
-"""Networks that show every mistake, and what natively made results are held to."""
+"""Helpers for tests of the native engine: random networks and comparison with torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no
 
 
 def randomize_weights(network):
-    """The same network with weights that keep results near [0, 1] and slopes that matter."""
+    """Set weights that keep results near [0, 1] and slopes that matter, and return the network."""
     generator = torch.Generator().manual_seed(3)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -26,12 +26,13 @@ def random_image(*shape):
 
 
 def assert_close(native, network, images, tolerance=1e-4):
-    truth = network(images)
+    expected = network(images)
     result = native(images)
-    assert result.shape == truth.shape
-    assert images.numel() < 100 or truth.std() > 1e-3, "the network must make something of the picture"
-    assert (result - truth).abs().max() <= tolerance * max(1.0, float(truth.abs().max()))
+    assert result.shape == expected.shape
+    assert images.numel() < 100 or expected.std() > 1e-3, "the network's result must not be flat"
+    assert (result - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
 
 
 def scale_slices(slices, scale):
+    """Index of the result that belongs to these rows and columns of the input."""
     return (..., *(slice(side.start * scale, side.stop * scale) for side in slices))

@@ -1,4 +1,4 @@
-"""Clips whose every frame says its number, made with PyAV: a lost, doubled or swapped frame cannot hide."""
+"""Clips whose frames show their number, so that lost or swapped frames are found."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import av
 import numpy as np
 import torch
 
-NUM_BITS = 8  # a frame shows its number as 8 black or white bars
+NUM_BITS = 8  # a frame displays its number as 8 black or white bars
 
 
 def draw_number(number: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """(H, W, 3) uint8: the number in black and white bars (lowest bit on the left), a grey strip at the top."""
+    """Draw a number as black and white bars below a gray strip: (H, W, 3) uint8.
+
+    The lowest bit is on the left.
+    """
     bars = np.array([255 if number >> b & 1 else 0 for b in range(NUM_BITS)], np.uint8)
-    shown = np.repeat(bars[np.minimum(np.arange(width) * NUM_BITS // width, NUM_BITS - 1)][None], height, axis=0)
-    shown[: height // 4] = 128
-    return np.repeat(shown[:, :, None], 3, axis=2)
+    image = np.repeat(bars[np.minimum(np.arange(width) * NUM_BITS // width, NUM_BITS - 1)][None], height, axis=0)
+    image[: height // 4] = 128
+    return np.repeat(image[:, :, None], 3, axis=2)
 
 
 def read_number(frame: torch.Tensor) -> int:
-    """The number that a frame (C, H, W) shows, at any size. Fails on a frame that shows none."""
+    """Read the number of a frame (C, H, W) of any size; fails on other frames."""
     _, height, width = frame.shape
     row = frame[:3, height // 2 :].mean(dim=(0, 1))
     bars = [
@@ -29,7 +32,7 @@ def read_number(frame: torch.Tensor) -> int:
         for b in range(NUM_BITS)
     ]
     assert all(bar < 0.3 or bar > 0.7 for bar in bars), f"no number in this frame: {bars}"
-    assert 0.4 < float(frame[:3, : height // 8].mean()) < 0.6, "the grey strip at the top is missing"
+    assert 0.4 < float(frame[:3, : height // 8].mean()) < 0.6, "the gray strip at the top is missing"
     return sum(1 << b for b, bar in enumerate(bars) if bar > 0.5)
 
 
@@ -38,7 +41,7 @@ def read_numbers(clip, batch: int = 1) -> list[int]:
 
 
 def numbered_frames(count: int, width: int = 64, height: int = 48) -> torch.Tensor:
-    """(count, 3, H, W) float32: frames that show 0, 1, 2 …"""
+    """Return (count, 3, H, W) float32: frames that display 0, 1, 2 …"""
     frames = np.stack([draw_number(i, width, height) for i in range(count)])
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
@@ -59,8 +62,10 @@ def make_video(
     pixel_aspect: Fraction = Fraction(1),
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """A clip of numbered pictures. starts: when each frame is shown, in units of base. audio_at: seconds at which a
-    tone begins. rotation: how the picture is to be turned for display, degrees counter-clockwise.
+    """Write a clip of numbered frames.
+
+    starts: timestamp of each frame, in units of `time_base`. audio_start: seconds at which a tone starts. rotation: for
+    display, degrees counter-clockwise.
     """
     with av.open(str(path), "w") as sink:
         video = sink.add_stream(codec, rate=fps, options={"crf": "10"} if codec == "libx264" else {})
@@ -70,20 +75,20 @@ def make_video(
         if rotation:
             video.set_display_rotation(rotation)
         sink.metadata.update(metadata or {})
-        sound = sink.add_stream(audio_codec, rate=48000, layout="stereo") if audio_start is not None else None
-        one = round(1 / (fps * time_base))
-        starts = starts or [i * one for i in range(count)]
+        audio = sink.add_stream(audio_codec, rate=48000, layout="stereo") if audio_start is not None else None
+        frame_ticks = round(1 / (fps * time_base))
+        starts = starts or [i * frame_ticks for i in range(count)]
         for number, start in enumerate(starts):
             frame = av.VideoFrame.from_ndarray(draw_number(number, *size), format="rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = start, time_base
             sink.mux(video.encode(frame))
         sink.mux(video.encode(None))
-        if sound is not None and audio_start is not None:
+        if audio is not None and audio_start is not None:
             for block in range(20):
                 tone = np.sin(np.arange(block * 1024, block * 1024 + 1024) * 0.05, dtype=np.float32) * 0.5
-                piece = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-                piece.sample_rate, piece.time_base = 48000, Fraction(1, 48000)
-                piece.pts = round(audio_start * 48000) + block * 1024
-                sink.mux(sound.encode(piece))
-            sink.mux(sound.encode(None))
+                samples = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+                samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
+                samples.pts = round(audio_start * 48000) + block * 1024
+                sink.mux(audio.encode(samples))
+            sink.mux(audio.encode(None))
     return path

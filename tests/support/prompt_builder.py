@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
-import struct
-import uuid
 from itertools import pairwise
 
-import aiohttp
 import cv2
 import numpy as np
 from bootstrap import DEFAULT_NETWORK
@@ -17,7 +12,6 @@ from comfyhost import Host
 from PIL import Image
 
 MODEL_NAME = f"{DEFAULT_NETWORK}.safetensors"
-TEXT_MESSAGE_TYPE = 3  # the type of the binary message that puts text on a node
 
 
 class PromptBuilder(dict):
@@ -56,30 +50,13 @@ def read_images(host: Host, outputs: dict) -> np.ndarray:
 
 
 def run_and_listen(host: Host, graph: PromptBuilder) -> tuple[dict[str, list[str]], dict[str, dict]]:
-    """Runs a graph: all that was written on each node, in order, and what the history says that nodes put out."""
-
-    async def listen() -> tuple[dict[str, list[str]], dict[str, dict]]:
-        client, found = uuid.uuid4().hex, {}
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{host.url}/ws?clientId={client}") as ws:
-            async with session.post(f"{host.url}/prompt", json={"prompt": graph, "client_id": client}) as reply:
-                assert reply.status == 200, await reply.text()
-                prompt = (await reply.json())["prompt_id"]
-            async for message in ws:
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    kind, length = struct.unpack(">II", message.data[:8])
-                    if kind == TEXT_MESSAGE_TYPE:
-                        node = message.data[8 : 8 + length].decode()
-                        found.setdefault(node, []).append(message.data[8 + length :].decode())
-                elif message.type == aiohttp.WSMsgType.TEXT:
-                    event = json.loads(message.data)["type"]
-                    assert event not in ("execution_error", "execution_interrupted"), message.data
-                    if event == "execution_success":
-                        break
-            while not (entry := host.history(prompt)):  # it is written just after the last message
-                await asyncio.sleep(0.05)
-            return found, entry["outputs"]
-
-    return asyncio.run(asyncio.wait_for(listen(), 300))
+    """Run a graph; return the texts of each node, in order, and the outputs by node id."""
+    run = host.run(graph).raise_for_status()
+    texts: dict[str, list[str]] = {}
+    for kind, data in run.events:
+        if kind == "node_text":
+            texts.setdefault(data["node"], []).append(data["text"])
+    return texts, run.outputs
 
 
 def measure_shake(frames: np.ndarray) -> float:

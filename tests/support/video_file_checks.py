@@ -1,4 +1,4 @@
-"""Frames on their way into files, clips of known colours, and what lies in a file: packets, times, names."""
+"""Frames for files, clips of known colors, and the packets of a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def split_batches(frames: torch.Tensor, size: int = 5):
 
 
 def assert_released(frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The same frames; fails when one is asked for while another than the last is still held."""
-    given: list[weakref.ref[torch.Tensor]] = []
+    """Yield frames; fail if one is alive when the next but one is requested."""
+    yielded: list[weakref.ref[torch.Tensor]] = []
     for frame in frames:
-        assert [ref() for ref in given[:-1]] == [None] * len(given[:-1])
-        given.append(weakref.ref(frame))
+        assert [ref() for ref in yielded[:-1]] == [None] * len(yielded[:-1])
+        yielded.append(weakref.ref(frame))
         yield frame
         del frame
 
@@ -58,7 +58,7 @@ PATCH_COLORS = [
 
 
 def rgb_to_yuv(rgb, matrix: str, full: bool) -> list[int]:
-    """ITU-R BT.601 / BT.709, in 8 bits."""
+    """Convert to ITU-R BT.601 or BT.709, 8 bits."""
     kr, kb = KR_KB[matrix]
     r, g, b = rgb
     y = kr * r + (1 - kr - kb) * g + kb * b

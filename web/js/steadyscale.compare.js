@@ -1,18 +1,18 @@
 // A slider between before and after on the node Compare Frames, where the frontend allows widgets of HTML.
 //
-// Nothing depends on it: where a part of the frontend is missing or has changed, the node shows its picture as any
-// other does. The node sends two pictures of one size, `steadyscale_before` and `steadyscale_after`.
+// Nothing depends on it: where a part of the frontend is missing or has changed, the node displays its image as any
+// other does. The node sends two images of one size, `steadyscale_before` and `steadyscale_after`.
 
 const NODE = "SteadyScale_CompareFrames";
 const WIDGET = "steadyscale_slider";
 
-// Where the line stands, in per cent of the picture's width, for a pointer at x.
+// Where the line stands, in per cent of the image's width, for a pointer at x.
 export function place(x, left, width) {
   if (!(width > 0)) return 50;
   return Math.min(100, Math.max(0, (100 * (x - left)) / width));
 }
 
-// The address of a picture that a node put out, or null for what is none.
+// The address of an image that a node output, or null for what is none.
 export function address(item, url = (path) => path) {
   if (!item || typeof item.filename !== "string") return null;
   const { filename, subfolder = "", type = "temp" } = item;
@@ -26,12 +26,12 @@ function slider(labels) {
   const frame = document.createElement("div");
   frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize";
   const [before, after] = labels.map((label) => {
-    const picture = document.createElement("img");
-    picture.alt = label;
-    picture.draggable = false;
-    picture.style.cssText = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none";
-    frame.append(picture);
-    return picture;
+    const image = document.createElement("img");
+    image.alt = label;
+    image.draggable = false;
+    image.style.cssText = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none";
+    frame.append(image);
+    return image;
   });
   const line = document.createElement("div");
   line.style.cssText = "position:absolute;top:0;bottom:0;width:2px;margin-left:-1px;background:#fff;pointer-events:none";
@@ -42,7 +42,7 @@ function slider(labels) {
   frame.append(line);
   box.append(frame, range);
 
-  // The part of the frame that the picture covers: it keeps its shape, so there may be bars beside it.
+  // The part of the frame that the image covers: it keeps its shape, so there may be bars beside it.
   const covered = () => {
     const { left, width, height } = frame.getBoundingClientRect();
     const shape = before.naturalWidth / before.naturalHeight || width / height;
@@ -115,7 +115,7 @@ async function start() {
           const one = address(output?.steadyscale_before?.[0], url);
           const other = address(output?.steadyscale_after?.[0], url);
           if (one && other) sliderOf(this)?.show(one, other);
-          else forget(this); // a video, which the frontend plays by itself
+          else forget(this); // a video, which the frontend plays
           this.setDirtyCanvas?.(true, true);
         } catch (error) {
           console.debug("steadyscale.compare: no slider on this frontend", error);

@@ -7,63 +7,72 @@ from dataclasses import dataclass, field
 from ..errors import TrainingError
 
 Range = tuple[float, float]
+"""Lowest and highest value of a uniform distribution."""
 
 
 @dataclass(frozen=True)
 class DegradationStage:
-    """One round of degradations; the defaults are Real-ESRGAN's first.
+    """One round of blur, resize, noise and compression.
 
-    blur, noise: the probability of each. sigma: of the Gaussian blur, in pixels; ring: the probability of a sinc
-    filter, which leaves ripples, in its place. up, down: the probabilities of enlarging and of reducing, within
-    `resize` times. gaussian: the probability of Gaussian noise, of `gaussian_sigma` in steps of 1/255; else Poisson
-    noise, `poisson` times that of one photon a step. grey: the probability that noise has no colour. quality: of JPEG.
+    The defaults are those of Real-ESRGAN's first round. Fields that end in `_prob` are probabilities.
+
+    blur_sigma: of the Gaussian blur, in pixels. sinc_prob: of a sinc filter instead of the Gaussian, which leaves
+    ringing. up_prob, down_prob: of upscaling and of downscaling, by a factor within `resize_range`.
+    gaussian_noise_prob: of Gaussian noise, with `gaussian_sigma` in steps of 1/255; otherwise Poisson noise, scaled by
+    `poisson_scale_range` (1: one photon per step of 1/255). gray_noise_prob: that all channels share one noise.
+    jpeg_quality: 1 to 95.
     """
 
-    blur: float = 1.0
-    sigma: Range = (0.2, 3.0)
-    ring: float = 0.1
-    up: float = 0.2
-    down: float = 0.7
-    resize: Range = (0.15, 1.5)
-    noise: float = 1.0
-    gaussian: float = 0.5
+    blur_prob: float = 1.0
+    blur_sigma: Range = (0.2, 3.0)
+    sinc_prob: float = 0.1
+    up_prob: float = 0.2
+    down_prob: float = 0.7
+    resize_range: Range = (0.15, 1.5)
+    noise_prob: float = 1.0
+    gaussian_noise_prob: float = 0.5
     gaussian_sigma: Range = (1.0, 30.0)
-    poisson: Range = (0.05, 3.0)
-    grey: float = 0.4
-    quality: Range = (30.0, 95.0)
+    poisson_scale_range: Range = (0.05, 3.0)
+    gray_noise_prob: float = 0.4
+    jpeg_quality: Range = (30.0, 95.0)
 
     def __post_init__(self) -> None:
-        for name in ("sigma", "resize", "gaussian_sigma", "poisson", "quality"):
+        for name in ("blur_sigma", "resize_range", "gaussian_sigma", "poisson_scale_range", "jpeg_quality"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise TrainingError(f"degrade: {name} goes from the lesser to the greater value, not {low} to {high}")
-        for name in ("blur", "ring", "noise", "gaussian", "grey", "up", "down"):
+                raise TrainingError(
+                    f"degrade: {name} must be two values, 0 or above, in ascending order, not {low} and {high}"
+                )
+        probabilities = ("blur", "sinc", "noise", "gaussian_noise", "gray_noise", "up", "down")
+        for name in (f"{kind}_prob" for kind in probabilities):
             if not 0 <= getattr(self, name) <= 1:
-                raise TrainingError(f"degrade: {name} is a probability, between 0 and 1, not {getattr(self, name)}")
+                raise TrainingError(f"degrade: {name} must be a probability between 0 and 1, not {getattr(self, name)}")
 
 
 SECOND_STAGE = DegradationStage(
-    blur=0.8,
-    sigma=(0.2, 1.5),
-    up=0.3,
-    down=0.4,
-    resize=(0.3, 1.2),
+    blur_prob=0.8,
+    blur_sigma=(0.2, 1.5),
+    up_prob=0.3,
+    down_prob=0.4,
+    resize_range=(0.3, 1.2),
     gaussian_sigma=(1.0, 25.0),
-    poisson=(0.05, 2.5),
+    poisson_scale_range=(0.05, 2.5),
 )
+"""Defaults of the second round, those of Real-ESRGAN."""
 
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """Whether and how inputs are made worse than a plain reduction.
+    """How training inputs are degraded.
 
-    on: off means antialiased bicubic reduction and nothing else. video: the probability that the last compression is a
-    video codec's, with a crf within `crf`, rather than JPEG's. last_ring: the probability of a last sinc filter.
+    enabled: false means antialiased bicubic reduction and nothing else. video_prob: probability that the last
+    compression is a video codec's, with a CRF within `crf_range`, instead of JPEG. final_sinc_prob: probability of a
+    last sinc filter. first, second: the two rounds.
     """
 
-    on: bool = False
-    video: float = 0.3
-    crf: Range = (20.0, 38.0)
-    last_ring: float = 0.5
+    enabled: bool = False
+    video_prob: float = 0.3
+    crf_range: Range = (20.0, 38.0)
+    final_sinc_prob: float = 0.5
     first: DegradationStage = field(default_factory=DegradationStage)
     second: DegradationStage = SECOND_STAGE

@@ -1,37 +1,29 @@
-"""The settings of a training run: one tree of values, read from TOML.
+"""Settings of a training run: one tree of dataclasses, read from TOML.
 
-A file names only what differs from the defaults; a name that is no setting is an error. `--set data.crop=128` changes
-one value, and what a run was started with lies in its folder as config.toml.
+A file names what differs from the defaults; an unknown key is an error. `--set data.crop=128` overrides one value, and
+the run's folder keeps the complete settings as config.toml.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
-from .choices import AdversarialLossKind, Backbone, FrequencyLossKind, PixelLossKind
+from .choices import (
+    AdversarialLossKind,
+    AutocastDtype,
+    Backbone,
+    DiscriminatorKind,
+    FrequencyLossKind,
+    NetworkKind,
+    PixelLossKind,
+)
 from .degradation import DegradationConfig
-from .toml_dataclass import apply_overrides, from_table, read_toml
-
-
-class NetworkKind(Enum):
-    COMPACT = "compact"
-    RRDB = "rrdb"
-
-
-class DiscriminatorKind(Enum):
-    VGG = "vgg"
-    UNET = "unet"
-
-
-class AutocastDtype(Enum):
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
+from .renamed_keys import rename_keys
+from .toml_dataclass import from_table, merge_tables, parse_override, read_toml
 
 
 def _check(condition: bool, message: str) -> None:
@@ -42,17 +34,19 @@ def _check(condition: bool, message: str) -> None:
 def _check_min(minimum: float, section: str, settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _check(value >= minimum, f"{section}{name} is at least {minimum:g}, not {value}")
+        _check(value >= minimum, f"{section}{name} must be at least {minimum:g}, not {value}")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The generator. scales: one body with a head for each; steps take turns. features: channels inside. convs: of a
-    compact network, between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see models/rrdb.py;
-    other programs know only growth 32. separable: make the convolutions between the first and the last
-    depthwise-separable (models/separable.py), which pays from about 32 features; each network is then also written as
-    the dense one that it equals. begin_with: a weight file of the same shape to go on from, or a name of `steadyscale
-    models list`.
+    """The generator.
+
+    scales: one body with one head per scale; steps alternate between the scales. features: channels inside. convs:
+    convolutions of a compact network between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see
+    models/arch/rrdb.py; other programs read only growth 32. separable: depthwise-separable convolutions between the
+    first and the last (models/arch/separable.py), which pays from about 32 features; the equivalent dense network is
+    then written too. init_from: weights to start from, of the same shape: a file, or a name of `steadyscale models
+    list`.
     """
 
     kind: NetworkKind = NetworkKind.COMPACT
@@ -63,27 +57,32 @@ class NetworkConfig:
     growth: int = 32
     unshuffle: int = 1
     separable: bool = False
-    begin_with: str = ""
+    init_from: str = ""
 
     def __post_init__(self) -> None:
         _check_min(1, "network.", self, "features", "blocks", "growth")
         _check_min(0, "network.", self, "convs")
-        _check(self.unshuffle in (1, 2, 4), f"network.unshuffle is 1, 2 or 4, not {self.unshuffle}")
-        _check(len(self.scales) > 0, "network.scales is empty; name one scale or several, such as [2, 4]")
+        _check(self.unshuffle in (1, 2, 4), f"network.unshuffle must be 1, 2 or 4, not {self.unshuffle}")
+        _check(len(self.scales) > 0, "network.scales is empty; name one or more scales, such as [2, 4]")
         _check(len(set(self.scales)) == len(self.scales), f"network.scales names a scale twice: {self.scales}")
         allowed = (1, 2, 4, 8) if self.kind is NetworkKind.RRDB else range(1, 17)
         for scale in self.scales:
-            _check(scale in allowed, f"network.scales: {self.kind.value} has no scale {scale}")
+            _check(
+                scale in allowed,
+                f"network.scales: {self.kind.value} does not support scale {scale}; use {', '.join(map(str, allowed))}",
+            )
         _check(
             self.unshuffle == 1 or len(self.scales) == 1,
-            "network.unshuffle changes what the shared body sees; with several scales it must be 1",
+            "network.unshuffle changes the input of the shared body; with several scales it must be 1",
         )
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The opponent, which is there where losses.adversarial is above 0. vgg judges a crop and begins to tell within a
-    few hundred steps; unet judges every pixel and takes its time. features: channels of its first layers.
+    """The discriminator, which is trained if losses.adversarial is above 0.
+
+    kind: vgg gives one logit per crop and becomes useful within a few hundred steps; unet gives one per pixel and takes
+    longer. features: channels of the first layers.
     """
 
     kind: DiscriminatorKind = DiscriminatorKind.UNET
@@ -95,34 +94,39 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is learnt from. train, validate: pictures, folders of them, and videos.
+    """Training and validation images.
 
-    crop: side of the large picture that a step sees, in pixels. candidates: places drawn for a crop, of which the
-    busiest is taken, for most photographs are mostly out of focus. shrink: crops are cut from a picture reduced by a
-    factor between this and 1, so that detail of many sizes is seen. frames: taken from each video, evenly spaced.
-    memory_gb: decoded pictures that are kept; the others are read again each time.
+    train, validate: images, folders of images, and videos. crop: side of the high-resolution crop in pixels.
+    crop_candidates: random positions drawn per crop, of which the one with the most detail is taken, because large
+    parts of most photographs are out of focus. min_resize: crops are cut from an image that is reduced by a random
+    factor between this and 1, so that detail of many sizes occurs. frames_per_video: frames taken from each video,
+    evenly spaced. cache_gb: decoded images kept in memory, in 10^9 bytes; the others are decoded again each time.
     """
 
     train: tuple[str, ...] = ()
     validate: tuple[str, ...] = ()
     crop: int = 128
-    candidates: int = 2
-    shrink: float = 1.0
-    frames: int = 24
-    memory_gb: float = 8.0
+    crop_candidates: int = 2
+    min_resize: float = 1.0
+    frames_per_video: int = 24
+    cache_gb: float = 8.0
 
     def __post_init__(self) -> None:
-        _check(0 < self.shrink <= 1, f"data.shrink is a factor above 0 and up to 1, not {self.shrink}")
-        _check_min(1, "data.", self, "crop", "candidates", "frames")
-        _check_min(0, "data.", self, "memory_gb")
+        _check(
+            0 < self.min_resize <= 1, f"data.min_resize must be a factor above 0 and at most 1, not {self.min_resize}"
+        )
+        _check_min(1, "data.", self, "crop", "crop_candidates", "frames_per_video")
+        _check_min(0, "data.", self, "cache_gb")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The weight of each loss (losses.py); 0 leaves it out. backbone, weights, layers: what sees for the perceptual and
-    the content loss, its file (empty: where it usually is) and the weight of each of its layers (empty: its own).
-    steady: with it crops come in pairs, two views of one place a part of a small pixel apart, and detail that depends
-    on which of them is seen costs; its error is squared, so that weights from about 10 to 100 are felt.
+    """Weight of each loss (losses/losses.py), 0 for none, and the choices within them.
+
+    backbone, backbone_weights, layer_weights: feature network of the perceptual and the content loss, its file (empty:
+    the usual place) and the weight of each of its layers (empty: the default layers). shift_consistency: crops then
+    come in pairs of the same place with a sub-pixel offset, and differences between the two results are penalized; the
+    error is squared, so that weights from about 10 to 100 have an effect.
     """
 
     pixel: float = 1.0
@@ -131,74 +135,88 @@ class LossConfig:
     adversarial: float = 0.0
     variation: float = 0.0
     frequency: float = 0.0
-    steady: float = 0.0
+    shift_consistency: float = 0.0
     pixel_kind: PixelLossKind = PixelLossKind.L1
     adversarial_kind: AdversarialLossKind = AdversarialLossKind.RELATIVISTIC
     frequency_kind: FrequencyLossKind = FrequencyLossKind.COMPLEX
     backbone: Backbone = Backbone.VGG19
-    weights: str = ""
-    layers: Mapping[str, float] = field(default_factory=dict)
+    backbone_weights: str = ""
+    layer_weights: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
-        for name in ("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "steady"):
-            _check(getattr(self, name) >= 0, f"losses.{name} is a weight, 0 or above, not {getattr(self, name)}")
+        _check_min(
+            0,
+            "losses.",
+            self,
+            *("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "shift_consistency"),
+        )
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How fast and how far. rate: of Adam, reached after `warm_up` steps, then falling along a cosine to `last_rate`.
-    gan_from: the step at which the perceptual, content and adversarial losses join the pixels'; the adversarial weight
-    takes `gan_ramp` steps to full strength. clip: the longest gradient that is followed, 0 for any. average: of the
-    weights, exponential, how much of it stays at each step.
+    """Optimizer and schedules.
+
+    learning_rate: of Adam, reached after `warmup_steps`, then falling along a cosine to `min_learning_rate`; the
+    discriminator's falls in proportion. gan_start_step: first step with the perceptual, content and adversarial losses;
+    the adversarial weight then rises to its full value within `gan_ramp_steps`. max_grad_norm: gradients are clipped to
+    this norm; 0 for no clipping. ema_decay: of the exponential moving average of the weights, per step.
     """
 
-    rate: float = 2e-4
-    last_rate: float = 1e-7
-    discriminator_rate: float = 1e-4
+    learning_rate: float = 2e-4
+    min_learning_rate: float = 1e-7
+    discriminator_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
-    warm_up: int = 0
-    gan_from: int = 0
-    gan_ramp: int = 0
-    clip: float = 0.0
-    average: float = 0.999
+    warmup_steps: int = 0
+    gan_start_step: int = 0
+    gan_ramp_steps: int = 0
+    max_grad_norm: float = 0.0
+    ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("rate", "discriminator_rate"):
-            _check(getattr(self, name) > 0, f"learning.{name} is above 0, not {getattr(self, name)}")
-        _check_min(0, "learning.", self, "warm_up", "gan_from", "gan_ramp", "clip")
+        for name in ("learning_rate", "discriminator_learning_rate"):
+            _check(getattr(self, name) > 0, f"optim.{name} must be above 0, not {getattr(self, name)}")
+        _check_min(0, "optim.", self, "warmup_steps", "gan_start_step", "gan_ramp_steps", "max_grad_norm")
         _check(
-            all(0 <= beta < 1 for beta in self.betas), f"learning.betas are at least 0 and below 1, not {self.betas}"
+            all(0 <= beta < 1 for beta in self.betas), f"optim.betas must be at least 0 and below 1, not {self.betas}"
         )
-        _check(0 < self.last_rate <= self.rate, f"learning.last_rate lies between 0 and rate, not {self.last_rate}")
-        _check(0 <= self.average < 1, f"learning.average is at least 0 and below 1, not {self.average}")
+        _check(
+            0 < self.min_learning_rate <= self.learning_rate,
+            f"optim.min_learning_rate must be above 0 and at most learning_rate ({self.learning_rate}), "
+            f"not {self.min_learning_rate}",
+        )
+        _check(0 <= self.ema_decay < 1, f"optim.ema_decay must be at least 0 and below 1, not {self.ema_decay}")
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """What it runs on, which changes speed and, by rounding, little else. device: auto, cpu, cuda, cuda:1.
-    arithmetic: of the networks; weights stay in float32. compile: with torch's compiler, which
-    needs torch 2.2 and takes a minute or more before the first step. loaders: threads that prepare data, 0 for none.
+    """Device and speed; apart from rounding, the result does not depend on these.
+
+    device: auto, cpu, cuda, or one GPU such as cuda:1. autocast_dtype: of the forward and backward passes; weights stay
+    in float32. compile: use torch.compile, which needs torch 2.2 and takes a minute or more before the first step.
+    num_workers: threads that prepare batches; 0 prepares them in the training thread.
     """
 
     device: str = "auto"
-    arithmetic: AutocastDtype = AutocastDtype.FP32
+    autocast_dtype: AutocastDtype = AutocastDtype.FP32
     channels_last: bool = True
     compile: bool = False
-    loaders: int = 2
+    num_workers: int = 2
 
     def __post_init__(self) -> None:
-        _check_min(0, "machine.", self, "loaders")
+        _check_min(0, "runtime.", self, "num_workers")
 
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """What is written and when, in steps. checkpoints: how many stay. patience: validations without a better PSNR
-    after which training ends, 0 for never. samples: pictures drawn at each validation. tensorboard: log for it too.
-    lpips: measure that too at each validation, which takes AlexNet's weights from torchvision.
+    """Files that a run writes; intervals are in steps.
+
+    keep_checkpoints: number of checkpoints kept. patience: validations without a better PSNR after which training
+    stops, 0 for never. samples: sample images per validation. tensorboard: write TensorBoard logs too. lpips: measure
+    LPIPS at each validation, which needs AlexNet's weights from torchvision.
     """
 
     checkpoint_every: int = 1000
-    checkpoints: int = 2
+    keep_checkpoints: int = 2
     validate_every: int = 1000
     patience: int = 0
     samples: int = 2
@@ -206,15 +224,17 @@ class OutputConfig:
     lpips: bool = False
 
     def __post_init__(self) -> None:
-        _check_min(1, "keeping.", self, "checkpoint_every", "checkpoints", "validate_every")
-        _check_min(0, "keeping.", self, "patience", "samples")
+        _check_min(1, "output.", self, "checkpoint_every", "keep_checkpoints", "validate_every")
+        _check_min(0, "output.", self, "patience", "samples")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """name: of the files that come out. run: the folder for all that a run leaves (default: runs/NAME). seed: decides
-    everything that is drawn. steps: of both optimisers. batch: crops in a step, over all processes. accumulate: parts
-    that a step's crops are taken in, one after the other, where they do not fit into memory together.
+    """All settings of a run.
+
+    name: stem of the weight files. run: folder of the run (default: runs/NAME). seed: of all random numbers. steps: of
+    both optimizers. batch: crops per step, over all processes. accumulate: parts that the crops of a step are processed
+    in, one after the other, to save memory.
     """
 
     name: str = "model"
@@ -228,57 +248,80 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     degrade: DegradationConfig = field(default_factory=DegradationConfig)
     losses: LossConfig = field(default_factory=LossConfig)
-    learning: OptimConfig = field(default_factory=OptimConfig)
-    machine: RuntimeConfig = field(default_factory=RuntimeConfig)
-    keeping: OutputConfig = field(default_factory=OutputConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        _check(bool(self.name) and Path(self.name).name == self.name, f"name is that of a file, not {self.name!r}")
+        _check(bool(self.name) and Path(self.name).name == self.name, f"name must be a file name, not {self.name!r}")
         _check_min(0, "", self, "seed")
         _check_min(1, "", self, "steps", "batch", "accumulate")
-        parts = self.batch / self.accumulate
+        self._check_batch()
+        self._check_losses()
+        self._check_crop()
+
+    def _check_batch(self) -> None:
+        part = self.batch / self.accumulate
         _check(
-            parts >= 1 and parts.is_integer(), f"batch {self.batch} cannot be taken in {self.accumulate} equal parts"
+            part >= 1 and part.is_integer(),
+            f"batch {self.batch} cannot be divided into {self.accumulate} equal parts; change batch or accumulate",
         )
         _check(
-            not self.losses.steady or parts % 2 == 0,
-            f"losses.steady sees crops in pairs; batch {self.batch} in {self.accumulate} parts leaves one alone",
+            not self.losses.shift_consistency or part % 2 == 0,
+            f"losses.shift_consistency needs pairs of crops; batch {self.batch} in {self.accumulate} parts is odd",
         )
-        early = (self.losses.pixel, self.losses.variation, self.losses.frequency, self.losses.steady)
-        late = (self.losses.perceptual, self.losses.content, self.losses.adversarial)
+
+    def _check_losses(self) -> None:
+        losses = self.losses
+        early = (losses.pixel, losses.variation, losses.frequency, losses.shift_consistency)
+        late = (losses.perceptual, losses.content, losses.adversarial)
         _check(
-            any(early) or (any(late) and not self.learning.gan_from),
-            "no loss has a weight in the first step; give losses.pixel one above 0"
-            + (", or set learning.gan_from to 0" if any(late) else ""),
+            any(early) or (any(late) and not self.optim.gan_start_step),
+            "no loss has a weight in the first step; set losses.pixel above 0"
+            + (", or optim.gan_start_step to 0" if any(late) else ""),
         )
+
+    def _check_crop(self) -> None:
         crop = self.data.crop
         for scale in self.network.scales:
-            _check(crop % (scale * self.network.unshuffle) == 0, f"data.crop {crop} is no multiple of scale {scale}")
+            multiple = scale * self.network.unshuffle
+            _check(
+                crop % multiple == 0,
+                f"data.crop {crop} is not a multiple of {multiple}, which scale {scale} needs",
+            )
         if self.losses.adversarial and self.discriminator.kind is DiscriminatorKind.VGG:
-            fits = crop >= 16 and crop & (crop - 1) == 0
-            _check(fits, f"data.crop is {crop}; discriminator.kind vgg sees 16, 32, 64, 128, ... pixels")
+            is_power_of_two = crop >= 16 and crop & (crop - 1) == 0
+            _check(is_power_of_two, f"data.crop is {crop}; discriminator.kind vgg needs 16, 32, 64, 128, ... pixels")
         if self.losses.adversarial:
-            _check(crop % 8 == 0, f"data.crop is {crop}; discriminator.kind unet sees multiples of 8")
+            _check(crop % 8 == 0, f"data.crop is {crop}; discriminator.kind unet needs a multiple of 8")
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
+        """Folder of the run."""
         return Path(self.run or f"runs/{self.name}")
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The settings in a TOML file, with changes such as "data.crop=128". Raises TrainingError naming what is wrong."""
-    return config_from(apply_overrides(read_toml(Path(path)), overrides))
+    """Read settings from a TOML file. Raises TrainingError.
 
-
-def config_from(table: Mapping[str, Any]) -> TrainConfig:
-    """Settings out of nested tables, as TOML gives them; those not named keep their defaults."""
+    overrides: such as "data.crop=128".
+    """
+    table = rename_keys(read_toml(Path(path)))
+    for override in overrides:
+        table = merge_tables(table, rename_keys(parse_override(override)))
     return from_table(TrainConfig(), table)
 
 
+def config_from(table: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings in nested tables over the defaults.
+
+    table: as TOML gives it. Raises TrainingError.
+    """
+    return from_table(TrainConfig(), rename_keys(table))
+
+
 def strip_folders(config: TrainConfig) -> TrainConfig:
-    """The settings with files and folders by their last names alone, as they may be given away: where things lie on
-    somebody's disk is nobody else's business."""
+    """Reduce all paths to file names, for settings that are published."""
 
     def basenames(paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(Path(path).name for path in paths)
@@ -286,7 +329,7 @@ def strip_folders(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         run="",
-        network=replace(config.network, begin_with=Path(config.network.begin_with).name),
+        network=replace(config.network, init_from=Path(config.network.init_from).name),
         data=replace(config.data, train=basenames(config.data.train), validate=basenames(config.data.validate)),
-        losses=replace(config.losses, weights=Path(config.losses.weights).name),
+        losses=replace(config.losses, backbone_weights=Path(config.losses.backbone_weights).name),
     )

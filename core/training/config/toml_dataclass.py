@@ -1,143 +1,207 @@
-"""Frozen dataclasses as TOML and back: typed, nested, and strict about names."""
+"""Convert between TOML and frozen dataclasses, with strict types and keys.
+
+cattrs builds the dataclasses. Its own conversions are replaced by strict ones (it would take 1.5 for the integer 1, or
+"no" for true), and the first of its errors becomes one line that names the key, the value and the fix.
+"""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
+
+import tomli_w
+from cattrs import Converter
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from ..errors import TrainingError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 DataclassT = TypeVar("DataclassT")
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
+class _InvalidValue(Exception):
+    """A value of the wrong type.
 
-def _import_toml() -> Any:
-    """The reader of TOML. Settings that are made in code need none."""
-    try:
-        return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ImportError as error:
-        raise TrainingError("Python 3.10 reads settings with tomli: pip install 'steadyscale[train]'") from error
+    The message follows the key, after an optional suffix such as ".conv1_2".
+    """
+
+    def __init__(self, message: str, suffix: str = "") -> None:
+        super().__init__(message)
+        self.suffix = suffix
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises TrainingError."""
-    tomllib = _import_toml()
+    """Read the tables of a TOML file. Raises TrainingError."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error.strerror}); give a TOML file of settings") from error
     except tomllib.TOMLDecodeError as error:
-        raise TrainingError(f"{path} is no TOML: {error}") from error
+        raise TrainingError(f"{path} is not valid TOML: {error}") from error
 
 
-def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The tables with changes such as "data.crop=128", whose right side is TOML or a plain word."""
-    tomllib = _import_toml()
-    for change in overrides:
-        name, equals, text = change.partition("=")
-        if not equals:
-            raise TrainingError(f"'{change}' changes nothing; write it as data.crop=128")
-        keys = [key.strip() for key in name.split(".")]
-        try:
-            value: Any = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()  # a word that nobody wants to quote on a command line
-        for key in reversed(keys):
-            value = {key: value}
-        table = _merge(table, value)
-    return table
+def parse_override(override: str) -> dict[str, Any]:
+    """Parse one override such as "data.crop=128" into nested tables.
+
+    The right side is TOML, or a bare word, so that text needs no quotes on a command line. Raises TrainingError.
+    """
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise TrainingError(f"'{override}' has no value; write it as data.crop=128")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for key in reversed(name.split(".")):
+        value = {key.strip(): value}
+    return value
 
 
-def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+def merge_tables(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested tables; where both have a value, that of `override` is taken."""
     both = {
-        key: _merge(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        key: merge_tables(base[key], value)
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        else value
         for key, value in override.items()
     }
     return {**base, **both}
 
 
-def from_table(defaults: DataclassT, table: object, prefix: str = "") -> DataclassT:
-    """The defaults, a dataclass, with the values that the table names in their place. Raises TrainingError for a name
-    that is no setting and for a value of another type. where: what the names of these settings begin with."""
-    if not isinstance(table, Mapping):
-        raise TrainingError(f"{prefix.rstrip('.')} is a group of settings, not {table!r}")
-    kind = type(defaults)
-    hints = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]  # pyright: ignore[reportArgumentType]
-    for key in table:
-        if key not in names:
-            close = difflib.get_close_matches(str(key), names, 1)
-            hint = f"did you mean {close[0]}?" if close else f"here are {', '.join(names)}"
-            raise TrainingError(f"{prefix}{key} is no setting; {hint}")
-    values = {
-        key: _parse_value(hints[key], value, f"{prefix}{key}", getattr(defaults, key)) for key, value in table.items()
-    }
-    return replace(defaults, **values)  # pyright: ignore[reportArgumentType, reportReturnType]
+def from_table(defaults: DataclassT, table: Mapping[str, Any]) -> DataclassT:
+    """Return the dataclass `defaults` with the values of the table.
 
-
-def _parse_value(hint: Any, value: Any, key_path: str, default: Any = None) -> Any:
-    if is_dataclass(hint):
-        return from_table(default, value, f"{key_path}.")
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        allowed = [member.value for member in hint]
-        _check(value in allowed, f"{key_path} is one of {', '.join(allowed)}, not {value!r}")
-        return hint(value)
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        _check(
-            isinstance(value, (list, tuple)), f"{key_path} is a list, not {value!r}; write it as [{json.dumps(value)}]"
-        )
-        if inner[-1] is ...:
-            return tuple(_parse_value(inner[0], item, key_path) for item in value)
-        _check(len(value) == len(inner), f"{key_path} has {len(inner)} values, not {len(value)}")
-        return tuple(_parse_value(each, item, key_path) for each, item in zip(inner, value, strict=True))
-    if get_origin(hint) is not None:  # a table of numbers by name
-        _check(isinstance(value, Mapping), f"{key_path} is a table of numbers, not {value!r}")
-        return {str(key): _parse_value(float, item, f"{key_path}.{key}") for key, item in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
-    _check(type(value) is hint, f"{key_path} is {_TYPE_NAMES[hint]}, not {value!r}")
-    return value
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise TrainingError(message)
+    Raises TrainingError for an unknown key and for a value of another type.
+    """
+    try:
+        return _CONVERTER.structure(_fill_in(defaults, table), type(defaults))
+    except ClassValidationError as group:
+        raise _first_error(group, "") from group
 
 
 def to_table(settings: Any) -> dict[str, Any]:
-    """Nested tables of plain values, which `filled_in` turns back into the same settings."""
-    return {f.name: _to_plain(getattr(settings, f.name)) for f in fields(settings)}
-
-
-def _to_plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return to_table(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return list(value)
-    return dict(value) if isinstance(value, Mapping) else value
+    """Return nested tables of plain values, the inverse of `from_table`."""
+    return _CONVERTER.unstructure(settings)
 
 
 def to_toml(settings: Any) -> str:
-    """All settings as TOML."""
-    return "\n".join(_toml_lines(to_table(settings), "")) + "\n"
+    """Return all settings as TOML."""
+    return tomli_w.dumps(to_table(settings))
 
 
-def _toml_lines(table: dict[str, Any], prefix: str) -> list[str]:
-    # Values come before tables: a line below [data] belongs to data.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{prefix}{key}]", *_toml_lines(value, f"{prefix}{key}.")]
-    return lines
+def _fill_in(defaults: Any, table: Any, prefix: str = "") -> dict[str, Any]:
+    """Add the defaults that the table does not name.
+
+    prefix: the dotted key of the table, with a final dot. cattrs knows the defaults of a class, while those of a nested
+    one may differ: the second degradation stage is milder.
+    """
+    if not isinstance(table, Mapping):
+        raise TrainingError(f"{prefix.rstrip('.')} is a section of settings, not {table!r}")
+    complete = dict(table)
+    for field in fields(defaults):
+        default = getattr(defaults, field.name)
+        if is_dataclass(default):
+            complete[field.name] = _fill_in(default, table.get(field.name, {}), f"{prefix}{field.name}.")
+        elif field.name not in table:
+            complete[field.name] = default
+    return complete
+
+
+def _first_error(group: ClassValidationError, prefix: str) -> TrainingError:
+    """Describe the first error in a tree of cattrs errors.
+
+    prefix: the dotted key of the section, with a final dot.
+    """
+    attributes, others = group.group_exceptions()
+    for error in others:
+        if isinstance(error, ForbiddenExtraKeysError):
+            return _unknown_key(error, prefix)
+        if isinstance(error, TrainingError):  # of a __post_init__
+            return error
+    for error, note in attributes:
+        if isinstance(error, ClassValidationError):
+            return _first_error(error, f"{prefix}{note.name}.")
+        if isinstance(error, _InvalidValue):
+            return TrainingError(f"{prefix}{note.name}{error.suffix} {error}")
+    raise group
+
+
+def _unknown_key(error: ForbiddenExtraKeysError, prefix: str) -> TrainingError:
+    names = [field.name for field in fields(error.cl)]
+    key = min(error.extra_fields)
+    close = difflib.get_close_matches(key, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(names)}"
+    return TrainingError(f"{prefix}{key} is not a setting; {hint}")
+
+
+# ---- strict conversions ----
+
+
+def _check(condition: bool, message: str, suffix: str = "") -> None:
+    if not condition:
+        raise _InvalidValue(message, suffix)
+
+
+def _strict(kind: type, description: str) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        _check(type(value) is kind, f"must be {description}, not {value!r}")
+        return value
+
+    return structure
+
+
+def _structure_float(value: Any, _: Any) -> float:
+    _check(type(value) in (int, float), f"must be a number, not {value!r}")
+    return float(value)
+
+
+def _structure_enum(value: Any, kind: type[Enum]) -> Enum:
+    if isinstance(value, kind):  # a default
+        return value
+    allowed = [member.value for member in kind]
+    _check(value in allowed, f"must be one of {', '.join(allowed)}, not {value!r}")
+    return kind(value)
+
+
+def _structure_tuple(value: Any, hint: Any) -> tuple[Any, ...]:
+    _check(isinstance(value, (list, tuple)), f"must be a list, not {value!r}; write it as [{json.dumps(value)}]")
+    inner = get_args(hint)
+    if inner[-1] is ...:
+        inner = (inner[0],) * len(value)
+    _check(len(value) == len(inner), f"must have {len(inner)} values, not {len(value)}")
+    return tuple(_CONVERTER.structure(item, kind) for item, kind in zip(value, inner, strict=True))
+
+
+def _structure_numbers(value: Any, _: Any) -> dict[str, float]:
+    _check(isinstance(value, Mapping), f"must be a table of numbers, not {value!r}")
+    for key, number in value.items():
+        _check(type(number) in (int, float), f"must be a number, not {number!r}", f".{key}")
+    return {key: float(number) for key, number in value.items()}
+
+
+def _make_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(bool, _strict(bool, "true or false"))
+    converter.register_structure_hook(int, _strict(int, "an integer"))
+    converter.register_structure_hook(str, _strict(str, "text"))
+    converter.register_structure_hook(float, _structure_float)
+    converter.register_structure_hook_func(
+        lambda hint: isinstance(hint, type) and issubclass(hint, Enum), _structure_enum
+    )
+    converter.register_structure_hook_func(lambda hint: get_origin(hint) is tuple, _structure_tuple)
+    converter.register_structure_hook_func(lambda hint: get_origin(hint) is Mapping, _structure_numbers)
+    return converter
+
+
+_CONVERTER = _make_converter()

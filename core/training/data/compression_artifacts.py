@@ -1,4 +1,4 @@
-"""What JPEG and video codecs do to a picture: encoded and decoded again in memory."""
+"""Compression artifacts of JPEG and video codecs, produced in memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...video.decode import stream_format as stored
+from ...video.decode import stream_format
 
-PAN_PIXELS = 1  # pixels that the camera moves between the frames of the little clip that a codec is shown
+PAN_PIXELS = 1  # camera motion between the frames of the short clip that is encoded
 
-# name -> the encoder, the decoder, and the options that stand for a crf; one thread, so that results repeat.
+# name -> encoder, decoder, encoder options. One thread, so that results are reproducible.
 ARTIFACT_CODECS = {
     "h264": ("libx264", "h264", {"preset": "veryfast", "threads": "1"}),
     "vp9": ("libvpx-vp9", "vp9", {"deadline": "realtime", "cpu-used": "8", "threads": "1", "lag-in-frames": "0"}),
@@ -27,26 +27,29 @@ ARTIFACT_CODECS = {
 
 
 def jpeg_round_trip(pixels: Tensor, quality: int, *, chroma_444: bool = False) -> Tensor:
-    """(3, h, w) in [0, 1] -> the same after JPEG. quality: 1 to 95. fine_colour: colour at full size (4:4:4)."""
-    stored = io.BytesIO()
+    """(3, h, w) in [0, 1] -> the same after JPEG.
+
+    quality: 1 to 95. chroma_444: without chroma subsampling.
+    """
+    file = io.BytesIO()
     image = Image.fromarray(_to_uint8(pixels))
-    image.save(stored, format="JPEG", quality=quality, subsampling=0 if chroma_444 else 2)
-    with Image.open(stored) as decoded:
+    image.save(file, format="JPEG", quality=quality, subsampling=0 if chroma_444 else 2)
+    with Image.open(file) as decoded:
         return _to_tensor(np.asarray(decoded))
 
 
 def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Tensor:
-    """(3, h, w) in [0, 1] -> the same as the last of a few frames of a video, over which the camera pans to it.
+    """(3, h, w) in [0, 1] -> the same as the last frame of a panning clip.
 
-    So it is predicted from frames before, as most frames of most videos are. codec: a key of CODECS that this build of
-    PyAV has (`available`). crf: the codec's scale, higher is worse.
+    The frame is thus inter-predicted, as most frames of most videos are. codec: a key of ARTIFACT_CODECS that is among
+    `available_codecs`. crf: higher is worse.
     """
     encoder_name, decoder_name, options = ARTIFACT_CODECS[codec]
     _, height, width = image.shape
-    # Colour at half size wants even sides, and codecs want some pixels; what is added is cut off again.
+    # 4:2:0 needs even sides, and encoders a minimum size; the padding is cropped again below.
     down, right = max(16, height + height % 2) - height, max(16, width + width % 2) - width
-    reach = PAN_PIXELS * (frames - 1)
-    wide = F.pad(image[None], (reach, right, reach, down), mode="replicate")[0]
+    margin = PAN_PIXELS * (frames - 1)
+    padded = F.pad(image[None], (margin, right, margin, down), mode="replicate")[0]
 
     encoder = cast(VideoCodecContext, av.CodecContext.create(encoder_name, "w"))
     encoder.width, encoder.height, encoder.pix_fmt = width + right, height + down, "yuv420p"
@@ -55,9 +58,9 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
     packets = []
     for number in range(frames):
         offset = PAN_PIXELS * number
-        shown = wide[:, offset : offset + height + down, offset : offset + width + right]
-        frame = av.VideoFrame.from_ndarray(_to_uint8(shown), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=stored.BT709, dst_color_range=stored.LIMITED_RANGE
+        view = padded[:, offset : offset + height + down, offset : offset + width + right]
+        frame = av.VideoFrame.from_ndarray(_to_uint8(view), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=stream_format.BT709, dst_color_range=stream_format.LIMITED_RANGE
         )
         frame.pts = number
         packets += encoder.encode(frame)
@@ -66,12 +69,14 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
     decoder = cast(VideoCodecContext, av.CodecContext.create(decoder_name, "r"))
     decoder.thread_count = 1
     decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
-    rgb = decoded[-1].reformat(format="rgb24", src_colorspace=stored.BT709, src_color_range=stored.LIMITED_RANGE)
+    rgb = decoded[-1].reformat(
+        format="rgb24", src_colorspace=stream_format.BT709, src_color_range=stream_format.LIMITED_RANGE
+    )
     return _to_tensor(np.asarray(rgb.to_ndarray(), np.uint8))[:, :height, :width]
 
 
 def available_codecs() -> tuple[str, ...]:
-    """The codecs that this build of PyAV can write."""
+    """Return the keys of ARTIFACT_CODECS that this build of PyAV can encode."""
     return tuple(name for name, (encoder, _, _) in ARTIFACT_CODECS.items() if encoder in av.codecs_available)
 
 

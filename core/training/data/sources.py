@@ -1,4 +1,4 @@
-"""What there is to learn from, out of a clip or a folder: files, and one picture that shows how far a run is."""
+"""Training files from a clip or a folder, with one held-out image for validation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from ...video.images.sequence_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ...video.open import open_clip
 from ..errors import TrainingError
 
-MAX_FRAMES = 64  # of a clip that are learnt from, evenly spread; neighbours show the same things
-HELD_OUT_SIDE = 384  # pixels a side of the picture that shows how far it is
+MAX_FRAMES = 64  # frames of a clip that are used, evenly spaced; adjacent frames show the same content
+HELD_OUT_SIDE = 384  # maximum side of the held-out image in pixels
 
 
 @dataclass(frozen=True)
 class TrainingSources:
-    """What there is to learn from. train: files. held_out: the file that is measured on. unseen: whether it is not
-    learnt from. smallest: the shorter side of the smallest picture, in pixels, where that is known. digest: the same
-    for the same material.
+    """Training files and the held-out image.
+
+    train: files. held_out: file that validation measures on. held_out_unseen: whether it is not among the training
+    files. min_side: shortest side of the images in pixels, None if unknown. digest: hash of the training data.
     """
 
     train: tuple[str, ...]
@@ -35,23 +36,26 @@ class TrainingSources:
 
 
 def sources_from_clip(clip: Clip, cache_folder: Path) -> TrainingSources:
-    """Up to FRAMES pictures of a clip, kept in a folder within `store`; the middle one is held out where there are
-    several. Raises TrainingError, and what the clip raises."""
+    """Write up to MAX_FRAMES frames of a clip as images.
+
+    They are in a folder within `cache_folder`. The middle one is held out if there are three or more. Raises
+    TrainingError, and what the clip raises.
+    """
     cache_folder.mkdir(parents=True, exist_ok=True)
-    every = max(1, -(-(clip.info.length or MAX_FRAMES) // MAX_FRAMES))
-    with temp_path(cache_folder / "frames") as holder:
-        fresh = holder / "frames"
-        write_images(fresh, _sample_frames(clip, every))
-        digest = hash_parts(file.read_bytes() for file in sorted(fresh.glob("*.png")))
+    stride = max(1, -(-(clip.info.length or MAX_FRAMES) // MAX_FRAMES))
+    with temp_path(cache_folder / "frames") as parent:
+        written = parent / "frames"
+        write_images(written, _sample_frames(clip, stride))
+        digest = hash_parts(file.read_bytes() for file in sorted(written.glob("*.png")))
         folder = cache_folder / f"frames-{digest}"
         if not folder.exists():
-            os.replace(fresh, folder)
+            os.replace(written, folder)
     files = sorted(folder.glob("frame_*.png"))
     middle = files[len(files) // 2]
-    unseen = len(files) > 2
+    is_unseen = len(files) > 2
     held_out = _write_held_out(middle, folder)
-    learnt = tuple(os.fspath(file) for file in files if file != middle or not unseen)
-    return TrainingSources(learnt, os.fspath(held_out), unseen, min(clip.info.width, clip.info.height), digest)
+    train = tuple(os.fspath(file) for file in files if file != middle or not is_unseen)
+    return TrainingSources(train, os.fspath(held_out), is_unseen, min(clip.info.width, clip.info.height), digest)
 
 
 def _sample_frames(clip: Clip, stride: int) -> Iterator[Frames]:
@@ -59,23 +63,29 @@ def _sample_frames(clip: Clip, stride: int) -> Iterator[Frames]:
 
 
 def sources_from_folder(source: Path, cache_folder: Path) -> TrainingSources:
-    """The pictures and videos in `source` and its folders; the first picture is held out where there are several, as a
-    copy of its middle in `store`. Raises TrainingError where there are none."""
-    found = sorted(file for file in source.rglob("*") if file.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-    pictures = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        raise TrainingError(f"there are no pictures or videos in {source}")
-    facts = (f"{file.relative_to(source)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in found)
-    digest = hash_parts(fact.encode() for fact in facts)
-    shown = (pictures or found)[0]
-    unseen = len(pictures) > 2
-    held_out = _write_held_out(shown, cache_folder / f"folder-{digest}")
-    learnt = tuple(os.fspath(file) for file in found if file != shown or not unseen)
-    return TrainingSources(learnt, os.fspath(held_out), unseen, None, digest)
+    """Take the images and videos in `source` and its subfolders.
+
+    The first image is held out if there are three or more, as a copy of its center in `cache_folder`. Raises
+    TrainingError if there are no files.
+    """
+    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise TrainingError(f"there are no images or videos in {source}")
+    descriptions = (f"{file.relative_to(source)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    digest = hash_parts(description.encode() for description in descriptions)
+    first = (images or files)[0]
+    is_unseen = len(images) > 2
+    held_out = _write_held_out(first, cache_folder / f"folder-{digest}")
+    train = tuple(os.fspath(file) for file in files if file != first or not is_unseen)
+    return TrainingSources(train, os.fspath(held_out), is_unseen, None, digest)
 
 
 def _write_held_out(source: Path, folder: Path) -> Path:
-    """The middle of a picture, as a file of its own: large pictures would be measured for longer than learnt from."""
+    """Write the center of an image as a file of its own.
+
+    Measuring a large image would take longer than training.
+    """
     target = folder / "held_out.png"
     if not target.exists():
         try:
@@ -90,7 +100,8 @@ def _write_held_out(source: Path, folder: Path) -> Path:
 
 
 def hash_parts(parts: Iterable[bytes]) -> str:
-    found = hashlib.sha256()
+    """Hash byte strings with their boundaries: 16 digits of a SHA-256."""
+    combined = hashlib.sha256()
     for part in parts:
-        found.update(hashlib.sha256(part).digest())
-    return found.hexdigest()[:16]
+        combined.update(hashlib.sha256(part).digest())
+    return combined.hexdigest()[:16]

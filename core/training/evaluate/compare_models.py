@@ -1,4 +1,4 @@
-"""Two networks on the same frames: how close each comes to the truth, in figures and side by side."""
+"""Compare models on the same frames: mean scores, and crops side by side."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from ...visualize.training_curves import draw_label, to_frame, to_pil
 from ..errors import TrainingError
 from .metrics import Scores, round_to_8bit, score_image
 
-PANEL_SIDE = 320  # pixels a side of each part of the picture
-_SEARCH_STRIDE = 8  # pixels between the places that are tried for it
+PANEL_SIDE = 320  # maximum side of each panel of the comparison image in pixels
+PANEL_GAP = 6  # pixels between the panels
+_SEARCH_STRIDE = 8  # pixels between the candidate positions of the crop
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """scores: of each model, and last of bicubic enlargement, means over the frames. picture: (1, 3, H, W), the place
-    where the models differ most, with the truth first. frames: how many were compared.
+    """Result of `compare_models`.
+
+    scores: means over the frames, of each model and then of bicubic interpolation. image: (1, 3, H, W), crops of the
+    place where the first two models differ most: ground truth, models, bicubic. frame_count: frames compared.
     """
 
     scores: tuple[Scores, ...]
@@ -36,40 +39,47 @@ def compare_models(
     names: Sequence[str],
     device: torch.device | str | None = None,
 ) -> ModelComparison:
-    """Enlarge the small frame of each pair with each model, and compare with the large one.
+    """Upscale the small frames with each model, and score the results.
 
-    pairs: small (1, 3, h, w) and true (1, 3, H, W) in [0, 1], such as `shrunk` makes. A result of another size than the
-    truth is resized to it. Raises TrainingError where there are no pairs.
+    pairs: (1, 3, h, w) and ground truth (1, 3, H, W) in [0, 1], such as those of `make_lr_pairs`. A result of another
+    size is resized to that of the ground truth. Raises TrainingError if there are no pairs.
     """
-    found: list[list[Scores]] = []
-    best: tuple[float, list[Tensor]] = (-1.0, [])
-    for small, true in pairs:
-        height, width = true.shape[-2:]
-        made = [resize(next(upscale(iter([small]), model, device=device)), width, height) for model in models]
-        made.append(resize(small, width, height))
-        shave = max(1, round(width / small.shape[-1]))
-        found.append([score_image(one, true, shave) for one in made])
-        apart = float((made[0] - made[1]).abs().mean()) if len(models) > 1 else 0.0
-        if apart > best[0]:
-            best = apart, [true, *made]
-    if not found:
-        raise TrainingError("there are no frames to compare the models on")
-    each = list(zip(*found, strict=True))
-    means = tuple(Scores(_mean(s.psnr for s in one), _mean(s.ssim for s in one)) for one in each)
+    frame_scores: list[list[Scores]] = []
+    max_difference, shown_images = -1.0, list[Tensor]()
+    for small, truth in pairs:
+        height, width = truth.shape[-2:]
+        results = [resize(next(upscale(iter([small]), model, device=device)), width, height) for model in models]
+        results.append(resize(small, width, height))
+        crop_border = max(1, round(width / small.shape[-1]))
+        frame_scores.append([score_image(result, truth, crop_border) for result in results])
+        difference = float((results[0] - results[1]).abs().mean()) if len(models) > 1 else 0.0
+        if difference > max_difference:
+            max_difference, shown_images = difference, [truth, *results]
+    if not frame_scores:
+        raise TrainingError("there are no frames to compare the models on; connect a clip with at least one frame")
+    means = tuple(
+        Scores(_mean(s.psnr for s in of_model), _mean(s.ssim for s in of_model))
+        for of_model in zip(*frame_scores, strict=True)
+    )
     titles = ["truth", *(f"{name}  {s.psnr:.2f} dB" for name, s in zip([*names, "bicubic"], means, strict=True))]
-    return ModelComparison(means, _side_by_side(best[1], titles), len(found))
+    return ModelComparison(means, _side_by_side(shown_images, titles), len(frame_scores))
 
 
 def make_lr_pairs(frames: Iterable[Frames], scale: int) -> Iterator[tuple[Frames, Frames]]:
-    """Frames (1, 3, H, W) as the truth, and the same made small: antialiased bicubic, rounded to 8 bits."""
+    """Yield each frame reduced by `scale`, and the frame itself.
+
+    (1, 3, H, W) in [0, 1]; antialiased bicubic, rounded to 8 bits. Raises TrainingError for frames that would become
+    smaller than 8 pixels a side.
+    """
     for frame in frames:
         height, width = frame.shape[-2] // scale, frame.shape[-1] // scale
         if min(height, width) < 8:
             raise TrainingError(
-                f"frames of {frame.shape[-1]}x{frame.shape[-2]} are too small to be made {scale} times smaller first"
+                f"frames of {frame.shape[-1]}x{frame.shape[-2]} are too small to compare models on at {scale}x; "
+                f"use frames of {8 * scale} pixels a side or more"
             )
-        true = round_to_8bit(frame[:, :3, : height * scale, : width * scale])
-        yield round_to_8bit(resize(true, width, height)), true
+        truth = round_to_8bit(frame[:, :3, : height * scale, : width * scale])
+        yield round_to_8bit(resize(truth, width, height)), truth
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -79,23 +89,23 @@ def _mean(values: Iterable[float]) -> float:
 
 def _side_by_side(images: list[Tensor], titles: list[str]) -> Frames:
     top, left, height, width = _most_different_crop(images)
-    pieces = [part[..., top : top + height, left : left + width] for part in images]
+    crops = [image[..., top : top + height, left : left + width] for image in images]
     zoom = max(1, PANEL_SIDE // max(height, width))
-    pictures = []
-    for piece, title in zip(pieces, titles, strict=True):
-        picture = to_pil(piece.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
-        draw_label(picture, title, (0, 0))
-        pictures.append(to_frame(picture))
-    gap = torch.ones(1, 3, pictures[0].shape[-2], 6)
-    row = [x for picture in pictures for x in (picture, gap)][:-1]
+    panels: list[Tensor] = []
+    for crop, title in zip(crops, titles, strict=True):
+        panel = to_pil(crop.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
+        draw_label(panel, title, (0, 0))
+        panels.append(to_frame(panel))
+    gap = torch.ones(1, 3, panels[0].shape[-2], PANEL_GAP)
+    row = [x for panel in panels for x in (panel, gap)][:-1]
     return torch.cat(row, dim=-1)
 
 
 def _most_different_crop(images: list[Tensor]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the place where the first two models are furthest apart."""
+    """Return (top, left, height, width) of the crop where images 1 and 2 differ most."""
     rows, columns = images[0].shape[-2:]
     height, width = min(PANEL_SIDE // 2, rows), min(PANEL_SIDE // 2, columns)
-    apart = (images[1] - images[2]).abs().mean(1, keepdim=True)
-    sums = torch.nn.functional.avg_pool2d(apart, (height, width), _SEARCH_STRIDE)[0, 0]
-    place = int(sums.argmax())
-    return place // sums.shape[1] * _SEARCH_STRIDE, place % sums.shape[1] * _SEARCH_STRIDE, height, width
+    difference = (images[1] - images[2]).abs().mean(1, keepdim=True)
+    means = torch.nn.functional.avg_pool2d(difference, (height, width), _SEARCH_STRIDE)[0, 0]
+    position = int(means.argmax())
+    return position // means.shape[1] * _SEARCH_STRIDE, position % means.shape[1] * _SEARCH_STRIDE, height, width

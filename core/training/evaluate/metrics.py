@@ -1,9 +1,8 @@
-"""How close a network comes to pictures that it has not seen: PSNR and SSIM of brightness, as papers report them, and
-LPIPS where that is asked for.
+"""PSNR and SSIM on luma, as papers report them, and optionally LPIPS.
 
-The small picture is made by antialiased bicubic reduction (a = -0.5, as MATLAB's imresize) and rounded to 8 bits; the
-result is clamped and rounded to 8 bits; both are compared in Y of BT.601 (16 to 235), without a border of `scale`
-pixels; the mean is taken over pictures. With this protocol bicubic enlargement has 33.7 dB on Set5 at 2x.
+Protocol: the input is an antialiased bicubic reduction (a = -0.5, as MATLAB's imresize), rounded to 8 bits; the result
+is clamped and rounded to 8 bits; both are compared in Y of BT.601 (16 to 235) without a border of `scale` pixels; the
+mean is taken over images. Bicubic interpolation has 33.7 dB on Set5 at 2x with this protocol.
 """
 
 from __future__ import annotations
@@ -20,16 +19,18 @@ from ...upscaling.resize import resize
 from ..errors import TrainingError
 
 UpscaleFn = Callable[[Tensor], Tensor]
-PerceptualMetric = Callable[
-    [Tensor, Tensor], Tensor
-]  # two pictures (1, 3, H, W) in [0, 1] -> how different they look, a scalar
-MIN_LPIPS_SIDE = 64  # pixels a side that AlexNet wants to see
+"""(1, 3, h, w) -> (1, 3, h * scale, w * scale)."""
+PerceptualMetric = Callable[[Tensor, Tensor], Tensor]
+"""Two images (1, 3, H, W) in [0, 1] -> their perceptual distance, a scalar."""
+MIN_LPIPS_SIDE = 64  # pixels a side that AlexNet needs
 
 
 @dataclass(frozen=True)
 class Scores:
-    """psnr: in dB. ssim: up to 1. lpips: 0 and up, the less the better; None where it was not asked for. Means over
-    pictures."""
+    """Means over images.
+
+    psnr: in dB. ssim: up to 1. lpips: from 0 (equal) up, None if not measured.
+    """
 
     psnr: float
     ssim: float
@@ -37,19 +38,22 @@ class Scores:
 
 
 def make_lr_pair(image: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """(3, H, W), uint8 -> small (1, 3, H', W') and large (1, 3, H' * scale, W' * scale), both in steps of 1/255."""
+    """Reduce an image: (3, H, W), uint8 -> small and large images.
+
+    small (1, 3, h, w) and large (1, 3, h * scale, w * scale), both in steps of 1/255.
+    """
     height, width = image.shape[1] // scale, image.shape[2] // scale
     large = image[None, :, : height * scale, : width * scale].float() / 255
     return round_to_8bit(resize(large, width, height)), large
 
 
 def bicubic(scale: int) -> UpscaleFn:
-    """Plain enlargement, the least that a network has to beat."""
+    """Return bicubic upscaling, the baseline of every network."""
     return lambda small: resize(small, small.shape[-1] * scale, small.shape[-2] * scale)
 
 
 def round_to_8bit(image: Tensor) -> Tensor:
-    """As it is after it was stored in 8 bits."""
+    """Clamp to [0, 1] and round to steps of 1/255."""
     return (image.clamp(0, 1) * 255).round() / 255
 
 
@@ -60,14 +64,17 @@ def bt601_luma(image: Tensor) -> Tensor:
 
 
 def score_image(pred: Tensor, target: Tensor, crop_border: int) -> Scores:
-    """The scores of one picture (1, 3, H, W) against the true one, both in [0, 1]."""
-    ours, wanted = _inner_luma(pred, crop_border), _inner_luma(target, crop_border)
-    # In double precision torch unfolds the picture for SSIM's window; in single the score differs in the sixth digit.
-    return Scores(_psnr(ours, wanted), ssim(ours.float(), wanted.float()))
+    """Return PSNR and SSIM of one image against the ground truth.
+
+    Both (1, 3, H, W) in [0, 1].
+    """
+    pred_luma, target_luma = _inner_luma(pred, crop_border), _inner_luma(target, crop_border)
+    # SSIM in float32: in float64 torch unfolds the image for the window, for a difference in the sixth digit.
+    return Scores(_psnr(pred_luma, target_luma), ssim(pred_luma.float(), target_luma.float()))
 
 
 def psnr(pred: Tensor, target: Tensor, crop_border: int) -> float:
-    """The first of these scores alone, which takes a small part of the time."""
+    """Return the PSNR of `score_image` alone, which takes a small part of the time."""
     return _psnr(_inner_luma(pred, crop_border), _inner_luma(target, crop_border))
 
 
@@ -77,46 +84,48 @@ def _inner_luma(image: Tensor, crop_border: int) -> Tensor:
 
 
 def _psnr(pred: Tensor, target: Tensor) -> float:
-    # 255, not 219: the papers' convention for values that go from 16 to 235.
+    # A peak of 255, not 219: the convention of the papers for values that go from 16 to 235.
     error = float(((pred - target) ** 2).mean())
-    return min(10 * math.log10(255.0**2 / error), 100.0) if error else 100.0  # equal pictures would be infinitely good
+    return min(10 * math.log10(255.0**2 / error), 100.0) if error else 100.0  # finite for equal images
 
 
 def ssim(pred: Tensor, target: Tensor, data_range: float = 255.0) -> float:
-    """Structural similarity of (1, 1, H, W), mean over an 11x11 Gaussian window around each pixel; edges are mirrored.
+    """Mean structural similarity of (1, 1, H, W).
 
-    Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity (2004): sigma 1.5, k1 = 0.01,
-    k2 = 0.03. Pictures smaller than the window raise TrainingError.
+    With an 11x11 Gaussian window and reflected edges. Wang et al., Image Quality Assessment: From Error Visibility to
+    Structural Similarity (2004): sigma 1.5, k1 = 0.01, k2 = 0.03. Raises TrainingError for images smaller than the
+    window.
     """
     height, width = pred.shape[-2:]
     if min(height, width) < 11:
-        raise TrainingError(f"SSIM looks at 11x11 pixels, and {width}x{height} are left; take larger pictures")
+        raise TrainingError(f"SSIM needs 11x11 pixels, but {width}x{height} are left; use larger images")
     line = torch.exp(-0.5 * (torch.arange(-5.0, 6.0, dtype=pred.dtype, device=pred.device) / 1.5) ** 2)
     line = line / line.sum()
     pred, target = (F.pad(x, (5, 5, 5, 5), mode="reflect") for x in (pred, target))
     moments = torch.cat([pred, target, pred * pred, target * target, pred * target])
     means = F.conv2d(F.conv2d(moments, line.view(1, 1, 11, 1)), line.view(1, 1, 1, 11))
     a, b, aa, bb, ab = means
-    steady, lively = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    alike = (2 * a * b + steady) * (2 * (ab - a * b) + lively)
-    return float((alike / ((a * a + b * b + steady) * (aa - a * a + bb - b * b + lively))).mean())
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    numerator = (2 * a * b + c1) * (2 * (ab - a * b) + c2)
+    return float((numerator / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2))).mean())
 
 
 def load_lpips() -> PerceptualMetric:
-    """How different two pictures look (Zhang et al. 2018, arXiv:1801.03924; AlexNet). Raises TrainingError, with the
-    way out, where there are no weights: AlexNet's come from torchvision, which keeps what it downloads."""
-    advice = "let torchvision download them once where there is a network, or set keeping.lpips to false"
+    """Load LPIPS with AlexNet (Zhang et al. 2018, arXiv:1801.03924).
+
+    torchvision downloads AlexNet's weights once and caches them. Raises TrainingError if they are not available.
+    """
+    advice = "let torchvision download them once while online, or set output.lpips to false"
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        # Pictures are given in [0, 1]; each call is a measurement of its own.
-        network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+        network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)  # normalize: input in [0, 1]
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"LPIPS has no AlexNet weights here ({reason}): {advice}") from error
 
     def metric(pred: Tensor, target: Tensor) -> Tensor:
-        network.reset()
+        network.reset()  # torchmetrics would average over all calls
         return network(pred, target)
 
     return metric
@@ -130,16 +139,18 @@ def score(
     device: torch.device | str = "cpu",
     metric: PerceptualMetric | None = None,
 ) -> Scores:
-    """The mean scores of (1, 3, h, w) -> (1, 3, h * scale, w * scale) over pictures (3, H, W), uint8.
+    """Return the mean scores of an upscaler over images (3, H, W), uint8.
 
-    judge: what `lpips` returns, to be asked too; it sees whole pictures in 8 bits.
+    metric: LPIPS from `load_lpips`, measured on whole images in steps of 1/255.
     """
-    found, looks = [], []
-    for picture in images:
-        small, large = make_lr_pair(picture, scale)
-        made = upscale(small.to(device)).float().cpu()
-        found.append(score_image(made, large, scale))
+    image_scores: list[Scores] = []
+    distances: list[float] = []
+    for image in images:
+        small, large = make_lr_pair(image, scale)
+        pred = upscale(small.to(device)).float().cpu()
+        image_scores.append(score_image(pred, large, scale))
         if metric is not None:
-            looks.append(float(metric(round_to_8bit(made), large)))
-    psnr, ssim = sum(s.psnr for s in found) / len(found), sum(s.ssim for s in found) / len(found)
-    return Scores(psnr, ssim, sum(looks) / len(looks) if looks else None)
+            distances.append(float(metric(round_to_8bit(pred), large)))
+    mean_psnr = sum(s.psnr for s in image_scores) / len(image_scores)
+    mean_ssim = sum(s.ssim for s in image_scores) / len(image_scores)
+    return Scores(mean_psnr, mean_ssim, sum(distances) / len(distances) if distances else None)

@@ -1,13 +1,13 @@
-"""Several processes that train one network: started by torchrun, on one machine or many.
+"""Data-parallel training with torch.distributed, started by torchrun.
 
-Each takes its share of every batch, and gradients are averaged before anybody moves. That is all there is to it: the
-networks are small, so no wrapper is needed around them, and heads that a step does not use cost nothing.
+Each process computes its share of every batch, and gradients are averaged before the optimizer step. There is no
+DistributedDataParallel: the networks are small, and a step leaves the heads of other scales without gradients.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,29 +23,35 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Distributed:
-    """Which of the processes this one is. The first of them writes."""
+    """Rank of this process. The process of rank 0 writes all files.
+
+    local_rank: index on its machine, and thereby of its GPU.
+    """
 
     rank: int = 0
     world_size: int = 1
-    local_rank: int = 0  # its number on its machine, which is that of its GPU
+    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
     def all_reduce_mean(self, gradients: Iterable[Tensor]) -> None:
-        """Put the mean over all processes in place of each gradient; an inf anywhere becomes one everywhere."""
+        """Replace each gradient by the mean over all processes.
+
+        An inf in one of them becomes an inf in all.
+        """
         if self.world_size == 1:
             return
         tensors = list(gradients)
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message, not hundreds
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message instead of hundreds
         dist.all_reduce(flat)
         flat /= self.world_size
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def broadcast(self, value: Value) -> Value:
-        """The first process's value, for all; the others wait for it."""
+        """Return the value of rank 0 in every process."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -57,21 +63,24 @@ SINGLE_PROCESS = Distributed()
 
 
 @contextmanager
-def init_distributed(batch: int, *, gpu: bool) -> Iterator[Distributed]:
-    """The processes that torchrun has started, or this one alone. batch: must be theirs to share."""
+def init_distributed(batch: int, *, gpu: bool) -> Generator[Distributed, None, None]:
+    """Join the process group of torchrun, or yield SINGLE_PROCESS without one.
+
+    Raises TrainingError if the batch cannot be divided among the processes.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield SINGLE_PROCESS
         return
     if batch % count:
-        raise TrainingError(f"batch {batch} cannot be shared by {count} processes; make it a multiple")
-    begun_here = not dist.is_initialized()
-    if begun_here:
+        raise TrainingError(f"batch {batch} cannot be divided among {count} processes; use a multiple of {count}")
+    is_owner = not dist.is_initialized()
+    if is_owner:
         dist.init_process_group("nccl" if gpu else "gloo")
     try:
         yield Distributed(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-        if begun_here:
-            dist.barrier()  # Who leaves first closes what the others still talk through.
+        if is_owner:
+            dist.barrier()  # a process that exits first would close connections that others still use
     finally:
-        if begun_here:
+        if is_owner:
             dist.destroy_process_group()

@@ -1,4 +1,7 @@
-"""Trained networks as weight files that everybody reads: ours, spandrel and so ComfyUI, and whatever knows ESRGAN."""
+"""Write networks as .safetensors files.
+
+ComfyUI (through spandrel) and other ESRGAN programs read them.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,20 @@ from ..errors import TrainingError
 
 
 def export(network: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float32) -> Path:
-    """Write the network's weights as .safetensors, all at once or not at all, and return the path.
+    """Write the weights as .safetensors, atomically, and return the path.
 
-    facts: go into the file's header as they are, such as the name, the scale and the number of steps. dtype: of what is
-    stored. Raises TrainingError where the file cannot be written.
+    metadata: added to the header of the file, such as name, scale and number of steps. dtype: of the stored weights.
+    Raises TrainingError if the file cannot be written.
     """
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
     header = {"format": "pt", "architecture": type(network).__name__, **metadata}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
-            # As bytes: safetensors makes files that nobody but their owner may read, not even another user's ComfyUI.
+            # safetensors' own writer makes files that only their owner can read, not a ComfyUI of another user.
             partial.write_bytes(save_deterministic(state, header))
     except OSError as error:
-        raise TrainingError(f"{path} cannot be written ({error.strerror}); is there room for it?") from error
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror}); check the free space and the permissions of its folder"
+        ) from error
     return path

@@ -1,4 +1,4 @@
-"""The modes of torch in which something can be learnt, whatever those of the caller are."""
+"""Run a generator with gradients enabled, whatever the caller's mode."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def with_gradients(steps: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The same stream, each item of which is made with gradients and outside inference mode. Closing it closes `steps`.
+    """Compute each item with gradients and outside inference mode.
 
-    ComfyUI runs its nodes in inference mode, in which nothing learns. Modes last as long as a step, not as long as the
-    stream: what the caller does in between is the caller's.
+    Closing the generator closes `steps`. ComfyUI runs nodes in inference mode, in which autograd does not work. The
+    mode is restored between the items, for the caller's own code.
     """
     with closing(steps):
         while True:

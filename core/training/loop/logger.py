@@ -1,9 +1,9 @@
-"""What a run writes about itself: a line of JSON for each thing worth telling, TensorBoard's files, and pictures."""
+"""Log of a run: JSON lines, TensorBoard files and sample images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,47 +17,55 @@ from ...video.images.png_writer import write_images
 from ..errors import TrainingError
 
 LOG_FILE = "log.jsonl"
-SAMPLE_SIDE = 256  # pixels a side, of the large picture, that sample pictures show
+SAMPLE_SIDE = 256  # maximum side of each part of a sample image, in high-resolution pixels
 
 
 class RunLogger(Protocol):
+    """Writer of the values of a step."""
+
     def log_values(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by name, such as "loss/pixel", that hold after so many steps."""
+        """Write values by name, such as "loss/pixel", for a step."""
         ...
 
 
 @contextmanager
-def open_log(folder: Path, step: int, *, tensorboard: bool) -> Iterator[RunLogger]:
-    """The run's journal, to be written on from a step; what an earlier process wrote of later steps is taken out."""
+def open_log(folder: Path, step: int, *, tensorboard: bool) -> Generator[RunLogger, None, None]:
+    """Open the log of a run for appending after `step`.
+
+    Lines of later steps, which an earlier process wrote, are removed.
+    """
     path = folder / LOG_FILE
     kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
-    with atomic_path(path) as partial:  # a full disk must not cost what was written before
+    with atomic_path(path) as partial:  # on a full disk the old lines stay
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    board = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
+    writer = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
     try:
         with path.open("a", encoding="utf-8") as file:
-            yield _FileLogger(file, board)
+            yield _FileLogger(file, writer)
     finally:
-        if board is not None:
-            board.close()
+        if writer is not None:
+            writer.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All lines of a run's log so far, also while it is being written."""
+    """Read all complete lines of the log of a run, also while it is being written."""
     return [json.loads(line) for line in _complete_lines(folder / LOG_FILE)]
 
 
 def make_sample(small: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-    """(1, 3, h, w), (1, 3, H, W) twice -> (1, 3, <= 256, three times that): input, result and truth, of the middle."""
-    enlarged = F.interpolate(small, size=target.shape[-2:], mode="nearest")
+    """Put the centers of input, result and ground truth side by side.
+
+    small (1, 3, h, w), pred and target (1, 3, H, W) -> (1, 3, at most 256, at most 3 * 256).
+    """
+    upscaled = F.interpolate(small, size=target.shape[-2:], mode="nearest")
     height, width = (min(SAMPLE_SIDE, side) for side in target.shape[-2:])
     top, left = (target.shape[-2] - height) // 2, (target.shape[-1] - width) // 2
-    parts = [x[..., top : top + height, left : left + width].clamp(0, 1) for x in (enlarged, pred, target)]
+    parts = [x[..., top : top + height, left : left + width].clamp(0, 1) for x in (upscaled, pred, target)]
     return torch.cat(parts, dim=-1)
 
 
 def write_sample(folder: Path, name: str, image: Tensor) -> Path:
-    """Write one picture as folder/NAME.png."""
+    """Write an image as folder/NAME.png, and return the path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_images(folder / f"{name}.png", iter([image]))
     return folder / f"{name}.png"
@@ -69,7 +77,7 @@ class _FileLogger:
 
     def log_values(self, step: int, values: Mapping[str, float]) -> None:
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        # NaN is no JSON, and whoever plots the log has no use for it.
+        # JSON has neither inf nor NaN.
         self._file.write(
             json.dumps({"step": step} | {k: v for k, v in rounded.items() if abs(v) < float("inf")}) + "\n"
         )
@@ -80,7 +88,7 @@ class _FileLogger:
 
 
 def _complete_lines(path: Path) -> list[str]:
-    """The lines of a log; a last one without its end was being written when its process was killed."""
+    """Return the lines of a log, without a last one that has no newline yet."""
     if not path.exists():
         return []
     return path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -90,5 +98,5 @@ def _open_tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise TrainingError("keeping.tensorboard needs tensorboard: pip install 'steadyscale[train]'") from error
+        raise TrainingError("output.tensorboard needs tensorboard: pip install 'steadyscale[train]'") from error
     return SummaryWriter(str(folder), purge_step=step + 1)

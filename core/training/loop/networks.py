@@ -1,4 +1,4 @@
-"""The networks that a run trains: a generator with a head for each scale, and its opponent."""
+"""Create the generator, with one head per scale, and the discriminator."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ....models.zoo import zoo
 from ..config.schema import DiscriminatorKind, NetworkConfig, NetworkKind, TrainConfig
 from ..errors import TrainingError
 
-# Of the first weights of dense blocks, with which ESRGAN's deep trunks begin close to the identity, and of the last
-# convolution of separable compact networks, which begin close to enlarging by repetition.
+# Factor of the initial weights of dense blocks, so that ESRGAN's deep trunk starts close to the identity, and of the
+# last convolution of separable compact networks, which start close to nearest-neighbor upscaling.
 INIT_SCALE = 0.1
-LAST_CONV_INIT_SCALE = (
-    0.01  # of other compact networks' last one: close to smooth enlargement, but not deaf to what is learnt
-)
-PRELU_INIT = 0.25  # that PReLU begins with
+# Factor for the last convolution of other compact networks: close to bicubic upscaling, but with gradients in all
+# layers.
+LAST_CONV_INIT_SCALE = 0.01
+PRELU_INIT = 0.25  # torch's initial slope of PReLU
 _SIZE_FIELDS = ("scale", "in_channels", "features", "convs", "blocks", "growth", "unshuffle", "activation")
 
 
 class MultiScaleGenerator(nn.Module):
-    """One body, and a head for each scale: (B, 3, h, w), scale -> (B, 3, h * scale, w * scale), not clamped.
+    """One body with a head per scale.
 
-    `networks` are whole networks of their own that share the body's very weights, so that each can be run, measured and
-    exported as it is. In a compact network all but the last convolution is body; in an RRDBNet, all that works at input
-    size.
+    (B, 3, h, w), scale -> (B, 3, h * scale, w * scale), not clamped. `networks` are complete networks that share the
+    tensors of the body, so that each can be run, measured and exported on its own. The body of a compact network is all
+    but the last convolution; that of an RRDBNet, all layers at input size.
     """
 
     def __init__(self, networks: Mapping[int, nn.Module]) -> None:
@@ -40,7 +40,7 @@ class MultiScaleGenerator(nn.Module):
             _share_body(first, other)
 
     def for_scale(self, scale: int) -> nn.Module:
-        """The network of one scale."""
+        """Return the network of one scale."""
         return self.networks[str(scale)]
 
     def forward(self, x: Tensor, scale: int) -> Tensor:
@@ -48,7 +48,10 @@ class MultiScaleGenerator(nn.Module):
 
 
 def make_generator(settings: NetworkConfig, seed: int) -> MultiScaleGenerator:
-    """The generator with the weights that the seed gives it, or those of `begin_with`. Raises TrainingError."""
+    """Create the generator with the random weights of a seed, or `init_from`.
+
+    Raises TrainingError.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = MultiScaleGenerator({scale: _build_network(settings, scale) for scale in settings.scales})
@@ -56,13 +59,13 @@ def make_generator(settings: NetworkConfig, seed: int) -> MultiScaleGenerator:
             _init_rrdb(generator)
         else:
             _init_compact(generator)
-    if settings.begin_with:
-        _load_init_weights(generator, settings.begin_with)
+    if settings.init_from:
+        _load_init_weights(generator, settings.init_from)
     return generator
 
 
 def make_discriminator(config: TrainConfig) -> nn.Module | None:
-    """The opponent, if the adversarial loss has a weight."""
+    """Create the discriminator if the adversarial loss has a weight, else return None."""
     if not config.losses.adversarial:
         return None
     with torch.random.fork_rng(devices=[]):
@@ -96,11 +99,14 @@ def _share_body(first: nn.Module, other: nn.Module) -> None:
 
 
 def _init_compact(generator: MultiScaleGenerator) -> None:
-    """He's normal weights (He et al. 2015, arXiv:1502.01852), with which a signal is as strong after a convolution and
-    its activation as it was before. With torch's own it would shrink layer by layer, and learning would begin late."""
+    """Apply He initialization, which preserves the variance of the activations.
+
+    He et al. 2015, arXiv:1502.01852. With torch's default the signal shrinks layer by layer, and training starts
+    slowly.
+    """
     for module in generator.modules():
         if isinstance(module, nn.Conv2d):
-            # No activation follows the blurs of a separable convolution.
+            # No activation follows the depthwise part of a separable convolution.
             nn.init.kaiming_normal_(module.weight, a=PRELU_INIT if module.groups == 1 else 1.0)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -116,37 +122,46 @@ def _init_compact(generator: MultiScaleGenerator) -> None:
 
 @torch.no_grad()
 def _init_as_bicubic(network: SRVGGNetCompact) -> None:
-    """Let the first channels carry the picture through to the end, where it is enlarged smoothly: what a network would
-    else learn first, and last of all in colours, in which photographs hold little detail."""
-    colours, scale = network.in_channels, network.scale
+    """Initialize the first channels so that the network upscales bicubically.
+
+    A network would otherwise learn this first, and for chroma late, because photographs have little detail in it.
+    """
+    channels, scale = network.in_channels, network.scale
     *convs, last = (layer for layer in network.body if isinstance(layer, nn.Conv2d))
     for conv in convs:
-        conv.weight[:colours] = 0
-        for colour in range(colours):
-            conv.weight[colour, colour, 1, 1] = 1  # brightness is above 0, where activations change nothing
-    steps = _bicubic_weights(scale)
-    smooth = torch.einsum("iy,jx->ijyx", steps, steps).reshape(-1, 3, 3)
-    smooth[:, 1, 1] -= 1  # the network enlarges by repetition, and adds
-    for colour in range(colours):
-        rows = slice(colour * scale**2, (colour + 1) * scale**2)
-        last.weight[rows, :colours] = 0
-        last.weight[rows, colour] = smooth
+        conv.weight[:channels] = 0
+        for channel in range(channels):
+            conv.weight[channel, channel, 1, 1] = 1  # images are positive, where PReLU is the identity
+    line = _bicubic_weights(scale)
+    kernels = torch.einsum("iy,jx->ijyx", line, line).reshape(-1, 3, 3)
+    kernels[:, 1, 1] -= 1  # the network adds its output to a nearest-neighbor upscaled image
+    for channel in range(channels):
+        rows = slice(channel * scale**2, (channel + 1) * scale**2)
+        last.weight[rows, :channels] = 0
+        last.weight[rows, channel] = kernels
 
 
 def _bicubic_weights(scale: int) -> Tensor:
-    """(scale, 3): what the small pixel before, the one here and the next count for at each of its large pixels, with
-    bicubic weights (a = -0.5), of which the fourth is too far away for one convolution."""
-    places = (torch.arange(scale) + 0.5) / scale - 0.5
-    away = (torch.tensor([-1.0, 0.0, 1.0]) - places[:, None]).abs()
-    near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
-    weights = torch.where(away <= 1, near, far)
+    """Bicubic weights of three input pixels for each output pixel.
+
+    (scale, 3): of the previous, this and the next input pixel, sum 1. Bicubic weights (a = -0.5) without the fourth
+    tap, which is outside a 3x3 convolution.
+    """
+    positions = (torch.arange(scale) + 0.5) / scale - 0.5
+    distance = (torch.tensor([-1.0, 0.0, 1.0]) - positions[:, None]).abs()
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = torch.where(distance <= 1, near, far)
     return weights / weights.sum(1, keepdim=True)
 
 
 def _init_rrdb(generator: MultiScaleGenerator) -> None:
-    """He's normal weights in the dense blocks, damped, without biases, as ESRGAN begins."""
+    """Apply He initialization times INIT_SCALE to the dense blocks.
+
+    With zero biases, as ESRGAN does.
+    """
     for name, module in generator.named_modules():
-        # Of a separable convolution the mix is damped, once; its blurs keep what they are given as strong as it was.
+        # Of a separable convolution only the pointwise part is scaled; the depthwise one keeps the variance.
         if isinstance(module, nn.Conv2d) and ".rdb" in name and module.groups == 1:
             nn.init.kaiming_normal_(module.weight)
             module.weight.data.mul_(INIT_SCALE)
@@ -156,30 +171,23 @@ def _init_rrdb(generator: MultiScaleGenerator) -> None:
 
 def _load_init_weights(generator: MultiScaleGenerator, name: str) -> None:
     try:
-        given = load_upscaler(zoo.find_weights(name)).model
+        source = load_upscaler(zoo.find_weights(name)).model
     except WeightsError as error:
-        raise TrainingError(f"network.begin_with: {error}") from error
-    target = (
-        generator.networks[str(scale)]
-        if (scale := getattr(given, "scale", 0)) and _has_scale(generator, scale)
-        else None
-    )
-    alike = type(given) is type(target) and getattr(given, "config", None) == getattr(target, "config", None)
-    if target is None or not alike:
+        raise TrainingError(f"network.init_from: {error}") from error
+    scale = str(getattr(source, "scale", 0))
+    target = dict(generator.networks.items()).get(scale)
+    is_same_shape = type(source) is type(target) and getattr(source, "config", None) == getattr(target, "config", None)
+    if target is None or not is_same_shape:
         raise TrainingError(
-            f"network.begin_with: {name} is {_describe_network(given)}; "
+            f"network.init_from: {name} is {_describe_network(source)}; "
             "set network.kind, separable, scales and sizes to match it"
         )
-    target.load_state_dict(given.state_dict())
+    target.load_state_dict(source.state_dict())
 
 
 def _describe_network(network: nn.Module) -> str:
-    """What kind of network it is, in the words of the settings."""
+    """Describe the class and the shape of a network with the names of the settings."""
     config = getattr(network, "config", None)
-    named = ((name, getattr(config, name, None)) for name in _SIZE_FIELDS)
-    sizes = ", ".join(f"{name} {getattr(value, 'value', value)}" for name, value in named if value is not None)
+    values = ((name, getattr(config, name, None)) for name in _SIZE_FIELDS)
+    sizes = ", ".join(f"{name} {getattr(value, 'value', value)}" for name, value in values if value is not None)
     return f"{type(network).__name__}, {sizes}" if sizes else type(network).__name__
-
-
-def _has_scale(generator: MultiScaleGenerator, scale: int) -> bool:
-    return str(scale) in generator.networks

@@ -1,4 +1,4 @@
-"""Everything that a step changes: the networks, their optimisers, the average of the weights, and where we are."""
+"""State of a run: networks, optimizers, averaged weights, and counters."""
 
 from __future__ import annotations
 
@@ -11,48 +11,59 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..config.schema import AutocastDtype, TrainConfig
 from .networks import MultiScaleGenerator, make_discriminator, make_generator
 
+GROWTH_INTERVAL = 2000  # steps without inf after which the loss scale is doubled, as in torch's GradScaler
+
 
 @dataclass
 class LossScaler:
-    """The factor that keeps small gradients within the range of float16: halved by each inf, doubled after a long calm.
+    """Loss scale that keeps gradients within the range of float16.
 
-    value: 1 and unchanging where nothing can underflow.
+    It is halved by an inf, and doubled after 2000 finite steps. With dynamic=False the scale stays 1, for dtypes in
+    which nothing underflows.
+
+    torch.amp.GradScaler is not used. It decides per optimizer whether to skip a step, but generator and discriminator
+    have to skip together; each of its steps waits for the device once per optimizer, while `train_step` reads all norms
+    and losses at once; and it skips steps only in float16, while `train_step` skips those with NaN in every dtype.
     """
 
     scale: float = 1.0
     dynamic: bool = False
-    steps_since_inf: int = 0  # steps since the last inf
+    steps_since_inf: int = 0
 
     def update(self, finite: bool) -> None:
-        """Take note of how a step went."""
+        """Adapt the scale after a step. finite: whether all gradients were finite."""
         if not self.dynamic:
             return
         if not finite:
             self.scale, self.steps_since_inf = max(1.0, self.scale / 2), 0
             return
         self.steps_since_inf += 1
-        if self.steps_since_inf == 2000:
+        if self.steps_since_inf == GROWTH_INTERVAL:
             self.scale, self.steps_since_inf = self.scale * 2, 0
 
 
 @dataclass
 class TrainedModel:
-    """A network, its optimiser and its loss scale."""
+    """A network with its optimizer and its loss scaler."""
 
     network: nn.Module
     optimizer: torch.optim.Adam
     scaler: LossScaler
 
     def gradients(self) -> list[Tensor]:
-        """Those that the last backward pass has left; a head that took no part has none."""
+        """Return the gradients of the last backward pass.
+
+        The head of a scale that took no part has none.
+        """
         return [p.grad for p in self.network.parameters() if p.grad is not None]
 
 
 @dataclass
 class TrainState:
-    """step: how many have been taken. average: the exponential mean of the generator's weights, which is what comes out
-    in the end. best, stale: the best mean PSNR so far, and validations since. skipped: steps in a row that an inf or
-    NaN has made void.
+    """Everything that a step changes.
+
+    step: steps done. ema: exponential moving average of the generator's weights, which is exported. best_psnr: best
+    mean PSNR of a validation, in dB. skipped_steps: consecutive steps skipped because of inf or NaN.
     """
 
     step: int
@@ -73,23 +84,27 @@ class TrainState:
 
 
 def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleGenerator | None = None) -> TrainState:
-    """The state before the first step, which the seed decides. generator: one to go on with (default: made anew)."""
-    layout = torch.channels_last if config.machine.channels_last else torch.contiguous_format
+    """Create the state before the first step.
+
+    generator: to train further (default: a new one from the seed).
+    """
+    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     network = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
-    network = network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.learning.average))
-    average.requires_grad_(False).eval()
+    network = network.to(memory_format=layout)  # pyright: ignore[reportCallIssue] (torch's stubs lack this overload)
+    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay))
+    ema.requires_grad_(False).eval()
     discriminator = make_discriminator(config)
-    opponent = None
+    trained_discriminator = None
     if discriminator is not None:
         discriminator = discriminator.to(device)
-        discriminator = discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-        opponent = _make_trained_model(discriminator, config.learning.discriminator_rate, config)
-    return TrainState(0, network, average, _make_trained_model(network, config.learning.rate, config), opponent)
+        discriminator = discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue] (as above)
+        trained_discriminator = _make_trained_model(discriminator, config.optim.discriminator_learning_rate, config)
+    trained_generator = _make_trained_model(network, config.optim.learning_rate, config)
+    return TrainState(0, network, ema, trained_generator, trained_discriminator)
 
 
 def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:
-    scale = LossScaler(2.0**16, dynamic=True) if config.machine.arithmetic is AutocastDtype.FP16 else LossScaler()
-    return TrainedModel(
-        network, torch.optim.Adam(network.parameters(), lr=learning_rate, betas=config.learning.betas), scale
-    )
+    is_float16 = config.runtime.autocast_dtype is AutocastDtype.FP16
+    scaler = LossScaler(2.0**16, dynamic=True) if is_float16 else LossScaler()
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=config.optim.betas)
+    return TrainedModel(network, optimizer, scaler)

@@ -1,4 +1,7 @@
-"""One step: both players look at the same crops, and both move or neither does."""
+"""One training step of generator and discriminator.
+
+They share a batch, and both skip the step on inf or NaN.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,10 @@ _AUTOCAST_DTYPES = {AutocastDtype.BF16: torch.bfloat16, AutocastDtype.FP16: torc
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step has shown. losses: by name, unweighted, and those of the discriminator: its loss, the mean of its
-    probabilities for photographs and for made pictures. moved: False where an inf or NaN has made the step void.
+    """Result of a step.
+
+    losses: by name, unweighted; "discriminator" is its loss, "real" and "fake" are the means of its probabilities for
+    real and for generated images. applied: False if an inf or NaN caused the step to be skipped.
     """
 
     losses: Mapping[str, float]
@@ -38,64 +43,74 @@ def train_step(
     features: FeatureExtractor | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
-    """Take one step, in place. The batch lies on the networks' device.
+    """Take one step, in place. The batch must be on the device of the networks.
 
-    The discriminator learns from pictures made before the generator moves, and the generator from a discriminator that
-    has not moved either, so the order of the two plays no part, and one decision serves both: with inf or NaN in any
-    gradient neither moves, and neither do the averages.
+    Both networks compute their gradients before either is updated, so their order does not matter. If any gradient is
+    inf or NaN, neither network nor the averaged weights are updated.
     """
-    playing = state.discriminator if state.step >= config.learning.gan_from else None
+    discriminator = state.discriminator if state.step >= config.optim.gan_start_step else None
     weights = loss_weights_at(config, state.step)
-    seen: dict[str, Tensor] = {}
-    players = [state.trained_generator] + ([playing] if playing else [])
-    for player in players:
-        player.network.train()
-        player.optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    models = [state.trained_generator] + ([discriminator] if discriminator else [])
+    for model in models:
+        model.network.train()
+        model.optimizer.zero_grad(set_to_none=True)
 
     parts = config.accumulate
     for small, large in zip(batch.small.chunk(parts), batch.large.chunk(parts), strict=True):
         with _autocast(config, small):
-            made = state.generator(small, batch.scale)
-        terms = _image_losses(made, large, batch.shift, config, weights, features)
-        if playing:
-            terms["adversarial"] = _generator_adversarial_loss(playing.network, made, large, config)
+            pred = state.generator(small, batch.scale)
+        terms = _image_losses(pred, large, batch.shift, config, weights, features)
+        if discriminator:
+            terms["adversarial"] = _generator_adversarial_loss(discriminator.network, pred, large, config)
         (losses.total(terms, weights) * (state.trained_generator.scaler.scale / parts)).backward()
-        if playing:
-            terms |= _backward_discriminator(playing, made.detach(), large, config, parts)
+        if discriminator:
+            terms |= _backward_discriminator(discriminator, pred.detach(), large, config, parts)
         for name, term in terms.items():
-            seen[name] = seen.get(name, torch.zeros((), device=term.device)) + term.detach().float() / parts
+            sums[name] = sums.get(name, torch.zeros((), device=term.device)) + term.detach().float() / parts
 
-    norms = [_reduce_and_clip(player, config.learning.clip, distributed) for player in players]
-    values = torch.stack([*norms, *seen.values()]).tolist()  # the step's one wait for the device
+    norms = [_reduce_and_clip(model, config.optim.max_grad_norm, distributed) for model in models]
+    values = torch.stack([*norms, *sums.values()]).tolist()  # the only synchronization with the device in a step
     finite = [math.isfinite(norm) for norm in values[: len(norms)]]
-    moved = all(finite)
-    for player, well in zip(players, finite, strict=True):
-        player.scaler.update(well)
-    if moved:
-        _apply_step(state, players, config)
+    applied = all(finite)
+    for model, is_finite in zip(models, finite, strict=True):
+        model.scaler.update(is_finite)
+    if applied:
+        _apply_step(state, models, config)
     state.step += 1
-    state.skipped_steps = 0 if moved else state.skipped_steps + 1
-    return StepResult(dict(zip(seen, values[len(norms) :], strict=True)), moved)
+    state.skipped_steps = 0 if applied else state.skipped_steps + 1
+    return StepResult(dict(zip(sums, values[len(norms) :], strict=True)), applied)
 
 
 def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
-    """The weight of each loss in a step: those that a discriminator or features judge by come in at `gan_from`."""
-    settings, learning = config.losses, config.learning
-    weights = {name: getattr(settings, name) for name in ("pixel", "variation", "frequency", "steady")}
-    if step >= learning.gan_from:
-        ramp = min(1.0, (step - learning.gan_from + 1) / max(1, learning.gan_ramp))
+    """Return the weight of each loss in a step, without those of weight 0.
+
+    The names are those of the log and of `_image_losses`: "steady" is the shift consistency, as in earlier logs.
+    """
+    settings, optim = config.losses, config.optim
+    weights = {
+        "pixel": settings.pixel,
+        "variation": settings.variation,
+        "frequency": settings.frequency,
+        "steady": settings.shift_consistency,
+    }
+    if step >= optim.gan_start_step:
+        ramp = min(1.0, (step - optim.gan_start_step + 1) / max(1, optim.gan_ramp_steps))
         weights |= {"perceptual": settings.perceptual, "content": settings.content}
         weights["adversarial"] = settings.adversarial * ramp
     return {name: weight for name, weight in weights.items() if weight}
 
 
 def learning_rate_at(optim: OptimConfig, base_rate: float, step: int, total_steps: int) -> float:
-    """The learning rate of a step: up in a straight line, then down along half a cosine."""
-    if step < optim.warm_up:
-        return base_rate * (step + 1) / optim.warm_up
-    way = (step - optim.warm_up) / max(1, total_steps - optim.warm_up)
-    last = base_rate * optim.last_rate / optim.rate
-    return last + (base_rate - last) * (1 + math.cos(math.pi * min(1.0, way))) / 2
+    """Return the learning rate of a step: a linear warm-up, then half a cosine.
+
+    base_rate: maximum of this network; the minimum is scaled in proportion.
+    """
+    if step < optim.warmup_steps:
+        return base_rate * (step + 1) / optim.warmup_steps
+    progress = (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps)
+    min_rate = base_rate * optim.min_learning_rate / optim.learning_rate
+    return min_rate + (base_rate - min_rate) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
 def _image_losses(
@@ -106,7 +121,7 @@ def _image_losses(
     weights: Mapping[str, float],
     features: FeatureExtractor | None,
 ) -> dict[str, Tensor]:
-    """The losses that look at the picture itself, by name."""
+    """Compute the losses that need no discriminator, by name."""
     settings = config.losses
     terms: dict[str, Tensor] = {}
     if "pixel" in weights:
@@ -118,19 +133,19 @@ def _image_losses(
     if "steady" in weights:
         terms["steady"] = losses.shift_consistency(pred, shift)
     if features is not None and ("perceptual" in weights or "content" in weights):
-        layers = settings.layers or default_layers(settings.backbone)
+        layers = settings.layer_weights or default_layers(settings.backbone)
         with torch.no_grad():
-            wanted = features(target)
-        shown = features(pred)
+            target_features = features(target)
+        pred_features = features(pred)
         if "perceptual" in weights:
-            terms["perceptual"] = losses.perceptual(shown, wanted, layers)
+            terms["perceptual"] = losses.perceptual(pred_features, target_features, layers)
         if "content" in weights:
-            terms["content"] = losses.content(shown, wanted, layers)
+            terms["content"] = losses.content(pred_features, target_features, layers)
     return terms
 
 
 def _generator_adversarial_loss(discriminator: nn.Module, pred: Tensor, target: Tensor, config: TrainConfig) -> Tensor:
-    """The generator's part of the game; the discriminator gets no gradients from it."""
+    """Compute the generator's loss; the discriminator gets no gradients from it."""
     discriminator.requires_grad_(False)
     with _autocast(config, pred):
         with torch.no_grad():
@@ -142,19 +157,25 @@ def _generator_adversarial_loss(discriminator: nn.Module, pred: Tensor, target: 
 def _backward_discriminator(
     discriminator: TrainedModel, pred: Tensor, target: Tensor, config: TrainConfig, parts: int
 ) -> dict[str, Tensor]:
-    """The discriminator's part: its gradients, and what there is to tell. Photographs and made pictures go through
-    apart from each other, for batch normalisation would otherwise tell it which are which."""
+    """Accumulate the discriminator's gradients.
+
+    Returns its loss and its mean probabilities. Real and generated images are separate batches: the batch normalization
+    of a mixed one would mix their statistics.
+    """
     discriminator.network.requires_grad_(True)
     with _autocast(config, pred):
         real, fake = discriminator.network(target), discriminator.network(pred)
     loss = losses.discriminator_loss(real, fake, config.losses.adversarial_kind)
     (loss * (discriminator.scaler.scale / parts)).backward()
-    sure = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
-    return {"discriminator": loss, **sure}
+    probabilities = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
+    return {"discriminator": loss, **probabilities}
 
 
 def _reduce_and_clip(model: TrainedModel, max_norm: float, distributed: Distributed) -> Tensor:
-    """Average the gradients over processes, take the loss scale out, clip, and return their length before that."""
+    """Average the gradients over processes, unscale and clip them.
+
+    Returns their norm before clipping.
+    """
     gradients = model.gradients()
     distributed.all_reduce_mean(gradients)
     if model.scaler.scale != 1:
@@ -164,14 +185,14 @@ def _reduce_and_clip(model: TrainedModel, max_norm: float, distributed: Distribu
 
 
 def _apply_step(state: TrainState, models: list[TrainedModel], config: TrainConfig) -> None:
-    learning = config.learning
-    for player, rate in zip(models, (learning.rate, learning.discriminator_rate), strict=False):
-        for group in player.optimizer.param_groups:
-            group["lr"] = learning_rate_at(learning, rate, state.step, config.steps)
-        player.optimizer.step()
+    optim = config.optim
+    for model, base_rate in zip(models, (optim.learning_rate, optim.discriminator_learning_rate), strict=False):
+        for group in model.optimizer.param_groups:
+            group["lr"] = learning_rate_at(optim, base_rate, state.step, config.steps)
+        model.optimizer.step()
     state.ema.update_parameters(state.generator)
 
 
 def _autocast(config: TrainConfig, tensor: Tensor) -> AbstractContextManager[object]:
-    half = _AUTOCAST_DTYPES.get(config.machine.arithmetic)
-    return torch.autocast(tensor.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+    dtype = _AUTOCAST_DTYPES.get(config.runtime.autocast_dtype)
+    return torch.autocast(tensor.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

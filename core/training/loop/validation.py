@@ -1,4 +1,4 @@
-"""Looking at what has been learnt: scores on pictures held out, samples to look at, and the best network so far."""
+"""Scores on held-out images, sample images, and the best network so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .export import export
 from .logger import make_sample, write_sample
 from .train_state import TrainState
 
-MIN_PSNR_GAIN_DB = 0.001  # dB by which a network has to be better to count as better
+MIN_PSNR_GAIN_DB = 0.001  # improvement in dB that counts as a new best
 
 
 def validate(
@@ -26,22 +26,28 @@ def validate(
     device: torch.device,
     metric: PerceptualMetric | None = None,
 ) -> dict[int, Scores]:
-    """The scores of the averaged network, by scale; sample pictures go into the run's folder. judge: see `score`."""
+    """Score the averaged network, by scale, and write sample images.
+
+    metric: see `score`.
+    """
     scores: dict[int, Scores] = {}
     for scale in config.network.scales:
         network = state.ema_generator.for_scale(scale)
         scores[scale] = score(network, held_out, scale, device, metric)
-        for number in range(min(config.keeping.samples, len(held_out))):
-            small, large = make_lr_pair(held_out[number], scale)
+        for index in range(min(config.output.samples, len(held_out))):
+            small, large = make_lr_pair(held_out[index], scale)
             with torch.no_grad():
-                made = network(small.to(device)).float().cpu()
-            name = f"step_{state.step:08d}_{scale}x_{number + 1}"
-            write_sample(config.folder / "samples", name, make_sample(small, made, large))
+                pred = network(small.to(device)).float().cpu()
+            name = f"step_{state.step:08d}_{scale}x_{index + 1}"
+            write_sample(config.folder / "samples", name, make_sample(small, pred, large))
     return scores
 
 
 def update_best(state: TrainState, scores: Mapping[int, Scores]) -> bool:
-    """Note the mean PSNR over scales in the state, and whether it is the best so far."""
+    """Return whether the mean PSNR over scales is the best so far.
+
+    Updates the state.
+    """
     psnr = sum(s.psnr for s in scores.values()) / len(scores)
     if psnr > state.best_psnr + MIN_PSNR_GAIN_DB:
         state.best_psnr, state.validations_since_best = psnr, 0
@@ -51,10 +57,12 @@ def update_best(state: TrainState, scores: Mapping[int, Scores]) -> bool:
 
 
 def write_networks(config: TrainConfig, state: TrainState, folder: Path) -> tuple[Path, ...]:
-    """Write the averaged network of each scale as a weight file, and return their paths; those of separable networks
-    are followed by their dense twins, for programs that know only ordinary networks."""
+    """Write the averaged network of each scale as a weight file, and return the paths.
+
+    Separable networks are followed by their dense equivalents, for programs that only know ordinary networks.
+    """
     settings = to_toml(strip_folders(config))
-    facts = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": settings}
+    metadata = {"name": config.name, "steps": str(state.step), "seed": str(config.seed), "config": settings}
     networks = {f"{scale}x": state.ema_generator.for_scale(scale) for scale in config.network.scales}
     if config.network.separable:
         networks |= {f"{name}_dense": to_dense(network) for name, network in networks.items()}
@@ -62,7 +70,7 @@ def write_networks(config: TrainConfig, state: TrainState, folder: Path) -> tupl
         export(
             network,
             folder / f"{config.name}_{name}.safetensors",
-            {**facts, "scale": str(network.scale), "trained_with": "steadyscale"},
+            {**metadata, "scale": str(network.scale), "trained_with": "steadyscale"},
         )
         for name, network in networks.items()
     )

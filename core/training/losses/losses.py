@@ -1,10 +1,10 @@
-"""What a made picture costs: distances to the true one, and the verdict of a discriminator.
+"""Losses of the generator and the discriminator.
 
-Pictures are (B, C, H, W), RGB in [0, 1]; every loss is one number, the mean over the batch, computed in float32 (or
-float64, if given) also under autocast. The whole is their weighted sum,
+Images are (B, C, H, W), RGB in [0, 1]. Every loss is a scalar, the mean over the batch, computed in float32 (float64 if
+given) also under autocast. The generator's loss is the weighted sum
 
-    L = l_pixel L_pixel + l_perceptual L_perceptual + l_content L_content
-        + l_adversarial L_adversarial + l_variation L_variation + l_frequency L_frequency + l_steady L_steady.
+    L = l_pixel L_pixel + l_perceptual L_perceptual + l_content L_content + l_adversarial L_adversarial
+        + l_variation L_variation + l_frequency L_frequency + l_shift_consistency L_shift_consistency.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..config.choices import AdversarialLossKind, FrequencyLossKind, PixelLossKi
 
 P = ParamSpec("P")
 
-IGNORED_EDGE_PIXELS = 4  # large pixels at which the two of a pair see other things beyond their crops
+IGNORED_EDGE_PIXELS = 4  # high-resolution pixels at the edges, where the two crops of a pair have different context
 
 
 def _in_full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """The same loss with autocast off and half-precision tensors widened."""
+    """Turn autocast off for the loss, and convert half-precision tensors to float32."""
 
     @wraps(loss)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -46,50 +46,59 @@ def _to_float32(value: object) -> object:
 
 
 def pixel(pred: Tensor, target: Tensor, kind: PixelLossKind) -> Tensor:
-    """`l1` or `charbonnier`."""
+    """Compute `l1` or `charbonnier`."""
     return l1(pred, target) if kind is PixelLossKind.L1 else charbonnier(pred, target)
 
 
 @_in_full_precision
 def l1(pred: Tensor, target: Tensor) -> Tensor:
-    """mean |made - true|."""
+    """mean |pred - target|."""
     return F.l1_loss(pred, target)
 
 
 @_in_full_precision
 def charbonnier(pred: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """mean sqrt((made - true)^2 + epsilon^2): L1 with a rounded tip (Lai et al. 2017, LapSRN, arXiv:1704.03915)."""
+    """Smooth L1: mean sqrt((pred - target)^2 + epsilon^2).
+
+    Lai et al. 2017, LapSRN, arXiv:1704.03915.
+    """
     return torch.sqrt((pred - target) ** 2 + epsilon**2).mean()
 
 
 @_in_full_precision
 def total_variation(pred: Tensor) -> Tensor:
-    """mean |made[y + 1] - made[y]| + mean |made[x + 1] - made[x]|: anisotropic total variation, which punishes noise
-    and ringing (after Rudin, Osher and Fatemi 1992; Mahendran and Vedaldi 2015, arXiv:1412.0035)."""
+    """Anisotropic total variation.
+
+    mean |pred[y + 1] - pred[y]| + mean |pred[x + 1] - pred[x]|.
+
+    Penalizes noise and ringing (after Rudin, Osher and Fatemi 1992; Mahendran and Vedaldi 2015, arXiv:1412.0035).
+    """
     return (pred[..., 1:, :] - pred[..., :-1, :]).abs().mean() + (pred[..., 1:] - pred[..., :-1]).abs().mean()
 
 
 @_in_full_precision
 def frequency(pred: Tensor, target: Tensor, kind: FrequencyLossKind = FrequencyLossKind.COMPLEX) -> Tensor:
-    """The distance of the two spectra F (orthonormal rfft2, so that it does not grow with the picture).
+    """Distance of the spectra F.
 
-    complex: mean of |Re F(made - true)| and |Im F(made - true)| (Cho et al. 2021, MIMO-UNet, arXiv:2108.05054).
-    amplitude: mean ||F(made)| - |F(true)||, which lets detail be where it likes (Fuoli et al. 2021, arXiv:2106.00783).
+    F is the orthonormal rfft2, so that the loss does not grow with the image size.
+
+    complex: mean of |Re F(pred - target)| and |Im F(pred - target)| (Cho et al. 2021, MIMO-UNet, arXiv:2108.05054).
+    amplitude: mean ||F(pred)| - |F(target)||, independent of position (Fuoli et al. 2021, arXiv:2106.00783).
     """
-    made_spectrum, true_spectrum = (torch.fft.rfft2(x, norm="ortho") for x in (pred, target))
+    pred_spectrum, target_spectrum = (torch.fft.rfft2(x, norm="ortho") for x in (pred, target))
     if kind is FrequencyLossKind.AMPLITUDE:
-        return (made_spectrum.abs() - true_spectrum.abs()).abs().mean()
-    return torch.view_as_real(made_spectrum - true_spectrum).abs().mean()
+        return (pred_spectrum.abs() - target_spectrum.abs()).abs().mean()
+    return torch.view_as_real(pred_spectrum - target_spectrum).abs().mean()
 
 
 @_in_full_precision
 def shift_consistency(pred: Tensor, shift: tuple[int, int]) -> Tensor:
-    """mean (first - second)^2 where the two of each pair show the same: pictures 2 n and 2 n + 1 were made from two
-    views of one place, of which the second begins `shift` pixels, rows and columns, further down and to the right.
+    """mean (first - second)^2 over the overlap of the two images of each pair.
 
-    A camera that moves by less than a small pixel sees its small pictures change, and detail that is guessed from them
-    flickers; the truth, carried along, does not change. So this is the flicker of a still scene, and it is what
-    `metrics.warping_error` measures on films.
+    Images 2 n and 2 n + 1 are results of crops of the same place; the second starts `shift` pixels (rows, columns)
+    further down and to the right. Under sub-pixel camera motion the low-resolution input changes, and detail inferred
+    from it flickers, while the ground truth only moves along. This loss is the flicker of a static scene, which
+    `metrics.warping_error` measures on videos.
     """
     (down, right), (height, width) = shift, pred.shape[-2:]
     rows, columns = (min(IGNORED_EDGE_PIXELS, (side - by - 1) // 2) for side, by in ((height, down), (width, right)))
@@ -97,17 +106,22 @@ def shift_consistency(pred: Tensor, shift: tuple[int, int]) -> Tensor:
     return difference[..., rows : height - down - rows, columns : width - right - columns].square().mean()
 
 
-# ---- features: what a network trained on photographs sees in both pictures, layer by layer (features.py) ----
+# ---- distances of features, layer by layer (perceptual_features.py) ----
 
 
 def perceptual(pred: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """sum over layers of weight * mean |phi(made) - phi(true)|, on features before their activation (ESRGAN)."""
+    """Perceptual loss on features before activation (ESRGAN).
+
+    sum over layers of weight * mean |phi(pred) - phi(target)|.
+    """
     return torch.stack([weight * l1(pred[layer], target[layer]) for layer, weight in weights.items()]).sum()
 
 
 def content(pred: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """sum over layers of weight * ||phi(made) - phi(true)||^2 / (C H W), the mean over the batch: the feature
-    reconstruction loss of Johnson, Alahi and Fei-Fei 2016 (arXiv:1603.08155)."""
+    """Feature reconstruction loss (Johnson, Alahi and Fei-Fei 2016, arXiv:1603.08155).
+
+    sum over layers of weight * ||phi(pred) - phi(target)||^2 / (C H W), the mean over the batch.
+    """
     return torch.stack([weight * _feature_mse(pred[layer], target[layer]) for layer, weight in weights.items()]).sum()
 
 
@@ -117,17 +131,19 @@ def _feature_mse(pred: Tensor, target: Tensor) -> Tensor:
     return ((pred - target) ** 2).sum(dim=(1, 2, 3)).mean() / (channels * height * width)
 
 
-# ---- the discriminator's verdict, on logits of any shape ----
+# ---- adversarial losses, on logits of any shape ----
 
 
 @_in_full_precision
 def discriminator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Tensor:
-    """What the discriminator pays, with r and f its logits for photographs and for made pictures.
+    """Loss of the discriminator.
+
+    r and f are its logits for real images and for generated ones.
 
     vanilla: (E softplus(-r) + E softplus(f)) / 2 (Goodfellow et al. 2014, arXiv:1406.2661).
     lsgan: (E (r - 1)^2 + E f^2) / 2 (Mao et al. 2017, arXiv:1611.04076).
     relativistic: vanilla of r - E f and f - E r (Jolicoeur-Martineau 2018, arXiv:1807.00734; ESRGAN).
-    Halved everywhere, so that one who knows nothing pays log 2 = 0.693 (0.25 for lsgan at logits of 1/2).
+    All are halved, so that an undecided discriminator has a loss of log 2 = 0.693 (0.25 for lsgan at logits of 1/2).
     """
     if kind is AdversarialLossKind.LSGAN:
         return (((real - 1) ** 2).mean() + (fake**2).mean()) / 2
@@ -138,11 +154,10 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) ->
 
 @_in_full_precision
 def generator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Tensor:
-    """What the generator pays for not deceiving: r, f and sources as in `discriminator_loss`.
+    """Adversarial loss of the generator; r, f and sources as in `discriminator_loss`.
 
-    vanilla: E softplus(-f), which does not fade where the discriminator is sure. lsgan: E (f - 1)^2.
-    relativistic: (E softplus(r - E f) + E softplus(-(f - E r))) / 2, so that it also gains by making photographs look
-    less certain.
+    vanilla: E softplus(-f), whose gradient does not vanish when the discriminator is certain. lsgan: E (f - 1)^2.
+    relativistic: (E softplus(r - E f) + E softplus(-(f - E r))) / 2, which has gradients through r too.
     """
     if kind is AdversarialLossKind.LSGAN:
         return ((fake - 1) ** 2).mean()
@@ -151,9 +166,9 @@ def generator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Ten
     return (F.softplus(real - fake.mean()).mean() + F.softplus(real.mean() - fake).mean()) / 2
 
 
-# ---- the whole ----
+# ---- weighted sum ----
 
 
 def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """sum of weights[name] * terms[name] over the terms at hand."""
+    """Return the sum of weights[name] * terms[name] over the given terms."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

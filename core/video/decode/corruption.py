@@ -1,13 +1,13 @@
-"""Frames that a file holds and a decoder cannot show as they were: found, counted, and stopped at or lived with.
+"""Detect corrupt frames while decoding, and fail or conceal them.
 
-What a decoder says of damage is not all that can be seen: frames up to the next key frame are built on a damaged one,
-and VP8 and VP9 have no means to know that a picture is wrong. What is counted here is what is known.
+A decoder reports only part of the damage: frames up to the next key frame are predicted from a corrupt one, and VP8 and
+VP9 cannot detect that a frame is wrong. The report lists what is known.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import groupby
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import Any, TypedDict, cast
 
 import av
 from av.container import InputContainer
@@ -31,38 +31,51 @@ from . import demux
 
 log = logging.getLogger(__name__)
 
-MAX_CONSECUTIVE_REPEATS = (
-    300  # frames in a row that may be missing: beyond this the file, or the memory for it, is at an end
-)
-_SILENT_DECODERS = ("hevc",)  # decoders that hide damage and do not say so, unless they are told to stop there
+MAX_CONSECUTIVE_REPEATS = 300  # consecutive frames that may be missing before the file counts as unreadable
+_SILENT_DECODERS = ("hevc",)  # conceal errors without reporting them, unless err_detect is set to explode
 
 
 class OnDamage(str, Enum):
-    """What happens where a frame is damaged. FAIL: reading stops, with an error. KEEP: it goes on with what the decoder
-    makes of the frame, or with the frame before it once more where it makes nothing, so that no frame is missing.
+    """What to do with corrupt frames.
+
+    FAIL: raise an error. KEEP: return what the decoder makes of the frame or, where that is nothing, the frame before
+    it again, so that the number of frames stays right.
     """
 
     FAIL = "fail"
     KEEP = "keep"
 
 
+class CorruptRun(TypedDict):
+    """A run of corrupt frames, as it is stored in job.json."""
+
+    first: int
+    last: int
+    seconds: float  # of the first frame
+    kind: str  # "concealed" or "repeated"
+
+
 @dataclass
 class CorruptionReport:
-    """What a clip has been found to lack, by the numbers of its frames; each pass over the clip finds the same.
+    """The corrupt frames of a clip, by frame number.
 
-    concealed: frames of which the decoder made up a part. repeated: frames that could not be decoded, in whose place
-    the one before stands (the one after, at the begin). Both give the moment, in seconds.
+    concealed: frames that the decoder repaired in part. repeated: frames that could not be decoded and were replaced by
+    the frame before (at the start, by the one after). Both map the frame number to its time in seconds. Each pass over
+    the clip finds the same frames.
     """
 
-    concealed: dict[int, float] = field(default_factory=dict)
-    repeated: dict[int, float] = field(default_factory=dict)
+    concealed: dict[int, float] = field(default_factory=dict[int, float])
+    repeated: dict[int, float] = field(default_factory=dict[int, float])
 
     def __len__(self) -> int:
         return len({*self.concealed, *self.repeated})
 
-    def to_table(self, frames: range | None = None) -> list[dict[str, int | float | str]]:
-        """Runs of damaged frames: first, last, seconds (of the first) and kind. frames: only of these numbers."""
-        rows: list[dict[str, int | float | str]] = []
+    def to_table(self, frames: range | None = None) -> list[CorruptRun]:
+        """Return runs of corrupt frames: first, last, seconds (of the first) and kind.
+
+        frames: report only these numbers.
+        """
+        rows: list[CorruptRun] = []
         for kind in ("concealed", "repeated"):
             numbers = sorted(n for n in getattr(self, kind) if frames is None or n in frames)
             for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
@@ -71,14 +84,17 @@ class CorruptionReport:
                 rows.append({"first": run[0], "last": run[-1], "seconds": seconds, "kind": kind})
         return sorted(rows, key=lambda row: row["first"])
 
-    def merge(self, table: list[dict]) -> None:
-        """Take in what another run has found, as `table` gives it."""
+    def merge(self, table: Iterable[CorruptRun]) -> None:
+        """Add the rows that `to_table` returned in another run."""
         for row in table:
             for number in range(row["first"], row["last"] + 1):
                 getattr(self, row["kind"]).setdefault(number, row["seconds"])
 
     def __str__(self) -> str:
-        """Such as '3 damaged frames: 30-31 concealed (1.250 s), 40 repeated (1.667 s)'."""
+        """Summarize in one line.
+
+        For example '3 damaged frames: 30-31 concealed (1.250 s), 40 repeated (1.667 s)'.
+        """
         table = self.to_table()
         spans = [
             f"{row['first']}{'' if row['first'] == row['last'] else '-' + str(row['last'])} {row['kind']} "
@@ -89,7 +105,7 @@ class CorruptionReport:
         return f"{len(self)} damaged frame{'' if len(self) == 1 else 's'}: {', '.join(spans)}{more}"
 
 
-MAX_LISTED_RUNS = 8  # runs of frames that a line names
+MAX_LISTED_RUNS = 8  # runs of frames that a summary lists
 
 
 def decode_checked(
@@ -100,25 +116,26 @@ def decode_checked(
     report: CorruptionReport,
     pts_range: tuple[int, float] | None = None,
 ) -> Iterator[VideoFrame]:
-    """All frames of the stream in the order of display, as many as its packets tell of.
+    """Yield all frames of the stream in presentation order, one for each packet.
 
-    policy: whether damage is an error, or is entered in `damage` by the numbers of the frames that come from here.
-    span: only frames that are shown from the first of these times on and before the second, in the stream's units;
-    reading may begin before it. Raises ClipError.
+    policy: whether corruption is an error or is added to `report`, under the number of the yielded frame.
+    pts_range: yield only frames whose timestamp is in [first, end), in the stream's time base; reading may start
+    earlier.
+    Raises ClipError.
     """
-    known, watch = len(report), _CorruptionTracker(path, stream, policy, report, pts_range)
-    with suppress(FFmpegError):  # the container goes on no more, and has been asked often enough
-        for frame in demux.decode_frames(container, stream, watch):
-            yield from watch.emit(frame)
-            if watch.is_past_end(frame):
+    known, tracker = len(report), _CorruptionTracker(path, stream, policy, report, pts_range)
+    with suppress(FFmpegError):  # the demuxer failed MAX_CONSECUTIVE_ERRORS times: the file ends here
+        for frame in demux.decode_frames(container, stream, tracker):
+            yield from tracker.emit(frame)
+            if tracker.is_past_end(frame):
                 break
-    yield from watch.flush()
+    yield from tracker.flush()
     if len(report) > known:
         log.warning("%s: %s", path, report)
 
 
 class _CorruptionTracker:
-    """Knows which frames are due, and which of them come."""
+    """Find missing frames by comparing the timestamps of packets and frames."""
 
     def __init__(
         self,
@@ -130,22 +147,22 @@ class _CorruptionTracker:
     ) -> None:
         self._path, self._policy, self._report, self._pts_range = path, policy, report, pts_range
         self._time_base = stream.time_base or Fraction(1)
-        self._pending_pts: list[int] = []  # when frames are to be shown whose packets were read, the next one first
-        self._has_pts = True  # whether packets tell when their frames are shown
+        self._pending_pts: list[int] = []  # heap of timestamps of packets that were read and not yet decoded
+        self._has_pts = True  # whether all packets have a timestamp
         self._had_errors = False
         self._corrupt_pts: set[int] = set()
         self._last_frame: VideoFrame | None = None
-        self._last_pts = -inf  # the time of the last frame that was given
+        self._last_pts = -inf  # timestamp of the last frame that was emitted
         self._frame_number, self._repeats = 0, 0
         self._strict_decoder = None
         if stream.codec_context.codec.name in _SILENT_DECODERS:
             if policy is OnDamage.FAIL:
                 stream.codec_context.options = {**stream.codec_context.options, "err_detect": "explode"}
-                stream.codec_context.thread_type = "SLICE"  # threads for whole frames lose the error of one
+                stream.codec_context.thread_type = "SLICE"  # frame threads lose the error of a single frame
             else:
                 self._strict_decoder = _make_strict_decoder(stream)
 
-    def on_packet(self, packet: Packet) -> None:
+    def on_packet(self, packet: Packet[Any]) -> None:
         accepted = self._strict_decoder is None or _can_decode(self._strict_decoder, packet)
         if not packet.size or packet.is_discard:
             return
@@ -167,10 +184,10 @@ class _CorruptionTracker:
         self._had_errors = True
 
     def emit(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        """The frame, after those that were due before it and did not come."""
+        """Yield the frame, after replacements for missing frames before it."""
         if self._has_pts and frame.pts is not None:
             if self._had_errors and frame.pts <= self._last_pts:
-                return  # What was refused has mixed up the order, and another frame stands in its place already.
+                return  # A decoding error disturbed the order: a replacement was already emitted for this frame.
             yield from self._fill_missing(frame)
             self._last_pts = frame.pts
         if frame.pts is not None and not self._is_in_range(frame.pts):
@@ -184,12 +201,12 @@ class _CorruptionTracker:
         yield frame
 
     def flush(self) -> Iterator[VideoFrame]:
-        """Those that did not come until the end."""
+        """Yield replacements for frames that are missing at the end."""
         while self._has_pts and self._had_errors and self._last_frame is not None and self._pending_pts:
-            lost = heappop(self._pending_pts)
+            missing_pts = heappop(self._pending_pts)
             if self._policy is OnDamage.FAIL:
-                raise ClipError(f"{self._path}: {self._describe_position(lost)} cannot be decoded; {_REMEDY}")
-            yield self._repeat_frame(self._last_frame, lost)
+                raise ClipError(f"{self._path}: {self._describe_position(missing_pts)} cannot be decoded; {_REMEDY}")
+            yield self._repeat_frame(self._last_frame, missing_pts)
 
     def is_past_end(self, frame: VideoFrame) -> bool:
         return self._pts_range is not None and frame.pts is not None and frame.pts >= self._pts_range[1]
@@ -197,13 +214,13 @@ class _CorruptionTracker:
     def _fill_missing(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         pts = cast(int, frame.pts)
         while self._pending_pts and self._pending_pts[0] < pts:
-            lost = heappop(self._pending_pts)
-            # Two packets may make one frame; but a file that begins within a group of frames cannot show all of it.
+            missing_pts = heappop(self._pending_pts)
+            # Two packets may form one frame. A file that starts within a GOP, however, lacks its first frames.
             if not self._had_errors and self._last_frame is not None:
                 continue
             if self._policy is OnDamage.FAIL:
-                raise ClipError(f"{self._path}: {self._describe_position(lost)} cannot be decoded; {_REMEDY}")
-            yield self._repeat_frame(self._last_frame or frame, lost)
+                raise ClipError(f"{self._path}: {self._describe_position(missing_pts)} cannot be decoded; {_REMEDY}")
+            yield self._repeat_frame(self._last_frame or frame, missing_pts)
         if self._pending_pts and self._pending_pts[0] == pts:
             heappop(self._pending_pts)
 
@@ -213,8 +230,7 @@ class _CorruptionTracker:
         if self._repeats > MAX_CONSECUTIVE_REPEATS:
             raise ClipError(
                 f"{self._path}: {MAX_CONSECUTIVE_REPEATS} frames in a row cannot be decoded before "
-                f"{self._describe_position(pts)}; cut the file "
-                "there, or repair it"
+                f"{self._describe_position(pts)}; cut or repair the file there"
             )
         return frame
 
@@ -228,12 +244,13 @@ class _CorruptionTracker:
         return float((pts or 0) * self._time_base)
 
 
-_REMEDY = "copy or repair the file, or go on with what can be read of it (--on-damage keep)"
+_REMEDY = "copy or repair the file, or continue with what can be read (--on-damage keep)"
 
 
 def _make_strict_decoder(stream: VideoStream) -> VideoCodecContext:
-    """A second decoder of the stream that stops where the first one makes something up. One packet at a time, so that
-    it says of which.
+    """Return a second decoder, which raises an error where the first one conceals it.
+
+    It takes one packet at a time, so that the error can be assigned to a packet.
     """
     decoder = cast(VideoCodecContext, av.CodecContext.create(stream.codec_context.codec.name, "r"))
     decoder.extradata = stream.codec_context.extradata
@@ -242,7 +259,7 @@ def _make_strict_decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def _can_decode(decoder: VideoCodecContext, packet: Packet) -> bool:
+def _can_decode(decoder: VideoCodecContext, packet: Packet[Any]) -> bool:
     try:
         decoder.decode(packet)
     except FFmpegError:

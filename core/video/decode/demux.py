@@ -1,7 +1,7 @@
-"""Which files are opened, and what FFmpeg gives of them: containers, the moving picture in one, and its frames.
+"""Open media files and read their packets and frames.
 
-A video file is untrusted input for native code, so `opened` names the formats, decoders and protocols it accepts;
-without that list FFmpeg follows a text file that calls itself .mp4 to any other file on the machine.
+A video file is untrusted input for native code, so `open_media` lists the formats, decoders and protocols that it
+accepts; without that list FFmpeg follows a text file named .mp4 to any other file on the machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import av
 from av.container import InputContainer
@@ -31,7 +31,7 @@ VIDEO_DECODERS = (
     "flv,wmv1,wmv2,wmv3,vc1,theora,mjpeg,prores,dnxhd,cfhd,ffv1,ffvhuff,huffyuv,utvideo,qtrle,dvvideo,rawvideo,v210,"
     "gif,apng,png,tiff,webp"
 )
-AUDIO_SUBTITLE_DECODERS = (  # probing a file may decode a little sound to learn its layout
+AUDIO_SUBTITLE_DECODERS = (  # probing a file may decode some audio to find its layout
     "aac,aac_latm,mp1float,mp2,mp2float,mp3,mp3float,ac3,eac3,dca,truehd,mlp,alac,flac,opus,libopus,vorbis,wmav1,wmav2,"
     "wmapro,amrnb,amrwb,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8,"
     "pcm_s8,pcm_mulaw,pcm_alaw,pcm_bluray,pcm_dvd,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,srt,subrip,ass,ssa,webvtt,mov_text,"
@@ -41,13 +41,16 @@ AUDIO_SUBTITLE_DECODERS = (  # probing a file may decode a little sound to learn
 MAX_PIXELS = 50_000_000
 NO_PIXEL_LIMIT = 2**31 - 1
 _MAX_PACKET_SECONDS = 3600
-MAX_CONSECUTIVE_ERRORS = 32  # times that a container may refuse to go on in a row before the file counts as ended
+MAX_CONSECUTIVE_ERRORS = 32  # demuxer errors in a row after which the file counts as ended
 
 
 @contextmanager
 def open_media(path: str | os.PathLike[str], *, content: bytes | None = None) -> Iterator[InputContainer]:
-    """The container at `path`, or in `content` (then `path` only serves messages); ClipError where it is unreadable."""
-    pictures = content is not None
+    """Open the container at `path`, or the image in `content`.
+
+    With `content`, `path` is used in messages only. Raises ClipError where it cannot be read.
+    """
+    is_image = content is not None
     if content is None:
         file = Path(path)
         if not file.exists():
@@ -56,73 +59,84 @@ def open_media(path: str | os.PathLike[str], *, content: bytes | None = None) ->
             raise ClipError(f"{path}: not a file")
         if file.stat().st_size == 0:
             raise ClipError(f"{path}: the file has 0 bytes; copy or export it again")
-    allow = {
-        "format_whitelist": IMAGE_FORMATS if pictures else VIDEO_FORMATS,
+    options = {
+        "format_whitelist": IMAGE_FORMATS if is_image else VIDEO_FORMATS,
         "codec_whitelist": f"{VIDEO_DECODERS},{AUDIO_SUBTITLE_DECODERS}",
     }
-    if not pictures:
-        allow["protocol_whitelist"] = "file"
+    if not is_image:
+        options["protocol_whitelist"] = "file"
     try:
         source = io.BytesIO(content) if content is not None else file_url(path)
-        container = av.open(source, "r", options=allow, metadata_errors="replace")
+        container = av.open(source, "r", options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as e:
-        kind = "picture" if pictures else "video"
+        kind = "image" if is_image else "video"
         raise ClipError(
-            f"{path}: not a {kind} that can be read ({error_message(e)}); "
-            f"it is cut off, of an unusual kind, or not a {kind} at all"
+            f"{path}: cannot be read as {kind} ({error_message(e)}); "
+            f"it is truncated, in an unsupported format, or not a {kind} at all"
         ) from e
     with container:
         yield container
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """What FFmpeg is to open for that path: it takes what stands before a colon for a protocol."""
+    """Return the FFmpeg URL of a path.
+
+    FFmpeg would parse what precedes a colon in a plain path as a protocol.
+    """
     return f"file:{os.fspath(path)}"
 
 
 def error_message(error: BaseException) -> str:
-    """What FFmpeg or the system says, without the file name that it adds."""
+    """Return the message of FFmpeg or the system, without the file name that it adds."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def video_stream(container: InputContainer, path: object, max_pixels: int) -> VideoStream:
-    """The first moving picture (cover art is none), checked against the decoders' list and the size limit."""
-    cover = Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
+    """Return the first video stream that is not cover art.
+
+    Its decoder and size are checked against VIDEO_DECODERS and `max_pixels`. Raises ClipError.
+    """
+    cover_art = Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover_art]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise ClipError(f"{path}: no video stream in this file, it holds {kinds}")
+        raise ClipError(f"{path}: the file has no video stream, only {kinds}")
     stream = streams[0]
     codec = stream.codec_context
     if codec is None:
-        raise ClipError(f"{path}: no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
+        raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
     if codec.codec.name not in VIDEO_DECODERS.split(","):
-        raise ClipError(f"{path}: video in {codec.codec.name} is not read; convert it to H.264, HEVC, VP9 or AV1 first")
+        raise ClipError(
+            f"{path}: the codec {codec.codec.name} is not supported; convert the file to H.264, HEVC, VP9 or AV1 first"
+        )
     if stream.width * stream.height > max_pixels:
         raise ClipError(
             f"{path}: frames of {stream.width}x{stream.height} exceed the limit of {max_pixels:,} pixels; "
             "raise max_pixels if you trust this file and have the memory"
         )
-    # The decoder itself holds to the limit when a frame turns out larger than the header says.
+    # The decoder enforces the limit where a frame is larger than the header says.
     codec.options = {"max_pixels": str(max_pixels)}
     codec.thread_type = "AUTO"
     return stream
 
 
 class DecodeObserver(Protocol):
-    """Who goes on where a file is damaged: told of each packet before it is decoded, and of what is refused."""
+    """Receives each packet before it is decoded, and each error."""
 
-    def on_packet(self, packet: Packet) -> None: ...
+    def on_packet(self, packet: Packet[Any]) -> None: ...
 
     def on_error(self, error: FFmpegError) -> None:
-        """Raise to stop."""
+        """Handle an error of the demuxer or decoder; raise to stop."""
         ...
 
 
 class IgnoreDecodeErrors:
-    """The `Watch` of who reads on whatever is damaged, because pixels do not concern them."""
+    """A `DecodeObserver` that continues after every error.
 
-    def on_packet(self, packet: Packet) -> None:
+    For readers that need no pixels.
+    """
+
+    def on_packet(self, packet: Packet[Any]) -> None:
         pass
 
     def on_error(self, error: FFmpegError) -> None:
@@ -131,39 +145,50 @@ class IgnoreDecodeErrors:
 
 def demux_packets(
     container: InputContainer, *streams: Stream, observer: DecodeObserver | None = None
-) -> Iterator[Packet]:
-    """All packets of the streams, with an empty one at their end. A `watch` may pass over what cannot be read."""
-    refusals = 0
+) -> Iterator[Packet[Any]]:
+    """Yield all packets of the streams, and an empty one at the end of each.
+
+    observer: receives demuxer errors, after which reading continues; None raises the first one.
+    """
+    errors = 0
     while True:
         try:
             for packet in container.demux(*streams):
-                refusals = 0
+                errors = 0
                 yield packet
             return
         except FFmpegError as e:
-            refusals += 1
-            if observer is None or refusals > MAX_CONSECUTIVE_ERRORS:
+            errors += 1
+            if observer is None or errors > MAX_CONSECUTIVE_ERRORS:
                 raise
             observer.on_error(e)
 
 
-def packet_duration(packet: Packet) -> int:
-    """How long a packet of sound lasts, in its time base; 0 where its file does not tell, or tells nonsense: FFmpeg's
-    reader of Ogg makes a little less than 2^32 of a last packet that is cut by more than it holds.
+def packet_duration(packet: Packet[Any]) -> int:
+    """Return the duration of an audio packet; 0 where it is unknown or invalid.
+
+    The unit is the packet's time base. FFmpeg's Ogg demuxer reports almost 2^32 for a last packet that is trimmed by
+    more than it holds.
     """
-    length = packet.duration or 0
-    return length if 0 <= length * packet.time_base < _MAX_PACKET_SECONDS else 0
+    duration = packet.duration or 0
+    return duration if 0 <= duration * packet.time_base < _MAX_PACKET_SECONDS else 0
 
 
-def is_edit_list_skipped(packet: Packet) -> bool:
-    """Whether a packet of sound is decoded and not heard, for it ends before an edit list lets the file begin."""
+def is_edit_list_skipped(packet: Packet[Any]) -> bool:
+    """Whether an audio packet is not played because the edit list skips it.
+
+    It ends before the moment at which the edit list starts.
+    """
     return packet.is_discard and packet.pts is not None and packet.pts + packet_duration(packet) <= 0
 
 
 def decode_frames(
     container: InputContainer, stream: VideoStream, observer: DecodeObserver | None = None
 ) -> Iterator[VideoFrame]:
-    """All frames of `stream` in the order of display. Raises what PyAV raises; a `watch` may go on instead."""
+    """Yield all frames of `stream` in presentation order.
+
+    Raises what PyAV raises, unless an `observer` is given, which receives the errors.
+    """
     decoder = _select_decoder(stream)
     for packet in demux_packets(container, stream, observer=observer):
         if observer:
@@ -181,7 +206,7 @@ def decode_frames(
 def _select_decoder(stream: VideoStream) -> VideoCodecContext:
     if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
         return stream.codec_context
-    # FFmpeg's own VP8 and VP9 decoders drop the alpha plane, the ones of libvpx keep it.
+    # FFmpeg's native VP8 and VP9 decoders drop the alpha plane; those of libvpx keep it.
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
     decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
     decoder.extradata = stream.codec_context.extradata

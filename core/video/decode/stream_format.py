@@ -1,4 +1,4 @@
-"""How a video file stores its picture: which way up, in which format, and what its numbers mean as colours."""
+"""Format of a video stream: orientation, pixel format and color tags."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-# FFmpeg's numbers for colours (AVCOL_*). BT.601 goes by two of them, which share one matrix.
+# FFmpeg's constants for colors (AVCOL_*). BT.601 has two, which share one matrix.
 RGB, BT709, UNSPECIFIED, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
 LIMITED_RANGE, FULL_RANGE = 1, 2
 PQ, HLG = 16, 18
 
 NativeFrames: TypeAlias = list[VideoFrame]
-"""Consecutive frames as the decoder gives them: in the file's own format, the way up that they are stored."""
+"""Consecutive frames as decoded: in the pixel format and orientation of the file."""
 
 
 def has_alpha(pixel_format: str) -> bool:
@@ -33,24 +33,24 @@ def is_rgb(pixel_format: str) -> bool:
 
 
 def bit_depth(pixel_format: str) -> int:
-    """Bits of the deepest component."""
+    """Return the bits of the deepest component."""
     return max(component.bits for component in av.VideoFormat(pixel_format).components)
 
 
 def resolve_matrix(colorspace: int, height: int) -> int:
-    """The YUV matrix to use: the tagged one or, without a tag, what players assume for a picture of that height."""
+    """Return the tagged YUV matrix or, without a tag, the one that players assume for the height."""
     if colorspace in (UNSPECIFIED, RGB):
         return SMPTE170M if height <= 576 else BT709
     return colorspace
 
 
-# Their colour profiles carry a name. PyAV 18 frees it twice where side data is looked at, and the program dies of that.
+# Their color profiles have a name, which PyAV 18 frees twice when side data is read: the process crashes.
 _UNSAFE_SIDE_DATA_CODECS = ("png", "apng")
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture becomes the one shown: first transpose, then mirror columns and rows."""
+    """How a stored frame becomes the displayed one: transpose, then mirror columns and rows."""
 
     transpose: bool = False
     mirror_columns: bool = False
@@ -58,15 +58,18 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame, codec: str) -> Orientation:
-        """From the display matrix: stored (x, y) is shown at (a x + c y, b x + d y). codec: who decoded the frame."""
+        """Read it from the display matrix: stored (x, y) is displayed at (a x + c y, b x + d y).
+
+        codec: name of the decoder of the frame.
+        """
         try:
-            known = None if codec in _UNSAFE_SIDE_DATA_CODECS else list(frame.side_data)
-        except ValueError:  # PyAV 18 fails on kinds of side data that it has no name for, such as a picture's EXIF
-            known = None
-        if known is None:
-            turns = round(frame.rotation / 90) % 4  # counter-clockwise; mirroring is not told this way
-            return cls(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
-        for data in known:
+            side_data = None if codec in _UNSAFE_SIDE_DATA_CODECS else list(frame.side_data)
+        except ValueError:  # PyAV 18 fails on types of side data that it does not know, such as EXIF
+            side_data = None
+        if side_data is None:
+            quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise; this field has no mirroring
+            return cls(quarter_turns % 2 == 1, quarter_turns in (2, 3), quarter_turns in (1, 2))
+        for data in side_data:
             if isinstance(data, SideData) and data.type == SideDataType.DISPLAYMATRIX:
                 a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
                 if math.hypot(b, c) > math.hypot(a, d):
@@ -75,7 +78,7 @@ class Orientation:
         return cls()
 
     def apply(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
-        """(H, W) or (H, W, C) as stored -> the same as shown; a view."""
+        """Return (H, W) or (H, W, C) in display orientation, as a view."""
         if self.transpose:
             image = image.swapaxes(0, 1)
         if self.mirror_columns:
@@ -85,17 +88,17 @@ class Orientation:
 
 @dataclass(frozen=True)
 class StreamFormat:
-    """How a video file stores its picture, for those who write one like it. Colours are FFmpeg's numbers."""
+    """How a video stream is stored, for writing a similar one. Colors are FFmpeg's constants."""
 
     codec: str
     pixel_format: str
     orientation: Orientation
-    pixel_aspect: Fraction  # width of a pixel / its height, as shown
+    pixel_aspect: Fraction  # width of a pixel / its height, as displayed
     matrix: int
     full_range: bool
     primaries: int
     transfer: int
-    tagged: bool = True  # whether the file itself tells the matrix; else it is what players assume
+    tagged: bool = True  # whether the file has a tag for the matrix; else it is the one that players assume
 
     @classmethod
     def of(cls, stream: VideoStream, first: VideoFrame) -> StreamFormat:

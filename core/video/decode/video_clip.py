@@ -1,4 +1,4 @@
-"""A video file as a stream of frames."""
+"""A video file as a clip."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, tri
 
 log = logging.getLogger(__name__)
 
-PREROLL_SECONDS = 10  # seconds before the first frame of a part, from which a file is read for it
+PREROLL_SECONDS = 10  # how far before the first frame of a time range decoding starts
 
 
 class VideoClip:
-    """A video file, read as a stream; the file is opened anew for each pass and never held in memory.
+    """A video file, decoded as a stream; each pass opens the file anew.
 
-    Frames come upright, in RGB, or RGBA where the file has alpha. max_pixels: the largest width * height accepted.
-    on_damage: what happens at frames that cannot be decoded as they were; with `OnDamage.KEEP` there are as many frames
-    as the file has packets for, and `damage` says which of them are not what they should be. window: the clip is only
-    that part of the file.
-    Raises ClipError for what is no video, has no picture or no frames, is too large, breaks off, or changes its size.
+    Frames are in display orientation, RGB, or RGBA where the file has alpha. max_pixels: the largest width * height
+    accepted. on_damage: policy for corrupt frames; with `OnDamage.KEEP` there are as many frames as packets, and
+    `damage` lists the corrupt ones. window: the clip is only that part of the file.
+    Raises ClipError for a file that is not a video, has no video stream or no frames, is too large, is truncated, or
+    changes its size.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class VideoClip:
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, max_pixels)
             missing = _check_truncation(container, stream, self.path, self._on_damage)
-            # The first frame is decoded because some files tell only there which way up they are.
+            # The first frame is decoded because some files store their orientation only there.
             first = next(decode_checked(self.path, container, stream, OnDamage.KEEP, CorruptionReport()), None)
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
             self.stream_format = StreamFormat.of(stream, first)
             if first.interlaced_frame and window is None:
                 log.warning(
-                    "%s is interlaced: the two fields of a frame, which are moments apart, are worked on as one "
-                    "picture; deinterlace it first, for instance with FFmpeg's filter bwdif", self.path
+                    "%s is interlaced: the two fields of a frame, taken at different times, are processed as one; "
+                    "deinterlace the file first, for instance with FFmpeg's filter bwdif", self.path
                 )  # fmt: skip
             fps = stream.average_rate or stream.guessed_rate or Fraction(24)
             width, height = first.width, first.height
@@ -80,56 +80,62 @@ class VideoClip:
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
 
     def trim(self, window: TimeRange) -> VideoClip:
-        """That part of the file, read with the same settings."""
+        """Return that part of the file as a clip with the same settings."""
         return VideoClip(self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window)
 
     def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
-        """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call.
+        """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1].
 
-        first: number of the frame to begin with. Those before are decoded, for files are not to be trusted with where
-        their frames lie, but nothing else is done for them.
+        Each call starts anew. first: number of the frame to start with; the frames before it are decoded, because
+        seeking is not reliable in every file, but not converted.
         """
         import torch
 
         alpha, orientation = has_alpha(self.stream_format.pixel_format), self.stream_format.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter = VideoReformatter()
-        filled, done, number = _empty_batch(batch, shape), 0, -1
-        with closing(self._decode()) as shown:
-            for number, frame in enumerate(shown):
+        buffer, filled, number = _empty_batch(batch, shape), 0, -1
+        with closing(self._decode()) as decoded:
+            for number, frame in enumerate(decoded):
                 if number < first:
                     continue
                 planes = [orientation.apply(p) for p in to_planes(frame, reformatter, alpha=alpha)]
                 self._check_size(number, planes[0].shape[::-1], (self.info.width, self.info.height))
-                top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
+                max_level = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
                 for channel, plane in enumerate(planes):
-                    np.divide(plane, top, out=filled[done, channel], dtype=np.float32)
-                done += 1
-                if done == batch:
-                    yield torch.from_numpy(filled)
-                    filled, done = _empty_batch(batch, shape), 0
-        if done:
-            yield torch.from_numpy(filled[:done])
+                    np.divide(plane, max_level, out=buffer[filled, channel], dtype=np.float32)
+                filled += 1
+                if filled == batch:
+                    yield torch.from_numpy(buffer)
+                    buffer, filled = _empty_batch(batch, shape), 0
+        if filled:
+            yield torch.from_numpy(buffer[:filled])
         self._warn_missing_frames(number + 1)
 
     def luma_frames(self, side: int) -> Iterator[NDArray[np.float32]]:
-        """Yield all frames in order as brightness (1, 1, h, w) in [0, 1], float32, of the size `info.within(side)`."""
+        """Yield all frames as luma (1, 1, h, w) in [0, 1], float32.
+
+        The size is that of `info.fit_within(side)`.
+        """
         small, orientation = self.info.fit_within(side), self.stream_format.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
         reformatter = VideoReformatter()
-        with closing(self._decode()) as shown:
-            for frame in shown:
-                grey = orientation.apply(to_gray(frame, reformatter, *size))
-                yield np.divide(grey[..., 0], np.float32(255), dtype=np.float32)[None, None]
+        with closing(self._decode()) as decoded:
+            for frame in decoded:
+                gray = orientation.apply(to_gray(frame, reformatter, *size))
+                yield np.divide(gray[..., 0], np.float32(255), dtype=np.float32)[None, None]
 
     def native_frames(self) -> Iterator[NativeFrames]:
-        """Yield all frames in order, one at a time, as they are stored; see `stored`. Starts anew at each call."""
+        """Yield all frames as stored, one at a time; see `stream_format`.
+
+        Each call starts anew.
+        """
         reformatter = VideoReformatter()
         size, number = (self.info.width, self.info.height), -1
         if self.stream_format.orientation.transpose:
             size = size[::-1]
-        with closing(self._decode()) as shown:
-            for number, frame in enumerate(shown):
+        with closing(self._decode()) as decoded:
+            for number, frame in enumerate(decoded):
                 self._check_size(number, (frame.width, frame.height), size)
                 yield [reformatter.reformat(frame, format=self.stream_format.pixel_format)]
         self._warn_missing_frames(number + 1)
@@ -138,17 +144,17 @@ class VideoClip:
         if size != expected:
             raise ClipError(
                 f"{self.path}: frame {number} is {size[0]}x{size[1]}, those before are {expected[0]}x{expected[1]}; "
-                "cut the file where its size changes and process the parts"
+                "split the file where its size changes and process the parts"
             )
 
     def _warn_missing_frames(self, count: int) -> None:
         claimed = self.info.length or 0
-        least = claimed * 0.98 - 1  # lengths in seconds are rounded, so a frame or two mean nothing
+        least = claimed * 0.98 - 1  # containers round durations, so a difference of a frame or two means nothing
         if count < least and not self._has_longer_track(least):
             log.warning("%s: the file claims %d frames, %d could be read", self.path, claimed, count)
 
     def _has_longer_track(self, frame_count: float) -> bool:
-        """Whether the length that the file claims may be that of a track beside the picture, which lasts as long."""
+        """Whether the claimed length may be that of another track."""
         if self.window is not None:
             return False
         with demux.open_media(self.path) as container:
@@ -163,21 +169,21 @@ class VideoClip:
             )
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
-        """The decoded frames of the clip, in order."""
-        cut, span = self._selection, self._selection.pts_range if self._selection else None
+        """Yield the decoded frames of the clip, in order."""
+        selection, pts_range = self._selection, self._selection.pts_range if self._selection else None
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
-            if span is not None and self._can_seek_before(span[0]):
-                container.seek(_preroll_pts(span[0], stream), stream=stream)
-            frames = decode_checked(self.path, container, stream, self._on_damage, self.damage, span)
+            if pts_range is not None and self._can_seek_before(pts_range[0]):
+                container.seek(_preroll_pts(pts_range[0], stream), stream=stream)
+            frames = decode_checked(self.path, container, stream, self._on_damage, self.damage, pts_range)
             yield from (
                 frames
-                if cut is None or span is not None
-                else islice(frames, cut.frame_numbers.start, cut.frame_numbers.stop)
+                if selection is None or pts_range is not None
+                else islice(frames, selection.frame_numbers.start, selection.frame_numbers.stop)
             )
 
     def _can_seek_before(self, start_pts: int) -> bool:
-        """Whether reading can begin within the file and still come to that frame: some indices are wrong."""
+        """Whether seeking lands at or before that frame; the index of some files is wrong."""
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
             with suppress(FFmpegError):
@@ -189,8 +195,9 @@ class VideoClip:
 
 @dataclass(frozen=True)
 class _Selection:
-    """A part of a file: the numbers of its frames there, and when they are shown, where their packets tell: from the
-    first of these times on and before the second.
+    """The part of a file that a clip reads.
+
+    pts_range: timestamps [first, end) of its frames; None where packets have no timestamps.
     """
 
     frame_numbers: range
@@ -200,13 +207,16 @@ class _Selection:
     def of(cls, times: Timestamps, frame_numbers: range) -> _Selection:
         if not times.is_exact:
             return cls(frame_numbers, None)
-        zero = round(times.origin / times.time_base)
-        end = times.starts[frame_numbers.stop] + zero if frame_numbers.stop < len(times.starts) else inf
-        return cls(frame_numbers, (times.starts[frame_numbers.start] + zero, end))
+        zero_pts = round(times.origin / times.time_base)
+        end = times.starts[frame_numbers.stop] + zero_pts if frame_numbers.stop < len(times.starts) else inf
+        return cls(frame_numbers, (times.starts[frame_numbers.start] + zero_pts, end))
 
 
 def _preroll_pts(start_pts: int, stream: VideoStream) -> int:
-    """Where to begin to read for a frame: some streams need a run of frames until all of the picture is there."""
+    """Return where to start decoding for a frame.
+
+    Streams with gradual refresh need several frames until the whole image is decoded.
+    """
     return start_pts - round(PREROLL_SECONDS / (stream.time_base or Fraction(1)))
 
 
@@ -215,39 +225,44 @@ def _empty_batch(batch: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _check_truncation(container: InputContainer, stream: VideoStream, path: Path, on_damage: OnDamage) -> int:
-    """How many frames lie beyond the end of an MP4 that is cut off: FFmpeg would show what is left without a word."""
+    """Return how many frames lie beyond the end of a truncated MP4.
+
+    FFmpeg would decode the rest without an error.
+    """
     size = path.stat().st_size
-    lost = sum(e.pos + e.size > size for e in stream.index_entries) if "mp4" in container.format.name else 0
-    if lost:
-        text = f"{path}: the file is cut off: {lost} of {stream.frames} frames lie beyond its {size:,} bytes"
+    missing = sum(e.pos + e.size > size for e in stream.index_entries) if "mp4" in container.format.name else 0
+    if missing:
+        message = f"{path}: the file is truncated: {missing} of {stream.frames} frames lie beyond its {size:,} bytes"
         if on_damage is OnDamage.FAIL:
-            raise ClipError(f"{text}; copy it again, or go on with what is there (--on-damage keep)")
-        log.warning("%s", text)
-    return lost
+            raise ClipError(f"{message}; copy it again, or continue with what is there (--on-damage keep)")
+        log.warning("%s", message)
+    return missing
 
 
 def _claimed_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
-    own = _video_stream_length(container, stream, fps)
-    whole = container.duration  # microseconds, of the longest track
-    return round(Fraction(whole, av.time_base) * fps) if own is None and whole else own
+    stream_length = _video_stream_length(container, stream, fps)
+    duration = container.duration  # microseconds, of the longest track
+    return round(Fraction(duration, av.time_base) * fps) if stream_length is None and duration else stream_length
 
 
 def _video_stream_length(container: InputContainer, stream: VideoStream, fps: Fraction) -> int | None:
-    """How many frames the file claims for the picture itself; None where it only tells how long all of it lasts."""
-    base = stream.time_base or Fraction(0)
+    """Return how many frames the file claims for the video stream itself.
+
+    None where only the duration of the whole file is known.
+    """
+    time_base = stream.time_base or Fraction(0)
     if stream.frames:
-        # An edit list leaves some of an MP4 out.
-        shown = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
-        return shown or stream.frames
-    if stream.duration and base:
-        return round(stream.duration * base * fps)
-    end = _parse_duration(
-        stream.metadata.get("DURATION", "")
-    )  # of a Matroska track, counted from the start of the file
-    return round((end - (stream.start_time or 0) * base) * fps) if end else None
+        # The edit list of an MP4 may skip frames.
+        kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
+        return kept or stream.frames
+    if stream.duration and time_base:
+        return round(stream.duration * time_base * fps)
+    # Of a Matroska track, counted from the start of the file.
+    end = _parse_duration(stream.metadata.get("DURATION", ""))
+    return round((end - (stream.start_time or 0) * time_base) * fps) if end else None
 
 
 def _parse_duration(text: str) -> Fraction | None:
-    """hh:mm:ss.fraction -> seconds."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
-    return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None
+    """Parse hh:mm:ss.fraction into seconds."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) if match else None

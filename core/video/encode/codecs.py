@@ -1,4 +1,4 @@
-"""Which video files can be written: tables of codecs and containers, and the choice among them."""
+"""Tables of codecs and containers that can be written, and the choice among them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..decode.demux import file_url
 
 @dataclass(frozen=True)
 class Codec:
-    """One row of the table of codecs: which encoder writes it, and with what when nobody says otherwise."""
+    """One codec: its encoder and the defaults for it."""
 
     encoder: str
     pixel_format: str
-    alpha_format: str | None = None  # the pixel format that keeps alpha, where there is one
-    crf: int | None = None  # constant quality: lower is better and larger; None where the codec has no such scale
-    max_crf: int = 51  # the other end of crf; 0 is the best
+    alpha_format: str | None = None  # the pixel format with alpha, where there is one
+    crf: int | None = None  # constant rate factor, lower is better; None where the codec has none
+    max_crf: int = 51  # the worst value; 0 is the best
     preset: str | None = None
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict[str, str])
 
 
 # To add a codec: a row here, and its name in the containers that can hold it.
@@ -44,15 +44,15 @@ CODECS = {
 
 @dataclass(frozen=True)
 class Container:
-    """What a file name's ending stands for. The first codec is the one used when nobody asks for another."""
+    """One container; the first of its codecs is the default."""
 
     muxer: str
     codecs: tuple[str, ...]
-    fallback_audio: str = "aac"  # for sound that the container cannot hold as it is
-    options: dict[str, str] = field(default_factory=dict)
+    fallback_audio: str = "aac"  # codec for audio that the container cannot hold as a stream copy
+    options: dict[str, str] = field(default_factory=dict[str, str])
 
 
-_MOV_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}  # playable while it loads, and free-form names are kept
+_MOV_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}  # playable while it downloads, and keeps free-form metadata
 CONTAINERS = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1"), options=_MOV_OPTIONS),
     ".m4v": Container("mp4", ("h264", "hevc"), options=_MOV_OPTIONS),
@@ -64,10 +64,10 @@ CONTAINERS = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a video file is written. None means: what suits the file name's ending, the codec and the frames.
+    """Settings of a video file; None means the default.
 
-    codec: a key of CODECS. crf: constant quality, lower is better. preset: the encoder's own word for speed.
-    pixel_format: FFmpeg's name; yuv420p plays everywhere.
+    Defaults depend on the container, the codec and the frames. codec: a key of CODECS. crf: constant rate factor, lower
+    is better. preset: the encoder's name of a speed. pixel_format: FFmpeg's name; yuv420p plays everywhere.
     """
 
     codec: str | None = None
@@ -77,24 +77,27 @@ class Encoding:
 
 
 def container_for(path: Path) -> Container:
-    """What the file name's ending stands for."""
+    """Return the container for the extension of a file name. Raises ClipError."""
     if path.suffix.lower() not in CONTAINERS:
         raise ClipError(f"{path}: video files are written as {', '.join(CONTAINERS)}, not as '{path.suffix}'")
     return CONTAINERS[path.suffix.lower()]
 
 
 def open_output(path: Path, container: Container) -> OutputContainer:
-    """The file, open for writing; nothing is in it yet. Raises what PyAV raises."""
+    """Open a new file for writing. Raises what PyAV raises."""
     return av.open(file_url(path), "w", format=container.muxer, container_options=container.options)
 
 
 def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
-    """The codec that was asked for, or the container's first, if it fits. Raises ClipError."""
+    """Return the requested codec, or the container's default.
+
+    Raises ClipError where the codec, or a setting for it, is not available in the container.
+    """
     name = encoding.codec or container.codecs[0]
     if name not in container.codecs:
-        homes = [suffix for suffix, c in CONTAINERS.items() if name in c.codecs]
-        known = f"write {' or '.join(homes)} instead" if homes else f"the codecs are {', '.join(CODECS)}"
-        raise ClipError(f"{path}: {path.suffix} holds {', '.join(container.codecs)}, not {name}; {known}")
+        suffixes = [suffix for suffix, c in CONTAINERS.items() if name in c.codecs]
+        advice = f"write {' or '.join(suffixes)} instead" if suffixes else f"the codecs are {', '.join(CODECS)}"
+        raise ClipError(f"{path}: {path.suffix} holds {', '.join(container.codecs)}, not {name}; {advice}")
     codec = CODECS[name]
     if encoding.crf is not None and codec.crf is None:
         raise ClipError(f"{path}: {name} has no crf; leave it out")
@@ -107,14 +110,14 @@ def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     if encoding.pixel_format is not None:
         check_pixel_format(path, codec, encoding.pixel_format)
     if codec.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors alone; it writes a page about itself past everybody's log
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 prints its settings to stderr, not to a log
     if encoding.preset is not None and codec.preset is not None and not _has_preset(name, encoding.preset):
-        raise ClipError(f"{path}: {codec.encoder} has no preset '{encoding.preset}'; the usual one is {codec.preset}")
+        raise ClipError(f"{path}: {codec.encoder} has no preset '{encoding.preset}'; the default is {codec.preset}")
     return codec
 
 
 def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
-    """Raises ClipError for a pixel format that the encoder does not take."""
+    """Raise ClipError unless the encoder supports the pixel format."""
     formats = [f.name for f in av.Codec(codec.encoder, "w").video_formats or []]
     if pixel_format not in formats:
         raise ClipError(f"{path}: {codec.encoder} does not write {pixel_format}; it writes {', '.join(formats)}")
@@ -122,13 +125,13 @@ def check_pixel_format(path: Path, codec: Codec, pixel_format: str) -> None:
 
 @lru_cache(maxsize=16)
 def _has_preset(name: str, preset: str) -> bool:
-    """Only the encoder knows its words, and says so when it is opened."""
+    """Whether the encoder accepts a preset, which it only reports when it is opened."""
     codec = CODECS[name]
-    trial = cast(VideoCodecContext, av.CodecContext.create(codec.encoder, "w"))
-    trial.width, trial.height, trial.pix_fmt, trial.time_base = 64, 64, codec.pixel_format, Fraction(1, 24)
-    trial.options = {**codec.options, "preset": preset}
+    context = cast(VideoCodecContext, av.CodecContext.create(codec.encoder, "w"))
+    context.width, context.height, context.pix_fmt, context.time_base = 64, 64, codec.pixel_format, Fraction(1, 24)
+    context.options = {**codec.options, "preset": preset}
     try:
-        trial.open()
+        context.open()
     except (FFmpegError, ValueError):
         return False
     return True

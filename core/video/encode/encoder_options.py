@@ -1,4 +1,4 @@
-"""A stream of an open file with its encoder: told what it has to know, and to hold no more frames than it needs."""
+"""Create the video stream of an output file and configure its encoder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def add_video_stream(
     fps: Fraction,
     time_base: Fraction,
 ) -> av.VideoStream:
+    """Add a video stream with a configured encoder to `sink`.
+
+    fps: the nominal frame rate. time_base: unit of the timestamps.
+    """
     options = dict(codec.options)
     crf, preset = (encoding.crf if encoding.crf is not None else codec.crf), encoding.preset or codec.preset
     if crf is not None:
@@ -34,7 +38,7 @@ def add_video_stream(
     stream.pix_fmt = output_format.pixel_format
     stream.time_base = time_base
     context = stream.codec_context
-    context.thread_type = "SLICE"  # Threads within a frame: those between frames hold one each, or more.
+    context.thread_type = "SLICE"  # Slice threads share one frame; each frame thread holds at least one.
     context.time_base = time_base
     context.sample_aspect_ratio = output_format.pixel_aspect
     if not is_rgb(output_format.pixel_format):
@@ -42,12 +46,12 @@ def add_video_stream(
         context.color_range = FULL_RANGE if output_format.full_range else LIMITED_RANGE
     context.color_primaries, context.color_trc = output_format.primaries, output_format.transfer
     if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):
-        context.codec_tag = "hvc1"  # Apple's players do not open the other spelling, hev1
+        context.codec_tag = "hvc1"  # Apple's players do not open hev1
     return stream
 
 
-# Encoders look at frames to come, 10 MB for each of 1080p and 40 MB for each of 4K. By encoder: where it is told how
-# many, by which name, the fewest that serve, and how many it takes by itself. A quarter of them costs 1 to 5 % of size.
+# Lookahead of encoders holds 10 MB per frame of 1080p and 40 MB per frame of 4K. By encoder: option group, option,
+# minimum and default number of frames. A quarter of the default makes files 1 to 5 % larger.
 _LOOKAHEAD_OPTIONS = {
     "libx264": ("x264-params", "rc-lookahead", 8, 40),
     "libx265": ("x265-params", "rc-lookahead", 8, 20),
@@ -57,11 +61,13 @@ LOOKAHEAD_BYTES = 32_000_000
 
 
 def _lookahead_option(encoder: str, output_format: OutputFormat, options: dict[str, str]) -> dict[str, str]:
-    """The option that keeps what the encoder holds of frames to come near `LOOKAHEAD_BYTES`, where it needs one."""
+    """Return the option that limits the lookahead to LOOKAHEAD_BYTES, if it is needed."""
     if encoder not in _LOOKAHEAD_OPTIONS:
         return {}
-    where, name, fewest, usual = _LOOKAHEAD_OPTIONS[encoder]
+    option_group, option, minimum, default = _LOOKAHEAD_OPTIONS[encoder]
     width, height = output_format.padded_size
-    each = 3 * width * height * (2 if bit_depth(output_format.pixel_format) > 8 else 1)
-    count = max(fewest, LOOKAHEAD_BYTES // each)
-    return {where: ":".join(filter(None, [options.get(where), f"{name}={count}"]))} if count < usual else {}
+    frame_bytes = 3 * width * height * (2 if bit_depth(output_format.pixel_format) > 8 else 1)
+    count = max(minimum, LOOKAHEAD_BYTES // frame_bytes)
+    if count >= default:
+        return {}
+    return {option_group: ":".join(filter(None, [options.get(option_group), f"{option}={count}"]))}

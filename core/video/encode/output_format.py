@@ -1,4 +1,4 @@
-"""What all frames of a file that is written have in common: size, format and the meaning of its colours."""
+"""Choose size, pixel format and color tags of an output file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from ..decode.stream_format import (
 )
 from .codecs import Codec, Encoding, check_pixel_format
 
-MIN_OPAQUE_ALPHA = 1 - 0.5 / 65535  # what every format rounds to no transparency at all
-# The reformatter numbers matrices as the scaler does (SWS_CS_*), the tags as the standard does. FCC is 4, SMPTE 240M 7.
+MIN_OPAQUE_ALPHA = 1 - 0.5 / 65535  # rounds to opaque in every format
+# By matrix tag (AVCOL_SPC_*), the constant of the scaler (SWS_CS_*). FCC is 4, SMPTE 240M 7.
 SWS_MATRIX = {BT709: 1, 4: 4, BT601: 5, SMPTE170M: 5, 7: 7, BT2020: 9}
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What every frame of the file has in common. Colours are FFmpeg's numbers."""
+    """What all frames of a file have in common. Colors are FFmpeg's constants."""
 
-    width: int  # of the frames that come in; the file may be one larger
+    width: int  # of the input frames; the file may be larger by one
     height: int
     channels: int
     keeps_alpha: bool
     pixel_format: str
     pixel_aspect: Fraction
     matrix: int
-    matrix_tag: int  # the matrix as the file tells it: that, or nothing where the source tells nothing
+    matrix_tag: int  # `matrix`, or UNSPECIFIED where the source has no tag
     full_range: bool
     primaries: int
     transfer: int
@@ -58,57 +58,64 @@ class OutputFormat:
         source_format: StreamFormat | None,
         path: Path,
     ) -> OutputFormat:
+        """Choose the format for the first frames, the settings and the source.
+
+        Raises ClipError.
+        """
         channels, height, width = frame_shape(first)
-        seen_through = not isinstance(first, list) and has_transparency(first)
-        pixel_format = encoding.pixel_format or (codec.alpha_format if seen_through else None) or codec.pixel_format
+        is_transparent = not isinstance(first, list) and has_transparency(first)
+        pixel_format = encoding.pixel_format or (codec.alpha_format if is_transparent else None) or codec.pixel_format
         check_pixel_format(path, codec, pixel_format)
         default = resolve_matrix(UNSPECIFIED, height)
-        chosen = source_format.matrix if source_format and source_format.matrix in SWS_MATRIX else default
-        # Of a file without a tag, programs assume this or that. What they assume of the source has to hold of the file
-        # too, or its colours would change for some; a tag is needed only where its size makes them change their minds.
-        untold = (
+        matrix = source_format.matrix if source_format and source_format.matrix in SWS_MATRIX else default
+        # Programs differ in what they assume of an untagged file. If the source is untagged, so is the result, or its
+        # colors would change in some of them. A tag is needed only where the new size would change the assumption.
+        leave_untagged = (
             source_format is not None
             and not source_format.tagged
             and not is_rgb(source_format.pixel_format)
-            and chosen == default
+            and matrix == default
         )
-        look = cls(
+        output_format = cls(
             width=width,
             height=height,
             channels=channels,
             keeps_alpha=has_alpha(pixel_format),
             pixel_format=pixel_format,
             pixel_aspect=source_format.pixel_aspect if source_format else Fraction(1),
-            matrix=chosen,
-            matrix_tag=UNSPECIFIED if untold else chosen,
+            matrix=matrix,
+            matrix_tag=UNSPECIFIED if leave_untagged else matrix,
             full_range=is_rgb(pixel_format) or (source_format is not None and source_format.full_range),
             primaries=source_format.primaries if source_format else default,
             transfer=source_format.transfer if source_format else default,
         )
-        if look.transfer in (PQ, HLG) and bit_depth(pixel_format) <= 8:
+        if output_format.transfer in (PQ, HLG) and bit_depth(pixel_format) <= 8:
             raise ClipError(
-                f"{path}: the source is HDR, which {pixel_format} with its 8 bits would show in bands; "
+                f"{path}: the source is HDR, in which the 8 bits of {pixel_format} would cause banding; "
                 "choose hevc or av1 with the pixel format yuv420p10le"
             )
-        return look
+        return output_format
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(width, height) of the file: whole pixels of the coarser of its planes."""
-        chroma = av.VideoFormat(self.pixel_format)
+        """(width, height) of the file, padded as chroma subsampling needs."""
+        video_format = av.VideoFormat(self.pixel_format)
         return (
-            self.width + (self.width % 2 if chroma.chroma_width(2) == 1 else 0),
-            self.height + (self.height % 2 if chroma.chroma_height(2) == 1 else 0),
+            self.width + (self.width % 2 if video_format.chroma_width(2) == 1 else 0),
+            self.height + (self.height % 2 if video_format.chroma_height(2) == 1 else 0),
         )
 
 
 def has_transparency(frames: Frames) -> bool:
-    """Whether (B, 3 or 4, H, W) are not opaque everywhere. Moving and resizing leave 1 a few roundings short of it."""
+    """Whether any pixel of (B, 3 or 4, H, W) is not opaque.
+
+    Warping and resizing may leave opaque alpha below 1 by a few rounding errors.
+    """
     return frames.shape[1] == 4 and bool((frames[:, 3] < MIN_OPAQUE_ALPHA).any())
 
 
 def frame_shape(frames: Frames | NativeFrames) -> tuple[int, int, int]:
-    """(channels, height, width) of each."""
+    """Return (channels, height, width) of each frame."""
     if isinstance(frames, list):
         return 3, frames[0].height, frames[0].width
     channels, height, width = frames.shape[1:]
@@ -116,10 +123,10 @@ def frame_shape(frames: Frames | NativeFrames) -> tuple[int, int, int]:
 
 
 def probe_format(source: Path) -> StreamFormat:
-    """How the source stores its picture. Its size was somebody else's decision, so there is no limit here."""
+    """Return the format of the source, without a size limit. Raises ClipError."""
     with demux.open_media(source) as container:
         stream = demux.video_stream(container, source, demux.NO_PIXEL_LIMIT)
         first = next(decode_checked(source, container, stream, OnDamage.KEEP, CorruptionReport()), None)
         if first is None:
-            raise ClipError(f"{source}: its video stream has no frames, so it cannot be the source")
+            raise ClipError(f"{source}: its video stream has no frames; choose another source")
         return StreamFormat.of(stream, first)

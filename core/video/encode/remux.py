@@ -1,4 +1,4 @@
-"""A video file once more, packet by packet: in another place, with more names in it, or with a sound that it lacked."""
+"""Remux a video file: change container, metadata or audio without decoding video."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AudioClip:
-    """waveform: (C, S) float in [-1, 1], one row for each of 1 to 8 channels. rate: samples a second."""
+    """Audio samples. waveform: (C, S) float in [-1, 1], 1 to 8 channels; rate in Hz."""
 
     waveform: Tensor
     rate: int
@@ -42,35 +42,34 @@ def remux(
     metadata: Mapping[str, str] | None = None,
     audio: AudioClip | None = None,
 ) -> None:
-    """Copy the video file `source` to `target` without decoding its picture. Sound is re-encoded only where
-    `container` cannot hold it.
+    """Copy the video file `source` to `target` without decoding the video.
 
-    names: metadata to add, or to put in place of what `source` says by the same key. sound: becomes one more track,
-    from the first frame on.
-    `target` appears when all of it is written. Raises ClipError for what cannot be read, held or written.
+    Audio is re-encoded only where `container` cannot hold it. metadata: entries to add or replace. audio: added as one
+    more track, from the first frame on.
+    `target` appears when it is complete. Raises ClipError for what cannot be read, held by the container, or written.
     """
     source, target = Path(source), Path(target)
-    with atomic_path(target) as partial, demux.open_media(source) as picture, demux.open_media(source) as others:
+    with atomic_path(target) as partial, demux.open_media(source) as video, demux.open_media(source) as other_streams:
         try:
             with open_output(partial, container) as sink:
-                stream = demux.video_stream(picture, source, demux.NO_PIXEL_LIMIT)
+                stream = demux.video_stream(video, source, demux.NO_PIXEL_LIMIT)
                 copy = add_stream_copy(stream, sink)
                 aspect = stream.sample_aspect_ratio or Fraction(1)
-                marked = reserve_display_size(copy, container, aspect)
-                tracks = StreamCopier(others, sink, container.fallback_audio, Fraction(0), keep_skipped=True)
+                has_reserved_size = reserve_display_size(copy, container, aspect)
+                copier = StreamCopier(other_streams, sink, container.fallback_audio, Fraction(0), keep_skipped=True)
                 sink.metadata.update(metadata or {})
-                voice = _AudioWriter(sink, audio, container.fallback_audio) if audio is not None else None
-                for packet in _fill_dts(picture.demux(stream)):
+                writer = _AudioWriter(sink, audio, container.fallback_audio) if audio is not None else None
+                for packet in _fill_dts(video.demux(stream)):
                     now = (packet.dts or 0) * packet.time_base
-                    tracks.mux_until(now)
-                    if voice:
-                        voice.mux_until(now)
+                    copier.mux_until(now)
+                    if writer:
+                        writer.mux_until(now)
                     packet.stream = copy
                     sink.mux(packet)
-                tracks.finish()
-                if voice:
-                    voice.mux_until(float("inf"))
-            if marked:
+                copier.finish()
+                if writer:
+                    writer.mux_until(float("inf"))
+            if has_reserved_size:
                 write_display_size(partial, aspect)
         except (FFmpegError, OSError, ValueError) as e:
             raise ClipError(
@@ -80,51 +79,54 @@ def remux(
 
 
 def add_stream_copy(stream: VideoStream, sink: OutputContainer) -> VideoStream:
-    """A stream of a new file that takes the packets of `stream` as they are."""
+    """Add a stream to `sink` that takes the packets of `stream` unchanged."""
     copy = sink.add_stream_from_template(stream, opaque=True)  # or AV1 would need an encoder libdav1d
-    if stream.codec_context.codec_tag == "hvc1":  # Apple's players do not open the other spelling, hev1
+    if stream.codec_context.codec_tag == "hvc1":  # Apple's players do not open hev1
         copy.codec_context.codec_tag = "hvc1"
     copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
-    if stream.metadata.get("alpha_mode") == "1":  # the muxer says so where the format has alpha
+    if stream.metadata.get("alpha_mode") == "1":  # the muxer sets alpha_mode for a pixel format with alpha
         copy.codec_context.pix_fmt = "yuva420p"
     return copy
 
 
-def _fill_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
-    """The same packets, each with its decoding time. Matroska stores none, and FFmpeg does not guess the first ones."""
-    undated: list[Packet] = []
+def _fill_dts(packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+    """Yield the packets with decoding timestamps.
+
+    Matroska stores none, and FFmpeg does not estimate the first ones.
+    """
+    without_dts: list[Packet[Any]] = []
     for packet in packets:
         if packet.size == 0:  # the end of the stream
             continue
-        undated.append(packet)
+        without_dts.append(packet)
         if packet.dts is not None:
-            yield from _assign_dts(undated, packet.dts)
-            undated.clear()
-    if undated:
-        yield from _assign_dts(undated, min(packet.pts or 0 for packet in undated))
+            yield from _assign_dts(without_dts, packet.dts)
+            without_dts.clear()
+    if without_dts:
+        yield from _assign_dts(without_dts, min(packet.pts or 0 for packet in without_dts))
 
 
-def _assign_dts(packets: list[Packet], last_dts: int) -> Iterator[Packet]:
-    """Decoding times that end with `last`, which is that of the last packet."""
-    for behind, packet in zip(range(len(packets) - 1, -1, -1), packets, strict=True):
-        packet.dts = last_dts - behind * max(1, packet.duration or 0)
+def _assign_dts(packets: list[Packet[Any]], last_dts: int) -> Iterator[Packet[Any]]:
+    """Yield packets with decoding timestamps that end at `last_dts`."""
+    for packets_left, packet in zip(range(len(packets) - 1, -1, -1), packets, strict=True):
+        packet.dts = last_dts - packets_left * max(1, packet.duration or 0)
         yield packet
 
 
 class _AudioWriter:
-    """A sound on its way into a file, a second at a time."""
+    """Encodes and muxes audio, a second at a time."""
 
     def __init__(self, sink: OutputContainer, audio: AudioClip, codec: str) -> None:
         channels = audio.waveform.shape[0]
         if channels not in CHANNEL_LAYOUTS:
             raise ClipError(
-                f"a sound of {channels} channels cannot be written; mix it to 1 to {max(CHANNEL_LAYOUTS)} first"
+                f"audio of {channels} channels cannot be written; mix it down to 1 to {max(CHANNEL_LAYOUTS)} first"
             )
         self._sink, self._packets = sink, _encode_audio(sink, audio, codec, CHANNEL_LAYOUTS[channels])
-        self._pending: Packet | None = None
+        self._pending: Packet[Any] | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
-        """Mux what belongs before that moment."""
+        """Mux the packets up to that moment."""
         while (packet := self._pending or next(self._packets, None)) is not None:
             if packet.dts is not None and packet.dts * packet.time_base > seconds:
                 self._pending = packet
@@ -133,18 +135,18 @@ class _AudioWriter:
             self._sink.mux(packet)
 
 
-def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: str) -> Iterator[Packet]:
+def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: str) -> Iterator[Packet[Any]]:
     rate = audio.rate if codec == "aac" and audio.rate in (44_100, 48_000) else 48_000
-    # The stream has to be there before the first packet is muxed, so this is not left to the generator.
+    # The stream must be added before the first packet is muxed, so not in the generator.
     stream = sink.add_stream(codec, rate=rate, layout=layout)
     stream.bit_rate = 96_000 * audio.waveform.shape[0]  # type: ignore[union-attr]
     formats = stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]  # type: ignore[union-attr]
     resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
 
-    def packets() -> Iterator[Packet]:
+    def packets() -> Iterator[Packet[Any]]:
         for start in range(0, audio.waveform.shape[1], audio.rate):
-            piece = audio.waveform[:, start : start + audio.rate].detach().float().cpu().numpy()
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=layout)
+            samples = audio.waveform[:, start : start + audio.rate].detach().float().cpu().numpy()
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = audio.rate, Fraction(1, audio.rate), start
             for resampled in resampler.resample(frame):
                 yield from stream.encode(resampled)  # type: ignore[union-attr]

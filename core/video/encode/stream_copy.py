@@ -1,4 +1,4 @@
-"""What a written video takes over from its source beside the picture: sound, subtitles, chapters and names."""
+"""Copy audio, subtitles, chapters and metadata from a source to an output file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..decode.demux import (
 
 log = logging.getLogger(__name__)
 
-# Facts about the old file that would be wrong in the new one; the muxer writes its own.
+# Metadata of the old file that would be wrong in the new one; the muxer writes its own.
 _DROPPED_METADATA = {
     "encoder",
     "major_brand",
@@ -38,14 +38,14 @@ _DROPPED_METADATA = {
     "creation_time",
     "rotate",
 }
-# The layouts that Opus knows, and what channels without a layout are taken for.
+# The layouts of Opus, also assumed for channels without a layout.
 CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _MUXERS_WITHOUT_EDIT_LISTS = ("matroska", "webm")
 _STREAM_METADATA_KEYS = ("language", "title", "handler_name")
 
 
 def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
-    """What sound the file at `path` has: codec, sample rate, channels and language of each track."""
+    """Return codec, sample rate, channels and language of each audio track of a file."""
     with open_media(path) as container:
         return [
             {"codec": s.codec_context.name, "rate": s.rate, "channels": s.channels, "language": s.language}
@@ -55,14 +55,13 @@ def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
 
 
 class StreamCopier:
-    """The sound and subtitles of a source on their way into a new file, packet by packet, with the source's timestamps.
+    """Copies the audio and subtitle packets of a source, with its timestamps.
 
-    origin: seconds of the source's clock that are 0 in the new file. within: seconds of the new file, from 0 on, that
-    they are cut to; None takes all of them. A packet of sound is taken where it begins within; a subtitle that is shown
-    at the cut begins there. hidden: whether sound is taken that an edit list cuts off, even where the new file has no
-    such list, so that it would be heard again. Create it before the first packet is muxed;
-    call `mux_until` as the picture advances, so that the muxer never has to hold more than a moment of sound, and
-    `finish` at the end.
+    origin: seconds of the source's clock that are 0 in the new file. trim_duration: seconds of the new file to which
+    they are trimmed; None copies all. An audio packet is copied if it starts within; a subtitle that is visible at the
+    start is shortened. keep_skipped: whether audio is copied that an edit list skips, even where the new file has no
+    edit list, so that it would be played. Create it before the first packet is muxed; call `mux_until` as the video
+    advances, so that the muxer buffers little audio, and `finish` at the end.
     """
 
     def __init__(
@@ -83,14 +82,14 @@ class StreamCopier:
             if output is not None:
                 self._outputs[stream.index] = output
         _copy_metadata(source, target, origin, trim_duration)
-        wanted = [source.streams[i] for i in self._outputs]
-        self._packets: Iterator[Packet] = (
-            demux_packets(source, *wanted, observer=IgnoreDecodeErrors()) if wanted else iter(())
+        streams = [source.streams[i] for i in self._outputs]
+        self._packets: Iterator[Packet[Any]] = (
+            demux_packets(source, *streams, observer=IgnoreDecodeErrors()) if streams else iter(())
         )
-        self._pending: Packet | None = None
+        self._pending: Packet[Any] | None = None
 
     def mux_until(self, seconds: Fraction | float) -> None:
-        """Mux what belongs before that moment of the new file's clock."""
+        """Mux the packets up to that moment of the new file's clock."""
         while (packet := self._next_packet()) is not None:
             if packet.dts is not None and packet.dts * packet.time_base > seconds:
                 self._pending = packet
@@ -98,17 +97,17 @@ class StreamCopier:
             output = self._outputs[packet.stream.index]
             if isinstance(output, _Transcoder):
                 self._target.mux(output.transcode(packet))
-            elif packet.size:  # an empty packet ends the source's stream, and an encoder; a copy has nothing to end
+            elif packet.size:  # an empty packet flushes an encoder; a stream copy has nothing to flush
                 packet.stream = output
                 self._target.mux(packet)
 
     def finish(self) -> None:
         self.mux_until(float("inf"))
 
-    def _next_packet(self) -> Packet | None:
+    def _next_packet(self) -> Packet[Any] | None:
         packet, self._pending = self._pending, None
         while packet is None:
-            with suppress(FFmpegError):  # beyond that nothing can be read any more
+            with suppress(FFmpegError):  # the rest of the file cannot be read
                 packet = next(self._packets, None)
             if packet is None:
                 return None
@@ -122,14 +121,14 @@ class StreamCopier:
                 packet = None
         return packet
 
-    def _should_copy(self, packet: Packet) -> bool:
+    def _should_copy(self, packet: Packet[Any]) -> bool:
         if self._trim_duration is not None and not _trim_packet(packet, self._trim_duration):
             return False
         return self._keep_skipped or packet.stream.type != "audio" or not is_edit_list_skipped(packet)
 
 
-def _trim_packet(packet: Packet, trim_duration: Fraction | float) -> bool:
-    """Whether a packet is in the part that is kept; a subtitle that began before it then begins with it."""
+def _trim_packet(packet: Packet[Any], trim_duration: Fraction | float) -> bool:
+    """Whether a packet is kept; a subtitle that starts before 0 is shortened."""
     if packet.pts is None or packet.pts * packet.time_base >= trim_duration:
         return False
     if packet.pts < 0 and packet.stream.type == "subtitle" and packet.pts + (packet.duration or 0) > 0:
@@ -139,12 +138,14 @@ def _trim_packet(packet: Packet, trim_duration: Fraction | float) -> bool:
 
 
 class _Transcoder:
-    """One audio track that the container cannot hold as it is. Raises ClipError for what cannot be decoded or encoded:
-    for an encoder that refuses it at once.
+    """Re-encodes an audio track that the container cannot hold as it is.
+
+    Raises ClipError for what cannot be decoded or encoded; for an encoder that refuses its settings, when it is
+    created.
     """
 
     def __init__(self, stream: av.AudioStream, target: OutputContainer, codec: str) -> None:
-        # Opus knows few sample rates; 48 kHz is the one that every encoder has.
+        # Opus supports few sample rates; every encoder supports 48 kHz.
         rate = stream.rate if codec == "aac" and stream.rate in (44_100, 48_000) else 48_000
         channels = stream.layout.nb_channels
         layout = stream.layout.name
@@ -158,22 +159,22 @@ class _Transcoder:
             self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
             self.stream.codec_context.open()
 
-    def transcode(self, packet: Packet) -> list[Packet]:
-        """Packets for the new file; an empty packet flushes."""
-        done = []
+    def transcode(self, packet: Packet[Any]) -> list[Packet[Any]]:
+        """Return packets for the new file; an empty packet flushes the encoder."""
+        encoded: list[Packet[Any]] = []
         with self._wrap_errors():
             for frame in packet.decode():
-                for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
-                    done += self.stream.encode(piece)
+                for resampled in self._resampler.resample(frame):  # type: ignore[arg-type]
+                    encoded += self.stream.encode(resampled)
             if not packet.size:
-                for piece in self._resampler.resample(None):
-                    done += self.stream.encode(piece)
-                done += self.stream.encode(None)
-        return done
+                for resampled in self._resampler.resample(None):
+                    encoded += self.stream.encode(resampled)
+                encoded += self.stream.encode(None)
+        return encoded
 
     @contextmanager
     def _wrap_errors(self) -> Iterator[None]:
-        """A failure of sound would be taken for one of the picture, which is written at the same time."""
+        """Name the audio track in errors, so that they are not taken for video errors."""
         try:
             yield
         except (FFmpegError, ValueError) as e:
@@ -184,14 +185,14 @@ class _Transcoder:
 
 
 def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: str) -> Stream | _Transcoder | None:
-    """A stream of the new file that will take this one's packets, or None where it stays behind."""
+    """Add an output stream for the packets of `stream`; None where it is not copied."""
     kind = f"{stream.type} track {stream.index}"
     if stream.type not in ("audio", "subtitle"):
         if stream.type != "video":
-            log.info("%s is not taken over: only sound and subtitles are", kind)
+            log.info("%s is not copied: only audio and subtitles are", kind)
         return None
     if stream.codec_context is None:
-        log.warning("%s is not taken over: its codec is unknown", kind)
+        log.warning("%s is not copied: its codec is unknown", kind)
         return None
     name = stream.codec_context.name
     try:
@@ -199,7 +200,7 @@ def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: 
         output = target.add_stream_from_template(stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
-            log.warning("%s (%s) is not taken over: %s cannot hold that", kind, name, target.format.name)
+            log.warning("%s (%s) is not copied: %s cannot hold it", kind, name, target.format.name)
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
         transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]
@@ -210,12 +211,13 @@ def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: 
 
 
 def _check_muxable(stream: Stream, muxer: str) -> None:
-    """Raise what the muxer raises where it cannot hold such a stream: some say so only when the file's header is
-    written, as MOV of FLAC and Opus, and MP4 of TrueHD.
+    """Raise what the muxer raises where it cannot hold such a stream.
+
+    Some report it only when the header is written: MOV for FLAC and Opus, MP4 for TrueHD.
     """
-    with av.open(io.BytesIO(), "w", format=muxer) as trial:
-        trial.add_stream_from_template(stream)
-        trial.start_encoding()
+    with av.open(io.BytesIO(), "w", format=muxer) as container:
+        container.add_stream_from_template(stream)
+        container.start_encoding()
 
 
 def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
@@ -232,17 +234,19 @@ def _copy_metadata(
     chapters = source.chapters()
     if trim_duration is not None:
         chapters = [
-            cast(Any, c) for chapter in chapters if (c := _trim_chapter(cast(dict, chapter), origin, trim_duration))
+            cast(Any, c)
+            for chapter in chapters
+            if (c := _trim_chapter(cast("dict[str, Any]", chapter), origin, trim_duration))
         ]
     if chapters:
         target.set_chapters(chapters)
 
 
-def _trim_chapter(chapter: dict, origin: Fraction, trim_duration: Fraction | float) -> dict | None:
-    """What of a chapter lies in the part that is kept."""
-    base = Fraction(chapter["time_base"] or 1)
-    first, last = (chapter[end] * base - origin for end in ("start", "end"))
-    first, last = max(first, Fraction(0)), min(last, trim_duration)
-    if first >= last:
+def _trim_chapter(chapter: dict[str, Any], origin: Fraction, trim_duration: Fraction | float) -> dict[str, Any] | None:
+    """Return the part of a chapter that is kept; None where nothing is."""
+    time_base = Fraction(chapter["time_base"] or 1)
+    start, end = (chapter[key] * time_base - origin for key in ("start", "end"))
+    start, end = max(start, Fraction(0)), min(end, trim_duration)
+    if start >= end:
         return None
-    return {**chapter, "start": round(first / base), "end": round(last / base)}
+    return {**chapter, "start": round(start / time_base), "end": round(end / time_base)}

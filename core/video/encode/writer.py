@@ -1,4 +1,4 @@
-"""A stream of frames as a video file: as many as came in, at the times of the source, in colours that are tagged."""
+"""Write a stream of frames as a video file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.container import OutputContainer
@@ -46,20 +46,19 @@ def write_video(
     times: Timestamps | None = None,
     window: TimeRange | None = None,
 ) -> int:
-    """Write frames, as they come, to the video file `path`, and return how many. The size is that of the first frame.
+    """Write frames to the video file `path`; return their number.
 
-    frames: RGB, or upright pictures of the source's pixel format, as `Recipe.pictures` gives them.
-    info: its fps spaces the frames where there is no source.
-    source: the video that the frames were made from, one for one. Its sound and subtitles are copied without
-    re-encoding, and its timestamps, names, pixel aspect and colour description are kept.
-    window: the part of the source that the frames are; what else is kept of it is cut to that.
-    times: when the frames are shown, where they are a part of a clip; then nothing but the picture is written.
-    The file appears under its name when all of it is written and was read again (contract.py); on any error or
-    interrupt nothing appears, and `frames` is closed. A frame is brought into the file's format and encoded in a thread
-    of its own while the next one is made in this one; none waits between them.
-    4:2:0 needs even sizes: an odd picture gets one more column or row, a copy of the last, and the log says so.
+    The size is that of the first frame. frames: RGB, or frames in the source's pixel format in display orientation, as
+    `Pipeline.native_frames` yields them. info: its fps spaces the frames where there is no source.
+    source: the video from which the frames were computed, one by one. Its audio and subtitles are copied without
+    re-encoding; its timestamps, metadata, pixel aspect ratio and color tags are kept.
+    window: the part of the source from which the frames are; its other streams are trimmed to that.
+    times: timestamps for frames that are a part of a clip; only the video stream is written then.
+    The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
+    `frames` is closed. Frames are converted and encoded in a thread, while the next one is computed in this one.
+    4:2:0 needs even sizes: odd ones are padded by repeating the last column or row, which is logged.
     Raises ClipError for no frames, a change of size, alpha that the codec cannot keep, a number of frames that differs
-    from the source's, and whatever the encoder or the disk refuses.
+    from the source's, and errors of the encoder or the disk.
     """
     path, encoding = Path(path), encoding or Encoding()
     container = container_for(path)
@@ -68,36 +67,36 @@ def write_video(
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if not path.parent.is_dir():
         raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
-    with ExitStack() as appearance:
+    with ExitStack() as output_stack:
         with ExitStack() as stack:
-            stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
+            stack.callback(close, frames)  # Also on an early error, so that the threads behind `frames` end.
             first = next(frames, None)
             if first is None or len(first) == 0:
                 raise ClipError(f"{path}: there are no frames to write")
-            stored = probe_format(Path(source)) if source is not None else None
-            look = OutputFormat.of(first, codec, encoding, stored, path)
-            whole = times is None
+            source_format = probe_format(Path(source)) if source is not None else None
+            output_format = OutputFormat.of(first, codec, encoding, source_format, path)
+            is_full_clip = times is None
             if source is not None and times is None:
                 times = read_timestamps(Path(source), window)
-            info = info.resized(look.width, look.height)
-            partial = appearance.enter_context(atomic_path(path))
+            info = info.resized(output_format.width, output_format.height)
+            partial = output_stack.enter_context(atomic_path(path))
             sink = stack.enter_context(_output_container(path, partial, container))
-            writer = _VideoWriter(path, sink, look, codec, encoding, info.fps, times, stored)
-            marked = reserve_display_size(writer.stream, container, look.pixel_aspect)
-            if source is not None and times is not None and whole:
+            writer = _VideoWriter(path, sink, output_format, codec, encoding, info.fps, times, source_format)
+            has_reserved_size = reserve_display_size(writer.stream, container, output_format.pixel_aspect)
+            if source is not None and times is not None and is_full_clip:
                 old = stack.enter_context(demux.open_media(source))
                 writer.tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration)
-            # The first goes the way of the others: what an encoder allocates when it begins stays, and would lie
-            # scattered where frames have been.
+            # The first frame is encoded in the thread too: with it the encoder allocates long-lived memory, which would
+            # fragment the memory of frames if it were allocated here.
             stream = chain_first([first], frames)
-            del first  # A large frame, which would stay for as long as the file is written.
+            del first  # Frames are large; this reference would live until the file is complete.
             write_behind(stream, writer.write, depth=1, name="encode")
             writer.finish()
         count = writer.count
-        del writer, stream, sink  # With them goes the encoder, which holds dozens of frames, before others decode.
-        if marked:
-            write_display_size(partial, look.pixel_aspect)
-        if whole:
+        del writer, stream, sink  # Frees the encoder, which holds dozens of frames, before verification decodes.
+        if has_reserved_size:
+            write_display_size(partial, output_format.pixel_aspect)
+        if is_full_clip:
             _verify(partial, path, source, count, info, window)
     return count
 
@@ -112,7 +111,7 @@ def _verify(
 
 
 class _VideoWriter:
-    """Frames on their way into an open file. `count` of them are in."""
+    """Encodes frames into an open file; `count` frames are encoded."""
 
     def __init__(
         self,
@@ -140,29 +139,31 @@ class _VideoWriter:
             )  # fmt: skip
 
     def write(self, frames: Frames | NativeFrames) -> None:
-        pictures = self._to_encoder_frames(frames)
-        del frames  # Eight times as large.
-        while pictures:
-            self._encode(pictures.popleft())
+        converted = self._to_encoder_frames(frames)
+        del frames  # Eight times as large as the converted ones.
+        while converted:
+            self._encode(converted.popleft())
 
     def _to_encoder_frames(self, frames: Frames | NativeFrames) -> deque[VideoFrame]:
-        """Frames as the encoder wants them, in order."""
-        look = self._output_format
+        """Convert frames to the encoder's pixel format, in order."""
+        output_format = self._output_format
         if isinstance(frames, list):
-            return deque(self._convert_native(picture) for picture in frames)
-        check_uniform(frames, (look.channels, look.height, look.width), self._received, self._path)
-        if look.channels == 4 and not look.keeps_alpha:
+            return deque(self._convert_native(frame) for frame in frames)
+        check_uniform(
+            frames, (output_format.channels, output_format.height, output_format.width), self._received, self._path
+        )
+        if output_format.channels == 4 and not output_format.keeps_alpha:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
         self._received += len(frames)
         return deque(self._frame_from_tensor(frame) for frame in frames)
 
     def finish(self) -> None:
-        """Flush the encoder and the other tracks, and check that no frame was lost."""
+        """Flush the encoder and the other tracks, and check the number of frames."""
         if self._times and self.count != len(self._times.starts):
             raise ClipError(
-                f"{self._path}: {self.count} frames came, but the source has {len(self._times.starts)}; "
-                "make one frame of each source frame, or write without the source"
+                f"{self._path}: {self.count} frames were received, but the source has {len(self._times.starts)}; "
+                "compute one frame for each source frame, or write without the source"
             )
         self._encode(None)
         with _wrap_errors(self._path):
@@ -171,49 +172,54 @@ class _VideoWriter:
 
     def _refuse_transparency(self, frames: Frames) -> None:
         if has_transparency(frames):
-            keep = [
+            alternatives = [
                 f"{name} ({', '.join(suffix for suffix, c in CONTAINERS.items() if name in c.codecs)})"
                 for name, codec in CODECS.items()
                 if codec.alpha_format
             ]
             raise ClipError(
-                f"{self._path}: the frames have transparency, which {self._codec.encoder} "
-                f"with {self._output_format.pixel_format} cannot keep; write {', '.join(keep)} or a folder of PNG"
+                f"{self._path}: the frames have transparency, which {self._codec.encoder} with "
+                f"{self._output_format.pixel_format} cannot keep; write {', '.join(alternatives)} or a folder of PNG"
             )
         if self._received == 0:
-            log.info("%s: the alpha channel is opaque and is left out", self._path)
+            log.info("%s: the alpha channel is opaque and is dropped", self._path)
 
     def _frame_from_tensor(self, frame: Tensor) -> VideoFrame:
-        """(C, H, W) -> a frame as the encoder wants it."""
-        look = self._output_format
-        width, height = look.padded_size
-        rgb = to_planar_frame(frame, high_bit_depth=bit_depth(look.pixel_format) > 8, width=width, height=height)
+        """Convert (C, H, W) to a frame in the encoder's pixel format."""
+        output_format = self._output_format
+        width, height = output_format.padded_size
+        rgb = to_planar_frame(
+            frame, high_bit_depth=bit_depth(output_format.pixel_format) > 8, width=width, height=height
+        )
         return self._reformat(rgb, src_color_range=FULL_RANGE)
 
     def _convert_native(self, frame: VideoFrame) -> VideoFrame:
-        """A picture as the source stores it -> as the encoder wants it."""
-        stored = self._source_format
-        assert stored is not None, "pictures are written beside the source that they are stored as"
+        """Convert a frame as stored by the source to the encoder's pixel format."""
+        source_format = self._source_format
+        assert source_format is not None, "native frames need the source whose format they have"
         if (
             frame.format.name == self._output_format.pixel_format
             and (frame.width, frame.height) == self._output_format.padded_size
         ):
             return self._tag_color(frame)
-        matrix, limits = SWS_MATRIX.get(stored.matrix), FULL_RANGE if stored.full_range else LIMITED_RANGE
-        return self._reformat(frame, src_colorspace=matrix, src_color_range=limits)
+        matrix, color_range = (
+            SWS_MATRIX.get(source_format.matrix),
+            FULL_RANGE if source_format.full_range else LIMITED_RANGE,
+        )
+        return self._reformat(frame, src_colorspace=matrix, src_color_range=color_range)
 
     def _reformat(self, frame: VideoFrame, **source_options: int | None) -> VideoFrame:
-        look = self._output_format
-        made = self._reformatter.reformat(
+        output_format = self._output_format
+        converted = self._reformatter.reformat(
             frame,
-            format=look.pixel_format,
-            dst_colorspace=None if is_rgb(look.pixel_format) else SWS_MATRIX[look.matrix],
-            dst_color_range=FULL_RANGE if look.full_range else LIMITED_RANGE,
+            format=output_format.pixel_format,
+            dst_colorspace=None if is_rgb(output_format.pixel_format) else SWS_MATRIX[output_format.matrix],
+            dst_color_range=FULL_RANGE if output_format.full_range else LIMITED_RANGE,
             interpolation=SWS_FLAGS,
             threads=REFORMAT_THREADS,
             **source_options,
         )
-        return self._tag_color(made)
+        return self._tag_color(converted)
 
     def _tag_color(self, frame: VideoFrame) -> VideoFrame:
         if not is_rgb(self._output_format.pixel_format):
@@ -226,8 +232,8 @@ class _VideoWriter:
         if frame is not None:
             if self._times and self.count >= len(self._times.starts):
                 raise ClipError(
-                    f"{self._path}: more frames came than the {self.count} that the source has; "
-                    "make one frame of each source frame, or write without the source"
+                    f"{self._path}: more frames were received than the {self.count} of the source; "
+                    "compute one frame for each source frame, or write without the source"
                 )
             frame.pts = self._times.starts[self.count] if self._times else self.count
             frame.duration = self._times.durations[self.count] if self._times else 1
@@ -241,10 +247,11 @@ class _VideoWriter:
                 self._sink.mux(packet)
 
 
-def _fix_dts(packet: av.Packet) -> None:
-    """In a stream of one or two frames libx265 leaves the decoding time to chance (its delay has not passed yet).
+def _fix_dts(packet: av.Packet[Any]) -> None:
+    """Correct invalid decoding timestamps of libx265.
 
-    Such frames are not reordered, so they are decoded when they are shown. No encoder looks an hour ahead.
+    In a stream of one or two frames they are undefined, as the encoder's delay has not passed yet. Such frames are not
+    reordered, so they are decoded when they are presented. No encoder looks ahead for an hour.
     """
     if packet.pts is None or packet.dts is None or packet.time_base is None:
         return
@@ -255,12 +262,12 @@ def _fix_dts(packet: av.Packet) -> None:
 
 @contextmanager
 def _output_container(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
-    """The open file; closing it writes its index, which is left out when there is an error already."""
+    """Open the output file; closing it writes its index, unless an error was raised."""
     with _wrap_errors(path):
         sink = open_output(partial, container)
     try:
         yield sink
-    except BaseException:  # of an interrupt too the file has to be closed, and its own error is the one that counts
+    except BaseException:  # The file must be closed on an interrupt too; the first error is the one to report.
         with suppress(FFmpegError, OSError):
             sink.close()
         raise
@@ -270,7 +277,7 @@ def _output_container(path: Path, partial: Path, container: Container) -> Iterat
 
 @contextmanager
 def _wrap_errors(path: Path, component: str = "the file") -> Iterator[None]:
-    """What the encoder, the container or the disk refuses, as a ClipError that says whose file it was."""
+    """Raise errors of the encoder, the container or the disk as ClipError."""
     try:
         yield
     except (FFmpegError, OSError, ValueError) as e:

@@ -1,4 +1,4 @@
-"""A folder of pictures as a clip."""
+"""An image sequence as a clip."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class ImageClip:
-    """Numbered pictures, read one after the other: PNG, JPEG, WebP or TIFF, of 8 or 16 bits per channel, with alpha.
+    """Numbered images: PNG, JPEG, WebP or TIFF, 8 or 16 bits per channel, with alpha.
 
-    where: a folder, a glob pattern (shots/*.png), a printf pattern (shots/frame_%04d.png) or one picture. The order is
-    natural: frame 9 comes before frame 10. fps: pictures do not know theirs. max_pixels: the largest width * height
-    accepted.
-    Raises ClipError where there are no pictures, they are of several kinds or sizes, or one cannot be read.
+    path: a folder, a glob pattern (shots/*.png), a printf pattern (shots/frame_%04d.png) or one image. Files are in
+    natural
+    order: frame 9 comes before frame 10. fps: images do not store one. max_pixels: the largest width * height accepted.
+    Raises ClipError where there are no images, they differ in type or size, or one cannot be read.
     """
 
     def __init__(self, path: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = demux.MAX_PIXELS) -> None:
@@ -44,7 +44,10 @@ class ImageClip:
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Yield all pictures in order, (<= batch, 3 or 4, H, W), float32 in [0, 1]. Starts anew at each call."""
+        """Yield all images in order, (<= batch, 3 or 4, H, W), float32 in [0, 1].
+
+        Each call starts anew.
+        """
         for start in range(0, len(self.files), batch):
             yield self._read_batch(self.files[start : start + batch])
 
@@ -53,10 +56,10 @@ class ImageClip:
 
         frames = np.ones((len(files), self._channels, self.info.height, self.info.width), np.float32)
         for frame, file in zip(frames, files, strict=True):
-            picture = read_image(file, self._max_pixels)
-            self._check_shape(file, picture)
-            top = 65535 if picture.dtype == np.uint16 else 255
-            np.divide(picture.transpose(2, 0, 1), np.float32(top), out=frame[: picture.shape[2]])
+            image = read_image(file, self._max_pixels)
+            self._check_shape(file, image)
+            max_level = 65535 if image.dtype == np.uint16 else 255
+            np.divide(image.transpose(2, 0, 1), np.float32(max_level), out=frame[: image.shape[2]])
         return torch.from_numpy(frames)
 
     def _check_shape(self, file: Path, image: NDArray[np.generic]) -> None:
@@ -64,37 +67,47 @@ class ImageClip:
         if (width, height) != (self.info.width, self.info.height):
             raise ClipError(
                 f"{file}: {width}x{height}, but {self.files[0].name} is {self.info.width}x{self.info.height}; "
-                "all pictures of a clip must have one size"
+                "all images of a clip must have one size"
             )
         if channels > self._channels:
-            raise ClipError(f"{file}: has alpha, but {self.files[0].name} has none; save all pictures alike")
+            raise ClipError(
+                f"{file}: has alpha, but {self.files[0].name} has none; save all images with or all without alpha"
+            )
 
 
 def read_image(file: Path, max_pixels: int = demux.MAX_PIXELS) -> NDArray[np.generic]:
-    """One picture as (H, W, 3 or 4), uint8 or uint16, upright. Raises ClipError."""
+    """Read one image as (H, W, 3 or 4), uint8 or uint16, in display orientation.
+
+    Raises ClipError.
+    """
     try:
         content = file.read_bytes()
     except OSError as e:
         raise ClipError(f"{file}: {demux.error_message(e)}") from e
     if not content:
         raise ClipError(f"{file}: the file has 0 bytes; copy or export it again")
-    # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow cuts to 8; for JPEG and WebP, Pillow is the reference. JPEG
-    # within TIFF comes out of FFmpeg as black.
-    head = read_image_metadata(content)
-    if head.is_jpeg and head.bit_depth > 8:
-        raise ClipError(f"{file}: JPEG of {head.bit_depth} bits within a TIFF is not read; save it without compression")
-    if content.startswith((b"\x89PNG", b"II", b"MM")) and not head.is_jpeg:
-        return _decode_ffmpeg(file, content, max_pixels, head.orientation)
+    # FFmpeg keeps the 16 bits of PNG and TIFF, which Pillow reduces to 8; for JPEG and WebP, Pillow is the reference.
+    # FFmpeg decodes JPEG within TIFF as black.
+    metadata = read_image_metadata(content)
+    if metadata.is_jpeg and metadata.bit_depth > 8:
+        raise ClipError(
+            f"{file}: JPEG of {metadata.bit_depth} bits within a TIFF is not supported; save it without compression"
+        )
+    if content.startswith((b"\x89PNG", b"II", b"MM")) and not metadata.is_jpeg:
+        return _decode_ffmpeg(file, content, max_pixels, metadata.orientation)
     return _decode_pillow(file, content, max_pixels)
 
 
 def _warn_multi_image(file: Path) -> None:
     if read_image_metadata(file.read_bytes()).is_multi_image:
-        log.warning("%s: holds several pictures; only the first is read", file)
+        log.warning("%s: the file has several images; only the first is read", file)
 
 
 def _decode_ffmpeg(file: Path, content: bytes, max_pixels: int, orientation: Orientation | None) -> NDArray[np.generic]:
-    """told: the orientation that the file itself tells, for FFmpeg knows no mirrored ones."""
+    """Decode with FFmpeg.
+
+    orientation: from the metadata, because FFmpeg does not read mirroring.
+    """
     with demux.open_media(file, content=content) as container:
         stream = demux.video_stream(container, file, max_pixels)
         try:
@@ -102,14 +115,17 @@ def _decode_ffmpeg(file: Path, content: bytes, max_pixels: int, orientation: Ori
         except FFmpegError as e:
             raise ClipError(f"{file}: cannot be decoded ({demux.error_message(e)}); save it again") from e
         if frame is None or frame.is_corrupt:
-            raise ClipError(f"{file}: the picture is cut off or damaged; save it again")
+            raise ClipError(f"{file}: the image is truncated or damaged; save it again")
         alpha = has_alpha(frame.format.name) or _has_transparent_palette(frame)
         rgb = to_rgb(frame, VideoReformatter(), alpha=alpha)
         return (orientation or Orientation.of(frame, stream.codec_context.codec.name)).apply(rgb)
 
 
 def _has_transparent_palette(frame: VideoFrame) -> bool:
-    """Whether the frame has a palette in which a colour is not opaque: its format is the same either way."""
+    """Whether the frame has a palette with a color that is not opaque.
+
+    The pixel format, pal8, is the same with and without transparency.
+    """
     if frame.format.name != "pal8":
         return False
     _, palette = frame.to_ndarray()  # (256, 4): alpha, red, green, blue
@@ -127,4 +143,4 @@ def _decode_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.ge
             upright = ImageOps.exif_transpose(image)
             return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise ClipError(f"{file}: not a picture that can be read ({type(e).__name__}); save it again as PNG") from e
+        raise ClipError(f"{file}: cannot be read as an image ({type(e).__name__}); save it again as PNG") from e

@@ -1,4 +1,4 @@
-"""What the head of a PNG, TIFF or WebP picture says that its decoder does not pass on."""
+"""Metadata of PNG, TIFF and WebP files that their decoders do not report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..decode.stream_format import Orientation
 
-_ORIENTATION_TAG, _BITS_TAG, _COMPRESSION_TAG = 274, 258, 259  # TIFF's numbers, which EXIF shares
+_ORIENTATION_TAG, _BITS_TAG, _COMPRESSION_TAG = 274, 258, 259  # TIFF tags, shared by EXIF
 _JPEG_COMPRESSIONS = (6, 7)
-# EXIF's numbers for how the picture is stored; 1 is upright.
+# Values of EXIF's orientation tag; 1 is upright.
 _EXIF_ORIENTATIONS = {
     1: Orientation(),
     2: Orientation(mirror_columns=True),
@@ -29,8 +29,10 @@ _EXIF_ORIENTATIONS = {
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """orientation: None where the head tells none. several: whether more pictures follow the first. jpeg: whether a
-    TIFF is compressed that way. bits: of its deepest channel, where a TIFF tells them.
+    """What the header of an image file says.
+
+    orientation: None where it is not given. is_multi_image: whether the file has more than one image. is_jpeg: whether
+    a TIFF is compressed as JPEG. bit_depth: of the deepest channel of a TIFF; 8 for other files.
     """
 
     orientation: Orientation | None = None
@@ -40,7 +42,10 @@ class ImageMetadata:
 
 
 def read_image_metadata(content: bytes) -> ImageMetadata:
-    """Of a whole file. What is damaged tells nothing: that is for the decoder to say."""
+    """Read the metadata from the content of a file; defaults where it is damaged.
+
+    Reporting damage is left to the decoder.
+    """
     try:
         if content.startswith(b"\x89PNG"):
             return _parse_png(content)
@@ -60,16 +65,16 @@ def _parse_png(content: bytes) -> ImageMetadata:
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 8
-    while at + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
-        yield kind, content[at + 8 : at + 8 + length] if kind != b"IDAT" else b""
-        at += 12 + length
+    offset = 8
+    while offset + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
+        yield kind, content[offset + 8 : offset + 8 + length] if kind != b"IDAT" else b""
+        offset += 12 + length
 
 
 def _parse_tiff(content: bytes) -> ImageMetadata:
-    big = content[2:4] in (b"+\0", b"\0+")  # the variant for files beyond 4 GB
-    tags, file = ImageFileDirectory_v2(content[: 16 if big else 8]), io.BytesIO(content)
+    is_big_tiff = content[2:4] in (b"+\0", b"\0+")  # the variant for files beyond 4 GB
+    tags, file = ImageFileDirectory_v2(content[: 16 if is_big_tiff else 8]), io.BytesIO(content)
     file.seek(tags.next)
     tags.load(file)
     jpeg, bits = tags.get(_COMPRESSION_TAG) in _JPEG_COMPRESSIONS, max(tags.get(_BITS_TAG, (1,)))

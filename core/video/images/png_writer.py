@@ -1,4 +1,4 @@
-"""A clip as numbered PNG files: compressed several at once, behind what makes the frames, and all there or none."""
+"""Write a clip as numbered PNG files, with a multithreaded encoder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
 
 from ...clip import ClipError, Frames
 from ...runtime.atomic_write import temp_path
@@ -26,24 +25,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# zlib's own middle, 6, takes two to five times as long for files that are up to 11 % smaller. Rows choose their filter.
+# zlib's default, 6, takes two to five times as long for files that are up to 11 % smaller. The filter is set per row.
 PNG_OPTIONS = {"compression_level": "4", "pred": "mixed"}
-# Pictures that are compressed at once, each by a thread; they are held meanwhile.
+# Images that are compressed concurrently; each thread holds one.
 MAX_ENCODER_THREADS = 4
 
 
 def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
-    """Write frames as PNG, and return how many: where/frame_000001.png and on, or as a printf pattern says, from 1 on.
+    """Write frames as PNG files, numbered from 1.
 
-    where: a folder (made when it does not exist), a pattern such as shots/frame_%04d.png, or one name such as still.png
-    for a clip of one frame. bits: 8 or 16 per channel. Alpha is kept.
-    The pictures appear when all are written; on any error or interrupt none does, and `frames` is closed. Pictures of
-    an earlier run under the same pattern are replaced, also those with numbers beyond the last. A frame is compressed
-    while the next ones are made.
-    Raises ClipError for no frames, another kind of file, a change of size, or whatever the disk refuses.
+    path: a folder (created where it does not exist; files are frame_000001.png and so on), a pattern such as
+    shots/frame_%04d.png, or one name such as still.png for a clip of one frame. bits: 8 or 16 per channel. Alpha is
+    kept. The files appear when all are written; on any error or interrupt none does, and `frames` is closed. Files of
+    an earlier run with the same pattern are replaced, and those with numbers beyond the last are removed. Frames are
+    compressed while the next ones are computed.
+    Returns the number of frames. Raises ClipError for no frames, another file type, a change of size, or errors of the
+    disk.
     """
     with ExitStack() as stack:
-        stack.callback(close, frames)  # Also where it fails early: threads that make them end then.
+        stack.callback(close, frames)  # Also on an early error, so that the threads behind `frames` end.
         if bits not in (8, 16):
             raise ClipError(f"{path}: PNG has 8 or 16 bits per channel, not {bits}")
         folder, pattern = folder_and_pattern(Path(path))
@@ -52,7 +52,7 @@ def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -
             raise ClipError(f"{path}: there are no frames to write")
         shape = tuple(first.shape[1:])
         stream = chain_first([first], frames)
-        del first  # A large frame, which would stay for as long as there are others.
+        del first  # Frames are large; this reference would live until the last frame is written.
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with temp_path(folder / pattern if folder.exists() else folder) as partial:
@@ -66,13 +66,13 @@ def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -
                     partial.rename(folder)
         except (OSError, FFmpegError) as e:
             raise ClipError(
-                f"{path}: writing failed: {demux.error_message(e)}; check the name, the rights and the disk"
+                f"{path}: writing failed: {demux.error_message(e)}; check the name, the permissions and the disk"
             ) from e
         return writer.count
 
 
 class _PngWriter:
-    """Frames of a shape (C, H, W) on their way into a folder. `count` of them are files."""
+    """Writes frames of one shape (C, H, W) to a folder; `count` files are written."""
 
     def __init__(self, folder: Path, pattern: str, shape: tuple[int, ...], bits: int, path: str | Path) -> None:
         self.count, self._received = 0, 0
@@ -84,7 +84,7 @@ class _PngWriter:
             path,
         )
         channels, height, width = shape
-        encoder = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
+        encoder = av.CodecContext.create("png", "w")
         encoder.width, encoder.height, encoder.time_base = width, height, Fraction(1)
         encoder.pix_fmt = PACKED_FORMATS[channels, bits == 16]
         encoder.options = PNG_OPTIONS
@@ -96,47 +96,50 @@ class _PngWriter:
         for frame in frames:
             if self._received and not PRINTF_NUMBER.search(self._pattern):
                 stem = Path(self._pattern).stem
-                raise ClipError(f"{self._path}: one name for several frames; write {stem}_%04d.png instead")
-            picture = to_packed_frame(frame, high_bit_depth=self._high_bit_depth)
-            picture.pts = self._received
+                raise ClipError(
+                    f"{self._path}: one file name cannot hold several frames; write {stem}_%04d.png instead"
+                )
+            packed = to_packed_frame(frame, high_bit_depth=self._high_bit_depth)
+            packed.pts = self._received
             self._received += 1
-            self._write_packets(self._encoder.encode(picture))
+            self._write_packets(self._encoder.encode(packed))
 
     def finish(self) -> None:
-        """Save what is still being compressed, and check that no frame was lost."""
+        """Write the frames that are still being compressed, and check their number."""
         self._write_packets(self._encoder.encode(None))
         if self.count != self._received:
             raise ClipError(
-                f"{self._path}: {self._received} frames came, but {self.count} pictures were made; try again"
+                f"{self._path}: {self._received} frames were received, but {self.count} images were encoded; try again"
             )
 
-    def _write_packets(self, packets: list[Packet]) -> None:
+    def _write_packets(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
             self.count += 1
             (self._folder / frame_filename(self._pattern, self.count)).write_bytes(packet)
 
 
 def _replace_outputs(partial: Path, folder: Path, pattern: str, count: int) -> None:
-    """Put the new pictures among what the folder holds already, and remove those of an earlier, longer run. On any
-    error the folder is what it was.
+    """Move the new images into `folder`, and remove those of an earlier, longer run.
+
+    On any error the folder is restored.
     """
-    pictures, earlier = sorted(partial.iterdir()), existing_outputs(folder, pattern)
+    images, earlier = sorted(partial.iterdir()), existing_outputs(folder, pattern)
     stale = [file for number, file in earlier.items() if not 1 <= number <= count]
-    aside = partial / "earlier"
-    aside.mkdir()
+    backup = partial / "earlier"
+    backup.mkdir()
     with ExitStack() as undo:
 
-        def move(file: Path, to: Path) -> None:
-            os.replace(file, to)
-            undo.callback(os.replace, to, file)
+        def move(file: Path, target: Path) -> None:
+            os.replace(file, target)
+            undo.callback(os.replace, target, file)
 
-        for file in pictures:
+        for file in images:
             target = folder / file.name
             if os.path.lexists(target):
-                move(target, aside / file.name)
+                move(target, backup / file.name)
             move(file, target)
         for file in stale:
-            move(file, aside / file.name)
+            move(file, backup / file.name)
         undo.pop_all()
     if stale:
-        log.warning("%s: %d pictures of an earlier run, numbered above %d, are removed", folder, len(stale), count)
+        log.warning("%s: %d images of an earlier run, numbered above %d, are removed", folder, len(stale), count)

@@ -1,51 +1,52 @@
-// The matrix product over channels that is made at each of a block's points.
+// The matrix product over channels that is computed at each Winograd point of a block of tiles.
 
 #pragma once
 
 #include "vectors.h"
 
-constexpr int WIDEST = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channels in one pass of the product
-constexpr int TILES = 24;                           // patches in a block; every height of the product divides it
+constexpr int MAX_PLANES_PER_PASS = ACCUMULATORS == 24 ? 4 : 2;  // vectors of output channels in one pass of the product
+constexpr int TILES_PER_BLOCK = 24;                              // a multiple of the microkernel's ROWS in every variant
 
-// m[0..H)[NV * V] = v[0..H)[depth] x u[depth][NV * V]. Asks for the weights and the patches of the next product, a little
-// with each step: `ahead`, and what is `stride` behind v.
-template <int NV, int H, int SUMS>
-static ALWAYS void product(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m, const float* ahead,
-                           ptrdiff_t stride) {
-    const ptrdiff_t share = H * pitch / depth;
-    vec sum[SUMS][H][NV];
-    for (int s = 0; s < SUMS; s++)
-        for (int i = 0; i < H; i++)
-            for (int j = 0; j < NV; j++) sum[s][i][j] = splat(0.0f);
-    const auto step = [&](int k, vec sums[H][NV]) ALWAYS_LAMBDA {
-        vec w[NV];
-        for (int j = 0; j < NV; j++) w[j] = load(u + (ptrdiff_t(k) * NV + j) * V);
-        __builtin_prefetch(ahead + ptrdiff_t(k) * LINE);
+// m[0..ROWS)[NUM_VECTORS * LANES] = v[0..ROWS)[depth] x u[depth][NUM_VECTORS * LANES]. Each step also prefetches a share
+// of the next product's operands: its weights at `next_weights`, its tiles `stride` floats behind v.
+template <int NUM_VECTORS, int ROWS, int PARTIAL_SUMS>
+static ALWAYS_INLINE void gemm_microkernel(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
+                                           const float* next_weights, ptrdiff_t stride) {
+    const ptrdiff_t share = ROWS * pitch / depth;
+    vec sum[PARTIAL_SUMS][ROWS][NUM_VECTORS];
+    for (int s = 0; s < PARTIAL_SUMS; s++)
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < NUM_VECTORS; j++) sum[s][i][j] = splat(0.0f);
+    const auto step = [&](int k, vec sums[ROWS][NUM_VECTORS]) ALWAYS_INLINE_LAMBDA {
+        vec w[NUM_VECTORS];
+        for (int j = 0; j < NUM_VECTORS; j++) w[j] = load(u + (ptrdiff_t(k) * NUM_VECTORS + j) * LANES);
+        __builtin_prefetch(next_weights + ptrdiff_t(k) * CACHE_LINE_FLOATS);
         __builtin_prefetch(v + stride + k * share);
-        for (int i = 0; i < H; i++) {
+        for (int i = 0; i < ROWS; i++) {
             const vec a = splat(v[i * pitch + k]);
-            for (int j = 0; j < NV; j++) sums[i][j] += a * w[j];
+            for (int j = 0; j < NUM_VECTORS; j++) sums[i][j] += a * w[j];
         }
     };
     int k = 0;
-    for (; k + SUMS <= depth; k += SUMS)
-        for (int s = 0; s < SUMS; s++) step(k + s, sum[s]);
-    if (SUMS > 1)
+    for (; k + PARTIAL_SUMS <= depth; k += PARTIAL_SUMS)
+        for (int s = 0; s < PARTIAL_SUMS; s++) step(k + s, sum[s]);
+    if (PARTIAL_SUMS > 1)
         for (; k < depth; k++) step(k, sum[0]);
-    for (int i = 0; i < H; i++)
-        for (int j = 0; j < NV; j++) {
-            for (int s = 1; s < SUMS; s++) sum[0][i][j] += sum[s][i][j];
-            store(m + i * pitch + j * V, sum[0][i][j]);
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < NUM_VECTORS; j++) {
+            for (int s = 1; s < PARTIAL_SUMS; s++) sum[0][i][j] += sum[s][i][j];
+            store(m + i * pitch + j * LANES, sum[0][i][j]);
         }
 }
 
-// One vector of output channels: with all accumulators in one column there are more rows than registers to find them by,
-// so half of them take every second channel.
-template <int NV>
-static __attribute__((noinline)) void products(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
-                                               int tiles, ptrdiff_t stride) {
-    constexpr int SUMS = NV == 1 ? 2 : 1, H = ACCUMULATORS / NV / SUMS;
-    const float* ahead = u + ptrdiff_t(depth) * NV * V;  // the next weights follow these
-    for (int t = 0; t < tiles; t += H, ahead += ptrdiff_t(depth) * LINE)
-        product<NV, H, SUMS>(v + t * pitch, pitch, u, depth, m + t * pitch, ahead, stride);
+// The product for all tiles of a block. With a single vector of output channels, all accumulators in one column would
+// need more row pointers than there are registers, so half of them take every second channel.
+template <int NUM_VECTORS>
+static __attribute__((noinline)) void gemm_tiles(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
+                                                 int tiles, ptrdiff_t stride) {
+    constexpr int PARTIAL_SUMS = NUM_VECTORS == 1 ? 2 : 1, ROWS = ACCUMULATORS / NUM_VECTORS / PARTIAL_SUMS;
+    const float* next_weights = u + ptrdiff_t(depth) * NUM_VECTORS * LANES;  // the next pass's weights follow these
+    for (int t = 0; t < tiles; t += ROWS, next_weights += ptrdiff_t(depth) * CACHE_LINE_FLOATS)
+        gemm_microkernel<NUM_VECTORS, ROWS, PARTIAL_SUMS>(v + t * pitch, pitch, u, depth, m + t * pitch, next_weights,
+                                                          stride);
 }

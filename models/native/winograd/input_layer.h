@@ -1,5 +1,4 @@
-// The way from plain pictures into planes, a row at a time: as they are, or, for a few channels such as a picture's colours,
-// convolved directly.
+// The first layer, one row at a time: copy an image into planes, or convolve its few channels directly.
 
 #pragma once
 
@@ -7,70 +6,78 @@
 
 #include "cache_hints.h"
 
-static void pack(const Op& op, int row) {
-    const float* plain = op.in[0];
-    const int y = op.first + row;
+// One row of an image (channels, height, width) -> planes; lanes without a channel are zero.
+static void pack_row(const Op& op, int row) {
+    const float* image = op.in[0];
+    const int y = op.top + row;
     for (int plane = 0; plane < op.out_planes; plane++) {
-        float* to = op.out[plane] + ptrdiff_t(y - op.out_row) * op.width * V;
-        for (int c = 0; c < V; c++) {
-            const int channel = plane * V + c;
-            const float* from = plain + (ptrdiff_t(channel) * op.height + y) * op.width;
-            for (int x = op.left; x < op.right; x++) to[ptrdiff_t(x) * V + c] = channel < op.channels ? from[x] : 0.0f;
+        float* to = op.out[plane] + ptrdiff_t(y - op.out_row) * op.width * LANES;
+        for (int c = 0; c < LANES; c++) {
+            const int channel = plane * LANES + c;
+            const float* from = image + (ptrdiff_t(channel) * op.height + y) * op.width;
+            for (int x = op.left; x < op.right; x++) to[ptrdiff_t(x) * LANES + c] = channel < op.channels ? from[x] : 0.0f;
         }
     }
 }
 
-// Rows of the picture with a zero before each and zeros behind it.
-static ptrdiff_t line_floats(int width) { return ptrdiff_t(width + ACCUMULATORS + 2) / LINE * LINE + LINE; }
-static size_t lines_floats(int channels, int width) { return size_t(channels) * 3 * line_floats(width); }
+// Length of an image row with one zero before it and zeros after it, a whole number of cache lines.
+static ptrdiff_t padded_row_floats(int width) {
+    return ptrdiff_t(width + ACCUMULATORS + 2) / CACHE_LINE_FLOATS * CACHE_LINE_FLOATS + CACHE_LINE_FLOATS;
+}
+static size_t input_scratch_floats(int channels, int width) { return size_t(channels) * 3 * padded_row_floats(width); }
 
-template <int NV>
-static void convolve_row(const Op& op, int y, int plane, const float* lines) {
-    constexpr int H = ACCUMULATORS / NV;
-    const ptrdiff_t line = line_floats(op.width);
-    const ptrdiff_t at = ptrdiff_t(y - op.out_row) * op.width * V;
-    const bool past = goes_past(op);
-    for (int x = op.left; x < op.right; x += H) {
-        vec sum[H][NV];
-        for (int i = 0; i < H; i++)
-            for (int j = 0; j < NV; j++) sum[i][j] = load(op.bias + (plane + j) * V);
-        const float* weights = op.weights + ptrdiff_t(plane) * V;
+// One row of output for NUM_VECTORS planes. rows: the three padded input rows of each channel.
+template <int NUM_VECTORS>
+static void convolve_row(const Op& op, int y, int plane, const float* rows) {
+    constexpr int PIXELS = ACCUMULATORS / NUM_VECTORS;
+    const ptrdiff_t row_floats = padded_row_floats(op.width);
+    const ptrdiff_t offset = ptrdiff_t(y - op.out_row) * op.width * LANES;
+    const bool streaming = uses_streaming_stores(op);
+    for (int x = op.left; x < op.right; x += PIXELS) {
+        vec sum[PIXELS][NUM_VECTORS];
+        for (int i = 0; i < PIXELS; i++)
+            for (int j = 0; j < NUM_VECTORS; j++) sum[i][j] = load(op.bias + (plane + j) * LANES);
+        const float* weights = op.weights + ptrdiff_t(plane) * LANES;
         for (int row = 0; row < op.channels * 3; row++)
-            for (int dx = 0; dx < 3; dx++, weights += ptrdiff_t(op.out_planes) * V) {
-                const float* from = lines + row * line + x + dx;
-                vec w[NV];
-                for (int j = 0; j < NV; j++) w[j] = load(weights + j * V);
-                for (int i = 0; i < H; i++) {
+            for (int dx = 0; dx < 3; dx++, weights += ptrdiff_t(op.out_planes) * LANES) {
+                const float* from = rows + row * row_floats + x + dx;
+                vec w[NUM_VECTORS];
+                for (int j = 0; j < NUM_VECTORS; j++) w[j] = load(weights + j * LANES);
+                for (int i = 0; i < PIXELS; i++) {
                     const vec a = splat(from[i]);
-                    for (int j = 0; j < NV; j++) sum[i][j] += a * w[j];
+                    for (int j = 0; j < NUM_VECTORS; j++) sum[i][j] += a * w[j];
                 }
             }
-        for (int j = 0; j < NV; j++) {
-            const vec slope = op.slope ? load(op.slope + (plane + j) * V) : splat(1.0f), zero = splat(0.0f);
-            float* to = op.out[plane + j] + at + ptrdiff_t(x) * V;
-            for (int i = 0; i < H; i++) {
+        for (int j = 0; j < NUM_VECTORS; j++) {
+            const vec slope = op.slope ? load(op.slope + (plane + j) * LANES) : splat(1.0f), zero = splat(0.0f);
+            float* to = op.out[plane + j] + offset + ptrdiff_t(x) * LANES;
+            for (int i = 0; i < PIXELS; i++) {
                 if (x + i >= op.right) break;
                 const vec result = sum[i][j] > zero ? sum[i][j] : sum[i][j] * slope;
-                past ? store_past(to + i * V, result) : store(to + i * V, result);
+                streaming ? store_streaming(to + i * LANES, result) : store(to + i * LANES, result);
             }
         }
     }
-    if (past) finish_stores_past();
+    if (streaming) fence_streaming_stores();
 }
 
-static void first(const Op& op, int part, float* lines) {
-    const int y = op.first + part;
+// Convolve one row of an image. `rows`: scratch memory for its padded input rows.
+static void convolve_input(const Op& op, int row, float* rows) {
+    const int y = op.top + row;
     for (int channel = 0; channel < op.channels; channel++)
         for (int dy = -1; dy <= 1; dy++) {
-            float* line = lines + (channel * 3 + dy + 1) * line_floats(op.width);
-            std::fill_n(line, line_floats(op.width), 0.0f);
+            float* padded = rows + (channel * 3 + dy + 1) * padded_row_floats(op.width);
+            std::fill_n(padded, padded_row_floats(op.width), 0.0f);
             if (y + dy >= 0 && y + dy < op.height)
-                std::copy_n(op.in[0] + (ptrdiff_t(channel) * op.height + y + dy) * op.width, op.width, line + 1);
+                std::copy_n(op.in[0] + (ptrdiff_t(channel) * op.height + y + dy) * op.width, op.width, padded + 1);
         }
     for (int plane = 0; plane < op.out_planes;) {
-        const int wide = std::min(WIDEST, op.out_planes - plane);
-        const auto run = wide == 1 ? convolve_row<1> : wide == 2 ? convolve_row<2> : wide == 3 ? convolve_row<3> : convolve_row<4>;
-        run(op, y, plane, lines);
-        plane += wide;
+        const int count = std::min(MAX_PLANES_PER_PASS, op.out_planes - plane);
+        const auto convolve = count == 1   ? convolve_row<1>
+                              : count == 2 ? convolve_row<2>
+                              : count == 3 ? convolve_row<3>
+                                           : convolve_row<4>;
+        convolve(op, y, plane, rows);
+        plane += count;
     }
 }

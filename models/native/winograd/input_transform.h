@@ -1,75 +1,84 @@
-// The patches of a block: where they lie, and on into the points of the products.
+// The tiles of a block: where they lie in the frame, and their transform into the points of the matrix products.
 
 #pragma once
 
 #include <algorithm>
 
-#include "op.h"
 #include "gemm.h"
+#include "op.h"
 #include "transforms.h"
 
-struct Geometry {
-    int across, count;  // patches in a row, and in all
-    ptrdiff_t pitch;    // floats from patch to patch within a point
-    ptrdiff_t stride;   // from point to point; a line more than needed, for powers of two would share cache sets
-    bool in_place;      // products may overwrite their input, for all output channels are made in one pass
+struct TileGrid {
+    int tiles_per_row, tile_count;
+    ptrdiff_t tile_pitch;    // floats from tile to tile within a point
+    ptrdiff_t point_stride;  // floats from point to point; one cache line more than needed, because a power of two would
+                             // map all points to the same cache sets
+    bool in_place;           // products may overwrite their input, because one pass computes all output channels
 
-    explicit Geometry(const Op& op)
-        : across((op.right - op.left + OUT - 1) / OUT),
-          count(across * ((op.last - op.first + OUT - 1) / OUT)),
-          pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * V),
-          stride(TILES * pitch + 16),
-          in_place(op.out_planes <= WIDEST) {}
+    explicit TileGrid(const Op& op)
+        : tiles_per_row((op.right - op.left + OUTPUT_TILE - 1) / OUTPUT_TILE),
+          tile_count(tiles_per_row * ((op.bottom - op.top + OUTPUT_TILE - 1) / OUTPUT_TILE)),
+          tile_pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * LANES),
+          point_stride(TILES_PER_BLOCK * tile_pitch + 16),
+          in_place(op.out_planes <= MAX_PLANES_PER_PASS) {}
 };
 
-// Where the results of a patch lie in the picture, and which are wanted: [top, bottom) x [start, end) of its 6x6.
-struct Place {
-    int y, x, top, bottom, start, end;
+// Position (y, x) of a tile's output in the frame, and the rows and columns of its 6x6 that are kept.
+struct TileBounds {
+    int y, x, top, bottom, left, right;
 
-    ALWAYS Place(const Op& op, const Geometry& g, int t)
-        : y(op.first + t / g.across * OUT),
-          x(op.left + t % g.across * OUT),
+    ALWAYS_INLINE TileBounds(const Op& op, const TileGrid& grid, int t)
+        : y(op.top + t / grid.tiles_per_row * OUTPUT_TILE),
+          x(op.left + t % grid.tiles_per_row * OUTPUT_TILE),
           top(std::max(0, op.out_row - y)),
-          bottom(std::min(OUT, op.last - y)),
-          start(std::max(0, op.out_column - x)),
-          end(std::min(OUT, op.right - x)) {}
+          bottom(std::min(OUTPUT_TILE, op.bottom - y)),
+          left(std::max(0, op.out_column - x)),
+          right(std::min(OUTPUT_TILE, op.right - x)) {}
 };
 
+// Floats of scratch memory per thread: the points of a block, twice if products are not in place, and the output of one
+// tile, which OUTPUT_CONV needs.
 static size_t scratch_floats(int in_planes, int out_planes) {
-    const size_t pitch = size_t(std::max(in_planes, out_planes)) * V;
-    return (TILES * pitch + 16) * POINTS * (out_planes <= WIDEST ? 1 : 2) + size_t(out_planes) * V * OUT * OUT;
+    const size_t pitch = size_t(std::max(in_planes, out_planes)) * LANES;
+    return (TILES_PER_BLOCK * pitch + 16) * TILE_POINTS * (out_planes <= MAX_PLANES_PER_PASS ? 1 : 2) +
+           size_t(out_planes) * LANES * OUTPUT_TILE * OUTPUT_TILE;
 }
 
-// A patch of which some lies outside, where there are zeros.
-static void gather(const Op& op, const float* plane, int y0, int x0, float* patch) {
-    const int pixels = op.up ? op.width / 2 : op.width;
-    const int begin = std::max(0, -x0), end = std::min(IN, op.width - x0);
-    for (int y = 0; y < IN; y++, patch += IN * V) {
+// Copy an input tile that reaches outside of the frame, with zeros there.
+static void gather_padded_tile(const Op& op, const float* plane, int y0, int x0, float* tile) {
+    const int pixels = op.upsample ? op.width / 2 : op.width;
+    const int begin = std::max(0, -x0), end = std::min(INPUT_TILE, op.width - x0);
+    for (int y = 0; y < INPUT_TILE; y++, tile += INPUT_TILE * LANES) {
         const int row = y0 + y;
-        const bool inside = row >= 0 && row < op.held;
-        const float* from = inside ? plane + ptrdiff_t((op.up ? row >> 1 : row) - op.in_row) * pixels * V : plane;
-        for (int x = 0; x < IN; x++) {
+        const bool row_inside = row >= 0 && row < op.in_end_row;
+        const float* from =
+            row_inside ? plane + ptrdiff_t((op.upsample ? row >> 1 : row) - op.in_row) * pixels * LANES : plane;
+        for (int x = 0; x < INPUT_TILE; x++) {
             const int column = x0 + x;
-            const bool held = inside && x >= begin && x < end;
-            store(patch + x * V, held ? load(from + ptrdiff_t(op.up ? column >> 1 : column) * V) : splat(0.0f));
+            const bool inside = row_inside && x >= begin && x < end;
+            store(tile + x * LANES, inside ? load(from + ptrdiff_t(op.upsample ? column >> 1 : column) * LANES) : splat(0.0f));
         }
     }
 }
 
-template <bool UP>
-static void transform_in(const Op& op, const Geometry& g, int begin, int end, float* points) {
-    alignas(64) float patch[POINTS * V];
-    const ptrdiff_t row = ptrdiff_t(UP ? op.width / 2 : op.width) * V;
+// Transform the input tiles [begin, end) of all planes.
+template <bool UPSAMPLE>
+static void transform_input(const Op& op, const TileGrid& grid, int begin, int end, float* points) {
+    alignas(64) float tile[TILE_POINTS * LANES];
+    const ptrdiff_t row_stride = ptrdiff_t(UPSAMPLE ? op.width / 2 : op.width) * LANES;
     for (int plane = 0; plane < op.in_planes; plane++)
         for (int t = begin; t < end; t++) {
-            const int y0 = op.first + t / g.across * OUT - 1, x0 = op.left + t % g.across * OUT - 1;
-            float* to = points + (t - begin) * g.pitch + plane * V;
-            const float* from = op.in[plane] + ((UP ? y0 >> 1 : y0) - op.in_row) * row + (UP ? x0 >> 1 : x0) * V;
-            const bool edge = y0 < 0 || x0 < 0 || y0 + IN > op.held || x0 + IN > op.width;
-            if (edge) gather(op, op.in[plane], y0, x0, patch);
-            if (UP && !edge)
-                transform_patch<true>(from, row, to, g.stride);
+            const int y0 = op.top + t / grid.tiles_per_row * OUTPUT_TILE - 1;
+            const int x0 = op.left + t % grid.tiles_per_row * OUTPUT_TILE - 1;
+            float* to = points + (t - begin) * grid.tile_pitch + plane * LANES;
+            const float* from = op.in[plane] + ((UPSAMPLE ? y0 >> 1 : y0) - op.in_row) * row_stride +
+                                (UPSAMPLE ? x0 >> 1 : x0) * LANES;
+            const bool edge = y0 < 0 || x0 < 0 || y0 + INPUT_TILE > op.in_end_row || x0 + INPUT_TILE > op.width;
+            if (edge) gather_padded_tile(op, op.in[plane], y0, x0, tile);
+            if (UPSAMPLE && !edge)
+                transform_input_tile<true>(from, row_stride, to, grid.point_stride);
             else
-                transform_patch<false>(edge ? patch : from, edge ? IN * V : row, to, g.stride);
+                transform_input_tile<false>(edge ? tile : from, edge ? INPUT_TILE * LANES : row_stride, to,
+                                            grid.point_stride);
         }
 }

@@ -1,35 +1,36 @@
-// What the caller describes, one layer of a network; library.py has the same structure field by field.
+// One operation of an execution plan. bindings.py declares the same structure, field by field.
 
 #pragma once
 
 #include <cstdint>
 
-constexpr int ABI = 6;
+constexpr int ABI_VERSION = 6;
 
-enum Kind : int32_t { PACK = 0, CONV = 1, FIRST = 2, LAST = 3 };
+enum OpKind : int32_t { PACK = 0, CONV = 1, INPUT_CONV = 2, OUTPUT_CONV = 3 };
 
 struct Op {
-    const float* const* in;    // CONV, LAST: planes. PACK, FIRST: one pointer to (channels, height, width)
-    float* const* out;         // planes. LAST: one pointer to a part of the picture, enlarged, see out_row
-    const float* const* add1;  // CONV: planes like out, or null. LAST: the picture to add, enlarged by repetition, or null
-    const float* const* add2;  // CONV: a second sum, after the first
-    const float* weights;      // CONV, LAST: transformed by steadyscale_filters. FIRST: [channels][3][3][out_planes * V]
+    const float* const* in;    // CONV, OUTPUT_CONV: planes. PACK, INPUT_CONV: one pointer to (channels, height, width)
+    float* const* out;         // planes. OUTPUT_CONV: one pointer to a window of the upscaled image, see out_row
+    const float* const* add1;  // CONV: planes like out, or null. OUTPUT_CONV: image to add after nearest upscaling, or null
+    const float* const* add2;  // CONV: a second residual, added after the first
+    const float* weights;      // transformed by steadyscale_filters. INPUT_CONV: [channels][3][3][out_planes * LANES]
     const float* bias;         // one per output channel
-    const float* slope;        // CONV, FIRST: factor of negative results, one per output channel, or null
-    int64_t row, colour;       // LAST: floats from row to row and from colour to colour of what it writes to
+    const float* slope;        // CONV, INPUT_CONV: factor of negative results, one per output channel, or null
+    int64_t row_stride;        // OUTPUT_CONV: floats from row to row of the target
+    int64_t channel_stride;    // OUTPUT_CONV: floats from channel to channel of the target
     float scale1, scale2;      // CONV: the result is multiplied before add1, and before add2
     int32_t kind;
     int32_t channels;          // of the input
     int32_t in_planes, out_planes;
-    int32_t height, width;     // of the whole picture, for LAST before it is enlarged; beyond it are zeros
-    int32_t held;              // CONV, LAST: rows from this one on read as zero, at the height that is made
-    int32_t in_row, out_row;   // the whole picture's row that row 0 of the planes holds, or of what LAST writes to
-    int32_t out_column;        // LAST: the same for columns
-    int32_t first, last;       // rows to make, for LAST before they are enlarged
-    int32_t left, right;       // columns to make
-    // CONV, LAST: patches start at `first` and `left`; results before out_row and out_column, often 0, are dropped.
-    int32_t up;                // CONV: the input is half as large and every pixel stands for 2x2
-    int32_t shuffle;           // LAST: pixels a side that were folded into channels
-    int32_t out_channels;      // LAST: of the picture
-    int32_t clamped;           // LAST: to [0, 1]; what is no number stays none
+    int32_t height, width;     // of the full frame, for OUTPUT_CONV before upscaling; zeros lie outside of it
+    int32_t in_end_row;        // CONV, OUTPUT_CONV: input rows from this one on read as zero, at the height of the output
+    int32_t in_row, out_row;   // the frame's row that lies in row 0 of the planes, or of the target of OUTPUT_CONV
+    int32_t out_column;        // OUTPUT_CONV: the same for columns
+    int32_t top, bottom;       // rows to compute, for OUTPUT_CONV before upscaling
+    int32_t left, right;       // columns to compute
+    // CONV, OUTPUT_CONV: tiles start at `top` and `left`; results before out_row and out_column, often 0, are dropped.
+    int32_t upsample;          // CONV: the input has half the size, and each of its pixels stands for 2x2
+    int32_t shuffle;           // OUTPUT_CONV: factor of the pixel shuffle
+    int32_t out_channels;      // OUTPUT_CONV: of the target image
+    int32_t clamp;             // OUTPUT_CONV: to [0, 1]; NaN stays NaN
 };

@@ -1,12 +1,13 @@
-// Winograd's transforms of a patch and back, for the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
+// Winograd's input and output transforms of one tile, for the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
 
 #pragma once
 
 #include "vectors.h"
 
-constexpr int OUT = 6, IN = 8, POINTS = IN * IN;
+constexpr int OUTPUT_TILE = 6, INPUT_TILE = 8, TILE_POINTS = INPUT_TILE * INPUT_TILE;
 
-static ALWAYS void forward(const vec d[IN], vec t[IN]) {
+// B^T d
+static ALWAYS_INLINE void input_transform_1d(const vec d[INPUT_TILE], vec t[INPUT_TILE]) {
     t[0] = (d[0] - d[6]) + 5.25f * (d[4] - d[2]);
     t[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
     vec even = (d[2] + d[6]) - 4.25f * d[4], odd = (d[1] + d[5]) - 4.25f * d[3];
@@ -22,7 +23,8 @@ static ALWAYS void forward(const vec d[IN], vec t[IN]) {
     t[6] = even - odd;
 }
 
-static ALWAYS void backward(const vec m[IN], vec y[OUT]) {
+// A^T m
+static ALWAYS_INLINE void output_transform_1d(const vec m[INPUT_TILE], vec y[OUTPUT_TILE]) {
     const vec s1 = m[1] + m[2], d1 = m[1] - m[2];
     const vec s2 = m[3] + m[4], d2 = m[3] - m[4];
     const vec s3 = m[5] + m[6], d3 = m[5] - m[6];
@@ -34,37 +36,40 @@ static ALWAYS void backward(const vec m[IN], vec y[OUT]) {
     y[5] = (d1 + m[7]) + 32.0f * d2 + 0.03125f * d3;
 }
 
-// One patch of one plane -> its 64 points, `stride` floats apart. A doubled patch has 5x5 different pixels.
-template <bool UP>
-static ALWAYS void transform_patch(const float* patch, ptrdiff_t row, float* points, ptrdiff_t stride) {
-    alignas(64) float half[IN][IN * V];
-    vec d[IN], t[IN];
-    constexpr int WIDE = UP ? 5 : IN;
-    for (int x = 0; x < WIDE; x++) {
-        for (int y = 0; y < IN; y++) d[y] = fetch(patch + (UP ? (y + 1) / 2 : y) * row + x * V);
-        forward(d, t);
-        for (int y = 0; y < IN; y++) store(half[y] + x * V, t[y]);
+// One input tile of one plane -> its 64 points, `stride` floats apart. A tile of a 2x nearest upsampled input has 5x5
+// distinct pixels.
+template <bool UPSAMPLE>
+static ALWAYS_INLINE void transform_input_tile(const float* tile, ptrdiff_t row_stride, float* points, ptrdiff_t stride) {
+    alignas(64) float half[INPUT_TILE][INPUT_TILE * LANES];
+    vec d[INPUT_TILE], t[INPUT_TILE];
+    constexpr int COLUMNS = UPSAMPLE ? 5 : INPUT_TILE;
+    for (int x = 0; x < COLUMNS; x++) {
+        for (int y = 0; y < INPUT_TILE; y++)
+            d[y] = load_to_register(tile + (UPSAMPLE ? (y + 1) / 2 : y) * row_stride + x * LANES);
+        input_transform_1d(d, t);
+        for (int y = 0; y < INPUT_TILE; y++) store(half[y] + x * LANES, t[y]);
     }
-    for (int y = 0; y < IN; y++) {
-        for (int x = 0; x < IN; x++) d[x] = fetch(half[y] + (UP ? (x + 1) / 2 : x) * V);
-        forward(d, t);
-        for (int x = 0; x < IN; x++) store(points + (y * IN + x) * stride, t[x]);
+    for (int y = 0; y < INPUT_TILE; y++) {
+        for (int x = 0; x < INPUT_TILE; x++) d[x] = load_to_register(half[y] + (UPSAMPLE ? (x + 1) / 2 : x) * LANES);
+        input_transform_1d(d, t);
+        for (int x = 0; x < INPUT_TILE; x++) store(points + (y * INPUT_TILE + x) * stride, t[x]);
     }
 }
 
-// The 6x6 results of a patch of one plane, without bias: take(row, its six vectors) for rows [top, bottom).
-template <typename Take>
-static ALWAYS void transform_back(const float* points, ptrdiff_t stride, int top, int bottom, const Take& take) {
-    alignas(64) float half[OUT][IN * V];
-    vec m[IN], y[OUT];
-    for (int j = 0; j < IN; j++) {
-        for (int i = 0; i < IN; i++) m[i] = fetch(points + (i * IN + j) * stride);
-        backward(m, y);
-        for (int i = 0; i < OUT; i++) store(half[i] + j * V, y[i]);
+// The 6x6 output of one tile of one plane, without bias: calls emit_row(row, its six vectors) for rows [top, bottom).
+template <typename EmitRow>
+static ALWAYS_INLINE void transform_output_tile(const float* points, ptrdiff_t stride, int top, int bottom,
+                                                const EmitRow& emit_row) {
+    alignas(64) float half[OUTPUT_TILE][INPUT_TILE * LANES];
+    vec m[INPUT_TILE], y[OUTPUT_TILE];
+    for (int j = 0; j < INPUT_TILE; j++) {
+        for (int i = 0; i < INPUT_TILE; i++) m[i] = load_to_register(points + (i * INPUT_TILE + j) * stride);
+        output_transform_1d(m, y);
+        for (int i = 0; i < OUTPUT_TILE; i++) store(half[i] + j * LANES, y[i]);
     }
     for (int i = top; i < bottom; i++) {
-        for (int j = 0; j < IN; j++) m[j] = fetch(half[i] + j * V);
-        backward(m, y);
-        take(i, y);
+        for (int j = 0; j < INPUT_TILE; j++) m[j] = load_to_register(half[i] + j * LANES);
+        output_transform_1d(m, y);
+        emit_row(i, y);
     }
 }

@@ -1,5 +1,6 @@
-// Vectors of floats, as wide as this CPU has them. Their type is the compiler's own (GCC, Clang), so the same text serves
-// AVX-512, AVX2, SSE and NEON.
+// SIMD vectors of floats at the width of this CPU.
+//
+// Their type is the vector extension of GCC and Clang, so one source serves AVX-512, AVX2, SSE and NEON.
 
 #pragma once
 
@@ -9,25 +10,25 @@
 #endif
 
 #if defined(__AVX512F__)
-constexpr int V = 16, ACCUMULATORS = 24;  // of 32 registers
+constexpr int LANES = 16, ACCUMULATORS = 24;  // of 32 registers
 #elif defined(__AVX__)
-constexpr int V = 8, ACCUMULATORS = 12;  // of 16
+constexpr int LANES = 8, ACCUMULATORS = 12;  // of 16
 #elif defined(__aarch64__)
-constexpr int V = 4, ACCUMULATORS = 24;
+constexpr int LANES = 4, ACCUMULATORS = 24;
 #else
-constexpr int V = 4, ACCUMULATORS = 12;
+constexpr int LANES = 4, ACCUMULATORS = 12;
 #endif
-constexpr int LINE = 16;  // floats in a line of the caches
+constexpr int CACHE_LINE_FLOATS = 16;
 
-typedef float vec __attribute__((vector_size(V * 4)));
+typedef float vec __attribute__((vector_size(LANES * 4)));
 
-#define ALWAYS_LAMBDA __attribute__((always_inline))
-#define ALWAYS inline __attribute__((always_inline))
+#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
-static ALWAYS vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
-// A load into a register. Compilers would rather read memory again for each use, and transforms use everything often.
-// With 16 registers they are right.
-static ALWAYS vec fetch(const float* p) {
+static ALWAYS_INLINE vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
+// A load that stays in a register. Compilers prefer to read memory again for each use, which is slower here because the
+// transforms use every value several times. With 16 registers the compiler's choice is the better one.
+static ALWAYS_INLINE vec load_to_register(const float* p) {
     vec v = load(p);
 #if defined(__AVX512F__)
     asm("" : "+v"(v));
@@ -36,9 +37,9 @@ static ALWAYS vec fetch(const float* p) {
 #endif
     return v;
 }
-static ALWAYS void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
-// Past the caches, for results that are too large to be still there when they are read: nothing is fetched first.
-static ALWAYS void store_past(float* p, vec v) {
+static ALWAYS_INLINE void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
+// A non-temporal store, for results too large to stay in the caches until they are read: it does not load the line first.
+static ALWAYS_INLINE void store_streaming(float* p, vec v) {
 #if defined(__AVX512F__)
     _mm512_stream_ps(p, v);
 #elif defined(__AVX__)
@@ -47,19 +48,19 @@ static ALWAYS void store_past(float* p, vec v) {
     store(p, v);
 #endif
 }
-static ALWAYS void finish_stores_past() {
+static ALWAYS_INLINE void fence_streaming_stores() {
 #if defined(__AVX__)
     _mm_sfence();
 #endif
 }
-static ALWAYS vec splat(float x) {
+static ALWAYS_INLINE vec splat(float x) {
 #if defined(__AVX512F__)
     return _mm512_set1_ps(x);
 #elif defined(__AVX__)
     return _mm256_set1_ps(x);
 #else
     vec v;
-    for (int i = 0; i < V; i++) v[i] = x;
+    for (int i = 0; i < LANES; i++) v[i] = x;
     return v;
 #endif
 }

@@ -1,4 +1,4 @@
-"""`steadyscale compress` from end to end, and what it makes put to use."""
+"""`steadyscale compress`: reports, use of the results, and errors."""
 
 import json
 
@@ -13,31 +13,31 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 
 @pytest.fixture
 def folder(tmp_path):
-    """A 2x network that repeats pixels, in 16 channels of which none matters, and pictures."""
+    """A 2x network of 16 channels that has the output of nearest-neighbor upscaling, and images."""
     torch.manual_seed(0)
     network = SRVGGNetCompact(SRVGGConfig(features=16, convs=2, scale=2))
     state = {key: value * (0 if key.startswith("body.6.") else 1) for key, value in network.state_dict().items()}
     save_file(state, tmp_path / "twice.safetensors")
-    write_images(tmp_path / "pictures", iter(numbered_frames(6).split(1)))
+    write_images(tmp_path / "images", iter(numbered_frames(6).split(1)))
     return tmp_path
 
 
-def test_compresses_and_says_so(folder, run):
+def test_compression_is_reported_and_the_results_work(folder, run_cli):
     small = folder / "small.safetensors"
-    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
+    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "images", "--output", small]
+    code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--int8", "--json", "--device", "cpu")
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert report["command"] == "compress"
     assert report["refused"] is None
     assert report["files"] == [str(small), str(folder / "small_int8.onnx")]
-    original, pruned, integers = report["models"]
+    original, pruned, int8 = report["models"]
     assert pruned["parameters"] < 0.5 * original["parameters"]
     assert pruned["loss_db"] == pytest.approx(0, abs=1e-3)
-    assert (integers["name"], integers["engine"]) == ("pruned, int8 graph", "openvino")
+    assert (int8["name"], int8["engine"]) == ("pruned, int8 graph", "openvino")
 
     source = make_video(folder / "source.mp4")
-    code, _, err = run(
+    code, _, err = run_cli(
         "upscale", source, folder / "large.mp4", "--model", folder / "small_int8.onnx", "--device", "cpu"
     )
     assert (code, err) == (0, "")
@@ -45,41 +45,41 @@ def test_compresses_and_says_so(folder, run):
     assert (large.info.width, large.info.height) == (128, 96)
     assert read_numbers(large) == list(range(12))
 
-    code, out, _ = run("info", folder / "small_int8.onnx", "--json")
-    facts = json.loads(out)
-    assert (code, facts["scale"], facts["parameters"]) == (0, 2, pruned["parameters"])
+    code, out, _ = run_cli("info", folder / "small_int8.onnx", "--json")
+    info = json.loads(out)
+    assert (code, info["scale"], info["parameters"]) == (0, 2, pruned["parameters"])
 
 
-def test_a_model_beyond_the_gate_is_exit_code_1_and_one_line(folder, run, monkeypatch):
-    """The picture is spoilt after pruning, so what is lost is certain."""
-    real = quality_gate.prune
+def test_a_loss_beyond_the_limit_is_exit_code_1_and_one_line(folder, run_cli, monkeypatch):
+    """The network is damaged after pruning, so that the loss is certain."""
+    prune = quality_gate.prune
 
-    def spoilt(*given):
-        network = real(*given)
+    def prune_and_damage(*args):
+        network = prune(*args)
         network.body[-1].bias.data.fill_(0.2)
         return network
 
-    monkeypatch.setattr(quality_gate, "prune", spoilt)
+    monkeypatch.setattr(quality_gate, "prune", prune_and_damage)
     small = folder / "small.safetensors"
-    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "pictures", "--output", small]
-    code, out, err = run(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
+    words = ["compress", folder / "twice.safetensors", "--calibrate", folder / "images", "--output", small]
+    code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert err.startswith("steadyscale: pruned loses ")
     assert "0.3 dB are allowed, so nothing was written" in err
     assert out.splitlines()[1].startswith("original")
-    assert sorted(path.name for path in folder.iterdir()) == ["pictures", "twice.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "twice.safetensors"]
 
 
-def test_wrong_words_are_answered_in_one_line(folder, run):
+def test_invalid_arguments_are_one_line(folder, run_cli):
     words = [
         "compress",
         folder / "twice.safetensors",
         "--calibrate",
-        folder / "pictures",
+        folder / "images",
         "--output",
         folder / "x.onnx",
     ]
-    code, _, err = run(*words)
+    code, _, err = run_cli(*words)
     assert (code, err.count("\n")) == (1, 1)
     assert "there is nothing to do" in err

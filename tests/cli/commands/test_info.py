@@ -7,8 +7,8 @@ from numbered_video import numbered_frames
 from steadyscale.core.video.images.png_writer import write_images
 
 
-def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, weights: Path, run):
-    code, stdout, _ = run("info", clip_file, "--json")
+def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, weights: Path, run_cli):
+    code, stdout, _ = run_cli("info", clip_file, "--json")
     assert code == 0
     report = json.loads(stdout)
     sound = {"codec": "aac", "rate": 48000, "channels": 2, "language": None}
@@ -23,9 +23,9 @@ def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, w
         "pixel_format": "yuv420p",
     }
     write_images(tmp_path / "in", iter([numbered_frames(3)]))
-    report = json.loads(run("info", tmp_path / "in", "--json")[1])
+    report = json.loads(run_cli("info", tmp_path / "in", "--json")[1])
     assert (report["kind"], report["frames"], report["width"]) == ("pictures", 3, 64)
-    report = json.loads(run("info", weights, "--json")[1])
+    report = json.loads(run_cli("info", weights, "--json")[1])
     assert (report["kind"], report["architecture"], report["scale"]) == ("weights", "SRVGGNetCompact", 2)
-    code, stdout, _ = run("info", clip_file)
+    code, stdout, _ = run_cli("info", clip_file)
     assert "width: 64\nheight: 48\n" in stdout

@@ -1,4 +1,4 @@
-"""Pictures that a network can be good at, and a network that is good at them, made without training."""
+"""Textures, and networks fitted to them without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny networks spend their time waiting for other threads."""
+    """Tiny networks are faster on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +35,7 @@ def make_texture(seed: int, side: int = 96) -> Tensor:
 
 @pytest.fixture(scope="session")
 def texture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 8 pictures."""
+    """A folder of 8 images."""
     folder = tmp_path_factory.mktemp("textures")
     for number in range(8):
         Image.fromarray(make_texture(number).permute(1, 2, 0).numpy()).save(folder / f"{number}.jpg", quality=98)
@@ -44,14 +44,14 @@ def texture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_images() -> list[Tensor]:
-    """Small pictures (1, 3, h, w)."""
+    """Low-resolution images (1, 3, h, w) in [0, 1]."""
     return [make_lr_pair(make_texture(number), 2)[0] for number in range(4)]
 
 
 def fit_network(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
-    """A 2x network of random features whose last layer is the least-squares fit to textures, some dB above repetition.
+    """A 2x network of random features whose last layer is a least-squares fit, better than nearest-neighbor upscaling.
 
-    dead: how many of each layer's channels nobody reads.
+    dead: channels of each layer that have no effect.
     """
     torch.manual_seed(seed)
     network = SRVGGNetCompact(SRVGGConfig(features=features, convs=2, scale=2)).eval().requires_grad_(False)
@@ -63,7 +63,7 @@ def fit_network(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCom
             layer.weight.uniform_(0.0, 0.5)
     for layer in [*network.body][2::2]:
         layer.weight[:, torch.randperm(features)[:dead]] = 0
-    living = last.weight.abs().sum((0, 2, 3)) > 0
+    alive = last.weight.abs().sum((0, 2, 3)) > 0
     gram, cross = 0, 0
     for number in range(6):
         small, large = make_lr_pair(make_texture(number), 2)
@@ -71,10 +71,10 @@ def fit_network(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCom
         x = small
         for layer in layers:
             x = layer(x)
-        seen = F.pad(F.unfold(x * living[:, None, None], 3, padding=1)[0], (0, 0, 0, 1), value=1.0).double()
-        gram, cross = gram + seen @ seen.T, cross + seen @ missing.flatten(2)[0].double().T
+        patches = F.pad(F.unfold(x * alive[:, None, None], 3, padding=1)[0], (0, 0, 0, 1), value=1.0).double()
+        gram, cross = gram + patches @ patches.T, cross + patches @ missing.flatten(2)[0].double().T
     fit = torch.linalg.solve(gram + 1e-3 * torch.eye(len(gram)), cross).T.float()
-    last.weight.copy_(fit[:, :-1].reshape_as(last.weight) * living[:, None, None])
+    last.weight.copy_(fit[:, :-1].reshape_as(last.weight) * alive[:, None, None])
     last.bias.copy_(fit[:, -1])
     return network
 
@@ -86,7 +86,7 @@ def network_factory() -> Callable[..., SRVGGNetCompact]:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a network of 32 channels, all of them alive."""
+    """Weight file of a network of 32 channels, none of them dead."""
     path = tmp_path_factory.mktemp("weights") / "teacher.safetensors"
     save_file(fit_network(32).state_dict(), path)
     return path
@@ -94,7 +94,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def half_dead_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a network of 16 channels, 8 of which do nothing."""
+    """Weight file of a network of 16 channels, 8 of them dead."""
     path = tmp_path_factory.mktemp("weights") / "half_dead.safetensors"
     save_file(fit_network(16, dead=8).state_dict(), path)
     return path

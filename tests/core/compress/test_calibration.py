@@ -1,4 +1,4 @@
-"""The pictures that a model is compressed with: who learns, who judges, and how far pictures may be reduced first."""
+"""Images for compression: split into training and evaluation, sizes of crops, limits of resizing."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from steadyscale.core.training.data.dataset import min_image_side
 
 @pytest.fixture
 def folder(tmp_path):
-    """folder(width, height): five pictures of that size, the first all 0, the second all 10, and so on."""
+    """folder(width, height): five images of that size, the first all 0, the second all 10, and so on."""
 
     def make(width, height):
         for number in range(5):
@@ -21,25 +21,25 @@ def folder(tmp_path):
     return make
 
 
-def test_the_last_quarter_judges_and_is_not_learnt_from(folder):
-    found = load_calibration(folder(200, 160), 2, 1)
-    assert [int(found.train_images[number].max()) for number in range(len(found.train_images))] == [0, 10, 20, 30]
-    assert [int(judge.min()) for judge in found.eval_images] == [40]
-    assert [round(float(small.mean()) * 255) for small in found.calibration_crops] == [0, 10, 20, 30]
-    assert {tuple(small.shape) for small in found.calibration_crops} == {(1, 3, 64, 64)}
+def test_the_last_quarter_is_for_evaluation_only(folder):
+    data = load_calibration(folder(200, 160), 2, 1)
+    assert [int(data.train_images[number].max()) for number in range(len(data.train_images))] == [0, 10, 20, 30]
+    assert [int(image.min()) for image in data.eval_images] == [40]
+    assert [round(float(small.mean()) * 255) for small in data.calibration_crops] == [0, 10, 20, 30]
+    assert {tuple(small.shape) for small in data.calibration_crops} == {(1, 3, 64, 64)}
 
 
 @pytest.mark.parametrize(
-    ("size", "crop", "shrink"), [((900, 600), 48, 0.35), ((300, 160), 48, 0.7), ((96, 100), 40, 1.0)]
+    ("size", "crop", "min_resize"), [((900, 600), 48, 0.35), ((300, 160), 48, 0.7), ((96, 100), 40, 1.0)]
 )
-def test_pictures_are_reduced_as_far_as_crops_still_fit_in(folder, size, crop, shrink):
-    found = load_calibration(folder(*size), 2, 1)
-    assert found.crop == crop
-    assert found.min_resize == pytest.approx(shrink)
-    config = config_from({"network": {"scales": [2]}, "data": {"crop": 2 * crop, "shrink": found.min_resize}})
+def test_images_are_reduced_at_most_until_crops_fit(folder, size, crop, min_resize):
+    data = load_calibration(folder(*size), 2, 1)
+    assert data.crop == crop
+    assert data.min_resize == pytest.approx(min_resize)
+    config = config_from({"network": {"scales": [2]}, "data": {"crop": 2 * crop, "min_resize": data.min_resize}})
     assert min_image_side(config) <= min(size) + 1e-6
 
 
-def test_what_is_too_small_is_refused(folder):
-    with pytest.raises(CompressionError, match="has 40 pixels a side; 2x wants 48"):
+def test_images_that_are_too_small_are_refused(folder):
+    with pytest.raises(CompressionError, match="has 40 pixels a side; 2x needs 48"):
         load_calibration(folder(40, 60), 2, 1)

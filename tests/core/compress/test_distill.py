@@ -1,4 +1,4 @@
-"""Training with a teacher: what is asked for, and that it is learnt."""
+"""Fine-tuning with a teacher: targets, decreasing loss, reproducibility, and errors."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from steadyscale.models.arch.separable import to_separable
 CPU = torch.device("cpu")
 
 
-def learnt(stream):
+def run_to_end(stream):
     losses = []
     while True:
         try:
@@ -19,47 +19,47 @@ def learnt(stream):
             return losses, end.value
 
 
-def test_half_of_what_is_asked_for_is_the_teachers():
+def test_the_target_is_the_mean_of_truth_and_teacher():
     small, large = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)
     pairs = iter([Batch(0, 2, small, large)])
     [batch] = distill(pairs, torch.nn.Upsample(scale_factor=2), CPU)
-    repeated = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    assert torch.allclose(batch.large, (large + repeated) / 2)
+    upsampled = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.allclose(batch.large, (large + upsampled) / 2)
     assert torch.equal(batch.small, small)
     assert torch.is_grad_enabled()
 
 
-def test_a_separated_network_learns_from_its_teacher(network, textures, shown):
-    teacher = network(16)
+def test_a_separable_network_approaches_its_teacher(network_factory, texture_folder, small_images):
+    teacher = network_factory(16)
     student = to_separable(teacher)
 
-    def miss(made):
+    def error(network):
         with torch.no_grad():
-            return sum(float((made(x) - teacher(x)).abs().mean()) for x in shown)
+            return sum(float((network(x) - teacher(x)).abs().mean()) for x in small_images)
 
-    before = miss(student)
-    pictures = CachedImageDataset([str(textures)], min_side=96)
-    losses, student = learnt(
-        finetune(student, teacher, 2, pictures, FinetuneSettings(60, batch=4, crop=24, learning_rate=3e-3), CPU)
+    before = error(student)
+    images = CachedImageDataset([str(texture_folder)], min_side=96)
+    losses, student = run_to_end(
+        finetune(student, teacher, 2, images, FinetuneSettings(60, batch=4, crop=24, learning_rate=3e-3), CPU)
     )
     assert len(losses) == 60
-    assert miss(student) < 0.6 * before
+    assert error(student) < 0.6 * before
     assert not any(parameter.requires_grad for parameter in student.parameters())
 
 
-def test_the_seed_decides(network, textures):
-    pictures = CachedImageDataset([str(textures)], min_side=96)
+def test_the_seed_determines_the_losses(network_factory, texture_folder):
+    images = CachedImageDataset([str(texture_folder)], min_side=96)
 
     def run(seed):
-        tuning = FinetuneSettings(3, batch=2, crop=16, seed=seed)
-        return learnt(finetune(to_separable(network(8)), network(8), 2, pictures, tuning, CPU))[0]
+        settings = FinetuneSettings(3, batch=2, crop=16, seed=seed)
+        return run_to_end(finetune(to_separable(network_factory(8)), network_factory(8), 2, images, settings, CPU))[0]
 
     assert run(1) == run(1) != run(2)
 
 
-def test_a_run_that_only_gives_nan_is_given_up(network, textures):
-    student = network(8)
+def test_training_with_only_nan_is_aborted(network_factory, texture_folder):
+    student = network_factory(8)
     student.body[0].weight[0, 0, 0, 0] = float("nan")
-    pictures = CachedImageDataset([str(textures)], min_side=96)
-    with pytest.raises(CompressionError, match="20 steps in a row"):
-        learnt(finetune(student, network(8), 2, pictures, FinetuneSettings(100, batch=2, crop=16), CPU))
+    images = CachedImageDataset([str(texture_folder)], min_side=96)
+    with pytest.raises(CompressionError, match="in 20 steps in a row"):
+        run_to_end(finetune(student, network_factory(8), 2, images, FinetuneSettings(100, batch=2, crop=16), CPU))

@@ -1,4 +1,4 @@
-"""Pruning: exactly the living channels stay, and what is left is an ordinary network."""
+"""Pruning: dead channels are removed first, and the result is an ordinary network."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def no_grad():
 
 
 def half_dead_rrdb():
-    """Blocks 1 and 2 only multiply by 1.2, and of the trunk's 16 channels 8 are always 0: which is returned too."""
+    """An RRDBNet whose blocks 1 and 2 only multiply by 1.2, and the 8 of 16 trunk channels that are always 0."""
     torch.manual_seed(0)
     network = RRDBNet(RRDBConfig(features=16, blocks=4, scale=2)).eval().requires_grad_(False)
     convs = {name: conv for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)}
@@ -36,55 +36,55 @@ def half_dead_rrdb():
     return network, dead
 
 
-def test_a_network_whose_other_half_is_dead_loses_nothing(network, shown):
-    large = network(16, dead=8)
-    small = prune(large, 0.5, shown)
+def test_removing_dead_channels_does_not_change_the_output(network_factory, small_images):
+    large = network_factory(16, dead=8)
+    small = prune(large, 0.5, small_images)
     assert (small.config.features, small.config.convs) == (8, 2)
-    picture = shown[0].flip(-1) * 0.7
-    assert large(picture).std() > 0.1
-    assert (small(picture) - large(picture)).abs().max() < 1e-5
+    image = small_images[0].flip(-1) * 0.7
+    assert large(image).std() > 0.1
+    assert (small(image) - large(image)).abs().max() < 1e-5
 
 
-def test_the_channels_that_are_read_are_those_that_stay(network, shown):
-    large = network(16, dead=8)
-    small = prune(large, 0.5, shown)
+def test_the_channels_that_are_read_are_kept(network_factory, small_images):
+    large = network_factory(16, dead=8)
+    small = prune(large, 0.5, small_images)
     read = large.body[2].weight.abs().sum((0, 2, 3)) > 0
     assert torch.equal(small.body[0].weight, large.body[0].weight[read])
     assert torch.equal(small.body[1].weight, large.body[1].weight[read])
 
 
-def test_an_rrdb_whose_other_half_is_dead_loses_nothing(shown):
+def test_removing_dead_channels_and_blocks_of_an_rrdb_does_not_change_the_output(small_images):
     large, dead = half_dead_rrdb()
-    small = prune(large, 0.5, shown)
+    small = prune(large, 0.5, small_images)
     assert (small.config.features, small.config.blocks, small.config.growth) == (8, 2, 32)
-    living = [channel for channel in range(16) if channel not in dead]
-    assert torch.equal(small.conv_first.weight, large.conv_first.weight[living])
-    picture = shown[0].flip(-1) * 0.7
-    assert large(picture).std() > 0.01
-    assert (small(picture) - large(picture)).abs().max() < 1e-5
+    alive = [channel for channel in range(16) if channel not in dead]
+    assert torch.equal(small.conv_first.weight, large.conv_first.weight[alive])
+    image = small_images[0].flip(-1) * 0.7
+    assert large(image).std() > 0.01
+    assert (small(image) - large(image)).abs().max() < 1e-5
 
 
-def test_refitting_makes_up_for_some_of_what_is_lost(network, shown, monkeypatch):
-    large = network(16)
+def test_refitting_reduces_the_error(network_factory, small_images, monkeypatch):
+    large = network_factory(16)
 
-    def miss():
-        small = prune(large, 0.5, shown)
-        return sum(float((small(x) - large(x)).square().mean()) for x in shown)
+    def error():
+        small = prune(large, 0.5, small_images)
+        return sum(float((small(x) - large(x)).square().mean()) for x in small_images)
 
-    refitted = miss()
+    refitted = error()
     monkeypatch.setattr(prune_module, "_refit", lambda *_: None)
-    assert 0 < refitted < 0.7 * miss()
+    assert 0 < refitted < 0.7 * error()
 
 
-def test_spandrel_loads_what_is_left(network, shown):
-    for large in (network(16), half_dead_rrdb()[0]):
-        small = prune(large, 0.5, shown)
+def test_spandrel_loads_the_pruned_network(network_factory, small_images):
+    for large in (network_factory(16), half_dead_rrdb()[0]):
+        small = prune(large, 0.5, small_images)
         theirs = ModelLoader().load_from_state_dict(dict(small.state_dict())).eval().model
-        assert (theirs(shown[0]) - small(shown[0])).abs().max() < 1e-5
+        assert (theirs(small_images[0]) - small(small_images[0])).abs().max() < 1e-5
 
 
-def test_half_of_the_channels_is_a_third_of_the_parameters():
-    """As `--prune 0.5` promises for the published shapes."""
+def test_half_of_the_channels_has_a_third_of_the_parameters():
+    """For the published shapes."""
 
     def count(network):
         return sum(parameter.numel() for parameter in network.parameters())
@@ -96,14 +96,14 @@ def test_half_of_the_channels_is_a_third_of_the_parameters():
 
 
 @pytest.mark.parametrize(
-    ("features", "share", "width"), [(64, 0.5, 32), (32, 0.5, 16), (24, 0.5, 16), (64, 0.9, 8), (40, 0.2, 32)]
+    ("features", "fraction", "width"), [(64, 0.5, 32), (32, 0.5, 16), (24, 0.5, 16), (64, 0.9, 8), (40, 0.2, 32)]
 )
-def test_widths_are_multiples_of_eight(features, share, width):
-    assert pruned_width(features, share) == width
+def test_widths_are_multiples_of_eight(features, fraction, width):
+    assert pruned_width(features, fraction) == width
 
 
-def test_what_cannot_be_pruned_says_so(network, shown):
+def test_networks_that_cannot_be_pruned_are_refused(network_factory, small_images):
     with pytest.raises(CompressionError, match=r"0\.3 of 8 channels leaves 8"):
-        prune(network(8), 0.3, shown)
+        prune(network_factory(8), 0.3, small_images)
     with pytest.raises(CompressionError, match="SeparableSRVGG cannot be pruned"):
-        prune(to_separable(network(16)), 0.5, shown)
+        prune(to_separable(network_factory(16)), 0.5, small_images)

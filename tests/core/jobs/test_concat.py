@@ -1,4 +1,4 @@
-"""Segments come together with every packet, in times that any container takes."""
+"""Concatenation keeps every packet, with timestamps that any container accepts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from steadyscale.core.video.encode.codecs import CONTAINERS
 MP4 = CONTAINERS[".mp4"]
 
 
-def times_of(gaps: list[int]) -> Timestamps:
+def make_timestamps(gaps: list[int]) -> Timestamps:
     return Timestamps([0, *accumulate(gaps)][: len(gaps)], gaps, Fraction(1, 1000), Fraction(0))
 
 
 @st.composite
-def packets(draw: st.DrawFn) -> tuple[list[int], Timestamps]:
-    """Frames as encoders order them: each group begins with the frame that is shown last, then those before it."""
+def packet_orders(draw: st.DrawFn) -> tuple[list[int], Timestamps]:
+    """Draw packet orders of encoders: each group starts with its last frame."""
     order: list[int] = []
     while len(order) < draw(st.integers(1, 60)):
         size = draw(st.integers(1, 5))
@@ -34,26 +34,26 @@ def packets(draw: st.DrawFn) -> tuple[list[int], Timestamps]:
         rest = draw(st.permutations(range(first, first + size - 1)))
         order += [first + size - 1, *rest]
     gaps = draw(st.lists(st.integers(1, 500).map(lambda g: g * 10), min_size=len(order), max_size=len(order)))
-    return order, times_of(gaps)
+    return order, make_timestamps(gaps)
 
 
-@given(packets())
-def test_decoding_times_rise_and_no_frame_is_late(case: tuple[list[int], Timestamps]):
+@given(packet_orders())
+def test_decoding_times_ascend_and_precede_presentation(case: tuple[list[int], Timestamps]):
     order, times = case
-    decoded = compute_dts(order, times)
-    assert all(a < b for a, b in pairwise(decoded))
-    assert all(when <= times.starts[number] for when, number in zip(decoded, order, strict=True))
+    decoding_times = compute_dts(order, times)
+    assert all(a < b for a, b in pairwise(decoding_times))
+    assert all(time <= times.starts[number] for time, number in zip(decoding_times, order, strict=True))
 
 
-def test_evenly_spaced_they_are_what_encoders_write():
+def test_decoding_times_of_evenly_spaced_frames_are_those_of_encoders():
     order = [0, 3, 2, 1, 6, 5, 4, 7]  # I P B b ...: two frames wait for others
-    assert compute_dts(order, times_of([40] * 8)) == [-80, -40, 0, 40, 80, 120, 160, 200]
-    assert compute_dts([0, 1, 2], times_of([40] * 3)) == [0, 40, 80]
+    assert compute_dts(order, make_timestamps([40] * 8)) == [-80, -40, 0, 40, 80, 120, 160, 200]
+    assert compute_dts([0, 1, 2], make_timestamps([40] * 3)) == [0, 40, 80]
 
 
-def halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timestamps]:
-    """Two files, of the first and the second half of the frames, each with times of its own."""
-    times, middle = times_of(gaps), len(gaps) // 2
+def make_halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timestamps]:
+    """Write the first and the second half of the frames to a file each, starting at 0."""
+    times, middle = make_timestamps(gaps), len(gaps) // 2
     for name, part in {"a": times.starts[:middle], "b": times.starts[middle:]}.items():
         starts = [start - part[0] for start in part]
         make_video(tmp_path / f"{name}.mp4", len(part), starts=starts, time_base=times.time_base)
@@ -62,8 +62,8 @@ def halves(tmp_path: Path, gaps: list[int]) -> tuple[Path, Path, Timestamps]:
 
 @pytest.mark.parametrize("gaps", [[40] * 24, [40, 900, 10] * 8, [10] * 12 + [9000] + [10] * 11], ids=str)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_every_frame_is_there_at_its_time(gaps: list[int], suffix: str, tmp_path: Path):
-    a, b, times = halves(tmp_path, gaps)
+def test_every_frame_is_kept_with_its_timestamp(gaps: list[int], suffix: str, tmp_path: Path):
+    a, b, times = make_halves(tmp_path, gaps)
     middle = len(gaps) // 2
     segments = [check_segment(a, range(middle)), check_segment(b, range(middle, len(gaps)))]
     target = tmp_path / f"joined{suffix}"
@@ -73,24 +73,24 @@ def test_every_frame_is_there_at_its_time(gaps: list[int], suffix: str, tmp_path
     assert [start * found.time_base for start in found.starts] == [start * times.time_base for start in times.starts]
 
 
-def test_other_frames_than_promised_are_refused(tmp_path: Path):
-    a, b, times = halves(tmp_path, [40] * 24)
+def test_segments_with_missing_or_overlapping_frames_are_refused(tmp_path: Path):
+    a, b, times = make_halves(tmp_path, [40] * 24)
     with pytest.raises(ClipError, match="13 frames were written, and 12 can be read"):
         check_segment(a, range(13))
     segments = [check_segment(a, range(12)), check_segment(b, range(10, 22))]
-    with pytest.raises(ClipError, match="not each of 24 once"):
+    with pytest.raises(ClipError, match="instead of each of 24 once"):
         concat_segments(segments, tmp_path / "joined.mp4", container=MP4, times=times, fps=Fraction(24))
 
 
-def test_segments_of_different_encodings_are_refused(tmp_path: Path):
+def test_segments_with_different_encoder_settings_are_refused(tmp_path: Path):
     a = make_video(tmp_path / "a.mp4", 12)
     b = make_video(tmp_path / "b.mp4", 12, size=(96, 48))
-    with pytest.raises(ClipError, match="encoded in different ways"):
+    with pytest.raises(ClipError, match="different encoder settings"):
         concat_segments(
             [check_segment(a, range(12)), check_segment(b, range(12, 24))],
             tmp_path / "joined.mp4",
             container=MP4,
-            times=times_of([40] * 24),
+            times=make_timestamps([40] * 24),
             fps=Fraction(24),
         )
 

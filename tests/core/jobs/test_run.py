@@ -1,4 +1,4 @@
-"""A job's result is the same however often it was stopped, and no frame is lost on the way."""
+"""A job's result is the same however often it was interrupted."""
 
 from __future__ import annotations
 
@@ -35,133 +35,135 @@ from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.verify.verify import VerificationError
 from video_file_checks import assert_released
 
-LONGEST = 9  # frames of a segment
-AHEAD = 4  # frames that the stages may be ahead of the encoder
-PAUSE = 0.01  # seconds that the network takes for a frame, so that most of the time goes into making them
+LONGEST = 9  # frames of the longest segment
+AHEAD = 4  # frames that stages may compute ahead of the encoder
+PAUSE = 0.01  # seconds that the network takes for a frame, so that most of the time goes into computing frames
 KILLS = int(os.environ.get("STEADYSCALE_KILLS", "6"))
 
 
 @pytest.mark.parametrize("border", [Border.FILL, Border.CROP, Border.CROP_ADAPTIVE, Border.BLACK])
-def test_segments_show_what_one_run_without_a_job_shows(border: Border, origin: Path, tmp_path: Path):
+def test_the_result_equals_that_of_a_run_without_a_job(border: Border, job_source: Path, tmp_path: Path):
     lossless = Encoding("ffv1")
-    run_full_job(origin, tmp_path / "job.mkv", border=border, encoding=lossless)
-    plain = make_pipeline(VideoClip(origin), SlowNearest(), border)
-    write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=origin)
+    run_full_job(job_source, tmp_path / "job.mkv", border=border, encoding=lossless)
+    plain = make_pipeline(VideoClip(job_source), SlowNearest(), border)
+    write_video(tmp_path / "plain.mkv", plain.frames(), plain.info, encoding=lossless, source=job_source)
     assert frame_hashes(tmp_path / "job.mkv") == frame_hashes(tmp_path / "plain.mkv")
     assert audio_packets(tmp_path / "job.mkv") == audio_packets(tmp_path / "plain.mkv")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov"])
-def test_no_frame_and_no_time_is_lost_in_any_container(suffix: str, origin: Path, tmp_path: Path):
-    with open_job(tmp_path / "job", origin) as job:
-        jobs.run_job(job, VideoClip(origin), tmp_path / f"copy{suffix}", segment_seconds=0.3)
+def test_all_frames_and_timestamps_are_kept_in_every_container(suffix: str, job_source: Path, tmp_path: Path):
+    with open_job(tmp_path / "job", job_source) as job:
+        jobs.run_job(job, VideoClip(job_source), tmp_path / f"copy{suffix}", segment_seconds=0.3)
     assert read_numbers(VideoClip(tmp_path / f"copy{suffix}")) == [*range(FRAME_COUNT)]
     times = [time for _, time in frame_hashes(tmp_path / f"copy{suffix}")]
-    assert max(abs(a - b) for a, (_, b) in zip(times, frame_hashes(origin), strict=True)) <= 0.0005
+    assert max(abs(a - b) for a, (_, b) in zip(times, frame_hashes(job_source), strict=True)) <= 0.0005
 
 
-def test_the_source_is_decoded_once_in_order(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_source_is_decoded_once_in_order(job_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read, frames = [], VideoClip.frames
 
-    def counted(self: VideoClip, *args: int, **named: int):
+    def count_frames(self: VideoClip, *args: int, **named: int):
         for frame in frames(self, *args, **named):
             read.append(frame)
             yield frame
 
-    monkeypatch.setattr(VideoClip, "frames", counted)
-    run_full_job(origin, tmp_path / "result.mp4")
+    monkeypatch.setattr(VideoClip, "frames", count_frames)
+    run_full_job(job_source, tmp_path / "result.mp4")
     assert len(read) == FRAME_COUNT
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_result(origin: Path, undisturbed: Path, tmp_path: Path):
-    target, tally, moments = tmp_path / "result.mp4", tmp_path / "tally", random.Random(5)
-    start_process(os.getpid).join(120)  # whatever has to be imported is there now
-    whole = start_process(run_in_child, origin, target, tally, PAUSE)
-    begun = time.monotonic()
-    whole.join(120)
-    takes = time.monotonic() - begun
-    assert whole.exitcode == 0
-    assert has_same_content(target, undisturbed)
-    begun_anew, killed = 1, 0
+def test_a_job_killed_at_any_moment_is_resumed_with_the_same_result(
+    job_source: Path, reference_result: Path, tmp_path: Path
+):
+    target, counter_file, rng = tmp_path / "result.mp4", tmp_path / "tally", random.Random(5)
+    start_process(os.getpid).join(120)  # imports everything in the fork server
+    first_run = start_process(run_in_child, job_source, target, counter_file, PAUSE)
+    started = time.monotonic()
+    first_run.join(120)
+    seconds = time.monotonic() - started
+    assert first_run.exitcode == 0
+    assert has_same_content(target, reference_result)
+    full_runs, killed = 1, 0
     target.unlink()
-    tally.unlink()
+    counter_file.unlink()
     while killed < KILLS:
-        process = start_process(run_in_child, origin, target, tally, PAUSE)
-        process.join(moments.uniform(0, 0.8 * takes))
+        process = start_process(run_in_child, job_source, target, counter_file, PAUSE)
+        process.join(rng.uniform(0, 0.8 * seconds))
         process.kill()
         process.join()
         killed += 1
-        if target.exists():  # it was done before, or in that moment
-            assert has_same_content(target, undisturbed)
+        if target.exists():  # it was complete before the kill
+            assert has_same_content(target, reference_result)
             target.unlink()
-            begun_anew += 1
-    process = start_process(run_in_child, origin, target, tally, 0.0)
+            full_runs += 1
+    process = start_process(run_in_child, job_source, target, counter_file, 0.0)
     process.join(120)
     assert process.exitcode == 0
-    assert has_same_content(target, undisturbed)
-    lost = len(tally.read_bytes()) - begun_anew * FRAME_COUNT
-    assert lost <= killed * (LONGEST + AHEAD), "no more than one segment was made again for each kill"
+    assert has_same_content(target, reference_result)
+    recomputed = len(counter_file.read_bytes()) - full_runs * FRAME_COUNT
+    assert recomputed <= killed * (LONGEST + AHEAD), "at most one segment is computed again for each kill"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4", "tally"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
-def test_whatever_stops_it_is_passed_on_and_what_was_made_is_kept(
-    error: BaseException, origin: Path, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_an_error_is_raised_unchanged_and_finished_segments_are_kept(
+    error: BaseException, job_source: Path, reference_result: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    files = run_interrupted(origin, target, error=error)
+    target, counter_file = tmp_path / "result.mp4", tmp_path / "tally"
+    files = run_interrupted(job_source, target, error=error)
     assert files == ["job.json", *(f"segment-{i:05d}.mp4" for i in range(3))]
     assert "3 finished segments are kept in" in caplog.text
-    assert "the same command goes on from there" in caplog.text
-    assert run_full_job(origin, target, SlowNearest(tally)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
-    assert "going on, 3 of 9 segments are there" in caplog.text
-    assert has_same_content(target, undisturbed)
+    assert "run the same command again to resume" in caplog.text
+    assert run_full_job(job_source, target, SlowNearest(counter_file)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
+    assert "resuming, 3 of 9 segments are finished" in caplog.text
+    assert has_same_content(target, reference_result)
 
 
-def test_a_full_disk_is_one_clear_error(origin: Path, undisturbed: Path, tmp_path: Path):
-    target, tally = tmp_path / "result.mp4", tmp_path / "tally"
-    limit = undisturbed.stat().st_size * 2 // 3  # room for each segment, and none for all of them together
-    process = start_process(run_in_child, origin, target, tally, 0.0, limit)
+def test_a_full_disk_is_one_clear_error(job_source: Path, reference_result: Path, tmp_path: Path):
+    target, counter_file = tmp_path / "result.mp4", tmp_path / "tally"
+    limit = reference_result.stat().st_size * 2 // 3  # enough for each segment, but not for the result
+    process = start_process(run_in_child, job_source, target, counter_file, 0.0, limit)
     process.join(120)
     assert process.exitcode == 1
-    said = tally.with_suffix(".error").read_text()
-    assert said.startswith(f"{target}: ")
-    assert "File too large" in said
-    assert "9 finished segments are kept in" in said
+    message = counter_file.with_suffix(".error").read_text()
+    assert message.startswith(f"{target}: ")
+    assert "File too large" in message
+    assert "9 finished segments are kept in" in message
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4.job", "tally", "tally.error"]
-    assert run_full_job(origin, target).reused == SEGMENT_COUNT
-    assert has_same_content(target, undisturbed)
+    assert run_full_job(job_source, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, reference_result)
 
 
-def test_no_room_says_how_much_there_is(origin: Path, tmp_path: Path):
+def test_the_error_of_a_full_disk_has_the_free_space(job_source: Path, tmp_path: Path):
     def fail(calls: int) -> None:
         if calls == 30:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(ClipError, match=r"No space left on device \(.* MB are free\)\. 3 finished segments are kept"):
-        run_full_job(origin, tmp_path / "result.mp4", SlowNearest(fail=fail))
+        run_full_job(job_source, tmp_path / "result.mp4", SlowNearest(fail=fail))
 
 
-def test_a_broken_contract_is_an_error_that_keeps_the_segments(
-    origin: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_finished_segments_are_kept_if_the_result_fails_verification(
+    job_source: Path, reference_result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     target, join = tmp_path / "result.mp4", jobs.concat_segments
 
-    def forgetful(segments, partial: Path, **named) -> None:
+    def without_source(segments, partial: Path, **named) -> None:
         join(segments, partial, **(named | {"source": None}))
 
-    monkeypatch.setattr(jobs, "concat_segments", forgetful)
+    monkeypatch.setattr(jobs, "concat_segments", without_source)
     with pytest.raises(
-        VerificationError, match=r"result\.mp4: the result breaks .*1 tracks of sound.*9 finished segments"
+        VerificationError, match=r"result\.mp4: the result failed verification.*1 audio tracks.*9 finished segments"
     ):
-        run_full_job(origin, target)
+        run_full_job(job_source, target)
     assert [p.name for p in tmp_path.iterdir()] == ["result.mp4.job"]
     monkeypatch.undo()
-    assert run_full_job(origin, target).reused == SEGMENT_COUNT
-    assert has_same_content(target, undisturbed)
+    assert run_full_job(job_source, target).reused == SEGMENT_COUNT
+    assert has_same_content(target, reference_result)
 
 
-def test_pictures_can_be_the_source(tmp_path: Path):
+def test_images_can_be_the_source(tmp_path: Path):
     write_images(tmp_path / "in", VideoClip(make_video(tmp_path / "a.mp4", 20)).frames())
     clip = ImageClip(tmp_path / "in")
     with open_job(tmp_path / "job", tmp_path / "in") as job:
@@ -169,7 +171,7 @@ def test_pictures_can_be_the_source(tmp_path: Path):
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(20)]
 
 
-def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
+def test_transparency_is_kept_in_every_segment(tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 12))
     frames = (torch.cat([frame, ((frame[:, :1] > 0.5) | (number >= 6)).float()], dim=1)
               for number, frame in enumerate(clip.frames()))  # fmt: skip
@@ -184,11 +186,11 @@ def test_a_transparent_clip_stays_so_in_every_segment(tmp_path: Path):
         assert float(alpha[:6].min()) < 0.1
 
 
-def test_no_frame_of_a_segment_is_held_but_the_one_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def checked(path, frames, *args, **named):
+def test_at_most_the_frame_that_is_written_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def checked_write(path, frames, *args, **named):
         return write_video(path, assert_released(frames), *args, **named)
 
-    monkeypatch.setattr(jobs, "write_video", checked)
+    monkeypatch.setattr(jobs, "write_video", checked_write)
     source = make_video(tmp_path / "a.mp4", 12)
     with open_job(tmp_path / "job", source) as job:
         jobs.run_job(job, VideoClip(source), tmp_path / "b.mp4", segment_seconds=0.2)

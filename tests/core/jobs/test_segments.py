@@ -1,4 +1,4 @@
-"""Pieces cover a clip without gaps and end at shots, and each knows which frames it looks at."""
+"""Segments cover a clip without gaps, end at shots, and have temporal context."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ MS = Fraction(1, 1000)
     seconds=st.floats(0.01, 20),
     shots=st.lists(st.integers(0, 80)),
 )
-def test_pieces_follow_one_another_and_none_is_too_long(gaps: list[int], seconds: float, shots: list[int]):
+def test_segments_are_consecutive_and_none_is_too_long(gaps: list[int], seconds: float, shots: list[int]):
     starts = np.cumsum(gaps).tolist()
-    pieces = split_clip(starts, MS, seconds, [slice(s, s + 1) for s in shots])
-    assert [*chain(*pieces)] == [*range(len(starts))]
-    for piece in pieces:
-        assert len(piece) >= 1
-        assert (starts[piece[-1]] - starts[piece[0]]) * MS < seconds or len(piece) == 1
+    segments = split_clip(starts, MS, seconds, [slice(s, s + 1) for s in shots])
+    assert [*chain(*segments)] == [*range(len(starts))]
+    for segment in segments:
+        assert len(segment) >= 1
+        assert (starts[segment[-1]] - starts[segment[0]]) * MS < seconds or len(segment) == 1
 
 
-def test_a_piece_ends_where_a_shot_does_if_that_is_not_too_soon():
+def test_a_segment_ends_with_a_shot_in_its_second_half():
     starts = [*range(0, 4000, 40)]
     assert split_clip(starts, MS, 1.0) == [range(25), range(25, 50), range(50, 75), range(75, 100)]
     shots = [slice(0, 5), slice(5, 20), slice(20, 45), slice(45, 100)]
@@ -52,59 +52,63 @@ def test_a_piece_ends_where_a_shot_does_if_that_is_not_too_soon():
     ]
 
 
-def fixed(count: int, border: Border, cut_at: int) -> Pipeline:
+def make_still_pipeline(count: int, border: Border, cut_at: int) -> Pipeline:
     clip = TensorClip(numbered_frames(count))
     shots = [slice(0, cut_at), slice(cut_at, count)]
-    still = Correction(np.tile(np.eye(3), (count, 1, 1)), shots, clip.info, np.tile(np.eye(3), (count, 1, 1)))
-    return Pipeline(clip).then(WarpOp(still, border))
+    correction = Correction(np.tile(np.eye(3), (count, 1, 1)), shots, clip.info, np.tile(np.eye(3), (count, 1, 1)))
+    return Pipeline(clip).then(WarpOp(correction, border))
 
 
-def test_only_what_looks_at_neighbours_is_given_some_and_those_of_its_shot():
-    filling = resolve_zoom(fixed(100, Border.FILL, cut_at=40), 100)
+def test_temporal_context_stays_within_the_shot():
+    filling = resolve_zoom(make_still_pipeline(100, Border.FILL, cut_at=40), 100)
     assert pipeline_shots(filling) == [slice(0, 40), slice(40, 100)]
     assert source_range(filling, range(30, 40), 100) == range(30 - FILL_RADIUS_FRAMES, 40)
     assert source_range(filling, range(40, 50), 100) == range(40, 50 + FILL_RADIUS_FRAMES)
     assert source_range(filling, range(38, 42), 100) == range(38 - FILL_RADIUS_FRAMES, 42 + FILL_RADIUS_FRAMES)
     assert source_range(filling, range(95, 100), 100) == range(95 - FILL_RADIUS_FRAMES, 100)
     for border in (Border.CROP, Border.BLACK):
-        assert source_range(resolve_zoom(fixed(100, border, 40), 100), range(30, 40), 100) == range(30, 40)
+        assert source_range(resolve_zoom(make_still_pipeline(100, border, 40), 100), range(30, 40), 100) == range(
+            30, 40
+        )
 
 
-def test_what_builds_on_its_last_result_is_given_time_to_settle():
-    calm = {
+def test_recursive_filters_get_frames_to_settle():
+    pipelines = {
         strength: Pipeline(TensorClip(numbered_frames(100)), (DeflickerOp(strength),)) for strength in (0.0, 0.6, 1.0)
     }
-    assert source_range(calm[0.0], range(50, 60), 100) == range(50, 60)
-    assert source_range(calm[0.6], range(50, 60), 100) == range(42, 60), "0.48 ** 8 is below a step of 8 bits"
-    assert source_range(calm[1.0], range(50, 60), 100) == range(25, 60), "and so is 0.8 ** 25"
+    assert source_range(pipelines[0.0], range(50, 60), 100) == range(50, 60)
+    assert source_range(pipelines[0.6], range(50, 60), 100) == range(42, 60), "0.48 ** 8 is below 1/255"
+    assert source_range(pipelines[1.0], range(50, 60), 100) == range(25, 60), "0.8 ** 25 is too"
 
 
-def test_an_operation_says_what_it_looks_at_or_is_refused():
-    class Odd(Operation):
+def test_an_operation_without_temporal_context_is_refused():
+    class Custom(Operation):
         def run(self, frames, before, first=0):
             return frames
 
-    recipe = Pipeline(TensorClip(numbered_frames(20)), (Odd(),))
-    with pytest.raises(ClipError, match="Odd does not say how many frames"):
-        source_range(recipe, range(5, 8), 20)
-    Odd.temporal_context = (2, 1)  # type: ignore[assignment]
-    assert source_range(recipe, range(5, 8), 20) == range(3, 9)
-    assert source_range(recipe, range(20), 20) == range(20)
+    pipeline = Pipeline(TensorClip(numbered_frames(20)), (Custom(),))
+    with pytest.raises(ClipError, match="Custom does not say how many frames"):
+        source_range(pipeline, range(5, 8), 20)
+    Custom.temporal_context = (2, 1)  # type: ignore[assignment]
+    assert source_range(pipeline, range(5, 8), 20) == range(3, 9)
+    assert source_range(pipeline, range(20), 20) == range(20)
 
 
-def test_a_piece_of_the_result_holds_its_own_frames_alone():
-    recipe = resolve_zoom(fixed(60, Border.FILL, cut_at=30), 60)
-    seen = source_range(recipe, range(20, 26), 60)
-    frames = (frame for frame in numbered_frames(60)[seen.start : seen.stop].split(1))
-    assert [read_number(f[0]) for f in unbatch(render_piece(recipe, frames, seen, range(20, 26)))] == [*range(20, 26)]
+def test_a_rendered_piece_has_no_frames_of_its_context():
+    pipeline = resolve_zoom(make_still_pipeline(60, Border.FILL, cut_at=30), 60)
+    window = source_range(pipeline, range(20, 26), 60)
+    frames = (frame for frame in numbered_frames(60)[window.start : window.stop].split(1))
+    assert [read_number(f[0]) for f in unbatch(render_piece(pipeline, frames, window, range(20, 26)))] == [
+        *range(20, 26)
+    ]
 
 
 def test_a_correction_of_another_length_is_refused():
     with pytest.raises(ClipError, match="the clip has 59 frames, but motion was measured for 60"):
-        resolve_zoom(fixed(60, Border.CROP, 30), 59)
+        resolve_zoom(make_still_pipeline(60, Border.CROP, 30), 59)
 
 
-def test_runs_of_one_reading_may_overlap_and_skip():
+def test_ranges_of_a_reader_may_overlap_and_skip():
     read = []
 
     def stream():
@@ -112,28 +116,28 @@ def test_runs_of_one_reading_may_overlap_and_skip():
             read.append(number)
             yield frame
 
-    reading = FrameReader(stream())
-    taken = [
-        [read_number(f[0]) for f in reading.read_range(numbers, keep)]
+    reader = FrameReader(stream())
+    ranges = [
+        [read_number(f[0]) for f in reader.read_range(numbers, keep)]
         for numbers, keep in [(range(2, 10), 7), (range(7, 12), 12), (range(20, 30), 25), (range(25, 40), 40)]
     ]
-    assert taken == [[*range(2, 10)], [*range(7, 12)], [*range(20, 30)], [*range(25, 40)]]
+    assert ranges == [[*range(2, 10)], [*range(7, 12)], [*range(20, 30)], [*range(25, 40)]]
     assert read == [*range(40)]
-    reading.expect_end()
+    reader.expect_end()
 
 
-def test_kept_frames_come_back_to_the_bit():
+def test_kept_frames_are_restored_bit_identically():
     frames = torch.cat([numbered_frames(2), torch.rand(2, 3, 48, 64)])
-    reading = FrameReader(iter(frames.split(1)))
-    first = [f.clone() for f in reading.read_range(range(4), keep=0)]
+    reader = FrameReader(iter(frames.split(1)))
+    first = [f.clone() for f in reader.read_range(range(4), keep=0)]
     assert torch.equal(torch.cat(first), frames)
-    assert torch.equal(torch.cat([*reading.read_range(range(4), keep=4)]), frames)
+    assert torch.equal(torch.cat([*reader.read_range(range(4), keep=4)]), frames)
 
 
-def test_a_clip_of_another_length_than_it_tells_is_noticed():
+def test_a_clip_of_another_length_than_claimed_is_an_error():
     with pytest.raises(ClipError, match="ended after 5 frames"):
         [*FrameReader(iter(numbered_frames(5).split(1))).read_range(range(6), keep=6)]
-    reading = FrameReader(iter(numbered_frames(5).split(1)))
-    assert len([*reading.read_range(range(4), keep=4)]) == 4
-    with pytest.raises(ClipError, match="more frames than the 4"):
-        reading.expect_end()
+    reader = FrameReader(iter(numbered_frames(5).split(1)))
+    assert len([*reader.read_range(range(4), keep=4)]) == 4
+    with pytest.raises(ClipError, match="more frames than its 4 packets"):
+        reader.expect_end()

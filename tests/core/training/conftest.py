@@ -1,4 +1,4 @@
-"""Textures that a small network can learn to enlarge in seconds, and settings for such runs."""
+"""Textures that a small network learns to upscale in seconds, and settings for such runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny networks spend their time waiting for other threads."""
+    """Tiny networks are faster on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -25,15 +25,15 @@ def one_thread():
 
 
 def make_texture(seed: int, side: int = 160) -> Tensor:
-    """(3, side, side), uint8: curved bands with clean edges, which bicubic enlargement blurs and a network need not."""
+    """(3, side, side), uint8: curved bands with sharp edges, which bicubic upscaling blurs."""
     generator = torch.Generator().manual_seed(seed)
     fine = side * 4
     noise = torch.rand(3, 3, side // 6, side // 6, generator=generator)
     hills = F.interpolate(noise, size=(fine, fine), mode="bicubic")
     hills = (hills - hills.mean((2, 3), keepdim=True)) / hills.std((2, 3), keepdim=True)
     bands = (torch.sin(hills * 2.5) > 0).float() * torch.rand(3, 3, 1, 1, generator=generator)
-    picture = F.avg_pool2d(bands.sum(0, keepdim=True), 4)[0]
-    return (picture / picture.amax() * 255).round().byte()
+    image = F.avg_pool2d(bands.sum(0, keepdim=True), 4)[0]
+    return (image / image.amax() * 255).round().byte()
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def texture_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def make_config(textures, tmp_path) -> Callable[..., TrainConfig]:
-    """settings(steps=8, learning={...}) -> a small run on the textures, changed as said; of 2x, into tmp_path/run."""
+def make_config(texture_folder, tmp_path) -> Callable[..., TrainConfig]:
+    """make_config(steps=8, optim={...}) -> a small 2x run on the textures in tmp_path/run, with these overrides."""
 
     def make(**changes: Any) -> TrainConfig:
         table: dict[str, Any] = {
@@ -64,10 +64,14 @@ def make_config(textures, tmp_path) -> Callable[..., TrainConfig]:
             "batch": 4,
             "network": {"scales": [2], "features": 8, "convs": 2},
             "discriminator": {"kind": "vgg", "features": 4},
-            "data": {"train": [str(textures / "train")], "validate": [str(textures / "validate")], "crop": 32},
-            "learning": {"rate": 4e-3, "average": 0.95},
-            "machine": {"device": "cpu", "loaders": 0},
-            "keeping": {"samples": 1},
+            "data": {
+                "train": [str(texture_folder / "train")],
+                "validate": [str(texture_folder / "validate")],
+                "crop": 32,
+            },
+            "optim": {"learning_rate": 4e-3, "ema_decay": 0.95},
+            "runtime": {"device": "cpu", "num_workers": 0},
+            "output": {"samples": 1},
         }
         for key, value in changes.items():
             table[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value

@@ -211,7 +211,7 @@ def test_the_pixels_counted_are_those_that_the_engine_makes(monkeypatch):
     monkeypatch.setattr(NativeLibrary, "run", run)
     blocks, counted, tally = [], [], UpscaleStats()
     for _ in upscale(iter(frames.split(1)), model, stats=tally):
-        blocks.append(sum(-(-(op.last - op.first) // 6) * -(-(op.right - op.left) // 6) for op in steps))
+        blocks.append(sum(-(-(op.bottom - op.top) // 6) * -(-(op.right - op.left) // 6) for op in steps))
         counted.append(tally.pixels_computed - sum(counted))
         steps.clear()
     assert model.engine == "native"

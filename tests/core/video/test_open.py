@@ -26,11 +26,11 @@ def test_what_is_written_can_be_opened(tmp_path: Path, name: str):
     assert read_numbers(clip) == [0, 1, 2, 3]
 
 
-def test_video_to_pictures_and_back(tmp_path: Path, clip_file: Path):
+def test_video_to_images_and_back(tmp_path: Path, clip_file: Path):
     clip = open_clip(clip_file)
     assert write_clip(tmp_path / "frames", clip.frames(5), clip.info, source=clip_file) == 12
-    pictures = open_clip(tmp_path / "frames", fps=Fraction(24))
-    assert write_clip(tmp_path / "back.mp4", pictures.frames(), pictures.info, source=tmp_path / "frames") == 12
+    images = open_clip(tmp_path / "frames", fps=Fraction(24))
+    assert write_clip(tmp_path / "back.mp4", images.frames(), images.info, source=tmp_path / "frames") == 12
     assert read_numbers(open_clip(tmp_path / "back.mp4")) == list(range(12))
 
 
@@ -73,7 +73,7 @@ def test_a_video_named_like_a_folder_is_still_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out", "new/deep/f_%03d.png"])
-def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     monkeypatch.setattr("os.access", lambda folder, mode: Path(folder) != tmp_path)  # root may write anywhere

@@ -18,8 +18,8 @@ from steadyscale.core.path.zoom import MAX_ZOOM, adaptive_zoom, limit_zoom, zoom
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.slicing import render_piece
 from steadyscale.core.pipeline.warp_op import WarpOp, union_fill_mask
+from steadyscale.core.warping.sampling_map import sampling_maps
 from steadyscale.core.warping.warp import warp
-from steadyscale.core.warping.ways import sampling_maps
 
 WIDTH, HEIGHT, COUNT, READOUT = 320, 180, 24, 0.8
 

@@ -1,4 +1,4 @@
-"""Discriminators: what they take and give, the norms that keep them in check, and that they learn to tell."""
+"""Discriminators: shapes, normalisation, and that they learn."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from steadyscale.models.arch.discriminator import UNetDiscriminator, VGGDiscrimi
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny networks spend their time waiting for other threads."""
+    """Avoid thread synchronisation, which takes most of the time of tiny networks."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -16,7 +16,7 @@ def one_thread():
 
 
 @pytest.mark.parametrize("crop", [16, 32, 64])
-def test_vgg_gives_one_logit_a_picture_of_its_size_alone(crop):
+def test_vgg_returns_one_logit_per_image_of_its_size(crop):
     torch.manual_seed(0)
     network = VGGDiscriminator(crop, features=4)
     assert network(torch.rand(2, 3, crop, crop)).shape == (2, 1)
@@ -25,22 +25,22 @@ def test_vgg_gives_one_logit_a_picture_of_its_size_alone(crop):
 
 
 @pytest.mark.parametrize("crop", [0, 8, 48, 100])
-def test_vgg_refuses_sizes_that_do_not_halve_to_four(crop):
+def test_vgg_rejects_sizes_that_do_not_halve_to_four(crop):
     with pytest.raises(ValueError, match=f"not {crop}"):
         VGGDiscriminator(crop)
 
 
-def test_vgg_is_the_published_one_at_its_size():
+def test_vgg_has_the_published_layers_at_crop_128():
     network = VGGDiscriminator(128)
     convs = [(m.in_channels, m.out_channels, m.stride[0]) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    wide = [(3, 64, 1), (64, 64, 2), (64, 128, 1), (128, 128, 2), (128, 256, 1), (256, 256, 2)]
-    assert convs == [*wide, (256, 512, 1), (512, 512, 2), (512, 512, 1), (512, 512, 2)]
+    first = [(3, 64, 1), (64, 64, 2), (64, 128, 1), (128, 128, 2), (128, 256, 1), (256, 256, 2)]
+    assert convs == [*first, (256, 512, 1), (512, 512, 2), (512, 512, 1), (512, 512, 2)]
     assert (network.hidden.in_features, network.hidden.out_features) == (512 * 16, 100)
     assert not any("running" in key for key in network.state_dict())
 
 
-def test_vgg_sees_each_batch_by_itself():
-    """Batch normalisation: a picture's logit depends on its batch, and not on batches before."""
+def test_vgg_logits_depend_on_their_batch_only():
+    """Batch normalisation keeps no running statistics of earlier batches."""
     torch.manual_seed(0)
     network = VGGDiscriminator(16, features=4)
     batch, other = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 16, 16)
@@ -50,7 +50,7 @@ def test_vgg_sees_each_batch_by_itself():
     assert not torch.allclose(network(torch.cat([batch, other]))[:4], before, atol=1e-4)
 
 
-def test_unet_gives_a_logit_a_pixel_in_its_place():
+def test_unet_logits_lie_where_the_image_changes():
     torch.manual_seed(0)
     network = UNetDiscriminator(features=4).eval()
     image = torch.rand(1, 3, 32, 48)
@@ -66,16 +66,16 @@ def test_unet_gives_a_logit_a_pixel_in_its_place():
         network(torch.rand(1, 3, 36, 32))
 
 
-def test_unet_has_the_names_of_the_published_weights():
+def test_unet_has_the_published_weight_names():
     keys = set(UNetDiscriminator(features=4).state_dict())
-    ends = {f"conv{i}.{part}" for i in (0, 9) for part in ("weight", "bias")}
+    plain = {f"conv{i}.{part}" for i in (0, 9) for part in ("weight", "bias")}
     normed = {f"conv{i}.{part}" for i in range(1, 9) for part in ("weight_orig", "weight_u", "weight_v")}
-    assert keys == ends | normed
+    assert keys == plain | normed
     shapes = [tuple(v.shape) for k, v in UNetDiscriminator().state_dict().items() if k.endswith(("weight", "_orig"))]
     assert shapes[:5] == [(64, 3, 3, 3), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (256, 512, 3, 3)]
 
 
-def test_unet_is_held_to_slope_one():
+def test_unet_convolutions_have_spectral_norm_one():
     torch.manual_seed(0)
     network = UNetDiscriminator(features=4)
     with torch.no_grad():
@@ -87,17 +87,17 @@ def test_unet_is_held_to_slope_one():
 
 
 @pytest.mark.parametrize("make", [lambda: VGGDiscriminator(16, 4), lambda: UNetDiscriminator(4)], ids=["vgg", "unet"])
-def test_learns_to_tell_sharp_from_blurred(make):
+def test_learns_to_separate_sharp_from_blurred(make):
     torch.manual_seed(1)
     network = make()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(80):
         sharp = torch.rand(8, 3, 16, 16)
         blurred = F.avg_pool2d(sharp, 3, 1, 1)
         loss = F.softplus(-network(sharp)).mean() + F.softplus(network(blurred)).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     fresh = torch.rand(8, 3, 16, 16)
     with torch.no_grad():
         assert network(fresh).mean() - network(F.avg_pool2d(fresh, 3, 1, 1)).mean() > 0.1

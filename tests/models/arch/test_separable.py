@@ -1,4 +1,4 @@
-"""Depthwise-separable networks: exactly equal to dense ones that everybody loads, and read back from their files."""
+"""Depthwise-separable networks: equal to their dense equivalents, and detected from their weights."""
 
 import pytest
 import torch
@@ -25,99 +25,99 @@ def no_grad():
         yield
 
 
-def network(config, seed=0):
-    """A separable network whose every weight matters, with results near [0, 1]."""
+def random_network(config, seed=0):
+    """A separable network with non-zero biases and results near [0, 1]."""
     torch.manual_seed(seed)
-    made = SeparableSRVGG(config) if isinstance(config, SRVGGConfig) else SeparableRRDB(config)
-    for parameter in made.parameters():
+    network = SeparableSRVGG(config) if isinstance(config, SRVGGConfig) else SeparableRRDB(config)
+    for parameter in network.parameters():
         if parameter.ndim == 1:
             parameter.uniform_(-0.3, 0.3)
-    return made.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=str)
-def test_collapses_exactly_to_what_spandrel_loads(config, picture):
-    ours = network(config)
-    plain = to_dense(ours)
-    assert type(plain) in (SRVGGNetCompact, RRDBNet)
-    expected = ours(picture)
+def test_dense_equivalent_is_equal_and_loads_in_spandrel(config, sample_image):
+    ours = random_network(config)
+    dense = to_dense(ours)
+    assert type(dense) in (SRVGGNetCompact, RRDBNet)
+    expected = ours(sample_image)
     assert expected.std() > 0.01
-    assert (plain(picture) - expected).abs().max() < 1e-5
+    assert (dense(sample_image) - expected).abs().max() < 1e-5
     if isinstance(config, SRVGGConfig):
-        theirs = ModelLoader().load_from_state_dict(dict(plain.state_dict())).eval().model
-        assert (theirs(picture) - expected).abs().max() < 1e-5
+        theirs = ModelLoader().load_from_state_dict(dict(dense.state_dict())).eval().model
+        assert (theirs(sample_image) - expected).abs().max() < 1e-5
 
 
-def test_spandrel_loads_a_collapsed_rrdb(picture):
-    """Growth 32, the only one that it knows."""
-    ours = network(RRDBConfig(features=8, blocks=2, growth=32, scale=2))
+def test_spandrel_loads_a_dense_equivalent_of_rrdb(sample_image):
+    """With growth 32, the only one that spandrel supports."""
+    ours = random_network(RRDBConfig(features=8, blocks=2, growth=32, scale=2))
     theirs = ModelLoader().load_from_state_dict(dict(to_dense(ours).state_dict())).eval().model
-    assert (theirs(picture) - ours(picture)).abs().max() < 1e-5
+    assert (theirs(sample_image) - ours(sample_image)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=str)
-def test_separating_what_is_separable_changes_nothing(config, picture):
-    ours = network(config)
-    assert (to_separable(to_dense(ours))(picture) - ours(picture)).abs().max() < 1e-5
+def test_to_separable_is_exact_for_a_dense_equivalent(config, sample_image):
+    ours = random_network(config)
+    assert (to_separable(to_dense(ours))(sample_image) - ours(sample_image)).abs().max() < 1e-5
 
 
-def test_separating_is_the_nearest_of_rank_one():
-    """No small change of either factor comes nearer to the dense kernel."""
+def test_to_separable_is_the_best_rank_one_approximation():
+    """No small change of either factor reduces the error."""
     torch.manual_seed(1)
-    plain = SRVGGNetCompact(SRVGGConfig(features=6, convs=1))
-    part = to_separable(plain).body[2]
-    kernel, mix, blur = plain.body[2].weight, part.pointwise.weight, part.depthwise.weight
+    dense = SRVGGNetCompact(SRVGGConfig(features=6, convs=1))
+    conv = to_separable(dense).body[2]
+    kernel, pointwise, depthwise = dense.body[2].weight, conv.pointwise.weight, conv.depthwise.weight
 
-    def miss():
-        return float((mix * blur.transpose(0, 1) - kernel).square().sum())
+    def error():
+        return float((pointwise * depthwise.transpose(0, 1) - kernel).square().sum())
 
-    least = miss()
-    for parameter in (mix, blur):
+    minimum = error()
+    for parameter in (pointwise, depthwise):
         for _ in range(20):
             change = torch.randn_like(parameter) * 1e-2
             parameter += change
-            assert miss() > least
+            assert error() > minimum
             parameter -= change
 
 
 @settings(max_examples=10, deadline=None)
 @given(features=st.integers(2, 9), convs=st.integers(1, 4), scale=st.integers(1, 4))
-def test_is_known_from_its_weights(features, convs, scale):
-    ours = network(SRVGGConfig(features=features, convs=convs, scale=scale))
+def test_is_detected_from_its_weights(features, convs, scale):
+    ours = random_network(SRVGGConfig(features=features, convs=convs, scale=scale))
     assert separable.matches(ours.state_dict())
-    read = separable.build(ours.state_dict())
-    assert (type(read), read.config) == (SeparableSRVGG, ours.config)
+    built = separable.build(ours.state_dict())
+    assert (type(built), built.config) == (SeparableSRVGG, ours.config)
 
 
 @pytest.mark.parametrize("config", SHAPES, ids=str)
-def test_a_file_makes_the_same_pictures(config, picture, tmp_path):
-    ours = network(config)
+def test_saved_file_gives_the_same_results(config, sample_image, tmp_path):
+    ours = random_network(config)
     save_file(ours.state_dict(), tmp_path / "small.safetensors")
-    read = load_upscaler(tmp_path / "small.safetensors")
-    assert (read.architecture, read.scale, read.model.config) == ("depthwise-separable", config.scale, config)
-    assert torch.equal(read(picture), ours(picture).clamp(0, 1))
+    loaded = load_upscaler(tmp_path / "small.safetensors")
+    assert (loaded.architecture, loaded.scale, loaded.model.config) == ("depthwise-separable", config.scale, config)
+    assert torch.equal(loaded(sample_image), ours(sample_image).clamp(0, 1))
 
 
-def test_a_file_that_lacks_a_part_is_refused(tmp_path):
-    state = dict(network(SHAPES[0]).state_dict())
+def test_file_with_a_missing_tensor_is_rejected(tmp_path):
+    state = dict(random_network(SHAPES[0]).state_dict())
     del state["body.4.depthwise.weight"]
-    save_file(state, tmp_path / "torn.safetensors")
+    save_file(state, tmp_path / "incomplete.safetensors")
     with pytest.raises(WeightsError, match=r"body\.4\.depthwise\.weight is missing"):
-        load_upscaler(tmp_path / "torn.safetensors")
+        load_upscaler(tmp_path / "incomplete.safetensors")
 
 
-def test_has_a_third_of_the_parameters_or_less():
-    def count(made: nn.Module) -> int:
-        return sum(parameter.numel() for parameter in made.parameters())
+def test_has_at_most_a_third_of_the_parameters():
+    def count(network: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in network.parameters())
 
     for config in (SRVGGConfig(features=16, convs=6, scale=2), SRVGGConfig(), RRDBConfig(blocks=2)):
-        plain = SRVGGNetCompact(config) if isinstance(config, SRVGGConfig) else RRDBNet(config)
-        assert count(to_separable(plain)) <= count(plain) / 3
-        assert count(to_dense(to_separable(plain))) == count(plain)
+        dense = SRVGGNetCompact(config) if isinstance(config, SRVGGConfig) else RRDBNet(config)
+        assert count(to_separable(dense)) <= count(dense) / 3
+        assert count(to_dense(to_separable(dense))) == count(dense)
 
 
-def test_other_networks_are_refused():
+def test_other_modules_are_rejected():
     with pytest.raises(ValueError, match="Sequential is neither"):
         to_separable(nn.Sequential(SeparableConv(2, 2)))
     with pytest.raises(ValueError, match="SeparableSRVGG is neither"):
-        to_separable(network(SHAPES[0]))
+        to_separable(random_network(SHAPES[0]))

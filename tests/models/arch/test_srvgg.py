@@ -1,4 +1,4 @@
-"""SRVGGNetCompact: the same pictures as spandrel, and a halo that is exact."""
+"""SRVGGNetCompact: equal to spandrel, with an exact halo."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_agrees_with_spandrel(channels, features, convs, scale, activation, seed
     assert (result - expected).abs().max() <= 1e-4
 
 
-def test_an_activation_without_weights_is_not_guessed():
+def test_activation_without_weights_is_rejected():
     state = SRVGGNetCompact(SRVGGConfig(features=4, convs=2, activation=Activation.RELU)).state_dict()
     assert srvgg.matches(state)
     with pytest.raises(ValueError, match="ReLU or LeakyReLU"):
@@ -75,14 +75,14 @@ def test_halo_is_exact():
     assert SRVGGNetCompact().halo == 18
 
 
-def test_channels_that_make_no_image_are_refused():
+def test_invalid_number_of_channels_is_rejected():
     state = dict(SRVGGNetCompact(SRVGGConfig(features=4, convs=1)).state_dict())
     state["body.4.weight"], state["body.4.bias"] = torch.zeros(7, 4, 3, 3), torch.zeros(7)
     with pytest.raises(ValueError, match="7 channels"):
         srvgg.build(state)
 
 
-def test_a_last_layer_that_is_no_convolution_is_refused():
+def test_last_layer_that_is_not_a_convolution_is_rejected():
     state = dict(SRVGGNetCompact(SRVGGConfig(features=4, convs=1)).state_dict())
     state["body.4.weight"] = torch.tensor(7.0)
     with pytest.raises(ValueError, match="has 0 dimensions"):

@@ -1,4 +1,4 @@
-"""A convolution after enlarging, turned into one before it: the same numbers, borders too."""
+"""Sub-pixel equivalent of nearest upsampling and convolution: equal, borders included."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("bias", [True, False])
-def test_is_exact(scale, bias):
+def test_equals_upsampling_then_convolution(scale, bias):
     torch.manual_seed(scale)
     conv = nn.Conv2d(5, 3, 3, padding=1, bias=bias)
     x = torch.randn(2, 5, 6, 7)
@@ -23,6 +23,6 @@ def test_is_exact(scale, bias):
 @pytest.mark.parametrize(
     "conv", [nn.Conv2d(4, 4, 5, padding=2), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, padding=1, groups=2)], ids=str
 )
-def test_other_convolutions_are_refused(conv):
+def test_other_convolutions_are_rejected(conv):
     with pytest.raises(ValueError, match="plain 3x3"):
         SubpixelConv.from_upconv(conv, 2)

@@ -1,4 +1,4 @@
-"""load_upscaler: every container and wrapper gives the same network; what is no upscaler gets one clear sentence."""
+"""load_upscaler: every format and wrapper gives the same network; other files raise clear errors."""
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ def network():
     return RRDBNet(RRDBConfig(features=6, blocks=2, growth=3, scale=2)).eval().requires_grad_(False)
 
 
-def assert_same(path, network, picture, tolerance=0.0):
+def assert_equal_network(path, network, sample_image, tolerance=0.0):
     model = load_upscaler(path)
     assert (model.scale, model.architecture, model.name) == (2, "RRDBNet", path.stem)
-    expected = network(picture).clamp(0, 1)
+    expected = network(sample_image).clamp(0, 1)
     assert expected.std() > 0.001
-    assert (model(picture) - expected).abs().max() <= tolerance
+    assert (model(sample_image) - expected).abs().max() <= tolerance
     assert model.dtype is torch.float32
 
 
@@ -35,54 +35,54 @@ def assert_same(path, network, picture, tolerance=0.0):
     ids=["plain", "params", "ema first", "module in state_dict", "nested", "module", "flat ema"],
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_pth_wrappers(tmp_path, network, picture, wrap, zipped):
+def test_pth_wrappers(tmp_path, network, sample_image, wrap, zipped):
     path = tmp_path / "net.pth"
     torch.save(wrap(network.state_dict()), path, _use_new_zipfile_serialization=zipped)
-    assert_same(path, network, picture)
+    assert_equal_network(path, network, sample_image)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin"])
-def test_safetensors_are_known_by_content(tmp_path, network, picture, suffix):
+def test_safetensors_are_detected_by_content(tmp_path, network, sample_image, suffix):
     path = tmp_path / f"net{suffix}"
     save_file(network.state_dict(), path)
-    assert_same(path, network, picture)
+    assert_equal_network(path, network, sample_image)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_other_precisions_come_as_float32(tmp_path, network, picture, dtype, suffix):
+def test_other_dtypes_are_loaded_as_float32(tmp_path, network, sample_image, dtype, suffix):
     state = {key: value.to(dtype) for key, value in network.state_dict().items()}
     path = tmp_path / f"net{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     network.load_state_dict(state)  # rounds the weights as the file does
-    assert_same(path, network, picture)
+    assert_equal_network(path, network, sample_image)
 
 
-def test_the_file_may_go_after_loading(tmp_path, network, picture):
+def test_file_may_change_after_loading(tmp_path, network, sample_image):
     path = tmp_path / "net.pth"
     torch.save(network.state_dict(), path)
     model = load_upscaler(path)
     path.write_bytes(bytes(path.stat().st_size))
-    assert torch.equal(model(picture), network(picture).clamp(0, 1))
+    assert torch.equal(model(sample_image), network(sample_image).clamp(0, 1))
 
 
 @pytest.mark.parametrize("length", [128 + 256 * k for k in range(2, 6)])
-def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path, length):
-    """Its lowest byte is 128 here, as the first of a pickle is."""
+def test_safetensors_header_that_looks_like_a_pickle(tmp_path, length):
+    """The lowest byte of the header length is 128, like the first byte of a pickle."""
     state = SRVGGNetCompact(SRVGGConfig(features=4, convs=0)).state_dict()
-    longer = next(
+    padded = next(
         data for n in range(1500) if int.from_bytes((data := save(state, {"note": "x" * n}))[:8], "little") == length
     )
-    (tmp_path / "net.safetensors").write_bytes(longer)
+    (tmp_path / "net.safetensors").write_bytes(padded)
     assert load_upscaler(tmp_path / "net.safetensors").scale == 4
 
 
-def test_srvgg_is_found(tmp_path, picture):
+def test_srvgg_is_detected(tmp_path, sample_image):
     network = SRVGGNetCompact(SRVGGConfig(features=4, convs=2, scale=3))
     save_file(network.state_dict(), tmp_path / "compact.safetensors")
     model = load_upscaler(str(tmp_path / "compact.safetensors"))
     assert (model.scale, model.halo, model.architecture) == (3, 4, "SRVGGNetCompact")
-    assert torch.equal(model(picture), network(picture).detach().clamp(0, 1))
+    assert torch.equal(model(sample_image), network(sample_image).detach().clamp(0, 1))
 
 
 def state_with(**changes):
@@ -90,13 +90,13 @@ def state_with(**changes):
 
 
 @pytest.mark.parametrize(
-    ("state", "says"),
+    ("state", "message"),
     [
         ({"lora_unet_down.lora_up.weight": torch.ones(2, 2)}, "looks like a LoRA"),
         ({"unet.attn.lora_A.weight": torch.ones(2, 2)}, "looks like a LoRA"),
         ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(2, 2)}, "looks like a diffusion checkpoint"),
         ({"encoder.down_blocks.0.weight": torch.ones(2)}, "looks like a VAE"),
-        ({"a": torch.ones(2), "b": torch.ones(2)}, "no network known here.*first keys are a, b"),
+        ({"a": torch.ones(2), "b": torch.ones(2)}, "no known network.*first keys are a, b"),
         (state_with(conv_hr_extra=torch.ones(1)), "conv_hr_extra is not part of it"),
         (state_with(**{"conv_hr.bias": torch.tensor([1, float("nan"), 1, 1])}), "conv_hr.bias contains inf or NaN"),
         (state_with(**{"conv_hr.bias": torch.tensor([1, 2, 3, 4])}), "conv_hr.bias holds torch.int64"),
@@ -114,23 +114,23 @@ def state_with(**changes):
         ),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_sentence(tmp_path, state, says):
+def test_unsuitable_weights_raise_a_one_line_error(tmp_path, state, message):
     path = tmp_path / "thing.safetensors"
     save_file(state, path)
-    with pytest.raises(WeightsError, match=says) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_upscaler(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_and_a_missing_file(tmp_path):
+def test_folder_and_missing_file_are_rejected(tmp_path):
     for path in (tmp_path, tmp_path / "absent.pth"):
-        with pytest.raises(WeightsError, match="does not exist or is no file"):
+        with pytest.raises(WeightsError, match="does not exist or is not a file"):
             load_upscaler(path)
 
 
 def test_claimed_sizes_are_not_allocated(tmp_path):
-    """features**2 * 9 floats would be 40 GB; the network has no memory until the file's tensors fit."""
+    """features**2 * 9 floats would be 40 GB; the network is on the meta device until the tensors fit."""
     path = tmp_path / "wide.safetensors"
     save_file(state_with(**{"conv_first.weight": torch.zeros(33_000, 3, 3, 3, dtype=torch.float16)}), path)
     with pytest.raises(WeightsError, match="nearly RRDBNet"):

@@ -1,4 +1,4 @@
-"""The ncnn reader: files written here, whose network is known, and the official ones against the ncnn runtime."""
+"""The ncnn reader: files written here from known networks, and official files against the ncnn runtime."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ from steadyscale.models.loading.ncnn_format import parse_param
 
 
 class Writer:
-    """A .param and a .bin, layer by layer; each method returns the name of the blob it makes."""
+    """Writes a .param and a .bin layer by layer; methods return the name of the output blob."""
 
     def __init__(self, half: bool) -> None:
         self.half, self.lines, self.data, self.blobs = half, ["Input in 0 1 data"], b"", 0
@@ -27,7 +27,7 @@ class Writer:
         self.lines.append(f"{kind} l{self.blobs} {len(inputs)} 1 {' '.join(inputs)} {name} {settings}")
         return name
 
-    def conv(self, of, conv, activation=""):
+    def conv(self, blob, conv, activation=""):
         weight = conv.weight.detach().flatten()
         if self.half:
             raw = weight.half().numpy().tobytes()
@@ -36,7 +36,7 @@ class Writer:
             self.data += bytes(4) + weight.numpy().tobytes()
         self.data += conv.bias.detach().numpy().tobytes()
         settings = f"0={conv.out_channels} 1=3 4=1 5=1 6={len(weight)} {activation}"
-        return self.layer("Convolution", [of], settings)
+        return self.layer("Convolution", [blob], settings)
 
     def save(self, folder, stem="net"):
         text = "\n".join(["7767517", f"{len(self.lines)} {self.blobs + 1}", *self.lines]) + "\n"
@@ -49,23 +49,23 @@ LEAKY = "9=2 -23310=1,2.000000e-01"
 
 
 def write_rrdb(net: RRDBNet, half=False, scalar_mul=False, skip_of_block="x") -> Writer:
-    """`scalar_mul`: the damping as a multiplication of its own and a BinaryOp, as newer converters write it."""
+    """Write an RRDBNet. scalar_mul: residual scaling as a BinaryOp of its own, as newer converters write it."""
     writer = Writer(half)
 
-    def damped_sum(residual, skip):
+    def scaled_sum(residual, skip):
         if not scalar_mul:
             return writer.layer("Eltwise", [residual, skip], "0=1 -23301=2,2.000000e-01,1.000000e+00")
         return writer.layer("BinaryOp", [skip, writer.layer("BinaryOp", [residual], "0=2 1=1 2=2.0e-01")], "0=0")
 
     first = x = writer.conv("data", net.conv_first)
     for block in net.body:
-        before = x
+        block_input = x
         for dense in (block.rdb1, block.rdb2, block.rdb3):
-            seen = [x]
+            blobs = [x]
             for conv in (dense.conv1, dense.conv2, dense.conv3, dense.conv4):
-                seen.append(writer.conv(writer.layer("Concat", seen) if seen[1:] else x, conv, LEAKY))
-            x = damped_sum(writer.conv(writer.layer("Concat", seen), dense.conv5), x)
-        x = damped_sum(x, before if skip_of_block == "x" else first)
+                blobs.append(writer.conv(writer.layer("Concat", blobs) if blobs[1:] else x, conv, LEAKY))
+            x = scaled_sum(writer.conv(writer.layer("Concat", blobs), dense.conv5), x)
+        x = scaled_sum(x, block_input if skip_of_block == "x" else first)
     x = writer.layer("BinaryOp", [first, writer.conv(x, net.conv_body)], "0=0")
     for index in range(1, net.config.doublings + 1):
         up = writer.layer("Interp", [x], "0=1 1=2.000000e+00 2=2.000000e+00")
@@ -91,7 +91,7 @@ def write_srvgg(net: SRVGGNetCompact, half=False, slope=None) -> Writer:
 
 
 def rounded(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The network's state dict as a half-precision .bin keeps it: convolutions rounded, the rest not."""
+    """The network's state dict as in a half-precision .bin: only convolution weights are rounded."""
     return {key: value.half().float() if value.ndim == 4 else value for key, value in net.state_dict().items()}
 
 
@@ -104,7 +104,7 @@ def assert_state(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("scalar_mul", [True, False])
 @pytest.mark.parametrize(("blocks", "scale"), [(1, 1), (2, 2), (1, 4), (1, 8)])
-def test_reads_rrdb_that_was_written_here(tmp_path, half, scalar_mul, blocks, scale):
+def test_reads_rrdb(tmp_path, half, scalar_mul, blocks, scale):
     torch.manual_seed(blocks)
     net = RRDBNet(RRDBConfig(features=5, blocks=blocks, growth=3, scale=scale))
     found = read_ncnn(write_rrdb(net, half, scalar_mul).save(tmp_path))
@@ -113,86 +113,86 @@ def test_reads_rrdb_that_was_written_here(tmp_path, half, scalar_mul, blocks, sc
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_reads_srvgg_that_was_written_here(tmp_path, half):
+def test_reads_srvgg(tmp_path, half):
     net = SRVGGNetCompact(SRVGGConfig(features=5, convs=2, scale=3))
     assert_state(read_ncnn(write_srvgg(net, half).save(tmp_path)), rounded(net) if half else dict(net.state_dict()))
 
 
-def test_a_fixed_slope_becomes_prelu(tmp_path, picture):
+def test_leaky_relu_becomes_prelu(tmp_path, sample_image):
     net = SRVGGNetCompact(SRVGGConfig(features=5, convs=2, scale=2))
     for layer in net.body[1::2]:
         torch.nn.init.constant_(layer.weight, 0.1)
     model = load_upscaler(write_srvgg(net, slope=0.1).save(tmp_path))
-    assert torch.equal(model(picture), net(picture).detach().clamp(0, 1))
+    assert torch.equal(model(sample_image), net(sample_image).detach().clamp(0, 1))
 
 
-def test_either_file_finds_the_other(tmp_path, picture):
+def test_param_and_bin_find_each_other(tmp_path, sample_image):
     net = SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2))
     param = write_srvgg(net).save(tmp_path)
-    expected = net(picture).detach().clamp(0, 1)
-    assert torch.equal(load_upscaler(param)(picture), expected)
-    assert torch.equal(load_upscaler(param.with_suffix(".bin"))(picture), expected)
+    expected = net(sample_image).detach().clamp(0, 1)
+    assert torch.equal(load_upscaler(param)(sample_image), expected)
+    assert torch.equal(load_upscaler(param.with_suffix(".bin"))(sample_image), expected)
 
 
-def changed(old, new):
-    def change(writer):
+def replace(old, new):
+    def damage(writer):
         assert any(old in line for line in writer.lines)
         writer.lines = [line.replace(old, new) for line in writer.lines]
 
-    return change
+    return damage
 
 
-def shorter(writer):
+def truncate(writer):
     writer.data = writer.data[:-4]
 
 
-def longer(writer):
+def append_bytes(writer):
     writer.data += bytes(4)
 
 
-def quantised(writer):
+def quantize(writer):
     writer.data = struct.pack("<I", 0x000D4B38) + writer.data[4:]
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
-        (shorter, "ends before the weights do"),
-        (longer, "4 bytes more than the graph"),
-        (quantised, "quantised"),
-        (changed("1=3 4=1", "1=3 4=1 3=2"), "not a plain 3x3 convolution"),
-        (changed("1=3 4=1", "1=3 4=1 8=1"), "not a plain 3x3 convolution"),
-        (changed("2.000000e-01", "1.000000e-01"), "connected differently"),
-        (changed("0=1 1=2.0", "0=2 1=2.0"), "connected differently"),
-        (changed("Eltwise", "Softmax"), "Softmax"),
-        (changed("Interp", "Dropout"), "Dropout"),
-        (changed("Input in 0 1 data", "Input in 0 1 other"), "reads data, which no layer before it makes"),
+        (truncate, "too short for the weights"),
+        (append_bytes, "4 bytes longer than the weights"),
+        (quantize, "quantised"),
+        (replace("1=3 4=1", "1=3 4=1 3=2"), "not a plain 3x3 convolution"),
+        (replace("1=3 4=1", "1=3 4=1 8=1"), "not a plain 3x3 convolution"),
+        (replace("2.000000e-01", "1.000000e-01"), "connected differently"),
+        (replace("0=1 1=2.0", "0=2 1=2.0"), "connected differently"),
+        (replace("Eltwise", "Softmax"), "Softmax"),
+        (replace("Interp", "Dropout"), "Dropout"),
+        (replace("Input in 0 1 data", "Input in 0 1 other"), "reads data, which no layer before it outputs"),
         (lambda writer: writer.lines.append("Broken"), "line"),
         (lambda writer: writer.lines.append("ReLU r 1 1 b1 last 0=x"), "line"),
         (lambda writer: writer.lines.append("ReLU r 1 1 b1 last 0=0.2"), "connected differently"),
     ],
 )
-def test_any_other_graph_is_refused(tmp_path, damage, says):
+def test_other_graphs_are_rejected(tmp_path, damage, message):
     writer = write_rrdb(RRDBNet(RRDBConfig(features=4, blocks=1, growth=2, scale=2)))
     damage(writer)
-    with pytest.raises(WeightsError, match=says) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_upscaler(writer.save(tmp_path))
     assert "net.param" in str(caught.value)
     assert "use the network's .pth" in str(caught.value)
 
 
-def test_a_skip_that_starts_elsewhere_is_refused(tmp_path):
-    """The layers, their order and all sizes are those of RRDBNet; only one connection is not."""
+def test_wrong_skip_connection_is_rejected(tmp_path):
+    """Layers, order and sizes are those of RRDBNet; only one connection differs."""
     net = RRDBNet(RRDBConfig(features=4, blocks=2, growth=2, scale=2))
     with pytest.raises(WeightsError, match="connected differently"):
         read_ncnn(write_rrdb(net, skip_of_block="first").save(tmp_path))
 
 
-def test_an_incomplete_param_and_a_missing_bin(tmp_path):
+def test_incomplete_param_and_missing_bin_are_rejected(tmp_path):
     param = write_srvgg(SRVGGNetCompact(SRVGGConfig(features=4, convs=1))).save(tmp_path)
     text = param.read_text()
     param.write_text("\n".join(text.splitlines()[:-2]))
-    with pytest.raises(WeightsError, match="promises 9 layers and has 7"):
+    with pytest.raises(WeightsError, match="announces 9 layers and has 7"):
         read_ncnn(param)
     param.write_text(text)
     param.with_suffix(".bin").unlink()
@@ -212,7 +212,7 @@ def test_stacks_of_stacks_do_not_grow_without_end(tmp_path):
     lines = ["Input in 0 1 b0"] + [f"Concat c{i} 2 1 b{i} b{i} b{i + 1}" for i in range(500)]
     (tmp_path / "net.param").write_text("\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines]))
     (tmp_path / "net.bin").write_bytes(b"")
-    with pytest.raises(WeightsError, match="it stacks 128 results"):
+    with pytest.raises(WeightsError, match="it concatenates 128 results"):
         read_ncnn(tmp_path / "net.param")
 
 
@@ -222,7 +222,7 @@ def test_stacks_of_stacks_do_not_grow_without_end(tmp_path):
     text=st.sampled_from(["", "0", "-", " ", "9", "1e999", "=", "nan", "x", "\n"]),
     net=st.booleans(),
 )
-def test_a_changed_character_never_escapes_as_another_error(tmp_path, at, text, net):
+def test_changed_character_raises_no_other_error(tmp_path, at, text, net):
     if net:
         writer = write_rrdb(RRDBNet(RRDBConfig(features=4, blocks=1, growth=2, scale=1)))
     else:
@@ -235,8 +235,8 @@ def test_a_changed_character_never_escapes_as_another_error(tmp_path, at, text, 
         load_upscaler(param)
 
 
-def run_ncnn(param, picture) -> torch.Tensor:
-    """The ncnn runtime's own result in float32: (1, 3, h, w) -> (1, 3, H, W)."""
+def run_ncnn(param, sample_image) -> torch.Tensor:
+    """The result of the ncnn runtime in float32: (1, 3, h, w) -> (1, 3, H, W)."""
     ncnn = pytest.importorskip("ncnn")
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
@@ -245,31 +245,31 @@ def run_ncnn(param, picture) -> torch.Tensor:
     assert net.load_param(str(param)) == 0
     assert net.load_model(str(param.with_suffix(".bin"))) == 0
     extractor = net.create_extractor()
-    extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture[0].numpy())))
+    extractor.input("data", ncnn.Mat(np.ascontiguousarray(sample_image[0].numpy())))
     code, result = extractor.extract("output")
     assert code == 0
     return torch.from_numpy(np.array(result))[None]
 
 
 @pytest.mark.parametrize("stem", ["realesr-animevideov3-x4", "realesrgan-x4plus-anime", "realesrgan-x4plus"])
-def test_official_networks_agree_with_ncnn(official_ncnn, picture, stem):
+def test_official_networks_agree_with_ncnn(official_ncnn, sample_image, stem):
     param = official_ncnn(stem)
-    result = load_upscaler(param)(picture)
-    expected = run_ncnn(param, picture).clamp(0, 1)
+    result = load_upscaler(param)(sample_image)
+    expected = run_ncnn(param, sample_image).clamp(0, 1)
     assert result.shape == expected.shape == (1, 3, 96, 80)
     assert expected.std() > 0.05
     assert (result - expected).abs().max() < 1e-4
 
 
-def test_x2_is_the_4x_network_and_says_so(official_ncnn, picture, caplog):
+def test_x2_is_loaded_as_the_4x_network_with_a_warning(official_ncnn, sample_image, caplog):
     with caplog.at_level(logging.WARNING):
         model = load_upscaler(official_ncnn("realesr-animevideov3-x2"))
     assert model.scale == 4
-    assert "shrinks its result to 0.5" in caplog.text
-    assert torch.equal(model(picture), load_upscaler(official_ncnn("realesr-animevideov3-x4"))(picture))
+    assert "resizes its result by 0.5" in caplog.text
+    assert torch.equal(model(sample_image), load_upscaler(official_ncnn("realesr-animevideov3-x4"))(sample_image))
 
 
-def test_a_graph_without_layers_is_refused(tmp_path):
+def test_graph_without_layers_is_rejected(tmp_path):
     (tmp_path / "net.param").write_text("7767517\n0 0\n")
     (tmp_path / "net.bin").touch()
     with pytest.raises(WeightsError, match="has no layers"):

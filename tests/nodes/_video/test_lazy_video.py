@@ -38,10 +38,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_nothing_runs_before_somebody_needs_pixels(newest, clip_file: Path):
+def test_nothing_runs_before_somebody_needs_pixels(fake_host, clip_file: Path):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
-    assert isinstance(video, newest.VideoInput)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
+    assert isinstance(video, fake_host.VideoInput)
     assert video.get_dimensions() == (128, 96)
     assert video.get_frame_rate() == 24
     assert video.get_frame_count() == 12
@@ -52,12 +52,12 @@ def test_nothing_runs_before_somebody_needs_pixels(newest, clip_file: Path):
     assert (part.get_frame_count(), part.get_duration(), part.get_dimensions()) == (3, 0.125, (128, 96))
     assert video.as_trimmed(0.6) is None
     assert network.frame_count == 0
-    assert newest.files() == []
-    assert newest.progress == []
+    assert fake_host.files() == []
+    assert fake_host.progress == []
 
 
-def test_saving_keeps_frames_sound_times_and_names(newest, clip_file: Path, tmp_path: Path):
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
+def test_saving_keeps_frames_sound_times_and_names(fake_host, clip_file: Path, tmp_path: Path):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     target = tmp_path / "out.mp4"
     video.save_to(str(target), format="mp4", codec="h264", metadata={"prompt": {"1": "x"}, "note": "y"}, preset=None)
     clip = VideoClip(target)
@@ -73,20 +73,20 @@ def test_saving_keeps_frames_sound_times_and_names(newest, clip_file: Path, tmp_
     with av.open(str(clip_file)) as source, av.open(str(target)) as made:
         first = [c.streams.audio[0].start_time * c.streams.audio[0].time_base for c in (source, made)]
         assert first[0] == first[1] > Fraction(4, 10)
-    done = [(value, total) for value, total, _ in newest.progress]
+    done = [(value, total) for value, total, _ in fake_host.progress]
     assert (done[0], done[-1]) == ((1, 12), (12, 12))
     assert done == sorted(set(done))
 
 
 def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
-    newest, clip_file: Path, tmp_path: Path, decoded: list[str]
+    fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]
 ):
     network = CountingUpscaler()
-    video = newest.VideoFromFile(str(clip_file))
-    first, mask = run_warp(newest, video, identity_correction(clip_file), "mirror")
-    second = run_upscale(newest, first, network)
-    third = run_upscale(newest, second, resize_to="factor", factor=0.5)
-    assert [type(o) for o in third.plan.recipe.operations] == [UpscaleOp, UpscaleOp, WarpOp], "the warp comes last"
+    video = fake_host.VideoFromFile(str(clip_file))
+    first, mask = run_warp(fake_host, video, identity_correction(clip_file), "mirror")
+    second = run_upscale(fake_host, first, network)
+    third = run_upscale(fake_host, second, resize_to="factor", factor=0.5)
+    assert [type(o) for o in third.plan.pipeline.operations] == [UpscaleOp, UpscaleOp, WarpOp], "the warp comes last"
     decoded.clear()
     third.save_to(str(tmp_path / "one.mp4"))
     looks = 2  # at the first frame for its colours: by the writer, and by who checks the result
@@ -107,35 +107,35 @@ def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
     assert not mask.any()
 
 
-def test_the_temporary_file_goes_with_the_video(newest, clip_file: Path):
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
+def test_the_temporary_file_goes_with_the_video(fake_host, clip_file: Path):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     assert Path(video.get_stream_source()).exists()
-    assert len(newest.files()) == 1
+    assert len(fake_host.files()) == 1
     part = video.as_trimmed(0.25, 0.25)
     del video
     gc.collect()
-    assert len(newest.files()) == 1, "its part still needs it"
+    assert len(fake_host.files()) == 1, "its part still needs it"
     cropped = part.as_cropped(0, 0, 64, 48)
     del part
     gc.collect()
-    assert len(newest.files()) == 1
+    assert len(fake_host.files()) == 1
     assert len(cropped.get_components().images) == 6
     del cropped
     gc.collect()
-    assert newest.files() == []
+    assert fake_host.files() == []
 
 
-def test_what_somebody_deleted_is_made_again(newest, clip_file: Path):
+def test_what_somebody_deleted_is_made_again(fake_host, clip_file: Path):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     Path(video.get_stream_source()).unlink()
     assert read_numbers(VideoClip(video.get_stream_source())) == list(range(12))
     assert network.frame_count == 24
 
 
-def test_another_form_is_made_of_the_first(newest, clip_file: Path, tmp_path: Path, decoded: list[str]):
+def test_another_form_is_made_of_the_first(fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     video.get_stream_source()
     video.save_to(str(tmp_path / "deep.mkv"), codec="h265", bit_depth=10)
     clip = VideoClip(tmp_path / "deep.mkv")
@@ -154,13 +154,13 @@ def test_another_form_is_made_of_the_first(newest, clip_file: Path, tmp_path: Pa
         ({"format": "mkv", "codec": "av1"}, "av1", "yuv420p10le"),
     ],
 )
-def test_the_settings_of_newer_hosts_are_honoured(newest, clip_file, tmp_path, settings, codec, pixels):
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
+def test_the_settings_of_newer_hosts_are_honoured(fake_host, clip_file, tmp_path, settings, codec, pixels):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     target = tmp_path / f"out.{settings.get('format', 'mp4')}"
     video.save_to(str(target), **settings)
     stored = VideoClip(target).stream_format
     assert (stored.codec.replace("libdav1d", "av1"), stored.pixel_format) == (codec, pixels)
-    assert len(newest.files()) == 1
+    assert len(fake_host.files()) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_the_settings_of_newer_hosts_are_honoured(newest, clip_file, tmp_path, s
         ({"crf": 99}, "crf 99"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_words_before_it_runs(newest, clip_file, tmp_path, settings, words):
+def test_what_cannot_be_done_is_refused_in_words_before_it_runs(fake_host, clip_file, tmp_path, settings, words):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     with pytest.raises(ClipError, match=words) as error:
         video.save_to(str(tmp_path / "out.mp4"), **settings)
     assert "Upscale Frames" in str(error.value), "the message appears on another node"
@@ -185,33 +185,33 @@ def test_what_cannot_be_done_is_refused_in_words_before_it_runs(newest, clip_fil
     video.save_to(str(tmp_path / "out.mp4"), sharpness=None)
 
 
-def test_a_cancel_stops_it_and_leaves_no_file(newest, clip_file: Path, tmp_path: Path):
+def test_a_cancel_stops_it_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
-    newest.cancel_after = 7
-    with pytest.raises(newest.Interrupted):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
+    fake_host.cancel_after = 7
+    with pytest.raises(fake_host.Interrupted):
         video.save_to(str(tmp_path / "out.mp4"))
     assert network.frame_count < 6
-    assert newest.files() == []
+    assert fake_host.files() == []
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["source.mp4"]
-    newest.cancel_after = None
+    fake_host.cancel_after = None
     video.save_to(str(tmp_path / "out.mp4"))
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(12)), "and it runs when it is asked again"
 
 
-def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(newest, clip_file: Path, tmp_path: Path):
+def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
     correction = identity_correction(clip_file)
     longer = Correction(np.tile(np.eye(3), (20, 1, 1)), [slice(0, 20)], correction.info)
-    video = run_upscale(newest, run_warp(newest, newest.VideoFromFile(str(clip_file)), longer)[0])
+    video = run_upscale(fake_host, run_warp(fake_host, fake_host.VideoFromFile(str(clip_file)), longer)[0])
     with pytest.raises(ClipError, match=r"\(Warp/Pad Frames, Upscale Frames\): the clip ended after 12 frames"):
         video.save_to(str(tmp_path / "out.mp4"))
-    assert newest.files() == []
+    assert fake_host.files() == []
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_components_are_all_frames_in_their_size_and_the_sound(newest, tmp_path: Path):
+def test_components_are_all_frames_in_their_size_and_the_sound(fake_host, tmp_path: Path):
     source = make_video(tmp_path / "source.mp4", audio_start=0.0)
-    video = run_upscale(newest, newest.VideoFromFile(str(source)), resize_to="size", width=99, height=75)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(source)), resize_to="size", width=99, height=75)
     parts = video.get_components()
     assert parts.images.shape == (12, 75, 99, 3)
     assert [read_number(frame.permute(2, 0, 1)) for frame in parts.images] == list(range(12))
@@ -223,20 +223,22 @@ def test_components_are_all_frames_in_their_size_and_the_sound(newest, tmp_path:
     assert waveform.abs().max() == pytest.approx(0.5, abs=0.1)
 
 
-def test_sound_that_begins_late_begins_late_in_components(newest, clip_file: Path):
-    waveform = run_upscale(newest, newest.VideoFromFile(str(clip_file))).get_components().audio["waveform"][0, 0]
+def test_sound_that_begins_late_begins_late_in_components(fake_host, clip_file: Path):
+    waveform = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file))).get_components().audio["waveform"][0, 0]
     assert waveform[:22_000].abs().max() < 1e-3
     assert waveform[26_000:40_000].abs().max() > 0.4
 
 
 @pytest.mark.parametrize("sound_at", [0.1, 0.6])
 def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the_picture_begins_late(
-    newest, tmp_path: Path, sound_at: float
+    fake_host, tmp_path: Path, sound_at: float
 ):
     """The picture begins at 0.4 s: sound from before that is cut off, sound from later on comes later."""
     starts = [9600 + 1000 * n for n in range(12)]
     source = make_video(tmp_path / "late.mp4", starts=starts, audio_start=sound_at)
-    waveform = run_upscale(newest, newest.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
+    waveform = (
+        run_upscale(fake_host, fake_host.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
+    )
     length = round((sound_at + 20 * 1024 / 48000 - 0.4) * 48000)
     assert len(waveform) == pytest.approx(length, abs=2048)
     first = round(max(0.0, sound_at - 0.4) * 48000)
@@ -244,16 +246,16 @@ def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the
     assert waveform[first + 1100 : first + 3000].max() > 0.4
 
 
-def test_components_that_do_not_fit_are_refused_before_anything_runs(newest, clip_file: Path):
+def test_components_that_do_not_fit_are_refused_before_anything_runs(fake_host, clip_file: Path):
     network = CountingUpscaler()
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
-    newest.management.get_free_memory.return_value = 1000
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
+    fake_host.management.get_free_memory.return_value = 1000
     with pytest.raises(ClipError, match=r"Upscale Frames.*12 frames of 128x96 need .* GiB .*keep it a VIDEO"):
         video.get_components()
     assert network.frame_count == 0
 
 
-def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
+def test_hdr_is_written_as_what_it_is(fake_host, tmp_path: Path):
     source = tmp_path / "hdr.mp4"
     with av.open(str(source), "w") as sink:
         stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
@@ -266,45 +268,45 @@ def test_hdr_is_written_as_what_it_is(newest, tmp_path: Path):
             frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, HLG
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
-    video = run_upscale(newest, newest.VideoFromFile(str(source)))
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(source)))
     assert (video.get_color_space(), video.get_bit_depth()) == ("HDR", 10)
     video.save_to(str(tmp_path / "out.mp4"), color_space="HDR")
     stored = VideoClip(tmp_path / "out.mp4").stream_format
     assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", HLG)
 
 
-def test_room_is_asked_for_when_it_runs_and_not_before(newest, clip_file: Path):
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
-    assert newest.room == []
+def test_room_is_asked_for_when_it_runs_and_not_before(fake_host, clip_file: Path):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
+    assert fake_host.room == []
     video.get_stream_source()
-    assert len(newest.room) == 1
-    assert newest.room[0][0] > 64 * 48
+    assert len(fake_host.room) == 1
+    assert fake_host.room[0][0] > 64 * 48
 
 
 @pytest.mark.parametrize("kind", ["VIDEO", "IMAGE"])
-def test_a_warp_asks_for_room_as_a_network_does(newest, clip_file: Path, kind: str):
-    frames = newest.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered_frames(12).permute(0, 2, 3, 1)
-    made = run_warp(newest, frames, identity_correction(clip_file))[0]
+def test_a_warp_asks_for_room_as_a_network_does(fake_host, clip_file: Path, kind: str):
+    frames = fake_host.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered_frames(12).permute(0, 2, 3, 1)
+    made = run_warp(fake_host, frames, identity_correction(clip_file))[0]
     if kind == "VIDEO":
-        assert newest.room == []
+        assert fake_host.room == []
         made.get_stream_source()
-    [(size, device)] = newest.room
+    [(size, device)] = fake_host.room
     assert size >= 3 * 4 * 3 * 64 * 48, "the frame, what it becomes, and where from"
     assert device == torch.device("cpu")
 
 
-def test_the_masks_of_images_count_where_memory_is_scarce(newest, clip_file: Path):
+def test_the_masks_of_images_count_where_memory_is_scarce(fake_host, clip_file: Path):
     images = numbered_frames(12).permute(0, 2, 3, 1)
-    newest.management.get_free_memory.return_value = images.numel() * 4 + 1000
+    fake_host.management.get_free_memory.return_value = images.numel() * 4 + 1000
     with pytest.raises(ClipError, match="GiB are free"):
-        run_warp(newest, images, identity_correction(clip_file))
+        run_warp(fake_host, images, identity_correction(clip_file))
 
 
-def test_who_reads_what_is_planned_asks_for_room_and_who_looks_does_not(newest, clip_file: Path):
-    clips = newest.import_("_clips")
-    video = run_upscale(newest, newest.VideoFromFile(str(clip_file)))
-    assert (clips.info_of(video).width, newest.room) == (video.get_dimensions()[0], [])
-    assert clips.clip_of(video).info.length == 12
-    assert len(newest.room) == 1
-    newest.import_("flow").EstimateFlow.execute(video, "farneback", 24.0, 64, pictures=0)
-    assert len(newest.room) == 1, "motion is measured before the network, which does not run for it"
+def test_who_reads_what_is_planned_asks_for_room_and_who_looks_does_not(fake_host, clip_file: Path):
+    clips = fake_host.import_("_video.inputs")
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
+    assert (clips.info_from_input(video).width, fake_host.room) == (video.get_dimensions()[0], [])
+    assert clips.clip_from_input(video).info.length == 12
+    assert len(fake_host.room) == 1
+    fake_host.import_("estimate_flow").EstimateFlow.execute(video, "farneback", 24.0, 64, pictures=0)
+    assert len(fake_host.room) == 1, "motion is measured before the network, which does not run for it"

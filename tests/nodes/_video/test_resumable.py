@@ -38,8 +38,8 @@ class Network(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def short_segments(newest, monkeypatch: pytest.MonkeyPatch):
-    jobs = newest.import_("_jobs")
+def short_segments(fake_host, monkeypatch: pytest.MonkeyPatch):
+    jobs = fake_host.import_("_video.resumable")
     original = jobs.run_job
     monkeypatch.setattr(jobs, "run_job", lambda *a, **named: original(*a, segment_seconds=SECONDS, **named))
     return jobs
@@ -55,15 +55,15 @@ def kept(tmp_path: Path) -> list[str]:
     return sorted(f"{f.parent.name[:5]}/{f.name}" for f in root.rglob("*") if f.is_file()) if root.exists() else []
 
 
-def upscaled(newest, frames, network, **settings):
-    node = newest.import_("upscale").UpscaleFrames
+def upscaled(fake_host, frames, network, **settings):
+    node = fake_host.import_("upscale").UpscaleFrames
     return node.execute(network, frames, **{**SETTINGS, "resumable": True, **settings}).result[0]
 
 
-def test_what_a_crash_leaves_is_not_computed_again(newest, clip_file, tmp_path, caplog):
-    whole = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network(), resumable=False)
+def test_what_a_crash_leaves_is_not_computed_again(fake_host, clip_file, tmp_path, caplog):
+    whole = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(), resumable=False)
     whole.save_to(str(tmp_path / "undisturbed.mp4"))
-    first = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network(fail_at=30))
+    first = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(fail_at=30))
     assert kept(tmp_path) == [], "planning keeps nothing"
     with pytest.raises(KeyboardInterrupt):
         first.save_to(str(tmp_path / "out.mp4"))
@@ -72,25 +72,25 @@ def test_what_a_crash_leaves_is_not_computed_again(newest, clip_file, tmp_path, 
     gc.collect()
     assert len(kept(tmp_path)) == 3, "what is unfinished stays, whoever forgets it"
     network = Network()
-    again = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    again = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     again.save_to(str(tmp_path / "out.mp4"))
     assert network.seen == 24
-    assert "going on, 2 of 4 segments are there" in caplog.text
+    assert "resuming, 2 of 4 segments are finished" in caplog.text
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(COUNT)]
     assert [time for _, time in frame_hashes(tmp_path / "out.mp4")] == [
         time for _, time in frame_hashes(tmp_path / "undisturbed.mp4")
     ]
     assert kept(tmp_path) == [], "the result is where it belongs"
-    assert newest.progress[-1][:2] == (24, 24)
+    assert fake_host.progress[-1][:2] == (24, 24)
 
 
-def test_it_stays_until_the_result_is_saved(newest, clip_file, tmp_path):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network())
-    assert len(newest.files()) == 0
+def test_it_stays_until_the_result_is_saved(fake_host, clip_file, tmp_path):
+    video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
+    assert len(fake_host.files()) == 0
     video.get_stream_source()
     assert len(kept(tmp_path)) == 5, "the temporary file would not survive a crash"
     network = Network()
-    other = upscaled(newest, newest.VideoFromFile(str(clip_file)), network)
+    other = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     other.get_stream_source()
     assert network.seen == 0, "after a crash before it was saved, it is only joined again"
     (tmp_path / "taken.mp4").mkdir()
@@ -101,8 +101,8 @@ def test_it_stays_until_the_result_is_saved(newest, clip_file, tmp_path):
     assert kept(tmp_path) == []
 
 
-def test_it_goes_when_nobody_needs_it(newest, clip_file, tmp_path):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network())
+def test_it_goes_when_nobody_needs_it(fake_host, clip_file, tmp_path):
+    video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
     video.get_stream_source()
     assert kept(tmp_path)
     del video
@@ -111,40 +111,40 @@ def test_it_goes_when_nobody_needs_it(newest, clip_file, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["weights", "settings", "source", "part"])
-def test_another_source_network_or_setting_begins_another_job(newest, clip_file, tmp_path, change):
+def test_another_source_network_or_setting_begins_another_job(fake_host, clip_file, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
-        upscaled(newest, newest.VideoFromFile(str(clip_file)), Network(fail_at=30)).get_stream_source()
+        upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(fail_at=30)).get_stream_source()
     if change == "source":
         make_video(clip_file, COUNT)
     network = Network(0.5 if change == "weights" else 1.0)
     settings = {"resize_to": "factor", "factor": 1.5} if change == "settings" else {}
-    source = newest.VideoFromFile(str(clip_file), window=(0.0, 1.5) if change == "part" else (0.0, 0.0))
-    upscaled(newest, source, network, **settings).save_to(str(tmp_path / "out.mp4"))
+    source = fake_host.VideoFromFile(str(clip_file), window=(0.0, 1.5) if change == "part" else (0.0, 0.0))
+    upscaled(fake_host, source, network, **settings).save_to(str(tmp_path / "out.mp4"))
     assert network.seen == (36 if change == "part" else COUNT)
     assert len(kept(tmp_path)) == 3, "the other job is still there"
 
 
-def test_measuring_is_kept_too(newest, clip_file, tmp_path, monkeypatch, short_segments):
-    node = newest.import_("stabilize").StabilizeVideo
-    original, frames = short_segments.kept_motion, []
+def test_measuring_is_kept_too(fake_host, clip_file, tmp_path, monkeypatch, short_segments):
+    node = fake_host.import_("stabilize").StabilizeVideo
+    original, frames = short_segments.measure_motion, []
 
-    def measured(job, clip, flow, **named):
-        def greys(side, read=clip.greys):
-            for grey in read(side):
-                frames.append(grey)
+    def measured(clip, settings, **named):
+        def luma_frames(side, read=clip.luma_frames):
+            for luma in read(side):
+                frames.append(luma)
                 if len(frames) == 30:
                     raise KeyboardInterrupt
-                yield grey
+                yield luma
 
-        clip.greys = greys
-        return original(job, clip, flow, segment_seconds=SECONDS, **named)
+        clip.luma_frames = luma_frames
+        return original(clip, settings, segment_seconds=SECONDS, **named)
 
     def run(resumable=True):
-        return node.execute(newest.VideoFromFile(str(clip_file)), method="farneback", resumable=resumable, **STEADY)
+        return node.execute(fake_host.VideoFromFile(str(clip_file)), method="farneback", resumable=resumable, **STEADY)
 
     plain = run(resumable=False).result[0]
     plain.save_to(str(tmp_path / "plain.mp4"))
-    monkeypatch.setattr(short_segments, "cached_motion", measured)
+    monkeypatch.setattr(short_segments, "measure_motion", measured)
     with pytest.raises(KeyboardInterrupt):
         run()
     parts = [name for name in kept(tmp_path) if "motion-" in name]
@@ -162,38 +162,38 @@ def test_measuring_is_kept_too(newest, clip_file, tmp_path, monkeypatch, short_s
     assert kept(tmp_path) == [], "and what was measured goes with the rest"
 
 
-def test_a_chain_is_resumable_when_one_of_its_nodes_is(newest, clip_file, tmp_path):
-    first = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network(), resumable=True)
-    second = upscaled(newest, first, Network(), resumable=False, resize_to="factor", factor=0.5)
+def test_a_chain_is_resumable_when_one_of_its_nodes_is(fake_host, clip_file, tmp_path):
+    first = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(), resumable=True)
+    second = upscaled(fake_host, first, Network(), resumable=False, resize_to="factor", factor=0.5)
     second.get_stream_source()
     assert len(kept(tmp_path)) == 5
 
 
-def test_two_at_once_are_told_apart(newest, clip_file, tmp_path, short_segments):
-    video = upscaled(newest, newest.VideoFromFile(str(clip_file)), Network())
-    folder = short_segments._folder(
-        "video", clip_file, None, video.plan.recipe.operations, ".mp4", video._usual.encoding
+def test_two_at_once_are_told_apart(fake_host, clip_file, tmp_path, short_segments):
+    video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
+    folder = short_segments._job_folder(
+        "video", clip_file, None, video.plan.pipeline.operations, ".mp4", video._default_format.encoding
     )
-    with short_segments.opened_job(folder, clip_file), pytest.raises(ClipError, match=r"Upscale Frames.*is at work"):
+    with short_segments.open_job(folder, clip_file), pytest.raises(ClipError, match=r"Upscale Frames.*is at work"):
         video.get_stream_source()
 
 
-def test_frames_in_memory_run_as_ever_and_the_log_says_so(newest, tmp_path, caplog):
+def test_frames_in_memory_run_as_ever_and_the_log_says_so(fake_host, tmp_path, caplog):
     images = numbered_frames(6).permute(0, 2, 3, 1)
-    given = newest.VideoFromComponents(newest.Components(images, 24))
-    video = upscaled(newest, given, Network())
+    given = fake_host.VideoFromComponents(fake_host.Components(images, 24))
+    video = upscaled(fake_host, given, Network())
     assert read_numbers(VideoClip(video.get_stream_source())) == [*range(6)]
     assert "only a VIDEO that comes from a file is resumable" in caplog.text
-    assert upscaled(newest, images, Network()).shape == (6, 96, 128, 3)
+    assert upscaled(fake_host, images, Network()).shape == (6, 96, 128, 3)
     assert kept(tmp_path) == []
 
 
-def test_forgotten_jobs_are_pointed_out_and_left_alone(newest, clip_file, tmp_path, caplog):
+def test_forgotten_jobs_are_pointed_out_and_left_alone(fake_host, clip_file, tmp_path, caplog):
     old = tmp_path / "output" / "steadyscale_jobs" / "video-old"
     old.mkdir(parents=True)
     (old / "segment-00000.mp4").write_bytes(bytes(2_000_000))
     os.utime(old, (1, 1))
     with caplog.at_level(logging.WARNING):
-        upscaled(newest, newest.VideoFromFile(str(clip_file)), Network()).save_to(str(tmp_path / "out.mp4"))
+        upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network()).save_to(str(tmp_path / "out.mp4"))
     assert "1 unfinished jobs (2 MB) are older than a week" in caplog.text
     assert (old / "segment-00000.mp4").exists()

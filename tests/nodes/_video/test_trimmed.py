@@ -13,44 +13,44 @@ from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
-def test_a_part_of_ours_is_all_that_runs(newest, clip_file: Path, tmp_path: Path):
+def test_a_part_of_ours_is_all_that_runs(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
-    whole = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
+    whole = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
     assert (part.get_frame_count(), part.get_duration()) == (3, 0.125)
     assert network.frame_count == 0
     part.save_to(str(tmp_path / "out.mp4"))
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
     assert network.frame_count == 3
-    twice = run_upscale(newest, part, resize_to="factor", factor=0.5)
-    assert [type(o) for o in twice.plan.recipe.operations] == [UpscaleOp, UpscaleOp], "still one plan"
+    twice = run_upscale(fake_host, part, resize_to="factor", factor=0.5)
+    assert [type(o) for o in twice.plan.pipeline.operations] == [UpscaleOp, UpscaleOp], "still one plan"
     assert read_numbers(VideoClip(twice.get_stream_source())) == [6, 7, 8]
     assert whole.as_trimmed(0.6) is None
     assert whole.as_trimmed(0.25, 0.5, strict_duration=True) is None
 
 
-def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(newest, clip_file: Path):
+def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(fake_host, clip_file: Path):
     info = VideoClip(clip_file).info
     matrices = np.tile(np.eye(3), (12, 1, 1))
     matrices[:, 0, 2] = np.arange(12) % 5 - 2
     moves = Correction(matrices, [slice(0, 5), slice(5, 12)], info)
-    whole = run_warp(newest, newest.VideoFromFile(str(clip_file)), moves, "crop")[0]
+    whole = run_warp(fake_host, fake_host.VideoFromFile(str(clip_file)), moves, "crop")[0]
     part = whole.as_trimmed(0.125, 0.25)
-    frames = list(whole.plan.recipe.frames())
+    frames = list(whole.plan.pipeline.frames())
     assert len(frames) == 12
-    pairs = zip(part.plan.recipe.frames(), frames[3:9], strict=True)
+    pairs = zip(part.plan.pipeline.frames(), frames[3:9], strict=True)
     assert all((ours - theirs).abs().max() < 1e-4 for ours, theirs in pairs)
 
 
-def test_a_part_of_what_was_made_is_read_from_there(newest, clip_file: Path, tmp_path: Path):
+def test_a_part_of_what_was_made_is_read_from_there(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
-    whole = run_upscale(newest, newest.VideoFromFile(str(clip_file)), network)
+    whole = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     whole.get_stream_source()
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
     assert part.get_active_trim_window() == (0.25, 0.125)
     part.save_to(str(tmp_path / "out.mp4"))
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [6, 7, 8]
-    again = run_upscale(newest, part, resize_to="factor", factor=0.5)
+    again = run_upscale(fake_host, part, resize_to="factor", factor=0.5)
     del part, whole
     gc.collect()
     assert read_numbers(VideoClip(again.get_stream_source())) == [6, 7, 8]

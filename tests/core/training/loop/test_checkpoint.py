@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the one before where the last is damaged, and no code in them is run."""
+"""Checkpoints: atomic, verified, with the one before as a fallback, and without code execution."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def config(settings):
-    return settings(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
+def config(make_config):
+    return make_config(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
 
 
 @pytest.fixture
@@ -25,40 +25,41 @@ def state(config):
     return state
 
 
-def same(one, other) -> bool:
+def have_equal_tensors(one, other) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_what_was_saved_comes_back(config, state, tmp_path):
-    state.best, state.stale = 31.5, 2
+def test_a_checkpoint_restores_the_whole_state(config, state, tmp_path):
+    state.best_psnr, state.validations_since_best = 31.5, 2
     path = checkpoint.save(state, tmp_path, keep=2)
     other = init_state(config, CPU)
-    assert not same(other.generator, state.generator)
+    assert not have_equal_tensors(other.generator, state.generator)
     checkpoint.restore(other, path)
-    assert same(other.generator, state.generator)
-    assert same(other.ema, state.average)
-    assert same(other.discriminator.network, state.opponent.network)
+    assert have_equal_tensors(other.generator, state.generator)
+    assert have_equal_tensors(other.ema, state.ema)
+    assert have_equal_tensors(other.discriminator.network, state.discriminator.network)
     assert (other.step, other.best_psnr, other.validations_since_best) == (3, 31.5, 2)
-    assert other.generator.for_scale(2).body[0] is other.generator.for_scale(4).body[0]  # still one body
-    memory, theirs = (
+    assert other.generator.for_scale(2).body[0] is other.generator.for_scale(4).body[0]  # the body is still shared
+    restored, saved = (
         other.trained_generator.optimizer.state_dict()["state"],
-        state.player.optimiser.state_dict()["state"],
+        state.trained_generator.optimizer.state_dict()["state"],
     )
-    assert memory.keys() == theirs.keys()
-    assert all(torch.equal(memory[i]["exp_avg_sq"], theirs[i]["exp_avg_sq"]) for i in memory)
+    assert restored.keys() == saved.keys()
+    assert all(torch.equal(restored[i]["exp_avg_sq"], saved[i]["exp_avg_sq"]) for i in restored)
 
 
 @pytest.mark.parametrize(
-    "moment", ["training.checkpoint.save_file", "training.checkpoint.torch.save", "atomic.os.replace"]
+    "moment",
+    ["training.loop.checkpoint.save_file", "training.loop.checkpoint.torch.save", "runtime.atomic_write.os.replace"],
 )
-def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypatch, moment):
+def test_an_interrupted_save_keeps_the_checkpoint_before(state, tmp_path, monkeypatch, moment):
     before = checkpoint.save(state, tmp_path, keep=1)
     state.step += 1
 
-    def breaks(*_args, **_kwargs):
+    def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"steadyscale.core.{moment}", breaks)
+    monkeypatch.setattr(f"steadyscale.core.{moment}", interrupt)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(state, tmp_path, keep=1)
     assert checkpoint.find_newest(tmp_path) == before
@@ -73,7 +74,7 @@ def test_a_save_that_breaks_off_leaves_the_one_before(state, tmp_path, monkeypat
         ("os.fsync", OSError(28, "No space left on device")),
     ],
 )
-def test_a_full_disk_is_told_with_the_way_out_and_leaves_the_one_before(state, tmp_path, monkeypatch, moment, error):
+def test_a_full_disk_is_reported_and_keeps_the_checkpoint_before(state, tmp_path, monkeypatch, moment, error):
     before = checkpoint.save(state, tmp_path, keep=1)
     state.step += 7
 
@@ -81,19 +82,21 @@ def test_a_full_disk_is_told_with_the_way_out_and_leaves_the_one_before(state, t
         raise error
 
     monkeypatch.setattr(f"steadyscale.core.training.loop.checkpoint.{moment}", full)
-    with pytest.raises(TrainingError, match=r"of step \d+ cannot be written \(.*MB are free\); make room .*--resume"):
+    with pytest.raises(
+        TrainingError, match=r"of step \d+ cannot be written \(.*MB are free\); free some space .*--resume"
+    ):
         checkpoint.save(state, tmp_path, keep=1)
     assert checkpoint.find_newest(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
 
 
-def test_a_damaged_one_is_passed_over_with_a_word(state, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_skipped_and_logged(state, tmp_path, caplog):
     before = checkpoint.save(state, tmp_path, keep=3)
     state.step += 1
-    for spoil in (_flip_a_bit, _cut_short, _lose_a_file):
+    for damage in (_flip_a_bit, _truncate, _delete_a_file):
         path = checkpoint.save(state, tmp_path, keep=3)
         assert checkpoint.find_newest(tmp_path) == path
-        spoil(path)
+        damage(path)
         caplog.clear()
         assert checkpoint.find_newest(tmp_path) == before
         assert "is damaged" in caplog.text
@@ -105,15 +108,15 @@ def _flip_a_bit(path):
     (path / "average.safetensors").write_bytes(content)
 
 
-def _cut_short(path):
+def _truncate(path):
     (path / "state.json").write_text((path / "state.json").read_text()[:-9])
 
 
-def _lose_a_file(path):
+def _delete_a_file(path):
     (path / "optimisers.pt").unlink()
 
 
-def test_only_the_newest_are_kept_and_leftovers_are_swept(state, tmp_path):
+def test_only_the_newest_checkpoints_are_kept_and_partial_ones_deleted(state, tmp_path):
     for step in (5, 10, 100):
         state.step = step
         checkpoint.save(state, tmp_path, keep=2)
@@ -123,23 +126,25 @@ def test_only_the_newest_are_kept_and_leftovers_are_swept(state, tmp_path):
     assert checkpoint.find_newest(tmp_path / "none") is None
 
 
-def test_one_of_other_settings_is_refused(settings, state, tmp_path):
+def test_a_checkpoint_of_other_settings_is_refused(make_config, state, tmp_path):
     path = checkpoint.save(state, tmp_path, keep=1)
     for changes in ({"network": {"scales": [2, 4], "features": 6}}, {"network": {"scales": [2]}}):
-        other = init_state(settings(losses={"adversarial": 0.1}, **changes), CPU)
-        with pytest.raises(TrainingError, match=r"made with other settings \(.*\d+ (numbers|tensors)") as told:
+        other = init_state(make_config(losses={"adversarial": 0.1}, **changes), CPU)
+        with pytest.raises(
+            TrainingError, match=r"written with other settings \(.*(has shape \d|\d+ tensors)"
+        ) as caught:
             checkpoint.restore(other, path)
-        assert len(str(told.value)) < 300 + len(str(path))
+        assert len(str(caught.value)) < 300 + len(str(path))
 
 
-def test_code_in_a_checkpoint_is_not_run(config, state, tmp_path):
+def test_pickled_code_in_a_checkpoint_is_not_executed(config, state, tmp_path):
     path = checkpoint.save(state, tmp_path, keep=1)
 
-    class Harm:
+    class Malicious:
         def __reduce__(self):
-            return (open, (str(tmp_path / "harm"), "w"))
+            return (open, (str(tmp_path / "created"), "w"))
 
-    torch.save(Harm(), path / "optimisers.pt")
+    torch.save(Malicious(), path / "optimisers.pt")
     with pytest.raises(TrainingError):
         checkpoint.restore(init_state(config, CPU), path)
-    assert not (tmp_path / "harm").exists()
+    assert not (tmp_path / "created").exists()

@@ -1,4 +1,4 @@
-"""Learning in whatever mode the caller is, who keeps that mode between the steps."""
+"""Gradients within the steps of a generator, and the mode of the caller between them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import torch
 from steadyscale.core.training.loop.grad_mode import with_gradients
 
 
-def test_each_step_can_learn_and_the_callers_mode_stays_its_own():
-    seen = []
+def test_steps_have_gradients_and_the_caller_keeps_its_mode():
+    results = []
 
     def steps():
         for number in range(2):
             weight = torch.ones(1, requires_grad=True)
             (weight * 3).sum().backward()
-            seen.append((torch.is_inference_mode_enabled(), float(weight.grad)))
+            results.append((torch.is_inference_mode_enabled(), float(weight.grad)))
             yield number
 
     with torch.inference_mode():
-        found = []
+        items = []
         for item in with_gradients(steps()):
             assert torch.is_inference_mode_enabled()
-            found.append(item)
-    assert (found, seen) == ([0, 1], [(False, 3.0), (False, 3.0)])
+            items.append(item)
+    assert (items, results) == ([0, 1], [(False, 3.0), (False, 3.0)])
 
 
-def test_closing_it_closes_the_steps():
+def test_closing_the_generator_closes_the_steps():
     ended = []
 
     def steps():

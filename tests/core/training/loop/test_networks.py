@@ -1,4 +1,4 @@
-"""Networks before their first step: as strong in the last layer as in the first, and near to what they start from."""
+"""Initial networks: preserved variance, output close to plain upscaling, shared bodies, initial weights."""
 
 import pytest
 import torch
@@ -16,36 +16,35 @@ SEPARABLE = NetworkConfig(scales=(2, 3), features=32, convs=6, separable=True)
 
 
 @pytest.mark.parametrize("settings", [COMPACT, SEPARABLE], ids=["dense", "separable"])
-def test_a_signal_is_as_strong_after_many_layers_as_it_was(settings):
+def test_initialization_preserves_the_variance_of_activations(settings):
     network = make_generator(settings, 0).for_scale(2)
     x = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    strength = []
+    deviations = []
     with torch.no_grad():
         for layer in network.body[:-1]:
             x = layer(x)
             if isinstance(layer, (nn.Conv2d, SeparableConv)):
-                strength.append(float(x.std()))
-    assert len(strength) == 7
-    assert all(0.4 < each < 2.5 for each in strength), strength
+                deviations.append(float(x.std()))
+    assert len(deviations) == 7
+    assert all(0.4 < deviation < 2.5 for deviation in deviations), deviations
 
 
-def test_a_dense_one_begins_near_smooth_enlargement_but_not_at_it():
-    """Of waves that bicubic enlarges well, with the same result but for what its short reach leaves out; in every
-    colour, none of which gives anything to the others."""
+def test_a_dense_network_starts_close_to_bicubic_upscaling_but_not_equal():
+    """Sine waves, which bicubic interpolation upscales well, in three channels that must not mix."""
     generator = make_generator(COMPACT, 0)
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(40.0), indexing="ij")
     waves = 0.5 + 0.4 * torch.stack([torch.sin(0.7 * x), torch.cos(0.5 * y + 0.3 * x), torch.sin(0.6 * y)])[None]
     for scale in COMPACT.scales:
         with torch.no_grad():
-            begun = generator(waves, scale)[..., 8:-8, 8:-8]
+            initial = generator(waves, scale)[..., 8:-8, 8:-8]
         smooth = resize(waves, 40 * scale, 40 * scale)[..., 8:-8, 8:-8]
         coarse = F.interpolate(waves, scale_factor=scale, mode="nearest")[..., 8:-8, 8:-8]
-        away = (begun - smooth).std((0, 2, 3))
-        assert (away < 0.5 * (coarse - smooth).std((0, 2, 3))).all()
-        assert (away > 0.001).all()
+        deviation = (initial - smooth).std((0, 2, 3))
+        assert (deviation < 0.5 * (coarse - smooth).std((0, 2, 3))).all()
+        assert (deviation > 0.001).all()
 
 
-def test_a_separable_one_begins_near_enlarging_by_repetition_but_not_at_it():
+def test_a_separable_network_starts_close_to_nearest_neighbor_upscaling():
     generator = make_generator(SEPARABLE, 0)
     x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for scale in SEPARABLE.scales:
@@ -54,7 +53,7 @@ def test_a_separable_one_begins_near_enlarging_by_repetition_but_not_at_it():
         assert 0.01 < float(away.std()) < 0.2
 
 
-def test_the_seed_decides_and_the_body_is_shared():
+def test_the_seed_determines_the_weights_and_the_body_is_shared():
     one, same, other = (make_generator(COMPACT, seed) for seed in (3, 3, 4))
     first, again, different = (torch.cat([p.flatten() for p in g.parameters()]) for g in (one, same, other))
     assert torch.equal(first, again)
@@ -63,8 +62,8 @@ def test_the_seed_decides_and_the_body_is_shared():
     assert one.for_scale(2).body[-1] is not one.for_scale(3).body[-1]
 
 
-def test_what_to_begin_with_can_be_named():
-    named = NetworkConfig(scales=(2,), features=16, convs=8, begin_with="steadyscale-2x")
-    wanted = load_upscaler(zoo.find_weights("steadyscale-2x")).model.state_dict()
+def test_initial_weights_can_be_a_name_of_the_zoo():
+    named = NetworkConfig(scales=(2,), features=16, convs=8, init_from="steadyscale-2x")
+    expected = load_upscaler(zoo.find_weights("steadyscale-2x")).model.state_dict()
     found = make_generator(named, 0).for_scale(2).state_dict()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -1,13 +1,13 @@
-"""What a run needs before its first step."""
+"""Preparation of a run."""
 
 from steadyscale.core.training.loop.setup import load_validation_images
 
 
-def test_pictures_that_are_both_learnt_and_measured_on_are_told_of(settings, textures, caplog):
-    one = str(textures / "train" / "0.png")
-    assert load_validation_images(settings()) is not None
+def test_images_in_both_training_and_validation_are_logged(make_config, texture_folder, caplog):
+    one = str(texture_folder / "train" / "0.png")
+    assert load_validation_images(make_config()) is not None
     assert not caplog.messages
-    found = load_validation_images(settings(data={"validate": [str(textures / "validate"), one]}))
-    assert found is not None
-    (told,) = caplog.messages
-    assert told.startswith(f"1 of the {len(found)} files in data.validate are in data.train too, such as {one}:")
+    images = load_validation_images(make_config(data={"validate": [str(texture_folder / "validate"), one]}))
+    assert images is not None
+    (message,) = caplog.messages
+    assert message.startswith(f"1 of the {len(images)} files in data.validate are in data.train too, such as {one}:")

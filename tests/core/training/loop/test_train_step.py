@@ -1,4 +1,4 @@
-"""One step: who learns from what, what an inf does, and that parts and scales add up."""
+"""One training step: gradients, skipped steps, accumulation, shared bodies, schedules."""
 
 from dataclasses import replace
 
@@ -14,25 +14,27 @@ GAN = {"pixel": 0.1, "adversarial": 0.1}
 
 
 @pytest.fixture
-def stream(textures):
-    return lambda config, first=0: batches(config, CachedImageDataset([str(textures / "train")], min_side=8), first)
+def stream(texture_folder):
+    return lambda config, first=0: batches(
+        config, CachedImageDataset([str(texture_folder / "train")], min_side=8), first
+    )
 
 
 def weights(network) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def test_both_players_move_and_neither_learns_from_the_others_step(settings, stream):
-    config = settings(losses=GAN)
+def test_both_networks_are_updated_with_gradients_of_before_the_step(make_config, stream):
+    config = make_config(losses=GAN)
     state = init_state(config, CPU)
     before = weights(state.generator), weights(state.discriminator.network)
-    outcome = train_step(state, next(stream(config)), config)
-    assert outcome.applied
-    assert set(outcome.losses) == {"pixel", "adversarial", "discriminator", "real", "fake"}
-    assert 0.2 < outcome.losses["discriminator"] < 1.2
+    result = train_step(state, next(stream(config)), config)
+    assert result.applied
+    assert set(result.losses) == {"pixel", "adversarial", "discriminator", "real", "fake"}
+    assert 0.2 < result.losses["discriminator"] < 1.2
     assert not torch.equal(weights(state.generator), before[0])
     assert not torch.equal(weights(state.discriminator.network), before[1])
-    assert torch.equal(weights(state.ema_generator), weights(state.generator))  # the first average is the first network
+    assert torch.equal(weights(state.ema_generator), weights(state.generator))  # the first average equals the network
     # The discriminator's gradients come from its own loss alone: the same as without the generator's part.
     alone = init_state(config, CPU)
     batch = next(stream(config))
@@ -48,16 +50,19 @@ def test_both_players_move_and_neither_learns_from_the_others_step(settings, str
     assert torch.allclose(ours, theirs, atol=1e-7)
 
 
-@pytest.mark.parametrize("judge", DiscriminatorKind)
-@pytest.mark.parametrize("arithmetic", AutocastDtype)
-def test_an_inf_stops_both_and_training_recovers(settings, stream, judge, arithmetic):
-    config = settings(
-        losses=GAN, discriminator={"kind": judge.value}, machine={"arithmetic": arithmetic.value}, learning={"clip": 1}
+@pytest.mark.parametrize("kind", DiscriminatorKind)
+@pytest.mark.parametrize("dtype", AutocastDtype)
+def test_both_networks_skip_a_step_with_inf_and_training_recovers(make_config, stream, kind, dtype):
+    config = make_config(
+        losses=GAN,
+        discriminator={"kind": kind.value},
+        runtime={"autocast_dtype": dtype.value},
+        optim={"max_grad_norm": 1},
     )
     state = init_state(config, CPU)
     state.trained_generator.scaler.scale = min(
         state.trained_generator.scaler.scale, 1024.0
-    )  # what a run has found after some steps
+    )  # as after some steps of a run
     if state.discriminator.scaler.dynamic:
         state.discriminator.scaler.scale = 1024.0
     source = stream(config)
@@ -66,15 +71,15 @@ def test_an_inf_stops_both_and_training_recovers(settings, stream, judge, arithm
     scale = state.trained_generator.scaler.scale
     bad = next(source)
     bad.small[0, 0, 3, 3] = float("inf")
-    outcome = train_step(state, bad, config)
-    assert not outcome.applied
+    result = train_step(state, bad, config)
+    assert not result.applied
     assert (state.step, state.skipped_steps) == (2, 1)
     after = [weights(network) for network in (state.generator, state.discriminator.network, state.ema_generator)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert state.trained_generator.scaler.scale == (scale / 2 if arithmetic is AutocastDtype.FP16 else 1.0)
+    assert state.trained_generator.scaler.scale == (scale / 2 if dtype is AutocastDtype.FP16 else 1.0)
     for _ in range(3):
-        outcome = train_step(state, next(source), config)
-    assert outcome.applied
+        result = train_step(state, next(source), config)
+    assert result.applied
     assert state.skipped_steps == 0
     assert all(
         torch.isfinite(weights(n)).all() for n in (state.generator, state.discriminator.network, state.ema_generator)
@@ -82,20 +87,20 @@ def test_an_inf_stops_both_and_training_recovers(settings, stream, judge, arithm
     assert not torch.equal(weights(state.generator), before[0])
 
 
-def test_an_inf_in_the_discriminator_alone_stops_the_generator_too(settings, stream):
-    config = settings(losses={"pixel": 1.0, "adversarial": 0.1, "adversarial_kind": "vanilla"})
+def test_an_inf_in_the_discriminator_skips_the_generators_step_too(make_config, stream):
+    config = make_config(losses={"pixel": 1.0, "adversarial": 0.1, "adversarial_kind": "vanilla"})
     state = init_state(config, CPU)
     before = weights(state.generator)
     batch = next(stream(config))
-    # The vanilla generator never looks at the discriminator's view of photographs, and L1 of one pixel is finite.
+    # The vanilla generator loss does not use the logits of real images, so its own gradients stay finite.
     state.discriminator.network.logit.register_full_backward_hook(lambda *_: (torch.full((4, 100), float("inf")),))
-    outcome = train_step(state, batch, config)
-    assert not outcome.applied
+    result = train_step(state, batch, config)
+    assert not result.applied
     assert torch.equal(weights(state.generator), before)
 
 
-def test_parts_of_a_batch_add_up_to_it(settings, stream):
-    whole, parts = settings(), settings(accumulate=4)
+def test_accumulated_parts_give_the_gradients_of_the_batch(make_config, stream):
+    whole, parts = make_config(), make_config(accumulate=4)
     states = [init_state(config, CPU) for config in (whole, parts)]
     outcomes = [train_step(s, next(stream(c)), c) for s, c in zip(states, (whole, parts), strict=True)]
     assert outcomes[0].losses == pytest.approx(outcomes[1].losses, abs=1e-6)
@@ -104,15 +109,15 @@ def test_parts_of_a_batch_add_up_to_it(settings, stream):
     assert gradients[0].abs().max() > 1e-4
 
 
-def test_two_views_of_a_place_come_to_look_alike(settings, stream):
-    config = settings(losses={"pixel": 0.0, "steady": 10.0}, steps=60, batch=8)
+def test_the_shift_consistency_loss_decreases(make_config, stream):
+    config = make_config(losses={"pixel": 0.0, "shift_consistency": 10.0}, steps=60, batch=8)
     state = init_state(config, CPU)
     found = [train_step(state, batch, config).losses["steady"] for batch in stream(config)]
     assert sum(found[-10:]) < 0.7 * sum(found[:10])
 
 
-def test_scales_take_turns_on_one_body(settings, stream):
-    config = settings(network={"scales": [2, 4]})
+def test_scales_alternate_and_share_one_body(make_config, stream):
+    config = make_config(network={"scales": [2, 4]})
     state = init_state(config, CPU)
     two, four = state.generator.for_scale(2), state.generator.for_scale(4)
     assert all(a is b for a, b in zip(two.body[:-1], four.body[:-1], strict=True))
@@ -130,9 +135,9 @@ def test_scales_take_turns_on_one_body(settings, stream):
     assert not torch.equal(four.body[-1].weight, heads[1])
 
 
-def test_rrdb_shares_all_that_works_at_input_size(settings, stream):
+def test_rrdb_shares_all_layers_at_input_size(make_config, stream):
     network = {"kind": "rrdb", "scales": [2, 4], "features": 8, "blocks": 1, "growth": 4}
-    config = settings(network=network)
+    config = make_config(network=network)
     state = init_state(config, CPU)
     two, four = state.generator.for_scale(2), state.generator.for_scale(4)
     assert two.body is four.body
@@ -142,15 +147,17 @@ def test_rrdb_shares_all_that_works_at_input_size(settings, stream):
     assert all(train_step(state, next(source), config).applied for _ in range(2))
 
 
-def test_losses_that_judge_come_in_later(settings):
-    config = settings(losses={"adversarial": 0.4, "perceptual": 2.0}, learning={"gan_from": 10, "gan_ramp": 4})
+def test_perceptual_and_adversarial_losses_start_later(make_config):
+    config = make_config(
+        losses={"adversarial": 0.4, "perceptual": 2.0}, optim={"gan_start_step": 10, "gan_ramp_steps": 4}
+    )
     assert loss_weights_at(config, 9) == {"pixel": 1.0}
     assert loss_weights_at(config, 10) == {"pixel": 1.0, "perceptual": 2.0, "adversarial": pytest.approx(0.1)}
     assert loss_weights_at(config, 30)["adversarial"] == pytest.approx(0.4)
 
 
-def test_before_the_game_the_discriminator_rests(settings, stream):
-    config = settings(losses=GAN, learning={"gan_from": 1})
+def test_the_discriminator_is_not_trained_before_the_gan_starts(make_config, stream):
+    config = make_config(losses=GAN, optim={"gan_start_step": 1})
     state = init_state(config, CPU)
     before = weights(state.discriminator.network)
     source = stream(config)
@@ -160,14 +167,14 @@ def test_before_the_game_the_discriminator_rests(settings, stream):
     assert not torch.equal(weights(state.discriminator.network), before)
 
 
-def test_the_rate_rises_and_falls(settings):
-    learning = replace(settings().learning, rate=1.0, last_rate=0.1, warm_up=10)
-    rates = [learning_rate_at(learning, 1.0, step, 110) for step in (0, 4, 9, 10, 60, 110)]
+def test_the_learning_rate_warms_up_and_decays(make_config):
+    optim = replace(make_config().optim, learning_rate=1.0, min_learning_rate=0.1, warmup_steps=10)
+    rates = [learning_rate_at(optim, 1.0, step, 110) for step in (0, 4, 9, 10, 60, 110)]
     assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1])
-    assert learning_rate_at(learning, 0.5, 110, 110) == pytest.approx(0.05)
+    assert learning_rate_at(optim, 0.5, 110, 110) == pytest.approx(0.05)
 
 
-def test_the_loss_scale_halves_at_once_and_doubles_after_a_calm():
+def test_the_loss_scale_halves_at_once_and_doubles_after_2000_finite_steps():
     scale = LossScaler(8.0, dynamic=True)
     for finite in [True] * 1999 + [False] + [True] * 1999:
         scale.update(finite)

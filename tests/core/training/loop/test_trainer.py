@@ -1,4 +1,4 @@
-"""Whole runs: they learn, they go on exactly where they stopped, whatever stopped them, and what they write is read."""
+"""Whole runs: quality, bit-exact resuming, distributed runs, weight files, and errors."""
 
 import json
 import os
@@ -24,54 +24,54 @@ pytest.importorskip("torchmetrics")
 
 
 def checkpoint_of(config):
-    """All that the newest checkpoint holds, as one table of tensors."""
+    """All tensors of the newest checkpoint in one dict."""
     path = find_newest(config.folder / "checkpoints")
     tensors = {f"{file.stem}/{k}": v for file in path.glob("*.safetensors") for k, v in load_file(file).items()}
-    for number, memory in enumerate(torch.load(path / "optimisers.pt", weights_only=True)):
-        for index, values in memory["state"].items():
+    for number, state in enumerate(torch.load(path / "optimisers.pt", weights_only=True)):
+        for index, values in state["state"].items():
             tensors |= {f"{number}/{index}/{name}": value for name, value in values.items()}
     return json.loads((path / "state.json").read_text())["step"], tensors
 
 
 def assert_same(one, other):
-    """Equal to the last bit."""
+    """Bit-identical."""
     assert one[0] == other[0]
     assert one[1].keys() == other[1].keys()
     assert all(torch.equal(value, other[1][key]) for key, value in one[1].items())
 
 
-def test_learns_more_than_bicubic_knows(settings):
-    config = settings(
-        steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, learning={"rate": 6e-3}
+def test_a_run_gets_better_than_bicubic(make_config):
+    config = make_config(
+        steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, optim={"learning_rate": 6e-3}
     )
     reports = list(train(config))
-    pictures = load_validation_images(config)
-    least = score(bicubic(2), pictures, 2)
-    assert 25 < least.psnr < 30
+    images = load_validation_images(config)
+    baseline = score(bicubic(2), images, 2)
+    assert 25 < baseline.psnr < 30
     assert [r.step for r in reports] == list(range(1, 201))
-    # Equal to bicubic is what a network that has learnt nothing but to enlarge comes to.
-    assert reports[-1].scores[2].psnr > least.psnr + 1.0
-    assert reports[-1].scores[2].ssim > least.ssim + 0.02
+    # A network that has learned nothing but plain upscaling reaches the baseline.
+    assert reports[-1].scores[2].psnr > baseline.psnr + 1.0
+    assert reports[-1].scores[2].ssim > baseline.ssim + 0.02
     assert reports[-1].losses["pixel"] < 0.8 * reports[0].losses["pixel"]
 
     [file] = reports[-1].files
     ours = load_upscaler(file)
     assert (ours.architecture, ours.scale) == ("SRVGGNetCompact", 2)
-    assert score(ours, pictures, 2).psnr == pytest.approx(reports[-1].scores[2].psnr, abs=0.01)
+    assert score(ours, images, 2).psnr == pytest.approx(reports[-1].scores[2].psnr, abs=0.01)
     theirs = ModelLoader().load_from_file(file)
     image = torch.rand(1, 3, 9, 11)
     assert torch.allclose(theirs(image), ours(image), atol=1e-5)
     with safe_open(file, "pt") as opened:
-        facts = opened.metadata()
-    assert (facts["name"], facts["scale"], facts["steps"], facts["seed"]) == ("toy", "2", "200", "0")
-    assert str(config.folder.parent) not in facts["config"], "a file that is given away tells nothing of a disk"
-    assert 'train = ["train"]' in facts["config"]
+        metadata = opened.metadata()
+    assert (metadata["name"], metadata["scale"], metadata["steps"], metadata["seed"]) == ("toy", "2", "200", "0")
+    assert str(config.folder.parent) not in metadata["config"], "no paths of this machine in published files"
+    assert 'train = [\n    "train",\n]' in metadata["config"]
 
 
 @pytest.mark.parametrize("kind", ["compact", "rrdb"])
-def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
-    network = {"kind": kind, "scales": [2, 4], "features": 8, "blocks": 1}  # growth 32 is all that spandrel knows
-    reports = list(train(settings(steps=2, network=network)))
+def test_every_scale_is_written_as_a_network_of_its_own(make_config, kind):
+    network = {"kind": kind, "scales": [2, 4], "features": 8, "blocks": 1}  # spandrel only reads growth 32
+    reports = list(train(make_config(steps=2, network=network)))
     for scale, file in zip((2, 4), reports[-1].files, strict=True):
         assert file.name == f"toy_{scale}x.safetensors"
         ours, theirs = load_upscaler(file), ModelLoader().load_from_file(file)
@@ -85,51 +85,51 @@ def test_every_scale_comes_out_as_a_network_of_its_own(settings, kind):
 
 
 @pytest.mark.parametrize(("kind", "steps", "rate"), [("compact", 60, 6e-3), ("rrdb", 20, 3e-3)])
-def test_separable_networks_learn_from_scratch_and_come_with_dense_twins(settings, kind, steps, rate):
+def test_separable_networks_are_trained_and_written_with_dense_equivalents(make_config, kind, steps, rate):
     shape = {"kind": kind, "scales": [2, 4], "features": 16, "convs": 2, "blocks": 1, "separable": True}
-    config = settings(steps=steps, network=shape, learning={"rate": rate})
-    reports, pictures = list(train(config)), load_validation_images(config)
+    config = make_config(steps=steps, network=shape, optim={"learning_rate": rate})
+    reports, images = list(train(config)), load_validation_images(config)
     with torch.no_grad():
-        unlearnt = score(make_generator(config.network, config.seed).for_scale(2), pictures, 2).psnr
+        initial = score(make_generator(config.network, config.seed).for_scale(2), images, 2).psnr
     last = reports[-1].scores[2].psnr
-    assert last > unlearnt + 0.5
+    assert last > initial + 0.5
     names = ["toy_2x", "toy_4x", "toy_2x_dense", "toy_4x_dense"]
     assert [file.stem for file in reports[-1].files] == names
     two, four, dense_two, dense_four = reports[-1].files
     image = torch.rand(1, 3, 9, 11)
     for ours, plain, scale in ((two, dense_two, 2), (four, dense_four, 4)):
-        separable, twin, theirs = load_upscaler(ours), load_upscaler(plain), ModelLoader().load_from_file(plain)
+        separable, dense, theirs = load_upscaler(ours), load_upscaler(plain), ModelLoader().load_from_file(plain)
         assert separable.architecture == "depthwise-separable"
-        assert separable.scale == twin.scale == theirs.scale == scale
-        assert separable.parameters_count < 0.75 * twin.parameters_count
-        assert (twin(image) - separable(image)).abs().max() < 1e-5
+        assert separable.scale == dense.scale == theirs.scale == scale
+        assert separable.parameters_count < 0.75 * dense.parameters_count
+        assert (dense(image) - separable(image)).abs().max() < 1e-5
         assert (theirs(image) - separable(image)).abs().max() < 1e-5
     inner = "body.2.depthwise.weight" if kind == "compact" else "body.0.rdb1.conv1.depthwise.weight"
     assert torch.equal(load_file(two)[inner], load_file(four)[inner]), "both scales share one body"
-    assert score(load_upscaler(dense_two), pictures, 2).psnr == pytest.approx(last, abs=0.01)
+    assert score(load_upscaler(dense_two), images, 2).psnr == pytest.approx(last, abs=0.01)
 
 
-def game(settings, folder, **changes):
-    return settings(
+def gan_config(make_config, folder, **changes):
+    return make_config(
         run=str(folder),
         network={"scales": [2, 4]},
         losses={"adversarial": 0.05, "variation": 0.01, "frequency": 0.1},
-        learning={"gan_from": 2, "gan_ramp": 3, "clip": 1.0},
-        degrade={"on": True},
-        keeping={"checkpoint_every": 3, "validate_every": 4},
+        optim={"gan_start_step": 2, "gan_ramp_steps": 3, "max_grad_norm": 1.0},
+        degrade={"enabled": True},
+        output={"checkpoint_every": 3, "validate_every": 4},
         **changes,
     )
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
-    unbroken = game(settings, tmp_path / "unbroken")
+def test_a_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path):
+    unbroken = gan_config(make_config, tmp_path / "unbroken")
     whole = [r.losses for r in train(unbroken)]
-    broken = game(settings, tmp_path / "broken")
+    broken = gan_config(make_config, tmp_path / "broken")
     stream = train(broken)
     first = [next(stream).losses for _ in range(5)]
-    stream.close()  # cancelled: what has been learnt so far is kept
+    stream.close()  # a cancel writes a checkpoint
     assert find_newest(broken.folder / "checkpoints").name == "step_00000005"
-    with pytest.raises(TrainingError, match="holds a run; go on with it"):
+    with pytest.raises(TrainingError, match="holds a run already; continue it"):
         next(train(broken))
     rest = list(train(broken, resume=True))
     assert first + [r.losses for r in rest] == whole
@@ -140,12 +140,12 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(settings, tmp_path):
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(1, 9))
     assert "psnr/4x" in logs[0][3]
-    assert list(train(broken, resume=True)) == []  # there is nothing left to do
+    assert list(train(broken, resume=True)) == []  # nothing is left to do
 
 
-def test_also_in_float16_with_its_loss_scale(settings, tmp_path):
+def test_resuming_in_float16_restores_the_loss_scale(make_config, tmp_path):
     def run(name):
-        return settings(run=str(tmp_path / name), machine={"arithmetic": "fp16"}, losses={"adversarial": 0.05})
+        return make_config(run=str(tmp_path / name), runtime={"autocast_dtype": "fp16"}, losses={"adversarial": 0.05})
 
     list(train(run("unbroken")))
     stream = train(run("broken"))
@@ -171,30 +171,30 @@ def start(config, tmp_path, **environment):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_a_checkpoint_that_can_be_read(settings, tmp_path):
-    often = {"checkpoint_every": 1, "checkpoints": 2}
+def test_a_killed_run_leaves_a_readable_checkpoint(make_config, tmp_path):
+    often = {"checkpoint_every": 1, "keep_checkpoints": 2}
     shape = {"steps": 60, "losses": {"adversarial": 0.05}, "data": {"validate": []}}
-    killed = settings(run=str(tmp_path / "killed"), keeping=often, **shape)
+    killed = make_config(run=str(tmp_path / "killed"), output=often, **shape)
     process = start(killed, tmp_path)
     checkpoints = killed.folder / "checkpoints"
     while process.poll() is None and not list(checkpoints.glob("step_0000001*")):
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)  # in the midst of steps that each write a checkpoint
+    os.kill(process.pid, signal.SIGKILL)  # every step writes a checkpoint
     process.wait()
     found = find_newest(checkpoints)
     assert found is not None
     assert len(list(checkpoints.glob("step_*"))) <= 3
     list(train(read_config(tmp_path / "killed.toml"), resume=True))
-    unbroken = settings(run=str(tmp_path / "unbroken"), **shape)
+    unbroken = make_config(run=str(tmp_path / "unbroken"), **shape)
     list(train(unbroken))
     assert_same(checkpoint_of(killed), checkpoint_of(unbroken))
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(settings, tmp_path):
+def test_two_processes_give_the_result_of_one(make_config, tmp_path):
     def run(name):
         shape = {"steps": 4, "network": {"scales": [2, 4]}, "losses": {"variation": 0.01}, "data": {"validate": []}}
-        return settings(run=str(tmp_path / name), **shape)
+        return make_config(run=str(tmp_path / name), **shape)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -209,69 +209,71 @@ def test_two_processes_do_what_one_does(settings, tmp_path):
     assert all(torch.allclose(two[key], one[key], atol=1e-5) for key in one)
 
 
-def test_training_ends_when_nothing_gets_better(settings):
-    config = settings(
-        steps=50, learning={"rate": 1e-9, "last_rate": 1e-9}, keeping={"validate_every": 2, "patience": 3}
+def test_training_stops_without_improvement(make_config):
+    config = make_config(
+        steps=50, optim={"learning_rate": 1e-9, "min_learning_rate": 1e-9}, output={"validate_every": 2, "patience": 3}
     )
     reports = list(train(config))
-    assert reports[-1].step == 8  # the first validation is the best, and three more are not
+    assert reports[-1].step == 8  # the first validation stays the best for three more
     assert reports[-1].files
     assert (config.folder / "best/toy_2x.safetensors").exists()
 
 
-def test_a_run_that_only_gives_nan_is_given_up(settings):
-    config = settings(steps=500, learning={"rate": 1e30}, data={"validate": []})
-    with pytest.raises(TrainingError, match=r"100 steps in a row .* lower learning\.rate"):
+def test_a_run_with_only_nan_is_aborted(make_config):
+    config = make_config(steps=500, optim={"learning_rate": 1e30}, data={"validate": []})
+    with pytest.raises(TrainingError, match=r"100 steps in a row .* lower optim\.learning_rate"):
         list(train(config))
 
 
-def test_samples_show_input_result_and_truth(settings):
+def test_sample_images_are_written(make_config):
     from PIL import Image
 
-    config = settings(steps=2)
+    config = make_config(steps=2)
     list(train(config))
-    with Image.open(config.folder / "samples/step_00000002_2x_1.png") as picture:
-        assert picture.size == (3 * 160, 160)
+    with Image.open(config.folder / "samples/step_00000002_2x_1.png") as image:
+        assert image.size == (3 * 160, 160)
 
 
-def test_going_on_from_a_file(settings, tmp_path):
-    [file] = list(train(settings(steps=3, run=str(tmp_path / "first"))))[-1].files
-    config = settings(
+def test_training_starts_from_a_weight_file(make_config, tmp_path):
+    [file] = list(train(make_config(steps=3, run=str(tmp_path / "first"))))[-1].files
+    config = make_config(
         run=str(tmp_path / "second"),
         steps=1,
-        learning={"rate": 1e-9, "last_rate": 1e-9},
-        network={"begin_with": str(file)},
+        optim={"learning_rate": 1e-9, "min_learning_rate": 1e-9},
+        network={"init_from": str(file)},
     )
     [again] = list(train(config))[-1].files
     before, after = load_file(file), load_file(again)
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
-    said = r"SRVGGNetCompact, scale 2, in_channels 3, features 8, convs 2, activation prelu; set network\.kind"
-    with pytest.raises(TrainingError, match=rf"begin_with: .* is {said}"):
-        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "convs": 5})))
+    description = r"SRVGGNetCompact, scale 2, in_channels 3, features 8, convs 2, activation prelu; set network\.kind"
+    with pytest.raises(TrainingError, match=rf"init_from: .* is {description}"):
+        next(train(make_config(run=str(tmp_path / "third"), network={"init_from": str(file), "convs": 5})))
     with pytest.raises(TrainingError, match=r"is SRVGGNetCompact, .* set network\.kind, separable"):
-        next(train(settings(run=str(tmp_path / "third"), network={"begin_with": str(file), "separable": True})))
+        next(train(make_config(run=str(tmp_path / "third"), network={"init_from": str(file), "separable": True})))
 
 
-def test_works_within_inference_mode(settings):
+def test_training_works_within_inference_mode(make_config):
     with torch.inference_mode():
-        assert list(train(settings(steps=2)))[-1].files
+        assert list(train(make_config(steps=2)))[-1].files
         assert torch.is_inference_mode_enabled()
 
 
-def test_a_disk_that_fills_up_is_told_of(settings, monkeypatch):
+def test_a_full_disk_is_reported(make_config, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("steadyscale.core.training.loop.logger._FileLogger.log_values", full)
     with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
-        next(train(settings()))
+        next(train(make_config()))
 
 
-def test_what_cannot_begin_says_why(settings, tmp_path):
+def test_a_run_that_cannot_start_is_refused_with_a_reason(make_config, tmp_path):
     with pytest.raises(TrainingError, match=r"data\.train is empty"):
-        next(train(settings(data={"train": []})))
+        next(train(make_config(data={"train": []})))
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match=r"file can be no folder for the run \(File exists\); name another"):
-        next(train(settings(run=str(tmp_path / "file"))))
-    with pytest.raises(TrainingError, match=r"no CUDA device here|no device"):
+    with pytest.raises(
+        TrainingError, match=r"file cannot be created as the folder of the run \(File exists\); name another"
+    ):
+        next(train(make_config(run=str(tmp_path / "file"))))
+    with pytest.raises(TrainingError, match=r"no CUDA device|is not a device"):
         pick_device("cuda" if not torch.cuda.is_available() else "nonsense")

@@ -1,4 +1,4 @@
-"""Video files as clips: frames, colours, rotation, and what is no clip at all."""
+"""Video files as clips: frames, colors, rotation, and files that are not a clip."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_rotated_video_comes_upright(tmp_path: Path, rotation: int):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", ["601", "709"])
-def test_tagged_colours_are_read_by_the_standard(tmp_path: Path, matrix: str, full: bool):
+def test_tagged_colors_are_converted_by_the_standard(tmp_path: Path, matrix: str, full: bool):
     clip = VideoClip(make_patches_video(tmp_path / "p.mkv", matrix, full, tagged=True))
     for frames, rgb in zip(clip.frames(), PATCH_COLORS, strict=True):
         assert frames[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 2.01
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(576, "601"), (578, "709")])
-def test_untagged_colours_are_read_by_height(tmp_path: Path, height: int, matrix: str):
+def test_untagged_colors_are_converted_by_height(tmp_path: Path, height: int, matrix: str):
     clip = VideoClip(make_patches_video(tmp_path / "p.mkv", matrix, False, tagged=False, height=height))
     for frames, rgb in zip(clip.frames(), PATCH_COLORS, strict=True):
         assert frames[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 2.01
@@ -75,11 +75,11 @@ def test_ten_bits_are_kept(tmp_path: Path):
     assert (back - ramp).abs().max() < 2 / 255
 
 
-# --- how many frames there are
+# --- number of frames
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".flv"])  # the one tells how long each track is, the other does not
-def test_a_sound_that_lasts_longer_is_no_loss_of_frames(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("suffix", [".mkv", ".flv"])  # MKV stores the duration of each track, FLV does not
+def test_a_longer_audio_track_is_no_loss_of_frames(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
     clip = VideoClip(make_video(tmp_path / f"p{suffix}", audio_start=1))
     assert read_numbers(clip) == list(range(12))
     assert caplog.text == ""
@@ -87,9 +87,9 @@ def test_a_sound_that_lasts_longer_is_no_loss_of_frames(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".flv"])
-def test_frames_that_are_not_there_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
-    whole = make_video(tmp_path / f"whole{suffix}", 100, audio_start=1).read_bytes()
-    (tmp_path / f"cut{suffix}").write_bytes(whole[: len(whole) // 2])
+def test_missing_frames_are_reported(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+    content = make_video(tmp_path / f"whole{suffix}", 100, audio_start=1).read_bytes()
+    (tmp_path / f"cut{suffix}").write_bytes(content[: len(content) // 2])
     clip = VideoClip(tmp_path / f"cut{suffix}", on_damage=OnDamage.KEEP)
     count = len(read_numbers(clip))
     assert count < 90
@@ -111,18 +111,18 @@ def test_an_edit_list_is_no_loss_of_frames(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.text == ""
 
 
-# --- what is not a clip
+# --- files that are not a clip
 
 
-def test_zero_bytes(tmp_path: Path):
+def test_an_empty_file_is_refused(tmp_path: Path):
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(ClipError, match=r"empty\.mp4: the file has 0 bytes"):
         VideoClip(tmp_path / "empty.mp4")
 
 
-def test_text(tmp_path: Path):
+def test_a_text_file_is_refused(tmp_path: Path):
     (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
-    with pytest.raises(ClipError, match=r"text\.mp4: not a video"):
+    with pytest.raises(ClipError, match=r"text\.mp4: cannot be read as video"):
         VideoClip(tmp_path / "text.mp4")
 
 
@@ -136,51 +136,51 @@ def test_missing_file_and_folder(tmp_path: Path):
 @pytest.mark.parametrize("name", ["evil.mp4", "evil.ffconcat"])
 def test_a_playlist_is_refused(tmp_path: Path, clip_file: Path, name: str):
     (tmp_path / name).write_text(f"ffconcat version 1.0\nfile {clip_file.name}\n")
-    with pytest.raises(ClipError, match="not a video"):
+    with pytest.raises(ClipError, match="cannot be read as video"):
         VideoClip(tmp_path / name)
 
 
-def test_a_name_is_never_a_pattern_or_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_name_is_never_a_pattern_or_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a %d b.mp4", "-dash.mp4", "ümlaut:x.mp4"):
         make_video(tmp_path / "plain.mp4", 3).rename(name)
         assert read_numbers(VideoClip(name)) == [0, 1, 2]
 
 
-def test_index_lost(tmp_path: Path):
-    whole = make_video(tmp_path / "whole.mp4").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ClipError, match=r"cut\.mp4: not a video that can be read"):
+def test_a_file_without_its_index_is_refused(tmp_path: Path):
+    content = make_video(tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ClipError, match=r"cut\.mp4: cannot be read as video"):
         VideoClip(tmp_path / "cut.mp4")
 
 
-def test_cut_off_after_the_index(tmp_path: Path):
+def test_a_file_truncated_after_its_index_is_refused(tmp_path: Path):
     good = tmp_path / "good.mp4"
     write_video(good, split_batches(torch.rand(40, 3, 48, 64)), CLIP_INFO)
     data = good.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ClipError, match=r"cut\.mp4: the file is cut off: \d+ of 40 frames"):
+    with pytest.raises(ClipError, match=r"cut\.mp4: the file is truncated: \d+ of 40 frames"):
         VideoClip(tmp_path / "cut.mp4")
 
 
-def test_sound_only(tmp_path: Path):
-    with av.open(str(tmp_path / "sound.mp4"), "w") as sink:
-        sound = sink.add_stream("aac", rate=48000, layout="mono")
-        piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        piece.sample_rate = 48000
-        sink.mux(sound.encode(piece))
-        sink.mux(sound.encode(None))
-    with pytest.raises(ClipError, match="no video stream in this file, it holds audio"):
-        VideoClip(tmp_path / "sound.mp4")
+def test_a_file_with_audio_only_is_refused(tmp_path: Path):
+    with av.open(str(tmp_path / "audio.mp4"), "w") as sink:
+        audio = sink.add_stream("aac", rate=48000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 48000
+        sink.mux(audio.encode(samples))
+        sink.mux(audio.encode(None))
+    with pytest.raises(ClipError, match="the file has no video stream, only audio"):
+        VideoClip(tmp_path / "audio.mp4")
 
 
-def test_no_frames(tmp_path: Path):
+def test_a_video_stream_without_frames_is_refused(tmp_path: Path):
     with av.open(str(tmp_path / "none.mkv"), "w") as sink:
-        picture, sound = sink.add_stream("ffv1", rate=24), sink.add_stream("pcm_s16le", rate=48000, layout="mono")
-        picture.width, picture.height = 64, 48
-        piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
-        piece.sample_rate = 48000
-        sink.mux(sound.encode(piece))
+        video, audio = sink.add_stream("ffv1", rate=24), sink.add_stream("pcm_s16le", rate=48000, layout="mono")
+        video.width, video.height = 64, 48
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 48000
+        sink.mux(audio.encode(samples))
     with pytest.raises(ClipError, match=r"none\.mkv: .*no frames"):
         VideoClip(tmp_path / "none.mkv")
 
@@ -191,7 +191,7 @@ def test_size_limit_is_checked_before_decoding(tmp_path: Path):
         VideoClip(big, max_pixels=1_000_000)
 
 
-def test_size_change_in_the_middle(tmp_path: Path):
+def test_a_change_of_size_is_an_error(tmp_path: Path):
     streams = b""
     for name, size in (("a.h264", (64, 48)), ("b.h264", (96, 48))):
         streams += make_video(tmp_path / name, 3, size=size).read_bytes()
@@ -203,20 +203,20 @@ def test_size_change_in_the_middle(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
-def test_greys_are_the_reduced_brightness_of_the_frames(tmp_path: Path, rotation: int):
-    film = VideoClip(make_video(tmp_path / "r.mp4", 3, rotation=rotation))
-    small = film.info.fit_within(32)
+def test_luma_frames_are_the_reduced_luma_of_the_frames(tmp_path: Path, rotation: int):
+    clip = VideoClip(make_video(tmp_path / "r.mp4", 3, rotation=rotation))
+    small = clip.info.fit_within(32)
     assert max(small.width, small.height) == 32
-    greys = list(film.luma_frames(32))
-    assert len(greys) == 3
-    for grey, frame in zip(greys, film.frames(), strict=True):
-        truth = torch.nn.functional.interpolate(luma(frame), grey.shape[-2:], mode="area")
-        assert grey.shape == (1, 1, small.height, small.width)
-        assert np.abs(grey - truth.numpy()).mean() < 0.02
+    luma_frames = list(clip.luma_frames(32))
+    assert len(luma_frames) == 3
+    for gray, frame in zip(luma_frames, clip.frames(), strict=True):
+        truth = torch.nn.functional.interpolate(luma(frame), gray.shape[-2:], mode="area")
+        assert gray.shape == (1, 1, small.height, small.width)
+        assert np.abs(gray - truth.numpy()).mean() < 0.02
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_interlaced_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, interlaced: bool):
+def test_interlaced_video_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture, interlaced: bool):
     with av.open(str(tmp_path / "in.mkv"), "w") as sink:
         stream = sink.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"} if interlaced else {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

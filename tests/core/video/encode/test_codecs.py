@@ -1,4 +1,4 @@
-"""What cannot be written is refused by its name alone, before there is a frame."""
+"""Encodings that cannot be written are refused before there is a frame."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from steadyscale.core.video.open import check_target
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_every_codecs_own_words_are_taken(tmp_path: Path, name: str):
+def test_the_defaults_of_every_codec_are_accepted(tmp_path: Path, name: str):
     suffix = next(suffix for suffix, container in CONTAINERS.items() if name in container.codecs)
     codec, path = CODECS[name], tmp_path / f"out{suffix}"
-    own = Encoding(name, codec.crf, codec.preset, codec.pixel_format)
-    assert codec_for(path, CONTAINERS[suffix], own) is codec
+    encoding = Encoding(name, codec.crf, codec.preset, codec.pixel_format)
+    assert codec_for(path, CONTAINERS[suffix], encoding) is codec
 
 
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        (Encoding(preset="warp"), r"libx264 has no preset 'warp'; the usual one is medium"),
+        (Encoding(preset="warp"), r"libx264 has no preset 'warp'; the default is medium"),
         (Encoding("hevc", preset="warp"), r"libx265 has no preset 'warp'"),
-        (Encoding("av1", preset="99"), r"libsvtav1 has no preset '99'; the usual one is 8"),
+        (Encoding("av1", preset="99"), r"libsvtav1 has no preset '99'; the default is 8"),
         (Encoding(pixel_format="rgb48le"), r"libx264 does not write rgb48le; it writes .*yuv420p"),
     ],
 )
-def test_words_that_an_encoder_does_not_know_are_refused_before_the_work(
+def test_settings_that_an_encoder_does_not_have_are_refused_before_the_work(
     tmp_path: Path, encoding: Encoding, message: str
 ):
     with pytest.raises(ClipError, match=message):
         check_target(tmp_path / "out.mp4", encoding=encoding)
 
 
-def test_an_encoder_writes_no_page_about_itself(tmp_path: Path):
+def test_encoders_print_nothing(tmp_path: Path):
     code = (
         "import sys, torch\n"
         "from fractions import Fraction\n"
@@ -45,5 +45,5 @@ def test_an_encoder_writes_no_page_about_itself(tmp_path: Path):
         "info = ClipInfo(64, 64, Fraction(24), 2)\n"
         "write_video(Path(sys.argv[1]), iter([torch.rand(2, 3, 64, 64)]), info, encoding=Encoding('av1'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "out.mp4"], capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    process = subprocess.run([sys.executable, "-c", code, tmp_path / "out.mp4"], capture_output=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, b"", b"")

@@ -1,4 +1,4 @@
-"""What an encoder holds of frames to come."""
+"""The lookahead of encoders is bounded for large frames."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from video_file_checks import CLIP_INFO, split_batches
 
 
 def lookahead_of(path: Path) -> int:
-    """What x264 wrote into its stream about itself."""
-    told = path.read_bytes()
-    at = told.index(b"rc_lookahead=") + len("rc_lookahead=")
-    return int(told[at : at + 3].split()[0])
+    """Read the settings that x264 stores in its stream."""
+    content = path.read_bytes()
+    start = content.index(b"rc_lookahead=") + len("rc_lookahead=")
+    return int(content[start : start + 3].split()[0])
 
 
 @pytest.mark.parametrize(
     ("size", "lookahead"), [((64, 48), 40), ((1280, 720), 11), ((1920, 1080), 8), ((3840, 2160), 8)]
 )
-def test_large_frames_are_held_in_smaller_numbers(tmp_path: Path, size: tuple[int, int], lookahead: int):
+def test_the_lookahead_is_shorter_for_large_frames(tmp_path: Path, size: tuple[int, int], lookahead: int):
     width, height = size
     write_video(tmp_path / "out.mp4", iter([torch.zeros(1, 3, height, width)]), CLIP_INFO)
     assert lookahead_of(tmp_path / "out.mp4") == lookahead
 
 
 @pytest.mark.parametrize("codec", ["hevc", "av1"])
-def test_the_other_encoders_take_their_shorter_lookahead(tmp_path: Path, codec: str):
+def test_the_other_encoders_accept_a_shorter_lookahead(tmp_path: Path, codec: str):
     frames = torch.zeros(1, 3, 1080, 1920) + torch.linspace(0, 1, 3).view(3, 1, 1, 1)
     assert write_video(tmp_path / "out.mp4", split_batches(frames, 1), CLIP_INFO, encoding=Encoding(codec)) == 3
     means = [float(f.mean()) for f in VideoClip(tmp_path / "out.mp4").frames()]

@@ -1,4 +1,4 @@
-"""Pixels that are not square stay so in every container, however a file is made."""
+"""Non-square pixels are kept in every container, however a file is written."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ from steadyscale.core.video.encode.remux import remux
 from steadyscale.core.video.encode.writer import write_video
 from steadyscale.core.video.verify.verify import VerificationError, verify_output
 
-SIZE = (72, 64)  # both shapes of pixels give whole sides of a display
-PAIRS = [(codec, suffix) for suffix, box in CONTAINERS.items() for codec in box.codecs if suffix != ".m4v"]
-SHAPES = [Fraction(4, 3), Fraction(8, 9)]
+SIZE = (72, 64)  # both pixel aspect ratios give integer display sizes
+PAIRS = [(codec, suffix) for suffix, container in CONTAINERS.items() for codec in container.codecs if suffix != ".m4v"]
+ASPECT_RATIOS = [Fraction(4, 3), Fraction(8, 9)]
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def wide(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(params=ASPECT_RATIOS, ids=str)
+def wide_pixels(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return make_video(tmp_path / "wide.mp4", 6, size=SIZE, pixel_aspect=request.param, audio_start=0.0)
 
 
-def shape(path: Path) -> Fraction:
+def pixel_aspect(path: Path) -> Fraction:
     assert PLACEHOLDER_TITLE.encode() not in path.read_bytes()
     with av.open(str(path)) as container:
         return container.streams.video[0].sample_aspect_ratio
 
 
 @pytest.mark.parametrize(("codec", "suffix"), PAIRS)
-def test_every_codec_in_every_container(tmp_path: Path, wide: Path, codec: str, suffix: str):
-    clip, out = VideoClip(wide), tmp_path / f"out{suffix}"
-    write_video(out, clip.frames(), clip.info, encoding=Encoding(codec), source=wide)
-    assert shape(out) == clip.stream_format.pixel_aspect
+def test_every_codec_in_every_container(tmp_path: Path, wide_pixels: Path, codec: str, suffix: str):
+    clip, out = VideoClip(wide_pixels), tmp_path / f"out{suffix}"
+    write_video(out, clip.frames(), clip.info, encoding=Encoding(codec), source=wide_pixels)
+    assert pixel_aspect(out) == clip.stream_format.pixel_aspect
     assert VideoClip(out).stream_format.pixel_aspect == clip.stream_format.pixel_aspect
     assert read_numbers(VideoClip(out)) == [*range(6)]
 
 
 @pytest.mark.parametrize("name", ["a.mkv ffv1", "a.webm vp9", "a.mkv prores", "a.mkv h264"])
-def test_jobs_and_copies_keep_it(tmp_path: Path, wide: Path, name: str):
+def test_jobs_and_copies_keep_the_pixel_aspect_ratio(tmp_path: Path, wide_pixels: Path, name: str):
     file, codec = name.split()
-    clip, target = VideoClip(wide), tmp_path / file
-    with open_job(tmp_path / "job", wide) as job:
+    clip, target = VideoClip(wide_pixels), tmp_path / file
+    with open_job(tmp_path / "job", wide_pixels) as job:
         run_job(job, Pipeline(clip), target, encoding=Encoding(codec), segment_seconds=0.1)
-    assert shape(target) == clip.stream_format.pixel_aspect
+    assert pixel_aspect(target) == clip.stream_format.pixel_aspect
     assert read_numbers(VideoClip(target)) == [*range(6)]
     again = tmp_path / f"again_{file}"
     remux(target, again, container=container_for(again), metadata={"note": "x"})
-    assert shape(again) == clip.stream_format.pixel_aspect
+    assert pixel_aspect(again) == clip.stream_format.pixel_aspect
     assert read_numbers(VideoClip(again)) == [*range(6)]
-    with av.open(str(again)) as made:
-        assert {key.lower(): value for key, value in made.metadata.items()}["note"] == "x"
+    with av.open(str(again)) as result:
+        assert {key.lower(): value for key, value in result.metadata.items()}["note"] == "x"
 
 
-def test_square_pixels_need_nothing(tmp_path: Path):
+def test_square_pixels_need_no_display_size(tmp_path: Path):
     source = make_video(tmp_path / "square.mp4", 3)
     clip = VideoClip(source)
     write_video(tmp_path / "out.mkv", clip.frames(), clip.info, encoding=Encoding("ffv1"), source=source)
-    assert shape(tmp_path / "out.mkv") in (None, 1)
-    with pytest.raises(ClipError, match="no room for the shape of its pixels"):
+    assert pixel_aspect(tmp_path / "out.mkv") in (None, 1)
+    with pytest.raises(ClipError, match="no space is reserved for the pixel aspect ratio"):
         write_display_size(tmp_path / "out.mkv", Fraction(4, 3))
 
 
-def test_the_contract_misses_it(tmp_path: Path):
-    wide = make_video(tmp_path / "wide.mp4", 3, size=SIZE, pixel_aspect=Fraction(4, 3))
-    clip = VideoClip(wide)
+def test_verification_finds_a_wrong_pixel_aspect_ratio(tmp_path: Path):
+    wide_pixels = make_video(tmp_path / "wide.mp4", 3, size=SIZE, pixel_aspect=Fraction(4, 3))
+    clip = VideoClip(wide_pixels)
     write_video(tmp_path / "square.mp4", clip.frames(), clip.info)
-    with pytest.raises(VerificationError, match=r"pixels were 1\.333 times as wide as high and are 1\.000"):
-        verify_output(tmp_path / "square.mp4", wide, frame_count=3, info=clip.info)
-    assert set(CODECS) == {codec for codec, _ in PAIRS}, "all codecs are tried above"
+    with pytest.raises(VerificationError, match=r"the pixel aspect ratio was 1\.333 and is 1\.000"):
+        verify_output(tmp_path / "square.mp4", wide_pixels, frame_count=3, info=clip.info)
+    assert set(CODECS) == {codec for codec, _ in PAIRS}, "all codecs are tested above"

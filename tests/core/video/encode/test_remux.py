@@ -1,4 +1,4 @@
-"""What is repacked is the same file: every packet, every time, every name, and what was added to it."""
+"""A remuxed file keeps packets, timestamps and metadata, and gains what was added."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def packets(path: Path, kind: str) -> list[tuple]:
         return [(bytes(p), round(float(p.pts * p.time_base), 4)) for p in container.demux(stream) if p.size]
 
 
-def names(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     with av.open(str(path)) as container:
         return dict(container.metadata)
 
 
-def test_packets_times_and_names_are_kept_and_names_added(clip_file: Path, tmp_path: Path):
+def test_packets_times_and_metadata_are_kept_and_metadata_added(clip_file: Path, tmp_path: Path):
     target = tmp_path / "copy.mp4"
     remux(clip_file, target, container=MP4, metadata={"prompt": '{"1": "x"}', "workflow": "ä"})
     for kind in ("video", "audio"):
         assert packets(target, kind) == packets(clip_file, kind)
-    told = names(target)
-    assert (told["title"], told["prompt"], told["workflow"]) == ("twelve bars", '{"1": "x"}', "ä")
+    metadata = read_metadata(target)
+    assert (metadata["title"], metadata["prompt"], metadata["workflow"]) == ("twelve bars", '{"1": "x"}', "ä")
     assert read_numbers(VideoClip(target)) == list(range(12))
     with av.open(str(clip_file)) as old, av.open(str(target)) as new:
         assert new.streams.audio[0].start_time * new.streams.audio[0].time_base == pytest.approx(
@@ -45,13 +45,13 @@ def test_packets_times_and_names_are_kept_and_names_added(clip_file: Path, tmp_p
         )
 
 
-def test_a_colon_in_a_name_is_no_protocol(clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_colon_in_a_file_name_is_no_protocol(clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     remux(clip_file, "take2:x.mp4", container=MP4)
     assert read_numbers(VideoClip("take2:x.mp4")) == list(range(12))
 
 
-def test_uneven_times_survive(tmp_path: Path):
+def test_variable_frame_rates_are_kept(tmp_path: Path):
     starts = [0, 1000, 1500, 4000, 4100, 9000]
     source = make_video(tmp_path / "vfr.mp4", 6, starts=starts, time_base=Fraction(1, 1000))
     remux(source, tmp_path / "copy.mp4", container=MP4)
@@ -60,35 +60,35 @@ def test_uneven_times_survive(tmp_path: Path):
     assert [s * new.time_base for s in new.starts] == [Fraction(s, 1000) for s in starts]
 
 
-def test_a_sound_is_added_from_the_first_frame_on(tmp_path: Path):
+def test_audio_is_added_from_the_first_frame_on(tmp_path: Path):
     source = make_video(tmp_path / "silent.mp4", 48)
     tone = torch.sin(torch.arange(2 * 32_000) * (2 * np.pi * 440 / 32_000)) * 0.5
     remux(source, tmp_path / "loud.mp4", container=MP4, audio=AudioClip(torch.stack([tone, 0 * tone]), 32_000))
     assert packets(tmp_path / "loud.mp4", "video") == packets(source, "video")
     with av.open(str(tmp_path / "loud.mp4")) as container:
         stream = container.streams.audio[0]
-        heard = np.concatenate([f.to_ndarray() for f in container.decode(stream)], axis=1)
+        samples = np.concatenate([f.to_ndarray() for f in container.decode(stream)], axis=1)
         rate = stream.rate
-    assert heard.shape[1] / rate == pytest.approx(2.0, abs=0.05)
-    left, right = heard[:, rate // 2 : rate // 2 + rate]
+    assert samples.shape[1] / rate == pytest.approx(2.0, abs=0.05)
+    left, right = samples[:, rate // 2 : rate // 2 + rate]
     spectrum = np.abs(np.fft.rfft(left))
-    assert np.argmax(spectrum) == pytest.approx(440, abs=1), "a second has one bin for each hertz"
+    assert np.argmax(spectrum) == pytest.approx(440, abs=1), "the spectrum of a second has one bin per hertz"
     assert np.abs(left).max() == pytest.approx(0.5, abs=0.05)
-    assert np.abs(right).max() < 0.02, "and the channels are not swapped"
+    assert np.abs(right).max() < 0.02, "the channels are not swapped"
 
 
-def test_sound_and_picture_lie_side_by_side_in_the_file(tmp_path: Path):
+def test_audio_and_video_are_interleaved(tmp_path: Path):
     source = make_video(tmp_path / "silent.mp4", 96)
     remux(source, tmp_path / "loud.mp4", container=MP4, audio=AudioClip(torch.zeros(1, 4 * 48_000), 48_000))
     with av.open(str(tmp_path / "loud.mp4")) as container:
-        spots: dict[str, list[int]] = {"video": [], "audio": []}
+        positions: dict[str, list[int]] = {"video": [], "audio": []}
         for packet in container.demux():
             if packet.size:
-                spots[packet.stream.type].append(packet.pos)
-    assert min(spots["audio"]) < np.median(spots["video"]) < max(spots["audio"])
+                positions[packet.stream.type].append(packet.pos)
+    assert min(positions["audio"]) < np.median(positions["video"]) < max(positions["audio"])
 
 
-def test_another_container_holds_it_too(clip_file: Path, tmp_path: Path):
+def test_the_container_can_be_changed(clip_file: Path, tmp_path: Path):
     remux(clip_file, tmp_path / "copy.mkv", container=MKV)
     assert [p for p, _ in packets(tmp_path / "copy.mkv", "audio")] == [p for p, _ in packets(clip_file, "audio")]
     assert read_numbers(VideoClip(tmp_path / "copy.mkv")) == list(range(12))
@@ -98,14 +98,14 @@ def test_another_container_holds_it_too(clip_file: Path, tmp_path: Path):
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_no_frame_of_any_codec_is_lost(codec: str, count: int, tmp_path: Path):
     clip = TensorClip(numbered_frames(count))
-    write_video(tmp_path / "made.mkv", clip.frames(), clip.info, encoding=Encoding(codec))
-    remux(tmp_path / "made.mkv", tmp_path / "copy.mkv", container=MKV)
+    write_video(tmp_path / "in.mkv", clip.frames(), clip.info, encoding=Encoding(codec))
+    remux(tmp_path / "in.mkv", tmp_path / "copy.mkv", container=MKV)
     assert read_numbers(VideoClip(tmp_path / "copy.mkv")) == list(range(count))
-    old, new = read_timestamps(tmp_path / "made.mkv"), read_timestamps(tmp_path / "copy.mkv")
+    old, new = read_timestamps(tmp_path / "in.mkv"), read_timestamps(tmp_path / "copy.mkv")
     assert (new.starts, new.time_base) == (old.starts, old.time_base)
 
 
-def test_what_cannot_be_held_is_one_error_and_no_file(clip_file: Path, tmp_path: Path):
+def test_what_the_container_cannot_hold_is_one_error_and_no_file(clip_file: Path, tmp_path: Path):
     with pytest.raises(ClipError, match=r"copy\.webm: copying source\.mp4 into webm failed"):
         remux(clip_file, tmp_path / "copy.webm", container=WEBM)
     with pytest.raises(ClipError, match="9 channels"):
@@ -114,7 +114,7 @@ def test_what_cannot_be_held_is_one_error_and_no_file(clip_file: Path, tmp_path:
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mkv"])
-def test_transparency_of_vp9_survives(tmp_path: Path, suffix: str):
+def test_transparency_of_vp9_is_kept(tmp_path: Path, suffix: str):
     alpha = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(5, 1, 48, 64)
     frames = torch.cat([numbered_frames(5), alpha], dim=1)
     info = TensorClip(frames).info

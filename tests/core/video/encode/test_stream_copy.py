@@ -1,4 +1,4 @@
-"""What is taken over from the source: sound, names, times, the way up."""
+"""What is copied from the source: audio, subtitles, metadata, timestamps."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from video_file_checks import CLIP_INFO, list_files, read_packet_bytes, read_pac
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 @pytest.mark.parametrize("late", [0.5, 0.0, 0.21])
-def test_sound_is_copied_at_its_offset(tmp_path: Path, suffix: str, late: float):
+def test_audio_is_copied_at_its_offset(tmp_path: Path, suffix: str, late: float):
     source = make_video(tmp_path / "source.mp4", audio_start=late, metadata={"title": "twelve bars"})
     out = tmp_path / f"out{suffix}"
     assert write_video(out, split_batches(numbered_frames(12, 128, 96)), CLIP_INFO, source=source) == 12
-    # What the encoder put before the begin is hidden by an edit list, which Matroska does not have.
-    hidden = 1 if suffix == ".mkv" and late == 0 else 0
-    assert read_packet_bytes(out, "audio") == read_packet_bytes(source, "audio")[hidden:], (
-        "the packets are the source's own"
+    # The encoder's priming samples are skipped by an edit list, which Matroska does not have.
+    skipped = 1 if suffix == ".mkv" and late == 0 else 0
+    assert read_packet_bytes(out, "audio") == read_packet_bytes(source, "audio")[skipped:], (
+        "the packets are those of the source"
     )
-    before = read_packet_times(source, "audio")[hidden] - read_packet_times(source, "video")[0]
+    before = read_packet_times(source, "audio")[skipped] - read_packet_times(source, "video")[0]
     after = read_packet_times(out, "audio")[0] - read_packet_times(out, "video")[0]
     assert abs(after - before) <= Fraction(1, 1000)
     with av.open(str(out)) as container:
         assert container.metadata["title"] == "twelve bars"
 
 
-def heard_in(path: Path) -> tuple[int, float]:
-    """Samples of sound that are heard, and how long after the first picture they begin, in seconds."""
+def measure_audio(path: Path) -> tuple[int, float]:
+    """Return the number of audio samples, and their start in seconds.
+
+    The start is relative to the first frame.
+    """
     with av.open(str(path)) as container:
         first = next(container.decode(video=0)).time
     with av.open(str(path)) as container:
@@ -44,27 +47,27 @@ def heard_in(path: Path) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
-def test_what_an_edit_list_cut_off_is_not_heard_again(tmp_path: Path, suffix: str):
+def test_audio_that_an_edit_list_skips_stays_skipped(tmp_path: Path, suffix: str):
     make_video(tmp_path / "whole.mp4", codec="mpeg4", audio_start=0.0)
     source, out = tmp_path / "cut.mp4", tmp_path / f"out{suffix}"
     with av.open(str(tmp_path / "whole.mp4")) as old, av.open(str(source), "w") as sink:
         outputs = [sink.add_stream_from_template(s) for s in old.streams]
         for packet in old.demux():
             if packet.size:
-                cut = round(Fraction(1, 4) / packet.time_base)
-                packet.pts, packet.dts = packet.pts - cut, packet.dts - cut
+                shift = round(Fraction(1, 4) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = outputs[packet.stream_index]
                 sink.mux(packet)
-    samples, late = heard_in(source)
+    samples, start = measure_audio(source)
     assert samples < 12_000
     clip = VideoClip(source)
     write_video(out, clip.frames(), clip.info, source=source)
-    now, later = heard_in(out)
-    assert abs(now - samples) <= 1024, "whole packets"
-    assert abs(later - late) <= 1024 / 48_000 + 0.001
+    new_samples, new_start = measure_audio(out)
+    assert abs(new_samples - samples) <= 1024, "whole packets"
+    assert abs(new_start - start) <= 1024 / 48_000 + 0.001
 
 
-def test_all_sound_tracks_and_their_languages(tmp_path: Path):
+def test_all_audio_tracks_and_their_languages_are_copied(tmp_path: Path):
     source = tmp_path / "two.mkv"
     make_video(tmp_path / "one.mkv", 6, audio_start=0)
     with av.open(str(tmp_path / "one.mkv")) as old, av.open(str(source), "w") as sink:
@@ -87,64 +90,72 @@ def test_all_sound_tracks_and_their_languages(tmp_path: Path):
         assert [s.language for s in container.streams.audio] == ["eng", "deu"]
 
 
-def test_sound_that_does_not_fit_is_reencoded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_audio_that_the_container_cannot_hold_is_reencoded_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     source = make_video(tmp_path / "source.mp4", audio_start=0.5)
     out = tmp_path / "out.webm"
     write_video(out, split_batches(numbered_frames(12)), CLIP_INFO, source=source)
     assert "re-encoded to libopus" in caplog.text
     with av.open(str(out)) as container:
-        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    assert abs(len(sound) - 20 * 1024) < 3000
-    assert 0.2 < np.abs(sound[4000:16000]).max() < 0.8
+        samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert abs(len(samples) - 20 * 1024) < 3000
+    assert 0.2 < np.abs(samples[4000:16000]).max() < 0.8
     assert abs(float(read_packet_times(out, "audio")[0]) - 0.5) < 0.05
 
 
-def with_sound(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
-    """12 pictures, and a second of sound whose channels are tones of 400, 800, 1200 … Hz."""
-    suffix, picture = (".made.mkv", "libvpx") if path.suffix == ".ogv" else (".made.mp4", "mpeg4")
-    silent = make_video(path.with_suffix(suffix), codec=picture, time_base=Fraction(1, 24))
+def make_audio_video(path: Path, codec: str, layout: str, rate: int = 48_000) -> Path:
+    """Write 12 frames and a second of audio.
+
+    The channels are tones of 400, 800, 1200 … Hz.
+    """
+    suffix, video_codec = (".silent.mkv", "libvpx") if path.suffix == ".ogv" else (".silent.mp4", "mpeg4")
+    silent = make_video(path.with_suffix(suffix), codec=video_codec, time_base=Fraction(1, 24))
     with av.open(str(silent)) as old, av.open(str(path), "w") as sink:
         copy = sink.add_stream_from_template(old.streams.video[0])
-        unusual = {"strict": "experimental"} if codec == "vorbis" else {}
-        voice = sink.add_stream(codec, rate=rate, layout=layout, options=unusual)
-        voice.bit_rate = 64_000 * voice.layout.nb_channels
-        kind = (voice.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
-        resampler = av.AudioResampler(format=kind, layout=layout, rate=rate)
+        options = {"strict": "experimental"} if codec == "vorbis" else {}
+        audio = sink.add_stream(codec, rate=rate, layout=layout, options=options)
+        audio.bit_rate = 64_000 * audio.layout.nb_channels
+        sample_format = (audio.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
+        resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate)
         for packet in old.demux(old.streams.video[0]):
             if packet.size:
                 packet.stream = copy
                 sink.mux(packet)
         for first in range(0, rate, rate // 20):
-            at = np.arange(first, first + rate // 20) / rate
-            tones = [np.sin(at * 2 * np.pi * 400 * (n + 1)) / 4 for n in range(voice.layout.nb_channels)]
-            mixed = np.stack(tones, axis=1).reshape(1, -1).astype(np.float32)
-            piece = av.AudioFrame.from_ndarray(mixed, format="flt", layout=layout)
-            piece.sample_rate, piece.pts, piece.time_base = rate, first, Fraction(1, rate)
-            for resampled in resampler.resample(piece):
-                sink.mux(voice.encode(resampled))
-        sink.mux(voice.encode(None))
+            seconds = np.arange(first, first + rate // 20) / rate
+            tones = [np.sin(seconds * 2 * np.pi * 400 * (n + 1)) / 4 for n in range(audio.layout.nb_channels)]
+            samples = np.stack(tones, axis=1).reshape(1, -1).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
+            for resampled in resampler.resample(frame):
+                sink.mux(audio.encode(resampled))
+        sink.mux(audio.encode(None))
     silent.unlink()
     return path
 
 
-def tones_of(path: Path) -> tuple[str, str, list[int]]:
-    """Codec and layout of the sound of a file, and the loudest frequency of each channel, to 20 Hz."""
+def read_tones(path: Path) -> tuple[str, str, list[int]]:
+    """Return codec and layout of the audio, and the main frequency of each channel.
+
+    Rounded to 20 Hz.
+    """
     with av.open(str(path)) as container:
-        voice = container.streams.audio[0]
-        heard = np.concatenate([f.to_ndarray() for f in container.decode(voice)], axis=1)
-        assert 0.9 < heard.shape[1] / voice.rate < 1.15
-        middle = heard[:, voice.rate // 4 :][:, : voice.rate // 2]
-        loudest = np.abs(np.fft.rfft(middle)).argmax(axis=1) * 2
-        return voice.codec_context.name, voice.layout.name, [round(hertz / 20) * 20 for hertz in loudest.tolist()]
+        audio = container.streams.audio[0]
+        samples = np.concatenate([f.to_ndarray() for f in container.decode(audio)], axis=1)
+        assert 0.9 < samples.shape[1] / audio.rate < 1.15
+        middle = samples[:, audio.rate // 4 :][:, : audio.rate // 2]
+        peaks = np.abs(np.fft.rfft(middle)).argmax(axis=1) * 2
+        return audio.codec_context.name, audio.layout.name, [round(hertz / 20) * 20 for hertz in peaks.tolist()]
 
 
 @pytest.mark.parametrize(
     ("source", "codec", "layout", "target", "becomes"),
     [
-        ("in.avi", "pcm_mulaw", "mono", ".mp4", ("aac", "mono", [400])),  # neither file says where a channel is heard
+        ("in.avi", "pcm_mulaw", "mono", ".mp4", ("aac", "mono", [400])),  # neither file stores a channel layout
         ("in.avi", "adpcm_ms", "stereo", ".mp4", ("aac", "stereo", [400, 800])),
         ("in.wmv", "wmav2", "stereo", ".mov", ("aac", "stereo", [400, 800])),
-        ("in.wmv", "wmav2", "mono", ".mkv", ("opus", "mono", [400])),  # its decoder begins two packets late
+        ("in.wmv", "wmav2", "mono", ".mkv", ("opus", "mono", [400])),  # its decoder drops the first two packets
         ("in.mkv", "flac", "stereo", ".mov", ("aac", "stereo", [400, 800])),
         ("in.mkv", "libopus", "stereo", ".mov", ("aac", "stereo", [400, 800])),
         ("in.ogv", "vorbis", "stereo", ".mp4", ("vorbis", "stereo", [400, 800])),
@@ -163,53 +174,53 @@ def tones_of(path: Path) -> tuple[str, str, list[int]]:
         "side",
     ],
 )
-def test_sound_of_every_kind_is_heard(
+def test_audio_of_every_codec_is_written(
     source: str, codec: str, layout: str, target: str, becomes: tuple, tmp_path: Path
 ):
-    path = with_sound(tmp_path / source, codec, layout, 44_100 if codec == "wmav2" else 48_000)
+    path = make_audio_video(tmp_path / source, codec, layout, 44_100 if codec == "wmav2" else 48_000)
     out = tmp_path / f"out{target}"
     clip = VideoClip(path)
     write_video(out, clip.frames(), clip.info, source=path)
-    codec, layout, tones = tones_of(out)
-    wanted_codec, wanted_layout, wanted = becomes
-    assert (codec, layout) == (wanted_codec, wanted_layout)
-    assert [t for t, w in zip(tones, wanted, strict=True) if w] == [w for w in wanted if w], "0: the channel of basses"
+    codec, layout, tones = read_tones(out)
+    expected_codec, expected_layout, expected = becomes
+    assert (codec, layout) == (expected_codec, expected_layout)
+    assert [t for t, e in zip(tones, expected, strict=True) if e] == [e for e in expected if e], "0: the LFE channel"
 
 
-def test_sound_that_cannot_be_written_is_named_before_much_is_done(tmp_path: Path):
-    source = with_sound(tmp_path / "in.mkv", "pcm_s16le", "22.2")
-    made = []
+def test_audio_that_cannot_be_written_is_reported_at_the_first_frame(tmp_path: Path):
+    source = make_audio_video(tmp_path / "in.mkv", "pcm_s16le", "22.2")
+    computed = []
 
     def frames():
         for number in range(12):
-            made.append(number)
+            computed.append(number)
             yield numbered_frames(1)
 
     with pytest.raises(ClipError, match=r"audio track 1 \(pcm_s16le\) cannot be re-encoded to libopus"):
         write_video(tmp_path / "out.webm", frames(), CLIP_INFO, source=source)
-    assert len(made) == 1
+    assert len(computed) == 1
     assert list_files(tmp_path) == ["in.mkv"]
 
 
 @pytest.mark.parametrize(("kind", "was", "becomes"), [("mov_text", ".mp4", ".mkv"), ("subrip", ".mkv", ".mp4")])
-def test_subtitles_that_stay_behind_are_not_promised_where_they_do_not_fit(
+def test_subtitles_that_the_container_cannot_hold_are_dropped_with_a_warning(
     kind: str, was: str, becomes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     source = tmp_path / f"in{was}"
     make_video(tmp_path / f"plain{was}")
     with av.open(str(tmp_path / f"plain{was}")) as old, av.open(str(source), "w") as sink:
-        video, words = sink.add_stream_from_template(old.streams.video[0]), sink.add_mux_stream(kind)
+        video, subtitles = sink.add_stream_from_template(old.streams.video[0]), sink.add_mux_stream(kind)
         for packet in old.demux(old.streams.video[0]):
             if packet.size:
                 packet.stream = video
                 sink.mux(packet)
         packet = av.Packet(b"\x00\x05words" if kind == "mov_text" else b"words")
-        packet.stream, packet.time_base = words, Fraction(1, 1000)
+        packet.stream, packet.time_base = subtitles, Fraction(1, 1000)
         packet.pts, packet.dts, packet.duration = 0, 0, 200
         sink.mux(packet)
     clip = VideoClip(source)
     write_video(tmp_path / f"out{becomes}", clip.frames(), clip.info, source=source)
-    assert "is not taken over" in caplog.text
+    assert "is not copied" in caplog.text
     assert ".mkv can" not in caplog.text
 
 
@@ -249,7 +260,7 @@ def test_rotation_is_applied_once(tmp_path: Path):
     again = VideoClip(out)
     assert (again.info.width, again.info.height) == (48, 64)
     assert again.stream_format.orientation.transpose is False
-    assert again.stream_format.pixel_aspect == Fraction(3, 4), "the pixel's shape turns with the picture"
+    assert again.stream_format.pixel_aspect == Fraction(3, 4), "the pixel aspect ratio is rotated too"
     for a, b in zip(clip.frames(), again.frames(), strict=True):
         assert (a - b).abs().mean() < 0.02
 

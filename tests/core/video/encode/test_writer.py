@@ -1,4 +1,4 @@
-"""Writing: every codec, colours that come back, and nothing half-written."""
+"""Writing videos: every codec, lossless colors, and nothing incomplete."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_frames_out_are_frames_in(tmp_path: Path, suffix: str, count: int):
     assert list_files(tmp_path) == [out.name]
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [(c, s) for s, box in CONTAINERS.items() for c in box.codecs])
+@pytest.mark.parametrize(("codec", "suffix"), [(c, s) for s, container in CONTAINERS.items() for c in container.codecs])
 def test_every_codec_in_every_container(tmp_path: Path, codec: str, suffix: str):
     out = tmp_path / f"out{suffix}"
     assert write_video(out, split_batches(numbered_frames(3, 128, 96)), CLIP_INFO, encoding=Encoding(codec)) == 3
@@ -61,7 +61,7 @@ def nearly_lossless(codec: str) -> Encoding:
 
 @pytest.mark.parametrize("height", [48, 720])
 @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "prores.mov", "ffv1.mkv"])
-def test_saturated_colours_come_back(tmp_path: Path, name: str, height: int):
+def test_saturated_colors_are_kept(tmp_path: Path, name: str, height: int):
     out, codec = tmp_path / name, name.split(".")[0]
     frames = torch.tensor(PATCH_COLORS, dtype=torch.float32).view(-1, 3, 1, 1).expand(-1, 3, height, 64)
     write_video(out, split_batches(frames), CLIP_INFO, encoding=nearly_lossless(codec))
@@ -74,10 +74,10 @@ def test_saturated_colours_come_back(tmp_path: Path, name: str, height: int):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", ["601", "709"])
-def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: str, full: bool):
+def test_the_color_tags_of_the_source_are_kept(tmp_path: Path, matrix: str, full: bool):
     source = make_patches_video(tmp_path / "source.mkv", matrix, full, tagged=True)
     frames = torch.cat(list(VideoClip(source).frames()))
-    large = frames.repeat_interleave(20, 2)  # crosses the line above which 709 would be assumed
+    large = frames.repeat_interleave(20, 2)  # exceeds the height above which players assume 709
     out = tmp_path / "out.mp4"
     write_video(out, split_batches(large), CLIP_INFO, encoding=nearly_lossless("h264"), source=source)
     stored = VideoClip(out).stream_format
@@ -87,26 +87,26 @@ def test_the_colour_description_of_the_source_is_kept(tmp_path: Path, matrix: st
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 3.01
 
 
-@pytest.mark.parametrize(("height", "grown", "tag"), [(48, 96, 2), (720, 720, 2), (48, 960, 6)])
-def test_an_untagged_source_stays_untagged_unless_size_changes_what_is_assumed(
-    tmp_path: Path, height: int, grown: int, tag: int
+@pytest.mark.parametrize(("height", "new_height", "tag"), [(48, 96, 2), (720, 720, 2), (48, 960, 6)])
+def test_an_untagged_source_stays_untagged_unless_its_new_size_changes_the_assumed_matrix(
+    tmp_path: Path, height: int, new_height: int, tag: int
 ):
     source = make_patches_video(tmp_path / "source.mkv", "709" if height > 576 else "601", False, False, height)
     frames = torch.cat(list(VideoClip(source).frames()))
     out = tmp_path / "out.mp4"
-    large = frames.repeat_interleave(grown // height, 2)
+    large = frames.repeat_interleave(new_height // height, 2)
     write_video(out, split_batches(large), CLIP_INFO, encoding=nearly_lossless("h264"), source=source)
     with av.open(str(out)) as container:
         assert container.streams.video[0].colorspace == tag
-        seen = next(container.decode(video=0)).to_ndarray(format="rgb24")  # by a program that assumes 601 of all
+        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")  # converted by FFmpeg, which assumes 601
     with av.open(str(source)) as container:
         before = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(seen[0, 0].astype(int) - before[0, 0]).max() <= 4
+    assert np.abs(pixels[0, 0].astype(int) - before[0, 0]).max() <= 4
     for back, rgb in zip(VideoClip(out).frames(), PATCH_COLORS, strict=True):
         assert back[0].sub(torch.tensor(rgb).view(3, 1, 1)).abs().max() * 255 <= 4
 
 
-def test_hdr_keeps_its_tags_and_is_not_cut_to_eight_bits(tmp_path: Path):
+def test_hdr_keeps_its_tags_and_needs_ten_bits(tmp_path: Path):
     source = tmp_path / "hdr.mkv"
     with av.open(str(source), "w") as sink:
         stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
@@ -114,20 +114,20 @@ def test_hdr_keeps_its_tags_and_is_not_cut_to_eight_bits(tmp_path: Path):
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
         frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
-        for _ in range(4):  # of shorter streams libx265 leaves the decoding times to chance
+        for _ in range(4):  # the decoding timestamps of shorter libx265 streams are undefined
             sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
         sink.mux(stream.encode(None))
     clip = VideoClip(source)
     with pytest.raises(ClipError, match=r"HDR.*yuv420p10le"):
         write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source)
-    ten = Encoding("hevc", pixel_format="yuv420p10le")
-    write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=ten, source=source)
+    encoding = Encoding("hevc", pixel_format="yuv420p10le")
+    write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=encoding, source=source)
     stored = VideoClip(tmp_path / "out.mp4").stream_format
     assert (stored.matrix, stored.primaries, stored.transfer, stored.pixel_format) == (9, 9, 16, "yuv420p10le")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (255, 143), (64, 47)])
-def test_odd_sizes_are_filled_by_a_copy_of_the_edge(
+def test_odd_sizes_are_padded_by_repeating_the_edge(
     tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ):
     width, height = size
@@ -142,13 +142,13 @@ def test_odd_sizes_are_filled_by_a_copy_of_the_edge(
     assert (back[..., -1] - back[..., width - 1]).abs().max() < 0.04
 
 
-def test_odd_sizes_stay_where_the_format_can(tmp_path: Path):
+def test_odd_sizes_are_kept_where_the_pixel_format_allows_it(tmp_path: Path):
     write_video(tmp_path / "odd.mkv", iter([torch.rand(1, 3, 5, 7)]), CLIP_INFO, encoding=Encoding("ffv1"))
     info = VideoClip(tmp_path / "odd.mkv").info
     assert (info.width, info.height) == (7, 5)
 
 
-def see_through(count: int = 3) -> torch.Tensor:
+def make_transparent_frames(count: int = 3) -> torch.Tensor:
     alpha = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(count, 1, 48, 64)
     return torch.cat([numbered_frames(count), alpha], dim=1)
 
@@ -156,7 +156,7 @@ def see_through(count: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize(("codec", "suffix"), [("prores", ".mov"), ("ffv1", ".mkv"), ("vp9", ".webm"), ("vp9", ".mkv")])
 def test_alpha_is_kept(tmp_path: Path, codec: str, suffix: str):
     out = tmp_path / f"alpha{suffix}"
-    frames = see_through()
+    frames = make_transparent_frames()
     assert write_video(out, split_batches(frames), CLIP_INFO, encoding=Encoding(codec)) == 3
     back = torch.cat(list(VideoClip(out).frames()))
     assert back.shape == frames.shape
@@ -165,21 +165,21 @@ def test_alpha_is_kept(tmp_path: Path, codec: str, suffix: str):
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
-def test_alpha_is_never_lost_silently(tmp_path: Path, codec: str):
+def test_transparency_that_cannot_be_kept_is_an_error(tmp_path: Path, codec: str):
     with pytest.raises(ClipError, match=r"transparency.*vp9.*prores.*ffv1.*PNG"):
-        write_video(tmp_path / "out.mp4", split_batches(see_through()), CLIP_INFO, encoding=Encoding(codec))
+        write_video(tmp_path / "out.mp4", split_batches(make_transparent_frames()), CLIP_INFO, encoding=Encoding(codec))
     assert list_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("short", [0.0, 1e-6])
-def test_opaque_alpha_is_no_loss(tmp_path: Path, short: float):
-    """Nor is one that a warp has left a few roundings short of it."""
-    frames = torch.cat([numbered_frames(3), torch.full((3, 1, 48, 64), 1 - short)], dim=1)
+@pytest.mark.parametrize("rounding", [0.0, 1e-6])
+def test_opaque_alpha_may_be_dropped(tmp_path: Path, rounding: float):
+    """Also if rounding errors of a warp have reduced it a little."""
+    frames = torch.cat([numbered_frames(3), torch.full((3, 1, 48, 64), 1 - rounding)], dim=1)
     write_video(tmp_path / "out.mp4", split_batches(frames), CLIP_INFO)
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [0, 1, 2]
 
 
-# --- nothing half-written
+# --- nothing incomplete
 
 
 def test_no_frames_is_an_error(tmp_path: Path):
@@ -194,7 +194,7 @@ def failing_after(count: int, error: BaseException):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), ClipError("source broke")])
-def test_an_error_upstream_leaves_nothing_and_comes_through(tmp_path: Path, error: BaseException):
+def test_an_error_of_the_source_stream_is_raised_and_leaves_no_file(tmp_path: Path, error: BaseException):
     (tmp_path / "out.mp4").write_bytes(b"an earlier result")
     with pytest.raises(type(error)):
         write_video(tmp_path / "out.mp4", failing_after(5, error), CLIP_INFO)
@@ -204,15 +204,15 @@ def test_an_error_upstream_leaves_nothing_and_comes_through(tmp_path: Path, erro
 
 def test_a_change_of_size_is_an_error(tmp_path: Path):
     frames = iter([numbered_frames(2), numbered_frames(1, 32, 32)])
-    with pytest.raises(ClipError, match=r"frame 2 has .*\(3, 32, 32\), those before have \(3, 48, 64\)"):
+    with pytest.raises(ClipError, match=r"frame 2 has .*\(3, 32, 32\), the frames before have \(3, 48, 64\)"):
         write_video(tmp_path / "out.mp4", frames, CLIP_INFO)
     assert list_files(tmp_path) == []
 
 
-def test_values_that_are_no_numbers_are_an_error(tmp_path: Path):
+def test_non_finite_values_are_an_error(tmp_path: Path):
     frames = numbered_frames(4)
     frames[2, 1, 5, 5] = float("nan")
-    with pytest.raises(ClipError, match="frame 2 holds values that are no numbers"):
+    with pytest.raises(ClipError, match="frame 2 has non-finite values"):
         write_video(tmp_path / "out.mp4", split_batches(frames), CLIP_INFO)
 
 
@@ -234,22 +234,22 @@ def test_the_source_is_never_replaced(tmp_path: Path, clip_file: Path):
         ("out.mp4", Encoding(crf=99), "crf 99 is outside 0"),
         ("out.mov", Encoding("prores", crf=5), "prores has no crf"),
         ("out.mp4", Encoding(pixel_format="rgb48le"), "does not write rgb48le"),
-        ("out.mp4", Encoding(preset="warp"), "libx264 has no preset 'warp'; the usual one is medium"),
+        ("out.mp4", Encoding(preset="warp"), "libx264 has no preset 'warp'; the default is medium"),
         ("nowhere/out.mp4", Encoding(), "does not exist; create it first"),
     ],
 )
-def test_impossible_encodings_say_what_is_possible(tmp_path: Path, name: str, encoding: Encoding, message: str):
+def test_errors_of_invalid_encodings_say_what_is_valid(tmp_path: Path, name: str, encoding: Encoding, message: str):
     with pytest.raises(ClipError, match=message):
         write_video(tmp_path / name, split_batches(numbered_frames(2)), CLIP_INFO, encoding=encoding)
     assert list_files(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_killed_in_the_middle(tmp_path: Path):
+def test_a_killed_process_leaves_no_result(tmp_path: Path):
     script = (
         "import sys, torch; from fractions import Fraction\n"
         "from steadyscale.core.clip import ClipInfo\n"
-        "from steadyscale.core.video.encode import write_video\n"
+        "from steadyscale.core.video.encode.writer import write_video\n"
         "def frames():\n"
         "    for i in range(10**6):\n"
         "        if i == 30: print('running', flush=True)\n"
@@ -270,39 +270,39 @@ def test_killed_in_the_middle(tmp_path: Path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_shortest_hevc_is_written_every_time(tmp_path: Path, count: int):
-    """libx265 leaves the decoding times of so few frames to chance: without care, one in five fails."""
+def test_hevc_of_one_or_two_frames_is_written_reliably(tmp_path: Path, count: int):
+    """libx265 leaves their decoding timestamps undefined: one file in five would fail."""
     for _ in range(15):
         info = ClipInfo(64, 64, Fraction(24))
         write_video(tmp_path / "out.mp4", split_batches(torch.rand(count, 3, 64, 64)), info, encoding=Encoding("hevc"))
         assert read_packet_times(tmp_path / "out.mp4", "video") == [Fraction(i, 24) for i in range(count)]
 
 
-# --- encoding beside the making
+# --- encoding in a thread
 
 
-def threads() -> list[str]:
+def stage_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("steadyscale")]
 
 
-def test_frames_are_made_here_and_encoded_beside(tmp_path: Path):
-    seen = []
+def test_frames_are_computed_in_this_thread_and_encoded_in_another(tmp_path: Path):
+    observed = []
 
     def frames():
         for number in range(6):
-            seen.append((threading.current_thread().name, bool(threads())))
+            observed.append((threading.current_thread().name, bool(stage_threads())))
             yield numbered_frames(6)[number : number + 1]
 
     assert write_video(tmp_path / "out.mp4", frames(), CLIP_INFO) == 6
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(6))
-    assert {name for name, _ in seen} == {threading.current_thread().name}
-    assert seen[-1][1], "no thread encodes"
-    assert threads() == []
+    assert {name for name, _ in observed} == {threading.current_thread().name}
+    assert observed[-1][1], "no thread encodes"
+    assert stage_threads() == []
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 48, 64), (1, 3, 32, 32), (1, 4, 48, 64)])
-def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: tuple[int, ...]):
-    """Nothing, another size in the middle, transparency: the stream is closed, and with it files and devices."""
+def test_the_stream_of_frames_is_closed_when_writing_fails(tmp_path: Path, shape: tuple[int, ...]):
+    """On an empty batch, a change of size, and transparency."""
     closed = []
 
     def frames():
@@ -318,25 +318,21 @@ def test_who_makes_the_frames_is_told_when_writing_fails(tmp_path: Path, shape: 
     with pytest.raises(ClipError):
         write_video(tmp_path / "out.mp4", stream, CLIP_INFO)
     assert closed == [True]
-    assert threads() == []
+    assert stage_threads() == []
     assert list_files(tmp_path) == []
 
 
-def test_no_frame_but_the_one_that_is_written_is_alive_when_the_next_is_made(tmp_path: Path):
-    """None waits between them: a frame of 4K takes 100 MB."""
-    assert (
-        write_video(
-            tmp_path / "out.mp4", assert_released(frame[None].clone() for frame in numbered_frames(6)), CLIP_INFO
-        )
-        == 6
-    )
+def test_at_most_the_frame_that_is_written_is_alive_when_the_next_is_computed(tmp_path: Path):
+    """No frame is queued between them: one of 4K takes 100 MB."""
+    frames = assert_released(frame[None].clone() for frame in numbered_frames(6))
+    assert write_video(tmp_path / "out.mp4", frames, CLIP_INFO) == 6
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(6))
 
 
-def test_the_encoder_is_gone_before_the_result_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It holds dozens of frames, and the check decodes as many again."""
+def test_the_encoder_is_freed_before_the_result_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It holds dozens of frames, and verification decodes as many again."""
     writers: list[weakref.ref[writer._VideoWriter]] = []
-    there: list[bool] = []
+    is_alive: list[bool] = []
 
     class Writer(writer._VideoWriter):
         def __init__(self, *args) -> None:
@@ -344,10 +340,10 @@ def test_the_encoder_is_gone_before_the_result_is_checked(tmp_path: Path, monkey
             writers.append(weakref.ref(self))
 
     def check(*args, **named) -> None:
-        there.extend(ref() is not None for ref in writers)
+        is_alive.extend(ref() is not None for ref in writers)
         verify.verify_output(*args, **named)
 
     monkeypatch.setattr(writer, "_VideoWriter", Writer)
     monkeypatch.setattr(writer, "verify_output", check)
     assert write_video(tmp_path / "out.mp4", split_batches(numbered_frames(6)), CLIP_INFO) == 6
-    assert there == [False]
+    assert is_alive == [False]

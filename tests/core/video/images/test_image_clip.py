@@ -16,7 +16,7 @@ from steadyscale.core.video.images.image_clip import ImageClip
 
 
 def save(folder: Path, names: list[str], **options) -> Path:
-    """Numbered pictures under these names, in this order."""
+    """Save numbered images under these names, in this order."""
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(names):
         Image.fromarray(draw_number(number)).save(folder / name, **options)
@@ -34,7 +34,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path, suffix: str, batch: i
     assert read_numbers(clip, batch) == list(range(12))
 
 
-def test_patterns_choose_among_files(tmp_path: Path):
+def test_patterns_select_files(tmp_path: Path):
     folder = save(tmp_path / "in", ["a_01.png", "a_02.png", "a_10.png"])
     Image.fromarray(draw_number(77)).save(folder / "b_01.png")
     assert read_numbers(ImageClip(folder / "a_*.png")) == [0, 1, 2]
@@ -43,19 +43,19 @@ def test_patterns_choose_among_files(tmp_path: Path):
     assert read_numbers(ImageClip(folder / "b_01.png")) == [77]
 
 
-def test_a_percent_sign_in_an_existing_name_is_no_pattern(tmp_path: Path):
+def test_a_percent_sign_in_an_existing_file_name_is_no_pattern(tmp_path: Path):
     folder = save(tmp_path / "in", ["x_%d.png"])
     Image.fromarray(draw_number(9)).save(folder / "x_1.png")
     assert read_numbers(ImageClip(folder / "x_%d.png")) == [0]
 
 
-def test_a_gap_in_the_numbers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_gap_in_the_numbers_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = save(tmp_path / "in", ["f_001.png", "f_002.png", "f_005.png"])
     assert read_numbers(ImageClip(folder)) == [0, 1, 2]
     assert "go from 2 to 5" in caplog.text
 
 
-def test_fps_is_taken_as_given(tmp_path: Path):
+def test_the_frame_rate_is_the_given_one(tmp_path: Path):
     assert ImageClip(save(tmp_path / "in", ["1.png"]), Fraction(30000, 1001)).info.fps == Fraction(30000, 1001)
 
 
@@ -68,33 +68,33 @@ def test_fps_is_taken_as_given(tmp_path: Path):
         ("LA", (80, 40), [80, 80, 80, 40]),
     ],
 )
-def test_every_kind_of_png_gives_its_exact_values(tmp_path: Path, mode: str, value, expected: list[int]):
+def test_every_type_of_png_is_read_exactly(tmp_path: Path, mode: str, value, expected: list[int]):
     Image.new(mode, (7, 5), value).save(tmp_path / "p.png")
     (frames,) = ImageClip(tmp_path / "p.png").frames()
-    wanted = torch.tensor(expected).float().view(1, -1, 1, 1).expand(1, len(expected), 5, 7) / 255
-    assert torch.equal((frames * 255).round(), (wanted * 255).round())
+    expected_frames = torch.tensor(expected).float().view(1, -1, 1, 1).expand(1, len(expected), 5, 7) / 255
+    assert torch.equal((frames * 255).round(), (expected_frames * 255).round())
 
 
-def test_a_palette_gives_its_colours(tmp_path: Path):
+def test_a_palette_is_read_as_colors(tmp_path: Path):
     Image.fromarray(draw_number(5)).quantize(4).save(tmp_path / "p.png")
     (frames,) = ImageClip(tmp_path / "p.png").frames()
     assert read_number(frames[0]) == 5
 
 
-def test_a_palette_gives_its_alpha_where_it_has_one(tmp_path: Path):
-    shown = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
-    shown.putpalette([9, 8, 7, 60, 50, 40, 200, 100, 0])
-    shown.save(tmp_path / "p.png", transparency=bytes([0, 128]))
+def test_the_alpha_of_a_palette_is_read(tmp_path: Path):
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([9, 8, 7, 60, 50, 40, 200, 100, 0])
+    image.save(tmp_path / "p.png", transparency=bytes([0, 128]))
     (frames,) = ImageClip(tmp_path / "p.png").frames()
-    wanted = [[9, 8, 7, 0], [60, 50, 40, 128], [200, 100, 0, 255]]
-    assert (frames * 255).round()[0, :, 0].T.tolist() == wanted
-    shown.save(tmp_path / "p.png")
+    expected = [[9, 8, 7, 0], [60, 50, 40, 128], [200, 100, 0, 255]]
+    assert (frames * 255).round()[0, :, 0].T.tolist() == expected
+    image.save(tmp_path / "p.png")
     assert next(ImageClip(tmp_path / "p.png").frames()).shape == (1, 3, 1, 3)
 
 
-def test_a_turned_photograph_comes_upright(tmp_path: Path):
+def test_a_rotated_photograph_is_read_upright(tmp_path: Path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its side
+    exif[0x0112] = 6  # stored rotated
     Image.fromarray(draw_number(3)).save(tmp_path / "p.jpg", exif=exif)
     clip = ImageClip(tmp_path / "p.jpg")
     assert (clip.info.width, clip.info.height) == (48, 64)
@@ -103,36 +103,36 @@ def test_a_turned_photograph_comes_upright(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_upright(tmp_path: Path, suffix: str, orientation: int):
+def test_every_orientation_is_read_upright(tmp_path: Path, suffix: str, orientation: int):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
     Image.fromarray(stored).save(tmp_path / f"p{suffix}", exif=exif, lossless=True)
-    turns = [stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1]]  # as the EXIF standard numbers them
-    turned = stored.swapaxes(0, 1)
-    turns += [turned, turned[:, ::-1], turned[::-1, ::-1], turned[::-1]]
+    upright = [stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1]]  # in the order of the EXIF standard
+    transposed = stored.swapaxes(0, 1)
+    upright += [transposed, transposed[:, ::-1], transposed[::-1, ::-1], transposed[::-1]]
     (frames,) = ImageClip(tmp_path / f"p{suffix}").frames()
-    assert np.array_equal((frames[0] * 255).round().byte().permute(1, 2, 0).numpy(), turns[orientation - 1])
+    assert np.array_equal((frames[0] * 255).round().byte().permute(1, 2, 0).numpy(), upright[orientation - 1])
 
 
-def test_sixteen_bits_are_turned_as_well(tmp_path: Path):
+def test_the_orientation_of_16_bit_images_is_applied(tmp_path: Path):
     stored = np.array([[1000, 2001, 3002], [4003, 5004, 6005]], np.uint16)
     Image.fromarray(stored).save(tmp_path / "p.tif", tiffinfo={0x0112: 2})
     (frames,) = ImageClip(tmp_path / "p.tif").frames()
     assert (frames[0, 0] * 65535).round().tolist() == [[3002, 2001, 1000], [6005, 5004, 4003]]
 
 
-def test_jpeg_within_tiff_gives_its_colours(tmp_path: Path):
+def test_jpeg_within_tiff_is_read(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (16, 8), (200, 100, 50)).save(tmp_path / "p.tif", compression="jpeg", exif=exif)
     (frames,) = ImageClip(tmp_path / "p.tif").frames()
-    wanted = torch.tensor([200, 100, 50]).view(1, 3, 1, 1) / 255
+    expected = torch.tensor([200, 100, 50]).view(1, 3, 1, 1) / 255
     assert frames.shape == (1, 3, 16, 8)
-    assert (frames - wanted).abs().max() < 3 / 255
+    assert (frames - expected).abs().max() < 3 / 255
 
 
-def test_deep_jpeg_within_tiff_is_refused(tmp_path: Path):
+def test_12_bit_jpeg_within_tiff_is_refused(tmp_path: Path):
     Image.new("L", (16, 8), 100).save(tmp_path / "p.tif", compression="jpeg")
     eight, twelve = (struct.pack("<HHIHH", 0x0102, 3, 1, bits, 0) for bits in (8, 12))
     content = (tmp_path / "p.tif").read_bytes()
@@ -143,7 +143,7 @@ def test_deep_jpeg_within_tiff_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp"])
-def test_more_pictures_in_one_file_are_told(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
+def test_several_images_in_one_file_are_reported(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture):
     pages = [Image.fromarray(draw_number(number)) for number in range(3)]
     pages[0].save(tmp_path / f"p{suffix}")
     assert read_numbers(ImageClip(tmp_path / f"p{suffix}")) == [0]
@@ -157,19 +157,22 @@ def test_more_pictures_in_one_file_are_told(tmp_path: Path, suffix: str, caplog:
     ("make", "message"),
     [
         (lambda p: p.write_bytes(b""), "0 bytes"),
-        (lambda p: p.write_text("no picture"), "not a picture"),
-        (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50), "not a picture|cannot be decoded|cut off"),
-        (lambda p: p.write_text("ffconcat version 1.0\nfile other.png\n"), "not a picture"),
+        (lambda p: p.write_text("no image"), "cannot be read as an image"),
+        (
+            lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50),
+            "cannot be read as image|cannot be decoded|truncated",
+        ),
+        (lambda p: p.write_text("ffconcat version 1.0\nfile other.png\n"), "cannot be read as an image"),
     ],
 )
-def test_what_is_no_picture(tmp_path: Path, make, message: str):
+def test_what_is_no_image_is_refused(tmp_path: Path, make, message: str):
     save(tmp_path, ["a1.png", "a2.png"])
     make(tmp_path / "a2.png")
     with pytest.raises(ClipError, match=rf"a2\.png: .*({message})"):
         list(ImageClip(tmp_path).frames())
 
 
-def test_a_cut_off_picture(tmp_path: Path):
+def test_a_truncated_image_is_refused(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     for suffix in (".png", ".jpg", ".webp"):
         file = tmp_path / f"p{suffix}"
@@ -179,7 +182,7 @@ def test_a_cut_off_picture(tmp_path: Path):
             list(ImageClip(file).frames())
 
 
-def test_pictures_must_be_alike(tmp_path: Path):
+def test_images_must_have_one_size_type_and_number_of_channels(tmp_path: Path):
     save(tmp_path, ["a1.png", "a2.png"])
     Image.new("RGB", (32, 32)).save(tmp_path / "a3.png")
     with pytest.raises(ClipError, match=r"a3\.png: 32x32, but a1\.png is 64x48"):
@@ -188,28 +191,28 @@ def test_pictures_must_be_alike(tmp_path: Path):
     with pytest.raises(ClipError, match=r"a3\.png: has alpha, but a1\.png has none"):
         list(ImageClip(tmp_path).frames())
     (tmp_path / "a4.jpg").touch()
-    with pytest.raises(ClipError, match=r"several kinds \(\.jpg, \.png\)"):
+    with pytest.raises(ClipError, match=r"several types \(\.jpg, \.png\)"):
         ImageClip(tmp_path)
 
 
-def test_no_pictures_at_all(tmp_path: Path):
-    with pytest.raises(ClipError, match="no pictures there"):
+def test_a_sequence_without_images_is_refused(tmp_path: Path):
+    with pytest.raises(ClipError, match="no images found"):
         ImageClip(tmp_path)
-    with pytest.raises(ClipError, match="no pictures there"):
+    with pytest.raises(ClipError, match="no images found"):
         ImageClip(tmp_path / "x_%03d.png")
     with pytest.raises(ClipError, match="no such file"):
         ImageClip(tmp_path / "nothing.png")
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path):
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path):
     for suffix in (".png", ".jpg"):
         Image.new("RGB", (600, 500)).save(tmp_path / f"p{suffix}")
         with pytest.raises(ClipError, match="600x500 exceed"):
             ImageClip(tmp_path / f"p{suffix}", max_pixels=100_000)
 
 
-def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
-    """PyAV frees a profile's name twice where side data was looked at, and sooner or later the program dies of it."""
+def test_pngs_with_color_profiles_do_not_crash_the_process(tmp_path: Path):
+    """PyAV frees the name of a profile twice if side data is read."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for number in range(6):
         Image.new("RGB", (64, 48), (10 * number, 90, 30)).save(tmp_path / f"{number}.png", icc_profile=profile)
@@ -221,11 +224,11 @@ def test_pngs_with_colour_profiles_do_not_end_the_program(tmp_path):
         "    print(sum(round(float(f[0, 0, 0, 0]) * 255) for f in open_clip(Path(sys.argv[1])).frames()))\n"
         "    gc.collect()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, ["150"] * 6), done.stderr
+    process = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout.split()) == (0, ["150"] * 6), process.stderr
 
 
-def test_frames_are_float32_whatever_a_program_makes_torchs_default(tmp_path: Path):
+def test_frames_are_float32_whatever_the_default_dtype_of_torch_is(tmp_path: Path):
     clip = ImageClip(save(tmp_path / "in", ["1.png", "2.png"]))
     try:
         torch.set_default_dtype(torch.float64)

@@ -1,4 +1,4 @@
-"""What is known of a file takes 8 bytes for each frame, not a list of numbers: counted by Python itself."""
+"""Probing takes 8 bytes for each frame, not a list of objects."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.verify.probe import probe
 
 
-def long_clip(path: Path, frames: int) -> Path:
-    picture = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 90, np.uint8), format="rgb24")
+def make_long_video(path: Path, frames: int) -> Path:
+    frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 90, np.uint8), format="rgb24")
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
         stream.width = stream.height = 16
         for number in range(frames):
-            picture.pts, picture.time_base = number, Fraction(1, 24)
-            sink.mux(stream.encode(picture))
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
     return path
 
 
-def taken(path: Path, read) -> int:
-    """Bytes that Python held at most while it read the file."""
+def peak_bytes(path: Path, read) -> int:
+    """Return the peak of the memory that Python allocated while it read the file."""
     tracemalloc.start()
     try:
         read(path)
@@ -41,22 +41,22 @@ READERS = {"new": partial(probe, decode=True), "old": partial(probe, decode=Fals
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_bytes_for_each_frame_of_a_long_clip(read, tmp_path: Path):
-    short, long = (long_clip(tmp_path / f"{count}.mp4", count) for count in (100, 6100))
-    taken(short, read)  # what is loaded or remembered at the first use
-    assert (taken(long, read) - taken(short, read)) / 6000 < 40
+def test_reading_takes_few_bytes_per_frame(read, tmp_path: Path):
+    short, long = (make_long_video(tmp_path / f"{count}.mp4", count) for count in (100, 6100))
+    peak_bytes(short, read)  # fills caches and imports modules
+    assert (peak_bytes(long, read) - peak_bytes(short, read)) / 6000 < 40
 
 
-def test_times_are_those_of_the_frames_in_the_order_of_display(tmp_path: Path):
-    found = probe(long_clip(tmp_path / "clip.mkv", 50), decode=True)
-    assert [round(float(found.frame_time(number)) * 24) for number in range(50)] == list(range(50))
-    assert round(float(found.frame_duration) * 24) == 1
+def test_times_are_in_presentation_order(tmp_path: Path):
+    result = probe(make_long_video(tmp_path / "clip.mkv", 50), decode=True)
+    assert [round(float(result.frame_time(number)) * 24) for number in range(50)] == list(range(50))
+    assert round(float(result.frame_duration) * 24) == 1
 
 
 @pytest.mark.parametrize(
-    ("told", "length"), [(1024, 1024), (0, 0), (2**32 - 48, 0), (-48, 0), (48_000 * 5, 48_000 * 5)]
+    ("stored", "duration"), [(1024, 1024), (0, 0), (2**32 - 48, 0), (-48, 0), (48_000 * 5, 48_000 * 5)]
 )
-def test_a_length_that_wrapped_around_is_none(told: int, length: int):
+def test_a_packet_duration_that_wrapped_around_is_unknown(stored: int, duration: int):
     packet = av.Packet(8)
-    packet.duration, packet.time_base = told, Fraction(1, 44_100)
-    assert packet_duration(packet) == length
+    packet.duration, packet.time_base = stored, Fraction(1, 44_100)
+    assert packet_duration(packet) == duration

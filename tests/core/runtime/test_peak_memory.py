@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from steadyscale.cli import progress
+from steadyscale.core.runtime import peak_memory
 
-SHOW = "from steadyscale.cli.progress import peak_memory_mb as peak; {work}; print(peak())"
+SHOW = "from steadyscale.core.runtime.peak_memory import peak_memory_mb as peak; {work}; print(peak())"
 
 
 def peak_of(work: str) -> float:
@@ -14,7 +14,7 @@ def peak_of(work: str) -> float:
     return float(done.stdout)
 
 
-@pytest.mark.skipif(progress.peak_memory_mb() is None, reason="this system does not tell")
+@pytest.mark.skipif(peak_memory.peak_memory_mb() is None, reason="this system does not tell")
 def test_the_peak_is_this_process_s_own_and_stays_when_memory_is_given_back():
     launcher = bytearray(b"x") * 1_200_000_000  # what starts the program is larger than the program
     plain, more = peak_of("pass"), peak_of("block = bytes(1) + bytearray(b'x') * 200_000_000; del block")

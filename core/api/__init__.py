@@ -1,0 +1,13 @@
+"""The high-level API: one call from a source to a finished file."""
+
+from .report import Progress, ProgressCallback, VideoReport
+from .video import enhance_video, stabilize_video, upscale_video
+
+__all__ = [
+    "Progress",
+    "ProgressCallback",
+    "VideoReport",
+    "enhance_video",
+    "stabilize_video",
+    "upscale_video",
+]

@@ -1,0 +1,73 @@
+"""Progress as one more stage: it counts the frames that pass and calls back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ..clip import Clip, ClipInfo, Frames
+from ..motion.estimate import luma_frames
+from ..motion.gray_frame import Plane
+from .report import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from ..video.decode.stream_format import NativeFrames, StreamFormat
+
+Batch = TypeVar("Batch", bound=Sized)
+
+
+class ProgressTracker:
+    """Counts the frames of one stage after the other. `done` is the count of the present stage."""
+
+    def __init__(self, callback: ProgressCallback | None) -> None:
+        self._callback, self._lock = callback, Lock()
+        self.start("", None)
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Begin to count a stage."""
+        self._stage, self._total, self.done = stage, total, 0
+
+    def track(self, frames: Iterator[Batch], stage: str, total: int | None) -> Iterator[Batch]:
+        """Yield the same batches and report each. total: the expected number of frames, if known."""
+        self.start(stage, total)
+        self._report()
+        for batch in frames:
+            self.done += len(batch)
+            self._report()
+            yield batch
+
+    def track_clip(self, clip: Clip, stage: str) -> Clip:
+        """The same clip; each pass over it is reported as that stage."""
+        return _TrackedClip(clip, self, stage)
+
+    def notify(self, message: str) -> None:
+        """Report a message beside the numbers of the present stage."""
+        self._report(message)
+
+    def _report(self, message: str = "") -> None:
+        if self._callback is not None:
+            with self._lock:
+                self._callback(Progress(self._stage, self.done, self._total, message))
+
+
+class _TrackedClip:
+    def __init__(self, clip: Clip, tracker: ProgressTracker, stage: str) -> None:
+        self._clip, self._tracker, self._stage = clip, tracker, stage
+
+    @property
+    def info(self) -> ClipInfo:
+        return self._clip.info
+
+    @property
+    def stream_format(self) -> StreamFormat | None:
+        return getattr(self._clip, "stream_format", None)
+
+    def frames(self, batch: int = 1) -> Iterator[Frames]:
+        return self._tracker.track(self._clip.frames(batch), self._stage, self.info.length)
+
+    def native_frames(self) -> Iterator[NativeFrames]:
+        return self._tracker.track(cast(Any, self._clip).native_frames(), self._stage, self.info.length)
+
+    def luma_frames(self, side: int) -> Iterator[Plane]:
+        return self._tracker.track(luma_frames(self._clip, side), self._stage, self.info.length)

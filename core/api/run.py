@@ -1,0 +1,177 @@
+"""One call of the high-level API: open the source, run the pipeline into the target, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from ..clip import Clip, ClipError, Frames
+from ..pipeline.estimate import with_estimate
+from ..pipeline.pipeline import Pipeline
+from ..runtime.accelerator import resolve_device
+from ..runtime.peak_memory import peak_memory_mb
+from ..upscaling.settings import UpscaleStats
+from ..video.decode import demux
+from ..video.decode.corruption import CorruptionReport, OnDamage
+from ..video.decode.timestamps import TimeRange
+from ..video.decode.video_clip import VideoClip
+from ..video.encode.codecs import Encoding
+from ..video.encode.writer import write_video
+from ..video.images.image_clip import ImageClip
+from ..video.images.png_writer import write_images
+from ..video.images.sequence_paths import first_output, is_image_sequence, overwritten_sources
+from ..video.open import check_target, open_clip
+from .progress import ProgressTracker
+from .report import ProgressCallback, VideoReport
+
+if TYPE_CHECKING:
+    from ..jobs.folder import Job
+
+Source: TypeAlias = str | Path | Clip
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The arguments that `upscale_video`, `stabilize_video` and `enhance_video` share; they are documented there."""
+
+    encoding: Encoding | None
+    bits: int
+    fps: Fraction | float
+    max_pixels: int
+    on_damage: OnDamage
+    device: str
+    resumable: bool
+    job: str | Path | None
+    segment_seconds: float
+    progress: ProgressCallback | None
+
+    @property
+    def is_resumable(self) -> bool:
+        return self.resumable or self.job is not None
+
+
+class VideoRun:
+    """A source that is open, and a target that can be written. `open_run` makes it.
+
+    pipeline: the source, without operations. job: keeps finished work; None where the run is not resumable.
+    """
+
+    def __init__(
+        self, command: str, source: Source, target: Path, options: RunOptions, clip: Clip, job: Job | None, start: float
+    ) -> None:
+        self.pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
+        self.job, self.options, self.device = job, options, resolve_device(options.device)
+        self.tracker = ProgressTracker(options.progress)
+        self._command, self._target, self._start_time = command, target, start
+        path = _source_file(source)
+        self._input = None if path is None else str(path)
+
+    def needs_rgb(self, pipeline: Pipeline) -> bool:
+        """Whether frames are converted to RGB tensors, rather than processed in the file's own pixel format."""
+        return self.job is not None or is_image_sequence(self._target) or pipeline.native_frames() is None
+
+    def write(self, pipeline: Pipeline, stage: str, stats: UpscaleStats | None = None) -> VideoReport:
+        """Run the pipeline, write the target, and report what a reader finds there.
+
+        stage: the name for progress. stats: of the pipeline's network.
+        """
+        self.tracker.start(stage, pipeline.info.length)
+        if self.job is None:
+            frames_in, frames_out = self._write_at_once(pipeline, stage)
+        else:
+            frames_in = frames_out = self._write_segments(pipeline, stage, self.job)
+        target = first_output(self._target) if is_image_sequence(self._target) else self._target
+        # What a reader of the result finds, and not what was intended: this also proves that it can be read.
+        result = open_clip(target, fps=pipeline.info.fps, max_pixels=demux.NO_PIXEL_LIMIT)
+        source = self.pipeline.source
+        return VideoReport(
+            command=self._command,
+            input=self._input,
+            output=str(self._target),
+            frames_in=frames_in,
+            frames_out=frames_out,
+            info=result.info,
+            seconds=time.monotonic() - self._start_time,
+            peak_memory_mb=peak_memory_mb(),
+            device=self.device,
+            damage=source.damage if isinstance(source, VideoClip) else CorruptionReport(),
+            stats=stats,
+        )
+
+    def _write_at_once(self, pipeline: Pipeline, stage: str) -> tuple[int, int]:
+        """The numbers of frames that were read and written."""
+        tracked = replace(pipeline, source=self.tracker.track_clip(pipeline.source, stage))
+        stream = tracked.frames() if self.needs_rgb(pipeline) else tracked.native_frames()
+        assert stream is not None, "a tracked clip has the native frames that its clip has"
+        frames = with_estimate(stream, pipeline, self.tracker.notify)
+        if is_image_sequence(self._target):
+            written = write_images(self._target, cast("Iterator[Frames]", frames), bits=self.options.bits)
+        else:
+            source = pipeline.source
+            file, window = (source.path, source.window) if isinstance(source, VideoClip) else (None, None)
+            encoding = self.options.encoding
+            written = write_video(self._target, frames, pipeline.info, encoding=encoding, source=file, window=window)
+        return self.tracker.done, written
+
+    def _write_segments(self, pipeline: Pipeline, stage: str, job: Job) -> int:
+        """The number of frames, those of earlier runs included."""
+        from ..jobs.run import run_job
+
+        def with_progress(frames: Iterator[Frames], frames_done: int) -> Iterator[Frames]:
+            frames = with_estimate(frames, pipeline, self.tracker.notify, frames_done=frames_done)
+            return self.tracker.track(frames, stage, max(0, (pipeline.info.length or 0) - frames_done))
+
+        encoding, seconds = self.options.encoding, self.options.segment_seconds
+        result = run_job(
+            job, pipeline, self._target, encoding=encoding, segment_seconds=seconds, progress=with_progress
+        )
+        return result.frames
+
+
+@contextmanager
+def open_run(command: str, source: Source, target: str | Path, options: RunOptions) -> Iterator[VideoRun]:
+    """Check the target, open the source and the job, in this order, so that mistakes are found before any work.
+
+    Raises ClipError for a target that cannot be written, a source that cannot be read, and a job in use.
+    """
+    start = time.monotonic()
+    target = Path(target)
+    file = _source_file(source)
+    if options.is_resumable and is_image_sequence(target):
+        raise ClipError(f"{target}: resumable runs (--resumable, --job) write a video file; write images without them")
+    if options.is_resumable and file is None:
+        raise ClipError(f"{target}: a resumable run needs a source that is a file; open it from a path")
+    check_target(target, encoding=options.encoding, source=file)
+    if isinstance(source, (str, Path)):
+        damage = OnDamage(options.on_damage)
+        clip = open_clip(source, fps=Fraction(options.fps), max_pixels=options.max_pixels, on_damage=damage)
+    else:
+        clip = source
+        files = clip.files if isinstance(clip, ImageClip) and is_image_sequence(target) else []
+        if files and (lost := overwritten_sources(target, files)):
+            raise ClipError(f"{target}: this would replace {lost[0].name} of the source; choose another folder or name")
+    if not options.is_resumable or file is None:
+        yield VideoRun(command, source, target, options, clip, None, start)
+        return
+    from ..jobs.folder import default_job_folder, open_job
+
+    with open_job(options.job or default_job_folder(target), file, _time_range(clip)) as job:
+        yield VideoRun(command, source, target, options, clip, job, start)
+
+
+def _source_file(source: Source) -> str | Path | None:
+    """The file, folder or pattern that a source is read from; None for a clip in memory."""
+    if isinstance(source, (str, Path)):
+        return source
+    clip = source.source if isinstance(source, Pipeline) else source
+    return clip.path if isinstance(clip, VideoClip) else None
+
+
+def _time_range(clip: Clip) -> TimeRange | None:
+    clip = clip.source if isinstance(clip, Pipeline) else clip
+    return clip.window if isinstance(clip, VideoClip) else None

@@ -1,0 +1,229 @@
+"""Upscale, stabilize or enhance a video: one call from a source to a finished file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..clip import Clip, ClipError, is_same_aspect
+from ..jobs.segments import SEGMENT_SECONDS
+from ..motion.gray_frame import Masks
+from ..path.smooth import Smoother
+from ..pipeline.operation import Operation
+from ..pipeline.warp_op import WarpOp
+from ..stabilize import StabilizeSettings, plan_stabilization
+from ..upscaling.settings import UpscaleSettings, UpscaleStats
+from ..video.decode.corruption import OnDamage
+from ..video.decode.demux import MAX_PIXELS
+from ..video.encode.codecs import Encoding
+from .report import ProgressCallback, VideoReport
+from .run import RunOptions, VideoRun, open_run
+
+if TYPE_CHECKING:
+    from ..upscaling.upscale import ImageModel
+
+
+def upscale_video(
+    source: str | Path | Clip,
+    target: str | Path,
+    *,
+    model: str | Path | ImageModel | None = None,
+    settings: UpscaleSettings | None = None,
+    deflicker: float = 0.0,
+    encoding: Encoding | None = None,
+    bits: int = 8,
+    fps: Fraction | float = 24,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    device: str = "auto",
+    resumable: bool = False,
+    job: str | Path | None = None,
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressCallback | None = None,
+) -> VideoReport:
+    """Upscale a video with a network, frame by frame, and write the result to a file.
+
+        report = steadyscale.upscale_video("small.mp4", "large.mp4", settings=UpscaleSettings(OutputSize(factor=2)))
+        print(report)  # large.mp4: 240 frames, 1280x720 at 24 fps, in 61.3 s on cuda
+
+    Args:
+        source: a video file, a folder or pattern of images (`frame_%04d.png`), an image, or a `Clip`. Audio,
+            subtitles, timestamps and color description of a video file are kept, also for a `VideoClip` or a
+            `Pipeline` on one.
+        target: a video file (.mp4, .mkv, .mov, .m4v, .webm), or a folder or pattern for PNG images. It appears when
+            all of it is written and checked.
+        model: a name from `steadyscale models list`, a weight file, or a network (`ImageModel`). None takes the
+            bundled network that suits the factor.
+        settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
+        deflicker: strength of the temporal filter against flicker and crawling detail, 0 (none) to 1; 0.6 suits most
+            clips.
+        encoding: codec, crf, preset and pixel format of a video file. None takes what plays everywhere.
+        bits: bits per channel of PNG images, 8 or 16.
+        fps: frames per second of a source of images; videos and clips state their own.
+        max_pixels: the largest accepted width * height of a source that is a path.
+        on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
+        device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
+            a cancel. Needs a source that is a file, and a video file as the target.
+        job: the same, in this folder.
+        segment_seconds: length of a segment: how much of the clip an interrupted run can lose.
+        progress: called with each `Progress`. Whatever it raises cancels the call and is raised again here; nothing is
+            written then, except for the segments of a resumable run.
+
+    Returns:
+        What was read, written and used. `report.as_dict()` is what `steadyscale upscale --json` prints.
+
+    Raises:
+        ClipError: the source cannot be read, the target cannot be written, or a setting does not suit the clip. The
+            message says what to change.
+        ValueError: a setting is outside its range.
+        models.WeightsError: the model is unknown, or its file is damaged.
+    """
+    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    with open_run("upscale", source, target, options) as run:
+        stats = UpscaleStats()
+        operations = _plan_upscaling(run, model, settings or UpscaleSettings(), deflicker, stats)
+        return run.write(run.pipeline.then(*operations), "upscaling", stats)
+
+
+def stabilize_video(
+    source: str | Path | Clip,
+    target: str | Path,
+    *,
+    settings: StabilizeSettings | None = None,
+    mask: Masks | None = None,
+    encoding: Encoding | None = None,
+    bits: int = 8,
+    fps: Fraction | float = 24,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    device: str = "auto",
+    resumable: bool = False,
+    job: str | Path | None = None,
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressCallback | None = None,
+) -> VideoReport:
+    """Remove the shake from a video and write the result to a file. The source is read twice.
+
+        settings = StabilizeSettings(seconds=2.0, border=Border.MIRROR)
+        steadyscale.stabilize_video("shaky.mp4", "steady.mp4", settings=settings)
+
+    Args:
+        settings: smoothing, border, zoom and the like. None takes the defaults.
+        mask: what moves on its own and is not to be followed, people for instance: (N or 1, H, W), above 0.5 where
+            not to look; or a function from the frame number to such a mask (not with `resumable`).
+        source, target, encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress:
+            as for `upscale_video`.
+
+    Returns:
+        What was read, written and used, as `steadyscale stabilize --json` prints it.
+
+    Raises:
+        ClipError: as `upscale_video` does; also for a clip that would have to be cropped to almost nothing.
+    """
+    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
+        pipeline = run.pipeline.then(_plan_stabilization(run, settings or StabilizeSettings(), mask))
+        if run.needs_rgb(pipeline):
+            from ..runtime.torch_threads import one_thread
+
+            # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
+            stack.enter_context(one_thread())
+        return run.write(pipeline, "stabilizing")
+
+
+def enhance_video(
+    source: str | Path | Clip,
+    target: str | Path,
+    *,
+    model: str | Path | ImageModel | None = None,
+    upscaling: UpscaleSettings | None = None,
+    stabilization: StabilizeSettings | None = None,
+    deflicker: float = 0.0,
+    mask: Masks | None = None,
+    encoding: Encoding | None = None,
+    bits: int = 8,
+    fps: Fraction | float = 24,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    device: str = "auto",
+    resumable: bool = False,
+    job: str | Path | None = None,
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressCallback | None = None,
+) -> VideoReport:
+    """Upscale and stabilize a video in one pass, and write the result to a file.
+
+    Motion is measured on the small frames; each frame is upscaled, then warped once at its final size.
+
+        steadyscale.enhance_video("shaky.mp4", "large.mp4", model="steadyscale-2x", progress=print)
+
+    Args:
+        upscaling: settings of the network's part, as for `upscale_video`. The output size must keep the aspect ratio.
+        stabilization: settings of the stabilizer, as for `stabilize_video`.
+        model, deflicker: as for `upscale_video`.
+        mask: as for `stabilize_video`.
+        source, target, encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress:
+            as for `upscale_video`.
+
+    Returns:
+        What was read, written and used, as `steadyscale enhance --json` prints it.
+
+    Raises:
+        ClipError: as the other two do; also for an output size of another aspect ratio.
+    """
+    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    with open_run("enhance", source, target, options) as run:
+        stats = UpscaleStats()
+        small = run.pipeline
+        large = small.then(*_plan_upscaling(run, model, upscaling or UpscaleSettings(), deflicker, stats))
+        if not is_same_aspect(small.info.size, large.info.size):
+            raise ClipError(
+                f"{large.info.width}x{large.info.height} has another shape than {small.info.width}x{small.info.height}"
+                ", which would bend the measured motion; choose a size of the same shape, or --scale"
+            )
+        warp = _plan_stabilization(run, stabilization or StabilizeSettings(), mask)
+        return run.write(large.then(warp), "upscaling", stats)
+
+
+def _plan_upscaling(
+    run: VideoRun,
+    model: str | Path | ImageModel | None,
+    settings: UpscaleSettings,
+    deflicker: float,
+    stats: UpscaleStats,
+) -> tuple[Operation, ...]:
+    """Load the network if need be. torch is imported here and no earlier: mistakes in names are reported at once."""
+    from ..pipeline.upscale_operations import upscale_operations
+
+    if model is None or isinstance(model, (str, Path)):
+        from ...models import load_upscaler
+        from ...models.zoo import zoo
+
+        if model is None:
+            info, size = run.pipeline.info, settings.size
+            factor = max(size.size[0] / info.width, size.size[1] / info.height) if size.size else size.factor
+            model = zoo.select_bundled(factor).name
+        model = load_upscaler(zoo.find_weights(model))
+    return upscale_operations(model, settings, deflicker=deflicker, device=run.device, stats=stats)
+
+
+def _plan_stabilization(run: VideoRun, settings: StabilizeSettings, mask: Masks | None) -> WarpOp:
+    """Measure the source, or read what an earlier run of the job measured."""
+    return plan_stabilization(
+        run.tracker.track_clip(run.pipeline, "measuring"),
+        settings,
+        device=run.device,
+        mask=mask,
+        job=run.job,
+        segment_seconds=run.options.segment_seconds,
+        load_smoother=_load_learned_smoother,
+    )
+
+
+def _load_learned_smoother(width: float, height: float, max_zoom: float | None) -> Smoother:
+    from ...models import load_path_smoother
+
+    return load_path_smoother().make_smoother(width, height, max_zoom)

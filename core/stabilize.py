@@ -1,0 +1,193 @@
+"""Settings of stabilization, and the operation that they make of a clip.
+
+    settings = StabilizeSettings(seconds=2.0, border=Border.MIRROR)
+    pipeline = Pipeline(clip).then(plan_stabilization(clip, settings))
+
+`plan_stabilization` reads the clip once to measure its motion, and then works with a few numbers per frame: readout
+time, smoothing, crop. Its parts can be called one by one: `measure_motion` (pixels to motion), `correct_motion` (motion
+to correction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from .clip import Clip, ClipError, ClipInfo
+from .motion.estimate import WORKING_SIDE, estimate_motion
+from .motion.flow import FlowMethod, FlowModel, flow_model
+from .motion.gray_frame import Masks
+from .motion.readout_time import RollingShutter, with_rolling_shutter
+from .path.border import Border
+from .path.motion import Motion
+from .path.smooth import Smoother, Smoothing
+from .path.stabilize import plan_correction
+from .path.strength import Strength
+from .path.trajectory import Correction, Trajectory
+from .pipeline.warp_op import WarpOp
+
+if TYPE_CHECKING:
+    import torch
+
+    from .jobs.folder import Job
+
+SmootherLoader: TypeAlias = Callable[[float, float, "float | None"], Smoother]
+"""(width, height, max_zoom; None without a crop) -> the smoother of `Smoothing.LEARNED` for frames of that size."""
+
+
+@dataclass(frozen=True)
+class StabilizeSettings:
+    """How a clip is stabilized. These defaults are those of the command line and of the nodes.
+
+    smoothing: how the camera's path is smoothed: a `Smoothing`, its value ("kalman"), or a function, see `Smoother`.
+    seconds: camera movements with a shorter period are removed; above 0.
+    border: what fills the area that a moved frame leaves empty. The crops zoom in until it is out of view.
+    max_zoom: the largest magnification of a crop, 1 or more (1.3 is 30 %); where the shake needs more, less of it is
+        removed.
+    flow: how motion between frames is measured.
+    strength: the share of the shake that is removed, per axis, each 0 to 1.
+    horizon: how much of the slow roll is removed as well, 0 to 1.
+    rolling_shutter: AUTO detects the readout time, OFF ignores it, and a number is the share of the frame time between
+        the exposure of the first and of the last row, -1 to 1.
+    reference: `Smoothing.LOCKED` only: number of the frame whose view is held, from 0; None holds a median view.
+    pad: pixels added to each side of the frame; 0 for the crops.
+    Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
+    """
+
+    smoothing: Smoothing | Smoother = Smoothing.KALMAN
+    seconds: float = 4.0
+    border: Border = Border.CROP
+    max_zoom: float = 1.3
+    flow: FlowMethod = FlowMethod.FARNEBACK
+    strength: Strength = field(default_factory=Strength)
+    horizon: float = 0.0
+    rolling_shutter: RollingShutter | float = RollingShutter.AUTO
+    reference: int | None = None
+    pad: int = 0
+
+    def __post_init__(self) -> None:
+        values = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
+        if not callable(self.smoothing):
+            values["smoothing"] = Smoothing(self.smoothing)
+        if isinstance(self.rolling_shutter, str):
+            values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
+        if not self.seconds > 0:
+            raise ClipError(f"seconds is {self.seconds}; smoothing needs a period above 0")
+        if not self.max_zoom >= 1:
+            raise ClipError(f"max_zoom is {self.max_zoom}; it is a magnification of 1 or more (1.2 is 20 %)")
+        if not 0 <= self.horizon <= 1:
+            raise ClipError(f"horizon is {self.horizon}; it goes from 0 (as smoothed) to 1 (level)")
+        if self.readout_time is not None and not -1 <= self.readout_time <= 1:
+            raise ClipError(f"rolling_shutter is {self.rolling_shutter}; a readout time goes from -1 to 1")
+        if self.reference is not None and self.reference < 0:
+            raise ClipError(f"reference is {self.reference}; frames are counted from 0, and None chooses one")
+        if self.pad < 0:
+            raise ClipError(f"pad is {self.pad}; it is a number of pixels, 0 or more")
+        if self.pad and self.is_cropped:
+            raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
+
+    @property
+    def is_cropped(self) -> bool:
+        """Whether the border is one that zooms in, and `max_zoom` therefore counts."""
+        return self.border in (Border.CROP, Border.CROP_ADAPTIVE)
+
+    @property
+    def readout_time(self) -> float | None:
+        """The readout time as a share of the frame time; None where it is to be detected."""
+        value = self.rolling_shutter
+        return value.readout if isinstance(value, RollingShutter) else float(value)
+
+
+def measure_motion(
+    clip: Clip,
+    settings: StabilizeSettings = StabilizeSettings(),
+    *,
+    device: torch.device | str = "cpu",
+    side: int = WORKING_SIDE,
+    mask: Masks | None = None,
+    flow: FlowModel | None = None,
+    job: Job | None = None,
+    segment_seconds: float | None = None,
+) -> Motion:
+    """Read a clip once and measure its motion, with the readout time of a rolling shutter.
+
+    side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
+    `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
+    job: keeps the measured parts, so that the next run reads them; `clip` has to read its source, and `mask` has to be
+    a tensor. segment_seconds: the length of a part; None takes the default of jobs.
+    Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
+    """
+    flow = flow_model(settings.flow, device) if flow is None else flow
+    if job is None:
+        motion = estimate_motion(clip, flow, side=side, mask=mask)
+    else:
+        from .jobs.motion_cache import cached_motion
+        from .jobs.segments import SEGMENT_SECONDS
+
+        if callable(mask):
+            raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
+        seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+        motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
+    return with_rolling_shutter(motion, settings.readout_time)
+
+
+def correct_motion(
+    motion: Motion,
+    settings: StabilizeSettings = StabilizeSettings(),
+    *,
+    load_smoother: SmootherLoader | None = None,
+) -> Correction:
+    """Smooth the path of a measured motion, and compute what moves each frame onto it. No pixels are read.
+
+    motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`, usually
+    `lambda *size: models.load_path_smoother().make_smoother(*size)`.
+    Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
+    """
+    measured = Trajectory.of(motion)
+    return plan_correction(
+        measured,
+        _resolve_smoother(settings, measured.info, load_smoother),
+        settings.seconds,
+        border=settings.border,
+        max_zoom=settings.max_zoom,
+        reference=settings.reference,
+        strength=settings.strength,
+        horizon=settings.horizon,
+    )
+
+
+def plan_stabilization(
+    clip: Clip,
+    settings: StabilizeSettings = StabilizeSettings(),
+    *,
+    device: torch.device | str = "cpu",
+    side: int = WORKING_SIDE,
+    mask: Masks | None = None,
+    job: Job | None = None,
+    segment_seconds: float | None = None,
+    motion: Motion | None = None,
+    load_smoother: SmootherLoader | None = None,
+) -> WarpOp:
+    """The operation that stabilizes a clip, at any size: measure, smooth, limit the zoom.
+
+    motion: in place of measuring `clip`, as `measure_motion` returns it. The other arguments are those of
+    `measure_motion` and `correct_motion`; frames are warped on `device`.
+    Raises ClipError as these do.
+    """
+    if motion is None:
+        motion = measure_motion(
+            clip, settings, device=device, side=side, mask=mask, job=job, segment_seconds=segment_seconds
+        )
+    fix = correct_motion(motion, settings, load_smoother=load_smoother)
+    return WarpOp(fix, settings.border, settings.pad, device)
+
+
+def _resolve_smoother(
+    settings: StabilizeSettings, info: ClipInfo, load_smoother: SmootherLoader | None
+) -> Smoothing | Smoother:
+    if settings.smoothing is not Smoothing.LEARNED or load_smoother is None:
+        return settings.smoothing
+    return load_smoother(info.width, info.height, settings.max_zoom if settings.is_cropped else None)

@@ -1,0 +1,90 @@
+"""Measure, smooth and plot the motion of an IMAGE or VIDEO input, for the nodes that stabilize."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import torch
+from comfy import model_management
+from comfy_api.latest import Input
+from torch import Tensor
+
+from ...core.clip import Clip
+from ...core.motion.estimate import luma_frames
+from ...core.motion.flow import FlowModel, flow_model
+from ...core.motion.gray_frame import Plane
+from ...core.path.motion import Motion
+from ...core.path.trajectory import Correction, Trajectory
+from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion
+from ...core.visualize.plots import plot_trajectory
+from ...models import load_path_smoother
+from .._comfy.adapter import to_clip, with_cancel_check, with_progress
+from .lazy_video import plan_for
+from .render_plan import reserve_memory
+from .resumable import measure_resumable
+
+
+class MotionSource:
+    """A clip that reports progress while its motion is measured, and records pairs of frames.
+
+    first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
+    frame if the clip ends with it.
+    """
+
+    def __init__(self, clip: Clip, first_frames: Collection[int] = ()) -> None:
+        self.info, self.frames = clip.info, clip.frames
+        self.pairs: list[list[Tensor]] = []
+        self._clip, self._first_frames = clip, set(first_frames)
+
+    def luma_frames(self, side: int) -> Iterator[Plane]:
+        stream = map(torch.from_numpy, luma_frames(self._clip, side))
+        for number, luma in enumerate(
+            with_progress(stream, self.info.length, preview_frames=lambda frame: frame.expand(-1, 3, -1, -1))
+        ):
+            if number - 1 in self._first_frames:
+                self.pairs[-1].append(luma)
+            if number in self._first_frames or number == 0:
+                self.pairs.append([luma])
+            yield luma.numpy()
+
+
+def open_for_motion(frames: Tensor | Input.Video, fps: float) -> Clip:
+    """The input as a clip whose motion can be measured, with device memory reserved.
+
+    fps: frames per second of an IMAGE; a VIDEO has its own rate.
+    """
+    if isinstance(frames, Tensor):
+        return to_clip(frames, fps)
+    pipeline = plan_for(frames).pipeline
+    reserve_memory(pipeline.motion_source())
+    return pipeline
+
+
+def load_flow_model(settings: StabilizeSettings) -> FlowModel:
+    """The flow model of the settings on ComfyUI's device; it checks for cancel."""
+    return with_cancel_check(flow_model(settings.flow, model_management.get_torch_device()))
+
+
+def measure_input_motion(
+    frames: Tensor | Input.Video, fps: float, settings: StabilizeSettings, mask: Tensor | None, resumable: bool
+) -> tuple[Motion, list[Path] | None]:
+    """Measure the motion of an input; return it and the job folders for `apply_warp`.
+
+    There are no folders for an IMAGE or a VIDEO in memory, and None if the result is not to be resumable.
+    """
+    source, model = MotionSource(open_for_motion(frames, fps)), load_flow_model(settings)
+    plan = None if isinstance(frames, Tensor) else plan_for(frames)
+    if resumable and plan is not None and plan.source is not None:
+        motion, folder = measure_resumable(source, plan.pipeline, plan.source, plan.time_range, settings, model, mask)
+        return motion, [folder]
+    return measure_motion(source, settings, mask=mask, flow=model), [] if resumable else None
+
+
+def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor]:
+    """Compute the correction, and an IMAGE (1, H, W, 3) of the path before and after it."""
+    correction = correct_motion(motion, settings, load_smoother=lambda *size: load_path_smoother().make_smoother(*size))
+    measured = Trajectory.of(motion)
+    max_zoom = settings.max_zoom if settings.is_cropped else None
+    plot = plot_trajectory(measured, measured.corrected(correction), applied=correction, max_zoom=max_zoom)
+    return correction, plot.movedim(1, -1).contiguous()

@@ -1,0 +1,152 @@
+"""Settings of stabilization, and the operation that they make of a clip whose shake is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from camera_simulation import make_shaken_clip
+from steadyscale.core import geometry
+from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.motion.flow import FlowMethod
+from steadyscale.core.motion.readout_time import RollingShutter
+from steadyscale.core.path.border import Border
+from steadyscale.core.path.motion import Motion
+from steadyscale.core.path.smooth import Smoothing
+from steadyscale.core.path.strength import Strength
+from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion, plan_stabilization
+
+
+@pytest.fixture(scope="module")
+def shaken():
+    """24 frames of 160x120, and the true path of the camera."""
+    return make_shaken_clip(24, 160, 120, pixels=5.0)
+
+
+class UnreadableClip:
+    """A clip that fails if it is read."""
+
+    info = ClipInfo(160, 120, Fraction(25), 24)
+
+    def frames(self, batch: int = 1):
+        raise AssertionError("the clip is read")
+
+
+def test_strings_become_members_of_their_enum():
+    settings = StabilizeSettings(smoothing="l1", border="mirror", flow="dis", rolling_shutter="off")
+    assert settings.smoothing is Smoothing.L1
+    assert settings.border is Border.MIRROR
+    assert settings.flow is FlowMethod.DIS
+    assert settings.rolling_shutter is RollingShutter.OFF
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seconds": 0}, "seconds is 0"),
+        ({"max_zoom": 0.9}, "max_zoom is 0.9"),
+        ({"horizon": 1.1}, "horizon is 1.1"),
+        ({"rolling_shutter": -1.5}, "rolling_shutter is -1.5"),
+        ({"reference": -1}, "reference is -1"),
+        ({"pad": -2, "border": Border.BLACK}, "pad is -2"),
+        ({"pad": 2, "border": Border.CROP_ADAPTIVE}, "cannot be cropped"),
+    ],
+)
+def test_values_outside_their_range_are_refused(values, message):
+    with pytest.raises(ClipError, match=message):
+        StabilizeSettings(**values)
+
+
+def test_a_name_that_is_no_member_is_refused():
+    with pytest.raises(ValueError, match="magic"):
+        StabilizeSettings(smoothing="magic")
+
+
+@pytest.mark.parametrize(
+    ("rolling_shutter", "readout"),
+    [(RollingShutter.AUTO, None), (RollingShutter.OFF, 0.0), (0.4, 0.4), (-1, -1.0)],
+)
+def test_the_readout_time_follows_from_the_setting(rolling_shutter, readout):
+    assert StabilizeSettings(rolling_shutter=rolling_shutter).readout_time == readout
+
+
+def test_a_locked_view_undoes_the_known_shake(shaken):
+    clip, path = shaken
+    settings = StabilizeSettings(smoothing=Smoothing.LOCKED, reference=0, border=Border.BLACK)
+    warp = plan_stabilization(clip, settings)
+    truth = geometry.matrices_from_parameters(path)
+    corners = geometry.corners(160, 120)[None]
+    error = geometry.transform_points(warp.correction.matrices, corners) - geometry.transform_points(truth, corners)
+    assert np.abs(geometry.transform_points(truth, corners) - corners).max() > 3, "the clip is shaken"
+    assert np.abs(error).max() < 0.6
+
+
+def test_border_pad_and_device_are_those_of_the_operation(shaken):
+    warp = plan_stabilization(shaken[0], StabilizeSettings(border=Border.EDGE, pad=4), device="cpu")
+    assert (warp.border, warp.pad, warp.device) == (Border.EDGE, 4, "cpu")
+
+
+def test_strength_reaches_the_correction(shaken):
+    none = StabilizeSettings(border=Border.BLACK, strength=Strength(0, 0, 0, 0, 0))
+    warp = plan_stabilization(shaken[0], none)
+    np.testing.assert_allclose(warp.correction.matrices, np.tile(np.eye(3), (24, 1, 1)), atol=1e-9)
+
+
+def test_a_given_motion_is_not_measured_again(shaken):
+    clip, _ = shaken
+    motion = measure_motion(clip)
+    planned = plan_stabilization(UnreadableClip(), motion=motion)
+    np.testing.assert_array_equal(planned.correction.matrices, plan_stabilization(clip).correction.matrices)
+    np.testing.assert_array_equal(planned.correction.matrices, correct_motion(motion).matrices)
+    with pytest.raises(AssertionError, match="the clip is read"):
+        plan_stabilization(UnreadableClip())
+
+
+def test_a_stated_readout_time_is_part_of_the_motion(shaken):
+    assert measure_motion(shaken[0], StabilizeSettings(rolling_shutter=0.3)).readout == 0.3
+    assert measure_motion(shaken[0], StabilizeSettings(rolling_shutter="off")).readout == 0.0
+
+
+@pytest.mark.parametrize(("border", "max_zoom"), [(Border.CROP, 1.2), (Border.MIRROR, None)])
+def test_the_learned_smoother_is_loaded_for_the_size_and_the_crop(border, max_zoom):
+    motion = Motion(np.tile(np.eye(3), (10, 1, 1)), np.array([0.0, *[1.0] * 9]), ClipInfo(64, 48, Fraction(25), 10))
+    calls = []
+
+    def load(*size):
+        calls.append(size)
+        return lambda values, period: values
+
+    settings = StabilizeSettings(smoothing="learned", border=border, max_zoom=1.2)
+    correct_motion(motion, settings, load_smoother=load)
+    assert calls == [(64, 48, max_zoom)]
+    with pytest.raises(ClipError, match="learned smoother is a network"):
+        correct_motion(motion, settings)
+
+
+def test_a_function_is_a_smoother(shaken):
+    """One that returns its values leaves every frame where it is."""
+    settings = StabilizeSettings(smoothing=lambda values, period: values, border=Border.BLACK)
+    warp = plan_stabilization(shaken[0], settings)
+    np.testing.assert_allclose(warp.correction.matrices, np.tile(np.eye(3), (24, 1, 1)), atol=1e-6)
+
+
+def test_a_mask_is_not_measured(shaken):
+    """Masked where anything is, nothing can be measured: every step is without confidence."""
+    clip, _ = shaken
+    masked = measure_motion(clip, mask=torch.ones(1, 120, 160))
+    assert masked.confidence[1:].max() < measure_motion(clip).confidence[1:].min()
+
+
+def test_a_job_refuses_a_mask_that_it_cannot_compare(shaken):
+    with pytest.raises(ClipError, match="as a tensor"):
+        measure_motion(shaken[0], mask=lambda i: torch.zeros(120, 160), job=object())
+
+
+def test_every_setting_has_a_default():
+    assert all(
+        field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        for field in dataclasses.fields(StabilizeSettings)
+    )
