@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import folder_paths
 from comfy_api.latest import Input
 from torch import Tensor
 
 from ..core.clip import Clip, ClipError, Frames
 from ..core.training.data.sources import TrainingSources, sources_from_clip, sources_from_folder
 from ._comfy.adapter import with_progress
-from ._comfy.paths import parse_model_name, resolve_inside
+from ._comfy.paths import input_folder, parse_model_name, resolve_inside, temp_folder
 from ._video.inputs import clip_from_input
 
 RUNS_FOLDER = "steadyscale_training"
@@ -27,7 +26,7 @@ def find_input_folder(folder: str) -> Path | None:
     """
     if not folder.strip():
         return None
-    root = folder_paths.get_input_directory()
+    root = str(input_folder())
     path = resolve_inside(root, os.path.join(root, folder.strip())) if "\0" not in folder else None
     if path is None or not os.path.isdir(path):
         raise ClipError(f"{folder!r} is not a folder inside ComfyUI's input folder; put your images into one there")
@@ -49,7 +48,7 @@ def prepare_training_sources(frames: Tensor | Input.Video | None, folder: str) -
 
     Frames are written into the temp folder. Raises ClipError if there is neither.
     """
-    cache_folder = Path(folder_paths.get_temp_directory()) / RUNS_FOLDER
+    cache_folder = temp_folder() / RUNS_FOLDER
     if frames is None:
         source = find_input_folder(folder)
         if source is None:

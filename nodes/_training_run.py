@@ -7,9 +7,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import comfy.utils
-import folder_paths
-
 from ..core.clip import Frames
 from ..core.training import StepReport, TrainConfig, read_log, train
 from ..core.training.data.sources import TrainingSources
@@ -18,9 +15,9 @@ from ..core.training.loop.trainer import CHECKPOINTS_FOLDER
 from ..core.training.presets import TrainPreset, config_hash, preset_config
 from ..core.video.images.image_clip import ImageClip
 from ..core.visualize.training_curves import plot_run
-from ._comfy.adapter import PREVIEW_INTERVAL_SECONDS, PREVIEW_MAX_SIDE, preview_image, stop_if_cancelled
+from ._comfy.adapter import PREVIEW_INTERVAL_SECONDS, PREVIEW_MAX_SIDE, preview_image, progress_bar, stop_if_cancelled
 from ._comfy.node_text import show_text
-from ._comfy.paths import model_folder
+from ._comfy.paths import model_folder, output_folder
 from ._training_data import RUNS_FOLDER
 
 log = logging.getLogger(__name__)
@@ -31,7 +28,7 @@ def build_run_config(preset: TrainPreset, sources: TrainingSources, device: str)
 
     Equal presets and training data give the same folder, so that a run resumes.
     """
-    root = Path(folder_paths.get_output_directory()) / RUNS_FOLDER
+    root = output_folder() / RUNS_FOLDER
     config = preset_config(preset, sources, root / preset.name, device)
     return preset_config(preset, sources, root / f"{preset.name}-{config_hash(config, sources)}", device)
 
@@ -41,7 +38,7 @@ def run_training(config: TrainConfig, bicubic_psnr: float) -> None:
 
     A cancel leaves a checkpoint and reports its path.
     """
-    bar = comfy.utils.ProgressBar(config.steps)
+    bar = progress_bar(config.steps)
     last_preview, report = time.monotonic(), None
     try:
         with closing(train(config, resume=True)) as reports:
@@ -95,4 +92,4 @@ def format_report(config: TrainConfig, model_path: Path, sources: TrainingSource
 
 def _output_path(path: Path) -> str:
     """Return a path within ComfyUI's output folder for display."""
-    return f"output/{path.relative_to(folder_paths.get_output_directory()).as_posix()}"
+    return f"output/{path.relative_to(output_folder()).as_posix()}"

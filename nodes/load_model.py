@@ -79,7 +79,7 @@ class LoadESRGANModel(io.ComfyNode):
 
 
 def _list_models() -> list[str]:
-    """Files of the model folders, then the bundled networks, whose names have no suffix."""
+    """Files of the model folders, then the bundled networks (names without suffix)."""
     return [*list_model_files(), *(network.name for network in BUNDLED_MODELS)]
 
 

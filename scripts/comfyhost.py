@@ -227,7 +227,7 @@ class Host:
 
 
 def has_gpu(python: str = sys.executable) -> bool:
-    """Whether ComfyUI can use a GPU; asks the driver first, as importing torch is slow."""
+    """Whether ComfyUI can use a GPU; the driver is asked before torch is imported."""
     if sys.platform != "linux":
         return True
     try:

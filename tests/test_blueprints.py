@@ -38,19 +38,19 @@ def test_the_blueprint_is_in_order(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_it_says_what_it_is_for_and_is_called_by_its_name(file: Path) -> None:
+def test_blueprint_has_a_description_and_its_name(file: Path) -> None:
     graph = read(file)
     assert graph["extra"]["BlueprintDescription"].endswith(".")
     assert {graph["nodes"][0]["title"], list_subgraphs(graph)[0]["name"]} == {file.stem}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_it_shows_settings_that_the_nodes_have(file: Path) -> None:
+def test_blueprint_displays_settings_of_its_nodes(file: Path) -> None:
     graph = read(file)
     inside = {str(node["id"]): NODES[node["type"]] for node in list_subgraphs(graph)[0]["nodes"]}
-    shown = graph["nodes"][0]["properties"]["proxyWidgets"]
-    assert shown
-    for owner, name in shown:
+    widgets = graph["nodes"][0]["properties"]["proxyWidgets"]
+    assert widgets
+    for owner, name in widgets:
         assert name in [socket.name for socket in inside[owner].inputs]
 
 
@@ -75,7 +75,7 @@ FAULTS: dict[str, Callable[[Graph], object]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_of_these_faults_would_be_found(fault: str) -> None:
+def test_every_injected_fault_is_found(fault: str) -> None:
     graph = read(FILES[0])
     broken = copy.deepcopy(graph)
     FAULTS[fault](broken)

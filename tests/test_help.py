@@ -27,7 +27,7 @@ HEADINGS = {
 }
 ENTRY = re.compile(r"^- `([^`]+)`(?:（([^）]+)）)?[:：]")  # noqa: RUF001
 CHOICES = re.compile(r"^  - ((?:`[^`]+`(?:, |、)?)+)[:：]")  # noqa: RUF001
-PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
 TROUBLES = {"en": ("Slow|slow", "memory", "[Ww]obbl", "[Cc]ropped"), "zh": ("慢", "内存", "晃动", "裁切太多")}
 FOLDERS = {"trajectories", "steadyscale_jobs"}  # in backticks without being an input
@@ -72,12 +72,12 @@ def problems(node: schemas.NodeSchema, page: str, language: str) -> Iterator[str
         (inputs, node.inputs, called["inputs"]),
         (outputs, node.outputs, {s.name: called["outputs"][str(i)] for i, s in enumerate(node.outputs)}),
     ):
-        told = entries(found.get(heading, []))
-        if list(told) != [socket.name for socket in sockets]:
-            yield f"{heading}: the page has {list(told)}, the node has {[socket.name for socket in sockets]}"
+        listed = entries(found.get(heading, []))
+        if list(listed) != [socket.name for socket in sockets]:
+            yield f"{heading}: the page has {list(listed)}, the node has {[socket.name for socket in sockets]}"
             continue
         for socket in sockets:
-            label, choices = told[socket.name]
+            label, choices = listed[socket.name]
             if sorted(choices) != sorted(socket.options):
                 yield f"{socket.name}: the page has the choices {choices}, the node has {list(socket.options)}"
             name = names[locales.escape_key(socket.name)]["name"]
@@ -91,50 +91,50 @@ def problems(node: schemas.NodeSchema, page: str, language: str) -> Iterator[str
 
 def test_every_node_has_its_pages_and_nothing_else_lies_there() -> None:
     pages = {page.format(node) for node in NODES for page in PAGES.values()}
-    pictures = {name for node in NODES for language in PAGES for _, name in PICTURE.findall(text(node, language))}
+    images = {name for node in NODES for language in PAGES for _, name in IMAGE.findall(text(node, language))}
     found = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
-    assert found == pages | pictures
+    assert found == pages | images
 
 
 @pytest.mark.parametrize("language", PAGES)
 @pytest.mark.parametrize("node", NODES)
-def test_the_page_says_what_the_node_takes_and_gives(node: str, language: str) -> None:
+def test_help_page_lists_inputs_and_outputs(node: str, language: str) -> None:
     assert list(problems(NODES[node], text(node, language), language)) == []
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_both_languages_say_as_much(node: str) -> None:
+def test_both_languages_have_the_same_structure(node: str) -> None:
     english, chinese = text(node, "en"), text(node, "zh")
-    assert [name for _, name in PICTURE.findall(english)] == [name for _, name in PICTURE.findall(chinese)]
+    assert [name for _, name in IMAGE.findall(english)] == [name for _, name in IMAGE.findall(chinese)]
     for one, other in zip(sections(english).values(), sections(chinese).values(), strict=True):
         assert sum(line.startswith("- ") for line in one) == sum(line.startswith("- ") for line in other)
 
 
 @pytest.mark.parametrize("language", PAGES)
 @pytest.mark.parametrize("node", NODES)
-def test_there_are_recipes_and_a_way_out_of_trouble(node: str, language: str) -> None:
+def test_help_page_has_recipes_and_troubleshooting(node: str, language: str) -> None:
     *_, recipes, trouble = sections(text(node, language)).values()
     assert sum(line.startswith("- **") for line in recipes) >= 1
     slow, memory, *rest = TROUBLES[language]
-    said = "\n".join(trouble)
-    assert re.search(slow, said)
-    assert re.search(memory, said)
+    page_text = "\n".join(trouble)
+    assert re.search(slow, page_text)
+    assert re.search(memory, page_text)
     if any(output.name in ("flow", "correction", "plot", "invented") for output in NODES[node].outputs):
-        assert all(re.search(word, said) for word in rest)
+        assert all(re.search(word, page_text) for word in rest)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.[jp][pn]g")), ids=lambda path: path.name)
-def test_pictures_are_small_and_show_something(path: Path) -> None:
+def test_help_images_are_small_and_not_blank(path: Path) -> None:
     assert path.stat().st_size < 60_000
-    with Image.open(path) as picture:
-        assert 480 <= picture.width <= 1000
-        assert np.asarray(picture.convert("L"), dtype=float).std() > 20
+    with Image.open(path) as image:
+        assert 480 <= image.width <= 1000
+        assert np.asarray(image.convert("L"), dtype=float).std() > 20
 
 
 @pytest.mark.parametrize("language", PAGES)
 @pytest.mark.parametrize("node", NODES)
-def test_pictures_have_words_for_those_who_do_not_see_them(node: str, language: str) -> None:
-    for words, name in PICTURE.findall(text(node, language)):
+def test_help_images_have_alternative_texts(node: str, language: str) -> None:
+    for words, name in IMAGE.findall(text(node, language)):
         assert len(words) >= 8, name
 
 
@@ -144,7 +144,7 @@ def _renamed(node: schemas.NodeSchema, old: str, new: str) -> schemas.NodeSchema
 
 @pytest.mark.parametrize("language", PAGES)
 @pytest.mark.parametrize("fault", ["renamed", "gone", "new", "new choice", "no outputs", "unknown name", "other label"])
-def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
+def test_every_injected_fault_is_found(fault: str, language: str) -> None:
     node = NODES["SteadyScale_WarpFrames"]
     page = text(node.node_id, language)
     border = next(socket for socket in node.inputs if socket.name == "border")

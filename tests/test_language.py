@@ -39,7 +39,7 @@ FORBIDDEN = {
     "number format": (r"number formats?", "dtype"),
     "lend": (r"(?:lends?|lent|lending|borrow(?:s|ed|ing)?|loans?)", "move to the device and restore"),
     "renew": (r"renew(?:s|ed|ing|al)?", "update"),
-    "invented": (r"(?:invent(?:s|ed|ing)?|made up|makes? up)", "fill mask or synthesized pixels"),
+    "invented": (r"(?:invented|made up|makes? up)", "fill mask or synthesized pixels"),
     "colours": (r"colours", "color or chroma"),
     "nobody": (r"(?:nobody|somebody|whoever|anybody)(?:'s)?", "the caller, the consumer, another process"),
     "mend": (r"mend(?:s|ed|ing)?", "fix"),

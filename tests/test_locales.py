@@ -25,39 +25,39 @@ LATIN = re.compile(r"[a-z0-9-]+")
 
 
 def problems(english: locales.TextTree, tree: locales.TextTree) -> Iterator[str]:
-    """Everything that is wrong with a translation by itself, in words."""
+    """The faults of a translation, one a line."""
     texts, done = dict(locales.iter_texts(english)), dict(locales.iter_texts(tree))
     yield from (f"{place} is missing" for place in texts.keys() - done.keys())
     yield from (f"{place} is of no node" for place in done.keys() - texts.keys())
     if list(texts) != list(done):
         yield "the order is not that of the schemas"
     for place in texts.keys() & done.keys():
-        text, said = texts[place], done[place]
-        if not said.strip():
+        text, translated = texts[place], done[place]
+        if not translated.strip():
             yield f"{place} is empty: {text}"
-        elif SYNTAX.search(said):
-            yield f"{place} has a character that the frontend takes for an instruction: {said}"
-        elif "options" in place and not said.startswith(text):
-            yield f"{place} does not begin with the choice as the tooltips call it: {said}"
+        elif SYNTAX.search(translated):
+            yield f"{place} has a character that the frontend takes for an instruction: {translated}"
+        elif "options" in place and not translated.startswith(text):
+            yield f"{place} does not begin with the choice as the tooltips call it: {translated}"
         elif place[-1] in ("tooltip", "description"):
-            yield from (f"{place}: {fault}: {said}" for fault in _faults(text, said, english, tree, place))
+            yield from (f"{place}: {fault}: {translated}" for fault in _faults(text, translated, english, tree, place))
 
 
 def _faults(
-    text: str, said: str, english: locales.TextTree, tree: locales.TextTree, place: locales.KeyPath
+    text: str, translated: str, english: locales.TextTree, tree: locales.TextTree, place: locales.KeyPath
 ) -> Iterator[str]:
     """What a sentence lost on the way."""
-    if said == text:
+    if translated == text:
         yield "not translated"
-    if missing := set(NUMBER.findall(text)) - set(NUMBER.findall(said)):
+    if missing := set(NUMBER.findall(text)) - set(NUMBER.findall(translated)):
         yield f"the numbers {missing} are not there"
     options = english[place[0]]["inputs"].get(place[2], {}).get("options", {}) if len(place) > 2 else {}
     for option in options.values():
-        if option in LATIN.findall(text) and option not in LATIN.findall(said):
+        if option in LATIN.findall(text) and option not in LATIN.findall(translated):
             yield f"the choice {option} is not explained"
     for node in english.keys() & tree.keys():
         name, called = english[node]["display_name"], tree[node]["display_name"]
-        if name in text and called not in said:
+        if name in text and called not in translated:
             yield f"{name} is called {called}"
 
 
@@ -79,7 +79,7 @@ def test_the_english_is_that_of_the_schemas() -> None:
 
 
 @TRANSLATED
-def test_the_translation_is_complete_and_says_what_the_english_says(language: str) -> None:
+def test_translation_is_complete_and_keeps_numbers_and_names(language: str) -> None:
     assert list(problems(ENGLISH, locales.read_texts(language, "nodeDefs.json"))) == []
 
 
@@ -91,13 +91,13 @@ def test_the_menu_has_a_name_for_each_folder(language: str) -> None:
 
 
 @TRANSLATED
-def test_no_two_nodes_have_one_name(language: str) -> None:
+def test_translated_node_names_are_unique(language: str) -> None:
     names = [entry["display_name"] for entry in locales.read_texts(language, "nodeDefs.json").values()]
     assert len(set(names)) == len(NODES)
 
 
 @TRANSLATED
-def test_no_two_inputs_of_a_node_have_one_name(language: str) -> None:
+def test_translated_input_names_are_unique(language: str) -> None:
     for node, entry in locales.read_texts(language, "nodeDefs.json").items():
         names = [socket["name"] for socket in entry["inputs"].values()]
         assert len(set(names)) == len(names), node
@@ -122,7 +122,7 @@ FAULTS: dict[str, Callable[[locales.TextTree], object]] = {
 
 @TRANSLATED
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
+def test_every_injected_fault_is_found(fault: str, language: str) -> None:
     tree = locales.read_texts(language, "nodeDefs.json")
     broken = copy.deepcopy(tree)
     FAULTS[fault](broken)
@@ -130,7 +130,7 @@ def test_each_of_these_faults_would_be_found(fault: str, language: str) -> None:
     assert list(problems(ENGLISH, broken))
 
 
-def test_what_has_not_changed_is_kept_and_what_has_is_emptied() -> None:
+def test_only_translations_of_changed_texts_are_emptied() -> None:
     before = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "two"}}}}
     done = {"A": {"inputs": {"x": {"name": "ix", "tooltip": "eins"}, "y": {"name": "üpsilon", "tooltip": "zwei"}}}}
     now = {"A": {"inputs": {"x": {"name": "x", "tooltip": "one"}, "y": {"name": "y", "tooltip": "three"}}}}
@@ -140,7 +140,7 @@ def test_what_has_not_changed_is_kept_and_what_has_is_emptied() -> None:
     assert locales.merge_translations(now, before, done, keep_reworded=True) == done
 
 
-def test_a_new_node_takes_over_what_has_been_translated_elsewhere() -> None:
+def test_new_node_reuses_existing_translations() -> None:
     before = {"A": {"inputs": {"x": {"name": "fill", "tooltip": "one", "options": {"fill": "fill"}}}}}
     done = {"A": {"inputs": {"x": {"name": "Füllung", "tooltip": "eins", "options": {"fill": "fill (füllen)"}}}}}
     now = {"B": {"description": "one", "inputs": {"y": {"name": "fill", "tooltip": "new"}}}}
@@ -149,7 +149,7 @@ def test_a_new_node_takes_over_what_has_been_translated_elsewhere() -> None:
     }
 
 
-def test_a_dot_leads_nowhere_else() -> None:
+def test_dots_in_names_are_escaped() -> None:
     node = schemas.NodeSchema(
         "Pack.Node", "Node", "It does.", "a/b", (schemas.NodeSocket("x.y", "an x", ("1.5",)),), ()
     )
@@ -158,14 +158,14 @@ def test_a_dot_leads_nowhere_else() -> None:
     assert locales.category_texts([node]) == {"nodeCategories": {"a": "a", "b": "b"}}
 
 
-def test_reading_the_schemas_leaves_no_trace() -> None:
+def test_reading_the_schemas_restores_the_modules() -> None:
     before = dict(sys.modules)
     schemas.read_schemas()
     changed = {name for name in before.keys() | sys.modules.keys() if before.get(name) is not sys.modules.get(name)}
     assert not {name for name in changed if name.startswith(("comfy", "folder_paths", schemas.PACKAGE))}
 
 
-def test_what_does_not_explain_itself_is_named() -> None:
+def test_socket_without_tooltip_is_reported() -> None:
     with pytest.raises(ValueError, match="Pack_Node lacks a name or a tooltip"):
         schemas.parse_schema(
             {

@@ -83,15 +83,15 @@ def test_nodes_do_not_reach_for_downloads_or_the_compiler(path: Path) -> None:
         "import urllib.request",
     ],
 )
-def test_each_of_these_would_be_found(source: str) -> None:
+def test_forbidden_calls_are_found(source: str) -> None:
     assert len(findings(source)) == 1
 
 
-def test_what_only_looks_like_it_is_not_found() -> None:
+def test_similar_but_allowed_calls_are_not_found() -> None:
     assert findings("model.eval()\nre.compile(x)\nimport os\nos.environ['X']\nfrom .pip import x") == []
 
 
-def test_the_registry_gets_what_it_asks_for() -> None:
+def test_metadata_fulfils_the_registrys_rules() -> None:
     project, comfy = FACTS["project"], FACTS["tool"]["comfy"]
     assert re.fullmatch(r"[a-z][a-z0-9_-]{0,99}", project["name"])
     assert "comfyui" not in project["name"]
@@ -105,19 +105,19 @@ def test_the_registry_gets_what_it_asks_for() -> None:
 
 
 @pytest.mark.parametrize(("key", "shape", "limit"), [("Icon", (400, 400), 100_000), ("Banner", (1680, 720), 400_000)])
-def test_icon_and_banner_are_there_in_their_shapes(key: str, shape: tuple[int, int], limit: int) -> None:
+def test_icon_and_banner_have_the_required_size(key: str, shape: tuple[int, int], limit: int) -> None:
     """A square of at most 400 pixels, and 21 : 9; both are fetched from the repository's main branch."""
     address = FACTS["tool"]["comfy"][key]
     repository = FACTS["project"]["urls"]["Repository"].removeprefix("https://github.com/")
     start = f"https://raw.githubusercontent.com/{repository}/main/"
     assert address.startswith(start)
     path = ROOT / address.removeprefix(start)
-    with Image.open(path) as picture:
-        assert picture.size == shape
+    with Image.open(path) as image:
+        assert image.size == shape
     assert path.stat().st_size < limit
 
 
-def test_the_archive_has_what_the_host_reads() -> None:
+def test_archive_contains_the_folders_that_the_host_reads() -> None:
     left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split("\n")
     for folder in ("web", "locales", "workflows", "subgraphs", "nodes", "core", "models"):
         assert (ROOT / folder).is_dir()

@@ -58,7 +58,7 @@ class TestMakeOnce:
         assert len(made) == 1
 
 
-def test_a_link_is_moved_in_one_go(tmp_path: Path) -> None:
+def test_symlink_is_replaced_atomically(tmp_path: Path) -> None:
     script_support.replace_symlink(tmp_path / "link", tmp_path / "old")
     script_support.replace_symlink(tmp_path / "link", tmp_path / "new")
     assert (tmp_path / "link").readlink() == tmp_path / "new"
@@ -155,7 +155,7 @@ class TestInstallerWithoutPip:
             uvtool.get_uv()
         assert not (script_support.cache_folder() / "uv" / "1.2.3").exists()
 
-    def test_a_machine_without_a_wheel_is_told(self, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_platform_without_a_wheel_is_reported(self, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(uvtool.platform, "machine", lambda: "vax")
         with pytest.raises(script_support.SetupError, match="vax"):
             uvtool.get_uv()

@@ -1,4 +1,4 @@
-"""What the demo does around the host: the clip it makes, the part of a clip it takes, the picture it draws."""
+"""Test the demo without a host: its clip, cutting a clip, the contact sheet."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def ramp(tmp_path: Path) -> Path:
         stream = output.add_stream("libx264", rate=20, options={"crf": "4", "bf": "3", "g": "40"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for index in range(40):
-            picture = np.full((64, 96, 3), 20 + 4 * index, np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((64, 96, 3), 20 + 4 * index, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode(None))
     return path
 
@@ -93,7 +93,7 @@ class TestSample:
         assert np.array_equal(path, shaken_sample.make_shake_path(200, 6.0, 0.5))
         assert np.abs(np.diff(path, axis=0)).mean() > 0.5  # it moves between frames
 
-    def test_the_window_shows_the_place_it_is_told(self) -> None:
+    def test_the_window_is_moved_and_rotated(self) -> None:
         frame = np.zeros((272, 640, 3), np.uint8)
         frame[136 + 10, 320 + 30] = 255
         seen = np.asarray(shaken_sample.render_window(Image.fromarray(frame), 30, 10, 0.0))

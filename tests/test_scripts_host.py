@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_starts_answers_and_ends(tree: Path) -> None:
+def test_host_starts_answers_and_ends(tree: Path) -> None:
     with Host(tree, tree, cpu=True, flags=["--extra"]) as host:
         arguments, pid = host.get("/system_stats"), host.pid
         assert "--cpu" in arguments
@@ -64,7 +64,7 @@ def test_a_host_that_ignores_the_interrupt_is_killed(tree: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_it_ends_when_its_owner_is_killed(tree: Path) -> None:
+def test_host_ends_when_its_owner_is_killed(tree: Path) -> None:
     scripts = str(Path(comfyhost.__file__).parent)
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, scripts, str(tree)], stdout=subprocess.PIPE, text=True

@@ -13,7 +13,7 @@ import steadyscale.models
 
 
 @pytest.mark.parametrize("package", [steadyscale.core, steadyscale.models], ids=lambda p: p.__name__)
-def test_all_names_exist_and_explain_themselves(package):
+def test_all_exported_names_exist_and_have_docstrings(package):
     for name in package.__all__:
         thing = getattr(package, name)
         if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith("steadyscale"):

@@ -39,7 +39,7 @@ def test_the_canvas_file_is_in_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_note_tells_a_newcomer_what_to_choose(name: str) -> None:
+def test_note_describes_the_settings(name: str) -> None:
     note = next(node for node in canvas(name)["nodes"] if node["type"] == "MarkdownNote")
     lines = [line for line in note["widgets_values"][0].splitlines() if line]
     assert 4 <= len(lines) <= 6
@@ -47,25 +47,25 @@ def test_a_note_tells_a_newcomer_what_to_choose(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_api_file_names_no_place_on_a_machine(name: str) -> None:
+def test_api_file_has_no_absolute_paths(name: str) -> None:
     prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     texts = [v for node in prompt.values() for v in node["inputs"].values() if isinstance(v, str)]
     assert texts
     assert [text for text in texts if ABSOLUTE_PATH.search(text)] == []
 
 
-def test_the_workflows_have_identities_of_their_own() -> None:
+def test_workflow_ids_are_unique() -> None:
     assert len({canvas(name)["id"] for name in NAMES}) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_thumbnail_is_a_small_picture_of_three_to_two(name: str) -> None:
+def test_thumbnail_is_a_small_image_of_three_to_two(name: str) -> None:
     path = FOLDER / f"{name}.jpg"
-    with Image.open(path) as picture:
-        assert picture.format == "JPEG"
-        assert picture.width >= 480
-        assert picture.width / picture.height == pytest.approx(1.5, rel=0.03)
-        assert np.asarray(picture.convert("L"), dtype=float).std() > 20, "nearly one colour: there is nothing to see"
+    with Image.open(path) as image:
+        assert image.format == "JPEG"
+        assert image.width >= 480
+        assert image.width / image.height == pytest.approx(1.5, rel=0.03)
+        assert np.asarray(image.convert("L"), dtype=float).std() > 20, "the image is nearly uniform"
     assert path.stat().st_size < 80_000
 
 
@@ -83,7 +83,7 @@ FAULTS: dict[str, Callable[[Graph], object]] = {
     "a link of the wrong kind": lambda g: _node(g, "SaveVideo")["inputs"][0].update(type="IMAGE"),
     "a reroute of no link": lambda g: g["extra"].update(reroutes=[{"id": 1, "linkIds": [99]}]),
     "a node without its package": lambda g: _node(g, "SteadyScale_WarpFrames")["properties"].pop("cnr_id"),
-    "a core node said to be ours": lambda g: _node(g, "SaveVideo")["properties"].update(cnr_id="steadyscale"),
+    "a core node with our id": lambda g: _node(g, "SaveVideo")["properties"].update(cnr_id="steadyscale"),
     "a folder of one machine": lambda g: _node(g, "SaveVideo")["widgets_values"].__setitem__(0, "/home/me/out"),
     "a Windows folder": lambda g: _node(g, "LoadVideo")["widgets_values"].__setitem__(0, "C:\\clips\\bikes.mp4"),
     "a folder in a note": lambda g: _node(g, "MarkdownNote")["widgets_values"].__setitem__(0, "see `/opt/ComfyUI`"),
@@ -94,7 +94,7 @@ FAULTS: dict[str, Callable[[Graph], object]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_of_these_faults_would_be_found(fault: str) -> None:
+def test_every_injected_fault_is_found(fault: str) -> None:
     graph = canvas("enhance")
     broken = copy.deepcopy(graph)
     FAULTS[fault](broken)

@@ -69,7 +69,7 @@ def parse_model_name(text: str) -> str:
 
 
 def numbered_path(prefix: str, root: Path, suffix: str, width: int, height: int) -> tuple[Path, str]:
-    """An unused path as ComfyUI's save nodes choose it, and its folder relative to `root`.
+    """An unused path, numbered by ComfyUI, and its folder relative to `root`.
 
     prefix: may have folders, and ComfyUI's placeholders such as %width%.
     """
@@ -78,9 +78,9 @@ def numbered_path(prefix: str, root: Path, suffix: str, width: int, height: int)
 
 
 def find_annotated_file(name: str, suffix: str) -> str | None:
-    """The path of a file in the input or output folder, by a name such as `x [output]`.
+    """The path of a file of the input or output folder, or None.
 
-    None for names with another suffix, or outside these folders.
+    name: may end in ` [output]`. None for names with another suffix, or outside these folders.
     """
     name, root = folder_paths.annotated_filepath(name)
     root = folder_paths.get_input_directory() if root is None else root

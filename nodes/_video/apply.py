@@ -1,4 +1,4 @@
-"""Apply operations to an IMAGE or VIDEO input; the result has the type of the input."""
+"""Apply operations to an IMAGE or VIDEO; the result has the type of the input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def apply_warp(
     node_name: str,
     job_folders: Sequence[Path] | None = None,
 ) -> tuple[Tensor | LazyVideo, Tensor]:
-    """Warp an IMAGE or VIDEO; the second result is the MASK (N, H, W) of filled pixels.
+    """Warp an IMAGE or VIDEO; return it and the MASK of filled pixels, (N, H, W).
 
     The mask of a VIDEO has one frame, the union of all. The other arguments are those of `apply_operations`.
     """

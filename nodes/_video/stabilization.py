@@ -1,4 +1,4 @@
-"""Measure, smooth and plot the motion of an IMAGE or VIDEO input, for the nodes that stabilize."""
+"""Measure, smooth and plot the motion of an IMAGE or VIDEO input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .resumable import measure_resumable
 
 
 class MotionSource:
-    """A clip that reports progress while its motion is measured, and records pairs of frames.
+    """A clip that reports progress while it is measured, and records pairs of frames.
 
     first_frames: numbers of the first frames of the pairs. pairs: luma frames (1, 1, h, w); the last pair has a single
     frame if the clip ends with it.
@@ -82,7 +82,7 @@ def measure_input_motion(
 
 
 def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor]:
-    """Compute the correction, and an IMAGE (1, H, W, 3) of the path before and after it."""
+    """Compute the correction, and an IMAGE of the path before and after it."""
     correction = correct_motion(motion, settings, load_smoother=lambda *size: load_path_smoother().make_smoother(*size))
     measured = Trajectory.of(motion)
     max_zoom = settings.max_zoom if settings.is_cropped else None

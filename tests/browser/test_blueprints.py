@@ -24,15 +24,15 @@ def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None
     assert frontend.unknown_node_types() == []
     # The frontend gives the node an id of its own; what is within keeps its ids behind the colon.
     assert _without_prefix(frontend.read_prompt()) == _without_prefix(to_prompt(graph, frontend.definitions))
-    title, shown = frontend.run_js(
+    title, widgets = frontend.run_js(
         "() => [app.graph.nodes[0].title, app.graph.nodes[0].widgets.map((widget) => [widget.name, widget.value])]"
     )
     frontend.page.wait_for_timeout(300)
     frontend.take_screenshot(f"blueprint-{file.stem.split()[0].lower()}")
     assert title == file.stem
     # Older frontends write the inner node's id before the name.
-    assert [name.split(": ")[-1] for name, _ in shown] == _promoted(graph)
-    assert all(value is not None for _, value in shown)
+    assert [name.split(": ")[-1] for name, _ in widgets] == _promoted(graph)
+    assert all(value is not None for _, value in widgets)
 
 
 def _promoted(graph: Graph) -> list[str]:

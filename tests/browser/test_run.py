@@ -18,11 +18,11 @@ def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None
     frontend.run_workflow()
     assert frontend.events("execution_error") == []
     saves = next(i for i, node in frontend.read_prompt().items() if node["class_type"] == "SaveVideo")
-    steps = [told["value"] for told in frontend.events("progress") if str(told["node"]) == saves]
+    steps = [data["value"] for data in frontend.events("progress") if str(data["node"]) == saves]
     clip = real_comfyui.video_shape(frontend.host.base / "input" / "bikes.mp4")
     assert steps[-1] == clip[2]
     assert len(set(steps)) > 3
-    saved = next(told["output"]["images"][0] for told in frontend.events("executed") if str(told["node"]) == saves)
+    saved = next(data["output"]["images"][0] for data in frontend.events("executed") if str(data["node"]) == saves)
     made = frontend.host.base / "output" / saved["subfolder"] / saved["filename"]
     assert real_comfyui.video_shape(made) == (clip[0] * 2, clip[1] * 2, clip[2])
     seen = f"[...document.querySelectorAll('video')].some((v) => v.src.includes({saved['filename']!r}) && v.readyState)"
@@ -32,7 +32,7 @@ def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None
     frontend.take_screenshot("result")
 
 
-def test_an_error_of_the_pack_is_told_in_its_own_words(frontend: Frontend) -> None:
+def test_error_message_of_the_pack_is_displayed(frontend: Frontend) -> None:
     frontend.drop_workflow(FOLDER / "stabilize.json")
     frontend.run_js(
         """() => {
@@ -41,12 +41,12 @@ def test_an_error_of_the_pack_is_told_in_its_own_words(frontend: Frontend) -> No
         }"""
     )
     frontend.run_workflow()
-    told = frontend.events("execution_error")[0]["exception_message"].strip()
-    assert told == "a padded frame cannot be cropped: choose another border, or a pad of 0"
+    message = frontend.events("execution_error")[0]["exception_message"].strip()
+    assert message == "a padded frame cannot be cropped: choose another border, or a pad of 0"
     details = frontend.page.get_by_role("button", name="View details")
-    said = frontend.page.get_by_text(told)
-    details.or_(said).first.wait_for()
+    message_box = frontend.page.get_by_text(message)
+    details.or_(message_box).first.wait_for()
     if details.count():  # newer frontends name the node first, and the message in a panel beside the canvas
         details.first.click()
-        said.first.wait_for()
+        message_box.first.wait_for()
     frontend.take_screenshot("error")

@@ -34,7 +34,7 @@ def placed(graph: Graph, clip: str) -> Graph:
     }
 
 
-def test_the_host_hands_them_out(host: Host) -> None:
+def test_host_lists_the_blueprints(host: Host) -> None:
     offered = host.get("/global_subgraphs")
     ours = {
         entry["name"]: i for i, entry in offered.items() if entry["info"]["node_pack"] == "custom_nodes.steadyscale"
@@ -46,7 +46,7 @@ def test_the_host_hands_them_out(host: Host) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_it_stores_every_setting_of_its_nodes(host: Host, file: Path) -> None:
+def test_blueprint_stores_every_setting(host: Host, file: Path) -> None:
     definitions, graph = host.get("/object_info"), read(file)
     assert add_missing_defaults(graph, definitions) == graph
     for node in list_subgraphs(graph)[0]["nodes"]:
@@ -57,7 +57,7 @@ def test_it_stores_every_setting_of_its_nodes(host: Host, file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_it_runs_on_a_video(host: Host, file: Path, clip_name: str) -> None:
+def test_blueprint_runs_on_a_video(host: Host, file: Path, clip_name: str) -> None:
     prompt: Prompt = to_prompt(placed(read(file), clip_name), host.get("/object_info"))
     run = host.run(prompt).raise_for_status()
     item = run.outputs["12"]["images"][0]

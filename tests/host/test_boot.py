@@ -43,7 +43,7 @@ def test_all_nodes_are_offered(any_host: Host) -> None:
     assert offered == NODES
 
 
-def test_every_node_and_input_explains_itself(any_host: Host) -> None:
+def test_every_node_and_input_has_help_text(any_host: Host) -> None:
     for name in NODES:
         info = any_host.get(f"/object_info/{name}")[name]
         assert info["description"], name
@@ -70,7 +70,7 @@ def test_core_nodes_run_on_the_clip(any_host: Host, clip_name: str) -> None:
     assert "executing" in kinds
 
 
-def test_a_refused_graph_says_what_is_wrong(any_host: Host) -> None:
+def test_refused_graph_has_an_error_message(any_host: Host) -> None:
     run = any_host.run({"1": {"class_type": "LoadVideo", "inputs": {"file": "nowhere.mp4"}}})
     assert run.status == "rejected"
     assert run.error

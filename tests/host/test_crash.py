@@ -52,7 +52,7 @@ def frames_made(run: RunResult) -> int:
     return max((data["value"] for kind, data in run.events if kind == "progress" and data["node"] == "4"), default=0)
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_result(restartable_host: Host) -> None:
+def test_run_resumes_after_the_host_was_killed(restartable_host: Host) -> None:
     host = restartable_host
     starts = [24_000 * number for number in range(FRAMES)]
     make_video(host.base / "input" / "long.mp4", FRAMES, starts=starts, audio_start=0.1)

@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "web" / "docs"
 SERVED = "/extensions/steadyscale/docs/"  # by the name of the pack's folder
 
 
-def test_every_page_and_picture_is_served(any_host: Host) -> None:
+def test_every_help_page_and_image_is_served(any_host: Host) -> None:
     files = [path for path in DOCS.rglob("*") if path.is_file()]
     assert len(files) > 2 * len(NODES)
     for path in files:
@@ -26,7 +26,7 @@ def test_every_page_and_picture_is_served(any_host: Host) -> None:
         assert body == path.read_bytes(), path.name
 
 
-def test_a_language_without_a_page_of_its_own_is_sent_to_the_english_one(any_host: Host) -> None:
+def test_missing_help_page_of_a_language_is_answered_with_404(any_host: Host) -> None:
     """The frontend asks for NODE.md when NODE/LANGUAGE.md is answered with an error, not with some page."""
     for node in NODES:
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
@@ -35,7 +35,7 @@ def test_a_language_without_a_page_of_its_own_is_sent_to_the_english_one(any_hos
         any_host.fetch(f"{SERVED}{node.node_id}.md")
 
 
-def test_the_translations_are_handed_out(any_host: Host) -> None:
+def test_translations_are_served(any_host: Host) -> None:
     offered = any_host.get("/i18n")
     for language in (locales.ENGLISH, *locales.LANGUAGES):
         assert offered[language]["nodeDefs"] == locales.read_texts(language, "nodeDefs.json")
@@ -43,11 +43,11 @@ def test_the_translations_are_handed_out(any_host: Host) -> None:
         assert folders.items() <= offered[language]["nodeCategories"].items()
 
 
-def test_the_schemas_read_without_a_host_are_those_of_the_host(any_host: Host) -> None:
-    told = any_host.get("/object_info")
-    assert {node.node_id for node in NODES} == {name for name in told if name.startswith("SteadyScale_")}
+def test_schemas_read_without_a_host_equal_the_hosts(any_host: Host) -> None:
+    schemas_of_host = any_host.get("/object_info")
+    assert {node.node_id for node in NODES} == {name for name in schemas_of_host if name.startswith("SteadyScale_")}
     for node in NODES:
-        info = told[node.node_id]
+        info = schemas_of_host[node.node_id]
         assert (info["display_name"], info["description"]) == (node.display_name, node.description)
         assert info["category"] == node.category
         declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}

@@ -38,7 +38,7 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
 
 
-def test_models_with_a_patcher_are_given_and_taken() -> None:
+def test_models_with_a_patcher_work() -> None:
     done = run(
         f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
@@ -54,7 +54,7 @@ assert torch.equal(UpscaleFrames.execute(model, frames, **SETTINGS).result[0], p
     assert done.returncode == 0, done.stderr
 
 
-def test_the_networks_of_the_pack_are_offered_and_need_no_file() -> None:
+def test_bundled_networks_are_listed_and_need_no_file() -> None:
     done = run(
         """
 options = LoadESRGANModel.define_schema().inputs[0].options
@@ -71,7 +71,7 @@ for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
     assert done.returncode == 0, done.stderr
 
 
-def test_an_empty_batch_is_one_clear_error() -> None:
+def test_empty_batch_is_refused() -> None:
     done = run(
         f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]

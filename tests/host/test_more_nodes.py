@@ -1,4 +1,4 @@
-"""The nodes around the five of test_nodes.py, in a real ComfyUI: text on nodes, all-in-one, motion put back, files."""
+"""Test the other nodes in a real ComfyUI: text, all-in-one nodes, motion, files."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ class Graph(prompt_builder.PromptBuilder):
         return self.saved([self.add("MaskToImage", mask=mask), 0])
 
 
-# -- what nodes tell
+# -- text on nodes
 
 
-def test_the_loader_says_what_it_loaded(any_host: Host) -> None:
+def test_loader_displays_information_about_the_network(any_host: Host) -> None:
     other = Graph()
     other.saved([other.add("EmptyImage", width=8, height=8, batch_size=1, color=0), 0])
     any_host.run(other).raise_for_status()  # what the prompt before has loaded would not be loaded again
     graph = Graph()
     loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL_NAME)
-    shown = graph.add("PreviewAny", source=[loader, 1])
+    preview = graph.add("PreviewAny", source=[loader, 1])
     written, outputs = run_and_listen(any_host, graph)
     on_node = written[loader][-1]
-    assert outputs[loader]["text"] == [on_node] == outputs[shown]["text"]
+    assert outputs[loader]["text"] == [on_node] == outputs[preview]["text"]
     lines = on_node.splitlines()
     assert lines[0] == "realesr-animevideov3"
     assert "SRVGGNetCompact, 4x, RGB" in on_node
@@ -85,7 +85,7 @@ def test_the_loader_says_what_it_loaded(any_host: Host) -> None:
     assert "runs on torch on the CPU" in on_node, "conftest.py has switched the native engine off"
 
 
-def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
+def test_benchmark_reports_frames_tiles_and_speed(any_host: Host) -> None:
     graph = Graph()
     loader = graph.add("SteadyScale_LoadESRGANModel", model_name=MODEL_NAME)
     node = graph.add(
@@ -97,10 +97,10 @@ def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
         tile=36,
         precision="auto",
     )
-    shown = graph.add("PreviewAny", source=[node, 0])
+    preview = graph.add("PreviewAny", source=[node, 0])
     run = any_host.run(graph).raise_for_status()
     report, found = run.outputs[node]["text"][0], run.outputs[node]["benchmark"][0]
-    assert run.outputs[shown]["text"] == [report]
+    assert run.outputs[preview]["text"] == [report]
     assert (found["frames"], found["width"], found["height"], found["scale"]) == (3, 72, 40, 4)
     assert found["calls"] == 4, "72 x 40 in cores of 36 x 20"
     assert found["precision"] == "fp32"
@@ -113,7 +113,7 @@ def test_the_benchmark_counts_what_it_did(any_host: Host) -> None:
     assert bars[-1] == 4, "one to warm up, three to time"
 
 
-def test_the_benchmark_takes_the_hosts_models_and_can_be_stopped(host: Host) -> None:
+def test_benchmark_accepts_host_models_and_is_cancellable(host: Host) -> None:
     graph = Graph()
     model = graph.add("UpscaleModelLoader", model_name=MODEL_NAME)
     settings = {"width": 64, "height": 64, "tile": 0, "precision": "auto"}
@@ -155,7 +155,7 @@ def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> 
     assert run.outputs[whole]["images"], "the plot is on the node"
 
 
-def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name: str) -> None:
+def test_max_zoom_does_not_limit_borders_that_fill(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 12)
     whole = graph.stabilized(frames, "mirror")
@@ -174,7 +174,7 @@ def test_without_a_crop_the_zoom_budget_takes_nothing_away(host: Host, clip_name
 # -- motion
 
 
-def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> None:
+def test_undo_restores_the_shake(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 10)
     # The clip moves by whole pixels: a locked view looks it up at pixels, and little is softened.
@@ -198,7 +198,7 @@ def test_the_shake_is_put_back_where_it_was(any_host: Host, clip_name: str) -> N
     assert np.abs(cropped - source)[~genuine].mean() > one_pixel
 
 
-def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: str) -> None:
+def test_undo_works_on_video(host: Host, clip_name: str) -> None:
     graph = Graph()
     video = [graph.add("LoadVideo", file=clip_name), 0]
     whole = graph.stabilized(video)
@@ -210,7 +210,7 @@ def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: st
     mask = graph.saved_mask([back, 1])
     run = host.run(graph).raise_for_status()
     nodes = (saved["in"], saved["out"], steady, wanted)
-    # Brightness, for video has its colours at half the size, which costs these blocks of random colour a lot.
+    # Brightness, because chroma is subsampled in video, which changes these random blocks a lot.
     source, again, stabilised, reference = (read_images(host, run.outputs[n]) @ [0.299, 0.587, 0.114] for n in nodes)
     assert source.shape == again.shape == (24, HEIGHT, WIDTH)
     one_pixel = np.abs(np.roll(source, 1, axis=2) - source).mean()
@@ -221,7 +221,7 @@ def test_a_video_is_stabilised_and_put_back_as_a_video(host: Host, clip_name: st
     assert np.abs(again - source)[:, genuine].mean() < one_pixel / 2
 
 
-def test_a_still_picture_is_held_by_hand(host: Host, clip_name: str) -> None:
+def test_motion_is_applied_to_a_still_image(host: Host, clip_name: str) -> None:
     """The first frame, moved as the camera moved, shows what the camera then saw."""
     graph = Graph()
     frames = graph.add_clip(clip_name, 8)
@@ -244,7 +244,7 @@ def test_a_still_picture_is_held_by_hand(host: Host, clip_name: str) -> None:
     assert 0.6 < measure_shake(hand) / measure_shake(source) < 1.6
 
 
-def test_a_pad_that_leaves_nothing_is_refused(host: Host, clip_name: str) -> None:
+def test_pad_larger_than_the_frame_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 2)
     correction = graph.smoothed(graph.flow(frames))
@@ -266,11 +266,11 @@ def saved_trajectory(host: Host, clip_name: str, prefix: str) -> tuple[dict, dic
     correction = graph.smoothed(flow)
     steady, plot = graph.saved([graph.warped(frames, [correction, 0], "mirror"), 0]), graph.saved([correction, 1])
     run = host.run(graph).raise_for_status()
-    shown = read_images(host, run.outputs[steady]), read_images(host, run.outputs[plot])
-    return run.outputs[save]["files"][0], run.outputs[save], *shown
+    images = read_images(host, run.outputs[steady]), read_images(host, run.outputs[plot])
+    return run.outputs[save]["files"][0], run.outputs[save], *images
 
 
-def test_a_saved_trajectory_gives_the_very_same_correction(any_host: Host, clip_name: str) -> None:
+def test_saved_trajectory_gives_the_same_correction(any_host: Host, clip_name: str) -> None:
     file, saying, steady, plot = saved_trajectory(any_host, clip_name, "trajectories/clip")
     assert (file["subfolder"], file["type"]) == ("trajectories", "output")
     assert "10 frames of 128x96 at 25 fps, 1 shot" in saying["text"][0]
@@ -291,7 +291,7 @@ def test_a_saved_trajectory_gives_the_very_same_correction(any_host: Host, clip_
     assert run.outputs[load]["text"] == ["10 frames of 128x96 at 25 fps, 1 shot"]
 
 
-def test_saving_twice_keeps_both_and_a_changed_file_is_read_again(host: Host, clip_name: str) -> None:
+def test_saving_never_overwrites_and_changed_files_are_reloaded(host: Host, clip_name: str) -> None:
     first = saved_trajectory(host, clip_name, "trajectories/twice")[0]["filename"]
     graph = Graph()
     flow = graph.flow(graph.add_clip(clip_name, 5))
@@ -322,7 +322,7 @@ def secret(host: Host, tmp_path: Path) -> Path:
     link.unlink()
 
 
-def test_no_name_leads_out_of_the_hosts_folders(host: Host, clip_name: str, secret: Path) -> None:
+def test_paths_outside_the_hosts_folders_are_refused(host: Host, clip_name: str, secret: Path) -> None:
     (host.base / "models" / "inside.json").write_text("{}")
     names = [
         str(secret),
@@ -349,7 +349,7 @@ def test_no_name_leads_out_of_the_hosts_folders(host: Host, clip_name: str, secr
     assert not list(host.base.glob("escaped*"))
 
 
-def test_a_file_that_is_no_motion_is_refused_in_words(host: Host) -> None:
+def test_file_that_is_not_a_trajectory_is_refused(host: Host) -> None:
     (host.base / "input" / "workflow.json").write_text('{"nodes": []}')
     graph = Graph()
     graph.saved([graph.smoothed([graph.add("SteadyScale_LoadTrajectory", file="workflow.json"), 0]), 1])

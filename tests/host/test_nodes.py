@@ -1,4 +1,4 @@
-"""The five nodes in a real ComfyUI: what they make of real footage, of each other's wires, and of bad input."""
+"""Test the five basic nodes in a real ComfyUI, on a clip and on invalid input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Graph(prompt_builder.PromptBuilder):
         return self.add("SaveImage", images=images, filename_prefix="test")
 
 
-def test_the_whole_chain_makes_the_clip_larger_and_steadier(any_host: Host, clip_name: str) -> None:
+def test_full_chain_upscales_and_stabilizes(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 12)
     correction = graph.correction(frames)
@@ -57,16 +57,16 @@ def test_the_whole_chain_makes_the_clip_larger_and_steadier(any_host: Host, clip
     assert after.shape == (12, round(HEIGHT * 1.5), round(WIDTH * 1.5), 3)
 
     assert measure_shake(after) / 1.5 < measure_shake(before) / 4, "in pixels of the source"
-    assert after.std() > before.std() * 0.7, "and it is still a picture"
+    assert after.std() > before.std() * 0.7, "the contrast is kept"
     progress = [data for kind, data in run.events if kind == "progress"]
     assert any(data["value"] == data["max"] for data in progress)
     assert len({data["node"] for data in progress}) >= 3, "flow, upscale and warp each show progress"
-    shown = run.outputs[correction]["images"]
-    plot = read_image(any_host, shown[0])
-    assert plot.std() > 10, "the node shows the path as its picture"
+    items = run.outputs[correction]["images"]
+    plot = read_image(any_host, items[0])
+    assert plot.std() > 10, "the node displays the plot"
 
 
-def test_models_are_interchangeable_with_the_hosts_own_nodes(any_host: Host, clip_name: str) -> None:
+def test_models_are_interchangeable_with_the_hosts_nodes(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 2)
     theirs = [graph.add("UpscaleModelLoader", model_name=MODEL_NAME), 0]
@@ -84,7 +84,7 @@ def test_models_are_interchangeable_with_the_hosts_own_nodes(any_host: Host, cli
         assert np.abs(other - reference).max() <= 1
 
 
-def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) -> None:
+def test_sizes_are_exact_and_tiles_have_no_seams(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames, model = graph.add_clip(clip_name, 1), graph.add_model()
     exact = graph.saved(graph.upscaled(model, frames, resize_to="size", width=333, height=251))
@@ -98,7 +98,7 @@ def test_sizes_are_exact_and_tiles_leave_no_trace(host: Host, clip_name: str) ->
     assert (difference != 0).mean() < 0.001
 
 
-def test_finishing_reaches_the_frames(any_host: Host, clip_name: str) -> None:
+def test_postprocessing_is_applied(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames, model = graph.add_clip(clip_name, 2), graph.add_model()
     wanted = {
@@ -123,10 +123,10 @@ def test_finishing_reaches_the_frames(any_host: Host, clip_name: str) -> None:
     assert np.abs(made["colour"] - made["resize"]).max() > 20, "and the detail is the network's"
 
 
-def test_alpha_comes_out_again(host: Host) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
-    picture[:20, :, 3], picture[20:, :, 3] = 255, 0
-    Image.fromarray(picture).save(host.base / "input" / "alpha.png")
+def test_alpha_is_upscaled(host: Host) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    image[:20, :, 3], image[20:, :, 3] = 255, 0
+    Image.fromarray(image).save(host.base / "input" / "alpha.png")
     graph = Graph()
     loaded = graph.add("LoadImage", image="alpha.png")
     joined = [graph.add("JoinImageWithAlpha", image=[loaded, 0], alpha=[loaded, 1]), 0]
@@ -137,22 +137,22 @@ def test_alpha_comes_out_again(host: Host) -> None:
     assert large[0, 90:, :, 3].max() < 5
 
 
-def test_the_mask_shows_what_was_invented(host: Host, clip_name: str) -> None:
+def test_mask_marks_filled_pixels(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 3)
     warped = graph.warped(frames, graph.correction(frames), border="mirror", pad=8)
-    picture = graph.saved([warped, 0])
+    image = graph.saved([warped, 0])
     mask = graph.saved([graph.add("MaskToImage", mask=[warped, 1]), 0])
     run = host.run(graph).raise_for_status()
     white = read_images(host, run.outputs[mask])[..., 0]
     assert white.shape == (3, HEIGHT + 16, WIDTH + 16)
-    assert (white[:, 0] == 255).all(), "the padding is invented"
+    assert (white[:, 0] == 255).all(), "the padding is filled"
     assert (white[:, HEIGHT // 2, WIDTH // 2] == 0).all(), "the middle is not"
-    brightness = read_images(host, run.outputs[picture]).sum(axis=3)
-    assert brightness.min() > 3 * 20, "and nothing is black: the clip's colours are all above 30"
+    brightness = read_images(host, run.outputs[image]).sum(axis=3)
+    assert brightness.min() > 3 * 20, "and nothing is black: the clip's values are all above 30"
 
 
-def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
+def test_single_frame_is_unchanged(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 1)
     saved, source = graph.saved([graph.warped(frames, graph.correction(frames)), 0]), graph.saved(frames)
@@ -162,7 +162,7 @@ def test_one_frame_passes_through(host: Host, clip_name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["upscale", "flow"])
-def test_an_interrupt_stops_it_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
+def test_interrupt_stops_the_run_and_the_next_prompt_runs(host: Host, clip_name: str, kind: str) -> None:
     graph, times = Graph(), 40  # a minute of work and more, of which next to nothing is done
     frames = [graph.add("RepeatImageBatch", image=graph.add_clip(clip_name, FRAMES), amount=times), 0]
     if kind == "upscale":
@@ -199,7 +199,7 @@ def test_an_unknown_model_is_refused_before_anything_runs(host: Host, clip_name:
     assert "nowhere.pth" in refused(host, graph)
 
 
-def test_a_path_out_of_the_model_folder_is_refused(host: Host, clip_name: str) -> None:
+def test_path_outside_the_model_folder_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
     model = [graph.add("SteadyScale_LoadESRGANModel", model_name="../../input/clip.mp4"), 0]
     graph.saved(graph.upscaled(model, graph.add_clip(clip_name, 1)))
@@ -217,7 +217,7 @@ def no_model(host: Host) -> Path:
     path.unlink()
 
 
-def test_a_file_that_is_no_model_is_named(host: Host, clip_name: str, no_model: Path) -> None:
+def test_file_that_is_not_a_model_is_named(host: Host, clip_name: str, no_model: Path) -> None:
     graph = Graph()
     model = [graph.add("SteadyScale_LoadESRGANModel", model_name=no_model.name), 0]
     graph.saved(graph.upscaled(model, graph.add_clip(clip_name, 1)))

@@ -1,4 +1,4 @@
-"""Previews in a real ComfyUI: pictures and videos that the stock frontend shows, and what is said before a long run."""
+"""Test previews and estimates in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def source(host: Host, name: str) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
 
 
-def test_a_picture_shows_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
+def test_split_image_has_the_left_of_before_and_the_right_of_after(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     video = graph.add_video(clip_name)
     images = graph.add_images(video)
@@ -52,20 +52,20 @@ def test_a_picture_shows_the_left_of_before_and_the_right_of_after(any_host: Hos
     node = graph.compared(images, flipped, frame=5)
     saved = graph.add("SaveImage", images=[node, 0], filename_prefix="compared")
     run = any_host.run(graph).raise_for_status()
-    shown = read_image(any_host, run.outputs[node]["images"][0])
+    image = read_image(any_host, run.outputs[node]["images"][0])
     whole = source(any_host, clip_name)[5]
-    assert shown.shape == whole.shape
-    assert np.abs(shown[:, :63] - whole[:, :63]).mean() < 3
-    assert np.abs(shown[:, 65:] - (255 - whole[:, 65:])).mean() < 3
+    assert image.shape == whole.shape
+    assert np.abs(image[:, :63] - whole[:, :63]).mean() < 3
+    assert np.abs(image[:, 65:] - (255 - whole[:, 65:])).mean() < 3
     ends = [read_image(any_host, run.outputs[node][f"steadyscale_{name}"][0]) for name in ("before", "after")]
-    assert np.array_equal(ends[0][:, :63], shown[:, :63])
-    assert np.array_equal(ends[1][:, 65:], shown[:, 65:])
+    assert np.array_equal(ends[0][:, :63], image[:, :63])
+    assert np.array_equal(ends[1][:, 65:], image[:, 65:])
     assert np.abs(ends[0] + ends[1] - 255).max() <= 1
-    assert np.array_equal(read_image(any_host, run.outputs[saved]["images"][0]), shown)
+    assert np.array_equal(read_image(any_host, run.outputs[saved]["images"][0]), image)
 
 
-def test_a_video_of_some_seconds_and_no_more(any_host: Host, clip_name: str, tmp_path: Path) -> None:
-    """Half a second of a plan that enlarges, beside the source: 12 frames of both, at the size of the larger."""
+def test_comparison_video_renders_only_its_frames(any_host: Host, clip_name: str, tmp_path: Path) -> None:
+    """Half a second of an upscaling plan beside the source: 12 frames at the larger size."""
     graph = Graph()
     video = graph.add_video(clip_name)
     node = graph.compared(video, graph.upscaled(video), layout="side by side", frame=8, seconds=0.5)
@@ -85,7 +85,7 @@ def test_a_video_of_some_seconds_and_no_more(any_host: Host, clip_name: str, tmp
     assert progress[-1]["max"] == 12, "only these frames are made"
 
 
-def test_a_frame_that_is_not_there_is_named(host: Host, clip_name: str) -> None:
+def test_missing_frame_number_is_reported(host: Host, clip_name: str) -> None:
     graph = Graph()
     video = graph.add_video(clip_name)
     graph.compared(video, video, frame=24)
@@ -94,7 +94,7 @@ def test_a_frame_that_is_not_there_is_named(host: Host, clip_name: str) -> None:
     assert "there is no frame 24: the clip has 24 frames" in run.error
 
 
-def test_a_trajectory_is_drawn_with_its_price_and_its_crop(any_host: Host, clip_name: str) -> None:
+def test_trajectory_plot_has_the_zoom_and_the_crop(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     video = graph.add_video(clip_name)
     steady = graph.stabilized(video)
@@ -103,15 +103,15 @@ def test_a_trajectory_is_drawn_with_its_price_and_its_crop(any_host: Host, clip_
     )
     bare = graph.add("SteadyScale_PreviewTrajectory", path=[steady, 2], border="mirror", max_zoom=1.3, frame=3)
     run = any_host.run(graph).raise_for_status()
-    (plot, cut), (other, made_up) = (
+    (plot, cut), (other, filled) = (
         [read_image(any_host, item) for item in run.outputs[node]["images"]] for node in (crop, bare)
     )
     green = (plot[..., 1] > 115) & (plot[..., 0] < 75) & (plot[..., 2] < 110)
     assert green.sum() > 500, "the zoom of the crop"
     assert ((other[..., 1] > 115) & (other[..., 0] < 75) & (other[..., 2] < 110)).sum() == 0
     assert cut.shape == (HEIGHT, WIDTH, 3)
-    assert made_up.shape[0] > HEIGHT or made_up.shape[1] > WIDTH
-    blue = np.abs(made_up - np.array([64, 115, 255])).max(-1) < 8
+    assert filled.shape[0] > HEIGHT or filled.shape[1] > WIDTH
+    blue = np.abs(filled - np.array([64, 115, 255])).max(-1) < 8
     assert 20 < blue.sum() < 0.3 * blue.size
 
 
@@ -150,7 +150,7 @@ def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -
     assert colour(nothing[upper]) == 0
 
 
-def test_the_last_frame_goes_nowhere(host: Host, clip_name: str) -> None:
+def test_flow_of_the_last_frame_is_refused(host: Host, clip_name: str) -> None:
     graph = Graph()
     graph.add(
         "SteadyScale_PreviewFlow",
@@ -165,11 +165,11 @@ def test_the_last_frame_goes_nowhere(host: Host, clip_name: str) -> None:
     assert "frame 23 is the last one" in run.error
 
 
-def test_what_a_run_comes_to_is_told_where_it_runs(any_host: Host, clip_name: str) -> None:
+def test_estimate_is_displayed_on_the_node_that_runs(any_host: Host, clip_name: str) -> None:
     """A VIDEO runs in the node that needs its pixels, an IMAGE in our own."""
     graph = Graph()
     video = graph.add_video(clip_name)
-    save = graph.add("SaveVideo", video=graph.upscaled(video), filename_prefix="told", format="mp4", codec="h264")
+    save = graph.add("SaveVideo", video=graph.upscaled(video), filename_prefix="estimate", format="mp4", codec="h264")
     few = [graph.add("ImageFromBatch", image=graph.add_images(video), batch_index=0, length=4), 0]
     own, steady = graph.upscaled(few), graph.stabilized(few)
     graph.add("PreviewImage", images=own)

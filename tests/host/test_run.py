@@ -23,7 +23,7 @@ def words(host: Host, name: str, out: Path, *more: object) -> list[str]:
     return cli_command("run", API / f"{name}.json", "--server", host.url, "--output", out, "--json", *more)
 
 
-def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path) -> None:
+def test_local_clip_is_uploaded_upscaled_and_downloaded(any_host: Host, tmp_path: Path) -> None:
     clip = make_video(tmp_path / "mine, and long.mp4")
     settings = ["--set", f"Load Video.file={clip}", "--set", "SteadyScale_UpscaleFrames.factor=1.5"]
     done = subprocess.run(words(any_host, "upscale", tmp_path / "out", *settings), capture_output=True, text=True)
@@ -44,7 +44,7 @@ def test_a_clip_of_this_machine_comes_back_larger(any_host: Host, tmp_path: Path
         ("3.factor=1000", "Upscale Frames (node 3): Value 1000.0 bigger than max of"),
     ],
 )
-def test_the_host_says_why_it_refuses(
+def test_refusal_quotes_the_host(
     host: Host, clip_name: str, tmp_path: Path, setting: str, words_of_the_host: str
 ) -> None:
     settings = ["--set", f"1.file={clip_name}", "--set", setting]
@@ -54,7 +54,7 @@ def test_the_host_says_why_it_refuses(
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_stops_the_host_too(any_host: Host, clip_name: str, tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_the_run_on_the_host(any_host: Host, clip_name: str, tmp_path: Path) -> None:
     settings = ["--set", f"1.file={clip_name}", "--set", "3.tile=32", "--set", "3.factor=8"]
     command = words(any_host, "upscale", tmp_path / "out", *settings)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""From a clip to a network of one's own, and to a larger clip, in one graph of a real ComfyUI."""
+"""Test the training, compressing, comparing and saving nodes in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def text(outputs: dict) -> str:
     return outputs["text"][0]
 
 
-def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str) -> None:
+def test_network_is_trained_and_used_in_one_graph(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_images(clip_name)
     trained = graph.trained("own", frames)
@@ -47,13 +47,13 @@ def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str
     run = any_host.run(graph).raise_for_status()
     results = [read_image(any_host, item) for item in run.outputs[saved]["images"]]
     assert {result.shape for result in results} == {(192, 256, 3)}
-    assert np.mean([result.std() for result in results]) > 20, "they are pictures, not black"
+    assert np.mean([result.std() for result in results]) > 20, "the results are not blank"
     plot = read_image(any_host, run.outputs[trained]["images"][0])
     assert plot.std() > 20
-    said = text(run.outputs[trained])
-    assert said.startswith("own_2x.safetensors in models/upscale_models\n")
-    assert "20 steps" in said
-    measured, plain = map(float, re.findall(r"([\d.]+) dB", said))
+    report = text(run.outputs[trained])
+    assert report.startswith("own_2x.safetensors in models/upscale_models\n")
+    assert "20 steps" in report
+    measured, plain = map(float, re.findall(r"([\d.]+) dB", report))
     assert plain - 6 < measured < plain + 6, "a network in its first steps, on a scale with bicubic"
     file = models(any_host) / "own_2x.safetensors"
     assert load_upscaler(file).scale == 2
@@ -64,7 +64,7 @@ def test_a_clip_trains_a_network_that_enlarges_it(any_host: Host, clip_name: str
     assert any_host.run({**graph, "9": graph[saved]}).raise_for_status().status == "success"
 
 
-def test_a_cancel_keeps_the_checkpoint_and_the_next_run_goes_on(host: Host, clip_name: str) -> None:
+def test_cancelled_training_is_resumed(host: Host, clip_name: str) -> None:
     graph = Graph()
     node = graph.trained("slow", graph.add_video(clip_name), steps=100_000)
 
@@ -91,7 +91,7 @@ def test_a_cancel_keeps_the_checkpoint_and_the_next_run_goes_on(host: Host, clip
     assert (models(host) / "slow_2x.safetensors").exists()
 
 
-def test_a_folder_trains_for_the_minutes_that_were_asked_for(host: Host) -> None:
+def test_training_on_a_folder_takes_the_given_minutes(host: Host) -> None:
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(4, 3, 16, 16, generator=generator).repeat_interleave(5, -1).repeat_interleave(5, -2)
     write_images(host.base / "input" / "pictures" / "few", iter([rough]))
@@ -124,9 +124,9 @@ def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_
     saved = graph.add("SaveImage", images=[large, 0], filename_prefix="tight")
     run = host.run(graph).raise_for_status()
     assert read_image(host, run.outputs[saved]["images"][0]).shape == (192, 256, 3)
-    said = text(run.outputs[node])
-    assert said.startswith("tight.safetensors in models/upscale_models\n")
-    assert "original" in said
+    report = text(run.outputs[node])
+    assert report.startswith("tight.safetensors in models/upscale_models\n")
+    assert "original" in report
     small, whole = (load_upscaler(models(host) / name) for name in ("tight.safetensors", "whole_2x.safetensors"))
     assert small.parameters_count < 0.4 * whole.parameters_count
     assert read_image(host, run.outputs[node]["images"][0]).std() > 20
@@ -137,7 +137,7 @@ def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_
     assert not (models(host) / "never.safetensors").exists()
 
 
-def enlarged(graph: Graph, model: list, frames: list, prefix: str) -> str:
+def add_upscaled(graph: Graph, model: list, frames: list, prefix: str) -> str:
     large = graph.add(
         "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale",
         factor=2.0,
@@ -146,7 +146,7 @@ def enlarged(graph: Graph, model: list, frames: list, prefix: str) -> str:
     return graph.add("SaveImage", images=[large, 0], filename_prefix=prefix)
 
 
-def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, clip_name: str) -> None:
+def test_every_compressed_format_is_loaded_by_a_graph(any_host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_images(clip_name)
     compress = {"frames": frames, "max_loss_db": 20.0, "steps": 2, "seed": 0, "int8": True}
@@ -156,7 +156,7 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
         **compress,
     )  # fmt: skip
     whole = graph.add("SteadyScale_CompressModel", upscale_model=[trained, 0], name="bytes", prune=0.0, **compress)
-    saved = [enlarged(graph, [node, 0], frames, "ways") for node in (small, whole)]
+    saved = [add_upscaled(graph, [node, 0], frames, "ways") for node in (small, whole)]
     run = any_host.run(graph).raise_for_status()
     names = ["split.safetensors", "split_dense.safetensors", "split_int8.onnx", "split.onnx"]
     assert text(run.outputs[small]).startswith(f"{', '.join(names)} in models/upscale_models\n")
@@ -168,15 +168,15 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
     assert (separable(noise) - twin(noise)).abs().max() < 1e-5
     from_split, from_bytes = (read_image(any_host, run.outputs[key]["images"][0]).astype(float) for key in saved)
 
-    # Its files are offered by the loaders, the twin by the host's own too, and give the same pictures again.
+    # Its files are offered by the loaders, the twin by the host's own too, and give the same images again.
     loaders = {"UpscaleModelLoader": names[1], "SteadyScale_LoadESRGANModel": "bytes_int8.onnx"}
     again = Graph()
     frames = again.add_images(clip_name)
     theirs, ours = (again.add(kind, model_name=name) for kind, name in loaders.items())
-    keys = [enlarged(again, [node, 0], frames, "again") for node in (theirs, ours)]
+    keys = [add_upscaled(again, [node, 0], frames, "again") for node in (theirs, ours)]
     run = any_host.run(again).raise_for_status()
-    pictures = [read_image(any_host, run.outputs[key]["images"][0]) for key in keys]
-    for found, expected in zip(pictures, (from_split, from_bytes), strict=True):
+    images = [read_image(any_host, run.outputs[key]["images"][0]) for key in keys]
+    for found, expected in zip(images, (from_split, from_bytes), strict=True):
         assert np.abs(found - expected).max() <= 1
         assert found.std() > 20
     assert "runs on OpenVINO on the CPU" in text(run.outputs[ours])
@@ -201,7 +201,7 @@ def test_every_way_to_compress_gives_files_that_a_graph_loads(any_host: Host, cl
         ({"name": "x"}, "there is nothing to train on"),
     ],
 )
-def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str) -> None:
+def test_invalid_training_inputs_are_refused(host: Host, settings: dict, words: str) -> None:
     graph = Graph()
     graph.trained(**settings)
     run = host.run(graph)
@@ -209,7 +209,7 @@ def test_what_cannot_be_trained_says_why(host: Host, settings: dict, words: str)
     assert words in run.error
 
 
-def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
+def test_saving_a_model_never_overwrites(any_host: Host) -> None:
     graph = Graph()
     save, theirs = "SteadyScale_SaveESRGANModel", graph.add("UpscaleModelLoader", model_name=MODEL_NAME)
     ours = graph.add(save, upscale_model=graph.add_model(), name="kept/mine", place="upscale_models")
@@ -226,18 +226,18 @@ def test_models_are_saved_and_never_over_others(any_host: Host) -> None:
         facts = opened.metadata()
     assert (facts["name"], facts["scale"], facts["architecture"]) == ("kept/mine", "4", "SRVGGNetCompact")
 
-    first.write_bytes(b"somebody else's")
+    first.write_bytes(b"another file")
     again = Graph()
     other_model = [again.add("UpscaleModelLoader", model_name=MODEL_NAME), 0]
     second = again.add(save, upscale_model=other_model, name="kept/mine", place="upscale_models")
-    said = text(any_host.run(again).raise_for_status().outputs[second])
-    assert said.startswith("models/upscale_models/kept/mine_2.safetensors")
-    assert first.read_bytes() == b"somebody else's"
+    report = text(any_host.run(again).raise_for_status().outputs[second])
+    assert report.startswith("models/upscale_models/kept/mine_2.safetensors")
+    assert first.read_bytes() == b"another file"
     assert sorted(file.name for file in first.parent.iterdir()) == ["mine.safetensors", "mine_2.safetensors"]
 
 
 @pytest.mark.parametrize("name", ["../up", "/tmp/up", "a/../../up", ".hidden", " ", "a\nb"])
-def test_names_that_lead_elsewhere_are_refused(host: Host, name: str) -> None:
+def test_invalid_model_names_are_refused(host: Host, name: str) -> None:
     graph = Graph()
     graph.add("SteadyScale_SaveESRGANModel", upscale_model=graph.add_model(), name=name, place="output")
     run = host.run(graph)
@@ -258,20 +258,20 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
     )
     figures = [graph.add("PreviewAny", source=[node, output]) for output in (2, 3, 4, 5)]
     run = any_host.run(graph).raise_for_status()
-    said = text(run.outputs[node])
-    assert "on 3 frames that were shrunk first" in said
-    a, b, plain = (float(found) for found in re.findall(r"PSNR ([\d.]+) dB", said))
+    report = text(run.outputs[node])
+    assert "on 3 frames that were shrunk first" in report
+    a, b, plain = (float(found) for found in re.findall(r"PSNR ([\d.]+) dB", report))
     assert min(a, b, plain) > 8
     psnr_a, psnr_b, ssim_a, ssim_b = (float(run.outputs[key]["text"][0]) for key in figures)
     assert (psnr_a, psnr_b) == (pytest.approx(a, abs=0.006), pytest.approx(b, abs=0.006))
     assert 0 < ssim_a < 1
     assert 0 < ssim_b < 1
-    shown = read_image(any_host, run.outputs[node]["images"][0])
-    assert shown.shape[1] > 4 * 90
-    assert shown.std() > 20
+    image = read_image(any_host, run.outputs[node]["images"][0])
+    assert image.shape[1] > 4 * 90
+    assert image.std() > 20
 
 
-def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) -> None:
+def test_models_are_compared_with_given_truth(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_images(clip_name)
     large = graph.add(
@@ -288,8 +288,8 @@ def test_truth_that_is_connected_is_compared_with(host: Host, clip_name: str) ->
         truth=[large, 0],
         count=2,
     )
-    said = text(host.run(graph).raise_for_status().outputs[node])
-    assert "2 frames, against the truth" in said
-    assert float(re.search(r"A: PSNR ([\d.]+)", said)[1]) > 50, "what it makes is the truth here"
+    report = text(host.run(graph).raise_for_status().outputs[node])
+    assert "2 frames, against the truth" in report
+    assert float(re.search(r"A: PSNR ([\d.]+)", report)[1]) > 50, "what it makes is the truth here"
     graph[node]["inputs"]["truth"], graph[node]["inputs"]["frames"] = frames, [large, 0]
     assert "exchange the two" in host.run(graph).error

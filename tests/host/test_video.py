@@ -1,4 +1,4 @@
-"""VIDEO through a real ComfyUI: from Load Video by way of ours to Save Video, frame by frame, once."""
+"""Test VIDEO from Load Video through our nodes to Save Video in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Graph(prompt_builder.PromptBuilder):
 
 
 def source(host: Host, name: str, count: int = FRAMES, **settings: object) -> Path:
-    """Numbered frames with sound, where Load Video finds them."""
+    """Numbered frames with audio in the host's input folder."""
     path = host.base / "input" / name
     return path if path.exists() else make_video(path, count, size=(WIDTH, HEIGHT), audio_start=0.1, **settings)
 
@@ -48,7 +48,7 @@ def result(host: Host, run: RunResult, node: str) -> Path:
     return host.base / "output" / item["subfolder"] / item["filename"]
 
 
-def sound(path: Path) -> list[bytes]:
+def audio_packets(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
 
@@ -62,7 +62,7 @@ def left_behind(host: Host) -> list[str]:
     return [p.name for folder in ("output", "temp") for p in (host.base / folder).rglob("*") if "partial" in p.name]
 
 
-def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -> None:
+def test_video_is_upscaled_with_all_frames_and_audio(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
     upscaled = graph.upscaled(graph.add_video(clip.name))
@@ -71,7 +71,7 @@ def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -
     made = result(any_host, run, saved)
     assert (VideoClip(made).info.width, VideoClip(made).info.height) == (4 * WIDTH, 4 * HEIGHT)
     assert read_numbers(VideoClip(made)) == list(range(FRAMES))
-    assert sound(made) == sound(clip)
+    assert audio_packets(made) == audio_packets(clip)
     with av.open(str(made)) as container:
         assert "SteadyScale_UpscaleFrames" in container.metadata["prompt"]
     assert progress(run, saved)[-1] == FRAMES, "the work is done where the pixels are needed"
@@ -81,7 +81,7 @@ def test_a_video_is_upscaled_with_all_its_frames_and_its_sound(any_host: Host) -
     assert left_behind(any_host) == []
 
 
-def test_a_chain_runs_once_whoever_asks(any_host: Host) -> None:
+def test_chain_is_rendered_once_for_all_consumers(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
     video = graph.add_video(clip.name)
@@ -96,15 +96,15 @@ def test_a_chain_runs_once_whoever_asks(any_host: Host) -> None:
     for clip_made in made:
         assert (clip_made.info.width, clip_made.info.height) == (WIDTH + 4, HEIGHT + 4)
         assert sum(1 for _ in clip_made.frames()) == FRAMES
-        assert sound(clip_made.path) == sound(clip)
+        assert audio_packets(clip_made.path) == audio_packets(clip)
     assert len(run.outputs[count]["images"]) == FRAMES
-    # Whoever came first made it run; the others found it made. Get Video Components reads what is there.
+    # The first consumer renders, the others reuse its file. Get Video Components reads that file.
     runs = [node for node in (first, second) if progress(run, node)]
     read = progress(run, frames)
     assert len(runs) + any(later < sooner for sooner, later in pairwise(read)) == 1, "it is made, and then read"
 
 
-def test_a_second_prompt_finds_it_made(host: Host) -> None:
+def test_second_prompt_reuses_the_rendered_video(host: Host) -> None:
     clip = source(host, "numbered.mp4")
     graph = Graph()
     large = graph.upscaled(graph.add_video(clip.name), grain=0.2)
@@ -116,7 +116,7 @@ def test_a_second_prompt_finds_it_made(host: Host) -> None:
     assert sum(1 for _ in VideoClip(result(host, run, again)).frames()) == FRAMES
 
 
-def test_memory_does_not_grow_with_the_length(host: Host) -> None:
+def test_memory_does_not_grow_with_the_clip_length(host: Host) -> None:
     peaks = []
     for count in (24, 24, 240):  # the first run is for what the host loads once
         clip = source(host, f"long{count}.mp4", count, starts=[1000 * i for i in range(count)])
@@ -159,7 +159,7 @@ def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
     host.run(again).raise_for_status()
 
 
-def test_frames_that_would_not_fit_are_refused_by_our_name(host: Host) -> None:
+def test_frames_that_do_not_fit_are_refused_with_our_node_name(host: Host) -> None:
     clip = source(host, "numbered.mp4")
     graph = Graph()
     large = graph.upscaled(graph.add_video(clip.name), resize_to="size", width=32768, height=32768)
@@ -172,7 +172,7 @@ def test_frames_that_would_not_fit_are_refused_by_our_name(host: Host) -> None:
     assert "keep it a VIDEO" in run.error
 
 
-def test_a_video_made_of_images_keeps_its_sound(any_host: Host) -> None:
+def test_video_from_images_keeps_its_audio(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
     parts = graph.add("GetVideoComponents", video=graph.add_video(clip.name))
@@ -182,10 +182,10 @@ def test_a_video_made_of_images_keeps_its_sound(any_host: Host) -> None:
     made = result(any_host, run, saved)
     assert (VideoClip(made).info.width, VideoClip(made).info.fps) == (WIDTH // 2, 24)
     assert sum(1 for _ in VideoClip(made).frames()) == FRAMES
-    assert sound(made)
+    assert audio_packets(made)
 
 
-def test_a_file_that_is_no_video_is_refused_on_our_node(host: Host) -> None:
+def test_file_that_is_not_a_video_is_refused_on_our_node(host: Host) -> None:
     (host.base / "input" / "page.mp4").write_text("ffconcat version 1.0\nfile numbered.mp4\n")
     graph = Graph()
     graph.saved(graph.upscaled(graph.add_video("page.mp4")))
@@ -195,7 +195,7 @@ def test_a_file_that_is_no_video_is_refused_on_our_node(host: Host) -> None:
     assert "not a video" in run.error
 
 
-def test_a_wire_of_the_wrong_kind_is_named_before_any_work(any_host: Host) -> None:
+def test_link_of_the_wrong_type_is_refused_before_any_work(any_host: Host) -> None:
     clip = source(any_host, "numbered.mp4")
     graph = Graph()
     video = graph.upscaled(graph.add_video(clip.name), resize_to="factor", factor=0.3)

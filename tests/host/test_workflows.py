@@ -77,7 +77,7 @@ def test_canvas_and_api_file_are_one_graph(name: str, definitions: dict[str, Any
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_change_of_any_stored_value_is_found(name: str, definitions: dict[str, Any]) -> None:
-    """Each value in turn. Only those that nobody reads may change: of an upload button, or of a setting with a link."""
+    """Only values that are not read may change: of an upload button, or of a setting with a link."""
     prompt, unread, read = api(name), set(), 0
     for n, node in enumerate(canvas(name)["nodes"]):
         if node["type"] in NOTE_TYPES:

@@ -1,6 +1,6 @@
-"""A stand-in for the newest ComfyUI, as far as VIDEO goes: its abstract methods, its arguments, its trims and edits.
+"""A fake of the newest ComfyUI's VIDEO: abstract methods, arguments, trims and edits.
 
-No registry carries that version, so what it asks of a VIDEO is written down here. Real hosts are tested in tests/host.
+No package index has that version, so its interface is reproduced here. Real hosts are tested in tests/host.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class VideoFromFile(VideoInput):
         with av.open(self.file) as container:
             for frame in container.decode(video=0):
                 if start <= frame.time + 1e-6 and (not length or frame.time < start + length - 1e-6):
-                    picture = frame.to_ndarray(format="rgb24")
-                    yield picture if self.crop is None else picture[: self.crop[1], : self.crop[0]].copy()
+                    pixels = frame.to_ndarray(format="rgb24")
+                    yield pixels if self.crop is None else pixels[: self.crop[1], : self.crop[0]].copy()
 
     def get_components(self):
         return Components(torch.stack([torch.from_numpy(f) / 255 for f in self._frames()]), Fraction(24))
@@ -116,12 +116,12 @@ class VideoFromFile(VideoInput):
         self.saved.append({"crf": crf, "path": path})
         with av.open(path, "w") as sink:
             stream = None
-            for picture in self._frames():
+            for pixels in self._frames():
                 if stream is None:
                     stream = sink.add_stream("libx264", rate=24, options={"crf": str(crf or 23)})
-                    stream.height, stream.width = picture.shape[:2]
+                    stream.height, stream.width = pixels.shape[:2]
                     stream.pix_fmt = "yuv420p"
-                sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                sink.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             sink.mux(stream.encode(None))
 
 
@@ -139,7 +139,7 @@ class VideoFromComponents(VideoInput):
         return VideoFromComponents(replace(self.components, images=self.components.images[:1]))
 
     def save_to(self, path, **settings):
-        raise AssertionError("what lies in memory needs no file")
+        raise AssertionError("a video in memory needs no file")
 
 
 class NodeOutput:
@@ -151,9 +151,9 @@ class NodeOutput:
 
 
 class Bar:
-    """ComfyUI's progress bar. What is told of a node that is not the running one lies in `elsewhere`."""
+    """ComfyUI's progress bar; `elsewhere` has the events of nodes other than the running one."""
 
-    events: list[tuple[int, int, Any]] = []  # noqa: RUF012, the fixture makes it new
+    events: list[tuple[int, int, Any]] = []  # noqa: RUF012, the fixture replaces it
     elsewhere: list[tuple[str, int, Any]] = []  # noqa: RUF012
 
     def __init__(self, total, node_id=None):
@@ -167,14 +167,14 @@ class Bar:
 
 
 class Stub:
-    """What the tests see of the host."""
+    """The fake host, as tests control and observe it."""
 
     def __init__(self, temp: Path) -> None:
         self.temp, self.cancel_after = temp, None
-        self.asked = 0
+        self.num_checks = 0
         self.Components, self.VideoFromFile = Components, VideoFromFile
         self.VideoFromComponents, self.VideoInput, self.Interrupted = VideoFromComponents, VideoInput, Interrupted
-        self.room: list[tuple[float, Any]] = []
+        self.reserved: list[tuple[float, Any]] = []
         Bar.events, Bar.elsewhere = [], []
 
     @property
@@ -186,12 +186,12 @@ class Stub:
         return Bar.events
 
     def files(self) -> list[str]:
-        """What lies in the temp folder."""
+        """Names of the files in the temp folder."""
         return sorted(path.name for path in self.temp.iterdir()) if self.temp.exists() else []
 
     def check(self) -> None:
-        self.asked += 1
-        if self.cancel_after is not None and self.asked > self.cancel_after:
+        self.num_checks += 1
+        if self.cancel_after is not None and self.num_checks > self.cancel_after:
             raise Interrupted
 
     def import_(self, name: str) -> ModuleType:
@@ -211,7 +211,7 @@ def fake_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     management = MagicMock(throw_exception_if_processing_interrupted=stub.check)
     management.get_torch_device.return_value = torch.device("cpu")
     management.get_free_memory.return_value = 2**33
-    management.free_memory = lambda size, device: stub.room.append((size, device))
+    management.free_memory = lambda size, device: stub.reserved.append((size, device))
     stub.management = management
     modules = {
         "comfy_api": ModuleType("comfy_api"),

@@ -1,4 +1,4 @@
-"""Enhance Video is the four nodes in one: measured small, enlarged, steadied last, decoded once for the pixels."""
+"""Test that Enhance Video measures, upscales and warps in one pass."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def shaky(tmp_path: Path) -> Path:
     return tmp_path / "shaky.mp4"
 
 
-def unrest(clip) -> float:
-    """How unevenly the picture moves, in parts of its width."""
+def shake(clip) -> float:
+    """RMS acceleration of the camera, as a share of the frame width."""
     steps = estimate_motion(clip, flow_model()).steps[1:, :2, 2]
     return float(((steps[1:] - steps[:-1]) ** 2).mean() ** 0.5) / clip.info.width
 
 
-def test_a_video_becomes_larger_and_steadier(fake_host, shaky: Path):
+def test_video_is_upscaled_and_stabilized(fake_host, shaky: Path):
     node = fake_host.import_("enhance").EnhanceVideo
     video, plot = node.execute(Network(), fake_host.VideoFromFile(str(shaky)), **SETTINGS).result
     assert [type(operation) for operation in video.plan.pipeline.operations] == [UpscaleOp, WarpOp]
@@ -58,11 +58,11 @@ def test_a_video_becomes_larger_and_steadier(fake_host, shaky: Path):
     made = VideoClip(video.get_stream_source())
     assert (made.info.width, made.info.height) == (320, 240)
     assert sum(1 for _ in made.frames()) == 16
-    assert unrest(made) < unrest(VideoClip(shaky)) / 4
+    assert shake(made) < shake(VideoClip(shaky)) / 4
     assert plot.ndim == 4
 
 
-def test_images_become_images(fake_host, shaky: Path):
+def test_image_input_gives_image_output(fake_host, shaky: Path):
     images = torch.cat(list(VideoClip(shaky).frames())).movedim(1, -1)
     node = fake_host.import_("enhance").EnhanceVideo
     made = node.execute(Network(), images, **{**SETTINGS, "fps": 25.0}).result[0]

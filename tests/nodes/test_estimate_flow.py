@@ -1,4 +1,4 @@
-"""Estimate Flow on what is only planned."""
+"""Test Estimate Flow on a VIDEO that is not rendered."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def test_flow_is_measured_at_the_rate_of_the_video_and_before_upscaling(fake_hos
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     node = fake_host.import_("estimate_flow").EstimateFlow
-    flow, picture = node.execute(video, "farneback", 1.0, 64, 3).result
+    flow, images = node.execute(video, "farneback", 1.0, 64, 3).result
     assert flow.info.fps == 24, "not the 1.0 of the setting"
     assert (flow.info.width, len(flow.steps)) == (128, 12)
     assert network.frame_count == 0
-    assert picture.shape[0] == 3
+    assert images.shape[0] == 3

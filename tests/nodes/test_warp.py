@@ -14,7 +14,7 @@ from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
-def test_images_still_come_back_as_images(fake_host, clip_file: Path):
+def test_image_input_gives_images_and_masks(fake_host, clip_file: Path):
     images = numbered_frames(3).permute(0, 2, 3, 1)
     made = run_upscale(fake_host, images)
     assert [read_number(frame.permute(2, 0, 1)) for frame in made] == [0, 1, 2]
@@ -25,7 +25,7 @@ def test_images_still_come_back_as_images(fake_host, clip_file: Path):
     assert masks.shape == (3, 48, 64)
 
 
-def test_the_mask_of_a_video_is_where_any_frame_has_nothing(fake_host, clip_file: Path):
+def test_video_mask_is_the_union_of_all_frames(fake_host, clip_file: Path):
     info = VideoClip(clip_file).info
     matrices = np.tile(np.eye(3), (12, 1, 1))
     matrices[5, 0, 2], matrices[9, 1, 2] = 10, -6  # right, and up

@@ -79,7 +79,7 @@ def make_shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed
 
 
 def measure_jitter(path: np.ndarray, width: int, height: int) -> float:
-    """Root mean square, in pixels over the frame, of how unevenly the picture moves: its acceleration per frame."""
+    """RMS acceleration of the image per frame, in pixels, over the frame."""
     poses = geometry.matrices_from_parameters(path)
     steps = np.linalg.inv(poses[1:]) @ poses[:-1]
     points = np.stack(np.meshgrid(np.linspace(-width / 2, width / 2, 9), np.linspace(-height / 2, height / 2, 9)), -1)
@@ -88,9 +88,9 @@ def measure_jitter(path: np.ndarray, width: int, height: int) -> float:
 
 
 def frame_difference(clip: Clip) -> float:
-    """How much neighbouring frames differ away from the borders, as a share of the picture's contrast.
+    """How much neighbouring frames differ away from the borders, as a share of the image's contrast.
 
-    NaN where nothing is shown, so that black frames keep no bound.
+    NaN for blank frames.
     """
     frames = torch.cat(list(clip.frames()))
     height, width = frames.shape[-2:]

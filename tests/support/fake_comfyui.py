@@ -26,7 +26,7 @@ SAVE_VIDEO_SPEC = {"input": {"required": {"video": ["VIDEO", {}], "prefix": ["ST
 
 @dataclass
 class FakeComfyUI:
-    """What it is told to do, and what it was asked. Give it to `served`."""
+    """Configuration of the fake, and the requests it received; see `FakeServer`."""
 
     definitions: dict[str, Any] = field(
         default_factory=lambda: {"LoadVideo": LOAD_VIDEO_SPEC, "SaveVideo": SAVE_VIDEO_SPEC}
@@ -35,7 +35,7 @@ class FakeComfyUI:
     dropped_replies: dict[str, int] = field(
         default_factory=dict
     )  # path -> how many requests are cut off in their answer
-    events: list[tuple[str, dict]] = field(default_factory=list)  # told while a graph runs; prompt_id is added
+    events: list[tuple[str, dict]] = field(default_factory=list)  # sent while a graph runs; prompt_id is added
     closes_socket: bool = False  # the websocket closes after the first event
     rejects_socket: bool = False
     release_event: threading.Event | None = None  # the run goes on until it is set, or until it is interrupted
@@ -52,7 +52,7 @@ class FakeComfyUI:
     socket_count: int = 0
     requests: list[str] = field(default_factory=list)
     auth_headers: list[str | None] = field(default_factory=list)  # of each request
-    is_other_running: bool = False  # somebody else's graph is at work, and ours waits
+    is_other_running: bool = False  # another client's graph runs, and ours waits
 
     _running_id: str | None = None
     _history: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class FakeComfyUI:
         return web.json_response({"prompt_id": body["prompt_id"], "number": 1, "node_errors": self.node_errors})
 
     async def _run(self, prompt_id: str) -> None:
-        for _ in range(200):  # until somebody listens, who is a moment behind the graph
+        for _ in range(200):  # until a client listens
             if self._listeners or self.rejects_socket:
                 break
             await asyncio.sleep(0.01)

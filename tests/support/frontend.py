@@ -43,7 +43,9 @@ class Frontend:
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
-        self.page.on("console", lambda said: self._on_console(said.type, said.text, said.location.get("url", "")))
+        self.page.on(
+            "console", lambda message: self._on_console(message.type, message.text, message.location.get("url", ""))
+        )
         self.page.goto(host.url, wait_until="domcontentloaded")
         self._wait_until_ready()
 
@@ -120,7 +122,7 @@ class Frontend:
         self.page.wait_for_function(over, timeout=180_000)
 
     def open_help(self, kind: str) -> Locator:
-        """Puts a node on the empty canvas, opens its help by the button above it, and returns the page shown."""
+        """Add a node to the empty canvas and open its help; return the page."""
         self.clear_canvas()
         self.run_js(
             """(kind) => {
@@ -133,9 +135,9 @@ class Frontend:
             kind,
         )
         self.page.get_by_test_id("info-button").first.click()
-        shown = self.page.locator(".node-help-content").first
-        shown.locator("h2").first.wait_for()
-        return shown
+        page = self.page.locator(".node-help-content").first
+        page.locator("h2").first.wait_for()
+        return page
 
     # -- what a person sees
 
@@ -148,7 +150,7 @@ class Frontend:
         return self.run_js("() => app.graph.nodes.map((node) => node.type)")
 
     def unknown_node_types(self) -> list[str]:
-        """Nodes of kinds that nobody registered; the frontend draws them red."""
+        """Types of nodes that are not registered; the frontend draws them red."""
         return self.run_js(
             "() => app.graph.nodes.map((node) => node.type).filter((t) => !LiteGraph.registered_node_types[t])"
         )

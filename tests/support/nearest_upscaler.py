@@ -1,4 +1,4 @@
-"""Frames and a network whose enlargement is known beforehand."""
+"""Frames and a network with a known result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def repeat_pixels(x: Tensor, scale: int = 2) -> Tensor:
 
 
 class NearestUpscaler(nn.Module):
-    """Enlarges by repeating pixels; the answer is known. `calls` are the shapes it was shown."""
+    """Upscale by repeating pixels; `calls` are the shapes of its inputs."""
 
     scale, halo = 2, 0
 
@@ -22,6 +22,7 @@ class NearestUpscaler(nn.Module):
         self.scale = scale
         self.gain = nn.Parameter(torch.ones(1))
         self.calls = []
+        self.eval()  # In training mode a replica would run, with counters of its own.
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls.append(tuple(x.shape))
@@ -42,7 +43,7 @@ class Cancelled(Exception):
 
 
 class CancellingModel:
-    """A wrapper as a node would write it: shows its network as `.model`, and raises when the user cancels."""
+    """A wrapper as nodes use it: holds its network as `.model`, and raises when the user cancels."""
 
     def __init__(self, model, max_calls: int) -> None:
         self.model, self.scale, self.calls_left = model, model.scale, max_calls

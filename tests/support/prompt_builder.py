@@ -45,7 +45,7 @@ def read_image(host: Host, item: dict) -> np.ndarray:
 
 
 def read_images(host: Host, outputs: dict) -> np.ndarray:
-    """All that a node put out as pictures: (N, H, W, C), in steps of 8 bits."""
+    """The images of a node's outputs: (N, H, W, C), 8-bit values."""
     return np.stack([read_image(host, item) for item in outputs["images"]])
 
 
@@ -60,7 +60,7 @@ def run_and_listen(host: Host, graph: PromptBuilder) -> tuple[dict[str, list[str
 
 
 def measure_shake(frames: np.ndarray) -> float:
-    """How unevenly the picture of frames (N, H, W, 3) moves from one to the next, in pixels."""
+    """RMS change of the motion between frames (N, H, W, 3), in pixels."""
     grey = [frame.mean(2).astype(np.float32) for frame in frames]
     window = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
     moves = np.array([cv2.phaseCorrelate(a, b, window)[0] for a, b in pairwise(grey)])

@@ -1,4 +1,4 @@
-"""A real ComfyUI with the pack linked into it, the weights that its workflows ask for, and a small clip."""
+"""Start a real ComfyUI with the pack, the weights of its workflows and a small clip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAME_COUNT, WIDTH, HEIGHT = 24, 128, 96
 
 @contextmanager
 def start_host(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[Host]:
-    """A host of that version on the base directory `base`, which is laid out with the weights and the clip CLIP."""
+    """Start a host on a base directory with the weights and the clip CLIP_NAME."""
     try:
         tree = assets.get_comfyui(version)
         weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable))
@@ -36,7 +36,7 @@ def start_host(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[
 
 
 def write_clip(path: Path, frames: int = FRAME_COUNT) -> None:
-    """A window that wanders over blocks of random colour: no two frames are alike, and flow has something to find."""
+    """Write a clip of a window that moves over random blocks: every frame differs."""
     blocks = np.random.default_rng(0).integers(30, 226, (20, 24, 3), dtype=np.uint8)
     texture = blocks.repeat(8, axis=0).repeat(8, axis=1)  # 160 x 192
     with av.open(str(path), "w") as output:
@@ -44,8 +44,8 @@ def write_clip(path: Path, frames: int = FRAME_COUNT) -> None:
         stream.width, stream.height, stream.pix_fmt, stream.time_base = WIDTH, HEIGHT, "yuv420p", Fraction(1, 25)
         for index in range(frames):
             x, y = 20 + round(6 * np.sin(index * 1.3)) + index // 2, 20 + round(5 * np.cos(index * 1.7))
-            picture = np.ascontiguousarray(texture[y : y + HEIGHT, x : x + WIDTH])
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            window = np.ascontiguousarray(texture[y : y + HEIGHT, x : x + WIDTH])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
         output.mux(stream.encode(None))
 
 

@@ -1,4 +1,4 @@
-"""Streams for tests of stages side by side: they count, fail where they are told to, and say who closed them."""
+"""Streams for tests of concurrent stages: they count items, fail on request, record closing."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ class TrackedFrame:
 
 
 class CancelledByHost(BaseException):
-    """As hosts raise them: no Exception, so that nobody catches it by mistake."""
+    """A BaseException, as hosts raise, which `except Exception` does not catch."""

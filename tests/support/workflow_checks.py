@@ -1,4 +1,4 @@
-"""What is wrong with a canvas file by itself, in words: for the tests of templates and of blueprints."""
+"""Find faults of a canvas file, for the tests of templates and blueprints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABSOLUTE_PATH = re.compile(r"""(^|[\s"'`(=])(/\w|~[\\/]|[A-Za-z]:[\\/]|\\\\\w|fi
 
 
 def find_problems(graph: Graph) -> list[str]:
-    """Everything that is wrong with a canvas file by itself, in words."""
+    """The faults of a canvas file, one a line."""
     return [
         *_check_ids(graph),
         *_check_links(graph),
@@ -64,7 +64,7 @@ def _check_links(graph: Graph) -> Iterator[str]:
 
 
 def _check_packages(graph: Graph) -> Iterator[str]:
-    """Whoever lacks a node is offered the package that its cnr_id names."""
+    """The frontend offers the package of a missing node's cnr_id."""
     for node in graph["nodes"]:
         if node["type"] not in NOTE_TYPES:
             wanted = "steadyscale" if node["type"].startswith("SteadyScale_") else "comfy-core"
@@ -124,9 +124,9 @@ def find_blueprint_problems(graph: Graph) -> list[str]:
 
 def _check_facade(node: Graph, inner: Graph) -> Iterator[str]:
     for side in ("inputs", "outputs"):
-        shown, meant = ([(s["name"], s["type"]) for s in held[side]] for held in (node, inner))
-        if shown != meant:
-            yield f"the node's {side} are {shown}, the subgraph's are {meant}"
+        actual, expected = ([(s["name"], s["type"]) for s in held[side]] for held in (node, inner))
+        if actual != expected:
+            yield f"the node's {side} are {actual}, the subgraph's are {expected}"
     for owner, name in node["properties"]["proxyWidgets"]:
         if owner not in [str(each["id"]) for each in inner["nodes"]]:
             yield f"the setting {name} is of node {owner}, which is not there"

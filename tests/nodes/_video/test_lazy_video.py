@@ -1,4 +1,4 @@
-"""VIDEO in, VIDEO out, on a stand-in for the newest host: what runs, how often, when, and what is left when it ends."""
+"""Test LazyVideo on a fake of the newest host: what is rendered, when, and how often."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from steadyscale.core.video.decode.video_clip import VideoClip
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The pictures that were decoded, by file name, from here on; a look at a first frame counts as one."""
+    """File names of decoded frames, from here on, including reads of a first frame."""
     names: list[str] = []
     original = demux.decode_frames
 
@@ -38,7 +38,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_nothing_runs_before_somebody_needs_pixels(fake_host, clip_file: Path):
+def test_nothing_runs_before_pixels_are_needed(fake_host, clip_file: Path):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     assert isinstance(video, fake_host.VideoInput)
@@ -56,7 +56,7 @@ def test_nothing_runs_before_somebody_needs_pixels(fake_host, clip_file: Path):
     assert fake_host.progress == []
 
 
-def test_saving_keeps_frames_sound_times_and_names(fake_host, clip_file: Path, tmp_path: Path):
+def test_saving_keeps_frames_audio_timestamps_and_metadata(fake_host, clip_file: Path, tmp_path: Path):
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     target = tmp_path / "out.mp4"
     video.save_to(str(target), format="mp4", codec="h264", metadata={"prompt": {"1": "x"}, "note": "y"}, preset=None)
@@ -68,8 +68,8 @@ def test_saving_keeps_frames_sound_times_and_names(fake_host, clip_file: Path, t
     with av.open(str(clip_file)) as source, av.open(str(target)) as made:
         assert made.metadata["prompt"] == '{"1": "x"}'
         assert (made.metadata["note"], made.metadata["title"]) == ("y", "twelve bars")
-        sounds = [[bytes(p) for p in c.demux(c.streams.audio[0]) if p.size] for c in (source, made)]
-        assert sounds[0] == sounds[1]
+        packets = [[bytes(p) for p in c.demux(c.streams.audio[0]) if p.size] for c in (source, made)]
+        assert packets[0] == packets[1]
     with av.open(str(clip_file)) as source, av.open(str(target)) as made:
         first = [c.streams.audio[0].start_time * c.streams.audio[0].time_base for c in (source, made)]
         assert first[0] == first[1] > Fraction(4, 10)
@@ -78,9 +78,7 @@ def test_saving_keeps_frames_sound_times_and_names(fake_host, clip_file: Path, t
     assert done == sorted(set(done))
 
 
-def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
-    fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]
-):
+def test_chain_of_three_nodes_decodes_once(fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]):
     network = CountingUpscaler()
     video = fake_host.VideoFromFile(str(clip_file))
     first, mask = run_warp(fake_host, video, identity_correction(clip_file), "mirror")
@@ -89,7 +87,7 @@ def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
     assert [type(o) for o in third.plan.pipeline.operations] == [UpscaleOp, UpscaleOp, WarpOp], "the warp comes last"
     decoded.clear()
     third.save_to(str(tmp_path / "one.mp4"))
-    looks = 2  # at the first frame for its colours: by the writer, and by who checks the result
+    looks = 2  # at the first frame for its color tags: by the writer and by the verification
     assert decoded.count("source.mp4") == 12 + looks
     assert len(decoded) == 12 + looks + 13, "and the result once, to be checked, after a look at its first frame"
     assert network.frame_count == 12
@@ -107,7 +105,7 @@ def test_a_chain_of_three_decodes_once_and_later_consumers_decode_nothing(
     assert not mask.any()
 
 
-def test_the_temporary_file_goes_with_the_video(fake_host, clip_file: Path):
+def test_temporary_file_is_deleted_with_the_video(fake_host, clip_file: Path):
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     assert Path(video.get_stream_source()).exists()
     assert len(fake_host.files()) == 1
@@ -125,7 +123,7 @@ def test_the_temporary_file_goes_with_the_video(fake_host, clip_file: Path):
     assert fake_host.files() == []
 
 
-def test_what_somebody_deleted_is_made_again(fake_host, clip_file: Path):
+def test_deleted_temporary_file_is_rendered_again(fake_host, clip_file: Path):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     Path(video.get_stream_source()).unlink()
@@ -133,7 +131,7 @@ def test_what_somebody_deleted_is_made_again(fake_host, clip_file: Path):
     assert network.frame_count == 24
 
 
-def test_another_form_is_made_of_the_first(fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]):
+def test_second_format_is_transcoded_from_the_first(fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     video.get_stream_source()
@@ -154,7 +152,7 @@ def test_another_form_is_made_of_the_first(fake_host, clip_file: Path, tmp_path:
         ({"format": "mkv", "codec": "av1"}, "av1", "yuv420p10le"),
     ],
 )
-def test_the_settings_of_newer_hosts_are_honoured(fake_host, clip_file, tmp_path, settings, codec, pixels):
+def test_settings_of_newer_hosts_are_applied(fake_host, clip_file, tmp_path, settings, codec, pixels):
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
     target = tmp_path / f"out.{settings.get('format', 'mp4')}"
     video.save_to(str(target), **settings)
@@ -174,7 +172,7 @@ def test_the_settings_of_newer_hosts_are_honoured(fake_host, clip_file, tmp_path
         ({"crf": 99}, "crf 99"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_words_before_it_runs(fake_host, clip_file, tmp_path, settings, words):
+def test_unsupported_settings_are_refused_before_rendering(fake_host, clip_file, tmp_path, settings, words):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     with pytest.raises(ClipError, match=words) as error:
@@ -185,7 +183,7 @@ def test_what_cannot_be_done_is_refused_in_words_before_it_runs(fake_host, clip_
     video.save_to(str(tmp_path / "out.mp4"), sharpness=None)
 
 
-def test_a_cancel_stops_it_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
+def test_cancel_stops_rendering_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     fake_host.cancel_after = 7
@@ -199,7 +197,7 @@ def test_a_cancel_stops_it_and_leaves_no_file(fake_host, clip_file: Path, tmp_pa
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(12)), "and it runs when it is asked again"
 
 
-def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
+def test_render_error_names_the_planning_nodes_and_leaves_no_file(fake_host, clip_file: Path, tmp_path: Path):
     correction = identity_correction(clip_file)
     longer = Correction(np.tile(np.eye(3), (20, 1, 1)), [slice(0, 20)], correction.info)
     video = run_upscale(fake_host, run_warp(fake_host, fake_host.VideoFromFile(str(clip_file)), longer)[0])
@@ -209,7 +207,7 @@ def test_what_fails_while_it_runs_names_our_node_and_leaves_no_file(fake_host, c
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_components_are_all_frames_in_their_size_and_the_sound(fake_host, tmp_path: Path):
+def test_components_have_all_frames_and_audio(fake_host, tmp_path: Path):
     source = make_video(tmp_path / "source.mp4", audio_start=0.0)
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(source)), resize_to="size", width=99, height=75)
     parts = video.get_components()
@@ -223,30 +221,28 @@ def test_components_are_all_frames_in_their_size_and_the_sound(fake_host, tmp_pa
     assert waveform.abs().max() == pytest.approx(0.5, abs=0.1)
 
 
-def test_sound_that_begins_late_begins_late_in_components(fake_host, clip_file: Path):
+def test_components_keep_a_late_audio_start(fake_host, clip_file: Path):
     waveform = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file))).get_components().audio["waveform"][0, 0]
     assert waveform[:22_000].abs().max() < 1e-3
     assert waveform[26_000:40_000].abs().max() > 0.4
 
 
-@pytest.mark.parametrize("sound_at", [0.1, 0.6])
-def test_sound_in_components_is_as_far_from_the_picture_as_in_the_file_where_the_picture_begins_late(
-    fake_host, tmp_path: Path, sound_at: float
-):
-    """The picture begins at 0.4 s: sound from before that is cut off, sound from later on comes later."""
+@pytest.mark.parametrize("audio_start", [0.1, 0.6])
+def test_components_keep_the_audio_offset_of_a_late_first_frame(fake_host, tmp_path: Path, audio_start: float):
+    """The first frame is at 0.4 s: earlier audio is cut off, later audio starts later."""
     starts = [9600 + 1000 * n for n in range(12)]
-    source = make_video(tmp_path / "late.mp4", starts=starts, audio_start=sound_at)
+    source = make_video(tmp_path / "late.mp4", starts=starts, audio_start=audio_start)
     waveform = (
         run_upscale(fake_host, fake_host.VideoFromFile(str(source))).get_components().audio["waveform"][0, 0].abs()
     )
-    length = round((sound_at + 20 * 1024 / 48000 - 0.4) * 48000)
+    length = round((audio_start + 20 * 1024 / 48000 - 0.4) * 48000)
     assert len(waveform) == pytest.approx(length, abs=2048)
-    first = round(max(0.0, sound_at - 0.4) * 48000)
+    first = round(max(0.0, audio_start - 0.4) * 48000)
     assert waveform[: max(1, first - 1100)].max() < (0.1 if first else 0.6)
     assert waveform[first + 1100 : first + 3000].max() > 0.4
 
 
-def test_components_that_do_not_fit_are_refused_before_anything_runs(fake_host, clip_file: Path):
+def test_components_that_do_not_fit_in_memory_are_refused_before_rendering(fake_host, clip_file: Path):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     fake_host.management.get_free_memory.return_value = 1000
@@ -255,7 +251,7 @@ def test_components_that_do_not_fit_are_refused_before_anything_runs(fake_host, 
     assert network.frame_count == 0
 
 
-def test_hdr_is_written_as_what_it_is(fake_host, tmp_path: Path):
+def test_hdr_is_written_with_its_tags(fake_host, tmp_path: Path):
     source = tmp_path / "hdr.mp4"
     with av.open(str(source), "w") as sink:
         stream = sink.add_stream("libx265", rate=24, options={"x265-params": "log-level=error"})
@@ -263,8 +259,8 @@ def test_hdr_is_written_as_what_it_is(fake_host, tmp_path: Path):
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, HLG, 1
         for i in range(3):
-            picture = np.full((48, 64, 3), 20_000 + 1000 * i, np.uint16)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb48le").reformat(format="yuv420p10le")
+            pixels = np.full((48, 64, 3), 20_000 + 1000 * i, np.uint16)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb48le").reformat(format="yuv420p10le")
             frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, HLG
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
@@ -275,38 +271,38 @@ def test_hdr_is_written_as_what_it_is(fake_host, tmp_path: Path):
     assert (stored.codec, stored.pixel_format, stored.transfer) == ("hevc", "yuv420p10le", HLG)
 
 
-def test_room_is_asked_for_when_it_runs_and_not_before(fake_host, clip_file: Path):
+def test_memory_is_reserved_when_rendering_starts(fake_host, clip_file: Path):
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
-    assert fake_host.room == []
+    assert fake_host.reserved == []
     video.get_stream_source()
-    assert len(fake_host.room) == 1
-    assert fake_host.room[0][0] > 64 * 48
+    assert len(fake_host.reserved) == 1
+    assert fake_host.reserved[0][0] > 64 * 48
 
 
 @pytest.mark.parametrize("kind", ["VIDEO", "IMAGE"])
-def test_a_warp_asks_for_room_as_a_network_does(fake_host, clip_file: Path, kind: str):
+def test_warps_reserve_memory(fake_host, clip_file: Path, kind: str):
     frames = fake_host.VideoFromFile(str(clip_file)) if kind == "VIDEO" else numbered_frames(12).permute(0, 2, 3, 1)
     made = run_warp(fake_host, frames, identity_correction(clip_file))[0]
     if kind == "VIDEO":
-        assert fake_host.room == []
+        assert fake_host.reserved == []
         made.get_stream_source()
-    [(size, device)] = fake_host.room
+    [(size, device)] = fake_host.reserved
     assert size >= 3 * 4 * 3 * 64 * 48, "the frame, what it becomes, and where from"
     assert device == torch.device("cpu")
 
 
-def test_the_masks_of_images_count_where_memory_is_scarce(fake_host, clip_file: Path):
+def test_masks_count_in_the_memory_check(fake_host, clip_file: Path):
     images = numbered_frames(12).permute(0, 2, 3, 1)
     fake_host.management.get_free_memory.return_value = images.numel() * 4 + 1000
     with pytest.raises(ClipError, match="GiB are free"):
         run_warp(fake_host, images, identity_correction(clip_file))
 
 
-def test_who_reads_what_is_planned_asks_for_room_and_who_looks_does_not(fake_host, clip_file: Path):
+def test_reading_a_pipeline_reserves_memory_and_its_info_does_not(fake_host, clip_file: Path):
     clips = fake_host.import_("_video.inputs")
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
-    assert (clips.info_from_input(video).width, fake_host.room) == (video.get_dimensions()[0], [])
+    assert (clips.info_from_input(video).width, fake_host.reserved) == (video.get_dimensions()[0], [])
     assert clips.clip_from_input(video).info.length == 12
-    assert len(fake_host.room) == 1
+    assert len(fake_host.reserved) == 1
     fake_host.import_("estimate_flow").EstimateFlow.execute(video, "farneback", 24.0, 64, pictures=0)
-    assert len(fake_host.room) == 1, "motion is measured before the network, which does not run for it"
+    assert len(fake_host.reserved) == 1, "motion is measured before the network, which does not run for it"

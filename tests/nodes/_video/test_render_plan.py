@@ -1,4 +1,4 @@
-"""What a VIDEO is that comes in, whoever made it: its file, its part of it, its sound, its edits."""
+"""Test plans of VIDEO inputs from other nodes: files, trims, audio, edits."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
-def test_what_is_no_video_is_refused_where_it_comes_in(fake_host, tmp_path: Path):
+def test_file_that_is_not_a_video_is_refused_on_input(fake_host, tmp_path: Path):
     (tmp_path / "page.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
     with pytest.raises(ClipError, match=r"page\.mp4: cannot be read as video"):
         run_upscale(fake_host, fake_host.VideoFromFile(str(tmp_path / "page.mp4")))
 
 
-def test_a_file_in_memory_is_taken_too(fake_host, clip_file: Path):
+def test_video_in_memory_is_accepted(fake_host, clip_file: Path):
     video = run_upscale(fake_host, fake_host.VideoFromFile(io.BytesIO(clip_file.read_bytes())))
     assert read_numbers(VideoClip(video.get_stream_source())) == list(range(12))
 
 
-def test_tensors_keep_their_rate_and_their_sound(fake_host, tmp_path: Path):
+def test_components_keep_their_rate_and_audio(fake_host, tmp_path: Path):
     tone = torch.sin(torch.arange(48_000) * 0.05)[None, None].expand(1, 2, -1) * 0.5
     images = numbered_frames(12).permute(0, 2, 3, 1)
     audio = {"waveform": tone, "sample_rate": 48_000}
@@ -40,10 +40,10 @@ def test_tensors_keep_their_rate_and_their_sound(fake_host, tmp_path: Path):
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == list(range(12))
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.audio[0]
-        heard = np.concatenate([f.to_ndarray() for f in container.decode(stream)], axis=1)
-    assert heard.shape[1] / 48_000 == pytest.approx(12 * 1001 / 30_000, abs=0.05), "it ends with the picture"
-    assert np.abs(heard).max() == pytest.approx(0.5, abs=0.05)
-    assert len(fake_host.files()) == 1, "the picture without sound is gone"
+        samples = np.concatenate([f.to_ndarray() for f in container.decode(stream)], axis=1)
+    assert samples.shape[1] / 48_000 == pytest.approx(12 * 1001 / 30_000, abs=0.05), "it ends with the last frame"
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
+    assert len(fake_host.files()) == 1, "the file without audio is deleted"
 
 
 def test_alpha_is_kept_or_refused(fake_host, tmp_path: Path):
@@ -60,39 +60,39 @@ def test_alpha_is_kept_or_refused(fake_host, tmp_path: Path):
     assert [float(frame[..., 3].mean()) for frame in parts.images[2:4]] == [1.0, 0.5]
 
 
-def test_damaged_frames_are_kept_as_the_host_keeps_them(fake_host, tmp_path: Path, caplog):
+def test_corrupt_frames_are_concealed_and_logged(fake_host, tmp_path: Path, caplog):
     broken = corrupt_packet(make_moving_video(tmp_path / "source.mp4"), 24, 0.5)
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(broken)))
     assert sum(1 for _ in VideoClip(video.get_stream_source()).frames()) == 48
     assert f"{broken}: 1 damaged frame: 24 concealed" in caplog.text
 
 
-def test_a_trim_that_the_host_has_not_carried_out_is_honoured(fake_host, clip_file: Path, tmp_path: Path):
+def test_pending_trim_is_applied(fake_host, clip_file: Path, tmp_path: Path):
     video = fake_host.VideoFromFile(str(clip_file), window=(0.125, 0.25))
     result = run_upscale(fake_host, video)
     assert result.get_frame_count() == 6
     result.save_to(str(tmp_path / "out.mp4"))
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [3, 4, 5, 6, 7, 8]
-    assert video.saved == [], "the file itself was read, and the host wrote nothing"
+    assert video.saved == [], "the source file was read directly"
     assert len(fake_host.files()) == 1
 
 
 @pytest.mark.parametrize("window", [(0.125, 0.25), (0.1, 0.0), (0.0, 0.2), (0.26, 0.09)])
-def test_a_trim_shows_the_frames_of_the_hosts_own(fake_host, clip_file: Path, tmp_path: Path, window):
+def test_trim_selects_the_same_frames_as_the_host(fake_host, clip_file: Path, tmp_path: Path, window):
     video = fake_host.VideoFromFile(str(clip_file), window=window)
     video.save_to(str(tmp_path / "host.mp4"), crf=1)
     result = run_upscale(fake_host, fake_host.VideoFromFile(io.BytesIO(clip_file.read_bytes()), window=window))
     assert read_numbers(VideoClip(result.get_stream_source())) == read_numbers(VideoClip(tmp_path / "host.mp4"))
 
 
-def test_a_trim_and_a_crop_are_carried_out_by_the_host(fake_host, clip_file: Path):
+def test_trim_with_crop_is_rendered_by_the_host(fake_host, clip_file: Path):
     video = fake_host.VideoFromFile(str(clip_file), window=(0.125, 0.25), crop=(32, 24))
     result = run_upscale(fake_host, video)
     assert (result.get_dimensions(), result.get_frame_count()) == ((64, 48), 6)
-    assert video.saved[0]["crf"] <= 10, "and nothing shows of the file between"
+    assert video.saved[0]["crf"] <= 10, "the intermediate file is nearly lossless"
 
 
-def test_a_crop_that_the_host_has_not_carried_out_is_honoured(fake_host, clip_file: Path):
+def test_pending_crop_is_applied(fake_host, clip_file: Path):
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file), crop=(32, 24)))
     assert video.get_dimensions() == (64, 48)
     assert VideoClip(video.get_stream_source()).info.width == 64

@@ -1,4 +1,4 @@
-"""Runs that survive a crash: what is kept of them, what is not computed again, and when it goes."""
+"""Test resumable runs: what is kept, what is reused, and when it is removed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Network(torch.nn.Module):
     def __init__(self, weight: float = 1.0, fail_at: int | None = None) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(weight), requires_grad=False)
-        self.seen, self.fail_at = 0, fail_at
+        self.num_frames, self.fail_at = 0, fail_at
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        self.seen += len(frames)
-        if self.fail_at is not None and self.seen > self.fail_at:
+        self.num_frames += len(frames)
+        if self.fail_at is not None and self.num_frames > self.fail_at:
             raise KeyboardInterrupt
         return F.interpolate(frames, scale_factor=2, mode="nearest") * self.weight
 
@@ -60,39 +60,39 @@ def upscaled(fake_host, frames, network, **settings):
     return node.execute(network, frames, **{**SETTINGS, "resumable": True, **settings}).result[0]
 
 
-def test_what_a_crash_leaves_is_not_computed_again(fake_host, clip_file, tmp_path, caplog):
+def test_segments_of_an_interrupted_run_are_reused(fake_host, clip_file, tmp_path, caplog):
     whole = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(), resumable=False)
     whole.save_to(str(tmp_path / "undisturbed.mp4"))
     first = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(fail_at=30))
-    assert kept(tmp_path) == [], "planning keeps nothing"
+    assert kept(tmp_path) == [], "planning writes nothing"
     with pytest.raises(KeyboardInterrupt):
         first.save_to(str(tmp_path / "out.mp4"))
     assert kept(tmp_path) == ["video/job.json", "video/segment-00000.mp4", "video/segment-00001.mp4"]
     del first
     gc.collect()
-    assert len(kept(tmp_path)) == 3, "what is unfinished stays, whoever forgets it"
+    assert len(kept(tmp_path)) == 3, "unfinished jobs are kept"
     network = Network()
     again = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     again.save_to(str(tmp_path / "out.mp4"))
-    assert network.seen == 24
+    assert network.num_frames == 24
     assert "resuming, 2 of 4 segments are finished" in caplog.text
     assert read_numbers(VideoClip(tmp_path / "out.mp4")) == [*range(COUNT)]
     assert [time for _, time in frame_hashes(tmp_path / "out.mp4")] == [
         time for _, time in frame_hashes(tmp_path / "undisturbed.mp4")
     ]
-    assert kept(tmp_path) == [], "the result is where it belongs"
+    assert kept(tmp_path) == [], "the result is saved"
     assert fake_host.progress[-1][:2] == (24, 24)
 
 
-def test_it_stays_until_the_result_is_saved(fake_host, clip_file, tmp_path):
+def test_job_folder_is_kept_until_the_result_is_saved(fake_host, clip_file, tmp_path):
     video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
     assert len(fake_host.files()) == 0
     video.get_stream_source()
-    assert len(kept(tmp_path)) == 5, "the temporary file would not survive a crash"
+    assert len(kept(tmp_path)) == 5, "the segments are in the output folder"
     network = Network()
     other = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     other.get_stream_source()
-    assert network.seen == 0, "after a crash before it was saved, it is only joined again"
+    assert network.num_frames == 0, "the segments are only joined"
     (tmp_path / "taken.mp4").mkdir()
     with pytest.raises(IsADirectoryError):
         other.save_to(str(tmp_path / "taken.mp4"))
@@ -101,7 +101,7 @@ def test_it_stays_until_the_result_is_saved(fake_host, clip_file, tmp_path):
     assert kept(tmp_path) == []
 
 
-def test_it_goes_when_nobody_needs_it(fake_host, clip_file, tmp_path):
+def test_job_folder_is_removed_with_the_last_reference(fake_host, clip_file, tmp_path):
     video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
     video.get_stream_source()
     assert kept(tmp_path)
@@ -111,7 +111,7 @@ def test_it_goes_when_nobody_needs_it(fake_host, clip_file, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["weights", "settings", "source", "part"])
-def test_another_source_network_or_setting_begins_another_job(fake_host, clip_file, tmp_path, change):
+def test_other_source_network_or_settings_start_another_job(fake_host, clip_file, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(fail_at=30)).get_stream_source()
     if change == "source":
@@ -120,11 +120,11 @@ def test_another_source_network_or_setting_begins_another_job(fake_host, clip_fi
     settings = {"resize_to": "factor", "factor": 1.5} if change == "settings" else {}
     source = fake_host.VideoFromFile(str(clip_file), window=(0.0, 1.5) if change == "part" else (0.0, 0.0))
     upscaled(fake_host, source, network, **settings).save_to(str(tmp_path / "out.mp4"))
-    assert network.seen == (36 if change == "part" else COUNT)
+    assert network.num_frames == (36 if change == "part" else COUNT)
     assert len(kept(tmp_path)) == 3, "the other job is still there"
 
 
-def test_measuring_is_kept_too(fake_host, clip_file, tmp_path, monkeypatch, short_segments):
+def test_measured_motion_is_resumable(fake_host, clip_file, tmp_path, monkeypatch, short_segments):
     node = fake_host.import_("stabilize").StabilizeVideo
     original, frames = short_segments.measure_motion, []
 
@@ -159,17 +159,17 @@ def test_measuring_is_kept_too(fake_host, clip_file, tmp_path, monkeypatch, shor
     assert [t for _, t in frame_hashes(tmp_path / "out.mp4")] == [t for _, t in frame_hashes(tmp_path / "plain.mp4")]
     pairs = zip(VideoClip(tmp_path / "out.mp4").frames(), VideoClip(tmp_path / "plain.mp4").frames(), strict=True)
     assert max(float((a - b).abs().mean()) for a, b in pairs) < 0.01
-    assert kept(tmp_path) == [], "and what was measured goes with the rest"
+    assert kept(tmp_path) == [], "the measured motion is removed too"
 
 
-def test_a_chain_is_resumable_when_one_of_its_nodes_is(fake_host, clip_file, tmp_path):
+def test_chain_is_resumable_if_one_node_is(fake_host, clip_file, tmp_path):
     first = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(), resumable=True)
     second = upscaled(fake_host, first, Network(), resumable=False, resize_to="factor", factor=0.5)
     second.get_stream_source()
     assert len(kept(tmp_path)) == 5
 
 
-def test_two_at_once_are_told_apart(fake_host, clip_file, tmp_path, short_segments):
+def test_job_in_use_is_refused(fake_host, clip_file, tmp_path, short_segments):
     video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
     folder = short_segments._job_folder(
         "video", clip_file, None, video.plan.pipeline.operations, ".mp4", video._default_format.encoding
@@ -178,7 +178,7 @@ def test_two_at_once_are_told_apart(fake_host, clip_file, tmp_path, short_segmen
         video.get_stream_source()
 
 
-def test_frames_in_memory_run_as_ever_and_the_log_says_so(fake_host, tmp_path, caplog):
+def test_resumable_frames_in_memory_run_with_a_warning(fake_host, tmp_path, caplog):
     images = numbered_frames(6).permute(0, 2, 3, 1)
     given = fake_host.VideoFromComponents(fake_host.Components(images, 24))
     video = upscaled(fake_host, given, Network())
@@ -188,7 +188,7 @@ def test_frames_in_memory_run_as_ever_and_the_log_says_so(fake_host, tmp_path, c
     assert kept(tmp_path) == []
 
 
-def test_forgotten_jobs_are_pointed_out_and_left_alone(fake_host, clip_file, tmp_path, caplog):
+def test_stale_jobs_are_logged_and_kept(fake_host, clip_file, tmp_path, caplog):
     old = tmp_path / "output" / "steadyscale_jobs" / "video-old"
     old.mkdir(parents=True)
     (old / "segment-00000.mp4").write_bytes(bytes(2_000_000))

@@ -13,7 +13,7 @@ from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
-def test_a_part_of_ours_is_all_that_runs(fake_host, clip_file: Path, tmp_path: Path):
+def test_only_the_trimmed_part_is_rendered(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
     whole = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
@@ -29,7 +29,7 @@ def test_a_part_of_ours_is_all_that_runs(fake_host, clip_file: Path, tmp_path: P
     assert whole.as_trimmed(0.25, 0.5, strict_duration=True) is None
 
 
-def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(fake_host, clip_file: Path):
+def test_trimmed_part_is_stabilized_like_the_full_video(fake_host, clip_file: Path):
     info = VideoClip(clip_file).info
     matrices = np.tile(np.eye(3), (12, 1, 1))
     matrices[:, 0, 2] = np.arange(12) % 5 - 2
@@ -42,7 +42,7 @@ def test_a_part_of_what_is_steadied_moves_and_zooms_as_the_whole_does(fake_host,
     assert all((ours - theirs).abs().max() < 1e-4 for ours, theirs in pairs)
 
 
-def test_a_part_of_what_was_made_is_read_from_there(fake_host, clip_file: Path, tmp_path: Path):
+def test_trim_of_a_rendered_video_reads_its_file(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
     whole = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     whole.get_stream_source()
