@@ -42,7 +42,7 @@ class Cancelled(Exception):
 
 
 class CancellingModel:
-    """A wrapper as a node would write it: shows its network as `.model`, and raises when the user cancels."""
+    """A wrapper like a node's: has its network as `.model`, and can raise a cancel."""
 
     def __init__(self, model, max_calls: int) -> None:
         self.model, self.scale, self.calls_left = model, model.scale, max_calls
