@@ -81,7 +81,7 @@ def iter_files(folder: Path) -> Iterator[Path]:
 
 
 def forbidden_terms(text: str) -> Iterator[tuple[int, str, str]]:
-    """(line number, term, what to write) of each forbidden term, in prose, strings and parts of identifiers."""
+    """(line number, term, what to write) of each forbidden term in a text."""
     words = _CAMEL_CASE.sub(" ", _ALLOWED.sub("", text))
     for name, pattern in _BOUNDED.items():
         for match in pattern.finditer(words):
@@ -109,7 +109,7 @@ def find_british_identifiers(folder: Path) -> list[str]:
 
 
 def find_long_summaries(folder: Path) -> list[str]:
-    """Docstrings whose first paragraph is longer than a line of MAX_SUMMARY characters."""
+    """Docstrings whose first paragraph is longer than MAX_SUMMARY characters."""
     found = []
     for path in iter_files(folder):
         if path.suffix != ".py":

@@ -1,4 +1,4 @@
-"""Footage whose truth is known: textures with detail at every scale, and clips of them filmed along a given path."""
+"""Synthetic footage with known motion: textures filmed along a given path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def make_texture(height: int, width: int, seed: int = 0, spectral_slope: float = 1.2) -> Tensor:
-    """(1, 3, H, W) in [0, 1]: noise whose spectrum falls with frequency as that of photographs does."""
+    """(1, 3, H, W) in [0, 1]: noise with the 1/f spectrum of photographs."""
     random = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     falling = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** spectral_slope
