@@ -15,7 +15,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test docs setup lint lock clean
+.PHONY: demo test test-portable docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -24,6 +24,11 @@ demo: setup
 test: BOOTSTRAP_FLAGS := --tests
 test: setup lint
 	@$(RUN) -m pytest $(ARGS)
+
+# For a change of arithmetic: tests with the instruction sets and the thread counts of other computers.
+test-portable: BOOTSTRAP_FLAGS := --tests
+test-portable: setup
+	@$(RUN) scripts/test_portable.py $(ARGS)
 
 # The documentation site, into build/site.
 docs: setup

@@ -1,13 +1,13 @@
-"""Screen recordings: frames of which a part changes, enlarged with what did not change used again, and without.
+"""Benchmark of reusing unchanged regions in screen recordings.
 
     python bench/screen.py [--network steadyscale-4x ...] [--engine native|torch] > screen.json
 
-A case is a screen full of detail before which one thing moves: a window in a corner or in the middle of which the tiles
-that have to be run again are about 40 % of the screen, a line that is being typed, a mouse pointer. Both ways run in
-one process with one thread, alternating; the quickest round counts. `faster`: CPU seconds of all frames but the first,
-whole, against those with reuse, on the second of which the engine begins to keep what it renews. `settled`: the same
-for the median frame, as in a recording of more than a few seconds. `equal`: whether every frame is the same to the last
-bit. `tiles_reused`: of all, after the first frame. The JSON goes to stdout, a table to stderr.
+A case is a static screen full of detail with one moving thing: a window in a corner or in the middle, whose changed
+tiles are about 40 % of the screen, a line that is being typed, or a mouse pointer. Both variants run in one process
+with one thread, alternating; the fastest round counts. `faster`: CPU seconds of all frames but the first without reuse
+over those with reuse; the second of them also fills the engine's cache. `settled`: the same for the median frame, as in
+a recording of more than a few seconds. `equal`: whether all frames are bit-identical. `tiles_reused`: share of all
+tiles after the first frame. The JSON goes to stdout, a table to stderr.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
 
 SIZES = ((480, 270), (1280, 720))
-CHANGED_SHARE = 0.4  # of the screen that the tiles to run again are to cover, where a window moves
+CHANGED_SHARE = 0.4  # of the screen that changed tiles cover where a window moves
 
 
 def draw_screen(width: int, height: int, seed: int) -> np.ndarray:
-    """(3, height, width): bars and blocks as sharp as letters, on grey."""
+    """(3, height, width): blocks as sharp as letters, on gray."""
     random = np.random.default_rng(seed)
     letters = np.kron(random.random((height // 2 + 1, width // 4 + 1)) < 0.35, np.ones((2, 4)))[:height, :width]
     tint = random.random((3, 1, 1)).astype(np.float32)
@@ -43,60 +43,65 @@ def draw_screen(width: int, height: int, seed: int) -> np.ndarray:
 
 
 def changed_rect(case: str, width: int, height: int, halo: int) -> tuple[int, int, int, int]:
-    """top, left, height and width of what changes. edge: pixels around it that have to be run again with it."""
+    """(top, left, height, width) of the region that changes.
+
+    halo: pixels around it that must be recomputed.
+    """
     if case == "a line":
         return height // 2, width // 8, 14, width // 2
     if case == "a pointer":
         return height // 3, width // 3, 12, 8
-    # The sides of a rectangle of the screen's shape, which with its edges covers the share.
+    # A rectangle of the screen's shape that covers the share together with its halo.
     sides = 1 if case == "in a corner" else 2
     high, wide = (round(side * CHANGED_SHARE**0.5) - sides * halo for side in (height, width))
     return (0, 0, high, wide) if sides == 1 else ((height - high) // 2, (width - wide) // 2, high, wide)
 
 
 def iter_recording(case: str, width: int, height: int, halo: int, frames: int) -> Iterator[Frames]:
+    """Frames (1, 3, height, width) of a case."""
     still, moving = draw_screen(width, height, 0), draw_screen(width, 2 * height, 1)
     top, left, high, wide = changed_rect(case, width, height, halo)
     for n in range(frames):
-        picture = still.copy()
-        picture[:, top : top + high, left : left + wide] = moving[:, 2 * n : 2 * n + high, left : left + wide]
-        yield torch.from_numpy(picture)[None]
+        frame = still.copy()
+        frame[:, top : top + high, left : left + wide] = moving[:, 2 * n : 2 * n + high, left : left + wide]
+        yield torch.from_numpy(frame)[None]
 
 
 CASES = ("in a corner", "in the middle", "a line", "a pointer")
 
 
 def measure_case(model: Any, case: str, width: int, height: int, frames: int, rounds: int) -> dict[str, Any]:
-    edge = (model.native_reach or model.halo) + 6  # and half a tile, on average
-    clip = [*iter_recording(case, width, height, edge, frames)]
-    least, median = {True: float("inf"), False: float("inf")}, {True: float("inf"), False: float("inf")}
-    tally, equal = UpscaleStats(), True
+    """Measure one case with and without reuse; returns its row."""
+    halo = (model.exact_halo or model.halo) + 6  # and half a tile, on average
+    clip = [*iter_recording(case, width, height, halo, frames)]
+    fastest, median = {True: float("inf"), False: float("inf")}, {True: float("inf"), False: float("inf")}
+    stats, equal = UpscaleStats(), True
     for _ in range(rounds):
-        seen: dict[bool, list[bytes]] = {}
+        digests: dict[bool, list[bytes]] = {}
         for on in (False, True):
-            tally, times, seen[on] = UpscaleStats(), [], []
-            stream = upscale(iter(clip), model, UpscaleSettings(reuse=Reuse(enabled=on)), stats=tally)
+            stats, times, digests[on] = UpscaleStats(), [], []
+            stream = upscale(iter(clip), model, UpscaleSettings(reuse=Reuse(enabled=on)), stats=stats)
             for _ in clip:
-                began = time.process_time()
+                start = time.process_time()
                 frame = next(stream)
-                times.append(time.process_time() - began)
-                seen[on].append(hashlib.sha256(frame.numpy()).digest())
+                times.append(time.process_time() - start)
+                digests[on].append(hashlib.sha256(frame.numpy()).digest())
                 del frame
-            least[on] = min(least[on], sum(times[1:]))  # The first frame is whole in any case.
+            fastest[on] = min(fastest[on], sum(times[1:]))  # the first frame is computed in full in any case
             median[on] = min(median[on], statistics.median(times[1:]))
-        equal = equal and seen[False] == seen[True]
-    first = -(-tally.tiles_computed - tally.tiles_reused) // tally.frames
-    others = tally.tiles_computed + tally.tiles_reused - first
-    each = 1000 / (frames - 1)
+        equal = equal and digests[False] == digests[True]
+    first = -(-stats.tiles_computed - stats.tiles_reused) // stats.frames
+    others = stats.tiles_computed + stats.tiles_reused - first
+    ms_per_frame = 1000 / (frames - 1)
     return {
         "case": case,
         "size": f"{width}x{height}",
-        "whole_cpu_ms": round(each * least[False], 1),
-        "reused_cpu_ms": round(each * least[True], 1),
-        "faster": round(least[False] / least[True], 2),
+        "whole_cpu_ms": round(ms_per_frame * fastest[False], 1),
+        "reused_cpu_ms": round(ms_per_frame * fastest[True], 1),
+        "faster": round(fastest[False] / fastest[True], 2),
         "settled_cpu_ms": [round(1000 * median[on], 1) for on in (False, True)],
         "settled": round(median[False] / median[True], 2),
-        "tiles_reused": round(tally.tiles_reused / others, 3),
+        "tiles_reused": round(stats.tiles_reused / others, 3),
         "equal": equal,
     }
 
@@ -110,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.engine == "torch":
         os.environ["STEADYSCALE_NATIVE"] = "0"
-    torch.set_num_threads(1)  # the machine may be busy, and threads that wait for each other count as work
+    torch.set_num_threads(1)  # waiting threads would count as CPU time on a busy machine
     rows = []
     for name in options.network or ["steadyscale-4x"]:
         model = load_upscaler(zoo.find_weights(name))

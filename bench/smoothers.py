@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 from steadyscale.core import VideoClip, estimate_motion, flow_model
-from steadyscale.core.path.kalman import kalman, kalman_lagged
-from steadyscale.core.path.smooth import gaussian, smooth, whittaker
+from steadyscale.core.path.smooth import smooth
+from steadyscale.core.path.smoothers.gaussian import gaussian
+from steadyscale.core.path.smoothers.kalman import kalman, kalman_lagged
+from steadyscale.core.path.smoothers.whittaker import whittaker
 from steadyscale.core.path.trajectory import Trajectory
 from steadyscale.core.training.smoother.losses import fidelity, temporal
 from steadyscale.core.training.smoother.synthetic_paths import ASPECT, PathKind, camera_path

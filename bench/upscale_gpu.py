@@ -1,11 +1,12 @@
-"""Upscaling on a graphics card: our stage and ComfyUI's own node in one process, alternating, on the same frames.
+"""Benchmark of upscaling on a GPU against ComfyUI's node.
 
-    python bench/upscale_gpu.py --model FILE [--model FILE ...] --comfyui /path/to/ComfyUI > card.json
+    python bench/upscale_gpu.py --model FILE [--model FILE ...] --comfyui /path/to/ComfyUI > gpu.json
 
-Both start from and end with float32 frames in the machine's memory, as IMAGE does. ComfyUI's code is imported and run
-as the host runs it. Frames per second are the best of the rounds; `drift` is the largest difference from the network in
-fp32 without tiles, in steps of 1/255; `of_peak` compares the operations of the network's convolutions with the fastest
-matrix product that this card shows in half precision. `--device cpu` runs all of it without a card, slowly.
+Both run in one process, alternating, on the same frames. Both start from and end with float32 frames in host memory, as
+IMAGE does. ComfyUI's code is imported and run as the host runs it. Frames per second are the best of the rounds;
+`drift_of_255` is the largest difference from the network in float32 without tiles, in steps of 1/255; `of_peak`
+compares the operations of the network's convolutions with the fastest half-precision matrix product on this GPU.
+`--device cpu` runs everything without a GPU, slowly.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Runner = Callable[[Tensor], Tensor]  # IMAGE (n, h, w, 3) float32 on the CPU -> 
 
 
 def steadyscale_runner(model: Any, device: torch.device) -> Runner:
-    """The stage that nodes, commands and the library go through, with its defaults."""
+    """SteadyScale's `upscale` stage with its defaults.
+
+    The library, the command line and the nodes use it.
+    """
     from steadyscale.core.upscaling.upscale import upscale
 
     def run(images: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ def steadyscale_runner(model: Any, device: torch.device) -> Runner:
 
 
 def comfyui_runner(model: Any) -> Runner:
-    """ComfyUI's *Upscale Image (using Model)* on spandrel's descriptor of the same weights."""
+    """ComfyUI's *Upscale Image (using Model)* on the same weights."""
     from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
     from spandrel import ModelLoader
 
@@ -59,19 +63,22 @@ def comfyui_runner(model: Any) -> Runner:
 
 
 def import_comfyui(tree: Path, device: torch.device) -> None:
-    """ComfyUI reads its options when it is imported."""
-    own, sys.argv = sys.argv, ["main.py", *(["--cpu"] if device.type == "cpu" else [])]
+    """Import ComfyUI, which reads its options at import, without our command line."""
+    own_argv, sys.argv = sys.argv, ["main.py", *(["--cpu"] if device.type == "cpu" else [])]
     sys.path.insert(0, str(tree))
     import comfy.options
 
     comfy.options.enable_args_parsing()
     import comfy.model_management
 
-    sys.argv = own
+    sys.argv = own_argv
 
 
 def reference_output(model: Any, image: Tensor, device: torch.device) -> Tensor:
-    """One frame (h, w, 3) through the plain network in fp32, whole, with no shortcut of the card's: (H, W, 3)."""
+    """Run the network on a frame in float32 without tiles and TF32.
+
+    (h, w, 3) -> (H, W, 3).
+    """
     module = model.model.to(device)
     with torch.inference_mode(), without_tf32():
         result = module(image.movedim(2, 0)[None].to(device)).clamp(0, 1)[0].movedim(0, 2).cpu()
@@ -81,7 +88,7 @@ def reference_output(model: Any, image: Tensor, device: torch.device) -> Tensor:
 
 @contextlib.contextmanager
 def without_tf32():
-    """Without TF32, which cards use for fp32 convolutions by default."""
+    """Turn off TF32, which GPUs use for float32 convolutions by default."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -91,21 +98,24 @@ def without_tf32():
 
 
 def measure_peak_flops(device: torch.device) -> float:
-    """Operations a second of the fastest matrix product, in half precision where there is a card."""
-    on_card = device.type == "cuda"
-    n, dtype = (8192, torch.float16) if on_card else (1024, torch.float32)
+    """Peak operations per second of a matrix product, in half precision on a GPU."""
+    on_gpu = device.type == "cuda"
+    n, dtype = (8192, torch.float16) if on_gpu else (1024, torch.float32)
     a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
     best = 0.0
     for _ in range(10):
-        began = time.perf_counter()
+        start = time.perf_counter()
         a @ b
         synchronize(device)
-        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+        best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
 
 
 def count_flops(module: torch.nn.Module, height: int, width: int) -> float:
-    """Multiplications and additions of the convolutions for one frame, by their definition."""
+    """Multiplications and additions of the convolutions for one frame.
+
+    By their definition, whatever algorithm computes them.
+    """
     total, small = 0, 32
 
     def count(conv: torch.nn.Conv2d, _: object, out: Tensor) -> None:
@@ -126,13 +136,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def benchmark_model(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Run both contenders on one network; returns one row for each."""
     from steadyscale.models import load_upscaler
 
     device = torch.device(options.device)
     width, height = (int(side) for side in options.size.split("x"))
     images = torch.from_numpy(np.stack([synthetic_photo(width, height, seed=4 + n) for n in range(options.frames)]))
     model = load_upscaler(file)
-    right, work = reference_output(model, images[-1], device), count_flops(model.model, height, width)
+    reference, work = reference_output(model, images[-1], device), count_flops(model.model, height, width)
     runs = {"ours": steadyscale_runner(model, device)} | ({"comfyui": comfyui_runner(model)} if options.comfyui else {})
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rows: dict[str, dict[str, object]] = {}
@@ -141,15 +152,15 @@ def benchmark_model(file: Path, options: argparse.Namespace) -> list[dict[str, o
             if device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(device)
-            began = time.perf_counter()
+            start = time.perf_counter()
             result = run(images)
             synchronize(device)
-            if turn:  # The first is for the caches and for the comparison.
-                seconds[name].append(time.perf_counter() - began)
+            if turn:  # the first run warms the caches, and its result is compared
+                seconds[name].append(time.perf_counter() - start)
                 continue
-            drift = float((result[-1] - right).abs().max()) * 255
-            held = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-            rows[name] = {"path": name, "drift_of_255": round(drift, 3), "card_mb": held and round(held)}
+            drift = float((result[-1] - reference).abs().max()) * 255
+            peak_mb = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+            rows[name] = {"path": name, "drift_of_255": round(drift, 3), "card_mb": peak_mb and round(peak_mb)}
     for name, row in rows.items():
         fps = options.frames / min(seconds[name])
         row |= {"network": file.stem, "size": options.size, "fps": round(fps, 3)}
@@ -163,21 +174,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, action="append", required=True, help="a weight file, repeatable")
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI tree; without it ours runs alone")
-    parser.add_argument("--size", default="1280x720", help="of the frames before enlarging (default 1280x720)")
-    parser.add_argument("--frames", type=int, default=8, help="of the clip, all different (default 8)")
+    parser.add_argument("--size", default="1280x720", help="of the frames before upscaling (default 1280x720)")
+    parser.add_argument("--frames", type=int, default=8, help="frames of the clip, all different (default 8)")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each (default 3)")
     parser.add_argument("--device", default="cuda", help="default: cuda")
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device here; --device cpu runs it all on the processor")
+        raise SystemExit("there is no CUDA device here; use --device cpu to run on the processor")
     if options.comfyui:
         import_comfyui(options.comfyui.resolve(), device)
     options.peak = measure_peak_flops(device)
     rows = [row for file in options.model for row in benchmark_model(file.resolve(), options)]
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    facts = {"device": card, "torch": torch.__version__, "peak_tflops": round(options.peak / 1e12, 2)}
-    json.dump({"machine": facts, "frames": options.frames, "rows": rows}, sys.stdout, indent=2)
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    machine = {"device": device_name, "torch": torch.__version__, "peak_tflops": round(options.peak / 1e12, 2)}
+    json.dump({"machine": machine, "frames": options.frames, "rows": rows}, sys.stdout, indent=2)
     print()
 
 

@@ -1,1 +1,4 @@
-"""The command line `steadyscale`: argument parsing, progress and one module per command."""
+"""The command line `steadyscale`: arguments, progress bars, printing.
+
+One module per command in `commands/`; `registry` lists them. The work is done by `core`.
+"""

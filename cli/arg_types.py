@@ -1,4 +1,4 @@
-"""Types of command-line arguments: numbers within a range, sizes, rates, members of an enum."""
+"""Types of command-line arguments: numbers, sizes, rates, enums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_enum_option(
 ) -> None:
     """Add an option whose choices are the values of an enum.
 
-    deprecated_name: a former name of the option, which is accepted and not shown. options: more for `add_argument`.
+    deprecated_name: a former name of the option, which is accepted and not displayed. options: more for `add_argument`.
     """
     options |= {"choices": [member.value for member in type(default)], "default": default.value}
     parser.add_argument(name, help=f"{help_text} (default {default.value})", **options)
@@ -44,7 +44,7 @@ def unit_float(text: str) -> float:
 
 
 def readout_time(text: str) -> RollingShutter | float:
-    """A word of `RollingShutter`, or the share of the frame time from the first row to the last."""
+    """A word of `RollingShutter`, or the readout time as a share of the frame time."""
     if text in list(RollingShutter):
         return RollingShutter(text)
     number = float(text)
@@ -56,6 +56,12 @@ def readout_time(text: str) -> RollingShutter | float:
 def positive_int(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, 0 or more")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What the command says and when: reports, warnings, errors in one line, and an end when it is told to end."""
+"""Console output and signals: reports, log messages on stderr, and interrupts."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 Report = TypeVar("Report")
 
 log = logging.getLogger(__name__)
 
 
-def print_report(args: argparse.Namespace, report: dict[str, object], text: str) -> None:
+def print_report(args: argparse.Namespace, report: dict[str, object], text: str, stream: TextIO | None = None) -> None:
+    """Print the report: one JSON object with --json, text otherwise.
+
+    With --quiet only --json prints. stream: None is stdout.
+    """
     if args.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    elif not args.quiet:
-        sys.stdout.write(text + "\n")
+        text = json.dumps(report)
+    elif args.quiet:
+        return
+    print(text, file=stream)
 
 
 class _StderrHandler(logging.Handler):
-    """Looks stderr up at each line: while a progress bar is shown, stderr is the bar's."""
+    """Write to the present `sys.stderr`.
+
+    It belongs to the progress bar while one is displayed.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"steadyscale: {record.getMessage()}\n")
@@ -32,6 +40,10 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def log_to_stderr(args: argparse.Namespace) -> Iterator[None]:
+    """Write the package's log messages to stderr.
+
+    These are warnings; with --debug all, with --quiet errors only.
+    """
     log, handler = logging.getLogger(__name__.split(".")[0]), _StderrHandler()
     handler.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.debug else logging.WARNING)
     log.addHandler(handler)
@@ -47,7 +59,7 @@ def log_to_stderr(args: argparse.Namespace) -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Being told to end (SIGTERM) cleans up as Ctrl-C does."""
+    """Raise KeyboardInterrupt on SIGTERM, so that it cleans up as Ctrl-C does."""
 
     def raise_interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -64,35 +76,40 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def until_interrupted(reports: Iterator[Report], resume_hint: str) -> Iterator[Report]:
-    """The same reports, until being told to end (Ctrl-C, SIGTERM) raises KeyboardInterrupt after the next of them, when
-    nothing is half done; being told again ends at once. Before the first report nothing is there to be kept.
+    """Yield the same reports, and stop after the next one on a signal.
 
-    way_on: how to go on later, for people: "... to go on with `way_on`".
+    A signal (Ctrl-C, SIGTERM) raises KeyboardInterrupt when the step in work is finished, so that none is left half
+    done. A second signal raises at once, and so does one before the first report, when there is nothing to keep.
+    resume_hint: how to continue later, for the message "... to go on with `resume_hint`".
     """
     with ExitStack() as stack:
-        told: Callable[[], bool] | None = None
+        is_interrupted: Callable[[], bool] | None = None
+        message = f"stopping after this step, to go on with {resume_hint}; once more stops at once"
         for report in reports:
-            told = told or stack.enter_context(_deferred_interrupt(resume_hint))
+            is_interrupted = is_interrupted or stack.enter_context(deferred_interrupt(message))
             yield report
-            if told():
+            if is_interrupted():
                 raise KeyboardInterrupt
 
 
 @contextmanager
-def _deferred_interrupt(resume_hint: str) -> Iterator[Callable[[], bool]]:
-    """Takes note of the first signal to end; the callable says whether there was one."""
+def deferred_interrupt(message: str) -> Iterator[Callable[[], bool]]:
+    """Record the first signal to end; a second one raises KeyboardInterrupt.
+
+    message: logged at the first. The yielded function says whether there was one.
+    """
     signals: list[int] = []
 
     def on_signal(number: int, _: object) -> None:
         signals.append(number)
         if len(signals) > 1:
             raise KeyboardInterrupt
-        log.warning("stopping after this step, to go on with %s; once more stops at once", resume_hint)
+        log.warning("%s", message)
 
     try:
-        # What starts a program in the background has it ignore Ctrl-C, and it stays so.
-        ends = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, on_signal) for number in ends}
+        # A program that is started in the background ignores Ctrl-C, and continues to.
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, on_signal) for number in numbers}
     except ValueError:  # not in the main thread, where signals do not arrive
         before = {}
     try:

@@ -1,4 +1,4 @@
-"""Options of commands that run a network: the device, and how the network runs on it."""
+"""Options of commands that run a network: device, precision, tiles."""
 
 from __future__ import annotations
 
@@ -24,5 +24,8 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
 
 
 def inference_settings(args: argparse.Namespace) -> UpscaleSettings:
-    """The settings that the options of `add_inference_options` stand for; the others have their defaults."""
+    """The settings of the options of `add_inference_options`.
+
+    The others have their defaults.
+    """
     return UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile)

@@ -1,4 +1,4 @@
-"""Options of commands that turn one clip into another: source, target, encoding, resuming."""
+"""Options of commands from clip to clip: source, target, encoding, resuming."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from .arg_types import add_enum_option, frame_rate, positive_float
 from .device_options import add_device_option
 from .progress import ProgressBars
 
-SOURCE_HELP = "a video file, a folder of pictures, or a pattern such as frame_%%04d.png"
+SOURCE_HELP = "a video file, a folder of images, or a pattern such as frame_%%04d.png"
 
 
 def add_fps_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fps", type=frame_rate, default=Fraction(24), help="frames per second of pictures (default 24)"
-    )
+    parser.add_argument("--fps", type=frame_rate, default=Fraction(24), help="frames per second of images (default 24)")
 
 
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     default = Encoding()
     parser.add_argument(
-        "--codec", choices=tuple(CODECS), default=default.codec, help="default: what suits the file name's ending"
+        "--codec", choices=tuple(CODECS), default=default.codec, help="default: what suits the file name's extension"
     )
     parser.add_argument(
         "--crf", type=int, default=default.crf, help="quality, lower is better and larger (default: as good as visible)"
@@ -35,7 +33,7 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixel-format", default=default.pixel_format, help="such as yuv420p10le (default: what plays everywhere)"
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG pictures")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG images")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="largest frame to accept, in pixels")
 
 
@@ -46,7 +44,7 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
     about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
     add_enum_option(parser, "--on-damage", OnDamage.FAIL, about)
     parser.add_argument("input", metavar="IN", help=SOURCE_HELP)
-    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; pictures are PNG")
+    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG")
 
 
 def _add_resume_options(parser: argparse.ArgumentParser) -> None:

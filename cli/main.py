@@ -1,4 +1,4 @@
-"""The command `steadyscale`: the library's parts plugged together, without ComfyUI."""
+"""The command `steadyscale`: parse, run one command, return an exit code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from .registry import COMMANDS, GROUPS, load_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0: everything was written, 1: it failed, 2: it was called wrongly, 130: interrupted."""
+    """Run one command and return its exit code.
+
+    0: everything was written, 1: it failed, 2: wrong usage, 130: interrupted.
+    """
     try:
         words = sys.argv[1:] if argv is None else argv
         args = build_parser(_command_name(words)).parse_args(words)
-    except SystemExit as done:  # argparse has written what there is to say
+    except SystemExit as done:  # argparse has printed its message
         return int(done.code or 0)
     except KeyboardInterrupt:
         sys.stderr.write("steadyscale: interrupted, nothing was written\n")
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = "what is finished is kept" if args.keeps(args) else "nothing was written"
             sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
             return 130
-        except Exception as error:  # whatever it is, a person is told in one line
+        except Exception as error:  # whatever it is, one line is printed
             if args.debug:
                 traceback.print_exc()
             sys.stderr.write(f"steadyscale: {_error_line(error)}\n")
@@ -42,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_and_exit() -> int:
-    """`main` as all that a process does: it is gone as soon as all is written, where taking down the libraries that
-    torch brings for cards takes half a second and touches 120 MB more.
+    """Run `main` as the whole process, and exit without tearing libraries down.
+
+    Unloading what torch brings for GPUs takes half a second and touches 120 MB more.
     """
     code = 1
 
@@ -52,41 +56,42 @@ def run_and_exit() -> int:
             for stream in filter(None, (sys.stdout, sys.stderr)):  # closed by the caller, they are None
                 stream.flush()
         except (OSError, ValueError):
-            return  # Python flushes once more, and says what is wrong.
+            return  # Python flushes once more, and reports the error.
         os._exit(code)
 
-    # The first to be registered is the last to be called: after the threads have ended, and what else has to be done.
+    # Registered first, called last: after threads have ended and other exit functions have run.
     atexit.register(flush_and_exit)
     code = main()
     return code
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Of what it parses, `command` is the command's full name, such as 'upscale' or 'models list', and `keeps` says of
-    the arguments whether what is finished outlives an interrupt.
+    """The parser of all commands.
 
-    name: of the one command whose words it will be given; None takes those of all.
+    In its result, `command` is the full name, such as 'upscale' or 'models list', and `keeps` is a function of the
+    arguments: whether finished work outlives an interrupt.
+    command: the full name of the one command whose arguments will be parsed; None adds those of all.
     """
-    program = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
-    program.add_argument("--version", action="version", version=f"steadyscale {__version__}")
-    places = {"": program.add_subparsers(required=True, metavar="COMMAND")}
-    for full, about in COMMANDS.items():
-        group, _, word = full.rpartition(" ")
-        if group not in places:
-            holder = places[""].add_parser(group, help=GROUPS[group])
-            places[group] = holder.add_subparsers(required=True, metavar="ACTION")
-        words = places[group].add_parser(word, help=about, description=about, allow_abbrev=False)
-        words.set_defaults(command=full, keeps=lambda _: False)
-        words.add_argument("--json", action="store_true", help="print one report object on stdout")
-        words.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
-        words.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
-        if command in (None, full):
-            load_command(full).add_arguments(words)
-    return program
+    parser = argparse.ArgumentParser(prog="steadyscale", description="Sharper and steadier video.")
+    parser.add_argument("--version", action="version", version=f"steadyscale {__version__}")
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    for name, about in COMMANDS.items():
+        group, _, word = name.rpartition(" ")
+        if group not in groups:
+            group_parser = groups[""].add_parser(group, help=GROUPS[group])
+            groups[group] = group_parser.add_subparsers(required=True, metavar="ACTION")
+        subparser = groups[group].add_parser(word, help=about, description=about, allow_abbrev=False)
+        subparser.set_defaults(command=name, keeps=lambda _: False)
+        subparser.add_argument("--json", action="store_true", help="print one report object on stdout")
+        subparser.add_argument("--quiet", action="store_true", help="no progress, no warnings, no summary")
+        subparser.add_argument("--debug", action="store_true", help="log more, and show where an error came from")
+        if command in (None, name):
+            load_command(name).add_arguments(subparser)
+    return parser
 
 
 def _command_name(argv: Sequence[str]) -> str:
-    """The full name of the command that these words begin with; empty where they name none."""
+    """The full name of the command in these arguments; empty for none."""
     return next((name for name in (" ".join(argv[:2]), " ".join(argv[:1])) if name in COMMANDS), "")
 
 
@@ -94,8 +99,8 @@ def _error_line(error: Exception) -> str:
     from ..core.remote.workflow import RunError
 
     if isinstance(error, RunError):
-        return str(error)  # a line for each thing that the server said
-    text, (ours, *_) = " ".join(str(error).split()), __name__.split(".")
-    if type(error).__module__.split(".")[0] == ours:  # all errors of our own are written for people
+        return str(error)  # one line for each message of the server
+    text, package = " ".join(str(error).split()), __name__.split(".")[0]
+    if type(error).__module__.split(".")[0] == package:  # the package's own errors have complete messages
         return text
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

@@ -22,9 +22,10 @@ PROGRESS_DELAY_SECONDS = 1.0  # a command that is done by then needs no progress
 
 
 class ProgressBars:
-    """One bar on stderr for each stage; they appear after `PROGRESS_DELAY_SECONDS` and are removed at the end.
+    """Progress bars on stderr, one for each stage.
 
-    Use as a context manager. `completed[label]` is the number of frames that a stage has done.
+    They appear after `PROGRESS_DELAY_SECONDS` and are removed at the end. Use as a context manager. `completed[label]`
+    is the number of frames that a stage has done.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -60,7 +61,10 @@ class ProgressBars:
             self._progress.console.print(text, highlight=False, markup=False)
 
     def track(self, frames: Iterator[Batch], label: str, length: int | None) -> Iterator[Batch]:
-        """Yield the same batches; each moves the bar. length: the expected number of frames, if known."""
+        """Yield the same batches; each moves the bar.
+
+        length: the expected number of frames, if known.
+        """
         self.update(label, 0, length)
         for batch in frames:
             self.update(label, self.completed[label] + len(batch), length)

@@ -1,4 +1,4 @@
-"""The commands of `steadyscale`: each a module that says which words it takes and what it does."""
+"""The commands of `steadyscale`, each a module of `commands/`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from typing import Protocol, cast
 
 
 class Command(Protocol):
-    """What a module of this folder has."""
+    """What the module of a command has."""
 
     def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
-        """Add the words that the command takes, beside those that all commands share.
+        """Add the command's arguments; those that all commands share are there.
 
-        A command that keeps what is finished when it is interrupted says so by `command.set_defaults(keeps=...)`: a
-        function of its arguments.
+        A command that keeps finished work when it is interrupted calls `parser.set_defaults(keeps=...)` with a function
+        of its arguments.
         """
         ...
 
     def run(self, args: argparse.Namespace, /) -> None:
-        """Do it, and tell what was done. Whatever it raises becomes a line on stderr and exit code 1."""
+        """Run the command and print what was done.
+
+        Whatever it raises becomes a line on stderr and exit code 1.
+        """
         ...
 
 
 COMMANDS = {
-    "upscale": "enlarge a clip with a network",
+    "upscale": "upscale a clip with a network",
     "stabilize": "take the shake out of a clip",
-    "enhance": "stabilise and enlarge in one pass",
-    "info": "what a video, folder of pictures or weight file is",
+    "enhance": "stabilise and upscale in one pass",
+    "info": "what a video, folder of images or weight file is",
     "train": "train a network of your own",
     "run": "run a graph on a ComfyUI, with files of this machine",
     "compress": "make a model smaller and faster, within a loss that you allow",
@@ -38,15 +41,18 @@ COMMANDS = {
     "native build": "compile it for this machine; needs a C++ compiler",
     "native info": "whether it is there, and what it would run on",
 }
-"""Full name -> what the help says of it, in the order of the help. The module of "models list" is models_list.py."""
+"""Full name -> description, in the order of the help page. The module of "models list" is models_list.py."""
 
 GROUPS = {
     "models": "the weights that can be had by name",
     "native": "the compiled engine that makes CPUs several times faster",
 }
-"""What commands of two words have in common, by the first."""
+"""The first word of commands of two words -> description."""
 
 
 def load_command(name: str) -> Command:
-    """The module of a command. It is loaded only now: some need torch, which takes seconds and half a gigabyte."""
+    """Import the module of a command.
+
+    Only now, because some need torch, which takes seconds and half a gigabyte.
+    """
     return cast(Command, import_module(f".commands.{name.replace(' ', '_').replace('-', '_')}", __package__))

@@ -51,7 +51,7 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         "--max-zoom",
         type=zoom_factor,
         default=settings.max_zoom,
-        help=f"most that crop may enlarge (default {settings.max_zoom:g})",
+        help=f"most that crop may magnify (default {settings.max_zoom:g})",
     )
 
 

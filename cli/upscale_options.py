@@ -40,11 +40,11 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
         parser,
         "--color",
         post.color_correction,
-        "what of the source's colours to take back",
+        "what of the source's color to take back",
         deprecated_name="--colour",
         dest="colour",
     )
-    add_enum_option(parser, "--alpha", settings.alpha, "how alpha is enlarged by networks that do not take it")
+    add_enum_option(parser, "--alpha", settings.alpha, "how alpha is upscaled by networks that do not take it")
     parser.add_argument(
         "--grain", type=unit_float, default=post.grain, help=f"film grain, from 0 to 1 (default {post.grain:g})"
     )
@@ -70,7 +70,7 @@ def add_upscale_options(parser: argparse.ArgumentParser) -> None:
 
 
 def upscale_settings(args: argparse.Namespace) -> UpscaleSettings:
-    """The settings that the arguments stand for, those of `add_inference_options` included."""
+    """The settings of the arguments, with those of `add_inference_options`."""
     return replace(
         inference_settings(args),
         size=OutputSize(factor=args.scale, size=args.size),

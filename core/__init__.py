@@ -1,11 +1,13 @@
-"""The library: clips in, upscaled and stabilized clips out. No ComfyUI, no downloads, no globals.
+"""The library: clips in, upscaled and stabilized clips out.
 
-`upscale_video`, `stabilize_video` and `enhance_video` go from file to file. Below them, a clip and a list of
-operations that run in one pass when the frames are read:
+`upscale_video`, `stabilize_video` and `enhance_video` go from file to file. Below them, a clip and a list of operations
+that run in one pass when the frames are read:
 
     clip = open_clip("shaky.mp4")
     pipeline = Pipeline(clip).then(plan_stabilization(clip, StabilizeSettings(seconds=3.0)))
     write_clip("steady.mp4", pipeline.frames(), pipeline.info, source="shaky.mp4")
+
+No ComfyUI, no downloads, no globals.
 """
 
 import warnings

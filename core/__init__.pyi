@@ -31,6 +31,7 @@ from .path.zoom import limit_zoom as limit_zoom
 from .pipeline.pipeline import Pipeline as Pipeline
 from .stabilize import StabilizeSettings as StabilizeSettings
 from .stabilize import plan_stabilization as plan_stabilization
+from .upscaling.model_traits import ImageModel as ImageModel
 from .upscaling.settings import Alpha as Alpha
 from .upscaling.settings import ColorCorrection as ColorCorrection
 from .upscaling.settings import OutputSize as OutputSize
@@ -40,7 +41,6 @@ from .upscaling.settings import Reuse as Reuse
 from .upscaling.settings import Tiling as Tiling
 from .upscaling.settings import UpscaleSettings as UpscaleSettings
 from .upscaling.settings import UpscaleStats as UpscaleStats
-from .upscaling.upscale import ImageModel as ImageModel
 from .upscaling.upscale import upscale as upscale
 from .video.decode.corruption import CorruptionReport as CorruptionReport
 from .video.decode.corruption import OnDamage as OnDamage

@@ -1,12 +1,13 @@
-"""Frames, what is known about a clip, and the smallest thing that is one.
+"""Frames, the properties of a clip, the `Clip` protocol and a clip in memory.
 
 `Frames` are consecutive frames of one clip: a float32 tensor (B, C, H, W), RGB or RGBA (C = 3 or 4, alpha not
-premultiplied), values in [0, 1], on the CPU unless a docstring says otherwise.
+premultiplied), values in [0, 1], on the CPU unless a docstring states otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -18,12 +19,13 @@ Frames: TypeAlias = "Tensor"
 
 
 class ClipError(Exception):
-    """A clip cannot be read, written or processed. The message names the clip, the number and the way out."""
+    """A clip cannot be read, written or processed; the message states the clip, the number and what to do."""
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether none is NaN or infinite. A sum is not finite if any of its terms is not; it takes a tenth of the time of
-    asking each of them, and no memory.
+    """Return whether no value is NaN or infinite.
+
+    A sum is not finite if one of its terms is not. It takes a tenth of the time of a test of each value, and no memory.
     """
     import torch
 
@@ -31,7 +33,7 @@ def all_finite(values: Tensor) -> bool:
 
 
 def first_non_finite(frames: Frames) -> int | None:
-    """The index of the first of these frames that holds NaN or infinity; None if none does."""
+    """Index of the first frame that contains NaN or infinity; None if all are finite."""
     if all_finite(frames):
         return None
     return int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
@@ -39,10 +41,10 @@ def first_non_finite(frames: Frames) -> int | None:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known about a clip before its pixels are read.
+    """Properties of a clip that are known before its pixels are read.
 
-    width, height: pixels, as shown (rotation applied). fps: frames per second, the average where it varies.
-    length: number of frames that the container claims, or None; good for progress bars, not for loops.
+    width, height: displayed size in pixels, with the rotation applied. fps: frames per second, the average for a
+    variable frame rate. length: number of frames that the container claims, or None; for progress bars, not for loops.
     """
 
     width: int
@@ -57,7 +59,7 @@ class ClipInfo:
 
     @property
     def frame_bytes(self) -> float:
-        """What one frame takes in memory: RGB, float32."""
+        """Memory of one frame in bytes: RGB, float32."""
         return 12.0 * self.width * self.height
 
     def resized(self, width: int, height: int) -> ClipInfo:
@@ -65,21 +67,29 @@ class ClipInfo:
         return replace(self, width=width, height=height)
 
     def fit_within(self, side: int) -> ClipInfo:
-        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; as it is if no larger."""
+        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; never enlarged."""
         factor = side / max(self.width, self.height)
         if factor >= 1:
             return self
         return self.resized(*(2 * max(1, round(size * factor / 2)) for size in (self.width, self.height)))
 
     def scaled(self, factor: float) -> ClipInfo:
-        """The same clip enlarged: each side times `factor`, rounded to whole pixels."""
+        """The same clip with each side multiplied by `factor` and rounded to whole pixels."""
         return self.resized(round(self.width * factor), round(self.height * factor))
+
+    @property
+    def within(self) -> Callable[[int], ClipInfo]:
+        """Deprecated alias of `fit_within`."""
+        # core.runtime.deprecation is in a higher layer than this module.
+        message = "ClipInfo.within is now ClipInfo.fit_within; the old name is removed in version 0.2"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.fit_within
 
 
 def is_same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether frames of the size `other` can be those of `size` enlarged or reduced; both are (width, height).
+    """Return whether `other` can be `size` scaled by one factor; both are (width, height).
 
-    Whole pixels are rounded to, so the sides of `other` may be off by one.
+    Sizes are rounded to whole pixels, so the sides of `other` may be off by one.
     """
     return abs(other[0] * size[1] - other[1] * size[0]) <= other[0] + other[1]
 
@@ -87,21 +97,21 @@ def is_same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
 class Clip(Protocol):
     """Frames that can be read from the start any number of times.
 
-    A clip may also have `greys(side)`, which yields grey frames (1, 1, h, w) of the size `info.within(side)`: what
-    motion is measured on, and what a file gives faster than in full size and colour. A video file's has `pictures()`
-    and `stored` too: its frames as the decoder gives them, and what they are.
+    Optional methods: `luma_frames(side)` yields luma (1, 1, h, w) of the size `info.fit_within(side)`, on which motion
+    is measured; a file decodes it faster than full-size color. Video files also have `native_frames()` and
+    `stream_format`: frames in the decoder's pixel format, and that format.
     """
 
     @property
     def info(self) -> ClipInfo: ...
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Yield all frames in order, at most `batch` at a time, holding no more than that. Starts anew at each call."""
+        """Yield all frames in order, at most `batch` at a time, holding no more. Each call starts at frame 0."""
         ...
 
 
 class TensorClip:
-    """A clip that is already in memory: `frames` is (N, C, H, W) as `Frames` says. Batches are views, not copies."""
+    """A clip in memory: frames (N, C, H, W) as `Frames` defines them. Batches are views, not copies."""
 
     def __init__(self, frames: Frames, fps: Fraction = Fraction(24)) -> None:
         if frames.ndim != 4 or frames.shape[1] not in (3, 4):

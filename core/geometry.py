@@ -1,13 +1,15 @@
-"""THE coordinate convention, and the way between matrices and the numbers that people understand.
+"""The coordinate convention, and conversions between matrices, parameters and tangents.
 
-Points are (x, y) in pixels, x to the right, y down, the origin at the centre of the frame: pixel column i has its
-centre at i + 0.5 - width / 2. Matrices are 3x3, float64, act on column vectors (x, y, 1), and have m[2, 2] = 1. With
-the origin in the centre, enlarging a frame by k multiplies translations by k and changes nothing else of a similarity;
-`rescaled` does it for any matrix.
+Convention
+    points: (x, y) in pixels, x to the right, y down, origin at the center of the frame; pixel column i has its center
+        at i + 0.5 - width / 2
+    matrices: 3x3, float64, act on column vectors (x, y, 1), m[2, 2] = 1
+    scaling a frame by k multiplies translations by k and changes nothing else of a similarity; `rescale` does it for
+        any matrix
 
-Two sets of numbers stand for a matrix. Parameters are for people: (x, y, angle, log_zoom), where the centre goes, in
-pixels, and how its surroundings turn (radians; positive turns x towards y, clockwise on the screen) and grow (natural
-logarithm). Tangents are for arithmetic: 8 numbers that can be averaged and multiplied, with nothing lost.
+A matrix has two vector representations. Parameters are for display: (x, y, angle, log_zoom), the image of the center
+in pixels, the local rotation (radians; positive turns x towards y, clockwise on the screen) and the natural logarithm
+of the local scale. Tangents are for arithmetic: 8 numbers that can be averaged and multiplied, without loss.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ Matrices = NDArray[np.float64]  # (..., 3, 3)
 Parameters = NDArray[np.float64]  # (..., 4): x, y, angle, log_zoom
 Tangents = NDArray[np.float64]  # (..., 8): see to_tangents
 
-CHUNK_FRAMES = 1000  # frames: what numpy does with them at once stays within a few megabytes, however long the clip is
+CHUNK_FRAMES = 1000  # frames per NumPy operation: temporaries stay within a few megabytes for any clip length
 
 
 def matrices_from_parameters(parameters: Parameters) -> Matrices:
-    """(..., 4) parameters -> (..., 3, 3) similarities: turn and magnify about the origin, then shift."""
+    """(..., 4) parameters -> (..., 3, 3) similarities: rotate and scale about the origin, then translate."""
     p = np.asarray(parameters, dtype=np.float64)
     cos = np.exp(p[..., 3]) * np.cos(p[..., 2])
     sin = np.exp(p[..., 3]) * np.sin(p[..., 2])
@@ -37,47 +39,50 @@ def matrices_from_parameters(parameters: Parameters) -> Matrices:
 
 
 def to_parameters(matrices: Matrices) -> Parameters:
-    """(..., 3, 3) -> (..., 4): where each matrix takes the centre, and the similarity nearest to what it does there.
+    """(..., 3, 3) -> (..., 4): the image of the center, and the nearest similarity there.
 
     Angles lie in (-pi, pi].
     """
-    turn, _, shift, _ = _decompose(matrices)
-    return np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1)
+    rotation, _, shift, _ = _decompose(matrices)
+    return np.stack([shift.real, shift.imag, np.angle(rotation), np.log(np.abs(rotation))], axis=-1)
 
 
 def to_tangents(matrices: Matrices) -> Tangents:
-    """(..., 3, 3) -> (..., 8). The identity becomes zeros; `to_matrices_of` is the exact way back.
+    """(..., 3, 3) -> (..., 8). The identity becomes zeros; `matrices_from_tangents` is the exact inverse.
 
-    x, y: where the centre goes; angle, log_zoom: how its surroundings turn and grow; two of shear and two of
-    perspective: how the rest differs from that similarity. Straight and even motion of the centre has tangents that lie
-    on a line, whatever the picture turns meanwhile; the logarithm of the matrix would bend it into an arc.
+    x, y: image of the center; angle, log_zoom: local rotation and scale; two of shear and two of perspective: the
+    difference from that similarity. Uniform linear motion of the center has collinear tangents, whatever the rotation
+    meanwhile; with the matrix logarithm it would be an arc.
     """
-    turn, bend, shift, depth = _decompose(matrices)
-    similarity = [shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))]
-    return np.stack([*similarity, bend.real, bend.imag, *np.moveaxis(depth, -1, 0)], axis=-1)
+    rotation, shear, shift, depth = _decompose(matrices)
+    similarity = [shift.real, shift.imag, np.angle(rotation), np.log(np.abs(rotation))]
+    return np.stack([*similarity, shear.real, shear.imag, *np.moveaxis(depth, -1, 0)], axis=-1)
 
 
 def matrices_from_tangents(tangents: Tangents) -> Matrices:
     """(..., 8) tangents -> (..., 3, 3)."""
     t = np.asarray(tangents, dtype=np.float64)
-    turn, bend = np.exp(t[..., 3] + 1j * t[..., 2]), t[..., 4] + 1j * t[..., 5]
+    rotation, shear = np.exp(t[..., 3] + 1j * t[..., 2]), t[..., 4] + 1j * t[..., 5]
     m = np.empty((*t.shape[:-1], 3, 3))
-    m[..., :2, 0], m[..., :2, 1] = _real_imag(turn * (1 + bend)), _real_imag(turn * (1j - 1j * bend))
+    m[..., :2, 0], m[..., :2, 1] = _real_imag(rotation * (1 + shear)), _real_imag(rotation * (1j - 1j * shear))
     m[..., :2, 2], m[..., 2, :2], m[..., 2, 2] = t[..., :2], t[..., 6:], 1.0
     m[..., :2, :2] += m[..., :2, 2, None] * m[..., 2, None, :2]
     return m
 
 
-def _decompose(matrices: Matrices):
-    """The plane as complex numbers z = x + iy: near the centre, a matrix does z -> turn * (z + bend * conj(z)) + shift.
+def _decompose(
+    matrices: Matrices,
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128], NDArray[np.complex128], NDArray[np.float64]]:
+    """Return (rotation, shear, shift, depth), with points as complex numbers z = x + iy.
 
-    The last part is its lower row, (..., 2), which divides by 1 + depth . (x, y).
+    Near the center a matrix maps z -> rotation * (z + shear * conj(z)) + shift. depth, (..., 2), is its lower row,
+    which divides by 1 + depth . (x, y).
     """
     m = normalize(np.asarray(matrices, dtype=np.float64))
     near = m[..., :2, :2] - m[..., :2, 2, None] * m[..., 2, None, :2]
-    turn = (near[..., 0, 0] + near[..., 1, 1] + 1j * (near[..., 1, 0] - near[..., 0, 1])) / 2
+    rotation = (near[..., 0, 0] + near[..., 1, 1] + 1j * (near[..., 1, 0] - near[..., 0, 1])) / 2
     rest = (near[..., 0, 0] - near[..., 1, 1] + 1j * (near[..., 1, 0] + near[..., 0, 1])) / 2
-    return turn, rest / turn, m[..., 0, 2] + 1j * m[..., 1, 2], m[..., 2, :2]
+    return rotation, rest / rotation, m[..., 0, 2] + 1j * m[..., 1, 2], m[..., 2, :2]
 
 
 def _real_imag(z: NDArray[np.complex128]) -> NDArray[np.float64]:
@@ -85,30 +90,58 @@ def _real_imag(z: NDArray[np.complex128]) -> NDArray[np.float64]:
 
 
 def transform_points(matrices: Matrices, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Carry points (..., P, 2) through matrices (..., 3, 3) -> (..., P, 2)."""
+    """Map points (..., P, 2) by matrices (..., 3, 3) -> (..., P, 2)."""
     moved = points @ np.swapaxes(matrices[..., :2, :2], -1, -2) + matrices[..., None, :2, 2]
     depth = points @ matrices[..., 2, :2, None] + matrices[..., 2, 2, None, None]
     return moved / depth
 
 
 def inverse(matrices: Matrices) -> Matrices:
-    """The maps back."""
-    return np.linalg.inv(matrices).astype(np.float64)
+    """Inverse matrices, not normalized; NaN for a singular matrix.
+
+    `np.linalg.inv` raises LinAlgError for a whole array if one matrix is singular, and for a nearly singular one it
+    depends on rounding, which differs between CPUs.
+    """
+    try:
+        return np.linalg.inv(matrices).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.reshape([_invert_one(m) for m in np.reshape(matrices, (-1, 3, 3))], np.shape(matrices))
+
+
+def _invert_one(matrix: Matrices) -> Matrices:
+    try:
+        return np.linalg.inv(matrix).astype(np.float64)
+    except np.linalg.LinAlgError:
+        return np.full((3, 3), np.nan)
+
+
+def is_regular(matrices: Matrices, max_scale: float = 1e100) -> NDArray[np.bool_]:
+    """Return whether each matrix (..., 3, 3) has tangents and an inverse, with a margin for rounding: (...,).
+
+    Regular matrices are finite, do not mirror, scale by less than `max_scale` and more than its inverse near the
+    center, and scale no direction a million times as much as another.
+    """
+    with np.errstate(all="ignore"):
+        rotation, shear, _, _ = _decompose(matrices)
+        longest = np.abs(rotation) * (1 + np.abs(shear))
+        shortest = np.abs(rotation) * (1 - np.abs(shear))
+        is_bounded = (longest < max_scale) & (shortest > 1 / max_scale) & (shortest > 1e-6 * longest)
+        return is_bounded & np.isfinite(normalize(matrices)).all(axis=(-1, -2))
 
 
 def normalize(matrices: Matrices) -> Matrices:
-    """The same maps with m[2, 2] = 1."""
+    """The same homographies with m[2, 2] = 1."""
     return matrices / matrices[..., 2:3, 2:3]
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """So many frames in runs of at most `PIECE`: what is worked out for one after the other needs room for one."""
+    """Yield slices of at most `CHUNK_FRAMES` that cover `count` frames."""
     for start in range(0, count, CHUNK_FRAMES):
         yield slice(start, min(start + CHUNK_FRAMES, count))
 
 
 def rescale(matrices: Matrices, scale_x: float, scale_y: float) -> Matrices:
-    """The same motion as seen on frames enlarged by `across` in width and `down` in height."""
+    """The same motion on frames whose width is multiplied by `scale_x` and height by `scale_y`."""
     return np.diag([scale_x, scale_y, 1.0]) @ matrices @ np.diag([1 / scale_x, 1 / scale_y, 1.0])
 
 

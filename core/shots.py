@@ -1,7 +1,7 @@
-"""Where one shot ends and the next begins, and which frames only repeat the one before.
+"""Detect cuts and duplicate frames.
 
-Both are questions about two neighbouring frames, asked once while motion is measured; the answers travel in `Motion`,
-so that flow, smoothing and zoom share them.
+Both are properties of two neighboring frames, computed once while motion is measured. The results are stored in
+`Motion`, so that smoothing and zoom use the same shots.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_SCENE_CORRELATION = (
-    0.5  # correlation of two frames, one carried onto the other by the flow, below which they are unrelated
-)
-MIN_DIFFERENCE = (
-    4 / 255
-)  # mean difference below which even uncorrelated frames (flat, dark, noise) are taken for one scene
+MIN_SCENE_CORRELATION = 0.5  # correlation of a frame with the warped next one, below which the two are unrelated
+MIN_DIFFERENCE = 4 / 255  # mean difference below which uncorrelated frames (flat, dark, noise) still are one scene
 
 Planes = NDArray[np.floating]
 
 
 def is_duplicate(first: Planes, second: Planes) -> bool:
-    """Whether the second frame shows the first again. Grey frames (H, W) in [0, 1].
+    """Return whether the second frame repeats the first; luma (H, W) in [0, 1].
 
     The largest difference decides, not the mean: a mean hides a moving cursor. Half an 8-bit step is rounding.
     """
@@ -28,22 +24,22 @@ def is_duplicate(first: Planes, second: Planes) -> bool:
 
 
 def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
-    """Whether a new shot begins with the second frame. Grey frames (H, W) in [0, 1]; flow (2, H, W) in pixels, x and y.
+    """Return whether a new shot starts at the second frame; luma (H, W) in [0, 1], flow (2, H, W) in pixels, x and y.
 
-    After a cut no flow explains one frame by the other. Correlation rather than difference is compared, so that a flash
-    or a change of exposure, which keep the structure, are not cuts. Both are looked at a quarter of the size: noise
-    averages out there and details that flow misplaces by a pixel do not count.
+    After a cut no flow maps one frame onto the other. The criterion is correlation, not difference, so that a flash or
+    a change of exposure, which keep the structure, are not cuts. Both frames are reduced to a quarter of the size:
+    noise averages out there, and details that the flow misplaces by a pixel have no weight.
     """
-    small, other, (across, down) = (_downscale_by_4(planes) for planes in (first, second, flow))
-    explained = _sample_bilinear(other, across / 4, down / 4)
-    if float(np.abs(small - explained).mean()) < MIN_DIFFERENCE:
+    reference, other, (flow_x, flow_y) = (_downscale_by_4(planes) for planes in (first, second, flow))
+    warped = _sample_bilinear(other, flow_x / 4, flow_y / 4)
+    if float(np.abs(reference - warped).mean()) < MIN_DIFFERENCE:
         return False
-    a, b = ((plane - plane.mean()).ravel() for plane in (small, explained))
+    a, b = ((plane - plane.mean()).ravel() for plane in (reference, warped))
     return float(a @ b) < MIN_SCENE_CORRELATION * max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
 
 
 def _downscale_by_4(planes: Planes) -> Planes:
-    """Means of 4 x 4 pixels: (..., H, W) -> (..., h, w); the last row and column are repeated where they fill none."""
+    """Means of 4 x 4 pixels: (..., H, W) -> (..., h, w); the last row and column are repeated to a multiple of 4."""
     *more, height, width = planes.shape
     planes = np.pad(planes, [(0, 0)] * len(more) + [(0, -height % 4), (0, -width % 4)], mode="edge")
     rows = planes[..., ::4, :] + planes[..., 1::4, :] + planes[..., 2::4, :] + planes[..., 3::4, :]
@@ -51,7 +47,7 @@ def _downscale_by_4(planes: Planes) -> Planes:
 
 
 def _sample_bilinear(plane: Planes, flow_x: Planes, flow_y: Planes) -> Planes:
-    """(h, w) between its pixels: that far from each of them, linearly, and at the border where that is outside."""
+    """Sample (h, w) at each pixel plus its flow, bilinearly; positions outside are clamped to the edge."""
     height, width = plane.shape
     x = np.clip(np.arange(width) + flow_x, 0, width - 1)
     y = np.clip(np.arange(height)[:, None] + flow_y, 0, height - 1)

@@ -38,18 +38,18 @@ SmootherLoader: TypeAlias = Callable[[float, float, "float | None"], Smoother]
 
 @dataclass(frozen=True)
 class StabilizeSettings:
-    """How a clip is stabilized. These defaults are those of the command line and of the nodes.
+    """How a clip is stabilized; the defaults are those of the CLI and the nodes.
 
     smoothing: how the camera's path is smoothed: a `Smoothing`, its value ("kalman"), or a function, see `Smoother`.
     seconds: camera movements with a shorter period are removed; above 0.
     border: what fills the area that a moved frame leaves empty. The crops zoom in until it is out of view.
     max_zoom: the largest magnification of a crop, 1 or more (1.3 is 30 %); where the shake needs more, less of it is
-        removed.
+    removed.
     flow: how motion between frames is measured.
     strength: the share of the shake that is removed, per axis, each 0 to 1.
     horizon: how much of the slow roll is removed as well, 0 to 1.
     rolling_shutter: AUTO detects the readout time, OFF ignores it, and a number is the share of the frame time between
-        the exposure of the first and of the last row, -1 to 1.
+    the exposure of the first and of the last row, -1 to 1.
     reference: `Smoothing.LOCKED` only: number of the frame whose view is held, from 0; None holds a median view.
     pad: pixels added to each side of the frame; 0 for the crops.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
@@ -112,7 +112,7 @@ def measure_motion(
     job: Job | None = None,
     segment_seconds: float | None = None,
 ) -> Motion:
-    """Read a clip once and measure its motion, with the readout time of a rolling shutter.
+    """Read a clip once and measure its motion and the shutter's readout time.
 
     side: longer side, in pixels, of the reduced frames that are measured. mask: what is not to be followed, see
     `estimate_motion`. flow: in place of the estimator that `settings.flow` names.
@@ -140,10 +140,10 @@ def correct_motion(
     *,
     load_smoother: SmootherLoader | None = None,
 ) -> Correction:
-    """Smooth the path of a measured motion, and compute what moves each frame onto it. No pixels are read.
+    """Smooth the path of a measured motion: what moves each frame onto it.
 
-    motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`, usually
-    `lambda *size: models.load_path_smoother().make_smoother(*size)`.
+    No pixels are read. motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`,
+    usually `lambda *size: models.load_path_smoother().make_smoother(*size)`.
     Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
     """
     measured = Trajectory.of(motion)
@@ -171,10 +171,10 @@ def plan_stabilization(
     motion: Motion | None = None,
     load_smoother: SmootherLoader | None = None,
 ) -> WarpOp:
-    """The operation that stabilizes a clip, at any size: measure, smooth, limit the zoom.
+    """Plan the operation that stabilizes a clip: measure, smooth, limit the zoom.
 
-    motion: in place of measuring `clip`, as `measure_motion` returns it. The other arguments are those of
-    `measure_motion` and `correct_motion`; frames are warped on `device`.
+    The operation suits the clip at any size. motion: in place of measuring `clip`, as `measure_motion` returns it. The
+    other arguments are those of `measure_motion` and `correct_motion`; frames are warped on `device`.
     Raises ClipError as these do.
     """
     if motion is None:

@@ -1,4 +1,4 @@
-"""Networks, their weights, and safe loading of both. Imports no other package of this project."""
+"""Networks, their weights, and safe loading of both."""
 
 from .arch.rrdb import RRDBConfig, RRDBNet
 from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact

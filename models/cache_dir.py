@@ -9,9 +9,9 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """$STEADYSCALE_CACHE, else the user's cache folder of the system; it may not exist yet.
+    """$STEADYSCALE_CACHE, else the user's cache folder of the system.
 
-    On Linux that is $XDG_CACHE_HOME/steadyscale or ~/.cache/steadyscale.
+    It may not exist yet. On Linux that is $XDG_CACHE_HOME/steadyscale or ~/.cache/steadyscale.
     """
     if override := os.environ.get("STEADYSCALE_CACHE"):
         return Path(override)

@@ -2,4 +2,4 @@
 
 
 class WeightsError(Exception):
-    """A weight file cannot be used. The message names the file, the problem and a remedy."""
+    """A weight file cannot be used; the message gives the reason and a remedy."""

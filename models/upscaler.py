@@ -1,4 +1,4 @@
-"""Upscaler: a loaded network that takes RGB images in [0, 1], whatever channels it has."""
+"""The interface of all loaded upscaling networks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Upscaler:
         return self._dispatcher(images, roi, out)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Upscaler:
-        """Move the network, in place, and return self. Raises ValueError for float16 where it would overflow."""
+        """Move the network, in place, and return self.
+
+        Raises ValueError for float16 where the network would overflow.
+        """
         if dtype is torch.float16 and not self.supports_half:
             raise ValueError(f"{self.name} ({self.architecture}) overflows in float16; use float32 or bfloat16")
         self.model.to(device=device, dtype=dtype)
@@ -67,25 +70,34 @@ class Upscaler:
 
     @property
     def engine(self) -> str:
-        """What the last call ran on: "native" (the compiled engine, float32 on a CPU) or "torch"."""
+        """What the last call ran on, "native" or "torch".
+
+        The native engine runs float32 on a CPU, where it is built.
+        """
         return self._dispatcher.engine
 
     @property
     def prefers_full_frames(self) -> bool:
-        """Whether full frames are faster than tiles on a CPU, as with the native engine, which keeps its memory."""
+        """Whether full frames are faster than tiles on a CPU.
+
+        So it is with the native engine, which reuses its memory.
+        """
         return self._dispatcher.ready
 
     @property
     def supports_roi(self) -> bool:
-        """Whether a `roi` saves work: each layer then computes only what the next one reads."""
+        """Whether a `roi` saves work.
+
+        Each layer then computes only what the next one reads.
+        """
         return self._dispatcher.exact_halo > 0
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels around a window, at a multiple of 12, outside of which its result stays bit-identical.
+        """Input pixels around a window that its result depends on bit for bit.
 
-        Larger than `halo` with the native engine, whose rounding couples the pixels of a Winograd tile. 0 where it is
-        not known or torch runs.
+        The window starts at a multiple of 12. Larger than `halo` with the native engine, whose rounding couples the
+        pixels of a Winograd tile. 0 where it is not known or torch runs.
         """
         return self._dispatcher.exact_halo
 
@@ -99,8 +111,9 @@ class Upscaler:
 
     @torch.no_grad()
     def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
-        """Update `out`, the result of another image, for (1, 3, h, w) that differs from it in places.
+        """Update the result of another image where this one differs from it.
 
+        image: (1, 3, h, w). out: the result of the other image, which is changed in place.
         stage_rois: for each of `roi_stages`, the regions of the input within that halo of a difference. The first stage
         caches its activations for the full frame and must cover it while nothing is cached for the owner. owner: any
         object; the cache belongs to one owner at a time, until `release_cache`. Returns False where it is not possible;

@@ -1,1 +1,1 @@
-"""One module per command; `cli.registry` lists them."""
+"""The commands, one module each; `cli.registry` lists them."""

@@ -30,10 +30,10 @@ def run(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
         width, height = args.size
         frames = bars.track(synthetic_frames(width, height, args.frames + 1), "measuring", args.frames + 1)
-        found = benchmark(
+        result = benchmark(
             frames,
             network,
             inference_settings(args),
             device=resolve_device(args.device),
         )
-    print_report(args, {"command": "bench", **found.to_dict()}, str(found))
+    print_report(args, {"command": "bench", **result.to_dict()}, str(result))

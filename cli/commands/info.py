@@ -24,26 +24,26 @@ def run(args: argparse.Namespace) -> None:
     if path.suffix.lower() in WEIGHT_SUFFIXES:
         from ...models import load_upscaler
 
-        network = load_upscaler(path)
-        facts: dict[str, object] = {
+        model = load_upscaler(path)
+        report: dict[str, object] = {
             "kind": "weights",
-            "architecture": network.architecture,
-            "scale": network.scale,
-            "channels": network.in_channels,
-            "parameters": network.parameters_count,
+            "architecture": model.architecture,
+            "scale": model.scale,
+            "channels": model.in_channels,
+            "parameters": model.parameters_count,
         }
     else:
         clip = open_clip(path, fps=args.fps)
-        facts = {"kind": "pictures", **info_fields(clip.info), "frames": clip.info.length}
+        report = {"kind": "pictures", **info_fields(clip.info), "frames": clip.info.length}
         if isinstance(clip, VideoClip):
             from ...core.video.encode.stream_copy import list_audio_tracks
 
-            facts |= {
+            report |= {
                 "kind": "video",
                 "codec": clip.stream_format.codec,
                 "pixel_format": clip.stream_format.pixel_format,
             }
-            facts |= {"sound": list_audio_tracks(path)}
+            report |= {"sound": list_audio_tracks(path)}
     print_report(
-        args, {"command": "info", "file": str(path), **facts}, "\n".join(f"{k}: {v}" for k, v in facts.items())
+        args, {"command": "info", "file": str(path), **report}, "\n".join(f"{k}: {v}" for k, v in report.items())
     )

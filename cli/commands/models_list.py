@@ -8,7 +8,7 @@ from ..console import print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+    """There are no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:

@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> None:
     from ...core.remote.run import run_workflow
     from ...core.remote.workflow import read_workflow
 
-    begun = time.monotonic()
+    start = time.monotonic()
     with ProgressBars(args.quiet) as bars:
-        done = run_workflow(
+        result = run_workflow(
             read_workflow(args.workflow),
             args.server,
             settings=args.set,
@@ -37,15 +37,15 @@ def run(args: argparse.Namespace) -> None:
             timeout=args.timeout,
             on_progress=bars.update,
         )
-    files = [{"node": node, "file": str(path)} for node, path in done.files]
+    files = [{"node": node, "file": str(path)} for node, path in result.files]
     report = {
         "command": "run",
         "workflow": args.workflow,
-        "run": done.run_id,
-        "uploaded": done.uploaded,
+        "run": result.run_id,
+        "uploaded": result.uploaded,
         "files": files,
     }
-    report |= {"texts": done.texts, "seconds": round(time.monotonic() - begun, 3)}
-    shown = [*(text for texts in done.texts.values() for text in texts), *(str(path) for _, path in done.files)]
-    hint = "; --previews fetches what its preview nodes show" if done.skipped_previews else ""
-    print_report(args, report, "\n".join(shown) or f"the graph ran, and saved no file{hint}")
+    report |= {"texts": result.texts, "seconds": round(time.monotonic() - start, 3)}
+    lines = [*(text for texts in result.texts.values() for text in texts), *(str(path) for _, path in result.files)]
+    hint = "; --previews fetches what its preview nodes show" if result.skipped_previews else ""
+    print_report(args, report, "\n".join(lines) or f"the graph ran, and saved no file{hint}")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from ...core.api import stabilize_video
-from ..console import print_report
+from ...core.api import VideoReport, stabilize_live_video, stabilize_video
+from ...core.api.live import LOOK_AHEAD, STDOUT
+from ...core.clip import ClipError
+from ..arg_types import whole_number
+from ..console import deferred_interrupt, print_report
 from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
 from ..progress import ProgressBars
 from ..stabilize_options import add_stabilize_options, stabilize_settings
@@ -15,10 +19,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fps_option(parser)
     add_encoding_options(parser)
     add_stabilize_options(parser)
+    _add_live_options(parser)
     add_io_options(parser)
+
+
+def _add_live_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="stabilize frames as they arrive, in one pass and without audio: IN may also be - (stdin) or a capture "
+        "device such as /dev/video0, and OUT may be - (Y4M on stdout); Ctrl-C ends the clip",
+    )
+    parser.add_argument(
+        "--lookahead",
+        type=whole_number,
+        default=LOOK_AHEAD,
+        metavar="FRAMES",
+        help=f"with --live: the delay, in frames; more is steadier (default {LOOK_AHEAD})",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
-        report = stabilize_video(args.input, args.output, settings=stabilize_settings(args), **run_options(args, bars))
-        print_report(args, report.as_dict(), str(report))
+        if args.live:
+            report = _run_live(args, bars)
+        else:
+            settings = stabilize_settings(args)
+            report = stabilize_video(args.input, args.output, settings=settings, **run_options(args, bars))
+        # Frames on stdout leave no place there for a report.
+        stream = sys.stderr if args.live and args.output == STDOUT else sys.stdout
+        print_report(args, report.as_dict(), str(report), stream)
+
+
+def _run_live(args: argparse.Namespace, bars: ProgressBars) -> VideoReport:
+    options = run_options(args, bars)
+    if options.pop("resumable") or options.pop("job"):
+        raise ClipError("--live reads its source once and cannot be resumed; leave out --resumable and --job")
+    for name in ("job", "fps", "segment_seconds"):
+        options.pop(name, None)
+    with deferred_interrupt("the clip ends here; once more stops at once, and writes nothing") as interrupted:
+        return stabilize_live_video(
+            args.input,
+            args.output,
+            settings=stabilize_settings(args),
+            look_ahead=args.lookahead,
+            stop=interrupted,
+            **options,
+        )

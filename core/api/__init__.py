@@ -1,5 +1,6 @@
 """The high-level API: one call from a source to a finished file."""
 
+from .live import stabilize_live_video
 from .report import Progress, ProgressCallback, VideoReport
 from .video import enhance_video, stabilize_video, upscale_video
 
@@ -8,6 +9,7 @@ __all__ = [
     "ProgressCallback",
     "VideoReport",
     "enhance_video",
+    "stabilize_live_video",
     "stabilize_video",
     "upscale_video",
 ]

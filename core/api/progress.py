@@ -1,4 +1,4 @@
-"""Progress as one more stage: it counts the frames that pass and calls back."""
+"""Progress as one more stage: count the frames that pass, and call back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Batch = TypeVar("Batch", bound=Sized)
 
 
 class ProgressTracker:
-    """Counts the frames of one stage after the other. `done` is the count of the present stage."""
+    """Count the frames of one stage after the other.
+
+    `done` is the count of the present stage.
+    """
 
     def __init__(self, callback: ProgressCallback | None) -> None:
         self._callback, self._lock = callback, Lock()
@@ -29,7 +32,10 @@ class ProgressTracker:
         self._stage, self._total, self.done = stage, total, 0
 
     def track(self, frames: Iterator[Batch], stage: str, total: int | None) -> Iterator[Batch]:
-        """Yield the same batches and report each. total: the expected number of frames, if known."""
+        """Yield the same batches and report each.
+
+        total: the expected number of frames, if known.
+        """
         self.start(stage, total)
         self._report()
         for batch in frames:

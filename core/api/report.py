@@ -1,4 +1,4 @@
-"""What a call of the high-level API reports: progress while it runs, and a summary of the result."""
+"""What a call of the high-level API reports: progress and a summary."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ class VideoReport:
     stats: UpscaleStats | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """The report as JSON values: what `steadyscale ... --json` prints. `pixels_computed` is a share, 0 to 1."""
+        """The report as JSON values: what `steadyscale ... --json` prints.
+
+        `pixels_computed` is a share, 0 to 1.
+        """
         reuse: dict[str, object] = {}
         if self.stats is not None:
             reuse = {

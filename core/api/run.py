@@ -1,4 +1,4 @@
-"""One call of the high-level API: open the source, run the pipeline into the target, report."""
+"""One call of the high-level API: source, pipeline, target, report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Source: TypeAlias = str | Path | Clip
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The arguments that `upscale_video`, `stabilize_video` and `enhance_video` share; they are documented there."""
+    """The arguments that the three functions share; see `upscale_video`."""
 
     encoding: Encoding | None
     bits: int
@@ -56,9 +56,10 @@ class RunOptions:
 
 
 class VideoRun:
-    """A source that is open, and a target that can be written. `open_run` makes it.
+    """A source that is open, and a target that can be written.
 
-    pipeline: the source, without operations. job: keeps finished work; None where the run is not resumable.
+    `open_run` returns it. pipeline: the source, without operations. job: keeps finished work; None where the run is not
+    resumable.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class VideoRun:
         self._input = None if path is None else str(path)
 
     def needs_rgb(self, pipeline: Pipeline) -> bool:
-        """Whether frames are converted to RGB tensors, rather than processed in the file's own pixel format."""
+        """Whether frames are converted to RGB tensors.
+
+        Otherwise they are processed in the file's own pixel format.
+        """
         return self.job is not None or is_image_sequence(self._target) or pipeline.native_frames() is None
 
     def write(self, pipeline: Pipeline, stage: str, stats: UpscaleStats | None = None) -> VideoReport:
@@ -135,9 +139,10 @@ class VideoRun:
 
 @contextmanager
 def open_run(command: str, source: Source, target: str | Path, options: RunOptions) -> Iterator[VideoRun]:
-    """Check the target, open the source and the job, in this order, so that mistakes are found before any work.
+    """Check the target, then open the source and the job.
 
-    Raises ClipError for a target that cannot be written, a source that cannot be read, and a job in use.
+    In this order mistakes are found before any work. Raises ClipError for a target that cannot be written, a source
+    that cannot be read, and a job in use.
     """
     start = time.monotonic()
     target = Path(target)
@@ -165,7 +170,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
 
 
 def _source_file(source: Source) -> str | Path | None:
-    """The file, folder or pattern that a source is read from; None for a clip in memory."""
+    """The file, folder or pattern of a source; None for a clip in memory."""
     if isinstance(source, (str, Path)):
         return source
     clip = source.source if isinstance(source, Pipeline) else source

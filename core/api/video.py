@@ -1,4 +1,4 @@
-"""Upscale, stabilize or enhance a video: one call from a source to a finished file."""
+"""Upscale, stabilize or enhance a video, from a source to a finished file."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def stabilize_video(
     segment_seconds: float = SEGMENT_SECONDS,
     progress: ProgressCallback | None = None,
 ) -> VideoReport:
-    """Remove the shake from a video and write the result to a file. The source is read twice.
+    """Remove the shake from a video and write the result to a file.
+
+    The source is read twice, first to measure its motion.
 
         settings = StabilizeSettings(seconds=2.0, border=Border.MIRROR)
         steadyscale.stabilize_video("shaky.mp4", "steady.mp4", settings=settings)
@@ -195,7 +197,10 @@ def _plan_upscaling(
     deflicker: float,
     stats: UpscaleStats,
 ) -> tuple[Operation, ...]:
-    """Load the network if need be. torch is imported here and no earlier: mistakes in names are reported at once."""
+    """Load the network, if it is not given, and plan its operations.
+
+    torch is imported here and no earlier, so that mistakes in names are reported at once.
+    """
     from ..pipeline.upscale_operations import upscale_operations
 
     if model is None or isinstance(model, (str, Path)):

@@ -1,5 +1,6 @@
-"""Pass 1: from pixels to how the camera moved from each frame to the next.
+"""Pass 1: estimate the camera motion between neighboring frames.
 
-In reading order: grey, correspondences, farneback, features and flow measure where points go; fit, followers and align
-find the camera's motion among them; estimate reads a whole clip; readout and occlusion are drawn from the result.
+In reading order: gray_frame, correspondences, farneback, klt and flow measure point motion; homography,
+background_prior and subpixel fit the camera motion; estimate processes a clip; readout_time and consistency use the
+result.
 """

@@ -1,8 +1,8 @@
-"""Where the camera's motion was seen so far: a subject that grows or comes close does not become the camera.
+"""A temporal prior for the background: an inlier map of the camera motion, averaged over frames.
 
-Of two motions in a picture, neither is the camera's by itself; most of the frame is a guess, and where both have about
-half, each frame would guess anew and the picture would leap between them. What was background a moment ago most likely
-still is.
+Of two motions in a frame, either can be the camera's; the majority is only a guess. Where both cover about half of the
+frame, independent decisions per frame would alternate and the output would jump. Regions that were background in the
+previous frames most likely still are.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from numpy.typing import NDArray
 from .. import geometry
 from .correspondences import Correspondences
 
-InlierMap = NDArray[np.float64]  # (9, 16): of each part of the frame, how much of it followed the camera, in [0, 1]
+InlierMap = NDArray[np.float64]  # (9, 16): fraction of inliers of the camera motion per cell of the frame, in [0, 1]
 
 ALL_INLIERS: InlierMap = np.ones((9, 16))
-EMA_DECAY = 0.7  # how much of what was known is kept at each frame: half is forgotten after two, nearly all after ten
-MIN_WEIGHT = 0.3  # weight that is left to a part which never followed, for it may be uncovered background
-HALF_WEIGHT_PIXELS = 0.5  # pixels between a point and the camera's motion at which it is taken to follow by half
+EMA_DECAY = 0.7  # weight of the previous map at each frame: half of it is gone after two frames, nearly all after ten
+MIN_WEIGHT = 0.3  # weight of a cell that never had inliers: it may be uncovered background
+HALF_WEIGHT_PIXELS = 0.5  # residual at which a point counts as half an inlier
 
 
 def sample_inlier_map(inlier_map: InlierMap, x: NDArray, y: NDArray, height: int, width: int) -> NDArray[np.float64]:
-    """What is known of places x, y (P,) in pixels from the centre of a frame of that size: (P,) in [0, 1]."""
+    """Values of the map at x, y (P,), in pixels from the center of a frame of that size: (P,) in [0, 1]."""
     return inlier_map.ravel()[_cell_indices(x, y, height, width)]
 
 
 def apply_inlier_map(matches: Correspondences, inlier_map: InlierMap, height: int, width: int) -> Correspondences:
-    """The same points, those where the camera was not followed weighing less. They lie in a frame of that size."""
-    known = sample_inlier_map(inlier_map, matches.src_points[:, 0], matches.src_points[:, 1], height, width)
-    return matches._replace(weights=matches.weights * (MIN_WEIGHT + known))
+    """The same points with lower weights where the map has few inliers; height, width: size of their frame."""
+    prior = sample_inlier_map(inlier_map, matches.src_points[:, 0], matches.src_points[:, 1], height, width)
+    return matches._replace(weights=matches.weights * (MIN_WEIGHT + prior))
 
 
 def update_inlier_map(
     inlier_map: InlierMap, matches: Correspondences, step: geometry.Matrices, height: int, width: int
 ) -> InlierMap:
-    """What is known after the camera has done `step` and points were found to move. Parts without points stay."""
-    parts = _cell_indices(matches.src_points[:, 0], matches.src_points[:, 1], height, width)
-    off = np.square(geometry.transform_points(step, matches.src_points) - matches.dst_points).sum(axis=-1)
-    follow = np.bincount(parts, matches.weights / (1 + off / HALF_WEIGHT_PIXELS**2), inlier_map.size)
-    heard = np.bincount(parts, matches.weights, inlier_map.size)
-    now = np.where(heard > 0, follow / np.where(heard > 0, heard, 1), inlier_map.ravel())
-    return EMA_DECAY * inlier_map + (1 - EMA_DECAY) * now.reshape(inlier_map.shape)
+    """Update the map with the residuals of `matches` under the camera motion `step`. Cells without points stay."""
+    cells = _cell_indices(matches.src_points[:, 0], matches.src_points[:, 1], height, width)
+    residuals = np.square(geometry.transform_points(step, matches.src_points) - matches.dst_points).sum(axis=-1)
+    inliers = np.bincount(cells, matches.weights / (1 + residuals / HALF_WEIGHT_PIXELS**2), inlier_map.size)
+    total = np.bincount(cells, matches.weights, inlier_map.size)
+    current = np.where(total > 0, inliers / np.where(total > 0, total, 1), inlier_map.ravel())
+    return EMA_DECAY * inlier_map + (1 - EMA_DECAY) * current.reshape(inlier_map.shape)
 
 
 def _cell_indices(x: NDArray, y: NDArray, height: int, width: int) -> NDArray[np.intp]:
-    """(P,): the number of the part in which each place lies."""
+    """(P,): flat index of the cell that contains each point."""
     rows, columns = ALL_INLIERS.shape
     row = ((y / height + 0.5) * rows).astype(np.intp).clip(0, rows - 1)
     column = ((x / width + 0.5) * columns).astype(np.intp).clip(0, columns - 1)

@@ -1,8 +1,7 @@
-"""Where a frame that was carried along a flow is to be believed, and where it shows what is hidden, new or elsewhere.
+"""Confidence of a flow: forward-backward consistency and photometric consistency.
 
-Two questions with soft answers, 1 = believed and 0 = not: does the flow find its way back, and does what it brings
-look like what is there. The first fails where a subject covers or uncovers its background; the second catches what
-flow invents there, and subjects that changed.
+Both are soft, from 0 to 1. The first is low at occlusions and disocclusions; the second is low where the flow is wrong
+there, and where the content changed.
 """
 
 from __future__ import annotations
@@ -13,20 +12,18 @@ from torch import Tensor
 
 from ..clip import Frames
 
-# How far a way back may miss, squared: in shares of the squared lengths of both ways, and in square pixels. Both from
-# Sundaram, Brox and Keutzer, Dense Point Trajectories by GPU-accelerated Large Displacement Optical Flow (2010).
+# Tolerance of the squared forward-backward error: relative to the squared lengths of both flows, plus square pixels.
+# From Sundaram, Brox and Keutzer, Dense Point Trajectories by GPU-accelerated Large Displacement Optical Flow (2010).
 FB_RELATIVE_TOLERANCE, FB_TOLERANCE_SQUARE_PIXELS = 0.01, 0.5
-# How much what is brought may differ from what is there: on flat ground, and more for each step of contrast around.
+# Tolerance of the color difference: in flat areas, plus a fraction of the local contrast.
 COLOR_TOLERANCE, CONTRAST_TOLERANCE = 0.01, 0.1
-# What flickers everywhere may differ by this many times the usual difference more, up to a limit.
+# Global flicker adds this multiple of the median difference to the tolerance, up to a limit.
 FLICKER_FACTOR, MAX_FLICKER = 2.0, 0.05
-EROSION_RADIUS_PIXELS = (
-    3  # pixels around a difference that are doubted with it: the outlines of subjects are blurred in flow
-)
+EROSION_RADIUS_PIXELS = 3  # neighborhood of a difference that loses confidence too: flow blurs the outlines of subjects
 
 
 def backward_warp(second: Tensor, flow: Tensor) -> Tensor:
-    """The second frame (B, C, H, W) looked up at p + flow(p): what the first would be if the flow were true."""
+    """Sample the second frame (B, C, H, W) at p + flow(p), which predicts the first."""
     _, _, height, width = second.shape
     y, x = torch.meshgrid(
         torch.arange(height, dtype=flow.dtype, device=flow.device) + 0.5,
@@ -38,32 +35,31 @@ def backward_warp(second: Tensor, flow: Tensor) -> Tensor:
 
 
 def forward_backward_confidence(forward: Tensor, backward: Tensor) -> Tensor:
-    """How far the flow `back` undoes the flow `there`, (B, 2, H, W) each, in pixels -> (B, 1, H, W) in [0, 1].
+    """Forward-backward consistency of two flows (B, 2, H, W) in pixels -> (B, 1, H, W) in [0, 1].
 
-    there: from each pixel of the frame that asks; back: from each pixel of the other frame. 1 where the way back misses
-    by no more than Sundaram et al. allow, 0 from twice as much (squared) on, and 0 where the way leaves the frame.
+    forward: from each pixel of the first frame; backward: from each pixel of the second. 1 where the error is within
+    the tolerance of Sundaram et al., 0 from twice the tolerance (squared) on, and 0 where `forward` leaves the frame.
     """
     _, _, height, width = forward.shape
-    way_back = backward_warp(backward, forward)
-    miss, length = (
-        (f**2).sum(dim=1, keepdim=True) for f in (forward + way_back, torch.cat([forward, way_back], dim=1))
+    returned = backward_warp(backward, forward)
+    error, length = (
+        (f**2).sum(dim=1, keepdim=True) for f in (forward + returned, torch.cat([forward, returned], dim=1))
     )
     x = torch.arange(width).to(forward) + forward[:, :1]
     y = torch.arange(height).to(forward)[:, None] + forward[:, 1:]
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    return (2 - miss / (FB_RELATIVE_TOLERANCE * length + FB_TOLERANCE_SQUARE_PIXELS)).clamp(0, 1) * inside
+    return (2 - error / (FB_RELATIVE_TOLERANCE * length + FB_TOLERANCE_SQUARE_PIXELS)).clamp(0, 1) * inside
 
 
 def photometric_confidence(warped: Frames, frame: Frames) -> Tensor:
-    """How far what was brought along a flow looks like the frame that is there: (1, C, H, W) twice -> (1, 1, H, W).
+    """Similarity of a frame warped along a flow to the actual frame: (1, C, H, W) twice -> (1, 1, H, W) in [0, 1].
 
-    The channel that differs most decides. Differences are averaged over 3 x 3 pixels, where noise cancels and what
-    belongs to something else does not. More is allowed where there is contrast, of which a flow that is a little off
-    makes differences, and where most of the picture differs: that is the flicker which is to be taken away. A pixel is
-    believed as far as the worst of its neighbourhood.
+    The channel with the largest difference decides. Differences are averaged over 3 x 3 pixels, which cancels noise but
+    not other content. The tolerance grows with the local contrast, where a small flow error causes differences, and
+    with the median difference, which is the flicker to remove. A pixel gets the minimum of its neighborhood.
     """
     difference = F.avg_pool2d(warped - frame, 3, 1, 1, count_include_pad=False).abs().amax(dim=1, keepdim=True)
     contrast = (F.max_pool2d(frame, 3, 1, 1) + F.max_pool2d(-frame, 3, 1, 1)).amax(dim=1, keepdim=True)
-    usual = (FLICKER_FACTOR * difference.median()).clamp(max=MAX_FLICKER)
-    believed = (2 - difference / (COLOR_TOLERANCE + usual + CONTRAST_TOLERANCE * contrast)).clamp(0, 1)
-    return -F.max_pool2d(-believed, 2 * EROSION_RADIUS_PIXELS + 1, 1, EROSION_RADIUS_PIXELS)
+    flicker = (FLICKER_FACTOR * difference.median()).clamp(max=MAX_FLICKER)
+    confidence = (2 - difference / (COLOR_TOLERANCE + flicker + CONTRAST_TOLERANCE * contrast)).clamp(0, 1)
+    return -F.max_pool2d(-confidence, 2 * EROSION_RADIUS_PIXELS + 1, 1, EROSION_RADIUS_PIXELS)

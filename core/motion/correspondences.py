@@ -1,6 +1,6 @@
-"""Points of one frame and where they are in the next: what a dense flow says of them, and how far it is believed.
+"""Point correspondences between two frames, sampled from a dense flow and weighted by texture.
 
-Estimators that find points themselves (features.py) come to the same three arrays.
+Sparse trackers (klt.py) return the same type.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from .gray_frame import Plane, gradient
 
-GRID_PIXELS = 6  # distance in the flow's pixels of the points at which it is read; nearer neighbours say the same
-MIN_TEXTURE = 0.003  # texture, in grey levels of 1 per pixel, at which flow begins to see more than noise
+GRID_PIXELS = 6  # distance between samples of the flow, in its pixels; closer samples are redundant
+MIN_TEXTURE = 0.003  # gradient, in luma [0, 1] per pixel, above which flow measures more than noise
 
 
 class Correspondences(NamedTuple):
-    """points: (P, 2) float64, pixels from the centre. moved: (P, 2), where they went. weights: (P,), >= 0, of each."""
+    """Points of two frames that show the same content, with weights.
+
+    src_points: (P, 2) float64, in pixels from the center. dst_points: (P, 2), in the second frame. weights: (P,), >= 0.
+    """
 
     src_points: NDArray[np.float64]
     dst_points: NDArray[np.float64]
@@ -25,9 +28,9 @@ class Correspondences(NamedTuple):
 
 
 def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None = None) -> Correspondences:
-    """Read a flow (2, h, w) from the frame `grey` (h, w) in the middle of each small square, in the flow's pixels.
+    """Sample a flow (2, h, w) of the frame `gray` (h, w) at the center of each grid cell, in the flow's pixels.
 
-    hidden: (h, w), True where the flow is not the camera's.
+    ignore_mask: (h, w), True where the motion is not the camera's.
     """
     height, width = gray.shape
     weight = flow_weight(texture_strength(gray))
@@ -45,29 +48,29 @@ def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None 
 
 
 def texture_strength(gray: Plane) -> NDArray[np.float64]:
-    """How well the motion of each small square is determined in both directions: (h, w) -> (rows, columns), >= 0.
+    """Texture of each grid cell in its weaker direction: (h, w) -> (rows, columns), >= 0.
 
-    The smaller eigenvalue of the structure tensor (Shi and Tomasi, Good Features to Track, 1994), square-rooted: in
-    grey levels per pixel. Flat areas and straight edges have almost none, and what flow says there is a guess.
+    The square root of the smaller eigenvalue of the structure tensor (Shi and Tomasi, Good Features to Track, 1994), in
+    luma per pixel. It is almost 0 in flat areas and on straight edges, where flow is a guess.
     """
     dx, dy = gradient(gray)
     xx, xy, yy = (_cell_means(product) for product in (dx * dx, dx * dy, dy * dy))
-    smaller = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    return np.sqrt(np.maximum(smaller, 0))
+    min_eigenvalue = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    return np.sqrt(np.maximum(min_eigenvalue, 0))
 
 
 def flow_weight(texture: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(rows, columns) of texture -> how far the flow there is to be believed as the camera's, in [0, 2).
+    """Weight of the flow as camera motion from texture (rows, columns), in [0, 2).
 
-    Once there is enough texture to see motion at all, more of it does not count for more: a richly patterned subject
-    must not outvote a plain background. The edge of the picture counts for more than its middle, where subjects are.
+    The weight saturates: a richly textured subject must not outvote a plain background. The edge of the frame has more
+    weight than the middle, where subjects are.
     """
     rows, columns = (np.abs(np.linspace(-1, 1, n)) if n > 1 else np.zeros(1) for n in texture.shape)
     return texture / (texture + MIN_TEXTURE) * (0.6 + np.maximum(rows[:, None], columns))
 
 
 def _cell_means(plane: Plane) -> NDArray[np.float64]:
-    """Over squares of GRID x GRID pixels, those at the right and lower edge smaller: (h, w) -> (rows, columns)."""
+    """Means over GRID_PIXELS squares, which are cut at the right and lower edge: (h, w) -> (rows, columns)."""
     rows, columns = (np.arange(0, n, GRID_PIXELS) for n in plane.shape)
     sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0), columns, axis=1)
     sizes = (np.diff([*starts, n]) for starts, n in zip((rows, columns), plane.shape, strict=True))

@@ -1,4 +1,4 @@
-"""Pass 1: pixels become a few numbers per frame, how the camera moved from each to the next and how sure that is."""
+"""Estimate the camera motion of a clip: one homography and one confidence per frame."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
 from .subpixel import align
 
-LOW_CONFIDENCE = 0.85  # share of the picture that follows the camera, below which something near may have torn the flow
-EXACT_MATCH_PIXELS = 0.3  # pixels between a point and a step that it is taken for an instance of
-WORKING_SIDE = 480  # longer side of the frames that are measured: finer costs much and gains hundredths of a pixel
+LOW_CONFIDENCE = 0.85  # inlier fraction below which a near object may have disturbed the dense flow
+EXACT_MATCH_PIXELS = 0.3  # residual up to which a point matches a step exactly
+WORKING_SIDE = 480  # longer side of the measured frames: more costs much and gains hundredths of a pixel
 
 
 class Step(NamedTuple):
-    """From one frame to the next: matrix (3, 3) in their pixels, trust as in `Motion`, and who followed so far."""
+    """Motion from one frame to the next, and the updated inlier map.
+
+    matrix: (3, 3), in pixels of the measured frames. confidence: as in `Motion`.
+    """
 
     matrix: geometry.Matrices
     confidence: float
     inlier_map: InlierMap
 
 
-FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS)  # of the first frame of a clip
+FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS)
+"""The step to the first frame of a clip or shot."""
 
 
 def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, mask: Masks | None = None) -> Motion:
-    """Read the clip once and measure the step from each frame to the next.
+    """Measure the camera motion between neighboring frames, in one pass over the clip.
 
-    flow: measures on frames reduced to `side` pixels on the longer side. Holds two frames at a time.
-    mask: what moves by itself and is not to be followed, people for instance: (N, H, W) in [0, 1], or (1, H, W) for all
-    frames, more than 0.5 where not to look; or a function that gives the mask (H, W) of frame i. Of any size: it is
-    laid over the whole frame.
-    Raises ClipError for a clip without frames, and for masks that are not as many as the frames.
+    flow: runs on frames reduced to `side` pixels on the longer side. Two frames are in memory at a time.
+    mask: moving subjects to ignore, people for instance: (N, H, W) in [0, 1], or (1, H, W) for all frames, above 0.5
+    where the frame is ignored; or a function that returns the mask (H, W) of frame i. Any size: it is stretched to the
+    frame.
+    Raises ClipError for a clip without frames, and for a number of masks that differs from the number of frames.
     """
     motion, _ = estimate_from_luma(
         enumerate(prefetch(luma_frames(clip, side), name="decode")), clip.info, flow, mask, ALL_INLIERS
@@ -63,32 +67,32 @@ def estimate_from_luma(
     mask: Masks | None,
     inlier_map: InlierMap,
 ) -> tuple[Motion, InlierMap]:
-    """The motion of numbered grey frames (1, 1, h, w), and where the camera was followed up to the last of them.
+    """Measure the motion of (frame number, luma (1, 1, h, w)) pairs; returns also the final inlier map.
 
-    followers: where it was followed up to the first, which for the first of a clip is everywhere. info: of the clip;
-    steps are in its pixels. Raises ClipError for no frames.
+    inlier_map: that of the first frame; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are in its
+    pixels. Raises ClipError if there are no frames.
     """
-    steps, trust = array("d"), array("d")
+    steps, confidence = array("d"), array("d")
     previous: GrayFrame | None = None
     step = FIRST_STEP._replace(inlier_map=inlier_map)
-    for number, grey in numbered_luma:
-        height, width = grey.shape[-2:]
-        current = GrayFrame.of(grey, mask_of(mask, number, height, width))
+    for number, plane in numbered_luma:
+        height, width = plane.shape[-2:]
+        current = GrayFrame.of(plane, mask_of(mask, number, height, width))
         if previous is not None:
             step = estimate_step(previous, current, flow, step.inlier_map)
         steps.extend(geometry.rescale(step.matrix, info.width / width, info.height / height).ravel())
-        trust.append(step.confidence)
+        confidence.append(step.confidence)
         previous = current
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
-    return Motion(np.array(steps).reshape(-1, 3, 3), np.array(trust), info), step.inlier_map
+    return Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info), step.inlier_map
 
 
 def luma_frames(clip: Clip, side: int) -> Iterator[Plane]:
-    """The clip's frames as brightness (1, 1, h, w), float32 in [0, 1], of the size `clip.info.within(side)`."""
-    own = getattr(clip, "luma_frames", None)
-    if own is not None:
-        yield from own(side)
+    """Yield the luma of a clip, (1, 1, h, w) float32 in [0, 1], of the size `clip.info.fit_within(side)`."""
+    read_luma = getattr(clip, "luma_frames", None)
+    if read_luma is not None:
+        yield from read_luma(side)
         return
     small = clip.info.fit_within(side)
     for frames in clip.frames():
@@ -96,7 +100,7 @@ def luma_frames(clip: Clip, side: int) -> Iterator[Plane]:
 
 
 def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
-    """(1, C, H, W) -> its brightness (1, 1, height, width): each pixel the mean of what it covers."""
+    """Luma of a frame (1, C, H, W), reduced by area averaging -> (1, 1, height, width)."""
     cv2 = optional_opencv()
     if cv2 is None:
         import torch.nn.functional as F
@@ -113,54 +117,57 @@ def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
 
 
 def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap) -> Step:
-    """The step between two frames, given where the camera was followed up to the first."""
+    """Estimate the camera motion between two frames; inlier_map: that of the first frame."""
     if is_duplicate(first.plane, second.plane):
         return Step(np.eye(3), 1.0, inlier_map)
     size = first.plane.shape
-    found, matrix, sure, cut = _fit_step(first, second, flow, inlier_map)
-    torn = sure < LOW_CONFIDENCE and not hasattr(flow, "track_points")
-    other = _fallback_flow(flow) if cut or torn else None
-    if other is not None:
-        asked = _fit_step(first, second, other, inlier_map)
-        if cut or _exact_fraction(*asked[:2]) > _exact_fraction(found, matrix):
-            found, matrix, sure, cut = *asked[:3], cut and asked[3]
+    matches, matrix, confidence, cut = _fit_step(first, second, flow, inlier_map)
+    disturbed = confidence < LOW_CONFIDENCE and not hasattr(flow, "track_points")
+    fallback = _fallback_flow(flow) if cut or disturbed else None
+    if fallback is not None:
+        other = _fit_step(first, second, fallback, inlier_map)
+        if cut or _exact_fraction(*other[:2]) > _exact_fraction(matches, matrix):
+            matches, matrix, confidence, cut = *other[:3], cut and other[3]
     if cut:
         return FIRST_STEP
-    if sure > 0:
-        inlier_map = update_inlier_map(inlier_map, found, matrix, *size)
+    if confidence > 0:
+        inlier_map = update_inlier_map(inlier_map, matches, matrix, *size)
         matrix = align(first, second, matrix, inlier_map)
-    return Step(matrix, max(sure, 1e-3), inlier_map)  # weak is not a cut
+    return Step(matrix, max(confidence, 1e-3), inlier_map)  # 0 would mark a cut
 
 
 def _fit_step(
     first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap
 ) -> tuple[Correspondences, geometry.Matrices, float, bool]:
-    """What went where, the camera's step in full-size pixels and how sure it is, and whether even so it is a cut."""
+    """Return (matches, step in pixels of the planes, confidence, whether the second frame starts a new shot)."""
     size = first.plane.shape
-    a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # flow is coarse: alignment does the rest
-    follow = getattr(flow, "track_points", None)
-    if follow is None:
-        field = flow_between_planes(flow, a.plane, b.plane)
-        found = _scale_matches(sample_flow(field, a.plane, a.ignore_mask), size[1] // a.plane.shape[1])
-        matrix, sure = fit_homography(*apply_inlier_map(found, inlier_map, *size))
+    a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # coarse flow is enough: `align` refines it
+    track_points = getattr(flow, "track_points", None)
+    if track_points is None:
+        dense = flow_between_planes(flow, a.plane, b.plane)
+        invalid = np.logical_not(np.isfinite(dense).all(axis=0))  # a network in half precision may overflow
+        dense = np.where(invalid, 0, dense)
+        ignore_mask = invalid if a.ignore_mask is None else np.logical_or(a.ignore_mask, invalid)
+        matches = _scale_matches(sample_flow(dense, a.plane, ignore_mask), size[1] // a.plane.shape[1])
+        matrix, confidence = fit_homography(*apply_inlier_map(matches, inlier_map, *size))
     else:
-        found = follow(first, second)
-        matrix, sure = fit_homography(*apply_inlier_map(found, inlier_map, *size))
-        field = _flow_from_step(matrix, size, a.plane.shape)
-    return found, matrix, sure, is_cut(a.plane, b.plane, field)
+        matches = track_points(first, second)
+        matrix, confidence = fit_homography(*apply_inlier_map(matches, inlier_map, *size))
+        dense = _flow_from_step(matrix, size, a.plane.shape)
+    return matches, matrix, confidence, is_cut(a.plane, b.plane, dense)
 
 
 def _exact_fraction(matches: Correspondences, step: geometry.Matrices) -> float:
-    """The share of what was found, in [0, 1], that does just what the step says."""
-    off = np.hypot(*(geometry.transform_points(step, matches.src_points) - matches.dst_points).T)
-    return float((matches.weights * (off < EXACT_MATCH_PIXELS)).sum() / max(matches.weights.sum(), 1e-9))
+    """Weighted fraction of the matches, in [0, 1], with a residual below `EXACT_MATCH_PIXELS`."""
+    residuals = np.hypot(*(geometry.transform_points(step, matches.src_points) - matches.dst_points).T)
+    return float((matches.weights * (residuals < EXACT_MATCH_PIXELS)).sum() / max(matches.weights.sum(), 1e-9))
 
 
 def _fallback_flow(flow: FlowModel) -> FlowModel | None:
-    """Who is asked before a cut is believed: dense flow may fail where the picture jumps, tracks where it is plain.
+    """The second estimator, used before a cut is accepted and at low confidence; None without OpenCV.
 
-    And where much does not follow: dense flow runs smoothly from a near thing to what is behind it, and of many near
-    things little is left that moves as anything does. Tracks know no neighbours.
+    Dense flow may fail at large jumps, tracks in frames with little texture. Dense flow is also smooth across the edge
+    of a near object, so with many near objects few of its vectors are right; tracks do not depend on neighbors.
     """
     if optional_opencv() is None:
         return None
@@ -172,11 +179,12 @@ def _scale_matches(matches: Correspondences, factor: int) -> Correspondences:
 
 
 def _flow_from_step(step: geometry.Matrices, frame_size: tuple[int, int], flow_size: tuple[int, int]) -> Plane:
-    """The flow (2, h, w) of a frame that all follows a step: in the pixels of the smaller size, the step in full."""
+    """The flow (2, h, w), in pixels of `flow_size` (h, w), of a step in pixels of `frame_size` (H, W)."""
     height, width = flow_size
     m = geometry.rescale(step, width / frame_size[1], height / frame_size[0]).astype(np.float32)
     x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
     y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
     depth = m[2, 0] * x + m[2, 1] * y + 1
-    across, down = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth - x, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth - y
-    return np.stack([across, down])
+    flow_x = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth - x
+    flow_y = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth - y
+    return np.stack([flow_x, flow_y])

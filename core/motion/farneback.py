@@ -1,12 +1,12 @@
-"""Farneback's dense optical flow in torch: every pair of a batch at once, on any device.
+"""Dense optical flow by Farnebäck's method in torch, batched, on any device.
 
-The method is that of G. Farnebäck, "Two-Frame Motion Estimation Based on Polynomial Expansion" (SCIA 2003). Around each
-pixel the picture is fitted by a quadratic, f(p) = c + b.p + p'Ap; where the content moves by d, its b changes by -2Ad,
-and d is the least-squares answer over a window of such equations, refined over a pyramid. Sizes, borders and constants
-follow `cv2.calcOpticalFlowFarneback`, so that the two are interchangeable.
+The method is that of G. Farnebäck, "Two-Frame Motion Estimation Based on Polynomial Expansion" (SCIA 2003). A quadratic
+is fitted around each pixel, f(p) = c + b.p + p'Ap; where the content moves by d, its b changes by -2Ad, and d is the
+least-squares solution over a window of such equations, refined over a pyramid. Sizes, borders and constants follow
+`cv2.calcOpticalFlowFarneback`, so that the two are interchangeable.
 
-Convolutions are sums of shifted pictures rather than conv2d: these kernels are long and have few channels, where the
-sums are faster on a CPU, and on a GPU they are immune to TF32, whose 10 bits are too few for second derivatives.
+Convolutions are sums of shifted images rather than conv2d: these kernels are long and have few channels, where the sums
+are faster on a CPU; on a GPU they are not affected by TF32, whose 10 bits are too few for second derivatives.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, as OpenCV's RGB to grey
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, as in OpenCV's RGB to gray
 MIN_SIDE_PIXELS = 32  # the pyramid stops before a side becomes shorter than this
-EDGE_WEIGHTS = (0.14, 0.14, 0.4472, 0.4472, 0.4472)  # the outermost pixels: their quadratics saw repeated rows
-REGULARIZATION = 1e-3  # added to determinants: far below any texture in grey levels 0-255, and flat areas get zero flow
+EDGE_WEIGHTS = (0.14, 0.14, 0.4472, 0.4472, 0.4472)  # of the outermost pixels: their quadratics include padding
+REGULARIZATION = 1e-3  # added to determinants: far below any texture in gray levels 0-255; flat areas get zero flow
 
 
 @dataclass(frozen=True, kw_only=True)
 class FarnebackSettings:
-    """How far and how finely to look. The defaults suit camera motion between neighbouring frames.
+    """Settings, named as in OpenCV where it has them; defaults for camera motion between neighboring frames.
 
     pyramid_scale: size of each level relative to the one below, inside (0, 1).
-    levels: how many reduced sizes at most, beside the full one; none gets a side shorter than 32 pixels.
-    window: side in pixels of the area that shares one motion, odd, 3 or more; larger is steadier and blurrier.
+    levels: maximum number of reduced sizes beside the full one; no side becomes shorter than 32 pixels.
+    window: side in pixels of the averaging window, odd, 3 or more; larger is more robust and blurrier.
     iterations: refinements per level, 1 or more.
-    neighbourhood, sigma: radius of the quadratic fit (OpenCV's poly_n) and standard deviation of its weights, in
-        pixels; 7 and 1.5, or 5 and 1.1 for finer detail.
-    gaussian_window: weigh the window by a Gaussian, not evenly: sharper at motion edges, and wants a larger window.
+    poly_n, poly_sigma: radius of the quadratic fit and standard deviation of its weights, in pixels; 7 and 1.5, or
+        5 and 1.1 for finer detail.
+    gaussian_window: Gaussian instead of uniform window: sharper at motion edges, needs a larger window.
     """
 
     pyramid_scale: float = 0.5
@@ -56,7 +56,7 @@ class FarnebackSettings:
             )
         if self.poly_n < 1 or self.poly_sigma < 0.1:  # below that, only the middle pixel has any weight
             raise ValueError(
-                f"neighbourhood must be 1 or more and sigma 0.1 or more, got {self.poly_n}, {self.poly_sigma}"
+                f"poly_n must be 1 or more and poly_sigma 0.1 or more, got {self.poly_n}, {self.poly_sigma}"
             )
 
 
@@ -78,7 +78,7 @@ def farneback(first: Tensor, second: Tensor, settings: FarnebackSettings = Farne
         got = f"{tuple(first.shape)} and {tuple(second.shape)}"
         raise ValueError(f"farneback needs two batches of one shape (B, 1 or 3, H, W), got {got}")
     pairs, _, height, width = first.shape
-    frames = torch.cat([_gray_levels(first), _gray_levels(second)])  # (2B, 1, H, W): both are expanded alike
+    frames = torch.cat([_gray_levels(first), _gray_levels(second)])  # (2B, 1, H, W)
 
     flow: Tensor | None = None
     for scale in _pyramid_scales(height, width, settings):
@@ -98,7 +98,7 @@ def farneback(first: Tensor, second: Tensor, settings: FarnebackSettings = Farne
 
 
 def _gray_levels(frames: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) in [0, 1] -> (B, 1, H, W) float32 in [0, 255], the range that the constants were chosen for."""
+    """(B, 1 or 3, H, W) in [0, 1] -> (B, 1, H, W) float32 in [0, 255], the range of the constants."""
     frames = frames.float()
     if frames.shape[1] == 3:
         red, green, blue = frames.split(1, dim=1)  # each (B, 1, H, W)
@@ -107,7 +107,7 @@ def _gray_levels(frames: Tensor) -> Tensor:
 
 
 def _pyramid_scales(height: int, width: int, settings: FarnebackSettings) -> list[float]:
-    """The pyramid from its smallest level to 1.0."""
+    """Scales of the pyramid, from the smallest level to 1.0."""
     scales = [1.0]
     while len(scales) <= settings.levels:
         scale = scales[-1] * settings.pyramid_scale
@@ -121,25 +121,25 @@ def _pyramid_scales(height: int, width: int, settings: FarnebackSettings) -> lis
 
 
 def _downsample(frames: Tensor, size: tuple[int, int], scale: float) -> Tensor:
-    """(B, 1, H, W) -> (B, 1, h, w): smooth away what the smaller size cannot hold, then sample."""
+    """Low-pass filter and sample: (B, 1, H, W) -> (B, 1, h, w)."""
     sigma = (1 / scale - 1) / 2
-    # The full size is smoothed by (1, 2, 1) / 4: second derivatives of raw pixels are mostly noise.
+    # The full size is filtered with (1, 2, 1) / 4: second derivatives of raw pixels are mostly noise.
     kernel = _gaussian_kernel(max(round(sigma * 5) // 2, 1), sigma) if sigma > 0 else [0.25, 0.5, 0.25]
     return _resample(_resample(frames, size[0], kernel, dim=2), size[1], kernel, dim=3)
 
 
 def _resample(x: Tensor, new_size: int, kernel: list[float], dim: int) -> Tensor:
-    """Smooth with an odd kernel along `dim` and sample `new` places by linear interpolation, computing no others.
+    """Filter with an odd kernel along `dim` and sample `new_size` positions by linear interpolation.
 
-    Each result mixes two neighbouring smoothed pixels, so it is one sum over len(kernel) + 1 pixels. Borders mirror
+    Each result mixes two neighboring filtered pixels, so it is one sum over len(kernel) + 1 pixels. Borders mirror
     without repeating the edge pixel.
     """
     old, taps = x.shape[dim], len(kernel)
     smooth = torch.tensor([0.0, *kernel, 0.0], dtype=torch.float64)
-    place = ((torch.arange(new_size, dtype=torch.float64) + 0.5) * old / new_size - 0.5).clamp(0, old - 1)  # (new,)
-    left = place.floor()
-    right_share = (place - left)[:, None]  # (new, 1)
-    weights = (1 - right_share) * smooth[1:] + right_share * smooth[:-1]  # (new, taps + 1)
+    position = ((torch.arange(new_size, dtype=torch.float64) + 0.5) * old / new_size - 0.5).clamp(0, old - 1)  # (new,)
+    left = position.floor()
+    fraction = (position - left)[:, None]  # (new, 1)
+    weights = (1 - fraction) * smooth[1:] + fraction * smooth[:-1]  # (new, taps + 1)
     period = max(2 * (old - 1), 1)
     index = (left.long()[:, None] - taps // 2 + torch.arange(taps + 1)) % period  # (new, taps + 1)
     index = torch.minimum(index, period - index).clamp(max=old - 1)
@@ -173,7 +173,7 @@ def _correlate_1d(x: Tensor, kernel: list[float], dim: int) -> Tensor:
 
 
 def _expand_polynomials(gray: Tensor, radius: int, sigma: float) -> Tensor:
-    """Fit a quadratic around each pixel: (B, 1, h, w) -> (B, 5, h, w), the coefficients of x, y, x², y² and xy.
+    """Fit a quadratic around each pixel: (B, 1, h, w) -> (B, 5, h, w), coefficients of x, y, x², y², xy.
 
     With separable weights the functions x, y, x² - m2, y² - m2 and xy are orthogonal (m2, m4: moments of the weights
     along one axis), so that the inverse of the Gram matrix is a division and each fit is a product of two 1-D kernels.
@@ -195,10 +195,10 @@ def _expand_polynomials(gray: Tensor, radius: int, sigma: float) -> Tensor:
 
 
 def _normal_equations(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-    """What each pixel says about its motion, given the motion `flow` believed so far.
+    """Normal equations of each pixel's motion, given the current estimate `flow`.
 
-    first, second: (B, 5, h, w) of `_expand`; flow: (B, 2, h, w). Returns (B, 5, h, w): the entries xx, xy, yy of A'A
-    and x, y of A'b in (A'A) d = A'b, where d is the whole displacement.
+    first, second: (B, 5, h, w) of `_expand_polynomials`; flow: (B, 2, h, w). Returns (B, 5, h, w): the entries xx, xy,
+    yy of A'A and x, y of A'b in (A'A) d = A'b, where d is the total displacement.
     """
     _, _, height, width = flow.shape
     dx, dy = flow[:, 0], flow[:, 1]  # (B, h, w)
@@ -209,11 +209,11 @@ def _normal_equations(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)  # (B, h, w, 2)
     there = F.grid_sample(second, grid, mode="bilinear", padding_mode="zeros", align_corners=False)  # (B, 5, h, w)
 
-    # Where the partner lies outside, the first frame's own curvature stands in, with a slope of zero. The last row and
-    # column count as outside, because OpenCV wants all four neighbours of the place.
+    # Outside the second frame, the first frame's curvature is used with a slope of zero. The last row and column count
+    # as outside, because OpenCV needs all four neighbors of the position.
     inside = (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)  # (B, h, w)
-    alone = torch.cat([torch.zeros_like(first[:, :2]), first[:, 2:]], dim=1)
-    there = torch.where(inside[:, None], there, alone)
+    outside_value = torch.cat([torch.zeros_like(first[:, :2]), first[:, 2:]], dim=1)
+    there = torch.where(inside[:, None], there, outside_value)
 
     edge = _edge_weights(width).to(flow) * _edge_weights(height).to(flow)[:, None]  # (h, w)
     xx = (first[:, 2] + there[:, 2]) / 2 * edge  # A = [[xx, xy], [xy, yy]], the mean of both frames: (B, h, w) each
@@ -227,7 +227,7 @@ def _normal_equations(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
 
 
 def _edge_weights(length: int) -> Tensor:
-    """(length,): 1 in the middle, EDGE_WEIGHTS towards both ends, their product where a small frame makes them meet."""
+    """(length,): 1 in the middle, EDGE_WEIGHTS towards both ends, their product where the two overlap."""
     weights = torch.ones(length)
     ramp = torch.tensor(EDGE_WEIGHTS)[:length]
     weights[: len(ramp)] *= ramp
@@ -247,6 +247,6 @@ def _average_window(equations: Tensor, settings: FarnebackSettings) -> Tensor:
 def _solve(equations: Tensor) -> Tensor:
     """Solve the 2x2 system of each pixel: (B, 5, h, w) -> (B, 2, h, w) flow."""
     xx, xy, yy, x, y = equations.unbind(dim=1)  # (B, h, w) each
-    # A'A cannot have a negative determinant; rounding can, where all the texture has one direction.
+    # The determinant of A'A is not negative, but rounding can make it so where all texture has one direction.
     determinant = (xx * yy - xy * xy).clamp(min=0) + REGULARIZATION
     return torch.stack([(yy * x - xy * y) / determinant, (xx * y - xy * x) / determinant], dim=1)

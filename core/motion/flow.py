@@ -1,4 +1,4 @@
-"""Where every pixel has gone between two frames: the protocol, and the estimators behind one list.
+"""Optical flow: the `FlowModel` protocol and a table of estimators.
 
 Convention: a flow is (B, 2, H, W) float32, x then y, in pixels of the frames it was measured on (x right, y down).
 Pixel p of the first frame is found at p + flow(p) in the second.
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, what OpenCV uses too; flow does not care which
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # BT.601, as in OpenCV
 
 
 class FlowModel(Protocol):
-    """Anything that measures flow: a class of ours, a network, a function.
+    """A flow estimator: an object, a network or a function.
 
-    A model may also have `field(first, second)`, which takes two grey planes (h, w) and gives their flow (2, h, w) in
-    numpy. And it may have `follow(first, second)`, which takes two `Grey` frames and gives `Correspondences` in their
-    pixels: what the camera's motion is then fitted to, instead of samples of the dense flow.
+    Optional methods: `plane_flow(first, second)` takes two luma planes (h, w) and returns their flow (2, h, w) as a
+    NumPy array. `track_points(first, second)` takes two `GrayFrame`s and returns `Correspondences` in their pixels, to
+    which the camera motion is then fitted instead of samples of the dense flow.
     """
 
     def __call__(self, first: Frames, second: Frames) -> Tensor:
@@ -42,7 +42,7 @@ class FlowModel(Protocol):
 
 
 class FlowMethod(str, Enum):
-    """The estimators that come with SteadyScale."""
+    """Flow estimators included in SteadyScale."""
 
     FARNEBACK = "farneback"
     DIS = "dis"
@@ -50,7 +50,7 @@ class FlowMethod(str, Enum):
 
 
 def luma(frames: Frames) -> Tensor:
-    """(B, C, H, W) RGB(A) or grey -> (B, 1, H, W) brightness in [0, 1]. Alpha is ignored."""
+    """Luma (B, 1, H, W) in [0, 1] of RGB(A) or gray frames (B, C, H, W). Alpha is ignored."""
     if frames.shape[1] == 1:
         return frames
     weights = frames.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)
@@ -58,18 +58,18 @@ def luma(frames: Frames) -> Tensor:
 
 
 def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device | str = "cpu") -> FlowModel:
-    """The estimator of that name. On a device other than the CPU, or without OpenCV, Farneback runs in torch.
+    """Create a flow estimator. On a device other than the CPU, or without OpenCV, Farneback runs in torch.
 
-    Raises ClipError where the method needs OpenCV and none can be imported.
+    Raises ClipError if the method needs OpenCV and it cannot be imported.
     """
     return _BUILDERS[FlowMethod(method)](str(device))
 
 
 def flow_between_planes(flow: FlowModel, first: Plane, second: Plane) -> Plane:
-    """The flow (2, h, w) from one grey plane (h, w) to another, by any model."""
-    own = getattr(flow, "plane_flow", None)
-    if own is not None:
-        return own(first, second)
+    """The flow (2, h, w) from one luma plane (h, w) to another, with any model."""
+    plane_flow = getattr(flow, "plane_flow", None)
+    if plane_flow is not None:
+        return plane_flow(first, second)
     import torch
 
     a, b = (torch.from_numpy(plane)[None, None] for plane in (first, second))
@@ -78,7 +78,7 @@ def flow_between_planes(flow: FlowModel, first: Plane, second: Plane) -> Plane:
 
 @dataclass(frozen=True)
 class OpenCVFlow:
-    """An estimator of OpenCV's kind as a `FlowModel`. measure: two grey planes (h, w) uint8 -> their flow (h, w, 2)."""
+    """A `FlowModel` from an OpenCV estimator: two luma planes (h, w) uint8 -> their flow (h, w, 2)."""
 
     estimator: Callable[[Any, Any], Any]
 
@@ -89,7 +89,7 @@ class OpenCVFlow:
         return torch.stack([torch.from_numpy(self.plane_flow(a, b)) for a, b in pairs])
 
     def plane_flow(self, first: Plane, second: Plane) -> Plane:
-        if min(first.shape) < 16:  # DIS refuses less than two of its patches; they carry no motion to speak of
+        if min(first.shape) < 16:  # DIS raises an error for fewer than two patches; such frames show no motion
             return np.zeros((2, *first.shape), np.float32)
         return np.moveaxis(self.estimator(_to_uint8(first), _to_uint8(second)), -1, 0)
 
@@ -114,7 +114,7 @@ def _build_farneback(device: str) -> FlowModel:
     cv2 = optional_opencv() if device == "cpu" else None
     if cv2 is None:
         return TorchFarneback(device)
-    measure = partial(
+    estimator = partial(
         cv2.calcOpticalFlowFarneback,
         flow=None,
         pyr_scale=0.5,
@@ -125,7 +125,7 @@ def _build_farneback(device: str) -> FlowModel:
         poly_sigma=1.5,
         flags=0,
     )
-    return OpenCVFlow(measure)
+    return OpenCVFlow(estimator)
 
 
 def _build_dis(device: str) -> FlowModel:
@@ -143,7 +143,7 @@ def _require_opencv(feature: str) -> ModuleType:
     if cv2 is None:
         raise ClipError(
             f"{feature} OpenCV: install any of its distributions (pip install opencv-python-headless), "
-            "or choose the method 'farneback', which also runs without"
+            "or choose the method 'farneback', which runs without it"
         )
     return cv2
 

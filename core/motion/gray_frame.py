@@ -1,7 +1,7 @@
-"""A grey frame, with what is worked out about it once and asked for by both pairs of neighbours that it belongs to.
+"""A luma frame with cached derived data: uint8 plane, half size and gradient levels.
 
-All in numpy: these are many small operations. Shared out to threads, each would wait for the slowest, and threads that
-wait burn a processor.
+Each frame belongs to two pairs of neighbors; what both need is computed once. All operations are small, so they run in
+NumPy: spread over threads, each would wait for the slowest, and waiting threads occupy a core.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ if TYPE_CHECKING:
 Plane = NDArray[np.floating]  # (h, w), float32
 Masks: TypeAlias = "Tensor | Callable[[int], Tensor]"  # (N or 1, H, W) in [0, 1], or the mask (H, W) of frame i
 
-MASK_MARGIN_PIXELS = (
-    4  # pixels around what a mask hides that are hidden too: slopes and the windows of flow reach out from there
-)
-BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # the blur before slopes are taken
+MASK_MARGIN_PIXELS = 4  # margin around a mask that is ignored too: gradients and flow windows extend beyond a pixel
+BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # applied before the gradient
 
 
 @dataclass(frozen=True, eq=False)
 class GradientLevel:
-    """A frame at one size, a little blurred, and its most telling pixels: the steepest of each small square.
+    """A blurred frame at one size with gradients, and its pixel of largest gradient in each cell.
 
-    layers: (h, w, 3) float32: brightness, and its change per pixel across and down.
-    x, y: (P,) float32, places of the telling pixels from the centre; values: (3, P), the layers there.
+    layers: (h, w, 3) float32: luma, and its derivatives along x and y per pixel.
+    x, y: (P,) float32, positions of the selected pixels from the center; values: (3, P), the layers there.
     """
 
     layers: NDArray[np.float32]
@@ -45,9 +43,9 @@ class GradientLevel:
 
 @dataclass(frozen=True, eq=False)
 class GrayFrame:
-    """One frame as motion is measured on it.
+    """A luma frame for motion estimation.
 
-    plane: (h, w) float32, brightness in [0, 1]. hidden: (h, w), True where not to look, or None.
+    plane: (h, w) float32 in [0, 1]. ignore_mask: (h, w), True where the frame is ignored, or None.
     """
 
     plane: Plane
@@ -55,38 +53,41 @@ class GrayFrame:
 
     @staticmethod
     def of(frame: NDArray[np.floating] | Tensor, ignore_mask: NDArray[np.bool_] | None = None) -> GrayFrame:
-        """From a grey frame (1, 1, h, w) in [0, 1]."""
-        return GrayFrame(np.asarray(frame[0, 0], np.float32), ignore_mask)
+        """Create from luma (1, 1, h, w) in [0, 1]."""
+        plane = np.asarray(frame[0, 0], np.float32)
+        if not np.isfinite(plane.sum()):  # frames from half precision may contain NaN or infinity
+            plane = np.nan_to_num(plane, nan=0.0, posinf=1.0, neginf=0.0)
+        return GrayFrame(plane, ignore_mask)
 
     @cached_property
     def plane_uint8(self) -> NDArray[np.uint8]:
-        """(h, w) in [0, 255], as OpenCV's trackers want it."""
+        """(h, w) in [0, 255], the input of OpenCV's trackers."""
         return np.rint(self.plane * 255).clip(0, 255).astype(np.uint8)
 
     @cached_property
     def half(self) -> GrayFrame:
-        """Means of 2 x 2 pixels; an odd last row or column is left out. Hidden is what is in part."""
+        """Means of 2 x 2 pixels; an odd last row or column is dropped. Ignored where one of the 4 pixels is."""
         height, width = (n // 2 * 2 for n in self.plane.shape)
         quarters = [(slice(i, height, 2), slice(j, width, 2)) for i in (0, 1) for j in (0, 1)]
         plane = sum((self.plane[q] for q in quarters[1:]), self.plane[quarters[0]]) / 4
-        hidden = self.ignore_mask
-        return GrayFrame(plane, None if hidden is None else np.logical_or.reduce([hidden[q] for q in quarters]))
+        mask = self.ignore_mask
+        return GrayFrame(plane, None if mask is None else np.logical_or.reduce([mask[q] for q in quarters]))
 
     @cached_property
     def coarse(self) -> GradientLevel:
-        """At half the size, with the steepest pixel of each 2 x 2."""
+        """Gradient level of the half size, one pixel of each 2 x 2."""
         return _gradient_level(self.half, 2)
 
     @cached_property
     def fine(self) -> GradientLevel:
-        """At full size, with the steepest pixel of each 3 x 3."""
+        """Gradient level of the full size, one pixel of each 3 x 3."""
         return _gradient_level(self, 3)
 
 
 def mask_of(mask: Masks | None, number: int, height: int, width: int) -> NDArray[np.bool_] | None:
-    """(height, width): True where the mask of frame `number` has more than 0.5, and a little around it.
+    """Mask of frame `number` as (height, width) bool: True above 0.5 and in a margin around.
 
-    Raises ClipError where there is no such mask.
+    Raises ClipError if there is no such mask.
     """
     if mask is None:
         return None
@@ -103,7 +104,7 @@ def mask_of(mask: Masks | None, number: int, height: int, width: int) -> NDArray
 
 
 def gradient(plane: Plane) -> tuple[Plane, Plane]:
-    """Change per pixel across and down."""
+    """Derivatives along x and y, per pixel."""
     cv2 = optional_opencv()
     if cv2 is not None:
         settings = {"ksize": 1, "scale": 0.5, "borderType": cv2.BORDER_REPLICATE}
@@ -117,13 +118,13 @@ def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
     dx, dy = gradient(blurred)
     height, width = blurred.shape
     rows, columns = height // cell, width // cell
-    steep = (dx * dx + dy * dy)[: rows * cell, : columns * cell]
-    steepest = steep.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
-    row = (np.arange(rows)[:, None] * cell + steepest // cell).ravel()
-    column = (np.arange(columns) * cell + steepest % cell).ravel()
+    power = (dx * dx + dy * dy)[: rows * cell, : columns * cell]
+    best = power.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
+    row = (np.arange(rows)[:, None] * cell + best // cell).ravel()
+    column = (np.arange(columns) * cell + best % cell).ravel()
     if gray.ignore_mask is not None:
-        seen = ~gray.ignore_mask[row, column]
-        row, column = row[seen], column[seen]
+        valid = ~gray.ignore_mask[row, column]
+        row, column = row[valid], column[valid]
     layers = np.stack([blurred, dx, dy], axis=-1)
     return GradientLevel(
         layers,
@@ -134,7 +135,7 @@ def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
 
 
 def _blur(plane: Plane) -> Plane:
-    """A little smoother (1 4 6 4 1 both ways), so that the picture between two pixels is near the line between them."""
+    """Filter with (1, 4, 6, 4, 1) / 16 along both axes, so that linear interpolation between pixels is accurate."""
     cv2 = optional_opencv()
     if cv2 is not None:
         return cv2.sepFilter2D(plane, -1, BLUR_KERNEL, BLUR_KERNEL, borderType=cv2.BORDER_REPLICATE)

@@ -1,9 +1,8 @@
-"""Which motion most of the picture follows: the camera's, among subjects that move by themselves.
+"""Robust homography estimation: the camera motion among independently moving subjects.
 
-A shaking camera turns about its centre, so neighbouring frames differ by a homography: 8 numbers. Few frames show
-enough to fix all of them, so the fit starts from a similarity with many followers and bends it only as far as the
-picture asks: the evidence pulls against a prior that says "not at all". There is no choosing between models, and
-therefore no flicker between them.
+A camera that rotates about its center relates neighboring frames by a homography: 8 parameters. Few frames constrain
+all of them, so the fit starts from a similarity with many inliers, and a prior pulls shear and perspective towards 0.
+There is no model selection, and therefore no flicker between models.
 """
 
 from __future__ import annotations
@@ -12,73 +11,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..path.motion import MAX_STEP_SCALE
 
-HYPOTHESIS_COUNT = 96  # random pairs tried: with half of the points on a moving subject, all fail once in 10^12 frames
-HALF_VOTE_PIXELS = 0.3  # pixels between a point and a motion at which its vote is halved: nearer is better without end
-INLIER_PIXELS = 0.7  # pixels up to which a point is taken to follow the camera
-TIGHT_INLIER_PIXELS = 0.14  # the same where flow is this good; it tells the camera from a subject of nearly its pace
-SCORING_POINTS = 300  # points asked about each motion; thousands would say the same
-MAX_REFINED = 4  # motions that are looked at closely, at most
-MAX_ITERATIONS = 10  # of reweighting, at most
-CONVERGED_PIXELS = 0.01  # pixels at the corner: a round that changes less is the last
-PRIOR_WEIGHT = (
-    2e-4  # weight of "no shear and no perspective" against the whole picture's evidence, in pixels at the corner
-)
+HYPOTHESIS_COUNT = 96  # random pairs: with half of the points on a moving subject, all fail once in 10^12 frames
+HALF_VOTE_PIXELS = 0.3  # residual at which the score of a point is halved; there is no threshold
+INLIER_PIXELS = 0.7  # largest residual of an inlier
+TIGHT_INLIER_PIXELS = 0.14  # the same for accurate flow; separates the camera from a subject of almost the same speed
+SCORING_POINTS = 300  # points used to score hypotheses; more do not change the result
+MAX_REFINED = 4  # hypotheses that are refined
+MAX_ITERATIONS = 10  # of iteratively reweighted least squares
+CONVERGED_PIXELS = 0.01  # at the corner: a smaller update ends the iteration
+PRIOR_WEIGHT = 2e-4  # of zero shear and perspective, in pixels at the corner, relative to all points
 
 
 def fit_homography(src_points: NDArray, dst_points: NDArray, weights: NDArray) -> tuple[geometry.Matrices, float]:
-    """The homography (3, 3) that carries most of the points (P, 2) to where they moved (P, 2), both in pixels.
+    """Fit the homography (3, 3) that maps most of src_points (P, 2) to dst_points (P, 2), both in pixels.
 
-    weights: (P,), how far each point is to be believed. Returns also the share of them, in [0, 1], that follow: 0 where
-    there is nothing to go by, and then the matrix is the identity.
+    weights: (P,), of the points. Returns also the weighted fraction of inliers, in [0, 1]: 0 if there are no points,
+    and then the matrix is the identity.
 
-    A vote among random pairs of points (RANSAC; Fischler and Bolles, 1981). A subject can win it, being small and flat,
-    while a tilted background is none of the similarities that stand for election; so the runners-up are refined too.
+    RANSAC on random pairs of points (Fischler and Bolles, 1981). A small flat subject can get the best score, while a
+    tilted background matches none of the sampled similarities well; so the next best hypotheses are refined too.
     """
     total = weights.sum()
     if len(src_points) < 2 or total <= 1e-9:
         return np.eye(3), 0.0
-    chance = weights / total
-    unit = float(np.hypot(*np.abs(src_points).max(axis=0))) or 1.0  # pixels from the centre to the corner
-    changes = _tangent_jacobian(src_points / unit)
-    candidates = _sample_similarities(src_points, dst_points, chance)
-    voters = slice(None, None, 1 + len(src_points) // SCORING_POINTS)
-    votes = _inlier_scores(candidates, src_points[voters], dst_points[voters]) * chance[voters]  # (K, V)
-    left = np.ones(len(src_points), bool)
-    best, most, share, trust = np.eye(3), -1.0, 0.0, 0.0
+    probabilities = weights / total
+    corner_radius = float(np.hypot(*np.abs(src_points).max(axis=0))) or 1.0
+    jacobian = _tangent_jacobian(src_points / corner_radius)
+    candidates = _sample_similarities(src_points, dst_points, probabilities)
+    sample = slice(None, None, 1 + len(src_points) // SCORING_POINTS)
+    scores = _inlier_scores(candidates, src_points[sample], dst_points[sample]) * probabilities[sample]  # (K, V)
+    unexplained = np.ones(len(src_points), bool)
+    best, best_score, inliers, confidence = np.eye(3), -1.0, 0.0, 0.0
     for _ in range(MAX_REFINED):
-        winner = int((votes @ left[voters]).argmax())
-        step = _refine(candidates[winner], src_points, dst_points, chance, changes, unit)
-        error = _reprojection_errors(step, src_points, dst_points)
-        score = float((chance / (1 + (error / HALF_VOTE_PIXELS) ** 2)).sum())
-        if score > most:
-            best, most = step, score
-            share, trust = (float(chance[error < reach].sum()) for reach in (INLIER_PIXELS, 2 * INLIER_PIXELS))
-        left = left & (error > 2 * INLIER_PIXELS)  # its followers have voted
-        if chance[left].sum() <= share:  # what is left cannot outvote it
+        winner = int((scores @ unexplained[sample]).argmax())
+        step = _refine(candidates[winner], src_points, dst_points, probabilities, jacobian, corner_radius)
+        errors = _reprojection_errors(step, src_points, dst_points)
+        score = float((probabilities / (1 + (errors / HALF_VOTE_PIXELS) ** 2)).sum())
+        if score > best_score:
+            best, best_score = step, score
+            inliers, confidence = (
+                float(probabilities[errors < limit].sum()) for limit in (INLIER_PIXELS, 2 * INLIER_PIXELS)
+            )
+        unexplained = unexplained & (errors > 2 * INLIER_PIXELS)
+        if probabilities[unexplained].sum() <= inliers:  # the rest cannot have more inliers
             break
-    return best, trust
+    return best, confidence
 
 
 def _sample_similarities(src_points: NDArray, dst_points: NDArray, probabilities: NDArray) -> geometry.Matrices:
-    """Similarities (K, 3, 3) through random pairs of points. From a fixed seed: the same clip gives the same motion."""
-    p, q = (
-        a[:, 0] + 1j * a[:, 1] for a in (src_points, dst_points)
-    )  # a similarity of the plane is q = turn * p + shift
+    """Similarities (K, 3, 3) through random pairs of points; a fixed seed makes the result reproducible."""
+    # With points as complex numbers, a similarity is q = rotation * p + shift.
+    p, q = (a[:, 0] + 1j * a[:, 1] for a in (src_points, dst_points))
     one, other = np.random.default_rng(0).choice(len(src_points), size=(2, HYPOTHESIS_COUNT), p=probabilities)
     span = p[other] - p[one]
-    turn = np.where(span == 0, 1, (q[other] - q[one]) / np.where(span == 0, 1, span))
-    turn = np.where(np.abs(turn) < 1e-6, 1, turn)  # both went to one spot: no similarity, and its vote will be poor
-    shift = q[one] - turn * p[one]
+    rotation = np.where(span == 0, 1, (q[other] - q[one]) / np.where(span == 0, 1, span))
+    is_plausible = np.abs(np.log(np.maximum(np.abs(rotation), 1e-9))) < np.log(MAX_STEP_SCALE)
+    rotation = np.where(is_plausible, rotation, 1)  # degenerate (both map to one point): gets a low score
+    shift = q[one] - rotation * p[one]
     return geometry.matrices_from_parameters(
-        np.stack([shift.real, shift.imag, np.angle(turn), np.log(np.abs(turn))], axis=-1)
+        np.stack([shift.real, shift.imag, np.angle(rotation), np.log(np.abs(rotation))], axis=-1)
     )
 
 
 def _inlier_scores(candidates: geometry.Matrices, src_points: NDArray, dst_points: NDArray) -> NDArray:
-    """How well each similarity (K, 3, 3) is each point's motion, in [0, 1]: (K, V).
+    """Score of each point under each similarity (K, 3, 3), in [0, 1]: (K, V).
 
-    There is no tolerance. Within one, what lies half-way between the camera's motion and a subject's would win.
+    There is no threshold: with one, a motion half way between the camera's and a subject's would get the best score.
     """
     m, p, q = candidates.astype(np.float32), src_points.astype(np.float32), dst_points.astype(np.float32)
     x = m[:, 0, :2] @ p.T + (m[:, 0, 2:] - q[:, 0])
@@ -94,24 +94,27 @@ def _refine(
     jacobian: NDArray,
     corner_radius: float,
 ) -> geometry.Matrices:
-    """Least squares over the followers, reweighted round by round as they become more or clearer.
+    """Iteratively reweighted least squares over the inliers, with Tukey's biweight.
 
-    They begin as few: those that the start is right about. Reaching out for more would reach a subject of nearly the
-    same pace, while the corners of a tilted frame, which no similarity is right about, join in as the step is bent.
+    The first inliers are those of the initial step. A larger radius would include a subject of almost the same speed;
+    the corners of a tilted frame, which no similarity fits, become inliers as perspective is fitted.
     """
     for _ in range(MAX_ITERATIONS):
-        error = _reprojection_errors(step, src_points, dst_points)
-        near = error[error < 3 * INLIER_PIXELS]
-        # Noisy flow has no closer followers. The nearer third tells its noise, for the rest may be a subject's.
-        usual = 1.4 * float(np.partition(near, len(near) * 3 // 10)[len(near) * 3 // 10]) if len(near) else 0.0
-        reach = min(max(usual, TIGHT_INLIER_PIXELS), INLIER_PIXELS)
-        followers = probabilities * np.maximum(0, 1 - (error / (3 * reach)) ** 2) ** 2  # Tukey's biweight
-        if followers.sum() < 1e-6:
+        errors = _reprojection_errors(step, src_points, dst_points)
+        near = errors[errors < 3 * INLIER_PIXELS]
+        # The noise of the flow is estimated from the smallest 30 % of the errors: the rest may belong to a subject.
+        noise = 1.4 * float(np.partition(near, len(near) * 3 // 10)[len(near) * 3 // 10]) if len(near) else 0.0
+        radius = min(max(noise, TIGHT_INLIER_PIXELS), INLIER_PIXELS)
+        weights = probabilities * np.maximum(0, 1 - (errors / (3 * radius)) ** 2) ** 2
+        if weights.sum() < 1e-6:
             break
-        step, moves = _gauss_newton_step(
-            step, src_points, dst_points, followers / followers.sum(), jacobian, corner_radius
+        refined, update = _gauss_newton_step(
+            step, src_points, dst_points, weights / weights.sum(), jacobian, corner_radius
         )
-        if moves < CONVERGED_PIXELS:
+        if not geometry.is_regular(refined, MAX_STEP_SCALE):
+            break
+        step = refined
+        if update < CONVERGED_PIXELS:
             break
     return step
 
@@ -121,12 +124,12 @@ def _reprojection_errors(step: geometry.Matrices, src_points: NDArray, dst_point
 
 
 def _tangent_jacobian(points: NDArray) -> NDArray:
-    """How much each tangent moves each point (P, 2), across and down: (2, P, 8)."""
+    """Derivatives of x and y of each point (P, 2) with respect to the tangents: (2, P, 8)."""
     x, y = points.T
-    one, none = np.ones_like(x), np.zeros_like(x)
-    across = np.stack([one, none, -y, x, x, y, -x * x, -x * y], axis=-1)
-    down = np.stack([none, one, x, y, -y, x, -x * y, -y * y], axis=-1)
-    return np.stack([across, down])
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    along_x = np.stack([one, zero, -y, x, x, y, -x * x, -x * y], axis=-1)
+    along_y = np.stack([zero, one, x, y, -y, x, -x * y, -y * y], axis=-1)
+    return np.stack([along_x, along_y])
 
 
 def _gauss_newton_step(
@@ -137,19 +140,18 @@ def _gauss_newton_step(
     jacobian: NDArray,
     corner_radius: float,
 ) -> tuple[geometry.Matrices, float]:
-    """One Gauss-Newton step of least squares: the small motion, done before `step`, that explains what it leaves.
+    """One Gauss-Newton step: right-multiply `step` by the small motion that reduces its residuals.
 
-    Also its size in pixels.
+    Returns (new step, size of the update in pixels at the corner).
     """
-    left = geometry.transform_points(geometry.inverse(step), dst_points) - src_points
-    normal, pull = np.diag([1e-12] * 4 + [PRIOR_WEIGHT] * 4), np.zeros(8)
-    at_corner = np.array(
-        [1, 1, corner_radius, corner_radius, corner_radius, corner_radius, corner_radius**2, corner_radius**2]
-    )  # tangents -> pixels there
-    pull[4:] -= PRIOR_WEIGHT * (geometry.to_tangents(step) * at_corner)[4:]
-    for change, way in zip(jacobian, left.T, strict=True):
-        weighted = change.T * weights  # (8, P)
-        normal += weighted @ change
-        pull += weighted @ way
-    small = np.linalg.solve(normal, pull)
-    return geometry.normalize(step @ geometry.matrices_from_tangents(small / at_corner)), float(np.abs(small).max())
+    residuals = geometry.transform_points(geometry.inverse(step), dst_points) - src_points
+    normal, rhs = np.diag([1e-12] * 4 + [PRIOR_WEIGHT] * 4), np.zeros(8)
+    r = corner_radius
+    at_corner = np.array([1, 1, r, r, r, r, r**2, r**2])  # tangents -> pixels at the corner
+    rhs[4:] -= PRIOR_WEIGHT * (geometry.to_tangents(step) * at_corner)[4:]
+    for derivatives, residual in zip(jacobian, residuals.T, strict=True):
+        weighted = derivatives.T * weights  # (8, P)
+        normal += weighted @ derivatives
+        rhs += weighted @ residual
+    update = np.linalg.solve(normal, rhs)
+    return geometry.normalize(step @ geometry.matrices_from_tangents(update / at_corner)), float(np.abs(update).max())

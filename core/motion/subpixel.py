@@ -1,9 +1,8 @@
-"""The last hundredths of a pixel: bend a step until two frames lie on each other as well as they can.
+"""Sub-pixel refinement of a homography by direct image alignment.
 
-Flow looks at small windows, each on its own; where these show little but noise it falls back to standing still, and a
-fit to such a flow comes out too short. Here pixels from everywhere speak at once (Lucas and Kanade, 1981; with the mean
-of both gradients, Malis, 2004, which converges quadratically), from coarse to fine. A subject that moves by itself does
-not lie on itself under the camera's motion, and is not listened to.
+Flow uses small independent windows; where these contain little but noise it tends to zero, and a fit to such a flow is
+too small. Here all pixels contribute to one solution (Lucas and Kanade, 1981; with the mean of both gradients, Malis,
+2004, which converges quadratically), from coarse to fine. Robust weights reject independently moving subjects.
 """
 
 from __future__ import annotations
@@ -12,21 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..path.motion import MAX_STEP_SCALE
 from ..runtime.optional_cv2 import optional_opencv
 from .background_prior import ALL_INLIERS, InlierMap, sample_inlier_map
 from .gray_frame import GradientLevel, GrayFrame
 
-TUKEY_CUTOFFS = (6.0, 4.2, 3.0)  # errors, in units of the usual one, up to which a pixel is listened to: one round each
-CONVERGED_PIXELS = 0.05  # pixels at the corner: after a correction smaller than this, what is left is far smaller still
-MEDIAN_STRIDE = 5  # medians are taken of every so many pixels: they are as good
-MODEL_ERROR_PIXELS = 0.2  # pixels by which the camera's true motion misses a homography, here and there
-PRIOR_WEIGHT = (
-    1e-4  # weight of "no shear and no perspective", per squared pixel at the corner, against all pixels' evidence
-)
-MIN_PIXELS = 64  # pixels; fewer cannot tell a motion
-BLAS_CHUNK_PIXELS = (
-    1024  # pixels: BLAS multiplies this much at once; more it would share out to threads that wait for each other
-)
+TUKEY_CUTOFFS = (6.0, 4.2, 3.0)  # of the biweight, in units of the robust scale; one iteration each
+CONVERGED_PIXELS = 0.05  # at the corner: after a smaller update the remaining error is far smaller (quadratic)
+MEDIAN_STRIDE = 5  # medians use every fifth pixel, which is accurate enough
+MODEL_ERROR_PIXELS = 0.2  # local deviation of the true motion from a homography
+PRIOR_WEIGHT = 1e-4  # of zero shear and perspective, per squared pixel at the corner, relative to all pixels
+MIN_PIXELS = 64  # fewer do not determine a motion
+BLAS_CHUNK_PIXELS = 1024  # pixels per matrix product: for more, BLAS would start threads that wait for each other
 
 PixelValues = NDArray[np.float32]  # (P,), one per pixel
 
@@ -34,31 +30,34 @@ PixelValues = NDArray[np.float32]  # (P,), one per pixel
 def align(
     first: GrayFrame, second: GrayFrame, step: geometry.Matrices, inlier_map: InlierMap = ALL_INLIERS
 ) -> geometry.Matrices:
-    """A better step (3, 3) between two frames, near the given one, in their pixels.
+    """Refine a step (3, 3) between two frames, in their pixels.
 
-    Half the size comes first, and at first only as a similarity, for there a start that is some pixels off still finds
-    its way. What the first frame hides is not looked at, nor much what does not follow the camera.
+    The half size is first, initially as a similarity: it converges even if the start is some pixels off. Ignored pixels
+    of the first frame are excluded; the inlier map weights the others.
     """
     if min(first.plane.shape) < 32:
         return step
-    half, whole = (first.coarse, second.coarse), (first.fine, second.fine)
-    for pair, scale, free in ((half, 0.5, 4), (half, 0.5, 8), (whole, 1.0, 8)):
+    coarse, fine = (first.coarse, second.coarse), (first.fine, second.fine)
+    for pair, scale, dof in ((coarse, 0.5, 4), (coarse, 0.5, 8), (fine, 1.0, 8)):
         if len(pair[0].x) < MIN_PIXELS:
             break
-        small = geometry.rescale(step, scale, scale)
-        heard = _inlier_weights(pair[0], inlier_map)
-        for spread in TUKEY_CUTOFFS:
-            small, moved = _gauss_newton_step(*pair, heard, small, spread, free)
-            if moved < CONVERGED_PIXELS:
+        scaled = geometry.rescale(step, scale, scale)
+        inlier_weights = _inlier_weights(pair[0], inlier_map)
+        for cutoff in TUKEY_CUTOFFS:
+            refined, update = _gauss_newton_step(*pair, inlier_weights, scaled, cutoff, dof)
+            if not geometry.is_regular(refined, 2 * MAX_STEP_SCALE):
                 break
-        step = geometry.rescale(small, 1 / scale, 1 / scale)
+            scaled = refined
+            if update < CONVERGED_PIXELS:
+                break
+        step = geometry.rescale(scaled, 1 / scale, 1 / scale)
     return step
 
 
 def _inlier_weights(first: GradientLevel, inlier_map: InlierMap) -> PixelValues:
-    """(P,) in [0, 1]: what each pixel counts. All where three quarters around it follow the camera, none below one."""
-    known = sample_inlier_map(inlier_map, first.x, first.y, *first.layers.shape[:2])
-    return np.clip(2 * known - 0.5, 0, 1).astype(np.float32)
+    """Weights (P,) in [0, 1]: 1 from an inlier fraction of 3/4 on, 0 below 1/4, linear between."""
+    fraction = sample_inlier_map(inlier_map, first.x, first.y, *first.layers.shape[:2])
+    return np.clip(2 * fraction - 0.5, 0, 1).astype(np.float32)
 
 
 def _gauss_newton_step(
@@ -69,44 +68,44 @@ def _gauss_newton_step(
     cutoff: float,
     dof: int,
 ) -> tuple[geometry.Matrices, float]:
-    """One Gauss-Newton step: the small motion, done before `step`, that brings the frames closer; its size in pixels.
+    """One Gauss-Newton step: right-multiply `step` by the small motion that reduces the image difference.
 
-    heard: (P,), what each pixel counts. free: how many tangents may change (4 keeps it a similarity). Exposure, as a
-    gain and an offset, is solved along.
+    inlier_weights: (P,). dof: number of tangents that may change (4 keeps a similarity). Gain and offset of the
+    exposure are solved jointly. Returns (new step, size of the update in pixels at the corner).
     """
     height, width = first.layers.shape[:2]
-    unit = float(np.hypot(width, height)) / 2
-    at_corner = np.array([1, 1, *[unit] * 4, unit**2, unit**2])  # tangents -> pixels there
+    corner_radius = float(np.hypot(width, height)) / 2
+    at_corner = np.array([1, 1, *[corner_radius] * 4, corner_radius**2, corner_radius**2])  # tangents -> pixels there
     m = step.astype(np.float32)
-    (there, across, down), inside = _sample_layers(first, second, m)
-    here, dx, dy = first.values
-    # The second frame's slopes are seen turned and magnified by the step.
-    dx, dy = (dx + m[0, 0] * across + m[1, 0] * down) / 2, (dy + m[0, 1] * across + m[1, 1] * down) / 2
-    error = there - here
-    off, trust = _normalize_errors(error, dx * dx + dy * dy)
-    some = off[::MEDIAN_STRIDE][(inside & (inlier_weights > 0.5))[::MEDIAN_STRIDE]]
-    # The nearer third tells what is usual where the camera is followed, for the rest may be a subject.
-    usual = 1.75 * float(np.quantile(some, 0.3)) if some.size else 0.0
-    reach = cutoff * max(usual, 0.5)
-    weight = np.maximum(1 - (off / reach) ** 2, 0) ** 2 * trust * inside * inlier_weights
+    (moved, moved_dx, moved_dy), inside = _sample_layers(first, second, m)
+    luma, dx, dy = first.values
+    # The second frame's gradient, transformed by the step's linear part.
+    dx, dy = (dx + m[0, 0] * moved_dx + m[1, 0] * moved_dy) / 2, (dy + m[0, 1] * moved_dx + m[1, 1] * moved_dy) / 2
+    error = moved - luma
+    normalized, inverse_variance = _normalize_errors(error, dx * dx + dy * dy)
+    sample = normalized[::MEDIAN_STRIDE][(inside & (inlier_weights > 0.5))[::MEDIAN_STRIDE]]
+    # The scale is estimated from the smallest 30 % of the errors: the rest may belong to a subject.
+    scale = 1.75 * float(np.quantile(sample, 0.3)) if sample.size else 0.0
+    radius = cutoff * max(scale, 0.5)
+    weight = np.maximum(1 - (normalized / radius) ** 2, 0) ** 2 * inverse_variance * inside * inlier_weights
 
-    x, y = first.x / np.float32(unit), first.y / np.float32(unit)
-    grow = dx * x + dy * y
-    changes = [dx, dy, dy * x - dx * y, grow, dx * x - dy * y, dx * y + dy * x, -grow * x, -grow * y][:dof]
-    columns = np.stack([*changes, here, np.ones_like(here), error])
+    x, y = first.x / np.float32(corner_radius), first.y / np.float32(corner_radius)
+    radial = dx * x + dy * y
+    jacobian = [dx, dy, dy * x - dx * y, radial, dx * x - dy * y, dx * y + dy * x, -radial * x, -radial * y][:dof]
+    columns = np.stack([*jacobian, luma, np.ones_like(luma), error])
     products = _weighted_gram(columns, weight)
-    normal, pull = products[:-1, :-1], -products[:-1, -1]
+    normal, rhs = products[:-1, :-1], -products[:-1, -1]
     if dof == 8:
         strength = PRIOR_WEIGHT * np.trace(normal[:2, :2])
         normal[range(4, 8), range(4, 8)] += strength
-        pull[4:8] -= strength * (geometry.to_tangents(step) * at_corner)[4:]
-    small = np.zeros(8)
-    small[:dof] = np.linalg.solve(normal + 1e-9 * (np.trace(normal) + 1) * np.eye(dof + 2), pull)[:dof]
-    return geometry.normalize(step @ geometry.matrices_from_tangents(small / at_corner)), float(np.abs(small).max())
+        rhs[4:8] -= strength * (geometry.to_tangents(step) * at_corner)[4:]
+    update = np.zeros(8)
+    update[:dof] = np.linalg.solve(normal + 1e-9 * (np.trace(normal) + 1) * np.eye(dof + 2), rhs)[:dof]
+    return geometry.normalize(step @ geometry.matrices_from_tangents(update / at_corner)), float(np.abs(update).max())
 
 
 def _weighted_gram(columns: PixelValues, weight: PixelValues) -> NDArray[np.float64]:
-    """(k, P), (P,) -> (k, k): the weighted products of all pairs of columns, summed over the pixels."""
+    """Weighted Gram matrix of the columns: (k, P), (P,) -> (k, k), summed over the pixels."""
     total = np.zeros((len(columns), len(columns)))
     weighted = columns * weight
     for start in range(0, columns.shape[1], BLAS_CHUNK_PIXELS):
@@ -116,24 +115,24 @@ def _weighted_gram(columns: PixelValues, weight: PixelValues) -> NDArray[np.floa
 
 
 def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tuple[PixelValues, PixelValues]:
-    """Each pixel's error in units of what noise and a slight misfit explain, and the inverse square of that unit.
+    """Divide each error by its expected standard deviation; returns (normalized errors, inverse variances).
 
-    Noise is what remains where the picture is smooth, whatever step is tried. A misfit shows where it is steep; without
-    it, a richly patterned subject would outweigh a plain background.
+    The variance is that of the noise, measured in flat areas, plus that of a small misfit, which is proportional to the
+    squared gradient; without it, a richly textured subject would outweigh a plain background.
     """
-    few, flat = error[::MEDIAN_STRIDE], squared_gradient[::MEDIAN_STRIDE]
-    middle = np.median(few)
-    noise = max(float(np.median(np.abs(few - middle)[flat <= np.median(flat)])) * 1.5, 1 / 1024)
-    trust = 1 / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
-    return np.abs(error - middle) * np.sqrt(trust), trust
+    sample, power = error[::MEDIAN_STRIDE], squared_gradient[::MEDIAN_STRIDE]
+    median = np.median(sample)
+    noise = max(float(np.median(np.abs(sample - median)[power <= np.median(power)])) * 1.5, 1 / 1024)
+    inverse_variance = 1 / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
+    return np.abs(error - median) * np.sqrt(inverse_variance), inverse_variance
 
 
 def _sample_layers(
     first: GradientLevel, second: GradientLevel, m: NDArray[np.float32]
 ) -> tuple[PixelValues, NDArray[np.bool_]]:
-    """The second frame's layers (3, P) where the step says that the first one's pixels went, and which are still seen.
+    """Sample the second frame's layers (3, P) at the transformed pixels of the first; also which are inside.
 
-    Linear, because the frames are blurred enough for it; a sharper kernel steepens slopes and so biases steps.
+    Linear interpolation, as the frames are blurred enough for it; a sharper kernel would bias the gradients.
     """
     height, width = second.layers.shape[:2]
     x, y = first.x, first.y
@@ -143,15 +142,15 @@ def _sample_layers(
     inside = (u > 1.5) & (u < width - 2.5) & (v > 1.5) & (v < height - 2.5)
     cv2 = optional_opencv()
     if cv2 is not None:
-        # OpenCV's pictures have sides below 32768: the places are folded into rows.
+        # cv2.remap limits sides to 32767: the coordinates are folded into rows.
         rows = np.zeros((2, -(-len(u) // 1024), 1024), np.float32)
         rows.reshape(2, -1)[:, : len(u)] = u, v
-        found = cv2.remap(second.layers, rows[0], rows[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return found.reshape(-1, 3)[: len(u)].T.copy(), inside
+        sampled = cv2.remap(second.layers, rows[0], rows[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return sampled.reshape(-1, 3)[: len(u)].T.copy(), inside
     u, v = u.clip(0, width - 1.001), v.clip(0, height - 1.001)
     column, row = u.astype(np.int32), v.astype(np.int32)
-    across, down = (u - column)[:, None], (v - row)[:, None]
+    fraction_x, fraction_y = (u - column)[:, None], (v - row)[:, None]
     flat, corner = second.layers.reshape(-1, 3), row * width + column
-    upper = flat[corner] * (1 - across) + flat[corner + 1] * across
-    lower = flat[corner + width] * (1 - across) + flat[corner + width + 1] * across
-    return (upper * (1 - down) + lower * down).T.copy(), inside
+    upper = flat[corner] * (1 - fraction_x) + flat[corner + 1] * fraction_x
+    lower = flat[corner + width] * (1 - fraction_x) + flat[corner + width + 1] * fraction_x
+    return (upper * (1 - fraction_y) + lower * fraction_y).T.copy(), inside

@@ -1,5 +1,5 @@
-"""The table between the passes: where the camera went, where it should have been, and what that costs in picture.
+"""Camera paths: trajectories, smoothing, zoom and corrections, without pixels.
 
-In reading order: rolling, trajectory, axes, crop, budget, l1, kalman and smooth; plan puts them together; transfer and
-path_file take a path elsewhere.
+In reading order: motion, rolling_shutter, trajectory, strength, zoom, crop_qp, border, smoothers/ and smooth;
+stabilize combines them; transfer and serialize reuse and store a path.
 """

@@ -1,51 +1,52 @@
-"""What both ways of pass 2 share: what stands where a moved frame has no pixels, its zoom, the count of frames."""
+"""Border modes, and what all warps share: the zoom of a border and the check of the frame count."""
 
 from __future__ import annotations
 
 from enum import Enum
-from types import ModuleType
 
 from ..clip import ClipError
 from .trajectory import Correction
 from .zoom import adaptive_zoom, apply_zoom, zoom_to_fill
 
-FILL_RADIUS_FRAMES = 15  # frames before and after in which FILL looks; farther ones rarely fit any more
+FILL_RADIUS_FRAMES = 15  # frames before and after that FILL uses; the content of farther ones rarely matches
 
 
 class Border(str, Enum):
-    """What fills the places that the source does not reach."""
+    """How pixels outside the source frame are filled.
 
-    CROP = "crop"
-    CROP_ADAPTIVE = "crop-adaptive"
-    FILL = "fill"
-    MIRROR = "mirror"
-    WRAP = "wrap"
-    EDGE = "edge"
-    BLACK = "black"
+    A member is its value, the mode of `cv2.remap` and the padding mode of torch's `grid_sample`. In a crop only the
+    bicubic kernel extends past the edge, by a pixel.
+    """
+
+    CROP = "crop", "BORDER_REPLICATE", "border"
+    CROP_ADAPTIVE = "crop-adaptive", "BORDER_REPLICATE", "border"
+    FILL = "fill", "BORDER_REFLECT", "reflection"
+    MIRROR = "mirror", "BORDER_REFLECT", "reflection"
+    WRAP = "wrap", "BORDER_WRAP", "border"  # grid_sample has no such mode: see warping/remap.py
+    EDGE = "edge", "BORDER_REPLICATE", "border"
+    BLACK = "black", "BORDER_CONSTANT", "zeros"
+
+    opencv_mode: str
+    torch_mode: str
+
+    def __new__(cls, value: str, opencv_mode: str, torch_mode: str) -> Border:
+        member = str.__new__(cls, value)
+        member._value_, member.opencv_mode, member.torch_mode = value, opencv_mode, torch_mode
+        return member
 
 
 def with_border_zoom(correction: Correction, border: Border) -> Correction:
-    """What `warp` really does to the frames: the correction, with the zoom that the border asks for.
+    """The correction that `warp` applies: with the zoom of the border.
 
-    Raises ClipError where no zoom serves.
+    Raises ClipError if the zoom would exceed `MAX_ZOOM`.
     """
     if border is Border.CROP:
         return apply_zoom(correction, zoom_to_fill(correction))
     return adaptive_zoom(correction) if border is Border.CROP_ADAPTIVE else correction
 
 
-def opencv_border(cv2: ModuleType, border: Border) -> int:
-    """By OpenCV's name. In a crop only the bicubic kernel reaches past the edge, by a pixel."""
-    return {
-        Border.FILL: cv2.BORDER_REFLECT,
-        Border.MIRROR: cv2.BORDER_REFLECT,
-        Border.WRAP: cv2.BORDER_WRAP,
-        Border.BLACK: cv2.BORDER_CONSTANT,
-    }.get(border, cv2.BORDER_REPLICATE)
-
-
 def check_frame_count(done: int, count: int, *, ended: bool = False) -> None:
-    """Raise ClipError where `done` frames of a clip, ended or not, cannot be the `count` of its correction."""
+    """Raise ClipError if `done` frames, or all frames if `ended`, do not match the `count` of a correction."""
     if done > count:
         raise ClipError(
             f"the clip has more than the {count} frames whose motion was measured: measure and correct the same frames"

@@ -1,15 +1,14 @@
-"""Giving up as little as can be: of all views within a budget of picture, the ones nearest to those that are wanted.
+"""Project a camera path to the nearest one whose crop stays inside the source: a quadratic program.
 
-The budget is a constraint, not a brake: the sum, over a shot, of the squared distance from the wanted views and of its
-squared second difference in time is the least for which no frame needs more magnification than allowed. That is the
-cost which the Whittaker smoother (smooth.py) minimises, so its path becomes the best one within the budget, and other
-smoothers' the nearest to what they wanted.
+The maximum zoom is a constraint: the sum, over a shot, of the squared distance from the wanted views and of its squared
+second difference in time is minimized, subject to no frame needing more magnification than allowed. This is also the
+cost of the Whittaker smoother (smooth.py), so its path becomes the optimal one within the limit, and that of other
+smoothers the nearest one.
 
-What is solved for is a small change (I + X) of each wanted view, in its own axes. A corner of the crop stays on one
-side of an edge of the source as long as X stays on one side of a plane: straight walls, nothing approximated. So this
-is a quadratic program with one solution, and an interior point method (Wright, Primal-Dual Interior-Point Methods,
-1997) finds it in some twenty linear systems that are banded along time. Lengths are in half widths of the frame, so
-that all numbers are about 1.
+The variables are a small change (I + X) of each wanted view, in its own axes. A corner of the crop is inside an edge of
+the source if X satisfies a linear inequality, without approximation. So this is a quadratic program with a unique
+solution, and an interior point method (Wright, Primal-Dual Interior-Point Methods, 1997) finds it by solving about
+twenty linear systems that are banded in time. Lengths are in half widths of the frame, so that all numbers are about 1.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipInfo
 
-ROUNDING_MARGIN = 1e-5  # share of the budget that is left to rounding
+ROUNDING_MARGIN = 1e-5  # fraction of the maximum zoom reserved for rounding
 MAX_ITERATIONS = 80  # of the solver, which needs 10 to 30
-GAP_TOLERANCE = (
-    1e-11  # distance to a wall times the pressure on it, at which the solution is found: hundredths of a pixel
-)
-OVERLAP_PERIODS = 3.0  # periods after which a frame is felt by a millionth, and no wall makes others reach farther
-MAX_PERIOD_FRAMES = 2000.0  # period in frames beyond which the sums run out of digits and nothing looks slower any more
+GAP_TOLERANCE = 1e-11  # slack times multiplier at convergence: hundredths of a pixel
+OVERLAP_PERIODS = 3.0  # the influence of a frame falls to a millionth over this distance, with any constraints
+MAX_PERIOD_FRAMES = 2000.0  # longer periods lose precision and look the same
 
 Array = NDArray[np.float64]
 
@@ -39,27 +36,30 @@ def project_to_crop(
     period: float,
     visible: tuple[Array, Array] | None = None,
 ) -> geometry.Matrices:
-    """Wanted similarities (n, 3, 3) of one shot -> the nearest for which `bends @ them` needs no more than `max_zoom`.
+    """Find the similarities nearest to `wanted` for which `shear_perspective @ view` needs at most `max_zoom`.
 
-    Views carry points of the stabilised frames to the source frames. They are shifted, turned and enlarged here;
-    bends (n, 3, 3), shear and perspective, are not touched, so that room never costs wobble. They alone may need the
-    square root of `max_zoom`, which is above 1.
-    picture: what of it is shown, as `crop.shown` says; None where all of it is.
-    period: in frames; swings quicker than this of what is given up are avoided.
-    No view is magnified beyond what it was and what the source is: that would spend more picture than the budget says.
-    Where bends ask for more, there may be no solution, and `wanted` is returned.
-    A long shot is solved in runs of frames which reach so far into each other that what is beyond does not tell.
+    wanted: (n, 3, 3), views of one shot: they map points of the stabilized frames to the source frames.
+    shear_perspective: (n, 3, 3), not changed, so that no wobble is introduced. It alone may need the square root of
+    `max_zoom`, which is above 1.
+    visible: the visible part of the source, see `zoom.visible_rect`; None for all of it.
+    period: in frames; the change has no faster oscillations.
+    No view becomes smaller than it was or than the source: that would use more crop than allowed. If shear_perspective
+    needs more, there may be no solution, and `wanted` is returned.
+    Long shots are solved in chunks with an overlap that makes the effect of the chunks negligible.
     """
-    n, reach = len(wanted), int(np.ceil(OVERLAP_PERIODS * min(period, MAX_PERIOD_FRAMES)))
-    sides, added = visible or full_rect(info)
+    n, overlap = len(wanted), int(np.ceil(OVERLAP_PERIODS * min(period, MAX_PERIOD_FRAMES)))
+    rect, margin = visible or full_rect(info)
     views = np.empty_like(wanted)
     for part in geometry.chunks(n):
-        around = slice(max(0, part.start - reach), min(n, part.stop + reach))
-        shown = sides[around] if len(sides) > 1 else sides, added[around] if len(added) > 1 else added
-        found = _solve_views(wanted[around], shear_perspective[around], info, max_zoom, period, shown)
-        if found is None:
+        extended = slice(max(0, part.start - overlap), min(n, part.stop + overlap))
+        chunk_visible = (
+            rect[extended] if len(rect) > 1 else rect,
+            margin[extended] if len(margin) > 1 else margin,
+        )
+        solved = _solve_views(wanted[extended], shear_perspective[extended], info, max_zoom, period, chunk_visible)
+        if solved is None:
             return wanted
-        views[part] = found[part.start - around.start :][: part.stop - part.start]
+        views[part] = solved[part.start - extended.start :][: part.stop - part.start]
     return views
 
 
@@ -71,37 +71,37 @@ def _solve_views(
     period: float,
     visible: tuple[Array, Array],
 ) -> geometry.Matrices | None:
-    unit = max(info.width / 2, 1.0)
+    """As `project_to_crop`, for one chunk; None if no interior point was found."""
+    half_width = max(info.width / 2, 1.0)
     budget = max_zoom * (1 - ROUNDING_MARGIN)
-    near = geometry.rescale(wanted, 1 / unit, 1 / unit)
-    changes = _similarity_basis(info)
-    walls, room = _crop_constraints(
-        near, geometry.rescale(shear_perspective, 1 / unit, 1 / unit), changes, info, budget, unit, visible
-    )
-    # A view well within the walls: the source's own, from so far off that half of what bends leave is around it.
-    middle = np.linalg.inv(near) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
-    start = np.einsum("nij,kij->nk", middle, changes) / (changes**2).sum(axis=(1, 2))
-    if (np.einsum("nwk,nk->nw", walls, start) >= room).any():
+    views = geometry.rescale(wanted, 1 / half_width, 1 / half_width)
+    shear_perspective = geometry.rescale(shear_perspective, 1 / half_width, 1 / half_width)
+    basis = _similarity_basis(info)
+    constraints, bounds = _crop_constraints(views, shear_perspective, basis, info, budget, half_width, visible)
+    # A view well inside: that of the source, zoomed in by half of what the shear leaves of the budget.
+    interior = geometry.inverse(views) @ np.diag([budget**0.25, budget**0.25, 1.0]) - np.eye(3)
+    start = np.einsum("nij,kij->nk", interior, basis) / (basis**2).sum(axis=(1, 2))
+    if (np.einsum("nwk,nk->nw", constraints, start) >= bounds).any():
         return None
-    x = _solve_qp(walls, room, start, min(period, MAX_PERIOD_FRAMES))
-    near = near @ (np.eye(3) + np.einsum("nk,kij->nij", x, changes))
-    return geometry.rescale(near, unit, unit)
+    x = _solve_qp(constraints, bounds, start, min(period, MAX_PERIOD_FRAMES))
+    views = views @ (np.eye(3) + np.einsum("nk,kij->nij", x, basis))
+    return geometry.rescale(views, half_width, half_width)
 
 
 def full_rect(info: ClipInfo) -> tuple[Array, Array]:
-    """What `crop.shown` says of frames that are shown as they are."""
+    """The result of `zoom.visible_rect` without a rolling shutter."""
     right, bottom = max(info.width - 1, 0) / 2, max(info.height - 1, 0) / 2
     return np.array([[-right, -bottom, right, bottom]]), np.zeros((1, 2))
 
 
 def _similarity_basis(info: ClipInfo) -> Array:
-    """(4, 3, 3): X = sum of x[k] changes[k]: shift, turn, zoom. Each moves the points of the frame by 1 on average."""
-    changes = np.zeros((4, 3, 3))
-    changes[0, 0, 2] = changes[1, 1, 2] = 1.0
-    changes[2, :2, :2], changes[3, :2, :2] = [[0, -1], [1, 0]], np.eye(2)
-    tall = info.height / max(info.width, 1)
-    changes[2:] /= np.sqrt((1 + tall**2) / 3)
-    return changes
+    """Basis (4, 3, 3) of X: x, y, rotation, zoom. Each moves the points of the frame by 1 on average."""
+    basis = np.zeros((4, 3, 3))
+    basis[0, 0, 2] = basis[1, 1, 2] = 1.0
+    basis[2, :2, :2], basis[3, :2, :2] = [[0, -1], [1, 0]], np.eye(2)
+    aspect = info.height / max(info.width, 1)
+    basis[2:] /= np.sqrt((1 + aspect**2) / 3)
+    return basis
 
 
 def _crop_constraints(
@@ -113,35 +113,38 @@ def _crop_constraints(
     half_width: float,
     visible: tuple[Array, Array],
 ) -> tuple[Array, Array]:
-    """Per frame (n, 17, 4) and (n, 17): `walls @ x <= room` keeps the crop's corners inside the source."""
-    sides, added = visible
+    """Constraints (n, 17, 4) and bounds (n, 17): `constraints @ x <= bounds` keeps the crop inside the source."""
+    rect, margin = visible
     corners = geometry.corners(max(info.width - 1, 0), max(info.height - 1, 0))
-    outward = (corners + np.sign(corners) * added[:, None]) / half_width / budget  # (n or 1, 4, 2)
+    outward = (corners + np.sign(corners) * margin[:, None]) / half_width / budget  # (n or 1, 4, 2)
     crop = np.concatenate([outward, np.ones((*outward.shape[:2], 1))], axis=-1)
     crop = np.broadcast_to(crop, (len(views), 4, 3))
-    edges = np.tile([[-1.0, 0, 0], [0, -1, 0], [1, 0, 0], [0, 1, 0]], (len(sides), 1, 1))
-    edges[..., 2] = sides * [1, 1, -1, -1] / half_width
+    edges = np.tile([[-1.0, 0, 0], [0, -1, 0], [1, 0, 0], [0, 1, 0]], (len(rect), 1, 1))
+    edges[..., 2] = rect * [1, 1, -1, -1] / half_width
     lines = edges @ shear_perspective @ views  # (n, 4, 3); line . (x, y, 1) is negative inside
-    walls = np.einsum("nei,kij,ncj->neck", lines, basis, crop).reshape(-1, 16, len(basis))
-    room = -np.einsum("nei,nci->nec", lines, crop).reshape(-1, 16)
-    # The last wall bounds the size. Half way between the turns of the wanted view and of the source's own (as far as
-    # the budget allows any turn), both of them stand behind it.
-    most = min(budget - 1, 1.0)
-    _, _, turn, zoom = geometry.to_parameters(views).T
-    half = np.exp(0.5j * np.clip(turn, -most, most))
-    probe = np.zeros_like(views)  # the sum of probe * view is what may not be negative
+    constraints = np.einsum("nei,kij,ncj->neck", lines, basis, crop).reshape(-1, 16, len(basis))
+    bounds = -np.einsum("nei,nci->nec", lines, crop).reshape(-1, 16)
+    # The last constraint bounds the scale. Its direction is half way between the rotations of the wanted view and of
+    # the source (limited to rotations that the budget allows), so that both satisfy it.
+    limit = min(budget - 1, 1.0)
+    _, _, rotation, zoom = geometry.to_parameters(views).T
+    half = np.exp(0.5j * np.clip(rotation, -limit, limit))
+    probe = np.zeros_like(views)  # the sum of probe * view must not be negative
     probe[:, 0, 0] = probe[:, 1, 1] = half.real / 2
     probe[:, 1, 0], probe[:, 0, 1] = half.imag / 2, -half.imag / 2
     probe[:, 2, 2] = -np.minimum(1.0, np.exp(zoom)) * half.real
-    size = -np.einsum("nij,nil,klj->nk", probe, views, basis)
-    spare = np.einsum("nij,nij->n", probe, views)
-    return np.concatenate([walls, size[:, None]], axis=1), np.concatenate([room, spare[:, None]], axis=1)
+    scale_constraint = -np.einsum("nij,nil,klj->nk", probe, views, basis)
+    scale_bound = np.einsum("nij,nij->n", probe, views)
+    return (
+        np.concatenate([constraints, scale_constraint[:, None]], axis=1),
+        np.concatenate([bounds, scale_bound[:, None]], axis=1),
+    )
 
 
 def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float) -> Array:
-    """x (n, k) with the least |x|^2 + (period / 2 pi)^4 |x''|^2 of all with walls @ x <= room.
+    """Minimize |x|^2 + (period / 2 pi)^4 |x''|^2 over x (n, k), subject to constraints @ x <= bounds.
 
-    x: any within the walls, to begin with.
+    x: the start, an interior point.
     """
     n = len(constraints)
     bands = np.zeros((3, n))  # I + (period / 2 pi)^4 D'D for second differences D: its diagonals
@@ -151,30 +154,28 @@ def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float) -> Arr
         bands[2, start] += 1
     bands *= (period / (2 * np.pi)) ** 4
     bands[0] += 1
-    gap = bounds - np.einsum("nwk,nk->nw", constraints, x)  # from each wall
-    first = (x * _banded_matmul(bands, x)).sum() / gap.size
-    force = first / gap  # pressure on each wall
+    slack = bounds - np.einsum("nwk,nk->nw", constraints, x)
+    initial = (x * _banded_matmul(bands, x)).sum() / slack.size
+    dual = initial / slack
     for _ in range(MAX_ITERATIONS):
-        product = gap * force
-        if product.mean() < max(GAP_TOLERANCE, 1e-9 * first):
+        product = slack * dual
+        if product.mean() < max(GAP_TOLERANCE, 1e-9 * initial):
             break
-        excess = product - 0.1 * product.mean()  # the aim of a round is a tenth of what it found
-        right = np.einsum("nwk,nw->nk", constraints, excess / gap - force) - _banded_matmul(bands, x)
+        excess = product - 0.1 * product.mean()  # each iteration aims at a tenth of the duality gap
+        rhs = np.einsum("nwk,nw->nk", constraints, excess / slack - dual) - _banded_matmul(bands, x)
         try:
-            step = _solve_block_banded(
-                bands, np.einsum("nwk,nw,nwl->nkl", constraints, force / gap, constraints), right
-            )
-        except np.linalg.LinAlgError:  # no digits are left to come nearer; x is within the walls at any time
+            step = _solve_block_banded(bands, np.einsum("nwk,nw,nwl->nkl", constraints, dual / slack, constraints), rhs)
+        except np.linalg.LinAlgError:  # the limit of float64; x satisfies the constraints in every iteration
             break
-        opened = -np.einsum("nwk,nk->nw", constraints, step)
-        pressed = -(excess + force * opened) / gap
-        share = 0.99 / max(0.99, (-opened / gap).max(), (-pressed / force).max())  # nothing may become negative
-        x, gap, force = x + share * step, gap + share * opened, force + share * pressed
+        slack_step = -np.einsum("nwk,nk->nw", constraints, step)
+        dual_step = -(excess + dual * slack_step) / slack
+        length = 0.99 / max(0.99, (-slack_step / slack).max(), (-dual_step / dual).max())  # both stay positive
+        x, slack, dual = x + length * step, slack + length * slack_step, dual + length * dual_step
     return x
 
 
 def _banded_matmul(bands: Array, x: Array) -> Array:
-    """The symmetric matrix with these diagonals (3, n), times x (n, k)."""
+    """Multiply the symmetric banded matrix with the diagonals (3, n) by x (n, k)."""
     product = bands[0, :, None] * x
     for k in (1, 2):
         product[:-k] += bands[k, :-k, None] * x[k:]
@@ -183,9 +184,9 @@ def _banded_matmul(bands: Array, x: Array) -> Array:
 
 
 def _solve_block_banded(bands: Array, blocks: Array, rhs: Array) -> Array:
-    """x (n, k) with, for each frame i, blocks[i] @ x[i] + (bands x)[i] = right[i].
+    """Solve blocks[i] @ x[i] + (bands x)[i] = rhs[i] for all frames i; x: (n, k).
 
-    Two frames together know only the two before and the two after: the system is tridiagonal in blocks of 2 k.
+    Pairs of frames are coupled to the previous and next pair only: the system is block tridiagonal, blocks of 2 k.
     """
     n, k = rhs.shape
     even = n + n % 2
@@ -199,9 +200,9 @@ def _solve_block_banded(bands: Array, blocks: Array, rhs: Array) -> Array:
 
 
 def _solve_block_tridiagonal(diagonal: Array, upper: Array, rhs: Array) -> Array:
-    """x (m, b, 1) of a symmetric system of blocks: diagonal (m, b, b), upper (m - 1, b, b) couples each to the next.
+    """Solve a symmetric block tridiagonal system: diagonal (m, b, b), upper (m - 1, b, b), x: (m, b, 1).
 
-    Cyclic reduction: every other unknown is expressed by its two neighbours, which leaves half as large a system.
+    Cyclic reduction: every other unknown is eliminated by its two neighbors, which halves the system.
     """
     m, b, _ = diagonal.shape
     if m == 1:
@@ -210,7 +211,7 @@ def _solve_block_tridiagonal(diagonal: Array, upper: Array, rhs: Array) -> Array
     after = np.concatenate([upper[1::2], np.zeros((1 - m % 2, b, b))])  # from each odd block to the even one after it
     parts = np.concatenate([before.transpose(0, 2, 1), after, rhs[1::2]], axis=2)
     to_before, to_after, alone = np.split(np.linalg.solve(diagonal[1::2], parts), [b, 2 * b], axis=2)
-    odds, joints = len(before), (m - 1) // 2  # a joint is an odd block with an even one behind it
+    odds, joints = len(before), (m - 1) // 2  # a joint is an odd block followed by an even one
     back = after.transpose(0, 2, 1)[:joints]
     inner, rest = diagonal[0::2].copy(), rhs[0::2].copy()
     inner[:odds] -= before @ to_before

@@ -1,4 +1,4 @@
-"""The measured motion of a camera: the table that pass 1 produces."""
+"""`Motion`: the measured camera motion of a clip, the result of pass 1."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipInfo
+from ..runtime.deprecation import renamed_fields
+
+MAX_STEP_SCALE = 100.0  # no camera zooms by more from one frame to the next
 
 
+@renamed_fields(trust="confidence")
 @dataclass(frozen=True)
 class Motion:
-    """The camera's motion between neighbouring frames, as measured.
+    """The measured camera motion between neighboring frames.
 
-    steps: (N, 3, 3); steps[i] carries points of frame i - 1 to where they are seen in frame i, in full-size pixels
-    (geometry.py has the convention). steps[0] is the identity.
-    trust: (N,) in [0, 1]; how much of the picture agrees with the step. 0 means that frame i does not continue
-    frame i - 1: it is the first of a shot.
-    readout: of a rolling shutter: the share of the frame time between the exposure of the first and of the last row,
-    from -1 (the last comes first) to 1; 0 where all of a frame is exposed at once. See readout.py.
+    steps: (N, 3, 3); steps[i] maps points of frame i - 1 to frame i, in full-size pixels (see geometry.py). steps[0] is
+    the identity.
+    confidence: (N,) in [0, 1]; the fraction of the frame that follows the step. 0 marks frame i as the first of a shot.
+    readout: rolling shutter: the time between the exposure of the first and the last row as a fraction of the frame
+    time, from -1 (the last row is first) to 1; 0 for a global shutter. See motion/readout_time.py.
     """
 
     steps: geometry.Matrices
@@ -30,6 +33,6 @@ class Motion:
 
     @property
     def shots(self) -> list[slice]:
-        """The runs of frames between cuts."""
+        """Slices of frames between cuts."""
         starts = np.flatnonzero(self.confidence == 0).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.confidence)], strict=True)]

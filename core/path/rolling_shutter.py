@@ -1,13 +1,13 @@
-"""Rolling shutter: most cameras read a frame row by row, so each row sees the scene from where the camera is by then.
+"""Rolling shutter model: rows of a frame are exposed one after the other, each with its own camera pose.
 
-The share of the frame time that this takes, the readout, is a property of the camera and the same for a whole clip. It
-shows in the steps: a camera that speeds up sideways slants the picture against the frame before, and one that speeds up
-downwards stretches it. A camera that turns about its centre does neither, so the slant and the stretch that go with the
-acceleration tell the readout; those that go with the speed (a lens, a scene with depth) do not.
+The readout, the fraction of the frame time that this takes, is a property of the camera and constant in a clip. It is
+visible in the steps: horizontal acceleration shears a frame relative to the previous one, vertical acceleration
+stretches it. Rotation about the center does neither, so shear and stretch in proportion to the acceleration determine
+the readout; those in proportion to the speed (lens distortion, scene depth) do not.
 
-Once it is known, the way of the camera between frames gives every row its own pose, and the steps are told again as of
-the middle rows. After Forssén and Ringaby, Rectifying Rolling Shutter Video from Hand-Held Devices (2010), and Baker,
-Bennett, Kang and Szeliski, Removing Rolling Shutter Wobble (2010).
+With a known readout, the camera path between frames gives the pose of each row, and the steps are converted to those
+between the middle rows. After Forssén and Ringaby, Rectifying Rolling Shutter Video from Hand-Held Devices (2010), and
+Baker, Bennett, Kang and Szeliski, Removing Rolling Shutter Wobble (2010).
 """
 
 from __future__ import annotations
@@ -21,27 +21,26 @@ from .. import geometry
 from ..clip import ClipInfo
 
 RowHomographies = NDArray[np.float64]
-"""(N, ROWS, 3, 3): rows[i, k] carries points of frame i at height k, evenly from its upper to its lower edge, to where
-the frame would show them if all of it were exposed with its middle row."""
+"""(N, ROW_SAMPLES, 3, 3): rows[i, k] maps points of frame i at height k, evenly spaced from the upper to the lower
+edge, to their position if the whole frame were exposed with its middle row."""
 
-ROW_SAMPLES = 5  # heights at which rows are kept; between them the polynomial through all of them is within hundredths
-RADIUS_FRAMES = 4  # frames before and after from which the camera's way between frames is drawn
+ROW_SAMPLES = 5  # heights with a homography; polynomial interpolation between them is accurate to hundredths of a pixel
+RADIUS_FRAMES = 4  # frames before and after that determine the camera path between frames
 ROW_HEIGHTS = np.linspace(-0.5, 0.5, ROW_SAMPLES)  # in frame heights
-MAX_READOUT = 1.0  # readout beyond which rows of one frame would be exposed after the next one's
-EXTRAPOLATION_HEIGHT = (
-    0.6  # height up to which rows outside of the frame go on as those inside do; farther ones stay at that
-)
-MAX_ROW_DISPLACEMENT = 0.5  # share of a frame's side by which no row of a real camera is displaced
-ITERATIONS = 6  # in which the steps between middle rows are found: each leaves a third of what was missing
+MAX_READOUT = 1.0  # for more, rows of one frame would be exposed after those of the next
+EXTRAPOLATION_HEIGHT = 0.6  # in frame heights: rows outside the frame are extrapolated up to here, then constant
+MAX_ROW_DISPLACEMENT = 0.5  # in frame sides; rows of a real camera move less
+ITERATIONS = 6  # to find the steps between middle rows: each reduces the error to a third
 
 
 def rectify_steps(
     steps: geometry.Matrices, shots: Sequence[slice], info: ClipInfo, readout: float
 ) -> tuple[geometry.Matrices, RowHomographies]:
-    """Steps (N, 3, 3) between frames as seen -> those between their middle rows, and what bends each frame straight.
+    """Convert measured steps (N, 3, 3) to those between the middle rows; returns also the row homographies.
 
-    readout: share of the frame time between the exposure of the upper and of the lower edge; negative where the lower
-    one comes first. A shot whose rows would be torn apart, by jumps as large as the frame, stays as it is.
+    readout: time between the exposure of the upper and of the lower edge as a fraction of the frame time; negative if
+    the lower edge is first. A shot in which rows would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the
+    frame) is not changed.
     """
     steps = steps.copy()
     rows = np.tile(np.eye(3), (len(steps), ROW_SAMPLES, 1, 1))
@@ -49,131 +48,127 @@ def rectify_steps(
         inner = slice(shot.start + 1, shot.stop)
         if shot.stop - shot.start < 2:
             continue
-        straight = seen = steps[inner]
+        rectified = measured = steps[inner]
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
-                back = geometry.matrices_from_tangents(
-                    -shutter_distortion(straight, readout, info)
-                )  # nearly the inverse, and never singular
-                straight = geometry.normalize(seen @ back)
-            found = _row_homographies(straight, readout)
-            moved = [
-                (max_displacement(found[p], info) / [info.width, info.height]).max()
-                for p in geometry.chunks(len(found))
+                # The negative tangents are nearly the inverse, and never singular.
+                back = geometry.matrices_from_tangents(-shutter_distortion(rectified, readout, info))
+                rectified = geometry.normalize(measured @ back)
+            shot_rows = _row_homographies(rectified, readout)
+            displacements = [
+                (max_displacement(shot_rows[part], info) / [info.width, info.height]).max()
+                for part in geometry.chunks(len(shot_rows))
             ]
-        if max(moved) < MAX_ROW_DISPLACEMENT:  # which nothing is that is not a number
-            steps[inner], rows[shot] = straight, found
+        if all(value < MAX_ROW_DISPLACEMENT for value in displacements):  # False for NaN, unlike max(displacements)
+            steps[inner], rows[shot] = rectified, shot_rows
     return steps, rows
 
 
 def _row_homographies(steps: geometry.Matrices, readout: float) -> RowHomographies:
-    """The rows (n, ROWS, 3, 3) of a shot with these steps (n - 1, 3, 3) between the middle rows of its frames."""
+    """Row homographies of a shot with the steps (n - 1, 3, 3) between the middle rows of its frames."""
     rows = np.empty((len(steps) + 1, ROW_SAMPLES, 3, 3))
-    way, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
+    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
     for part in geometry.chunks(len(rows)):
-        rows[part] = _rows_from_path(way, weights, part)
+        rows[part] = _rows_from_path(padded, weights, part)
     return rows
 
 
 def _pad_steps(steps: geometry.Matrices) -> geometry.Matrices:
-    """The steps of a shot with `REACH` more before and after them."""
-    # Beyond its ends the way goes on point-mirrored: as fast as it ends, and no faster.
+    """The steps of a shot with `RADIUS_FRAMES` more before and after them."""
+    # Beyond its ends the path is continued by point reflection, which keeps its speed.
     return np.pad(steps, ((RADIUS_FRAMES, RADIUS_FRAMES), (0, 0), (0, 0)), mode="symmetric")
 
 
 def _rows_from_path(padded_steps: geometry.Matrices, weights: NDArray[np.float64], frames: slice) -> RowHomographies:
-    """The rows of these frames of a shot, whose steps with those before and after it are `way`.
+    """Row homographies of a range of frames of a shot.
 
-    weights: (ROWS, 2 REACH + 1), what the frames around one count for each of its heights.
+    padded_steps: of the shot, from `_pad_steps`. weights: (ROW_SAMPLES, 2 RADIUS_FRAMES + 1), of the neighboring
+    frames, for each height.
     """
-    n = frames.stop - frames.start
-    padded_steps = padded_steps[frames.start : frames.stop + 2 * RADIUS_FRAMES - 1]
-    back = np.linalg.inv(padded_steps)
+    n, radius = frames.stop - frames.start, RADIUS_FRAMES
+    padded_steps = padded_steps[frames.start : frames.stop + 2 * radius - 1]
+    inverse_steps = geometry.inverse(padded_steps)
     tangents = np.zeros((n, ROW_SAMPLES, 8))
-    before = after = np.tile(np.eye(3), (n, 1, 1))
-    for k in range(1, RADIUS_FRAMES + 1):
-        before = (
-            before @ padded_steps[RADIUS_FRAMES - k : RADIUS_FRAMES - k + n]
-        )  # the pose k frames before, as seen from each frame
-        after = after @ back[RADIUS_FRAMES + k - 1 : RADIUS_FRAMES + k - 1 + n]
-        tangents += weights[:, RADIUS_FRAMES - k, None] * geometry.to_tangents(before)[:, None]
-        tangents += weights[:, RADIUS_FRAMES + k, None] * geometry.to_tangents(after)[:, None]
+    before = after = np.tile(np.eye(3), (n, 1, 1))  # poses k frames before and after, relative to each frame
+    for k in range(1, radius + 1):
+        before = before @ padded_steps[radius - k : radius - k + n]
+        after = after @ inverse_steps[radius + k - 1 : radius + k - 1 + n]
+        tangents += weights[:, radius - k, None] * geometry.to_tangents(before)[:, None]
+        tangents += weights[:, radius + k, None] * geometry.to_tangents(after)[:, None]
     return geometry.matrices_from_tangents(tangents)
 
 
 def _spline_weights(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the places of the frames -REACH ... REACH count (T, 2 REACH + 1) for the place at each time, in frames.
+    """Interpolation weights (T, 2 RADIUS_FRAMES + 1) of the frames -RADIUS_FRAMES ... RADIUS_FRAMES at each time.
 
-    By the natural cubic spline through them: of the local rules it follows quick shake best.
+    times: (T,), in frames. A natural cubic spline: of the local interpolations it follows fast shake best.
     """
     size = 2 * RADIUS_FRAMES + 1
-    curve = np.zeros((size, size))  # values -> second derivatives
     inner = np.arange(1, size - 1)
-    system, right = np.eye(size), np.zeros((size, size))
+    system, rhs = np.eye(size), np.zeros((size, size))
     system[inner, inner - 1], system[inner, inner], system[inner, inner + 1] = 1 / 6, 2 / 3, 1 / 6
-    right[inner, inner - 1], right[inner, inner], right[inner, inner + 1] = 1, -2, 1
-    curve = np.linalg.solve(system, right)
+    rhs[inner, inner - 1], rhs[inner, inner], rhs[inner, inner + 1] = 1, -2, 1
+    second = np.linalg.solve(system, rhs)  # values -> second derivatives
     left = np.clip(np.floor(times + RADIUS_FRAMES).astype(int), 0, size - 2)
-    share = (times + RADIUS_FRAMES - left)[:, None]
+    t = (times + RADIUS_FRAMES - left)[:, None]
     identity = np.eye(size)
-    line = (1 - share) * identity[left] + share * identity[left + 1]
-    bow = ((1 - share) ** 3 - (1 - share)) * curve[left] + (share**3 - share) * curve[left + 1]
-    return line + bow / 6
+    linear = (1 - t) * identity[left] + t * identity[left + 1]
+    cubic = ((1 - t) ** 3 - (1 - t)) * second[left] + (t**3 - t) * second[left + 1]
+    return linear + cubic / 6
 
 
 def interpolate_rows(rows: RowHomographies, heights: NDArray[np.float64]) -> geometry.Matrices:
-    """rows (N, ROWS, 3, 3) at heights (N or 1, P), in frame heights from the middle -> (N, P, 3, 3)."""
+    """Interpolate row homographies at heights (N or 1, P), in frame heights from the middle -> (N, P, 3, 3)."""
     powers = heights[..., None] ** np.arange(ROW_SAMPLES)
-    lagrange = np.linalg.inv(
-        np.vander(ROW_HEIGHTS, increasing=True)
-    )  # polynomials -> 1 at their own height, 0 at others
+    lagrange = np.linalg.inv(np.vander(ROW_HEIGHTS, increasing=True))  # coefficients of the Lagrange polynomials
     return np.einsum("...pk,...kij->...pij", powers @ lagrange, rows)
 
 
 def rectify_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
-    """Points (N or 1, P, 2) of frames -> where they would be had each frame been exposed at once (N, P, 2)."""
+    """Map points (N or 1, P, 2) of rolling-shutter frames to rectified frames (N, P, 2); height: of the frames."""
     m = interpolate_rows(rows, np.clip(points[..., 1] / height, -EXTRAPOLATION_HEIGHT, EXTRAPOLATION_HEIGHT))
-    whole = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
-    moved = np.einsum("...pij,...pj->...pi", m, np.broadcast_to(whole, (*m.shape[:-2], 3)))
+    homogeneous = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
+    moved = np.einsum("...pij,...pj->...pi", m, np.broadcast_to(homogeneous, (*m.shape[:-2], 3)))
     return moved[..., :2] / moved[..., 2:]
 
 
 def distort_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
-    """The way back: points of straight frames -> where the frames show them."""
-    found = points
-    for _ in range(4):  # each round leaves some hundredths of what was missing
-        found = found + (points - rectify_points(rows, found, height))
-    return found
+    """Map points of rectified frames to rolling-shutter frames: the inverse of `rectify_points`."""
+    distorted = points
+    for _ in range(4):  # each iteration reduces the error to some hundredths
+        distorted = distorted + (points - rectify_points(rows, distorted, height))
+    return distorted
 
 
 def shutter_distortion(steps: geometry.Matrices, readout: float, info: ClipInfo) -> geometry.Tangents:
-    """What the rolling shutter adds to a shot's steps (n - 1, 3, 3) between middle rows: tangents, done before them."""
-    way, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
+    """The rolling shutter's effect on steps (n - 1, 3, 3) between middle rows of a shot, as tangents.
+
+    A measured step is the step times the matrix of these tangents, which is applied first.
+    """
+    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 7), np.linspace(-0.5, 0.5, 7))
     points = np.stack([x.ravel() * info.width, y.ravel() * info.height], axis=-1)
-    unit = np.hypot(info.width, info.height) / 2
-    u, v = points.T / unit
-    one, none = np.ones_like(u), np.zeros_like(u)
-    across = np.stack([one, none, -v, u, u, v, -u * u, -u * v], axis=-1)
-    down = np.stack([none, one, u, v, -v, u, -u * v, -v * v], axis=-1)
-    fit = np.linalg.pinv(np.concatenate([across, down]))  # (8, 2 P)
-    at_corner = np.array([1, 1, *[unit] * 4, unit**2, unit**2])
-    bends = np.zeros((len(steps), 8))
+    corner_radius = np.hypot(info.width, info.height) / 2
+    u, v = points.T / corner_radius
+    one, zero = np.ones_like(u), np.zeros_like(u)
+    along_x = np.stack([one, zero, -v, u, u, v, -u * u, -u * v], axis=-1)
+    along_y = np.stack([zero, one, u, v, -v, u, -u * v, -v * v], axis=-1)
+    fit = np.linalg.pinv(np.concatenate([along_x, along_y]))  # (8, 2 P)
+    at_corner = np.array([1, 1, *[corner_radius] * 4, corner_radius**2, corner_radius**2])
+    tangents = np.zeros((len(steps), 8))
     for part in geometry.chunks(len(steps)):
-        rows = _rows_from_path(way, weights, slice(part.start, part.stop + 1))
-        there = geometry.transform_points(steps[part], rectify_points(rows[:-1], points[None], info.height))
-        seen = (
-            geometry.transform_points(geometry.inverse(steps[part]), distort_points(rows[1:], there, info.height))
-            - points
-        )
-        bends[part] = np.concatenate([seen[..., 0], seen[..., 1]], axis=-1) @ fit.T / at_corner
-    return bends
+        rows = _rows_from_path(padded, weights, slice(part.start, part.stop + 1))
+        moved = geometry.transform_points(steps[part], rectify_points(rows[:-1], points[None], info.height))
+        distorted = distort_points(rows[1:], moved, info.height)
+        offsets = geometry.transform_points(geometry.inverse(steps[part]), distorted) - points
+        tangents[part] = np.concatenate([offsets[..., 0], offsets[..., 1]], axis=-1) @ fit.T / at_corner
+    return tangents
 
 
-def visible_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
-    """(N, 4): left, top, right and bottom of the largest upright rectangle that each frame shows all of, made straight.
+def inscribed_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
+    """Left, top, right and bottom of the largest upright rectangle inside each rectified frame: (N, 4).
 
-    Between the centres of the outermost pixels.
+    Between the centers of the outermost pixels.
     """
     heights = np.linspace(-0.5, 0.5, 4 * ROW_SAMPLES + 1)
     x, y = max(info.width - 1, 0) / 2, max(info.height - 1, 0) * heights
@@ -186,7 +181,7 @@ def visible_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
 
 
 def max_displacement(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
-    """(N, 2): how far, across and down, points of each frame are moved at most where it is made straight."""
+    """Maximum displacement of points of each frame by rectification, along x and y: (N, 2)."""
     x, y = (part.ravel() for part in np.meshgrid([-info.width / 2, info.width / 2], info.height * ROW_HEIGHTS))
     points = np.stack([x, y], axis=-1)[None]
     return np.abs(rectify_points(rows, points, info.height) - points).max(axis=1)

@@ -1,11 +1,11 @@
-"""Motion, trajectories and corrections as JSON: to look at, to keep, to carry to another program and back.
+"""Save and load motions, trajectories and corrections as JSON.
 
 {"format": "steadyscale-path", "version": 1, "kind": "motion", "clip": {"width": 640, "height": 360, "fps": "25/1",
 "length": 150}, "shots": [[0, 150]], "steps": [[9 numbers, row by row], ...], "trust": [...]}
 
-A trajectory has "poses", a correction "matrices" and, where they are known, "poses"; all as `geometry` and the types
-themselves define them. Of a camera with a rolling shutter, a motion has its "readout", the others "rows", and a
-correction that bends "bends": true. Numbers are written so that reading gives the very same ones back.
+A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
+shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
+for `Motion.confidence`. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import geometry
 from ..clip import ClipError, ClipInfo
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
@@ -30,9 +31,9 @@ Savable: TypeAlias = Motion | Trajectory | Correction
 
 
 def save_path(value: Savable, target: str | Path) -> None:
-    """Write a Motion, Trajectory or Correction to the file `target`, which appears whole or not at all.
+    """Write a Motion, Trajectory or Correction to the file `target`, atomically.
 
-    Raises ClipError where it holds numbers that are not finite or the file cannot be written.
+    Raises ClipError if a number is not finite or the file cannot be written.
     """
     info = value.info
     clip = {"width": info.width, "height": info.height, "fps": str(info.fps), "length": info.length}
@@ -54,9 +55,9 @@ def save_path(value: Savable, target: str | Path) -> None:
 
 
 def load_path(source: str | Path) -> Savable:
-    """Read what `save_path` wrote: a Motion, a Trajectory or a Correction, whichever the file holds.
+    """Read a Motion, Trajectory or Correction from a file of `save_path`.
 
-    Raises ClipError for a file that cannot be read, is no such JSON, comes from a newer version or contradicts itself.
+    Raises ClipError for a file that cannot be read, has another format or version, or is inconsistent.
     """
     try:
         document = json.loads(Path(source).read_text(encoding="utf-8"))
@@ -68,7 +69,7 @@ def load_path(source: str | Path) -> Savable:
         raise ClipError(f'{source}: is JSON, but not of the format "{FORMAT}": choose a file that SteadyScale saved')
     if document.get("version") != FORMAT_VERSION:
         raise ClipError(
-            f"{source}: is of version {document.get('version')!r}, this SteadyScale reads version {FORMAT_VERSION}: "
+            f"{source}: has version {document.get('version')!r}, this SteadyScale reads version {FORMAT_VERSION}: "
             "update SteadyScale, or measure the clip again"
         )
     try:
@@ -97,10 +98,10 @@ def _parse_document(document: dict[str, Any]) -> Savable:
     if info.length is not None:
         _parse_count(info.length)
     shots = [slice(start, stop) for start, stop in document["shots"]]
-    edges = [0, *(shot.stop for shot in shots)]
-    if any(shot.start != before or shot.stop <= before for shot, before in zip(shots, edges, strict=False)):
-        raise ValueError("the shots do not follow one another")
-    count = edges[-1]
+    starts = [0, *(shot.stop for shot in shots)]
+    if any(shot.start != start or shot.stop <= start for shot, start in zip(shots, starts, strict=False)):
+        raise ValueError("the shots are not consecutive")
+    count = starts[-1]
     if kind == "motion":
         readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
@@ -109,15 +110,15 @@ def _parse_document(document: dict[str, Any]) -> Savable:
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout
         )
         if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
-            raise ValueError("trust and shots do not agree on the cuts")
+            raise ValueError("trust and shots have different cuts")
         return motion
     if kind == "trajectory":
         return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count))
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
-        rows, bends = _parse_rows(document, count), document.get("bends") is True
-        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, bends)
-    raise ValueError(f"kind {kind!r} is none of motion, trajectory, correction")
+        rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
+        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, distorts_rows)
+    raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
 def _parse_count(number: Any) -> int:
@@ -127,7 +128,10 @@ def _parse_count(number: Any) -> int:
 
 
 def _parse_matrices(document: dict[str, Any], name: str, count: int) -> NDArray[np.float64]:
-    return _parse_array(document, name, (count, 9)).reshape(count, 3, 3)
+    matrices = _parse_array(document, name, (count, 9)).reshape(count, 3, 3)
+    if name != "steps" and not geometry.is_regular(matrices).all():  # irregular steps are interpolated
+        raise ValueError(f"{name} holds a matrix that has no inverse or mirrors the frame")
+    return matrices
 
 
 def _parse_rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:

@@ -1,4 +1,4 @@
-"""From the path that was measured to what moves each frame: smoothed, and held to what the border can bear."""
+"""Plan a correction: smooth the measured path and limit the zoom to what the border allows."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def plan_correction(
     strength: Strength | None = None,
     horizon: float = 0.0,
 ) -> Correction:
-    """What takes the shake out of the clip that `measured` is the path of.
+    """The correction that stabilizes the clip with the path `measured`.
 
-    method, seconds, reference, strength, horizon: as `smooth` says. border: what the frames will be warped with; where
-    it is a crop, no frame needs more magnification than `max_zoom` to be filled (1.2 means 20 %), and less is corrected
-    where it would, or where that saves picture and nobody sees it (`crop.trimmed`; not of L1, whose segments would
-    bend, nor of what is locked or levelled).
+    method, seconds, reference, strength, horizon: see `smooth`. border: the border of the warp; for a crop, no frame
+    needs more magnification than `max_zoom` to be filled (1.2 means 20 %), and the correction is reduced where it
+    would, or where an invisible reduction saves crop (`trim_peaks`; not for L1, whose segments it would bend, nor for
+    LOCKED or a level horizon).
     Raises ClipError as `smooth` does.
     """
     smoothed = smooth(
         measured, method, seconds, reference=reference, max_zoom=max_zoom, strength=strength, horizon=horizon
     )
     planned = correction(measured, smoothed)
-    del smoothed  # of a long clip, as large a table as what is made from it below
+    del smoothed  # for a long clip, a table as large as those below
     if Border(border) not in (Border.CROP, Border.CROP_ADAPTIVE):
         return planned
     planned = limit_zoom(planned, max_zoom, seconds=seconds)
-    promised = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
-    return planned if promised else trim_peaks(planned, seconds=seconds)
+    is_exact = horizon > 0 or method in (Smoothing.LOCKED, Smoothing.L1)
+    return planned if is_exact else trim_peaks(planned, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Which of the camera's movements are corrected: how much of each kind, and whether the picture is kept level."""
+"""Strength of the correction per axis, and leveling of the horizon."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .. import geometry
 from ..clip import ClipError
 from .trajectory import Correction, Trajectory
 
-# The ways in which a picture can move, in words for people.
+# Labels of the axes for user interfaces.
 AXIS_LABELS = {"x": "sideways", "y": "up and down", "roll": "turning", "zoom": "in and out", "tilt": "tilting"}
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How much of the correction is applied, in each way that a picture can move: 0 nothing, 1 all of it.
+    """Fraction of the correction that is applied, per axis, from 0 to 1.
 
-    x, y: sideways, up and down, in the picture's own axes. roll: turning. zoom: growing and shrinking. tilt: shear
-    and perspective, which is what a camera that turns does to the corners.
-    Raises ClipError for a share outside 0 to 1.
+    x, y: translation along the frame's axes. roll: rotation. zoom: scale. tilt: shear and perspective, the effect of
+    pan and tilt on the corners.
+    Raises ClipError for a value outside 0 to 1.
     """
 
     x: float = 1.0
@@ -36,37 +36,37 @@ class Strength:
 
 
 def apply_strength(correction: Correction, strength: Strength) -> Correction:
-    """That share of each correction, axis by axis: Strength(x=0) keeps the sideways shake and takes away the rest.
+    """Scale each correction per axis: Strength(x=0) keeps the horizontal shake and removes the rest.
 
-    All 1 is the correction itself, all 0 the identity. Less can need more zoom: limit it afterwards (crop.py).
+    All 1 is the correction, all 0 the identity. A lower strength can need more zoom: limit it afterwards (zoom.py).
     """
     if strength == Strength():
         return correction
     x, y, roll, zoom, tilt = astuple(strength)
-    share = np.array([x, y, roll, zoom, tilt, tilt, tilt, tilt])
+    factors = np.array([x, y, roll, zoom, tilt, tilt, tilt, tilt])
     return replace(
-        correction, matrices=geometry.matrices_from_tangents(geometry.to_tangents(correction.matrices) * share)
+        correction, matrices=geometry.matrices_from_tangents(geometry.to_tangents(correction.matrices) * factors)
     )
 
 
 def level_horizon(
     measured: Trajectory, wanted: Trajectory, fraction: float, reference: int | None = None
 ) -> Trajectory:
-    """The wanted way with its slow roll taken away too: `share` of it, 0 none, 1 all. Place and zoom stay.
+    """Remove `fraction` of the slow roll from the wanted path, 0 none, 1 all. Position and zoom stay.
 
-    Nothing in the pixels says where down is, so level is how the shot is mostly held: the median of its measured roll;
-    in the shot of the frame `reference`, the roll of that frame. A shot that was filmed askew throughout stays so.
-    Raises ClipError for a share outside 0 to 1.
+    The pixels do not contain the direction of gravity, so level is the median of the shot's measured roll; in the shot
+    of the frame `reference`, the roll of that frame. A shot that is tilted throughout stays so.
+    Raises ClipError for a fraction outside 0 to 1.
     """
     if not 0 <= fraction <= 1:
         raise ClipError(f"the horizon is a share from 0 (as the smoother leaves it) to 1 (level), got {fraction}")
     if fraction == 0:
         return wanted
     roll = measured.path[:, 2]
-    smooth = roll + geometry.to_parameters(np.linalg.inv(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
-    turn = np.zeros((len(roll), 4))
+    smooth = roll + geometry.to_parameters(geometry.inverse(measured.poses) @ wanted.poses)[:, 2]  # no jumps of 2 pi
+    rotation = np.zeros((len(roll), 4))
     for shot in measured.shots:
-        held = reference is not None and shot.start <= reference < shot.stop
-        level = roll[reference] if held else np.median(roll[shot])
-        turn[shot, 2] = fraction * (level - smooth[shot])
-    return replace(wanted, poses=geometry.normalize(wanted.poses @ geometry.matrices_from_parameters(turn)))
+        has_reference = reference is not None and shot.start <= reference < shot.stop
+        level = roll[reference] if has_reference else np.median(roll[shot])
+        rotation[shot, 2] = fraction * (level - smooth[shot])
+    return replace(wanted, poses=geometry.normalize(wanted.poses @ geometry.matrices_from_parameters(rotation)))

@@ -1,7 +1,7 @@
-"""Where each frame has got to, where it should be, and what carries it there.
+"""`Trajectory`, the accumulated camera path, and `Correction`, the warp of each frame.
 
-Three types with the same numbers and different promises: `Motion` is measured between neighbours (motion/estimate.py),
-`Trajectory` is accumulated over a shot, `Correction` is to be applied to the pixels.
+Three types contain similar matrices with different meaning: `Motion` (motion.py) is measured between neighbors,
+`Trajectory` is accumulated over a shot, `Correction` is applied to the pixels.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError, ClipInfo
-from .motion import Motion
+from ..runtime.deprecation import renamed_fields
+from .motion import MAX_STEP_SCALE, Motion
 from .rolling_shutter import RowHomographies, rectify_steps
 
-MIN_CONFIDENCE = (
-    0.2  # trust below which a step is guessed from its neighbours: little of the picture agrees on where it went
-)
+MIN_CONFIDENCE = 0.2  # steps with less are interpolated from their neighbors
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The camera's way through the scene.
+    """The path of the camera.
 
-    poses: (N, 3, 3); poses[i] carries points of frame i to where they are on the first frame of the same shot. Its
-    translation is therefore the place of the frame's centre, its angle the camera's roll.
-    shots: the runs of frames that belong together; each starts at the identity when measured.
-    rows: of a rolling shutter, what makes each frame straight (rolling.py); poses are then those of the middle rows.
+    poses: (N, 3, 3); poses[i] maps points of frame i to the first frame of the same shot. So its translation is the
+    position of the frame's center, its angle the camera's roll.
+    shots: slices of frames between cuts; each starts at the identity when measured.
+    rows: row homographies of a rolling shutter (rolling_shutter.py), or None; poses are then those of the middle rows.
     """
 
     poses: geometry.Matrices
@@ -37,7 +37,7 @@ class Trajectory:
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
-        """Accumulate steps into poses, shot by shot. Weak steps are interpolated from those around them."""
+        """Accumulate steps into poses, shot by shot. Steps of low confidence are interpolated."""
         steps, rows = geometry.matrices_from_tangents(interpolate_low_confidence(motion)), None
         if motion.readout:
             steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout)
@@ -45,33 +45,34 @@ class Trajectory:
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
-                poses[i] = geometry.normalize(poses[i - 1] @ np.linalg.inv(steps[i]))
+                poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(steps[i]))
         return Trajectory(poses, motion.shots, motion.info, rows)
 
     @property
     def path(self) -> geometry.Parameters:
-        """(N, 4), for people: the centre's x, y in pixels, angle in radians (continuous within a shot), log zoom."""
+        """(N, 4), for display: x, y of the center in pixels, angle in radians, unwrapped in each shot, log zoom."""
         parameters = geometry.to_parameters(self.poses)
         for shot in self.shots:
             parameters[shot, 2] = np.unwrap(parameters[shot, 2])
         return parameters
 
     def corrected(self, correction: Correction) -> Trajectory:
-        """The way that the camera seems to have taken once the correction is applied."""
-        return replace(self, poses=geometry.normalize(self.poses @ np.linalg.inv(correction.matrices)), rows=None)
+        """The path of the camera after the correction is applied."""
+        return replace(self, poses=geometry.normalize(self.poses @ geometry.inverse(correction.matrices)), rows=None)
 
 
+@renamed_fields(bends="distorts_rows")
 @dataclass(frozen=True)
 class Correction:
-    """What to do to each frame.
+    """The warp of each frame.
 
-    matrices: (N, 3, 3); matrices[i] carries points of source frame i to where they belong in the stabilised frame i.
-    poses: (N, 3, 3) or None; the `Trajectory` of the source frames, where it is known. Only who looks for a place of
-    one frame in another needs it: filling from neighbours does.
-    rows: (N, ROWS, 3, 3) or None; of frames that a rolling shutter bent, what makes them straight (rolling.py) before
-    the matrices are applied.
-    bends: whether it is the other way round: the matrices first, and then what `rows` makes straight is bent. So does
-    the inverse of a correction.
+    matrices: (N, 3, 3); matrices[i] maps points of source frame i to the stabilized frame i.
+    poses: (N, 3, 3) or None; the `Trajectory` of the source frames, if known. Needed to find points of one frame in
+    another: Border.FILL does.
+    rows: (N, ROW_SAMPLES, 3, 3) or None; row homographies that rectify rolling-shutter frames (rolling_shutter.py)
+    before the matrices are applied.
+    distorts_rows: if True, the matrices are applied first and then the inverse of `rows`, which adds the rolling
+    shutter's distortion. The inverse of a correction does.
     """
 
     matrices: geometry.Matrices
@@ -82,16 +83,16 @@ class Correction:
     distorts_rows: bool = False
 
     def scaled(self, factor: float) -> Correction:
-        """The same correction for frames enlarged by `factor`: measure on the small ones, warp the large ones."""
+        """The same correction for frames upscaled by `factor`: measure on small frames, warp the large ones."""
         info = self.info.scaled(factor)
         return self.resized(info.width, info.height)
 
     def resized(self, width: int, height: int) -> Correction:
-        """The same correction for the clip at another size. Rounding may stretch the sides differently.
+        """The same correction for the clip at another size; rounding may scale the sides differently.
 
-        Raises ClipError for a size of another shape: those are other frames, or a crop of these.
+        Raises ClipError for a size of another aspect ratio: those are other frames, or a crop of these.
         """
-        stretch = (width / self.info.width, height / self.info.height)
+        factors = (width / self.info.width, height / self.info.height)
         if abs(width * self.info.height - height * self.info.width) > width + height:  # more than a pixel's rounding
             raise ClipError(
                 f"the correction was measured on frames of {self.info.width}x{self.info.height}, and "
@@ -99,43 +100,44 @@ class Correction:
             )
         return replace(
             self,
-            matrices=geometry.rescale(self.matrices, *stretch),
-            poses=None if self.poses is None else geometry.rescale(self.poses, *stretch),
-            rows=None if self.rows is None else geometry.rescale(self.rows, *stretch),
+            matrices=geometry.rescale(self.matrices, *factors),
+            poses=None if self.poses is None else geometry.rescale(self.poses, *factors),
+            rows=None if self.rows is None else geometry.rescale(self.rows, *factors),
             info=self.info.resized(width, height),
         )
 
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
-    """What moves each frame from where the camera was to where it should have been."""
-    matrices = geometry.normalize(np.linalg.inv(wanted.poses) @ measured.poses)
+    """The correction that moves each frame from the measured to the wanted camera path."""
+    matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
     return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
 
 
 def inverse(correction: Correction) -> Correction:
-    """What undoes a correction: applied to the stabilised frames it puts the shake back.
+    """The inverse of a correction: applied to the stabilized frames it restores the shake.
 
-    Undo what was done: a warp that crops also zooms, and `warp.framed` says by how much.
+    Invert the correction that was applied: a crop also zooms, see `with_border_zoom`.
     """
-    matrices = geometry.normalize(np.asarray(np.linalg.inv(correction.matrices), np.float64))
+    matrices = geometry.normalize(geometry.inverse(correction.matrices))
     poses = None if correction.poses is None else geometry.normalize(correction.poses @ matrices)
-    return replace(
-        correction,
-        matrices=matrices,
-        poses=poses,
-        distorts_rows=correction.rows is not None and not correction.distorts_rows,
-    )
+    distorts_rows = correction.rows is not None and not correction.distorts_rows
+    return replace(correction, matrices=matrices, poses=poses, distorts_rows=distorts_rows)
+
+
+def is_reliable(confidence: NDArray[np.float64] | float, steps: geometry.Matrices) -> NDArray[np.bool_]:
+    """Return whether each step (..., 3, 3) has enough confidence (...,) and is not degenerate: (...,)."""
+    return (confidence >= MIN_CONFIDENCE) & geometry.is_regular(steps, MAX_STEP_SCALE)
 
 
 def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
-    """Tangents of the steps (N, 8), weak ones replaced by a line between the nearest good ones of the same shot."""
-    steps = geometry.to_tangents(motion.steps)
+    """Tangents of the steps (N, 8); unreliable ones are interpolated linearly within their shot."""
+    reliable = is_reliable(motion.confidence, motion.steps)
+    tangents = geometry.to_tangents(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
-        good = index[motion.confidence[index] >= MIN_CONFIDENCE]
-        weak = index[motion.confidence[index] < MIN_CONFIDENCE]
+        good, weak = index[reliable[index]], index[~reliable[index]]
         if len(weak):
-            known = steps[good] if len(good) else np.zeros((1, 8))
-            where = good if len(good) else index[:1]
-            steps[weak] = np.stack([np.interp(weak, where, column) for column in known.T], axis=-1)
-    return steps
+            values = tangents[good] if len(good) else np.zeros((1, 8))
+            positions = good if len(good) else index[:1]
+            tangents[weak] = np.stack([np.interp(weak, positions, column) for column in values.T], axis=-1)
+    return tangents

@@ -1,4 +1,4 @@
-"""A correction used the other way round: a shake put back, or one clip's shake or whole move given to other frames."""
+"""Restore the shake of stabilized frames, or transfer the motion of one clip to other frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .trajectory import Correction, inverse
 
 
 class TransferMode(str, Enum):
-    """What of a correction is given to frames."""
+    """Which part of the camera motion is applied to frames."""
 
     UNDO = "undo"
     SHAKE = "shake"
@@ -23,11 +23,11 @@ class TransferMode(str, Enum):
 
 
 def undo(correction: Correction, border: Border = Border.CROP, pad: int = 0) -> Correction:
-    """What carries warped frames back to where they were shot: the exact inverse of what `warp` did to them.
+    """The exact inverse of what `warp` did with a correction.
 
-    border, pad: what `warp` was called with. The zoom of a crop is undone as well; what it cut away is for the next
-    border to fill. The result is for the padded frames: warp them with it and a pad of `-pad`, which takes it off
-    again. What was stabilised with a pad wider than the shake comes back whole.
+    border, pad: the arguments of `warp`. The zoom of a crop is inverted as well; the next border fills the rest.
+    The result is for the padded frames: warp them with it and a pad of `-pad`, which removes the padding. With a pad
+    larger than the shake no pixels are lost.
     """
     info = correction.info
     return replace(
@@ -38,21 +38,20 @@ def undo(correction: Correction, border: Border = Border.CROP, pad: int = 0) -> 
 def transfer(
     correction: Correction, info: ClipInfo, frame_count: int, mode: TransferMode = TransferMode.SHAKE
 ) -> Correction:
-    """Another clip's motion for frames of the size in `info`: `Apply.SHAKE`, or `Apply.MOVE`, pans and all.
+    """Another clip's motion for `frame_count` frames of the size in `info`.
 
-    SHAKE: what the correction would have taken away. MOVE: the camera's whole way, from the first frame's view on.
-    The motion is as large in proportion to the frame's diagonal as it was. As many frames as the clip that was measured
-    has take it one by one, cuts and all; any other number takes the longest shot's, forwards and backwards in turn, so
-    that it never jumps.
-    Raises ClipError for MOVE where the correction does not know the camera's way.
+    SHAKE: the motion that the correction removes. MOVE: the complete camera path, relative to the first frame's view.
+    The motion is scaled by the frame diagonal. If the frame count is that of the measured clip, motion is assigned
+    frame by frame, with its cuts; otherwise the longest shot is used, forwards and backwards in turn, without jumps.
+    Raises ClipError for MOVE if the correction has no poses.
     """
     if mode is TransferMode.UNDO:
-        raise ValueError("undo is no transfer: use undo()")
+        raise ValueError("undo is not a transfer: use undo()")
     if mode is TransferMode.SHAKE:
         matrices = inverse(correction).matrices
     elif correction.poses is None:
         raise ClipError(
-            "this correction does not say which way the camera went: make it with correction(measured, wanted), or add "
+            "this correction does not contain the camera path: create it with correction(measured, wanted), or add "
             "the shake alone"
         )
     else:
@@ -60,8 +59,8 @@ def transfer(
     shots = correction.shots
     if frame_count != len(matrices):
         shot = max(shots, key=lambda s: s.stop - s.start)
-        forth = np.arange(shot.start, shot.stop)
-        matrices = matrices[np.resize(np.concatenate([forth, forth[-2:0:-1]]), frame_count)]
+        forward = np.arange(shot.start, shot.stop)
+        matrices = matrices[np.resize(np.concatenate([forward, forward[-2:0:-1]]), frame_count)]
         shots = [slice(0, frame_count)]
     factor = hypot(info.width, info.height) / hypot(correction.info.width, correction.info.height)
     return Correction(geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count))

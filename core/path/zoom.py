@@ -1,4 +1,4 @@
-"""What a correction costs in picture: how far to zoom in so that no border shows, and how to stay within a budget."""
+"""The zoom that hides the border of corrected frames, and corrections limited to a maximum zoom."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError
+from ..runtime.deprecation import renamed_arguments
 from . import rolling_shutter
 from .crop_qp import full_rect, project_to_crop
 from .trajectory import Correction
 
-MAX_ZOOM = 4.0  # a crop that would leave less than a quarter of each side is refused: something else is wrong
-VISIBILITY_THRESHOLD = 4e-4  # of the frame's width: a swing of the smoothing's period no farther than this is not seen
+MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
+VISIBILITY_THRESHOLD = 4e-4  # frame widths: a smaller oscillation with the smoothing's period is invisible
 
 
 def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
-    """(N,): the magnification that each frame alone needs so that its output shows nothing but source pixels.
+    """Minimum magnification of each frame, (N,), at which its output contains source pixels only.
 
-    infinity where the correction moves the centre of the output out of the source: no magnification fills that.
+    Infinity if the correction moves the center of the output out of the source.
     """
     return np.concatenate(
         [np.ones(0), *(_chunk_zooms(correction, p) for p in geometry.chunks(len(correction.matrices)))]
@@ -29,77 +30,76 @@ def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
 
 def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
     width, height = correction.info.width, correction.info.height
-    # Centres of the outermost pixels, not the outer edge: what is looked up between source pixels needs no border.
+    # Centers of the outermost pixels, not the outer edge: interpolation between source pixels needs no border.
     corners = geometry.corners(max(width - 1, 0), max(height - 1, 0))
-    back = np.linalg.inv(correction.matrices[frames])  # output -> source
+    to_source = geometry.inverse(correction.matrices[frames])
     if not corners.any():
-        return np.ones(len(back))
-    sides, added = visible_rect(correction, frames)
-    # Along the ray s * corner, the looked-up place (a s + b) / (c s + d) leaves the source where it meets an edge:
+        return np.ones(len(to_source))
+    rect, margin = visible_rect(correction, frames)
+    # Along the ray s * corner, the source position (a s + b) / (c s + d) leaves the source where it meets an edge:
     # a s + b = edge * (c s + d), which is linear in s, for each corner, axis and side of the source.
-    outward = corners + np.sign(corners) * added[:, None]  # (N or 1, 4, 2)
+    outward = corners + np.sign(corners) * margin[:, None]  # (N or 1, 4, 2)
     direction = np.concatenate([outward, np.zeros((*outward.shape[:2], 1))], axis=2)
-    a = direction @ back.swapaxes(-1, -2)  # (N, 4, 3)
-    b = back[:, None, :, 2]  # (N, 1, 3)
-    reach = np.full(len(back), np.inf)
+    a = direction @ to_source.swapaxes(-1, -2)  # (N, 4, 3)
+    b = to_source[:, None, :, 2]  # (N, 1, 3)
+    max_scale = np.full(len(to_source), np.inf)
     for axis, size in ((0, width), (1, height)):
-        for sign, side in ((1, sides[:, 2 + axis, None]), (-1, sides[:, axis, None])):
-            slope = a[..., axis] - side * a[..., 2]  # grows towards this edge when its sign is the edge's
-            room = side * b[..., 2] - b[..., axis]
-            toward = slope * sign if size > 1 else np.abs(slope)
-            distance = room * sign if size > 1 else np.abs(room)
-            s = np.where(toward > 1e-12, distance / np.where(toward > 1e-12, toward, 1), np.inf)
-            reach = np.minimum(reach, np.where((toward <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
-    return np.where(reach > 0, np.maximum(1.0, 1 / np.where(reach > 0, reach, 1)), np.inf)
+        for sign, edge in ((1, rect[:, 2 + axis, None]), (-1, rect[:, axis, None])):
+            slope = a[..., axis] - edge * a[..., 2]
+            gap = edge * b[..., 2] - b[..., axis]
+            speed = slope * sign if size > 1 else np.abs(slope)  # positive: the ray approaches this edge
+            distance = gap * sign if size > 1 else np.abs(gap)
+            s = np.where(speed > 1e-12, distance / np.where(speed > 1e-12, speed, 1), np.inf)
+            max_scale = np.minimum(max_scale, np.where((speed <= 1e-12) & (distance < 0), -np.inf, s).min(axis=1))
+    max_scale[~np.isfinite(to_source).all(axis=(1, 2))] = 0  # a singular correction shows nothing of the source
+    return np.where(max_scale > 0, np.maximum(1.0, 1 / np.where(max_scale > 0, max_scale, 1)), np.inf)
 
 
 def visible_rect(
     correction: Correction, frames: slice = slice(None)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a rolling shutter leaves of the picture: the sides of what is there, and how far its rows reach out.
+    """The part of the source that a rolling shutter leaves visible, and the margin that its rows need.
 
-    (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between the
-    centres of the outermost ones; (N or 1, 2): pixels across and down by which the output asks for more than its own
-    size. One row stands for all frames where nothing bends.
+    Returns (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between
+    the centers of the outermost ones; and (N or 1, 2): pixels along x and y by which the output exceeds its own size.
+    One row stands for all frames without a rolling shutter.
     """
-    sides, added = full_rect(correction.info)
+    rect, margin = full_rect(correction.info)
     if correction.rows is None:
-        return sides, added
-    rows, found = (
-        correction.rows[frames],
-        rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.visible_rect,
-    )
-    each = np.concatenate([found(rows[part], correction.info) for part in geometry.chunks(len(rows))])
-    return (sides, each) if correction.distorts_rows else (each, added)
+        return rect, margin
+    rows = correction.rows[frames]
+    measure = rolling_shutter.max_displacement if correction.distorts_rows else rolling_shutter.inscribed_rect
+    values = np.concatenate([measure(rows[part], correction.info) for part in geometry.chunks(len(rows))])
+    return (rect, values) if correction.distorts_rows else (values, margin)
 
 
 def zoom_to_fill(correction: Correction) -> float:
-    """The one magnification that serves every frame. Raises ClipError where that would leave next to nothing."""
+    """The magnification that is sufficient for every frame. Raises ClipError if it exceeds `MAX_ZOOM`."""
     return float(_check_zooms(zooms_to_fill(correction)).max(initial=1.0))
 
 
 def apply_zoom(correction: Correction, zoom: float | NDArray[np.float64]) -> Correction:
-    """The same correction, enlarged about the centre of the output: all frames alike, or each by its own (N,)."""
-    each = np.broadcast_to(zoom, len(correction.matrices))
-    enlarge = np.stack([each, each, np.ones_like(each)], axis=-1)
-    return replace(correction, matrices=enlarge[..., None] * correction.matrices)
+    """Zoom the output about its center: one zoom for all frames, or one per frame (N,)."""
+    zooms = np.broadcast_to(zoom, len(correction.matrices))
+    factors = np.stack([zooms, zooms, np.ones_like(zooms)], axis=-1)
+    return replace(correction, matrices=factors[..., None] * correction.matrices)
 
 
 def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
-    """Zoom in only as far as each moment needs, and so slowly that it looks like a lens: from any frame's need to any
-    other's it takes at least `seconds`, easing in and out. No border shows anywhere.
+    """Zoom in only as far as each moment needs, with slow transitions. No border is visible in any frame.
 
-    Raises ClipError where a frame alone would need more than `LARGEST_ZOOM`.
+    A transition between the zooms of two frames takes at least `seconds`, with ease-in and ease-out.
+    Raises ClipError if a frame needs more than `MAX_ZOOM`.
     """
-    need = np.log(_check_zooms(zooms_to_fill(correction)))
-    half = max(1, round(seconds * float(correction.info.fps) / 4))
-    eased = np.empty_like(need)
+    required = np.log(_check_zooms(zooms_to_fill(correction)))
+    radius = max(1, round(seconds * float(correction.info.fps) / 4))
+    eased = np.empty_like(required)
     for shot in correction.shots:
-        # The most over the neighbourhood, then means that reach no farther: no lower anywhere than the frame needs.
-        most = _sliding_windows(need[shot], 2 * half).max(axis=1)
+        # The maximum over a window, then means over smaller windows: never lower than a frame requires.
+        smooth = _sliding_windows(required[shot], 2 * radius).max(axis=1)
         for _ in range(2):
-            most = _sliding_windows(most, half).mean(axis=1)
-        eased[shot] = np.maximum(most, need[shot])  # means of equal numbers may round down
+            smooth = _sliding_windows(smooth, radius).mean(axis=1)
+        eased[shot] = np.maximum(smooth, required[shot])  # means of equal numbers may round down
     return apply_zoom(correction, np.exp(eased))
 
 
@@ -112,13 +112,13 @@ def _check_zooms(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     return zooms
 
 
+@renamed_arguments(most="max_zoom")
 def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0) -> Correction:
-    """The nearest corrections of which none needs more magnification than `most` to fill the frame (1.2 means 20 %).
+    """The nearest corrections that need no more magnification than `max_zoom` (1.2 means 20 %).
 
-    Nearest in the sense of budget.py: what is given up of a shot is as little and as smooth as the budget allows. Shots
-    within it stay as they are.
-    seconds: the period of the smoothing that asked for the correction; quicker swings of what is given up would be a
-    shake of their own.
+    Nearest in the sense of crop_qp.py: the change of a shot is as small and as smooth as the limit allows. Shots within
+    the limit are not changed.
+    seconds: the period of the smoothing; faster oscillations of the change would be a new shake.
     """
     fits = zooms_to_fill(correction) <= max_zoom
     if fits.all():
@@ -126,53 +126,54 @@ def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0)
     nearest = correction.matrices.copy()
     for shot in correction.shots:
         if max_zoom > 1 and not fits[shot].all():
-            asked = _slice_correction(correction, shot)
-            found = _project_shot(asked, max_zoom, seconds)
-            nearest[shot] = found.matrices if (zooms_to_fill(found) <= max_zoom).all() else asked.matrices
-    # What has no such solution (a view from beyond the horizon, or no budget at all) is held back frame by frame.
+            original = _slice_correction(correction, shot)
+            projected = _project_shot(original, max_zoom, seconds)
+            is_valid = (zooms_to_fill(projected) <= max_zoom).all()
+            nearest[shot] = projected.matrices if is_valid else original.matrices
+    # Shots without such a solution (a view from beyond the horizon, or a limit of 1) are attenuated frame by frame.
     return attenuate_to_zoom(replace(correction, matrices=nearest), max_zoom)
 
 
 def trim_peaks(correction: Correction, *, seconds: float = 4.0) -> Correction:
-    """The corrections without the peaks that cost picture and buy nothing: one crop serves all frames, so the moment
-    that is moved farthest decides what is cut off everywhere.
+    """Remove peaks of the correction that increase the crop without a visible benefit.
 
-    Of the shot that needs most, as much is given up as can be without being seen, in the sense of limit_zoom; then of
-    the next, down to what the first one needs. A path stays as smooth as it was: what is given up bends no more, for as
-    long as a period anywhere, than a swing of the period as far as `UNSEEN`. That says nothing of what is given up at
-    an even pace, so this is not for corrections whose place is a promise: a locked view, a level horizon.
-    seconds: the period of the smoothing that asked for the corrections.
+    One crop is used for all frames, so the frame with the largest correction determines it. The shot with the largest
+    zoom is limited (as by `limit_zoom`) as far as the change is invisible, then the next, down to the zoom of the
+    first. The path stays as smooth as it was: over a period, the change has no more acceleration than an oscillation of
+    that period with an amplitude of `VISIBILITY_THRESHOLD`. Uniform motion is not bounded, so this is not suitable for
+    corrections with a fixed view or a level horizon.
+    seconds: the period of the smoothing.
     """
-    needs, least = zooms_to_fill(correction), 1.0
+    required, min_zoom = zooms_to_fill(correction), 1.0
     matrices = correction.matrices.copy()
-    for shot in sorted(correction.shots, key=lambda s: -needs[s].max()):
-        low, high = least, needs[shot].max()
+    for shot in sorted(correction.shots, key=lambda s: -required[s].max()):
+        low, high = min_zoom, required[shot].max()
         if not low < high <= MAX_ZOOM:
             continue
-        asked = _slice_correction(correction, shot)
-        for _ in range(6):  # halves what may be saved each time: a sixty-fourth of it is a thousandth of the picture
+        original = _slice_correction(correction, shot)
+        for _ in range(6):  # bisection: 1/64 of the possible saving is a thousandth of the frame
             middle = (low + high) / 2
-            found = _project_shot(asked, middle, 2 * seconds)  # given up more slowly than the period is given up unseen
-            if (zooms_to_fill(found) <= middle).all() and _acceleration_amplitude(
-                asked, found, seconds
-            ) <= VISIBILITY_THRESHOLD:
-                high, matrices[shot] = middle, found.matrices
+            limited = _project_shot(original, middle, 2 * seconds)  # a change slower than the period is invisible
+            fits = (zooms_to_fill(limited) <= middle).all()
+            if fits and _acceleration_amplitude(original, limited, seconds) <= VISIBILITY_THRESHOLD:
+                high, matrices[shot] = middle, limited.matrices
             else:
                 low = middle
-        least = high
+        min_zoom = high
     return replace(correction, matrices=matrices)
 
 
 def _acceleration_amplitude(original: Correction, limited: Correction, seconds: float) -> float:
-    """How uneven the way is from one shot's corrections to others, at worst: the root mean square acceleration of the
-    frame's corners, over a period, as that of a swing of the period so many frame widths far.
+    """Amplitude, in frame widths, of an oscillation with the same acceleration as the change of a shot's correction.
+
+    The acceleration is the largest root mean square over a period of that of the frame's corners.
     """
     period, info = seconds * float(original.info.fps), original.info
     corners = geometry.corners(info.width, info.height)
     moved = geometry.transform_points(
         geometry.normalize(limited.matrices @ geometry.inverse(original.matrices)), corners[None]
     )
-    # Over some frames: from each to the next, what the solver rounds away (budget.py) would be taken for a jolt.
+    # With a stride of some frames: between neighbors, rounding of the solver (crop_qp.py) would look like a jolt.
     stride = max(1, min(round(period / 16), (len(moved) - 1) // 2))
     second = moved[2 * stride :] - 2 * moved[stride : len(moved) - stride] + moved[: max(0, len(moved) - 2 * stride)]
     squares = (second**2).sum(axis=-1).mean(axis=-1) / stride**4
@@ -184,27 +185,32 @@ def _acceleration_amplitude(original: Correction, limited: Correction, seconds: 
 
 
 def _slice_correction(correction: Correction, frames: slice) -> Correction:
-    """That of these frames, all of one shot."""
-    rows, one = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
-    return replace(correction, matrices=correction.matrices[frames], shots=one, poses=None, rows=rows)
+    """The correction of a range of frames of one shot, without poses."""
+    rows, shots = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
+    return replace(correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows)
 
 
 def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Correction:
-    """One shot's: a correction bends a frame and then shifts, turns and enlarges it, which is where it can give way."""
+    """Project the correction of one shot to those that need at most `max_zoom`.
+
+    A correction is shear and perspective, followed by a similarity; only the similarity is changed.
+    """
     tangents = geometry.to_tangents(original.matrices)
-    similar, bent = tangents[:, :4], tangents * [0, 0, 0, 0, 1, 1, 1, 1]
-    bent = attenuate_to_zoom(replace(original, matrices=geometry.matrices_from_tangents(bent)), max_zoom**0.5).matrices
+    similarities, shear = tangents[:, :4], tangents * [0, 0, 0, 0, 1, 1, 1, 1]
+    shear = attenuate_to_zoom(
+        replace(original, matrices=geometry.matrices_from_tangents(shear)), max_zoom**0.5
+    ).matrices
     period = seconds * float(original.info.fps)
-    wanted = geometry.inverse(geometry.matrices_from_parameters(similar))
-    views = project_to_crop(wanted, geometry.inverse(bent), original.info, max_zoom, period, visible_rect(original))
-    return replace(original, matrices=geometry.normalize(geometry.inverse(views) @ bent))
+    wanted = geometry.inverse(geometry.matrices_from_parameters(similarities))
+    views = project_to_crop(wanted, geometry.inverse(shear), original.info, max_zoom, period, visible_rect(original))
+    return replace(original, matrices=geometry.normalize(geometry.inverse(views) @ shear))
 
 
 def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float = 1.0) -> Correction:
-    """Correct less where filling the frame would need more magnification than `most`; a share of all, in each frame.
+    """Reduce the strength of the correction, frame by frame, to what `max_zoom` allows.
 
-    How much less changes slowly, over `seconds`: a correction that lets go suddenly is a jolt of its own. Simpler than
-    `limit_zoom`, and as exact, but it gives the quick shake back with the slow one.
+    The strength changes slowly, over `seconds`: a sudden change would be a jolt. Simpler than `limit_zoom`, and as
+    exact, but it restores fast shake together with slow motion.
     """
     strength = max_strength_for_zoom(correction, max_zoom)
     if (strength == 1).all():
@@ -212,14 +218,14 @@ def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float
     radius = max(1, round(seconds * float(correction.info.fps)))
     eased = np.empty_like(strength)
     for shot in correction.shots:
-        # The least over the neighbourhood, then its mean: no higher anywhere than the frame itself allows.
-        least = _sliding_windows(strength[shot], radius).min(axis=1)
-        eased[shot] = _sliding_windows(least, radius).mean(axis=1)
+        # The minimum over a window, then its mean: never higher than a frame allows.
+        lowest = _sliding_windows(strength[shot], radius).min(axis=1)
+        eased[shot] = _sliding_windows(lowest, radius).mean(axis=1)
     return attenuate_correction(correction, eased)
 
 
 def max_strength_for_zoom(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
-    """(N,): the largest share of each correction, in [0, 1], that needs no more magnification than `most`."""
+    """The largest fraction of each correction, (N,) in [0, 1], that needs no more than `max_zoom`."""
     parts = [_slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
     return np.concatenate([np.ones(0), *(_chunk_strengths(part, max_zoom) for part in parts)])
 
@@ -231,13 +237,13 @@ def _chunk_strengths(correction: Correction, max_zoom: float) -> NDArray[np.floa
         return high
     for _ in range(20):
         middle = (low + high) / 2
-        inside = zooms_to_fill(attenuate_correction(correction, middle)) <= max_zoom
-        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        allowed = zooms_to_fill(attenuate_correction(correction, middle)) <= max_zoom
+        low, high = np.where(allowed, middle, low), np.where(allowed, high, middle)
     return np.where(fits, 1.0, low)
 
 
 def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) -> Correction:
-    """Each correction replaced by that share of it."""
+    """Scale each correction by its strength (N,), rows included."""
     tangents = geometry.to_tangents(correction.matrices) * strength[:, None]
     matrices, rows = geometry.matrices_from_tangents(tangents), correction.rows
     if rows is not None:
@@ -246,6 +252,6 @@ def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) 
 
 
 def _sliding_windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
-    """(n,) -> (n, 2 radius + 1): each value with its neighbours, the ends repeated."""
+    """(n,) -> (n, 2 radius + 1): each value with its neighbors, the ends repeated."""
     padded = np.pad(values, radius, mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1)

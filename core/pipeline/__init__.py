@@ -1,3 +1,4 @@
-"""What can be done to a clip, as data that runs when the clip is read: operation says what all have, each other file is
-one: calm is the smallest. A recipe is a list of them.
+"""Deferred operations on a clip, which run when its frames are read.
+
+`Pipeline` is a clip with a list of operations. operation.py has what they have in common, warp_op.py is a small one.
 """

@@ -1,4 +1,4 @@
-"""The operation that takes flicker out of a clip."""
+"""The operation that removes flicker from a clip."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .warp_op import WarpOp
 
 @dataclass(frozen=True, eq=False)
 class DeflickerOp(Operation):
-    """Frames without flicker, see `temporal.temporal`, and then with grain, which must not be taken for flicker.
+    """Deflicker frames (see `filters.deflicker`), then add film grain, which would count as flicker before it.
 
-    flow: None takes DIS, which also sees slow moves of smooth surfaces, or what there is without OpenCV.
+    flow: None selects DIS, which also measures slow motion of smooth surfaces, or Farneback without OpenCV.
     """
 
     strength: float = DEFAULT_DEFLICKER_STRENGTH
@@ -30,16 +30,15 @@ class DeflickerOp(Operation):
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
         flow = self.flow or flow_model(FlowMethod.DIS if optional_opencv() else FlowMethod.FARNEBACK)
         done = frame_offset
-        for calm in deflicker(frames, flow, self.strength):
-            yield add_film_grain_rgba(calm, self.grain, done) if self.grain else calm
-            done += len(calm)
+        for chunk in deflicker(frames, flow, self.strength):
+            yield add_film_grain_rgba(chunk, self.grain, done) if self.grain else chunk
+            done += len(chunk)
 
     @property
     def temporal_context(self) -> tuple[int, int]:
-        share = (
-            MAX_BLEND_WEIGHT * self.strength
-        )  # of the last result in the next: until nothing of a fresh start is seen
-        return ceil(log(1 / 256) / log(share)) if share else 0, 0
+        # Frames until the weight of the first one is below one step of 8 bits.
+        weight = MAX_BLEND_WEIGHT * self.strength
+        return ceil(log(1 / 256) / log(weight)) if weight else 0, 0
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> None:
         return None

@@ -1,6 +1,6 @@
-"""What a run will come to, told before and during it: frames, size and memory at once, time when it has been measured.
+"""Estimates of a run: its frames, sizes and memory, then its time.
 
-Nothing here guesses a speed: the time is that of the first frames of this very run.
+No speed is assumed: the time follows from the first frames of the same run.
 """
 
 from __future__ import annotations
@@ -14,34 +14,31 @@ from .pipeline import Pipeline
 
 T = TypeVar("T")
 
-FRAMES_IN_FLIGHT = (
-    6  # frames at once between decoder, stages and encoder: what is read ahead, worked on, and written behind
-)
-SLOW_FIRST_FRAME_SECONDS = (
-    5.0  # seconds after which the first frame alone is worth an estimate, though it also loads and checks
-)
-MIN_SAMPLE_SECONDS = 2.0  # seconds of frames after the first that make a good one
+FRAMES_IN_FLIGHT = 6  # frames between decoder, stages and encoder: prefetched, in work, and waiting to be encoded
+SLOW_FIRST_FRAME_SECONDS = 5.0  # from then on the first frame alone gives an estimate, though its time includes loading
+MIN_SAMPLE_SECONDS = 2.0  # duration of the frames after the first that are measured
 
 
 def estimate_memory(pipeline: Pipeline) -> float:
-    """Bytes that running a recipe takes at the most, roughly, beside the networks' weights and what the program holds.
+    """The peak memory of running a pipeline, in bytes, roughly.
 
-    Frames on their way, the tensors of the largest stage, and of networks what they say of themselves or are guessed
-    to take for the tiles that are chosen by the memory which is free now. Encoders hold up to 32 MB more, or 8 frames.
+    Counted are the frames in flight and the tensors of the largest stage; networks state their memory, or it is
+    estimated, for the tiles that the free memory allows. Weights and what the program holds otherwise come on top, and
+    encoders hold up to 32 MB more, or 8 frames.
     """
     info = pipeline.source.info
-    frames, most = FRAMES_IN_FLIGHT * info.frame_bytes, 0.0
+    frames, stage = FRAMES_IN_FLIGHT * info.frame_bytes, 0.0
     for operation, before in pipeline.iter_operations():
         after = operation.output_info(before)
         frames += FRAMES_IN_FLIGHT * after.frame_bytes / 2
-        most = max(most, operation.estimate_memory(before))
-    return frames + most
+        stage = max(stage, operation.estimate_memory(before))
+    return frames + stage
 
 
 def describe_run(pipeline: Pipeline, in_memory: bool = False) -> str:
-    """What a run comes to, for people: "48 frames, 640x360 to 2560x1440, about 0.6 GB of memory".
+    """A line on a run: "48 frames, 640x360 to 2560x1440, about 0.6 GB of memory".
 
-    held: the result stays in memory as a whole.
+    in_memory: the result is held in memory as a whole.
     """
     before, after = pipeline.source.info, pipeline.info
     count = f"{after.length} frames" if after.length else "frames of unknown number"
@@ -69,31 +66,34 @@ def with_estimate(
     frames_done: int = 0,
     count_frames: Callable[[T], int] = _batch_length,
 ) -> Iterator[T]:
-    """A stream that makes the frames of `recipe`, and passes through; `tell` hears the plan at once, and again with the
-    time that it will take.
+    """Yield the same items, and describe the run: its plan, then its time.
 
-    The time is measured between items as they are asked for, so that it includes whoever writes them. It is told where
-    the first frame alone takes long, and again when a few more are done; a run over by then is not worth a word.
-    held: the result stays in memory as a whole. kept: how many of the frames an earlier run has made. count: how many
-    frames an item holds.
+    stream: produces the frames of `pipeline`. notify: called with the plan before the first item, and again once the
+    time can be estimated: after the first frame if that alone takes long, and when a few more are done. A run that is
+    over by then is not described again. The time is measured between requests for items, so that it includes the
+    consumer's.
+    in_memory: the result is held in memory as a whole. frames_done: frames that an earlier run has finished.
+    count_frames: the number of frames of an item.
     """
     plan = describe_run(pipeline, in_memory)
     notify(plan)
     total, done, first = max(0, (pipeline.info.length or 0) - frames_done), 0, 0
-    begun = started = time.monotonic()
-    settled = False
+    start = first_done = time.monotonic()
+    estimated = False
     for item in stream:
         now = time.monotonic()
         done += count_frames(item)
         if not first:
-            first, started = done, now
-            if total > done and now - begun > SLOW_FIRST_FRAME_SECONDS:
-                whole = (now - begun) / done * total
-                notify(f"{plan}; by the first frame, which also loads, at most about {format_duration(whole)} in all")
-        elif not settled and total and now - started > MIN_SAMPLE_SECONDS:
-            settled = True
-            each = (now - started) / (done - first)
-            left = each * max(0, total - done)
-            notify(f"{plan}; about {format_duration(now - begun + left)} in all, at {each:.2g} s a frame")
+            first, first_done = done, now
+            if total > done and now - start > SLOW_FIRST_FRAME_SECONDS:
+                upper_bound = (now - start) / done * total
+                notify(
+                    f"{plan}; by the first frame, which also loads, at most about {format_duration(upper_bound)} in all"
+                )
+        elif not estimated and total and now - first_done > MIN_SAMPLE_SECONDS:
+            estimated = True
+            per_frame = (now - first_done) / (done - first)
+            left = per_frame * max(0, total - done)
+            notify(f"{plan}; about {format_duration(now - start + left)} in all, at {per_frame:.2g} s a frame")
         yield item
         del item

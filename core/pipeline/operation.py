@@ -1,4 +1,7 @@
-"""What every operation on a clip says of itself; the answers here are those of one that looks at single frames."""
+"""The interface of operations on a clip.
+
+The defaults are those of an operation that looks at single frames.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,59 @@ if TYPE_CHECKING:
 
 
 class Operation(ABC):
-    """One thing to do to the frames of a clip. Subclasses are frozen dataclasses: their fields are its settings."""
+    """One operation on the frames of a clip.
+
+    Subclasses are frozen dataclasses: their fields are their settings.
+    """
 
     def output_info(self, input_info: ClipInfo) -> ClipInfo:
-        """What becomes of a clip: here, the same. Raises ClipError where it cannot be done to such a clip."""
+        """The clip's info after the operation; by default unchanged.
+
+        Raises ClipError where the operation does not suit such a clip.
+        """
         return input_info
 
     @abstractmethod
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
-        """The frames of a clip, from that number on -> as many of `info(before)`."""
+        """Yield the processed frames, as many as come, of the size of `output_info`.
+
+        frame_offset: number of the first frame in its clip.
+        """
 
     def process_yuv(
         self, native_frames: Iterator[NativeFrames], input_info: ClipInfo, stream_format: StreamFormat
     ) -> Iterator[NativeFrames] | None:
-        """The same for pictures as their file stores them -> upright ones of that format; None where it needs RGB."""
+        """Process frames in the file's own pixel format; None where RGB is needed.
+
+        The results are upright and have the same pixel format.
+        """
         return None
 
     @property
     def temporal_context(self) -> tuple[int, int]:
-        """How many frames before and after its own it looks at; segments of a job begin and end with them."""
+        """The number of frames before and after a frame that its result depends on.
+
+        Segments of a job overlap by as many.
+        """
         raise ClipError(
             f"{type(self).__name__} does not say how many frames around its own it looks at, "
             "so it cannot be done in segments; do it without a job"
         )
 
     def estimate_memory(self, input_info: ClipInfo) -> float:
-        """Bytes that it holds while it works on a frame, roughly."""
+        """The memory for one frame, in bytes, roughly."""
         return 2 * (input_info.frame_bytes + self.output_info(input_info).frame_bytes)
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> Operation | None:
-        """What of it is done to smaller frames, on which only motion is measured; None: nothing."""
+        """The operation for the small frames on which motion is measured.
+
+        None where measuring does not need it.
+        """
         return self
 
     def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[Operation, WarpOp] | None:
-        """What does the same in the other order where the clip is warped before; None where that is another picture."""
+        """The same two operations in the other order, for a clip that is warped before.
+
+        None where the result would differ.
+        """
         return None

@@ -1,4 +1,4 @@
-"""A clip with operations still to do. Nothing runs until its frames are read; then everything runs in one pass."""
+"""A clip with deferred operations, which run in one pass when it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A `Clip`: the frames of `source` after `operations`, in their order. Made by `Recipe(source)` and `then`.
+    """A `Clip`: the frames of `source` after `operations`, in their order.
+
+        pipeline = Pipeline(clip).then(UpscaleOp(model), WarpOp(correction))
 
     Reading it reads the source once, whatever the number of operations, and holds no more than they do.
     """
@@ -50,7 +52,7 @@ class Pipeline:
         return replace(self, operations=(*self.operations, operation))
 
     def iter_operations(self) -> Iterator[tuple[Operation, ClipInfo]]:
-        """Each operation, and what the clip is when it comes to it."""
+        """Yield each operation with the clip's info before it."""
         info = self.source.info
         for operation in self.operations:
             yield operation, info
@@ -58,14 +60,17 @@ class Pipeline:
 
     @property
     def info(self) -> ClipInfo:
-        """What the result is. Nothing is run for it."""
+        """The clip's info after all operations, known without running them."""
         info = self.source.info
         for operation, before in self.iter_operations():
             info = operation.output_info(before)
         return info
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Run everything: yield all frames in order, at most `batch` at a time. Starts anew at each call."""
+        """Run everything: yield all frames in order, at most `batch` at a time.
+
+        Starts anew at each call.
+        """
         frames = self.source.frames(batch)
         if not isinstance(self.source, TensorClip):
             frames = prefetch(frames, name="decode")
@@ -74,37 +79,39 @@ class Pipeline:
         return frames
 
     def native_frames(self) -> Iterator[NativeFrames] | None:
-        """The same frames as pictures of a video source's own pixel format, upright, which spares the way to RGB and
-        back; None where an operation needs that way.
+        """The same frames in the pixel format of a video source, upright.
+
+        This avoids the conversion to RGB and back. None where an operation needs RGB.
         """
-        stored: StreamFormat | None = getattr(self.source, "stream_format", None)
-        if stored is None or len(self.operations) != 1:
+        stream_format: StreamFormat | None = getattr(self.source, "stream_format", None)
+        if stream_format is None or len(self.operations) != 1:
             return None
         (operation,) = self.operations
-        read = cast(Any, self.source).native_frames()
-        return operation.process_yuv(prefetch(read, name="decode"), self.source.info, stored)
+        frames = cast(Any, self.source).native_frames()
+        return operation.process_yuv(prefetch(frames, name="decode"), self.source.info, stream_format)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
-        """What motion is measured on, as `Clip.greys` says, but before any enlarging, so that no network runs.
+        """The gray frames on which motion is measured, see `Clip`.
 
-        The frames are those of the source, warped as the result is, and at most `side` pixels on the longer side. They
-        show the same motion as the result: `estimate_motion` states it in the pixels of `info` whatever their size.
+        They show the motion of the result, but no network runs for them: they are the frames of the source, warped as
+        the result is, at most `side` pixels on the longer side. `estimate_motion` states their motion in the pixels of
+        `info`, whatever their size.
         """
         small = self.motion_source()
         return motion.luma_frames(_FramesOnly(small) if small.operations else self.source, side)
 
     def motion_source(self) -> Pipeline:
-        """What runs for `greys`: the same picture, smaller. A size of another shape is another one, so that is kept."""
+        """The pipeline that `luma_frames` reads: without upscaling of the same shape."""
         small = Pipeline(self.source)
         for operation, before in self.iter_operations():
-            rest = operation.motion_proxy(before, small.info)
-            if rest is not None:
-                small = replace(small, operations=(*small.operations, rest))
+            proxy = operation.motion_proxy(before, small.info)
+            if proxy is not None:
+                small = replace(small, operations=(*small.operations, proxy))
         return small
 
 
 class _FramesOnly:
-    """A recipe without its `greys`: the general way, by way of its frames, is meant."""
+    """A pipeline without its `luma_frames`, so that its frames are converted."""
 
     def __init__(self, clip: Clip) -> None:
         self.info, self.frames = clip.info, clip.frames

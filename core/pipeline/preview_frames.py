@@ -1,4 +1,7 @@
-"""A few frames out of the middle of a clip, for a preview: of a recipe, no more is run than they need."""
+"""A few frames from the middle of a clip, for a preview.
+
+Of a pipeline, no more is run than they need.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from .warp_op import WarpOp
 
 
 def preview_frames(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
-    """Yield the frames of these numbers, (1, C, H, W) each, as `clip.frames` would: those that there are.
+    """Yield the frames of these numbers that exist, (1, C, H, W) each.
 
-    A recipe's networks run on these frames alone, and its zooms and fills are those of the whole clip; flicker is taken
-    out as if the clip began a few frames before. What comes before in a file is decoded and dropped.
-    Raises ClipError where the clip ends before the first of them, and what the recipe raises.
+    They are those of `clip.frames`: networks run on these frames alone, and zooms and fills are those of the whole
+    clip. Deflickering starts a few frames before. Frames of a file before that are decoded and dropped.
+    Raises ClipError where the clip ends before the first of them, and what the pipeline raises.
     """
     if frame_numbers.start < 0 or frame_numbers.step != 1:
         raise ValueError(f"frames are counted from 0 and taken in a row, got {frame_numbers}")
@@ -30,29 +33,32 @@ def preview_frames(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
             yield frame
     if not done and frame_numbers:
         length = clip.info.length
-        told = "fewer frames" if length is None else f"{length} frames, the last of which is number {length - 1}"
-        raise ClipError(f"there is no frame {frame_numbers.start}: the clip has {told}; choose an earlier one")
+        known = "fewer frames" if length is None else f"{length} frames, the last of which is number {length - 1}"
+        raise ClipError(f"there is no frame {frame_numbers.start}: the clip has {known}; choose an earlier one")
 
 
 def read_frame(clip: Clip, frame_number: int) -> Frames:
-    """The frame of that number, (1, C, H, W). Raises ClipError as `excerpt` does."""
+    """The frame of that number, (1, C, H, W).
+
+    Raises ClipError as `preview_frames` does.
+    """
     return next(iter(preview_frames(clip, range(frame_number, frame_number + 1))))
 
 
 def _render_range(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
-    recipe = clip if isinstance(clip, Pipeline) else Pipeline(clip)
-    counts = [len(o.correction.matrices) for o in recipe.operations if isinstance(o, WarpOp)]
+    pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
+    counts = [len(o.correction.matrices) for o in pipeline.operations if isinstance(o, WarpOp)]
     count = counts[0] if counts else frame_numbers.stop
     piece = range(min(frame_numbers.start, count), min(frame_numbers.stop, count))
     if not piece:
         return
-    plan = resolve_zoom(recipe, count)
-    seen = source_range(plan, piece, count)
-    with closing(cast(Any, _frames_from(plan.source, seen.start))) as stream:
-        yield from unbatch(render_piece(plan, islice(stream, len(seen)), seen, piece))
+    plan = resolve_zoom(pipeline, count)
+    span = source_range(plan, piece, count)
+    with closing(cast(Any, _frames_from(plan.source, span.start))) as stream:
+        yield from unbatch(render_piece(plan, islice(stream, len(span)), span, piece))
 
 
 def _frames_from(clip: Clip, start: int) -> Iterator[Frames]:
-    """The frames from that one on, one by one."""
+    """Yield the frames from number `start` on, one by one."""
     frames = clip.frames(first=start) if isinstance(clip, VideoClip) else islice(clip.frames(), start, None)
     yield from unbatch(frames)

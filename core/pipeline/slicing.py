@@ -1,7 +1,7 @@
-"""Render a range of frames of a pipeline by itself.
+"""Render a range of frames of a pipeline on its own.
 
 Ranges are frame numbers, as `range`. The frames of a range depend on the source and the pipeline only: every stage
-starts anew, with as many frames around the range as it looks at (`Operation.context`).
+starts anew, with as many frames around the range as it looks at (`Operation.temporal_context`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .warp_op import WarpOp
 
 
 def pipeline_shots(pipeline: Pipeline) -> list[slice]:
-    """The shots that the recipe knows of; none where nothing was measured."""
+    """The shots of the pipeline's correction; none where nothing was measured."""
     return next((list(o.correction.shots) for o in pipeline.operations if isinstance(o, WarpOp)), [])
 
 
 def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:
-    """The same recipe, with all that depends on the whole clip, such as the zoom of a crop, worked out once.
+    """The same pipeline, with what depends on the whole clip computed once.
 
-    Raises ClipError where a correction is not for `count` frames.
+    That is the zoom of a crop. Raises ClipError where a correction is not for `frame_count` frames.
     """
-    done = []
+    operations = []
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, WarpOp):
             if len(operation.correction.matrices) != frame_count:
@@ -40,20 +40,21 @@ def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:
                 )
             border = Border(operation.border)
             fix = with_border_zoom(operation.correction.resized(before.width, before.height), border)
-            # A framed crop looks a kernel's width past the edge at most, where it finds what EDGE shows.
+            # A zoomed crop samples a kernel's width past the edge at most, where EDGE gives the same pixels.
             crop = border in (Border.CROP, Border.CROP_ADAPTIVE)
             operation = replace(operation, correction=fix, border=Border.EDGE if crop else border)
-        done.append(operation)
-    return replace(pipeline, operations=tuple(done))
+        operations.append(operation)
+    return replace(pipeline, operations=tuple(operations))
 
 
 def trim_pipeline(pipeline: Pipeline, window: TimeRange) -> Pipeline:
-    """The recipe of the frames alone that its result shows in that part of its time, with what it does to each of them.
+    """The pipeline of the frames that its result shows in that time range.
 
-    Its source is a video file, and only those frames of it are read. Raises ClipError where there are none.
+    Each of them is the same as in the whole. The source is a video file, of which only those frames are read. Raises
+    ClipError where there are none.
     """
     clip = pipeline.source
-    assert isinstance(clip, VideoClip), "a part of what lies in memory is a slice of it"
+    assert isinstance(clip, VideoClip), "a clip in memory is trimmed by slicing its tensor"
     file = read_timestamps(clip.path)
     before = frame_range(file, clip.window) if clip.window else range(len(file.starts))
     zero, file_end = file.starts[before.start], clip.window.to_ticks(file.time_base)[1] if clip.window else inf
@@ -64,7 +65,7 @@ def trim_pipeline(pipeline: Pipeline, window: TimeRange) -> Pipeline:
     )
     trim_timestamps(times, window, clip.path)
     rows, (_, end) = frame_range(times, window), window.to_ticks(file.time_base)
-    # A quarter of a step, so that the seconds lead back to the same step, whatever their last digits.
+    # A quarter of a time step more, so that rounding of the seconds leads back to the same step.
     first = (times.starts[rows.start] + zero + Fraction(1, 4)) * file.time_base
     end = min(end + zero, file_end)
     length = float((end + Fraction(1, 4)) * file.time_base - first) if end < inf else 0.0
@@ -77,15 +78,12 @@ def trim_pipeline(pipeline: Pipeline, window: TimeRange) -> Pipeline:
 
 
 def source_range(pipeline: Pipeline, piece: range, frame_count: int) -> range:
-    """The frames of the source that the frames `piece` of the result look at.
-
-    An operation that looks at neighbours and is none of ours says so by `context`: how many frames before and after.
-    """
+    """The frames of the source that the frames `piece` of the result depend on."""
     first, stop = piece.start, piece.stop
     for operation in reversed(pipeline.operations):
         before, after = operation.temporal_context
         low, high = 0, frame_count
-        if isinstance(operation, WarpOp):  # neighbours are looked for within the shot
+        if isinstance(operation, WarpOp):  # neighbors are taken from the same shot
             low = max((s.start for s in operation.correction.shots if s.start <= first), default=0)
             high = min((s.stop for s in operation.correction.shots if s.stop >= stop), default=frame_count)
         first, stop = max(low, first - before), min(high, stop + after)
@@ -93,8 +91,10 @@ def source_range(pipeline: Pipeline, piece: range, frame_count: int) -> range:
 
 
 def render_piece(pipeline: Pipeline, frames: Iterator[Frames], span: range, piece: range) -> Iterator[Frames]:
-    """The frames `piece` of the result. recipe: as `settled` gives it. frames: those of the source that are in `seen`,
-    one by one.
+    """Yield the frames `piece` of the result.
+
+    pipeline: as `resolve_zoom` returns it. frames: those of the source in `span`, one by one; `span` is `source_range`
+    of the piece.
     """
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, WarpOp):
@@ -118,14 +118,14 @@ def _slice_correction(correction: Correction, span: range) -> Correction:
 
 
 def _slice_frames(frames: Iterator[Frames], first: int, stop: int) -> Iterator[Frames]:
-    """Frames first ... stop - 1 of a stream, which is not read any further."""
-    at = 0
+    """Yield frames first ... stop - 1 of a stream, which is not read any further."""
+    position = 0
     for batch in frames:
-        wanted = batch[max(0, first - at) : max(0, stop - at)]
-        at += len(batch)
-        if len(wanted):
-            yield wanted
-        if at >= stop:
+        selected = batch[max(0, first - position) : max(0, stop - position)]
+        position += len(batch)
+        if len(selected):
+            yield selected
+        if position >= stop:
             return
 
 

@@ -1,4 +1,4 @@
-"""The operation that enlarges a clip by a network."""
+"""The operation that upscales a clip with a network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
 from ..upscaling.deprecated_keywords import accept_deprecated_fields
-from ..upscaling.precision import model_device
+from ..upscaling.model_traits import ImageModel, model_device, read_traits
 from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
-from ..upscaling.tile_size import estimate_activation_bytes, plan_tiles, widest_layer_bytes
+from ..upscaling.tile_size import plan_tiles
 from ..upscaling.tiles import window_pixels
-from ..upscaling.upscale import DEFAULT_HALO, ImageModel, get_trait, upscale
+from ..upscaling.upscale import upscale
 from .operation import Operation
 from .warp_op import WarpOp
 
@@ -21,7 +21,7 @@ from .warp_op import WarpOp
 @accept_deprecated_fields
 @dataclass(frozen=True, eq=False)
 class UpscaleOp(Operation):
-    """Frames through a network: the settings of `upscaling.upscale`, by the same names."""
+    """Upscale frames, see `upscaling.upscale`."""
 
     model: ImageModel
     settings: UpscaleSettings = UpscaleSettings()  # noqa: RUF009, it is frozen
@@ -42,34 +42,41 @@ class UpscaleOp(Operation):
         return 0, 0
 
     def estimate_memory(self, input_info: ClipInfo) -> float:
-        """What the network says of itself, or is guessed to take, for the tiles that the memory which is free now
-        allows; its result, and the last one for reuse.
-        """
-        model, tiling = self.model, self.settings.tiling
-        device = model_device(model) if self.device is None else torch.device(self.device)
-        each = estimate_activation_bytes(model, int(model.scale))
-        halo = int(get_trait(model, "halo", default=DEFAULT_HALO)) if tiling.halo is None else tiling.halo
-        whole = bool(get_trait(model, "prefers_full_frames", default=False))
-        size = input_info.height, input_info.width
-        cut = plan_tiles(*size, 1, halo, device, tiling, each, layer_bytes=widest_layer_bytes(model), full_frames=whole)
-        return each * window_pixels(*size, cut.core_size, halo) + 2 * self.output_info(input_info).frame_bytes
+        """Bytes of activations, for tiles that fit into memory now, of the result, and of the last one for reuse."""
+        traits, tiling = read_traits(self.model), self.settings.tiling
+        device = model_device(self.model) if self.device is None else torch.device(self.device)
+        halo = traits.halo if tiling.halo is None else tiling.halo
+        bytes_per_pixel = traits.estimated_activation_bytes
+        height, width = input_info.height, input_info.width
+        plan = plan_tiles(
+            height,
+            width,
+            1,
+            halo,
+            device,
+            tiling,
+            bytes_per_pixel,
+            layer_bytes=traits.layer_bytes,
+            full_frames=traits.prefers_full_frames,
+        )
+        activations = bytes_per_pixel * window_pixels(height, width, plan.core_size, halo)
+        return activations + 2 * self.output_info(input_info).frame_bytes
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> UpscaleOp | None:
-        """A size of another shape is another picture, so that one is kept."""
+        """None, unless the size has another aspect ratio, which changes the motion."""
         return None if is_same_aspect(input_info.size, self.output_info(input_info).size) else self
 
     def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[UpscaleOp, WarpOp] | None:
-        """Enlarged by a factor that whole pixels of pad survive. All borders allow it: the correction scales too."""
+        """Upscale before the warp, if the padding remains a whole number of pixels; the correction scales with it."""
         padded = warp_op.output_info(input_info)
-        wanted = self.output_info(padded)
-        pad = warp_op.pad * wanted.width / padded.width
-        if abs(pad - round(pad)) > 1e-9 or not is_same_aspect(padded.size, wanted.size):
+        output = self.output_info(padded)
+        pad = warp_op.pad * output.width / padded.width
+        if abs(pad - round(pad)) > 1e-9 or not is_same_aspect(padded.size, output.size):
             return None
-        inner = input_info.resized(wanted.width - 2 * round(pad), wanted.height - 2 * round(pad))
+        inner = input_info.resized(output.width - 2 * round(pad), output.height - 2 * round(pad))
         if min(inner.width, inner.height) < 1 or not is_same_aspect(input_info.size, inner.size):
             return None
-        same = self.output_info(input_info) == inner
-        if same:
+        if self.output_info(input_info) == inner:
             return self, replace(warp_op, pad=round(pad))
         settings = replace(self.settings, size=OutputSize(size=inner.size))
         return replace(self, settings=settings), replace(warp_op, pad=round(pad))

@@ -1,4 +1,4 @@
-"""The operations that upscale a clip, in their order: the network, then deflickering, then film grain."""
+"""The operations that upscale: network, then deflickering, then film grain."""
 
 from __future__ import annotations
 

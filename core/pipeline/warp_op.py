@@ -1,4 +1,4 @@
-"""The operation that moves frames to where a correction wants them."""
+"""The operation that warps frames by a correction."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from ..video.decode.stream_format import NativeFrames, StreamFormat
 
-FILL_MASK_SIDE = 480  # longer side at which `invented_ever` looks: twice as fine takes four times as long
+FILL_MASK_SIDE = 480  # longer side, in pixels, of the mask in `union_fill_mask`; twice as fine takes four times as long
 
 
 @dataclass(frozen=True, eq=False)
 class WarpOp(Operation):
-    """Frames moved by a correction: the settings of `warping.warp`, by the same names.
+    """Warp frames by a correction: the arguments of `warping.warp`.
 
-    correction: measured at any size of the clip; it is scaled to the frames that come. pad: pixels of those frames.
+    correction: measured at any size of the clip; it is scaled to the frames. pad: pixels of those frames.
     """
 
     correction: Correction
@@ -39,12 +39,15 @@ class WarpOp(Operation):
             raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
 
     def output_info(self, input_info: ClipInfo) -> ClipInfo:
-        """What becomes of a clip. Raises ClipError where the correction is for frames of another shape."""
+        """The clip's info after the operation.
+
+        Raises ClipError where the correction is for frames of another shape.
+        """
         self.correction.resized(input_info.width, input_info.height)
         return input_info.resized(input_info.width + 2 * self.pad, input_info.height + 2 * self.pad)
 
     def run(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
-        """The correction's first is that of the first frame."""
+        """Yield the warped frames; the correction starts at the first frame."""
         from ..warping.warp import warp
 
         fix = self.correction.resized(input_info.width, input_info.height)
@@ -54,7 +57,7 @@ class WarpOp(Operation):
     def process_yuv(
         self, native_frames: Iterator[NativeFrames], input_info: ClipInfo, stream_format: StreamFormat
     ) -> Iterator[NativeFrames] | None:
-        """On the CPU, with OpenCV, for planes that `can_warp` is true of."""
+        """Warp on the CPU, with OpenCV, where `can_warp_yuv` allows it."""
         border, cv2 = Border(self.border), optional_opencv()
         if cv2 is None or self.pad or str(self.device) != "cpu":
             return None
@@ -76,10 +79,10 @@ class WarpOp(Operation):
 
 
 def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
-    """Where at least one frame of the warped clip shows what its source frame does not: (1, H, W), 0 or 1.
+    """The area that is filled in at least one frame: (1, H, W), 0 or 1.
 
-    info: of the clip that is warped. Nothing is decoded. Looked at in a reduced size and rounded up, so that the area
-    is too large by a few pixels rather than too small. Raises ClipError where the border's zoom cannot be found.
+    info: of the clip that is warped. Nothing is decoded. The mask is computed at a reduced size and rounded up, so that
+    the area is too large by a few pixels rather than too small. Raises ClipError where no zoom suits the border.
     """
     import torch
     import torch.nn.functional as F
@@ -92,8 +95,8 @@ def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
     pad = round(warp_op.pad * small.width / info.width)
     fix = with_border_zoom(warp_op.correction.resized(small.width, small.height), Border(warp_op.border))
     buffers = torch.empty(3, small.height + 2 * pad, small.width + 2 * pad)
-    ever = torch.zeros(buffers.shape[1:])
-    for way in sampling_maps(fix, pad):
-        torch.maximum(ever, way.fill_mask(*way.source_coords(buffers)), out=ever)
-    wider = F.max_pool2d(ever[None], 3, stride=1, padding=1)
-    return F.interpolate(wider[None], (size.height, size.width), mode="nearest")[0]
+    union = torch.zeros(buffers.shape[1:])
+    for sampling_map in sampling_maps(fix, pad):
+        torch.maximum(union, sampling_map.fill_mask(*sampling_map.source_coords(buffers)), out=union)
+    dilated = F.max_pool2d(union[None], 3, stride=1, padding=1)
+    return F.interpolate(dilated[None], (size.height, size.width), mode="nearest")[0]

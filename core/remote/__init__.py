@@ -1,1 +1,4 @@
-"""Graphs on a ComfyUI somewhere else. In reading order: workflow, said, server, run."""
+"""Run workflows on a ComfyUI server.
+
+In reading order: workflow, messages, client, run.
+"""

@@ -1,8 +1,9 @@
-"""A ComfyUI somewhere else: files go up, a graph is run, and what it made comes down.
+"""An HTTP and websocket client of a ComfyUI server.
 
-The server's queue and its history say what becomes of a run. They are asked every few seconds; the websocket only makes
-that faster and tells the progress, so that a run is followed to its end wherever and whenever the websocket breaks.
-Needs aiohttp, which `steadyscale[run]` brings.
+Files are uploaded, a graph is run, and its results are downloaded. The server's queue and history decide what becomes
+of a run; they are polled every few seconds. The websocket only makes that faster and reports progress, so that a run is
+followed to its end even when the websocket breaks.
+Needs aiohttp, which `steadyscale[run]` installs.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 15.0  # seconds until a connection must stand
-READ_TIMEOUT_SECONDS = 60.0  # seconds within which a connection must bring something, once it stands
-MIN_UPLOAD_BYTES_PER_SECOND = 50_000  # bytes a second of an upload, below which it is given up
-MAX_OUTAGE_SECONDS = 120.0  # seconds for which a server may be away while it runs a graph
-POLL_SECONDS = 5.0  # seconds between questions for a run's state while the websocket is quiet
+CONNECT_TIMEOUT_SECONDS = 15.0  # until a connection must be established
+READ_TIMEOUT_SECONDS = 60.0  # for the next data of an established connection
+MIN_UPLOAD_BYTES_PER_SECOND = 50_000  # a slower upload is given up
+MAX_OUTAGE_SECONDS = 120.0  # how long a server may be unreachable while it runs a graph
+POLL_SECONDS = 5.0  # between requests for a run's state while the websocket is quiet
 _DOWNLOAD_ATTEMPTS = 3
 
 ProgressCallback: TypeAlias = "Callable[[str, int, int | None], None]"
-"""Called with (what is being done, how much of it is done, of how much; None where nobody knows)."""
+"""Called with (what is being done, amount done, total amount; None if unknown)."""
 EventCallback: TypeAlias = "Callable[[str, dict[str, Any]], None]"
 """Called with (type, data) of each message of the websocket, see `messages.decode_event`."""
 _Result = TypeVar("_Result")
 
 
 async def with_timeout(seconds: float, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """The work's result; raises asyncio.TimeoutError where that takes longer. Work that is given up ends first.
+    """Await a coroutine; raises asyncio.TimeoutError where it takes longer.
 
-    `asyncio.wait_for` of Python 3.10 and 3.11 forgets a cancellation that comes in the moment in which the work ends:
-    Ctrl-C would be lost.
+    A coroutine that is given up has ended before. `asyncio.wait_for` of Python 3.10 and 3.11 loses a cancellation that
+    comes in the moment in which the coroutine ends: Ctrl-C would be lost.
     """
     task = asyncio.ensure_future(coroutine)
     try:
@@ -63,7 +64,10 @@ async def with_timeout(seconds: float, coroutine: Coroutine[Any, Any, _Result]) 
 
 
 class ComfyClient:
-    """The ComfyUI at a URL; see `connected`. Methods raise RunError with what the server said."""
+    """A ComfyUI server; `connect` returns it.
+
+    Methods raise RunError with the server's message.
+    """
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
@@ -71,25 +75,28 @@ class ComfyClient:
         self.client_id = uuid.uuid4().hex
 
     async def get_node_definition(self, class_type: str) -> dict[str, Any]:
-        """What the server says of a class of nodes; empty if it has none of that name."""
+        """The server's definition of a node class; empty if it has none."""
         answer = await self._request_json("GET", f"/object_info/{quote(class_type, safe='')}")
-        found = answer.get(class_type) if isinstance(answer, dict) else None
-        return found if isinstance(found, dict) else {}
+        definition = answer.get(class_type) if isinstance(answer, dict) else None
+        return definition if isinstance(definition, dict) else {}
 
     async def upload(self, path: Path) -> str:
-        """Puts a file into the server's input folder; returns the name it has there, which other files may change."""
+        """Upload a file into the server's input folder, and return its name there.
+
+        The server changes a name that other files have.
+        """
         import aiohttp
 
         with path.open("rb") as file:
             form = aiohttp.FormData(quote_fields=False)
             form.add_field("image", file, filename=path.name)
             form.add_field("type", "input")
-            patience = aiohttp.ClientTimeout(
+            timeout = aiohttp.ClientTimeout(
                 total=READ_TIMEOUT_SECONDS + path.stat().st_size / MIN_UPLOAD_BYTES_PER_SECOND,
                 sock_connect=CONNECT_TIMEOUT_SECONDS,
             )
             answer = await self._request_json(
-                "POST", "/upload/image", data=form, timeout=patience, hint=f"{path} was not accepted"
+                "POST", "/upload/image", data=form, timeout=timeout, hint=f"{path} was not accepted"
             )
         try:
             folder, name = str(answer.get("subfolder") or ""), str(answer["name"])
@@ -98,9 +105,10 @@ class ComfyClient:
         return f"{folder}/{name}" if folder else name
 
     async def queue_prompt(self, prompt: Prompt, run_id: str) -> str:
-        """Queues a graph under the id `run`; returns the id that it got, which is another on servers that choose it.
+        """Queue a graph, and return its run id.
 
-        A graph of which the server refuses a part is not run at all.
+        run_id: the proposed id; some servers choose another. A graph of which the server refuses a part is not run at
+        all.
         """
         body = {"prompt": prompt, "client_id": self.client_id, "prompt_id": run_id}
         async with self._request("POST", "/prompt", json=body) as reply:
@@ -130,31 +138,31 @@ class ComfyClient:
         on_event: EventCallback | None = None,
         max_outage_seconds: float | None = None,
     ) -> dict[str, Any]:
-        """Waits for the end of a run; returns its outputs by node id, as the server's history has them.
+        """Wait for the end of a run, and return its outputs by node id.
 
-        max_outage_seconds: for which the server may be away, by default MAX_OUTAGE_SECONDS.
+        The outputs are those of the server's history. max_outage_seconds: how long the server may be unreachable; None
+        takes MAX_OUTAGE_SECONDS.
         """
         max_outage = MAX_OUTAGE_SECONDS if max_outage_seconds is None else max_outage_seconds
-        answered, socket, self._socket = time.monotonic(), self._socket, None
+        last_answer, socket, self._socket = time.monotonic(), self._socket, None
         try:
             if socket:
                 await _receive_progress(socket, run_id, prompt, on_progress, on_event)
             while True:
                 try:
-                    ahead = await self._queue_position(
-                        run_id
-                    )  # before the history: a run that has left the queue is in there
+                    # The queue first: a run that has left it by then is in the history.
+                    ahead = await self._queue_position(run_id)
                     entry = await self._history_entry(run_id)
                 except RunError as error:
-                    if time.monotonic() - answered > max_outage:
-                        raise RunError(f"{error}\nThe run {run_id} may still be going on there") from error
+                    if time.monotonic() - last_answer > max_outage:
+                        raise RunError(f"{error}\nThe run {run_id} may continue there") from error
                     on_progress("waiting for the server to answer", 0, None)
                 else:
-                    answered = time.monotonic()
+                    last_answer = time.monotonic()
                     if entry:
                         return extract_outputs(entry, prompt)
                     if ahead is None:
-                        raise RunError(f"the server knows nothing of the run {run_id}; was it started anew meanwhile?")
+                        raise RunError(f"the server knows nothing of the run {run_id}; was it restarted?")
                     if ahead:
                         on_progress(f"in the queue behind {ahead}", 0, None)
                 socket = socket if socket and not socket.closed else await self._open_websocket()
@@ -165,24 +173,24 @@ class ComfyClient:
                     await with_timeout(5, socket.close())
 
     async def cancel_run(self, run_id: str) -> None:
-        """Takes a run out of the queue, or interrupts it; runs of other people go on."""
+        """Remove a run from the queue, or interrupt it; other runs continue."""
         await self._request_json("POST", "/queue", json={"delete": [run_id]})
         if await self._queue_position(run_id) == 0:
             await self._request_json("POST", "/interrupt", json={"prompt_id": run_id})
 
     async def download(self, item: dict[str, Any], target: Path) -> None:
-        """Writes a file that a node put out; it appears under its name when all of it is there."""
-        asked = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
+        """Download an output file; it appears under its name when it is complete."""
+        query = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
-                async with self._request("GET", "/view", params=asked) as reply:
+                async with self._request("GET", "/view", params=query) as reply:
                     if reply.status != 200:
-                        raise RunError(f"{asked['filename']} cannot be had: {await _describe_response(reply)}")
+                        raise RunError(f"{query['filename']} cannot be downloaded: {await _describe_response(reply)}")
                     with atomic_path(target) as partial, partial.open("wb") as file:
                         async for piece in reply.content.iter_chunked(2**18):
                             file.write(piece)
                         if not file.tell():
-                            raise RunError(f"{asked['filename']} is empty on the server")
+                            raise RunError(f"{query['filename']} is empty on the server")
                 return
             except _ConnectionLost:
                 if attempt == _DOWNLOAD_ATTEMPTS:
@@ -192,7 +200,7 @@ class ComfyClient:
                 raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
 
     async def _queue_position(self, run_id: str) -> int | None:
-        """0: it is running, n: it waits behind n others, None: it is not in the queue."""
+        """0: it is running, n: it waits behind n others, None: it is not queued."""
         queue = await self._request_json("GET", "/queue")
         try:
             running, pending = queue["queue_running"], sorted(queue["queue_pending"], key=lambda item: item[0])
@@ -204,7 +212,7 @@ class ComfyClient:
         return len(running) + order.index(run_id) if run_id in order else None
 
     async def _history_entry(self, run_id: str) -> dict[str, Any] | None:
-        """What the history says of a run; None until it is over."""
+        """The history's entry of a run; None until it is finished."""
         history = await self._request_json("GET", f"/history/{run_id}")
         return history.get(run_id) if isinstance(history, dict) else None
 
@@ -217,7 +225,7 @@ class ComfyClient:
         try:
             return await with_timeout(CONNECT_TIMEOUT_SECONDS, connecting)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            log.info("no progress can be shown, the websocket does not open: %s", error)
+            log.info("no progress is available, because the websocket does not open: %s", error)
             return None
 
     async def _request_json(self, method: str, path: str, *, hint: str = "", **body: Any) -> Any:
@@ -232,7 +240,10 @@ class ComfyClient:
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, **body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer, whatever its status. Nothing is asked of another address than the user's, wherever it points."""
+        """Send a request and yield the response, whatever its status.
+
+        Redirects are refused: requests go to the user's address only.
+        """
         import aiohttp
 
         try:
@@ -248,12 +259,15 @@ class ComfyClient:
 
 
 class _ConnectionLost(RunError):
-    """The connection was, which a second try may mend."""
+    """The connection was lost; a second attempt may succeed."""
 
 
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[ComfyClient]:
-    """The ComfyUI at `url`, which may have a path and, before an @, a name and a password."""
+    """Connect to the ComfyUI at `url`.
+
+    The URL may have a path and, before an @, a name and a password.
+    """
     try:
         import aiohttp
         from yarl import URL
@@ -267,12 +281,14 @@ async def connect(url: str) -> AsyncIterator[ComfyClient]:
         raise RunError(f"{url} is no address of a server: {error}; such as http://127.0.0.1:8188") from error
     login = b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
     headers = {"Authorization": f"Basic {login}"} if address.user else {}
-    shown = str(address.with_user(None).with_query(None).with_fragment(None)).rstrip("/")  # errors show no password
+    visible = str(address.with_user(None).with_query(None).with_fragment(None)).rstrip(
+        "/"
+    )  # messages contain no password
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS)
-    # A proxy named in the environment is for the world outside, not for a server on this machine.
-    outside = address.host not in ("localhost", "127.0.0.1", "::1")
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=outside) as session:
-        yield ComfyClient(shown, session)
+    # A proxy of the environment is not for servers on this machine.
+    is_remote = address.host not in ("localhost", "127.0.0.1", "::1")
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=is_remote) as session:
+        yield ComfyClient(visible, session)
 
 
 async def _receive_progress(
@@ -282,7 +298,10 @@ async def _receive_progress(
     on_progress: ProgressCallback,
     on_event: EventCallback | None,
 ) -> None:
-    """Tells what the websocket says; returns when the run may have ended, `POLL` is over or the websocket is gone."""
+    """Report the websocket's messages until the state of the run is to be polled.
+
+    That is when the run may have ended, after POLL_SECONDS, or when the websocket is closed.
+    """
     import aiohttp
 
     until = time.monotonic() + POLL_SECONDS
@@ -315,9 +334,9 @@ async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
 
 
 async def _describe_response(reply: aiohttp.ClientResponse) -> str:
-    """Status and the beginning of what came with it."""
+    """The status and the start of the body."""
     page = "html" in reply.headers.get("Content-Type", "")
-    said = (
+    body = (
         "" if page else " ".join(strip_control_chars((await reply.content.read(2000)).decode(errors="replace")).split())
     )
-    return f"HTTP {reply.status} {reply.reason or ''}{': ' if said else ''}{said[:300]}".strip()
+    return f"HTTP {reply.status} {reply.reason or ''}{': ' if body else ''}{body[:300]}".strip()

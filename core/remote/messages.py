@@ -1,4 +1,4 @@
-"""What a ComfyUI says of a graph, in lines for people: why it was refused, how its run ended."""
+"""Messages of a ComfyUI server: events, refusals, results of runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted"
 
 
 def parse_event(message: str, run_id: str, prompt: Prompt) -> tuple[bool, tuple[str, int, int | None] | None]:
-    """What a message of the websocket says of the run: (it may be over, (the node at work, done, of how much)).
+    """Parse a websocket message: (the run may be over, (node at work, done, total)).
 
-    Messages of other runs, and what newer servers say that no one here knows of, come out as (False, None).
+    Messages of other runs and unknown messages are (False, None).
     """
     try:
         event = json.loads(message)
@@ -36,9 +36,9 @@ def parse_event(message: str, run_id: str, prompt: Prompt) -> tuple[bool, tuple[
 
 
 def decode_event(message: str | bytes) -> tuple[str, dict[str, Any]] | None:
-    """(type, data) of a websocket message; ("node_text", {"node", "text"}) for a node's text.
+    """Decode a websocket message into (type, data).
 
-    None for previews and for messages of an unknown form.
+    A node's text becomes ("node_text", {"node", "text"}). None for previews and for messages of an unknown form.
     """
     try:
         if isinstance(message, str):
@@ -54,10 +54,13 @@ def decode_event(message: str | bytes) -> tuple[str, dict[str, Any]] | None:
 
 
 def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
-    """The outputs by node id in an entry of the server's history; RunError if the run failed, in the server's words."""
+    """The outputs by node id in an entry of the server's history.
+
+    Raises RunError with the server's message if the run failed.
+    """
     status = entry.get("status") or {}
-    said = {message[0]: message[1] for message in status.get("messages", []) if message}
-    if problem := said.get("execution_error"):
+    events = {message[0]: message[1] for message in status.get("messages", []) if message}
+    if problem := events.get("execution_error"):
         node = str(problem.get("node_id", ""))
         label = f"{node_title(prompt, node)} (node {node})"
         kind = str(problem.get("exception_type") or "error").split(".")[-1]
@@ -65,7 +68,7 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
         raise RunError(
             strip_control_chars(f"{label} failed on the server\n  {kind}: {problem.get('exception_message')}")
         )
-    if "execution_interrupted" in said:
+    if "execution_interrupted" in events:
         raise RunInterrupted("the run was interrupted on the server")
     if status.get("status_str") == "error":
         raise RunError("the run failed on the server, which does not say why; its log may")
@@ -73,25 +76,25 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
 
 
 def format_refusal(prompt: Prompt, status: int, answer: Any) -> str:
-    """Why a graph was not accepted, as the server says it: a line for the graph, and one for each problem of a node."""
+    """The server's refusal of a graph: one line for it, one for each node's error."""
     answer = answer if isinstance(answer, dict) else {}
     error = answer.get("error") or {}
-    whole = error if isinstance(error, str) else f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
-    lines = [f"the server refuses the graph: {whole or f'HTTP {status}'}"]
+    summary = error if isinstance(error, str) else f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
+    lines = [f"the server refuses the graph: {summary or f'HTTP {status}'}"]
     for node, problem in (answer.get("node_errors") or {}).items():
-        for found in problem.get("errors", []):
-            said = f"{found.get('message', '')}: {found.get('details', '')}".strip(": ")
-            lines.append(f"  {node_title(prompt, node)} (node {node}): {said}")
+        for detail in problem.get("errors", []):
+            text = f"{detail.get('message', '')}: {detail.get('details', '')}".strip(": ")
+            lines.append(f"  {node_title(prompt, node)} (node {node}): {text}")
     return strip_control_chars("\n".join(line.replace("\n", " ") for line in lines))
 
 
 def http_status_hint(status: int) -> str:
-    """The end of a sentence on a refusal: what would be accepted; empty where nobody knows."""
+    """The end of an error message: what the server would accept, if known."""
     if status == 413:
         return "; start that ComfyUI with a larger --max-upload-size (in MB)"
     return "; it wants a login, as in http://name:password@host" if status in (401, 403) else ""
 
 
 def strip_control_chars(text: str) -> str:
-    """Without the control characters with which what a server says could steer a terminal; lines stay lines."""
+    """Replace control characters, which could steer a terminal, except newlines."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

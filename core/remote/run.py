@@ -1,4 +1,4 @@
-"""A graph on a server from its inputs to its results, files up and files down."""
+"""Run a workflow on a server: upload inputs, run, download results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ DEFAULT_TIMEOUT_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left: `files` as they lie here now, by the id of the node that made them, and what nodes said."""
+    """The result of a run.
+
+    files: (id of the node, path) of each downloaded file. texts: texts of nodes by their id. uploaded: "node.input" ->
+    the file's name on the server. skipped_previews: how many images of preview nodes were not downloaded.
+    """
 
     run_id: str
     files: tuple[tuple[str, Path], ...]
     texts: dict[str, list[str]]
-    uploaded: dict[str, str]  # "node.input" -> the name that the server gave the file
-    skipped_previews: int  # how many pictures of preview nodes were not asked for
+    uploaded: dict[str, str]
+    skipped_previews: int
 
 
 def run_workflow(
@@ -40,10 +44,11 @@ def run_workflow(
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
     on_progress: ProgressCallback = lambda label, done, total: None,
 ) -> RunResult:
-    """Runs a graph in API format on the ComfyUI at `url`, and fetches what its nodes save into `folder`.
+    """Run a graph in API format on a server, and download what its nodes save.
 
-    settings: `NODE.INPUT=VALUE` each; a value that is a file here goes up first, where the input is an upload.
-    previews: fetch what preview nodes show, too. timeout: seconds for all of it, after which the run is stopped.
+    settings: `NODE.INPUT=VALUE` each; a value that is a local file is uploaded first, where the input is an upload.
+    folder: where results are written. previews: download the images of preview nodes, too. timeout: seconds for
+    everything, after which the run is stopped.
     Raises RunError; whatever ends this early, KeyboardInterrupt included, stops the run on the server.
     """
     chosen = [parse_setting(prompt, text) for text in settings]
@@ -65,7 +70,7 @@ def run_workflow(
 async def _run(
     prompt: Prompt, url: str, settings: list[Setting], folder: Path, previews: bool, on_progress: ProgressCallback
 ) -> RunResult:
-    """Files up, the run, files down."""
+    """Upload files, run the graph, download files."""
     async with connect(url) as server:
         classes = sorted({entry["class_type"] for entry in prompt.values()})
         definitions = {name: await server.get_node_definition(name) for name in classes}
@@ -89,7 +94,7 @@ async def _run(
 async def _run_and_wait(
     server: ComfyClient, graph: Prompt, on_progress: ProgressCallback
 ) -> tuple[str, dict[str, Any]]:
-    """Queue and wait; a wait that is broken off stops the run."""
+    """Queue a graph and wait for it; an interrupted wait stops the run."""
     run_id = str(uuid.uuid4())
     try:
         run_id = await server.queue_prompt(graph, run_id)
@@ -97,14 +102,17 @@ async def _run_and_wait(
     except (asyncio.CancelledError, KeyboardInterrupt):
         try:
             await with_timeout(15, server.cancel_run(run_id))
-            log.warning("the server was told to stop the run %s", run_id)
+            log.warning("the run %s was stopped on the server", run_id)
         except (RunError, asyncio.TimeoutError):
-            log.error("the server could not be told to stop the run %s, which may still be going on", run_id)
+            log.error("the run %s could not be stopped on the server, and may continue there", run_id)
         raise
 
 
 def _output_files(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(node id, filename + subfolder + type) of each file in a run's outputs; nodes have many words for their lists."""
+    """(node id, filename + subfolder + type) of each file in a run's outputs.
+
+    Nodes have different names for their lists.
+    """
     return [
         (node, item)
         for node, output in outputs.items()
@@ -116,10 +124,10 @@ def _output_files(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _output_texts(outputs: dict[str, Any]) -> dict[str, list[str]]:
-    found = {node: output.get("text") for node, output in outputs.items()}
+    texts = {node: output.get("text") for node, output in outputs.items()}
     return {
         node: [strip_control_chars(line) for line in text if isinstance(line, str)]
-        for node, text in found.items()
+        for node, text in texts.items()
         if isinstance(text, list) and text
     }
 
@@ -128,7 +136,10 @@ _RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com"
 
 
 def unused_path(folder: Path, name: str) -> Path:
-    """Where a file that a server calls `name` may lie: in the folder itself, visible, and in nobody's place."""
+    """A safe path for a file that a server calls `name`.
+
+    It is in the folder itself, not hidden, and does not exist yet.
+    """
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     safe = "".join("_" if c in '<>:"|?*' or not c.isprintable() else c for c in last).strip(". ") or "result"
     stem, suffix = Path(safe).stem[:100], Path(safe).suffix[:20]

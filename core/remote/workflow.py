@@ -1,8 +1,7 @@
-"""A graph for ComfyUI in API format: read, its settings changed, the files it names on this machine found.
+"""A workflow in API format: read it, change inputs, find its local files.
 
-What a setting may hold is said by the server, in its answer to /object_info: `definitions` here maps the class of a
-node to that answer. A class that the server does not know is missing from it, and then nothing is held
-against the setting: the server refuses such a graph in its own words.
+Definitions are the server's answers to /object_info by node class: they state what an input accepts. For a class that
+the server does not know, inputs are not checked here: the server refuses such a graph with its own message.
 """
 
 from __future__ import annotations
@@ -24,11 +23,17 @@ _UPLOAD_FLAGS = ("image_upload", "video_upload", "audio_upload", "file_upload", 
 
 
 class RunError(Exception):
-    """A graph was not run to its end, or what it made did not arrive. The message may have several lines."""
+    """A graph was not run to its end, or its results did not arrive.
+
+    The message may have several lines.
+    """
 
 
 class RunRefused(RunError):
-    """The server did not accept the graph. answer: its reply, with `error` and `node_errors`."""
+    """The server did not accept the graph.
+
+    answer: its reply, with `error` and `node_errors`.
+    """
 
     def __init__(self, message: str, answer: dict[str, Any]) -> None:
         super().__init__(message)
@@ -41,7 +46,10 @@ class RunInterrupted(RunError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One `NODE.INPUT=VALUE`: `node` is an id of the graph, `text` what was given as the value."""
+    """One `NODE.INPUT=VALUE`.
+
+    node: an id of the graph. text: the value as given.
+    """
 
     node: str
     input: str
@@ -49,7 +57,10 @@ class Setting:
 
 
 def read_workflow(path: str | Path) -> Prompt:
-    """The graph in a file that ComfyUI's "Export (API)" wrote. Raises RunError where it is none."""
+    """The graph in a file that ComfyUI's "Export (API)" wrote.
+
+    Raises RunError where it is none.
+    """
     try:
         if Path(path).stat().st_size > _MAX_WORKFLOW_BYTES:
             raise RunError(f"{path} is larger than {_MAX_WORKFLOW_BYTES // 2**20} MB, which no graph is")
@@ -75,13 +86,16 @@ def _is_node(entry: object) -> bool:
 
 
 def node_title(prompt: Prompt, node: str) -> str:
-    """What the user calls a node: its title, or else its class."""
+    """The node's title, or else its class."""
     entry = prompt.get(node, {})
     return str(entry.get("_meta", {}).get("title") or entry.get("class_type", "a node"))
 
 
 def parse_setting(prompt: Prompt, text: str) -> Setting:
-    """`NODE.INPUT=VALUE`; NODE is an id of the graph, or the class or the title of a node if only one has it."""
+    """Parse `NODE.INPUT=VALUE`.
+
+    NODE is an id of the graph, or the class or title of a node if only one has it.
+    """
     left, equals, value = text.partition("=")
     if not equals or "." not in left:
         raise RunError(f"--set {text}: say NODE.INPUT=VALUE, such as 1.file=clip.mp4")
@@ -103,7 +117,7 @@ def _node_names(prompt: Prompt, node: str) -> tuple[str, str]:
 
 
 def apply_settings(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Prompt:
-    """The graph with the settings in place; each value has the type that the node's input wants."""
+    """The graph with these settings, converted to the types of the inputs."""
     changed = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in prompt.items()}
     for setting in settings:
         entry = changed[setting.node]
@@ -117,7 +131,7 @@ def apply_settings(prompt: Prompt, settings: list[Setting], definitions: Definit
 
 
 def _declared_inputs(definitions: Definitions, class_type: str) -> dict[str, Any]:
-    """Name -> what the server says of it: [type or list of choices, options]."""
+    """Name -> the server's declaration: [type or list of choices, options]."""
     groups = definitions.get(class_type, {}).get("input", {})
     return {**(groups.get("required") or {}), **(groups.get("optional") or {})}
 
@@ -152,7 +166,10 @@ def _matches_type(kind: str, value: Any) -> bool:
 
 
 def _choices(declared: Any) -> list[Any] | None:
-    """What a dropdown offers; None where the input is none. Two generations of nodes declare it in two ways."""
+    """The options of a dropdown; None where the input is none.
+
+    Two generations of nodes declare it differently.
+    """
     if not declared:
         return None
     if isinstance(declared[0], list):
@@ -167,11 +184,11 @@ def _options(declared: Any) -> dict[str, Any]:
 def find_local_files(
     prompt: Prompt, settings: list[Setting], definitions: Definitions
 ) -> Iterator[tuple[str, str, Path]]:
-    """(node id, input, path) of each file on this machine that the server has to be given first.
+    """Yield (node id, input, path) of each local file to upload first.
 
-    Only inputs that their node declares to be uploads count, and of those what the user set now and is a file here; or
-    what the graph itself names, if the server has no such file and it is a video, picture or sound here. Somebody
-    else's graph cannot have other files of this machine sent away.
+    Only inputs that their node declares as uploads count, and of those what the user set now and is a local file; or
+    what the graph itself names, if the server has no such file and it is a local video, image or audio file. A graph
+    from another person therefore cannot have other local files uploaded.
     """
     named = {(setting.node, setting.input) for setting in settings}
     for node, entry in prompt.items():

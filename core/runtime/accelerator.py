@@ -1,4 +1,4 @@
-"""Choose the device that networks run on: a GPU where torch can use one, else the CPU."""
+"""Choose the device that networks run on: a GPU if available, else the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def resolve_device(name: str = "auto") -> str:
-    """The device of that name: "cpu", or "cuda" (with an index, "cuda:1"); "auto" takes a GPU where there is one.
+    """The device of that name: "cpu", "cuda" or "cuda:1"; "auto" prefers a GPU.
 
     Raises ClipError for a GPU that is not there.
     """
@@ -24,7 +24,10 @@ def resolve_device(name: str = "auto") -> str:
 
 
 def has_gpu() -> bool:
-    """Whether torch can use a GPU. torch, a second and much memory to import, is asked only if a driver is present."""
+    """Whether torch can use a GPU.
+
+    torch takes a second and much memory to import; it is imported only if a driver is present.
+    """
     if not _has_gpu_driver():
         return False
     import torch

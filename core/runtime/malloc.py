@@ -1,13 +1,12 @@
-"""How the C library keeps memory: not handed back after each layer of a network on a CPU, nor strewn about in crumbs.
+"""Tune glibc malloc for CPU inference and for pipelines of threads; other C libraries are left as they are.
 
 glibc maps every block above a threshold anew and unmaps it when it is freed. The activations of a convolution are such
-blocks, and each of their pages costs a fault and is filled with noughts before the first number is written: up to a
-third of a network's time. `kept_pages` lets the process keep them while a stream lasts, and gives them back at its end.
+blocks, and each of their pages costs a page fault and is zeroed: up to a third of a network's time.
+`retain_freed_memory` keeps them in the process for the length of a stream.
 
-glibc also puts small blocks that are freed aside, to be used again for the same size only. Blocks that have to begin at
-a multiple of 64 bytes, as FFmpeg wants them, are cut out of larger ones and leave such crumbs. In a heap whose blocks
-are freed by other threads nothing ever takes them up: a kilobyte with each frame. `joined_crumbs` prevents that.
-Other C libraries are left as they are.
+glibc keeps small freed blocks in fastbins, to be used again for the same size only. Blocks that are aligned to 64
+bytes, as FFmpeg's, are cut from larger ones and leave such remainders. In a heap whose blocks are freed by other
+threads they are never used again, which leaks a kilobyte per frame. `disable_fastbins` prevents that.
 """
 
 from __future__ import annotations
@@ -26,41 +25,43 @@ log = logging.getLogger(__name__)
 # mallopt(3), M_...
 _MXFAST, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = 1, -1, -2, -3, -8
 _MIB = 1 << 20
-_MAX_MMAP_THRESHOLD = 32 * _MIB  # the highest threshold that glibc takes
-MAX_RETAINED_BYTES = _MAX_MMAP_THRESHOLD - (
-    64 << 10
-)  # bytes of the largest block that is kept, with room for its header and alignment
-_DEFAULT_MXFAST_BYTES = 16 * ctypes.sizeof(ctypes.c_void_p)  # bytes of the largest block that glibc puts aside
+_MAX_MMAP_THRESHOLD = 32 * _MIB  # the highest that glibc accepts
+# The largest block that is retained; the rest is for its header and alignment.
+MAX_RETAINED_BYTES = _MAX_MMAP_THRESHOLD - (64 << 10)
+_DEFAULT_MXFAST_BYTES = 16 * ctypes.sizeof(ctypes.c_void_p)
 
-_lock = threading.RLock()  # A collector may close a stream anywhere, here too.
+_lock = threading.RLock()  # The garbage collector may close a stream at any time, here as well.
 
 
 @dataclass
 class _MallocOptions:
-    """Options of glibc, which are those of the whole process. streams: that want it otherwise now."""
+    """Options of glibc, which apply to the process, and how many streams use them now.
+
+    trim: return free memory to the system when the first stream starts and when the last one ends.
+    """
 
     active: dict[int, int]
     default: dict[int, int]
-    trim: bool = False  # whether what lies free goes back to the system before and after
+    trim: bool = False
     refcount: int = 0
 
 
 _RETAIN_FREED = _MallocOptions(
     active={_MMAP_THRESHOLD: _MAX_MMAP_THRESHOLD, _TRIM_THRESHOLD: 2000 * _MIB, _TOP_PAD: 64 * _MIB},
-    # What glibc's own rule arrives at in a process that has freed a large block, as every process with torch has.
+    # What glibc adapts to in a process that has freed a large block, as every process with torch has.
     default={_MMAP_THRESHOLD: _MAX_MMAP_THRESHOLD, _TRIM_THRESHOLD: 64 * _MIB, _TOP_PAD: 128 << 10},
-    trim=True,  # What lies free from work before, a plan of a long clip say, would stay as long.
+    trim=True,  # Otherwise memory that was freed earlier would be retained as well.
 )
 _NO_FASTBINS = _MallocOptions(active={_MXFAST: 0}, default={_MXFAST: _DEFAULT_MXFAST_BYTES})
 
 
 def retain_freed_memory() -> AbstractContextManager[None]:
-    """While it lasts, freed memory of up to 32 MB a block is used again instead of being returned to the system."""
+    """Reuse freed blocks of up to 32 MB within a `with` block instead of returning them to the system."""
     return _applied_options(_RETAIN_FREED)
 
 
 def disable_fastbins() -> AbstractContextManager[None]:
-    """While it lasts, small blocks that are freed are joined with what lies free beside them, and so used again."""
+    """Merge small freed blocks with free neighbors within a `with` block, so that they can be used again."""
     return _applied_options(_NO_FASTBINS)
 
 
@@ -87,8 +88,10 @@ def _applied_options(options: _MallocOptions) -> Iterator[None]:
 
 
 def limit_arenas() -> None:
-    """Let all threads share two heaps, for the whole program: what one thread of a pipeline makes another one frees,
-    and heaps of their own fill up with holes, by a kilobyte with each small frame.
+    """Let all threads share two heaps, for the length of the program.
+
+    What one thread of a pipeline allocates another one frees, which fragments heaps of their own by a kilobyte with
+    each small frame.
     """
     libc = _glibc()
     if libc is not None:

@@ -1,4 +1,4 @@
-"""OpenCV, where there is one: it does some things several times faster than torch on a CPU, and none alone."""
+"""OpenCV as an optional dependency: several times faster than torch on a CPU, but never required."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def optional_opencv() -> ModuleType | None:
-    """The module cv2, or None where it is missing or cannot load (some builds need libGL, which a server lacks)."""
+    """The module cv2, or None where it is missing or cannot be loaded (some builds need libGL)."""
     try:
         import cv2
     except ImportError as error:
         log.warning(
-            "OpenCV cannot be used (%s); torch does its work, several times more slowly on a CPU. "
-            "Any OpenCV serves; if you have none: pip install opencv-python-headless",
+            "OpenCV cannot be imported (%s); torch is used instead, which is several times slower on a CPU. "
+            "Install any OpenCV package, for example: pip install opencv-python-headless",
             error,
         )
         return None

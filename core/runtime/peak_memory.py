@@ -10,7 +10,10 @@ import psutil
 
 
 def peak_memory_mb() -> float | None:
-    """The peak resident memory of this process, in 10^6 bytes; None where the system does not report one."""
+    """The peak resident memory of this process, in 10^6 bytes.
+
+    None where the system does not report one.
+    """
     peak = _peak_bytes()
     return None if peak is None else round(peak / 1e6, 1)
 

@@ -1,14 +1,14 @@
-"""Stages side by side: one in a thread of its own, ahead of who takes its items, or behind who makes them.
+"""Prefetch and write-behind threads with bounded queues.
 
-Decoding, OpenCV, torch and encoding let go of Python's lock while they work, so threads are enough to keep all cores,
-or the device, busy. The order of items is kept, and so is every error: it is raised, with its traceback, where the
-stream is used. A stage that fails or is not wanted any more stops the others within the item that they work on; its
-thread has ended, and its files are closed, before the error is seen.
+Decoding, OpenCV, torch and encoding release the GIL while they work, so threads are enough to keep all cores, or the
+GPU, busy. Items stay in order, and every error is raised, with its traceback, in the thread that uses the stream. A
+stage that fails or is closed stops the others within the item that they work on; its thread has ended, and its files
+are closed, before the error is raised.
 
-Blocks of memory that one thread makes and another frees are joined while stages run (allocator.py).
+Memory that one thread allocates and another frees does not fragment while stages run (see malloc.py).
 
-What belongs to a thread is taken over from the one that starts the stage: context variables, inference and gradient
-mode, and the CUDA device. Autocast is not.
+A stage's thread inherits context variables, inference mode, gradient mode and the CUDA device of the thread that starts
+it. It does not inherit autocast.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.2  # seconds after which a wait looks whether the other side is still there
-STOP_TIMEOUT_SECONDS = 60.0  # seconds that a stage which is not wanted any more may need for the item it works on
-_SHUTDOWN_MESSAGE = "the other side of a stage has ended without a word: the program is shutting down"
+POLL_SECONDS = 0.2  # between checks of a waiting thread whether the other one is alive
+STOP_TIMEOUT_SECONDS = 60.0  # that a stage may take to finish the item it works on when it is stopped
+_SHUTDOWN_MESSAGE = "the other thread of a stage has ended without an error, because the program is shutting down"
 
 
-def prefetch(stream: Iterable[T], depth: int = 2, name: str = "ahead") -> Generator[T, None, None]:
-    """The same items in the same order; `stream` makes them in a thread of its own, ahead of the one that takes them.
+def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Generator[T, None, None]:
+    """Iterate over `stream` in a thread of its own, ahead of the consumer; yields its items in order.
 
-    depth: how many may be made or in the making beside the one that was taken last; memory is needed for no more.
-    The thread starts when the first item is asked for. What `stream` raises is raised here. Closing or dropping the
-    result closes `stream`, in its thread, and waits for that. Raises ValueError for a depth below 1.
+    depth: items in the queue or being produced, besides the one that the consumer holds.
+    The thread starts when the first item is requested. Errors of `stream` are raised here. Closing or dropping the
+    result closes `stream` in its thread, and waits for that. Raises ValueError for a depth below 1.
     """
     return _prefetch(iter(stream), _BoundedChannel(depth), name)
 
@@ -54,7 +54,7 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
         try:
             while channel.wait_for_slot(_is_program_alive) and (box := list(islice(stream, 1))):
                 channel.put(box)
-        except BaseException as e:  # whatever ends a thread would be lost with it, an interrupt too
+        except BaseException as e:  # Every error would be lost with the thread, an interrupt too.
             error = _clear_frames(e)
         try:
             close(stream)
@@ -68,7 +68,7 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
         try:
             worker.start()
             while box := channel.get(worker.is_alive):
-                yield box.pop()  # Nothing here holds the item: its taker decides how long it lives.
+                yield box.pop()  # Nothing here refers to the item: the consumer decides how long it lives.
         finally:
             channel.stop()
             _join(worker, STOP_TIMEOUT_SECONDS)
@@ -76,51 +76,51 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
                 raise unclosed.pop()
 
 
-def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int = 2, name: str = "behind") -> None:
-    """Call `do(item)` for all items in order, in a thread of its own, while this one goes on to the next of `stream`.
+def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int = 2, name: str = "write behind") -> None:
+    """Call `write(item)` for all items in order, in a thread of its own, while this one iterates over `stream`.
 
-    depth: how many may be made or in the making beside the one that is being done; memory is needed for no more.
-    Returns when all are done. What `stream` or `do` raises is raised here; items that wait are dropped then, and
+    depth: items in the queue or being produced, besides the one that is being written.
+    Returns when all are written. Errors of `stream` and `write` are raised here; queued items are dropped then, and
     `stream` is closed. Raises ValueError for a depth below 1.
     """
-    source, belt = iter(stream), _BoundedChannel[T](depth)
-    failed: list[BaseException] = []
+    source, channel = iter(stream), _BoundedChannel[T](depth)
+    errors: list[BaseException] = []
 
     def consume() -> None:
         try:
-            while box := belt.get(_is_program_alive):
+            while box := channel.get(_is_program_alive):
                 write(box.pop())
-        except BaseException as e:  # raised again in the thread that waits
-            failed.append(_clear_frames(e))
-            belt.stop()
+        except BaseException as e:  # Raised again in the thread that waits.
+            errors.append(_clear_frames(e))
+            channel.stop()
 
     worker = _make_thread(consume, name)
     with disable_fastbins():
         try:
             worker.start()
-            while belt.wait_for_slot(worker.is_alive) and (box := list(islice(source, 1))):
-                belt.put(box)
-            belt.end()
+            while channel.wait_for_slot(worker.is_alive) and (box := list(islice(source, 1))):
+                channel.put(box)
+            channel.end()
             _join(worker)
-            if failed:
-                raise failed.pop()
-        except BaseException as e:  # also an interrupt must not keep frames alive by its traceback
+            if errors:
+                raise errors.pop()
+        except BaseException as e:  # An interrupt, too, must not keep frames alive by its traceback.
             _clear_frames(e)
             raise
         finally:
-            belt.stop()
+            channel.stop()
             _join(worker, STOP_TIMEOUT_SECONDS)
             close(source)
 
 
 def chain_first(first: list[T], rest: Iterator[T]) -> Iterator[T]:
-    """A stream whose first item was looked at: what is held, which is let go as it is given, and the rest."""
+    """Chain the first item of a stream, which was read already, with the rest; empties `first` when it is yielded."""
     yield first.pop()
     yield from rest
 
 
 def close(stream: object) -> None:
-    """Close a generator, which runs its `finally` and `with` blocks; nothing for what cannot be closed."""
+    """Close a generator, which runs its `finally` and `with` blocks; do nothing for other iterators."""
     end = getattr(stream, "close", None)
     if callable(end):
         end()
@@ -132,15 +132,15 @@ class _EndOfStream:
 
 
 class _BoundedChannel(Generic[T]):
-    """Carries items from one thread to another in boxes: lists of one item, which the taker empties.
+    """A bounded queue between two threads.
 
-    Its queues are of the kind that a signal or a garbage collection may interrupt anywhere. Waits look now and then
-    whether the other side is alive, so that each has an end.
+    Items travel in boxes: lists of one item, which the consumer empties. SimpleQueue is reentrant, so that a signal or
+    the garbage collector may interrupt anywhere. Waits end when the other thread is no longer alive.
     """
 
     def __init__(self, depth: int) -> None:
         if depth < 1:
-            raise ValueError(f"a stage needs room for at least 1 item, got {depth}")
+            raise ValueError(f"the depth of a stage must be at least 1 item, got {depth}")
         self._boxes: SimpleQueue[list[T] | _EndOfStream] = SimpleQueue()
         self._slots: SimpleQueue[None] = SimpleQueue()
         self._stopped = False
@@ -148,7 +148,7 @@ class _BoundedChannel(Generic[T]):
             self._slots.put(None)
 
     def wait_for_slot(self, is_consumer_alive: Callable[[], bool]) -> bool:
-        """Wait until there is room for one more item; False when stopped."""
+        """Wait until one more item may be produced; False when stopped."""
         while not self._stopped:
             try:
                 self._slots.get(timeout=POLL_SECONDS)
@@ -162,11 +162,11 @@ class _BoundedChannel(Generic[T]):
         self._boxes.put(box)
 
     def end(self, error: BaseException | None = None) -> None:
-        """There are no more items; the taker raises the error, where there is one."""
+        """End the stream; the consumer raises the error, if there is one."""
         self._boxes.put(_EndOfStream(error))
 
     def get(self, is_producer_alive: Callable[[], bool]) -> list[T]:
-        """Wait for the next box, and make room for another; an empty one at the end, or when stopped."""
+        """Wait for the next box, and free a slot; an empty box at the end, or when stopped."""
         box, alive = None, True
         while box is None and not self._stopped:
             try:
@@ -174,7 +174,7 @@ class _BoundedChannel(Generic[T]):
             except Empty:
                 if not alive:
                     raise RuntimeError(_SHUTDOWN_MESSAGE) from None
-                alive = is_producer_alive()  # If it is not, it may still have left something.
+                alive = is_producer_alive()  # If it is not, a box may still be in the queue.
         if isinstance(box, list):
             self._slots.put(None)
             return box
@@ -183,23 +183,24 @@ class _BoundedChannel(Generic[T]):
                 raise box.error
             return []
         finally:
-            del box  # An error held by a frame that it names itself would outlive its handling.
+            del box  # A reference cycle of the error and this frame would outlive the handling of the error.
 
     def stop(self) -> None:
-        """Nobody wants more items, and those on the belt are dropped; wakes whoever waits."""
+        """Stop: no more items are requested and queued ones are dropped. Wakes both threads."""
         self._stopped = True
         self._slots.put(None)
         self._boxes.put(_EndOfStream(None))
 
 
 def _is_program_alive() -> bool:
-    """Whether the program goes on: at its end Python waits for threads, which must notice that by themselves."""
+    """Whether the main thread runs: at its end Python waits for all threads, so they must check it."""
     return threading.main_thread().is_alive()
 
 
 def _make_thread(target: Callable[[], None], name: str) -> threading.Thread:
-    """A thread, not yet started, for work that is done as it would be in this one. Python waits for it when it exits,
-    so that files are closed even where nobody closed the stream.
+    """A thread, not started, that inherits this one's context and torch modes.
+
+    It is no daemon: Python waits for it at exit, so that files are closed even if the stream was not.
     """
     modes = _torch_modes()
 
@@ -213,7 +214,7 @@ def _make_thread(target: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _torch_modes() -> list[AbstractContextManager[object]]:
-    """What holds here of torch, where the program has loaded it at all, to be entered by another thread."""
+    """Torch modes of this thread, to be entered by another one; none if torch was not imported."""
     if "torch" not in sys.modules:
         return []
     import torch
@@ -223,18 +224,21 @@ def _torch_modes() -> list[AbstractContextManager[object]]:
 
 
 def _join(worker: threading.Thread, timeout: float | None = None) -> None:
-    """Wait until a thread has ended; after `patience` seconds say that it is left alone, and go on."""
-    begun = monotonic()
-    while worker.is_alive() and worker is not threading.current_thread():  # A collector may close a stage anywhere.
-        if timeout is not None and monotonic() - begun > timeout:
-            log.warning("%s has not stopped after %.0f seconds; it is left alone", worker.name, timeout)
+    """Wait until a thread has ended; after `timeout` seconds log a warning and return."""
+    start = monotonic()
+    while (
+        worker.is_alive() and worker is not threading.current_thread()
+    ):  # The garbage collector may close a stage in any thread.
+        if timeout is not None and monotonic() - start > timeout:
+            log.warning("thread %r has not stopped after %.0f seconds; continuing without it", worker.name, timeout)
             return
         worker.join(POLL_SECONDS)
 
 
 def _clear_frames(error: BaseException) -> BaseException:
-    """The error, whose frames hold nothing any more: a failed stage's input, files and memory would live as long as
-    somebody keeps the error, and the threads ahead of it too.
+    """Clear the locals of the error's frames; returns the error.
+
+    Otherwise the input, files and memory of a failed stage, and the threads before it, would live as long as the error.
     """
     traceback.clear_frames(error.__traceback__)
     return error

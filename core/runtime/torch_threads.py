@@ -1,4 +1,4 @@
-"""How many threads torch works with."""
+"""Limit the threads of torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch works in one thread within it: for work that others do, and for measuring what does not depend on cores."""
+    """Let torch use one thread in a `with` block: beside other workers, or to measure time independently of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

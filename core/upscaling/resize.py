@@ -1,7 +1,6 @@
-"""Frames at another size.
+"""Resize frames.
 
-Convention: pixel areas are mapped, not pixel centres: the picture fills the frame before and after, so nothing moves by
-half a pixel (torch's align_corners=False).
+Convention: pixel areas are mapped, not pixel centers, so that nothing moves by half a pixel (align_corners=False).
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from ..clip import ClipError, Frames
 
 
 def resize(frames: Frames, width: int, height: int, *, linear_light: bool = False) -> Frames:
-    """(B, C, H, W) -> (B, C, height, width) by antialiased bicubic interpolation (a = -0.5), on the same device.
+    """Resize (B, C, H, W) by antialiased bicubic interpolation (a = -0.5), on the same device.
 
-    The same tensor is returned when it has that size already. Bicubic overshoots at edges, so the result is clamped to
-    [0, 1].
-    linear_light: mix light instead of stored values (sRGB, IEC 61966-2-1); alpha, the fourth channel, is stored as is.
-    Each channel is resized by itself; give RGBA frames to `without_holes` first, so that no fringes appear.
+    The same tensor is returned if it has that size already. The result is clamped to [0, 1]: bicubic overshoots.
+    linear_light: interpolate linear light instead of sRGB values (IEC 61966-2-1); alpha, the fourth channel, is linear
+    already. Channels are independent; pass RGBA frames to `bleed_alpha` first to avoid fringes.
     Raises ClipError for a size below one pixel.
     """
     if width < 1 or height < 1:
@@ -30,39 +28,39 @@ def resize(frames: Frames, width: int, height: int, *, linear_light: bool = Fals
         light = resize(torch.cat([srgb_to_linear(frames[:, :3]), frames[:, 3:]], dim=1), width, height)
         return torch.cat([linear_to_srgb(light[:, :3]), light[:, 3:]], dim=1)
     resized = F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
-    # Weights that sum to 1 only nearly make 0.9999999 of white and of opaque, which is 254 for whoever cuts to 8 bits.
+    # The weights sum to 1 only nearly, and 0.9999999 would be 254 where values are truncated to 8 bits.
     return torch.where(resized > 1 - 1e-6, 1.0, resized.clamp_(0.0, 1.0))
 
 
 def srgb_to_linear(srgb: Tensor) -> Tensor:
-    """Stored values in [0, 1] (sRGB) -> amounts of light in [0, 1]."""
+    """Convert sRGB values in [0, 1] to linear light in [0, 1]."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(linear: Tensor) -> Tensor:
-    """Amounts of light in [0, 1] -> stored values in [0, 1] (sRGB)."""
+    """Convert linear light in [0, 1] to sRGB values in [0, 1]."""
     bright = 1.055 * linear.clamp_min(0.0) ** (1 / 2.4) - 0.055
-    stored = torch.where(linear <= 0.0031308, linear * 12.92, bright)
-    return torch.where(linear >= 1, 1.0, stored.clamp_(0.0, 1.0))  # 1.055 - 0.055 is not quite 1 in floats
+    srgb = torch.where(linear <= 0.0031308, linear * 12.92, bright)
+    return torch.where(linear >= 1, 1.0, srgb.clamp_(0.0, 1.0))  # 1.055 - 0.055 is not exactly 1 in floats
 
 
 def bleed_alpha(frames: Frames) -> Tensor:
-    """RGBA (B, 4, H, W), not premultiplied -> RGB (B, 3, H, W) with nearby visible colour in place of invisible black.
+    """RGBA (B, 4, H, W), not premultiplied -> RGB (B, 3, H, W) with nearby visible color instead of invisible black.
 
-    Enlarging mixes neighbouring pixels, so the black that most programs leave under fully transparent pixels would show
-    as a dark fringe along every edge. Such pixels (alpha 0 and black) carry no colour and take that of the nearest
-    visible ones, by averages over blocks of 2, 4, 8 … pixels. All other colours stay as they are, those hidden under
-    alpha 0 too: ComfyUI graphs use alpha as a mask and need what lies beneath. Frames without holes are not copied.
+    Upscaling mixes neighboring pixels, so the black that most programs write under fully transparent pixels would
+    appear as a dark fringe along every edge. Such pixels (alpha 0 and black) take the color of the nearest visible
+    ones, by averages over blocks of 2, 4, 8 ... pixels (push-pull). All other colors stay, also those under alpha 0:
+    ComfyUI graphs use alpha as a mask and need the colors beneath. Frames without such pixels are not copied.
     """
-    colour, alpha = frames[:, :3], frames[:, 3:]
-    holes = (alpha <= 0) & (colour.amax(dim=1, keepdim=True) <= 0)  # (B, 1, H, W)
+    color, alpha = frames[:, :3], frames[:, 3:]
+    holes = (alpha <= 0) & (color.amax(dim=1, keepdim=True) <= 0)  # (B, 1, H, W)
     if not bool(holes.any()):
-        return colour
-    return torch.where(holes, _push_pull(colour * alpha, alpha), colour)
+        return color
+    return torch.where(holes, _push_pull(color * alpha, alpha), color)
 
 
 def _push_pull(weighted: Tensor, weight: Tensor) -> Tensor:
-    """weighted / weight where there is weight; elsewhere the same of the smallest enclosing block that has some."""
+    """weighted / weight where the weight is above 0; elsewhere that of the smallest enclosing block with weight."""
     height, width = weight.shape[-2:]
     known = weighted / weight.clamp_min(torch.finfo(weight.dtype).tiny)
     if max(height, width) == 1:

@@ -1,4 +1,4 @@
-"""What can be asked of the enlarging stage, and what it counts: data, which is read without torch."""
+"""Settings of the upscaling stage, and its counters; importable without torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from math import isfinite
 
 from ..runtime.deprecation import deprecated_property, renamed_fields
 
-DEFAULT_DEFLICKER_STRENGTH = 0.6  # a strength that takes most of the flicker and little of the sharpness
+DEFAULT_DEFLICKER_STRENGTH = 0.6  # removes most of the flicker and little of the sharpness
 
 
 @dataclass(frozen=True)
 class OutputSize:
-    """How large frames become: `factor` times each side, or exactly `size` = (width, height), in pixels.
+    """The size of the result: `factor` times each side, or exactly `size` = (width, height) in pixels.
 
-    Neither means the network's own scale. A size of another shape than the frames' stretches them.
+    Without either it is the network's scale. A size of another aspect ratio stretches the frames.
     """
 
     factor: float | None = None
@@ -23,14 +23,14 @@ class OutputSize:
 
     def __post_init__(self) -> None:
         if self.factor is not None and self.size is not None:
-            raise ValueError(f"give a factor or a size, not both (got {self.factor} and {self.size})")
+            raise ValueError(f"OutputSize takes a factor or a size, not both (got {self.factor} and {self.size})")
         if self.factor is not None and not (isfinite(self.factor) and self.factor > 0):
-            raise ValueError(f"a factor must be above 0, got {self.factor}")
+            raise ValueError(f"factor must be above 0, got {self.factor}")
         if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"a size needs at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
+            raise ValueError(f"size must be at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
 
     def resolve(self, width: int, height: int, scale: int) -> tuple[int, int]:
-        """(width, height) of the result for a frame of width x height and a network of this scale; never below 1x1."""
+        """Size (width, height) of the result for frames of width x height and a network of this scale; at least 1x1."""
         if self.size is not None:
             return self.size
         factor = scale if self.factor is None else self.factor
@@ -40,7 +40,7 @@ class OutputSize:
 
 
 class Precision(Enum):
-    """AUTO: the fastest that a self-check shows safe for this network. The others are taken at their word."""
+    """dtype of the network. AUTO: the fastest that a self-check shows to be safe; the others are not checked."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -50,10 +50,10 @@ class Precision(Enum):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How frames are cut.
+    """How frames are cut into tiles.
 
-    size: side of a tile's core in input pixels (rounded up to a multiple of 4), None = by memory.
-    halo: input pixels around the core, None = what the network says it needs.
+    size: side of a tile's core in input pixels, rounded up to a multiple of 4; None: by free memory.
+    halo: input pixels around the core; None: the network's receptive field.
     """
 
     size: int | None = None
@@ -61,15 +61,15 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
-            raise ValueError(f"a tile needs a size of at least 1 pixel, or None for automatic, got {self.size}")
+            raise ValueError(f"the tile size must be at least 1 pixel, or None for automatic, got {self.size}")
         if self.halo is not None and self.halo < 0:
-            raise ValueError(f"a halo cannot be negative, got {self.halo}; None takes the network's own")
+            raise ValueError(f"the halo cannot be negative, got {self.halo}; None takes the network's own")
 
 
 class Alpha(str, Enum):
-    """How a network for RGB or grey enlarges alpha: it is resized, or shown to the network as a grey picture.
+    """How alpha is upscaled with a network for RGB or gray: resized, or by the network as a gray image.
 
-    The network draws sharper outlines, and costs twice the time.
+    The network gives sharper outlines and takes twice the time.
     """
 
     RESIZE = "resize"
@@ -77,10 +77,10 @@ class Alpha(str, Enum):
 
 
 class ColorCorrection(Enum):
-    """What of the source's colours an enlarged frame takes back; networks shift them a little.
+    """Which colors of the source replace those of the result; networks shift colors a little.
 
-    MEAN: the mean of each channel. WAVELET: all that is coarse, so that slow shifts across the frame go as well, and
-    the network gives only the detail.
+    MEAN: the mean of each channel. WAVELET: all low frequencies, which also removes slow shifts across the frame, so
+    that only detail comes from the network.
     """
 
     NONE = "none"
@@ -91,11 +91,11 @@ class ColorCorrection(Enum):
 @renamed_fields(colour="color_correction")
 @dataclass(frozen=True)
 class PostProcess:
-    """The defaults change nothing.
+    """What is done to frames after the network; the defaults change nothing.
 
-    strength: 1 = the network alone, 0 = a plain antialiased resize alone, between them a blend. colour: what to keep of
-    the source's. grain: 0 to 1, noise that differs from frame to frame and not from run to run; 1 is very coarse.
-    linear_light: resize light rather than stored values, which keeps fine bright detail from darkening; it is slower.
+    strength: 1 is the network alone, 0 an antialiased bicubic resize alone, between them a blend. color_correction:
+    which colors of the source to keep. grain: film grain, 0 to 1 (very coarse), different in each frame and the same in
+    each run. linear_light: resize in linear light, which does not darken fine bright detail, but is slower.
     """
 
     strength: float = 1.0
@@ -106,11 +106,11 @@ class PostProcess:
     def __post_init__(self) -> None:
         for name, value in (("strength", self.strength), ("grain", self.grain)):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} goes from 0 to 1, got {value}")
+                raise ValueError(f"{name} must be from 0 to 1, got {value}")
 
     @property
     def is_identity(self) -> bool:
-        """Whether frames that have their size already stay as they are."""
+        """Whether frames that already have the output size stay as they are."""
         return self.strength == 1 and self.color_correction is ColorCorrection.NONE and self.grain == 0
 
     plain = deprecated_property("plain", "is_identity")
@@ -119,11 +119,11 @@ class PostProcess:
 @renamed_fields(on="enabled")
 @dataclass(frozen=True)
 class Reuse:
-    """Which results serve again.
+    """Reuse of results for regions that did not change.
 
-    on: False runs the network for every pixel of every frame. threshold: the largest change of any colour value of a
-    tile that counts as none, in steps of 1/255; 0 = only what is identical. A mean would hide a moving cursor. The
-    change is counted from the frame that the result was made of, so that slow drift does not pile up.
+    enabled: False runs the network for every pixel of every frame. threshold: the largest change of any color value of
+    a tile that counts as none, in steps of 1/255; 0: only identical tiles (a mean would hide a moving cursor). Changes
+    are measured against the frame that the result was computed from, so that slow drift does not add up.
     """
 
     enabled: bool = True
@@ -131,7 +131,7 @@ class Reuse:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"a threshold is a change in steps of 1/255, 0 or more, got {self.threshold}")
+            raise ValueError(f"threshold must be 0 or more steps of 1/255, got {self.threshold}")
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ class UpscaleSettings:
 @renamed_fields(repeats="repeated_frames", tiles_run="tiles_computed", pixels_run="pixels_computed")
 @dataclass
 class UpscaleStats:
-    """What an enlarging stage has done so far: hand one in and read it when the stream has ended.
+    """Counters of an upscaling stage, complete when its stream has ended.
 
-    repeats: frames that needed no network. tiles_run, tiles_reused: tiles of 12 x 12 input pixels of all other frames,
-    networks with a wide halo always run all. pixels, pixels_run: input pixels of all frames, and of those that the
-    network computed (with the halos of changed tiles, of which layers that make no more than they must compute half;
-    without those of tiles that memory asked for).
+    repeated_frames: needed no network. tiles_computed, tiles_reused: tiles of 12 x 12 input pixels of all other frames;
+    networks with a wide halo compute all. pixels, pixels_computed: input pixels of all frames, and those that the
+    network computed: with the halos of changed regions, averaged over the layers, and without those of tiles that were
+    cut for lack of memory.
     """
 
     frames: int = 0
@@ -172,7 +172,7 @@ class UpscaleStats:
 
     @property
     def computed_fraction(self) -> float:
-        """Share of the pixels that the network computed, 0 to 1; 1 before the first frame."""
+        """Fraction of the pixels that the network computed, 0 to 1; 1 before the first frame."""
         return self.pixels_computed / self.pixels if self.pixels else 1.0
 
     share_run = deprecated_property("share_run", "computed_fraction")

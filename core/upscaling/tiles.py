@@ -1,9 +1,9 @@
-"""Frames cut into tiles with a halo, run through a network, and put together without seams.
+"""Cut frames into tiles with a halo, run them through a network, and assemble the result without seams.
 
-A tile has a core, which is what it contributes to the result, and a window, which is what the network is shown: the
-core and at least `halo` pixels around it, as far as the frame reaches. What the network makes of the halo is dropped.
-Nothing is feathered: blending tiles that overlap would mix pixels spoilt by the window's edge into good ones. With a
-halo no smaller than the network's receptive field, tiled equals whole.
+A tile has a core, its part of the result, and a window, the network's input: the core and at least `halo` pixels around
+it, as far as the frame reaches. The network's result for the halo is dropped. Nothing is blended: overlapping tiles
+would mix pixels that the window's edge falsifies into correct ones. With a halo no smaller than the network's receptive
+field, the tiled result equals the untiled one.
 
 Convention: spans are half-open intervals of input pixels along one axis; an image that is `scale` times larger has the
 same spans with both ends multiplied.
@@ -25,24 +25,24 @@ from ..clip import ClipError, Frames
 
 log = logging.getLogger(__name__)
 
-# Cores and windows start at multiples of this, so that networks which fold 2x2 or 4x4 blocks of pixels into channels
-# (pixel-unshuffle) see the same blocks in a tile as in the whole frame.
+# Cores and windows start at multiples of this, so that networks with a pixel-unshuffle of 2 or 4 see the same blocks in
+# a tile as in the untiled frame.
 ALIGN = 4
 # Side of the blocks of pixels that the native engine rounds together.
 NATIVE_BLOCK = 6
-# For windows that must give the whole frame's very bits: a multiple of ALIGN and of BLOCK.
+# For windows whose result must be bit-identical to the untiled frame: a multiple of ALIGN and of NATIVE_BLOCK.
 EXACT_ALIGN = 12
-# Below this core the halo is nearly all of the work, and memory is short for some other reason.
+# With a smaller core the halo is nearly all of the work.
 MIN_CORE = 32
 
 
-# Rows and columns of a window whose enlargement alone is wanted.
+# Rows and columns of a window, the only ones of which the result is needed.
 Roi: TypeAlias = "tuple[slice, slice]"
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What goes through the network in one call: so many frames, and a core of at most size x size input pixels."""
+    """What goes through the network in one call: frames, and the largest side of a core in input pixels."""
 
     batch_size: int
     core_size: int
@@ -50,7 +50,7 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class Span:
-    """Pixels start, start + 1, ... end - 1."""
+    """The pixels start ... end - 1 along an axis."""
 
     start: int
     end: int
@@ -59,7 +59,7 @@ class Span:
         return self.end - self.start
 
     def to_slice(self, scale: int) -> slice:
-        """The same span of an image that is `scale` times larger, as an index."""
+        """The same pixels of an image that is `scale` times larger, as a slice."""
         return slice(self.start * scale, self.end * scale)
 
     def relative_to(self, other: Span) -> Span:
@@ -69,7 +69,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TileSpan:
-    """A tile along one axis: `core` lies in `window`."""
+    """A tile along one axis; the window contains the core."""
 
     core: Span
     window: Span
@@ -77,7 +77,7 @@ class TileSpan:
 
 @dataclass(frozen=True)
 class Rect:
-    """Rows and columns of every frame."""
+    """A rectangle of input pixels, the same in all frames."""
 
     rows: Span
     cols: Span
@@ -85,7 +85,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Tile:
-    """A box of frames, rows and columns."""
+    """A tile of consecutive frames."""
 
     frames: Span
     rows: TileSpan
@@ -93,18 +93,18 @@ class Tile:
 
 
 def split_axis(length: int, size: int, halo: int, core: Span | None = None, align: int = ALIGN) -> list[TileSpan]:
-    """Cut `core` (default: all of 0 ... length) into even pieces of at most `size`, rounded up to ALIGN.
+    """Split `core` (default: 0 ... length) evenly into cores of at most `size`, rounded up to ALIGN.
 
-    The cores cover `core` once and in order. All windows have the same length: at the ends of the axis they are shifted
-    inwards rather than shortened, because each distinct shape costs a plan (cuDNN, compiled graphs, oneDNN). A window
-    always starts at a multiple of `anchor`, and reaches `halo` beyond its core or to the end of the axis.
+    All windows have the same length: at the ends of the axis they are shifted inwards rather than shortened, because
+    each distinct shape costs a plan (cuDNN, compiled graphs, oneDNN). A window starts at a multiple of `align`, and
+    reaches `halo` beyond its core or to the end of the axis.
     """
     core = Span(0, length) if core is None else core
     step, halo = _even_core_length(len(core), size), _align_up(halo)
     cores = [Span(start, min(start + step, core.end)) for start in range(core.start, core.end, step)]
     starts = [max(0, part.start - halo) // align * align for part in cores]
     needed = max(min(length, part.end + halo) - start for part, start in zip(cores, starts, strict=True))
-    # With this remainder a window that ends with the axis starts at a multiple of the anchor as well.
+    # With this remainder a window at the end of the axis starts at a multiple of `align`, too.
     window = min(length, needed + (length - needed) % align)
     windows = [Span(start, start + window) for start in (min(start, length - window) for start in starts)]
     return [TileSpan(part, span) for part, span in zip(cores, windows, strict=True)]
@@ -113,21 +113,21 @@ def split_axis(length: int, size: int, halo: int, core: Span | None = None, alig
 def make_tiles(
     frames: int, height: int, width: int, plan: TilePlan, halo: int, rects: Sequence[Rect] = (), align: int = ALIGN
 ) -> list[Tile]:
-    """The tiles of `frames` frames of height x width pixels, frame by frame, row by row; of some boxes, or of all."""
+    """Cut frames of height x width, or rectangles of them, into tiles: frame by frame, row by row."""
     rects = rects or (Rect(Span(0, height), Span(0, width)),)
     return [
         Tile(Span(first, min(first + plan.batch_size, frames)), rows, cols)
         for first in range(0, frames, plan.batch_size)
-        for box in rects
-        for rows in split_axis(height, plan.core_size, halo, box.rows, align)
-        for cols in split_axis(width, plan.core_size, halo, box.cols, align)
+        for rect in rects
+        for rows in split_axis(height, plan.core_size, halo, rect.rows, align)
+        for cols in split_axis(width, plan.core_size, halo, rect.cols, align)
     ]
 
 
 def shrink_plan(plan: TilePlan, height: int, width: int, halo: int) -> TilePlan | None:
-    """The next cut that needs less memory: half the frames, then cores of half the side; None at the smallest.
+    """The next plan that needs less memory: half the frames, then half the core; None for the smallest.
 
-    Sizes whose window would be as large as before (the halo reaches across the frame) are skipped.
+    Sizes whose window is as large as before, because the halo reaches across the frame, are skipped.
     """
     if plan.batch_size > 1:
         return TilePlan(ceil(plan.batch_size / 2), plan.core_size)
@@ -140,7 +140,7 @@ def shrink_plan(plan: TilePlan, height: int, width: int, halo: int) -> TilePlan 
 
 
 def window_pixels(height: int, width: int, size: int, halo: int) -> int:
-    """Pixels that the network is shown at once when frames are cut at `size`."""
+    """Pixels of a window for cores of `size`."""
     rows, cols = (split_axis(length, size, halo)[0].window for length in (height, width))
     return len(rows) * len(cols)
 
@@ -158,16 +158,17 @@ def run_tiles(
     align: int = ALIGN,
     supports_roi: bool = False,
 ) -> TilePlan:
-    """Fill out (B, C, H * scale, W * scale) with what `network` makes of frames (B, C', H, W).
+    """Fill out (B, C, H * scale, W * scale) with the network's result for frames (B, C', H, W), tile by tile.
 
-    network: (b, C', h, w) -> (b, C, h * scale, w * scale), on whatever device it likes; `out` may be on another one.
-    boxes: what of each frame to run, cornered at multiples of ALIGN or the frame's end; the rest of `out` stays as it
-    is. None means all. clamped: to [0, 1], while the results are put in their places. anchor: windows start at its
-    multiples. parts: the network takes `roi=(rows, columns)` of its input as well, and makes only those; and `out`,
-    a place for them, which it may fill, clamped, and return.
-    When memory runs out, the tiles that are not done yet are cut smaller, and those that are done stay. Returns the cut
-    that worked, for the next frames to start with. Raises ClipError when memory runs out for the smallest tile too, or
-    when a result has the wrong size; other errors, a cancel among them, pass straight through.
+    network: (b, C', h, w) -> (b, C, h * scale, w * scale), on a device of its own.
+    rects: the regions to compute, with corners at multiples of ALIGN or at the frame's end; the rest of `out` is not
+    written. Empty: all of the frame. clamp: to [0, 1], while results are copied. align: windows start at multiples of
+    it. supports_roi: the network also takes `roi=(rows, columns)` of its input, and computes that part of the result
+    only, and `out`, a tensor for it, which it may fill, clamped, and return.
+
+    When memory runs out, the tiles that are left are cut smaller. Returns the plan that worked, to start the next
+    frames with. Raises ClipError when memory runs out for the smallest tile, or when a result has the wrong size; all
+    other errors are passed on.
     """
     count, _, height, width = frames.shape
     todo = deque(make_tiles(count, height, width, plan, halo, rects, align))
@@ -175,21 +176,21 @@ def run_tiles(
         if _try_tile(network, frames, out, todo[0], scale, clamp, supports_roi):
             todo.popleft()
             continue
-        less = shrink_plan(plan, height, width, halo)
-        if less is None:
+        smaller = shrink_plan(plan, height, width, halo)
+        if smaller is None:
             raise ClipError(_out_of_memory_message(plan, height, width, halo))
-        log.warning("out of memory with %s; going on with %s, %d tiles left", plan, less, len(todo))
-        plan = less
+        log.warning("out of memory with %s; continuing with %s, %d tiles left", plan, smaller, len(todo))
+        plan = smaller
         todo = deque(part for tile in todo for part in _split_tile(tile, height, width, plan, halo, align))
         torch.cuda.empty_cache()
     return plan
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory, of the graphics card or of the machine, was not enough."""
+    """Whether an error means that the memory of the GPU or of the machine ran out."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's allocator, Apple's MPS and the libraries under CUDA raise a plain RuntimeError and differ in the text.
+    # The CPU's allocator, MPS and the libraries below CUDA raise a RuntimeError, each with another text.
     texts = ("not enough memory", "can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
@@ -197,24 +198,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _try_tile(
     network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamp: bool, supports_roi: bool
 ) -> bool:
-    """Do one tile. False if memory ran out; the error is gone by then, and the tensors it held with it."""
+    """Compute one tile. False if memory ran out; by then the error and the tensors of its frames are released."""
     window = frames[tile.frames.to_slice(1), :, tile.rows.window.to_slice(1), tile.cols.window.to_slice(1)]
     rows, cols = tile.rows.core.relative_to(tile.rows.window), tile.cols.core.relative_to(tile.cols.window)
     height, width = (len(rows), len(cols)) if supports_roi else window.shape[-2:]
-    place = out[tile.frames.to_slice(1), :, tile.rows.core.to_slice(scale), tile.cols.core.to_slice(scale)]
+    target = out[tile.frames.to_slice(1), :, tile.rows.core.to_slice(scale), tile.cols.core.to_slice(scale)]
     try:
         result = (
-            network(window, roi=(rows.to_slice(1), cols.to_slice(1)), out=place) if supports_roi else network(window)
+            network(window, roi=(rows.to_slice(1), cols.to_slice(1)), out=target) if supports_roi else network(window)
         )
         expected = (window.shape[0], out.shape[1], height * scale, width * scale)
         if tuple(result.shape) != expected:
             raise ClipError(
-                f"the network made {tuple(result.shape)} of a tile {tuple(window.shape)} where its scale of {scale} "
-                f"promises {expected}; it was described wrongly or is no upscaler"
+                f"the network returned {tuple(result.shape)} for a tile {tuple(window.shape)}, but its scale of "
+                f"{scale} means {expected}; check its scale, or use an upscaling network"
             )
-        if result is not place:
+        if result is not target:
             _write_tile(
-                result if supports_roi else result[:, :, rows.to_slice(scale), cols.to_slice(scale)], place, clamp
+                result if supports_roi else result[:, :, rows.to_slice(scale), cols.to_slice(scale)], target, clamp
             )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -227,7 +228,7 @@ def _write_tile(result: Tensor, out: Tensor, clamp: bool) -> None:
     if not clamp:
         out.copy_(result)
     elif (result.device, result.dtype) == (out.device, out.dtype):
-        torch.clamp(result, 0.0, 1.0, out=out)  # In one pass, without a copy that would be as large.
+        torch.clamp(result, 0.0, 1.0, out=out)  # One pass, without a temporary tensor.
     else:
         out.copy_(result.clamp(0.0, 1.0))
 
@@ -255,7 +256,7 @@ def _align_up(pixels: int) -> int:
 
 
 def _even_core_length(length: int, size: int) -> int:
-    """Length of the cores when `length` is cut evenly into as few as a size allows."""
+    """Length of cores when `length` is split evenly into as few as the size allows."""
     if length <= size:
         return length
     return _align_up(ceil(length / ceil(length / size)))

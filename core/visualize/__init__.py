@@ -1,1 +1,4 @@
-"""Pictures for people. In reading order: labels, drawn, arrows, overlay, comparison."""
+"""Plots, overlays and comparison frames.
+
+In reading order: captions, plots, training_curves, flow_arrows, crop_overlay, side_by_side.
+"""

@@ -1,2 +1,4 @@
-"""Pass 2: pixels moved to where the correction wants them. In reading order: border, places, ways, resample, fill and
-move; planes for pictures as they are stored; live does both passes while it films."""
+"""Pass 2: warp frames by a correction.
+
+In reading order: sampling_map and remap sample one frame; warp, temporal_fill, warp_yuv and live process clips.
+"""

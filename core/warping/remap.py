@@ -1,6 +1,6 @@
-"""One look-up: the pixels of a frame at places between its pixels, by OpenCV on the CPU or by torch on any device.
+"""Bicubic resampling of a frame at given coordinates, by OpenCV on the CPU or by torch on any device.
 
-Places are pixel indices (x, y), each (h, w) float32, as places.py makes them.
+Coordinates are pixel indices x, y, each (h, w) float32, see sampling_map.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from torch import Tensor
 
 from .. import geometry
 from ..clip import Frames
-from ..path.border import Border, opencv_border
+from ..path.border import Border
+from ..runtime.deprecation import renamed_fields
 
 
+@renamed_fields(invented="fill_mask")
 class Warped(NamedTuple):
-    """frames: as `Frames` says. invented: (B, H, W) float32, 1 where a pixel was made up by the border, else 0.
+    """Warped frames and the mask of pixels that the border filled.
 
-    `invented` may be a view of a single zero where a whole frame is genuine: copy it before writing into it.
+    fill_mask: (B, H, W) float32, 1 where a pixel does not come from the frame itself, else 0. It may be a view of a
+    single zero if no pixel was filled: copy it before writing to it.
     """
 
     frames: Frames
@@ -31,40 +34,40 @@ class Warped(NamedTuple):
 
 class Remapper(Protocol):
     def __call__(self, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
-        """A frame (C, H, W) at places x, y -> (C, h, w), bicubic, clamped to [0, 1], on the frame's device."""
+        """Sample a frame (C, H, W) at x, y -> (C, h, w), bicubic, clamped to [0, 1], on the frame's device."""
         ...
 
 
 def inside_distance(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
-    """How far places lie inside a source of that size: pixels to the nearest centre of an outermost pixel, or < 0."""
-    depth = torch.minimum(x, (width - 1) - x)
-    return torch.minimum(depth, torch.minimum(y, (height - 1) - y))
+    """Distance in pixels to the rectangle of the outermost pixel centers, positive inside the source."""
+    distance = torch.minimum(x, (width - 1) - x)
+    return torch.minimum(distance, torch.minimum(y, (height - 1) - y))
 
 
 def fill_mask(to_source: geometry.Matrices | None, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
-    """(h, w): 1.0 where a place is outside the source's pixels, which reach from -0.5 to size - 0.5.
+    """(h, w): 1.0 where the coordinates are outside the source's pixels, which extend from -0.5 to size - 0.5.
 
-    back: the matrix that the places come from, or None where there is more to them.
+    to_source: the matrix of the coordinates, or None if they are not those of one matrix.
     """
-    slack = 1e-3  # rounding of a map that should be the identity invents nothing
+    tolerance = 1e-3  # for the rounding of a map that should be the identity
     if to_source is not None:
         edges = np.array([[0, 0], [x.shape[1] - 1, 0], [x.shape[1] - 1, x.shape[0] - 1], [0, x.shape[0] - 1.0]])
-        centred = geometry.transform_points(to_source, edges) - [(width - 1) / 2, (height - 1) / 2]
-        # A frame is convex and stays so: when its corners come from inside the source, all of it does.
-        if (np.abs(centred) <= np.array([width, height]) / 2 + slack).all():
+        centered = geometry.transform_points(to_source, edges) - [(width - 1) / 2, (height - 1) / 2]
+        # The image of a convex frame is convex: if its corners are inside the source, all of it is.
+        if (np.abs(centered) <= np.array([width, height]) / 2 + tolerance).all():
             return torch.zeros((), device=x.device).expand(x.shape)
-    return (inside_distance(x, y, width, height) < -0.5 - slack).float()
+    return (inside_distance(x, y, width, height) < -0.5 - tolerance).float()
 
 
 def make_remapper(cv2: ModuleType | None) -> Remapper:
-    """The look-up on OpenCV's threads, for frames on the CPU; or, given None, in torch."""
+    """A remapper with OpenCV, for frames on the CPU; or, if `cv2` is None, with torch."""
     return _remap_torch if cv2 is None else partial(_remap_opencv, cv2)
 
 
 def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
-    mode = opencv_border(cv2, border)
+    mode = getattr(cv2, border.opencv_mode)
     moved = torch.empty(len(frame), *x.shape)
-    # Plane by plane, from where they are to where they belong: OpenCV's own order of axes would cost two copies.
+    # Plane by plane into the output: OpenCV's axis order (H, W, C) would cost two copies.
     for source, target in zip(frame.numpy(), moved.numpy(), strict=True):
         cv2.remap(source, x.numpy(), y.numpy(), cv2.INTER_CUBIC, dst=target, borderMode=mode, borderValue=0)
     return moved.clamp_(0, 1)
@@ -73,11 +76,10 @@ def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: 
 def _remap_torch(frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
     frames = frame[None]
     height, width = frame.shape[-2:]
-    mode = {Border.FILL: "reflection", Border.MIRROR: "reflection", Border.BLACK: "zeros"}.get(border, "border")
-    if border is Border.WRAP:  # grid_sample cannot wrap: look up in a copy that shows the opposite edge, 2 pixels wide
+    if border is Border.WRAP:  # grid_sample cannot wrap: sample a copy padded with 2 pixels of the opposite edge
         frames = F.pad(frames, (2, 2, 2, 2), mode="circular")
         x, y = torch.remainder(x + 0.5, width) + 1.5, torch.remainder(y + 0.5, height) + 1.5
         height, width = frames.shape[-2:]
     grid = torch.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], dim=-1)[None]
-    moved = F.grid_sample(frames, grid, mode="bicubic", padding_mode=mode, align_corners=False)
+    moved = F.grid_sample(frames, grid, mode="bicubic", padding_mode=border.torch_mode, align_corners=False)
     return moved[0].clamp_(0, 1)

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     Array = TypeVar("Array", NDArray[np.float32], Tensor)
 
-# Per frame height. What rows add changes so slowly that lines from cell to cell miss no hundredth of a pixel.
+# The effect of rolling-shutter rows is so smooth that linear interpolation between cells is exact to 0.01 pixels.
 CELLS_PER_HEIGHT = 32
 
 
 @dataclass(frozen=True, eq=False)
 class SamplingMap:
-    """From the pixel indices of an output to those of a source.
+    """A map from pixel indices of an output frame to those of its source.
 
-    back: (3, 3). source, output: width and height of the frames. rows: (1, ROWS, 3, 3), what makes the source straight,
-    or None. bends: (1, ROWS, 3, 3), what makes the output straight, or None. corner: the output's pixel that is first
-    here, where only a piece of it is asked for.
+    to_source: (3, 3), for pixel indices. source_size, output_size: (width, height) of the frames. source_rows,
+    output_rows: (1, ROW_SAMPLES, 3, 3), row homographies that rectify the source or the output, or None. offset: (x, y)
+    of the first output pixel, for a crop of the output.
     """
 
     to_source: geometry.Matrices
@@ -45,83 +45,79 @@ class SamplingMap:
     offset: tuple[int, int] = (0, 0)
 
     def crop(self, rows: slice, columns: slice) -> SamplingMap:
-        """The way of that rectangle of the output."""
-        corner = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]])
-        return replace(self, to_source=self.to_source @ corner, offset=(columns.start, rows.start))
+        """The map of a rectangle of the output."""
+        shift = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]])
+        return replace(self, to_source=self.to_source @ shift, offset=(columns.start, rows.start))
 
     def source_coords(self, buffers: Array) -> tuple[Array, Array]:
-        """As `places.places`: source places x, y (h, w) of every pixel."""
+        """Source coordinates x, y (h, w) of every output pixel; see the function `source_coords`."""
         x, y = source_coords(self.to_source, buffers)
         if self.source_rows is not None or self.output_rows is not None:
             cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
             height, width = x.shape
-            across, down = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
-            grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
-            added = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
-            add_interpolated(x, y, added.reshape(len(down), len(across), 2))
+            columns, rows = (np.linspace(0, n - 1, 1 + int(np.ceil((n - 1) / cell))) for n in (width, height))
+            grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+            offsets = self._exact_coords(grid) - geometry.transform_points(self.to_source, grid)
+            add_interpolated(x, y, offsets.reshape(len(rows), len(columns), 2))
         return x, y
 
     def fill_mask(self, x: Tensor, y: Tensor) -> Tensor:
-        """(h, w): 1.0 where a place is outside the source's pixels."""
-        from .remap import fill_mask
+        """(h, w): 1.0 where the coordinates are outside the source's pixels."""
+        from .remap import fill_mask  # imports torch, which OpenCV's path does not need
 
-        straight = self.source_rows is None and self.output_rows is None
-        return fill_mask(self.to_source if straight else None, x, y, *self.source_size)
+        is_homography = self.source_rows is None and self.output_rows is None
+        return fill_mask(self.to_source if is_homography else None, x, y, *self.source_size)
 
     def _exact_coords(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Source places (P, 2) of output pixels (P, 2)."""
+        """Source coordinates (P, 2) of output pixels (P, 2)."""
         if self.output_rows is not None:
-            middle = (np.array(self.output_size) - 1) / 2 - self.offset
-            points = (
-                rolling_shutter.rectify_points(self.output_rows, (points - middle)[None], self.output_size[1])[0]
-                + middle
-            )
+            center = (np.array(self.output_size) - 1) / 2 - self.offset
+            height = self.output_size[1]
+            points = rolling_shutter.rectify_points(self.output_rows, (points - center)[None], height)[0] + center
         points = geometry.transform_points(self.to_source, points)
         if self.source_rows is not None:
-            middle = (np.array(self.source_size) - 1) / 2
-            points = (
-                rolling_shutter.distort_points(self.source_rows, (points - middle)[None], self.source_size[1])[0]
-                + middle
-            )
+            center = (np.array(self.source_size) - 1) / 2
+            height = self.source_size[1]
+            points = rolling_shutter.distort_points(self.source_rows, (points - center)[None], height)[0] + center
         return points
 
 
 def sampling_maps(correction: Correction, pad: int = 0) -> Iterator[SamplingMap]:
-    """The way of each frame of a clip that is warped with this correction. pad: as for `warp.warp`."""
+    """Yield the map of each frame of a clip. pad: as for `warp.warp`."""
     for index in range(len(correction.matrices)):
         yield sampling_map(correction, index, pad)
 
 
 def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMap:
-    """The way of the frame of that number."""
+    """The map of frame `index`. pad: as for `warp.warp`."""
     width, height = correction.info.width, correction.info.height
-    back = pixel_maps(correction.matrices[index], width, height, pad)
-    straight = SamplingMap(back, (width, height), (width + 2 * pad, height + 2 * pad))
+    to_source = pixel_maps(correction.matrices[index], width, height, pad)
+    sampling = SamplingMap(to_source, (width, height), (width + 2 * pad, height + 2 * pad))
     if correction.rows is None:
-        return straight
+        return sampling
     rows = correction.rows[index : index + 1]
-    return replace(straight, output_rows=rows) if correction.distorts_rows else replace(straight, source_rows=rows)
+    return replace(sampling, output_rows=rows) if correction.distorts_rows else replace(sampling, source_rows=rows)
 
 
 def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 0) -> geometry.Matrices:
-    """Corrections in the centred convention -> maps from output pixel indices to source pixel indices."""
-    to_centre = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
+    """Convert corrections (centered convention) to maps from output pixel indices to source pixel indices."""
+    to_center = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
     to_index = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
-    return np.asarray(to_index @ np.linalg.inv(matrices) @ to_centre, np.float64)
+    return np.asarray(to_index @ geometry.inverse(matrices) @ to_center, np.float64)
 
 
 def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
-    """Source places x, y of every output pixel.
+    """Source coordinates x, y (h, w) of every output pixel under a matrix (3, 3) of pixel indices.
 
-    buffers: (3, h, w) float32 of the output's size. x and y are views of it: memory that is fresh for each frame costs
-    far more than the arithmetic.
+    buffers: (3, h, w) float32 of the output's size. x and y are views of it: allocating memory for each frame would
+    cost far more than the arithmetic.
     """
     _, height, width = buffers.shape
-    across, down = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
-    m = to_source.tolist()  # Python's floats are float64
+    columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
+    m = to_source.tolist()  # Python floats are float64
     for (a, b, c), buffer in zip(m, buffers, strict=True):
-        buffer[:] = _convert_like(a * across, buffer)
-        buffer += _convert_like(b * down + c, buffer)
+        buffer[:] = _convert_like(a * columns, buffer)
+        buffer += _convert_like(b * rows + c, buffer)
     x, y, depth = buffers
     if m[2] != [0.0, 0.0, 1.0]:
         x /= depth
@@ -130,9 +126,9 @@ def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, 
 
 
 def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
-    """Add to places (h, w) what is known on a grid (rows, columns, 2) from corner to corner, linearly between.
+    """Add offsets on a grid (rows, columns, 2), from corner to corner, to coordinates (h, w), interpolated linearly.
 
-    Columns first, while there are few rows. No matrix product does it: the threads of one would spin between frames.
+    Columns first, while there are few rows. Not as a matrix product, whose threads would spin between frames.
     """
     height, width = x.shape
     for target, grid in zip((x, y), np.moveaxis(offsets.astype(np.float32), -1, 0), strict=True):
@@ -140,21 +136,22 @@ def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
 
 
 def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """(n, ...) -> (count, ...): evenly spread from the first to the last of them, linearly between."""
+    """Resize axis 0 linearly: (n, ...) -> (count, ...), evenly spaced from the first to the last value."""
     if len(values) == 1:
         return np.repeat(values, count, axis=0)
-    at = np.linspace(0, len(values) - 1, count)
-    before = np.minimum(at.astype(np.intp), len(values) - 2)
-    share = (at - before).astype(np.float32)[:, None]
-    first = values.take(before, axis=0)
+    position = np.linspace(0, len(values) - 1, count)
+    before = np.minimum(position.astype(np.intp), len(values) - 2)
+    fraction = (position - before).astype(np.float32)[:, None]
+    result = values.take(before, axis=0)
     step = values.take(before + 1, axis=0)
-    step -= first
-    step *= share
-    first += step
-    return first
+    step -= result
+    step *= fraction
+    result += step
+    return result
 
 
 def _convert_like(array: NDArray[np.floating], other: Array) -> Array:
+    """Convert to float32, of the type and on the device of `other`."""
     single = array.astype(np.float32, copy=False)
     if isinstance(other, np.ndarray):
         return single

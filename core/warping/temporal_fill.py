@@ -1,7 +1,7 @@
-"""What a frame does not show, its neighbours may have seen: fill the border of stabilised frames from those around.
+"""Fill the border of stabilized frames from neighboring frames.
 
-The measured poses say where each neighbour lies on the stabilised frame. Nearest first, each is brought to the same
-exposure and laid under what is there already, with soft seams; where none of them looked, the frame itself is mirrored.
+The measured poses give the position of each neighbor on the stabilized frame. Nearest first, each is matched in
+exposure and composited below the existing content, with soft seams; what no neighbor shows is mirrored.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from . import remap
 from .remap import Remapper, Warped
 from .sampling_map import SamplingMap, pixel_maps, sampling_map, source_coords
 
-MAX_WINDOW_BYTES = 512 * 2**20  # of frames held at once: large frames look less far
+MAX_WINDOW_BYTES = 512 * 2**20  # of buffered frames: the radius is smaller for large frames
 SEAM_HEIGHT_FRACTION = 1 / 90  # width of a seam, in frame heights
-MIN_COVERAGE = 0.1  # share of a pixel that is not worth asking one more neighbour for: the mirror gives it
-EXPOSURE_DOWNSCALE = 8  # exposure is compared on frames reduced by this
-MIN_CONTRAST = 0.01  # contrast below which a difference in contrast is noise
+MIN_COVERAGE = 0.1  # weight of a pixel too small to process one more neighbor: it is mirrored
+EXPOSURE_DOWNSCALE = 8  # exposure is compared on frames reduced by this factor
+MIN_CONTRAST = 0.01  # regularizes the ratio of two contrasts
 
 
 @dataclass(frozen=True)
 class _BufferedFrame:
-    """A frame that waits for its neighbours."""
+    """A frame in the window."""
 
-    frame: Tensor  # (C, H, W) int16, see _packed
+    frame: Tensor  # (C, H, W) int16, see _to_int16
     thumbnail: Tensor  # (C, H / 8, W / 8) float32
 
 
@@ -46,26 +46,26 @@ def fill_from_neighbors(
     pad: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Warped]:
-    """Stabilise frames, one by one, and fill what is missing from up to `REACH` frames before and after each.
+    """Warp frames one by one and fill the border from up to `FILL_RADIUS_FRAMES` frames before and after each.
 
-    `invented` is 1 wherever the frame itself shows nothing, also where a neighbour did.
-    Raises ClipError where the correction does not carry the measured poses.
+    `fill_mask` is 1 outside the frame itself, also where a neighbor provides the pixel.
+    Raises ClipError if the correction has no poses.
     """
     if correction.poses is None:
         raise ClipError(
-            "filling from neighbouring frames needs to know how they lie on each other, and this correction does not "
-            "say: make it with correction(measured, wanted), or choose the border 'mirror'"
+            "filling from neighbouring frames needs the camera path, which this correction does not contain: create it "
+            "with correction(measured, wanted), or choose the border 'mirror'"
         )
-    ends = {i: shot for shot in correction.shots for i in range(shot.start, shot.stop)}
-    held: dict[int, _BufferedFrame] = {}
-    shown, reach = 0, FILL_RADIUS_FRAMES
+    shot_of = {i: shot for shot in correction.shots for i in range(shot.start, shot.stop)}
+    buffered: dict[int, _BufferedFrame] = {}
+    next_index, radius = 0, FILL_RADIUS_FRAMES
     for index, frame in enumerate(frame for batch in frames for frame in batch):
-        held[index] = _buffer_frame(frame.to(device))
-        reach = min(FILL_RADIUS_FRAMES, int(MAX_WINDOW_BYTES // (2 * frame.numel()) - 1) // 2)
-        while shown <= index and min(shown + reach, ends[shown].stop - 1) <= index:
-            yield _fill_frame(shown, reach, held, ends[shown], correction, remapper, pad)
-            shown += 1
-            held.pop(shown - reach - 1, None)
+        buffered[index] = _buffer_frame(frame.to(device))
+        radius = min(FILL_RADIUS_FRAMES, int(MAX_WINDOW_BYTES // (2 * frame.numel()) - 1) // 2)
+        while next_index <= index and min(next_index + radius, shot_of[next_index].stop - 1) <= index:
+            yield _fill_frame(next_index, radius, buffered, shot_of[next_index], correction, remapper, pad)
+            next_index += 1
+            buffered.pop(next_index - radius - 1, None)
 
 
 def _buffer_frame(frame: Tensor) -> _BufferedFrame:
@@ -74,7 +74,7 @@ def _buffer_frame(frame: Tensor) -> _BufferedFrame:
 
 
 def _to_int16(frame: Tensor) -> Tensor:
-    """[0, 1] in 65535 steps: half the memory of float32, and 8-bit and 16-bit sources come back as they were."""
+    """Quantize [0, 1] to 65535 steps: half the memory of float32, and exact for 8-bit and 16-bit sources."""
     return (frame.clamp(0, 1) * 65535 - 32768).round_().to(torch.int16)
 
 
@@ -91,37 +91,37 @@ def _fill_frame(
     remapper: Remapper,
     pad: int,
 ) -> Warped:
-    """The stabilised frame of that number."""
+    """Warp frame `index` and fill its border."""
     width, height = correction.info.width, correction.info.height
-    own, here = buffered[index], sampling_map(correction, index, pad)
+    own, own_map = buffered[index], sampling_map(correction, index, pad)
     buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=own.frame.device)
-    x, y = here.source_coords(buffers)
-    moved = remapper(_from_int16(own.frame), x, y, Border.MIRROR)
-    invented = here.fill_mask(x, y)
-    if invented.any():
-        near = [index + side * k for k in range(1, radius + 1) for side in (-1, 1)]
-        near = [j for j in near if shot.start <= j < shot.stop and j in buffered]
-        soft = max(1.0, height * SEAM_HEIGHT_FRACTION)
-        margins = [
-            _missing_region(region, moved, remap.inside_distance(x, y, width, height), soft)
-            for region in _missing_rects(here, correction, index, moved.shape, soft)
+    x, y = own_map.source_coords(buffers)
+    warped = remapper(_from_int16(own.frame), x, y, Border.MIRROR)
+    fill_mask = own_map.fill_mask(x, y)
+    if fill_mask.any():
+        neighbors = [index + side * k for k in range(1, radius + 1) for side in (-1, 1)]
+        neighbors = [j for j in neighbors if shot.start <= j < shot.stop and j in buffered]
+        seam_width = max(1.0, height * SEAM_HEIGHT_FRACTION)
+        regions = [
+            _missing_region(rect, warped, remap.inside_distance(x, y, width, height), seam_width)
+            for rect in _missing_rects(own_map, correction, index, warped.shape, seam_width)
         ]
-        _composite_neighbors(margins, index, near, buffered, correction, here, remapper, soft)
-        for margin in margins:
-            moved[:, margin.rows, margin.columns] = margin.mirrored * margin.remaining + margin.accumulated
-    return Warped(moved[None].cpu(), invented[None].cpu())
+        _composite_neighbors(regions, index, neighbors, buffered, correction, own_map, remapper, seam_width)
+        for region in regions:
+            warped[:, region.rows, region.columns] = region.mirrored * region.remaining + region.accumulated
+    return Warped(warped[None].cpu(), fill_mask[None].cpu())
 
 
 @dataclass
 class _MissingRegion:
-    """A rectangle of the output in which something is missing."""
+    """A rectangle of the output with missing pixels."""
 
     rows: slice
     columns: slice
-    mirrored: Tensor  # (C, h, w): the moved frame, mirrored where it ends
-    accumulated: Tensor  # (C, h, w): what real frames show, times how much they count
-    remaining: Tensor  # (h, w): how much is still left to farther neighbours
-    buffers: Tensor  # (3, h, w), see `places.places`
+    mirrored: Tensor  # (C, h, w): the warped frame with a mirrored border
+    accumulated: Tensor  # (C, h, w): weighted sum of real frames
+    remaining: Tensor  # (h, w): 1 minus the sum of the weights
+    buffers: Tensor  # (3, h, w), see `sampling_map.source_coords`
 
 
 def _missing_region(region: tuple[slice, slice], warped: Tensor, distance: Tensor, seam_width: float) -> _MissingRegion:
@@ -140,50 +140,48 @@ def _composite_neighbors(
     remapper: Remapper,
     seam_width: float,
 ) -> None:
-    """Put the neighbours under the margins, one after the other, until nothing is missing.
+    """Composite the neighbors below the regions, one after the other, until nothing is missing.
 
-    Every layer counts fully where it lies deeper than `soft` inside its own frame and fades towards its edge.
+    The weight of a layer is 1 at more than `seam_width` inside its frame and decreases to 0 at its edge.
     """
     assert correction.poses is not None
     poses, width, height = correction.poses, correction.info.width, correction.info.height
     for j in neighbors:
-        regions = [margin for margin in regions if float(margin.remaining.max()) > MIN_COVERAGE]
-        onto = np.linalg.inv(poses[index]) @ poses[j]  # points of the neighbour -> of the frame
+        regions = [region for region in regions if float(region.remaining.max()) > MIN_COVERAGE]
+        onto = geometry.inverse(poses[index]) @ poses[j]  # points of the neighbor -> of the frame
         rows = None if own_map.source_rows is None or correction.rows is None else correction.rows[j : j + 1]
         layer = replace(own_map, to_source=pixel_maps(onto, width, height) @ own_map.to_source, source_rows=rows)
         exposure = None
-        for margin in regions:
-            x, y = layer.crop(margin.rows, margin.columns).source_coords(margin.buffers)
-            share = margin.remaining * (remap.inside_distance(x, y, width, height) / seam_width).clamp(0, 1)
-            if float(share.max()) < MIN_COVERAGE:
+        for region in regions:
+            x, y = layer.crop(region.rows, region.columns).source_coords(region.buffers)
+            weight = region.remaining * (remap.inside_distance(x, y, width, height) / seam_width).clamp(0, 1)
+            if float(weight.max()) < MIN_COVERAGE:
                 continue
             gain, offset = exposure = exposure or _match_exposure(
                 buffered[index].thumbnail, buffered[j].thumbnail, onto, width
             )
-            margin.accumulated += share * (_remap_crop(buffered[j].frame, x, y, share, remapper) * gain + offset).clamp(
-                0, 1
-            )
-            margin.remaining -= share
+            pixels = _remap_crop(buffered[j].frame, x, y, weight, remapper) * gain + offset
+            region.accumulated += weight * pixels.clamp(0, 1)
+            region.remaining -= weight
 
 
 def _match_exposure(
     first: Tensor, second: Tensor, second_to_first: geometry.Matrices, full_width: int
 ) -> tuple[Tensor, Tensor]:
-    """Gain and offset (C, 1, 1) that give the second small frame the mean and the contrast of the first, as far as
-    both show the same. Alpha is left alone.
+    """Gain and offset (C, 1, 1) that match mean and contrast of the second thumbnail to the first, in their overlap.
 
-    onto: from the second to the first, on frames `full` pixels wide.
+    Alpha is not changed. second_to_first: (3, 3), on frames `full_width` pixels wide.
     """
     channels, height, width = first.shape
-    back = pixel_maps(geometry.rescale(second_to_first, width / full_width, width / full_width), width, height)
-    x, y = source_coords(back, first.new_empty(3, height, width))
+    to_second = pixel_maps(geometry.rescale(second_to_first, width / full_width, width / full_width), width, height)
+    x, y = source_coords(to_second, first.new_empty(3, height, width))
     gain, offset = torch.ones(channels, 1, 1, device=first.device), torch.zeros(channels, 1, 1, device=first.device)
-    shared = remap.inside_distance(x, y, width, height) >= 0
-    if int(shared.sum()) < 16:
+    overlap = remap.inside_distance(x, y, width, height) >= 0
+    if int(overlap.sum()) < 16:
         return gain, offset
     grid = torch.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], dim=-1)[None]
-    seen = F.grid_sample(second[None], grid, align_corners=False)[0]
-    a, b = first[:3, shared], seen[:3, shared]
+    aligned = F.grid_sample(second[None], grid, align_corners=False)[0]
+    a, b = first[:3, overlap], aligned[:3, overlap]
     gain[:3, 0, 0] = ((a.std(dim=1) + MIN_CONTRAST) / (b.std(dim=1) + MIN_CONTRAST)).clamp(0.5, 2.0)
     offset[:3, 0, 0] = a.mean(dim=1) - gain[:3, 0, 0] * b.mean(dim=1)
     return gain, offset
@@ -192,17 +190,18 @@ def _match_exposure(
 def _missing_rects(
     own_map: SamplingMap, correction: Correction, index: int, shape: torch.Size, seam_width: float
 ) -> list[tuple[slice, slice]]:
-    """Rectangles (rows, columns) of the output, not overlapping, outside of which the frame shows itself, seams apart.
+    """Disjoint rectangles (rows, columns) of the output that contain all missing pixels and seams.
 
-    The frame lies on the output as a quadrilateral; between the inmost points of its opposite sides it hides all.
+    The frame is a quadrilateral on the output; between the innermost points of opposite sides it covers everything.
     """
     rows, columns = shape[-2:]
-    (left, top, right, bottom), (across, down) = (part[0] for part in visible_rect(correction, slice(index, index + 1)))
-    middle = (np.array(own_map.source_size) - 1) / 2
-    frame = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) + middle
+    rect, margin = visible_rect(correction, slice(index, index + 1))
+    (left, top, right, bottom), (margin_x, margin_y) = rect[0], margin[0]
+    center = (np.array(own_map.source_size) - 1) / 2
+    frame = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) + center
     frame += seam_width * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = geometry.transform_points(geometry.inverse(own_map.to_source), frame)
-    inner = [max(ay, by) + down + 1, min(cy, dy) - down, max(ax, dx) + across + 1, min(bx, cx) - across]
+    inner = [max(ay, by) + margin_y + 1, min(cy, dy) - margin_y, max(ax, dx) + margin_x + 1, min(bx, cx) - margin_x]
     top, bottom, left, right = np.ceil(np.clip(np.nan_to_num(inner), 0, [rows, rows, columns, columns])).astype(int)
     if top >= bottom or left >= right:
         return [(slice(0, rows), slice(0, columns))]
@@ -216,11 +215,11 @@ def _missing_rects(
 
 
 def _remap_crop(frame: Tensor, x: Tensor, y: Tensor, weight: Tensor, remapper: Remapper) -> Tensor:
-    """The frame at these places, right where the share is above 0: only what is needed of it is made float32."""
+    """Sample the frame, valid where the weight is positive; only the required crop is converted to float32."""
     used = weight > 0
-    spans = []
-    for place, size in ((y, frame.shape[-2]), (x, frame.shape[-1])):
-        first, last = int(place[used].min()) - 2, int(place[used].max()) + 4  # the bicubic kernel reaches 2 pixels
+    spans: list[slice] = []
+    for coords, size in ((y, frame.shape[-2]), (x, frame.shape[-1])):
+        first, last = int(coords[used].min()) - 2, int(coords[used].max()) + 4  # the bicubic kernel's radius is 2
         spans.append(slice(max(0, first), min(size, last)))
-    piece = _from_int16(frame[:, spans[0], spans[1]])
-    return remapper(piece, x - spans[1].start, y - spans[0].start, Border.EDGE)
+    crop = _from_int16(frame[:, spans[0], spans[1]])
+    return remapper(crop, x - spans[1].start, y - spans[0].start, Border.EDGE)

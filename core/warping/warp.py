@@ -1,4 +1,4 @@
-"""Pass 2: move the pixels where the correction wants them, and decide what stands where no source pixel is."""
+"""Warp the frames of a clip by a correction and fill the border."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
-from ..motion.flow import optional_opencv
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
+from ..runtime.optional_cv2 import optional_opencv
 from . import remap
 from .remap import Remapper, Warped
 from .sampling_map import sampling_maps
@@ -25,31 +25,31 @@ def warp(
     pad: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Warped]:
-    """Apply one correction per frame, by one bicubic look-up, and keep alpha.
+    """Apply one correction per frame, with one bicubic interpolation; alpha is kept.
 
-    border: CROP enlarges the whole clip just enough that nothing has to be invented, CROP_ADAPTIVE each moment just
-    enough, slowly; the others keep the size of the picture and fill. FILL takes what is missing from neighbouring
-    frames of the shot, of which it holds a window (fill.py), and yields frames one by one. BLACK is transparent where
-    the frames have alpha.
+    border: CROP zooms the whole clip just enough that nothing has to be filled, CROP_ADAPTIVE each moment just enough,
+    with slow transitions; the others keep the scale of the frames and fill. FILL uses neighboring frames of the shot,
+    of which it holds a window (temporal_fill.py), and yields frames one by one. BLACK is transparent in frames with
+    alpha.
     pad: pixels of canvas added on every side, filled by the border (a margin to outpaint); not with a crop.
-    device: where the look-up runs; on the CPU by OpenCV where it can be imported. Frames come out on the CPU.
-    Raises ClipError when the number or the size of the frames is not what the correction was made for.
+    device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU.
+    Raises ClipError if the number or the size of the frames is not that of the correction.
     """
     border = Border(border)
     if pad and border in (Border.CROP, Border.CROP_ADAPTIVE):
         raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
     correction = with_border_zoom(correction, border)
     device = torch.device(device)
-    look = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
+    remapper = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
     frames = _check_frames(frames, correction)
     if border is Border.FILL:
-        yield from fill_from_neighbors(frames, correction, look, pad=pad, device=device)
+        yield from fill_from_neighbors(frames, correction, remapper, pad=pad, device=device)
     else:
-        yield from _warp_frames(frames, correction, look, border, pad, device)
+        yield from _warp_frames(frames, correction, remapper, border, pad, device)
 
 
 def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
-    """The same frames, as many and as large as the correction is for; otherwise a ClipError."""
+    """Yield the frames; raise ClipError if their number or size is not that of the correction."""
     info, count = correction.info, len(correction.matrices)
     done = 0
     for batch in frames:
@@ -68,18 +68,18 @@ def _warp_frames(
     frames: Iterator[Frames], correction: Correction, remapper: Remapper, border: Border, pad: int, device: torch.device
 ) -> Iterator[Warped]:
     width, height = correction.info.width, correction.info.height
-    path = sampling_maps(correction, pad)
+    maps = sampling_maps(correction, pad)
     buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=device)
     for batch in frames:
-        moved: list[Tensor] = []
-        invented: list[Tensor] = []
-        for frame, way in zip(batch.to(device), path, strict=False):
-            x, y = way.source_coords(buffers)
-            moved.append(remapper(frame, x, y, border).cpu())
-            invented.append(way.fill_mask(x, y).cpu())
-        yield Warped(_stack(moved), _stack(invented))
+        warped: list[Tensor] = []
+        fill_masks: list[Tensor] = []
+        for frame, sampling in zip(batch.to(device), maps, strict=False):
+            x, y = sampling.source_coords(buffers)
+            warped.append(remapper(frame, x, y, border).cpu())
+            fill_masks.append(sampling.fill_mask(x, y).cpu())
+        yield Warped(_stack(warped), _stack(fill_masks))
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:
-    """As torch.stack, without a copy of one alone."""
+    """As torch.stack, without a copy for a single tensor."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)

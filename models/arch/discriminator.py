@@ -1,4 +1,4 @@
-"""Discriminators for adversarial training: VGG (one logit per image) and U-Net (one logit per pixel).
+"""Discriminators for adversarial training: VGG and U-Net.
 
 Both return logits; their sigmoid is the probability that an image is real. The last layer runs in float32 also under
 autocast: at logits around 20, half precision is wrong by two per cent, which would affect the losses.
@@ -67,11 +67,12 @@ def _conv_block(in_channels: int, out_channels: int, stride: int, *, batch_norm:
 
 
 class UNetDiscriminator(nn.Module):
-    """(B, 3, H, W) in [0, 1] -> (B, 1, H, W), one logit per pixel. H and W are multiples of 8.
+    """(B, 3, H, W) in [0, 1] -> (B, 1, H, W), one logit per pixel.
 
-    The discriminator of Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833): a U-Net (Schönfeld et al. 2020,
-    arXiv:2002.12655) with spectral normalisation (Miyato et al. 2018, arXiv:1802.05957) of all but the first and the
-    last convolution. Weights are named as in its published files. features: channels at full resolution.
+    H and W are multiples of 8. The discriminator of Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833): a U-Net
+    (Schönfeld et al. 2020, arXiv:2002.12655) with spectral normalisation (Miyato et al. 2018, arXiv:1802.05957) of all
+    but the first and the last convolution. Weights are named as in its published files. features: channels at full
+    resolution.
     """
 
     def __init__(self, features: int = 64, in_channels: int = 3) -> None:

@@ -1,4 +1,7 @@
-"""Memory savings of inference that leave results unchanged: shared concatenation buffers and tiled evaluation."""
+"""Memory savings for inference: concatenation buffers and tiled evaluation.
+
+Results are unchanged.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from torch import Tensor
 
 
 class ConcatBuffers:
-    """Memory for the growing inputs of a dense block's convolutions, shared by all blocks of a trunk.
+    """Memory for the growing inputs of a dense block's convolutions.
 
-    The system zeroes new memory page by page, which takes a third of the time of dense blocks on a CPU. With contiguous
-    planes the existing channels stay in place and only new ones are copied, so one buffer suffices. With channels_last
-    every concatenation moves all channels, so two buffers alternate.
+    All blocks of a trunk share it. The system zeroes new memory page by page, which takes a third of the time of dense
+    blocks on a CPU. With contiguous planes the existing channels stay in place and only new ones are copied, so one
+    buffer suffices. With channels_last every concatenation moves all channels, so two buffers alternate.
     """
 
     def __init__(self, like: Tensor, channels: int, growth: int) -> None:
-        """Allocate for one image with the size, dtype and memory format of `like` (1, C, h, w).
+        """Allocate for an image like (1, C, h, w): size, dtype and memory format.
 
         channels: of the last convolution's input, the largest. growth: channels that each concatenation adds.
         """
@@ -28,13 +31,16 @@ class ConcatBuffers:
 
     @classmethod
     def for_inference(cls, like: Tensor, channels: int, growth: int) -> ConcatBuffers | None:
-        """Buffers where they are safe and pay: for a single image on a CPU, without gradients. Otherwise None."""
+        """Buffers for a single image on a CPU without gradients, otherwise None."""
         if like.device.type != "cpu" or len(like) != 1 or torch.is_grad_enabled():
             return None
         return cls(like, channels, growth)
 
     def concat(self, previous: Tensor, new: Tensor, index: int) -> Tensor:
-        """The channels of both tensors of one image, in a buffer. index: of the concatenation within its block."""
+        """Concatenate the channels of both tensors in a buffer.
+
+        index: of the concatenation within its block.
+        """
         buffer, previous_channels = self._buffers[index % 2], previous.shape[1]
         channels, (height, width) = previous_channels + new.shape[1], previous.shape[2:]
         target = buffer[: channels * height * width]
@@ -50,8 +56,9 @@ class ConcatBuffers:
 def run_tiled(
     function: Callable[[Tensor], Tensor], x: Tensor, *, tile_size: int, halo: int, scale: int, out_channels: int
 ) -> Tensor:
-    """Apply a function (B, C, h, w) -> (B, out_channels, h * scale, w * scale) tile by tile.
+    """Apply a function to an image tile by tile.
 
+    function: (B, C, h, w) -> (B, out_channels, h * scale, w * scale).
     halo: input pixels around a tile that are computed with it and cropped; exact if the function's receptive radius is
     not larger. Inputs of up to `tile_size` pixels a side are one tile.
     """

@@ -1,4 +1,7 @@
-"""RRDBNet, the generator of ESRGAN (Wang et al. 2018, arXiv:1809.00219) and Real-ESRGAN (2021, arXiv:2107.10833)."""
+"""RRDBNet, the generator of ESRGAN and Real-ESRGAN.
+
+Wang et al. 2018, arXiv:1809.00219; Wang et al. 2021, arXiv:2107.10833.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ TAIL_HALO = 2  # trunk pixels: the tail has two convolutions at the trunk's size
 
 @dataclass(frozen=True)
 class RRDBConfig:
-    """Hyper-parameters of an RRDBNet; the defaults are those of the published 4x model.
+    """Hyper-parameters of an RRDBNet; defaults are those of the published 4x model.
 
     in_channels, out_channels: of the image. features: channels of the trunk. growth: channels that each convolution of
     a dense block adds. blocks: residual-in-residual dense blocks. scale: output size over input size, 1, 2, 4 or 8.
@@ -54,7 +57,10 @@ class RRDBConfig:
 
 
 class DenseBlock(nn.Module):
-    """Five densely connected convolutions with a residual: each reads the input and all results before it."""
+    """Five densely connected convolutions with a residual.
+
+    Each convolution reads the input and all results before it.
+    """
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -65,7 +71,10 @@ class DenseBlock(nn.Module):
         self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
     def forward(self, x: Tensor, concat_buffers: ConcatBuffers | None = None) -> Tensor:
-        """(B, features, h, w) -> the same shape. concat_buffers: memory to concatenate in; bit-identical results."""
+        """(B, features, h, w) -> the same shape.
+
+        concat_buffers: memory to concatenate in; results are bit-identical.
+        """
         concat = _concat if concat_buffers is None else concat_buffers.concat
         concatenated = x
         for index, conv in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
@@ -90,7 +99,9 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """(B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
+    """The generator of ESRGAN: a trunk of dense blocks and an upsampling tail.
+
+    (B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
 
     halo: input pixels around a tile that its result depends on. The exact radius of b blocks is 15 b + 4 trunk pixels,
     but beyond 64 the influence on the trained 4x networks is below 1/255 (at 48 it is not), so halo is limited to that.
@@ -139,7 +150,10 @@ class RRDBNet(nn.Module):
         return x
 
     def _run_tail(self, x: Tensor) -> Tensor:
-        """The tail, in tiles at inference: its upsampled feature maps would take most of the network's memory."""
+        """Run the tail, in tiles at inference.
+
+        Its upsampled feature maps would take most of the network's memory.
+        """
         if torch.is_grad_enabled():
             return self._upsample_tail(x)
         return run_tiled(
@@ -152,7 +166,7 @@ class RRDBNet(nn.Module):
         )
 
     def _upsample_tail(self, x: Tensor) -> Tensor:
-        """Upsample the trunk's features to an image: (B, features, H, W) -> (B, out_channels, H * k, W * k)."""
+        """(B, features, H, W) of the trunk -> image (B, out_channels, H * k, W * k)."""
         for index in range(1, self.config.doublings + 1):
             conv = self.get_submodule(f"conv_up{index}")
             x = _leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="nearest")))
@@ -169,12 +183,15 @@ def _leaky_relu(x: Tensor) -> Tensor:
 
 
 def _add_scaled_residual(residual: Tensor, x: Tensor) -> Tensor:
-    """residual * RESIDUAL_SCALE + x, in place where autograd does not need the residual."""
+    """residual * RESIDUAL_SCALE + x, in place where autograd permits it."""
     return residual * RESIDUAL_SCALE + x if torch.is_grad_enabled() else residual.mul_(RESIDUAL_SCALE).add_(x)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, h, w) by reflection at the right and bottom to multiples; by repetition where sides are too short."""
+    """Pad (B, C, h, w) at the right and bottom to multiples.
+
+    By reflection, or by repetition where sides are too short for it.
+    """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     reflected_bottom, reflected_right = min(bottom, height - 1), min(right, width - 1)
@@ -209,7 +226,10 @@ def convolution_names(blocks: int, doublings: int) -> Iterator[tuple[str, str, s
 
 @dataclass(frozen=True)
 class _KeyLayout:
-    """One naming scheme: its column of `convolution_names`, and keys to detect it and to count layers by."""
+    """One naming scheme of weights.
+
+    column: of `convolution_names`. The templates are keys to detect the scheme and to count layers by.
+    """
 
     column: int
     block_template: str  # a key of the {}th block, counted from 0
@@ -225,7 +245,10 @@ _KEY_LAYOUTS = (
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these are weights of an RRDBNet in any of the three layouts, ESRGAN+ (with conv1x1) excluded."""
+    """Whether these are weights of an RRDBNet in any of the three layouts.
+
+    ESRGAN+, whose blocks have a conv1x1, is left to spandrel.
+    """
     has_blocks = any(layout.block_template.format(0) in state for layout in _KEY_LAYOUTS)
     return has_blocks and not any(".conv1x1." in key for key in state)
 

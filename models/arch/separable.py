@@ -1,10 +1,10 @@
-"""Depthwise-separable versions of both networks: each inner convolution is depthwise 3x3, then pointwise 1x1.
+"""Depthwise-separable versions of both networks.
 
-A 3x3 convolution of c channels to c has 9 c^2 weights; a depthwise 3x3 and a pointwise 1x1 (Sifre 2014; Howard et al.
-2017, arXiv:1704.04861) have 9 c + c^2. They equal one dense 3x3 convolution with a kernel of rank one per input
-channel, so `to_dense` converts these networks exactly to those that other programs load, and `to_separable` is the best
-approximation in the other direction. The first and the last convolution stay dense: with three channels there is little
-to save.
+Each inner convolution is a depthwise 3x3, then a pointwise 1x1 convolution. A 3x3 convolution of c channels to c has 9
+c^2 weights; a depthwise 3x3 and a pointwise 1x1 (Sifre 2014; Howard et al. 2017, arXiv:1704.04861) have 9 c + c^2. They
+equal one dense 3x3 convolution with a kernel of rank one per input channel, so `to_dense` converts these networks
+exactly to those that other programs load, and `to_separable` is the best approximation in the other direction. The
+first and the last convolution stay dense: with three channels there is little to save.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .state_dict import StateDict, load_strict
 
 
 class SeparableConv(nn.Module):
-    """(B, in_channels, h, w) -> (B, out_channels, h, w): a depthwise 3x3, then a pointwise 1x1 convolution."""
+    """A depthwise 3x3, then a pointwise 1x1 convolution.
+
+    (B, in_channels, h, w) -> (B, out_channels, h, w).
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class SeparableConv(nn.Module):
 
 
 class SeparableSRVGG(SRVGGNetCompact):
-    """An SRVGGNetCompact whose inner convolutions are separable; same interface, same config."""
+    """An SRVGGNetCompact with separable inner convolutions."""
 
     fingerprint_name = "separable-srvgg"  # in job.json; must not change
 
@@ -48,7 +51,7 @@ class SeparableSRVGG(SRVGGNetCompact):
 
 
 class SeparableRRDB(RRDBNet):
-    """An RRDBNet whose inner convolutions are separable; same interface, same config."""
+    """An RRDBNet with separable inner convolutions."""
 
     fingerprint_name = "separable-rrdb"  # in job.json; must not change
 
@@ -58,7 +61,7 @@ class SeparableRRDB(RRDBNet):
 
 
 def _inner_convs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """The 3x3 convolutions between the first and the last, by name, in the order in which they run."""
+    """The 3x3 convolutions between the first and the last, by name, in order."""
     return [(name, module) for name, module in _named_modules(network) if isinstance(module, nn.Conv2d)][1:-1]
 
 
@@ -81,9 +84,9 @@ def _set_submodule(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def to_dense(network: nn.Module) -> SRVGGNetCompact | RRDBNet:
-    """The equivalent dense network, up to rounding (< 1e-5 in float32); a copy of one that is dense already.
+    """The equivalent dense network, up to rounding (< 1e-5 in float32).
 
-    Raises ValueError for other modules.
+    A network that is dense already is copied. Raises ValueError for other modules.
     """
     if isinstance(network, SeparableSRVGG):
         result: SRVGGNetCompact | RRDBNet = SRVGGNetCompact(network.config)

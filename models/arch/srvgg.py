@@ -1,6 +1,6 @@
-"""SRVGGNetCompact, the small network of Real-ESRGAN (Wang et al. 2021) for video and anime.
+"""SRVGGNetCompact, the small network of Real-ESRGAN for video and anime.
 
-All convolutions run at input size.
+Wang et al. 2021, arXiv:2107.10833. All convolutions run at input size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Activation(Enum):
 
 @dataclass(frozen=True)
 class SRVGGConfig:
-    """Hyper-parameters of an SRVGGNetCompact; the defaults are those of realesr-animevideov3.
+    """Hyper-parameters of an SRVGGNetCompact; defaults: realesr-animevideov3.
 
     in_channels, out_channels: of the image, equal or one of them 1. features: channels of the hidden layers. convs:
     convolutions between the first and the last. scale: output size over input size, any whole number.
@@ -49,7 +49,9 @@ class SRVGGConfig:
 
 
 class SRVGGNetCompact(nn.Module):
-    """(B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
+    """A flat stack of convolutions whose result is added to nearest upsampling.
+
+    (B, in_channels, h, w) in [0, 1] -> (B, out_channels, h * scale, w * scale), about [0, 1] and not clamped.
 
     halo: input pixels around a tile that its result depends on, exactly: one for each 3x3 convolution.
     multiple: always 1, no size needs padding.
@@ -88,7 +90,7 @@ class SRVGGNetCompact(nn.Module):
 
 
 def matches(state: StateDict) -> bool:
-    """Whether these weights are one flat `body` of convolutions, with or without PReLU weights."""
+    """Whether these weights are one flat `body` of convolutions."""
     first = state.get("body.0.weight")
     flat = all(key.startswith("body.") and key.count(".") == 2 for key in state)
     return first is not None and first.ndim == 4 and flat
@@ -116,7 +118,10 @@ def build(state: StateDict) -> SRVGGNetCompact:
 
 
 def _infer_scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
-    """Factor the last convolution's channels into scale^2 * image channels; the input's channels are tried first."""
+    """Factor the last convolution's channels into scale^2 * image channels.
+
+    The input's channels are tried first.
+    """
     for channels in (in_channels, 3, 4, 1):
         scale = math.isqrt(last_channels // channels)
         if scale > 0 and scale**2 * channels == last_channels:

@@ -15,7 +15,7 @@ MAX_LISTED_DIFFERENCES = 5  # in one message: enough to see the pattern, few eno
 
 
 def load_strict(make_network: Callable[[], Network], state: StateDict) -> Network:
-    """The network of `make_network()` with the tensors of `state`, which must match its keys and shapes exactly.
+    """The network of `make_network()` with exactly the tensors of `state`.
 
     The network is created on the meta device and takes over the tensors, so sizes that a file merely claims allocate
     nothing. Raises ValueError with the first few keys that differ.
@@ -43,7 +43,7 @@ def load_strict(make_network: Callable[[], Network], state: StateDict) -> Networ
 
 
 def count_keys(state: StateDict, template: str, start: int = 0, step: int = 1) -> int:
-    """Count the consecutive keys template.format(start), template.format(start + step), ... in `state`."""
+    """Count consecutive keys: template.format(start), format(start + step), ..."""
     count = 0
     while template.format(start + count * step) in state:
         count += 1

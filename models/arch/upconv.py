@@ -1,4 +1,4 @@
-"""Rewrite nearest upsampling followed by a 3x3 convolution as a convolution followed by a pixel shuffle.
+"""Nearest upsampling, then a 3x3 convolution, as a sub-pixel convolution.
 
 Of the three pixels in a row that a kernel reads from a 2x upsampled image, two are the same input pixel, so the kernel
 has an equivalent at input size for each phase of the output (sub-pixel convolution, Shi et al. 2016, arXiv:1609.05158).
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 
 class SubpixelConv(nn.Module):
-    """(B, in_channels, h, w) -> (B, out_channels, h * scale, w * scale): a convolution, then a pixel shuffle.
+    """A convolution, then a pixel shuffle.
 
+    (B, in_channels, h, w) -> (B, out_channels, h * scale, w * scale).
     conv: with out_channels * scale^2 output channels.
     """
 
@@ -25,9 +26,10 @@ class SubpixelConv(nn.Module):
 
     @classmethod
     def from_upconv(cls, conv: nn.Conv2d, scale: int) -> SubpixelConv:
-        """The equivalent of nearest upsampling by `scale`, then `conv`: within 1e-5 in float32, borders included.
+        """The equivalent of nearest upsampling by `scale`, then `conv`.
 
-        Raises ValueError unless the convolution is 3x3 with stride 1 and zero padding 1.
+        Results are within 1e-5 in float32, borders included. Raises ValueError unless the convolution is 3x3 with
+        stride 1 and zero padding 1.
         """
         supported = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.padding == (1, 1)
         if not supported or conv.groups != 1 or conv.dilation != (1, 1) or scale < 1:
@@ -44,7 +46,7 @@ class SubpixelConv(nn.Module):
 
 
 def _subpixel_kernel(kernel: Tensor, scale: int) -> Tensor:
-    """(out, in, 3, 3) -> (out * scale^2, in, 3, 3), phases in the order of pixel shuffle."""
+    """(out, in, 3, 3) -> (out * scale^2, in, 3, 3), in pixel shuffle order."""
     # taps[phase, input tap, output tap] is 1 where the output tap of a pixel of that phase reads the input tap.
     taps = torch.zeros(scale, 3, 3, dtype=kernel.dtype, device=kernel.device)
     for phase in range(scale):

@@ -1,4 +1,7 @@
-"""Load an upscaler: weight file -> tensors -> the first architecture that matches -> strict loading."""
+"""Load an upscaler from a weight file.
+
+File -> tensors -> the first architecture that matches -> strict loading.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from .weight_file import first_keys, guess_other_kind, read_weights, unwrap_stat
 
 @dataclass(frozen=True)
 class Architecture:
-    """A type of network: how to detect its weights, and how to build the network from them."""
+    """A type of network: how to detect its weights, and to build it from them."""
 
     name: str
     matches: Callable[[StateDict], bool]

@@ -25,11 +25,12 @@ MAX_PARAM_BYTES = 16 * 2**20
 
 
 def read_ncnn(param_path: Path) -> dict[str, Tensor]:
-    """The weights of a .param and the .bin beside it, with the keys of `RRDBNet` or `SRVGGNetCompact`.
+    """Read a .param and the .bin beside it as the state dict of our networks.
 
-    Convolution weights keep the float16 that the file may store; biases and slopes are float32. A LeakyReLU becomes a
-    PReLU with its slope. realesr-animevideov3 for x2 and x3 is the 4x network followed by a resize: the 4x network is
-    returned, with a warning in the log. Raises WeightsError for any other graph.
+    The keys are those of `RRDBNet` or `SRVGGNetCompact`. Convolution weights keep the float16 that the file may store;
+    biases and slopes are float32. A LeakyReLU becomes a PReLU with its slope. realesr-animevideov3 for x2 and x3 is the
+    4x network followed by a resize: the 4x network is returned, with a warning in the log. Raises WeightsError for any
+    other graph.
     """
     binary = param_path.with_suffix(".bin")
     if not binary.is_file():
@@ -58,7 +59,10 @@ RESIZE_NEAREST = 1  # ncnn's resize type for nearest neighbor
 
 
 class Graph:
-    """A graph of operations in canonical form: equal operations on equal inputs have the same node id."""
+    """A graph of operations in canonical form.
+
+    Equal operations on equal inputs have the same node id.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -92,7 +96,10 @@ class Graph:
         return self.add("concat", *flat)
 
     def add_weighted_sum(self, *terms: tuple[float, int]) -> int:
-        """Add a sum of factors times nodes, in any order; a term that is a scaled node itself is merged."""
+        """Add a sum of factors times nodes, in any order.
+
+        A term that is a scaled node itself is merged.
+        """
         merged: list[tuple[float, int]] = []
         for factor, node_id in terms:
             operation, *operands = self.nodes[node_id]
@@ -148,7 +155,10 @@ def _read_conv(layer: Layer, weights: BinReader) -> tuple[Tensor, Tensor]:
 
 
 def _add_activation(graph: Graph, layer: Layer, node: int) -> int:
-    """Add the activation that ncnn fuses into a convolution: 0 none, 1 ReLU, 2 LeakyReLU with its slope."""
+    """Add the activation that ncnn fuses into a convolution.
+
+    0: none, 1: ReLU, 2: LeakyReLU with its slope.
+    """
     kind = layer.get_int(9, 0)
     if kind == 0:
         return node
@@ -216,7 +226,10 @@ def _rrdb_state_dict(model: ParsedModel, output: int) -> dict[str, Tensor]:
 
 
 def _build_rrdb_graph(graph: Graph, blocks: int, doublings: int) -> int:
-    """Add the graph of an RRDBNet, with convolutions numbered in the order in which they run; returns its output."""
+    """Add the graph of an RRDBNet and return its output.
+
+    Convolutions are numbered in the order in which they run.
+    """
     index = itertools.count()
     first = x = graph.add_conv(next(index), graph.add("input"))
     for _ in range(blocks):

@@ -1,4 +1,4 @@
-"""Parse ncnn's two files: .param, a graph of layers as text, and .bin, their weights one after another.
+"""Parser of ncnn's .param (layers as text) and .bin (their weights).
 
 The format is described in ncnn's wiki under "param and model file structure".
 """
@@ -25,7 +25,10 @@ SettingValue: TypeAlias = "int | float | list[float]"
 
 @dataclass(frozen=True)
 class Layer:
-    """One line of the .param: a layer and its numbered settings; lists are stored as key -23300 - number."""
+    """A layer, one line of the .param, with its numbered settings.
+
+    The file stores lists under the key -23300 - number.
+    """
 
     kind: str
     name: str
@@ -54,7 +57,10 @@ class Layer:
 
 
 def parse_param(text: str) -> list[Layer]:
-    """The layers in the text of a .param file, in order. Raises WeightsError with the number of a wrong line."""
+    """The layers in the text of a .param file, in order.
+
+    Raises WeightsError with the number of a wrong line.
+    """
     lines = text.splitlines()
     try:
         if lines[0].strip() != PARAM_MAGIC:

@@ -53,7 +53,10 @@ class OnnxNetwork(nn.Module):
 
 
 def load_onnx(path: Path) -> tuple[OnnxNetwork, str]:
-    """The graph as a network, and its architecture. Raises ValueError for files that were not exported here."""
+    """Load a graph as a network; returns the network and its architecture.
+
+    Raises ValueError for files that this package did not export.
+    """
     try:
         import onnx
         import openvino

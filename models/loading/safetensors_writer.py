@@ -12,7 +12,7 @@ HEADER_ALIGNMENT_BYTES = 8  # the header is padded with spaces so that the data 
 
 
 def save_deterministic(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a file with contiguous tensors on the CPU, and metadata in its header.
+    """The bytes of a .safetensors file of contiguous CPU tensors with metadata.
 
     safetensors writes metadata in random order, so that files of equal weights would differ; here keys are sorted.
     """

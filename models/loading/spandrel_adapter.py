@@ -1,4 +1,7 @@
-"""Adapter for the architectures of spandrel, where it is installed (ComfyUI depends on it)."""
+"""Adapter for the architectures of spandrel.
+
+It is optional here; ComfyUI depends on it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ DEFAULT_HALO = 64  # pixels: spandrel gives no receptive field, and 64 suffices 
 
 
 class SpandrelNetwork(nn.Module):
-    """A spandrel descriptor with the interface of our networks; the descriptor pads and crops to valid sizes."""
+    """A spandrel descriptor with the interface of our networks.
+
+    The descriptor pads and crops to valid sizes.
+    """
 
     fingerprint_name = "spandrel"  # in job.json; must not change
 
@@ -37,9 +43,9 @@ class SpandrelNetwork(nn.Module):
 
 
 def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
-    """The network and its architecture, or None where spandrel is absent or does not know it.
+    """The network and its architecture, or None if spandrel cannot detect it.
 
-    Raises ValueError for networks that need more than one image.
+    None also if spandrel is not installed. Raises ValueError for networks that need more than one image.
     """
     try:
         from spandrel import (  # pyright: ignore[reportMissingTypeStubs]  # it has none

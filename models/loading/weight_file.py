@@ -32,7 +32,7 @@ MAX_EXPANSION_RATIO = 4  # of all tensors to their file: they may share memory, 
 
 
 class FileFormat(Enum):
-    """The format of a file by its first bytes; the value completes "it looks like ..." in messages."""
+    """The format of a file; values complete "it looks like ..." in messages."""
 
     SAFETENSORS = "a safetensors file"
     ZIP = "a zip archive"
@@ -74,10 +74,11 @@ def detect_format(path: Path) -> FileFormat:
 
 
 def read_weights(path: Path) -> Mapping[Any, Any]:
-    """The contents of a weight file: tensors on the CPU by key, possibly in wrappers (see `unwrap_state_dict`).
+    """Read the contents of a weight file: CPU tensors by key.
 
-    Formats: safetensors, torch's .pth, .pt and .ckpt, and ncnn's .param and .bin (give either). Tensors may be
-    memory-mapped. Raises WeightsError for everything else, before anything large is allocated.
+    They may lie in wrappers, see `unwrap_state_dict`. Formats: safetensors, torch's .pth, .pt and .ckpt, and ncnn's
+    .param and .bin (give either). Tensors may be memory-mapped. Raises WeightsError for everything else, before
+    anything large is allocated.
     """
     if not path.is_file():
         raise WeightsError(f"{path} does not exist or is not a file; check the path")
@@ -163,7 +164,10 @@ def torch_version() -> tuple[int, int]:
 
 
 def _check_zip(path: Path) -> None:
-    """Reject archives that torch did not write: it never compresses, so a compressed entry may be a zip bomb."""
+    """Reject archives that torch did not write.
+
+    torch never compresses, so a compressed entry may be a zip bomb.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -185,7 +189,10 @@ def _check_zip(path: Path) -> None:
 
 
 def _check_pickle_globals(path: Path) -> None:
-    """Reject dangerous globals, whose names lie uncompressed in both kinds of .pth file."""
+    """Reject dangerous pickle globals.
+
+    Their names lie uncompressed in both kinds of .pth file.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if found := [name for name in FORBIDDEN_GLOBALS if content.find(name) >= 0]:
             name = " ".join(found[0].decode().split())
@@ -214,9 +221,9 @@ _KEY_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "para
 
 
 def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The innermost dictionary of tensors, without prefixes such as `module.` that all keys share.
+    """The innermost dictionary of tensors, without common key prefixes.
 
-    Wrappers are `params_ema` (preferred), `params`, `state_dict` and others.
+    Prefixes are `module.` and others. Wrappers are `params_ema` (preferred), `params`, `state_dict` and others.
     """
     for _ in range(_MAX_WRAPPER_DEPTH):
         content = next((content[key] for key in _WRAPPER_KEYS if isinstance(content.get(key), Mapping)), content)
@@ -228,7 +235,7 @@ def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def validate_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
-    """Return the dictionary if it holds only plain CPU tensors whose data the file contains.
+    """Return the dictionary if it holds only CPU tensors that fit into the file.
 
     Raises WeightsError otherwise.
     """
@@ -269,7 +276,10 @@ _OTHER_KIND_PATTERNS = (  # (pattern of a key, what the file is if any key match
 
 
 def guess_other_kind(state: Mapping[str, Any]) -> str | None:
-    """Describe well-known models that are not upscalers, by their keys: "a LoRA, ...". None for all others."""
+    """Describe a well-known model that is not an upscaler, such as "a LoRA, ...".
+
+    It is recognised by its keys. None for all others.
+    """
     for pattern, meaning in _OTHER_KIND_PATTERNS:
         if any(re.search(pattern, str(key)) for key in state):
             return meaning

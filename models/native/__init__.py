@@ -1,4 +1,7 @@
-"""The CPU engine for RRDBNet and SRVGGNetCompact, in C++: optional, compiled on request, checked against torch."""
+"""The optional CPU engine in C++ for RRDBNet and SRVGGNetCompact.
+
+It is compiled on request and checked against torch.
+"""
 
 from .build import BuildError, NoCompilerError, build_library, find_library
 from .engine import NativeDispatcher, describe_engine, make_native_network

@@ -1,4 +1,4 @@
-"""ctypes bindings of the compiled engine: its operation structure, its memory and its functions."""
+"""ctypes bindings of the compiled engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _int64 = ctypes.c_int64
 
 
 class Op(ctypes.Structure):
-    """One operation; winograd/op.h explains the fields. The creator of an Op keeps what it points to alive."""
+    """One operation; winograd/op.h explains the fields.
+
+    The creator of an Op keeps what it points to alive.
+    """
 
     _fields_ = (
         ("in_", _pointer),
@@ -102,7 +105,7 @@ class NativeLibrary:
         return self._cdll.steadyscale_scratch_first(channels, width)
 
     def allocate(self, size: int) -> MemoryBlock:
-        """Allocate `size` zeroed bytes, freed with the returned object. Raises MemoryError."""
+        """Allocate zeroed bytes, freed with the returned object. Raises MemoryError."""
         size = -(-size // PAGE_BYTES) * PAGE_BYTES
         address = self._cdll.steadyscale_allocate(size)
         if not address:
@@ -128,15 +131,19 @@ class NativeLibrary:
 
 
 class Arena:
-    """One memory block that plans use in turn, because fresh pages of the system cost as much as a layer."""
+    """A memory block that plans use in turn.
+
+    Fresh pages of the system cost as much as a layer.
+    """
 
     def __init__(self, library: NativeLibrary) -> None:
         self._library = library
         self._block: MemoryBlock | None = None
 
     def reserve(self, size: int, *, exact: bool = False) -> MemoryBlock:
-        """Return at least `size` bytes with undefined contents, and invalidate what was reserved before.
+        """Reserve at least `size` bytes with undefined contents.
 
+        This invalidates what was reserved before.
         exact: return memory to the system if the block is larger than needed. Raises MemoryError.
         """
         block = self._block

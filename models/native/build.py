@@ -24,15 +24,15 @@ COMPILE_TIMEOUT_SECONDS = 300  # an idle machine needs three
 
 
 class BuildError(RuntimeError):
-    """The native engine could not be compiled; the message gives the reason and a remedy."""
+    """Compiling the native engine failed; the message gives the reason."""
 
 
 class NoCompilerError(BuildError):
-    """There is no C++ compiler on this machine. Upscaling works without one, through torch."""
+    """No C++ compiler was found. Upscaling works without one, through torch."""
 
 
 def build_library() -> Path:
-    """Compile the engine unless a build of this source exists, and return the library's path.
+    """Compile the engine unless it is built already; returns the library's path.
 
     The compiler is $CXX, else the first of c++, g++ and clang++. The folder is `library_folder()`. Raises
     NoCompilerError, or BuildError with the compiler's output.
@@ -68,7 +68,10 @@ def build_library() -> Path:
 
 
 def find_library() -> Path | None:
-    """The library built from this source for this kind of CPU, or None. Starts no program."""
+    """The library built from this source for this CPU, or None.
+
+    No program is started.
+    """
     try:
         return max(library_folder().glob("winograd-*.so"), key=lambda path: path.stat().st_mtime, default=None)
     except OSError:

@@ -1,4 +1,7 @@
-"""Compile an RRDBNet to an execution plan: the trunk on full frames, the upsampling tail in strips of rows."""
+"""Compile an RRDBNet to an execution plan.
+
+The trunk runs on full frames, the upsampling tail in strips of rows.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ class UpsampleTail:
         self._out_channels = out_channels
 
     def fit_strips(self, plan: ExecutionPlan, height: int, width: int, budget_bytes: int) -> tuple[int, int]:
-        """(rows of the result in a strip, bytes of a strip): the tallest strip within the budget, else the smallest."""
+        """Rows of the result in a strip, and its bytes.
+
+        The tallest strip within the budget, else the smallest.
+        """
         for rows in range(MAX_STRIP_ROWS, 0, -6):
             sizes = [
                 self._strip_bytes(plan, strip, height, width)
@@ -116,9 +122,9 @@ class UpsampleTail:
     def add_to_plan(
         self, plan: ExecutionPlan, source: Planes, height: int, width: int, rows: int, address: int, size: int
     ) -> None:
-        """Append the operations from the trunk's result (height x width) to the target image.
+        """Append the operations from the trunk's result to the target image.
 
-        They work in the memory [address, address + size).
+        height, width: of the trunk. They work in the memory [address, address + size).
         """
         doublings = len(self._up_convs)
         full = (height << doublings, width << doublings)
@@ -136,7 +142,7 @@ class UpsampleTail:
             plan.convolve_output(self._last_conv, hr, self._out_channels, *full, rect=PixelRect(*strip, 0, full[1]))
 
     def _row_spans(self, strip: tuple[int, int], height: int) -> list[tuple[int, int, int]]:
-        """(level, first row, end row) that each convolution but the last computes for a strip of the result."""
+        """(level, first row, end row) of each convolution but the last, for a strip."""
         top = len(self._up_convs)
         first, end = strip
         first, end = max(first - 1, 0), min(end + 1, height << top)
@@ -152,7 +158,7 @@ class UpsampleTail:
         return [*self._up_convs, self._hr_conv]
 
     def _ping_pong_bytes(self, plan: ExecutionPlan, spans: list[tuple[int, int, int]], width: int) -> list[int]:
-        """Bytes of the two buffers that the convolutions use in turn: each reads one and writes the other."""
+        """Bytes of the two buffers that the convolutions use in turn."""
         sizes = [
             plan.planes_bytes(conv.out_planes * self._vector_width, end - first, width << level)
             for conv, (level, first, end) in zip(self._strip_convs(), spans, strict=True)

@@ -1,4 +1,7 @@
-"""Compile an SRVGGNetCompact to execution plans: full frames, regions of interest, and cached partial updates."""
+"""Compile an SRVGGNetCompact to execution plans.
+
+For full frames, regions of interest, and partial updates with cached activations.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,20 @@ def srvgg_exact_halo(network: SRVGGNetCompact, layers: int | None = None) -> int
 
 
 def midpoint(network: SRVGGNetCompact) -> int:
-    """Number of convolutions before the cached activations; 0 for a network too short to be split.
+    """Number of convolutions before the cached activations.
 
-    An even number of convolutions follows, so that the cached activations have the tile grid of the result.
+    0 for a network that is too short to be split. An even number of convolutions follows, so that the cached
+    activations have the tile grid of the result.
     """
     convs = network.config.convs
     return convs + 2 - (convs + 2) // 4 * 2 if convs > 1 else 0
 
 
 class SRVGGCompiler:
-    """Prepacks the weights of an SRVGGNetCompact, and compiles plans (in_channels, h, w) -> the network's result.
+    """Compiler of plans for an SRVGGNetCompact, with prepacked weights.
 
-    For a region of interest each layer computes what the next one reads, on the tile grid of the full frame, so results
-    are bit-identical to those of the full frame.
+    A plan: (in_channels, h, w) -> the network's result. For a region of interest each layer computes what the next one
+    reads, on the tile grid of the full frame, so results are bit-identical to those of the full frame.
 
     Partial updates run in two stages, and the activations after the first `midpoint` layers are cached for the full
     frame. In one stage the first layer would recompute the halo of the whole network around a change, and as much again
@@ -70,14 +74,14 @@ class SRVGGCompiler:
         return plan
 
     def compile_from_midpoint(self, height: int, width: int, roi: PixelRect) -> ExecutionPlan:
-        """Compile the second stage, from the cached activations to a rectangle of the result."""
+        """Compile the second stage, from cached activations to a part of the result."""
         plan = ExecutionPlan(self._library, self._scratch_arena)
         cached, ping_pong = self._midpoint_planes(plan, height, width), self._ping_pong_planes(plan, height, width)
         self._add_layers(plan, ping_pong, height, width, roi, self.midpoint, self._num_convs, cached)
         return plan
 
     def cache_bytes(self, height: int, width: int) -> int:
-        """Bytes of the cached activations of one frame, in addition to the memory of every plan."""
+        """Bytes of the cached activations of one frame."""
         return ExecutionPlan(self._library, self._scratch_arena).planes_bytes(self._config.features, height, width)
 
     def release_cache(self) -> None:
@@ -139,8 +143,9 @@ class SRVGGCompiler:
 
 
 def layer_rects(roi: PixelRect, height: int, width: int, layers: int, layers_after: int = 0) -> list[PixelRect]:
-    """The rectangle that each layer has to compute for the last one to compute `roi` of a frame of height x width.
+    """The rectangles that layers have to compute for a region of the result.
 
+    roi: what the last layer computes of a frame of height x width.
     Returns layers + 1 rectangles: first what the layer before these has to provide, then those of the layers, in whole
     tiles at the top and left. layers_after: layers of the network that follow. Tiles of the network's last layer start
     at the frame's top left corner; those of every second layer before it are shifted up and left by TILE_SHIFT.

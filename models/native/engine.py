@@ -1,4 +1,7 @@
-"""Choose between the native engine and torch: native on a CPU where it is built and passes a self-check."""
+"""Choose between the native engine and torch.
+
+Native on a CPU where the engine is built and passes a self-check.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,11 @@ SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH = 15, 22  # every kind of edge, and more tha
 
 
 def make_native_network(module: nn.Module) -> NativeNetwork | None:
-    """The native version of an RRDBNet or SRVGGNetCompact with float32 weights on the CPU, checked against torch.
+    """The native version of an RRDBNet or SRVGGNetCompact, checked against torch.
 
-    Separable networks are merged to dense ones first. None for other modules, devices and dtypes, if the engine is not
-    built (`steadyscale native build`) or turned off (STEADYSCALE_NATIVE=0), or if the self-check fails; that is logged.
+    The weights must be float32 on the CPU. Separable networks are merged to dense ones first. None for other modules,
+    devices and dtypes, if the engine is not built (`steadyscale native build`) or turned off (STEADYSCALE_NATIVE=0), or
+    if the self-check fails; that is logged.
     """
     library = _active_library()
     if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
@@ -89,8 +93,9 @@ class NativeDispatcher:
         self._native: NativeNetwork | None = None
 
     def __call__(self, images: Tensor, roi: Roi | None = None, out: Tensor | None = None) -> Tensor:
-        """The module's result clamped to [0, 1]: native for float32 on the CPU, else torch.
+        """The module's result clamped to [0, 1].
 
+        Native for float32 on the CPU, else torch.
         roi: return this part of the result only. out: where the result may be written, which saves a copy; the caller
         has to use the returned tensor.
         """
@@ -111,20 +116,23 @@ class NativeDispatcher:
 
     @property
     def ready(self) -> bool:
-        """Whether float32 on the CPU will run natively, as far as can be known before the self-check."""
+        """Whether float32 on the CPU will run natively if the self-check passes."""
         return isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and _active_library() is not None
 
     @property
     def exact_halo(self) -> int:
-        """Input pixels outside of which a change leaves native results bit-identical, for windows at multiples of 6.
+        """Input pixels around a window that its native result depends on bit for bit.
 
-        0 where that is not known or the engine does not run.
+        The window starts at a multiple of 6. 0 where that is not known or the engine does not run.
         """
         return srvgg_exact_halo(self._module) if self.ready and isinstance(self._module, SRVGGNetCompact) else 0
 
     @property
     def roi_stages(self) -> tuple[int, ...]:
-        """The exact halos of the cached activations and of the result, in input pixels; () without partial updates."""
+        """The exact halos of the cached activations and of the result.
+
+        In input pixels; () where partial updates are not supported.
+        """
         if not (self.ready and isinstance(self._module, SRVGGNetCompact)):
             return ()
         layers = midpoint(self._module)
@@ -164,12 +172,12 @@ class NativeDispatcher:
 
 
 def _tensor_version(parameter: Tensor) -> int:
-    """How often a tensor was written to; 0 for inference tensors, which do not count it."""
+    """How often a tensor was written to; 0 for inference tensors."""
     return 0 if parameter.is_inference() else parameter._version
 
 
 def describe_engine() -> dict[str, str | int | None]:
-    """Report whether the engine is built and active, its vector width, and where it is built."""
+    """Report whether the engine is built and active, its width and its folder."""
     path, library = find_library(), _active_library()
     return {
         "library": None if path is None else str(path),

@@ -1,4 +1,4 @@
-"""A network with prepacked weights that runs on the native engine, for frames of any size."""
+"""A network with prepacked weights that runs on the native engine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ Roi: TypeAlias = "tuple[slice, slice]"  # rows and columns of the input whose up
 
 
 class NativeNetwork:
-    """(B, in_channels, h, w) float32 on the CPU -> the network's result in float32, clamped to [0, 1] on request.
+    """A network on the native engine, for frames of any size.
 
+    (B, in_channels, h, w) float32 on the CPU -> the network's result in float32, clamped to [0, 1] on request.
     roi: return this part of the result only, bit-identical to the full result; the layers of an SRVGGNetCompact then
     compute no more than the next one reads. Raises ValueError if it is empty or reaches outside of the image.
     out: where the result of an SRVGGNetCompact is written, if it is float32 on the CPU, of the right shape and with
@@ -60,7 +61,7 @@ class NativeNetwork:
         return crop_to_roi(self._run(images.contiguous(), None, None, clamp), roi or full_frame, self._network.scale)
 
     def _run(self, images: Tensor, rect: PixelRect | None, out: Tensor | None, clamp: bool) -> Tensor:
-        """(B, C, h, w) as the plan reads them -> the upscaled rectangle, or all; in `out` if that fits."""
+        """(B, C, h, w) as the plan reads them -> the upscaled rectangle, or all."""
         height, width = images.shape[-2:]
         target = rect or PixelRect(0, height, 0, width)
         sides = (target.bottom - target.top) * self._scale, (target.right - target.left) * self._scale
@@ -77,8 +78,9 @@ class NativeNetwork:
         return result
 
     def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
-        """Update `out`, the clamped result of another image, for (1, C, h, w) that differs from it in places.
+        """Update the result of another image where this one differs from it.
 
+        image: (1, C, h, w). out: the clamped result of the other image, which is changed in place.
         stage_rois: the regions that may differ at the midpoint of an SRVGGNetCompact, and those that may differ in the
         result, in pixels of the input. The midpoint's activations are cached for the full frame, for one owner at a
         time; while nothing is cached for this owner, the first stage must cover the full frame.

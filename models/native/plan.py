@@ -1,4 +1,4 @@
-"""Execution plans: a network as a list of operations over preallocated memory, for one frame size."""
+"""Execution plans: operations over preallocated memory, for one frame size."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def prepack_conv(
 
 
 def prepack_input_conv(library: NativeLibrary, module: nn.Module, *, slope: Tensor | None = None) -> PrepackedConv:
-    """The weights of a 3x3 convolution of an image, which is computed directly because it has few channels."""
+    """Prepack a 3x3 convolution of an image.
+
+    It is computed directly, without Winograd, because an image has few channels.
+    """
     conv = _as_conv(module)
     out_channels, in_channels = conv.weight.shape[:2]
     out_planes = library.plane_count(out_channels)
@@ -95,7 +98,10 @@ def _zero_pad(values: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Planes:
-    """Addresses of planes of `vector_width` channels each, with rows first_row ... end_row - 1 of a frame."""
+    """Addresses of planes of `vector_width` channels each.
+
+    They hold the rows first_row ... end_row - 1 of a frame.
+    """
 
     addresses: tuple[int, ...]
     first_row: int
@@ -123,7 +129,7 @@ class PixelRect:
 
 
 class ExecutionPlan:
-    """Operations in the order in which they run, from a source image to a target image.
+    """Operations in order, from a source image to a target image.
 
     source: (channels, height, width), read by the first operation. skip: an image added by the last operation.
     target: the result. scratch_arena: scratch memory of the operations. An operation computes a rectangle of a frame,
@@ -165,7 +171,10 @@ class ExecutionPlan:
     def convolve_input(
         self, conv: PrepackedConv, target: Planes, height: int, width: int, rect: PixelRect | None = None
     ) -> None:
-        """Add a convolution of the source image, with weights of `prepack_input_conv`, into planes."""
+        """Add a convolution of the source image into planes.
+
+        conv: from `prepack_input_conv`.
+        """
         op = _make_op(height, width, rect)
         op.kind, op.channels, op.out_planes = INPUT_CONV, conv.channels, conv.out_planes
         op.in_, op.out = ctypes.addressof(self._source), self._pointer_array(target)
@@ -194,8 +203,9 @@ class ExecutionPlan:
         upsample: bool = False,
         residuals: Sequence[tuple[float, Planes]] = (),
     ) -> None:
-        """Add a convolution of a frame of height x width, or of the rows of it that the source holds.
+        """Add a convolution from planes to planes.
 
+        height, width: of the full frame, of which the source may hold a range of rows.
         rect: Winograd tiles of 6x6 start at its top and left, which may both be down to -5.
         upsample: the source has half the size and is upsampled 2x (nearest); the top must be even.
         residuals: up to two (scale, planes): the result is multiplied by the scale and the planes, which have the first
@@ -222,7 +232,7 @@ class ExecutionPlan:
         shuffle: int = 1,
         add_skip: bool = False,
     ) -> None:
-        """Add a convolution, as `convolve`, whose result is pixel-shuffled into the target image.
+        """Add a convolution whose result is pixel-shuffled into the target image.
 
         target_rect: the part of height x width that the target covers, (channels, rows * shuffle, columns * shuffle);
         default: all. It ends at the right edge of `rect`. Results above and left of it are dropped.
@@ -272,9 +282,10 @@ class ExecutionPlan:
     # ---- running ----
 
     def run(self, source: Tensor, skip: Tensor, target: Tensor, threads: int, *, clamp: bool = False) -> None:
-        """Run the plan. All three tensors are float32 images on the CPU; `target` is overwritten.
+        """Run the plan.
 
-        source and skip are contiguous; of the target only the last dimension has to be. clamp: the result to [0, 1].
+        All three tensors are float32 images on the CPU; `target` is overwritten. source and skip are contiguous; of the
+        target only the last dimension has to be. clamp: the result to [0, 1].
         """
         self._source[0], self._skip[0], self._target[0] = source.data_ptr(), skip.data_ptr(), target.data_ptr()
         if self._op_array is None:

@@ -1,11 +1,12 @@
-"""The network that smooths camera paths live: it moves a virtual camera frame by frame with a short look-ahead.
+"""The network that smooths camera paths live.
 
-The virtual camera has a position and a velocity, and a spring-damper system pulls it towards the positions and
-velocities that alpha-beta filters of three time constants estimate. With fixed gains that would be a steady-state
-Kalman filter (Kalman 1960); here a small network chooses stiffness, damping and targets for each frame, from the
-distance, the free margin, the shake level and the number of look-ahead frames. So the camera glides while there is
-margin, and follows in time where there is none. The network's inputs are even functions of the path and the forces are
-proportional to distances, so mirrored paths give mirrored results, and constant velocity is followed exactly.
+It moves a virtual camera frame by frame with a short look-ahead. The virtual camera has a position and a velocity, and
+a spring-damper system pulls it towards the positions and velocities that alpha-beta filters of three time constants
+estimate. With fixed gains that would be a steady-state Kalman filter (Kalman 1960); here a small network chooses
+stiffness, damping and targets for each frame, from the distance, the free margin, the shake level and the number of
+look-ahead frames. So the camera glides while there is margin, and follows in time where there is none. The network's
+inputs are even functions of the path and the forces are proportional to distances, so mirrored paths give mirrored
+results, and constant velocity is followed exactly.
 
 Units are those of path_net.py. Time is measured in periods, so the network does not depend on the frame rate.
 """

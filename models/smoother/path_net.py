@@ -1,10 +1,11 @@
-"""The network that smooths camera paths offline, by predicting per-frame weights of a Whittaker smoother.
+"""The network that smooths camera paths offline.
 
-A path is smoothed by weighted least squares (whittaker_layer.py). A small temporal convolution reads how far the result
-deviates from the path in units of the crop margin, and raises the weights of the frames that deviate too far; this is
-iterated three times. So the path is smoothed as far as the margin allows and follows the camera only where it must,
-which a filter with fixed weights cannot do. It fails gracefully: with any weights, constant velocity is preserved.
-Training needs no labels (core/training/smoother/trainer.py), because the best path is defined by its cost only.
+It predicts the per-frame weights of a Whittaker smoother. A path is smoothed by weighted least squares
+(whittaker_layer.py). A small temporal convolution reads how far the result deviates from the path in units of the crop
+margin, and raises the weights of the frames that deviate too far; this is iterated three times. So the path is smoothed
+as far as the margin allows and follows the camera only where it must, which a filter with fixed weights cannot do. It
+fails gracefully: with any weights, constant velocity is preserved. Training needs no labels
+(core/training/smoother/trainer.py), because the best path is defined by its cost only.
 
 Paths are (B, n, 8) tangents: x, y, angle, log_zoom, two of shear, two of perspective, as in core's geometry, but in
 units of the margin: 1 moves an edge of the frame as far as the crop can hide.
@@ -24,7 +25,10 @@ UNLIMITED_MARGIN = 1e3  # in half frames, without a crop
 
 
 def crop_margin(max_zoom: float | None) -> float:
-    """How far an edge may move before the crop shows it, in half frames; None: without limit."""
+    """How far an edge may move before the crop shows it, in half frames.
+
+    max_zoom: None for no crop.
+    """
     return UNLIMITED_MARGIN if max_zoom is None else max(1 - 1 / max_zoom, 1e-4)
 
 
@@ -36,9 +40,10 @@ def tangent_scale(width: float, height: float, margin: float) -> Tensor:
 
 
 def corner_displacements(path: Tensor, aspect: float) -> Tensor:
-    """Displacement of the frame's four corners, (..., 8) -> (..., 8): x and y in turn, in units of the margin.
+    """Displacements of the frame's four corners, x and y in turn.
 
-    First order; 1 is the edge of what the crop hides. aspect: width over height.
+    (..., 8) tangents -> (..., 8), both in units of the margin. First order; 1 is the edge of what the crop hides.
+    aspect: width over height.
     """
     return path @ corner_jacobian(aspect).to(path).T
 
@@ -55,14 +60,18 @@ def corner_jacobian(aspect: float) -> Tensor:
 
 
 def margin_usage(correction: Tensor, aspect: float) -> Tensor:
-    """Share of the margin that a correction uses, (..., 8) -> (...); above 1 the border is visible."""
+    """Share of the margin that a correction uses, (..., 8) -> (...).
+
+    Above 1 the border is visible.
+    """
     return corner_displacements(correction, aspect).abs().amax(dim=-1)
 
 
 class PathNet(nn.Module):
-    """Smooth paths (B, n, 8) in units of the margin, float64. Any length from 1 frame on.
+    """Smooth paths (B, n, 8) in units of the margin, float64.
 
-    With zero weights it is the Whittaker smoother that halves an oscillation of `period` frames.
+    Any length from 1 frame on. With zero weights it is the Whittaker smoother that halves an oscillation of `period`
+    frames.
     features: hidden channels.
     """
 
@@ -81,9 +90,10 @@ class PathNet(nn.Module):
         return self.smooth_bidirectional(path, period, aspect)[0]
 
     def smooth_bidirectional(self, path: Tensor, period: float, aspect: float) -> tuple[Tensor, Tensor]:
-        """The smooth path, and the mean square difference between forward and time-reversed predictions.
+        """The smooth path, and the asymmetry of the predictions in time.
 
-        Their mean is used, so that smoothing commutes with time reversal.
+        The asymmetry is the mean square difference between forward and time-reversed predictions. Their mean is used,
+        so that smoothing commutes with time reversal.
         """
         batch, n, _ = path.shape
         columns = path.mT.reshape(-1, n)
@@ -108,7 +118,7 @@ class PathNet(nn.Module):
 
 
 def _network_inputs(displacement: Tensor, log_weights: Tensor, points: int, aspect: float) -> Tensor:
-    """(B * 8, 3, points): displacement of each column, margin usage of all columns, and the current weights.
+    """(B * 8, 3, points): displacement, margin usage and current weights.
 
     For displacements the maximum over a point's frames counts, because that is where the border would be visible.
     """

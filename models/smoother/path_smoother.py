@@ -1,4 +1,4 @@
-"""The learned path smoother with its bundled weights, in the units and arrays of core.
+"""The learned path smoother, with the units and arrays of core.
 
 `make_smoother` returns a method for `core.path.smooth`, `make_controller` one for `core.warping.live`.
 """
@@ -22,15 +22,16 @@ WEIGHTS_PATH = Path(__file__).parents[1] / "weights" / "path_net.safetensors"
 
 
 class PathSmoother(nn.Module):
-    """The two networks of one weight file: `offline` for whole paths, `live` with a short look-ahead."""
+    """The two networks of a weight file: `offline`, and `live` with look-ahead."""
 
     def __init__(self) -> None:
         super().__init__()
         self.offline, self.live = PathNet(), LivePathNet()
 
     def make_smoother(self, width: float, height: float, max_zoom: float | None = None) -> Callable[[Any, float], Any]:
-        """A function `(values (n, 8), period) -> (n, 8)` for one shot, with float64 arrays.
+        """A function `(values (n, 8), period) -> (n, 8)` for one shot.
 
+        Arrays are float64.
         width, height: of the frame, in pixels. max_zoom: the crop, which the result exceeds by little if at all; None
         without a crop.
         """
@@ -44,7 +45,7 @@ class PathSmoother(nn.Module):
         return smooth
 
     def make_controller(self, width: float, height: float, max_zoom: float, period: float) -> Callable[[Any], Any]:
-        """A function `offsets (1 + k, 8) -> movement (8,)` of the virtual camera, for one shot.
+        """A function `offsets (1 + k, 8) -> camera movement (8,)` for one shot.
 
         offsets: this frame and the k after it, relative to the virtual camera's previous position. The function has
         state, so each shot needs a new one from its first frame on.
@@ -63,7 +64,10 @@ class PathSmoother(nn.Module):
 
 
 def simulate_live(network: LivePathNet, path: Tensor, period: float, look_ahead: int, aspect: float) -> Tensor:
-    """Positions of the virtual camera for paths (B, n, 8) that are processed frame by frame; differentiable."""
+    """Run the live network along paths (B, n, 8); returns the camera's positions.
+
+    Differentiable, for training.
+    """
     position = path[:, 0]
     state: CameraState | None = None
     positions: list[Tensor] = []
@@ -76,7 +80,10 @@ def simulate_live(network: LivePathNet, path: Tensor, period: float, look_ahead:
 
 
 def load_path_smoother(path: str | Path = WEIGHTS_PATH) -> PathSmoother:
-    """Load the learned smoother, by default with the bundled weights. Raises WeightsError for any other file."""
+    """Load the learned smoother, by default with the bundled weights.
+
+    Raises WeightsError for any other file.
+    """
     network = PathSmoother().requires_grad_(False).eval()
     try:
         state = load_file(path)

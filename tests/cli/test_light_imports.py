@@ -1,4 +1,4 @@
-"""What commands load: no more than they need."""
+"""Commands import no more than they need."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_what_needs_no_network_does_without_torch(tmp_path: Path, words: list[st
 
 
 @pytest.mark.parametrize("command", ["upscale", "enhance", "stabilize"])
-def test_a_clip_that_cannot_be_read_is_told_before_torch_is_loaded(tmp_path: Path, command: str):
+def test_a_clip_that_cannot_be_read_is_reported_before_torch_is_loaded(tmp_path: Path, command: str):
     empty = tmp_path / "empty.mp4"
     empty.touch()
     words = [command, str(empty), str(tmp_path / "out.mp4")]
     ran = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
-    told, loaded = ran.stderr.splitlines()[-2:]
+    message, loaded = ran.stderr.splitlines()[-2:]
     assert json.loads(loaded) == [1, []]
-    assert "empty.mp4: the file has 0 bytes" in told
+    assert "empty.mp4: the file has 0 bytes" in message

@@ -1,4 +1,4 @@
-"""How `steadyscale` is called, and how it ends: usage, help, interrupts, signals."""
+"""Usage, help, exit codes, interrupts and signals of `steadyscale`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_version_and_help_are_0(run_cli):
         ("models get realesrgan-x4plus", False),
     ],
 )
-def test_an_interrupt_tells_whether_what_is_finished_is_kept(run_cli, monkeypatch, words: str, kept: bool):
+def test_an_interrupt_reports_whether_finished_work_is_kept(run_cli, monkeypatch, words: str, kept: bool):
     def interrupted(_) -> None:
         raise KeyboardInterrupt
 
@@ -119,7 +119,7 @@ def test_the_program_as_installed(tmp_path: Path):
     assert done.stderr == f"steadyscale: {tmp_path / 'no.mp4'}: there is no such file\n"
 
 
-def test_the_program_ends_after_all_that_is_to_be_done_and_before_anything_is_taken_down():
+def test_the_program_exits_after_all_output_and_before_teardown():
     code = (
         "import atexit, os, sys, threading, time\n"
         "from steadyscale.cli import main as cli\n"

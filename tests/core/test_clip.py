@@ -8,18 +8,18 @@ from steadyscale.core.clip import ClipInfo, all_finite, first_non_finite, is_sam
 
 
 @pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.5, 2.0015, 4.0])
-def test_a_clip_has_the_same_shape_at_every_size_that_it_is_rounded_to(factor: float):
+def test_scaled_clips_have_the_same_aspect(factor: float):
     info = ClipInfo(641, 359, Fraction(24))
     assert is_same_aspect(info.size, info.scaled(factor).size)
 
 
 @pytest.mark.parametrize("other", [(320, 192), (1280, 714), (1274, 720), (360, 640), (640, 640)])
-def test_frames_that_would_be_stretched_have_another_shape(other: tuple[int, int]):
+def test_stretched_sizes_have_another_aspect(other: tuple[int, int]):
     assert not is_same_aspect((640, 360), other)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not_taken_for_them(wrong):
+def test_all_finite_detects_nan_and_infinity_but_not_large_values(wrong):
     values = torch.full((2, 3, 50, 60), 3e38)
     assert all_finite(values)
     assert all_finite(torch.full((2, 3, 50, 60), 60000.0).half())
@@ -31,7 +31,7 @@ def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not_taken_for_
 
 @pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_the_first_frame_with_a_value_that_is_not_finite_is_found(number: int, value: float):
+def test_first_non_finite_returns_the_frame_index(number: int, value: float):
     frames = torch.rand(4, 3, 5, 7)
     assert first_non_finite(frames) is None
     frames[number:, 1, 3, 2] = value

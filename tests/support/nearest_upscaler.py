@@ -22,6 +22,7 @@ class NearestUpscaler(nn.Module):
         self.scale = scale
         self.gain = nn.Parameter(torch.ones(1))
         self.calls = []
+        self.eval()  # In training mode a replica would run, with counters of its own.
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls.append(tuple(x.shape))
@@ -42,7 +43,7 @@ class Cancelled(Exception):
 
 
 class CancellingModel:
-    """A wrapper like a node's: has its network as `.model`, and can raise a cancel."""
+    """A wrapper as nodes use it: holds its network as `.model`, and raises when the user cancels."""
 
     def __init__(self, model, max_calls: int) -> None:
         self.model, self.scale, self.calls_left = model, model.scale, max_calls

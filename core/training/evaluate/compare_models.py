@@ -11,7 +11,7 @@ from torch import Tensor
 from ...clip import Frames
 from ...upscaling.resize import resize
 from ...upscaling.upscale import ImageModel, upscale
-from ...visualize.training_curves import draw_label, to_frame, to_pil
+from ...visualize.captions import draw_caption
 from ..errors import TrainingError
 from .metrics import Scores, round_to_8bit, score_image
 
@@ -91,11 +91,8 @@ def _side_by_side(images: list[Tensor], titles: list[str]) -> Frames:
     top, left, height, width = _most_different_crop(images)
     crops = [image[..., top : top + height, left : left + width] for image in images]
     zoom = max(1, PANEL_SIDE // max(height, width))
-    panels: list[Tensor] = []
-    for crop, title in zip(crops, titles, strict=True):
-        panel = to_pil(crop.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2))
-        draw_label(panel, title, (0, 0))
-        panels.append(to_frame(panel))
+    upscaled = [crop.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2) for crop in crops]
+    panels = [draw_caption(panel, title, size=14) for panel, title in zip(upscaled, titles, strict=True)]
     gap = torch.ones(1, 3, panels[0].shape[-2], PANEL_GAP)
     row = [x for panel in panels for x in (panel, gap)][:-1]
     return torch.cat(row, dim=-1)

@@ -11,8 +11,8 @@ def test_info_of_a_video_pictures_and_weights(tmp_path: Path, clip_file: Path, w
     code, stdout, _ = run_cli("info", clip_file, "--json")
     assert code == 0
     report = json.loads(stdout)
-    sound = {"codec": "aac", "rate": 48000, "channels": 2, "language": None}
-    assert report["sound"][0] | {"language": None} == sound
+    audio = {"codec": "aac", "rate": 48000, "channels": 2, "language": None}
+    assert report["sound"][0] | {"language": None} == audio
     assert {k: report[k] for k in ("kind", "width", "height", "fps", "frames", "codec", "pixel_format")} == {
         "kind": "video",
         "width": 64,

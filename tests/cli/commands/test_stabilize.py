@@ -9,8 +9,8 @@ from steadyscale.core import open_clip
 
 
 @pytest.mark.parametrize("border", ["crop", "mirror", "black"])
-def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaky_video: Path, run_cli, border: str):
-    out = tmp_path / "calm.mp4"
+def test_stabilize_stops_a_shake(tmp_path: Path, shaky_video: Path, run_cli, border: str):
+    out = tmp_path / "steady.mp4"
     code, stdout, stderr = run_cli(
         "stabilize",
         shaky_video,
@@ -31,11 +31,11 @@ def test_stabilize_calms_a_shaken_clip(tmp_path: Path, shaky_video: Path, run_cl
     assert frame_difference(open_clip(out)) < frame_difference(open_clip(shaky_video)) / 3
 
 
-def test_the_learned_smoother_is_had_by_name(tmp_path: Path, shaky_video: Path, run_cli):
+def test_the_learned_smoother_is_chosen_by_name(tmp_path: Path, shaky_video: Path, run_cli):
     words = ("--smoothing", "learned", "--seconds", "2", "--crf", "5", "--quiet", "--device", "cpu")
     for border in ("crop", "mirror"):
-        assert run_cli("stabilize", shaky_video, tmp_path / "calm.mp4", "--border", border, *words)[0] == 0
-        assert frame_difference(open_clip(tmp_path / "calm.mp4")) < frame_difference(open_clip(shaky_video)) / 2
+        assert run_cli("stabilize", shaky_video, tmp_path / "steady.mp4", "--border", border, *words)[0] == 0
+        assert frame_difference(open_clip(tmp_path / "steady.mp4")) < frame_difference(open_clip(shaky_video)) / 2
 
 
 def test_an_axis_that_is_kept_keeps_its_shake(tmp_path: Path, shaky_video: Path, run_cli):

@@ -56,7 +56,7 @@ def test_scale_and_size(tmp_path: Path, clip_file: Path, weights: Path, run_cli,
     ("options", "size"), [((), (96, 64)), (("--scale", "3"), (144, 96)), (("--size", "60x40"), (60, 40))]
 )
 def test_without_a_model_the_one_that_comes_with_the_package_serves(run_cli, tmp_path, options, size):
-    """Twice the size unless another is asked for; the result is the picture, sharper than bicubic makes it."""
+    """Twice the size unless another is asked for; the result is the image, sharper than after bicubic."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
     disc = ((torch.hypot(y - 16, x - 24) - 9).sigmoid() * 0.8 + 0.1).expand(1, 3, 32, 48)
     write_images(tmp_path / "small.png", iter([disc]))
@@ -91,7 +91,7 @@ def test_what_did_not_change_is_not_computed_again_and_the_report_says_so(tmp_pa
     assert (code, report["repeated_frames"]) == (0, 2)
     assert 820 < report["tiles_reused"] < 842  # of the 425 tiles of two frames
     assert 0.2 < report["pixels_computed"] < 0.4
-    made = torch.cat(list(open_clip(tmp_path / "out").frames()))
+    result = torch.cat(list(open_clip(tmp_path / "out").frames()))
     code, stdout, _ = run_cli(*words)
     assert (code, stdout.count("\n")) == (0, 1)
     assert "% of the pixels (2 whole frames) reused" in stdout
@@ -99,8 +99,10 @@ def test_what_did_not_change_is_not_computed_again_and_the_report_says_so(tmp_pa
     report = json.loads(stdout)
     assert (report["repeated_frames"], report["tiles_reused"], report["pixels_computed"]) == (0, 0, 1.0)
     plain = torch.cat(list(open_clip(tmp_path / "out").frames()))
-    assert torch.equal(made, plain)
-    assert torch.equal(made[2:3], frames[2:3].repeat_interleave(2, -1).repeat_interleave(2, -2).mul(255).round() / 255)
+    assert torch.equal(result, plain)
+    assert torch.equal(
+        result[2:3], frames[2:3].repeat_interleave(2, -1).repeat_interleave(2, -2).mul(255).round() / 255
+    )
 
 
 def test_the_repeat_threshold_counts_steps(tmp_path: Path, weights: Path, run_cli):
@@ -112,11 +114,11 @@ def test_the_repeat_threshold_counts_steps(tmp_path: Path, weights: Path, run_cl
         assert json.loads(run_cli(*words, "--json")[1])["repeated_frames"] == repeats
 
 
-def test_finishing(tmp_path: Path, weights: Path, run_cli):
+def test_post_processing(tmp_path: Path, weights: Path, run_cli):
     frames = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1, 1)
     write_images(tmp_path / "in", iter([frames]))
 
-    def made(*options: str) -> torch.Tensor:
+    def upscaled(*options: str) -> torch.Tensor:
         words = ("upscale", tmp_path / "in", tmp_path / "out", "--model", weights, "--bits", "16")
         code, _, stderr = run_cli(*words, *options)
         assert (code, stderr) == (0, "")
@@ -124,19 +126,19 @@ def test_finishing(tmp_path: Path, weights: Path, run_cli):
 
     stored = torch.cat(list(open_clip(tmp_path / "in").frames()))
     plain, one_step = resize(stored, 128, 96), {"atol": 1 / 65535, "rtol": 0}
-    torch.testing.assert_close(made("--strength", "0"), plain, **one_step)
+    torch.testing.assert_close(upscaled("--strength", "0"), plain, **one_step)
     half = (plain + stored.repeat_interleave(2, -1).repeat_interleave(2, -2)) / 2
-    torch.testing.assert_close(made("--strength", "0.5"), half, **one_step)
+    torch.testing.assert_close(upscaled("--strength", "0.5"), half, **one_step)
     torch.testing.assert_close(
-        made("--strength", "0", "--linear-light"), resize(stored, 128, 96, linear_light=True), **one_step
+        upscaled("--strength", "0", "--linear-light"), resize(stored, 128, 96, linear_light=True), **one_step
     )
-    coarse = made("--colour", "wavelet") - made()
+    coarse = upscaled("--color", "wavelet") - upscaled()
     assert 1e-4 < float(coarse.abs().max()) < 0.1
-    grainy = made("--grain", "0.4")
+    grainy = upscaled("--grain", "0.4")
     assert 0.01 < float((grainy[0] - grainy[1]).std()) < 0.06
 
 
-def test_temporal_takes_flicker_out_and_puts_grain_on_afterwards(tmp_path: Path, weights: Path, run_cli):
+def test_deflickering_comes_before_grain(tmp_path: Path, weights: Path, run_cli):
     torch.manual_seed(0)
     still = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16), scale_factor=4, mode="bicubic").clamp(0.1, 0.9)
     frames = (still + 0.04 * torch.randn(10, 3, 48, 64)).clamp(0, 1)
@@ -145,9 +147,9 @@ def test_temporal_takes_flicker_out_and_puts_grain_on_afterwards(tmp_path: Path,
 
     def flicker(*options: str) -> float:
         assert run_cli(*words, *options)[0] == 0
-        made = torch.cat(list(open_clip(tmp_path / "out").frames()))
-        assert made.shape == (10, 3, 96, 128)
-        return float(made.diff(dim=0).std())
+        result = torch.cat(list(open_clip(tmp_path / "out").frames()))
+        assert result.shape == (10, 3, 96, 128)
+        return float(result.diff(dim=0).std())
 
     plain = flicker()
     assert flicker("--temporal", "0.6") < 0.6 * plain

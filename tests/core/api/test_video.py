@@ -208,7 +208,7 @@ def test_a_cancelled_run_is_continued(tmp_path: Path, clip_file: Path, weights: 
     assert not target.exists()
     assert any(name.startswith("segment-") for name in list_files(folder))
     report = enhance_video(clip_file, target, **options)
-    assert "1 of 2 segments are there" in caplog.text
+    assert "1 of 2 segments are finished" in caplog.text
     assert (report.frames_in, report.frames_out) == (12, 12)
     assert not folder.exists()
     assert torch.equal(frames_of(target), frames_of(tmp_path / "whole.mkv"))

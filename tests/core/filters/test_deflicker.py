@@ -95,7 +95,10 @@ def test_it_works_without_opencv(monkeypatch):
     frames = noise(pan(8), 0.04).clamp(0, 1)
     without = run(frames)  # the flow is measured as before: what is looked up is tested
     monkeypatch.undo()
-    torch.testing.assert_close(without, run(frames), atol=0.02, rtol=0)
+    difference = (without - run(frames)).abs()
+    assert difference[..., 16:-16, 16:-16].max() < 0.01
+    # At the edge, rounding decides whether a place is still in the frame.
+    assert (difference > 0.01).float().mean() < 1e-3
     assert not torch.equal(without, frames)
 
 

@@ -16,7 +16,7 @@ def found(subject):
     return Correspondences(POINTS, moved, np.ones(len(POINTS)))
 
 
-def test_what_went_its_own_way_loses_its_weight_and_wins_it_back():
+def test_outlier_cells_lose_weight_and_recover():
     known = ALL_INLIERS
     for _ in range(12):
         known = update_inlier_map(known, found(LEFT), STEP, HEIGHT, WIDTH)
@@ -28,7 +28,7 @@ def test_what_went_its_own_way_loses_its_weight_and_wins_it_back():
     assert apply_inlier_map(found(LEFT), known, HEIGHT, WIDTH).weights.min() > 0.98 + MIN_WEIGHT
 
 
-def test_parts_without_points_stay_as_they_were():
+def test_cells_without_points_do_not_change():
     known = np.linspace(0, 1, ALL_INLIERS.size).reshape(ALL_INLIERS.shape)
     right = Correspondences(*(column[~LEFT] for column in found(LEFT)))
     after = update_inlier_map(known, right, STEP, HEIGHT, WIDTH)

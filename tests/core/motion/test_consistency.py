@@ -11,36 +11,36 @@ def flow(x, y, height=40, width=60):
     return torch.tensor([x, y], dtype=torch.float32).view(1, 2, 1, 1).repeat(1, 1, height, width)
 
 
-def test_a_way_back_is_believed_where_it_stays_inside():
+def test_consistent_flows_have_confidence_inside_the_frame():
     believed = forward_backward_confidence(flow(5.0, -3.0), flow(-5.0, 3.0))
     inside = torch.zeros(40, 60)
-    inside[3:, :-5] = 1.0  # 5 to the right and 3 up from here is still in the frame
+    inside[3:, :-5] = 1.0  # 5 pixels to the right and 3 up are inside the frame
     assert torch.equal(believed[0, 0], inside)
 
 
-def test_a_way_that_goes_on_instead_of_back_is_not_believed():
+def test_inconsistent_flows_have_no_confidence():
     assert float(forward_backward_confidence(flow(5.0, -3.0), flow(5.0, -3.0)).max()) == 0.0
 
 
-def test_the_way_back_is_read_where_the_way_there_ends():
+def test_backward_flow_is_sampled_at_the_target():
     back = flow(-8.0, 0.0)
-    back[..., 30:] = 0.0  # what is seen there stands still, and is covered in the frame that asks
+    back[..., 30:] = 0.0  # static content there, which is occluded in the first frame
     believed = forward_backward_confidence(flow(8.0, 0.0), back)[0, 0]
     assert float(believed[:, :21].min()) == 1.0
     assert float(believed[:, 24:].max()) == 0.0
 
 
 @pytest.mark.parametrize(("miss", "expected"), [(0.5, 1.0), (0.7, 1.0), (0.9, 0.406), (1.1, 0.0)])
-def test_doubt_grows_with_the_miss(miss, expected):
+def test_confidence_decreases_with_the_error(miss, expected):
     believed = forward_backward_confidence(flow(0.0, 0.0), flow(miss, 0.0))
     assert float(believed[0, 0, 20, 20]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_what_looks_different_is_doubted_with_its_surroundings():
+def test_different_pixels_lower_confidence_of_their_neighborhood():
     frame = torch.full((1, 3, 40, 60), 0.5)
-    brought = frame.clone()
-    brought[:, 1, 10:20, 30:40] = 0.7  # one channel is enough
-    believed = photometric_confidence(brought, frame)[0, 0]
+    warped = frame.clone()
+    warped[:, 1, 10:20, 30:40] = 0.7  # one channel is enough
+    believed = photometric_confidence(warped, frame)[0, 0]
     assert (
         float(
             believed[
@@ -57,7 +57,7 @@ def test_what_looks_different_is_doubted_with_its_surroundings():
     assert float(far.min()) == 1.0
 
 
-def test_noise_and_flicker_of_everything_are_not_doubted():
+def test_noise_and_global_flicker_keep_confidence():
     frame = torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.4
     noise = 0.02 * torch.randn(frame.shape, generator=torch.Generator().manual_seed(1))
     assert float(photometric_confidence(frame + noise, frame).mean()) > 0.95
@@ -65,12 +65,12 @@ def test_noise_and_flicker_of_everything_are_not_doubted():
     assert float(photometric_confidence(frame + 0.2, frame).max()) == 0.0  # but everything can be wrong
 
 
-def test_more_is_allowed_where_there_is_contrast():
-    """A flow that is a little off makes differences of edges, and they are no reason to leave them to flicker."""
+def test_tolerance_grows_with_contrast():
+    """A small flow error causes differences at edges, which must not prevent deflickering."""
     flat = torch.full((1, 3, 40, 60), 0.5)
     edges = flat.clone()
     edges[..., 10:20, 20:40:2] = 0.2
-    brought = torch.zeros_like(flat)
-    brought[..., 14:16, 30] = 0.09
-    assert float(photometric_confidence(edges + brought, edges).min()) == 1.0
-    assert float(photometric_confidence(flat + brought, flat).min()) < 0.5
+    warped = torch.zeros_like(flat)
+    warped[..., 14:16, 30] = 0.09
+    assert float(photometric_confidence(edges + warped, edges).min()) == 1.0
+    assert float(photometric_confidence(flat + warped, flat).min()) < 0.5

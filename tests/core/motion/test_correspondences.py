@@ -5,7 +5,7 @@ from steadyscale.core.motion.correspondences import GRID_PIXELS, MIN_TEXTURE, fl
 from steadyscale.core.motion.gray_frame import GrayFrame
 
 
-def test_texture_asks_for_both_directions():
+def test_texture_requires_gradients_in_both_directions():
     y, x = np.meshgrid(np.arange(60.0), np.arange(120.0), indexing="ij")
     stripes, checks = np.sin(x), np.sin(x) * np.sin(y)
     plane = np.where(x < 60, stripes, checks).astype(np.float32) * 0.2
@@ -15,21 +15,21 @@ def test_texture_asks_for_both_directions():
     assert found[1:-1, 11:-1].min() > 0.05, "checks"
 
 
-def test_sizes_that_are_no_multiple_of_the_grid():
+def test_sizes_that_are_not_multiples_of_the_grid():
     plane = GrayFrame.of(footage_texture(2 * GRID_PIXELS + 1, GRID_PIXELS - 1)[:, :1]).plane
     assert texture_strength(plane).shape == (3, 1)
     field = torch.zeros(1, 2, 2 * GRID_PIXELS + 1, GRID_PIXELS - 1)
     assert np.isfinite(sample_flow(field[0].numpy(), plane).src_points).all()
 
 
-def test_rich_texture_counts_little_more_and_the_edge_more_than_the_middle():
+def test_weight_saturates_with_texture_and_is_higher_at_the_edge():
     flat, some, rich = (flow_weight(np.full((9, 16), MIN_TEXTURE * times)) for times in (0, 10, 100))
     assert (flat == 0).all()
     assert (rich < 1.2 * some).all()
     assert some[0, 0] > 2 * some[4, 8]
 
 
-def test_a_flow_is_read_where_its_points_are():
+def test_flow_is_sampled_at_the_points():
     frame = footage_texture(90, 160)[:, :1]
     y, x = torch.meshgrid(torch.arange(90) + 0.5 - 45, torch.arange(160) + 0.5 - 80, indexing="ij")
     field = torch.stack([0.1 * x, -0.2 * y])[None]

@@ -1,6 +1,6 @@
-"""Farneback in torch finds known motion and agrees with OpenCV.
+"""Farneback in torch measures known motion and agrees with OpenCV.
 
-The texture is a sum of plane waves with as much power in each octave as natural pictures have (1/f), so it can be
+The texture is a sum of plane waves with as much power in each octave as natural images have (1/f), so it can be
 evaluated at any point: the second frame shows it at p, the first at p + flow(p), and the truth is exact.
 """
 
@@ -41,7 +41,7 @@ def pair_moved_by(dx, dy, seed=0):
 
 
 def turned(degrees, zoom=1.0):
-    """The flow (dx, dy) of turning and magnifying about the middle."""
+    """The flow (dx, dy) of a rotation and a zoom about the center."""
     x, y = pixels()
     x, y = x - WIDTH / 2, y - HEIGHT / 2
     cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
@@ -57,7 +57,7 @@ def opencv_flow(first, second, s):
     """cv2 on two uint8 frames (h, w) -> (1, 2, h, w)."""
     cv2 = pytest.importorskip("cv2")
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if s.gaussian_window else 0
-    numbers = (s.pyramid_scale, s.levels, s.window, s.iterations, s.neighbourhood, s.sigma, flags)
+    numbers = (s.pyramid_scale, s.levels, s.window, s.iterations, s.poly_n, s.poly_sigma, flags)
     return torch.from_numpy(cv2.calcOpticalFlowFarneback(first, second, None, *numbers)).movedim(-1, 0)[None]
 
 
@@ -67,7 +67,7 @@ def from_bytes(frame):
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (1.3, -0.6), (-0.25, 0.5), (6.75, 3.5), (-3.5, 9.2)])
-def test_a_shift_is_found_with_its_sign(shift):
+def test_shift_has_the_right_sign(shift):
     first, second, truth = pair_moved_by(*shift)
     error = end_point_error(farneback(first, second), truth, margin=24)
     assert error.mean() < 0.05
@@ -75,10 +75,10 @@ def test_a_shift_is_found_with_its_sign(shift):
 
 
 @pytest.mark.parametrize(("degrees", "zoom"), [(1.0, 1.0), (-1.5, 1.0), (0.0, 1.03), (1.0, 0.98)])
-def test_rotation_and_zoom_are_found(degrees, zoom):
+def test_rotation_and_zoom_are_measured(degrees, zoom):
     first, second, truth = pair_moved_by(*turned(degrees, zoom))
     error = end_point_error(farneback(first, second), truth, margin=24)
-    assert error.mean() < 0.07  # one window is taken to share one shift, which turning and zooming only nearly do
+    assert error.mean() < 0.07  # one shift per window is an approximation for rotation and zoom
     assert error.max() < 0.2
 
 
@@ -114,7 +114,7 @@ def test_agrees_with_opencv_up_to_the_border(settings):
 
 @pytest.fixture
 def clip_frames():
-    """Two neighbouring grey frames (h, w), uint8, of the sample clip."""
+    """Two neighboring gray frames (h, w), uint8, of the sample clip."""
     path = assets.get_sample_clip()
     with av.open(str(path)) as container:
         frames = [
@@ -133,7 +133,7 @@ def test_agrees_with_opencv_on_a_real_clip(clip_frames):
     assert error.quantile(0.99) < 0.05
 
 
-def test_a_batch_gives_what_its_pairs_give_alone():
+def test_pairs_of_a_batch_are_independent():
     pairs = [pair_moved_by(1.5, 0.5, seed=1), pair_moved_by(-4.0, 2.0, seed=2), pair_moved_by(*turned(2), seed=3)]
     alone = torch.cat([farneback(first, second) for first, second, _ in pairs])
     together = farneback(torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]))
@@ -142,13 +142,13 @@ def test_a_batch_gives_what_its_pairs_give_alone():
     assert (together[0] - together[1]).abs().mean() > 1
 
 
-def test_colour_is_seen_as_luma():
+def test_color_is_converted_to_luma():
     first, second, truth = pair_moved_by(1.5, -2.0)
     other = pair_moved_by(-3.0, 3.0, seed=5)  # faint blue texture that moves elsewhere
-    colours = [torch.cat([0.4 * a, 0.9 * a, 0.1 * b], dim=1) for a, b in ((first, other[0]), (second, other[1]))]
-    greys = [c[:, :1] * 0.299 + c[:, 1:2] * 0.587 + c[:, 2:] * 0.114 for c in colours]
-    assert torch.allclose(farneback(*colours), farneback(*greys), atol=1e-3)
-    assert end_point_error(farneback(*colours), truth, margin=24).mean() < 0.1
+    colors = [torch.cat([0.4 * a, 0.9 * a, 0.1 * b], dim=1) for a, b in ((first, other[0]), (second, other[1]))]
+    grays = [c[:, :1] * 0.299 + c[:, 1:2] * 0.587 + c[:, 2:] * 0.114 for c in colors]
+    assert torch.allclose(farneback(*colors), farneback(*grays), atol=1e-3)
+    assert end_point_error(farneback(*colors), truth, margin=24).mean() < 0.1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -167,7 +167,7 @@ def test_stripes_of_one_direction_are_ambiguous_but_bounded():
     assert flow.abs().max() < 10 * WIDTH
 
 
-def test_frames_with_nothing_in_common_stay_finite():
+def test_unrelated_frames_give_finite_flow():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.rand(2, 1, 1, 80, 100, generator=generator)
     assert farneback(first, second).isfinite().all()
@@ -182,7 +182,7 @@ def test_tiny_frames(size, channels):
     assert flow.isfinite().all()
 
 
-def test_result_is_float32_and_inputs_stay_as_they_were():
+def test_result_is_float32_and_inputs_are_not_modified():
     first, second, truth = pair_moved_by(1.0, 2.0)
     before = first.clone(), second.clone()
     flow = farneback(first.requires_grad_(), second)
@@ -195,12 +195,12 @@ def test_result_is_float32_and_inputs_stay_as_they_were():
     assert end_point_error(half, truth, margin=24).max() < 0.1
 
 
-def test_an_empty_batch_is_an_empty_batch():
+def test_empty_batch_gives_empty_flow():
     assert farneback(torch.zeros(0, 3, 64, 80), torch.zeros(0, 3, 64, 80)).shape == (0, 2, 64, 80)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same():
+def test_gpu_result_equals_cpu_result():
     first, second, _ = pair_moved_by(2.5, -1.5)
     assert torch.allclose(farneback(first.cuda(), second.cuda()).cpu(), farneback(first, second), atol=1e-2)
 
@@ -211,7 +211,7 @@ def test_frames_must_match(shape):
         farneback(torch.zeros(1, 3, 8, 8), torch.zeros(shape))
 
 
-def test_frames_must_be_grey_or_rgb():
+def test_frames_must_be_gray_or_rgb():
     with pytest.raises(ValueError, match=r"\(1, 4, 8, 8\)"):
         farneback(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8))
 
@@ -224,10 +224,10 @@ def test_frames_must_be_grey_or_rgb():
         {"window": 1},
         {"levels": -1},
         {"iterations": 0},
-        {"neighbourhood": 0},
-        {"sigma": 0.0},
+        {"poly_n": 0},
+        {"poly_sigma": 0.0},
     ],
 )
-def test_settings_that_cannot_work_are_refused(wrong):
+def test_invalid_settings_are_errors(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FarnebackSettings(**wrong)

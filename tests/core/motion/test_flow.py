@@ -18,15 +18,15 @@ def test_flow_points_from_the_first_frame_to_the_second(method):
 
 
 @pytest.mark.parametrize("method", list(FlowMethod))
-def test_a_batch_is_its_pairs(method):
+def test_batch_equals_its_pairs(method):
     frames = torch.cat([make_texture(64, 80, seed) for seed in range(4)])
     model = flow_model(method)
-    whole = model(frames[:-1], frames[1:])
+    batch = model(frames[:-1], frames[1:])
     for i in range(3):
-        assert torch.allclose(whole[i : i + 1], model(frames[i : i + 1], frames[i + 1 : i + 2]), atol=1e-4)
+        assert torch.allclose(batch[i : i + 1], model(frames[i : i + 1], frames[i + 1 : i + 2]), atol=1e-4)
 
 
-def test_pulling_the_second_frame_back_gives_the_first():
+def test_backward_warp_of_the_second_frame_gives_the_first():
     first = make_texture(64, 80)
     second = torch.roll(first, 3, dims=-1)
     flow = torch.zeros(1, 2, 64, 80)

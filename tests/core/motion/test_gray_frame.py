@@ -11,13 +11,13 @@ def ramp(height=40, width=60):
     return (0.01 * x + 0.004 * y).float()[None, None]
 
 
-def test_slopes_are_changes_per_pixel():
+def test_gradient_is_per_pixel():
     dx, dy = gradient(GrayFrame.of(ramp()).plane)
     assert np.allclose(dx[:, 1:-1], 0.01, atol=1e-6)
     assert np.allclose(dy[1:-1], 0.004, atol=1e-6)
 
 
-def test_half_is_the_mean_of_four_and_hides_what_is_hidden_in_part():
+def test_half_size_is_the_mean_of_four_and_masks_partial_cells():
     hidden = np.zeros((41, 60), bool)
     hidden[3, 7] = True
     half = GrayFrame.of(ramp(41), hidden).half
@@ -26,9 +26,9 @@ def test_half_is_the_mean_of_four_and_hides_what_is_hidden_in_part():
     assert np.argwhere(half.ignore_mask).tolist() == [[1, 3]]
 
 
-def test_of_each_small_square_the_steepest_pixel_tells():
+def test_each_cell_selects_its_largest_gradient():
     frame = torch.full((1, 1, 30, 30), 0.2)
-    frame[..., 16:] = 0.8  # the steepest pixels are those at the edge, 15 and 16
+    frame[..., 16:] = 0.8  # the largest gradients are at the edge, columns 15 and 16
     relief = GrayFrame.of(frame).fine
     assert len(relief.x) == 100
     column = (relief.x - 0.5 + 15).reshape(10, 10)
@@ -37,7 +37,7 @@ def test_of_each_small_square_the_steepest_pixel_tells():
     assert np.array_equal(relief.values, relief.layers[(relief.y + 14.5).astype(int), (relief.x + 14.5).astype(int)].T)
 
 
-def test_hidden_pixels_tell_nothing():
+def test_masked_pixels_are_not_selected():
     hidden = np.zeros((60, 90), bool)
     hidden[:, :45] = True
     relief = GrayFrame.of(make_texture(60, 90)[:, :1], hidden).fine
@@ -45,7 +45,7 @@ def test_hidden_pixels_tell_nothing():
     assert len(relief.x) == 300
 
 
-def test_it_is_the_same_without_opencv(monkeypatch):
+def test_result_is_the_same_without_opencv(monkeypatch):
     frame = make_texture(61, 90)[:, :1]
     with_opencv = GrayFrame.of(frame).fine
     monkeypatch.setattr("steadyscale.core.motion.gray_frame.optional_opencv", lambda: None)
@@ -54,12 +54,12 @@ def test_it_is_the_same_without_opencv(monkeypatch):
     assert without.values.shape == with_opencv.values.shape
 
 
-def test_worked_out_once():
-    grey = GrayFrame.of(ramp())
-    assert grey.coarse is grey.coarse
+def test_levels_are_cached():
+    gray = GrayFrame.of(ramp())
+    assert gray.coarse is gray.coarse
 
 
-def test_a_mask_is_laid_over_the_frame_with_a_margin():
+def test_mask_is_stretched_and_dilated():
     mask = torch.zeros(3, 200, 400)
     mask[1, 100:120, 200:240] = 1
     mask[2] = 0.4

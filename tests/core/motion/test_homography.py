@@ -14,29 +14,29 @@ def corner_error(step, truth):
 
 
 @pytest.mark.parametrize("truth", [TURN, TILT], ids=["similarity", "homography"])
-def test_it_is_exact_among_outliers_and_says_how_many_follow(truth):
+def test_fit_is_exact_with_outliers_and_returns_the_inlier_fraction(truth):
     moved = geometry.transform_points(truth, POINTS)
     moved[:600] += [30, 10]
-    step, trust = fit_homography(POINTS, moved, np.ones(1500))
+    step, confidence = fit_homography(POINTS, moved, np.ones(1500))
     assert corner_error(step, truth) < 0.01
-    assert abs(trust - 0.6) < 0.01
+    assert abs(confidence - 0.6) < 0.01
 
 
 @pytest.mark.parametrize("apart", [0.6, 1.2, 2.4, 5.0])
-def test_no_motion_between_two_wins(apart):
-    """Nearly half of the points follow a subject of nearly the camera's pace: the middle would please all of them."""
+def test_motion_between_two_others_is_not_selected(apart):
+    """Almost half of the points follow a subject of almost the same speed as the camera."""
     moved = geometry.transform_points(TURN, POINTS) + np.random.default_rng(3).normal(0, 0.05, POINTS.shape)
     moved[np.abs(POINTS[:, 0]) < 105] += [apart, 0.0]  # 44 %
     assert corner_error(fit_homography(POINTS, moved, np.ones(1500))[0], TURN) < 0.15
 
 
-def test_noise_averages_out():
+def test_noise_is_averaged():
     moved = geometry.transform_points(TILT, POINTS) + np.random.default_rng(1).normal(0, 0.3, POINTS.shape)
     assert corner_error(fit_homography(POINTS, moved, np.ones(1500))[0], TILT) < 0.1
 
 
-def test_what_the_points_do_not_show_is_left_alone():
-    """All that is believed lies in one corner: the picture must not be bent elsewhere to please its noise."""
+def test_unconstrained_parameters_stay_zero():
+    """All weighted points are in one corner: their noise must not cause perspective elsewhere."""
     here = POINTS[(POINTS[:, 0] > 180) & (POINTS[:, 1] > 90)]
     moved = here + np.array([4.0, 1.0]) + np.random.default_rng(2).normal(0, 0.2, here.shape)
     step, _ = fit_homography(here, moved, np.ones(len(here)))
@@ -46,12 +46,12 @@ def test_what_the_points_do_not_show_is_left_alone():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
 def test_few_points(count):
-    step, trust = fit_homography(POINTS[:count], POINTS[:count] + 2.0, np.ones(count))
+    step, confidence = fit_homography(POINTS[:count], POINTS[:count] + 2.0, np.ones(count))
     assert np.isfinite(step).all()
-    assert trust in (0.0, 1.0)
+    assert confidence in (0.0, 1.0)
 
 
-def test_nothing_to_go_by():
-    step, trust = fit_homography(POINTS, POINTS + 5, np.zeros(1500))
-    assert trust == 0
+def test_zero_weights_give_the_identity():
+    step, confidence = fit_homography(POINTS, POINTS + 5, np.zeros(1500))
+    assert confidence == 0
     assert np.array_equal(step, np.eye(3))

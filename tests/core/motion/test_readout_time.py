@@ -15,17 +15,17 @@ from steadyscale.core.path.motion import Motion
 COUNT, SIDEWAYS, UPWARDS, ALL = 30, [1.0, 0, 0, 0], [0, 1.0, 0, 0], [1.0, 1.0, 0.003, 0.002]
 
 
-def way_of(scale, seed=0):
-    """The poses of a shaking camera at any times."""
+def make_pose_function(scale, seed=0):
+    """The poses of a shaking camera at any time."""
     random = np.random.default_rng(seed)
     swings = [(hertz, random.standard_normal(4), random.random(4)) for hertz in (1.3, 2.9, 4.7)]
 
-    def way(times):
+    def pose_at(times):
         t = np.asarray(times)[:, None] / 25
         path = sum(a * 6 * np.sin(2 * np.pi * (hertz * t + phase)) for hertz, a, phase in swings)
         return geometry.matrices_from_parameters(path * np.array(scale))
 
-    return way
+    return pose_at
 
 
 def motion_of(frames):
@@ -34,63 +34,65 @@ def motion_of(frames):
 
 @pytest.mark.parametrize("readout", [0.6, -0.6])
 @pytest.mark.parametrize("scale", [SIDEWAYS, UPWARDS, ALL])
-def test_a_known_readout_is_found(scale, readout):
-    frames = render_rolling_shutter(make_texture(360, 640), way_of(scale), 320, 180, COUNT, readout)
+def test_known_readout_is_estimated(scale, readout):
+    frames = render_rolling_shutter(make_texture(360, 640), make_pose_function(scale), 320, 180, COUNT, readout)
     assert estimate_readout(motion_of(frames)) == pytest.approx(readout, rel=0.1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_all_rows_at_once_are_no_rolling_shutter(seed):
-    frames = render_camera(make_texture(360, 640, seed), way_of(ALL, seed)(np.arange(COUNT)), 320, 180)
+def test_global_shutter_has_no_readout(seed):
+    frames = render_camera(make_texture(360, 640, seed), make_pose_function(ALL, seed)(np.arange(COUNT)), 320, 180)
     assert estimate_readout(motion_of(frames)) == 0.0
 
 
-def test_a_noisy_tripod_tells_nothing():
+def test_noisy_tripod_has_no_readout():
     scene = make_texture(180, 320)
     noise = torch.randn(COUNT, 3, 180, 320, generator=torch.manual_seed(0))
     assert estimate_readout(motion_of((scene + 0.02 * noise).clamp(0, 1))) == 0.0
 
 
 @pytest.mark.parametrize("frames", [40, 2000])
-def test_noise_tells_nothing_however_long_it_is(frames):
+def test_noise_has_no_readout_for_any_length(frames):
     random = np.random.default_rng(frames)
     noise = random.standard_normal((frames, 8)) * [0.05, 0.05, 1e-4, 1e-4, 1e-4, 1e-4, 1e-7, 1e-7]
-    trust = np.ones(frames)
-    trust[0] = 0
+    confidence = np.ones(frames)
+    confidence[0] = 0
     info = ClipInfo(1280, 720, Fraction(30), frames)
-    assert estimate_readout(Motion(geometry.matrices_from_tangents(noise), trust, info)) == 0.0
+    assert estimate_readout(Motion(geometry.matrices_from_tangents(noise), confidence, info)) == 0.0
 
 
-def test_slant_that_goes_with_the_speed_is_a_scene_with_depth():
+def test_shear_in_proportion_to_speed_is_not_a_readout():
     path = make_shake_path(60, angle=0, zoom=0)
     steps = np.zeros((60, 8))
     steps[1:, :2] = np.diff(path[:, :2], axis=0)
-    steps[:, 5] = steps[:, 0] / 400  # what is lower in the picture is nearer, and moves more
+    steps[:, 5] = steps[:, 0] / 400  # the lower part of the frame is nearer, and moves more
     steps[:, 4] = -steps[:, 1] / 400
-    trust = np.ones(60)
-    trust[0] = 0
+    confidence = np.ones(60)
+    confidence[0] = 0
     assert (
-        estimate_readout(Motion(geometry.matrices_from_tangents(steps), trust, ClipInfo(640, 360, Fraction(25), 60)))
+        estimate_readout(
+            Motion(geometry.matrices_from_tangents(steps), confidence, ClipInfo(640, 360, Fraction(25), 60))
+        )
         == 0.0
     )
 
 
 @pytest.mark.parametrize("frames", [1, 2, MIN_FRAMES])
-def test_a_few_frames_tell_nothing(frames):
-    trust = np.ones(frames)
-    trust[0] = 0
+def test_few_frames_have_no_readout(frames):
+    confidence = np.ones(frames)
+    confidence[0] = 0
     steps = geometry.matrices_from_parameters(make_shake_path(frames))
-    assert estimate_readout(Motion(steps, trust, ClipInfo(64, 48, Fraction(25), frames))) == 0.0
+    assert estimate_readout(Motion(steps, confidence, ClipInfo(64, 48, Fraction(25), frames))) == 0.0
 
 
-def test_a_number_is_taken_and_off_is_none():
-    frames = render_rolling_shutter(make_texture(360, 640), way_of(ALL), 320, 180, 16, 0.6)
+def test_given_readout_is_used_and_off_is_zero():
+    frames = render_rolling_shutter(make_texture(360, 640), make_pose_function(ALL), 320, 180, 16, 0.6)
     motion = motion_of(frames)
     assert with_rolling_shutter(motion, 0.3).readout == 0.3
     assert with_rolling_shutter(motion, RollingShutter.OFF.readout).readout == 0
     assert with_rolling_shutter(motion, RollingShutter.AUTO.readout).readout == pytest.approx(0.6, rel=0.1)
     again = with_rolling_shutter(replace(motion, readout=0.9))
-    assert again.readout == pytest.approx(0.6, rel=0.1), "found in the steps, whatever was believed before"
+    assert again.readout == pytest.approx(0.6, rel=0.1), "estimated from the steps, independent of the previous value"
     for wrong in (1.5, -1.01, float("nan")):
         with pytest.raises(ClipError, match="from -1 to 1"):
             with_rolling_shutter(motion, wrong)

@@ -4,20 +4,20 @@ import torch
 from camera_simulation import make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.motion.gray_frame import GrayFrame
-from steadyscale.core.motion.subpixel import align as align_greys
+from steadyscale.core.motion.subpixel import align as align_frames
 
 WIDTH, HEIGHT = 240, 136
 TRUTH = geometry.matrices_from_tangents(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
 
 
 def align(first, second, step, hidden=None):
-    return align_greys(GrayFrame.of(first, hidden), GrayFrame.of(second), step)
+    return align_frames(GrayFrame.of(first, hidden), GrayFrame.of(second), step)
 
 
 def pair(step=TRUTH, seed=0):
-    """Two grey frames; `step` carries points of the first to the second."""
-    seen = render_camera(make_texture(300, 500, seed), np.stack([np.eye(3), np.linalg.inv(step)]), WIDTH, HEIGHT)
-    return seen[:1, :1], seen[1:, :1]
+    """Two gray frames; `step` maps points of the first to the second."""
+    frames = render_camera(make_texture(300, 500, seed), np.stack([np.eye(3), np.linalg.inv(step)]), WIDTH, HEIGHT)
+    return frames[:1, :1], frames[1:, :1]
 
 
 def corner_error(step, truth=TRUTH):
@@ -25,18 +25,18 @@ def corner_error(step, truth=TRUTH):
     return np.abs(geometry.transform_points(step, corners) - geometry.transform_points(truth, corners)).max()
 
 
-def test_a_start_some_pixels_off_finds_its_way():
+def test_converges_from_a_start_some_pixels_off():
     assert corner_error(np.eye(3)) > 2
     assert corner_error(align(*pair(), np.eye(3))) < 0.05
 
 
-def test_it_is_the_same_without_opencv(monkeypatch):
+def test_result_is_the_same_without_opencv(monkeypatch):
     with_opencv = align(*pair(), np.eye(3))
     monkeypatch.setattr("steadyscale.core.motion.subpixel.optional_opencv", lambda: None)
     assert corner_error(align(*pair(), np.eye(3)), with_opencv) < 0.01
 
 
-def test_noise_shortens_nothing():
+def test_noise_does_not_bias_the_result():
     first, second = pair()
     noise = torch.randn(2, 1, HEIGHT, WIDTH, generator=torch.manual_seed(0)) * 0.02
     dark = (first * 0.3 + noise[:1], second * 0.3 + noise[1:])
@@ -48,7 +48,7 @@ def test_exposure_is_not_motion():
     assert corner_error(align(first, second * 0.7 + 0.05, np.eye(3))) < 0.05
 
 
-def test_a_subject_is_not_listened_to():
+def test_subject_is_rejected():
     first, second = pair()
     walk = geometry.matrices_from_parameters(np.array([-6.0, 4.0, 0, 0]))
     one, other = pair(walk, seed=3)
@@ -57,8 +57,8 @@ def test_a_subject_is_not_listened_to():
     assert corner_error(align(first, second, start)) < 0.15
 
 
-def test_what_is_hidden_is_not_looked_at():
-    """A subject that fills two thirds, and has the whole votes where it is seen."""
+def test_masked_pixels_are_ignored():
+    """A subject that fills two thirds of the frame."""
     first, second = pair()
     hidden = np.zeros((HEIGHT, WIDTH), bool)
     hidden[:, 40:200] = True
@@ -72,6 +72,6 @@ def test_what_is_hidden_is_not_looked_at():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 200), (40, 33)])
-def test_small_and_flat_frames_keep_their_step(size):
+def test_small_and_flat_frames_do_not_change_the_step(size):
     flat = torch.full((1, 1, *size), 0.5)
     assert np.allclose(align(flat, flat, TRUTH), TRUTH)

@@ -21,8 +21,8 @@ def cost(x, period):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 6, 9])
-def test_there_is_no_cheaper_way_within_the_walls(frames):
-    """Against a solver that knows nothing of bands."""
+def test_solution_is_optimal(frames):
+    """Compared with a dense solver."""
     random = np.random.default_rng(frames)
     walls, room = random.normal(size=(frames, 5, 3)), random.uniform(-1, 0.5, size=(frames, 5))
     inside = random.normal(size=(frames, 3))
@@ -42,18 +42,18 @@ def test_there_is_no_cheaper_way_within_the_walls(frames):
     assert abs(cost(found, 5.0) - other.fun) < 1e-5 * max(1, other.fun)
 
 
-def test_what_fits_is_hardly_touched():
+def test_views_within_the_limit_hardly_change():
     views = geometry.matrices_from_parameters(make_shake_path(60, pixels=2, zoom=0))
     assert np.allclose(crop_qp.project_to_crop(views, straight(60), INFO, 1.5, 50.0), views, atol=0.02)
 
 
-def test_a_far_view_is_followed_to_the_edge_of_the_frame():
+def test_distant_view_is_projected_to_the_edge_of_the_frame():
     views = geometry.matrices_from_parameters(np.tile([400.0, 0, 0, 0], (50, 1)))
     found = geometry.to_parameters(crop_qp.project_to_crop(views, straight(50), INFO, 1.25, 50.0))
     assert np.allclose(found, [639 / 2 * (1 - 1 / 1.25), 0, 0, 0], atol=0.01)
 
 
-def test_without_a_solution_what_was_wanted_comes_back():
+def test_infeasible_problem_returns_the_wanted_views():
     bends = straight(10)
     bends[:, 2, 0] = 1.0
     views = geometry.matrices_from_parameters(make_shake_path(10, pixels=50))
@@ -61,7 +61,7 @@ def test_without_a_solution_what_was_wanted_comes_back():
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 8, 13, 64])
-def test_the_banded_solver_solves(frames):
+def test_banded_solver_matches_a_dense_solver(frames):
     random = np.random.default_rng(frames)
     bands = np.zeros((3, frames))
     bands[0], bands[1, : frames - 1], bands[2, : max(frames - 2, 0)] = 9, random.normal(size=max(frames - 1, 0)), 1
@@ -71,8 +71,8 @@ def test_the_banded_solver_solves(frames):
     assert np.allclose(np.einsum("nkl,nl->nk", blocks, x) + crop_qp._banded_matmul(bands, x), right, atol=1e-9)
 
 
-def test_long_clips_take_time_in_proportion(monkeypatch):
-    """Counted in blocks that are inverted, which is what it costs."""
+def test_time_is_linear_in_the_length(monkeypatch):
+    """Measured by the number of inverted blocks."""
     blocks = []
     solve = np.linalg.solve
     monkeypatch.setattr(np.linalg, "solve", lambda a, b: blocks.append(len(a)) or solve(a, b))
@@ -86,14 +86,14 @@ def test_long_clips_take_time_in_proportion(monkeypatch):
     assert rounds[200] < 40
 
 
-def test_a_long_shot_is_solved_in_runs_that_nobody_sees(monkeypatch):
+def test_chunks_do_not_change_the_solution(monkeypatch):
     views, bends = geometry.matrices_from_parameters(make_shake_path(400, pixels=20, zoom=0)), straight(400)
     bends[:, 0, 1] = 0.01 * np.sin(np.arange(400) / 9)
     at_once = crop_qp.project_to_crop(views, bends, INFO, 1.05, 12.0)
-    assert np.abs(at_once - views)[:, :2, 2].max() > 5, "the walls are felt"
+    assert np.abs(at_once - views)[:, :2, 2].max() > 5, "constraints are active"
     monkeypatch.setattr(geometry, "CHUNK_FRAMES", 70)
     in_runs = crop_qp.project_to_crop(views, bends, INFO, 1.05, 12.0)
     assert np.abs(geometry.transform_points(np.linalg.inv(in_runs) @ at_once, CORNERS) - CORNERS).max() < 0.02
     hopeless = bends.copy()
     hopeless[300, 2, 0] = 1.0
-    assert crop_qp.project_to_crop(views, hopeless, INFO, 1.05, 12.0) is views, "one run without a solution is enough"
+    assert crop_qp.project_to_crop(views, hopeless, INFO, 1.05, 12.0) is views, "one infeasible chunk is enough"

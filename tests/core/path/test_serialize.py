@@ -16,9 +16,9 @@ from steadyscale.core.path.trajectory import Trajectory, correction, inverse
 @pytest.fixture
 def motion():
     steps = geometry.matrices_from_parameters(make_shake_path(30) / 3)
-    trust = np.random.default_rng(0).uniform(0.3, 1, 30)
-    trust[[0, 12]] = 0
-    return Motion(steps, trust, ClipInfo(640, 360, Fraction(30000, 1001), 30))
+    confidence = np.random.default_rng(0).uniform(0.3, 1, 30)
+    confidence[[0, 12]] = 0
+    return Motion(steps, confidence, ClipInfo(640, 360, Fraction(30000, 1001), 30))
 
 
 def kinds(motion):
@@ -28,20 +28,20 @@ def kinds(motion):
 
 
 @pytest.mark.parametrize("kind", ["motion", "trajectory", "correction", "bare"])
-def test_every_number_comes_back_as_it_was(kind, motion, tmp_path):
+def test_numbers_are_saved_exactly(kind, motion, tmp_path):
     value = kinds(motion)[kind]
     save_path(value, tmp_path / "path.json")
     again = load_path(tmp_path / "path.json")
     assert type(again) is type(value)
     assert again.info == value.info
     assert again.shots == value.shots == [slice(0, 12), slice(12, 30)]
-    for name in ("steps", "trust", "poses", "matrices"):
+    for name in ("steps", "confidence", "poses", "matrices"):
         before, after = getattr(value, name, None), getattr(again, name, None)
         assert (before is None) == (after is None)
         assert before is None or np.array_equal(before, after)
 
 
-def test_a_rolling_shutter_is_kept(motion, tmp_path):
+def test_rolling_shutter_is_saved(motion, tmp_path):
     motion = replace(motion, readout=-0.62)
     values = kinds(motion)
     for value in (*values.values(), inverse(values["correction"])):
@@ -53,7 +53,7 @@ def test_a_rolling_shutter_is_kept(motion, tmp_path):
         assert rows is None if value is motion else np.array_equal(again.rows, rows)
 
 
-def test_files_without_a_rolling_shutter_are_as_they_always_were(motion, tmp_path):
+def test_files_without_a_rolling_shutter_keep_their_format(motion, tmp_path):
     for kind, value in kinds(motion).items():
         save_path(value, tmp_path / "path.json")
         document = json.loads((tmp_path / "path.json").read_text())
@@ -65,7 +65,7 @@ def test_files_without_a_rolling_shutter_are_as_they_always_were(motion, tmp_pat
         assert getattr(again, "readout", 0.0) == 0.0
 
 
-def test_the_file_names_its_format(motion, tmp_path):
+def test_file_states_its_format(motion, tmp_path):
     save_path(motion, tmp_path / "path.json")
     document = json.loads((tmp_path / "path.json").read_text())
     assert (document["format"], document["version"], document["kind"]) == ("steadyscale-path", 1, "motion")
@@ -81,21 +81,21 @@ def change(**entries):
     [
         (change(format="gyroflow"), "not of the format"),
         (change(version=2), "version 2"),
-        (change(kind="steps"), "none of motion"),
+        (change(kind="steps"), "not motion"),
         (change(trust=[1.0] * 29), "shape"),
         (change(trust=[1.0] * 30), "cuts"),
         (change(steps=[[1.0] * 9] * 29 + [[float("nan")] * 9]), "not finite"),
         (change(steps="none"), "damaged"),
         (change(readout=1.5), "between -1 and 1"),
         (change(readout="fast"), "damaged"),
-        (change(shots=[[0, 12], [13, 30]]), "follow"),
+        (change(shots=[[0, 12], [13, 30]]), "not consecutive"),
         (change(clip={"width": 0, "height": 2, "fps": "25", "length": None}), "0 is not"),
         (change(clip={"width": 2, "height": 2, "fps": "25/0", "length": None}), "damaged"),
         (lambda d: {k: v for k, v in d.items() if k != "steps"}, "steps.*missing"),
         (lambda d: [d], "not of the format"),
     ],
 )
-def test_another_or_a_damaged_file_is_one_clear_error(damage, message, motion, tmp_path):
+def test_foreign_and_damaged_files_are_clear_errors(damage, message, motion, tmp_path):
     file = tmp_path / "path.json"
     save_path(motion, file)
     file.write_text(json.dumps(damage(json.loads(file.read_text()))))
@@ -103,7 +103,7 @@ def test_another_or_a_damaged_file_is_one_clear_error(damage, message, motion, t
         load_path(file)
 
 
-def test_no_file_no_json_and_no_place_to_write(motion, tmp_path):
+def test_missing_file_invalid_json_and_missing_folder_are_errors(motion, tmp_path):
     with pytest.raises(ClipError, match="cannot be read"):
         load_path(tmp_path / "missing.json")
     (tmp_path / "clip.mp4").write_bytes(b"\x00\xff\xfe")
@@ -113,8 +113,20 @@ def test_no_file_no_json_and_no_place_to_write(motion, tmp_path):
         save_path(motion, tmp_path / "missing" / "path.json")
 
 
-def test_what_is_not_finite_is_not_saved(motion, tmp_path):
+def test_non_finite_numbers_are_not_saved(motion, tmp_path):
     motion.steps[3, 0, 0] = np.nan
     with pytest.raises(ClipError, match="steps hold"):
         save_path(motion, tmp_path / "path.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "table"), [("trajectory", "poses"), ("correction", "matrices")])
+def test_singular_poses_are_an_error_and_singular_steps_are_interpolated(kind, table, motion, tmp_path):
+    value, file = kinds(motion)[kind], tmp_path / "path.json"
+    getattr(value, table)[5, :2, :2] = [[1, 2], [2, 4]]
+    save_path(value, file)
+    with pytest.raises(ClipError, match=rf"path\.json.*{table} holds a matrix that has no inverse"):
+        load_path(file)
+    motion.steps[5, :2, :2] = 0
+    save_path(motion, file)
+    assert np.isfinite(Trajectory.of(load_path(file)).poses).all()

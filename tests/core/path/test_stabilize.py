@@ -25,7 +25,7 @@ def measured():
 
 
 @pytest.mark.parametrize("border", Border)
-def test_only_a_crop_is_held_to_the_budget(measured, border):
+def test_only_crops_are_limited_to_max_zoom(measured, border):
     planned = plan_correction(measured, Smoothing.KALMAN, 2.0, border=border, max_zoom=1.1)
     free = correction(measured, smooth(measured, Smoothing.KALMAN, 2.0))
     assert zoom_to_fill(free) > 1.2
@@ -38,8 +38,8 @@ def test_only_a_crop_is_held_to_the_budget(measured, border):
     assert planned.shots == measured.shots
 
 
-def test_what_nobody_sees_costs_no_picture():
-    """A pan that sets out and stops leaves the smooth path behind; a little later and a little earlier will do."""
+def test_invisible_peaks_are_trimmed():
+    """At the start and the end of a pan the smooth path lags; a small change there is invisible."""
     pan = np.cumsum(np.interp(np.arange(200), [0, 70, 80, 120, 130, 199], [0, 0, 3.0, 3.0, 0, 0]))
     path = make_shake_path(200, seed=6, pixels=4, zoom=0) + np.outer(pan, [1, 0, 0, 0])
     panned = Trajectory(geometry.matrices_from_parameters(path), [slice(0, 200)], ClipInfo(640, 360, Fraction(25), 200))
@@ -51,31 +51,31 @@ def test_what_nobody_sees_costs_no_picture():
 
 
 @pytest.mark.parametrize("settings", [{"method": Smoothing.LOCKED}, {"method": Smoothing.L1}, {"horizon": 1.0}])
-def test_a_promised_place_is_not_trimmed(measured, settings):
+def test_locked_and_level_paths_are_not_trimmed(measured, settings):
     wide = replace(measured, info=ClipInfo(1280, 720, Fraction(25), 60))
     free = correction(wide, smooth(wide, seconds=2.0, **settings))
     assert np.array_equal(plan_correction(wide, seconds=2.0, **settings).matrices, free.matrices)
 
 
-def test_the_reference_is_held(measured):
+def test_reference_frame_is_kept(measured):
     planned = plan_correction(measured, Smoothing.LOCKED, border=Border.MIRROR, reference=7)
     assert np.allclose(planned.matrices[7], np.eye(3))
     held = measured.corrected(planned).poses
     assert np.allclose(held[:30], measured.poses[7])
 
 
-def test_axes_and_horizon_reach_the_smoother(measured):
+def test_strength_and_horizon_are_passed_to_smooth(measured):
     kept = Strength(x=0)
     planned = plan_correction(measured, seconds=2.0, border=Border.MIRROR, strength=kept, horizon=1.0)
     wanted = smooth(measured, seconds=2.0, strength=kept, horizon=1.0)
     assert np.array_equal(planned.matrices, correction(measured, wanted).matrices)
     moved = geometry.to_parameters(planned.matrices)
-    assert np.abs(moved[:, 0]).max() < np.abs(moved[:, 1]).max() / 5, "the sideways shake stays"
+    assert np.abs(moved[:, 0]).max() < np.abs(moved[:, 1]).max() / 5, "the horizontal shake stays"
 
 
 @pytest.mark.parametrize("readout", [0.0, 0.4])
-def test_a_long_clip_takes_the_memory_of_its_table(readout, monkeypatch):
-    """Bytes that planning takes for each frame more, at its highest."""
+def test_memory_per_frame_is_bounded(readout, monkeypatch):
+    """Peak bytes of planning per additional frame."""
     monkeypatch.setattr(geometry, "CHUNK_FRAMES", 100)
 
     def peak(frames: int) -> int:
@@ -83,17 +83,17 @@ def test_a_long_clip_takes_the_memory_of_its_table(readout, monkeypatch):
         steps = np.linalg.inv(geometry.matrices_from_parameters(path)) @ geometry.matrices_from_parameters(
             np.roll(path, 1, axis=0)
         )
-        trust = np.ones(frames)
-        steps[0], trust[0] = np.eye(3), 0.0
+        confidence = np.ones(frames)
+        steps[0], confidence[0] = np.eye(3), 0.0
         info = ClipInfo(320, 180, Fraction(25), frames)
         tracemalloc.start()
         try:
-            measured = Trajectory.of(Motion(steps, trust, info, readout))
+            measured = Trajectory.of(Motion(steps, confidence, info, readout))
             planned = plan_correction(measured, seconds=0.2, max_zoom=1.05)
             assert zoom_to_fill(planned) <= 1.05 + 1e-6
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    table = 3 * 72 + bool(readout) * 5 * 72  # poses, corrections and the ones in the making; rows
+    table = 3 * 72 + bool(readout) * 5 * 72  # poses, corrections and temporaries; rows
     assert (peak(1200) - peak(400)) / 800 < 3.5 * table

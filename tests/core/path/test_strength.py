@@ -21,7 +21,7 @@ def measured():
     return Trajectory(geometry.matrices_from_tangents(tangents), [slice(0, 80)], ClipInfo(640, 360, Fraction(25), 80))
 
 
-def test_all_is_the_correction_itself_and_nothing_the_identity(measured):
+def test_strength_one_is_the_correction_and_zero_the_identity(measured):
     fix = correction(measured, smooth(measured))
     assert apply_strength(fix, Strength()) is fix
     none = apply_strength(fix, Strength(0, 0, 0, 0, 0))
@@ -30,20 +30,20 @@ def test_all_is_the_correction_itself_and_nothing_the_identity(measured):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_axis_is_left_alone_and_the_others_corrected(measured, name):
+def test_strength_applies_to_one_axis(measured, name):
     fix = correction(measured, smooth(measured))
     asked = geometry.to_tangents(fix.matrices)
     given = geometry.to_tangents(apply_strength(fix, Strength(**{name: 0.25})).matrices)
     at = NAMES.index(name)
     columns = slice(at, at + 1) if at < 4 else slice(4, 8)
-    share = np.ones(8)
-    share[columns] = 0.25
+    strength = np.ones(8)
+    strength[columns] = 0.25
     assert np.abs(asked[:, columns]).max() > 1e-6
-    assert np.allclose(given, asked * share, atol=1e-12)
+    assert np.allclose(given, asked * strength, atol=1e-12)
 
 
-def test_the_sideways_shake_stays_in_the_axes_of_the_picture():
-    """Filmed with the camera on its side: what is sideways in the picture is up and down in the scene."""
+def test_axes_are_those_of_the_frame():
+    """With the camera on its side, x of the frame is vertical in the scene."""
     path = make_shake_path(100, angle=0, zoom=0)
     on_its_side = geometry.matrices_from_parameters(np.array([0, 0, np.pi / 2, 0]))
     info = ClipInfo(640, 360, Fraction(25), 100)
@@ -53,16 +53,16 @@ def test_the_sideways_shake_stays_in_the_axes_of_the_picture():
     assert np.abs(np.diff(after[:, 0], 2)).max() < 0.05, "smoothed"
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_shares_outside_0_to_1_are_refused(measured, share):
-    with pytest.raises(ClipError, match="roll is a share"):
-        Strength(roll=share)
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_outside_0_to_1_is_an_error(measured, strength):
+    with pytest.raises(ClipError, match="roll is a strength"):
+        Strength(roll=strength)
     with pytest.raises(ClipError, match="horizon"):
-        level_horizon(measured, measured, share)
+        level_horizon(measured, measured, strength)
 
 
 def rolling():
-    """Two shots of a camera that sways slowly by a tenth of a radian, the second one filmed askew."""
+    """Two shots with a slow roll of a tenth of a radian, the second one tilted."""
     path = make_shake_path(200, angle=0.005)
     path[:, 2] += 0.1 * np.sin(np.arange(200) / 20)
     path[100:, 2] += 0.4
@@ -72,7 +72,7 @@ def rolling():
     )
 
 
-def test_the_picture_is_level_with_the_middle_of_its_shot_and_nothing_else_changes():
+def test_horizon_is_level_with_the_median_roll_and_nothing_else_changes():
     measured = rolling()
     free = smooth(measured, seconds=1.0)
     assert np.ptp(free.path[:100, 2]) > 0.15
@@ -85,14 +85,14 @@ def test_the_picture_is_level_with_the_middle_of_its_shot_and_nothing_else_chang
     assert level_horizon(measured, free, 0.0) is free
 
 
-def test_the_reference_says_what_is_level_in_its_shot():
+def test_reference_frame_is_level_in_its_shot():
     measured = rolling()
     level = level_horizon(measured, smooth(measured), 1.0, reference=110).path[:, 2]
     assert np.allclose(level[100:], measured.path[110, 2])
     assert np.allclose(level[:100], np.median(measured.path[:100, 2]))
 
 
-def test_a_camera_that_turns_right_over_is_held_without_a_jump():
+def test_full_rotation_of_the_camera_is_leveled_without_a_jump():
     path = np.zeros((300, 4))
     path[:, 2] = np.linspace(0, 3 * np.pi, 300)
     measured = replace(rolling(), poses=geometry.matrices_from_parameters(path), shots=[slice(0, 300)])

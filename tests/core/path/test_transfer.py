@@ -22,11 +22,11 @@ def path_of(poses, *, shots=None, width=WIDTH, height=HEIGHT):
 
 
 def shaken():
-    """A clip, and the correction that its true path asks for."""
+    """A clip, and the correction of its true path."""
     measured = path_of(geometry.matrices_from_parameters(make_shake_path(COUNT, pixels=3.0)))
     scene = make_texture(
         HEIGHT * 2, WIDTH * 2, spectral_slope=2.2
-    )  # without the finest detail, which looking up twice would cost
+    )  # without the finest detail, which two interpolations remove
     return render_camera(scene, measured.poses, WIDTH, HEIGHT), correction(measured, smooth(measured, seconds=1.0))
 
 
@@ -36,43 +36,43 @@ def run(frames, fix, border, pad=0):
 
 
 @pytest.mark.parametrize("border", [Border.BLACK, Border.MIRROR, Border.FILL])
-def test_what_was_stabilised_with_room_comes_back_whole(border):
+def test_undo_restores_frames_that_were_padded(border):
     source, fix = shaken()
     pad = 24
     steady, _ = run(source, fix, Border.BLACK, pad)
     assert (steady[..., pad:-pad, pad:-pad] - source).abs().mean() > 0.01, "it was moved"
-    back, invented = run(steady, undo(fix, Border.BLACK, pad), border, -pad)
+    back, fill_mask = run(steady, undo(fix, Border.BLACK, pad), border, -pad)
     assert back.shape == source.shape
-    assert not invented.any()
+    assert not fill_mask.any()
     # The outermost pixels were blended with the black around them.
     assert (back - source)[..., 2:-2, 2:-2].abs().mean() < 0.001
-    assert (back[:-1] - source[1:]).abs().mean() > 0.01, "and a frame in the wrong place would show"
+    assert (back[:-1] - source[1:]).abs().mean() > 0.01, "a shift by one frame is detectable"
 
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE, Border.MIRROR])
-def test_undo_takes_back_the_zoom_and_marks_what_is_gone(border):
+def test_undo_inverts_the_zoom_and_masks_lost_pixels(border):
     source, fix = shaken()
     steady, _ = run(source, fix, border)
-    back, invented = run(steady, undo(fix, border), Border.MIRROR)
-    genuine = invented == 0
-    share = genuine.float().mean()
+    back, fill_mask = run(steady, undo(fix, border), Border.MIRROR)
+    in_source = fill_mask == 0
+    share = in_source.float().mean()
     assert 0.6 < share < 0.999
     error = (back - source).abs().mean(1)
-    assert error[genuine].mean() < 0.001
-    assert error[invented == 1].mean() > 10 * error[genuine].mean()
+    assert error[in_source].mean() < 0.001
+    assert error[fill_mask == 1].mean() > 10 * error[in_source].mean()
 
 
-def test_undo_serves_frames_that_were_enlarged_meanwhile():
+def test_undo_works_on_upscaled_frames():
     source, fix = shaken()
     steady, _ = run(source, fix, Border.CROP)
     large = torch.nn.functional.interpolate(steady, scale_factor=2, mode="bicubic", align_corners=False).clamp(0, 1)
-    back, invented = run(large, undo(fix.scaled(2), Border.CROP), Border.MIRROR)
+    back, fill_mask = run(large, undo(fix.scaled(2), Border.CROP), Border.MIRROR)
     wanted = torch.nn.functional.interpolate(source, scale_factor=2, mode="bicubic", align_corners=False)
-    assert (back - wanted).abs().mean(1)[invented == 0].mean() < 0.001
+    assert (back - wanted).abs().mean(1)[fill_mask == 0].mean() < 0.001
 
 
-def test_the_shake_of_one_clip_shakes_another_as_much():
-    """The other scene is filmed still: with the shake it must look as if filmed by the shaking camera."""
+def test_shake_is_transferred_with_its_amplitude():
+    """A static scene with the shake equals the same scene filmed by the shaking camera."""
     path = make_shake_path(COUNT, pixels=3.0)
     measured = path_of(geometry.matrices_from_parameters(path))
     still = path_of(np.broadcast_to(np.eye(3), measured.poses.shape).copy())
@@ -80,15 +80,15 @@ def test_the_shake_of_one_clip_shakes_another_as_much():
     scene = make_texture(HEIGHT * 2, WIDTH * 2, seed=5)
     tripod = render_camera(scene, still.poses, WIDTH, HEIGHT)
     hand = render_camera(scene, measured.poses, WIDTH, HEIGHT)
-    for what in (TransferMode.SHAKE, TransferMode.MOVE):  # a camera that only shakes has no other move
+    for what in (TransferMode.SHAKE, TransferMode.MOVE):  # equal for a camera that only shakes
         motion = transfer(fix, measured.info, COUNT, what)
-        made, invented = run(tripod, motion, Border.MIRROR)
-        error = (made - hand).abs().mean(1)
-        assert error[invented == 0].mean() < 0.001
+        shaken_frames, fill_mask = run(tripod, motion, Border.MIRROR)
+        error = (shaken_frames - hand).abs().mean(1)
+        assert error[fill_mask == 0].mean() < 0.001
         assert (tripod - hand).abs().mean() > 0.02
 
 
-def test_move_has_the_pan_that_shake_leaves_out():
+def test_move_includes_the_pan_and_shake_does_not():
     parameters = make_shake_path(COUNT, pixels=2.0) + np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])
     measured = path_of(geometry.matrices_from_parameters(parameters))
     pan = path_of(geometry.matrices_from_parameters(np.arange(COUNT)[:, None] * np.array([3.0, 0, 0, 0])))
@@ -96,11 +96,11 @@ def test_move_has_the_pan_that_shake_leaves_out():
     info = ClipInfo(WIDTH, HEIGHT, Fraction(25))
     move = geometry.to_parameters(transfer(fix, info, COUNT, TransferMode.MOVE).matrices)
     shaking = geometry.to_parameters(transfer(fix, info, COUNT, TransferMode.SHAKE).matrices)
-    assert move[-1, 0] < -25, "the camera goes right, so the picture goes left"
+    assert move[-1, 0] < -25, "the camera pans right, so the content moves left"
     assert np.abs(shaking[:, 0]).max() < 10
 
 
-def test_other_sizes_take_the_motion_in_proportion():
+def test_motion_scales_with_the_frame_size():
     _, fix = shaken()
     same = transfer(fix, fix.info, COUNT).matrices
     double = transfer(fix, fix.info.scaled(2), COUNT)
@@ -108,16 +108,18 @@ def test_other_sizes_take_the_motion_in_proportion():
     assert (double.info.width, double.info.height) == (2 * WIDTH, 2 * HEIGHT)
     square = transfer(fix, ClipInfo(400, 400, Fraction(25)), COUNT).matrices
     factor = 400 * 2**0.5 / np.hypot(WIDTH, HEIGHT)
-    assert np.allclose(square, geometry.rescale(same, factor, factor)), "an angle stays an angle in another shape"
+    assert np.allclose(square, geometry.rescale(same, factor, factor)), (
+        "rotations stay rotations for another aspect ratio"
+    )
 
 
 @pytest.mark.parametrize(
     ("count", "rows"),
     [(2, [4, 5]), (4, [4, 5, 6, 7]), (9, [4, 5, 6, 7, 6, 5, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
 )
-def test_other_lengths_go_there_and_back_through_the_longest_shot(count, rows):
+def test_other_lengths_repeat_the_longest_shot_back_and_forth(count, rows):
     poses = geometry.matrices_from_parameters(make_shake_path(8, pixels=4.0))
-    if count == 7:  # as many as were measured: one by one, cuts and all
+    if count == 7:  # the measured number: frame by frame, with cuts
         poses, shots = poses[:7], [slice(0, 3), slice(3, 7)]
     else:
         shots = [slice(0, 3), slice(3, 4), slice(4, 8)]
@@ -133,10 +135,10 @@ def test_other_lengths_go_there_and_back_through_the_longest_shot(count, rows):
     assert len(list(warp(iter(torch.rand(count, 1, 3, HEIGHT, WIDTH)), measured_length, Border.EDGE))) == count
 
 
-def test_what_is_not_known_is_said():
+def test_missing_poses_are_an_error():
     _, fix = shaken()
     bare = replace(fix, poses=None)
-    with pytest.raises(ClipError, match="which way the camera went"):
+    with pytest.raises(ClipError, match="does not contain the camera path"):
         transfer(bare, fix.info, COUNT, TransferMode.MOVE)
     assert np.allclose(transfer(bare, fix.info, COUNT).matrices, transfer(fix, fix.info, COUNT).matrices)
     with pytest.raises(ValueError, match="undo"):

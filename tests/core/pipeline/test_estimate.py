@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """Takes 1000 bytes for each pixel that it is shown, as it says."""
+    """Takes 1000 bytes for each input pixel, as it states."""
 
     scale, halo, activation_bytes = 2, 0, 1000.0
 
@@ -26,13 +26,13 @@ class Net(nn.Module):
         return images.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-def recipe(frames: int = 12, tile: int = 64, side: int = 64) -> Pipeline:
+def make_pipeline(frames: int = 12, tile: int = 64, side: int = 64) -> Pipeline:
     clip = TensorClip(torch.rand(1, 3, side, side).expand(frames, -1, -1, -1), Fraction(25))
     return Pipeline(clip).then(UpscaleOp(Net(), UpscaleSettings(tiling=Tiling(tile))))
 
 
 class Clock:
-    """A clock that moves on only when told."""
+    """A clock that is moved by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -49,70 +49,72 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def run(clock: Clock, frames: int, waits: list[float], **more: int) -> tuple[int, list[str]]:
-    """How many frames passed, and what was told, when each frame takes as long as `waits` says."""
-    said: list[str] = []
+    """How many frames passed, and the messages, when each frame takes as long as `waits` says."""
+    messages: list[str] = []
 
-    def made():
+    def slow_frames():
         for wait in itertools.islice(itertools.chain(waits, itertools.repeat(waits[-1])), frames):
             clock.now += wait
             yield torch.zeros(1, 3, 4, 4)
 
-    passed = sum(len(f) for f in with_estimate(made(), recipe(frames), said.append, **more))
-    return passed, said
+    passed = sum(len(f) for f in with_estimate(slow_frames(), make_pipeline(frames), messages.append, **more))
+    return passed, messages
 
 
 def test_the_plan_names_frames_and_sizes():
-    line = describe_run(recipe())
+    line = describe_run(make_pipeline())
     assert line.startswith("12 frames, 64x64 to 128x128, about ")
     assert line.endswith("MB of memory")
-    assert describe_run(Pipeline(recipe().source)).startswith("12 frames, 64x64, ")
+    assert describe_run(Pipeline(make_pipeline().source)).startswith("12 frames, 64x64, ")
 
 
-def test_memory_grows_with_what_the_network_is_shown():
-    whole, quarter = estimate_memory(recipe(tile=64)), estimate_memory(recipe(tile=32))
-    assert whole - quarter == pytest.approx(1000 * (64 * 64 - 32 * 32))
-    clip = recipe().source.info
-    assert estimate_memory(recipe(frames=600)) == estimate_memory(recipe(frames=12)), (
+def test_memory_grows_with_the_input_of_the_network():
+    full, quarter = estimate_memory(make_pipeline(tile=64)), estimate_memory(make_pipeline(tile=32))
+    assert full - quarter == pytest.approx(1000 * (64 * 64 - 32 * 32))
+    clip = make_pipeline().source.info
+    assert estimate_memory(make_pipeline(frames=600)) == estimate_memory(make_pipeline(frames=12)), (
         "a stream does not hold its frames"
     )
-    assert whole > 1000 * 64 * 64 + 12 * clip.width * clip.height * 4
+    assert full > 1000 * 64 * 64 + 12 * clip.width * clip.height * 4
 
 
-def test_an_image_batch_is_counted_whole():
+def test_an_image_batch_is_held_in_memory():
     def megabytes(line: str) -> float:
         return float(line.split("about ")[1].split()[0])
 
-    one, other = (megabytes(describe_run(recipe(frames=1000), in_memory=held)) for held in (False, True))
+    one, other = (
+        megabytes(describe_run(make_pipeline(frames=1000), in_memory=in_memory)) for in_memory in (False, True)
+    )
     assert other - one == pytest.approx(1000 * 128 * 128 * 12 / 1e6, abs=15)
 
 
-def test_the_time_is_that_of_the_frames_that_were_made(clock: Clock):
+def test_the_time_follows_from_the_finished_frames(clock: Clock):
     """The first takes 3 s and the others 1 s: after the fourth, 4 + 2 of 12 s are behind, and 8 s are left."""
-    passed, said = run(clock, 12, [3.0, 1.0])
+    passed, messages = run(clock, 12, [3.0, 1.0])
     assert passed == 12
-    assert len(said) == 2
-    assert "about 14 s in all, at 1 s a frame" in said[1]
+    assert len(messages) == 2
+    assert "about 14 s in all, at 1 s a frame" in messages[1]
 
 
-def test_a_first_frame_that_takes_long_gives_a_first_idea(clock: Clock):
-    _, said = run(clock, 10, [60.0, 20.0])
-    assert [line.split("; ")[1] for line in said[1:]] == [
+def test_a_slow_first_frame_gives_a_first_estimate(clock: Clock):
+    _, messages = run(clock, 10, [60.0, 20.0])
+    assert [line.split("; ")[1] for line in messages[1:]] == [
         "by the first frame, which also loads, at most about 10 min 0 s in all",
         "about 4 min 0 s in all, at 20 s a frame",
     ]
 
 
-def test_what_is_soon_over_is_told_once(clock: Clock):
-    passed, said = run(clock, 20, [0.05])
-    assert (passed, len(said)) == (20, 1)
+def test_a_short_run_is_described_once(clock: Clock):
+    passed, messages = run(clock, 20, [0.05])
+    assert (passed, len(messages)) == (20, 1)
 
 
-def test_frames_of_an_earlier_run_take_no_time(clock: Clock):
-    _, said = run(clock, 12, [1.0], frames_done=6)
-    assert "about 6.0 s in all" in said[1]
+def test_frames_of_an_earlier_run_are_not_in_the_estimate(clock: Clock):
+    _, messages = run(clock, 12, [1.0], frames_done=6)
+    assert "about 6.0 s in all" in messages[1]
 
 
-def test_nothing_is_told_before_it_is_read():
-    said: list[str] = []
-    with_estimate(iter([]), recipe(), said.append)
-    assert said == []
+def test_nothing_is_reported_before_it_is_read():
+    messages: list[str] = []
+    with_estimate(iter([]), make_pipeline(), messages.append)
+    assert messages == []

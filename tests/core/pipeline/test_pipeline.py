@@ -1,4 +1,4 @@
-"""A recipe is the same picture as its stages one by one, from one reading of the source, whatever order it chose."""
+"""A pipeline gives the frames of its stages one by one, from one reading of the source, in any order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from steadyscale.core.upscaling.settings import OutputSize, UpscaleSettings
 
 
 class Network:
-    """Enlarges smoothly, and counts the frames that it is given."""
+    """Upscales smoothly, and counts its input frames."""
 
     halo = 8
 
@@ -39,7 +39,7 @@ class Network:
         return F.interpolate(frames, scale_factor=self.scale, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-class Counted:
+class CountedClip:
     """A clip that counts how often it is read, and how many frames are taken."""
 
     def __init__(self, clip: TensorClip) -> None:
@@ -66,8 +66,8 @@ def smooth_clip(count: int = 4, width: int = 64, height: int = 48) -> TensorClip
     )
 
 
-def kinds(recipe: Pipeline) -> list[type]:
-    return [type(operation) for operation in recipe.operations]
+def types_of(pipeline: Pipeline) -> list[type]:
+    return [type(operation) for operation in pipeline.operations]
 
 
 def all_of(clip) -> torch.Tensor:
@@ -75,42 +75,42 @@ def all_of(clip) -> torch.Tensor:
 
 
 def test_nothing_runs_until_frames_are_read():
-    clip, network = Counted(smooth_clip()), Network()
-    recipe = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(shifts(4, clip.info), Border.BLACK, pad=6))
-    assert recipe.info == ClipInfo(140, 108, Fraction(25), 4)
-    stream = recipe.frames()
+    clip, network = CountedClip(smooth_clip()), Network()
+    pipeline = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(shifts(4, clip.info), Border.BLACK, pad=6))
+    assert pipeline.info == ClipInfo(140, 108, Fraction(25), 4)
+    stream = pipeline.frames()
     assert (clip.readings, network.frames) == (0, 0)
     next(stream)
     assert network.frames == 1, "and then frame by frame"
 
 
 def test_a_chain_of_three_reads_the_source_once_and_keeps_every_frame():
-    clip, network = Counted(TensorClip(numbered_frames(12, 96, 64))), Network()
+    clip, network = CountedClip(TensorClip(numbered_frames(12, 96, 64))), Network()
     still = Correction(np.tile(np.eye(3), (12, 1, 1)), [slice(0, 12)], clip.info)
-    recipe = (
+    pipeline = (
         Pipeline(clip)
         .then(WarpOp(still))
         .then(UpscaleOp(network))
         .then(UpscaleOp(Network(), UpscaleSettings(OutputSize(factor=0.5))))
     )
-    assert read_numbers(recipe, batch=5) == list(range(12))
+    assert read_numbers(pipeline, batch=5) == list(range(12))
     assert (clip.readings, clip.frames_read, network.frames) == (1, 12, 12)
-    assert read_numbers(recipe) == list(range(12)), "it starts anew"
+    assert read_numbers(pipeline) == list(range(12)), "reading starts again"
 
 
 @pytest.mark.parametrize("border", [b for b in Border if b is not Border.FILL])
-def test_enlarging_after_a_warp_is_done_before_it_and_is_the_same_picture(border: Border):
+def test_upscaling_after_a_warp_is_done_before_it_with_the_same_result(border: Border):
     clip, network = smooth_clip(), Network()
-    steady, enlarge = WarpOp(shifts(4, clip.info), border), UpscaleOp(network)
-    recipe = Pipeline(clip).then(steady).then(enlarge)
-    assert kinds(recipe) == [UpscaleOp, WarpOp]
-    as_asked = Pipeline(clip, (steady, enlarge))
-    assert recipe.info == as_asked.info
-    ours, theirs = all_of(recipe), all_of(as_asked)
+    warp_op, upscale_op = WarpOp(shifts(4, clip.info), border), UpscaleOp(network)
+    pipeline = Pipeline(clip).then(warp_op).then(upscale_op)
+    assert types_of(pipeline) == [UpscaleOp, WarpOp]
+    in_order = Pipeline(clip, (warp_op, upscale_op))
+    assert pipeline.info == in_order.info
+    ours, theirs = all_of(pipeline), all_of(in_order)
     assert ours.shape == theirs.shape == (4, 3, 96, 128)
     inner = (..., slice(16, -16), slice(16, -16))  # at the border bicubic kernels see other neighbours
     assert (ours - theirs)[inner].abs().max() < 0.02
-    unmoved = all_of(Pipeline(clip, (enlarge,)))
+    unmoved = all_of(Pipeline(clip, (upscale_op,)))
     assert (ours - unmoved)[inner].abs().max() > 0.05, "and the frames did move"
 
 
@@ -125,36 +125,36 @@ def test_enlarging_after_a_warp_is_done_before_it_and_is_the_same_picture(border
 )
 def test_a_pad_grows_with_the_frames(pad: int, target: OutputSize, scaled: int):
     clip = smooth_clip()
-    steady, enlarge = WarpOp(shifts(4, clip.info), Border.EDGE, pad), UpscaleOp(Network(), UpscaleSettings(target))
-    recipe = Pipeline(clip).then(steady).then(enlarge)
-    first, second = recipe.operations
+    warp_op, upscale_op = WarpOp(shifts(4, clip.info), Border.EDGE, pad), UpscaleOp(Network(), UpscaleSettings(target))
+    pipeline = Pipeline(clip).then(warp_op).then(upscale_op)
+    first, second = pipeline.operations
     assert isinstance(first, UpscaleOp)
     assert isinstance(second, WarpOp)
     assert second.pad == scaled
-    as_asked = Pipeline(clip, (steady, enlarge))
-    assert recipe.info == as_asked.info
+    in_order = Pipeline(clip, (warp_op, upscale_op))
+    assert pipeline.info == in_order.info
     inner = (..., slice(scaled + 16, -scaled - 16), slice(scaled + 16, -scaled - 16))
-    assert (all_of(recipe) - all_of(as_asked))[inner].abs().max() < 0.02
+    assert (all_of(pipeline) - all_of(in_order))[inner].abs().max() < 0.02
 
 
 @pytest.mark.parametrize(("pad", "target"), [(5, OutputSize(factor=1.5)), (0, OutputSize(size=(100, 100)))])
-def test_the_order_stays_where_the_other_is_not_the_same(pad: int, target: OutputSize):
+def test_the_order_stays_where_the_other_gives_another_result(pad: int, target: OutputSize):
     clip = smooth_clip()
-    recipe = (
+    pipeline = (
         Pipeline(clip)
         .then(WarpOp(shifts(4, clip.info), Border.EDGE, pad))
         .then(UpscaleOp(Network(), UpscaleSettings(target)))
     )
-    assert kinds(recipe) == [WarpOp, UpscaleOp]
-    assert all_of(recipe).shape[-2:] == (recipe.info.height, recipe.info.width)
+    assert types_of(pipeline) == [WarpOp, UpscaleOp]
+    assert all_of(pipeline).shape[-2:] == (pipeline.info.height, pipeline.info.width)
 
 
-def test_enlarging_passes_several_warps():
+def test_upscaling_is_moved_before_several_warps():
     clip = smooth_clip()
-    steady = WarpOp(shifts(4, clip.info), Border.EDGE, pad=2)
-    small = Pipeline(clip).then(steady)
+    warp_op = WarpOp(shifts(4, clip.info), Border.EDGE, pad=2)
+    small = Pipeline(clip).then(warp_op)
     twice = small.then(WarpOp(shifts(4, small.info, seed=1), Border.BLACK)).then(UpscaleOp(Network(3)))
-    assert kinds(twice) == [UpscaleOp, WarpOp, WarpOp]
+    assert types_of(twice) == [UpscaleOp, WarpOp, WarpOp]
     assert twice.info == ClipInfo(204, 156, Fraction(25), 4)
     assert all_of(twice).shape == (4, 3, 156, 204)
 
@@ -173,7 +173,7 @@ def test_the_stream_ends_with_an_error_where_frames_are_missing():
 
 def test_motion_is_measured_on_the_source_and_stated_for_the_result():
     clip, _ = make_shaken_clip(8, 160, 120)
-    network, counted = Network(), Counted(clip)
+    network, counted = Network(), CountedClip(clip)
     large = Pipeline(counted).then(UpscaleOp(network, UpscaleSettings(OutputSize(factor=3.0))))
     flow = flow_model()
     motion, small = estimate_motion(large, flow), estimate_motion(clip, flow)
@@ -184,41 +184,41 @@ def test_motion_is_measured_on_the_source_and_stated_for_the_result():
     assert np.abs(motion.steps[:, :2, 2]).max() > 5, "there was motion to find"
 
 
-def test_what_is_steady_is_measured_as_steady():
+def test_a_stabilized_clip_is_measured_as_steady():
     clip, _ = make_shaken_clip(10, 160, 120)
     measured = Trajectory.of(estimate_motion(clip, flow_model()))
     fix = correction(measured, smooth(measured, seconds=20.0))
     network = Network()
-    recipe = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(fix.scaled(2), Border.MIRROR, pad=4))
+    pipeline = Pipeline(clip).then(UpscaleOp(network)).then(WarpOp(fix.scaled(2), Border.MIRROR, pad=4))
 
-    def unrest(clip) -> float:
+    def jitter(clip) -> float:
         return float(np.abs(np.diff(estimate_motion(clip, flow_model()).steps[1:, :2, 2], axis=0)).max())
 
-    assert recipe.info.width == 328
-    assert unrest(recipe) < 2 * unrest(clip) / 4, "in pixels of twice the size"
+    assert pipeline.info.width == 328
+    assert jitter(pipeline) < 2 * jitter(clip) / 4, "in pixels of twice the size"
     assert network.frames == 0
 
 
-def test_calm_frames_are_steadier_and_grain_comes_after():
+def test_deflickered_frames_differ_less_and_grain_comes_after():
     torch.manual_seed(0)
     still = torch.rand(1, 3, 48, 64).expand(12, -1, -1, -1)
     noisy = (still * 0.8 + 0.1 + 0.03 * torch.randn(12, 3, 48, 64)).clamp(0, 1)
-    recipe = Pipeline(TensorClip(noisy)).then(DeflickerOp(0.6))
-    calm = torch.cat(list(recipe.frames()))
-    assert calm.shape == noisy.shape
-    assert recipe.info == TensorClip(noisy).info
-    assert calm.diff(dim=0).std() < 0.6 * noisy.diff(dim=0).std()
+    pipeline = Pipeline(TensorClip(noisy)).then(DeflickerOp(0.6))
+    deflickered = torch.cat(list(pipeline.frames()))
+    assert deflickered.shape == noisy.shape
+    assert pipeline.info == TensorClip(noisy).info
+    assert deflickered.diff(dim=0).std() < 0.6 * noisy.diff(dim=0).std()
     grained = torch.cat(list(Pipeline(TensorClip(noisy)).then(DeflickerOp(0.6, grain=0.5)).frames()))
-    assert torch.equal(grained, add_film_grain_rgba(calm, 0.5, 0))
+    assert torch.equal(grained, add_film_grain_rgba(deflickered, 0.5, 0))
 
 
-def test_motion_is_measured_before_the_calming():
+def test_motion_is_measured_before_deflickering():
     source = TensorClip(torch.rand(3, 3, 40, 64))
     greys = list(Pipeline(source).then(DeflickerOp(1.0)).luma_frames(64))
     assert np.array_equal(greys, list(Pipeline(source).luma_frames(64)))
 
 
-def test_frames_are_calmed_before_they_are_moved():
+def test_frames_are_deflickered_before_they_are_warped():
     fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], ClipInfo(64, 40, Fraction(24), 3))
-    recipe = Pipeline(TensorClip(torch.rand(3, 3, 40, 64))).then(WarpOp(fix)).then(DeflickerOp())
-    assert [type(operation) for operation in recipe.operations] == [DeflickerOp, WarpOp]
+    pipeline = Pipeline(TensorClip(torch.rand(3, 3, 40, 64))).then(WarpOp(fix)).then(DeflickerOp())
+    assert [type(operation) for operation in pipeline.operations] == [DeflickerOp, WarpOp]

@@ -26,7 +26,7 @@ GRAPH = {
     "2": {"class_type": "SaveVideo", "inputs": {"video": ["1", 0], "prefix": "out"}},
 }
 MADE = {"2": {"images": [{"filename": "out_1.mp4", "subfolder": "SteadyScale", "type": "output"}], "animated": [True]}}
-FILES = {"output/SteadyScale/out_1.mp4": b"moving pictures" * 1000}
+FILES = {"output/SteadyScale/out_1.mp4": b"moving images" * 1000}
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_progress_is_that_of_the_nodes(fake: FakeComfyUI, url: str, tmp_path: Pa
     fake.events = [
         ("executing", {"node": "1"}),
         ("progress", {"node": "2", "value": 3, "max": 8}),
-        ("progress", {"node": "2", "value": 5, "max": 8, "prompt_id": "somebody else's"}),
+        ("progress", {"node": "2", "value": 5, "max": 8, "prompt_id": "another run"}),
     ]
     heard: list[tuple] = []
     run_workflow(GRAPH, url, folder=tmp_path, on_progress=lambda *news: heard.append(news))
@@ -119,11 +119,11 @@ def test_a_graph_that_waits_behind_others_says_so(fake: FakeComfyUI, url: str, t
 
 def test_previews_are_fetched_where_they_are_asked_for(fake: FakeComfyUI, url: str, tmp_path: Path):
     fake.outputs = {"1": {"images": [{"filename": "p.png", "subfolder": "", "type": "temp"}]}}
-    fake.files = {"temp//p.png": b"a picture"}
+    fake.files = {"temp//p.png": b"an image"}
     without = run_workflow(GRAPH, url, folder=tmp_path)
     assert (without.files, without.skipped_previews, list_files(tmp_path)) == ((), 1, [])
     assert run_workflow(GRAPH, url, folder=tmp_path, previews=True).files == (("1", tmp_path / "p.png"),)
-    assert (tmp_path / "p.png").read_bytes() == b"a picture"
+    assert (tmp_path / "p.png").read_bytes() == b"an image"
 
 
 def test_a_cut_off_download_is_repeated(fake: FakeComfyUI, url: str, tmp_path: Path):
@@ -211,7 +211,7 @@ def test_a_graph_that_is_accepted_in_part_is_not_run(fake: FakeComfyUI, command)
     assert len(fake.interrupted_ids) == 1
 
 
-def test_an_error_of_a_node_is_shown_as_the_server_said_it(fake: FakeComfyUI, command):
+def test_an_error_of_a_node_is_printed_in_the_servers_words(fake: FakeComfyUI, command):
     fake.outcome = "error"
     fake.error_data = {
         "node_id": "2",
@@ -249,7 +249,7 @@ def test_other_ends_are_failures_too(fake: FakeComfyUI, command, ends: str, word
         ("/object_info/LoadVideo", 200, "<html>", "does not answer as a ComfyUI does"),
         ("/prompt", 500, "oops", "HTTP 500"),
         ("/queue", 200, "[1]", "does not answer as a ComfyUI does"),
-        ("/view", 404, "", "out_1.mp4 cannot be had: HTTP 404"),
+        ("/view", 404, "", "out_1.mp4 cannot be downloaded: HTTP 404"),
         ("/view", 200, "", "out_1.mp4 is empty"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_server_that_goes_away_and_stays_away_is_given_up(fake: FakeComfyUI, c
     threading.Thread(target=fall_silent, daemon=True).start()
     error = command()
     assert "502" in error
-    assert "may still be going on there" in error
+    assert "may continue there" in error
 
 
 def test_a_server_that_comes_back_is_waited_for(
@@ -356,8 +356,8 @@ def test_ctrl_c_stops_the_run_on_the_server(
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     run = fake.deleted_ids[0]
-    assert fake.interrupted_ids == ([] if queued else [run]), "a run of somebody else goes on"
-    assert re.search(f"the server was told to stop the run {run}", stderr)
+    assert fake.interrupted_ids == ([] if queued else [run]), "the run of another client continues"
+    assert re.search(f"the run {run} was stopped on the server", stderr)
     assert "interrupted" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
 
@@ -382,20 +382,20 @@ def test_a_cancellation_that_comes_as_the_work_ends_is_not_lost(turns: int):
     asyncio.run(scene())
 
 
-def test_work_that_takes_too_long_ends_in_order_before_that_is_said():
+def test_work_that_takes_too_long_ends_in_order_before_the_timeout_is_raised():
     async def scene() -> list[str]:
-        told: list[str] = []
+        ended: list[str] = []
 
         async def work() -> None:
             try:
                 await asyncio.sleep(60)
             finally:
                 await asyncio.sleep(0.01)
-                told.append("ended")
+                ended.append("ended")
 
         with pytest.raises(asyncio.TimeoutError):
             await remote.with_timeout(0.01, work())
-        return told
+        return ended
 
     assert asyncio.run(scene()) == ["ended"]
 

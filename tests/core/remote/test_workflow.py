@@ -49,7 +49,7 @@ def test_a_node_is_named_by_id_class_or_title(text: str, found: Setting):
         ("9.file=x", "no node 9; it has 1 (Holiday v1.2)"),
     ],
 )
-def test_settings_that_mean_nothing_say_what_would(text: str, words: str):
+def test_invalid_settings_name_what_is_valid(text: str, words: str):
     with pytest.raises(RunError) as caught:
         parse_setting(graph(), text)
     assert words in str(caught.value)
@@ -78,9 +78,9 @@ def test_a_name_of_two_nodes_is_refused_and_an_id_is_not():
 )
 def test_values_have_the_type_that_the_node_wants(name: str, text: str, value: object):
     before = graph()
-    made = apply_settings(before, [Setting("1", name, text)], DEFINITIONS)["1"]["inputs"][name]
-    assert made == value
-    assert type(made) is type(value)
+    result = apply_settings(before, [Setting("1", name, text)], DEFINITIONS)["1"]["inputs"][name]
+    assert result == value
+    assert type(result) is type(value)
     assert before == graph(), "the graph that was given stays as it was"
 
 
@@ -127,7 +127,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("\0.mp4", None, None),
     ],
 )
-def test_which_files_go_up(here: Path, in_graph: str, set_now: str | None, goes: str | None):
+def test_which_files_are_uploaded(here: Path, in_graph: str, set_now: str | None, goes: str | None):
     prompt = graph()
     prompt["1"]["inputs"] |= {"file": in_graph, "note": "clip.mp4"}
     settings = [Setting("1", "file", set_now)] if set_now else []

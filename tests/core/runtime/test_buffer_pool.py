@@ -74,8 +74,8 @@ def test_a_stream_whose_frames_are_let_go_lies_in_one_place_and_one_whose_frames
 
 FORKED = """
 import os
-from steadyscale.core.upscaling.room import Room
-frame = Room().empty(1, 3, 4, 5).zero_()
+from steadyscale.core.runtime.buffer_pool import BufferPool
+frame = BufferPool().empty(1, 3, 4, 5).zero_()
 child = os.fork()
 if child == 0:
     frame.fill_(1.0)
@@ -92,6 +92,6 @@ def test_a_process_that_is_forked_off_does_not_write_into_the_frames_of_this_one
 
 
 def test_frames_that_no_memory_holds_are_refused_in_one_line():
-    with pytest.raises(ClipError, match="memory is not enough for enlarged frames of 4000000000") as caught:
+    with pytest.raises(ClipError, match="not enough memory for upscaled frames of 4000000000") as caught:
         BufferPool().empty(1, 10**6, 10**6, 10**6)
     assert "\n" not in str(caught.value)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, an
 def test_every_item_comes_once_and_in_order(depth: int, count: int):
     source = CountingSource(count)
     assert list(prefetch(source.items(), depth)) == list(range(count))
-    assert source.opened_in == source.closed_in == "steadyscale ahead"
+    assert source.opened_in == source.closed_in == "steadyscale prefetch"
 
 
 @pytest.mark.parametrize(("slow_source", "slow_taker"), [(0.003, 0.0), (0.0, 0.003), (0.002, 0.002)])
@@ -45,7 +45,7 @@ def test_nothing_starts_before_the_first_item_is_asked_for():
     stream = prefetch(source.items())
     assert (source.opened_in, list_our_threads()) == (None, [])
     assert next(stream) == 0
-    assert list_our_threads() == ["steadyscale ahead"]
+    assert list_our_threads() == ["steadyscale prefetch"]
     stream.close()
 
 
@@ -154,7 +154,7 @@ def test_a_taker_that_stops_early_gives_the_source_back(taken: int, way: str):
         for _ in stream:
             break
         del stream
-    assert source.closed_in == "steadyscale ahead", "closed, in the thread that it ran in"
+    assert source.closed_in == "steadyscale prefetch", "closed, in the thread that it ran in"
     assert list_our_threads() == []
     assert source.produced <= taken + 1 + 2
 
@@ -213,7 +213,7 @@ def test_a_source_that_cannot_stop_is_left_alone_and_named(
     next(stream)
     assert begun.wait(30)
     stream.close()
-    assert "steadyscale tape has not stopped after" in caplog.text
+    assert "'steadyscale tape' has not stopped after" in caplog.text
     stuck.set()
     wait_until(lambda: list_our_threads() == [])
 

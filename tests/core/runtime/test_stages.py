@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, an
 
 UNFINISHED = """
 import sys, threading, time
-from steadyscale.core.pipeline import ahead
+from steadyscale.core.runtime.prefetch import prefetch
 
 def items():
     try:
@@ -29,7 +29,7 @@ def items():
     finally:
         print("closed", flush=True)
 
-stream = ahead(ahead(items()))
+stream = prefetch(prefetch(items()))
 print(next(stream), flush=True)
 {end}
 """

@@ -2,8 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES, ChangeDetector
+from steadyscale.core.upscaling import change_detection
 from steadyscale.core.upscaling.dirty_rects import TILE_SIZE
+from steadyscale.core.upscaling.model_traits import ModelTraits
+from steadyscale.core.upscaling.precision import ModelRunner
+from steadyscale.core.upscaling.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse, ReuseState
 from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
@@ -37,6 +40,7 @@ class Reaching(nn.Module):
         super().__init__()
         self.halo, self.in_channels, self.shown, self.calls = halo, channels, 0, 0
         self.gain = nn.Parameter(torch.ones(1))
+        self.eval()  # In training mode a replica would run, with counters of its own.
 
     def forward(self, x):
         self.shown += x.shape[0] * x.shape[2] * x.shape[3]
@@ -274,14 +278,19 @@ def test_a_change_of_size_starts_anew():
     assert torch.equal(made[0], made[3])
 
 
-def test_camera_footage_is_run_whole_after_a_look_at_few_rows():
+def test_camera_footage_is_run_whole_after_a_look_at_few_rows(monkeypatch):
     frames = torch.rand(4, 3, 270, 480, generator=torch.Generator().manual_seed(0))
-    model = Reaching()
-    watcher = ChangeDetector(Reuse(), 3, tally := UpscaleStats())
-    looked = []
-    watcher._changed_mask = lambda frame, held: looked.append(frame.numel()) or torch.ones(frame.shape[-2:]).bool()
-    assert [watcher.plan(frame[None]) for frame in frames] == [None] * 4
-    assert sum(looked) <= 3 * frames[0].numel() / 15
+    model, compare, compared = Reaching(), change_detection.difference_mask, []
+
+    def counted(frame, reference, threshold):
+        compared.append(frame.numel())
+        return compare(frame, reference, threshold)
+
+    monkeypatch.setattr(change_detection, "difference_mask", counted)
+    runner = ModelRunner(model, torch.device("cpu"), (torch.float32,))
+    reuse = RegionReuse(Reuse(), tally := UpscaleStats(), ModelTraits(scale=2), runner, halo=3)
+    assert [reuse.plan(frame[None]) for frame in frames] == [None] * 4
+    assert 0 < sum(compared) <= 3 * frames[0].numel() / 15
     assert tally.computed_fraction == 1.0
     made, tally = run(frames, model)
     assert tally.tiles_reused == 0
@@ -324,17 +333,20 @@ def test_what_the_engine_renews_within_a_threshold_is_the_result_of_what_is_held
     frames = (frames + 0.002 * torch.rand_like(frames)).clamp(0, 1)
     for n in range(8):
         frames[n, :, 20:60, 30 + 5 * n : 80 + 5 * n] = torch.rand(3, 40, 50)
-    held, ways, see = [], [], ChangeDetector.plan
+    held, states, stages, plan_frame = [], [], [], RegionReuse.plan
 
-    def watched(watcher, frame):
-        steps = see(watcher, frame)
-        held.append(watcher.held.clone())
-        ways.append(steps and len(steps))
-        return steps
+    def watched(reuse, frame):
+        states.append(reuse.state)
+        plan = plan_frame(reuse, frame)
+        held.append(reuse.reference.clone())
+        stages.append(plan and len(plan.stage_rects))
+        return plan
 
-    monkeypatch.setattr(ChangeDetector, "plan", watched)
+    monkeypatch.setattr(RegionReuse, "plan", watched)
     made = run(frames, model, reuse=Reuse(threshold=1.5))[0]
-    assert ways == [None, 1, *[2] * 6]
+    assert stages == [None, 1, *[2] * 6]
+    full, partial, cached = ReuseState.FULL, ReuseState.PARTIAL, ReuseState.CACHED
+    assert states == [full, full, partial, *[cached] * 5], "as the frame before has left it"
     with torch.no_grad():
         assert torch.equal(made, torch.cat([model(frame) for frame in held]))
     assert 0 < float((torch.cat(held) - frames).abs().max()) <= 1.51 / 255

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.upscaling.postprocess import MAX_GRAIN_STD, add_film_grain, correct_color, low_pass, postprocess
 from steadyscale.core.upscaling.resize import resize
@@ -33,9 +33,9 @@ def soft(frames=2, channels=3, height=40, width=60, seed=0):
     return (resize(small, width, height) * 0.6 + 0.2).contiguous()
 
 
-def run(frames, finish=PostProcess(), model=None, **settings):  # noqa: B008
+def run(frames, finish=PostProcess(), model=None, **more):  # noqa: B008
     return torch.cat(
-        list(upscale(iter(frames.split(1)), model or Tinted(), UpscaleSettings(postprocess=finish, **settings)))
+        list(upscale(iter(frames.split(1)), model or Tinted(), UpscaleSettings(postprocess=finish, **more)))
     )
 
 
@@ -79,6 +79,7 @@ def test_wavelet_takes_coarse_colour_from_the_source_and_detail_from_the_network
     assert float((by_mean - source - detail)[inner].abs().max()) > 0.04
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_coarse_keeps_flat_frames_of_any_size(height, width):
     flat = torch.full((1, 3, height, width), 0.3)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.change_detection import REUSE_TIMEOUT_FRAMES
 from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.upscaling.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse
 from steadyscale.core.upscaling.settings import (
     ColorCorrection,
     OutputSize,
@@ -67,26 +67,26 @@ def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
     model.in_channels = in_channels
     finish = PostProcess(strength=0.6, color_correction=ColorCorrection.WAVELET, grain=0.3)
     frames = film(4)
-    plain = run(frames, 1, model, finish=finish, reuse=Reuse(enabled=False))
+    plain = run(frames, 1, model, postprocess=finish, reuse=Reuse(enabled=False))
     calls = len(model.calls)
     for chunk in (1, 4):
-        assert torch.equal(run(frames, chunk, model, finish=finish), plain)
+        assert torch.equal(run(frames, chunk, model, postprocess=finish), plain)
     assert len(model.calls) - calls < 2 * calls
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 40])
 def test_what_camera_footage_cannot_use_is_not_kept_until_something_stands_still(monkeypatch, chunk):
-    kept, keep = [], UpscaleStream._store_output
+    kept, copy_output = [], RegionReuse.copy_output
 
     def note(self, made):
-        keep(self, made)
-        kept.append(self._last is not None)
+        copy_output(self, made)
+        kept.append(self._output is not None)
 
-    monkeypatch.setattr(UpscaleStream, "_store_output", note)
+    monkeypatch.setattr(RegionReuse, "copy_output", note)
     moving = torch.rand(20, 3, 40, 60, generator=torch.Generator().manual_seed(3))
     frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), UpscaleStats()
     model = Nearest()
-    made = run(frames, chunk, model, tally=tally)
+    made = run(frames, chunk, model, tally)
     assert torch.equal(made, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
     # The first that stands still is run once more, for the result of the one before was gone.
     assert (tally.frames, tally.repeated_frames) == (45, 4)
@@ -122,7 +122,7 @@ def test_a_network_that_breaks_its_promise_in_a_box_is_found():
 def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
     """What is kept of a frame is written to with the next one."""
     frames = film()
-    expected, made = run(frames, chunk, target=target), []
+    expected, made = run(frames, chunk, size=target), []
     stream = upscale(iter(frames.split(chunk)), Nearest(), UpscaleSettings(size=target))
     for n in range(0, 9, chunk):
         with torch.inference_mode(n // chunk % 2 == 0):

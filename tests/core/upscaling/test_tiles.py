@@ -249,7 +249,7 @@ def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
 
 def test_a_part_of_the_wrong_size_is_named():
     with pytest.raises(
-        ClipError, match=r"made \(1, 3, 80, 80\) of a tile \(1, 3, 40, 40\) .* promises \(1, 3, 64, 64\)"
+        ClipError, match=r"returned \(1, 3, 80, 80\) for a tile \(1, 3, 40, 40\), .* means \(1, 3, 64, 64\)"
     ):
         run_tiles(
             lambda window, roi, out: nearest(window),

@@ -27,81 +27,81 @@ def fix(*moves: tuple[float, float, float, float]) -> Correction:
 
 
 @pytest.fixture(autouse=True)
-def without_words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The caption would cover what is looked at."""
-    said: list[str] = []
+def captions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace captions, which would cover the tested pixels; returns their texts."""
+    texts: list[str] = []
 
     def keep(frames: torch.Tensor, text: str) -> torch.Tensor:
-        said.append(text)
+        texts.append(text)
         return frames
 
     monkeypatch.setattr(under_test, "draw_caption", keep)
-    return said
+    return texts
 
 
-def blue(picture: torch.Tensor) -> torch.Tensor:
-    return (picture[0] - torch.tensor(FILL_COLOR).view(3, 1, 1)).abs().amax(0) < 0.01
+def blue(image: torch.Tensor) -> torch.Tensor:
+    return (image[0] - torch.tensor(FILL_COLOR).view(3, 1, 1)).abs().amax(0) < 0.01
 
 
-def tinted(picture: torch.Tensor) -> torch.Tensor:
-    return FRAME * (1 - CUT_OPACITY) + torch.tensor(CUT_COLOR).view(3, 1, 1) * CUT_OPACITY - picture
+def tinted(image: torch.Tensor) -> torch.Tensor:
+    return FRAME * (1 - CUT_OPACITY) + torch.tensor(CUT_COLOR).view(3, 1, 1) * CUT_OPACITY - image
 
 
-def test_a_frame_moved_to_the_right_shows_what_lies_to_its_left(without_words: list[str]):
-    """Moved by 20: its last 20 columns leave the picture, and 20 columns before its first are made up."""
-    picture = draw_crop_overlay(FRAME, fix((20, 0, 0, 0)), 0, Border.MIRROR)
-    extra = picture.shape[-1] - WIDTH
-    assert picture.shape[-2] == HEIGHT
+def test_shift_to_the_right_crops_and_fills_20_columns(captions: list[str]):
+    """A shift by 20: the last 20 columns are cropped, and 20 columns before the first are filled."""
+    image = draw_crop_overlay(FRAME, fix((20, 0, 0, 0)), 0, Border.MIRROR)
+    extra = image.shape[-1] - WIDTH
+    assert image.shape[-2] == HEIGHT
     assert 20 <= extra <= 23
-    marked = blue(picture)
+    marked = blue(image)
     assert marked[:, extra - 19 : extra - 1].float().mean() > 0.95
     assert not marked[:, extra:].any()
-    own = picture[..., extra:]
+    own = image[..., extra:]
     assert torch.allclose(own[..., 5:-25, 2:130], FRAME[..., 5:-25, 2:130])
-    assert tinted(own)[..., 142:].abs().max() < 1e-5, "red is what leaves the picture"
-    assert without_words == ["frame 0: 12.5 % cut away, 12.5 % made up"]
+    assert tinted(own)[..., 142:].abs().max() < 1e-5, "cropped columns are red"
+    assert captions == ["frame 0: 12.5 % cut away, 12.5 % made up"]
 
 
-def test_a_crop_invents_nothing_and_cuts_what_geometry_says(without_words: list[str]):
+def test_crop_fills_nothing_and_cuts_the_expected_area(captions: list[str]):
     planned = fix((6, -4, 0.02, 0.0), (0, 0, 0, 0))
-    picture = draw_crop_overlay(FRAME, planned, 0, Border.CROP)
-    assert picture.shape == FRAME.shape
-    assert not blue(picture).any()
+    image = draw_crop_overlay(FRAME, planned, 0, Border.CROP)
+    assert image.shape == FRAME.shape
+    assert not blue(image).any()
     zoom = np.linalg.norm(with_border_zoom(planned, Border.CROP).matrices[0][0, :2])
     share = 100 * (1 - 1 / zoom**2)
-    told = [float(number) for number in re.findall(r"([\d.]+) %", without_words[0])]
-    assert told[0] == pytest.approx(share, abs=1.0)
-    assert told[1] < 0.2
-    red = tinted(picture).abs().amax((0, 1)) < 1e-5
+    percentages = [float(number) for number in re.findall(r"([\d.]+) %", captions[0])]
+    assert percentages[0] == pytest.approx(share, abs=1.0)
+    assert percentages[1] < 0.2
+    red = tinted(image).abs().amax((0, 1)) < 1e-5
     assert 100 * red.float().mean() == pytest.approx(share, abs=3)
-    assert red[:, -3:].any(), "moved right: the right edge is lost"
+    assert red[:, -3:].any(), "shifted right: the right edge is cropped"
 
 
-def test_the_correction_is_brought_to_the_size_of_the_frame(without_words: list[str]):
+def test_correction_is_scaled_to_the_frame(captions: list[str]):
     large = make_texture(2 * HEIGHT, 2 * WIDTH)
-    picture = draw_crop_overlay(large, fix((20, 0, 0, 0)), 0, Border.BLACK)
-    assert 40 <= picture.shape[-1] - 2 * WIDTH <= 43
-    assert without_words == ["frame 0: 12.5 % cut away, 12.5 % made up"]
+    image = draw_crop_overlay(large, fix((20, 0, 0, 0)), 0, Border.BLACK)
+    assert 40 <= image.shape[-1] - 2 * WIDTH <= 43
+    assert captions == ["frame 0: 12.5 % cut away, 12.5 % made up"]
 
 
-def test_a_pad_is_made_up_on_all_sides():
-    picture = draw_crop_overlay(FRAME, fix((0, 0, 0, 0)), 0, Border.EDGE, pad=10)
-    marked = blue(picture)
-    assert picture.shape[-2:] == (HEIGHT + 24, WIDTH + 24)
+def test_padding_is_marked_as_filled():
+    image = draw_crop_overlay(FRAME, fix((0, 0, 0, 0)), 0, Border.EDGE, pad=10)
+    marked = blue(image)
+    assert image.shape[-2:] == (HEIGHT + 24, WIDTH + 24)
     assert marked[4:11, 20:-20].all()
     assert marked[20:-20, -11:-4].all()
-    assert torch.allclose(picture[..., 12:-12, 12:-12], FRAME)
+    assert torch.allclose(image[..., 12:-12, 12:-12], FRAME)
 
 
-def test_it_does_not_grow_without_end():
-    picture = draw_crop_overlay(FRAME, fix((1000, 0, 0, 0)), 0, Border.MIRROR)
-    assert picture.shape[-1] <= 2 * WIDTH
+def test_canvas_is_bounded():
+    image = draw_crop_overlay(FRAME, fix((1000, 0, 0, 0)), 0, Border.MIRROR)
+    assert image.shape[-1] <= 2 * WIDTH
 
 
-def test_the_costliest_frame_is_the_one_that_moves_farthest():
+def test_find_max_zoom_frame_returns_the_largest_motion():
     assert find_max_zoom_frame(fix((1, 0, 0, 0), (9, 0, 0, 0), (0, -3, 0, 0))) == 1
 
 
-def test_a_frame_that_was_not_measured_is_refused():
+def test_frame_outside_the_correction_is_an_error():
     with pytest.raises(ClipError, match="there is no frame 2: motion was measured for 2 frames"):
         draw_crop_overlay(FRAME, fix((1, 0, 0, 0), (0, 0, 0, 0)), 2)

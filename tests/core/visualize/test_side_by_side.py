@@ -12,20 +12,20 @@ BEFORE, AFTER = make_texture(48, 64, seed=1), make_texture(48, 64, seed=2)
 PLAIN = ("", "")
 
 
-def test_a_split_holds_the_left_of_the_one_and_the_right_of_the_other():
-    picture = compare_frames(BEFORE, AFTER, Layout.SPLIT, split=0.25, labels=PLAIN)
-    assert picture.shape == (1, 3, 48, 64)
-    assert torch.equal(picture[..., :15], BEFORE[..., :15])
-    assert torch.equal(picture[..., 15:17], torch.ones(1, 3, 48, 2)), "the line between them"
-    assert torch.equal(picture[..., 17:], AFTER[..., 17:])
+def test_split_contains_the_left_and_the_right_part():
+    image = compare_frames(BEFORE, AFTER, Layout.SPLIT, split=0.25, labels=PLAIN)
+    assert image.shape == (1, 3, 48, 64)
+    assert torch.equal(image[..., :15], BEFORE[..., :15])
+    assert torch.equal(image[..., 15:17], torch.ones(1, 3, 48, 2)), "the line between them"
+    assert torch.equal(image[..., 17:], AFTER[..., 17:])
 
 
-@pytest.mark.parametrize(("split", "shown"), [(0.0, AFTER), (1.0, BEFORE)])
-def test_a_split_at_the_edge_shows_one_of_them_whole(split, shown):
-    assert torch.equal(compare_frames(BEFORE, AFTER, split=split, labels=PLAIN), shown)
+@pytest.mark.parametrize(("split", "expected"), [(0.0, AFTER), (1.0, BEFORE)])
+def test_split_at_the_edge_shows_one_frame(split, expected):
+    assert torch.equal(compare_frames(BEFORE, AFTER, split=split, labels=PLAIN), expected)
 
 
-def test_both_whole_beside_each_other_and_above():
+def test_side_by_side_and_stacked_contain_both_frames():
     beside = compare_frames(BEFORE, AFTER, Layout.SIDE_BY_SIDE, labels=PLAIN)
     assert beside.shape == (1, 3, 48, 128)
     assert torch.equal(beside[..., :63], BEFORE[..., :63])
@@ -36,14 +36,14 @@ def test_both_whole_beside_each_other_and_above():
     assert torch.equal(above[..., 49:, :], AFTER[..., 1:, :])
 
 
-def test_what_came_in_is_left_as_it_was():
+def test_inputs_are_not_modified():
     one, other = BEFORE.clone(), AFTER.clone()
     compare_frames(one, other)
     assert torch.equal(one, BEFORE)
     assert torch.equal(other, AFTER)
 
 
-def test_labels_stand_in_the_corners_and_nowhere_else():
+def test_labels_are_in_the_corners():
     changed = (
         (compare_frames(BEFORE, AFTER, labels=("a", "b")) - compare_frames(BEFORE, AFTER, labels=PLAIN))
         .abs()
@@ -57,7 +57,7 @@ def test_labels_stand_in_the_corners_and_nowhere_else():
     assert (compare_frames(BEFORE, AFTER, labels=("a", "b"))[..., :24, :24] > 0.9).any(), "letters are white"
 
 
-def test_frames_of_other_sizes_meet_in_the_larger():
+def test_smaller_frames_are_upscaled_to_the_larger():
     small = BEFORE[..., ::2, ::2]
     one, other = match_sizes(small, AFTER)
     assert torch.equal(other, AFTER)
@@ -68,7 +68,7 @@ def test_frames_of_other_sizes_meet_in_the_larger():
     assert other.shape == AFTER.shape
 
 
-def test_another_shape_keeps_it_between_black_bars():
+def test_other_aspect_ratios_are_letterboxed():
     wide = torch.ones(1, 3, 10, 32)
     one, _ = match_sizes(wide, AFTER)
     assert torch.equal(one[0, 0, :, 5], torch.cat([torch.zeros(14), torch.ones(20), torch.zeros(14)]))
@@ -76,14 +76,14 @@ def test_another_shape_keeps_it_between_black_bars():
     assert (match_sizes(almost, AFTER)[0] > 0.99).all(), "no bar for a pixel's rounding"
 
 
-def test_transparency_is_shown_over_black():
+def test_alpha_is_composited_on_black():
     half = torch.cat([torch.ones(1, 3, 48, 64), torch.full((1, 1, 48, 64), 0.5)], dim=1)
     assert torch.equal(compare_frames(half, AFTER, split=1.0, labels=PLAIN), torch.full((1, 3, 48, 64), 0.5))
 
 
 @pytest.mark.parametrize("layout", Layout)
 @pytest.mark.parametrize("side", [None, 40])
-def test_the_size_is_known_beforehand(layout, side):
+def test_info_has_the_size_of_the_frames(layout, side):
     clips = [TensorClip(frames.expand(5, -1, -1, -1), Fraction(25)) for frames in (BEFORE[..., ::2, ::2], AFTER)]
     both = Comparison(*clips, range(1, 4), layout, side=side)
     frames = list(both.frames())
@@ -93,7 +93,7 @@ def test_the_size_is_known_beforehand(layout, side):
     assert both.info.fps == 25
 
 
-def test_pairs_are_frames_of_one_number_and_end_with_the_shorter_clip():
+def test_frames_are_paired_by_number_up_to_the_shorter_clip():
     def counting(count: int, start: float) -> TensorClip:
         return TensorClip((start + torch.arange(count) / 100).view(-1, 1, 1, 1).expand(-1, 3, 8, 8), Fraction(10))
 
@@ -106,7 +106,7 @@ def test_pairs_are_frames_of_one_number_and_end_with_the_shorter_clip():
         list(Comparison(counting(9, 0.0), counting(6, 0.5), range(7, 8)).frames())
 
 
-def test_seconds_become_frames():
+def test_comparison_range_converts_seconds_to_frames():
     info = TensorClip(AFTER.expand(50, -1, -1, -1), Fraction(25)).info
     assert comparison_range(10, 2.0, info) == range(10, 60)
     assert comparison_range(3, 0.0, info) == range(3, 4)

@@ -1,4 +1,4 @@
-"""Pictures warped as they are stored: plane by plane against what whole pixels, turns and the way by RGB say."""
+"""YUV frames warped plane by plane equal integer shifts, transposed frames and the warp in RGB."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from steadyscale.core.warping.warp_yuv import can_warp_yuv, warp_yuv
 
 WIDTH, HEIGHT = 64, 48
 FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p16le"]
-STORED = StreamFormat("h264", "yuv420p", Orientation(), Fraction(1), BT709, False, BT709, BT709)
+STREAM_FORMAT = StreamFormat("h264", "yuv420p", Orientation(), Fraction(1), BT709, False, BT709, BT709)
 
 
-def planes(picture: VideoFrame) -> list[np.ndarray]:
+def planes(frame: VideoFrame) -> list[np.ndarray]:
     kind = (
         np.uint8
-        if len(bytes(picture.planes[0])) == picture.planes[0].line_size * picture.height
-        and (picture.format.components[0].bits == 8)
+        if len(bytes(frame.planes[0])) == frame.planes[0].line_size * frame.height
+        and (frame.format.components[0].bits == 8)
         else np.dtype("<u2")
     )
-    return [np.frombuffer(bytes(p), kind).reshape(p.height, -1)[:, : p.width] for p in picture.planes]
+    return [np.frombuffer(bytes(p), kind).reshape(p.height, -1)[:, : p.width] for p in frame.planes]
 
 
 def noise(pixel_format: str, width: int = WIDTH, height: int = HEIGHT, seed: int = 0) -> VideoFrame:
-    """Every sample of every plane at random, within the bits of the format."""
-    picture = VideoFrame(width, height, pixel_format)
-    random, bits = np.random.default_rng(seed), picture.format.components[0].bits
-    for plane in picture.planes:
+    """Random samples in every plane, within the bit depth of the format."""
+    frame = VideoFrame(width, height, pixel_format)
+    random, bits = np.random.default_rng(seed), frame.format.components[0].bits
+    for plane in frame.planes:
         values = random.integers(0, 1 << bits, (plane.height, plane.line_size // (1 if bits == 8 else 2)))
         plane.update(values.astype(np.uint8 if bits == 8 else "<u2").tobytes())
-    return picture
+    return frame
 
 
 def fix_of(path, width: int = WIDTH, height: int = HEIGHT) -> Correction:
@@ -60,94 +60,94 @@ def fix_of(path, width: int = WIDTH, height: int = HEIGHT) -> Correction:
     return Correction(matrices, shots, ClipInfo(width, height, Fraction(25), len(matrices)), matrices)
 
 
-def warped(pictures: list[VideoFrame], path, border: Border, stored: StreamFormat = STORED) -> list[VideoFrame]:
-    stored = replace(stored, pixel_format=pictures[0].format.name, full_range="j" in pictures[0].format.name)
+def warped(frames: list[VideoFrame], path, border: Border, stored: StreamFormat = STREAM_FORMAT) -> list[VideoFrame]:
+    stored = replace(stored, pixel_format=frames[0].format.name, full_range="j" in frames[0].format.name)
     turned = stored.orientation.transpose
-    size = (pictures[0].height, pictures[0].width) if turned else (pictures[0].width, pictures[0].height)
+    size = (frames[0].height, frames[0].width) if turned else (frames[0].width, frames[0].height)
     assert can_warp_yuv(stored, *size, border)
-    out = warp_yuv(cv2, ([p] for p in pictures), fix_of(path, *size), border, stored)
-    return [picture for batch in out for picture in batch]
+    out = warp_yuv(cv2, ([p] for p in frames), fix_of(path, *size), border, stored)
+    return [frame for batch in out for frame in batch]
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)
 @pytest.mark.parametrize("border", [b for b in Border if b is not Border.FILL])
-def test_the_identity_changes_no_sample(pixel_format: str, border: Border):
-    picture = noise(pixel_format)
-    (same,) = warped([picture], [0, 0, 0, 0], border)
+def test_identity_changes_no_sample(pixel_format: str, border: Border):
+    frame = noise(pixel_format)
+    (same,) = warped([frame], [0, 0, 0, 0], border)
     assert same.format.name == pixel_format
-    for before, after in zip(planes(picture), planes(same), strict=True):
+    for before, after in zip(planes(frame), planes(same), strict=True):
         assert np.array_equal(before, after)
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)
-def test_whole_pixels_move_right_and_down_and_borders_are_as_named(pixel_format: str):
-    picture = noise(pixel_format)
-    bits = picture.format.components[0].bits
+def test_integer_shift_and_borders(pixel_format: str):
+    frame = noise(pixel_format)
+    bits = frame.format.components[0].bits
     for border in (Border.MIRROR, Border.WRAP, Border.EDGE, Border.BLACK):
-        (moved,) = warped([picture], [4, 2, 0, 0], border)
-        for index, (before, after) in enumerate(zip(planes(picture), planes(moved), strict=True)):
+        (moved,) = warped([frame], [4, 2, 0, 0], border)
+        for index, (before, after) in enumerate(zip(planes(frame), planes(moved), strict=True)):
             across, down = 4 * before.shape[1] // WIDTH, 2 * before.shape[0] // HEIGHT
-            grey = 1 << (bits - 1) if index else 0 if "j" in pixel_format else 16 << (bits - 8)
+            gray = 1 << (bits - 1) if index else 0 if "j" in pixel_format else 16 << (bits - 8)
             mode = {Border.MIRROR: "symmetric", Border.WRAP: "wrap", Border.EDGE: "edge", Border.BLACK: "constant"}
-            colour = {"constant_values": grey} if border is Border.BLACK else {}
-            wide = np.pad(before, ((down, 0), (across, 0)), mode=mode[border], **colour)  # type: ignore[call-overload]
+            color = {"constant_values": gray} if border is Border.BLACK else {}
+            wide = np.pad(before, ((down, 0), (across, 0)), mode=mode[border], **color)  # type: ignore[call-overload]
             assert np.array_equal(after, wide[: before.shape[0], : before.shape[1]]), (border, index)
 
 
 @pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE, Border.MIRROR, Border.EDGE])
-def test_it_is_the_picture_that_the_way_by_rgb_gives(border: Border):
+def test_result_equals_the_warp_in_rgb(border: Border):
     count, path = 4, make_shake_path(4, pixels=5.0, angle=0.03, zoom=0.02)
     sharp = make_texture(HEIGHT * 4, WIDTH * 4)
     frames = torch.nn.functional.interpolate(sharp, (HEIGHT, WIDTH), mode="area").expand(count, -1, -1, -1)
     rgb = [VideoFrame.from_ndarray((f.permute(1, 2, 0) * 255).round().byte().numpy(), "rgb24") for f in frames]
     stored = [VideoReformatter().reformat(f, format="yuv444p", dst_colorspace=1) for f in rgb]
-    for picture in stored:
-        picture.colorspace = BT709
+    for frame in stored:
+        frame.colorspace = BT709
     seen = np.stack([to_rgb(p, VideoReformatter(), alpha=False) for p in stored])
     clip = TensorClip(torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255)
     expected = torch.cat([w.frames for w in warp(clip.frames(), fix_of(path), border)])
-    for picture, frame in zip(warped(stored, path, border), expected, strict=True):
-        picture.colorspace = BT709
-        got = torch.from_numpy(to_rgb(picture, VideoReformatter(), alpha=False)).permute(2, 0, 1) / 255
+    for frame, frame in zip(warped(stored, path, border), expected, strict=True):
+        frame.colorspace = BT709
+        got = torch.from_numpy(to_rgb(frame, VideoReformatter(), alpha=False)).permute(2, 0, 1) / 255
         assert float((got - frame).abs().mean()) < 1 / 255
         assert float((got - frame).abs().max()) < 6 / 255
 
 
 @pytest.mark.parametrize("turn", [Orientation(*ways) for ways in product([False, True], repeat=3)], ids=str)
-def test_pictures_come_out_upright(turn: Orientation):
-    picture = noise("yuv420p")
-    (upright,) = warped([picture], [0, 0, 0, 0], Border.EDGE, replace(STORED, orientation=turn))
+def test_output_frames_are_upright(turn: Orientation):
+    frame = noise("yuv420p")
+    (upright,) = warped([frame], [0, 0, 0, 0], Border.EDGE, replace(STREAM_FORMAT, orientation=turn))
     luma, *chroma = planes(upright)
-    assert np.array_equal(luma, turn.apply(planes(picture)[0]))
+    assert np.array_equal(luma, turn.apply(planes(frame)[0]))
     assert [c.shape for c in chroma] == [tuple(n // 2 for n in luma.shape)] * 2
 
 
-def test_chroma_stays_with_its_luma_when_the_picture_is_turned():
-    """A red square on grey: after a turn of the camera and of the file, colour is where brightness is."""
-    picture = VideoFrame(WIDTH, HEIGHT, "yuv420p")
-    for plane, (ground, mark) in zip(picture.planes, [(126, 80), (128, 90), (128, 240)], strict=True):
+def test_chroma_stays_aligned_with_luma_under_rotation():
+    """A red square on gray: after a rotation of the camera and of the file, chroma and luma coincide."""
+    frame = VideoFrame(WIDTH, HEIGHT, "yuv420p")
+    for plane, (ground, mark) in zip(frame.planes, [(126, 80), (128, 90), (128, 240)], strict=True):
         values = np.full((plane.height, plane.line_size), ground, np.uint8)
         factor = WIDTH // plane.width
         values[8 // factor : 24 // factor, 16 // factor : 40 // factor] = mark
         plane.update(values.tobytes())
     for turn in (Orientation(), Orientation(True, True, False), Orientation(False, True, True)):
-        (moved,) = warped([picture], [6, -4, 0.15, 0], Border.EDGE, replace(STORED, orientation=turn))
+        (moved,) = warped([frame], [6, -4, 0.15, 0], Border.EDGE, replace(STREAM_FORMAT, orientation=turn))
         luma, _, red = planes(moved)
         dark = (np.float32(126) - luma).reshape(luma.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)) / (126 - 80)
         assert np.abs(dark - (red - np.float32(128)) / (240 - 128)).mean() < 0.02
 
 
-def test_steep_edges_stay_within_ten_bits():
-    picture = noise("yuv420p10le")
-    (moved,) = warped([picture], [0.5, 0.5, 0.1, 0], Border.MIRROR)
+def test_overshoot_at_edges_is_clamped_to_ten_bits():
+    frame = noise("yuv420p10le")
+    (moved,) = warped([frame], [0.5, 0.5, 0.1, 0], Border.MIRROR)
     assert max(int(plane.max()) for plane in planes(moved)) == 1023
 
 
 @pytest.mark.parametrize("there", [3, 5])
-def test_another_number_of_pictures_than_was_measured_is_an_error(there: int):
-    pictures = [noise("yuv420p")] * there
+def test_wrong_frame_count_is_an_error(there: int):
+    frames = [noise("yuv420p")] * there
     with pytest.raises(ClipError, match="more than the 4" if there == 5 else "after 3 frames"):
-        warped(pictures, np.zeros((4, 4)), Border.EDGE)
+        warped(frames, np.zeros((4, 4)), Border.EDGE)
 
 
 @pytest.mark.parametrize(
@@ -166,16 +166,16 @@ def test_another_number_of_pictures_than_was_measured_is_an_error(there: int):
         ("gray", (WIDTH, HEIGHT), Border.CROP),
     ],
 )
-def test_the_rest_goes_by_way_of_rgb(pixel_format: str, size: tuple[int, int], border: Border):
-    assert not can_warp_yuv(replace(STORED, pixel_format=pixel_format), *size, border)
+def test_unsupported_formats_are_warped_in_rgb(pixel_format: str, size: tuple[int, int], border: Border):
+    assert not can_warp_yuv(replace(STREAM_FORMAT, pixel_format=pixel_format), *size, border)
 
 
-def test_a_turn_would_exchange_what_is_halved():
-    turned = replace(STORED, pixel_format="yuv422p", orientation=Orientation(transpose=True))
+def test_transposed_422_is_not_supported():
+    turned = replace(STREAM_FORMAT, pixel_format="yuv422p", orientation=Orientation(transpose=True))
     assert not can_warp_yuv(turned, WIDTH, HEIGHT, Border.CROP)
 
 
-def test_a_recipe_gives_pictures_only_where_nothing_asks_for_rgb(tmp_path: Path):
+def test_pipeline_has_native_frames_only_if_no_operation_needs_rgb(tmp_path: Path):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 3))
     steady = WarpOp(fix_of(np.zeros((3, 4)), clip.info.width, clip.info.height), Border.EDGE)
     assert Pipeline(clip).then(steady).native_frames() is not None
@@ -192,15 +192,15 @@ def test_a_recipe_gives_pictures_only_where_nothing_asks_for_rgb(tmp_path: Path)
 
 @pytest.mark.parametrize("rotation", [0, 90])
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov"])
-def test_a_file_written_from_pictures_shows_what_one_from_frames_shows(tmp_path: Path, rotation: int, name: str):
+def test_file_from_native_frames_equals_file_from_rgb_frames(tmp_path: Path, rotation: int, name: str):
     clip = VideoClip(make_video(tmp_path / "in.mp4", 6, rotation=rotation))
     path = make_shake_path(6, pixels=3.0, angle=0.02)
     recipe = Pipeline(clip).then(WarpOp(fix_of(path, clip.info.width, clip.info.height), Border.MIRROR))
-    pictures = recipe.native_frames()
-    assert pictures is not None
-    for stream, file in ((pictures, tmp_path / name), (recipe.frames(), tmp_path / f"by-rgb-{name}")):
+    frames = recipe.native_frames()
+    assert frames is not None
+    for stream, file in ((frames, tmp_path / name), (recipe.frames(), tmp_path / f"by-rgb-{name}")):
         assert write_video(file, stream, clip.info, source=clip.path) == 6
-    made, expected = (VideoClip(file) for file in (tmp_path / name, tmp_path / f"by-rgb-{name}"))
-    assert made.stream_format == expected.stream_format
-    for a, b in zip(made.frames(), expected.frames(), strict=True):
+    actual, expected = (VideoClip(file) for file in (tmp_path / name, tmp_path / f"by-rgb-{name}"))
+    assert actual.stream_format == expected.stream_format
+    for a, b in zip(actual.frames(), expected.frames(), strict=True):
         assert float((a - b).abs().mean()) < 2.5 / 255

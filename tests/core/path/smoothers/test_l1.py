@@ -7,8 +7,8 @@ from camera_simulation import make_shake_path, measure_jitter
 from scipy import optimize
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.path import l1 as l1_module
 from steadyscale.core.path.smooth import Smoothing, smooth
+from steadyscale.core.path.smoothers import l1 as l1_module
 from steadyscale.core.path.trajectory import Trajectory, correction
 from steadyscale.core.path.zoom import limit_zoom, zooms_to_fill
 
@@ -18,7 +18,7 @@ def trajectory(path, width=640, height=360):
     return Trajectory(geometry.matrices_from_parameters(np.asarray(path, dtype=float)), [slice(0, len(path))], info)
 
 
-def swing(hertz, frames=150, amplitude=10.0):
+def oscillation(hertz, frames=150, amplitude=10.0):
     path = np.zeros((frames, 4))
     path[:, 0] = amplitude * np.sin(2 * np.pi * hertz * np.arange(frames) / 25)
     return path
@@ -30,7 +30,7 @@ def smoothed(path, **settings):
     return wanted.path, correction(measured, wanted)
 
 
-def test_a_shaken_tripod_stands_still_and_a_shaken_pan_is_even():
+def test_shaken_tripod_is_static_and_shaken_pan_is_linear():
     shaken = make_shake_path(120, seed=1, pixels=3)
     still, _ = smoothed(shaken)
     assert np.abs(np.diff(still, axis=0)).max() < 0.02, "constant"
@@ -39,24 +39,24 @@ def test_a_shaken_tripod_stands_still_and_a_shaken_pan_is_even():
     assert np.abs(np.diff(pan, 2, axis=0)).max() < 0.02
 
 
-def test_quick_swings_go_and_slow_ones_stay():
-    assert np.abs(smoothed(swing(1.5), seconds=2.0)[0][40:100, 0]).max() < 0.01
-    slow = swing(0.25)
+def test_fast_oscillations_are_removed_and_slow_ones_kept():
+    assert np.abs(smoothed(oscillation(1.5), seconds=2.0)[0][40:100, 0]).max() < 0.01
+    slow = oscillation(0.25)
     kept, _ = smoothed(slow, seconds=2.0)
     assert np.abs(kept - slow)[20:-20, 0].max() < 1.5
 
 
-@pytest.mark.parametrize("most", [1.02, 1.06, 1.3])
-def test_the_budget_is_a_constraint(most):
+@pytest.mark.parametrize("max_zoom", [1.02, 1.06, 1.3])
+def test_max_zoom_is_a_constraint(max_zoom):
     path = make_shake_path(100, seed=2, pixels=8) + np.outer(np.arange(100.0), [1, 0.5, 0, 0])
-    left, fix = smoothed(path, max_zoom=most)
-    assert zooms_to_fill(fix).max() <= most
-    assert limit_zoom(fix, most) is fix, "nothing is left to limit"
-    assert geometry.to_parameters(fix.matrices)[:, 3].max() < 0.03, "nor is the budget evaded by enlarging"
+    left, fix = smoothed(path, max_zoom=max_zoom)
+    assert zooms_to_fill(fix).max() <= max_zoom
+    assert limit_zoom(fix, max_zoom) is fix, "already within the limit"
+    assert geometry.to_parameters(fix.matrices)[:, 3].max() < 0.03, "views are not reduced in scale instead"
     assert measure_jitter(left, 640, 360) < measure_jitter(path, 640, 360) / 4
 
 
-def test_no_budget_leaves_the_path_alone():
+def test_zoom_of_one_returns_the_path():
     path = make_shake_path(30)
     left, fix = smoothed(path, max_zoom=1.0)
     assert np.allclose(left, path)
@@ -65,7 +65,7 @@ def test_no_budget_leaves_the_path_alone():
         smoothed(path, max_zoom=0.9)
 
 
-def test_perspective_is_smoothed_within_the_budget():
+def test_perspective_is_smoothed_within_max_zoom():
     tangents = np.zeros((100, 8))
     tangents[:, 6] = 1e-4 * np.sin(np.arange(100))
     measured = Trajectory(
@@ -76,15 +76,15 @@ def test_perspective_is_smoothed_within_the_budget():
     assert zooms_to_fill(correction(measured, wanted)).max() <= 1.2
 
 
-def test_long_shots_are_solved_in_windows_whose_joints_do_not_show(monkeypatch):
+def test_windows_of_long_shots_join_smoothly(monkeypatch):
     path = make_shake_path(150, seed=4, pixels=4) + np.outer(np.arange(150.0), [1, 0, 0, 0])
-    whole, _ = smoothed(path, seconds=3.0, max_zoom=1.1)
+    single, _ = smoothed(path, seconds=3.0, max_zoom=1.1)
     monkeypatch.setattr(l1_module, "WINDOW_FRAMES", 60)
     monkeypatch.setattr(l1_module, "OVERLAP_FRAMES", 20)
     parts, fix = smoothed(path, seconds=3.0, max_zoom=1.1)
     assert zooms_to_fill(fix).max() <= 1.1
     assert measure_jitter(parts, 640, 360) < 0.03
-    assert np.abs(parts - whole)[:, :2].max() < 3
+    assert np.abs(parts - single)[:, :2].max() < 3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2)])
@@ -94,26 +94,26 @@ def test_tiny_frames(size):
     assert np.isfinite(correction(measured, wanted).matrices).all()
 
 
-def test_without_scipy_the_error_says_what_to_do(monkeypatch):
+def test_missing_scipy_is_a_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ClipError, match="pip install scipy"):
         smoothed(make_shake_path(20))
 
 
-@pytest.mark.parametrize("most", [1.01, 1.3])
-def test_no_path_within_the_budget_costs_less(most):
-    """The same program told plainly, each sum of absolute values as a slack above both signs, has the same least."""
+@pytest.mark.parametrize("max_zoom", [1.01, 1.3])
+def test_solution_has_the_minimum_cost(max_zoom):
+    """A direct formulation, with a slack variable per absolute value, has the same minimum."""
     n, period, random = 25, 30.0, np.random.default_rng(5)
     turns = np.exp(0.02 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1)))
     shifts = 0.03 * (random.normal(size=n - 1) + 1j * random.normal(size=n - 1))
     bends = geometry.matrices_from_tangents(random.normal(size=(n, 8)) * [0, 0, 0, 0, 1e-3, 1e-3, 1e-6, 1e-6])
-    rows, bounds = l1_module._crop_constraints(bends, ClipInfo(640, 360, Fraction(25), n), most, 320.0)
+    rows, bounds = l1_module._crop_constraints(bends, ClipInfo(640, 360, Fraction(25), n), max_zoom, 320.0)
     sizes, known = np.full(n, 0.999), np.array([[1.0, 0, 0, 0]])
     found = l1_module._solve_window(
         l1_module._import_scipy(), turns, shifts, (rows, bounds), sizes, period, known
     ).ravel()
 
-    # In plain words: a view's difference to the next is what that one has, turned by the step, minus its own.
+    # The difference of two views is the next one, rotated by the step, minus the first.
     matrix, target, weights = np.eye(4 * n), np.tile([1.0, 0, 0, 0], n), np.tile([1.5, 1.5, 1, 1], n)
     matrices, targets, costs = [matrix], [target], [3.0 * weights]
     for order in (1, 2, 3):
@@ -143,5 +143,5 @@ def test_no_path_within_the_budget_costs_less(most):
     assert (walls @ found <= bounds[1:].ravel() + 1e-6).all()
     assert (found[::4] >= 0.999 - 1e-6).all()
     assert np.allclose(found[:4], known)
-    if most == 1.01:
-        assert (walls @ found > bounds[1:].ravel() - 1e-6).any(), "the budget is felt"
+    if max_zoom == 1.01:
+        assert (walls @ found > bounds[1:].ravel() - 1e-6).any(), "constraints are active"

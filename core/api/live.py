@@ -1,0 +1,145 @@
+"""Stabilize frames as they arrive, from a pipe or device to a pipe or file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from ..clip import ClipError, ClipInfo, Frames
+from ..motion.flow import flow_model
+from ..motion.readout_time import RollingShutter
+from ..path.smooth import Smoothing
+from ..runtime.accelerator import resolve_device
+from ..runtime.peak_memory import peak_memory_mb
+from ..stabilize import StabilizeSettings
+from ..video.decode.corruption import CorruptionReport, OnDamage
+from ..video.decode.demux import MAX_PIXELS
+from ..video.decode.live_source import LiveSource, open_live_source
+from ..video.encode.codecs import Encoding
+from ..video.encode.writer import write_video
+from ..video.encode.y4m_pipe import write_y4m
+from ..video.images.png_writer import write_images
+from ..video.images.sequence_paths import is_image_sequence
+from ..video.open import check_target
+from .progress import ProgressTracker
+from .report import ProgressCallback, VideoReport
+
+if TYPE_CHECKING:
+    from ..warping.live import LiveSmoother
+
+STDOUT = "-"
+LOOK_AHEAD = 12  # frames: half a second, which removes most of the lag behind a pan
+
+
+def stabilize_live_video(
+    source: str | Path,
+    target: str | Path,
+    *,
+    settings: StabilizeSettings | None = None,
+    look_ahead: int = LOOK_AHEAD,
+    encoding: Encoding | None = None,
+    bits: int = 8,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> VideoReport:
+    """Stabilize frames as they arrive; the source is read once.
+
+    Each frame is written `look_ahead` frames after it was read.
+
+        stabilize_live_video("/dev/video0", "-", look_ahead=6)  # Y4M on stdout, for a player
+
+    Args:
+        source: "-" (stdin: Y4M or any container that can be read in order), a capture device (/dev/video0,
+            avfoundation:0, dshow:video=NAME), or a video file.
+        target: "-" (Y4M on stdout), a video file, or a folder or pattern for PNG images. Audio is not kept.
+        settings: as for `stabilize_video`, with smoothing by Kalman (the default) or the learned smoother, and a
+            border other than fill and crop-adaptive. A rolling shutter is corrected for a stated readout time only.
+        look_ahead: how many frames after a frame may be used for it, 0 or more: the delay of the output.
+        encoding, bits, max_pixels, device, progress: as for `stabilize_video`.
+        on_damage: KEEP skips what cannot be decoded.
+        stop: called before each frame; once it returns True the source counts as ended.
+
+    Returns:
+        What was read, written and used.
+
+    Raises:
+        ClipError: the source cannot be read, the target cannot be written, or a setting needs the whole clip.
+    """
+    start, settings = time.monotonic(), settings or StabilizeSettings()
+    if str(target) != STDOUT:
+        check_target(target, encoding=encoding, source=None if str(source) == "-" else source)
+    _check_live(settings)
+    place, tracker = resolve_device(device), ProgressTracker(progress)
+    with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
+        frames = _stabilize(live, settings, look_ahead, place, tracker, stop)
+        with closing(cast(Any, frames)):
+            written = _write(target, frames, live.info, encoding, bits)
+        return VideoReport(
+            command="stabilize",
+            input=str(source),
+            output=str(target),
+            frames_in=tracker.done,
+            frames_out=written,
+            info=replace(live.info, length=written),
+            seconds=time.monotonic() - start,
+            peak_memory_mb=peak_memory_mb(),
+            device=place,
+            damage=CorruptionReport(),
+        )
+
+
+def _check_live(settings: StabilizeSettings) -> None:
+    if settings.smoothing not in (Smoothing.KALMAN, Smoothing.KALMAN_CAUSAL, Smoothing.LEARNED):
+        name = getattr(settings.smoothing, "value", "a function")
+        raise ClipError(f"the smoothing '{name}' needs the whole clip: live, use kalman or learned")
+    if settings.pad:
+        raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
+
+
+def _stabilize(
+    source: LiveSource,
+    settings: StabilizeSettings,
+    look_ahead: int,
+    device: str,
+    tracker: ProgressTracker,
+    stop: Callable[[], bool],
+) -> Iterator[Frames]:
+    from ..warping.live import stabilize_live, stream_motion
+
+    readout = 0.0 if settings.rolling_shutter is RollingShutter.AUTO else settings.readout_time
+    warped = stabilize_live(
+        stream_motion(tracker.track(source.frames(stop), "stabilizing", None), flow_model(settings.flow, device)),
+        source.info.fps,
+        seconds=settings.seconds,
+        look_ahead=look_ahead,
+        max_zoom=settings.max_zoom,
+        border=settings.border,
+        device=device,
+        smoother=_load_live_smoother() if settings.smoothing is Smoothing.LEARNED else None,
+        strength=settings.strength,
+        horizon=settings.horizon,
+        readout=readout or 0.0,
+    )
+    return (result.frames for result in warped)
+
+
+def _load_live_smoother() -> LiveSmoother:
+    from ...models import load_path_smoother
+
+    return load_path_smoother().make_controller
+
+
+def _write(target: str | Path, frames: Iterator[Frames], info: ClipInfo, encoding: Encoding | None, bits: int) -> int:
+    if str(target) == STDOUT:
+        return write_y4m(cast(BinaryIO, sys.stdout.buffer), frames, info)
+    if is_image_sequence(Path(target)):
+        return write_images(target, frames, bits=bits)
+    return write_video(target, frames, info, encoding=encoding)

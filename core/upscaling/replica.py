@@ -1,0 +1,247 @@
+"""Replicas of a network for a device and a dtype; the caller's module is never modified.
+
+A replica is a copy of the module tree in evaluation mode whose parameters and buffers are converted. It is made once
+for each module, device and dtype, shared by the streams that run at the same time, and released with the last of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .model_traits import find_module, model_device
+from .torch_compile import compile_forward
+
+# Objects within objects that are searched for references to the module.
+_MAX_DEPTH = 8
+
+
+class _ReplicaKey(NamedTuple):
+    module: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    is_compiled: bool
+    weights: tuple[tuple[int, int], ...]  # address and version of each: changed weights are another network
+
+
+@dataclass
+class _Entry:
+    replica: nn.Module
+    users: int = 0
+
+
+_entries: dict[_ReplicaKey, _Entry] = {}
+_lock = threading.RLock()  # The garbage collector may close an abandoned stream at any time, here as well.
+
+
+@contextmanager
+def replica_of(
+    model: Callable[..., Tensor], device: torch.device, dtype: torch.dtype, *, compiled: bool = False
+) -> Iterator[Callable[..., Tensor]]:
+    """The model with its weights on a device and in a dtype, in evaluation mode, for the length of a `with` block.
+
+    Wrappers around the module are copied, so that they call the replica; what does not refer to the module is shared.
+    A model that fits already is used as it is. A model without a torch module is moved by its own `.to(device)`, if it
+    has one, and moved back at the end. compiled: run the module through `torch.compile`.
+    """
+    module = find_module(model)
+    if module is None:
+        with _moved(model, device):
+            yield model
+        return
+    device = _with_index(device)
+    if not compiled and _fits(module, device, dtype):
+        yield model
+        return
+    key = _ReplicaKey(module, device, dtype, compiled, _weight_versions(module))
+    replica = _acquire(key)
+    try:
+        yield _Rebinder({id(module): replica}).rebind(model)
+    finally:
+        del replica
+        _release(key)
+
+
+@contextmanager
+def _moved(model: Any, device: torch.device) -> Iterator[None]:
+    home = model_device(model)
+    if home == device or not hasattr(model, "to"):
+        yield
+        return
+    try:
+        model.to(device)
+        yield
+    finally:
+        model.to(home)
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """The device as tensors report it: `cuda:0` for `cuda`."""
+    return torch.empty(0, device=device).device
+
+
+def _fits(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    if any(part.training for part in module.modules()):
+        return False
+    return all(_has_format(tensor, device, dtype) for tensor in _tensors(module))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
+def _weight_versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Address and version of all weights; inference tensors do not count versions."""
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in _tensors(module))
+
+
+def _acquire(key: _ReplicaKey) -> nn.Module:
+    with _lock:
+        entry = _entries.get(key)
+        if entry is None:
+            entry = _Entry(_replicate(key.module, key.device, key.dtype))
+            if key.is_compiled:
+                compile_forward(entry.replica, key.device)
+            _entries[key] = entry
+        entry.users += 1
+        return entry.replica
+
+
+def _release(key: _ReplicaKey) -> None:
+    with _lock:
+        entry = _entries[key]
+        entry.users -= 1
+        if entry.users == 0:
+            del _entries[key]
+            # Modules that refer to themselves would keep the device's memory until the garbage collector runs.
+            for part in entry.replica.modules():
+                part.__dict__.pop("forward", None)
+                for tensors in (part._parameters, part._buffers):
+                    if isinstance(tensors, dict):
+                        tensors.clear()
+
+
+# Outside of inference mode, so that what is made here may be used inside and outside of it.
+@torch.inference_mode(False)
+@torch.no_grad()
+def _replicate(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A copy of a module in evaluation mode; tensors that fit already and other attributes are shared."""
+    replaced: dict[int, Any] = {id(tensor): _convert(tensor, device, dtype) for tensor in _tensors(module)}
+    copies = list[tuple[nn.Module, nn.Module]]()
+    _add_empty_copies(module, device, dtype, replaced, copies)
+    rebinder = _Rebinder(replaced)
+    for original, copy in copies:
+        for name, value in vars(original).items():
+            rebound = rebinder.rebind(value)
+            # What the copy assigns to its buffers and submodules must not reach the original.
+            is_registry = rebound is value and name in ("_parameters", "_buffers", "_modules")
+            copy.__dict__[name] = value.copy() if is_registry else rebound
+        copy.__dict__["training"] = False
+    return replaced[id(module)]
+
+
+def _add_empty_copies(
+    module: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    replaced: dict[int, Any],
+    copies: list[tuple[nn.Module, nn.Module]],
+) -> None:
+    """Note an empty copy of a module and of all below it, so that references among them can be exchanged."""
+    if id(module) in replaced:
+        return
+    if isinstance(module, torch.jit.ScriptModule):  # Its state is not in Python.
+        replaced[id(module)] = deepcopy(module).to(device, dtype).eval()
+        return
+    plain = module._modules.get("_orig_mod")
+    if plain is not None:  # A module of torch.compile, whose closure calls the original.
+        _add_empty_copies(plain, device, dtype, replaced, copies)
+        replaced[id(module)] = replaced[id(plain)]
+        return
+    replaced[id(module)] = module.__class__.__new__(module.__class__)
+    copies.append((module, replaced[id(module)]))
+    for child in module.children():
+        _add_empty_copies(child, device, dtype, replaced, copies)
+
+
+def _convert(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The tensor, or its copy on the device; only floating-point tensors change their dtype."""
+    if _has_format(tensor, device, dtype):
+        return tensor
+    wanted = dtype if tensor.is_floating_point() else tensor.dtype
+    # cuDNN is faster with weights in channels_last.
+    layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
+    converted = tensor.detach().to(device, wanted, memory_format=layout)
+    return nn.Parameter(converted, requires_grad=False) if isinstance(tensor, nn.Parameter) else converted
+
+
+def _has_format(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
+    return tensor.device == device and (tensor.dtype == dtype or not tensor.is_floating_point())
+
+
+class _Rebinder:
+    """Exchanges references in objects: copies those that hold a replaced object, and returns all others as they are.
+
+    replaced: replacements by the id of the original. Follows attributes, lists, tuples, dictionaries, bound methods and
+    `functools.partial`, but not the closures of functions.
+    """
+
+    def __init__(self, replaced: dict[int, Any]) -> None:
+        self._replaced = replaced
+        self._visited: set[int] = set()
+
+    def rebind(self, value: Any, depth: int = 0) -> Any:
+        if id(value) in self._replaced:
+            return self._replaced[id(value)]
+        if isinstance(value, MethodType):
+            owner = self.rebind(value.__self__, depth + 1)
+            return value if owner is value.__self__ else MethodType(value.__func__, owner)
+        if isinstance(value, functools.partial):
+            parts = (value.func, value.args, value.keywords)
+            new = [self.rebind(part, depth + 1) for part in parts]
+            return value if _is_same(parts, new) else functools.partial(new[0], *new[1], **new[2])
+        if isinstance(value, (list, tuple)):
+            items = [self.rebind(item, depth + 1) for item in value]
+            if _is_same(value, items):
+                return value
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        if isinstance(value, dict):
+            items = {key: self.rebind(item, depth + 1) for key, item in value.items()}
+            if _is_same(value.values(), items.values()):
+                return value
+            copy = value.copy()  # of the same type, which may be an OrderedDict or a defaultdict
+            copy.update(items)
+            return copy
+        if isinstance(value, (Tensor, nn.Module, type, ModuleType, FunctionType)) or not hasattr(value, "__dict__"):
+            return value
+        return self._rebind_object(value, depth)
+
+    def _rebind_object(self, value: Any, depth: int) -> Any:
+        if id(value) in self._visited or depth > _MAX_DEPTH:
+            return value
+        self._visited.add(id(value))
+        changed = dict[str, Any]()
+        for name, item in vars(value).items():
+            rebound = self.rebind(item, depth + 1)
+            if rebound is not item:
+                changed[name] = rebound
+        if not changed:
+            return value
+        copy = object.__new__(type(value))
+        vars(copy).update(vars(value) | changed)
+        self._replaced[id(value)] = copy
+        return copy
+
+
+def _is_same(first: Any, second: Any) -> bool:
+    return all(a is b for a, b in zip(first, second, strict=True))

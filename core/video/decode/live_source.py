@@ -1,0 +1,124 @@
+"""Frames of a pipe, a capture device or a file, decoded as they arrive.
+
+`VideoClip` opens its file again for each pass and seeks in it; a live source can do neither. It is read once, in one
+thread, without frame-parallel decoding, so that a frame is given out as soon as its data has arrived.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from ...clip import ClipError, ClipInfo, Frames
+from . import demux
+from .convert import to_planes
+from .corruption import OnDamage
+from .stream_format import StreamFormat, has_alpha
+
+STDIN = "-"
+DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
+PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
+
+
+class LiveSource:
+    """An open source that is read once; `open_live_source` returns it.
+
+    info: size and frame rate; the length is unknown.
+    """
+
+    def __init__(self, name: str, stream: VideoStream, first: VideoFrame, decoded: Iterator[VideoFrame]) -> None:
+        self._name, self._decoded = name, chain([first], decoded)
+        self._format = StreamFormat.of(stream, first)
+        width, height = first.width, first.height
+        if self._format.orientation.transpose:
+            width, height = height, width
+        fps = stream.average_rate or stream.guessed_rate or Fraction(24)
+        self.info = ClipInfo(width, height, fps)
+
+    def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frames]:
+        """Yield all frames in order, (1, 3 or 4, H, W), float32 in [0, 1].
+
+        Ends with the source, or when `stop()` returns True. Raises ClipError for a change of size and where decoding
+        fails.
+        """
+        import torch
+
+        reformatter, alpha = VideoReformatter(), has_alpha(self._format.pixel_format)
+        for number, frame in enumerate(self._decoded):
+            if stop():
+                return
+            planes = [self._format.orientation.apply(p) for p in to_planes(frame, reformatter, alpha=alpha)]
+            if planes[0].shape != (self.info.height, self.info.width):
+                height, width = planes[0].shape
+                raise ClipError(
+                    f"{self._name}: frame {number} is {width}x{height}, those before are "
+                    f"{self.info.width}x{self.info.height}; all frames must have one size"
+                )
+            top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
+            yield torch.from_numpy(np.stack([np.divide(plane, top, dtype=np.float32) for plane in planes])[None])
+
+
+@contextmanager
+def open_live_source(
+    name: str, *, max_pixels: int = demux.MAX_PIXELS, on_damage: OnDamage = OnDamage.FAIL
+) -> Iterator[LiveSource]:
+    """Open a pipe, a capture device or a file, and decode its first frame.
+
+    name: `-` (stdin: Y4M or any container); a device, /dev/video0 and the like, or its FFmpeg format and name
+    (avfoundation:0, dshow:video=Camera); or a video file. on_damage: KEEP skips packets that cannot be decoded. Raises
+    ClipError where no frame can be read.
+    """
+    with ExitStack() as stack:
+        container = _open_container(name, stack)
+        stream = demux.video_stream(container, name, max_pixels)
+        stream.codec_context.thread_type = "SLICE"  # frame threads would delay the output by a frame each
+        decoded = _decode(name, container, stream, on_damage)
+        first = next(decoded, None)
+        if first is None:
+            raise ClipError(f"{name}: its video stream has no frames")
+        yield LiveSource(name, stream, first, decoded)
+
+
+def _open_container(name: str, stack: ExitStack) -> InputContainer:
+    codecs = f"{demux.VIDEO_DECODERS},{demux.AUDIO_SUBTITLE_DECODERS}"
+    device = _device(name)
+    if name != STDIN and device is None:
+        return stack.enter_context(demux.open_media(Path(name)))
+    try:
+        if device is not None:
+            return stack.enter_context(av.open(device[1], "r", format=device[0], options={"codec_whitelist": codecs}))
+        # Unbuffered: a buffered reader would wait for more data than a small frame has.
+        pipe = stack.enter_context(os.fdopen(os.dup(0), "rb", buffering=0))
+        allow = {"format_whitelist": PIPE_FORMATS, "codec_whitelist": codecs}
+        return stack.enter_context(av.open(pipe, "r", options=allow, metadata_errors="replace"))
+    except (FFmpegError, OSError, ValueError) as e:
+        what = "a video stream" if device is None else "a capture device"
+        raise ClipError(f"{name}: not {what} that can be read ({demux.error_message(e)})") from e
+
+
+def _device(name: str) -> tuple[str, str] | None:
+    """(FFmpeg's format, the device's name) of a capture device; None for a file."""
+    if name.startswith("/dev/video"):
+        return "v4l2", name
+    kind, _, device = name.partition(":")
+    return (kind, device) if kind in DEVICE_FORMATS and device else None
+
+
+def _decode(name: str, container: InputContainer, stream: VideoStream, on_damage: OnDamage) -> Iterator[VideoFrame]:
+    observer = demux.IgnoreDecodeErrors() if on_damage is OnDamage.KEEP else None
+    try:
+        yield from demux.decode_frames(container, stream, observer)
+    except FFmpegError as e:
+        raise ClipError(f"{name}: decoding failed: {demux.error_message(e)}; --on-damage keep passes over it") from e
