@@ -47,7 +47,7 @@ lint: setup
 
 # For a change of dependencies: pins them anew.
 lock:
-	@$$($(PYTHON) -c 'import sys; sys.path.insert(0, "scripts"); import uvtool; print(uvtool.uv())' | tail -1) \
+	@$$($(PYTHON) -c 'import sys; sys.path.insert(0, "scripts"); import uvtool; print(uvtool.get_uv())' | tail -1) \
 	  pip compile scripts/environment.in pyproject.toml --extra dev --extra docs --extra opencv --universal --python-version 3.10 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --output-file scripts/environment.lock
 

@@ -1,13 +1,13 @@
-"""Peak memory of a real ComfyUI server that enlarges a clip: our VIDEO route, and with --peer its own IMAGE route.
+"""Peak memory of a ComfyUI server that upscales a clip, by VIDEO or by IMAGE (--peer).
 
     python bench/host_memory.py [--frames 140] [--size 576x576] [--peer] > host_memory.json
     python bench/host_memory.py --frames 300 30000 --size 48x32 --network steadyscale-2x --factor 2 > long.json
 
 Load Video, Upscale Frames, Save Video against Load Video, Get Video Components, Upscale Image (using Model), Create
-Video, Save Video; the same network (realesr-animevideov3, 4x) and the same clip. Each run has a server of its own;
-several lengths tell whether memory grows with the clip.
-`peak_mb` is the highest resident memory of the server while the graph runs, `idle_mb` what it held before. The peer
-holds the whole clip: 140 frames of 576x576 at 4x are 8.9 GB as float32, and the machine must have two to three times
+Video, Save Video, with the same network (realesr-animevideov3, 4x) and clip. Each run starts a server. Several lengths
+show whether memory grows with the clip.
+`peak_mb` is the peak resident memory of the server during the run, `idle_mb` the memory before. The peer holds the
+full clip in memory: 140 frames of 576x576 at 4x are 8.9 GB as float32, and the machine must have two to three times
 that. Needs what `make setup` fetches. The JSON goes to stdout.
 """
 
@@ -75,14 +75,14 @@ def measure_route(name: str, graph: dict, frames: int, width: int, height: int) 
         with Host(assets.get_comfyui(assets.NEWEST_COMFYUI), base, flags=base_directory.HOST_FLAGS, cpu=True) as host:
             idle = host.rss()
             host.reset_peak()
-            began = time.monotonic()
+            start = time.monotonic()
             host.run(graph, timeout=7200).raise_for_status()
-            seconds, peak = time.monotonic() - began, host.rss(peak=True)
-        (made,) = (base / "output").rglob("*.mp4")
-        with av.open(str(made)) as result:
+            seconds, peak = time.monotonic() - start, host.rss(peak=True)
+        (output,) = (base / "output").rglob("*.mp4")
+        with av.open(str(output)) as result:
             count = sum(1 for _ in result.demux(video=0) if _.size)
     if count != frames:
-        raise SystemExit(f"{name}: {count} frames came out of {frames}")
+        raise SystemExit(f"{name}: the result has {count} frames instead of {frames}")
     return {"route": name, "frames": frames, "idle_mb": idle, "peak_mb": peak, "seconds": round(seconds, 1)}
 
 

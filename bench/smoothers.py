@@ -1,12 +1,12 @@
-"""Smoothers of camera paths at equal crop: what each leaves of shake that none was made for.
+"""Compare path smoothers at equal crop on synthetic and measured camera paths.
 
     python bench/smoothers.py [--paths 2] [--seconds 3] [--clip bikes.mp4 ...] [--weights FILE] > smoothers.json
 
-Paths of every kind (core/training/paths.py, seeds that training does not draw) are smoothed by the learned smoother
-within a budget of picture. What of it was used, at the frame that needs most, is what every other smoother may use too:
-its period is made as long as that allows. Told is the root mean square acceleration of the frame's corners that is
-left, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The paths of clips are measured, shot
-by shot, and told of apart: real cameras, which no smoother here has learnt from. The JSON goes to stdout.
+Paths of every kind (core/training/smoother/synthetic_paths.py, with seeds that training does not use) are smoothed by
+the learned smoother within a maximum zoom. The crop that it uses, at the frame that needs most, is the limit for every
+other smoother: its period is as long as that allows. The result is the root mean square acceleration of the frame's
+corners, in pixels of 1280x720 per frame squared, as the geometric mean over paths. The paths of clips are measured shot
+by shot and reported separately: real cameras, on which no smoother was trained. The JSON goes to stdout.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from steadyscale.models.smoother.path_net import corner_displacements, crop_marg
 from steadyscale.models.smoother.path_smoother import WEIGHTS_PATH, PathSmoother, simulate_live
 
 FPS, FRAME_COUNT, SEED = 30.0, 160, 20_000
-PERIODS_FRAMES = np.geomspace(4, 300, 16)  # that a rival may have, in frames
+PERIODS_FRAMES = np.geomspace(4, 300, 16)  # tried for the other smoothers
 ZOOMS, LOOK_AHEADS_FRAMES = (1.05, 1.1, 1.2), (0, 5, 15)
-MIN_SHOT_FRAMES = 40  # frames of a shot whose camera is followed
+MIN_SHOT_FRAMES = 40  # shorter shots are skipped
 SHAKY_KINDS = [kind for kind in PathKind if kind is not PathKind.TRIPOD]
 Smoother = Callable[[np.ndarray, float], np.ndarray]
 
@@ -70,36 +70,36 @@ def main() -> None:
 
 
 def measure_camera_paths(clip: str) -> Iterator[np.ndarray]:
-    """(n, 8): the camera's path in each shot of a video that is long enough, in half widths, as smoothers see it."""
-    film = VideoClip(clip)
-    whole = Trajectory.of(estimate_motion(film, flow_model()))
-    half = film.info.width / 2
-    for shot in whole.shots:
-        seen: list[np.ndarray] = []
+    """Yield the path (n, 8), in half widths, of each long enough shot of a video, as smoothers get it."""
+    video = VideoClip(clip)
+    trajectory = Trajectory.of(estimate_motion(video, flow_model()))
+    half = video.info.width / 2
+    for shot in trajectory.shots:
+        paths: list[np.ndarray] = []
 
-        def record_path(values: np.ndarray, _: float, recorded: list[np.ndarray] = seen) -> np.ndarray:
+        def record_path(values: np.ndarray, _: float, recorded: list[np.ndarray] = paths) -> np.ndarray:
             recorded.append(values.copy())
             return values
 
-        alone = replace(whole, poses=whole.poses[shot], shots=[slice(0, shot.stop - shot.start)], rows=None)
-        if shot.stop - shot.start >= MIN_SHOT_FRAMES:
-            smooth(alone, record_path)
-            yield seen[0] * [1 / half, 1 / half, 1, 1, 1, 1, half, half]
+        length = shot.stop - shot.start
+        if length >= MIN_SHOT_FRAMES:
+            smooth(replace(trajectory, poses=trajectory.poses[shot], shots=[slice(0, length)], rows=None), record_path)
+            yield paths[0] * [1 / half, 1 / half, 1, 1, 1, 1, half, half]
 
 
 def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, Any]:
-    """For each budget, offline and with each look-ahead: what the learned smoother and its rivals leave."""
+    """Compare the learned smoother with others for each zoom, offline and with each look-ahead."""
     report: dict[str, Any] = {}
     for zoom in ZOOMS:
-        room = crop_margin(zoom)
-        scale = (tangent_scale(2, 2 / ASPECT, room)).numpy()
+        margin = crop_margin(zoom)
+        scale = (tangent_scale(2, 2 / ASPECT, margin)).numpy()
 
         def smooth_offline(path: np.ndarray, period: float) -> np.ndarray:
             return network.offline(torch.from_numpy(path)[None], period, ASPECT)[0].numpy()
 
         rivals = {"whittaker": whittaker, "kalman": kalman, "gaussian": gaussian}
         report[f"offline, zoom {zoom}"] = compare_smoothers(
-            [p * scale for p in paths], smooth_offline, rivals, period, room
+            [p * scale for p in paths], smooth_offline, rivals, period, margin
         )
         for ahead in LOOK_AHEADS_FRAMES:
 
@@ -112,20 +112,20 @@ def evaluate_smoothers(network: PathSmoother, paths: list[np.ndarray], period: f
                 )
             }
             report[f"{ahead} frames ahead, zoom {zoom}"] = compare_smoothers(
-                [p * scale for p in paths], smooth_live, lagged, period, room
+                [p * scale for p in paths], smooth_live, lagged, period, margin
             )
         print(zoom, file=sys.stderr)
     return report
 
 
 def compare_closed_form(network: PathSmoother, paths: list[np.ndarray], period: float) -> dict[str, float]:
-    """Where nothing is cropped: the closed form's cost, and by how much the learned smoother's is higher."""
+    """Ratio of the learned smoother's cost to that of the closed-form solution, without a crop limit."""
     scale = tangent_scale(2, 2 / ASPECT, crop_margin(None))
     ratios = []
     for path in paths:
         p = (torch.from_numpy(path) * scale)[None]
-        found, best = network.offline(p, period, ASPECT), torch.from_numpy(whittaker(p[0].numpy(), period))[None]
-        cost = [float(fidelity(z, p, ASPECT) + temporal(z, period, ASPECT)) for z in (found, best)]
+        learned, optimal = network.offline(p, period, ASPECT), torch.from_numpy(whittaker(p[0].numpy(), period))[None]
+        cost = [float(fidelity(z, p, ASPECT) + temporal(z, period, ASPECT)) for z in (learned, optimal)]
         ratios.append(cost[0] / cost[1])
     return {"cost against the closed form, mean": round(float(np.mean(ratios)), 4), "worst": round(max(ratios), 4)}
 
@@ -133,19 +133,20 @@ def compare_closed_form(network: PathSmoother, paths: list[np.ndarray], period: 
 def compare_smoothers(
     paths: list[np.ndarray], learned: Smoother, rivals: dict[str, Smoother], period: float, margin: float
 ) -> dict[str, float]:
-    """Learned and rivals at the crop that the learned one uses; and how often they were better, over the paths."""
-    left: dict[str, list[float]] = {name: [] for name in ("learned", *rivals)}
+    """Mean acceleration of the learned smoother and its rivals at equal crop, and how often the learned is better."""
+    accelerations: dict[str, list[float]] = {name: [] for name in ("learned", *rivals)}
     used, seconds = [], 0.0
     for path in paths:
-        begun = time.process_time()
-        smooth = learned(path, period)
-        seconds += time.process_time() - begun
-        used.append(peak_crop_usage(smooth, path))
-        left["learned"].append(corner_acceleration(smooth, margin))
+        start = time.process_time()
+        smoothed = learned(path, period)
+        seconds += time.process_time() - start
+        used.append(peak_crop_usage(smoothed, path))
+        accelerations["learned"].append(corner_acceleration(smoothed, margin))
         for name, rival in rivals.items():
-            left[name].append(corner_acceleration(smooth_at_equal_crop(rival, path, used[-1]), margin))
-    rows = {name: round(float(np.exp(np.mean(np.log(values)))), 4) for name, values in left.items()}
-    wins = {f"better than {name}": float(np.mean(np.array(left["learned"]) < np.array(left[name]))) for name in rivals}
+            accelerations[name].append(corner_acceleration(smooth_at_equal_crop(rival, path, used[-1]), margin))
+    rows = {name: round(float(np.exp(np.mean(np.log(values)))), 4) for name, values in accelerations.items()}
+    best = np.array(accelerations["learned"])
+    wins = {f"better than {name}": float(np.mean(best < np.array(accelerations[name]))) for name in rivals}
     return {
         "share of the budget used, mean": round(float(np.mean(used)), 3),
         "worst": round(max(used), 3),
@@ -156,44 +157,44 @@ def compare_smoothers(
 
 
 def smooth_at_equal_crop(smoother: Smoother, path: np.ndarray, max_usage: float) -> np.ndarray:
-    """Smoothed over as long a period as needs no more room than `most` in any frame, and that room is used up: between
-    two periods of the list lie their mixtures.
+    """Smooth with the longest period whose peak crop usage is at most `max_usage`.
+
+    Between two periods of the list, the results are interpolated so that the crop is used completely.
     """
     longer = None
     for period in PERIODS_FRAMES[::-1]:
-        smooth = smoother(path, float(period))
-        if peak_crop_usage(smooth, path) <= max_usage:
+        shorter = smoother(path, float(period))
+        if peak_crop_usage(shorter, path) <= max_usage:
             break
-        longer = smooth
+        longer = shorter
     else:
-        smooth = path
+        shorter = path
     if longer is None:
-        return smooth
+        return shorter
     low, high = 0.0, 1.0
     for _ in range(12):
-        share = (low + high) / 2
-        low, high = (
-            (share, high) if peak_crop_usage(smooth + share * (longer - smooth), path) <= max_usage else (low, share)
-        )
-    return smooth + low * (longer - smooth)
+        middle = (low + high) / 2
+        fits = peak_crop_usage(shorter + middle * (longer - shorter), path) <= max_usage
+        low, high = (middle, high) if fits else (low, middle)
+    return shorter + low * (longer - shorter)
 
 
 @cache
 def fixed_lag_weights(frames: int, period: float, look_ahead: int) -> np.ndarray:
-    """(frames, frames): what each counts for each where Kalman's smoother knows `ahead` more, as in core/live.py."""
-    reach, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
-    known: dict[tuple[int, int], np.ndarray] = {}
-    for at in range(frames):
-        start, stop = max(0, at - reach), min(frames, at + look_ahead + 1)
-        key = stop - start, at - start
-        if key not in known:
-            known[key] = kalman_lagged(np.eye(key[0]), period)[key[1]]
-        weights[at, start:stop] = known[key]
+    """Weights (frames, frames) of the Kalman smoother with a look-ahead, as in core/warping/live.py."""
+    history, weights = int(np.ceil(2 * period)), np.zeros((frames, frames))
+    rows: dict[tuple[int, int], np.ndarray] = {}
+    for index in range(frames):
+        start, stop = max(0, index - history), min(frames, index + look_ahead + 1)
+        key = stop - start, index - start
+        if key not in rows:
+            rows[key] = kalman_lagged(np.eye(key[0]), period)[key[1]]
+        weights[index, start:stop] = rows[key]
     return weights
 
 
 def peak_crop_usage(smooth: np.ndarray, path: np.ndarray) -> float:
-    """The share of the room that the frame needs which is moved most."""
+    """Maximum over frames of the fraction of the crop margin that is used."""
     return float(margin_usage(torch.from_numpy(smooth - path), ASPECT).max())
 
 

@@ -1,14 +1,14 @@
-"""Stabilisation: ours beside FFmpeg's vid.stab and PyPI's vidstab, on clips whose camera path is known.
+"""Benchmark stabilization against vid.stab and vidstab, on clips whose camera path is known.
 
     python bench/stabilize.py [--kinds hand,cut,...] [--frames 150] > stabilize.json
 
-Each contender is a process that turns one file into another. How steady its result is, is measured by none of them:
-SIFT features of every output frame are matched to the scene that was filmed, which gives the path that the picture
-takes across the scene, and what of it is not even motion is jitter (core/metrics.py), in pixels over the frame. The
-crop is told beside it, for cropping more makes anything steadier, and so is the share of frames at whose edge something
-other than the source's picture is shown, more than a pixel of it: who crops less may have filled the rest with black or
-with an older frame. A contender that is not installed is left out.
-The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures neighbours.
+Each contender is a process that converts one file to another. The result is measured independently of them: SIFT
+features of every output frame are matched to the filmed scene, which gives the path of the frames across the scene; its
+deviation from smooth motion is the jitter (core/metrics.py), in pixels over the frame. The crop is reported too,
+because more crop reduces any jitter, and the fraction of frames with more than a pixel of non-source content at the
+edge: a contender with less crop may have filled it with black or with an older frame. Contenders that are not installed
+are skipped.
+The JSON goes to stdout, progress to stderr. CPU seconds count; on a shared machine the wall clock measures other load.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VIDSTAB_CODE = "import sys, vidstab; vidstab.VidStab().stabilize(sys.argv[1], sy
 
 
 def find_contenders() -> dict[str, list[list[str]]]:
-    """Name -> commands, run one after the other; IN, OUT and TMP stand for files."""
+    """Name -> commands, run in sequence; IN, OUT and TMP are placeholders for files."""
     ours = [str(Path(PYTHON).with_name("steadyscale")), "stabilize", "IN", "OUT", "--quiet"]
     found = {"steadyscale": [ours]}
     ffmpeg = shutil.which("ffmpeg")
@@ -85,33 +85,33 @@ def write_clip(clip: SyntheticClip, path: Path) -> None:
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for picture in clip.frames():
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")))
+        for frame in clip.frames():
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")))
         sink.mux(stream.encode(None))
 
 
 def run_commands(commands: list[list[str]], source: Path, target: Path, scratch: Path, frames: int) -> dict[str, float]:
     """CPU milliseconds and wall frames per second over all commands, and the largest process in MiB."""
     names = {"IN": str(source), "OUT": str(target)}
-    cpu, peak, begun = 0.0, 0, time.monotonic()
+    cpu, peak, start = 0.0, 0, time.monotonic()
     for command in commands:
         words = [names.get(word, word.replace("TMP", str(scratch))) for word in command]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         ended = 0
         while not ended:
-            # Asked while it runs: the figure that the system gives at the end is at least that of this program.
+            # Sampled while it runs: the system's figure at the end is at least that of this process.
             peak = max(peak, peak_memory_mib(process.pid))
             time.sleep(0.05)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if status:
             print(f"{words[0]} failed with {os.waitstatus_to_exitcode(status)}", file=sys.stderr)
         cpu += usage.ru_utime + usage.ru_stime
-    wall = time.monotonic() - begun
+    wall = time.monotonic() - start
     return {"cpu_ms_per_frame": round(1000 * cpu / frames, 1), "fps": round(frames / wall, 1), "peak_mib": peak}
 
 
 def peak_memory_mib(pid: int) -> int:
-    """The most memory that a process has held so far, MiB; 0 when it is gone."""
+    """Peak resident memory of a process in MiB; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -120,20 +120,20 @@ def peak_memory_mib(pid: int) -> int:
 
 
 def measure_quality(clip: SyntheticClip, path: Path) -> dict[str, float | int | None]:
-    """Of the file at `path`: its frames, jitter in pixels, and the magnification against the source."""
+    """Frame count, jitter in pixels, zoom and fraction of frames with a border of the file `path`."""
     if not path.exists():
         return {"frames": 0, "jitter_px": None, "zoom": None, "bordered_share": None}
-    finder = PoseEstimator(clip)
+    estimator = PoseEstimator(clip)
     with av.open(str(path)) as container:
-        poses = [finder.estimate_pose(i, f.to_ndarray(format="bgr24")) for i, f in enumerate(container.decode(video=0))]
-    known = np.stack(poses)
-    size = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in known]
-    true = [np.sqrt(abs(np.linalg.det(p[:2, :2]))) for p in clip.poses[: len(size)]]
-    zoom = float(np.median(np.array(true) / np.array(size)))
-    moved = geometry.normalize(np.linalg.inv(known) @ clip.poses[: len(known)])
-    short = zooms_to_fill(Correction(moved, [], ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(known))))
-    bordered = float(np.mean(short > 1 + 2 / HEIGHT))
-    report = {"frames": len(poses), "jitter_px": measure_jitter(clip, known), "zoom": round(zoom, 3)}
+        frames = enumerate(container.decode(video=0))
+        poses = np.stack([estimator.estimate_pose(i, frame.to_ndarray(format="bgr24")) for i, frame in frames])
+    true_poses = clip.poses[: len(poses)]
+    scale, true_scale = (np.sqrt(np.abs(np.linalg.det(p[:, :2, :2]))) for p in (poses, true_poses))
+    zoom = float(np.median(true_scale / scale))
+    matrices = geometry.normalize(np.linalg.inv(poses) @ true_poses)
+    required = zooms_to_fill(Correction(matrices, [], ClipInfo(WIDTH, HEIGHT, Fraction(FPS), len(poses))))
+    bordered = float(np.mean(required > 1 + 2 / HEIGHT))
+    report = {"frames": len(poses), "jitter_px": measure_jitter(clip, poses), "zoom": round(zoom, 3)}
     return {**report, "bordered_share": round(bordered, 2)}
 
 
@@ -145,7 +145,7 @@ def measure_jitter(clip: SyntheticClip, poses: np.ndarray) -> float:
 
 
 class PoseEstimator:
-    """Finds frames in the scene that was filmed. A frame that cannot be found takes the pose of the one before."""
+    """Registers frames to the filmed scene. A frame that fails gets the pose of the previous one."""
 
     def __init__(self, clip: SyntheticClip) -> None:
         self._clip, self._sift = clip, cv2.SIFT_create(2500, contrastThreshold=0.01)
@@ -156,18 +156,19 @@ class PoseEstimator:
         light = 4.0 if self._clip.kind == "low light" else 1.0
         frame = cv2.GaussianBlur(np.clip(frame * light, 0, 255).astype(np.uint8), (0, 0), 1.2 if light > 1 else 0.5)
         scene = self._clip.scene_at(i)
-        known, described = self._scene_features[next(n for n, s in enumerate(self._clip.scenes) if s is scene)]
-        points, found = self._sift.detectAndCompute(frame, None)
-        if found is None or len(found) < 8:
+        index = next(n for n, s in enumerate(self._clip.scenes) if s is scene)
+        scene_keypoints, scene_descriptors = self._scene_features[index]
+        keypoints, descriptors = self._sift.detectAndCompute(frame, None)
+        if descriptors is None or len(descriptors) < 8:
             return self._last_pose
-        pairs = cv2.BFMatcher().knnMatch(found, described, k=2)
+        pairs = cv2.BFMatcher().knnMatch(descriptors, scene_descriptors, k=2)
         good = [a for a, b in pairs if a.distance < 0.75 * b.distance]
         if len(good) < 8:
             return self._last_pose
-        half = np.array([frame.shape[1] - 1, frame.shape[0] - 1]) / 2
-        here = np.array([points[m.queryIdx].pt for m in good]) - half
-        there = np.array([known[m.trainIdx].pt for m in good]) - (np.array(scene.shape[1::-1]) - 1) / 2
-        pose, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 1.5, maxIters=5000, confidence=0.999)
+        center, scene_center = ((np.array(image.shape[1::-1]) - 1) / 2 for image in (frame, scene))
+        src_points = np.array([keypoints[m.queryIdx].pt for m in good]) - center
+        dst_points = np.array([scene_keypoints[m.trainIdx].pt for m in good]) - scene_center
+        pose, _ = cv2.findHomography(src_points, dst_points, cv2.USAC_MAGSAC, 1.5, maxIters=5000, confidence=0.999)
         if pose is not None:
             self._last_pose = pose / pose[2, 2]
         return self._last_pose

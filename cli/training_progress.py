@@ -16,7 +16,7 @@ SPEED_WINDOW_SECONDS = 120.0  # over which the speed is averaged
 def show_progress(reports: Iterator[StepReport], quiet: bool = False) -> Iterator[StepReport]:
     """Yield the reports unchanged, and show them as a progress bar on stderr.
 
-    Nothing is shown if stderr is not a terminal.
+    No bar is displayed if stderr is not a terminal.
     """
     scores = ""
     with _progress_bars(quiet) as bars:

@@ -67,7 +67,7 @@ class ClipInfo:
         return replace(self, width=width, height=height)
 
     def fit_within(self, side: int) -> ClipInfo:
-        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; never enlarged."""
+        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; never larger."""
         factor = side / max(self.width, self.height)
         if factor >= 1:
             return self

@@ -6,13 +6,15 @@ Both are properties of two neighboring frames, computed once while motion is mea
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 MIN_SCENE_CORRELATION = 0.5  # correlation of a frame with the warped next one, below which the two are unrelated
 MIN_DIFFERENCE = 4 / 255  # mean difference below which uncorrelated frames (flat, dark, noise) still are one scene
 
-Planes = NDArray[np.floating]
+Planes = NDArray[np.floating[Any]]
 
 
 def is_duplicate(first: Planes, second: Planes) -> bool:

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: generate the nodes' help pages, the options of every command, and the table of imports."""
+"""Hooks of MkDocs: node help pages, options of every command, table of imports."""
 
 from __future__ import annotations
 

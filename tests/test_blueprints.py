@@ -1,4 +1,4 @@
-"""The blueprint files as files: each is one subgraph in order, and shows settings that are there.
+"""Test the blueprint files: one valid subgraph with existing settings each.
 
 That they are true to the nodes, and run, is tested in host/test_blueprints.py.
 """

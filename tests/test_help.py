@@ -1,4 +1,4 @@
-"""The help pages as files: each says what its node takes and gives, no more and no less, in the words of the schemas.
+"""Test that each help page lists exactly the inputs and outputs of its node.
 
 That a host serves them is tested in host/test_help.py.
 """
@@ -49,7 +49,7 @@ def sections(page: str) -> dict[str, list[str]]:
 
 
 def entries(lines: list[str]) -> dict[str, tuple[str | None, list[str]]]:
-    """What is explained in a section: name -> what it is called in the page's language, and its choices."""
+    """The entries of a section: name -> (label in the page's language, its choices)."""
     found: dict[str, tuple[str | None, list[str]]] = {}
     for line in lines:
         if entry := ENTRY.match(line):

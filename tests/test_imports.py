@@ -1,4 +1,4 @@
-"""Who may import whom: nodes -> core and models, core -> nothing above it, and never ComfyUI outside nodes."""
+"""Test the imports between packages, and that only nodes import ComfyUI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(level, module) of every import in a file, those within functions too; level 0 is absolute."""
+    """(level, module) of every import in a file; level 0 is absolute."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -31,7 +31,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
 
 
 def above(path: Path, level: int, module: str) -> str | None:
-    """The top folder that a relative import leads to when it leaves its own: '..models' in core/x.py -> 'models'."""
+    """The top folder of a relative import that leaves its own, or None."""
     depth = len(path.relative_to(ROOT).parts) - 1
     return module.split(".")[0] if level == depth + 1 else None
 
@@ -68,7 +68,7 @@ def test_the_library_works_without_comfyui():
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_nodes_reach_comfyui_through_their_adapter(path):
-    """Only nodes/_comfy imports modules of the host; the others import the types of schemas and videos."""
+    """Only nodes/_comfy imports the host; the others import its types of schemas."""
     hosts = {module for level, module in imports(path) if level == 0 and module.split(".")[0] in HOST}
     assert hosts <= {"comfy_api.latest"}, f"{path.name} imports {hosts}; import nodes/_comfy instead"
 

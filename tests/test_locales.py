@@ -1,4 +1,4 @@
-"""The translations as files: every text of the schemas is there in every language, and nothing that no node has.
+"""Test that each language translates exactly the texts of the schemas.
 
 That a host hands them out is tested in host/test_help.py.
 """
@@ -72,7 +72,7 @@ def test_the_folder_holds_these_languages_and_nothing_else() -> None:
 
 
 def test_the_english_is_that_of_the_schemas() -> None:
-    """If it is not: `python scripts/locales.py` makes it so, and empties the translations of what has changed."""
+    """If this fails, run `python scripts/locales.py`."""
     assert locales.read_texts("en", "nodeDefs.json") == ENGLISH
     assert locales.read_texts("en", "main.json") == locales.category_texts(NODES)
     assert not [text for _, text in locales.iter_texts(ENGLISH) if SYNTAX.search(text)]

@@ -1,4 +1,4 @@
-"""What the Comfy Registry asks of a pack: complete facts about it, and no code that runs code, programs or downloads.
+"""Test the Comfy Registry's rules: metadata, and no code that runs code or programs.
 
 The library may compile its CPU engine and fetch weights when a person types the command for it; nodes may do neither.
 """
@@ -31,7 +31,7 @@ BY_COMMAND = {"models/zoo/zoo.py", "models/native/build.py"}
 
 
 def findings(source: str, *, programs: bool = True) -> list[str]:
-    """What a scanner would object to. programs: also to starting programs and to the network."""
+    """Findings of a scanner; programs: including started programs and network access."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNS_CODE:
@@ -106,7 +106,7 @@ def test_metadata_fulfils_the_registrys_rules() -> None:
 
 @pytest.mark.parametrize(("key", "shape", "limit"), [("Icon", (400, 400), 100_000), ("Banner", (1680, 720), 400_000)])
 def test_icon_and_banner_have_the_required_size(key: str, shape: tuple[int, int], limit: int) -> None:
-    """A square of at most 400 pixels, and 21 : 9; both are fetched from the repository's main branch."""
+    """A square of 400 pixels, and 21 : 9; both are read from the main branch."""
     address = FACTS["tool"]["comfy"][key]
     repository = FACTS["project"]["urls"]["Repository"].removeprefix("https://github.com/")
     start = f"https://raw.githubusercontent.com/{repository}/main/"

@@ -1,4 +1,4 @@
-"""The set-up scripts: what an interruption leaves, what a download must prove, what the lock covers."""
+"""Test the set-up scripts: interruptions, verified downloads, the lock file."""
 
 from __future__ import annotations
 

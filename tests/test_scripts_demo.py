@@ -16,7 +16,7 @@ from PIL import Image
 
 @pytest.fixture
 def ramp(tmp_path: Path) -> Path:
-    """40 frames, 20 a second, of grey levels 20, 24, 28, … With B-frames, so the order of packets is another."""
+    """40 frames at 20 fps of gray levels 20, 24, 28, …; B-frames reorder the packets."""
     path = tmp_path / "ramp.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=20, options={"crf": "4", "bf": "3", "g": "40"})

@@ -1,4 +1,4 @@
-"""`comfyhost.Host` against a stand-in for ComfyUI that starts at once: no host is ever left behind."""
+"""Test comfyhost.Host on a fast stand-in for ComfyUI: it never outlives its owner."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ RECORD = {"runs": {"up": RUN}, "graphs": {"g": copy.deepcopy(RUN)}, "nodes": {"W
 
 
 def compared(change: Callable[[Any], object], errors: str = "unrecognized arguments") -> tuple[list[str], list[str]]:
-    """The differences that a change of the record makes; errors: what the program says about missing flags."""
+    """Differences after a change of a record; errors: stderr for missing flags."""
     after = copy.deepcopy(RECORD)
     change(after)
     return differences(RECORD, after, lambda *words: errors)

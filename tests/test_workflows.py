@@ -1,4 +1,4 @@
-"""The workflow files as files: complete, tidy, and free of anything that belongs to the machine they were made on.
+"""Test the workflow files: complete, tidy, and without paths of a machine.
 
 That a canvas file and its API file are one graph is tested in host/test_workflows.py, on the definitions of a host.
 """
@@ -25,7 +25,7 @@ def canvas(name: str) -> Graph:
 
 
 def test_each_workflow_has_its_three_files() -> None:
-    """The template browser lists every .json beside a .jpg, so a file too many is as wrong as one that is missing."""
+    """The template browser lists every .json file that has a .jpg."""
     assert {path.name for path in FOLDER.iterdir() if path.is_file()} == {
         f"{n}.{e}" for n in NAMES for e in ("json", "jpg")
     }

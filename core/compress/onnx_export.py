@@ -34,7 +34,7 @@ def check_dependencies() -> None:
 def export_onnx(network: nn.Module, path: Path) -> Path:
     """Write the network as an ONNX graph with dynamic image sizes.
 
-    image (B, C, h, w) in [0, 1] -> enlarged (B, C, h * scale, w * scale) in [0, 1]. h and w must be multiples of the
+    image (B, C, h, w) in [0, 1] -> upscaled (B, C, h * scale, w * scale) in [0, 1]. h and w must be multiples of the
     network's `multiple`, which is in the metadata together with the scale. The graph is verified against torch with
     onnxruntime. Raises CompressionError.
     """

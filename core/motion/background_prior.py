@@ -7,12 +7,15 @@ previous frames most likely still are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
 from .correspondences import Correspondences
 
+Coords = NDArray[np.floating[Any]]
 InlierMap = NDArray[np.float64]  # (9, 16): fraction of inliers of the camera motion per cell of the frame, in [0, 1]
 
 ALL_INLIERS: InlierMap = np.ones((9, 16))
@@ -21,7 +24,7 @@ MIN_WEIGHT = 0.3  # weight of a cell that never had inliers: it may be uncovered
 HALF_WEIGHT_PIXELS = 0.5  # residual at which a point counts as half an inlier
 
 
-def sample_inlier_map(inlier_map: InlierMap, x: NDArray, y: NDArray, height: int, width: int) -> NDArray[np.float64]:
+def sample_inlier_map(inlier_map: InlierMap, x: Coords, y: Coords, height: int, width: int) -> NDArray[np.float64]:
     """Values of the map at x, y (P,), in pixels from the center of a frame of that size: (P,) in [0, 1]."""
     return inlier_map.ravel()[_cell_indices(x, y, height, width)]
 
@@ -44,7 +47,7 @@ def update_inlier_map(
     return EMA_DECAY * inlier_map + (1 - EMA_DECAY) * current.reshape(inlier_map.shape)
 
 
-def _cell_indices(x: NDArray, y: NDArray, height: int, width: int) -> NDArray[np.intp]:
+def _cell_indices(x: Coords, y: Coords, height: int, width: int) -> NDArray[np.intp]:
     """(P,): flat index of the cell that contains each point."""
     rows, columns = ALL_INLIERS.shape
     row = ((y / height + 0.5) * rows).astype(np.intp).clip(0, rows - 1)

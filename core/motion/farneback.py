@@ -64,7 +64,7 @@ class FarnebackSettings:
 def farneback(first: Tensor, second: Tensor, settings: FarnebackSettings = FarnebackSettings()) -> Tensor:
     """Dense flow between two batches of frames.
 
-    first, second: (B, 1, H, W) grey or (B, 3, H, W) RGB, values in [0, 1], same shape and device, any size from 1x1.
+    first, second: (B, 1, H, W) gray or (B, 3, H, W) RGB, values in [0, 1], same shape and device, any size from 1x1.
     Returns (B, 2, H, W) float32 on the same device. Pairs of a batch do not affect each other. No gradient flows.
 
     Convention

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ..runtime.optional_cv2 import optional_opencv
 if TYPE_CHECKING:
     from torch import Tensor
 
-Plane = NDArray[np.floating]  # (h, w), float32
+Plane = NDArray[np.floating[Any]]  # (h, w), float32
 Masks: TypeAlias = "Tensor | Callable[[int], Tensor]"  # (N or 1, H, W) in [0, 1], or the mask (H, W) of frame i
 
 MASK_MARGIN_PIXELS = 4  # margin around a mask that is ignored too: gradients and flow windows extend beyond a pixel
@@ -52,7 +52,7 @@ class GrayFrame:
     ignore_mask: NDArray[np.bool_] | None = None
 
     @staticmethod
-    def of(frame: NDArray[np.floating] | Tensor, ignore_mask: NDArray[np.bool_] | None = None) -> GrayFrame:
+    def of(frame: NDArray[np.floating[Any]] | Tensor, ignore_mask: NDArray[np.bool_] | None = None) -> GrayFrame:
         """Create from luma (1, 1, h, w) in [0, 1]."""
         plane = np.asarray(frame[0, 0], np.float32)
         if not np.isfinite(plane.sum()):  # frames from half precision may contain NaN or infinity

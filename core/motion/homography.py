@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..path.motion import MAX_STEP_SCALE
 
+Array = NDArray[np.float64]
+
 HYPOTHESIS_COUNT = 96  # random pairs: with half of the points on a moving subject, all fail once in 10^12 frames
 HALF_VOTE_PIXELS = 0.3  # residual at which the score of a point is halved; there is no threshold
 INLIER_PIXELS = 0.7  # largest residual of an inlier
@@ -24,7 +26,7 @@ CONVERGED_PIXELS = 0.01  # at the corner: a smaller update ends the iteration
 PRIOR_WEIGHT = 2e-4  # of zero shear and perspective, in pixels at the corner, relative to all points
 
 
-def fit_homography(src_points: NDArray, dst_points: NDArray, weights: NDArray) -> tuple[geometry.Matrices, float]:
+def fit_homography(src_points: Array, dst_points: Array, weights: Array) -> tuple[geometry.Matrices, float]:
     """Fit the homography (3, 3) that maps most of src_points (P, 2) to dst_points (P, 2), both in pixels.
 
     weights: (P,), of the points. Returns also the weighted fraction of inliers, in [0, 1]: 0 if there are no points,
@@ -60,7 +62,7 @@ def fit_homography(src_points: NDArray, dst_points: NDArray, weights: NDArray) -
     return best, confidence
 
 
-def _sample_similarities(src_points: NDArray, dst_points: NDArray, probabilities: NDArray) -> geometry.Matrices:
+def _sample_similarities(src_points: Array, dst_points: Array, probabilities: Array) -> geometry.Matrices:
     """Similarities (K, 3, 3) through random pairs of points; a fixed seed makes the result reproducible."""
     # With points as complex numbers, a similarity is q = rotation * p + shift.
     p, q = (a[:, 0] + 1j * a[:, 1] for a in (src_points, dst_points))
@@ -75,7 +77,7 @@ def _sample_similarities(src_points: NDArray, dst_points: NDArray, probabilities
     )
 
 
-def _inlier_scores(candidates: geometry.Matrices, src_points: NDArray, dst_points: NDArray) -> NDArray:
+def _inlier_scores(candidates: geometry.Matrices, src_points: Array, dst_points: Array) -> Array:
     """Score of each point under each similarity (K, 3, 3), in [0, 1]: (K, V).
 
     There is no threshold: with one, a motion half way between the camera's and a subject's would get the best score.
@@ -88,10 +90,10 @@ def _inlier_scores(candidates: geometry.Matrices, src_points: NDArray, dst_point
 
 def _refine(
     step: geometry.Matrices,
-    src_points: NDArray,
-    dst_points: NDArray,
-    probabilities: NDArray,
-    jacobian: NDArray,
+    src_points: Array,
+    dst_points: Array,
+    probabilities: Array,
+    jacobian: Array,
     corner_radius: float,
 ) -> geometry.Matrices:
     """Iteratively reweighted least squares over the inliers, with Tukey's biweight.
@@ -119,11 +121,11 @@ def _refine(
     return step
 
 
-def _reprojection_errors(step: geometry.Matrices, src_points: NDArray, dst_points: NDArray) -> NDArray:
+def _reprojection_errors(step: geometry.Matrices, src_points: Array, dst_points: Array) -> Array:
     return np.hypot(*(geometry.transform_points(step, src_points) - dst_points).T)
 
 
-def _tangent_jacobian(points: NDArray) -> NDArray:
+def _tangent_jacobian(points: Array) -> Array:
     """Derivatives of x and y of each point (P, 2) with respect to the tangents: (2, P, 8)."""
     x, y = points.T
     one, zero = np.ones_like(x), np.zeros_like(x)
@@ -134,10 +136,10 @@ def _tangent_jacobian(points: NDArray) -> NDArray:
 
 def _gauss_newton_step(
     step: geometry.Matrices,
-    src_points: NDArray,
-    dst_points: NDArray,
-    weights: NDArray,
-    jacobian: NDArray,
+    src_points: Array,
+    dst_points: Array,
+    weights: Array,
+    jacobian: Array,
     corner_radius: float,
 ) -> tuple[geometry.Matrices, float]:
     """One Gauss-Newton step: right-multiply `step` by the small motion that reduces its residuals.

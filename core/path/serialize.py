@@ -38,7 +38,13 @@ def save_path(value: Savable, target: str | Path) -> None:
     info = value.info
     clip = {"width": info.width, "height": info.height, "fps": str(info.fps), "length": info.length}
     shots = [[shot.start, shot.stop] for shot in value.shots]
-    document = {"format": FORMAT, "version": FORMAT_VERSION, "kind": _kind(value), "clip": clip, "shots": shots}
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "kind": _kind(value),
+        "clip": clip,
+        "shots": shots,
+    }
     for name, numbers in _to_arrays(value).items():
         if not np.isfinite(numbers).all():
             raise ClipError(f"{target}: the {name} hold numbers that are not finite, so they cannot be saved")

@@ -128,6 +128,11 @@ class ComfyClient:
         """
         self._socket = await self._open_websocket()
 
+    async def close_events(self) -> None:
+        """Close a websocket of `open_events` that no run has used."""
+        socket, self._socket = self._socket, None
+        await _close_websocket(socket)
+
     async def wait_for_outputs(
         self,
         run_id: str,
@@ -167,9 +172,7 @@ class ComfyClient:
                 socket = socket if socket and not socket.closed else await self._open_websocket()
                 await _receive_progress(socket, run_id, prompt, on_progress, on_event)
         finally:
-            if socket:
-                with contextlib.suppress(Exception):
-                    await with_timeout(5, socket.close())
+            await _close_websocket(socket)
 
     async def cancel_run(self, run_id: str) -> None:
         """Remove a run from the queue, or interrupt it; other runs continue."""
@@ -287,7 +290,17 @@ async def connect(url: str) -> AsyncIterator[ComfyClient]:
     # A proxy of the environment is not for servers on this machine.
     is_remote = address.host not in ("localhost", "127.0.0.1", "::1")
     async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=is_remote) as session:
-        yield ComfyClient(visible, session)
+        client = ComfyClient(visible, session)
+        try:
+            yield client
+        finally:
+            await client.close_events()
+
+
+async def _close_websocket(socket: aiohttp.ClientWebSocketResponse[Any] | None) -> None:
+    if socket:
+        with contextlib.suppress(Exception):
+            await with_timeout(5, socket.close())
 
 
 async def _receive_progress(

@@ -61,7 +61,7 @@ def draw_crop_overlay(
     cropped_percent = 100 * float(cropped.double().mean())
     filled_percent = 100 * float((visible & ~in_source).sum() / visible.sum().clamp(min=1))
     return draw_caption(
-        overlay, f"frame {frame_number}: {cropped_percent:.1f} % cut away, {filled_percent:.1f} % made up"
+        overlay, f"frame {frame_number}: {cropped_percent:.1f} % cropped, {filled_percent:.1f} % synthesized"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,7 @@ def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float3
     return result
 
 
-def _convert_like(array: NDArray[np.floating], other: Array) -> Array:
+def _convert_like(array: NDArray[np.floating[Any]], other: Array) -> Array:
     """Convert to float32, of the type and on the device of `other`."""
     single = array.astype(np.float32, copy=False)
     if isinstance(other, np.ndarray):

@@ -1,4 +1,4 @@
-"""Stabilize with a smoother of your own: a function of the path's values and the smoothing period.
+"""Stabilize with a smoother of your own.
 
 python custom_smoother.py IN OUT
 """
@@ -12,7 +12,10 @@ from steadyscale.core import StabilizeSettings
 
 
 def moving_average(values: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """Average over one period. values: (frames, parameters). period: in frames. Returns the same shape."""
+    """Average over one period.
+
+    values: (frames, parameters). period: in frames. Returns the same shape.
+    """
     width = max(1, round(period)) | 1  # odd, so that the average is centered
     padded = np.pad(values, ((width // 2, width // 2), (0, 0)), mode="reflect", reflect_type="odd")
     sums = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), padded]), axis=0)

@@ -1,4 +1,4 @@
-"""Put a stage of your own between upscaling and writing: a generator of frames, which streams like ours.
+"""Put a stage of your own between upscaling and writing.
 
 python process_frames.py IN OUT
 """

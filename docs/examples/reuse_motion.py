@@ -1,4 +1,4 @@
-"""Measure a clip's motion once, save it, and compare what several smoothing times cost in crop.
+"""Measure motion once, save it, and compare the crop of several smoothing times.
 
 python reuse_motion.py IN MOTION.json
 """

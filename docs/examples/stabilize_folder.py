@@ -1,4 +1,4 @@
-"""Stabilize every video of a folder. Run it again after a crash: finished files are skipped, the others continue.
+"""Stabilize every video of a folder; run it again after a crash to continue.
 
 python stabilize_folder.py IN_FOLDER OUT_FOLDER
 """

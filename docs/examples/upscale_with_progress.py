@@ -1,4 +1,4 @@
-"""Upscale a video to twice its size, print the progress, and stop after a given time.
+"""Upscale a video, print the progress, and stop after a given time.
 
 python upscale_with_progress.py IN OUT [SECONDS]
 """

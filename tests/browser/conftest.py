@@ -1,4 +1,4 @@
-"""A real ComfyUI and its frontend in a real Chromium, for the tests in this folder.
+"""Fixtures: a real ComfyUI and its frontend in a real Chromium.
 
 `frontend` comes twice: as ComfyUI 0.3.75 brings it, and a much newer one on the same server. Screenshots of what the
 tests saw are left in tests-artifacts/browser/.
@@ -46,7 +46,7 @@ def get_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """It ends with its file: while it is there, no other test could run an event loop of its own."""
+    """Closed after each test module: Playwright blocks other event loops."""
     program = browser.find_chromium()
     if program is None:
         pytest.skip(browser.MISSING_MESSAGE)

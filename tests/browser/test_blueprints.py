@@ -1,4 +1,4 @@
-"""The subgraph blueprints are found by the search, show the settings that matter, and hold what their files say."""
+"""Test the subgraph blueprints in the browser: search, widgets, content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an empty canvas: nodes are found and placed, and every template opens as the graph that it was saved as."""
+"""Test search, dragging and templates on the canvas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run is pressed in the browser: progress is seen on the way, and the saved video plays in the page."""
+"""Test a run in the browser: progress, the saved video, errors."""
 
 from __future__ import annotations
 

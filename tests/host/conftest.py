@@ -41,5 +41,5 @@ def restartable_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]
 
 @pytest.fixture(scope="session")
 def clip_name() -> str:
-    """What LoadVideo takes as `file`: 24 frames of 128 x 96, 25 a second, a texture that moves."""
+    """The clip for LoadVideo: 24 frames of 128 x 96 at 25 fps, a moving texture."""
     return real_comfyui.CLIP_NAME

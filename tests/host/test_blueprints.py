@@ -1,4 +1,4 @@
-"""A real ComfyUI hands the subgraph blueprints out; they are true to its nodes, and run between Load and Save Video."""
+"""Test that a real ComfyUI serves and runs the subgraph blueprints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(file: Path) -> Graph:
 
 
 def placed(graph: Graph, clip: str) -> Graph:
-    """A canvas on which a person has put the blueprint between Load Video and Save Video."""
+    """A canvas with the blueprint between Load Video and Save Video."""
     node = graph["nodes"][0]
     load = {"id": 11, "type": "LoadVideo", "mode": 0, "inputs": [], "widgets_values": [clip, "image"]}
     save = {"id": 12, "type": "SaveVideo", "mode": 0, "widgets_values": ["SteadyScale/blueprint", "auto", "auto"]}

@@ -1,4 +1,4 @@
-"""The pack loads in a real ComfyUI. The host goes on without a pack that fails, so its log has to be read."""
+"""Test that the pack loads in a real ComfyUI, which logs a failure and continues."""
 
 from __future__ import annotations
 

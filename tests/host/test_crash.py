@@ -1,4 +1,4 @@
-"""ComfyUI is killed in the middle of a run, starts again, and the same graph goes on where it stopped."""
+"""Test that a resumable run continues after ComfyUI was killed."""
 
 from __future__ import annotations
 

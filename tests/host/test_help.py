@@ -1,4 +1,4 @@
-"""A real host serves the help pages and the translations, and its nodes are what both were written from."""
+"""Test that a real ComfyUI serves the help pages and translations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_help_page_and_image_is_served(any_host: Host) -> None:
 
 
 def test_missing_help_page_of_a_language_is_answered_with_404(any_host: Host) -> None:
-    """The frontend asks for NODE.md when NODE/LANGUAGE.md is answered with an error, not with some page."""
+    """The frontend loads NODE.md if NODE/LANGUAGE.md is answered with an error."""
     for node in NODES:
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             any_host.fetch(f"{SERVED}{node.node_id}/fr.md")

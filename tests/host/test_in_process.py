@@ -1,4 +1,4 @@
-"""What no prompt can show, run in a Python process of the host: the newer hosts' way with models, and empty batches."""
+"""Test nodes in a Python process with ComfyUI's modules: patchers, empty batches."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def test_pad_larger_than_the_frame_is_refused(host: Host, clip_name: str) -> Non
 
 
 def saved_trajectory(host: Host, clip_name: str, prefix: str) -> tuple[dict, dict, np.ndarray, np.ndarray]:
-    """Measures and saves: the file, the node's outputs, and the steady frames and the plot of that session."""
+    """Measure and save motion; return the file, outputs, stabilized frames and plot."""
     graph = Graph()
     frames = graph.add_clip(clip_name, 10)
     flow = graph.flow(frames)

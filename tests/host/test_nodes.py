@@ -210,7 +210,7 @@ def test_path_outside_the_model_folder_is_refused(host: Host, clip_name: str) ->
 
 @pytest.fixture
 def no_model(host: Host) -> Path:
-    """A file in the models' folder that is none. It is gone after the test, and the host looks again."""
+    """A file in the model folder that is not a model; deleted after the test."""
     path = host.base / "models" / "upscale_models" / "page.pth"
     path.write_text("<!DOCTYPE html><html><body>404: Not Found</body></html>")
     yield path

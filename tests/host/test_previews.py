@@ -65,7 +65,7 @@ def test_split_image_has_the_left_of_before_and_the_right_of_after(any_host: Hos
 
 
 def test_comparison_video_renders_only_its_frames(any_host: Host, clip_name: str, tmp_path: Path) -> None:
-    """Half a second of an upscaling plan beside the source: 12 frames at the larger size."""
+    """Half a second of upscaled frames beside the source: 12 frames."""
     graph = Graph()
     video = graph.add_video(clip_name)
     node = graph.compared(video, graph.upscaled(video), layout="side by side", frame=8, seconds=0.5)
@@ -129,7 +129,7 @@ def test_a_flow_alone_is_drawn_as_measured(host: Host, clip_name: str) -> None:
 
 @pytest.mark.parametrize("show", ["arrows", "colours"])
 def test_the_flow_of_a_chosen_frame(any_host: Host, clip_name: str, show: str) -> None:
-    """Frame 12 to 13 of the clip goes by what conftest.py says; between still frames there is nothing to see."""
+    """Moving frames give arrows or hues, and equal frames give none."""
     graph = Graph()
     video = graph.add_video(clip_name)
     images = graph.add_images(video)

@@ -1,4 +1,4 @@
-"""`steadyscale run` on a real ComfyUI, with the graphs of workflows/api as people have them."""
+"""Test `steadyscale run` on a real ComfyUI with the graphs of workflows/api."""
 
 from __future__ import annotations
 

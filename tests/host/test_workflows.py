@@ -1,4 +1,4 @@
-"""A canvas file of workflows/ and the API file of the same name are one graph, and a real ComfyUI runs it.
+"""Test that canvas and API files in workflows/ are equal and run in a real ComfyUI.
 
 What the canvas says is read here as the frontend reads it when Run is pressed, on the definitions of the host, so no
 browser is needed. The canvas stores settings by position: an input added in the middle of a node would shift them all.
@@ -44,7 +44,7 @@ def api(name: str) -> Prompt:
 
 
 def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> list[str]:
-    """In words, in what a canvas and an API file differ; titles and places on the canvas do not count."""
+    """Differences of a canvas and an API file, except titles and positions."""
     try:
         drawn = to_prompt(graph, definitions)
     except WorkflowError as error:
@@ -63,7 +63,7 @@ def differences(graph: Graph, prompt: Prompt, definitions: dict[str, Any]) -> li
 
 @pytest.fixture(scope="session")
 def definitions(host: Host) -> dict[str, Any]:
-    """/object_info of the version that the canvas files were drawn on: core nodes change their inputs over time."""
+    """/object_info of the version of the canvas files: core nodes change over time."""
     version = host.get("/system_stats")["system"]["comfyui_version"]
     if version != assets.NEWEST_COMFYUI:
         pytest.skip(f"the canvas files are drawn on ComfyUI {assets.NEWEST_COMFYUI}; this one is {version}")
@@ -77,7 +77,7 @@ def test_canvas_and_api_file_are_one_graph(name: str, definitions: dict[str, Any
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_change_of_any_stored_value_is_found(name: str, definitions: dict[str, Any]) -> None:
-    """Only values that are not read may change: of an upload button, or of a setting with a link."""
+    """Only values of upload buttons and of linked settings may change."""
     prompt, unread, read = api(name), set(), 0
     for n, node in enumerate(canvas(name)["nodes"]):
         if node["type"] in NOTE_TYPES:
@@ -170,7 +170,7 @@ A_MOMENT = 0.1  # minutes of training, where a template trains
 
 
 def growth(prompt: Prompt) -> tuple[float, int]:
-    """By what a template multiplies a frame's sides, and how many pixels it then adds to each."""
+    """The factor of a template's result, and the pixels it adds to each side."""
     factor, added = 1.0, 0
     for node in prompt.values():
         inputs = node["inputs"]
@@ -216,7 +216,7 @@ def _refused_for_its_checkpoint_alone(host: Host, prompt: Prompt) -> None:
 
 
 def _saved_without_checkpoint(prompt: Prompt) -> Prompt:
-    """The part that runs without a checkpoint, its frames saved as the template saves its result."""
+    """The part that runs without a checkpoint, with its frames saved as a video."""
     cut = remove_dependents(prompt, CHECKPOINTS)
     last = [i for i, node in cut.items() if node["class_type"] == "SteadyScale_WarpFrames"]
     saved = next(node for node in prompt.values() if node["class_type"] == "SaveVideo")

@@ -1,4 +1,4 @@
-"""A fake of the newest ComfyUI's VIDEO: abstract methods, arguments, trims and edits.
+"""A fake of the newest ComfyUI, for VIDEO: methods, arguments, trims and edits.
 
 No package index has that version, so its interface is reproduced here. Real hosts are tested in tests/host.
 """
@@ -36,7 +36,7 @@ class Components:
 
 
 class VideoInput(ABC):
-    """The base class: everything that a subclass has to bring, and defaults that hold all frames in memory."""
+    """The base class: abstract methods, and defaults that hold all frames in memory."""
 
     @abstractmethod
     def get_components(self): ...
@@ -77,7 +77,7 @@ class VideoInput(ABC):
 
 
 class VideoFromFile(VideoInput):
-    """A file; trims are honoured by `save_to` and `get_components`, never by the stream source."""
+    """A file; `save_to` and `get_components` apply trims, the stream source does not."""
 
     def __init__(self, file: str | bytes_io.BytesIO, window=(0.0, 0.0), crop=None) -> None:
         self.file, self.window, self.crop = file, window, crop
@@ -151,7 +151,7 @@ class NodeOutput:
 
 
 class Bar:
-    """ComfyUI's progress bar; `elsewhere` has the events of nodes other than the running one."""
+    """ComfyUI's progress bar; `elsewhere` has the events of other nodes."""
 
     events: list[tuple[int, int, Any]] = []  # noqa: RUF012, the fixture replaces it
     elsewhere: list[tuple[str, int, Any]] = []  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""Footage whose truth is known: textures with detail at every scale, and clips of them filmed along a given path."""
+"""Synthetic clips with a known camera path: textures with detail at every scale, and a simulated camera."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from torch import Tensor
 
 
 def make_texture(height: int, width: int, seed: int = 0, spectral_slope: float = 1.2) -> Tensor:
-    """(1, 3, H, W) in [0, 1]: noise whose spectrum falls with frequency as that of photographs does."""
+    """(1, 3, H, W) in [0, 1]: noise with the spectrum of photographs."""
     random = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
-    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** spectral_slope
+    spectrum = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** spectral_slope
     planes = []
     for _ in range(3):
-        noise = np.fft.rfft2(random.standard_normal((height, width))) * falling
+        noise = np.fft.rfft2(random.standard_normal((height, width))) * spectrum
         plane = np.fft.irfft2(noise, (height, width))
         planes.append(0.5 + 0.18 * (plane - plane.mean()) / plane.std())
     return torch.from_numpy(np.stack(planes)).float().clamp(0, 1)[None]
 
 
 def render_camera(scene: Tensor, poses: np.ndarray, width: int, height: int) -> Tensor:
-    """(N, 3, height, width): what a camera sees whose poses (N, 3, 3) carry frame points to points of the scene.
+    """(N, 3, height, width): frames of a camera whose poses (N, 3, 3) map frame points to scene points.
 
-    Both have their origin in the centre (steadyscale.core.geometry). Sampled independently of the code under test.
+    Both have their origin at the center (steadyscale.core.geometry). Sampled independently of the code under test.
     """
     y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
-    seen = torch.from_numpy(geometry.transform_points(np.asarray(poses), points[None])).float()
+    scene_points = torch.from_numpy(geometry.transform_points(np.asarray(poses), points[None])).float()
     size = torch.tensor([scene.shape[-1], scene.shape[-2]])
-    grid = (seen * 2 / size).view(len(poses), height, width, 2)
-    many = scene.expand(len(poses), -1, -1, -1)
-    return F.grid_sample(many, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
+    grid = (scene_points * 2 / size).view(len(poses), height, width, 2)
+    scenes = scene.expand(len(poses), -1, -1, -1)
+    return F.grid_sample(scenes, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
 
 
 def render_rolling_shutter(
     scene: Tensor, pose_at: Callable[[np.ndarray], np.ndarray], width: int, height: int, count: int, readout: float
 ):
-    """(count, 3, height, width): as `filmed`, by a camera with a rolling shutter whose poses are `way(times)`.
+    """(count, 3, height, width): frames of a camera with a rolling shutter and the poses `pose_at(times)`.
 
-    Row y of frame i is exposed at i + readout * (y from the middle) / height.
+    Row y of frame i is exposed at i + readout * (y from the center) / height.
     """
     y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
     points = np.stack([x, y], axis=-1)
     size = torch.tensor([scene.shape[-1], scene.shape[-2]])
     frames = []
     for i in range(count):
-        seen = geometry.transform_points(pose_at(i + readout * y[:, 0] / height), points)
-        grid = torch.from_numpy(seen).float() * 2 / size
+        scene_points = geometry.transform_points(pose_at(i + readout * y[:, 0] / height), points)
+        grid = torch.from_numpy(scene_points).float() * 2 / size
         frames.append(F.grid_sample(scene, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False))
     return torch.cat(frames).clamp(0, 1)
 
@@ -61,7 +61,7 @@ def render_rolling_shutter(
 def make_shake_path(
     frames: int, seed: int = 0, pixels: float = 6.0, angle: float = 0.012, zoom: float = 0.01
 ) -> np.ndarray:
-    """(N, 4) parameters of a hand-held camera: smooth noise of 2 to 8 Hz at 25 frames a second, starting at zero."""
+    """(N, 4) parameters of a hand-held camera: smooth noise of 2 to 8 Hz at 25 frames per second, starting at zero."""
     random = np.random.default_rng(seed)
     t = np.arange(frames)[:, None] / 25
     path = np.zeros((frames, 4))
@@ -72,14 +72,14 @@ def make_shake_path(
 
 
 def make_shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed: int = 0, **amount: float):
-    """A clip of a texture, and its true path (N, 4)."""
+    """A clip of a texture filmed with hand shake, and its true path (N, 4)."""
     path = make_shake_path(frames, seed, **amount)
     scene = make_texture(height * 2, width * 2, seed)
     return TensorClip(render_camera(scene, geometry.matrices_from_parameters(path), width, height), Fraction(25)), path
 
 
 def measure_jitter(path: np.ndarray, width: int, height: int) -> float:
-    """RMS acceleration of the image per frame, in pixels, over the frame."""
+    """Root mean square acceleration over the frame, in pixels per frame squared."""
     poses = geometry.matrices_from_parameters(path)
     steps = np.linalg.inv(poses[1:]) @ poses[:-1]
     points = np.stack(np.meshgrid(np.linspace(-width / 2, width / 2, 9), np.linspace(-height / 2, height / 2, 9)), -1)
@@ -88,9 +88,9 @@ def measure_jitter(path: np.ndarray, width: int, height: int) -> float:
 
 
 def frame_difference(clip: Clip) -> float:
-    """How much neighbouring frames differ away from the borders, as a share of the image's contrast.
+    """Mean difference between neighboring frames, away from the borders, relative to their contrast.
 
-    NaN for blank frames.
+    NaN for uniform frames, so that black frames fail any bound.
     """
     frames = torch.cat(list(clip.frames()))
     height, width = frames.shape[-2:]

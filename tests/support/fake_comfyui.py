@@ -164,7 +164,7 @@ class FakeComfyUI:
             await socket.send_json({"type": "executing", "data": {"node": None, "prompt_id": prompt_id}})
 
     def _is_stopped(self) -> bool:
-        """As in ComfyUI: a graph that waits is deleted, one that runs has to be interrupted."""
+        """As in ComfyUI, a queued graph is deleted, and a running one interrupted."""
         return bool(self.deleted_ids) if self.is_other_running else bool(self.interrupted_ids)
 
     async def _get_file(self, request: web.Request) -> web.Response:
@@ -173,7 +173,7 @@ class FakeComfyUI:
 
 
 class FakeServer:
-    """A context manager: the fake listens on this machine, in a thread of its own; `url` says where."""
+    """A context manager that serves the fake at `url`, in a thread."""
 
     def __init__(self, fake: FakeComfyUI) -> None:
         self.fake, self.url = fake, ""

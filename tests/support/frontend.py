@@ -1,4 +1,4 @@
-"""ComfyUI's own frontend in a real Chromium, driven as a person drives it: what a browser test needs, in few words."""
+"""Drive ComfyUI's frontend in a real Chromium."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WATCH_SCRIPT = """(kinds) => {
 
 
 class Frontend:
-    """One open page. version: of the frontend, as in names of screenshots, which go to the folder `shots`."""
+    """An open page; version: of the frontend, for the names of screenshots."""
 
     def __init__(self, browser: Browser, host: Host, version: str, screenshot_folder: Path) -> None:
         self.host, self.version, self.screenshot_folder = host, version, screenshot_folder
@@ -59,7 +59,7 @@ class Frontend:
         self.page.evaluate(WATCH_SCRIPT, list(EVENT_TYPES))
 
     def run_js(self, code: str, *values: Any) -> Any:
-        """The value of a JavaScript function of `values`, which sees the frontend as `app`."""
+        """Call a JavaScript function with `values`; the frontend is `app`."""
         return self.page.evaluate(f"async (values) => await ({code})(...values)", list(values))
 
     def take_screenshot(self, name: str) -> None:
@@ -77,7 +77,7 @@ class Frontend:
         self.run_js("() => { app.graph.clear(); app.canvas.ds.reset(); app.graph.setDirtyCanvas(true, true); }")
 
     def set_language(self, language: str) -> None:
-        """Chooses the language in the settings and opens the page anew, as the frontend asks for."""
+        """Set the language and reload the page, as the frontend requires."""
         self.run_js("(l) => app.extensionManager.setting.set('Comfy.Locale', l)", language)
         self.page.reload(wait_until="domcontentloaded")
         self._wait_until_ready()
@@ -93,7 +93,7 @@ class Frontend:
         self.page.wait_for_timeout(700)  # it glides
 
     def search(self, words: str) -> None:
-        """Double-clicks the empty canvas, types into the search, and waits until something of that name is found.
+        """Double-click the canvas, type into the search and wait for a result.
 
         Enter takes the first of what is found.
         """
@@ -160,7 +160,7 @@ class Frontend:
         return [data for name, data in self.run_js("() => window.steadyscaleSeen") if name == kind]
 
     def read_prompt(self) -> dict[str, dict[str, Any]]:
-        """What Run would queue: {node id: {class_type, inputs}}, without what the frontend adds for itself."""
+        """The prompt that Run would queue: {node id: {class_type, inputs}}."""
         drawn = self.run_js("() => app.graphToPrompt().then((made) => made.output)")
         return {
             i: self._keep_declared_inputs(node) for i, node in drawn.items() if node["class_type"] not in NOTE_TYPES
@@ -173,7 +173,7 @@ class Frontend:
         return {"class_type": node["class_type"], "inputs": inputs}
 
     def playing_videos(self) -> list[str]:
-        """The addresses of saved videos that play in the page: with pictures, of some length, without an error."""
+        """URLs of saved videos that play in the page without an error."""
         return self.run_js(
             """() => [...document.querySelectorAll("video")]
               .filter((v) => v.src.includes("type=output") && v.videoWidth > 0 && v.duration > 0 && !v.error)

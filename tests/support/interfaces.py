@@ -1,4 +1,4 @@
-"""The command line and the nodes as plain data: all that scripts and saved graphs depend on, without wording."""
+"""The interfaces of the command line and the nodes as plain data, without wording."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _leaves(above: argparse.ArgumentParser, name: str) -> dict[str, argparse.Arg
 
 
 def command_line() -> dict[str, list[Table]]:
-    """Of each command its arguments, in order: flags, dest, default, choices, nargs, required."""
+    """The arguments of each command: flags, dest, default, choices, nargs, required."""
     return {
         name: [_argument(each, action) for action in each._actions if action.dest != "help"]
         for name, each in command_parsers().items()

@@ -1,4 +1,4 @@
-"""Nodes called as ComfyUI calls them, on the stand-in for the newest host (tests/nodes/conftest.py)."""
+"""Call nodes as ComfyUI does, on the fake host of tests/nodes/conftest.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs for a ComfyUI in API format, built node by node, and what their runs put out."""
+"""Build prompts node by node, and read the outputs of their runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODEL_NAME = f"{DEFAULT_NETWORK}.safetensors"
 
 
 class PromptBuilder(dict):
-    """A prompt. `add` gives a node's number, as others name it; what others take is [number, index of the output]."""
+    """A prompt; `add` returns a node's id, and links are [id, output index]."""
 
     def add(self, class_type: str, **inputs: object) -> str:
         key = str(len(self) + 1)
@@ -50,7 +50,7 @@ def read_images(host: Host, outputs: dict) -> np.ndarray:
 
 
 def run_and_listen(host: Host, graph: PromptBuilder) -> tuple[dict[str, list[str]], dict[str, dict]]:
-    """Run a graph; return the texts of each node, in order, and the outputs by node id."""
+    """Run a graph; return the texts of each node, and the outputs by node id."""
     run = host.run(graph).raise_for_status()
     texts: dict[str, list[str]] = {}
     for kind, data in run.events:

@@ -1,4 +1,4 @@
-"""Start a real ComfyUI with the pack, the weights of its workflows and a small clip."""
+"""Start a real ComfyUI with the pack, weights and a small clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a camera with a rolling shutter whose way is known at every moment."""
+"""Steps of a camera with a rolling shutter and a known continuous path."""
 
 from fractions import Fraction
 
@@ -11,7 +11,7 @@ SHOTS = [slice(0, 24), slice(24, 40)]
 
 
 def pose_at(times):
-    """Slow swings of about 10 pixels, a turn and a zoom, at any times in frames."""
+    """Poses at times in frames: slow oscillations of about 10 pixels, with rotation and zoom."""
     t = np.asarray(times)[:, None] / 25
     phase = np.array([0.1, 0.4, 0.7, 0.9])
     path = np.sin(2 * np.pi * (1.7 * t + phase)) + 0.5 * np.sin(2 * np.pi * (3.1 * t + 2 * phase))
@@ -19,19 +19,19 @@ def pose_at(times):
 
 
 def rolling_shutter_steps(readout):
-    """Steps (40, 3, 3) that fit best between frames whose rows are exposed one after the other; and the true ones."""
+    """Steps (40, 3, 3) fitted between rolling-shutter frames, and the true steps between the middle rows."""
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(-320, 320, 15), np.linspace(-180, 180, 15)))
     points = np.stack([x, y], -1)
     steps, middle = np.tile(np.eye(3), (40, 1, 1)), np.tile(np.eye(3), (40, 1, 1))
     for i in [i for shot in SHOTS for i in range(shot.start + 1, shot.stop)]:
         scene = geometry.transform_points(pose_at(i - 1 + readout * y / 360), points[:, None])[:, 0]
-        there = points
+        moved = points
         for _ in range(8):
-            back = np.linalg.inv(pose_at(i + readout * there[:, 1] / 360))
-            there = geometry.transform_points(back, scene[:, None])[:, 0]
-        rows = [[*p, 1, 0, 0, 0, *(-q[0] * p)] for p, q in zip(points, there, strict=True)]
-        rows += [[0, 0, 0, *p, 1, *(-q[1] * p)] for p, q in zip(points, there, strict=True)]
-        found = np.linalg.lstsq(np.array(rows), there.T.ravel(), rcond=None)[0]
-        steps[i] = np.append(found, 1).reshape(3, 3)
+            to_frame = np.linalg.inv(pose_at(i + readout * moved[:, 1] / 360))
+            moved = geometry.transform_points(to_frame, scene[:, None])[:, 0]
+        rows = [[*p, 1, 0, 0, 0, *(-q[0] * p)] for p, q in zip(points, moved, strict=True)]
+        rows += [[0, 0, 0, *p, 1, *(-q[1] * p)] for p, q in zip(points, moved, strict=True)]
+        solution = np.linalg.lstsq(np.array(rows), moved.T.ravel(), rcond=None)[0]
+        steps[i] = np.append(solution, 1).reshape(3, 3)
         middle[i] = np.linalg.inv(pose_at([i])[0]) @ pose_at([i - 1])[0]
     return steps, geometry.normalize(middle)

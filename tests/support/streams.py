@@ -1,4 +1,4 @@
-"""Streams for tests of concurrent stages: they count items, fail on request, record closing."""
+"""Streams for tests of concurrent stages, which count, fail and record closing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def list_our_threads() -> list[str]:
 
 
 class CountingSource:
-    """Counts, and remembers what was asked of it, from which thread, and whether it was given back."""
+    """A counting stream that records calls, their thread, and whether it was closed."""
 
     def __init__(self, count: int = 10, *, fail_at: int | None = None, error: BaseException | None = None) -> None:
         self.count, self.fail_at = count, fail_at

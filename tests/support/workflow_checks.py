@@ -115,7 +115,7 @@ def _check_layout(graph: Graph) -> Iterator[str]:
 
 
 def find_blueprint_problems(graph: Graph) -> list[str]:
-    """The same for a blueprint: a canvas with one node, which stands for the one subgraph that it defines."""
+    """The faults of a blueprint, a canvas with one node for its one subgraph."""
     inner = list_subgraphs(graph)
     if len(inner) != 1 or [node["type"] for node in graph["nodes"]] != [inner[0]["id"]] or graph["links"]:
         return ["it is not one node that stands for one subgraph"]
@@ -133,7 +133,7 @@ def _check_facade(node: Graph, inner: Graph) -> Iterator[str]:
 
 
 def _check_inside(inner: Graph) -> Iterator[str]:
-    """The inside, read as a canvas of its own between two nodes that stand for what comes in and goes out."""
+    """The inside of the subgraph as a canvas, with nodes for its inputs and outputs."""
     ends = []
     for i, part, other in ((SUBGRAPH_INPUT_ID, "inputs", "outputs"), (SUBGRAPH_OUTPUT_ID, "outputs", "inputs")):
         sockets = [

@@ -77,8 +77,9 @@ def l1_path(
 
 def _import_scipy() -> ModuleType:
     try:
-        import scipy.optimize
-        import scipy.sparse
+        # SciPy has no stubs, and its submodules are used as attributes.
+        import scipy.optimize  # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
+        import scipy.sparse  # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
     except ImportError as error:
         raise ClipError(
             f"the L1 path needs scipy ({error}): pip install scipy, or choose another smoothing (kalman, gaussian)"
@@ -154,7 +155,7 @@ def _solve_window(
     sparse, n = scipy.sparse, len(min_scales)
     radians = period / (2 * np.pi)
     count = min(4, n)  # the difference from the source's view, and its derivatives
-    blocks: list[list] = [[None] * (1 + 2 * count) for _ in range(count)]
+    blocks: list[list[Any]] = [[None] * (1 + 2 * count) for _ in range(count)]
     targets, weights = [np.tile([1.0, 0, 0, 0], n)], []
     for order in range(count):
         size = 4 * (n - order)

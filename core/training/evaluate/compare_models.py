@@ -45,7 +45,7 @@ def compare_models(
     size is resized to that of the ground truth. Raises TrainingError if there are no pairs.
     """
     frame_scores: list[list[Scores]] = []
-    max_difference, shown_images = -1.0, list[Tensor]()
+    max_difference, compared_images = -1.0, list[Tensor]()
     for small, truth in pairs:
         height, width = truth.shape[-2:]
         results = [resize(next(upscale(iter([small]), model, device=device)), width, height) for model in models]
@@ -54,7 +54,7 @@ def compare_models(
         frame_scores.append([score_image(result, truth, crop_border) for result in results])
         difference = float((results[0] - results[1]).abs().mean()) if len(models) > 1 else 0.0
         if difference > max_difference:
-            max_difference, shown_images = difference, [truth, *results]
+            max_difference, compared_images = difference, [truth, *results]
     if not frame_scores:
         raise TrainingError("there are no frames to compare the models on; connect a clip with at least one frame")
     means = tuple(
@@ -62,7 +62,7 @@ def compare_models(
         for of_model in zip(*frame_scores, strict=True)
     )
     titles = ["truth", *(f"{name}  {s.psnr:.2f} dB" for name, s in zip([*names, "bicubic"], means, strict=True))]
-    return ModelComparison(means, _side_by_side(shown_images, titles), len(frame_scores))
+    return ModelComparison(means, _side_by_side(compared_images, titles), len(frame_scores))
 
 
 def make_lr_pairs(frames: Iterable[Frames], scale: int) -> Iterator[tuple[Frames, Frames]]:

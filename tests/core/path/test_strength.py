@@ -55,7 +55,7 @@ def test_axes_are_those_of_the_frame():
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_strength_outside_0_to_1_is_an_error(measured, strength):
-    with pytest.raises(ClipError, match="roll is a strength"):
+    with pytest.raises(ClipError, match="roll is a share"):
         Strength(roll=strength)
     with pytest.raises(ClipError, match="horizon"):
         level_horizon(measured, measured, strength)

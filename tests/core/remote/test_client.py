@@ -40,9 +40,11 @@ def test_no_event_of_a_short_run_is_missed() -> None:
 
 def test_a_refusal_keeps_the_answer_of_the_server() -> None:
     problem = {"class_type": "LoadVideo", "errors": [{"message": "Value not in list", "details": "file: 'x.mp4'"}]}
+    fake = FakeComfyUI(node_errors={"1": problem})
     with pytest.raises(RunRefused, match=r"LoadVideo \(node 1\): Value not in list: file: 'x.mp4'") as refusal:
-        run(FakeComfyUI(node_errors={"1": problem}))
+        run(fake)
     assert refusal.value.answer["node_errors"] == {"1": problem}
+    assert fake._listeners == [], "the websocket is closed"
 
 
 @pytest.mark.parametrize(("outcome", "kind"), [("interrupted", RunInterrupted), ("error", RunError)])

@@ -1,4 +1,4 @@
-"""Pages that the C library keeps while a stream lasts: counted in page faults, which a kernel counts exactly."""
+"""glibc retains pages while a stream lasts, which page faults show exactly."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from steadyscale.core.runtime import malloc
 from steadyscale.core.runtime.malloc import retain_freed_memory
 from steadyscale.core.runtime.prefetch import prefetch, write_behind
 
-glibc = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or malloc._glibc() is None, reason="only glibc can be told"
-)
+glibc = pytest.mark.skipif(not sys.platform.startswith("linux") or malloc._glibc() is None, reason="needs glibc")
 FAULTS = """
 import resource
 import torch
@@ -37,41 +35,41 @@ print(*kept, faults(), PAGES)
 
 
 @glibc
-def test_blocks_are_faulted_in_once_and_not_in_each_round():
-    """Chains of 8 blocks of which two live at a time, as in a network, in a heap of their own. It takes two of them
-    until each block has a place to come back to."""
-    told = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    first, second, third, fourth, otherwise, block = (int(number) for number in told.stdout.split())
+def test_pages_of_freed_blocks_are_retained():
+    """Chains of 8 blocks of which two live at a time, as in a network, in a process of their own. It takes two
+    chains until each block has memory to return to."""
+    process = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    first, second, third, fourth, otherwise, block = (int(number) for number in process.stdout.split())
     assert first + second < 16 * block, "how soon depends on the number of threads that fault"
     assert third + fourth < block / 100
     assert otherwise > block, "without it, pages go back to the system"
 
 
 @glibc
-def test_the_memory_goes_back_when_the_last_stream_ends(monkeypatch):
-    said = []
+def test_memory_is_returned_when_the_last_stream_ends(monkeypatch):
+    calls = []
 
     class Library:
         def mallopt(self, option: int, value: int) -> int:
-            said.append((option, value))
+            calls.append((option, value))
             return 1
 
         def malloc_trim(self, pad: int) -> int:
-            said.append("trimmed")
+            calls.append("trimmed")
             return 1
 
     monkeypatch.setattr(malloc, "_glibc", Library)
     with retain_freed_memory():
-        assert said.pop(0) == "trimmed", "what lay free before is not kept with the rest"
+        assert calls.pop(0) == "trimmed", "memory that was free before is not retained"
         with pytest.raises(RuntimeError), retain_freed_memory():
             raise RuntimeError
-        assert "trimmed" not in said, "the outer stream goes on"
-        kept = dict(said)
-    assert said[-1] == "trimmed"
-    assert all(value < kept[option] or option == malloc._MMAP_THRESHOLD for option, value in said[-4:-1])
+        assert "trimmed" not in calls, "the outer stream goes on"
+        kept = dict(calls)
+    assert calls[-1] == "trimmed"
+    assert all(value < kept[option] or option == malloc._MMAP_THRESHOLD for option, value in calls[-4:-1])
 
 
-def test_streams_of_several_threads_do_not_disturb_each_other():
+def test_streams_of_several_threads_are_counted():
     def use() -> None:
         for _ in range(20):
             with retain_freed_memory():
@@ -85,7 +83,7 @@ def test_streams_of_several_threads_do_not_disturb_each_other():
     assert malloc._RETAIN_FREED.refcount == 0
 
 
-def test_other_c_libraries_are_left_alone(monkeypatch):
+def test_other_c_libraries_are_not_changed(monkeypatch):
     monkeypatch.setattr(malloc, "_glibc", lambda: None)
     with retain_freed_memory():
         assert malloc._RETAIN_FREED.refcount == 0
@@ -93,7 +91,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
 
 @glibc
 def test_threads_share_two_heaps():
-    """What glibc tells of its heaps, by a program whose threads all hold memory at once."""
+    """glibc's own statistics of a program whose threads all hold memory at once."""
     program = """
 import ctypes, sys, threading
 from steadyscale.core.runtime.malloc import limit_arenas
@@ -115,13 +113,13 @@ libc.malloc_stats()
 """
     heaps = []
     for words in ([], ["few"]):
-        told = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
-        heaps.append(told.stderr.count("Arena "))
+        process = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+        heaps.append(process.stderr.count("Arena "))
     assert heaps[0] > 2
     assert heaps[1] <= 2
 
 
-CRUMBS = """
+FASTBINS = """
 import ctypes, re, tempfile, threading
 from contextlib import nullcontext
 from steadyscale.core.runtime.malloc import disable_fastbins
@@ -156,32 +154,32 @@ for mode in disable_fastbins, nullcontext:
 
 
 @glibc
-def test_crumbs_of_blocks_that_another_thread_frees_do_not_pile_up():
-    """What glibc tells of the small blocks that it has put aside, with and without."""
-    told = subprocess.run([sys.executable, "-c", CRUMBS], capture_output=True, text=True, check=True)
-    joined, aside = (int(size) for size in told.stdout.split())
-    assert aside > 500_000, "this library puts crumbs aside; otherwise the test shows nothing"
+def test_small_blocks_that_another_thread_frees_do_not_accumulate():
+    """glibc's own statistics of fastbins, with and without."""
+    process = subprocess.run([sys.executable, "-c", FASTBINS], capture_output=True, text=True, check=True)
+    joined, aside = (int(size) for size in process.stdout.split())
+    assert aside > 500_000, "this glibc uses fastbins; otherwise the test proves nothing"
     assert joined < aside / 100
 
 
 @glibc
-def test_crumbs_are_joined_while_stages_run_and_put_aside_again_when_the_last_has_ended(monkeypatch):
-    said = []
+def test_fastbins_are_disabled_while_stages_run(monkeypatch):
+    calls = []
 
     class Library:
         def mallopt(self, option: int, value: int) -> int:
-            said.append((option, value))
+            calls.append((option, value))
             return 1
 
     monkeypatch.setattr(malloc, "_glibc", Library)
     joined, usual = (malloc._MXFAST, 0), (malloc._MXFAST, 128 if sys.maxsize > 2**32 else 64)
     for item in prefetch(range(3)):
-        assert said.pop() == joined
+        assert calls.pop() == joined
         with pytest.raises(ZeroDivisionError):
             write_behind([0], lambda number: 1 / number)
-        assert {*said} == {joined}, "the outer stage goes on"
-        said.append(joined)
+        assert {*calls} == {joined}, "the outer stage goes on"
+        calls.append(joined)
         assert item in range(3)
-    assert said.pop() == usual
-    write_behind([1], lambda _: said.append("done"))
-    assert said[-3:] == [joined, "done", usual]
+    assert calls.pop() == usual
+    write_behind([1], lambda _: calls.append("done"))
+    assert calls[-3:] == [joined, "done", usual]

@@ -1,4 +1,4 @@
-"""A stage in a thread of its own, ahead of who takes its items."""
+"""Prefetching in a thread."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def test_every_item_comes_once_and_in_order(depth: int, count: int):
     assert source.opened_in == source.closed_in == "steadyscale prefetch"
 
 
-@pytest.mark.parametrize(("slow_source", "slow_taker"), [(0.003, 0.0), (0.0, 0.003), (0.002, 0.002)])
-def test_neither_side_loses_items_when_it_waits(slow_source: float, slow_taker: float):
+@pytest.mark.parametrize(("slow_source", "slow_consumer"), [(0.003, 0.0), (0.0, 0.003), (0.002, 0.002)])
+def test_no_items_are_lost_when_either_thread_waits(slow_source: float, slow_consumer: float):
     got = []
     for number in prefetch(CountingSource(40).items(slow_source), depth=3):
-        time.sleep(slow_taker)
+        time.sleep(slow_consumer)
         got.append(number)
     assert got == list(range(40))
 
 
-def test_any_iterable_will_do():
+def test_any_iterable_is_accepted():
     assert list(prefetch([3, 1, 2])) == [3, 1, 2]
     assert list(prefetch(iter((None, False, [], 0)))) == [None, False, [], 0]
 
 
-def test_nothing_starts_before_the_first_item_is_asked_for():
+def test_the_thread_starts_with_the_first_request():
     source = CountingSource()
     stream = prefetch(source.items())
     assert (source.opened_in, list_our_threads()) == (None, [])
@@ -50,7 +50,7 @@ def test_nothing_starts_before_the_first_item_is_asked_for():
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_no_more_than_depth_items_are_made_ahead(depth: int):
+def test_at_most_depth_items_are_prefetched(depth: int):
     source = CountingSource(50)
     stream = prefetch(source.items(), depth)
     for taken in range(1, 5):
@@ -61,8 +61,8 @@ def test_no_more_than_depth_items_are_made_ahead(depth: int):
     stream.close()
 
 
-def test_stages_really_work_at_the_same_time():
-    """Each side waits for the other's next step: in turns, this would never end."""
+def test_producer_and_consumer_run_concurrently():
+    """Each thread waits for the other's next step, which would never end if they took turns."""
     making, taking = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:
@@ -79,13 +79,13 @@ def test_stages_really_work_at_the_same_time():
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_an_item_lives_no_longer_than_its_taker_wants(depth: int):
+def test_items_are_released_by_the_consumer(depth: int):
     stream = prefetch((TrackedFrame() for _ in range(20)), depth)
     for _ in range(5):
         frame = next(stream)
         wait_until(lambda: TrackedFrame.alive_count == 1 + depth)
         del frame
-        assert TrackedFrame.alive_count == depth, "the pipeline still holds what its taker has dropped"
+        assert TrackedFrame.alive_count == depth, "the pipeline still holds what its consumer has dropped"
     stream.close()
     del stream
     assert TrackedFrame.alive_count == 0
@@ -114,7 +114,7 @@ class FalseError(Exception):
 @pytest.mark.parametrize(
     "error", [CancelledByHost(), KeyboardInterrupt(), SystemExit(3), MemoryError(), Empty(), FalseError()]
 )
-def test_every_kind_of_error_passes(error: BaseException):
+def test_every_kind_of_error_is_raised(error: BaseException):
     with pytest.raises(type(error)) as caught:
         list(prefetch(CountingSource(5, fail_at=2, error=error).items()))
     assert caught.value is error
@@ -123,7 +123,7 @@ def test_every_kind_of_error_passes(error: BaseException):
     assert caught.value is error
 
 
-def test_a_plain_iterator_may_raise_as_well():
+def test_errors_of_plain_iterators_are_raised():
     class Breaks:
         def __iter__(self):
             return self
@@ -137,7 +137,7 @@ def test_a_plain_iterator_may_raise_as_well():
 
 @pytest.mark.parametrize("taken", [1, 2, 5])
 @pytest.mark.parametrize("way", ["close", "drop", "throw", "break"])
-def test_a_taker_that_stops_early_gives_the_source_back(taken: int, way: str):
+def test_a_consumer_that_stops_early_closes_the_source(taken: int, way: str):
     source = CountingSource(1000)
     stream = prefetch(source.items(), depth=2)
     for _ in range(taken):
@@ -159,7 +159,7 @@ def test_a_taker_that_stops_early_gives_the_source_back(taken: int, way: str):
     assert source.produced <= taken + 1 + 2
 
 
-def test_a_stop_does_not_wait_for_more_than_the_item_in_work():
+def test_closing_waits_for_the_current_item_only():
     source, going = CountingSource(1000), threading.Event()
 
     def slow() -> Iterator[int]:
@@ -176,20 +176,20 @@ def test_a_stop_does_not_wait_for_more_than_the_item_in_work():
     assert source.produced == 4
 
 
-def test_what_goes_wrong_in_closing_is_not_lost():
+def test_errors_in_closing_are_raised():
     def items() -> Iterator[int]:
         try:
             yield from counting()
         finally:
-            raise OSError("cannot give the device back")
+            raise OSError("cannot release the device")
 
     stream = prefetch(items())
     next(stream)
-    with pytest.raises(OSError, match="give the device back"):
+    with pytest.raises(OSError, match="release the device"):
         stream.close()
 
 
-def test_an_error_that_nobody_has_asked_for_is_not_raised():
+def test_an_error_of_an_item_that_was_not_requested_is_not_raised():
     source = CountingSource(10, fail_at=2)
     stream = prefetch(source.items(), depth=5)
     assert next(stream) == 0
@@ -197,21 +197,19 @@ def test_an_error_that_nobody_has_asked_for_is_not_raised():
     stream.close()
 
 
-def test_a_source_that_cannot_stop_is_left_alone_and_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_source_that_does_not_stop_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(prefetch_module, "STOP_TIMEOUT_SECONDS", 0.1)
-    begun, stuck = threading.Event(), threading.Event()
+    started, stuck = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:
         yield 0
-        begun.set()
+        started.set()
         stuck.wait(30)
         yield 1
 
     stream = prefetch(items(), depth=1, name="tape")
     next(stream)
-    assert begun.wait(30)
+    assert started.wait(30)
     stream.close()
     assert "'steadyscale tape' has not stopped after" in caplog.text
     stuck.set()
@@ -219,7 +217,7 @@ def test_a_source_that_cannot_stop_is_left_alone_and_named(
 
 
 @pytest.mark.parametrize("depth", [0, -1])
-def test_a_stage_needs_room(depth: int):
+def test_depth_must_be_positive(depth: int):
     with pytest.raises(ValueError, match=f"at least 1 item, got {depth}"):
         prefetch(iter(()), depth)
     with pytest.raises(ValueError, match=f"at least 1 item, got {depth}"):

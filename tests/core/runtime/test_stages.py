@@ -1,4 +1,4 @@
-"""Several stages: what fails in one, what a thread takes over from another, what a program leaves that ends."""
+"""Several stages: errors, inherited modes, and programs that end without closing them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_four_stages_in_a_row():
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_one_failing_stage_ends_them_all_while_its_error_is_still_held(stage: int):
+def test_one_failing_stage_ends_all_while_its_error_is_held(stage: int):
     source = CountingSource(1000)
     stream: Iterator[int] = source.items()
     for n in range(4):
@@ -54,7 +54,7 @@ def test_one_failing_stage_ends_them_all_while_its_error_is_still_held(stage: in
     try:
         write_behind(stream, lambda _: None)
     except ArithmeticError as error:
-        assert list_our_threads() == [], "files and devices are given back before anybody looks at the error"
+        assert list_our_threads() == [], "files and devices are released before the error is handled"
         assert source.closed_in == "steadyscale stage 0"
         assert "plus" in traceback.format_exc()
         held = error
@@ -64,7 +64,7 @@ def test_one_failing_stage_ends_them_all_while_its_error_is_still_held(stage: in
     del held
 
 
-def test_closing_the_last_stage_closes_them_all():
+def test_closing_the_last_stage_closes_all():
     source = CountingSource(10**9)
     stream: Iterator[int] = source.items()
     for n in range(4):
@@ -84,7 +84,7 @@ def test_closing_the_last_stage_closes_them_all():
     sink_fails=st.one_of(st.none(), st.integers(0, 12)),
     pauses=st.lists(st.sampled_from([0.0, 0.0005]), min_size=4, max_size=4),
 )
-def test_side_by_side_is_what_it_is_in_turn(
+def test_concurrent_and_serial_stages_are_equal(
     count: int,
     depths: list[int],
     fails: list[int | None],
@@ -92,9 +92,9 @@ def test_side_by_side_is_what_it_is_in_turn(
     sink_fails: int | None,
     pauses: list[float],
 ):
-    """Whatever fails where: the same items are done, in the same order, and the same error comes out."""
+    """Wherever an error occurs: the same items are written, in the same order, and the same error is raised."""
 
-    def run(side_by_side: bool) -> tuple[list[int], str | None, bool]:
+    def run(concurrent: bool) -> tuple[list[int], str | None, bool]:
         done: list[int] = []
 
         def do(number: int) -> None:
@@ -106,9 +106,9 @@ def test_side_by_side_is_what_it_is_in_turn(
         stream: Iterator[int] = source.items(pauses[0])
         for n, depth in enumerate(depths):
             stream = add_amount(stream, 10**n, fail_at=fails[n])
-            stream = prefetch(stream, depth) if side_by_side else stream
+            stream = prefetch(stream, depth) if concurrent else stream
         try:
-            if side_by_side:
+            if concurrent:
                 write_behind(stream, do, depths[0])
             else:
                 for number in stream:
@@ -119,7 +119,7 @@ def test_side_by_side_is_what_it_is_in_turn(
 
     serial, parallel = run(False), run(True)
     assert list_our_threads() == []
-    assert not parallel[2], "the source was not given back"
+    assert not parallel[2], "the source was not closed"
     if sink_fails is None:
         # An error upstream overtakes items that wait to be done, and only those.
         assert parallel[0] == serial[0][: len(parallel[0])]
@@ -130,7 +130,7 @@ def test_side_by_side_is_what_it_is_in_turn(
         assert (parallel[1] is None) == (serial[1] is None)
 
 
-def test_context_and_modes_are_those_of_the_one_who_starts_the_stage():
+def test_context_and_modes_are_inherited_from_the_starting_thread():
     node = ContextVar("node", default="none")
     node.set("7")
     seen = []
@@ -161,7 +161,7 @@ def test_context_and_modes_are_those_of_the_one_who_starts_the_stage():
 
 
 @pytest.mark.parametrize(("end", "code"), [("", 0), ("raise ValueError('x')", 1)])
-def test_a_program_that_forgets_its_streams_ends_and_closes_them(end: str, code: int):
+def test_a_program_that_does_not_close_its_streams_ends(end: str, code: int):
     done = subprocess.run(
         [sys.executable, "-c", UNFINISHED.format(end=end)], capture_output=True, text=True, timeout=50, check=False
     )

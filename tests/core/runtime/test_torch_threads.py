@@ -11,7 +11,7 @@ def failing() -> None:
         raise ValueError("within")
 
 
-def test_one_thread_within_and_as_many_as_before_after_it_even_after_an_error():
+def test_threads_are_restored_after_an_error():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,4 +1,4 @@
-"""A stage behind who makes its items."""
+"""Writing in a thread behind the producer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(60, method="thread")  # what hangs is named, an
 
 @pytest.mark.parametrize("depth", [1, 2, 7, 100])
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
-def test_all_is_done_in_order_and_before_it_returns(depth: int, count: int):
+def test_all_items_are_written_in_order_before_it_returns(depth: int, count: int):
     done, threads, source = [], set(), CountingSource(count)
 
     def do(number: int) -> None:
@@ -31,8 +31,8 @@ def test_all_is_done_in_order_and_before_it_returns(depth: int, count: int):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_what_is_made_waits_for_what_is_done(depth: int):
-    """`depth` items wait or are in the making while one is being done, and none of them is held after."""
+def test_the_producer_waits_for_the_writer(depth: int):
+    """`depth` items are queued or being produced while one is written; none is held afterwards."""
     most = 0
 
     def do(frame: TrackedFrame) -> None:
@@ -46,7 +46,7 @@ def test_what_is_made_waits_for_what_is_done(depth: int):
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 4])
-def test_an_error_in_the_doing_stops_the_making(fail_at: int):
+def test_an_error_of_the_writer_stops_the_producer(fail_at: int):
     error, source, done = OSError("disk full"), CountingSource(1000), []
 
     def do(number: int) -> None:
@@ -61,11 +61,11 @@ def test_an_error_in_the_doing_stops_the_making(fail_at: int):
     assert any(line.name == "do" for line in traceback.extract_tb(error.__traceback__))
     assert done == list(range(fail_at))
     assert source.produced <= fail_at + 4
-    assert inspect.getgeneratorstate(stream) == inspect.GEN_CLOSED, "though somebody still holds it"
+    assert inspect.getgeneratorstate(stream) == inspect.GEN_CLOSED, "although the caller still holds it"
 
 
 @pytest.mark.parametrize("error", [ValueError("no frame"), CancelledByHost(), KeyboardInterrupt()])
-def test_an_error_in_the_making_drops_what_waits(error: BaseException):
+def test_an_error_of_the_producer_drops_queued_items(error: BaseException):
     done = []
 
     def do(number: int) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Clock:
-    """A time.perf_counter that goes only when it is told to."""
+    """A time.perf_counter that advances only when a test advances it."""
 
     def __init__(self):
         self.now = 100.0
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Nearest(nn.Module):
-    """Enlarges by repeating pixels. Each picture takes `seconds` on the clock, the first one `slow` more."""
+    """Upscales by repeating pixels. Each call takes `seconds` on the clock, the first one `slow` more."""
 
     name, halo = "nearest", 4
 
@@ -30,11 +30,11 @@ class Nearest(nn.Module):
         super().__init__()
         self.scale, self.clock, self.seconds, self.slow = scale, clock or Clock(), seconds, slow
         self.gain = nn.Parameter(torch.ones(1))
-        self.shown = []
+        self.inputs = []
 
     def forward(self, x):
-        self.clock.now += self.seconds + (0 if self.shown else self.slow)
-        self.shown.append(tuple(x.shape))
+        self.clock.now += self.seconds + (0 if self.inputs else self.slow)
+        self.inputs.append(tuple(x.shape))
         return (x * self.gain).repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1)
 
 
@@ -48,28 +48,28 @@ def clock(monkeypatch):
 def test_frames_are_counted_and_the_first_is_not_timed(clock):
     model = Nearest(clock=clock, seconds=0.25, slow=7.0)
     found = benchmark(synthetic_frames(40, 24, 6), model)
-    assert len(model.shown) == 6
+    assert len(model.inputs) == 6
     assert (found.frames, found.seconds, found.first) == (5, 5 * 0.25, 7.25)
     assert (found.fps, found.seconds_per_frame) == (4.0, 0.25)
     assert found.estimate_seconds(60, 24) == 7.25 + 60 * 24 * 0.25
     assert (found.width, found.height, found.scale, found.model) == (40, 24, 2, "nearest")
 
 
-def test_what_was_chosen_is_what_was_shown():
-    whole = benchmark(synthetic_frames(40, 24, 3), Nearest())
-    assert (whole.window, whole.calls, whole.precision) == ((40, 24), 1, "fp32")
-    assert (whole.engine, whole.device) == ("torch", "cpu")
+def test_window_precision_and_engine_are_those_that_ran():
+    untiled = benchmark(synthetic_frames(40, 24, 3), Nearest())
+    assert (untiled.window, untiled.calls, untiled.precision) == ((40, 24), 1, "fp32")
+    assert (untiled.engine, untiled.device) == ("torch", "cpu")
     model = Nearest()
-    cut = benchmark(synthetic_frames(64, 40, 3), model, UpscaleSettings(tiling=Tiling(size=32)))
-    assert cut.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
-    assert cut.calls == 4
-    assert len(model.shown) == 3 * 4
+    tiled = benchmark(synthetic_frames(64, 40, 3), model, UpscaleSettings(tiling=Tiling(size=32)))
+    assert tiled.window == (36, 24), "a core of 32 x 20 and the halo of 4 on the one side where there is more frame"
+    assert tiled.calls == 4
+    assert len(model.inputs) == 3 * 4
     assert (
         benchmark(synthetic_frames(40, 24, 2), Nearest(), UpscaleSettings(precision=Precision.BF16)).precision == "bf16"
     )
 
 
-def test_a_wrapped_network_is_described_by_what_it_wraps():
+def test_name_and_engine_of_a_wrapped_network_are_reported():
     class Wrapper:
         def __init__(self, model):
             self.model, self.scale = model, model.scale
@@ -84,23 +84,23 @@ def test_a_wrapped_network_is_described_by_what_it_wraps():
     assert "the native CPU engine" in str(found)
 
 
-def test_made_frames_are_no_repeats_and_look_like_pictures():
+def test_synthetic_frames_do_not_repeat_and_resemble_photographs():
     frames = list(synthetic_frames(150, 90, 4))
     assert [frame.shape for frame in frames] == [(1, 3, 90, 150)] * 4
     assert torch.equal(frames[0], next(synthetic_frames(150, 90, 1))), "the same each time"
-    tally = UpscaleStats()
-    for _ in upscale(iter(frames), Nearest(), UpscaleSettings(reuse=Reuse(threshold=1)), stats=tally):
+    stats = UpscaleStats()
+    for _ in upscale(iter(frames), Nearest(), UpscaleSettings(reuse=Reuse(threshold=1)), stats=stats):
         pass
-    assert (tally.repeated_frames, tally.tiles_reused) == (0, 0)
+    assert (stats.repeated_frames, stats.tiles_reused) == (0, 0)
     every = torch.cat(frames)
     assert 0 < every.min() < every.max() < 1
     assert every.std() > 0.05
-    neighbours = (every[..., 1:] - every[..., :-1]).abs().mean()
-    assert neighbours < every.std() / 2, "smooth, as pictures are, and unlike noise"
+    neighbors = (every[..., 1:] - every[..., :-1]).abs().mean()
+    assert neighbors < every.std() / 2, "smooth as photographs, unlike noise"
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 200), (200, 1)])
-def test_odd_sizes_are_tried_too(width, height):
+def test_odd_sizes_are_benchmarked(width, height):
     found = benchmark(synthetic_frames(width, height, 2), Nearest())
     assert (found.width, found.height, found.frames) == (width, height, 1)
 
@@ -108,16 +108,16 @@ def test_odd_sizes_are_tried_too(width, height):
 def test_memory_is_the_peak():
     class Hungry(Nearest):
         def forward(self, x):
-            held = torch.ones(60_000_000)  # 240 MB, gone before the frame is done
+            block = torch.ones(60_000_000)  # 240 MB, gone before the frame is done
             module.time.sleep(0.1)
-            return super().forward(x) + 0 * held[0]
+            return super().forward(x) + 0 * block[0]
 
     found = benchmark(synthetic_frames(16, 16, 2), Hungry())
     assert 200e6 < found.grown < 400e6
     assert found.memory > found.grown
 
 
-def test_too_few_frames_and_errors_pass_through():
+def test_too_few_frames_are_an_error_and_other_errors_are_passed_on():
     with pytest.raises(ClipError, match="it got 1 frames"):
         benchmark(synthetic_frames(8, 8, 1), Nearest())
 
@@ -129,7 +129,7 @@ def test_too_few_frames_and_errors_pass_through():
         benchmark(synthetic_frames(8, 8, 3), Broken())
 
 
-def test_the_report_says_it_all():
+def test_report_text_and_dictionary():
     found = BenchmarkResult(
         model="x4",
         width=640,
@@ -171,5 +171,5 @@ def test_the_report_says_it_all():
         (7999, "2 h 13 min"),
     ],
 )
-def test_spans_of_time_in_words(seconds, words):
+def test_durations_are_formatted(seconds, words):
     assert format_duration(seconds) == words

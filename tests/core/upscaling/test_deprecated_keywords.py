@@ -65,8 +65,8 @@ def test_the_signature_shows_the_present_names_only():
         "stats",
         "first_frame",
     ]
-    with pytest.raises(TypeError, match="colours"):
-        upscale(iter([]), NearestUpscaler(), colours=1)
+    with pytest.raises(TypeError, match="sharpness"):
+        upscale(iter([]), NearestUpscaler(), sharpness=1)
 
 
 def test_old_names_of_fields_are_read():

@@ -47,57 +47,57 @@ def run(frames, chunk, model=None, stats=None, **settings):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 9])
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.3), OutputSize(size=(190, 130))])
-@pytest.mark.parametrize("kept_apart", [False, True])
-def test_every_way_through_gives_the_same_frames_in_order(monkeypatch, chunk, target, kept_apart):
-    """New, partly new and repeated frames side by side in a chunk; the result kept apart, as on a card, or copied."""
-    if kept_apart:
+@pytest.mark.parametrize("with_canvas", [False, True])
+def test_all_paths_give_the_same_frames_in_order(monkeypatch, chunk, target, with_canvas):
+    """New, partly new and repeated frames in one chunk; with a separate canvas, as on a GPU, and without."""
+    if with_canvas:
         monkeypatch.setattr(UpscaleStream, "_can_write_directly", lambda *_: False)
-    frames, tally = film(), UpscaleStats()
-    made = run(frames, chunk, size=target, stats=tally)
+    frames, stats = film(), UpscaleStats()
+    result = run(frames, chunk, size=target, stats=stats)
     large = frames.repeat_interleave(2, -2).repeat_interleave(2, -1)
     truth = torch.cat([resize(frame[None], *target.resolve(190, 130, 2)) for frame in large])
-    assert torch.equal(made, truth)
-    assert (tally.frames, tally.repeated_frames, tally.tiles_reused) == (9, 3, 2 * 164)
-    assert tally.pixels_computed == 4 * 130 * 190 + 2 * 34 * 46
+    assert torch.equal(result, truth)
+    assert (stats.frames, stats.repeated_frames, stats.tiles_reused) == (9, 3, 2 * 164)
+    assert stats.pixels_computed == 4 * 130 * 190 + 2 * 34 * 46
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])
-def test_finishing_is_the_same_for_reused_and_computed_frames(in_channels):
+def test_postprocessing_is_the_same_for_reused_and_computed_frames(in_channels):
     model = Nearest()
     model.in_channels = in_channels
-    finish = PostProcess(strength=0.6, color_correction=ColorCorrection.WAVELET, grain=0.3)
+    post = PostProcess(strength=0.6, color_correction=ColorCorrection.WAVELET, grain=0.3)
     frames = film(4)
-    plain = run(frames, 1, model, postprocess=finish, reuse=Reuse(enabled=False))
+    plain = run(frames, 1, model, postprocess=post, reuse=Reuse(enabled=False))
     calls = len(model.calls)
     for chunk in (1, 4):
-        assert torch.equal(run(frames, chunk, model, postprocess=finish), plain)
+        assert torch.equal(run(frames, chunk, model, postprocess=post), plain)
     assert len(model.calls) - calls < 2 * calls
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 40])
-def test_what_camera_footage_cannot_use_is_not_kept_until_something_stands_still(monkeypatch, chunk):
-    kept, copy_output = [], RegionReuse.copy_output
+def test_outputs_of_camera_footage_are_not_kept_until_a_frame_repeats(monkeypatch, chunk):
+    is_kept, copy_output = [], RegionReuse.copy_output
 
-    def note(self, made):
-        copy_output(self, made)
-        kept.append(self._output is not None)
+    def note(self, result):
+        copy_output(self, result)
+        is_kept.append(self._output is not None)
 
     monkeypatch.setattr(RegionReuse, "copy_output", note)
     moving = torch.rand(20, 3, 40, 60, generator=torch.Generator().manual_seed(3))
-    frames, tally = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), UpscaleStats()
+    frames, stats = torch.cat([moving, moving[-1:].expand(5, -1, -1, -1), moving]), UpscaleStats()
     model = Nearest()
-    made = run(frames, chunk, model, tally)
-    assert torch.equal(made, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
-    # The first that stands still is run once more, for the result of the one before was gone.
-    assert (tally.frames, tally.repeated_frames) == (45, 4)
+    result = run(frames, chunk, model, stats)
+    assert torch.equal(result, frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    # The first repeated frame is computed once more, because the output of the one before was not is_kept.
+    assert (stats.frames, stats.repeated_frames) == (45, 4)
     assert sum(shape[0] for shape in model.calls) == 41
     if chunk == 1:
-        assert kept == [n < REUSE_TIMEOUT_FRAMES for n in range(20)] + [True] + [
+        assert is_kept == [n < REUSE_TIMEOUT_FRAMES for n in range(20)] + [True] + [
             n < REUSE_TIMEOUT_FRAMES for n in range(20)
         ]
 
 
-def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():
+def test_out_of_memory_for_a_changed_tile_loses_nothing():
     class Limited(Nearest):
         def forward(self, x):
             if len(self.calls) > 4 and x.shape[-1] * x.shape[-2] > 40 * 40:
@@ -108,7 +108,7 @@ def test_memory_that_runs_out_for_a_changed_tile_loses_nothing():
     assert torch.equal(run(frames, 3, Limited()), frames.repeat_interleave(2, -2).repeat_interleave(2, -1))
 
 
-def test_a_network_that_breaks_its_promise_in_a_box_is_found():
+def test_a_wrong_result_size_for_a_region_is_an_error():
     class Broken(Nearest):
         def forward(self, x):
             return super().forward(x)[..., 1:] if self.calls else super().forward(x)
@@ -119,13 +119,13 @@ def test_a_network_that_breaks_its_promise_in_a_box_is_found():
 
 @pytest.mark.parametrize("chunk", [1, 3])
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.3)])
-def test_frames_may_be_pulled_in_and_out_of_inference_mode(chunk, target):
-    """What is kept of a frame is written to with the next one."""
+def test_frames_may_be_requested_in_and_out_of_inference_mode(chunk, target):
+    """Buffers that are is_kept are written to with the next frame."""
     frames = film()
-    expected, made = run(frames, chunk, size=target), []
+    expected, result = run(frames, chunk, size=target), []
     stream = upscale(iter(frames.split(chunk)), Nearest(), UpscaleSettings(size=target))
     for n in range(0, 9, chunk):
         with torch.inference_mode(n // chunk % 2 == 0):
-            made.append(next(stream).clone())
+            result.append(next(stream).clone())
     with torch.inference_mode():
-        assert torch.equal(torch.cat(made), expected)
+        assert torch.equal(torch.cat(result), expected)

@@ -71,11 +71,11 @@ def test_cores_cover_an_axis_once_and_windows_reach_far_enough(length, size, hal
 
 @settings(deadline=None)
 @given(lengths, sizes, halos, st.integers(1, 64))
-def test_a_piece_is_cut_again_without_gaps(length, size, halo, less):
-    for whole in split_axis(length, size, halo):
-        parts = split_axis(length, less, halo, whole.core)
-        assert parts[0].core.start == whole.core.start
-        assert parts[-1].core.end == whole.core.end
+def test_a_core_is_split_again_without_gaps(length, size, halo, less):
+    for tile in split_axis(length, size, halo):
+        parts = split_axis(length, less, halo, tile.core)
+        assert parts[0].core.start == tile.core.start
+        assert parts[-1].core.end == tile.core.end
         assert all(a.core.end == b.core.start for a, b in pairwise(parts))
         for part in parts:
             assert part.window.start <= max(0, part.core.start - halo)
@@ -83,7 +83,7 @@ def test_a_piece_is_cut_again_without_gaps(length, size, halo, less):
             assert 0 <= part.window.start < part.window.end <= length
 
 
-def test_even_cut_and_frames_in_order():
+def test_cores_are_even_and_frames_in_order():
     assert [piece.core for piece in split_axis(480, 256, 18)] == [Span(0, 240), Span(240, 480)]
     tiles = make_tiles(3, 8, 480, TilePlan(2, 256), 18)
     assert [(tile.frames, tile.cols.core.start) for tile in tiles] == [
@@ -96,16 +96,16 @@ def test_even_cut_and_frames_in_order():
 
 @settings(max_examples=60, deadline=None)
 @given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.integers(0, 9), st.integers(1, 3))
-def test_tiled_equals_whole_bit_for_bit(height, width, size, layers, extra, batch):
+def test_tiled_and_untiled_results_are_bit_identical(height, width, size, layers, extra, batch):
     net = Exact(layers)
     frames = few_bits(3, 3, height, width)
     out = torch.full((3, 3, height * 2, width * 2), torch.nan)
-    cut = run_tiles(net, frames, out, scale=2, halo=layers + extra, plan=TilePlan(batch, size))
-    assert cut == TilePlan(batch, size)
+    plan = run_tiles(net, frames, out, scale=2, halo=layers + extra, plan=TilePlan(batch, size))
+    assert plan == TilePlan(batch, size)
     assert torch.equal(out, net(frames))
 
 
-def test_the_real_convolutions_agree_too():
+def test_real_convolutions_agree_when_tiled():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 24, 3, padding=1), nn.PReLU(24), nn.Conv2d(24, 24, 3, padding=1), nn.PReLU(24)]
     net = nn.Sequential(*layers, nn.Conv2d(24, 12, 3, padding=1), nn.PixelShuffle(2)).requires_grad_(False)
@@ -115,7 +115,7 @@ def test_the_real_convolutions_agree_too():
     torch.testing.assert_close(out, net(frames), atol=1e-6, rtol=0)
 
 
-def test_too_small_a_halo_is_seen():
+def test_a_halo_that_is_too_small_changes_the_result():
     net, frames = Exact(3), few_bits(1, 3, 64, 64)
     out = torch.zeros(1, 3, 128, 128)
     run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(1, 32))
@@ -136,7 +136,7 @@ def test_pixel_unshuffle_sees_the_same_blocks(fold, height, width):
 
 
 class Limited:
-    """Enlarges, but is out of memory above so many pixels in one call. `done` are the pixels of the other calls."""
+    """Upscales, but runs out of memory above some pixels per call. `done`: pixels of the other calls."""
 
     def __init__(self, pixels, error=torch.cuda.OutOfMemoryError):
         self.pixels, self.error, self.done, self.refused = pixels, error, [], 0
@@ -152,14 +152,14 @@ class Limited:
 def test_out_of_memory_halves_batch_then_tile_and_computes_nothing_twice():
     net, frames = Limited(50 * 50), few_bits(3, 3, 96, 144)
     out = torch.zeros(3, 3, 192, 288)
-    cut = run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(3, 1000))
+    plan = run_tiles(net, frames, out, scale=2, halo=0, plan=TilePlan(3, 1000))
     assert torch.equal(out, nearest(frames))
-    assert cut == TilePlan(1, 36)
+    assert plan == TilePlan(1, 36)
     assert net.refused == 4  # 3 frames, 2 frames, 1 frame, 72: one call each, not one for each tile that is left
     assert sum(net.done) == 3 * 96 * 144
 
 
-def test_tiles_done_before_memory_ran_out_are_kept():
+def test_tiles_computed_before_memory_ran_out_are_kept():
     calls = []
 
     def net(x):
@@ -175,13 +175,13 @@ def test_tiles_done_before_memory_ran_out_are_kept():
     assert calls == [64 * 64] * 4 + [32 * 32] * 4
 
 
-def test_the_smallest_tile_is_an_error_with_numbers():
+def test_out_of_memory_for_the_smallest_tile_is_an_error_with_numbers():
     frames = few_bits(1, 3, 200, 300)
     with pytest.raises(ClipError, match=r"300x200.*tiles of 32 pixels.*halo of 8"):
         run_tiles(Limited(1000), frames, torch.zeros(1, 3, 400, 600), scale=2, halo=8, plan=TilePlan(1, 300))
 
 
-def test_cuts_with_the_same_window_are_not_tried():
+def test_plans_with_the_same_window_are_skipped():
     net = Limited(10)
     with pytest.raises(ClipError, match="100x100"):
         run_tiles(net, few_bits(1, 3, 100, 100), torch.zeros(1, 3, 200, 200), scale=2, halo=64, plan=TilePlan(1, 100))
@@ -190,15 +190,15 @@ def test_cuts_with_the_same_window_are_not_tried():
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), halos, st.integers(1, 4), st.integers(1, 600))
-def test_each_smaller_cut_needs_less_and_there_is_an_end(height, width, halo, frames, size):
-    cut, needs = TilePlan(frames, size), frames * window_pixels(height, width, size, halo)
-    while (less := shrink_plan(cut, height, width, halo)) is not None:
+def test_each_smaller_plan_needs_less_and_the_sequence_ends(height, width, halo, frames, size):
+    plan, needs = TilePlan(frames, size), frames * window_pixels(height, width, size, halo)
+    while (less := shrink_plan(plan, height, width, halo)) is not None:
         assert less.core_size >= min(MIN_CORE, size)
         assert less.batch_size * window_pixels(height, width, less.core_size, halo) < needs
-        cut, needs = less, less.batch_size * window_pixels(height, width, less.core_size, halo)
+        plan, needs = less, less.batch_size * window_pixels(height, width, less.core_size, halo)
 
 
-def test_other_errors_pass_through_at_once():
+def test_other_errors_are_passed_on_at_once():
     calls = []
 
     def net(x):
@@ -210,29 +210,29 @@ def test_other_errors_pass_through_at_once():
     assert len(calls) == 1
 
 
-def test_a_wrong_scale_is_named():
+def test_a_wrong_scale_is_an_error():
     with pytest.raises(ClipError, match="scale of 4"):
         run_tiles(nearest, few_bits(1, 3, 8, 8), torch.zeros(1, 3, 32, 32), scale=4, halo=0, plan=TilePlan(1, 8))
 
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 70), st.integers(0, 3), st.sampled_from([ALIGN, EXACT_ALIGN]))
-def test_a_network_that_makes_parts_is_asked_for_the_cores_and_no_more(height, width, size, layers, anchor):
-    net, frames, made = Exact(layers), few_bits(2, 3, height, width), []
+def test_a_network_that_supports_roi_computes_cores_only(height, width, size, layers, anchor):
+    net, frames, computed = Exact(layers), few_bits(2, 3, height, width), []
 
     def network(window, roi, out):
         rows, cols = roi
-        made.append((rows.stop - rows.start) * (cols.stop - cols.start))
+        computed.append((rows.stop - rows.start) * (cols.stop - cols.start))
         return net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
 
     out = torch.full((2, 3, height * 2, width * 2), torch.nan)
     options = {"halo": layers, "plan": TilePlan(1, size), "align": anchor}
     run_tiles(network, frames, out, scale=2, supports_roi=True, **options)
     assert torch.equal(out, net(frames))
-    assert sum(made) == 2 * height * width
+    assert sum(computed) == 2 * height * width
 
 
-def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
+def test_a_network_that_supports_roi_may_write_into_the_result(monkeypatch):
     net, frames, places = Exact(3), few_bits(2, 3, 90, 70), []
 
     def network(window, roi, out):
@@ -240,14 +240,14 @@ def test_a_network_that_makes_parts_may_fill_their_places(monkeypatch):
         places.append(out.data_ptr())
         return out.copy_(net(window)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2])
 
-    monkeypatch.setattr(tiles, "_write_tile", None)  # Nothing is left to be put.
+    monkeypatch.setattr(tiles, "_write_tile", None)  # Nothing is left to copy.
     out = torch.full((2, 3, 180, 140), torch.nan)
     run_tiles(network, frames, out, scale=2, halo=3, plan=TilePlan(1, 32), supports_roi=True, clamp=True)
     assert torch.equal(out, net(frames))
     assert all(0 <= place - out.data_ptr() < 4 * out.numel() for place in places)
 
 
-def test_a_part_of_the_wrong_size_is_named():
+def test_a_roi_result_of_the_wrong_size_is_an_error():
     with pytest.raises(
         ClipError, match=r"returned \(1, 3, 80, 80\) for a tile \(1, 3, 40, 40\), .* means \(1, 3, 64, 64\)"
     ):
@@ -262,7 +262,7 @@ def test_a_part_of_the_wrong_size_is_named():
         )
 
 
-def test_what_counts_as_out_of_memory():
+def test_errors_that_mean_out_of_memory():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("[enforce fail] not enough memory: you tried to allocate 5 bytes"))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
@@ -270,7 +270,7 @@ def test_what_counts_as_out_of_memory():
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_results_are_clamped_where_they_are_put_and_nowhere_else():
+def test_results_are_clamped_only_in_the_rectangles_and_only_on_request():
     frames = few_bits(2, 3, 50, 70) * 3 - 1
     for dtype in (torch.float32, torch.float64):
         out = torch.full((2, 3, 100, 140), 7.0, dtype=dtype)

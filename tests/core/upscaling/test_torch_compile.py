@@ -59,8 +59,8 @@ def test_frames_are_the_same_and_the_module_is_untouched(network: Upscaler, back
 def test_a_compiler_that_fails_is_done_without(network: Upscaler, backend, caplog: pytest.LogCaptureFixture):
     graphs, frames = backend(fails=True), torch.rand(3, 3, 20, 24)
     with caplog.at_level(logging.WARNING):
-        made = torch.cat(list(upscale(iter(frames.split(1)), network, COMPILED)))
-    assert torch.equal(made, torch.cat(list(upscale(iter(frames.split(1)), network))))
+        result = torch.cat(list(upscale(iter(frames.split(1)), network, COMPILED)))
+    assert torch.equal(result, torch.cat(list(upscale(iter(frames.split(1)), network))))
     assert len(graphs) == 1, "it is not asked again"
     assert "torch.compile failed" in caplog.text
 

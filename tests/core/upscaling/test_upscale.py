@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 CPU = torch.device("cpu")
 
 
-def test_frames_come_out_enlarged_in_order_in_their_chunks():
+def test_frames_are_upscaled_in_order_and_in_their_chunks():
     frames = random_frames(7)
     result = list(upscale(iter(frames.split([3, 1, 3])), NearestUpscaler()))
     assert [len(chunk) for chunk in result] == [3, 1, 3]
@@ -22,7 +22,7 @@ def test_frames_come_out_enlarged_in_order_in_their_chunks():
     assert all(chunk.dtype == torch.float32 and chunk.device == CPU for chunk in result)
 
 
-def test_nothing_in_nothing_out():
+def test_an_empty_stream_stays_empty():
     assert list(upscale(iter([]), NearestUpscaler())) == []
 
 
@@ -71,7 +71,7 @@ def test_the_source_is_not_changed_by_a_network_that_works_in_place():
         (OutputSize(size=(13, 31)), 13, 31),
     ],
 )
-def test_exact_sizes_by_one_pass_and_a_resize(target, width, height):
+def test_other_sizes_take_one_pass_and_a_resize(target, width, height):
     frames, model = random_frames(3, height=5, width=7), NearestUpscaler()
     result = run_upscale(frames, model, size=target)
     assert result.shape == (3, 3, height, width)
@@ -79,12 +79,12 @@ def test_exact_sizes_by_one_pass_and_a_resize(target, width, height):
     assert len(model.calls) == 3
 
 
-def test_alpha_is_resized_and_colour_has_no_dark_fringe():
+def test_alpha_is_resized_and_color_has_no_dark_fringe():
     frames = torch.zeros(1, 4, 16, 16)
     frames[0, 0, 4:12, 4:12] = 0.9
     frames[0, 3, 4:12, 4:12] = 1.0
 
-    class Soft(NearestUpscaler):  # mixes neighbours, as networks do
+    class Soft(NearestUpscaler):  # mixes neighbors, as networks do
         def forward(self, x):
             return resize(x, x.shape[-1] * 2, x.shape[-2] * 2)
 
@@ -129,8 +129,8 @@ def test_a_network_of_four_channels_gets_alpha():
     assert torch.equal(opaque, repeat_pixels(torch.cat([torch.ones(2, 1, 10, 14), frames[:, [2, 1]]], dim=1)))
 
 
-def test_a_grey_network_gets_each_colour():
-    class Grey(NearestUpscaler):
+def test_a_gray_network_gets_each_color_channel():
+    class Gray(NearestUpscaler):
         input_channels = 1
 
         def forward(self, x):
@@ -138,12 +138,12 @@ def test_a_grey_network_gets_each_colour():
             return repeat_pixels(x)
 
     frames = random_frames(2, 4)
-    result = run_upscale(frames, Grey())
+    result = run_upscale(frames, Gray())
     assert torch.equal(result[:, :3], repeat_pixels(frames[:, :3]))
     assert torch.equal(result[:, 3:], resize(frames[:, 3:], 28, 20))
 
 
-def test_a_bad_value_is_found_in_its_frame():
+def test_a_value_that_is_not_finite_is_reported_with_its_frame():
     frames = random_frames(5)
     frames[3, 1, 2, 4] = torch.nan
     stream = upscale(iter(frames.split(2)), NearestUpscaler())
@@ -153,12 +153,12 @@ def test_a_bad_value_is_found_in_its_frame():
 
 
 @pytest.mark.parametrize("wrong", [torch.rand(3, 8, 8), torch.rand(1, 2, 8, 8), torch.zeros(1, 3, 8, 8).byte()])
-def test_wrong_frames_are_refused(wrong):
+def test_frames_of_a_wrong_shape_or_dtype_are_refused(wrong):
     with pytest.raises(ClipError, match="B, 3 or 4, H, W"):
         list(upscale(iter([wrong]), NearestUpscaler()))
 
 
-def test_a_model_of_other_channels_is_refused():
+def test_a_model_with_other_channels_is_refused():
     model = NearestUpscaler()
     model.in_channels = 12
     with pytest.raises(ClipError, match="12 channels"):
@@ -178,7 +178,7 @@ class Limited(NearestUpscaler):
 
 
 @pytest.mark.parametrize("target", [OutputSize(), OutputSize(factor=1.5)])
-def test_out_of_memory_loses_and_repeats_nothing_and_is_remembered(target):
+def test_out_of_memory_loses_and_repeats_nothing_and_the_plan_is_kept(target):
     frames, model = random_frames(4, height=96, width=96), Limited(48 * 48)
     result = run_upscale([frames[:2], frames[2:]], model, size=target)
     size = round(96 * (target.factor or 2))
@@ -187,14 +187,14 @@ def test_out_of_memory_loses_and_repeats_nothing_and_is_remembered(target):
     assert sum(b * h * w for b, _, h, w in model.calls) == 4 * 96 * 96
 
 
-def test_hopelessly_little_memory_is_an_error_and_weights_are_back():
+def test_too_little_memory_is_an_error():
     model = Limited(3)
     with pytest.raises(ClipError, match="64x80 frame"):
         run_upscale(random_frames(1, height=80, width=64), model)
     assert model_device(model) == CPU
 
 
-def test_a_cancel_passes_within_one_tile_and_weights_are_back():
+def test_a_cancel_is_raised_within_one_tile_and_weights_are_untouched():
     model = NearestUpscaler().half().train()
     weights, place = model.gain, model.gain.data_ptr()
     with pytest.raises(Cancelled):
@@ -206,7 +206,7 @@ def test_a_cancel_passes_within_one_tile_and_weights_are_back():
     assert model.training
 
 
-def test_a_wrapper_need_not_repeat_what_the_network_says():
+def test_a_wrapper_has_the_traits_of_its_network():
     class Four(NearestUpscaler):
         in_channels, halo = 4, 12
 
@@ -215,39 +215,39 @@ def test_a_wrapper_need_not_repeat_what_the_network_says():
     assert model.calls == [(1, 4, 44, 44)] * 4
 
 
-class Frugal(NearestUpscaler):
-    """Makes what is wanted alone; `made` are the sizes of that."""
+class RoiNetwork(NearestUpscaler):
+    """Supports roi. `sizes`: the sizes of its results."""
 
     supports_roi, halo = True, 6
 
     def __init__(self):
         super().__init__()
-        self.made = []
+        self.sizes = []
 
     def forward(self, x, roi=None, out=None):
         rows, cols = roi or (slice(0, x.shape[-2]), slice(0, x.shape[-1]))
-        self.made.append((rows.stop - rows.start, cols.stop - cols.start))
+        self.sizes.append((rows.stop - rows.start, cols.stop - cols.start))
         return super().forward(x)[..., rows.start * 2 : rows.stop * 2, cols.start * 2 : cols.stop * 2]
 
 
-def test_a_network_that_makes_parts_is_asked_for_tiles_and_changed_boxes_without_their_halos():
-    model, frames = Frugal(), random_frames(1, 3, 64, 96).repeat(2, 1, 1, 1)
+def test_a_network_that_supports_roi_computes_cores_and_changed_regions_only():
+    model, frames = RoiNetwork(), random_frames(1, 3, 64, 96).repeat(2, 1, 1, 1)
     frames[1, :, 30, 40] = 1.0
-    made = run_upscale(frames, model, tiling=Tiling(size=32))
-    assert torch.equal(made, run_upscale(frames, NearestUpscaler(), reuse=Reuse(enabled=False)))
-    assert model.made == [(32, 32)] * 6 + [(24, 24)]  # The tiles that the pixel is in reach of.
+    result = run_upscale(frames, model, tiling=Tiling(size=32))
+    assert torch.equal(result, run_upscale(frames, NearestUpscaler(), reuse=Reuse(enabled=False)))
+    assert model.sizes == [(32, 32)] * 6 + [(24, 24)]  # The tiles whose receptive field contains the pixel.
     assert model.calls[0] == (1, 3, 40, 48)
 
 
-def test_what_wraps_a_network_that_makes_parts_is_not_asked_for_them():
-    model, frames = Frugal(), random_frames(1, 3, 64, 64)
-    made = run_upscale(frames, CancellingModel(model, max_calls=99), tiling=Tiling(size=32))
-    assert torch.equal(made, run_upscale(frames, NearestUpscaler()))
-    assert model.made == [(shape[-2], shape[-1]) for shape in model.calls]
+def test_roi_is_not_passed_to_wrappers_that_do_not_declare_it():
+    model, frames = RoiNetwork(), random_frames(1, 3, 64, 64)
+    result = run_upscale(frames, CancellingModel(model, max_calls=99), tiling=Tiling(size=32))
+    assert torch.equal(result, run_upscale(frames, NearestUpscaler()))
+    assert model.sizes == [(shape[-2], shape[-1]) for shape in model.calls]
 
 
-class Made(TorchDispatchMode):
-    """Counts tensors of at least so many numbers that come into being."""
+class AllocationCounter(TorchDispatchMode):
+    """Counts allocations of tensors with at least `least` elements."""
 
     def __init__(self, least):
         super().__init__()
@@ -262,15 +262,15 @@ class Made(TorchDispatchMode):
         return out
 
 
-def test_a_large_frame_is_made_by_the_network_put_in_its_place_and_kept_once():
+def test_large_tensors_are_allocated_once_per_frame_only():
     class Repeated(NearestUpscaler):
         def forward(self, x):
             return F.interpolate(x, scale_factor=2, mode="nearest")
 
     frames = random_frames(3, height=40, width=50)
     large = 3 * 80 * 100
-    with Made(large) as made:
+    with AllocationCounter(large) as allocated:
         for _ in upscale(iter(frames.split(1)), Repeated()):
             pass
-    # Of each frame the network's result, for ours lies in a `Room`; besides, what is kept of the first, once.
-    assert 3 <= made.count <= 3 + 2
+    # The network's result for each frame, for ours lies in a BufferPool, and the buffers for reuse, once.
+    assert 3 <= allocated.count <= 3 + 2

@@ -59,7 +59,7 @@ def test_shift_to_the_right_crops_and_fills_20_columns(captions: list[str]):
     own = image[..., extra:]
     assert torch.allclose(own[..., 5:-25, 2:130], FRAME[..., 5:-25, 2:130])
     assert tinted(own)[..., 142:].abs().max() < 1e-5, "cropped columns are red"
-    assert captions == ["frame 0: 12.5 % cut away, 12.5 % made up"]
+    assert captions == ["frame 0: 12.5 % cropped, 12.5 % synthesized"]
 
 
 def test_crop_fills_nothing_and_cuts_the_expected_area(captions: list[str]):
@@ -81,7 +81,7 @@ def test_correction_is_scaled_to_the_frame(captions: list[str]):
     large = make_texture(2 * HEIGHT, 2 * WIDTH)
     image = draw_crop_overlay(large, fix((20, 0, 0, 0)), 0, Border.BLACK)
     assert 40 <= image.shape[-1] - 2 * WIDTH <= 43
-    assert captions == ["frame 0: 12.5 % cut away, 12.5 % made up"]
+    assert captions == ["frame 0: 12.5 % cropped, 12.5 % synthesized"]
 
 
 def test_padding_is_marked_as_filled():

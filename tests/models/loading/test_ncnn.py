@@ -178,7 +178,7 @@ def test_other_graphs_are_rejected(tmp_path, damage, message):
     with pytest.raises(WeightsError, match=message) as caught:
         load_upscaler(writer.save(tmp_path))
     assert "net.param" in str(caught.value)
-    assert "use the network's .pth" in str(caught.value)
+    assert "use its .pth" in str(caught.value)
 
 
 def test_wrong_skip_connection_is_rejected(tmp_path):

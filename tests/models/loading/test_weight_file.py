@@ -131,7 +131,7 @@ CORPUS = {
     ),
     "huge.safetensors": (
         safetensors_header({"a": {"dtype": "F32", "shape": [2**40, 0, 2**40], "data_offsets": [0, 0]}}),
-        "broken safetensors|no network known|larger",
+        "broken safetensors|no known network|larger",
     ),
     "many.safetensors": (many_tensors(25_000), "claims 25000 tensors"),
     "300k.safetensors": (many_tensors(300_000), "header of [0-9]{8} bytes"),

@@ -96,7 +96,7 @@ def test_small_recipe_trains_on_the_same_photographs_and_validates_on_others():
     assert all(Path(file).parent == Path(held_out) for file in small.data.validate)
     assert not any(Path(file).parent == Path(held_out) for file in small.data.train)
     assert (small.network.features, small.network.convs, small.network.scales) == (16, 6, (2,))
-    assert (small.losses, small.degrade) == (replace(large.losses, steady=0.0), large.degrade)
+    assert (small.losses, small.degrade) == (replace(large.losses, shift_consistency=0.0), large.degrade)
 
 
 def test_model_card_and_measurements_belong_to_the_files(network):

@@ -38,7 +38,7 @@ def test_long_image_run_previews_the_current_frame(fake_host, monkeypatch: pytes
 def test_video_is_previewed_only_on_nodes_without_output(
     fake_host, clip_file: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    """Frontends keep a preview in front of a node's output, such as a saved video or a plot."""
+    """Frontends keep a preview in front of a node's output, such as a plot."""
     graph = {"7": {"class_type": kind}, "9": {"class_type": "SaveVideo"}}
     running, ended = ["7"], []
     prompt = SimpleNamespace(get_node=graph.__getitem__, has_node=graph.__contains__)

@@ -1,4 +1,4 @@
-"""Test LazyVideo on a fake of the newest host: what is rendered, when, and how often."""
+"""Test LazyVideo on a fake host: what is rendered, when, and how often."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ COUNT, SECONDS = 48, 0.5  # frames of the clip, and what a segment lasts here
 
 
 class Network(torch.nn.Module):
-    """Doubles the size by repetition, counts the frames that it is given, and fails at one of them."""
+    """A 2x network that repeats pixels, counts its frames and fails at one of them."""
 
     scale, halo = 2, 2
 

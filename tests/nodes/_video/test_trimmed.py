@@ -1,4 +1,4 @@
-"""Parts of a video: of one that has not run, no more is run; of one that has, its file is read."""
+"""Test trims: only the part is rendered, or read from a rendered file."""
 
 from __future__ import annotations
 
