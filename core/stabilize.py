@@ -67,7 +67,7 @@ class StabilizeSettings:
     pad: int = 0
 
     def __post_init__(self) -> None:
-        values = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
+        values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
         if not callable(self.smoothing):
             values["smoothing"] = Smoothing(self.smoothing)
         if isinstance(self.rolling_shutter, str):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
             on_progress=bars.update,
         )
     files = [{"node": node, "file": str(path)} for node, path in result.files]
-    report = {
+    report: dict[str, object] = {
         "command": "run",
         "workflow": args.workflow,
         "run": result.run_id,

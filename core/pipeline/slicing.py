@@ -16,6 +16,7 @@ from ..path.border import Border, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.decode.timestamps import TimeRange, frame_range, read_timestamps, trim_timestamps
 from ..video.decode.video_clip import VideoClip
+from .operation import Operation
 from .pipeline import Pipeline
 from .warp_op import WarpOp
 
@@ -30,7 +31,7 @@ def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:
 
     That is the zoom of a crop. Raises ClipError where a correction is not for `frame_count` frames.
     """
-    operations = []
+    operations: list[Operation] = []
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, WarpOp):
             if len(operation.correction.matrices) != frame_count:

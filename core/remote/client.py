@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from ..runtime.atomic_write import atomic_path
 from .messages import decode_event, extract_outputs, format_refusal, http_status_hint, parse_event, strip_control_chars
-from .workflow import Prompt, RunError, RunRefused
+from .workflow import Prompt, RunError, RunRefused, json_object
 
 if TYPE_CHECKING:
     import aiohttp
@@ -77,8 +77,7 @@ class ComfyClient:
     async def get_node_definition(self, class_type: str) -> dict[str, Any]:
         """The server's definition of a node class; empty if it has none."""
         answer = await self._request_json("GET", f"/object_info/{quote(class_type, safe='')}")
-        definition = answer.get(class_type) if isinstance(answer, dict) else None
-        return definition if isinstance(definition, dict) else {}
+        return json_object(json_object(answer).get(class_type))
 
     async def upload(self, path: Path) -> str:
         """Upload a file into the server's input folder, and return its name there.
@@ -113,11 +112,11 @@ class ComfyClient:
         body = {"prompt": prompt, "client_id": self.client_id, "prompt_id": run_id}
         async with self._request("POST", "/prompt", json=body) as reply:
             answer = await _parse_json(reply)
-        details = answer if isinstance(answer, dict) else {}
+        details = json_object(answer)
         if reply.status != 200 or not isinstance(answer, dict):
             raise RunRefused(format_refusal(prompt, reply.status, answer), details)
-        run_id = str(answer.get("prompt_id") or run_id)
-        if answer.get("node_errors"):
+        run_id = str(details.get("prompt_id") or run_id)
+        if details.get("node_errors"):
             await self.cancel_run(run_id)
             raise RunRefused(format_refusal(prompt, reply.status, answer), details)
         return run_id
@@ -217,7 +216,7 @@ class ComfyClient:
     async def _history_entry(self, run_id: str) -> dict[str, Any] | None:
         """The history's entry of a run; None until it is finished."""
         history = await self._request_json("GET", f"/history/{run_id}")
-        return history.get(run_id) if isinstance(history, dict) else None
+        return json_object(history).get(run_id)
 
     async def _open_websocket(self) -> aiohttp.ClientWebSocketResponse[Any] | None:
         import aiohttp

@@ -7,7 +7,7 @@ import logging
 import struct
 from typing import Any
 
-from .workflow import Prompt, RunError, RunInterrupted, node_title
+from .workflow import Prompt, RunError, RunInterrupted, json_object, node_title
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
 
     Raises RunError with the server's message if the run failed.
     """
-    status = entry.get("status") or {}
-    events = {message[0]: message[1] for message in status.get("messages", []) if message}
+    status: dict[str, Any] = entry.get("status") or {}
+    events: dict[str, dict[str, Any]] = {message[0]: message[1] for message in status.get("messages", []) if message}
     if problem := events.get("execution_error"):
         node = str(problem.get("node_id", ""))
         label = f"{node_title(prompt, node)} (node {node})"
@@ -77,11 +77,12 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
 
 def format_refusal(prompt: Prompt, status: int, answer: Any) -> str:
     """The server's refusal of a graph: one line for it, one for each node's error."""
-    answer = answer if isinstance(answer, dict) else {}
-    error = answer.get("error") or {}
+    reply = json_object(answer)
+    error: str | dict[str, Any] = reply.get("error") or {}
+    node_errors: dict[str, dict[str, Any]] = reply.get("node_errors") or {}
     summary = error if isinstance(error, str) else f"{error.get('message', '')}: {error.get('details', '')}".strip(": ")
     lines = [f"the server refuses the graph: {summary or f'HTTP {status}'}"]
-    for node, problem in (answer.get("node_errors") or {}).items():
+    for node, problem in node_errors.items():
         for detail in problem.get("errors", []):
             text = f"{detail.get('message', '')}: {detail.get('details', '')}".strip(": ")
             lines.append(f"  {node_title(prompt, node)} (node {node}): {text}")

@@ -82,7 +82,7 @@ async def _run(
         run_id, outputs = await _run_and_wait(server, graph, on_progress)
         items = _output_files(outputs)
         wanted = [(node, item) for node, item in items if previews or item["type"] == "output"]
-        files = []
+        files: list[tuple[str, Path]] = []
         for index, (node, item) in enumerate(wanted):
             on_progress("downloading", index, len(wanted))
             path = unused_path(folder, str(item["filename"]))

@@ -12,7 +12,7 @@ import mimetypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 Prompt: TypeAlias = dict[str, dict[str, Any]]
 """Node id -> {"class_type": ..., "inputs": {name: value or [node id, output index]}}."""
@@ -56,6 +56,11 @@ class Setting:
     text: str
 
 
+def json_object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def read_workflow(path: str | Path) -> Prompt:
     """The graph in a file that ComfyUI's "Export (API)" wrote.
 
@@ -69,9 +74,10 @@ def read_workflow(path: str | Path) -> Prompt:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is no JSON: {error}") from error
-    if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
+    if isinstance(json_object(graph).get("nodes"), list):
         raise RunError(f"{path} is a canvas; save it in ComfyUI with Workflow > Export (API), and run that file")
-    if not isinstance(graph, dict) or not graph or not all(map(_is_node, graph.values())):
+    graph = json_object(graph)
+    if not graph or not all(map(_is_node, graph.values())):
         raise RunError(f"{path} is no graph in API format; save it in ComfyUI with Workflow > Export (API)")
     return graph
 

@@ -136,7 +136,7 @@ def test_a_stop_ends_the_clip_and_keeps_what_came(tmp_path: Path):
     ("settings", "message"),
     [
         ({"smoothing": "l1"}, "'l1' needs the whole clip"),
-        ({"border": "fill"}, "needs to know the future"),
+        ({"border": "fill"}, "needs future frames"),
         ({"border": "edge", "pad": 2}, "cannot be padded"),
     ],
 )
