@@ -1,4 +1,4 @@
-"""Run the tests of computation with the instruction sets and thread counts of other computers.
+"""Run tests with the instruction sets and thread counts of other computers.
 
     python scripts/test_portable.py [--only NAME] [PYTEST ARGUMENTS]
 
@@ -20,7 +20,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ("tests/core", "tests/models", "tests/nodes")
-# SSE41 is left out for oneDNN: with it, OpenVINO, which has a copy of it, computes wrong pictures.
+# SSE41 is left out for oneDNN: with it, OpenVINO, which has a copy of it, computes wrong frames.
 COMBINATIONS = {  # name -> (OpenBLAS, torch, oneDNN, MKL, OpenCV without, threads)
     "sse": ("Prescott", "default", "AVX", "SSE4_2", "AVX,FP16,AVX2", 1),
     "avx": ("Sandybridge", "default", "AVX", "AVX", "AVX2", 2),
