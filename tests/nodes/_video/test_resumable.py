@@ -21,13 +21,10 @@ COUNT, SECONDS = 48, 0.5  # frames of the clip, and what a segment lasts here
 
 
 class FrameCounter:
-    """A counter that copies of a network share: each stream runs a replica."""
+    """A counter that the replicas of a network share with it."""
 
     def __init__(self) -> None:
         self.count = 0
-
-    def __deepcopy__(self, memo: dict) -> FrameCounter:
-        return self
 
 
 class Network(torch.nn.Module):
