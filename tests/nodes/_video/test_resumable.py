@@ -20,6 +20,13 @@ STEADY = {"fps": 24.0, "smoothing": "gaussian", "seconds": 1.0, "max_zoom": 1.3,
 COUNT, SECONDS = 48, 0.5  # frames of the clip, and what a segment lasts here
 
 
+class FrameCounter:
+    """A counter that the replicas of a network share with it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Network(torch.nn.Module):
     """A 2x network that repeats pixels, counts its frames and fails at one of them."""
 
@@ -28,10 +35,14 @@ class Network(torch.nn.Module):
     def __init__(self, weight: float = 1.0, fail_at: int | None = None) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(weight), requires_grad=False)
-        self.num_frames, self.fail_at = 0, fail_at
+        self.counter, self.fail_at = FrameCounter(), fail_at
+
+    @property
+    def num_frames(self) -> int:
+        return self.counter.count
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        self.num_frames += len(frames)
+        self.counter.count += len(frames)
         if self.fail_at is not None and self.num_frames > self.fail_at:
             raise KeyboardInterrupt
         return F.interpolate(frames, scale_factor=2, mode="nearest") * self.weight
