@@ -19,7 +19,10 @@ Frames: TypeAlias = "Tensor"
 
 
 class ClipError(Exception):
-    """A clip cannot be read, written or processed; the message states the clip, the number and what to do."""
+    """A clip cannot be read, written or processed.
+
+    The message states the clip, the number and what to do.
+    """
 
 
 def all_finite(values: Tensor) -> bool:
@@ -67,7 +70,10 @@ class ClipInfo:
         return replace(self, width=width, height=height)
 
     def fit_within(self, side: int) -> ClipInfo:
-        """The same clip reduced to at most `side` pixels on the longer side, to even sizes; never larger."""
+        """Reduce the size to at most `side` pixels on the longer side.
+
+        Reduced sizes are even; a size that fits already is not changed.
+        """
         factor = side / max(self.width, self.height)
         if factor >= 1:
             return self
@@ -87,9 +93,9 @@ class ClipInfo:
 
 
 def is_same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Return whether `other` can be `size` scaled by one factor; both are (width, height).
+    """Return whether `other` can be `size` scaled by one factor.
 
-    Sizes are rounded to whole pixels, so the sides of `other` may be off by one.
+    Both are (width, height). Sizes are rounded to whole pixels, so the sides of `other` may be off by one.
     """
     return abs(other[0] * size[1] - other[1] * size[0]) <= other[0] + other[1]
 
@@ -106,12 +112,18 @@ class Clip(Protocol):
     def info(self) -> ClipInfo: ...
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:
-        """Yield all frames in order, at most `batch` at a time, holding no more. Each call starts at frame 0."""
+        """Yield all frames in order, at most `batch` at a time.
+
+        Holds no more than one batch. Each call starts at frame 0.
+        """
         ...
 
 
 class TensorClip:
-    """A clip in memory: frames (N, C, H, W) as `Frames` defines them. Batches are views, not copies."""
+    """A clip in memory.
+
+    Its frames are (N, C, H, W), as `Frames` defines them. Batches are views, not copies.
+    """
 
     def __init__(self, frames: Frames, fps: Fraction = Fraction(24)) -> None:
         if frames.ndim != 4 or frames.shape[1] not in (3, 4):

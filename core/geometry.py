@@ -1,4 +1,4 @@
-"""The coordinate convention, and conversions between matrices, parameters and tangents.
+"""The coordinate convention and conversions of matrices, parameters and tangents.
 
 Convention
     points: (x, y) in pixels, x to the right, y down, origin at the center of the frame; pixel column i has its center
@@ -27,7 +27,10 @@ CHUNK_FRAMES = 1000  # frames per NumPy operation: temporaries stay within a few
 
 
 def matrices_from_parameters(parameters: Parameters) -> Matrices:
-    """(..., 4) parameters -> (..., 3, 3) similarities: rotate and scale about the origin, then translate."""
+    """Convert parameters (..., 4) to similarities (..., 3, 3).
+
+    Rotates and scales about the origin, then translates.
+    """
     p = np.asarray(parameters, dtype=np.float64)
     cos = np.exp(p[..., 3]) * np.cos(p[..., 2])
     sin = np.exp(p[..., 3]) * np.sin(p[..., 2])
@@ -39,16 +42,18 @@ def matrices_from_parameters(parameters: Parameters) -> Matrices:
 
 
 def to_parameters(matrices: Matrices) -> Parameters:
-    """(..., 3, 3) -> (..., 4): the image of the center, and the nearest similarity there.
+    """Convert matrices (..., 3, 3) to parameters (..., 4).
 
-    Angles lie in (-pi, pi].
+    The parameters are the image of the center, and the nearest similarity there. Angles lie in (-pi, pi].
     """
     rotation, _, shift, _ = _decompose(matrices)
     return np.stack([shift.real, shift.imag, np.angle(rotation), np.log(np.abs(rotation))], axis=-1)
 
 
 def to_tangents(matrices: Matrices) -> Tangents:
-    """(..., 3, 3) -> (..., 8). The identity becomes zeros; `matrices_from_tangents` is the exact inverse.
+    """Convert matrices (..., 3, 3) to tangents (..., 8).
+
+    The identity becomes zeros; `matrices_from_tangents` is the exact inverse.
 
     x, y: image of the center; angle, log_zoom: local rotation and scale; two of shear and two of perspective: the
     difference from that similarity. Uniform linear motion of the center has collinear tangents, whatever the rotation
@@ -73,10 +78,10 @@ def matrices_from_tangents(tangents: Tangents) -> Matrices:
 def _decompose(
     matrices: Matrices,
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128], NDArray[np.complex128], NDArray[np.float64]]:
-    """Return (rotation, shear, shift, depth), with points as complex numbers z = x + iy.
+    """Decompose matrices into (rotation, shear, shift, depth).
 
-    Near the center a matrix maps z -> rotation * (z + shear * conj(z)) + shift. depth, (..., 2), is its lower row,
-    which divides by 1 + depth . (x, y).
+    Points are complex numbers z = x + iy. Near the center a matrix maps z -> rotation * (z + shear * conj(z)) + shift.
+    depth, (..., 2), is its lower row, which divides by 1 + depth . (x, y).
     """
     m = normalize(np.asarray(matrices, dtype=np.float64))
     near = m[..., :2, :2] - m[..., :2, 2, None] * m[..., 2, None, :2]
@@ -116,10 +121,10 @@ def _invert_one(matrix: Matrices) -> Matrices:
 
 
 def is_regular(matrices: Matrices, max_scale: float = 1e100) -> NDArray[np.bool_]:
-    """Return whether each matrix (..., 3, 3) has tangents and an inverse, with a margin for rounding: (...,).
+    """Return whether each matrix (..., 3, 3) has tangents and an inverse: (...,).
 
-    Regular matrices are finite, do not mirror, scale by less than `max_scale` and more than its inverse near the
-    center, and scale no direction a million times as much as another.
+    The criterion leaves a margin for rounding. Regular matrices are finite, do not mirror, scale by less than
+    `max_scale` and more than its inverse near the center, and scale no direction a million times as much as another.
     """
     with np.errstate(all="ignore"):
         rotation, shear, _, _ = _decompose(matrices)
@@ -141,7 +146,10 @@ def chunks(count: int) -> Iterator[slice]:
 
 
 def rescale(matrices: Matrices, scale_x: float, scale_y: float) -> Matrices:
-    """The same motion on frames whose width is multiplied by `scale_x` and height by `scale_y`."""
+    """Convert a motion to frames whose width and height are scaled.
+
+    `scale_x` multiplies the width and `scale_y` the height.
+    """
     return np.diag([scale_x, scale_y, 1.0]) @ matrices @ np.diag([1 / scale_x, 1 / scale_y, 1.0])
 
 

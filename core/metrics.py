@@ -13,7 +13,9 @@ from .motion.consistency import backward_warp
 
 
 def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> float:
-    """Root mean square distance of frames from a smooth motion, over the frame, in pixels.
+    """Return the root mean square distance of frames from a smooth motion.
+
+    The mean is over points of the frame; the distance is in pixels.
 
     poses: (N, 3, 3), one shot; frame points -> scene points. The smooth position is the Gaussian mean of the neighbors'
     positions in the coordinates of each frame; it halves an oscillation of period `seconds` * 2.7. Frames within a
@@ -34,7 +36,9 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
 
 
 def warping_error(first: Frames, second: Frames, flow: Tensor) -> NDArray[np.float64]:
-    """Mean squared difference between each first frame and its second, warped back by the flow (B, 2, H, W): (B,).
+    """Return the mean squared difference of frame pairs along the flow: (B,).
+
+    Each second frame is warped back to its first by the flow (B, 2, H, W).
 
     Measures flicker (Lai et al., Learning Blind Video Temporal Consistency, 2018). Only pixels that are visible in the
     second frame count; pass frames without borders.

@@ -26,7 +26,9 @@ def is_duplicate(first: Planes, second: Planes) -> bool:
 
 
 def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
-    """Return whether a new shot starts at the second frame; luma (H, W) in [0, 1], flow (2, H, W) in pixels, x and y.
+    """Return whether a new shot starts at the second frame.
+
+    Luma is (H, W) in [0, 1]; flow is (2, H, W) in pixels, x and y.
 
     After a cut no flow maps one frame onto the other. The criterion is correlation, not difference, so that a flash or
     a change of exposure, which keep the structure, are not cuts. Both frames are reduced to a quarter of the size:
@@ -41,7 +43,10 @@ def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
 
 
 def _downscale_by_4(planes: Planes) -> Planes:
-    """Means of 4 x 4 pixels: (..., H, W) -> (..., h, w); the last row and column are repeated to a multiple of 4."""
+    """Average 4 x 4 pixels: (..., H, W) -> (..., h, w).
+
+    The last row and column are repeated to a multiple of 4.
+    """
     *more, height, width = planes.shape
     planes = np.pad(planes, [(0, 0)] * len(more) + [(0, -height % 4), (0, -width % 4)], mode="edge")
     rows = planes[..., ::4, :] + planes[..., 1::4, :] + planes[..., 2::4, :] + planes[..., 3::4, :]
@@ -49,7 +54,10 @@ def _downscale_by_4(planes: Planes) -> Planes:
 
 
 def _sample_bilinear(plane: Planes, flow_x: Planes, flow_y: Planes) -> Planes:
-    """Sample (h, w) at each pixel plus its flow, bilinearly; positions outside are clamped to the edge."""
+    """Sample a plane (h, w) bilinearly at each pixel plus its flow.
+
+    Positions outside are clamped to the edge.
+    """
     height, width = plane.shape
     x = np.clip(np.arange(width) + flow_x, 0, width - 1)
     y = np.clip(np.arange(height)[:, None] + flow_y, 0, height - 1)

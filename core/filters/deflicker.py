@@ -41,7 +41,9 @@ EXPOSURE_BLOCK = 16
 def deflicker(
     frames: Iterator[Frames], flow: FlowModel, strength: float = DEFAULT_DEFLICKER_STRENGTH, *, side: int = WORKING_SIDE
 ) -> Iterator[Frames]:
-    """Remove flicker from frames: chunks (B, 3 or 4, H, W) -> the same shape, float on the CPU, in [0, 1].
+    """Remove flicker from a stream of frames.
+
+    Chunks (B, 3 or 4, H, W) in [0, 1] -> the same shape and dtype, on the CPU.
 
     strength: 0 passes chunks on unchanged, 1 takes a weight of 0.8 of each confident pixel from the last result, which
     also removes part of the finest contrast. flow: estimated on frames reduced to `side` pixels on the longer side,
@@ -116,7 +118,10 @@ def _check_frames(chunk: Frames, frame_offset: int) -> None:
 
 
 def _downscale(frame: Tensor, side: int, frame_number: int) -> Tensor:
-    """(3 or 4, H, W) -> (1, 3 or 4, h, w), at most `side` pixels on the longer side; colors are premultiplied."""
+    """Reduce a frame for motion estimation: (3 or 4, H, W) -> (1, 3 or 4, h, w).
+
+    The longer side is at most `side` pixels; colors are premultiplied. Raises ClipError for values that are not finite.
+    """
     if len(frame) == 4:
         frame = torch.cat([frame[:3] * frame[3:], frame[3:]])
     small = ClipInfo(frame.shape[2], frame.shape[1], Fraction(1)).fit_within(side)
@@ -128,7 +133,10 @@ def _downscale(frame: Tensor, side: int, frame_number: int) -> Tensor:
 
 
 def _align_previous(previous: _Previous, small: Tensor, flow: FlowModel) -> _Alignment | None:
-    """Map the last result to a reduced frame; None after a cut, or if nearly nothing of it fits."""
+    """Map the last result to a reduced frame.
+
+    Returns None after a cut, or if nearly nothing of it fits.
+    """
     coarse = (F.avg_pool2d(f, EXPOSURE_BLOCK, ceil_mode=True) for f in (previous.small, small))
     # With equal exposure, because optical flow takes a change of light for motion.
     before = _apply_log_gain(previous.small, _estimate_log_gain(*coarse))
@@ -143,9 +151,10 @@ def _align_previous(previous: _Previous, small: Tensor, flow: FlowModel) -> _Ali
 
 
 def _estimate_log_gain(first: Tensor, second: Tensor, confidence: Tensor | None = None) -> Tensor:
-    """(1, C, h, w) twice -> (3,): how much brighter each color of the second is, as a natural logarithm.
+    """Estimate the change of exposure from the first image to the second, per color.
 
-    The median over confident pixels, so that moving subjects do not count; 0 if there are few.
+    (1, C, h, w) twice -> (3,): natural logarithms of the gain, positive where the second is brighter. The median over
+    confident pixels, so that moving subjects do not count; 0 if there are few.
     """
     log_gain = torch.zeros(3)
     for c, (a, b) in enumerate(zip(first[0, :3], second[0, :3], strict=True)):
@@ -163,7 +172,10 @@ def _apply_log_gain(small: Tensor, log_gain: Tensor) -> Tensor:
 
 
 def _blend(target: Tensor, previous: Tensor, alignment: _Alignment, max_weight: float, remap: Remapper) -> None:
-    """Blend the last result `previous` into the frame `target`, (C, H, W) both, in place."""
+    """Blend the last result into the frame `target`, in place.
+
+    `target` and `previous` are (C, H, W).
+    """
     _, height, width = target.shape
     flow, confidence, log_gain = alignment
     maps = torch.cat([flow, confidence], dim=1)
@@ -185,12 +197,18 @@ def _blend(target: Tensor, previous: Tensor, alignment: _Alignment, max_weight: 
 
 
 def local_min_max(plane: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimum and maximum of the 5 x 5 pixels around each of (H, W), as far as the frame reaches."""
+    """Return the minimum and maximum of the 5 x 5 pixels around each pixel.
+
+    The plane and both results are (H, W); pixels outside the frame do not count.
+    """
     return _local_max(plane.neg()).neg_(), _local_max(plane)
 
 
 def _local_max(plane: Tensor) -> Tensor:
-    """Maximum by rows, then columns, over 2 and 4 pixels at a time: ten times as fast as max_pool2d on a CPU."""
+    """Return the maximum of the 5 x 5 pixels around each pixel.
+
+    Runs by rows, then columns, over 2 and 4 pixels at a time: ten times as fast as max_pool2d on a CPU.
+    """
     for dim in (0, 1):
         length = plane.shape[dim]
         first, last = plane.narrow(dim, 0, 1), plane.narrow(dim, length - 1, 1)

@@ -1,6 +1,7 @@
-"""Fingerprints of files, networks and settings: JSON values that are equal where results are.
+"""Fingerprints of files, networks and settings.
 
-Classes, fields and networks go by the names of `stable_names`, so that a refactoring does not invalidate jobs.
+They are JSON values that are equal where results are. Classes, fields and networks go by the names of `stable_names`,
+so that a refactoring does not invalidate jobs.
 """
 
 from __future__ import annotations

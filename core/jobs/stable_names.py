@@ -1,8 +1,9 @@
-"""Names of classes and their fields in fingerprints, independent of the names in the code.
+"""Stable names of classes and their fields in fingerprints.
 
-The strings here are stored in job.json and must not change. Renaming or moving a class or a field changes only the key
-of its entry, so that jobs which were started before can still be resumed. A class outside this table goes by its module
-and name; a network of ours by its class attribute `fingerprint_name`.
+They do not depend on the names in the code. The strings here are stored in job.json and must not change. Renaming or
+moving a class or a field changes only the key of its entry, so that jobs which were started before can still be
+resumed. A class outside this table goes by its module and name; a network of ours by its class attribute
+`fingerprint_name`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A temporal prior for the background: an inlier map of the camera motion, averaged over frames.
+"""A temporal prior for the background.
+
+An inlier map of the camera motion is averaged over frames.
 
 Of two motions in a frame, either can be the camera's; the majority is only a guess. Where both cover about half of the
 frame, independent decisions per frame would alternate and the output would jump. Regions that were background in the
@@ -25,12 +27,18 @@ HALF_WEIGHT_PIXELS = 0.5  # residual at which a point counts as half an inlier
 
 
 def sample_inlier_map(inlier_map: InlierMap, x: Coords, y: Coords, height: int, width: int) -> NDArray[np.float64]:
-    """Values of the map at x, y (P,), in pixels from the center of a frame of that size: (P,) in [0, 1]."""
+    """Sample the map at points of a frame.
+
+    x, y: (P,), in pixels from the center; height, width: size of the frame. Returns (P,) in [0, 1].
+    """
     return inlier_map.ravel()[_cell_indices(x, y, height, width)]
 
 
 def apply_inlier_map(matches: Correspondences, inlier_map: InlierMap, height: int, width: int) -> Correspondences:
-    """The same points with lower weights where the map has few inliers; height, width: size of their frame."""
+    """Reduce the weights of points where the map has few inliers.
+
+    height, width: size of the frame of the source points.
+    """
     prior = sample_inlier_map(inlier_map, matches.src_points[:, 0], matches.src_points[:, 1], height, width)
     return matches._replace(weights=matches.weights * (MIN_WEIGHT + prior))
 
@@ -38,7 +46,10 @@ def apply_inlier_map(matches: Correspondences, inlier_map: InlierMap, height: in
 def update_inlier_map(
     inlier_map: InlierMap, matches: Correspondences, step: geometry.Matrices, height: int, width: int
 ) -> InlierMap:
-    """Update the map with the residuals of `matches` under the camera motion `step`. Cells without points stay."""
+    """Update the map with the residuals of `matches` under the camera motion `step`.
+
+    Cells without points keep their value. height, width: size of the frame of the source points.
+    """
     cells = _cell_indices(matches.src_points[:, 0], matches.src_points[:, 1], height, width)
     residuals = np.square(geometry.transform_points(step, matches.src_points) - matches.dst_points).sum(axis=-1)
     inliers = np.bincount(cells, matches.weights / (1 + residuals / HALF_WEIGHT_PIXELS**2), inlier_map.size)

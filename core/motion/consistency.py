@@ -35,7 +35,9 @@ def backward_warp(second: Tensor, flow: Tensor) -> Tensor:
 
 
 def forward_backward_confidence(forward: Tensor, backward: Tensor) -> Tensor:
-    """Forward-backward consistency of two flows (B, 2, H, W) in pixels -> (B, 1, H, W) in [0, 1].
+    """Return the forward-backward consistency of two flows.
+
+    Flows (B, 2, H, W) in pixels -> confidence (B, 1, H, W) in [0, 1].
 
     forward: from each pixel of the first frame; backward: from each pixel of the second. 1 where the error is within
     the tolerance of Sundaram et al., 0 from twice the tolerance (squared) on, and 0 where `forward` leaves the frame.
@@ -52,7 +54,9 @@ def forward_backward_confidence(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def photometric_confidence(warped: Frames, frame: Frames) -> Tensor:
-    """Similarity of a frame warped along a flow to the actual frame: (1, C, H, W) twice -> (1, 1, H, W) in [0, 1].
+    """Return the similarity of a frame warped along a flow to the actual frame.
+
+    (1, C, H, W) twice -> (1, 1, H, W) in [0, 1].
 
     The channel with the largest difference decides. Differences are averaged over 3 x 3 pixels, which cancels noise but
     not other content. The tolerance grows with the local contrast, where a small flow error causes differences, and

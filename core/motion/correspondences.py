@@ -1,6 +1,6 @@
-"""Point correspondences between two frames, sampled from a dense flow and weighted by texture.
+"""Point correspondences between two frames, from a dense flow.
 
-Sparse trackers (klt.py) return the same type.
+They are sampled on a grid and weighted by texture. Sparse trackers (klt.py) return the same type.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class Correspondences(NamedTuple):
 
 
 def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None = None) -> Correspondences:
-    """Sample a flow (2, h, w) of the frame `gray` (h, w) at the center of each grid cell, in the flow's pixels.
+    """Sample a flow at the center of each grid cell, with weights by texture.
 
-    ignore_mask: (h, w), True where the motion is not the camera's.
+    flow: (2, h, w) of the frame `gray` (h, w); points are in its pixels. ignore_mask: (h, w), True where the motion is
+    not the camera's.
     """
     height, width = gray.shape
     weight = flow_weight(texture_strength(gray))
@@ -48,7 +49,9 @@ def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None 
 
 
 def texture_strength(gray: Plane) -> NDArray[np.float64]:
-    """Texture of each grid cell in its weaker direction: (h, w) -> (rows, columns), >= 0.
+    """Return the texture of each grid cell in its weaker direction.
+
+    (h, w) -> (rows, columns), >= 0.
 
     The square root of the smaller eigenvalue of the structure tensor (Shi and Tomasi, Good Features to Track, 1994), in
     luma per pixel. It is almost 0 in flat areas and on straight edges, where flow is a guess.
@@ -70,7 +73,10 @@ def flow_weight(texture: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _cell_means(plane: Plane) -> NDArray[np.float64]:
-    """Means over GRID_PIXELS squares, which are cut at the right and lower edge: (h, w) -> (rows, columns)."""
+    """Average squares of GRID_PIXELS: (h, w) -> (rows, columns).
+
+    Squares at the right and lower edge contain only the pixels of the frame.
+    """
     rows, columns = (np.arange(0, n, GRID_PIXELS) for n in plane.shape)
     sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0), columns, axis=1)
     sizes = (np.diff([*starts, n]) for starts, n in zip((rows, columns), plane.shape, strict=True))

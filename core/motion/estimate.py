@@ -1,4 +1,7 @@
-"""Estimate the camera motion of a clip: one homography and one confidence per frame."""
+"""Camera motion estimation of a clip.
+
+The result has one homography and one confidence per frame.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ def estimate_from_luma(
     mask: Masks | None,
     inlier_map: InlierMap,
 ) -> tuple[Motion, InlierMap]:
-    """Measure the motion of (frame number, luma (1, 1, h, w)) pairs; returns also the final inlier map.
+    """Estimate the motion of (frame number, luma (1, 1, h, w)) pairs.
+
+    Returns also the final inlier map.
 
     inlier_map: that of the first frame; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are in its
     pixels. Raises ClipError if there are no frames.
@@ -89,7 +94,10 @@ def estimate_from_luma(
 
 
 def luma_frames(clip: Clip, side: int) -> Iterator[Plane]:
-    """Yield the luma of a clip, (1, 1, h, w) float32 in [0, 1], of the size `clip.info.fit_within(side)`."""
+    """Yield the luma of a clip in reduced size.
+
+    Each is (1, 1, h, w) float32 in [0, 1], of the size `clip.info.fit_within(side)`.
+    """
     read_luma = getattr(clip, "luma_frames", None)
     if read_luma is not None:
         yield from read_luma(side)
@@ -100,7 +108,10 @@ def luma_frames(clip: Clip, side: int) -> Iterator[Plane]:
 
 
 def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
-    """Luma of a frame (1, C, H, W), reduced by area averaging -> (1, 1, height, width)."""
+    """Return the luma of a frame, reduced by area averaging.
+
+    (1, C, H, W) -> (1, 1, height, width).
+    """
     cv2 = optional_opencv()
     if cv2 is None:
         import torch.nn.functional as F
@@ -117,7 +128,10 @@ def downscale_luma(frame: Frames, height: int, width: int) -> Plane:
 
 
 def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap) -> Step:
-    """Estimate the camera motion between two frames; inlier_map: that of the first frame."""
+    """Estimate the camera motion between two frames.
+
+    inlier_map: that of the first frame. The matrix is in pixels of the planes. After a cut, returns `FIRST_STEP`.
+    """
     if is_duplicate(first.plane, second.plane):
         return Step(np.eye(3), 1.0, inlier_map)
     size = first.plane.shape
@@ -139,7 +153,10 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
 def _fit_step(
     first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_map: InlierMap
 ) -> tuple[Correspondences, geometry.Matrices, float, bool]:
-    """Return (matches, step in pixels of the planes, confidence, whether the second frame starts a new shot)."""
+    """Fit a homography to the matches between two frames.
+
+    Returns (matches, step in pixels of the planes, confidence, whether the second frame starts a new shot).
+    """
     size = first.plane.shape
     a, b = (f.half if min(size) >= 64 else f for f in (first, second))  # coarse flow is enough: `align` refines it
     track_points = getattr(flow, "track_points", None)
@@ -158,13 +175,18 @@ def _fit_step(
 
 
 def _exact_fraction(matches: Correspondences, step: geometry.Matrices) -> float:
-    """Weighted fraction of the matches, in [0, 1], with a residual below `EXACT_MATCH_PIXELS`."""
+    """Return the weighted fraction of the matches that fit exactly, in [0, 1].
+
+    Their residual is below `EXACT_MATCH_PIXELS`.
+    """
     residuals = np.hypot(*(geometry.transform_points(step, matches.src_points) - matches.dst_points).T)
     return float((matches.weights * (residuals < EXACT_MATCH_PIXELS)).sum() / max(matches.weights.sum(), 1e-9))
 
 
 def _fallback_flow(flow: FlowModel) -> FlowModel | None:
-    """The second estimator, used before a cut is accepted and at low confidence; None without OpenCV.
+    """Return the second estimator; None without OpenCV.
+
+    It is used before a cut is accepted and at low confidence.
 
     Dense flow may fail at large jumps, tracks in frames with little texture. Dense flow is also smooth across the edge
     of a near object, so with many near objects few of its vectors are right; tracks do not depend on neighbors.
@@ -179,7 +201,10 @@ def _scale_matches(matches: Correspondences, factor: int) -> Correspondences:
 
 
 def _flow_from_step(step: geometry.Matrices, frame_size: tuple[int, int], flow_size: tuple[int, int]) -> Plane:
-    """The flow (2, h, w), in pixels of `flow_size` (h, w), of a step in pixels of `frame_size` (H, W)."""
+    """Convert a step to a dense flow (2, h, w).
+
+    step: in pixels of `frame_size` (H, W). The flow is in pixels of `flow_size` (h, w).
+    """
     height, width = flow_size
     m = geometry.rescale(step, width / frame_size[1], height / frame_size[0]).astype(np.float32)
     x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)

@@ -26,7 +26,9 @@ REGULARIZATION = 1e-3  # added to determinants: far below any texture in gray le
 
 @dataclass(frozen=True, kw_only=True)
 class FarnebackSettings:
-    """Settings, named as in OpenCV where it has them; defaults for camera motion between neighboring frames.
+    """Settings of Farneback's method.
+
+    They are named as in OpenCV where it has them; the defaults suit camera motion between neighboring frames.
 
     pyramid_scale: size of each level relative to the one below, inside (0, 1).
     levels: maximum number of reduced sizes beside the full one; no side becomes shorter than 32 pixels.
@@ -98,7 +100,10 @@ def farneback(first: Tensor, second: Tensor, settings: FarnebackSettings = Farne
 
 
 def _gray_levels(frames: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) in [0, 1] -> (B, 1, H, W) float32 in [0, 255], the range of the constants."""
+    """Convert frames to gray levels in [0, 255], the range of the constants.
+
+    (B, 1 or 3, H, W) in [0, 1] -> (B, 1, H, W) float32.
+    """
     frames = frames.float()
     if frames.shape[1] == 3:
         red, green, blue = frames.split(1, dim=1)  # each (B, 1, H, W)
@@ -129,10 +134,10 @@ def _downsample(frames: Tensor, size: tuple[int, int], scale: float) -> Tensor:
 
 
 def _resample(x: Tensor, new_size: int, kernel: list[float], dim: int) -> Tensor:
-    """Filter with an odd kernel along `dim` and sample `new_size` positions by linear interpolation.
+    """Filter along `dim` with an odd kernel and resample to `new_size` positions.
 
-    Each result mixes two neighboring filtered pixels, so it is one sum over len(kernel) + 1 pixels. Borders mirror
-    without repeating the edge pixel.
+    Positions are interpolated linearly. Each result mixes two neighboring filtered pixels, so it is one sum over
+    len(kernel) + 1 pixels. Borders mirror without repeating the edge pixel.
     """
     old, taps = x.shape[dim], len(kernel)
     smooth = torch.tensor([0.0, *kernel, 0.0], dtype=torch.float64)
@@ -160,7 +165,10 @@ def _gaussian_kernel(radius: int, sigma: float) -> list[float]:
 
 
 def _correlate_1d(x: Tensor, kernel: list[float], dim: int) -> Tensor:
-    """Correlate along `dim`, 2 or 3, with an odd kernel; the edge pixels repeat outwards. Keeps the shape."""
+    """Correlate with an odd kernel along `dim`, which is 2 or 3.
+
+    The edge pixels repeat outwards. Keeps the shape.
+    """
     radius, length = len(kernel) // 2, x.shape[dim]
     padded = F.pad(x, (radius, radius, 0, 0) if dim == 3 else (0, 0, radius, radius), mode="replicate")
     out = padded.narrow(dim, 0, length) * kernel[0]
@@ -173,7 +181,9 @@ def _correlate_1d(x: Tensor, kernel: list[float], dim: int) -> Tensor:
 
 
 def _expand_polynomials(gray: Tensor, radius: int, sigma: float) -> Tensor:
-    """Fit a quadratic around each pixel: (B, 1, h, w) -> (B, 5, h, w), coefficients of x, y, x², y², xy.
+    """Fit a quadratic around each pixel.
+
+    (B, 1, h, w) -> (B, 5, h, w), coefficients of x, y, x², y², xy.
 
     With separable weights the functions x, y, x² - m2, y² - m2 and xy are orthogonal (m2, m4: moments of the weights
     along one axis), so that the inverse of the Gram matrix is a division and each fit is a product of two 1-D kernels.
@@ -227,7 +237,10 @@ def _normal_equations(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
 
 
 def _edge_weights(length: int) -> Tensor:
-    """(length,): 1 in the middle, EDGE_WEIGHTS towards both ends, their product where the two overlap."""
+    """Return weights (length,) that decrease towards both ends.
+
+    1 in the middle, EDGE_WEIGHTS towards both ends, their product where the two overlap.
+    """
     weights = torch.ones(length)
     ramp = torch.tensor(EDGE_WEIGHTS)[:length]
     weights[: len(ramp)] *= ramp

@@ -37,7 +37,10 @@ class FlowModel(Protocol):
     """
 
     def __call__(self, first: Frames, second: Frames) -> Tensor:
-        """Two batches of frames (B, 1 or 3, H, W) in [0, 1] -> flow (B, 2, H, W) from each first to its second."""
+        """Estimate the flow from each frame of `first` to that of `second`.
+
+        Frames (B, 1 or 3, H, W) in [0, 1] -> flow (B, 2, H, W).
+        """
         ...
 
 
@@ -50,7 +53,10 @@ class FlowMethod(str, Enum):
 
 
 def luma(frames: Frames) -> Tensor:
-    """Luma (B, 1, H, W) in [0, 1] of RGB(A) or gray frames (B, C, H, W). Alpha is ignored."""
+    """Return the luma (B, 1, H, W) of RGB(A) or gray frames (B, C, H, W).
+
+    Frames and luma are in [0, 1]. Alpha is ignored.
+    """
     if frames.shape[1] == 1:
         return frames
     weights = frames.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)
@@ -58,9 +64,10 @@ def luma(frames: Frames) -> Tensor:
 
 
 def flow_model(method: FlowMethod = FlowMethod.FARNEBACK, device: torch.device | str = "cpu") -> FlowModel:
-    """Create a flow estimator. On a device other than the CPU, or without OpenCV, Farneback runs in torch.
+    """Create a flow estimator.
 
-    Raises ClipError if the method needs OpenCV and it cannot be imported.
+    On a device other than the CPU, or without OpenCV, Farneback runs in torch. Raises ClipError if the method needs
+    OpenCV and it cannot be imported.
     """
     return _BUILDERS[FlowMethod(method)](str(device))
 
@@ -78,7 +85,10 @@ def flow_between_planes(flow: FlowModel, first: Plane, second: Plane) -> Plane:
 
 @dataclass(frozen=True)
 class OpenCVFlow:
-    """A `FlowModel` from an OpenCV estimator: two luma planes (h, w) uint8 -> their flow (h, w, 2)."""
+    """A `FlowModel` that runs an OpenCV estimator.
+
+    estimator: two luma planes (h, w) uint8 -> their flow (h, w, 2).
+    """
 
     estimator: Callable[[Any, Any], Any]
 

@@ -1,4 +1,6 @@
-"""A luma frame with cached derived data: uint8 plane, half size and gradient levels.
+"""A luma frame with cached derived data.
+
+The data are the uint8 plane, the half size and gradient levels.
 
 Each frame belongs to two pairs of neighbors; what both need is computed once. All operations are small, so they run in
 NumPy: spread over threads, each would wait for the slowest, and waiting threads occupy a core.
@@ -29,7 +31,9 @@ BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # applied before the g
 
 @dataclass(frozen=True, eq=False)
 class GradientLevel:
-    """A blurred frame at one size with gradients, and its pixel of largest gradient in each cell.
+    """A blurred frame at one size, with gradients and selected pixels.
+
+    The selected pixels are those of largest gradient in each cell.
 
     layers: (h, w, 3) float32: luma, and its derivatives along x and y per pixel.
     x, y: (P,) float32, positions of the selected pixels from the center; values: (3, P), the layers there.
@@ -66,7 +70,10 @@ class GrayFrame:
 
     @cached_property
     def half(self) -> GrayFrame:
-        """Means of 2 x 2 pixels; an odd last row or column is dropped. Ignored where one of the 4 pixels is."""
+        """The frame in half size: means of 2 x 2 pixels.
+
+        An odd last row or column is dropped. Pixels are ignored where one of the 4 is.
+        """
         height, width = (n // 2 * 2 for n in self.plane.shape)
         quarters = [(slice(i, height, 2), slice(j, width, 2)) for i in (0, 1) for j in (0, 1)]
         plane = sum((self.plane[q] for q in quarters[1:]), self.plane[quarters[0]]) / 4
@@ -85,9 +92,10 @@ class GrayFrame:
 
 
 def mask_of(mask: Masks | None, number: int, height: int, width: int) -> NDArray[np.bool_] | None:
-    """Mask of frame `number` as (height, width) bool: True above 0.5 and in a margin around.
+    """Return the mask of frame `number` as (height, width) bool.
 
-    Raises ClipError if there is no such mask.
+    It is True where the mask exceeds 0.5, and in a margin around; None without masks. Raises ClipError if there is no
+    such mask.
     """
     if mask is None:
         return None
@@ -135,7 +143,10 @@ def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
 
 
 def _blur(plane: Plane) -> Plane:
-    """Filter with (1, 4, 6, 4, 1) / 16 along both axes, so that linear interpolation between pixels is accurate."""
+    """Filter with (1, 4, 6, 4, 1) / 16 along both axes.
+
+    After that, linear interpolation between pixels is accurate.
+    """
     cv2 = optional_opencv()
     if cv2 is not None:
         return cv2.sepFilter2D(plane, -1, BLUR_KERNEL, BLUR_KERNEL, borderType=cv2.BORDER_REPLICATE)

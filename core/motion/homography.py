@@ -1,4 +1,6 @@
-"""Robust homography estimation: the camera motion among independently moving subjects.
+"""Robust homography estimation.
+
+It finds the camera motion among independently moving subjects.
 
 A camera that rotates about its center relates neighboring frames by a homography: 8 parameters. Few frames constrain
 all of them, so the fit starts from a similarity with many inliers, and a prior pulls shear and perspective towards 0.
@@ -27,10 +29,10 @@ PRIOR_WEIGHT = 2e-4  # of zero shear and perspective, in pixels at the corner, r
 
 
 def fit_homography(src_points: Array, dst_points: Array, weights: Array) -> tuple[geometry.Matrices, float]:
-    """Fit the homography (3, 3) that maps most of src_points (P, 2) to dst_points (P, 2), both in pixels.
+    """Fit the homography (3, 3) that maps most of the points.
 
-    weights: (P,), of the points. Returns also the weighted fraction of inliers, in [0, 1]: 0 if there are no points,
-    and then the matrix is the identity.
+    src_points, dst_points: (P, 2), in pixels. weights: (P,), of the points. Returns also the weighted fraction of
+    inliers, in [0, 1]: 0 if there are no points, and then the matrix is the identity.
 
     RANSAC on random pairs of points (Fischler and Bolles, 1981). A small flat subject can get the best score, while a
     tilted background matches none of the sampled similarities well; so the next best hypotheses are refined too.
@@ -63,7 +65,10 @@ def fit_homography(src_points: Array, dst_points: Array, weights: Array) -> tupl
 
 
 def _sample_similarities(src_points: Array, dst_points: Array, probabilities: Array) -> geometry.Matrices:
-    """Similarities (K, 3, 3) through random pairs of points; a fixed seed makes the result reproducible."""
+    """Fit similarities (K, 3, 3) to random pairs of points.
+
+    A fixed seed makes the result reproducible.
+    """
     # With points as complex numbers, a similarity is q = rotation * p + shift.
     p, q = (a[:, 0] + 1j * a[:, 1] for a in (src_points, dst_points))
     one, other = np.random.default_rng(0).choice(len(src_points), size=(2, HYPOTHESIS_COUNT), p=probabilities)
@@ -126,7 +131,10 @@ def _reprojection_errors(step: geometry.Matrices, src_points: Array, dst_points:
 
 
 def _tangent_jacobian(points: Array) -> Array:
-    """Derivatives of x and y of each point (P, 2) with respect to the tangents: (2, P, 8)."""
+    """Return derivatives of x and y with respect to the tangents: (2, P, 8).
+
+    points: (P, 2).
+    """
     x, y = points.T
     one, zero = np.ones_like(x), np.zeros_like(x)
     along_x = np.stack([one, zero, -y, x, x, y, -x * x, -x * y], axis=-1)
@@ -142,9 +150,10 @@ def _gauss_newton_step(
     jacobian: Array,
     corner_radius: float,
 ) -> tuple[geometry.Matrices, float]:
-    """One Gauss-Newton step: right-multiply `step` by the small motion that reduces its residuals.
+    """Make one Gauss-Newton step of the reprojection error.
 
-    Returns (new step, size of the update in pixels at the corner).
+    Right-multiplies `step` by the small motion that reduces its residuals. Returns (new step, size of the update in
+    pixels at the corner).
     """
     residuals = geometry.transform_points(geometry.inverse(step), dst_points) - src_points
     normal, rhs = np.diag([1e-12] * 4 + [PRIOR_WEIGHT] * 4), np.zeros(8)

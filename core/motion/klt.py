@@ -28,7 +28,10 @@ FB_ERROR_PIXELS = 0.5  # forward-backward error at which the weight is halved; t
 
 
 class KltTracker:
-    """Feature tracker; calls as a `FlowModel` use the dense estimator, as tracks give no dense flow."""
+    """A feature tracker that is also a `FlowModel`.
+
+    Calls as a `FlowModel` use the dense estimator, as tracks give no dense flow.
+    """
 
     def __init__(self, cv2: ModuleType, dense_flow: Callable[[Frames, Frames], Tensor]) -> None:
         self._cv2, self._dense_flow = cv2, dense_flow
@@ -38,9 +41,10 @@ class KltTracker:
         return self._dense_flow(first, second)
 
     def track_points(self, first: GrayFrame, second: GrayFrame) -> Correspondences:
-        """Track features of the first frame (Shi and Tomasi, 1994) into the second, in pixels of the frames.
+        """Track features of the first frame into the second.
 
-        Points that fail the forward-backward test are rejected.
+        Features are those of Shi and Tomasi (1994); points are in pixels of the frames. Points that fail the
+        forward-backward test are rejected.
         """
         height, width = first.plane.shape
         if min(height, width) < 2 * WINDOW_PIXELS:
@@ -62,7 +66,10 @@ class KltTracker:
         return Correspondences(src_points, dst_points, weights)
 
     def _select_features(self, frame: GrayFrame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """The pixel of each cell with the most texture in both directions: indices (P, 2) and weights (P,)."""
+        """Select the pixel of each cell with the most texture in both directions.
+
+        Returns indices (P, 2) and weights (P,).
+        """
         half, side = frame.half, CELL_PIXELS // 2
         # OpenCV's gradients are twice those of `gradient`.
         texture = np.sqrt(self._cv2.cornerMinEigenVal(half.plane, BLOCK_PIXELS).clip(min=0)) / 2

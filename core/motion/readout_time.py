@@ -1,4 +1,4 @@
-"""Estimate the readout time of a rolling shutter from the measured motion of a clip.
+"""Readout time estimation of a rolling shutter from the motion of a clip.
 
 The camera's acceleration shears and stretches frames in proportion to the readout (path/rolling_shutter.py), which is
 one number for the whole clip. It is accepted only if it is significant: for a global shutter, rendered clips, noise and
@@ -101,7 +101,10 @@ def estimate_readout(motion: Motion) -> float:
 def _fit_readout(
     steps: geometry.Matrices, motion: Motion, valid: NDArray[np.bool_], readout: float
 ) -> tuple[ReadoutFit, ReadoutFit, ReadoutFit]:
-    """Fit the change of the readout: (combined, from horizontal motion, from vertical motion)."""
+    """Fit the change of the readout to horizontal and vertical motion.
+
+    Returns (combined, from horizontal motion, from vertical motion).
+    """
     info = motion.info
     rectified, derivative = steps, np.zeros((len(steps), 8))
     if readout:

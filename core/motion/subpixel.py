@@ -55,7 +55,10 @@ def align(
 
 
 def _inlier_weights(first: GradientLevel, inlier_map: InlierMap) -> PixelValues:
-    """Weights (P,) in [0, 1]: 1 from an inlier fraction of 3/4 on, 0 below 1/4, linear between."""
+    """Convert inlier fractions to weights (P,) in [0, 1].
+
+    1 from an inlier fraction of 3/4 on, 0 below 1/4, linear between.
+    """
     fraction = sample_inlier_map(inlier_map, first.x, first.y, *first.layers.shape[:2])
     return np.clip(2 * fraction - 0.5, 0, 1).astype(np.float32)
 
@@ -68,7 +71,9 @@ def _gauss_newton_step(
     cutoff: float,
     dof: int,
 ) -> tuple[geometry.Matrices, float]:
-    """One Gauss-Newton step: right-multiply `step` by the small motion that reduces the image difference.
+    """Make one Gauss-Newton step of the image difference.
+
+    Right-multiplies `step` by the small motion that reduces the difference.
 
     inlier_weights: (P,). dof: number of tangents that may change (4 keeps a similarity). Gain and offset of the
     exposure are solved jointly. Returns (new step, size of the update in pixels at the corner).
@@ -105,7 +110,10 @@ def _gauss_newton_step(
 
 
 def _weighted_gram(columns: PixelValues, weight: PixelValues) -> NDArray[np.float64]:
-    """Weighted Gram matrix of the columns: (k, P), (P,) -> (k, k), summed over the pixels."""
+    """Return the weighted Gram matrix of the columns, summed over the pixels.
+
+    (k, P), (P,) -> (k, k).
+    """
     total = np.zeros((len(columns), len(columns)))
     weighted = columns * weight
     for start in range(0, columns.shape[1], BLAS_CHUNK_PIXELS):
@@ -115,7 +123,9 @@ def _weighted_gram(columns: PixelValues, weight: PixelValues) -> NDArray[np.floa
 
 
 def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tuple[PixelValues, PixelValues]:
-    """Divide each error by its expected standard deviation; returns (normalized errors, inverse variances).
+    """Divide each error by its expected standard deviation.
+
+    Returns (normalized errors, inverse variances).
 
     The variance is that of the noise, measured in flat areas, plus that of a small misfit, which is proportional to the
     squared gradient; without it, a richly textured subject would outweigh a plain background.
@@ -130,7 +140,9 @@ def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tupl
 def _sample_layers(
     first: GradientLevel, second: GradientLevel, m: NDArray[np.float32]
 ) -> tuple[PixelValues, NDArray[np.bool_]]:
-    """Sample the second frame's layers (3, P) at the transformed pixels of the first; also which are inside.
+    """Sample the second frame's layers at the transformed pixels of the first.
+
+    Returns (3, P), and which pixels are inside: (P,) bool.
 
     Linear interpolation, as the frames are blurred enough for it; a sharper kernel would bias the gradients.
     """

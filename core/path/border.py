@@ -1,4 +1,4 @@
-"""Border modes, and what all warps share: the zoom of a border and the check of the frame count."""
+"""Border modes, and the checks and zooms that all warps share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def with_border_zoom(correction: Correction, border: Border) -> Correction:
 
 
 def check_frame_count(done: int, count: int, *, ended: bool = False) -> None:
-    """Raise ClipError if `done` frames, or all frames if `ended`, do not match the `count` of a correction."""
+    """Raise ClipError if the number of frames does not match that of a correction.
+
+    done: frames so far, or all frames if `ended`; count: frames of the correction.
+    """
     if done > count:
         raise ClipError(
             f"the clip has more than the {count} frames whose motion was measured: measure and correct the same frames"

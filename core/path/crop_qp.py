@@ -1,9 +1,9 @@
-"""Project a camera path to the nearest one whose crop stays inside the source: a quadratic program.
+"""Camera path projection: the nearest path whose crop stays inside the source.
 
-The maximum zoom is a constraint: the sum, over a shot, of the squared distance from the wanted views and of its squared
-second difference in time is minimized, subject to no frame needing more magnification than allowed. This is also the
-cost of the Whittaker smoother (smooth.py), so its path becomes the optimal one within the limit, and that of other
-smoothers the nearest one.
+The maximum zoom is a constraint of a quadratic program: the sum, over a shot, of the squared distance from the wanted
+views and of its squared second difference in time is minimized, subject to no frame needing more magnification than
+allowed. This is also the cost of the Whittaker smoother (smooth.py), so its path becomes the optimal one within the
+limit, and that of other smoothers the nearest one.
 
 The variables are a small change (I + X) of each wanted view, in its own axes. A corner of the crop is inside an edge of
 the source if X satisfies a linear inequality, without approximation. So this is a quadratic program with a unique
@@ -36,7 +36,9 @@ def project_to_crop(
     period: float,
     visible: tuple[Array, Array] | None = None,
 ) -> geometry.Matrices:
-    """Find the similarities nearest to `wanted` for which `shear_perspective @ view` needs at most `max_zoom`.
+    """Find the similarities nearest to `wanted` that respect a maximum zoom.
+
+    For them `shear_perspective @ view` needs at most `max_zoom`.
 
     wanted: (n, 3, 3), views of one shot: they map points of the stabilized frames to the source frames.
     shear_perspective: (n, 3, 3), not changed, so that no wobble is introduced. It alone may need the square root of
@@ -95,7 +97,10 @@ def full_rect(info: ClipInfo) -> tuple[Array, Array]:
 
 
 def _similarity_basis(info: ClipInfo) -> Array:
-    """Basis (4, 3, 3) of X: x, y, rotation, zoom. Each moves the points of the frame by 1 on average."""
+    """Return the basis (4, 3, 3) of X: x, y, rotation, zoom.
+
+    Each moves the points of the frame by 1 on average.
+    """
     basis = np.zeros((4, 3, 3))
     basis[0, 0, 2] = basis[1, 1, 2] = 1.0
     basis[2, :2, :2], basis[3, :2, :2] = [[0, -1], [1, 0]], np.eye(2)
@@ -113,7 +118,10 @@ def _crop_constraints(
     half_width: float,
     visible: tuple[Array, Array],
 ) -> tuple[Array, Array]:
-    """Constraints (n, 17, 4) and bounds (n, 17): `constraints @ x <= bounds` keeps the crop inside the source."""
+    """Return constraints (n, 17, 4) and bounds (n, 17) of the crop.
+
+    `constraints @ x <= bounds` keeps the crop inside the source.
+    """
     rect, margin = visible
     corners = geometry.corners(max(info.width - 1, 0), max(info.height - 1, 0))
     outward = (corners + np.sign(corners) * margin[:, None]) / half_width / budget  # (n or 1, 4, 2)
@@ -142,7 +150,9 @@ def _crop_constraints(
 
 
 def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float) -> Array:
-    """Minimize |x|^2 + (period / 2 pi)^4 |x''|^2 over x (n, k), subject to constraints @ x <= bounds.
+    """Minimize |x|^2 + (period / 2 pi)^4 |x''|^2 over x (n, k).
+
+    Subject to constraints @ x <= bounds.
 
     x: the start, an interior point.
     """
@@ -200,7 +210,9 @@ def _solve_block_banded(bands: Array, blocks: Array, rhs: Array) -> Array:
 
 
 def _solve_block_tridiagonal(diagonal: Array, upper: Array, rhs: Array) -> Array:
-    """Solve a symmetric block tridiagonal system: diagonal (m, b, b), upper (m - 1, b, b), x: (m, b, 1).
+    """Solve a symmetric block tridiagonal system.
+
+    diagonal: (m, b, b), upper: (m - 1, b, b), solution: (m, b, 1).
 
     Cyclic reduction: every other unknown is eliminated by its two neighbors, which halves the system.
     """

@@ -1,9 +1,10 @@
-"""Rolling shutter model: rows of a frame are exposed one after the other, each with its own camera pose.
+"""Rolling shutter model.
 
-The readout, the fraction of the frame time that this takes, is a property of the camera and constant in a clip. It is
-visible in the steps: horizontal acceleration shears a frame relative to the previous one, vertical acceleration
-stretches it. Rotation about the center does neither, so shear and stretch in proportion to the acceleration determine
-the readout; those in proportion to the speed (lens distortion, scene depth) do not.
+The rows of a frame are exposed one after the other, each with its own camera pose. The readout, the fraction of the
+frame time that this takes, is a property of the camera and constant in a clip. It is visible in the steps: horizontal
+acceleration shears a frame relative to the previous one, vertical acceleration stretches it. Rotation about the center
+does neither, so shear and stretch in proportion to the acceleration determine the readout; those in proportion to the
+speed (lens distortion, scene depth) do not.
 
 With a known readout, the camera path between frames gives the pose of each row, and the steps are converted to those
 between the middle rows. After Forssén and Ringaby, Rectifying Rolling Shutter Video from Hand-Held Devices (2010), and
@@ -36,7 +37,9 @@ ITERATIONS = 6  # to find the steps between middle rows: each reduces the error 
 def rectify_steps(
     steps: geometry.Matrices, shots: Sequence[slice], info: ClipInfo, readout: float
 ) -> tuple[geometry.Matrices, RowHomographies]:
-    """Convert measured steps (N, 3, 3) to those between the middle rows; returns also the row homographies.
+    """Convert measured steps (N, 3, 3) to those between the middle rows.
+
+    Returns also the row homographies.
 
     readout: time between the exposure of the upper and of the lower edge as a fraction of the frame time; negative if
     the lower edge is first. A shot in which rows would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the
@@ -65,7 +68,10 @@ def rectify_steps(
 
 
 def _row_homographies(steps: geometry.Matrices, readout: float) -> RowHomographies:
-    """Row homographies of a shot with the steps (n - 1, 3, 3) between the middle rows of its frames."""
+    """Return the row homographies of a shot.
+
+    steps: (n - 1, 3, 3), between the middle rows of its frames.
+    """
     rows = np.empty((len(steps) + 1, ROW_SAMPLES, 3, 3))
     padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
     for part in geometry.chunks(len(rows)):
@@ -99,7 +105,9 @@ def _rows_from_path(padded_steps: geometry.Matrices, weights: NDArray[np.float64
 
 
 def _spline_weights(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolation weights (T, 2 RADIUS_FRAMES + 1) of the frames -RADIUS_FRAMES ... RADIUS_FRAMES at each time.
+    """Return interpolation weights of the neighboring frames at each time.
+
+    (T, 2 RADIUS_FRAMES + 1), for the frames -RADIUS_FRAMES ... RADIUS_FRAMES.
 
     times: (T,), in frames. A natural cubic spline: of the local interpolations it follows fast shake best.
     """
@@ -118,14 +126,20 @@ def _spline_weights(times: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def interpolate_rows(rows: RowHomographies, heights: NDArray[np.float64]) -> geometry.Matrices:
-    """Interpolate row homographies at heights (N or 1, P), in frame heights from the middle -> (N, P, 3, 3)."""
+    """Interpolate row homographies at some heights.
+
+    heights: (N or 1, P), in frame heights from the middle. Returns (N, P, 3, 3).
+    """
     powers = heights[..., None] ** np.arange(ROW_SAMPLES)
     lagrange = np.linalg.inv(np.vander(ROW_HEIGHTS, increasing=True))  # coefficients of the Lagrange polynomials
     return np.einsum("...pk,...kij->...pij", powers @ lagrange, rows)
 
 
 def rectify_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
-    """Map points (N or 1, P, 2) of rolling-shutter frames to rectified frames (N, P, 2); height: of the frames."""
+    """Map points of rolling-shutter frames to rectified frames.
+
+    points: (N or 1, P, 2); height: of the frames. Returns (N, P, 2).
+    """
     m = interpolate_rows(rows, np.clip(points[..., 1] / height, -EXTRAPOLATION_HEIGHT, EXTRAPOLATION_HEIGHT))
     homogeneous = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
     moved = np.einsum("...pij,...pj->...pi", m, np.broadcast_to(homogeneous, (*m.shape[:-2], 3)))
@@ -133,7 +147,10 @@ def rectify_points(rows: RowHomographies, points: NDArray[np.float64], height: f
 
 
 def distort_points(rows: RowHomographies, points: NDArray[np.float64], height: float) -> NDArray[np.float64]:
-    """Map points of rectified frames to rolling-shutter frames: the inverse of `rectify_points`."""
+    """Map points of rectified frames to rolling-shutter frames.
+
+    The inverse of `rectify_points`.
+    """
     distorted = points
     for _ in range(4):  # each iteration reduces the error to some hundredths
         distorted = distorted + (points - rectify_points(rows, distorted, height))
@@ -141,9 +158,10 @@ def distort_points(rows: RowHomographies, points: NDArray[np.float64], height: f
 
 
 def shutter_distortion(steps: geometry.Matrices, readout: float, info: ClipInfo) -> geometry.Tangents:
-    """The rolling shutter's effect on steps (n - 1, 3, 3) between middle rows of a shot, as tangents.
+    """Return the rolling shutter's effect on the steps of a shot, as tangents.
 
-    A measured step is the step times the matrix of these tangents, which is applied first.
+    steps: (n - 1, 3, 3), between the middle rows. A measured step is the step times the matrix of these tangents, which
+    is applied first.
     """
     padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 7), np.linspace(-0.5, 0.5, 7))
@@ -166,9 +184,9 @@ def shutter_distortion(steps: geometry.Matrices, readout: float, info: ClipInfo)
 
 
 def inscribed_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
-    """Left, top, right and bottom of the largest upright rectangle inside each rectified frame: (N, 4).
+    """Return the largest upright rectangle inside each rectified frame.
 
-    Between the centers of the outermost pixels.
+    (N, 4): left, top, right and bottom, between the centers of the outermost pixels.
     """
     heights = np.linspace(-0.5, 0.5, 4 * ROW_SAMPLES + 1)
     x, y = max(info.width - 1, 0) / 2, max(info.height - 1, 0) * heights
@@ -181,7 +199,10 @@ def inscribed_rect(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]
 
 
 def max_displacement(rows: RowHomographies, info: ClipInfo) -> NDArray[np.float64]:
-    """Maximum displacement of points of each frame by rectification, along x and y: (N, 2)."""
+    """Return the maximum displacement of each frame's points by rectification.
+
+    (N, 2), along x and y.
+    """
     x, y = (part.ravel() for part in np.meshgrid([-info.width / 2, info.width / 2], info.height * ROW_HEIGHTS))
     points = np.stack([x, y], axis=-1)[None]
     return np.abs(rectify_points(rows, points, info.height) - points).max(axis=1)

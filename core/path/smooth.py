@@ -1,4 +1,4 @@
-"""Smooth a camera path: the methods of `Smoothing`, and how a smoother is applied to poses.
+"""Camera path smoothing: the methods of `Smoothing`, and `smooth` for poses.
 
 A smoother is a linear function `(values (n, k), period) -> (n, k)` over the frames of one shot, column by column
 (smoothers/); period is the length in frames of an oscillation that is halved. Faster oscillations are shake, slower
@@ -119,7 +119,10 @@ def _median_frame(trajectory: Trajectory, shot: slice) -> int:
 
 
 def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
-    """Smooth the poses (n, 3, 3) of one shot: each is the weighted mean of its neighbors in its own frame."""
+    """Smooth the poses (n, 3, 3) of one shot by weighted means.
+
+    Each is the mean of its neighbors in its own frame.
+    """
     n = len(poses)
     radius = int(np.ceil(2 * period))  # weights farther away are negligible for all smoothers
     size = min(n, 2 * radius + 1)
@@ -137,7 +140,9 @@ def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) 
 
 
 def _smooth_as_table(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
-    """Smooth the poses (n, 3, 3) of one shot with a function that gets the path as one table (n, 8).
+    """Smooth the poses (n, 3, 3) of one shot as one table.
+
+    The smoother is a function that gets the whole path, (n, 8).
 
     The table is relative to a base path that is already smooth: the accumulated tangents of its steps, each in its own
     axes, plus the tangents from the base to each frame. So no pose is expressed in the axes of a distant one, whatever

@@ -1,4 +1,7 @@
-"""Plan a correction: smooth the measured path and limit the zoom to what the border allows."""
+"""Correction planning.
+
+Smooths the measured path and limits the zoom to what the border allows.
+"""
 
 from __future__ import annotations
 

@@ -36,9 +36,10 @@ class Strength:
 
 
 def apply_strength(correction: Correction, strength: Strength) -> Correction:
-    """Scale each correction per axis: Strength(x=0) keeps the horizontal shake and removes the rest.
+    """Scale each correction per axis.
 
-    All 1 is the correction, all 0 the identity. A lower strength can need more zoom: limit it afterwards (zoom.py).
+    Strength(x=0) keeps the horizontal shake and removes the rest. All 1 is the correction, all 0 the identity. A lower
+    strength can need more zoom: limit it afterwards (zoom.py).
     """
     if strength == Strength():
         return correction
@@ -52,7 +53,9 @@ def apply_strength(correction: Correction, strength: Strength) -> Correction:
 def level_horizon(
     measured: Trajectory, wanted: Trajectory, fraction: float, reference: int | None = None
 ) -> Trajectory:
-    """Remove `fraction` of the slow roll from the wanted path, 0 none, 1 all. Position and zoom stay.
+    """Remove a fraction of the slow roll from the wanted path.
+
+    fraction: 0 none, 1 all. Position and zoom stay.
 
     The pixels do not contain the direction of gravity, so level is the median of the shot's measured roll; in the shot
     of the frame `reference`, the roll of that frame. A shot that is tilted throughout stays so.

@@ -1,4 +1,4 @@
-"""`Trajectory`, the accumulated camera path, and `Correction`, the warp of each frame.
+"""The accumulated camera path and the warp of each frame.
 
 Three types contain similar matrices with different meaning: `Motion` (motion.py) is measured between neighbors,
 `Trajectory` is accumulated over a shot, `Correction` is applied to the pixels.
@@ -37,7 +37,10 @@ class Trajectory:
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
-        """Accumulate steps into poses, shot by shot. Steps of low confidence are interpolated."""
+        """Accumulate steps into poses, shot by shot.
+
+        Steps of low confidence are interpolated.
+        """
         steps, rows = geometry.matrices_from_tangents(interpolate_low_confidence(motion)), None
         if motion.readout:
             steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout)
@@ -50,7 +53,10 @@ class Trajectory:
 
     @property
     def path(self) -> geometry.Parameters:
-        """(N, 4), for display: x, y of the center in pixels, angle in radians, unwrapped in each shot, log zoom."""
+        """Path parameters (N, 4), for display.
+
+        x, y of the center in pixels, angle in radians, unwrapped in each shot, and log zoom.
+        """
         parameters = geometry.to_parameters(self.poses)
         for shot in self.shots:
             parameters[shot, 2] = np.unwrap(parameters[shot, 2])
@@ -83,12 +89,17 @@ class Correction:
     distorts_rows: bool = False
 
     def scaled(self, factor: float) -> Correction:
-        """The same correction for frames upscaled by `factor`: measure on small frames, warp the large ones."""
+        """Convert the correction to frames upscaled by `factor`.
+
+        So motion can be measured on small frames and the large ones warped.
+        """
         info = self.info.scaled(factor)
         return self.resized(info.width, info.height)
 
     def resized(self, width: int, height: int) -> Correction:
-        """The same correction for the clip at another size; rounding may scale the sides differently.
+        """Convert the correction to the clip at another size.
+
+        Rounding may scale the sides differently.
 
         Raises ClipError for a size of another aspect ratio: those are other frames, or a crop of these.
         """
@@ -108,13 +119,15 @@ class Correction:
 
 
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
-    """The correction that moves each frame from the measured to the wanted camera path."""
+    """Return the correction that moves frames to the wanted camera path."""
     matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
     return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
 
 
 def inverse(correction: Correction) -> Correction:
-    """The inverse of a correction: applied to the stabilized frames it restores the shake.
+    """Return the inverse of a correction.
+
+    Applied to the stabilized frames it restores the shake.
 
     Invert the correction that was applied: a crop also zooms, see `with_border_zoom`.
     """
@@ -125,12 +138,18 @@ def inverse(correction: Correction) -> Correction:
 
 
 def is_reliable(confidence: NDArray[np.float64] | float, steps: geometry.Matrices) -> NDArray[np.bool_]:
-    """Return whether each step (..., 3, 3) has enough confidence (...,) and is not degenerate: (...,)."""
+    """Return whether each step (..., 3, 3) is reliable: (...,).
+
+    Reliable steps have enough confidence (...,) and are not degenerate.
+    """
     return (confidence >= MIN_CONFIDENCE) & geometry.is_regular(steps, MAX_STEP_SCALE)
 
 
 def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
-    """Tangents of the steps (N, 8); unreliable ones are interpolated linearly within their shot."""
+    """Return the tangents (N, 8) of the steps, with unreliable ones interpolated.
+
+    The interpolation is linear within each shot.
+    """
     reliable = is_reliable(motion.confidence, motion.steps)
     tangents = geometry.to_tangents(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
     for shot in motion.shots:

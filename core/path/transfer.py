@@ -1,4 +1,7 @@
-"""Restore the shake of stabilized frames, or transfer the motion of one clip to other frames."""
+"""Motion transfer.
+
+Restores the shake of stabilized frames, or transfers the motion of one clip to other frames.
+"""
 
 from __future__ import annotations
 

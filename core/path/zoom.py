@@ -1,4 +1,7 @@
-"""The zoom that hides the border of corrected frames, and corrections limited to a maximum zoom."""
+"""The zoom that hides the border of corrected frames, and its limits.
+
+Corrections are limited to a maximum zoom by `limit_zoom` and `attenuate_to_zoom`.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ VISIBILITY_THRESHOLD = 4e-4  # frame widths: a smaller oscillation with the smoo
 
 
 def zooms_to_fill(correction: Correction) -> NDArray[np.float64]:
-    """Minimum magnification of each frame, (N,), at which its output contains source pixels only.
+    """Return the minimum magnification of each frame that hides the border: (N,).
 
-    Infinity if the correction moves the center of the output out of the source.
+    With it the output contains source pixels only. Infinity if the correction moves the center of the output out of the
+    source.
     """
     return np.concatenate(
         [np.ones(0), *(_chunk_zooms(correction, p) for p in geometry.chunks(len(correction.matrices)))]
@@ -58,7 +62,9 @@ def _chunk_zooms(correction: Correction, frames: slice) -> NDArray[np.float64]:
 def visible_rect(
     correction: Correction, frames: slice = slice(None)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The part of the source that a rolling shutter leaves visible, and the margin that its rows need.
+    """Return the visible part of the source, and the margin that its rows need.
+
+    A rolling shutter either hides a part of the source or requires a margin.
 
     Returns (N or 1, 4): left, top, right and bottom of the rectangle in which the matrices find source pixels, between
     the centers of the outermost ones; and (N or 1, 2): pixels along x and y by which the output exceeds its own size.
@@ -74,19 +80,27 @@ def visible_rect(
 
 
 def zoom_to_fill(correction: Correction) -> float:
-    """The magnification that is sufficient for every frame. Raises ClipError if it exceeds `MAX_ZOOM`."""
+    """Return the magnification that is sufficient for every frame.
+
+    Raises ClipError if it exceeds `MAX_ZOOM`.
+    """
     return float(_check_zooms(zooms_to_fill(correction)).max(initial=1.0))
 
 
 def apply_zoom(correction: Correction, zoom: float | NDArray[np.float64]) -> Correction:
-    """Zoom the output about its center: one zoom for all frames, or one per frame (N,)."""
+    """Zoom the output about its center.
+
+    zoom: one for all frames, or one per frame (N,).
+    """
     zooms = np.broadcast_to(zoom, len(correction.matrices))
     factors = np.stack([zooms, zooms, np.ones_like(zooms)], axis=-1)
     return replace(correction, matrices=factors[..., None] * correction.matrices)
 
 
 def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
-    """Zoom in only as far as each moment needs, with slow transitions. No border is visible in any frame.
+    """Zoom in only as far as each moment needs, with slow transitions.
+
+    No border is visible in any frame.
 
     A transition between the zooms of two frames takes at least `seconds`, with ease-in and ease-out.
     Raises ClipError if a frame needs more than `MAX_ZOOM`.
@@ -114,7 +128,9 @@ def _check_zooms(zooms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @renamed_arguments(most="max_zoom")
 def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0) -> Correction:
-    """The nearest corrections that need no more magnification than `max_zoom` (1.2 means 20 %).
+    """Find the nearest corrections that respect a maximum zoom.
+
+    They need no more magnification than `max_zoom` (1.2 means 20 %).
 
     Nearest in the sense of crop_qp.py: the change of a shot is as small and as smooth as the limit allows. Shots within
     the limit are not changed.
@@ -164,9 +180,10 @@ def trim_peaks(correction: Correction, *, seconds: float = 4.0) -> Correction:
 
 
 def _acceleration_amplitude(original: Correction, limited: Correction, seconds: float) -> float:
-    """Amplitude, in frame widths, of an oscillation with the same acceleration as the change of a shot's correction.
+    """Return the amplitude of the change of a shot's correction, in frame widths.
 
-    The acceleration is the largest root mean square over a period of that of the frame's corners.
+    It is that of an oscillation with the same acceleration. The acceleration is the largest root mean square over a
+    period of that of the frame's corners.
     """
     period, info = seconds * float(original.info.fps), original.info
     corners = geometry.corners(info.width, info.height)
@@ -207,10 +224,10 @@ def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Corr
 
 
 def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float = 1.0) -> Correction:
-    """Reduce the strength of the correction, frame by frame, to what `max_zoom` allows.
+    """Reduce the strength of the correction to what `max_zoom` allows.
 
-    The strength changes slowly, over `seconds`: a sudden change would be a jolt. Simpler than `limit_zoom`, and as
-    exact, but it restores fast shake together with slow motion.
+    The reduction is per frame. The strength changes slowly, over `seconds`: a sudden change would be a jolt.
+    Simpler than `limit_zoom`, and as exact, but it restores fast shake together with slow motion.
     """
     strength = max_strength_for_zoom(correction, max_zoom)
     if (strength == 1).all():
@@ -225,7 +242,10 @@ def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float
 
 
 def max_strength_for_zoom(correction: Correction, max_zoom: float) -> NDArray[np.float64]:
-    """The largest fraction of each correction, (N,) in [0, 1], that needs no more than `max_zoom`."""
+    """Return the largest fraction of each correction that `max_zoom` allows.
+
+    (N,), in [0, 1].
+    """
     parts = [_slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
     return np.concatenate([np.ones(0), *(_chunk_strengths(part, max_zoom) for part in parts)])
 

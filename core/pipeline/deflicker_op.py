@@ -18,7 +18,9 @@ from .warp_op import WarpOp
 
 @dataclass(frozen=True, eq=False)
 class DeflickerOp(Operation):
-    """Deflicker frames (see `filters.deflicker`), then add film grain, which would count as flicker before it.
+    """An operation that deflickers frames, then adds film grain.
+
+    Deflickering is `filters.deflicker`; grain before it would count as flicker.
 
     flow: None selects DIS, which also measures slow motion of smooth surfaces, or Farneback without OpenCV.
     """

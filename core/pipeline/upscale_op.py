@@ -42,7 +42,11 @@ class UpscaleOp(Operation):
         return 0, 0
 
     def estimate_memory(self, input_info: ClipInfo) -> float:
-        """Bytes of activations, for tiles that fit into memory now, of the result, and of the last one for reuse."""
+        """Return the estimated memory use in bytes.
+
+        It includes activations, for tiles that fit into memory now, the result, and the last result, which is kept for
+        reuse.
+        """
         traits, tiling = read_traits(self.model), self.settings.tiling
         device = model_device(self.model) if self.device is None else torch.device(self.device)
         halo = traits.halo if tiling.halo is None else tiling.halo
@@ -67,7 +71,11 @@ class UpscaleOp(Operation):
         return None if is_same_aspect(input_info.size, self.output_info(input_info).size) else self
 
     def swap_with_warp(self, warp_op: WarpOp, input_info: ClipInfo) -> tuple[UpscaleOp, WarpOp] | None:
-        """Upscale before the warp, if the padding remains a whole number of pixels; the correction scales with it."""
+        """Move the upscaling before the warp, if possible.
+
+        The padding must remain a whole number of pixels, and the aspect ratios must match; None otherwise. The
+        correction scales with the frames.
+        """
         padded = warp_op.output_info(input_info)
         output = self.output_info(padded)
         pad = warp_op.pad * output.width / padded.width

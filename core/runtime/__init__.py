@@ -1,1 +1,4 @@
-"""What every package uses: buffers, threads, files written atomically, optional imports."""
+"""Runtime utilities that all packages share.
+
+They are buffers, threads, files written atomically and optional imports.
+"""

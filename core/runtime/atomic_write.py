@@ -1,4 +1,6 @@
-"""Atomic file write: a file or folder appears complete under its name, or not at all.
+"""Atomic file write.
+
+A file or folder appears complete under its name, or not at all.
 
 Uses the standard library only: the setup scripts load this file before the package is installed.
 """
@@ -17,7 +19,9 @@ MAX_NAME_BYTES = 100  # of the target's name within the temporary one, which may
 
 @contextmanager
 def temp_path(target: Path, tag: str | None = None) -> Iterator[Path]:
-    """A path beside `target` for a temporary file or folder, removed when the block ends.
+    """Yield a path beside `target` for a temporary file or folder.
+
+    It is removed when the block ends.
 
     tag: as for `partial_path`; None takes a random one.
     """
@@ -45,7 +49,10 @@ def atomic_path(target: Path, tag: str | None = None) -> Iterator[Path]:
 
 
 def partial_path(target: Path, tag: str) -> Path:
-    """Return the temporary path for writing `target`; each concurrent writer needs its own tag."""
+    """Return the temporary path for writing `target`.
+
+    Each concurrent writer needs its own tag.
+    """
     name = target.name
     while len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = name[:-1]

@@ -19,13 +19,19 @@ from ..clip import ClipError
 
 
 class BufferPool:
-    """Buffers of one size, that of the last request; keeps at most one that is not in use."""
+    """A pool of buffers of one size, that of the last request.
+
+    It keeps at most one buffer that is not in use.
+    """
 
     def __init__(self) -> None:
         self._block_bytes, self._free_blocks = 0, list[mmap.mmap]()
 
     def empty(self, *shape: int) -> Tensor:
-        """An uninitialized float32 tensor on the CPU. Raises ClipError if there is not enough memory."""
+        """Return an uninitialized float32 tensor on the CPU.
+
+        Raises ClipError if there is not enough memory.
+        """
         size = 4 * prod(shape)
         if size != self._block_bytes:
             # A new list: blocks of the old size that are in use are returned to the old one, which is dropped.
@@ -39,16 +45,20 @@ class BufferPool:
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """An uninitialized tensor that is no inference tensor, as buffers that outlive a call must be.
+    """Return an uninitialized tensor that is no inference tensor.
 
-    The consumer of a stream may request one frame inside of inference mode and the next one outside of it.
+    Buffers that outlive a call must not be inference tensors. The consumer of a stream may request one frame inside of
+    inference mode and the next one outside of it.
     """
     with torch.inference_mode(False):
         return torch.empty_like(tensor)
 
 
 def _recycle(blocks: list[mmap.mmap], block: mmap.mmap) -> None:
-    """Keep a free block for the next frame; if one is kept already, this one is unmapped."""
+    """Keep a free block for the next frame.
+
+    If one is kept already, this one is unmapped.
+    """
     if not blocks:
         blocks.append(block)
 

@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 def deprecated_property(old: str, new: str) -> Any:
-    """A read-only alias for the attribute or method `new`, to be assigned to the name `old` in a class body.
+    """Return a read-only alias for the attribute or method `new`.
 
-    Without an annotation it is no field, neither of a dataclass nor of a named tuple.
+    Assign it to the name `old` in a class body. Without an annotation it is no field, neither of a dataclass nor of a
+    named tuple.
     """
 
     def get(self: object) -> Any:
@@ -31,7 +32,9 @@ def deprecated_property(old: str, new: str) -> Any:
 
 
 def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator that accepts old keyword arguments: `@renamed_arguments(most="max_zoom")`, old name first.
+    """Return a decorator that accepts old names of keyword arguments.
+
+    Old name first: `@renamed_arguments(most="max_zoom")`.
 
     The decorated function raises TypeError if the old and the new name of an argument are both given.
     """
@@ -48,7 +51,9 @@ def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P
 
 
 def renamed_fields(**new_names: str) -> Callable[[type[T]], type[T]]:
-    """A class decorator that accepts old field names: `@renamed_fields(trust="confidence")`, old name first.
+    """Return a class decorator that accepts old field names.
+
+    Old name first: `@renamed_fields(trust="confidence")`.
 
     For dataclasses and named tuples: the old names remain as properties and as keyword arguments of the constructor.
     Write it above `@dataclass`.

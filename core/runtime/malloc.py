@@ -1,4 +1,6 @@
-"""Tune glibc malloc for CPU inference and for pipelines of threads; other C libraries are left as they are.
+"""glibc malloc tuning for CPU inference and for pipelines of threads.
+
+Other C libraries are left as they are.
 
 glibc maps every block above a threshold anew and unmaps it when it is freed. The activations of a convolution are such
 blocks, and each of their pages costs a page fault and is zeroed: up to a third of a network's time.
@@ -56,12 +58,18 @@ _NO_FASTBINS = _MallocOptions(active={_MXFAST: 0}, default={_MXFAST: _DEFAULT_MX
 
 
 def retain_freed_memory() -> AbstractContextManager[None]:
-    """Reuse freed blocks of up to 32 MB within a `with` block instead of returning them to the system."""
+    """Reuse freed blocks of up to 32 MB within a `with` block.
+
+    They are not returned to the system meanwhile.
+    """
     return _applied_options(_RETAIN_FREED)
 
 
 def disable_fastbins() -> AbstractContextManager[None]:
-    """Merge small freed blocks with free neighbors within a `with` block, so that they can be used again."""
+    """Merge small freed blocks with free neighbors within a `with` block.
+
+    So they can be used again.
+    """
     return _applied_options(_NO_FASTBINS)
 
 

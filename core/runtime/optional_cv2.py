@@ -1,4 +1,7 @@
-"""OpenCV as an optional dependency: several times faster than torch on a CPU, but never required."""
+"""OpenCV as an optional dependency.
+
+It is several times faster than torch on a CPU, but never required.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def optional_opencv() -> ModuleType | None:
-    """The module cv2, or None where it is missing or cannot be loaded (some builds need libGL)."""
+    """Return the module cv2, or None if it cannot be imported.
+
+    It may be missing or fail to load (some builds need libGL).
+    """
     try:
         import cv2
     except ImportError as error:

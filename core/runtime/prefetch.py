@@ -37,7 +37,9 @@ _SHUTDOWN_MESSAGE = "the other thread of a stage has ended without an error, bec
 
 
 def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Generator[T, None, None]:
-    """Iterate over `stream` in a thread of its own, ahead of the consumer; yields its items in order.
+    """Iterate over `stream` in its own thread, ahead of the consumer.
+
+    Yields the items in order.
 
     depth: items in the queue or being produced, besides the one that the consumer holds.
     The thread starts when the first item is requested. Errors of `stream` are raised here. Closing or dropping the
@@ -77,7 +79,9 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
 
 
 def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int = 2, name: str = "write behind") -> None:
-    """Call `write(item)` for all items in order, in a thread of its own, while this one iterates over `stream`.
+    """Call `write(item)` for all items in order, in a separate thread.
+
+    This thread iterates over `stream` meanwhile.
 
     depth: items in the queue or being produced, besides the one that is being written.
     Returns when all are written. Errors of `stream` and `write` are raised here; queued items are dropped then, and
@@ -114,13 +118,19 @@ def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int =
 
 
 def chain_first(first: list[T], rest: Iterator[T]) -> Iterator[T]:
-    """Chain the first item of a stream, which was read already, with the rest; empties `first` when it is yielded."""
+    """Chain the first item of a stream, which was read already, with the rest.
+
+    Empties the list `first` when its item is yielded.
+    """
     yield first.pop()
     yield from rest
 
 
 def close(stream: object) -> None:
-    """Close a generator, which runs its `finally` and `with` blocks; do nothing for other iterators."""
+    """Close a generator; do nothing for other iterators.
+
+    Closing runs its `finally` and `with` blocks.
+    """
     end = getattr(stream, "close", None)
     if callable(end):
         end()
@@ -166,7 +176,10 @@ class _BoundedChannel(Generic[T]):
         self._boxes.put(_EndOfStream(error))
 
     def get(self, is_producer_alive: Callable[[], bool]) -> list[T]:
-        """Wait for the next box, and free a slot; an empty box at the end, or when stopped."""
+        """Wait for the next box, and free a slot.
+
+        Returns an empty box at the end, or when stopped. Raises the producer's error.
+        """
         box, alive = None, True
         while box is None and not self._stopped:
             try:
@@ -186,14 +199,20 @@ class _BoundedChannel(Generic[T]):
             del box  # A reference cycle of the error and this frame would outlive the handling of the error.
 
     def stop(self) -> None:
-        """Stop: no more items are requested and queued ones are dropped. Wakes both threads."""
+        """Stop both threads, and wake them.
+
+        No more items are requested and queued ones are dropped.
+        """
         self._stopped = True
         self._slots.put(None)
         self._boxes.put(_EndOfStream(None))
 
 
 def _is_program_alive() -> bool:
-    """Whether the main thread runs: at its end Python waits for all threads, so they must check it."""
+    """Return whether the main thread runs.
+
+    At its end Python waits for all threads, so they must check it.
+    """
     return threading.main_thread().is_alive()
 
 
@@ -214,7 +233,10 @@ def _make_thread(target: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _torch_modes() -> list[AbstractContextManager[object]]:
-    """Torch modes of this thread, to be entered by another one; none if torch was not imported."""
+    """Return the torch modes of this thread, to be entered by another one.
+
+    Empty if torch was not imported.
+    """
     if "torch" not in sys.modules:
         return []
     import torch

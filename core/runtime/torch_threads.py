@@ -10,7 +10,10 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread in a `with` block: beside other workers, or to measure time independently of cores."""
+    """Limit torch to one thread in a `with` block.
+
+    Use it beside other workers, or to measure time independently of cores.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -144,9 +144,10 @@ def benchmark(
 
 
 def synthetic_frames(width: int, height: int, count: int) -> Iterator[Frames]:
-    """Synthetic frames (1, 3, height, width): detail at every scale, as in photographs, and camera noise.
+    """Generate synthetic frames (1, 3, height, width).
 
-    No region repeats from frame to frame. The frames are the same at each call.
+    They have detail at every scale, as in photographs, and camera noise. No region repeats from frame to frame. The
+    frames are the same at each call.
     """
     random = torch.Generator().manual_seed(0)
     image, weight, side = torch.zeros(1, 3, height, width), 1.0, 2
@@ -172,7 +173,10 @@ def describe_machine() -> str:
 
 
 class _CallLog:
-    """What a network was called with: number of calls, the largest window (width, height), dtype and engine."""
+    """A log of the calls of a network.
+
+    It holds the number of calls, the largest window (width, height), the dtype and the engine.
+    """
 
     def __init__(self) -> None:
         self.dtype, self.engine = torch.float32, "torch"
@@ -201,7 +205,10 @@ class _ModelProbe:
 
 
 class _PeakMemory:
-    """Memory while the context was open: bytes at its start (`baseline`) and at most (`peak`)."""
+    """A context manager that measures memory in bytes.
+
+    `baseline` is the memory at its start, `peak` the maximum while it was open.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.baseline = self.peak = 0

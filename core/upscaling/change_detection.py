@@ -16,7 +16,9 @@ PROBE_ROW_STRIDE, PROBE_BLOCK, MAX_CHANGED_FRACTION = 16, 64, 0.7
 
 
 def changed_pixels(frame: Tensor, reference: Tensor, threshold: float, *, any_is_full: bool = False) -> Tensor | None:
-    """(k, C, h, w) twice -> (h, w) bool, where any value differs by more than the threshold; None: nearly everywhere.
+    """Compare a frame with a reference; None if nearly all of it changed.
+
+    (k, C, h, w) twice -> (h, w) bool, True where any value differs by more than the threshold.
 
     any_is_full: return None for any change that the first comparison of a few rows finds.
     """
@@ -30,7 +32,10 @@ def changed_pixels(frame: Tensor, reference: Tensor, threshold: float, *, any_is
 
 
 def difference_mask(frame: Tensor, reference: Tensor, threshold: float) -> Tensor:
-    """(k, C, h, w) twice -> (h, w) bool, where any value differs by more than the threshold."""
+    """Return where any value differs by more than the threshold.
+
+    (k, C, h, w) twice -> (h, w) bool.
+    """
     differs = (frame - reference).abs() > threshold if threshold else frame != reference
     return differs.flatten(0, 1).any(0)
 
@@ -43,5 +48,8 @@ def expand_to_tiles(mask: Tensor) -> Tensor:
 
 
 def _block_any(mask: Tensor, rows: int, cols: int) -> Tensor:
-    """(h, w) -> 0 or 1 for each block of rows x cols pixels; the last ones may be smaller."""
+    """Return 1 for blocks of rows x cols pixels in which any pixel is set, else 0.
+
+    (h, w) -> (block rows, block columns), float. The last blocks may be smaller.
+    """
     return F.max_pool2d(mask.float()[None], (rows, cols), ceil_mode=True)[0]

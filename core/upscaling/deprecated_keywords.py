@@ -1,4 +1,7 @@
-"""Keyword arguments of `upscale` and `UpscaleOp` before settings were one object; removed in version 0.2."""
+"""Deprecated keyword arguments of `upscale` and `UpscaleOp`.
+
+They date from before settings were one object, and are removed in version 0.2.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ _RENAMED = {"tally": "stats", "first": "first_frame"}
 
 
 def accept_deprecated_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that takes `settings` accept single settings as keywords, with a DeprecationWarning.
+    """Let a function that takes `settings` accept single settings as keywords.
 
-    They replace the fields of the settings that are passed beside them.
+    They cause a DeprecationWarning, and replace the fields of the settings that are passed beside them.
     """
 
     @functools.wraps(function)

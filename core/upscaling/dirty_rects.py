@@ -19,7 +19,9 @@ TILE_SIZE = EXACT_ALIGN
 
 
 class StageReach(NamedTuple):
-    """How far changes spread in a stage, that is in the layers up to the middle or the end of the network.
+    """The reach of changes in a stage of the network.
+
+    A stage is the layers up to the middle or the end of the network.
 
     dirty_radius: input pixels around a tile in which a change makes the tile dirty. cost_halo: input pixels around a
     rectangle that are computed with it, averaged over the layers. layer_fraction: share of all layers, 0 to 1.
@@ -60,7 +62,10 @@ def plan_regions(changed: NDArray[np.bool_], stages: Sequence[StageReach], *, fi
 
 
 def _dilate_to_tiles(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """(h, w) -> (tile rows, tile columns): whether a pixel is set in the tile or within the radius around it."""
+    """Dilate a mask and reduce it to tiles: (h, w) -> (tile rows, tile columns).
+
+    A tile is True if a pixel is set in it or within the radius around it.
+    """
     # One axis after the other, transposed each time: in two dimensions at once a tile has a hundred times the pixels.
     for _ in range(2):
         rows = range(0, len(mask), TILE_SIZE)
@@ -69,9 +74,10 @@ def _dilate_to_tiles(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def cover_rects(dirty: NDArray[np.bool_], height: int, width: int, halo: int) -> list[Rect]:
-    """Rectangles that cover the dirty tiles of a frame with few pixels, the halo around each included.
+    """Cover the dirty tiles of a frame with rectangles of few pixels.
 
-    Starting from the bounding rectangle, each is split in two at the row or column that saves most.
+    The halo around each rectangle counts. Starting from the bounding rectangle, each is split in two at the row or
+    column that saves most.
     """
     rects, todo = list[Rect](), [(0, 0, dirty)] if dirty.any() else []
     while todo:
@@ -92,7 +98,10 @@ def cover_rects(dirty: NDArray[np.bool_], height: int, width: int, halo: int) ->
 
 
 def _best_split(dirty: NDArray[np.bool_], top: int, left: int, height: int, width: int, halo: int) -> tuple[float, int]:
-    """The fewest pixels of two rectangles that a horizontal line separates, and the tile row below that line."""
+    """Find the horizontal line that separates two rectangles of the fewest pixels.
+
+    Returns the number of pixels, and the tile row below that line.
+    """
     count, across = dirty.shape
     if count < 2:
         return float("inf"), 0

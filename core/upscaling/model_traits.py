@@ -1,4 +1,6 @@
-"""Traits of an upscaling network: what it declares, with defaults for foreign ones.
+"""Traits of an upscaling network.
+
+They are what it declares, with defaults for foreign networks.
 
 A model is a network or a wrapper around one (`models.Upscaler`, spandrel's descriptor, a ComfyUI wrapper), which holds
 it as `.model`. All optional attributes of models are read here, once per stream.
@@ -20,7 +22,9 @@ DEFAULT_HALO = 64
 
 
 class ImageModel(Protocol):
-    """A network that upscales: (B, C, h, w) in [0, 1] -> (B, C, h * scale, w * scale), same dtype and device.
+    """A network that upscales.
+
+    (B, C, h, w) in [0, 1] -> (B, C, h * scale, w * scale), of the same dtype and on the same device.
 
     C is 3 unless the model has an attribute `in_channels` of 1 (gray) or 4 (RGBA). All other attributes that a model
     may have are those of `ModelTraits`.
@@ -65,7 +69,9 @@ class ModelTraits:
 
     @property
     def estimated_activation_bytes(self) -> float:
-        """Bytes of float32 activations per input pixel, as declared, or else a high estimate.
+        """Bytes of float32 activations per input pixel.
+
+        As declared, or else a high estimate.
 
         The estimate is four tensors of the widest layer at the size of the result: 16 KB for a residual dense network
         at 4x, as measured where its upscaled end is not computed in pieces.
@@ -74,7 +80,9 @@ class ModelTraits:
 
 
 def read_traits(model: ImageModel) -> ModelTraits:
-    """Read the traits of a model: of the outermost wrapper that has them, or the defaults.
+    """Read the traits of a model.
+
+    They are those of the outermost wrapper that has them, or the defaults.
 
     Raises ClipError for a number of channels other than 1, 3 and 4.
     """
@@ -107,12 +115,18 @@ def read_engine(model: object) -> str:
 
 
 def find_module(model: object) -> nn.Module | None:
-    """The torch module of a model: itself, or the one that it wraps as `.model`; None if there is none."""
+    """Return the torch module of a model; None if there is none.
+
+    It is the model itself, or the module that it wraps as `.model`.
+    """
     return next((wrapped for wrapped in _wrapped_models(model) if isinstance(wrapped, nn.Module)), None)
 
 
 def model_device(model: object) -> torch.device:
-    """The device of a model's weights; without a torch module its attribute `device`, or else the CPU."""
+    """Return the device of a model's weights.
+
+    Without a torch module it is the model's attribute `device`, or else the CPU.
+    """
     module = find_module(model)
     if module is None:
         return torch.device(getattr(model, "device", "cpu"))

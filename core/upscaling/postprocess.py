@@ -1,4 +1,7 @@
-"""Post-processing of upscaled frames: size, blend with a plain resize, color correction, film grain."""
+"""Post-processing of upscaled frames.
+
+Size, blend with a plain resize, color correction and film grain.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ WAVELET_LEVELS = 5
 def postprocess(
     upscaled: Frames, source: Frames, size: tuple[int, int], settings: PostProcess, first_frame: int
 ) -> Frames:
-    """Post-process the network's result (B, 3 or 4, H, W) at size = (width, height), on the same device.
+    """Post-process the network's result.
+
+    upscaled: (B, 3 or 4, H, W). The result is on the same device, of size = (width, height).
 
     source: the input (B, 3 or 4, h, w), on any device. first_frame: number of the first frame in its clip. Grain and
     color correction do not change alpha.
@@ -37,12 +42,17 @@ def postprocess(
 
 
 def add_film_grain_rgba(frames: Frames, grain: float, first_frame: int) -> Frames:
-    """Add film grain to (B, 3 or 4, H, W), see `PostProcess`; first_frame: number of the first frame in its clip."""
+    """Add film grain to (B, 3 or 4, H, W), see `PostProcess`.
+
+    first_frame: number of the first frame in its clip. Alpha is not changed.
+    """
     return _with_alpha(add_film_grain(frames[:, :3], grain, first_frame), frames)
 
 
 def correct_color(frames: Tensor, reference: Tensor, method: ColorCorrection) -> Tensor:
-    """Give frames (B, 3, H, W) the mean or the low frequencies of a reference of the same size; clamped to [0, 1].
+    """Give frames the mean or the low frequencies of a reference.
+
+    Both are (B, 3, H, W); the result is clamped to [0, 1].
 
     WAVELET is the color correction of StableSR (Wang et al., "Exploiting Diffusion Prior for Real-World Image
     Super-Resolution", 2023) with the à trous wavelet (Holschneider et al., 1989): low frequencies of the reference,
@@ -57,7 +67,10 @@ def correct_color(frames: Tensor, reference: Tensor, method: ColorCorrection) ->
 
 
 def low_pass(frames: Tensor) -> Tensor:
-    """Remove detail finer than about 2 ** WAVELET_LEVELS pixels from (B, C, H, W); edges are replicated."""
+    """Remove fine detail from (B, C, H, W).
+
+    Fine is below about 2 ** WAVELET_LEVELS pixels; edges are replicated.
+    """
     height, width = frames.shape[-2:]
     for level in range(WAVELET_LEVELS):
         for axis, length in ((-1, width), (-2, height)):
@@ -71,7 +84,9 @@ def low_pass(frames: Tensor) -> Tensor:
 
 
 def add_film_grain(frames: Tensor, grain: float, first_frame: int) -> Tensor:
-    """Add noise to (B, 3, H, W), the same in all channels; strongest in mid-gray, none in black and white.
+    """Add noise to (B, 3, H, W), the same in all channels.
+
+    It is strongest in mid-gray, and absent in black and white.
 
     Film has no grain where nothing or everything is exposed. first_frame: number of the first frame; the number of a
     frame seeds its noise.
@@ -83,7 +98,10 @@ def add_film_grain(frames: Tensor, grain: float, first_frame: int) -> Tensor:
 
 
 def _grain_noise(seed: int, height: int, width: int) -> Tensor:
-    """(1, H, W), normally distributed, from the CPU's generator, so that it is the same for every device."""
+    """Return normally distributed noise (1, H, W).
+
+    It comes from the CPU's generator, so that it is the same for every device.
+    """
     return torch.randn(1, height, width, generator=torch.Generator().manual_seed(seed))
 
 

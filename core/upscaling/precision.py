@@ -43,7 +43,9 @@ def dtype_candidates(precision: Precision, device: torch.device) -> tuple[torch.
 
 
 class ModelRunner:
-    """A model on a device in a chosen dtype: (b, C, h, w) float32 -> its finite result, not clamped, in that dtype.
+    """A model on a device in a chosen dtype.
+
+    (b, C, h, w) float32 -> its finite result, not clamped, in that dtype.
 
     dtypes: to try, the preferred one first. A result that is not finite moves on to the next dtype at any time, because
     a bright frame can overflow where a dark first frame did not; in the last dtype it raises ClipError. A model without
@@ -76,9 +78,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def select_dtype(self, sample: Tensor) -> None:
-        """Drop the dtypes that a sample (b, C, h, w) shows unsafe against fp32, and load the model in the first left.
+        """Select a safe dtype with a sample (b, C, h, w), and load the model in it.
 
-        A single dtype is not checked.
+        Drops the dtypes whose result differs too much from fp32, and takes the first that is left. A single dtype is
+        not checked.
         """
         reference = self._forward(sample, torch.float32) if len(self._dtypes) > 1 else sample
         while len(self._dtypes) > 1:
@@ -103,7 +106,9 @@ class ModelRunner:
 
     @torch.inference_mode()
     def update_regions(self, image: Tensor, stage_rects: Sequence[Sequence[Rect]], out: Tensor, scale: int) -> bool:
-        """Update `out`, the clamped result (1, C, h * scale, w * scale) for another image, where this image differs.
+        """Update the result for another image where this image differs.
+
+        out: that result, clamped, (1, C, h * scale, w * scale), updated in place.
 
         stage_rects: for each of `roi_stages` the regions that a difference may change. False where the model cannot, or
         where it has no activations cached and the first stage does not cover the frame; run the last regions then.
@@ -158,7 +163,10 @@ class ModelRunner:
 
 
 def dtype_error(result: Tensor, reference: Tensor) -> str | None:
-    """The problem of a result against its fp32 reference, both meant for [0, 1]; None if there is none."""
+    """Describe the problem of a result against its fp32 reference; None if none.
+
+    Both are meant for [0, 1].
+    """
     if not all_finite(result):
         return "the result is not finite"
     result, reference = result.float().clamp(0.0, 1.0), reference.float().clamp(0.0, 1.0)

@@ -1,4 +1,6 @@
-"""Replicas of a network for a device and a dtype; the caller's module is never modified.
+"""Replicas of a network for a device and a dtype.
+
+The caller's module is never modified.
 
 A replica is a copy of the module tree in evaluation mode whose parameters and buffers are converted. It is made once
 for each module, device and dtype, shared by the streams that run at the same time, and released with the last of them.
@@ -48,7 +50,9 @@ _lock = threading.RLock()  # The garbage collector may close an abandoned stream
 def replica_of(
     model: Callable[..., Tensor], device: torch.device, dtype: torch.dtype, *, compiled: bool = False
 ) -> Iterator[Callable[..., Tensor]]:
-    """The model with its weights on a device and in a dtype, in evaluation mode, for the length of a `with` block.
+    """Yield the model with its weights on a device and in a dtype.
+
+    It is in evaluation mode, and lives for the length of a `with` block.
 
     Wrappers around the module are copied, so that they call the replica; what does not refer to the module is shared.
     A model that fits already is used as it is. A model without a torch module is moved by its own `.to(device)`, if it
@@ -135,7 +139,10 @@ def _release(key: _ReplicaKey) -> None:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _replicate(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A copy of a module in evaluation mode; tensors that fit already and other attributes are shared."""
+    """Copy a module in evaluation mode.
+
+    Tensors that fit already and other attributes are shared.
+    """
     replaced: dict[int, Any] = {id(tensor): _convert(tensor, device, dtype) for tensor in _tensors(module)}
     copies = list[tuple[nn.Module, nn.Module]]()
     _add_empty_copies(module, device, dtype, replaced, copies)
@@ -157,7 +164,10 @@ def _add_empty_copies(
     replaced: dict[int, Any],
     copies: list[tuple[nn.Module, nn.Module]],
 ) -> None:
-    """Note an empty copy of a module and of all below it, so that references among them can be exchanged."""
+    """Register an empty copy of a module and of all below it.
+
+    After that, references among them can be exchanged.
+    """
     if id(module) in replaced:
         return
     if isinstance(module, torch.jit.ScriptModule):  # Its state is not in Python.
@@ -175,7 +185,10 @@ def _add_empty_copies(
 
 
 def _convert(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The tensor, or its copy on the device; only floating-point tensors change their dtype."""
+    """Return the tensor, or its copy on the device.
+
+    Only floating-point tensors change their dtype.
+    """
     if _has_format(tensor, device, dtype):
         return tensor
     wanted = dtype if tensor.is_floating_point() else tensor.dtype
@@ -190,7 +203,9 @@ def _has_format(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> boo
 
 
 class _Rebinder:
-    """Exchanges references in objects: copies those that hold a replaced object, and returns all others as they are.
+    """A replacer of references in objects.
+
+    Copies those that hold a replaced object, and returns all others as they are.
 
     replaced: replacements by the id of the original. Follows attributes, lists, tuples, dictionaries, bound methods and
     `functools.partial`, but not the closures of functions.

@@ -13,9 +13,10 @@ from ..clip import ClipError, Frames
 
 
 def resize(frames: Frames, width: int, height: int, *, linear_light: bool = False) -> Frames:
-    """Resize (B, C, H, W) by antialiased bicubic interpolation (a = -0.5), on the same device.
+    """Resize (B, C, H, W) by antialiased bicubic interpolation (a = -0.5).
 
-    The same tensor is returned if it has that size already. The result is clamped to [0, 1]: bicubic overshoots.
+    The result is on the same device; it is the same tensor if that has the size already. The result is clamped to
+    [0, 1]: bicubic overshoots.
     linear_light: interpolate linear light instead of sRGB values (IEC 61966-2-1); alpha, the fourth channel, is linear
     already. Channels are independent; pass RGBA frames to `bleed_alpha` first to avoid fringes.
     Raises ClipError for a size below one pixel.
@@ -45,7 +46,9 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
 
 
 def bleed_alpha(frames: Frames) -> Tensor:
-    """RGBA (B, 4, H, W), not premultiplied -> RGB (B, 3, H, W) with nearby visible color instead of invisible black.
+    """Spread nearby visible color into invisible black.
+
+    RGBA (B, 4, H, W), not premultiplied -> RGB (B, 3, H, W).
 
     Upscaling mixes neighboring pixels, so the black that most programs write under fully transparent pixels would
     appear as a dark fringe along every edge. Such pixels (alpha 0 and black) take the color of the nearest visible
@@ -60,7 +63,10 @@ def bleed_alpha(frames: Frames) -> Tensor:
 
 
 def _push_pull(weighted: Tensor, weight: Tensor) -> Tensor:
-    """weighted / weight where the weight is above 0; elsewhere that of the smallest enclosing block with weight."""
+    """Divide weighted by weight, and fill the pixels without weight.
+
+    They take the value of the smallest enclosing block with weight.
+    """
     height, width = weight.shape[-2:]
     known = weighted / weight.clamp_min(torch.finfo(weight.dtype).tiny)
     if max(height, width) == 1:

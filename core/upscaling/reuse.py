@@ -46,7 +46,9 @@ class ReuseState(Enum):
 
 
 class RegionReuse:
-    """The state machine of one stream; owns the last frame, the last output and the cached activations.
+    """The state machine of one stream for the reuse of unchanged regions.
+
+    It owns the last frame, the last output and the cached activations.
 
     halo: receptive field in input pixels. images_per_frame: of the network; only single images are cached.
     The last frame is a reference: what the last output is the output of. Within the threshold a tile of it may be older
@@ -104,7 +106,9 @@ class RegionReuse:
         return self.enabled and self._full_frames <= REUSE_TIMEOUT_FRAMES
 
     def plan(self, frame: Tensor) -> RegionPlan | None:
-        """Decide what of a frame (k, C, h, w) must be computed, and take it as the reference; None means all of it.
+        """Decide which regions of a frame must be computed; None means all of it.
+
+        The frame, (k, C, h, w), becomes the reference.
 
         A full frame is to be passed to `start_full` and to one of `copy_output` and `take_output`, a plan to `update`.
         """
@@ -124,7 +128,9 @@ class RegionReuse:
         return plan
 
     def start_full(self, *, in_place: bool) -> None:
-        """Release what a frame that is computed in full makes useless, before it takes memory.
+        """Release what is useless once a frame is computed in full.
+
+        Call it before that frame takes memory.
 
         in_place: the next output is copied into the memory of the last one.
         """
@@ -143,7 +149,10 @@ class RegionReuse:
         self._output.copy_(output)
 
     def take_output(self, canvas: Tensor, per_frame: int) -> None:
-        """Keep the output of the last frame of a canvas (k * frames, C, H, W), without a copy where it is the only."""
+        """Keep the output of the last frame of a canvas.
+
+        canvas: (k * frames, C, H, W), with k = `per_frame`. A single frame is kept without a copy.
+        """
         if self.keeps_output:
             last = canvas[-per_frame:]
             self._output = canvas if len(last) == len(canvas) else empty_like(last).copy_(last)

@@ -13,9 +13,10 @@ DEFAULT_DEFLICKER_STRENGTH = 0.6  # removes most of the flicker and little of th
 
 @dataclass(frozen=True)
 class OutputSize:
-    """The size of the result: `factor` times each side, or exactly `size` = (width, height) in pixels.
+    """The size of the result.
 
-    Without either it is the network's scale. A size of another aspect ratio stretches the frames.
+    It is `factor` times each side, or exactly `size` = (width, height) in pixels. Without either it is the network's
+    scale. A size of another aspect ratio stretches the frames.
     """
 
     factor: float | None = None
@@ -30,7 +31,10 @@ class OutputSize:
             raise ValueError(f"size must be at least 1x1 pixels, got {self.size[0]}x{self.size[1]}")
 
     def resolve(self, width: int, height: int, scale: int) -> tuple[int, int]:
-        """Size (width, height) of the result for frames of width x height and a network of this scale; at least 1x1."""
+        """Return the size (width, height) of the result, at least 1x1.
+
+        width, height: of the frames; scale: of the network.
+        """
         if self.size is not None:
             return self.size
         factor = scale if self.factor is None else self.factor
@@ -40,7 +44,10 @@ class OutputSize:
 
 
 class Precision(Enum):
-    """dtype of the network. AUTO: the fastest that a self-check shows to be safe; the others are not checked."""
+    """The dtype of the network.
+
+    AUTO: the fastest that a self-check shows to be safe; the others are not checked.
+    """
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -67,9 +74,10 @@ class Tiling:
 
 
 class Alpha(str, Enum):
-    """How alpha is upscaled with a network for RGB or gray: resized, or by the network as a gray image.
+    """The upscaling method for alpha with a network for RGB or gray.
 
-    The network gives sharper outlines and takes twice the time.
+    RESIZE: plain resize. NETWORK: the network, as a gray image. The network gives sharper outlines and takes twice the
+    time.
     """
 
     RESIZE = "resize"
@@ -77,7 +85,9 @@ class Alpha(str, Enum):
 
 
 class ColorCorrection(Enum):
-    """Which colors of the source replace those of the result; networks shift colors a little.
+    """The colors of the source that replace those of the result.
+
+    Networks shift colors a little.
 
     MEAN: the mean of each channel. WAVELET: all low frequencies, which also removes slow shifts across the frame, so
     that only detail comes from the network.
@@ -172,7 +182,10 @@ class UpscaleStats:
 
     @property
     def computed_fraction(self) -> float:
-        """Fraction of the pixels that the network computed, 0 to 1; 1 before the first frame."""
+        """Fraction of the pixels that the network computed, 0 to 1.
+
+        It is 1 before the first frame.
+        """
         return self.pixels_computed / self.pixels if self.pixels else 1.0
 
     share_run = deprecated_property("share_run", "computed_fraction")

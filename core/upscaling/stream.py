@@ -1,4 +1,7 @@
-"""Run the chunks of one stream through its network: batching, reuse of unchanged regions, post-processing, transfer."""
+"""The upscaling of one stream, chunk by chunk.
+
+It includes batching, reuse of unchanged regions, post-processing and transfer.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ class UpscaleStream:
     def upscale_into(
         self, result: Tensor, images: Tensor, per_frame: int, first_frame: int, plan: TilePlan
     ) -> TilePlan:
-        """Fill result (B * k, C, H, W) on the CPU from images (B * k, C, h, w), with k = `per_frame` images per frame.
+        """Upscale images into the result.
+
+        images: (B * k, C, h, w); result: (B * k, C, H, W) on the CPU; with k = `per_frame` images per frame.
 
         first_frame: number of the first frame in its clip. Returns the tiling that worked.
         """
@@ -51,7 +56,10 @@ class UpscaleStream:
         return self._process_full(result, images, per_frame, first_frame, start, count, plan)
 
     def _can_write_directly(self, result: Tensor, images: Tensor) -> bool:
-        """Whether tiles are written into the result; not where outputs stay on a GPU, to be reused without a copy."""
+        """Return whether tiles are written into the result.
+
+        They are not where outputs stay on a GPU, to be reused without a copy.
+        """
         if self._reuse.enabled and self._runner.device.type == "cuda":
             return False
         height, width = images.shape[-2:]
@@ -124,7 +132,9 @@ class UpscaleStream:
         )
 
     def _alloc_canvas(self, images: Tensor) -> Tensor:
-        """Memory for the network's result: on the GPU if it and its post-processing fit there easily, else on the CPU.
+        """Allocate memory for the network's result.
+
+        It is on the GPU if the result and its post-processing fit there easily, else on the CPU.
 
         On a GPU it has the network's dtype: half precision takes half the time to copy to the CPU.
         """
@@ -157,7 +167,10 @@ class UpscaleStream:
         result.copy_(source if pinned is None else pinned.copy_(source))
 
     def _pinned_buffer(self, like: Tensor) -> Tensor | None:
-        """Pinned memory of this shape, to which a GPU copies several times as fast; None where there is none."""
+        """Return pinned memory of this shape; None where there is none.
+
+        A GPU copies to it several times as fast.
+        """
         if self._pinned is None or self._pinned.shape != like.shape or self._pinned.dtype != like.dtype:
             self._pinned = None  # Before the next one is allocated.
             try:

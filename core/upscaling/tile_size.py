@@ -27,7 +27,9 @@ def plan_tiles(
     layer_bytes: float = 256.0,
     full_frames: bool = False,
 ) -> TilePlan:
-    """Plan how much of `frames` frames of height x width goes through the network at once.
+    """Plan how many frames, and tiles of which size, run at once.
+
+    frames: number of frames of height x width that are available.
 
     A tile size in `tiling` is kept. Otherwise a window with its halo may take a fraction of the free memory: half on
     the CPU, where too much means swapping rather than an error, 0.7 on a GPU, where an out-of-memory error is caught.
@@ -70,7 +72,10 @@ def free_memory(device: torch.device) -> float:
 
 
 def _free_in_container() -> float:
-    """Bytes below the container's limit (cgroup v2), beyond which the system kills the process."""
+    """Return the bytes that are left below the container's limit (cgroup v2).
+
+    Beyond the limit the system kills the process. Infinity without a limit.
+    """
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()

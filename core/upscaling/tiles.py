@@ -1,4 +1,6 @@
-"""Cut frames into tiles with a halo, run them through a network, and assemble the result without seams.
+"""Tiled processing: split frames into tiles with a halo and assemble the result.
+
+The result has no seams.
 
 A tile has a core, its part of the result, and a window, the network's input: the core and at least `halo` pixels around
 it, as far as the frame reaches. The network's result for the halo is dropped. Nothing is blended: overlapping tiles
@@ -42,7 +44,10 @@ Roi: TypeAlias = "tuple[slice, slice]"
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What goes through the network in one call: frames, and the largest side of a core in input pixels."""
+    """The amount of work for one call of the network.
+
+    batch_size: frames. core_size: the largest side of a core in input pixels.
+    """
 
     batch_size: int
     core_size: int
@@ -93,7 +98,9 @@ class Tile:
 
 
 def split_axis(length: int, size: int, halo: int, core: Span | None = None, align: int = ALIGN) -> list[TileSpan]:
-    """Split `core` (default: 0 ... length) evenly into cores of at most `size`, rounded up to ALIGN.
+    """Split `core` evenly into cores of at most `size`, rounded up to ALIGN.
+
+    core: by default 0 ... length.
 
     All windows have the same length: at the ends of the axis they are shifted inwards rather than shortened, because
     each distinct shape costs a plan (cuDNN, compiled graphs, oneDNN). A window starts at a multiple of `align`, and
@@ -113,7 +120,10 @@ def split_axis(length: int, size: int, halo: int, core: Span | None = None, alig
 def make_tiles(
     frames: int, height: int, width: int, plan: TilePlan, halo: int, rects: Sequence[Rect] = (), align: int = ALIGN
 ) -> list[Tile]:
-    """Cut frames of height x width, or rectangles of them, into tiles: frame by frame, row by row."""
+    """Split frames of height x width, or rectangles of them, into tiles.
+
+    The order is frame by frame, row by row.
+    """
     rects = rects or (Rect(Span(0, height), Span(0, width)),)
     return [
         Tile(Span(first, min(first + plan.batch_size, frames)), rows, cols)
@@ -125,9 +135,10 @@ def make_tiles(
 
 
 def shrink_plan(plan: TilePlan, height: int, width: int, halo: int) -> TilePlan | None:
-    """The next plan that needs less memory: half the frames, then half the core; None for the smallest.
+    """Return the next plan that needs less memory; None for the smallest.
 
-    Sizes whose window is as large as before, because the halo reaches across the frame, are skipped.
+    It has half the frames, or else half the core. Sizes whose window is as large as before, because the halo reaches
+    across the frame, are skipped.
     """
     if plan.batch_size > 1:
         return TilePlan(ceil(plan.batch_size / 2), plan.core_size)
@@ -158,7 +169,9 @@ def run_tiles(
     align: int = ALIGN,
     supports_roi: bool = False,
 ) -> TilePlan:
-    """Fill out (B, C, H * scale, W * scale) with the network's result for frames (B, C', H, W), tile by tile.
+    """Run the network tile by tile.
+
+    Fills out (B, C, H * scale, W * scale) with its result for frames (B, C', H, W).
 
     network: (b, C', h, w) -> (b, C, h * scale, w * scale), on a device of its own.
     rects: the regions to compute, with corners at multiples of ALIGN or at the frame's end; the rest of `out` is not
@@ -198,7 +211,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _try_tile(
     network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamp: bool, supports_roi: bool
 ) -> bool:
-    """Compute one tile. False if memory ran out; by then the error and the tensors of its frames are released."""
+    """Compute one tile; return False if memory ran out.
+
+    By then the error and the tensors of its frames are released.
+    """
     window = frames[tile.frames.to_slice(1), :, tile.rows.window.to_slice(1), tile.cols.window.to_slice(1)]
     rows, cols = tile.rows.core.relative_to(tile.rows.window), tile.cols.core.relative_to(tile.cols.window)
     height, width = (len(rows), len(cols)) if supports_roi else window.shape[-2:]

@@ -1,4 +1,7 @@
-"""Run a network through torch.compile, with a fallback to plain torch where that fails."""
+"""Network compilation by torch.compile.
+
+Where it fails, the network runs in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ CPU_OPTIONS: dict[str, Any] = {"dynamic": False}
 
 
 def compile_forward(module: nn.Module, device: torch.device) -> None:
-    """Let a module compute `forward` through `torch.compile`, in place; results differ by rounding.
+    """Let a module compute `forward` through `torch.compile`, in place.
+
+    Results differ by rounding.
 
     The first call for each shape waits for the compiler, for seconds to minutes. Where the module cannot be compiled
     (no compiler, no Triton, unsupported code), a warning is logged and the plain `forward` runs.

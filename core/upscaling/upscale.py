@@ -44,7 +44,9 @@ def upscale(
     stats: UpscaleStats | None = None,
     first_frame: int = 0,
 ) -> Iterator[Frames]:
-    """Upscale frames: chunks (B, 3 or 4, h, w) -> chunks (B, 3 or 4, H, W), float32 on the CPU, in [0, 1], in order.
+    """Upscale a stream of frames.
+
+    Chunks (B, 3 or 4, h, w) -> chunks (B, 3 or 4, H, W), float32 on the CPU, in [0, 1], in order.
 
     device: where the network runs, None: where its weights are. The caller's module is not modified: for another device
     or dtype a replica runs, which lives as long as the stream. What `model` raises is raised within one tile. When
@@ -132,7 +134,10 @@ def _make_runner(
 
 
 def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) -> float:
-    """Load the network and check its dtype on the middle of the first image; returns its bytes per input pixel."""
+    """Load the network and check its dtype on the middle of the first image.
+
+    Returns the bytes that the network needs per input pixel. Raises ClipError when memory runs out.
+    """
     height, width = images.shape[-2:]
     top, left = max(0, height - SAMPLE_SIZE) // 2, max(0, width - SAMPLE_SIZE) // 2
     sample = images[:1, :, top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
@@ -161,7 +166,9 @@ def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) ->
 
 
 def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
-    """Frames (B, 3 or 4, h, w) -> images for the network (B * k, channels, h, w), the k images of a frame in a row.
+    """Convert frames to images for the network.
+
+    (B, 3 or 4, h, w) -> (B * k, channels, h, w), the k images of a frame in a row.
 
     One image for RGB, or RGBA where the network takes it; a network for gray gets each channel as an image, and alpha
     that goes through a network for RGB is a gray image of its own.
@@ -177,7 +184,10 @@ def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
 
 
 def _images_to_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
-    """The inverse of `_frames_to_images` for the result: (B, 3 or 4, H, W), as many channels as `chunk` has."""
+    """Convert the network's result to frames: the inverse of `_frames_to_images`.
+
+    Returns (B, 3 or 4, H, W), with as many channels as `chunk` has.
+    """
     planes = result.reshape(len(chunk), -1, *result.shape[-2:])
     if chunk.shape[1] == 3:
         return planes[:, :3]

@@ -17,7 +17,9 @@ PLATE_OPACITY = 0.6
 def draw_caption(
     frames: Frames, text: str, *, right: bool = False, bottom: bool = False, size: int | None = None
 ) -> Frames:
-    """Draw a text into a corner of frames (B, 3, H, W) in [0, 1], by default the upper left. Returns new frames.
+    """Draw a text into a corner of frames, by default the upper left.
+
+    Frames are (B, 3, H, W) in [0, 1]; returns new ones.
 
     size: of the font in pixels; None scales it with the frame. Text beyond the width of the frame is cut off; an empty
     text changes nothing.

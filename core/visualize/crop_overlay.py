@@ -29,7 +29,9 @@ def find_max_zoom_frame(correction: Correction) -> int:
 def draw_crop_overlay(
     frame: Frames, correction: Correction, frame_number: int, border: Border = Border.CROP, *, pad: int = 0
 ) -> Frames:
-    """Draw the output area of a warp on source frame `frame_number`, (1, 3 or 4, H, W) -> RGB (1, 3, H', W').
+    """Draw the output area of a warp on a source frame.
+
+    frame: number `frame_number`, (1, 3 or 4, H, W). Returns RGB (1, 3, H', W').
 
     A white outline is the output frame. Red is outside it and is cropped; blue is inside it but outside the source, and
     is filled by the border. The canvas extends the frame by the blue area, by at most half the frame on each side.
@@ -76,12 +78,18 @@ def identity_correction(correction: Correction) -> Correction:
 
 
 def _canvas_margin(overshoot: float, size: int) -> int:
-    """Canvas margin in pixels on one side for an outline that exceeds a frame of that size by `overshoot`."""
+    """Return the canvas margin on one side, in pixels.
+
+    overshoot: pixels by which the outline exceeds a frame of that size.
+    """
     return min(size // 2, max(0, ceil(overshoot - 1e-6) + 2)) if overshoot > 1e-6 else 0
 
 
 def _visible_mask(matrix: geometry.Matrices, x: Tensor, y: Tensor, half_width: float, half_height: float) -> Tensor:
-    """(h, w) bool: which source points x, y, from the center, a matrix maps into the output rectangle."""
+    """Return which source points a matrix maps into the output rectangle.
+
+    x, y: in pixels from the center. Returns (h, w) bool.
+    """
     (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
     depth = g * x + h * y + i
     return (

@@ -18,7 +18,9 @@ STILL_PIXELS = 0.2  # shorter motion is drawn as a dot
 
 
 def draw_flow_arrows(frame: Frames, flow: Tensor) -> Frames:
-    """Draw a flow (1, 2, h, w), in its own pixels, on a frame (1, 3 or 4, H, W) -> (1, 3, H, W).
+    """Draw a flow as arrows on a frame.
+
+    The flow is (1, 2, h, w), in its own pixels; frame: (1, 3 or 4, H, W) -> (1, 3, H, W).
 
     An arrow points from a pixel to its position in the next frame, in the color of its direction on the color wheel in
     the corner. Slow motion is magnified by the factor in the caption; the frame below is gray.

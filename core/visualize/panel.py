@@ -124,7 +124,10 @@ def draw_panel(
 
 
 def ticks(low: float, high: float, target_count: int) -> list[float]:
-    """Round numbers between low and high, about `target_count` of them: two to six for 5."""
+    """Return round numbers between low and high, about `target_count` of them.
+
+    Two to six for 5.
+    """
     raw = (high - low) / target_count
     if raw <= 0:
         return [low]

@@ -41,7 +41,9 @@ MIN_FLOW_RANGE_PIXELS = 0.5  # slower motion is not scaled to full saturation: i
 
 @renamed_arguments(largest="max_motion")
 def flow_to_image(flow: Tensor, max_motion: float | None = None) -> Frames:
-    """Visualize a flow (B, 2, H, W) as RGB frames (B, 3, H, W): hue is direction, saturation is speed.
+    """Visualize a flow (B, 2, H, W) as RGB frames (B, 3, H, W).
+
+    Hue is direction, saturation is speed.
 
     max_motion: motion in pixels at full saturation; None takes the 99th percentile of the batch, so that a few outliers
     do not reduce the saturation of the rest. White is no motion. A color wheel in the corner is the legend.
@@ -53,7 +55,10 @@ def flow_to_image(flow: Tensor, max_motion: float | None = None) -> Frames:
 
 
 def draw_color_wheel(image: Frames) -> Frames:
-    """Draw the color wheel into the lower right corner of frames (B, 3, H, W), in place, if they are large enough."""
+    """Draw the color wheel into the lower right corner of frames, in place.
+
+    Frames are (B, 3, H, W); small ones are not changed.
+    """
     size = min(image.shape[-2:]) // 4
     if size >= 16:
         axis = torch.linspace(-1, 1, size)
@@ -99,7 +104,9 @@ def plot_trajectory(
     max_zoom: float | None = None,
     border: Border | None = None,
 ) -> Frames:
-    """Plot the camera path before and after smoothing: one RGB frame (1, 3, height, width), a panel per parameter.
+    """Plot the camera path before and after smoothing.
+
+    Returns one RGB frame (1, 3, height, width), with a panel per parameter.
 
     The last panel shows the zoom that each frame needs so that no border is visible, and the limit `max_zoom` (1.2
     means 20 %), if given, as a horizontal line. The x axis is time in seconds, cuts are vertical lines, and both curves
@@ -139,7 +146,10 @@ def _build_panels(
     max_zoom: float | None,
     border: Border | None,
 ) -> tuple[list[tuple[str, list[Series]]], list[tuple[str, Color, int]]]:
-    """The panels (name, series), and the legend above them: (text, color, advance in pixels)."""
+    """Return the panels and the legend above them.
+
+    Panels are (name, series); legend entries are (text, color, advance in pixels).
+    """
     panels = [(name, [(before.path[:, column] * unit, BEFORE_COLOR)]) for name, column, unit in PANELS]
     legend = [("camera path", TEXT_COLOR, 110), ("before", BEFORE_COLOR, 55)]
     if after is None:

@@ -56,9 +56,9 @@ def compare_frames(
 
 
 def match_sizes(before: Frames, after: Frames) -> tuple[Frames, Frames]:
-    """Both as RGB frames (B, 3, H, W) of the size of the larger one, which is not resampled.
+    """Convert both to RGB frames (B, 3, H, W) of the size of the larger one.
 
-    The smaller is upscaled (bicubic); another aspect ratio is letterboxed on black.
+    The larger is not resampled. The smaller is upscaled (bicubic); another aspect ratio is letterboxed on black.
     """
     before, after = _composite_on_black(before), _composite_on_black(after)
     if before.shape[-2] * before.shape[-1] > after.shape[-2] * after.shape[-1]:
@@ -71,7 +71,10 @@ def _composite_on_black(frames: Frames) -> Frames:
 
 
 def _letterbox(frames: Frames, width: int, height: int) -> Frames:
-    """Fit frames into a black canvas, centered; the aspect ratio changes by a pixel's rounding at most."""
+    """Fit frames into a black canvas, centered.
+
+    The aspect ratio changes by a pixel's rounding at most.
+    """
     source_height, source_width = frames.shape[-2:]
     if (source_width, source_height) == (width, height):
         return frames
@@ -86,7 +89,10 @@ def _letterbox(frames: Frames, width: int, height: int) -> Frames:
 
 
 def _panel_size(width: int, height: int, layout: Layout, side: int | None) -> tuple[int, int]:
-    """(width, height) of each frame, reduced so that no side of the result exceeds `side`."""
+    """Return the size (width, height) of each frame in the layout.
+
+    It is reduced so that no side of the result exceeds `side`.
+    """
     longest = max(width * (2 if layout is Layout.SIDE_BY_SIDE else 1), height * (2 if layout is Layout.STACKED else 1))
     if side is None or longest <= side:
         return width, height
@@ -147,7 +153,10 @@ class Comparison:
         return compare_frames(before, after, self.layout, split=self.split, labels=self.labels, side=self.side)
 
     def slider_images(self, before: Frames, after: Frames) -> tuple[Frames, Frames]:
-        """Both frames of a pair at the size of a split, without labels, for an interactive slider."""
+        """Return both frames of a pair for an interactive slider.
+
+        They have the size of a split, and no labels.
+        """
 
         def render_full(split: float) -> Frames:
             return compare_frames(before, after, Layout.SPLIT, split=split, labels=("", ""), side=self.side)
@@ -156,7 +165,10 @@ class Comparison:
 
 
 def comparison_range(start_frame: int, seconds: float, info: ClipInfo) -> range:
-    """Frame numbers from `start_frame` on, for `seconds` at the rate of `info`; at least one."""
+    """Return the frame numbers from `start_frame` on, for `seconds`.
+
+    The frame rate is that of `info`. There is at least one. Raises ClipError for negative values.
+    """
     if start_frame < 0 or seconds < 0:
         raise ClipError(
             f"a comparison begins at frame 0 or later and lasts 0 s or more, not at {start_frame} for {seconds} s"

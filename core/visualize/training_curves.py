@@ -45,7 +45,9 @@ def plot_run(
     bicubic: float | None = None,
     sample: Frames | None = None,
 ) -> Frames:
-    """Plot a run as one RGB frame (1, 3, height or more, width): a panel for the losses and one for PSNR.
+    """Plot a run as one RGB frame (1, 3, height or more, width).
+
+    It has a panel for the losses and one for PSNR.
 
     log_lines: of the run's log (`read_log`). steps: end of the x axis. bicubic: PSNR of bicubic upscaling in dB, drawn
     as a reference line. sample: (1, 3, h, w), placed below at the full width; its thirds are labeled "input", "result"
@@ -99,7 +101,10 @@ def _smooth_series(log_lines: Sequence[Mapping[str, Any]], name: str) -> Series:
 
 
 def append_table(image: Frames, text: str) -> Frames:
-    """Append a table below an image (1, 3, H, W): lines whose cells are separated by two or more spaces."""
+    """Append a table below an image (1, 3, H, W).
+
+    text: lines whose cells are separated by two or more spaces.
+    """
     rows = [re.split(r" {2,}", line) for line in text.splitlines()]
     font, row_height = ImageFont.load_default(14), 22
     column_count = max(map(len, rows))
@@ -120,7 +125,10 @@ def append_table(image: Frames, text: str) -> Frames:
 
 
 def _label_sample(sample: Frames, width: int) -> Frames:
-    """Scale a sample to the width of the plot, with nearest-neighbor interpolation, and label its thirds."""
+    """Scale a sample to the width of the plot, and label its thirds.
+
+    Interpolation is nearest-neighbor.
+    """
     height = max(1, round(sample.shape[-2] * width / sample.shape[-1]))
     scaled = F.interpolate(sample, (height, width), mode="nearest-exact")
     edges = [width * n // 3 for n in range(4)]

@@ -45,7 +45,10 @@ LiveSmoother: TypeAlias = Callable[[float, float, float, float], CameraControlle
 
 @renamed_fields(trust="confidence")
 class FrameMotion(NamedTuple):
-    """A frame (1, C, H, W), and the camera motion to it: step (3, 3) and confidence as in `Motion`."""
+    """A frame (1, C, H, W), and the camera motion to it.
+
+    step (3, 3) and confidence: as in `Motion`.
+    """
 
     frame: Frames
     step: geometry.Matrices
@@ -53,7 +56,10 @@ class FrameMotion(NamedTuple):
 
 
 def stream_motion(frames: Iterator[Frames], flow: FlowModel, *, side: int = WORKING_SIDE) -> Iterator[FrameMotion]:
-    """Yield each frame with the motion from the previous one. flow, side: see `estimate_motion`."""
+    """Yield each frame with the motion from the previous one.
+
+    flow, side: see `estimate_motion`.
+    """
     previous: GrayFrame | None = None
     step = FIRST_STEP
     for frame in (batch[i : i + 1] for batch in frames for i in range(len(batch))):
@@ -80,7 +86,9 @@ def stabilize_live(
     horizon: float = 0.0,
     readout: float = 0.0,
 ) -> Iterator[Warped]:
-    """Stabilize a stream: each frame is output when `look_ahead` more are known, the rest at the end.
+    """Stabilize a stream with a fixed delay.
+
+    Each frame is output when `look_ahead` more are known, the rest at the end.
 
     seconds: oscillations of the camera with a shorter period are removed (Kalman, with a fixed lag).
     look_ahead: number of future frames that are used. With 0 the output lags behind every pan.
@@ -139,7 +147,10 @@ def _compute_corrections(
     make_controller: Callable[[float, float], CameraController] | None = None,
     readout: float = 0.0,
 ) -> Iterator[tuple[Frames, Correction, bool]]:
-    """Yield (frame, correction, whether it starts a shot) as soon as `look_ahead` more frames are known."""
+    """Yield (frame, correction, whether it starts a shot).
+
+    Each is yielded as soon as `look_ahead` more frames are known.
+    """
     history = int(np.ceil(2 * period))  # weights farther back are negligible
     weights: dict[tuple[int, int], NDArray[np.float64]] = {}
     capacity = max(history, 2 * rolling_shutter.RADIUS_FRAMES) + look_ahead + 1
@@ -201,9 +212,10 @@ def _rectify_poses(
     info: ClipInfo,
     readout: float,
 ) -> None:
-    """Update the last `count` poses and rows, of one shot, to those of the middle rows, in place.
+    """Update the last `count` poses and rows to those of the middle rows, in place.
 
-    steps: as measured. The first `RADIUS_FRAMES` are not updated: earlier results used more of the frames before them.
+    They belong to one shot. steps: as measured. The first `RADIUS_FRAMES` are not updated: earlier results used more of
+    the frames before them.
     """
     if count < 3:
         return
@@ -217,7 +229,10 @@ def _rectify_poses(
 def _level_horizon(
     corrections: Iterator[tuple[Frames, Correction, bool]], fraction: float
 ) -> Iterator[tuple[Frames, Correction, bool]]:
-    """Remove `fraction` of the difference between the smooth roll and its mean so far in the shot."""
+    """Remove a fraction of the slow roll from each correction.
+
+    Slow roll is the difference between the smooth roll and its mean so far in the shot.
+    """
     level = roll = 0.0
     count = 0
     for frame, fix, first in corrections:
@@ -231,9 +246,10 @@ def _level_horizon(
 
 
 def _correction_to_mean(poses: geometry.Matrices, index: int, weights: NDArray[np.float64]) -> geometry.Matrices:
-    """The correction (3, 3) from the pose `index` to the weighted mean of all poses (n, 3, 3), see `smooth`.
+    """Return the correction (3, 3) from the pose `index` to the mean of all poses.
 
-    All poses are relative to the frame, so that a large translation after hours does not cost precision.
+    The mean of the poses (n, 3, 3) is weighted, see `smooth`. All poses are relative to the frame, so that a large
+    translation after hours does not cost precision.
     """
     relative = geometry.inverse(poses[index]) @ poses
     wanted = np.eye(3)

@@ -1,4 +1,6 @@
-"""Bicubic resampling of a frame at given coordinates, by OpenCV on the CPU or by torch on any device.
+"""Bicubic resampling of a frame at given coordinates.
+
+It uses OpenCV on the CPU or torch on any device.
 
 Coordinates are pixel indices x, y, each (h, w) float32, see sampling_map.py.
 """
@@ -34,18 +36,26 @@ class Warped(NamedTuple):
 
 class Remapper(Protocol):
     def __call__(self, frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
-        """Sample a frame (C, H, W) at x, y -> (C, h, w), bicubic, clamped to [0, 1], on the frame's device."""
+        """Sample a frame (C, H, W) at x, y -> (C, h, w).
+
+        The interpolation is bicubic; the result is clamped to [0, 1], on the frame's device.
+        """
         ...
 
 
 def inside_distance(x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
-    """Distance in pixels to the rectangle of the outermost pixel centers, positive inside the source."""
+    """Return the distance in pixels to the edge, positive inside the source.
+
+    The edge is the rectangle of the outermost pixel centers.
+    """
     distance = torch.minimum(x, (width - 1) - x)
     return torch.minimum(distance, torch.minimum(y, (height - 1) - y))
 
 
 def fill_mask(to_source: geometry.Matrices | None, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
-    """(h, w): 1.0 where the coordinates are outside the source's pixels, which extend from -0.5 to size - 0.5.
+    """Return 1.0 where the coordinates are outside the source's pixels: (h, w).
+
+    The pixels extend from -0.5 to size - 0.5.
 
     to_source: the matrix of the coordinates, or None if they are not those of one matrix.
     """

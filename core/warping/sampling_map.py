@@ -50,7 +50,10 @@ class SamplingMap:
         return replace(self, to_source=self.to_source @ shift, offset=(columns.start, rows.start))
 
     def source_coords(self, buffers: Array) -> tuple[Array, Array]:
-        """Source coordinates x, y (h, w) of every output pixel; see the function `source_coords`."""
+        """Compute the source coordinates x, y (h, w) of every output pixel.
+
+        buffers: see the function `source_coords`.
+        """
         x, y = source_coords(self.to_source, buffers)
         if self.source_rows is not None or self.output_rows is not None:
             cell = max(1.0, self.output_size[1] / CELLS_PER_HEIGHT)
@@ -100,14 +103,19 @@ def sampling_map(correction: Correction, index: int, pad: int = 0) -> SamplingMa
 
 
 def pixel_maps(matrices: geometry.Matrices, width: int, height: int, pad: int = 0) -> geometry.Matrices:
-    """Convert corrections (centered convention) to maps from output pixel indices to source pixel indices."""
+    """Convert corrections to maps of pixel indices.
+
+    Corrections are in the centered convention; the maps go from output to source pixel indices.
+    """
     to_center = np.array([[1, 0, 0.5 - width / 2 - pad], [0, 1, 0.5 - height / 2 - pad], [0, 0, 1.0]])
     to_index = np.array([[1, 0, width / 2 - 0.5], [0, 1, height / 2 - 0.5], [0, 0, 1.0]])
     return np.asarray(to_index @ geometry.inverse(matrices) @ to_center, np.float64)
 
 
 def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, Array]:
-    """Source coordinates x, y (h, w) of every output pixel under a matrix (3, 3) of pixel indices.
+    """Compute the source coordinates x, y (h, w) of every output pixel.
+
+    to_source: (3, 3), of pixel indices.
 
     buffers: (3, h, w) float32 of the output's size. x and y are views of it: allocating memory for each frame would
     cost far more than the arithmetic.
@@ -126,7 +134,9 @@ def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, 
 
 
 def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
-    """Add offsets on a grid (rows, columns, 2), from corner to corner, to coordinates (h, w), interpolated linearly.
+    """Add linearly interpolated offsets to coordinates (h, w), in place.
+
+    offsets: on a grid (rows, columns, 2), from corner to corner.
 
     Columns first, while there are few rows. Not as a matrix product, whose threads would spin between frames.
     """
@@ -136,7 +146,10 @@ def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
 
 
 def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Resize axis 0 linearly: (n, ...) -> (count, ...), evenly spaced from the first to the last value."""
+    """Resize axis 0 linearly: (n, ...) -> (count, ...).
+
+    The positions are evenly spaced from the first to the last value.
+    """
     if len(values) == 1:
         return np.repeat(values, count, axis=0)
     position = np.linspace(0, len(values) - 1, count)

@@ -46,7 +46,9 @@ def fill_from_neighbors(
     pad: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Warped]:
-    """Warp frames one by one and fill the border from up to `FILL_RADIUS_FRAMES` frames before and after each.
+    """Warp frames one by one and fill the border from neighboring frames.
+
+    Up to `FILL_RADIUS_FRAMES` frames before and after each are used.
 
     `fill_mask` is 1 outside the frame itself, also where a neighbor provides the pixel.
     Raises ClipError if the correction has no poses.
@@ -74,7 +76,10 @@ def _buffer_frame(frame: Tensor) -> _BufferedFrame:
 
 
 def _to_int16(frame: Tensor) -> Tensor:
-    """Quantize [0, 1] to 65535 steps: half the memory of float32, and exact for 8-bit and 16-bit sources."""
+    """Quantize [0, 1] to 65535 steps.
+
+    This takes half the memory of float32, and is exact for 8-bit and 16-bit sources.
+    """
     return (frame.clamp(0, 1) * 65535 - 32768).round_().to(torch.int16)
 
 
@@ -140,7 +145,9 @@ def _composite_neighbors(
     remapper: Remapper,
     seam_width: float,
 ) -> None:
-    """Composite the neighbors below the regions, one after the other, until nothing is missing.
+    """Composite the neighbors below the regions until nothing is missing.
+
+    The neighbors are used one after the other.
 
     The weight of a layer is 1 at more than `seam_width` inside its frame and decreases to 0 at its edge.
     """
@@ -168,7 +175,9 @@ def _composite_neighbors(
 def _match_exposure(
     first: Tensor, second: Tensor, second_to_first: geometry.Matrices, full_width: int
 ) -> tuple[Tensor, Tensor]:
-    """Gain and offset (C, 1, 1) that match mean and contrast of the second thumbnail to the first, in their overlap.
+    """Match the exposure of the second thumbnail to the first.
+
+    Returns gain and offset (C, 1, 1) that equalize mean and contrast in their overlap.
 
     Alpha is not changed. second_to_first: (3, 3), on frames `full_width` pixels wide.
     """
@@ -190,7 +199,9 @@ def _match_exposure(
 def _missing_rects(
     own_map: SamplingMap, correction: Correction, index: int, shape: torch.Size, seam_width: float
 ) -> list[tuple[slice, slice]]:
-    """Disjoint rectangles (rows, columns) of the output that contain all missing pixels and seams.
+    """Return disjoint rectangles that contain all missing pixels and seams.
+
+    They are (rows, columns) of the output.
 
     The frame is a quadrilateral on the output; between the innermost points of opposite sides it covers everything.
     """
@@ -215,7 +226,10 @@ def _missing_rects(
 
 
 def _remap_crop(frame: Tensor, x: Tensor, y: Tensor, weight: Tensor, remapper: Remapper) -> Tensor:
-    """Sample the frame, valid where the weight is positive; only the required crop is converted to float32."""
+    """Sample the frame; the result is valid where the weight is positive.
+
+    Only the required crop is converted to float32.
+    """
     used = weight > 0
     spans: list[slice] = []
     for coords, size in ((y, frame.shape[-2]), (x, frame.shape[-1])):

@@ -49,7 +49,10 @@ def warp(
 
 
 def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
-    """Yield the frames; raise ClipError if their number or size is not that of the correction."""
+    """Yield the frames and check their number and size.
+
+    Raises ClipError if they are not those of the correction.
+    """
     info, count = correction.info, len(correction.matrices)
     done = 0
     for batch in frames:

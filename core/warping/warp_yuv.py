@@ -1,7 +1,7 @@
-"""Warp YUV frames plane by plane in their own pixel format, without conversion to RGB and back.
+"""YUV warping plane by plane in the frames' own pixel format.
 
-The conversion costs more than the interpolation, and some color accuracy. Not for the border FILL; for YUV of 8 to 16
-bits without alpha, with full or half chroma resolution.
+Nothing is converted to RGB and back. The conversion costs more than the interpolation, and some color accuracy. Not for
+the border FILL; for YUV of 8 to 16 bits without alpha, with full or half chroma resolution.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Coords = NDArray[np.float32]
 
 
 def can_warp_yuv(stream_format: StreamFormat, width: int, height: int, border: Border) -> bool:
-    """Return whether `warp_yuv` supports a stream format; width, height: displayed size."""
+    """Return whether `warp_yuv` supports a stream format.
+
+    width, height: displayed size.
+    """
     video_format = av.VideoFormat(stream_format.pixel_format, 8, 8)
     subsample_x, subsample_y = _chroma_subsampling(stream_format.pixel_format)
     return (
@@ -42,7 +45,9 @@ def can_warp_yuv(stream_format: StreamFormat, width: int, height: int, border: B
 def warp_yuv(
     cv2: ModuleType, frames: Iterator[NativeFrames], correction: Correction, border: Border, stream_format: StreamFormat
 ) -> Iterator[NativeFrames]:
-    """Warp frames that `can_warp_yuv` supports, see `warp`: upright frames of the same pixel format.
+    """Warp frames that `can_warp_yuv` supports, see `warp`.
+
+    Yields upright frames of the same pixel format.
 
     Raises ClipError if the number of frames is not that of the correction.
     """
@@ -69,7 +74,10 @@ def _chroma_subsampling(pixel_format: str) -> tuple[int, int]:
 
 
 def _to_stored_orientation(x: Coords, y: Coords, orientation: Orientation) -> tuple[Coords, Coords]:
-    """Convert coordinates in the upright frame to the stored one: the inverse of `Orientation.upright`."""
+    """Convert coordinates in the upright frame to the stored one.
+
+    The inverse of `Orientation.upright`.
+    """
     height, width = x.shape
     if orientation.mirror_columns:
         x = np.subtract(width - 1, x, out=x)

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 
 def gaussian(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """Gaussian filter of the columns (n, k); at the ends, the path is continued by point reflection.
+    """Filter the columns (n, k) with a Gaussian.
 
-    The reflection keeps the speed of a pan that continues to the last frame; repeating the last value would slow it.
+    At the ends, the path is continued by point reflection. The reflection keeps the speed of a pan that continues to
+    the last frame; repeating the last value would slow it.
     """
     sigma = np.sqrt(np.log(2) / 2) / np.pi * period  # |H| = exp(-2 (pi sigma / period)^2) = 1/2
     radius = min(int(np.ceil(3 * sigma)), len(path) - 1)

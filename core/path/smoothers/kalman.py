@@ -18,7 +18,9 @@ PERIOD_RANGE_FRAMES = 1e-3, 1e9  # outside, the covariances lose all precision, 
 
 
 def kalman(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """Kalman filter and Rauch-Tung-Striebel smoother with exponentially decaying acceleration.
+    """Smooth with a Kalman filter and a Rauch-Tung-Striebel smoother.
+
+    The model has exponentially decaying acceleration.
 
     Kalman (1960); Rauch, Tung and Striebel (1965); the model is that of Singer, Estimating Optimal Tracking Filter
     Performance for Manned Maneuvering Targets (1970), with a time constant of period / 2 pi. Away from the ends, its
@@ -38,12 +40,17 @@ def kalman_lagged(path: NDArray[np.float64], period: float) -> NDArray[np.float6
 
 
 def kalman_causal(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """The forward filter of `kalman_lagged` alone: each value depends on the past only, and therefore lags."""
+    """Smooth with the forward filter of `kalman_lagged` alone.
+
+    Each value depends on the past only, and therefore lags.
+    """
     return _forward_filter(path, _constant_velocity(period))[0][:, 0]
 
 
 class _MotionModel(NamedTuple):
-    """A linear state-space model: a position and k - 1 of its derivatives; the measurement noise has variance 1.
+    """A linear state-space model: a position and k - 1 of its derivatives.
+
+    The measurement noise has variance 1.
 
     transition, process_noise: (k, k), per frame. initial_covariance: (k, k), of the first state, whose velocity is
     unknown.
@@ -55,14 +62,20 @@ class _MotionModel(NamedTuple):
 
 
 def _constant_velocity(period: float) -> _MotionModel:
-    """Nearly constant velocity; the process noise halves an oscillation of the given period."""
+    """Return a model of nearly constant velocity.
+
+    The process noise halves an oscillation of the given period.
+    """
     period = float(np.clip(period, *PERIOD_RANGE_FRAMES))
     process_noise = np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]]) * (2 * np.pi / period) ** 4
     return _MotionModel(np.array([[1.0, 1.0], [0.0, 1.0]]), process_noise, np.diag([1.0, 1e6]))
 
 
 def _singer_model(period: float) -> _MotionModel:
-    """Singer's model. The unit of time is a radian of the period, in which acceleration decays to 1 / e."""
+    """Return Singer's model.
+
+    The unit of time is a radian of the period, in which acceleration decays to 1 / e.
+    """
     h = 2 * np.pi / float(np.clip(period, *PERIOD_RANGE_FRAMES))  # one frame
 
     def impulse_response(s: float) -> NDArray[np.float64]:

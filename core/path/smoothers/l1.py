@@ -1,4 +1,6 @@
-"""L1-optimal camera path: constant, linear and parabolic segments within a maximum zoom.
+"""L1-optimal camera path: constant, linear and parabolic segments.
+
+The path stays within a maximum zoom.
 
 Grundmann, Kwatra and Essa, Auto-Directed Video Stabilization with Robust L1 Optimal Camera Paths (2011): of all paths
 whose crop stays inside the frames, find the one with the smallest sum of |velocity|, |acceleration| and |jerk|. An L1
@@ -33,7 +35,9 @@ ROTATION_WEIGHT = 1.5  # weight of rotation and zoom: they move the corners, whi
 def l1_path(
     poses: geometry.Matrices, guide: geometry.Matrices, period: float, info: ClipInfo, max_zoom: float
 ) -> geometry.Matrices:
-    """Smooth the poses (n, 3, 3) of one shot; none of the results needs more magnification than `max_zoom`.
+    """Smooth the poses (n, 3, 3) of one shot within a maximum zoom.
+
+    None of the results needs more magnification than `max_zoom`.
 
     guide: (n, 3, 3), the poses after another smoother, from which shear and perspective are taken: the linear program
     changes similarities only.
@@ -90,7 +94,10 @@ def _import_scipy() -> ModuleType:
 def _match_guide_shear(
     poses: geometry.Matrices, guide: geometry.Matrices, info: ClipInfo, budget: float
 ) -> geometry.Matrices:
-    """The poses with the guide's shear and perspective, reduced if they would need too much zoom."""
+    """Give the poses the guide's shear and perspective.
+
+    They are reduced if they would need too much zoom.
+    """
     tangents = geometry.to_tangents(geometry.inverse(guide) @ poses)
     tangents[:, :4] = 0  # position, rotation and zoom are not changed
     shear = Correction(geometry.matrices_from_tangents(tangents), [slice(0, len(poses))], info)
@@ -107,7 +114,9 @@ def _to_complex(similarities: geometry.Matrices) -> tuple[NDArray[np.complex128]
 def _crop_constraints(
     to_source: geometry.Matrices, info: ClipInfo, budget: float, half_width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Constraints (n, 16, 4) and bounds (n, 16): `constraints @ view <= bounds` keeps the crop inside the source.
+    """Return constraints (n, 16, 4) and bounds (n, 16) of the crop.
+
+    `constraints @ view <= bounds` keeps the crop inside the source.
 
     to_source: (n, 3, 3), from sheared to source frames. An edge stays a straight line, so each constraint is exact.
     """
@@ -124,7 +133,9 @@ def _crop_constraints(
 
 
 def _min_scales(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
-    """Minimum scale of each view, (n,): that of the source, or lower where an oscillation of the zoom needs it.
+    """Return the minimum scale of each view, (n,).
+
+    It is that of the source, or lower where an oscillation of the zoom needs it.
 
     Without it, a view of size 0 would be optimal; every per cent of shrinking is crop beyond the maximum zoom.
     views: (n, 3, 3), of the guide, in which the oscillations are removed.
@@ -194,9 +205,10 @@ def _solve_window(
 
 
 def _difference_operator(sparse: ModuleType, rotations: NDArray[np.complex128]) -> Any:
-    """Sparse matrix (4 m, 4 m + 4) of the differences between m + 1 frames, in the axes of the earlier frame.
+    """Return the sparse matrix (4 m, 4 m + 4) of differences between frames.
 
-    A difference is the next frame's value, rotated by the step, minus the frame's own.
+    The differences between m + 1 frames are in the axes of the earlier frame. A difference is the next frame's value,
+    rotated by the step, minus the frame's own.
     """
     re, im = rotations.real, rotations.imag
     blocks = np.zeros((len(rotations), 2, 2, 2, 2))  # frame, a or d, real or imaginary, a or d, real or imaginary
@@ -208,7 +220,10 @@ def _difference_operator(sparse: ModuleType, rotations: NDArray[np.complex128]) 
 
 
 def _block_diagonal(sparse: ModuleType, blocks: NDArray[np.float64], offset: int, width: int) -> Any:
-    """Sparse matrix (n r, width) of blocks (n, r, 4), each in the columns of its frame; the first is `offset`."""
+    """Return the sparse matrix (n r, width) of blocks (n, r, 4).
+
+    Each block is in the columns of its frame; the first frame is `offset`.
+    """
     n, r, _ = blocks.shape
     columns = np.broadcast_to(4 * np.arange(offset, offset + n)[:, None, None] + np.arange(4), blocks.shape)
     return sparse.csr_matrix((blocks.ravel(), columns.ravel(), np.arange(0, 4 * n * r + 1, 4)), shape=(n * r, width))

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 
 def whittaker(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
-    """Minimize |path - z|^2 + s |z''|^2 over z (n, k), where z'' are second differences.
+    """Minimize |path - z|^2 + s |z''|^2 over z (n, k).
+
+    z'' are second differences.
 
     Whittaker, On a New Method of Graduation (1923). It is optimal by this measure, so others are compared with it. Away
     from the ends the frequency response is 1 / (1 + s (2 sin(w/2))^4) at the angular frequency w.

@@ -38,7 +38,10 @@ def bit_depth(pixel_format: str) -> int:
 
 
 def resolve_matrix(colorspace: int, height: int) -> int:
-    """Return the tagged YUV matrix or, without a tag, the one that players assume for the height."""
+    """Return the YUV matrix of a stream.
+
+    It is the tagged one or, without a tag, the one that players assume for the height.
+    """
     if colorspace in (UNSPECIFIED, RGB):
         return SMPTE170M if height <= 576 else BT709
     return colorspace
@@ -50,7 +53,10 @@ _UNSAFE_SIDE_DATA_CODECS = ("png", "apng")
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame becomes the displayed one: transpose, then mirror columns and rows."""
+    """The conversion of a stored frame to the displayed one.
+
+    Transpose, then mirror columns and rows.
+    """
 
     transpose: bool = False
     mirror_columns: bool = False
@@ -58,7 +64,9 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame, codec: str) -> Orientation:
-        """Read it from the display matrix: stored (x, y) is displayed at (a x + c y, b x + d y).
+        """Read the orientation from the display matrix of a frame.
+
+        Stored (x, y) is displayed at (a x + c y, b x + d y).
 
         codec: name of the decoder of the frame.
         """
@@ -88,7 +96,10 @@ class Orientation:
 
 @dataclass(frozen=True)
 class StreamFormat:
-    """How a video stream is stored, for writing a similar one. Colors are FFmpeg's constants."""
+    """The storage format of a video stream, for writing a similar one.
+
+    Colors are FFmpeg's constants.
+    """
 
     codec: str
     pixel_format: str
