@@ -106,11 +106,11 @@ def test_result_equals_the_warp_in_rgb(border: Border):
     seen = np.stack([to_rgb(p, VideoReformatter(), alpha=False) for p in stored])
     clip = TensorClip(torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255)
     expected = torch.cat([w.frames for w in warp(clip.frames(), fix_of(path), border)])
-    for frame, frame in zip(warped(stored, path, border), expected, strict=True):
-        frame.colorspace = BT709
-        got = torch.from_numpy(to_rgb(frame, VideoReformatter(), alpha=False)).permute(2, 0, 1) / 255
-        assert float((got - frame).abs().mean()) < 1 / 255
-        assert float((got - frame).abs().max()) < 6 / 255
+    for result, truth in zip(warped(stored, path, border), expected, strict=True):
+        result.colorspace = BT709
+        got = torch.from_numpy(to_rgb(result, VideoReformatter(), alpha=False)).permute(2, 0, 1) / 255
+        assert float((got - truth).abs().mean()) < 1 / 255
+        assert float((got - truth).abs().max()) < 6 / 255
 
 
 @pytest.mark.parametrize("turn", [Orientation(*ways) for ways in product([False, True], repeat=3)], ids=str)

@@ -59,7 +59,7 @@ def test_a_frame_is_written_before_the_next_one_is_asked_for():
 
 
 def test_a_change_of_size_is_refused():
-    with pytest.raises(ClipError, match="all frames must be alike"):
+    with pytest.raises(ClipError, match="all frames must have one shape"):
         write_y4m(io.BytesIO(), iter([torch.zeros(1, 3, 50, 64)]), ClipInfo(64, 48, Fraction(25)))
 
 
