@@ -34,7 +34,7 @@ def job_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reference_result(job_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a job makes of it that nobody stops."""
+    """The result of an uninterrupted job on `origin`."""
     target = tmp_path_factory.mktemp("undisturbed") / "result.mp4"
     assert job_run.run_full_job(job_source, target) == (job_run.FRAME_COUNT, job_run.SEGMENT_COUNT, 0)
     assert [*target.parent.iterdir()] == [target], "the job's files are gone"

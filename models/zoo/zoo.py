@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,25 @@ ENTRIES = (
         bin_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
     ),
 )
+
+
+DEPRECATED_NAMES = {
+    "SHIPPED": "BUNDLED_MODELS",
+    "entry": "get_entry",
+    "find": "find_weights",
+    "get": "fetch_weights",
+    "is_here": "is_available",
+    "shipped_for": "select_bundled",
+}
+"""Old name -> present name. Each warns; they go in version 0.2."""
+
+
+def __getattr__(name: str) -> object:
+    new = DEPRECATED_NAMES.get(name)
+    if new is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"models.zoo.{name} is now models.zoo.{new}", DeprecationWarning, stacklevel=2)
+    return globals()[new]
 
 
 def get_entry(name: str) -> ZooEntry:

@@ -1,11 +1,26 @@
 """Deprecated attributes and keyword arguments of the public types and functions still work, and warn."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from steadyscale.core import ClipInfo, Correction, Motion, Warped, flow_to_image, limit_zoom, stabilize_live
+from numbered_video import make_video, numbered_frames
+from steadyscale.core import (
+    ClipInfo,
+    Correction,
+    CorruptionReport,
+    ImageClip,
+    Motion,
+    TimeRange,
+    VideoClip,
+    Warped,
+    flow_to_image,
+    limit_zoom,
+    stabilize_live,
+    write_images,
+)
 from steadyscale.core.geometry import matrices_from_parameters
 from steadyscale.core.warping.live import FrameMotion
 
@@ -65,3 +80,30 @@ def test_stabilize_live_measured() -> None:
 
     with deprecated("'measured'", "'frame_motions"):
         assert len(list(stabilize_live(measured=motions(), fps=Fraction(25)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("cut", "trim"), ("stored", "stream_format")],
+)
+def test_video_clip(old: str, new: str, tmp_path: Path) -> None:
+    clip = VideoClip(make_video(tmp_path / "clip.mp4", 2))
+    with deprecated(rf"VideoClip\.{old}", rf"VideoClip\.{new}"):
+        assert getattr(clip, old) == getattr(clip, new)
+
+
+def test_time_range_and_corruption_report() -> None:
+    part, report = TimeRange(1.0, 2.0), CorruptionReport()
+    with deprecated(r"TimeRange\.ticks", r"TimeRange\.to_ticks"):
+        assert part.ticks(Fraction(1, 10)) == part.to_ticks(Fraction(1, 10))
+    with deprecated(r"CorruptionReport\.table", r"CorruptionReport\.to_table"):
+        assert report.table() == report.to_table() == []
+    with deprecated(r"CorruptionReport\.add", r"CorruptionReport\.merge"):
+        assert report.add == report.merge
+
+
+def test_where_of_image_sequences(tmp_path: Path) -> None:
+    with deprecated("'where'", "'path"):
+        assert write_images(where=tmp_path / "out", frames=iter(numbered_frames(2).split(1))) == 2
+    with deprecated("'where'", "'path"):
+        assert len(ImageClip(where=tmp_path / "out").files) == 2

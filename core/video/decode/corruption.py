@@ -27,6 +27,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
+from ...runtime.deprecation import deprecated_property
 from . import demux
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,9 @@ class CorruptionReport:
 
     def __len__(self) -> int:
         return len({*self.concealed, *self.repeated})
+
+    table = deprecated_property("table", "to_table")
+    add = deprecated_property("add", "merge")
 
     def to_table(self, frames: range | None = None) -> list[CorruptRun]:
         """Return runs of corrupt frames: first, last, seconds (of the first) and kind.

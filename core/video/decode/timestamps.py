@@ -22,6 +22,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from ...clip import ClipError
+from ...runtime.deprecation import deprecated_property
 from .corruption import CorruptionReport, OnDamage, decode_checked
 from .demux import NO_PIXEL_LIMIT, IgnoreDecodeErrors, demux_packets, open_media, video_stream
 
@@ -44,6 +45,8 @@ class TimeRange:
             raise ClipError(
                 f"a time range needs a start and a duration of 0 s or more, got {self.start} s and {self.duration} s"
             )
+
+    ticks = deprecated_property("ticks", "to_ticks")
 
     def to_ticks(self, time_base: Fraction) -> tuple[int, float]:
         """Return the range as timestamps [first, end), in units of `time_base`."""

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ...clip import ClipError, ClipInfo, Frames
+from ...runtime.deprecation import deprecated_property
 from . import demux
 from .convert import to_gray, to_planes
 from .corruption import CorruptionReport, OnDamage, decode_checked
@@ -78,6 +79,9 @@ class VideoClip:
                 self._selection = _Selection.of(times, frame_range(times, window))
                 length = len(self._selection.frame_numbers)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
+
+    cut = deprecated_property("cut", "trim")
+    stored = deprecated_property("stored", "stream_format")
 
     def trim(self, window: TimeRange) -> VideoClip:
         """Return that part of the file as a clip with the same settings."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ...clip import ClipError, ClipInfo, Frames
+from ...runtime.deprecation import renamed_arguments
 from ..decode import demux
 from ..decode.convert import to_rgb
 from ..decode.stream_format import Orientation, has_alpha
@@ -34,6 +35,7 @@ class ImageClip:
     Raises ClipError where there are no images, they differ in type or size, or one cannot be read.
     """
 
+    @renamed_arguments(where="path")
     def __init__(self, path: str | Path, fps: Fraction = Fraction(24), *, max_pixels: int = demux.MAX_PIXELS) -> None:
         self.files = list_image_files(Path(path))
         self._max_pixels = max_pixels

@@ -15,6 +15,7 @@ from av.error import FFmpegError
 
 from ...clip import ClipError, Frames
 from ...runtime.atomic_write import temp_path
+from ...runtime.deprecation import renamed_arguments
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
 from ..decode.convert import PACKED_FORMATS, check_uniform, to_packed_frame
@@ -31,6 +32,7 @@ PNG_OPTIONS = {"compression_level": "4", "pred": "mixed"}
 MAX_ENCODER_THREADS = 4
 
 
+@renamed_arguments(where="path")
 def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
     """Write frames as PNG files, numbered from 1.
 

@@ -75,22 +75,21 @@ def test_sheared_square_is_rectified_and_static(scene, distorted, fix):
     assert (slanted[0] - slanted[2]).abs().max() >= 3, "the input is sheared"
 
 
-@pytest.mark.parametrize("enlarged", [1, 3])
-def test_source_coords_are_exact(fix, enlarged):
-    large = fix.scaled(enlarged)
+@pytest.mark.parametrize("factor", [1, 3])
+def test_source_coords_are_exact(fix, factor):
+    large = fix.scaled(factor)
     width, height = large.info.width, large.info.height
     buffers = torch.empty(3, height, width)
     for i, sampling in enumerate(sampling_maps(large)):
         x, y = (place.double().numpy() for place in sampling.source_coords(buffers))
-        points = np.stack([x - (width - 1) / 2, y - (height - 1) / 2], axis=-1) / enlarged
+        points = np.stack([x - (width - 1) / 2, y - (height - 1) / 2], axis=-1) / factor
         for column in (0, width // 2, width - 1):
             rows = pose_at(i + READOUT * points[:, column, 1].clip(-108, 108) / HEIGHT)
             seen = (
-                geometry.transform_points(np.linalg.inv(pose_at([0])) @ rows, points[:, column][:, None])[:, 0]
-                * enlarged
+                geometry.transform_points(np.linalg.inv(pose_at([0])) @ rows, points[:, column][:, None])[:, 0] * factor
             )
             truth = np.stack([np.full(height, column - (width - 1) / 2), np.arange(height) - (height - 1) / 2], -1)
-            assert np.abs(seen - truth).max() < 0.03 * enlarged
+            assert np.abs(seen - truth).max() < 0.03 * factor
 
 
 def test_source_coords_are_smooth_across_cells(fix):

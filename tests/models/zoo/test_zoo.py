@@ -124,3 +124,9 @@ def test_tiles_with_halo_equal_the_full_result(official_weights, name, tile):
     inner = slice(model.halo * model.scale, -model.halo * model.scale)
     expected = model(image)[..., start * 4 : end * 4, start * 4 : end * 4]
     assert torch.allclose(model(crop)[..., inner, inner], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("old", "new"), zoo.DEPRECATED_NAMES.items())
+def test_deprecated_names_still_work_and_warn(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"models.zoo.{old} is now models.zoo.{new}"):
+        assert getattr(zoo, old) is getattr(zoo, new)
