@@ -17,7 +17,7 @@ import ctypes
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,7 +74,7 @@ def disable_fastbins() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _applied_options(options: _MallocOptions) -> Iterator[None]:
+def _applied_options(options: _MallocOptions) -> Generator[None, None, None]:
     libc = _glibc()
     if libc is None:
         yield

@@ -241,7 +241,10 @@ def _torch_modes() -> list[AbstractContextManager[object]]:
         return []
     import torch
 
-    modes = [torch.inference_mode(torch.is_inference_mode_enabled()), torch.set_grad_enabled(torch.is_grad_enabled())]
+    modes: list[AbstractContextManager[object]] = [
+        torch.inference_mode(torch.is_inference_mode_enabled()),
+        torch.set_grad_enabled(torch.is_grad_enabled()),
+    ]
     return [*modes, torch.cuda.device(torch.cuda.current_device())] if torch.cuda.is_initialized() else modes
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ _lock = threading.RLock()  # The garbage collector may close an abandoned stream
 @contextmanager
 def replica_of(
     model: Callable[..., Tensor], device: torch.device, dtype: torch.dtype, *, compiled: bool = False
-) -> Iterator[Callable[..., Tensor]]:
+) -> Generator[Callable[..., Tensor], None, None]:
     """Yield the model with its weights on a device and in a dtype.
 
     It is in evaluation mode, and lives for the length of a `with` block.
@@ -77,7 +77,7 @@ def replica_of(
 
 
 @contextmanager
-def _moved(model: Any, device: torch.device) -> Iterator[None]:
+def _moved(model: Any, device: torch.device) -> Generator[None, None, None]:
     home = model_device(model)
     if home == device or not hasattr(model, "to"):
         yield
@@ -129,10 +129,8 @@ def _release(key: _ReplicaKey) -> None:
             del _entries[key]
             # Modules that refer to themselves would keep the device's memory until the garbage collector runs.
             for part in entry.replica.modules():
-                part.__dict__.pop("forward", None)
-                for tensors in (part._parameters, part._buffers):
-                    if isinstance(tensors, dict):
-                        tensors.clear()
+                vars(part).pop("forward", None)
+                vars(part).update(_parameters={}, _buffers={})
 
 
 # Outside of inference mode, so that what is made here may be used inside and outside of it.
@@ -173,7 +171,7 @@ def _add_empty_copies(
     if isinstance(module, torch.jit.ScriptModule):  # Its state is not in Python.
         replaced[id(module)] = deepcopy(module).to(device, dtype).eval()
         return
-    plain = module._modules.get("_orig_mod")
+    plain = dict(module.named_children()).get("_orig_mod")
     if plain is not None:  # A module of torch.compile, whose closure calls the original.
         _add_empty_copies(plain, device, dtype, replaced, copies)
         replaced[id(module)] = replaced[id(plain)]
