@@ -217,41 +217,55 @@ class _Rebinder:
         if id(value) in self._replaced:
             return self._replaced[id(value)]
         if isinstance(value, MethodType):
-            owner = self.rebind(value.__self__, depth + 1)
-            return value if owner is value.__self__ else MethodType(value.__func__, owner)
+            return self._rebind_method(value, depth + 1)
         if isinstance(value, functools.partial):
-            parts = (value.func, value.args, value.keywords)
-            new = [self.rebind(part, depth + 1) for part in parts]
-            return value if _is_same(parts, new) else functools.partial(new[0], *new[1], **new[2])
+            return self._rebind_partial(value, depth + 1)
         if isinstance(value, (list, tuple)):
-            items = [self.rebind(item, depth + 1) for item in value]
-            if _is_same(value, items):
-                return value
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+            return self._rebind_sequence(value, depth + 1)
         if isinstance(value, dict):
-            items = {key: self.rebind(item, depth + 1) for key, item in value.items()}
-            if _is_same(value.values(), items.values()):
-                return value
-            copy = value.copy()  # of the same type, which may be an OrderedDict or a defaultdict
-            copy.update(items)
-            return copy
+            return self._rebind_dict(value, depth + 1)
         if isinstance(value, (Tensor, nn.Module, type, ModuleType, FunctionType)) or not hasattr(value, "__dict__"):
             return value
-        return self._rebind_object(value, depth)
+        return self._rebind_object(value, depth + 1)
+
+    def _rebind_method(self, method: MethodType, depth: int) -> MethodType:
+        owner = self.rebind(method.__self__, depth)
+        return method if owner is method.__self__ else MethodType(method.__func__, owner)
+
+    def _rebind_partial(self, value: functools.partial[Any], depth: int) -> functools.partial[Any]:
+        parts = value.func, value.args, value.keywords
+        function, arguments, keywords = (self.rebind(part, depth) for part in parts)
+        is_same = _is_same(parts, (function, arguments, keywords))
+        return value if is_same else functools.partial(function, *arguments, **keywords)
+
+    def _rebind_sequence(self, value: Any, depth: int) -> Any:
+        items = [self.rebind(item, depth) for item in value]
+        if _is_same(value, items):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+    def _rebind_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+        items = {key: self.rebind(item, depth) for key, item in value.items()}
+        if _is_same(value.values(), items.values()):
+            return value
+        copy = value.copy()  # of the same type, which may be an OrderedDict or a defaultdict
+        copy.update(items)
+        return copy
 
     def _rebind_object(self, value: Any, depth: int) -> Any:
         if id(value) in self._visited or depth > _MAX_DEPTH:
             return value
         self._visited.add(id(value))
+        attributes: dict[str, Any] = value.__dict__
         changed = dict[str, Any]()
-        for name, item in vars(value).items():
-            rebound = self.rebind(item, depth + 1)
+        for name, item in attributes.items():
+            rebound = self.rebind(item, depth)
             if rebound is not item:
                 changed[name] = rebound
         if not changed:
             return value
-        copy = object.__new__(type(value))
-        vars(copy).update(vars(value) | changed)
+        copy: Any = object.__new__(type(value))
+        copy.__dict__.update(attributes | changed)
         self._replaced[id(value)] = copy
         return copy
 
