@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
-from ..core.runtime.malloc import limit_arenas
 from .console import log_to_stderr, sigterm_as_interrupt
 from .registry import COMMANDS, GROUPS, load_command
 
@@ -28,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("steadyscale: interrupted, nothing was written\n")
         return 130
-    limit_arenas()
     with log_to_stderr(args), sigterm_as_interrupt():
         try:
             load_command(args.command).run(args)

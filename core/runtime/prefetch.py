@@ -5,8 +5,6 @@ GPU, busy. Items stay in order, and every error is raised, with its traceback, i
 stage that fails or is closed stops the others within the item that they work on; its thread has ended, and its files
 are closed, before the error is raised.
 
-Memory that one thread allocates and another frees does not fragment while stages run (see malloc.py).
-
 A stage's thread inherits context variables, inference mode, gradient mode and the CUDA device of the thread that starts
 it. It does not inherit autocast.
 """
@@ -24,8 +22,6 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
-
-from .malloc import disable_fastbins
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +62,15 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
         del error
 
     worker = _make_thread(produce, name)
-    with disable_fastbins():
-        try:
-            worker.start()
-            while box := channel.get(worker.is_alive):
-                yield box.pop()  # Nothing here refers to the item: the consumer decides how long it lives.
-        finally:
-            channel.stop()
-            _join(worker, STOP_TIMEOUT_SECONDS)
-            if unclosed:
-                raise unclosed.pop()
+    try:
+        worker.start()
+        while box := channel.get(worker.is_alive):
+            yield box.pop()  # Nothing here refers to the item: the consumer decides how long it lives.
+    finally:
+        channel.stop()
+        _join(worker, STOP_TIMEOUT_SECONDS)
+        if unclosed:
+            raise unclosed.pop()
 
 
 def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int = 2, name: str = "write behind") -> None:
@@ -99,22 +94,21 @@ def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int =
             channel.stop()
 
     worker = _make_thread(consume, name)
-    with disable_fastbins():
-        try:
-            worker.start()
-            while channel.wait_for_slot(worker.is_alive) and (box := list(islice(source, 1))):
-                channel.put(box)
-            channel.end()
-            _join(worker)
-            if errors:
-                raise errors.pop()
-        except BaseException as e:  # An interrupt, too, must not keep frames alive by its traceback.
-            _clear_frames(e)
-            raise
-        finally:
-            channel.stop()
-            _join(worker, STOP_TIMEOUT_SECONDS)
-            close(source)
+    try:
+        worker.start()
+        while channel.wait_for_slot(worker.is_alive) and (box := list(islice(source, 1))):
+            channel.put(box)
+        channel.end()
+        _join(worker)
+        if errors:
+            raise errors.pop()
+    except BaseException as e:  # An interrupt, too, must not keep frames alive by its traceback.
+        _clear_frames(e)
+        raise
+    finally:
+        channel.stop()
+        _join(worker, STOP_TIMEOUT_SECONDS)
+        close(source)
 
 
 def chain_first(first: list[T], rest: Iterator[T]) -> Iterator[T]:

@@ -23,7 +23,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from ..runtime.buffer_pool import BufferPool, empty_like
+from ..runtime.frame_buffers import empty_frames, empty_like
 from .change_detection import changed_pixels, difference_mask, expand_to_tiles
 from .dirty_rects import TILE_SIZE, RegionPlan, StageReach, plan_regions
 from .model_traits import ModelTraits
@@ -65,12 +65,10 @@ class RegionReuse:
         *,
         halo: int,
         images_per_frame: int = 1,
-        pool: BufferPool | None = None,
     ) -> None:
         self.enabled, self.state = settings.enabled, ReuseState.FULL
         self.halo = max(halo, traits.exact_halo)
         self._stats, self._runner, self._scale = stats, runner, traits.scale
-        self._pool = BufferPool() if pool is None else pool
         self._tracks_tiles = halo <= MAX_TILE_HALO
         # 8-bit steps are not exact in floats; the hundredth keeps a change of exactly one step within a threshold of 1.
         self._threshold = (settings.threshold + 0.01) / 255 if settings.threshold else 0.0
@@ -145,7 +143,7 @@ class RegionReuse:
             self._output = None
             return
         if self._output is None or self._output.shape != output.shape:
-            self._output = self._pool.empty(*output.shape)  # Used again: fresh pages would cost as much as the copy.
+            self._output = empty_frames(*output.shape)  # Used again: fresh pages would cost as much as the copy.
         self._output.copy_(output)
 
     def take_output(self, canvas: Tensor, per_frame: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.buffer_pool import BufferPool
+from ..runtime.frame_buffers import empty_frames
 from ..runtime.malloc import retain_freed_memory
 from .deprecated_keywords import accept_deprecated_keywords
 from .model_traits import ImageModel, ModelTraits, find_module, model_device, read_traits
@@ -73,7 +73,7 @@ def upscale(
     halo = traits.halo if settings.tiling.halo is None else settings.tiling.halo
     stream: UpscaleStream | None = None
     plan, plan_size, bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
-    done, pool = first_frame, BufferPool()
+    done = first_frame
     if settings.compile and find_module(model) is None:
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
     with ExitStack() as stack:
@@ -94,7 +94,6 @@ def upscale(
                     runner,
                     halo=max(halo, traits.halo),
                     images_per_frame=per_frame,
-                    pool=pool,
                 )
                 stream = UpscaleStream(runner, traits.scale, halo, reuse, settings.postprocess)
             if plan_size != (height, width):
@@ -112,7 +111,7 @@ def upscale(
                 plan_size = height, width
                 log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, plan, halo)
             size = settings.size.resolve(width, height, traits.scale)
-            result = pool.empty(len(images), images.shape[1], size[1], size[0])
+            result = empty_frames(len(images), images.shape[1], size[1], size[0])
             plan = stream.upscale_into(result, images, per_frame, done, plan)
             done += len(chunk)
             yield _images_to_frames(result, chunk, traits.in_channels, settings.alpha)

@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 from ...clip import ClipError, ClipInfo
-from ...runtime.malloc import disable_fastbins
 from ..decode.stream_format import BT601, BT709, BT2020
 from ..decode.timestamps import TimeRange
 from .probe import MILLISECOND, UNSPECIFIED_TAGS, ProbedFormat, ProbeResult, probe
@@ -40,14 +39,13 @@ def verify_output(
     A source may be corrupt: each of its packets counts as a frame. The result may not be: every frame is decoded.
     Raises ClipError for a file that cannot be read.
     """
-    with disable_fastbins():  # The threads of a decoder free what this thread has allocated.
-        result_probe = probe(Path(result), decode=True)
-        # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
-        source_probe = (
-            probe(Path(source), decode=False, window=window, include_skipped=result_probe.has_skipped_audio)
-            if source is not None
-            else None
-        )
+    result_probe = probe(Path(result), decode=True)
+    # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
+    source_probe = (
+        probe(Path(source), decode=False, window=window, include_skipped=result_probe.has_skipped_audio)
+        if source is not None
+        else None
+    )
     problems = _check_frames(result_probe, frame_count, info)
     problems += (
         _compare_source(result_probe, source_probe)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from steadyscale.core.runtime import malloc
 from steadyscale.core.runtime.malloc import retain_freed_memory
-from steadyscale.core.runtime.prefetch import prefetch, write_behind
 
 glibc = pytest.mark.skipif(not sys.platform.startswith("linux") or malloc._glibc() is None, reason="needs glibc")
 FAULTS = """
@@ -80,106 +79,10 @@ def test_streams_of_several_threads_are_counted():
         thread.start()
     for thread in threads:
         thread.join()
-    assert malloc._RETAIN_FREED.refcount == 0
+    assert malloc._streams == 0
 
 
 def test_other_c_libraries_are_not_changed(monkeypatch):
     monkeypatch.setattr(malloc, "_glibc", lambda: None)
     with retain_freed_memory():
-        assert malloc._RETAIN_FREED.refcount == 0
-
-
-@glibc
-def test_threads_share_two_heaps():
-    """glibc's own statistics of a program whose threads all hold memory at once."""
-    program = """
-import ctypes, sys, threading
-from steadyscale.core.runtime.malloc import limit_arenas
-
-if sys.argv[1:]:
-    limit_arenas()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-all_there = threading.Barrier(8)
-
-def hold():
-    libc.malloc(1000)
-    all_there.wait()
-
-threads = [threading.Thread(target=hold) for _ in range(8)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-libc.malloc_stats()
-"""
-    heaps = []
-    for words in ([], ["few"]):
-        process = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
-        heaps.append(process.stderr.count("Arena "))
-    assert heaps[0] > 2
-    assert heaps[1] <= 2
-
-
-FASTBINS = """
-import ctypes, re, tempfile, threading
-from contextlib import nullcontext
-from steadyscale.core.runtime.malloc import disable_fastbins
-
-libc = ctypes.CDLL(None)
-libc.malloc_info.argtypes = ctypes.c_int, ctypes.c_void_p
-libc.fopen.restype = ctypes.c_void_p
-libc.fclose.argtypes = libc.free.argtypes = (ctypes.c_void_p,)
-
-def aside():
-    with tempfile.NamedTemporaryFile() as file:
-        stream = libc.fopen(file.name.encode(), b"w")
-        libc.malloc_info(0, stream)
-        libc.fclose(stream)
-        *_, total = re.findall(r'type="fast" count="[0-9]+" size="([0-9]+)"', file.read().decode())
-        return int(total)
-
-def make(blocks):
-    for block in blocks:
-        assert libc.posix_memalign(ctypes.byref(block), 64, 48) == 0
-
-for mode in disable_fastbins, nullcontext:
-    blocks = [ctypes.c_void_p() for _ in range(20_000)]
-    with mode():
-        maker = threading.Thread(target=make, args=(blocks,))
-        maker.start()
-        maker.join()
-        for block in blocks:
-            libc.free(block)
-        print(aside())
-"""
-
-
-@glibc
-def test_small_blocks_that_another_thread_frees_do_not_accumulate():
-    """glibc's own statistics of fastbins, with and without."""
-    process = subprocess.run([sys.executable, "-c", FASTBINS], capture_output=True, text=True, check=True)
-    joined, aside = (int(size) for size in process.stdout.split())
-    assert aside > 500_000, "this glibc uses fastbins; otherwise the test proves nothing"
-    assert joined < aside / 100
-
-
-@glibc
-def test_fastbins_are_disabled_while_stages_run(monkeypatch):
-    calls = []
-
-    class Library:
-        def mallopt(self, option: int, value: int) -> int:
-            calls.append((option, value))
-            return 1
-
-    monkeypatch.setattr(malloc, "_glibc", Library)
-    joined, usual = (malloc._MXFAST, 0), (malloc._MXFAST, 128 if sys.maxsize > 2**32 else 64)
-    for item in prefetch(range(3)):
-        assert calls.pop() == joined
-        with pytest.raises(ZeroDivisionError):
-            write_behind([0], lambda number: 1 / number)
-        assert {*calls} == {joined}, "the outer stage goes on"
-        calls.append(joined)
-        assert item in range(3)
-    assert calls.pop() == usual
-    write_behind([1], lambda _: calls.append("done"))
-    assert calls[-3:] == [joined, "done", usual]
+        assert malloc._streams == 0
