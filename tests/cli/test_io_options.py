@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +52,8 @@ def test_the_report_is_on_the_written_files_only(tmp_path: Path, weights: Path, 
 
 def test_large_images_are_read_where_they_are_allowed(tmp_path: Path, weights: Path, run_cli, monkeypatch):
     write_images(tmp_path / "in", iter([numbered_frames(2)]))
-    monkeypatch.setitem(ImageClip.__init__.__kwdefaults__, "max_pixels", 1000)  # rather than an image of 50 million
+    defaults = inspect.unwrap(ImageClip.__init__).__kwdefaults__
+    monkeypatch.setitem(defaults, "max_pixels", 1000)  # rather than an image of 50 million
     words = ("upscale", tmp_path / "in", "--model", weights)
     assert "exceed the limit of 1,000 pixels" in run_cli(*words, tmp_path / "out", "--max-pixels", "1000")[2]
     for out in ((tmp_path / "out",), (tmp_path / "out.mkv", "--resumable")):
