@@ -37,6 +37,7 @@ def main() -> None:
             assets.get_comfyui(assets.OLDEST_COMFYUI)
             assets.get_newest_frontend()
             browser.ensure_chromium()
+            build_simulated_gpu()
 
 
 def create_environment(tree: Path) -> None:
@@ -76,6 +77,13 @@ def build_engine() -> None:
     with script_support.report_step("CPU engine (without a C++ compiler torch is used, which is slower)"):
         script_support.run_logged([VENV / "bin" / "steadyscale", "native", "build"], log)
         script_support.write_atomic(stamp, key)
+
+
+def build_simulated_gpu() -> None:
+    """Compile the simulated GPU of the tests, which takes a minute."""
+    log = script_support.DEMO_FOLDER / "logs" / "simulated_gpu.log"
+    with script_support.report_step("simulated GPU (without a C++ compiler its tests are skipped)"):
+        script_support.run_logged([PYTHON, "-m", "simulated_gpu.build"], log, SIMULATED_GPU_ENVIRONMENT)
 
 
 def _environment_key(tree: Path) -> str:

@@ -5,19 +5,35 @@ tests/models/native switches the native engine on for itself.
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["STEADYSCALE_NATIVE"] = "0"  # read when the package is imported
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import job_run
 import pytest
+import simulated_gpu
 import torch
 from numbered_video import make_video
 from safetensors.torch import save_file
 from steadyscale.cli import main as cli_main
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
+
+HOST_FOLDERS = ("host", "browser")  # of tests that share a running ComfyUI
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Assign tests to parallel workers: those of a file together, and those in a ComfyUI together, which come first."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    tests = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(tests)
+        item.add_marker(pytest.mark.xdist_group(file.parts[0] if file.parts[0] in HOST_FOLDERS else file.as_posix()))
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in HOST_FOLDERS)
 
 
 @pytest.fixture
@@ -39,6 +55,16 @@ def reference_result(job_source: Path, tmp_path_factory: pytest.TempPathFactory)
     assert job_run.run_full_job(job_source, target) == (job_run.FRAME_COUNT, job_run.SEGMENT_COUNT, 0)
     assert [*target.parent.iterdir()] == [target], "the job's files are gone"
     return target
+
+
+@pytest.fixture
+def gpu() -> Iterator[simulated_gpu.SimulatedGPU]:
+    """A simulated GPU of 8 GB, the only device beside the CPU."""
+    if not simulated_gpu.can_build():
+        pytest.skip("the simulated GPU needs Linux and a C++ compiler")
+    gc.collect()  # Tensors of earlier tests would count as memory in use.
+    with simulated_gpu.enabled() as enabled:
+        yield enabled
 
 
 @pytest.fixture

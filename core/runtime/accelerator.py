@@ -1,44 +1,395 @@
-"""Choose the device that networks run on: a GPU if available, else the CPU."""
+"""Devices that networks run on: one class per kind, and the choice of one by name.
+
+What differs between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML and other backends, and the CPU is here: dtypes,
+memory, streams, compiled graphs, the errors that mean that memory ran out. Everything else treats devices alike.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+import functools
+import importlib
+import logging
+import sys
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..clip import ClipError
 
-DEVICES = ("auto", "cpu", "cuda")
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+# In the order in which "auto" prefers them; other backends follow, then the CPU.
+_PREFERRED = ("cuda", "xpu", "mps")
+# Bytes that are assumed to be free on a device that does not report its memory.
+UNKNOWN_FREE_BYTES = float(2 << 30)
+
+# Parts of errors, in lower case, that mean that memory ran out and that are not of the type OutOfMemoryError.
+_OUT_OF_MEMORY_TEXTS = (
+    "out of memory",  # CUDA, ROCm, MPS, XPU
+    "not enough memory",  # the CPU's allocator on Windows
+    "not enough gpu video memory",  # DirectML
+    "can't allocate memory",  # the CPU's allocator
+    "could not allocate tensor",  # DirectML
+    "invalid buffer size",  # MPS, above the size of its largest buffer
+    "_status_alloc_failed",  # cuBLAS, cuDNN
+    "device_allocation_failed",  # cuDNN 9
+    "unable to find an engine",  # cuDNN, where no algorithm fits into memory
+    "miopenstatusallocfailed",  # MIOpen
+    "miopenstatusinternalerror",  # MIOpen, where its workspace does not fit
+    "out_of_resources",  # Level Zero
+    "out_of_device_memory",  # Level Zero
+    "out_of_host_memory",  # Level Zero
+)
 
 
-def resolve_device(name: str = "auto") -> str:
-    """The device of that name: "cpu", "cuda" or "cuda:1"; "auto" prefers a GPU.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the memory of the device or of the machine ran out."""
+    import torch
 
-    Raises ClipError for a GPU that is not there.
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+
+
+class Accelerator:
+    """A device whose backend has a module with the interface of `torch.cuda`: XPU, NPU, and most others.
+
+    half_dtypes: dtypes of 16 bits that are as accurate as video needs and faster than float32.
+    channels_last: whether convolutions are faster in that layout.
+    has_bicubic_grid_sample: whether `grid_sample` can interpolate bicubically and repeat the border.
     """
-    if name == "auto":
-        return "cuda" if has_gpu() else "cpu"
-    if name.startswith("cuda") and not has_gpu():
-        raise ClipError("there is no CUDA device here, or this build of torch does not know it; use --device cpu")
+
+    half_dtypes: tuple[str, ...] = ("float16",)
+    channels_last = False
+    has_bicubic_grid_sample = True
+
+    def __init__(self, device: torch.device, module: Any) -> None:
+        self.device = device
+        self._module = module
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def has_tf32(self) -> bool:
+        """Whether convolutions in float32 can run in TF32, which has the precision of float16."""
+        return False
+
+    def tf32(self, enabled: bool) -> AbstractContextManager[None]:
+        """Allow or forbid TF32 for the work that is queued within a `with` block."""
+        return nullcontext()
+
+    @property
+    def candidate_dtypes(self) -> tuple[torch.dtype, ...]:
+        """The dtypes of 16 bits to try, the preferred one first."""
+        import torch
+
+        return tuple(getattr(torch, name) for name in self.half_dtypes)
+
+    @property
+    def name(self) -> str:
+        """The name of the hardware, for people."""
+        get_name = getattr(self._module, "get_device_name", None)
+        return self.device.type if get_name is None else str(get_name(self.device))
+
+    def free_memory(self) -> float:
+        """Bytes that can be allocated now."""
+        with suppress(AttributeError, RuntimeError, NotImplementedError):
+            free, _ = self._module.mem_get_info(self.device)
+            reserved, allocated = self._module.memory_reserved(self.device), self._module.memory_allocated(self.device)
+            return float(free + max(0, reserved - allocated))
+        return UNKNOWN_FREE_BYTES
+
+    def total_memory(self) -> float:
+        """Bytes of the device."""
+        with suppress(AttributeError, RuntimeError, NotImplementedError):
+            return float(self._module.mem_get_info(self.device)[1])
+        return UNKNOWN_FREE_BYTES
+
+    @property
+    def reports_peak_memory(self) -> bool:
+        """Whether `allocated_memory` and `peak_memory` are known."""
+        return hasattr(self._module, "max_memory_allocated") and hasattr(self._module, "reset_peak_memory_stats")
+
+    def reset_peak_memory(self) -> None:
+        """Let `peak_memory` start anew."""
+        self._module.reset_peak_memory_stats(self.device)
+
+    def allocated_memory(self) -> int:
+        """Bytes of all tensors on the device."""
+        return int(self._module.memory_allocated(self.device))
+
+    def peak_memory(self) -> int:
+        """The most bytes of tensors since the last `reset_peak_memory`."""
+        return int(self._module.max_memory_allocated(self.device))
+
+    def release_cache(self) -> None:
+        """Return memory that is not in use from torch's cache to the system."""
+        with suppress(AttributeError):
+            self._module.empty_cache()
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+        self._module.synchronize(self.device)
+
+    def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Return an uninitialized CPU tensor in pinned memory, which is transferred several times as fast.
+
+        It is ordinary memory where there is no pinned memory.
+        """
+        import torch
+
+        with torch.inference_mode(False):
+            with suppress(RuntimeError, NotImplementedError):
+                return torch.empty(shape, dtype=dtype, pin_memory=True)
+            return torch.empty(shape, dtype=dtype)
+
+    def new_stream(self) -> Any:
+        """A new stream, beside the current one; None where there are none."""
+        make = getattr(self._module, "Stream", None)
+        return None if make is None else make(device=self.device)
+
+    def current_stream(self) -> Any:
+        """The stream of this thread; None where there are none."""
+        get = getattr(self._module, "current_stream", None)
+        return None if get is None else get(self.device)
+
+    def use_stream(self, stream: Any) -> AbstractContextManager[Any]:
+        """Queue work on a stream within a `with` block."""
+        return nullcontext() if stream is None else self._module.stream(stream)
+
+    def record_event(self) -> Any:
+        """An event after all work that is queued on the current stream; None where work is not asynchronous."""
+        make = getattr(self._module, "Event", None)
+        if make is None:
+            return None
+        event = make()
+        event.record()
+        return event
+
+
+class CudaAccelerator(Accelerator):
+    """CUDA, and ROCm, which has the same interface."""
+
+    channels_last = True
+
+    @property
+    def has_tf32(self) -> bool:
+        import torch
+
+        return torch.version.hip is None and self._module.get_device_capability(self.device) >= (8, 0)
+
+    @contextmanager
+    def tf32(self, enabled: bool) -> Generator[None, None, None]:
+        # torch has only settings for the process; they count when work is queued.
+        from torch.backends import cuda, cudnn
+
+        before = cudnn.allow_tf32, cuda.matmul.allow_tf32
+        cudnn.allow_tf32 = cuda.matmul.allow_tf32 = enabled
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32, cuda.matmul.allow_tf32 = before
+
+
+class MpsAccelerator(Accelerator):
+    """Apple's GPU, which shares its memory with the CPU."""
+
+    has_bicubic_grid_sample = False  # up to torch 2.9 at least, and without the padding mode "border"
+    reports_peak_memory = False
+
+    def free_memory(self) -> float:
+        return max(0.0, self.total_memory() - float(self._module.driver_allocated_memory()))
+
+    def total_memory(self) -> float:
+        with suppress(AttributeError):
+            return float(self._module.recommended_max_memory())
+        return UNKNOWN_FREE_BYTES
+
+    @property
+    def name(self) -> str:
+        return "mps"
+
+    def synchronize(self) -> None:
+        self._module.synchronize()
+
+    def new_stream(self) -> None:
+        return None
+
+    def current_stream(self) -> None:
+        return None
+
+    def record_event(self) -> Any:
+        event = self._module.event.Event()
+        event.record()
+        return event
+
+
+class OpaqueAccelerator(Accelerator):
+    """A backend without a module in torch, such as DirectML: it reports nothing, and runs what it can."""
+
+    reports_peak_memory = False
+
+    def synchronize(self) -> None: ...
+
+
+class Cpu(Accelerator):
+    """The CPU. It emulates 16 bits: measured 11 (bfloat16) to 250 (float16) times slower than float32."""
+
+    half_dtypes = ()
+    reports_peak_memory = False
+
+    @property
+    def name(self) -> str:
+        return "cpu"
+
+    def free_memory(self) -> float:
+        import psutil
+
+        return min(psutil.virtual_memory().available, _free_in_container())
+
+    def total_memory(self) -> float:
+        import psutil
+
+        return float(psutil.virtual_memory().total)
+
+    def release_cache(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        import torch
+
+        with torch.inference_mode(False):
+            return torch.empty(shape, dtype=dtype)
+
+    def new_stream(self) -> None:
+        return None
+
+    def current_stream(self) -> None:
+        return None
+
+    def record_event(self) -> None:
+        return None
+
+
+# The class of each type of device; `Accelerator` for all others with a module in torch.
+_KINDS: dict[str, type[Accelerator]] = {"cpu": Cpu, "cuda": CudaAccelerator, "mps": MpsAccelerator}
+
+
+@functools.cache
+def accelerator_for(device: torch.device) -> Accelerator:
+    """The accelerator of a device."""
+    import torch
+
+    module = getattr(torch, device.type, None)
+    return OpaqueAccelerator(device, None) if module is None else _KINDS.get(device.type, Accelerator)(device, module)
+
+
+def resolve_device(name: str = AUTO) -> str:
+    """The device of that name: anything that `torch.device` accepts, "directml", or "auto" for the best available one.
+
+    Raises ClipError for a name that torch does not know and for a device that is not there.
+    """
+    if name == AUTO:
+        return _best_device()
+    if name == "cpu":
+        return name
+    if name.partition(":")[0] == "directml":
+        return str(_directml_device(name))
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ClipError(f"{name} is not a device that torch knows; use auto, cpu, cuda, cuda:1, xpu or mps") from error
+    count = _device_count(device.type)
+    if count == 0:
+        raise ClipError(
+            f"there is no {device.type} device here, or this build of torch does not know it; use --device cpu"
+        )
+    if device.index is not None and device.index >= count:
+        raise ClipError(f"there is no device {name}: the last one is {device.type}:{count - 1}")
     return name
 
 
-def has_gpu() -> bool:
-    """Whether torch can use a GPU.
-
-    torch takes a second and much memory to import; it is imported only if a driver is present.
-    """
-    if not _has_gpu_driver():
-        return False
+def _best_device() -> str:
+    # torch takes a second and much memory to import; it is imported only if a driver is present.
+    if "torch" not in sys.modules and not _has_gpu_driver():
+        return "cpu"
     import torch
 
-    return torch.cuda.is_available()
+    for kind in _PREFERRED:
+        if _device_count(kind):
+            return kind
+    with suppress(AttributeError):  # before torch 2.6
+        if torch.accelerator.is_available() and (other := torch.accelerator.current_accelerator()) is not None:
+            return other.type
+    return "cpu"
+
+
+def _device_count(kind: str) -> int:
+    import torch
+
+    module = getattr(torch, kind, None)
+    with suppress(AttributeError, RuntimeError):
+        return int(module.device_count()) if module.is_available() else 0
+    return 0
+
+
+def _directml_device(name: str) -> torch.device:
+    try:
+        directml = importlib.import_module("torch_directml")
+    except ImportError as error:
+        raise ClipError("--device directml needs the package torch-directml: pip install torch-directml") from error
+    index = name.partition(":")[2]
+    return directml.device(int(index)) if index else directml.device()
 
 
 def _has_gpu_driver() -> bool:
-    """Whether Nvidia's driver library or AMD's device file exists."""
-    for name in ("libcuda.so.1", "nvcuda.dll"):
+    """Whether a driver of Nvidia, AMD or Intel is installed, or the system is macOS."""
+    for library in ("libcuda.so.1", "nvcuda.dll", "libze_loader.so.1", "ze_loader.dll"):
         with suppress(OSError):
-            ctypes.CDLL(name)
+            ctypes.CDLL(library)
             return True
-    return Path("/dev/kfd").exists()
+    return sys.platform == "darwin" or Path("/dev/kfd").exists()
+
+
+def device_contexts() -> list[AbstractContextManager[Any]]:
+    """Contexts that give another thread the current device of this one."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return []
+    modules = [getattr(torch, kind, None) for kind in (*_PREFERRED, _other_backend(torch))]
+    return [
+        module.device(module.current_device())
+        for module in modules
+        if hasattr(module, "device") and hasattr(module, "is_initialized") and module.is_initialized()
+    ]
+
+
+def _other_backend(torch: Any) -> str:
+    """The name of the backend that is registered with torch, such as "npu"."""
+    return str(torch._C._get_privateuse1_backend_name())
+
+
+def _free_in_container() -> float:
+    """Return the bytes that are left below the container's limit (cgroup v2).
+
+    Beyond the limit the system kills the process. Infinity without a limit.
+    """
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+    except OSError:
+        return inf
+    return inf if limit == "max" else max(0.0, float(limit) - float(used))

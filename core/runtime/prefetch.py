@@ -5,7 +5,7 @@ GPU, busy. Items stay in order, and every error is raised, with its traceback, i
 stage that fails or is closed stops the others within the item that they work on; its thread has ended, and its files
 are closed, before the error is raised.
 
-A stage's thread inherits context variables, inference mode, gradient mode and the CUDA device of the thread that starts
+A stage's thread inherits context variables, inference mode, gradient mode and the current GPU of the thread that starts
 it. It does not inherit autocast.
 """
 
@@ -22,6 +22,8 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
+
+from .accelerator import device_contexts
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +241,7 @@ def _torch_modes() -> list[AbstractContextManager[object]]:
         torch.inference_mode(torch.is_inference_mode_enabled()),
         torch.set_grad_enabled(torch.is_grad_enabled()),
     ]
-    return [*modes, torch.cuda.device(torch.cuda.current_device())] if torch.cuda.is_initialized() else modes
+    return [*modes, *device_contexts()]
 
 
 def _join(worker: threading.Thread, timeout: float | None = None) -> None:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import ClipError, Frames
+from ..runtime.accelerator import accelerator_for
 from ..runtime.format import format_duration
 from .deprecated_keywords import accept_deprecated_keywords
 from .model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits
@@ -138,7 +139,7 @@ def benchmark(
         window=calls.window,
         calls=calls.count / (done - warm_up_frames),
         engine=calls.engine,
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        device=accelerator_for(place).name,
         machine=describe_machine(),
     )
 
@@ -212,14 +213,14 @@ class _PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.baseline = self.peak = 0
-        self._device = device
+        self._accelerator = accelerator_for(device)
         self._stop_event = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> _PeakMemory:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self.baseline = torch.cuda.memory_allocated(self._device)
+        if self._accelerator.reports_peak_memory:
+            self._accelerator.reset_peak_memory()
+            self.baseline = self._accelerator.allocated_memory()
         else:
             self.baseline = self.peak = _resident_bytes()
             self._thread = threading.Thread(target=self._poll, daemon=True)
@@ -227,8 +228,8 @@ class _PeakMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            self.peak = torch.cuda.max_memory_allocated(self._device)
+        if self._accelerator.reports_peak_memory:
+            self.peak = self._accelerator.peak_memory()
         elif self._thread is not None:
             self._stop_event.set()
             self._thread.join()

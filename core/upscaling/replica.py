@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..runtime.accelerator import accelerator_for
 from .model_traits import find_module, model_device
 from .torch_compile import compile_forward
 
@@ -115,7 +116,7 @@ def _acquire(key: _ReplicaKey) -> nn.Module:
         if entry is None:
             entry = _Entry(_replicate(key.module, key.device, key.dtype))
             if key.is_compiled:
-                compile_forward(entry.replica, key.device)
+                compile_forward(entry.replica)
             _entries[key] = entry
         entry.users += 1
         return entry.replica
@@ -191,7 +192,8 @@ def _convert(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor
         return tensor
     wanted = dtype if tensor.is_floating_point() else tensor.dtype
     # cuDNN is faster with weights in channels_last.
-    layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
+    is_nhwc = tensor.ndim == 4 and accelerator_for(device).channels_last
+    layout = torch.channels_last if is_nhwc else torch.preserve_format
     converted = tensor.detach().to(device, wanted, memory_format=layout)
     return nn.Parameter(converted, requires_grad=False) if isinstance(tensor, nn.Parameter) else converted
 

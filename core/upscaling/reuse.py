@@ -23,11 +23,11 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from ..runtime.frame_buffers import empty_frames, empty_like
+from ..runtime.frame_buffers import empty_like
 from .change_detection import changed_pixels, difference_mask, expand_to_tiles
 from .dirty_rects import TILE_SIZE, RegionPlan, StageReach, plan_regions
+from .model_runner import ModelRunner
 from .model_traits import ModelTraits
-from .precision import ModelRunner
 from .settings import Reuse, UpscaleStats
 from .tiles import NATIVE_BLOCK, Rect, TilePlan
 
@@ -54,6 +54,7 @@ class RegionReuse:
     The last frame is a reference: what the last output is the output of. Within the threshold a tile of it may be older
     than the frame's own. Outputs are not kept in camera footage, where the copy would cost a small network a fifth of
     its time; the first frame that could have reused one is then computed in full.
+    Frames on a device other than the CPU are not compared: only the tensor of the last frame is a repeat of it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class RegionReuse:
             for start, end in pairwise([0, *stages])
         ]
         self._reference: Tensor | None = None  # (k, C, h, w)
+        self._reference_version = 0  # of the last frame, where it is on a device and not copied
         self._output: Tensor | None = None  # (k, C, h * scale, w * scale), the network's result alone
         self._full_frames = 0  # in a row, up to the last frame
 
@@ -125,6 +127,12 @@ class RegionReuse:
         self._count(plan, *frame.shape[-2:])
         return plan
 
+    def reset(self) -> None:
+        """Forget the last frame: the next one is computed in full."""
+        self._reference = self._output = None
+        self.state = ReuseState.FULL
+        self._runner.release_cache()
+
     def start_full(self, *, in_place: bool) -> None:
         """Release what is useless once a frame is computed in full.
 
@@ -143,7 +151,7 @@ class RegionReuse:
             self._output = None
             return
         if self._output is None or self._output.shape != output.shape:
-            self._output = empty_frames(*output.shape)  # Used again: fresh pages would cost as much as the copy.
+            self._output = empty_like(output)  # Used again: fresh pages would cost as much as the copy.
         self._output.copy_(output)
 
     def take_output(self, canvas: Tensor, per_frame: int) -> None:
@@ -179,6 +187,8 @@ class RegionReuse:
         reference = self._reference
         if reference is None or reference.shape != frame.shape or reference.device != frame.device:
             return None
+        if frame.device.type != "cpu":  # A comparison would wait for the device.
+            return RegionPlan([]) if _is_same_tensor(frame, self._reference_version, reference) else None
         changed = changed_pixels(frame, reference, self._threshold, any_is_full=not self._tracks_tiles)
         if changed is None:
             return None
@@ -199,7 +209,10 @@ class RegionReuse:
         return plan
 
     def _store_reference(self, frame: Tensor) -> None:
-        """Copy the frame: its producer may use its memory again."""
+        """Keep the frame, as a copy on the CPU: its producer may use its memory again."""
+        if frame.device.type != "cpu":
+            self._reference, self._reference_version = frame, _version(frame)
+            return
         if self._reference is None or self._reference.shape != frame.shape or self._reference.device != frame.device:
             self._reference = empty_like(frame)
         self._reference.copy_(frame)
@@ -217,3 +230,13 @@ class RegionReuse:
             stats.tiles_computed += plan.tiles
             stats.tiles_reused += tiles - plan.tiles
             stats.pixels_computed += plan.pixels
+
+
+def _version(tensor: Tensor) -> int:
+    """The number of changes of a tensor; -1 for inference tensors, which do not count them."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _is_same_tensor(frame: Tensor, version: int, reference: Tensor) -> bool:
+    """Whether a frame is the memory of the last one, unchanged since."""
+    return frame.data_ptr() == reference.data_ptr() and version == _version(frame) != -1

@@ -170,7 +170,8 @@ class UpscaleStats:
     repeated_frames: needed no network. tiles_computed, tiles_reused: tiles of 12 x 12 input pixels of all other frames;
     networks with a wide halo compute all. pixels, pixels_computed: input pixels of all frames, and those that the
     network computed: with the halos of changed regions, averaged over the layers, and without those of tiles that were
-    cut for lack of memory.
+    cut for lack of memory. mode: "fp16", "bf16", "tf32" or "fp32", as the first frame was computed. mode_check: how
+    near that is to float32, in words; empty where it was not compared.
     """
 
     frames: int = 0
@@ -179,6 +180,8 @@ class UpscaleStats:
     tiles_reused: int = 0
     pixels: int = 0
     pixels_computed: int = 0
+    mode: str = ""
+    mode_check: str = ""
 
     @property
     def computed_fraction(self) -> float:

@@ -1,22 +1,24 @@
 """The upscaling of one stream, chunk by chunk.
 
-It includes batching, reuse of unchanged regions, post-processing and transfer.
+It includes batching, reuse of unchanged regions and post-processing.
 """
 
 from __future__ import annotations
 
 import logging
+from math import prod
 
 import torch
 from torch import Tensor
 
+from ..runtime.accelerator import Accelerator, is_out_of_memory
+from ..runtime.frame_buffers import empty_frames
 from .dirty_rects import RegionPlan
+from .model_runner import ModelRunner
 from .postprocess import postprocess
-from .precision import ModelRunner
 from .reuse import RegionReuse
 from .settings import PostProcess
-from .tile_size import free_memory
-from .tiles import ALIGN, EXACT_ALIGN, Rect, TilePlan, is_out_of_memory, run_tiles
+from .tiles import ALIGN, EXACT_ALIGN, Rect, TilePlan, run_tiles
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +31,33 @@ class UpscaleStream:
 
     def __init__(self, runner: ModelRunner, scale: int, halo: int, reuse: RegionReuse, post: PostProcess) -> None:
         self._runner, self._scale, self._halo, self._reuse, self._post = runner, scale, halo, reuse, post
-        self._pinned: Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the last frame, as at the start of a stream."""
+        self._reuse.reset()
 
     def upscale_into(
-        self, result: Tensor, images: Tensor, per_frame: int, first_frame: int, plan: TilePlan
+        self,
+        result: Tensor,
+        images: Tensor,
+        per_frame: int,
+        first_frame: int,
+        plan: TilePlan,
+        compared: Tensor | None = None,
     ) -> TilePlan:
         """Upscale images into the result.
 
-        images: (B * k, C, h, w); result: (B * k, C, H, W) on the CPU; with k = `per_frame` images per frame.
+        images: (B * k, C, h, w); result: (B * k, C, H, W), on any device; with k = `per_frame` images per frame.
 
-        first_frame: number of the first frame in its clip. Returns the tiling that worked.
+        first_frame: number of the first frame in its clip. compared: the same images on the CPU, where changes are
+        found without waiting for the device; None: `images`. Returns the tiling that worked.
         """
+        compared = images if compared is None else compared
         count = len(images) // per_frame
         batch = count if self._can_write_directly(result, images) else max(1, plan.batch_size // per_frame)
         start = 0  # Frames from here on wait to be computed together.
         for n in range(count):
-            regions = self._reuse.plan(images[n * per_frame : (n + 1) * per_frame])
+            regions = self._reuse.plan(compared[n * per_frame : (n + 1) * per_frame])
             if regions is not None:
                 plan = self._process_full(result, images, per_frame, first_frame, start, n, plan)
                 plan = self._process_regions(result, images, per_frame, first_frame, n, regions, plan)
@@ -56,12 +69,7 @@ class UpscaleStream:
         return self._process_full(result, images, per_frame, first_frame, start, count, plan)
 
     def _can_write_directly(self, result: Tensor, images: Tensor) -> bool:
-        """Return whether tiles are written into the result.
-
-        They are not where outputs stay on a GPU, to be reused without a copy.
-        """
-        if self._reuse.enabled and self._runner.device.type == "cuda":
-            return False
+        """Return whether tiles are written into the result."""
         height, width = images.shape[-2:]
         return self._post.is_identity and result.shape[-2:] == (height * self._scale, width * self._scale)
 
@@ -82,7 +90,7 @@ class UpscaleStream:
         plan = self._run(images[part], canvas, plan)
         self._reuse.take_output(canvas, per_frame)
         done = self._postprocess(canvas, result[part], images[part], per_frame, first_frame + start)
-        self._copy_to_host(done, result[part])
+        result[part].copy_(done)
         return plan
 
     def _process_regions(
@@ -102,7 +110,7 @@ class UpscaleStream:
             result[part] = output
         else:
             done = self._postprocess(output, result[part], images[part], per_frame, first_frame + index)
-            self._copy_to_host(done, result[part])
+            result[part].copy_(done)
         return plan
 
     def _run_regions(self, images: Tensor, out: Tensor, rects: list[Rect], plan: TilePlan) -> TilePlan:
@@ -129,23 +137,13 @@ class UpscaleStream:
             clamp=True,
             align=align,
             supports_roi=self._runner.supports_roi,
+            device=self._runner.device,
         )
 
     def _alloc_canvas(self, images: Tensor) -> Tensor:
-        """Allocate memory for the network's result.
-
-        It is on the GPU if the result and its post-processing fit there easily, else on the CPU.
-
-        On a GPU it has the network's dtype: half precision takes half the time to copy to the CPU.
-        """
-        shape = (*images.shape[:2], images.shape[2] * self._scale, images.shape[3] * self._scale)
-        device = self._runner.device
-        if device.type == "cuda" and 4 * torch.Size(shape).numel() * 4 < free_memory(device):
-            place, dtype = device, self._runner.dtype
-        else:
-            place, dtype = "cpu", torch.float32
-        with torch.inference_mode(False):  # see `empty_like`
-            return torch.empty(shape, device=place, dtype=dtype)
+        """Allocate memory for the network's result, see `empty_result`."""
+        size = images.shape[3] * self._scale, images.shape[2] * self._scale
+        return empty_result(images, *size, self._runner.accelerator, self._runner.dtype)
 
     def _postprocess(self, canvas: Tensor, result: Tensor, images: Tensor, per_frame: int, first_frame: int) -> Tensor:
         """The canvas, post-processed and at the size of `result`, as images again."""
@@ -156,26 +154,19 @@ class UpscaleStream:
         try:
             done = postprocess(upscaled, source, size, self._post, first_frame)
         except RuntimeError as error:
-            if not (canvas.is_cuda and is_out_of_memory(error)):
+            if canvas.device.type == "cpu" or not is_out_of_memory(error):
                 raise
-            done = postprocess(upscaled.cpu(), source, size, self._post, first_frame)
+            done = postprocess(upscaled.cpu(), source.cpu(), size, self._post, first_frame)
         return done.reshape(result.shape)
 
-    def _copy_to_host(self, source: Tensor, result: Tensor) -> None:
-        """Copy into result, float32 on the CPU."""
-        pinned = self._pinned_buffer(source) if source.is_cuda else None
-        result.copy_(source if pinned is None else pinned.copy_(source))
 
-    def _pinned_buffer(self, like: Tensor) -> Tensor | None:
-        """Return pinned memory of this shape; None where there is none.
+def empty_result(images: Tensor, width: int, height: int, accelerator: Accelerator, dtype: torch.dtype) -> Tensor:
+    """Allocate images of another size, for the result of a network or of its post-processing.
 
-        A GPU copies to it several times as fast.
-        """
-        if self._pinned is None or self._pinned.shape != like.shape or self._pinned.dtype != like.dtype:
-            self._pinned = None  # Before the next one is allocated.
-            try:
-                with torch.inference_mode(False):
-                    self._pinned = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
-            except RuntimeError as error:
-                log.debug("no pinned memory: %s", error)
-        return self._pinned
+    On the device, in the network's dtype, if they and what is made of them fit there easily; else float32 on the CPU.
+    """
+    shape = (*images.shape[:2], height, width)
+    if accelerator.is_cpu or 16 * prod(shape) > accelerator.free_memory():
+        return empty_frames(*shape)
+    with torch.inference_mode(False):
+        return torch.empty(shape, device=accelerator.device, dtype=dtype)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf, isqrt
-from pathlib import Path
+from math import isqrt
 
-import psutil
 import torch
 
+from ..runtime.accelerator import accelerator_for
 from ..runtime.malloc import MAX_RETAINED_BYTES
 from .model_traits import ImageModel, read_traits
 from .settings import Tiling
@@ -42,7 +41,7 @@ def plan_tiles(
       and at 64 channels and 4x it stays below 2^31 elements, the limit of cuDNN's fast kernels.
     """
     on_cpu = device.type == "cpu"
-    pixels = int(free_memory(device) * (0.5 if on_cpu else 0.7) / bytes_per_pixel)
+    pixels = int(accelerator_for(device).free_memory() * (0.5 if on_cpu else 0.7) / bytes_per_pixel)
     if not on_cpu:
         pixels = min(pixels, 1 << 20)
     size = tiling.size
@@ -61,24 +60,3 @@ def plan_tiles(
 def estimate_activation_bytes(model: ImageModel, scale: int) -> float:
     """Bytes of float32 activations per input pixel, see `ModelTraits`."""
     return replace(read_traits(model), scale=scale).estimated_activation_bytes
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that are free on a device now."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + cached)
-    return min(psutil.virtual_memory().available, _free_in_container())
-
-
-def _free_in_container() -> float:
-    """Return the bytes that are left below the container's limit (cgroup v2).
-
-    Beyond the limit the system kills the process. Infinity without a limit.
-    """
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
-    except OSError:
-        return inf
-    return inf if limit == "max" else max(0.0, float(limit) - float(used))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, Frames
+from ..runtime.accelerator import accelerator_for, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,7 @@ def run_tiles(
     clamp: bool = False,
     align: int = ALIGN,
     supports_roi: bool = False,
+    device: torch.device | None = None,
 ) -> TilePlan:
     """Run the network tile by tile.
 
@@ -177,7 +179,7 @@ def run_tiles(
     rects: the regions to compute, with corners at multiples of ALIGN or at the frame's end; the rest of `out` is not
     written. Empty: all of the frame. clamp: to [0, 1], while results are copied. align: windows start at multiples of
     it. supports_roi: the network also takes `roi=(rows, columns)` of its input, and computes that part of the result
-    only, and `out`, a tensor for it, which it may fill, clamped, and return.
+    only, and `out`, a tensor for it, which it may fill, clamped, and return. device: of the network, None: of `frames`.
 
     When memory runs out, the tiles that are left are cut smaller. Returns the plan that worked, to start the next
     frames with. Raises ClipError when memory runs out for the smallest tile, or when a result has the wrong size; all
@@ -195,17 +197,8 @@ def run_tiles(
         log.warning("out of memory with %s; continuing with %s, %d tiles left", plan, smaller, len(todo))
         plan = smaller
         todo = deque(part for tile in todo for part in _split_tile(tile, height, width, plan, halo, align))
-        torch.cuda.empty_cache()
+        accelerator_for(device or frames.device).release_cache()
     return plan
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of the GPU or of the machine ran out."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    # The CPU's allocator, MPS and the libraries below CUDA raise a RuntimeError, each with another text.
-    texts = ("not enough memory", "can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def _try_tile(

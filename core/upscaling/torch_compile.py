@@ -11,25 +11,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..runtime.accelerator import is_out_of_memory
+
 log = logging.getLogger(__name__)
 
-# One graph for each distinct shape: tiles have few. On CUDA a recorded graph replaces hundreds of kernel launches.
-CUDA_OPTIONS: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
-CPU_OPTIONS: dict[str, Any] = {"dynamic": False}
+# One graph for each distinct shape: tiles have few. The mode "reduce-overhead" would record CUDA graphs, whose results
+# are overwritten at the next call, which need memory pools that cudaMallocAsync (ComfyUI's default) does not have, and
+# which fail in a second thread.
+OPTIONS: dict[str, Any] = {"dynamic": False}
 
 
-def compile_forward(module: nn.Module, device: torch.device) -> None:
+def compile_forward(module: nn.Module) -> None:
     """Let a module compute `forward` through `torch.compile`, in place.
 
     Results differ by rounding.
 
     The first call for each shape waits for the compiler, for seconds to minutes. Where the module cannot be compiled
-    (no compiler, no Triton, unsupported code), a warning is logged and the plain `forward` runs.
+    (no compiler, no Triton, unsupported code) or its compiled form fails, a warning is logged and the plain `forward`
+    runs.
     """
-    from torch._dynamo.exc import TorchDynamoException  # it takes seconds to import
-
-    plain, options = module.forward, CUDA_OPTIONS if device.type == "cuda" else CPU_OPTIONS
-    compiled = torch.compile(plain, **options)
+    plain = module.forward
+    compiled = torch.compile(plain, **OPTIONS)
     has_failed = False
 
     def forward(*args: object, **kwargs: object) -> object:
@@ -37,7 +39,9 @@ def compile_forward(module: nn.Module, device: torch.device) -> None:
         if not has_failed:
             try:
                 return compiled(*args, **kwargs)
-            except TorchDynamoException as error:
+            except Exception as error:  # Compilers and graphs raise errors of any type; `forward` repeats its own.
+                if is_out_of_memory(error):
+                    raise
                 has_failed = True
                 reason = str(error).strip().split("\n")[0]
                 log.warning("torch.compile failed, the network runs without it: %s", reason)

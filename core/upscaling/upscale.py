@@ -10,28 +10,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
+from math import isfinite
 
 import torch
-from torch import Tensor
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.frame_buffers import empty_frames
+from ..runtime.accelerator import accelerator_for, is_out_of_memory
 from ..runtime.malloc import retain_freed_memory
+from ..runtime.transfer import DelayedFlag, Uploader, download_frames
+from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
-from .model_traits import ImageModel, ModelTraits, find_module, model_device, read_traits
-from .precision import ModelRunner, dtype_candidates
-from .resize import bleed_alpha, resize
-from .reuse import RegionReuse
-from .settings import Alpha, Precision, UpscaleSettings, UpscaleStats
-from .stream import UpscaleStream
-from .tile_size import plan_tiles
-from .tiles import MIN_CORE, TilePlan, is_out_of_memory
+from .model_traits import ImageModel, find_module, model_device
+from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
-
-# Side of the crop on which dtypes are checked and memory is measured.
-SAMPLE_SIZE = 192
 
 
 @accept_deprecated_keywords
@@ -43,11 +36,14 @@ def upscale(
     device: torch.device | str | None = None,
     stats: UpscaleStats | None = None,
     first_frame: int = 0,
+    on_device: bool = False,
 ) -> Iterator[Frames]:
     """Upscale a stream of frames.
 
     Chunks (B, 3 or 4, h, w) -> chunks (B, 3 or 4, H, W), float32 on the CPU, in [0, 1], in order.
 
+    on_device: leave results on the device, in the dtype of the network, where they fit there easily. On a device other
+    than the CPU a chunk is computed while the last one is transferred: results are one or two chunks behind.
     device: where the network runs, None: where its weights are. The caller's module is not modified: for another device
     or dtype a replica runs, which lives as long as the stream. What `model` raises is raised within one tile. When
     memory runs out, tiles shrink; no frame is lost or computed twice.
@@ -67,134 +63,107 @@ def upscale(
     """
     settings = settings or UpscaleSettings()
     place = model_device(model) if device is None else torch.device(device)
-    traits = read_traits(model)
-    if place.type != "cpu":
-        traits = replace(traits, exact_halo=0, roi_stages=())  # The native engine runs on CPUs only.
-    halo = traits.halo if settings.tiling.halo is None else settings.tiling.halo
-    stream: UpscaleStream | None = None
-    plan, plan_size, bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
-    done = first_frame
+    accelerator = accelerator_for(place)
     if settings.compile and find_module(model) is None:
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
     with ExitStack() as stack:
         stack.enter_context(retain_freed_memory())
-        for chunk in frames:
-            _check_frames(chunk, done)
-            height, width = chunk.shape[-2:]
-            images = _frames_to_images(chunk.float(), traits.in_channels, settings.alpha)
-            per_frame = len(images) // len(chunk)
-            if stream is None:
-                runner = _make_runner(model, traits, place, settings)
-                stack.callback(runner.close)
-                bytes_per_pixel = _prepare_runner(runner, traits, images)
-                reuse = RegionReuse(
-                    settings.reuse,
-                    UpscaleStats() if stats is None else stats,
-                    traits,
-                    runner,
-                    halo=max(halo, traits.halo),
-                    images_per_frame=per_frame,
-                )
-                stream = UpscaleStream(runner, traits.scale, halo, reuse, settings.postprocess)
-            if plan_size != (height, width):
-                plan = plan_tiles(
-                    height,
-                    width,
-                    len(images),
-                    halo,
-                    place,
-                    settings.tiling,
-                    bytes_per_pixel,
-                    layer_bytes=traits.layer_bytes,
-                    full_frames=traits.prefers_full_frames,
-                )
-                plan_size = height, width
-                log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, plan, halo)
-            size = settings.size.resolve(width, height, traits.scale)
-            result = empty_frames(len(images), images.shape[1], size[1], size[0])
-            plan = stream.upscale_into(result, images, per_frame, done, plan)
-            done += len(chunk)
-            yield _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
-            del result  # Before the next one is allocated: two large chunks need twice the memory.
+        upscaler = ChunkUpscaler(model, settings, place, stats or UpscaleStats())
+        stack.callback(upscaler.close)
+        if accelerator.is_cpu:
+            yield from _upscale_at_once(frames, upscaler, first_frame)
+            return
+        results = _upscale_ahead(frames, upscaler, first_frame)
+        yield from results if on_device else download_frames(results, accelerator)
 
 
-def _make_runner(
-    model: ImageModel, traits: ModelTraits, device: torch.device, settings: UpscaleSettings
-) -> ModelRunner:
-    dtypes = dtype_candidates(settings.precision, device)
-    if settings.precision is Precision.AUTO:
-        if find_module(model) is None:
-            dtypes = dtypes[-1:]  # Weights that cannot be cast stay in their dtype.
-        if not traits.supports_half:
-            dtypes = tuple(dtype for dtype in dtypes if dtype is not torch.float16)
-    return ModelRunner(
-        model, device, dtypes, traits=traits, compiled=settings.compile and find_module(model) is not None
-    )
+def _upscale_at_once(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:
+    done = first_frame
+    for chunk in frames:
+        _check_frames(chunk, done)
+        chunk_start, done = done, done + len(chunk)
+        yield upscaler.compute(chunk.cpu(), chunk_start)
 
 
-def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) -> float:
-    """Load the network and check its dtype on the middle of the first image.
+@dataclass
+class _Launched:
+    """A chunk whose result may not be computed yet, and the checksum that shows whether it is finite."""
 
-    Returns the bytes that the network needs per input pixel. Raises ClipError when memory runs out.
-    """
-    height, width = images.shape[-2:]
-    top, left = max(0, height - SAMPLE_SIZE) // 2, max(0, width - SAMPLE_SIZE) // 2
-    sample = images[:1, :, top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
-    device = runner.device
+    chunk: Frames
+    first_frame: int
+    result: Frames
+    checksum: DelayedFlag | None
+
+
+def _upscale_ahead(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:
+    """Upscale on a device without waiting for it: a result is checked when the next one has been launched."""
+    uploader = Uploader(upscaler.accelerator)
+    done, last = first_frame, None
+    for chunk in frames:
+        _check_frames(chunk, done)
+        host = chunk.float() if chunk.device.type == "cpu" else None
+        if host is not None:
+            chunk = _upload(uploader, host)
+        launched = _launch(upscaler, chunk, done, host)
+        done += len(chunk)
+        del chunk, host
+        if last is not None:
+            if not _is_finite(last):
+                _recompute(upscaler, last)
+                _recompute(upscaler, launched)
+            yield last.result
+        last = launched
+        del launched
+    if last is not None:
+        if not _is_finite(last):
+            _recompute(upscaler, last)
+        yield last.result
+
+
+def _upload(uploader: Uploader, chunk: Frames) -> Frames:
+    """The chunk on the device, or itself if it does not fit there: then its tiles are transferred one by one."""
     try:
-        runner.select_dtype(sample)
-        if device.type != "cuda":
-            return traits.estimated_activation_bytes
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        runner(sample)
-        used = torch.cuda.max_memory_allocated(device) - before
-        measured = max(1.0, used / (sample.shape[-2] * sample.shape[-1]))
-        if traits.activation_bytes is None:
-            return measured
-        # A network that upscales in pieces takes less per pixel of a large frame than of the sample.
-        return min(measured, 1.5 * traits.activation_bytes * runner.dtype.itemsize / 4)
-    except (RuntimeError, MemoryError) as error:
+        return uploader.upload([chunk])[0]
+    except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise ClipError(
-            f"memory ran out on {device} while the network was loaded and tried on "
-            f"{sample.shape[-1]}x{sample.shape[-2]} pixels; close other programs, or take a smaller network "
-            "or another device"
-        ) from error
+        return chunk
 
 
-def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
-    """Convert frames to images for the network.
+def _launch(upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Frames | None = None) -> _Launched:
+    try:
+        result = upscaler.compute(chunk, first_frame, host)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("memory ran out beside the network; frame %d is assembled in main memory", first_frame)
+        result = None
+    if result is None:  # The error, and with it the tensors of its frames, is released.
+        upscaler.accelerator.release_cache()
+        result = upscaler.compute_again(chunk.cpu(), first_frame)
+    checksum = upscaler.take_checksum()
+    flag = None if checksum is None else DelayedFlag(upscaler.accelerator, checksum)
+    return _Launched(chunk, first_frame, result, flag)
 
-    (B, 3 or 4, h, w) -> (B * k, channels, h, w), the k images of a frame in a row.
 
-    One image for RGB, or RGBA where the network takes it; a network for gray gets each channel as an image, and alpha
-    that goes through a network for RGB is a gray image of its own.
+def _is_finite(launched: _Launched) -> bool:
+    return launched.checksum is None or isfinite(launched.checksum.read())
+
+
+def _recompute(upscaler: ChunkUpscaler, launched: _Launched) -> None:
+    """Compute a chunk again, in the next mode if it is not finite in this one.
+
+    Raises ClipError for frames that are not finite themselves, and if there is no other mode.
     """
-    if channels == 4:
-        return chunk if chunk.shape[1] == 4 else torch.cat([chunk, torch.ones_like(chunk[:, :1])], dim=1)
-    planes = chunk[:, :3]
-    if chunk.shape[1] == 4:
-        planes = bleed_alpha(chunk)
-        if alpha is Alpha.NETWORK:
-            planes = torch.cat([planes, chunk[:, 3:].expand(-1, 1 if channels == 1 else 3, -1, -1)], dim=1)
-    return planes.reshape(-1, channels, *chunk.shape[-2:])
-
-
-def _images_to_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
-    """Convert the network's result to frames: the inverse of `_frames_to_images`.
-
-    Returns (B, 3 or 4, H, W), with as many channels as `chunk` has.
-    """
-    planes = result.reshape(len(chunk), -1, *result.shape[-2:])
-    if chunk.shape[1] == 3:
-        return planes[:, :3]
-    if channels == 4:
-        return planes
-    if alpha is Alpha.NETWORK:
-        return torch.cat([planes[:, :3], planes[:, 3:].mean(dim=1, keepdim=True)], dim=1)
-    return torch.cat([planes, resize(chunk[:, 3:].float(), planes.shape[-1], planes.shape[-2])], dim=1)
+    _check_finite(launched.chunk, launched.first_frame)
+    upscaler.reset()  # The last output may be the one that is not finite.
+    while True:
+        again = _launch(upscaler, launched.chunk, launched.first_frame)
+        launched.result, launched.checksum = again.result, None
+        if _is_finite(again):
+            return
+        upscaler.drop_mode("the result is not finite")
+        upscaler.reset()
 
 
 def _check_frames(chunk: Frames, first_frame: int) -> None:
@@ -203,6 +172,11 @@ def _check_frames(chunk: Frames, first_frame: int) -> None:
             f"frames to upscale must be floats of shape (B, 3 or 4, H, W) with at least one pixel; "
             f"from frame {first_frame} on they are {chunk.dtype} {tuple(chunk.shape)}"
         )
+    if chunk.device.type == "cpu":  # On another device that would wait for it; see `_recompute`.
+        _check_finite(chunk, first_frame)
+
+
+def _check_finite(chunk: Frames, first_frame: int) -> None:
     if (bad := first_non_finite(chunk)) is not None:
         raise ClipError(
             f"frame {first_frame + bad} (counted from 0) has values that are not finite; they would come out black"

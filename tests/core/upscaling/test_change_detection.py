@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyscale.core.upscaling import change_detection
 from steadyscale.core.upscaling.dirty_rects import TILE_SIZE
+from steadyscale.core.upscaling.model_runner import ModelRunner
 from steadyscale.core.upscaling.model_traits import ModelTraits
-from steadyscale.core.upscaling.precision import ModelRunner
+from steadyscale.core.upscaling.precision import ComputeMode
 from steadyscale.core.upscaling.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse, ReuseState
 from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
@@ -287,7 +288,7 @@ def test_camera_footage_is_detected_from_few_rows(monkeypatch):
         return compare(frame, reference, threshold)
 
     monkeypatch.setattr(change_detection, "difference_mask", counted)
-    runner = ModelRunner(model, torch.device("cpu"), (torch.float32,))
+    runner = ModelRunner(model, torch.device("cpu"), (ComputeMode.FP32,))
     reuse = RegionReuse(Reuse(), stats := UpscaleStats(), ModelTraits(scale=2), runner, halo=3)
     assert [reuse.plan(frame[None]) for frame in frames] == [None] * 4
     assert 0 < sum(compared) <= 3 * frames[0].numel() / 15

@@ -64,6 +64,7 @@ def test_the_signature_shows_the_present_names_only():
         "device",
         "stats",
         "first_frame",
+        "on_device",
     ]
     with pytest.raises(TypeError, match="sharpness"):
         upscale(iter([]), NearestUpscaler(), sharpness=1)

@@ -13,7 +13,6 @@ from steadyscale.core.upscaling.tiles import (
     Rect,
     Span,
     TilePlan,
-    is_out_of_memory,
     make_tiles,
     run_tiles,
     shrink_plan,
@@ -260,14 +259,6 @@ def test_a_roi_result_of_the_wrong_size_is_an_error():
             plan=TilePlan(1, 32),
             supports_roi=True,
         )
-
-
-def test_errors_that_mean_out_of_memory():
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(RuntimeError("[enforce fail] not enough memory: you tried to allocate 5 bytes"))
-    assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
-    assert not is_out_of_memory(RuntimeError("shapes differ"))
-    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_results_are_clamped_only_in_the_rectangles_and_only_on_request():

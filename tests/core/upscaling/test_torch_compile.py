@@ -14,7 +14,6 @@ from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from torch import nn
 
-CPU = torch.device("cpu")
 COMPILED = UpscaleSettings(compile=True)
 
 
@@ -37,7 +36,7 @@ def backend(monkeypatch: pytest.MonkeyPatch):
                 raise OSError("there is no compiler here")
             return graph.forward
 
-        monkeypatch.setattr(torch_compile, "CPU_OPTIONS", {"backend": compile_, "dynamic": False})
+        monkeypatch.setattr(torch_compile, "OPTIONS", {"backend": compile_, "dynamic": False})
         return graphs
 
     torch.compiler.reset()
@@ -73,9 +72,26 @@ def test_an_error_of_the_network_itself_is_raised(backend):
             raise KeyError("my own fault")
 
     network = Broken()
-    compile_forward(network, CPU)
+    compile_forward(network)
     with pytest.raises(Exception, match="my own fault"):
         network(torch.rand(1, 3, 4, 4))
+
+
+def test_a_compiled_network_that_fails_later_is_done_without(network: Upscaler, monkeypatch, caplog):
+    """As CUDA graphs do where memory has no pools, or in a second thread."""
+
+    def fail(forward, **options):
+        def compiled(images):
+            raise AssertionError("graph pool")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", fail)
+    frames = torch.rand(2, 3, 20, 24)
+    result = torch.cat(list(upscale(iter(frames.split(1)), network, COMPILED)))
+    monkeypatch.undo()
+    assert torch.equal(result, torch.cat(list(upscale(iter(frames.split(1)), network))))
+    assert caplog.text.count("torch.compile failed") == 1
 
 
 def test_a_function_cannot_be_compiled_and_runs(caplog: pytest.LogCaptureFixture):

@@ -1,0 +1,151 @@
+"""Transfers between pinned memory and a device that overlap with work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .accelerator import Accelerator
+
+# One that is filled, one that is transferred, one that is read.
+RING_SLOTS = 3
+
+
+class Uploader:
+    """Copies CPU tensors to a device through pinned memory, without waiting for the copy.
+
+    Results are no inference tensors: they may be used inside and outside of inference mode.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._slots: list[tuple[Tensor, Any]] = []  # the oldest first, each with the event after its copy
+
+    def upload(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return copies on the device; the CPU tensors may be changed afterwards."""
+        with torch.inference_mode(False), torch.no_grad():
+            if self._accelerator.is_cpu:
+                return [tensor.clone() for tensor in tensors]
+            staged = [_byte_view(buffer, tensor) for buffer, tensor in self._stage(tensors)]
+            copies = [tensor.to(self._accelerator.device, non_blocking=True) for tensor in staged]
+            self._slots[-1] = self._slots[-1][0], self._accelerator.record_event()
+            return copies
+
+    def _stage(self, tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Copy tensors into the next pinned buffer; return their parts of it beside them."""
+        sizes = [_aligned_bytes(tensor) for tensor in tensors]
+        buffer = self._next_buffer(sum(sizes))
+        parts = list(zip(buffer[: sum(sizes)].split(sizes), tensors, strict=True))
+        for part, tensor in parts:
+            _byte_view(part, tensor).copy_(tensor)
+        return parts
+
+    def _next_buffer(self, size: int) -> Tensor:
+        buffer, event = self._slots.pop(0) if len(self._slots) == RING_SLOTS else (None, None)
+        wait_for(event)
+        if buffer is None or len(buffer) < size:
+            buffer = self._accelerator.empty_pinned(size, dtype=torch.uint8)
+        self._slots.append((buffer, None))
+        return buffer
+
+
+class Download:
+    """A copy from the device that may not be complete yet."""
+
+    def __init__(self, sources: Sequence[Tensor], targets: list[Tensor], event: Any) -> None:
+        self._sources: Sequence[Tensor] = sources  # Their memory must not be used again before the copy is complete.
+        self._targets, self._event = targets, event
+
+    def wait(self) -> list[Tensor]:
+        """The tensors in pinned memory; they are overwritten by the third download that is started after this one."""
+        if self._sources:
+            wait_for(self._event)
+            self._sources = ()
+        return self._targets
+
+
+class DownloadRing:
+    """Copies tensors from a device into pinned buffers, on a stream beside the one that computes."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator, self._stream = accelerator, accelerator.new_stream()
+        self._buffers: list[Tensor] = []
+
+    def start(self, tensors: Sequence[Tensor]) -> Download:
+        """Start to copy what the current stream has been told to compute."""
+        sizes = [_aligned_bytes(tensor) for tensor in tensors]
+        if self._stream is not None:
+            self._stream.wait_stream(self._accelerator.current_stream())
+        with torch.inference_mode(False), torch.no_grad(), self._accelerator.use_stream(self._stream):
+            parts = self._next_buffer(sum(sizes))[: sum(sizes)].split(sizes)
+            targets = [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
+            for target, tensor in zip(targets, tensors, strict=True):
+                target.copy_(tensor.detach(), non_blocking=True)
+            event = self._accelerator.record_event()
+        return Download(tensors, targets, event)
+
+    def _next_buffer(self, size: int) -> Tensor:
+        buffer = self._buffers.pop(0) if len(self._buffers) == RING_SLOTS else None
+        if buffer is None or len(buffer) < size:
+            buffer = self._accelerator.empty_pinned(size, dtype=torch.uint8)
+        self._buffers.append(buffer)
+        return buffer
+
+
+class DelayedFlag:
+    """A number on the device that the CPU reads later, so that it need not wait now."""
+
+    def __init__(self, accelerator: Accelerator, value: Tensor) -> None:
+        self._target = accelerator.empty_pinned(1, dtype=torch.float32)
+        self._source = value
+        with torch.inference_mode(False), torch.no_grad():
+            self._target.copy_(value.detach().reshape(1), non_blocking=True)
+        self._event = accelerator.record_event()
+
+    def read(self) -> float:
+        """The number; waits for the device if it has not come that far."""
+        wait_for(self._event)
+        return float(self._target[0])
+
+
+def wait_for(event: Any) -> None:
+    """Wait until the work before an event is done; None is an event that has passed."""
+    if event is not None and not event.query():
+        event.synchronize()
+
+
+def download_frames(frames: Iterator[Tensor], accelerator: Accelerator) -> Iterator[Tensor]:
+    """Yield the chunks of a stream in float32 on the CPU, each while the next one is computed.
+
+    Chunks that are on the CPU already are passed on.
+    """
+    ring, pending = DownloadRing(accelerator), None
+    for chunk in frames:
+        download = chunk if chunk.device.type == "cpu" else ring.start([chunk])
+        del chunk
+        if pending is not None:
+            yield _to_float(pending)
+        pending = download
+        del download
+    if pending is not None:
+        yield _to_float(pending)
+
+
+def _to_float(pending: Download | Tensor) -> Tensor:
+    if isinstance(pending, Tensor):
+        return pending
+    (pinned,) = pending.wait()
+    with torch.inference_mode(False):
+        return torch.empty(pinned.shape).copy_(pinned)  # The buffer is used again, and the consumer may keep frames.
+
+
+def _aligned_bytes(tensor: Tensor) -> int:
+    return (tensor.numel() * tensor.element_size() + 63) // 64 * 64
+
+
+def _byte_view(buffer: Tensor, like: Tensor) -> Tensor:
+    """The start of a buffer of bytes as a contiguous tensor of another's shape and dtype."""
+    return buffer[: like.numel() * like.element_size()].view(like.dtype).view(like.shape)

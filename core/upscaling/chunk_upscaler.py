@@ -1,0 +1,205 @@
+"""Upscale the chunks of one stream: load the network, choose mode and tiles, convert between frames and images."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..clip import ClipError, Frames
+from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from .model_runner import ModelRunner
+from .model_traits import ImageModel, ModelTraits, find_module, read_traits
+from .precision import compute_modes
+from .resize import bleed_alpha, resize
+from .reuse import RegionReuse
+from .settings import Alpha, UpscaleSettings, UpscaleStats
+from .stream import UpscaleStream, empty_result
+from .tile_size import plan_tiles
+from .tiles import MIN_CORE, TilePlan
+
+log = logging.getLogger(__name__)
+
+# Side of the crop on which modes are checked and memory is measured; the smaller one is for little memory.
+SAMPLE_SIZE, MIN_SAMPLE_SIZE = 192, 48
+
+
+class ChunkUpscaler:
+    """Upscales the chunks of one stream; the network is loaded with the first one.
+
+    compared: see `UpscaleStream.upscale_into`.
+    """
+
+    def __init__(self, model: ImageModel, settings: UpscaleSettings, device: torch.device, stats: UpscaleStats) -> None:
+        self._model, self._settings, self._device, self._stats = model, settings, device, stats
+        self.accelerator = accelerator_for(device)
+        traits = read_traits(model)
+        if not self.accelerator.is_cpu:
+            traits = replace(traits, exact_halo=0, roi_stages=())  # The native engine runs on CPUs only.
+        self._traits = traits
+        self._halo = traits.halo if settings.tiling.halo is None else settings.tiling.halo
+        self._runner: ModelRunner | None = None
+        self._stream: UpscaleStream | None = None
+        self._plan, self._plan_size, self._bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
+
+    def compute(self, chunk: Frames, first_frame: int, host: Frames | None = None) -> Frames:
+        """Upscale a chunk on its device. host: the same chunk on the CPU, if it is not there."""
+        traits, settings = self._traits, self._settings
+        height, width = chunk.shape[-2:]
+        images = _frames_to_images(chunk.float(), traits.in_channels, settings.alpha)
+        compared = None if host is None else _frames_to_images(host.float(), traits.in_channels, settings.alpha)
+        per_frame = len(images) // len(chunk)
+        runner, stream = self._prepare(images, per_frame)
+        if self._plan_size != (height, width):
+            self._plan_tiles(height, width, len(images))
+        size = settings.size.resolve(width, height, traits.scale)
+        place = accelerator_for(images.device)
+        result = empty_result(images, *size, place, runner.dtype)
+        self._plan = stream.upscale_into(result, images, per_frame, first_frame, self._plan, compared)
+        return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
+
+    def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
+        """Upscale a chunk on the CPU in full, of which only the tiles are moved to the device, and do not count it."""
+        counted = replace(self._stats)
+        self.reset()
+        result = self.compute(chunk, first_frame)
+        self.reset()
+        vars(self._stats).update(vars(counted))
+        return result
+
+    def take_checksum(self) -> Tensor | None:
+        """See `ModelRunner`."""
+        return None if self._runner is None else self._runner.take_checksum()
+
+    def drop_mode(self, reason: str) -> None:
+        """See `ModelRunner`."""
+        assert self._runner is not None
+        self._runner.drop_mode(reason)
+
+    def reset(self) -> None:
+        """Compute the next chunk in full."""
+        if self._stream is not None:
+            self._stream.reset()
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+    def _prepare(self, images: Tensor, per_frame: int) -> tuple[ModelRunner, UpscaleStream]:
+        if self._runner is None or self._stream is None:
+            self._runner = runner = _make_runner(self._model, self._traits, self._device, self._settings)
+            self._bytes_per_pixel = _prepare_runner(runner, self._traits, images)
+            halo, settings = max(self._halo, self._traits.halo), self._settings
+            reuse = RegionReuse(
+                settings.reuse, self._stats, self._traits, runner, halo=halo, images_per_frame=per_frame
+            )
+            self._stream = UpscaleStream(runner, self._traits.scale, self._halo, reuse, settings.postprocess)
+            self._stats.mode, self._stats.mode_check = (
+                runner.mode.value,
+                "" if runner.check is None else str(runner.check),
+            )
+        return self._runner, self._stream
+
+    def _plan_tiles(self, height: int, width: int, images: int) -> None:
+        self._plan_size = height, width
+        self._plan = plan_tiles(
+            height,
+            width,
+            images,
+            self._halo,
+            self._device,
+            self._settings.tiling,
+            self._bytes_per_pixel,
+            layer_bytes=self._traits.layer_bytes,
+            full_frames=self._traits.prefers_full_frames,
+        )
+        log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, self._plan, self._halo)
+
+
+def _make_runner(
+    model: ImageModel, traits: ModelTraits, device: torch.device, settings: UpscaleSettings
+) -> ModelRunner:
+    module = find_module(model)
+    modes = compute_modes(
+        settings.precision,
+        accelerator_for(device),
+        supports_half=traits.supports_half,
+        can_cast=module is not None,  # Weights that cannot be cast stay in their dtype.
+    )
+    return ModelRunner(model, device, modes, traits=traits, compiled=settings.compile and module is not None)
+
+
+def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) -> float:
+    """Load the network and check its dtype on the middle of the first image.
+
+    Returns the bytes that the network needs per input pixel. Raises ClipError when memory runs out.
+    """
+    side = SAMPLE_SIZE
+    while True:
+        height, width = images.shape[-2:]
+        top, left = max(0, height - side) // 2, max(0, width - side) // 2
+        sample = images[:1, :, top : top + side, left : left + side]
+        try:
+            return _try_runner(runner, traits, sample)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if side < MIN_SAMPLE_SIZE * 2:
+                raise ClipError(
+                    f"memory ran out on {runner.device} while the network was loaded and tried on "
+                    f"{sample.shape[-1]}x{sample.shape[-2]} pixels; close other programs, or take a smaller network "
+                    "or another device"
+                ) from error
+        runner.accelerator.release_cache()
+        side //= 2
+
+
+def _try_runner(runner: ModelRunner, traits: ModelTraits, sample: Tensor) -> float:
+    accelerator = runner.accelerator
+    runner.select_mode(sample)
+    if not accelerator.reports_peak_memory:
+        return traits.estimated_activation_bytes
+    accelerator.reset_peak_memory()
+    before = accelerator.allocated_memory()
+    runner(sample)
+    runner.take_checksum()
+    measured = max(1.0, (accelerator.peak_memory() - before) / (sample.shape[-2] * sample.shape[-1]))
+    if traits.activation_bytes is None:
+        return measured
+    # A network that upscales in pieces takes less per pixel of a large frame than of the sample.
+    return min(measured, 1.5 * traits.activation_bytes * runner.dtype.itemsize / 4)
+
+
+def _frames_to_images(chunk: Frames, channels: int, alpha: Alpha) -> Tensor:
+    """Convert frames to images for the network.
+
+    (B, 3 or 4, h, w) -> (B * k, channels, h, w), the k images of a frame in a row.
+
+    One image for RGB, or RGBA where the network takes it; a network for gray gets each channel as an image, and alpha
+    that goes through a network for RGB is a gray image of its own.
+    """
+    if channels == 4:
+        return chunk if chunk.shape[1] == 4 else torch.cat([chunk, torch.ones_like(chunk[:, :1])], dim=1)
+    planes = chunk[:, :3]
+    if chunk.shape[1] == 4:
+        planes = bleed_alpha(chunk)
+        if alpha is Alpha.NETWORK:
+            planes = torch.cat([planes, chunk[:, 3:].expand(-1, 1 if channels == 1 else 3, -1, -1)], dim=1)
+    return planes.reshape(-1, channels, *chunk.shape[-2:])
+
+
+def _images_to_frames(result: Tensor, chunk: Frames, channels: int, alpha: Alpha) -> Frames:
+    """Convert the network's result to frames: the inverse of `_frames_to_images`.
+
+    Returns (B, 3 or 4, H, W), with as many channels as `chunk` has.
+    """
+    planes = result.reshape(len(chunk), -1, *result.shape[-2:])
+    if chunk.shape[1] == 3:
+        return planes[:, :3]
+    if channels == 4:
+        return planes
+    if alpha is Alpha.NETWORK:
+        return torch.cat([planes[:, :3], planes[:, 3:].mean(dim=1, keepdim=True)], dim=1)
+    return torch.cat([planes, resize(chunk[:, 3:].float(), planes.shape[-1], planes.shape[-2])], dim=1)

@@ -1,0 +1,98 @@
+"""Devices by name, and what their errors and memory mean."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import simulated_gpu
+import torch
+from steadyscale.core.clip import ClipError
+from steadyscale.core.runtime import accelerator
+from steadyscale.core.runtime.accelerator import accelerator_for, is_out_of_memory, resolve_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] not enough memory: you tried to allocate 5 bytes"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+        RuntimeError("Invalid buffer size: 24.00 GB"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("miopenStatusInternalError"),
+        RuntimeError(
+            "Could not allocate tensor with 4831838208 bytes. There is not enough GPU video memory available!"
+        ),
+        RuntimeError("Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURCES) -5"),
+        RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"),
+    ],
+)
+def test_errors_that_mean_out_of_memory(error):
+    assert is_out_of_memory(error)
+
+
+def test_other_errors_do_not():
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_without_a_gpu():
+    assert resolve_device("cpu") == "cpu"
+    for name in ("cuda", "xpu:1", "mps"):
+        if not accelerator._device_count(name.partition(":")[0]):
+            with pytest.raises(ClipError, match="--device cpu"):
+                resolve_device(name)
+    with pytest.raises(ClipError, match="gpu is not a device that torch knows"):
+        resolve_device("gpu")
+    with pytest.raises(ClipError, match="pip install torch-directml"):
+        resolve_device("directml")
+
+
+def test_directml_is_found_by_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_directml", SimpleNamespace(device=lambda index=0: f"privateuseone:{index}"))
+    assert resolve_device("directml") == "privateuseone:0"
+    assert resolve_device("directml:1") == "privateuseone:1"
+
+
+def test_auto_prefers_the_first_kind_that_is_there(monkeypatch):
+    for present, expected in ((("mps", "xpu"), "xpu"), (("mps",), "mps"), (("cuda", "mps"), "cuda")):
+        monkeypatch.setattr(accelerator, "_device_count", lambda kind, present=present: int(kind in present))
+        assert resolve_device() == expected
+
+
+def test_the_cpu():
+    cpu = accelerator_for(CPU)
+    assert cpu.is_cpu
+    assert cpu.candidate_dtypes == ()
+    assert 1e6 < cpu.free_memory() <= cpu.total_memory()
+    assert cpu.new_stream() is cpu.record_event() is None
+    assert not cpu.empty_pinned(3, dtype=torch.uint8).is_pinned()
+
+
+def test_a_simulated_gpu_is_a_device_like_others(gpu):
+    assert resolve_device() == simulated_gpu.DEVICE
+    with pytest.raises(ClipError, match="the last one is simgpu:0"):
+        resolve_device("simgpu:1")
+    device = accelerator_for(torch.device(simulated_gpu.DEVICE))
+    free = device.free_memory()
+    tensor = torch.ones(1 << 20, device=simulated_gpu.DEVICE)
+    assert free - device.free_memory() == 4 << 20 == tensor.nbytes
+    device.reset_peak_memory()
+    tensor + 1  # released at once
+    assert device.peak_memory() - device.allocated_memory() == 4 << 20
+    assert device.empty_pinned(3, dtype=torch.uint8).is_pinned()
+    assert device.name == "simulated GPU"
+
+
+def test_a_backend_without_a_module_is_used_as_far_as_it_goes():
+    unknown = accelerator.OpaqueAccelerator(torch.device("cpu"), None)
+    assert unknown.free_memory() == accelerator.UNKNOWN_FREE_BYTES
+    assert not unknown.reports_peak_memory
+    unknown.release_cache()
+    unknown.synchronize()
+    assert unknown.new_stream() is None
