@@ -299,6 +299,7 @@ def test_budget_on_the_device(gpu):
         return [random_frames(1, height=40, width=60, seed=n).to(DEVICE) for n in range(count)]
 
     def discard(count):
+        start = gpu.read_counters()
         results = upscale(iter(frames(count)), small_network(), UpscaleSettings(), device=DEVICE, on_device=True)
         for n, result in enumerate(results):
             assert result.device.type == DEVICE

@@ -106,11 +106,12 @@ def _register() -> ctypes.CDLL:
     torch.ops.load_library(path)
     library = ctypes.CDLL(str(path))
     library.simulated_gpu_register()
-    torch.utils.rename_privateuse1_backend(DEVICE)
+    # torch documents both functions, and exports neither.
+    torch.utils.rename_privateuse1_backend(DEVICE)  # pyright: ignore[reportPrivateImportUsage]
     module = _device_module(library)
     torch._register_device_module(DEVICE, module)
     sys.modules[f"torch.{DEVICE}"] = module
-    torch.utils.generate_methods_for_privateuse1_backend(for_storage=False)
+    torch.utils.generate_methods_for_privateuse1_backend(for_storage=False)  # pyright: ignore[reportPrivateImportUsage]
     return library
 
 
