@@ -74,7 +74,7 @@ def upscale(
             yield from _upscale_at_once(frames, upscaler, first_frame)
             return
         results = _upscale_ahead(frames, upscaler, first_frame)
-        yield from results if on_device else download_frames(results, accelerator)
+        yield from results if on_device else download_frames(results)
 
 
 def _upscale_at_once(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:

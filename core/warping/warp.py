@@ -24,6 +24,7 @@ def warp(
     *,
     pad: int = 0,
     device: torch.device | str = "cpu",
+    on_device: bool = False,
 ) -> Iterator[Warped]:
     """Apply one correction per frame, with one bicubic interpolation; alpha is kept.
 
@@ -32,7 +33,7 @@ def warp(
     of which it holds a window (temporal_fill.py), and yields frames one by one. BLACK is transparent in frames with
     alpha.
     pad: pixels of canvas added on every side, filled by the border (a margin to outpaint); not with a crop.
-    device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU.
+    device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU, or on_device.
     Raises ClipError if the number or the size of the frames is not that of the correction.
     """
     border = Border(border)
@@ -43,9 +44,10 @@ def warp(
     remapper = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
     frames = _check_frames(frames, correction)
     if border is Border.FILL:
-        yield from fill_from_neighbors(frames, correction, remapper, pad=pad, device=device)
+        results = fill_from_neighbors(frames, correction, remapper, pad=pad, device=device)
     else:
-        yield from _warp_frames(frames, correction, remapper, border, pad, device)
+        results = _warp_frames(frames, correction, remapper, border, pad, device)
+    yield from results if on_device else (Warped(w.frames.cpu(), w.fill_mask.cpu()) for w in results)
 
 
 def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
@@ -78,8 +80,8 @@ def _warp_frames(
         fill_masks: list[Tensor] = []
         for frame, sampling in zip(batch.to(device), maps, strict=False):
             x, y = sampling.source_coords(buffers)
-            warped.append(remapper(frame, x, y, border).cpu())
-            fill_masks.append(sampling.fill_mask(x, y).cpu())
+            warped.append(remapper(frame.float(), x, y, border))
+            fill_masks.append(sampling.fill_mask(x, y))
         yield Warped(_stack(warped), _stack(fill_masks))
 
 
