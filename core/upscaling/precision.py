@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError, all_finite
-from .model_traits import ImageModel, ModelTraits, read_traits
+from .engine import with_engine
+from .model_traits import ImageModel, ModelTraits, read_engine, read_traits
 from .replica import replica_of
-from .settings import Precision
+from .settings import Engine, Precision
 from .tiles import Rect, Roi
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class ModelRunner:
     dtypes: to try, the preferred one first. A result that is not finite moves on to the next dtype at any time, because
     a bright frame can overflow where a dark first frame did not; in the last dtype it raises ClipError. A model without
     a torch module is not cast, only its input is.
+    engine: what runs the model, see `with_engine`; dtypes are selected in torch.
     roi_stages: see `ModelTraits`; none where the model cannot update a result.
     """
 
@@ -61,6 +63,7 @@ class ModelRunner:
         *,
         traits: ModelTraits | None = None,
         compiled: bool = False,
+        engine: Engine = Engine.AUTO,
     ) -> None:
         traits = read_traits(model) if traits is None else traits
         self.device, self.supports_roi = device, traits.supports_roi
@@ -70,11 +73,17 @@ class ModelRunner:
         self.roi_stages = traits.roi_stages if on_native_engine else ()
         self._replica: Callable[..., Tensor] = model
         self._replica_dtype: torch.dtype | None = None
+        self._engine = engine
         self._release_replica = ExitStack()
 
     @property
     def dtype(self) -> torch.dtype:
         return self._dtypes[0]
+
+    @property
+    def engine_name(self) -> str:
+        """The engine of the last call, for people."""
+        return read_engine(self._replica)
 
     @torch.inference_mode()
     def select_dtype(self, sample: Tensor) -> None:
@@ -83,14 +92,24 @@ class ModelRunner:
         Drops the dtypes whose result differs too much from fp32, and takes the first that is left. A single dtype is
         not checked.
         """
-        reference = self._forward(sample, torch.float32) if len(self._dtypes) > 1 else sample
+        if len(self._dtypes) > 1:
+            # The sample has another shape than the tiles: an ONNX graph of it would be used only here.
+            engine, self._engine = self._engine, Engine.AUTO
+            try:
+                self._drop_unsafe_dtypes(sample)
+            finally:
+                self._engine = engine
+                self._replica_dtype = self._replica_dtype if engine is Engine.AUTO else None
+        self._model_in(self.dtype)
+        log.info("%s runs in %s on %s", self._name, self.dtype, self.device)
+
+    def _drop_unsafe_dtypes(self, sample: Tensor) -> None:
+        reference = self._forward(sample, torch.float32)
         while len(self._dtypes) > 1:
             problem = dtype_error(self._forward(sample, self.dtype), reference)
             if problem is None:
                 break
             self._drop_dtype(problem)
-        self._model_in(self.dtype)
-        log.info("%s runs in %s on %s", self._name, self.dtype, self.device)
 
     # Inference mode ends with the call: around a generator's yield it would leak into the consumer of the frames.
     @torch.inference_mode()
@@ -150,7 +169,7 @@ class ModelRunner:
             self._replica, self._replica_dtype = self._original, None
             self._release_replica.close()  # Before the next one takes memory.
             replica = replica_of(self._original, self.device, dtype, compiled=self._compiled)
-            self._replica = self._release_replica.enter_context(replica)
+            self._replica = with_engine(self._release_replica.enter_context(replica), self._engine, self._original)
             self._replica_dtype = dtype
         return self._replica
 

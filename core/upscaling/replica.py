@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from .model_traits import find_module, model_device
 from .rebind import Rebinder
 from .torch_compile import compile_forward
+
+
+_Convert: TypeAlias = Callable[[Tensor, torch.device, torch.dtype], Tensor]
 
 
 class _ReplicaKey(NamedTuple):
@@ -129,15 +132,26 @@ def _release(key: _ReplicaKey) -> None:
                 vars(part).update(_parameters={}, _buffers={})
 
 
+def frozen_copy(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Copy a module in evaluation mode, with weights of its own that need no gradients.
+
+    Unlike those of the original they are never inference tensors, which tracers do not accept.
+    """
+    return _replicate(module, device, dtype, _clone)
+
+
 # Outside of inference mode, so that what is made here may be used inside and outside of it.
 @torch.inference_mode(False)
 @torch.no_grad()
-def _replicate(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _replicate(
+    module: nn.Module, device: torch.device, dtype: torch.dtype, convert: _Convert | None = None
+) -> nn.Module:
     """Copy a module in evaluation mode.
 
-    Tensors that fit already and other attributes are shared.
+    convert: makes the tensors of the copy. By default those that fit already are shared, like all other attributes.
     """
-    replaced: dict[int, Any] = {id(tensor): _convert(tensor, device, dtype) for tensor in _tensors(module)}
+    convert = convert or _convert
+    replaced: dict[int, Any] = {id(tensor): convert(tensor, device, dtype) for tensor in _tensors(module)}
     copies = list[tuple[nn.Module, nn.Module]]()
     _add_empty_copies(module, device, dtype, replaced, copies)
     rebinder = Rebinder(replaced)
@@ -190,6 +204,11 @@ def _convert(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor
     layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
     converted = tensor.detach().to(device, wanted, memory_format=layout)
     return nn.Parameter(converted, requires_grad=False) if isinstance(tensor, nn.Parameter) else converted
+
+
+def _clone(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    cloned = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+    return nn.Parameter(cloned, requires_grad=False) if isinstance(tensor, nn.Parameter) else cloned
 
 
 def _has_format(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,11 +18,12 @@ from ..clip import ClipError, Frames, first_non_finite
 from ..runtime.frame_buffers import empty_frames
 from ..runtime.malloc import retain_freed_memory
 from .deprecated_keywords import accept_deprecated_keywords
+from .engine import check_engine
 from .model_traits import ImageModel, ModelTraits, find_module, model_device, read_traits
 from .precision import ModelRunner, dtype_candidates
 from .resize import bleed_alpha, resize
 from .reuse import RegionReuse
-from .settings import Alpha, Precision, UpscaleSettings, UpscaleStats
+from .settings import Alpha, Engine, Precision, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream
 from .tile_size import plan_tiles
 from .tiles import MIN_CORE, TilePlan, is_out_of_memory
@@ -67,9 +67,8 @@ def upscale(
     """
     settings = settings or UpscaleSettings()
     place = model_device(model) if device is None else torch.device(device)
-    traits = read_traits(model)
-    if place.type != "cpu":
-        traits = replace(traits, exact_halo=0, roi_stages=())  # The native engine runs on CPUs only.
+    traits = check_engine(settings.engine, model, read_traits(model), place, settings.precision)
+    stats = UpscaleStats() if stats is None else stats
     halo = traits.halo if settings.tiling.halo is None else settings.tiling.halo
     stream: UpscaleStream | None = None
     plan, plan_size, bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
@@ -86,10 +85,10 @@ def upscale(
             if stream is None:
                 runner = _make_runner(model, traits, place, settings)
                 stack.callback(runner.close)
-                bytes_per_pixel = _prepare_runner(runner, traits, images)
+                bytes_per_pixel = _prepare_runner(runner, traits, images, settings.engine)
                 reuse = RegionReuse(
                     settings.reuse,
-                    UpscaleStats() if stats is None else stats,
+                    stats,
                     traits,
                     runner,
                     halo=max(halo, traits.halo),
@@ -114,6 +113,7 @@ def upscale(
             result = empty_frames(len(images), images.shape[1], size[1], size[0])
             plan = stream.upscale_into(result, images, per_frame, done, plan)
             done += len(chunk)
+            stats.engine = runner.engine_name
             yield _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
             del result  # Before the next one is allocated: two large chunks need twice the memory.
 
@@ -127,12 +127,15 @@ def _make_runner(
             dtypes = dtypes[-1:]  # Weights that cannot be cast stay in their dtype.
         if not traits.supports_half:
             dtypes = tuple(dtype for dtype in dtypes if dtype is not torch.float16)
+        if settings.engine is Engine.ONNX:  # It has no bfloat16.
+            dtypes = tuple(dtype for dtype in dtypes if dtype is not torch.bfloat16) or dtypes
+    is_torch = find_module(model) is not None and settings.engine is not Engine.ONNX
     return ModelRunner(
-        model, device, dtypes, traits=traits, compiled=settings.compile and find_module(model) is not None
+        model, device, dtypes, traits=traits, compiled=settings.compile and is_torch, engine=settings.engine
     )
 
 
-def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) -> float:
+def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor, engine: Engine) -> float:
     """Load the network and check its dtype on the middle of the first image.
 
     Returns the bytes that the network needs per input pixel. Raises ClipError when memory runs out.
@@ -143,7 +146,8 @@ def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) ->
     device = runner.device
     try:
         runner.select_dtype(sample)
-        if device.type != "cuda":
+        # The memory of other engines is not in torch's counters.
+        if device.type != "cuda" or engine is Engine.ONNX:
             return traits.estimated_activation_bytes
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
