@@ -35,8 +35,8 @@ class OnnxModule(EngineModule):
     precision, for the self-check. Neither is modified.
 
     The first shape gets a session at once, others when they have come up often. The first input of a session also runs
-    in torch in float32; if the results differ too much, or on any error of onnxruntime, the next provider is tried. When
-    none is left, torch runs to the end, which is logged once.
+    in torch in float32; if the results differ too much, or the provider fails there, the next one is tried. When none
+    is left, or on an error later, torch runs to the end, which is logged once.
     """
 
     def __init__(self, plain: nn.Module, original: nn.Module) -> None:

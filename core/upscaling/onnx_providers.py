@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,14 +91,14 @@ PROVIDERS = (
 
 def import_onnxruntime() -> Any:
     """Import onnxruntime; raise ClipError if it or the package onnx is missing."""
-    for name in ("onnx", "onnxruntime"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            raise ClipError(
-                f"the ONNX Runtime engine needs the package {name}: pip install 'steadyscale[onnx]'"
-            ) from error
-    return module
+    if importlib.util.find_spec("onnx") is None:  # It is needed for an export only, and takes long to import.
+        raise ClipError("the ONNX Runtime engine needs the package onnx: pip install 'steadyscale[onnx]'")
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ClipError(
+            f"the ONNX Runtime engine needs onnxruntime ({error}): pip install 'steadyscale[onnx]'"
+        ) from error
 
 
 def available_providers(device: torch.device) -> list[Provider]:

@@ -23,7 +23,6 @@ from .model_traits import find_module, model_device
 from .rebind import Rebinder
 from .torch_compile import compile_forward
 
-
 _Convert: TypeAlias = Callable[[Tensor, torch.device, torch.dtype], Tensor]
 
 
