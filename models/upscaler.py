@@ -78,7 +78,10 @@ class Upscaler:
 
     @property
     def has_native_engine(self) -> bool:
-        """Whether the native engine is built here and runs this network in float32 on a CPU."""
+        """Whether the native engine is built and runs this network.
+
+        It does so in float32 on a CPU.
+        """
         return self._dispatcher.ready
 
     @property

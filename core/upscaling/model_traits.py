@@ -113,8 +113,12 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
 
 def read_engine(model: object) -> str:
-    """The engine of the last call: "torch", "native" or for example "onnx (CPU)"; unlike a trait, it changes."""
-    return str(_find(model, "engine", default="torch"))
+    """The engine of the last call, which changes, unlike a trait.
+
+    "torch", "native" or for example "onnx (CPU)".
+    """
+    engine = _find(model, "engine", default="torch")
+    return engine if isinstance(engine, str) else "torch"  # Foreign models may mean something else by it.
 
 
 def find_module(model: object) -> nn.Module | None:

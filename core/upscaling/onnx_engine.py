@@ -97,11 +97,11 @@ class OnnxModule(EngineModule):
             try:
                 session = OnnxSession(graph, provider, image)
                 problem = self._find_problem(session, image)
+                if problem is None:
+                    log.info("ONNX Runtime runs %s with %s", tuple(image.shape), provider.label)
+                    return session, provider
             except Exception as error:
                 problem = _first_line(error)
-            if problem is None:
-                log.info("ONNX Runtime runs %s with %s", tuple(image.shape), provider.label)
-                return session, provider
             problems.append(f"{provider.label}: {problem}")
             del self._providers[0]
         with suppress(OSError):

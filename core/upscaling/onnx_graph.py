@@ -29,9 +29,9 @@ MAX_CACHE_BYTES = 4 << 30
 def export_graph(
     module: nn.Module, example: Tensor, path: Path, *, dynamic_axes: Mapping[str, Mapping[int, str]] | None = None
 ) -> None:
-    """Trace a module with an example and write its graph, from INPUT_NAME to OUTPUT_NAME.
+    """Trace a module with an example and write its graph.
 
-    dynamic_axes: names of the axes that may have another size than in the example; None: all sizes are fixed. The
+    It leads from INPUT_NAME to OUTPUT_NAME. dynamic_axes: names of the axes that may have another size than in the example; None: all sizes are fixed. The
     caller sets the gradient mode. The graph is not verified.
     """
     # The dynamo exporter needs another package, and fewer programs read its graphs.
@@ -51,9 +51,9 @@ def export_graph(
 
 
 def cached_graph(module: nn.Module, weights: str, like: Tensor) -> Path:
-    """Return the file of a module's graph for inputs of one shape, dtype and device type.
+    """Return the file of a module's graph for inputs like this one.
 
-    It is exported if it is not in the cache. The folder of the file belongs to the graph, and may take engines that are
+    That is of its shape, dtype and type of device. It is exported if it is not in the cache. The folder of the file belongs to the graph, and may take engines that are
     made from it. weights: `fingerprint_module` of the module, whose parameters have the dtype and the device of `like`.
     """
     key = f"{weights} {tuple(like.shape)} {like.dtype} {like.device.type} {OPSET} {torch.__version__}"
@@ -84,12 +84,12 @@ def fingerprint_module(module: nn.Module) -> str:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(values.view(torch.uint8).numpy()))
+        digest.update(values.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def _trim_cache(current: Path) -> None:
-    """Remove the folders that were not used for the longest time, but not the current one."""
+    """Remove the least recently used folders, but not the current one."""
     folders = [folder for folder in current.parent.iterdir() if folder.is_dir()]
     size = {folder: _folder_bytes(folder) for folder in folders}
     for folder in sorted((folder for folder in folders if folder != current), key=_modified):

@@ -1,4 +1,4 @@
-"""Execution providers of ONNX Runtime, and sessions of a fixed shape that run on them."""
+"""Execution providers of ONNX Runtime, and sessions of a fixed shape."""
 
 from __future__ import annotations
 

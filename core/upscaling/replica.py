@@ -132,9 +132,9 @@ def _release(key: _ReplicaKey) -> None:
 
 
 def frozen_copy(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Copy a module in evaluation mode, with weights of its own that need no gradients.
+    """Copy a module in evaluation mode, with weights of its own.
 
-    Unlike those of the original they are never inference tensors, which tracers do not accept.
+    They need no gradients. Unlike those of the original they are never inference tensors, which tracers do not accept.
     """
     return _replicate(module, device, dtype, _clone)
 

@@ -31,6 +31,11 @@ class UpscaleStream:
         self._runner, self._scale, self._halo, self._reuse, self._post = runner, scale, halo, reuse, post
         self._pinned: Tensor | None = None
 
+    @property
+    def engine_name(self) -> str:
+        """The engine that ran the network last, for people."""
+        return self._runner.engine_name
+
     def upscale_into(
         self, result: Tensor, images: Tensor, per_frame: int, first_frame: int, plan: TilePlan
     ) -> TilePlan:

@@ -113,7 +113,7 @@ def upscale(
             result = empty_frames(len(images), images.shape[1], size[1], size[0])
             plan = stream.upscale_into(result, images, per_frame, done, plan)
             done += len(chunk)
-            stats.engine = runner.engine_name
+            stats.engine = stream.engine_name
             yield _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
             del result  # Before the next one is allocated: two large chunks need twice the memory.
 

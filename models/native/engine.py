@@ -106,8 +106,9 @@ class NativeDispatcher:
             self.engine = "native"
             return native(images, roi=roi, out=out, clamp=True)
         result = self._module(images)
-        # A module that stands in for a network knows what it runs on.
-        self.engine = str(getattr(self._module, "engine", "torch"))
+        # A module that stands in for a network knows what it runs on; others may mean something else by the name.
+        engine = getattr(self._module, "engine", None)
+        self.engine = engine if isinstance(engine, str) else "torch"
         result = crop_to_roi(result, roi, result.shape[-1] // images.shape[-1])
         # Our networks return fresh tensors, which may be clamped in place: a copy costs as much as a layer of a small
         # network.

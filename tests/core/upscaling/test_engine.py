@@ -78,3 +78,12 @@ def test_auto_leaves_a_foreign_network_to_torch():
     result, name = run(NearestUpscaler(), Engine.AUTO)
     assert torch.equal(result, repeat_pixels(random_frames(1)))
     assert name == "torch"
+
+
+def test_an_attribute_of_another_meaning_is_no_engine():
+    model = NearestUpscaler()
+    model.engine = object()
+    assert run(model, Engine.AUTO)[1] == "torch"
+    inner = compact()
+    inner.model.engine = object()
+    assert run(inner, Engine.AUTO)[1] == "torch"
