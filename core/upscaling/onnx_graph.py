@@ -31,8 +31,8 @@ def export_graph(
 ) -> None:
     """Trace a module with an example and write its graph.
 
-    It leads from INPUT_NAME to OUTPUT_NAME. dynamic_axes: names of the axes that may have another size than in the example; None: all sizes are fixed. The
-    caller sets the gradient mode. The graph is not verified.
+    It leads from INPUT_NAME to OUTPUT_NAME. dynamic_axes: names of the axes that may have another size than in the
+    example; None: all sizes are fixed. The caller sets the gradient mode. The graph is not verified.
     """
     # The dynamo exporter needs another package, and fewer programs read its graphs.
     options: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
@@ -53,8 +53,9 @@ def export_graph(
 def cached_graph(module: nn.Module, weights: str, like: Tensor) -> Path:
     """Return the file of a module's graph for inputs like this one.
 
-    That is of its shape, dtype and type of device. It is exported if it is not in the cache. The folder of the file belongs to the graph, and may take engines that are
-    made from it. weights: `fingerprint_module` of the module, whose parameters have the dtype and the device of `like`.
+    That is of its shape, dtype and type of device. It is exported if it is not in the cache. The folder of the file
+    belongs to the graph, and may take engines that are made from it. weights: `fingerprint_module` of the module, whose
+    parameters have the dtype and the device of `like`.
     """
     key = f"{weights} {tuple(like.shape)} {like.dtype} {like.device.type} {OPSET} {torch.__version__}"
     folder = cache_folder() / "onnx" / hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -65,8 +66,8 @@ def cached_graph(module: nn.Module, weights: str, like: Tensor) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     # The trace must not see the frame on which the graph is checked: a result that does not depend on the input would
-    # pass for a correct one.
-    # With gradients enabled, networks of ours work neither in place nor in tiles, neither of which belongs in a graph.
+    # pass for a correct one. With gradients enabled, our networks work neither in place nor in tiles, which do not
+    # belong in a graph.
     with torch.inference_mode(False), torch.enable_grad(), atomic_path(path) as partial:
         noise = torch.rand(like.shape, generator=torch.Generator().manual_seed(0))
         export_graph(frozen_copy(module, like.device, like.dtype), noise.to(like.device, like.dtype), partial)
