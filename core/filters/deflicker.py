@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
 
@@ -22,7 +23,7 @@ from ..motion.flow import FlowModel, luma
 from ..path.border import Border
 from ..runtime.accelerator import Accelerator, accelerator_for
 from ..runtime.optional_cv2 import optional_opencv
-from ..runtime.transfer import download, upload_array
+from ..runtime.transfer import download, upload_array, with_cpu_fallback
 from ..shots import is_cut
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH
 from ..warping.remap import make_remapper
@@ -74,30 +75,38 @@ def deflicker(
     done = 0
     for chunk in frames:
         _check_frames(chunk, done)
-        accelerator = accelerator_for(chunk.device)
-        result = torch.empty(chunk.shape, device=chunk.device)
-        for frame, target in zip(chunk, result, strict=True):
-            target.copy_(frame)
-            small = None if accelerator.is_cpu else _downscale(target, side, done, accelerator)
-            # On another device, equal reduced frames are taken for equal frames: the frame itself stays there.
-            checksum = crc32((target if small is None else small).numpy().data)
-            if previous is not None and (previous.output.shape, previous.output.device) != (
-                target.shape,
-                target.device,
-            ):
-                previous = None
-            if previous is not None and previous.checksum == checksum:
-                target.copy_(previous.output)
-            else:
-                small = _downscale(target, side, done, accelerator) if small is None else small
-                alignment = None if previous is None else _align_previous(previous, small, flow)
-                if previous is not None and alignment is not None:
-                    _blend(target, previous.output, alignment, MAX_BLEND_WEIGHT * strength, accelerator)
-                    small = _downscale(target, side, done, accelerator)
-                previous = _Previous(target.clone(), small, checksum)  # a copy: the consumer may change the result
-            done += 1
-        yield result if not accelerator.is_cpu else result.to(chunk.dtype)
+        step = partial(_deflicker_chunk, previous=previous, first_frame=done, flow=flow, strength=strength, side=side)
+        result, previous = with_cpu_fallback(step, chunk)
+        done += len(chunk)
+        yield result
         del result
+
+
+def _deflicker_chunk(
+    chunk: Frames, *, previous: _Previous | None, first_frame: int, flow: FlowModel, strength: float, side: int
+) -> tuple[Frames, _Previous | None]:
+    """The result for a chunk, on its device, and what the next one needs."""
+    accelerator = accelerator_for(chunk.device)
+    result = torch.empty(chunk.shape, device=chunk.device)
+    for number, (frame, target) in enumerate(zip(chunk, result, strict=True), first_frame):
+        target.copy_(frame)
+        small = None if accelerator.is_cpu else _downscale(target, side, number, accelerator)
+        # On another device, equal reduced frames are taken for equal frames: the frame itself stays there.
+        checksum = crc32((target if small is None else small).numpy().data)
+        if previous is not None and previous.output.shape != target.shape:
+            previous = None
+        if previous is not None:
+            previous = previous._replace(output=previous.output.to(target.device))
+        if previous is not None and previous.checksum == checksum:
+            target.copy_(previous.output)
+        else:
+            small = _downscale(target, side, number, accelerator) if small is None else small
+            alignment = None if previous is None else _align_previous(previous, small, flow)
+            if previous is not None and alignment is not None:
+                _blend(target, previous.output, alignment, MAX_BLEND_WEIGHT * strength, accelerator)
+                small = _downscale(target, side, number, accelerator)
+            previous = _Previous(target.clone(), small, checksum)  # a copy: the consumer may change the result
+    return (result.to(chunk.dtype) if accelerator.is_cpu else result), previous
 
 
 class _Previous(NamedTuple):
@@ -122,10 +131,6 @@ def _check_frames(chunk: Frames, frame_offset: int) -> None:
             f"frames to deflicker must be floats of shape (B, 3 or 4, H, W) with at least one pixel; "
             f"from frame {frame_offset} on they are {chunk.dtype} {tuple(chunk.shape)}"
         )
-
-
-def _is_alike(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and first.device == second.device
 
 
 def _downscale(frame: Tensor, side: int, frame_number: int, accelerator: Accelerator) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .accelerator import Accelerator, accelerator_for
+from .accelerator import Accelerator, accelerator_for, is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # One that is filled, one that is transferred, one that is read.
 RING_SLOTS = 3
@@ -24,6 +29,18 @@ def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> 
     pinned = accelerator.empty_pinned(*single.shape, dtype=torch.float32).copy_(single)
     # The allocator of pinned memory does not use the block again before the copy is complete.
     return pinned.to(accelerator.device, non_blocking=True)
+
+
+def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> Result:
+    """Call a function with frames or, if memory runs out on their device, once more with the frames on the CPU."""
+    try:
+        return function(frames)
+    except RuntimeError as error:
+        if frames.device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        log.warning("memory ran out on %s; a frame is processed on the CPU", frames.device)
+    accelerator_for(frames.device).release_cache()
+    return function(frames.cpu().float())
 
 
 def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:

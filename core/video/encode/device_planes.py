@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...clip import ClipError, Frames
 from ...runtime.accelerator import accelerator_for
-from ...runtime.transfer import Download, DownloadRing
+from ...runtime.transfer import Download, DownloadRing, with_cpu_fallback
 from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
 from ..planes.layout import PlaneLayout, layout_for
@@ -52,11 +52,16 @@ class PlaneDownloader:
         yield from self._wait(self._pending)
 
     def _start(self, frame: Tensor) -> Download:
-        with torch.inference_mode(False), torch.no_grad():
-            rgb = frame[None].detach().float()
-            planes = rgb_to_planes(rgb, self._layout, self._output_format.padded_size)
-            # NaN and infinity become some code; the sum of the values is neither if none of them is.
-            return self._ring.start([*(plane[0] for plane in planes), rgb.sum().reshape(1)])
+        return with_cpu_fallback(self._convert, frame[None].detach())
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _convert(self, frame: Tensor) -> Download:
+        rgb = frame.float()
+        planes = rgb_to_planes(rgb, self._layout, self._output_format.padded_size)
+        # NaN and infinity become some code; the sum of the values is neither if none of them is.
+        results = [*(plane[0] for plane in planes), rgb.sum().reshape(1)]
+        return self._ring.start(results) if frame.device.type != "cpu" else Download((), results, None)
 
     def _wait(self, downloads: list[Download]) -> Iterator[VideoFrame]:
         while downloads:
@@ -71,7 +76,7 @@ class PlaneDownloader:
 
     def _rgb_layout(self) -> PlaneLayout:
         bits = "16le" if bit_depth(self._output_format.pixel_format) > 8 else ""
-        layout = layout_for(f"gbr{'a' if self._output_format.channels == 4 else ''}p{bits}")
+        layout = layout_for(f"gbr{'a' if self._output_format.keeps_alpha else ''}p{bits}")
         assert layout is not None
         return layout
 

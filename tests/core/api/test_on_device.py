@@ -117,7 +117,7 @@ def test_an_enhanced_video_is_that_of_the_cpu(gpu, tmp_path: Path, shaken: Path,
         ("libx264", "yuv420p"),
         ("libx264", "yuv422p10le"),
         ("ffv1", "yuv444p16le"),
-        ("ffv1", "gbrp"),
+        ("ffv1", "gbrp10le"),
         ("ffv1", "yuva420p"),
     ],
 )
@@ -183,12 +183,12 @@ def test_running_out_of_memory_loses_nothing(gpu, tmp_path: Path, textured: Path
 def count_per_frame(gpu, tmp_path: Path, size=(192, 128), **options) -> dict[str, float]:
     """Counters per frame of a long clip, without those of its start."""
     runs = []
-    for count in (4, 12):
+    for count in (2, 4, 12):  # The first run also uploads the filters for chroma.
         source = make_video(tmp_path / f"{count}.mp4", count, size=size)
         before = gpu.read_counters()
         upscale_video(source, tmp_path / "out.mp4", model=NearestUpscaler(), **GPU, **options)
         runs.append(gpu.read_counters() - before)
-    return {name: value / 8 for name, value in vars(runs[1] - runs[0]).items()}
+    return {name: value / 8 for name, value in vars(runs[2] - runs[1]).items()}
 
 
 def test_budget_from_file_to_file(gpu, tmp_path: Path):
