@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..core.runtime.accelerator import DEVICES
-from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
+from ..core.upscaling.settings import Engine, Precision, Tiling, UpscaleSettings
 from .arg_types import add_enum_option, positive_int
 
 
@@ -20,6 +20,13 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile", type=positive_int, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
     )
+    add_enum_option(
+        parser,
+        "--engine",
+        UpscaleSettings().engine,
+        "what runs the network; auto: on a CPU the native engine if it is built, else torch; onnx: ONNX Runtime, after "
+        "a check against torch",
+    )
     parser.add_argument("--compile", action="store_true", help="compile the network with torch: pays for long clips")
 
 
@@ -28,4 +35,9 @@ def inference_settings(args: argparse.Namespace) -> UpscaleSettings:
 
     The others have their defaults.
     """
-    return UpscaleSettings(tiling=Tiling(args.tile), precision=Precision(args.precision), compile=args.compile)
+    return UpscaleSettings(
+        tiling=Tiling(args.tile),
+        precision=Precision(args.precision),
+        compile=args.compile,
+        engine=Engine(args.engine),
+    )

@@ -34,6 +34,7 @@ from .stabilize import plan_stabilization as plan_stabilization
 from .upscaling.model_traits import ImageModel as ImageModel
 from .upscaling.settings import Alpha as Alpha
 from .upscaling.settings import ColorCorrection as ColorCorrection
+from .upscaling.settings import Engine as Engine
 from .upscaling.settings import OutputSize as OutputSize
 from .upscaling.settings import PostProcess as PostProcess
 from .upscaling.settings import Precision as Precision

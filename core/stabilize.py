@@ -174,7 +174,7 @@ def plan_stabilization(
     """Plan the operation that stabilizes a clip: measure, smooth, limit the zoom.
 
     The operation suits the clip at any size. motion: in place of measuring `clip`, as `measure_motion` returns it. The
-    other arguments are those of `measure_motion` and `correct_motion`; frames are warped on `device`.
+    other arguments are those of `measure_motion` and `correct_motion`. Frames are warped where they are.
     Raises ClipError as these do.
     """
     if motion is None:
@@ -182,7 +182,7 @@ def plan_stabilization(
             clip, settings, device=device, side=side, mask=mask, job=job, segment_seconds=segment_seconds
         )
     fix = correct_motion(motion, settings, load_smoother=load_smoother)
-    return WarpOp(fix, settings.border, settings.pad, device)
+    return WarpOp(fix, settings.border, settings.pad)
 
 
 def _resolve_smoother(

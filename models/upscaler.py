@@ -70,11 +70,19 @@ class Upscaler:
 
     @property
     def engine(self) -> str:
-        """What the last call ran on, "native" or "torch".
+        """What the last call ran on: "native", "torch" or for example "onnx (CPU)".
 
         The native engine runs float32 on a CPU, where it is built.
         """
         return self._dispatcher.engine
+
+    @property
+    def has_native_engine(self) -> bool:
+        """Whether the native engine is built and runs this network.
+
+        It does so in float32 on a CPU.
+        """
+        return self._dispatcher.ready
 
     @property
     def prefers_full_frames(self) -> bool:

@@ -13,7 +13,6 @@ from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType, combo_options
 from ._comfy.check_links import check_links
-from ._comfy.device import compute_device
 from ._video.apply import apply_warp
 from ._video.inputs import info_from_input
 
@@ -95,15 +94,15 @@ class ApplyMotion(io.ComfyNode):
         pad: int,
     ) -> io.NodeOutput:
         check_links(cls, frames)
-        info, mode, device = info_from_input(frames), TransferMode(apply), compute_device()
+        info, mode = info_from_input(frames), TransferMode(apply)
         if mode is TransferMode.UNDO:
             inner = info.width - 2 * pad, info.height - 2 * pad
             if min(inner) < 1:
                 raise ClipError(f"a pad of {pad} leaves nothing of frames of {info.width}x{info.height}")
             motion = undo(correction.resized(*inner), Border(stabilized_with), pad)
-            warp_op = WarpOp(motion, Border(border), -pad, device)
+            warp_op = WarpOp(motion, Border(border), -pad)
         else:
             if info.length is None:
                 raise ClipError("the length of this video is unknown: take its frames from Get Video Components")
-            warp_op = WarpOp(transfer(correction, info, info.length, mode), Border(border), device=device)
+            warp_op = WarpOp(transfer(correction, info, info.length, mode), Border(border))
         return io.NodeOutput(*apply_warp(frames, warp_op, DISPLAY_NAME))

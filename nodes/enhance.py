@@ -94,7 +94,7 @@ class EnhanceVideo(io.ComfyNode):
         upscaling = UpscaleSettings(shared.parse_output_size(resize_to, factor, width, height))
         operations = [
             *upscale_operations(with_cancel_check(upscale_model), upscaling, device=device),
-            WarpOp(correction, settings.border, device=device),
+            WarpOp(correction, settings.border),
         ]
         result = apply_operations(frames, operations, DISPLAY_NAME, job_folders)
         return io.NodeOutput(result, plot, ui=ui.PreviewImage(plot, cls=cls))

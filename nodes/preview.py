@@ -19,7 +19,6 @@ from ..core.visualize.flow_arrows import draw_flow_arrows
 from ..core.visualize.plots import flow_to_image, plot_trajectory
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
-from ._comfy.device import compute_device
 from ._video.inputs import clip_from_input
 
 FlowOrCorrectionType = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
@@ -152,7 +151,7 @@ class PreviewFlow(io.ComfyNode):
             )
         small = clip.info.fit_within(detail)
         luma = [torch.from_numpy(downscale_luma(one, small.height, small.width)) for one in pair]
-        flow = with_cancel_check(flow_model(FlowMethod(method), compute_device()))(*luma)
+        flow = with_cancel_check(flow_model(FlowMethod(method)))(*luma)
         sheet = draw_flow_arrows(pair[0], flow) if show == "arrows" else flow_to_image(flow)
         image = sheet.movedim(1, -1).contiguous()
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -14,7 +14,6 @@ from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
-from ._comfy.device import compute_device
 from ._video.apply import apply_warp
 from ._video.stabilization import correct_and_plot, measure_input_motion
 
@@ -98,6 +97,6 @@ class StabilizeVideo(io.ComfyNode):
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot = correct_and_plot(motion, settings)
-        warp_op = WarpOp(correction, settings.border, device=compute_device())
+        warp_op = WarpOp(correction, settings.border)
         result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders)
         return io.NodeOutput(result, fill_mask, correction, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -11,7 +11,6 @@ from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
 from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
-from ._comfy.device import compute_device
 from ._video.apply import apply_warp
 
 DISPLAY_NAME = "Warp/Pad Frames"
@@ -66,5 +65,5 @@ class WarpFrames(io.ComfyNode):
     @classmethod
     def execute(cls, frames: Tensor | Input.Video, correction: CorrectionValue, border: str, pad: int) -> io.NodeOutput:
         check_links(cls, frames)
-        warp_op = WarpOp(correction, Border(border), pad, compute_device())
+        warp_op = WarpOp(correction, Border(border), pad)
         return io.NodeOutput(*apply_warp(frames, warp_op, DISPLAY_NAME))

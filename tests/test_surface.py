@@ -24,7 +24,7 @@ def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
             "Alpha", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction", "CorruptionReport",
-            "Encoding", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "OnDamage",
+            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "Motion", "OnDamage",
             "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress", "Reuse", "RollingShutter", "Smoothing",
             "StabilizeSettings", "Strength", "TensorClip", "Tiling", "TimeRange", "Trajectory", "UpscaleSettings",
             "UpscaleStats", "VideoClip", "VideoReport", "Warped", "adaptive_zoom", "correction", "enhance_video",

@@ -79,7 +79,7 @@ def stabilize_live_video(
     _check_live(settings)
     place, tracker = resolve_device(device), ProgressTracker(progress)
     with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
-        frames = _stabilize(live, settings, look_ahead, place, tracker, stop)
+        frames = _stabilize(live, settings, look_ahead, tracker, stop)
         with closing(cast(Any, frames)):
             written = _write(target, frames, live.info, encoding, bits)
         return VideoReport(
@@ -108,7 +108,6 @@ def _stabilize(
     source: LiveSource,
     settings: StabilizeSettings,
     look_ahead: int,
-    device: str,
     tracker: ProgressTracker,
     stop: Callable[[], bool],
 ) -> Iterator[Frames]:
@@ -116,13 +115,12 @@ def _stabilize(
 
     readout = 0.0 if settings.rolling_shutter is RollingShutter.AUTO else settings.readout_time
     warped = stabilize_live(
-        stream_motion(tracker.track(source.frames(stop), "stabilizing", None), flow_model(settings.flow, device)),
+        stream_motion(tracker.track(source.frames(stop), "stabilizing", None), flow_model(settings.flow)),
         source.info.fps,
         seconds=settings.seconds,
         look_ahead=look_ahead,
         max_zoom=settings.max_zoom,
         border=settings.border,
-        device=device,
         smoother=_load_live_smoother() if settings.smoothing is Smoothing.LEARNED else None,
         strength=settings.strength,
         horizon=settings.horizon,

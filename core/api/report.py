@@ -58,8 +58,10 @@ class VideoReport:
 
         `pixels_computed` is a share, 0 to 1.
         """
+        engine: dict[str, object] = {}
         reuse: dict[str, object] = {}
         if self.stats is not None:
+            engine = {"engine": self.stats.engine}
             reuse = {
                 "repeated_frames": self.stats.repeated_frames,
                 "tiles_reused": self.stats.tiles_reused,
@@ -75,6 +77,7 @@ class VideoReport:
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": self.peak_memory_mb,
             "device": self.device,
+            **engine,
             **reuse,
             "damaged_frames": len(self.damage),
             "damage": self.damage.to_table(),
@@ -86,8 +89,13 @@ class VideoReport:
         damage = f"; {self.damage}" if self.damage else ""
         return (
             f"{self.output}: {self.frames_out} frames, {size}, in {self.seconds:.1f} s on {self.device}"
-            f"{self._reuse_summary()}{damage}"
+            f"{self._engine_summary()}{self._reuse_summary()}{damage}"
         )
+
+    def _engine_summary(self) -> str:
+        """The engine of the network; empty for torch."""
+        engine = "" if self.stats is None else self.stats.engine
+        return "" if engine in ("", "torch") else f" by {engine}"
 
     def _reuse_summary(self) -> str:
         """The share of reused pixels; empty where the network computed everything."""

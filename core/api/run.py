@@ -112,10 +112,11 @@ class VideoRun:
     def _write_at_once(self, pipeline: Pipeline, stage: str) -> tuple[int, int]:
         """The numbers of frames that were read and written."""
         tracked = replace(pipeline, source=self.tracker.track_clip(pipeline.source, stage))
-        stream = tracked.frames() if self.needs_rgb(pipeline) else tracked.native_frames()
+        to_images = is_image_sequence(self._target)
+        stream = tracked.frames(on_device=not to_images) if self.needs_rgb(pipeline) else tracked.native_frames()
         assert stream is not None, "a tracked clip has the native frames that its clip has"
         frames = with_estimate(stream, pipeline, self.tracker.notify)
-        if is_image_sequence(self._target):
+        if to_images:
             written = write_images(self._target, cast("Iterator[Frames]", frames), bits=self.options.bits)
         else:
             source = pipeline.source

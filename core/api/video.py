@@ -233,7 +233,6 @@ def _plan_stabilization(run: VideoRun, settings: StabilizeSettings, mask: Masks 
     return plan_stabilization(
         run.tracker.track_clip(run.pipeline, "measuring"),
         settings,
-        device=run.device,
         mask=mask,
         job=run.job,
         segment_seconds=run.options.segment_seconds,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,10 @@ from ...models.arch.rrdb import NEGATIVE_SLOPE
 from ...models.arch.separable import to_dense
 from ...models.arch.upconv import SubpixelConv
 from ...models.loading.onnx_model import METADATA_KEYS
+from ..upscaling.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_graph
 from .errors import CompressionError
 
-OPSET = 17
 MAX_DIFFERENCE = 1e-4  # between the outputs of graph and torch, in [0, 1]; rounding alone gives about 1e-6
-INPUT_NAME, OUTPUT_NAME = "image", "enlarged"
 
 
 def check_dependencies() -> None:
@@ -40,23 +37,11 @@ def export_onnx(network: nn.Module, path: Path) -> Path:
     """
     onnx, onnxruntime = _import_required("onnx"), _import_required("onnxruntime")
     model = _ExportWrapper(network).eval()
-    # The dynamo exporter needs another package, and fewer programs read its graphs.
-    exporter: Any = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # deprecation of the tracer, and traced sizes, which are verified below
-        side = 4 * model.multiple + 12
-        torch.onnx.export(
-            model,
-            (torch.rand(1, model.in_channels, side, side),),
-            str(path),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_axes={
-                name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (INPUT_NAME, OUTPUT_NAME)
-            },
-            opset_version=OPSET,
-            **exporter,
-        )
+    side = 4 * model.multiple + 12
+    example = torch.rand(1, model.in_channels, side, side)
+    axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (INPUT_NAME, OUTPUT_NAME)}
+    with torch.no_grad():  # sizes that are traced as constants are found by the check below
+        export_graph(model, example, path, dynamic_axes=axes)
     graph = onnx.load(str(path))
     values = [type(model.network).__name__] + [str(getattr(model.network, name)) for name in METADATA_KEYS[1:-1]]
     values.append(str(sum(parameter.numel() for parameter in network.parameters())))

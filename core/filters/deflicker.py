@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
 
@@ -20,10 +21,12 @@ from ..motion.consistency import backward_warp, forward_backward_confidence, pho
 from ..motion.estimate import WORKING_SIDE
 from ..motion.flow import FlowModel, luma
 from ..path.border import Border
+from ..runtime.accelerator import Accelerator, accelerator_for
 from ..runtime.optional_cv2 import optional_opencv
+from ..runtime.transfer import download, upload_array, with_cpu_fallback
 from ..shots import is_cut
 from ..upscaling.settings import DEFAULT_DEFLICKER_STRENGTH
-from ..warping.remap import Remapper, make_remapper
+from ..warping.remap import make_remapper
 
 # Weight of the last result at strength 1. With more, the blur of repeated resampling becomes visible.
 MAX_BLEND_WEIGHT = 0.8
@@ -43,7 +46,7 @@ def deflicker(
 ) -> Iterator[Frames]:
     """Remove flicker from a stream of frames.
 
-    Chunks (B, 3 or 4, H, W) in [0, 1] -> the same shape and dtype, on the CPU.
+    Chunks (B, 3 or 4, H, W) in [0, 1] -> the same shape, dtype and device; float32 on devices other than the CPU.
 
     strength: 0 passes chunks on unchanged, 1 takes a weight of 0.8 of each confident pixel from the last result, which
     also removes part of the finest contrast. flow: estimated on frames reduced to `side` pixels on the longer side,
@@ -68,36 +71,49 @@ def deflicker(
     if strength == 0:
         yield from frames
         return
-    remap = make_remapper(optional_opencv())
     previous: _Previous | None = None
     done = 0
     for chunk in frames:
         _check_frames(chunk, done)
-        result = torch.empty(chunk.shape)
-        for frame, target in zip(chunk, result, strict=True):
-            target.copy_(frame)
-            checksum = crc32(target.numpy().data)
-            if previous is not None and previous.output.shape != target.shape:
-                previous = None
-            if previous is not None and previous.checksum == checksum:
-                target.copy_(previous.output)
-            else:
-                small = _downscale(target, side, done)
-                alignment = None if previous is None else _align_previous(previous, small, flow)
-                if previous is not None and alignment is not None:
-                    _blend(target, previous.output, alignment, MAX_BLEND_WEIGHT * strength, remap)
-                    small = _downscale(target, side, done)
-                previous = _Previous(target.clone(), small, checksum)  # a copy: the consumer may change the result
-            done += 1
-        yield result.to(chunk.dtype)
+        step = partial(_deflicker_chunk, previous=previous, first_frame=done, flow=flow, strength=strength, side=side)
+        result, previous = with_cpu_fallback(step, chunk)
+        done += len(chunk)
+        yield result
         del result
+
+
+def _deflicker_chunk(
+    chunk: Frames, *, previous: _Previous | None, first_frame: int, flow: FlowModel, strength: float, side: int
+) -> tuple[Frames, _Previous | None]:
+    """The result for a chunk, on its device, and what the next one needs."""
+    accelerator = accelerator_for(chunk.device)
+    result = torch.empty(chunk.shape, device=chunk.device)
+    for number, (frame, target) in enumerate(zip(chunk, result, strict=True), first_frame):
+        target.copy_(frame)
+        small = None if accelerator.is_cpu else _downscale(target, side, number, accelerator)
+        # On another device, equal reduced frames are taken for equal frames: the frame itself stays there.
+        checksum = crc32((target if small is None else small).numpy().data)
+        if previous is not None and previous.output.shape != target.shape:
+            previous = None
+        if previous is not None:
+            previous = previous._replace(output=previous.output.to(target.device))
+        if previous is not None and previous.checksum == checksum:
+            target.copy_(previous.output)
+        else:
+            small = _downscale(target, side, number, accelerator) if small is None else small
+            alignment = None if previous is None else _align_previous(previous, small, flow)
+            if previous is not None and alignment is not None:
+                _blend(target, previous.output, alignment, MAX_BLEND_WEIGHT * strength, accelerator)
+                small = _downscale(target, side, number, accelerator)
+            previous = _Previous(target.clone(), small, checksum)  # a copy: the consumer may change the result
+    return (result.to(chunk.dtype) if accelerator.is_cpu else result), previous
 
 
 class _Previous(NamedTuple):
     """The last result, and the checksum of the frame that it was computed from."""
 
     output: Tensor  # (C, H, W)
-    small: Tensor  # (1, C, h, w), see _downscale
+    small: Tensor  # (1, C, h, w) on the CPU, see _downscale
     checksum: int
 
 
@@ -117,8 +133,8 @@ def _check_frames(chunk: Frames, frame_offset: int) -> None:
         )
 
 
-def _downscale(frame: Tensor, side: int, frame_number: int) -> Tensor:
-    """Reduce a frame for motion estimation: (3 or 4, H, W) -> (1, 3 or 4, h, w).
+def _downscale(frame: Tensor, side: int, frame_number: int, accelerator: Accelerator) -> Tensor:
+    """Reduce a frame for motion estimation: (3 or 4, H, W) -> (1, 3 or 4, h, w) on the CPU.
 
     The longer side is at most `side` pixels; colors are premultiplied. Raises ClipError for values that are not finite.
     """
@@ -127,6 +143,7 @@ def _downscale(frame: Tensor, side: int, frame_number: int) -> Tensor:
     small = ClipInfo(frame.shape[2], frame.shape[1], Fraction(1)).fit_within(side)
     size = (small.height, small.width)
     result = F.interpolate(frame[None], size, mode="bilinear", antialias=True, align_corners=False)
+    result = download(result, accelerator)
     if not all_finite(result):
         raise ClipError(f"frame {frame_number} (counted from 0) has values that are not finite; they would spread")
     return result
@@ -171,35 +188,41 @@ def _apply_log_gain(small: Tensor, log_gain: Tensor) -> Tensor:
     return torch.cat([small[:, :3] * log_gain.exp().view(1, 3, 1, 1), small[:, 3:]], dim=1)
 
 
-def _blend(target: Tensor, previous: Tensor, alignment: _Alignment, max_weight: float, remap: Remapper) -> None:
+def _blend(
+    target: Tensor, previous: Tensor, alignment: _Alignment, max_weight: float, accelerator: Accelerator
+) -> None:
     """Blend the last result into the frame `target`, in place.
 
     `target` and `previous` are (C, H, W).
     """
-    _, height, width = target.shape
+    channels, height, width = target.shape
     flow, confidence, log_gain = alignment
-    maps = torch.cat([flow, confidence], dim=1)
+    maps = upload_array(torch.cat([flow, confidence], dim=1).numpy(), accelerator)
     x, y, weight = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0]
-    x.mul_(width / flow.shape[3]).add_(torch.arange(width))
-    y.mul_(height / flow.shape[2]).add_(torch.arange(height)[:, None])
+    x.mul_(width / flow.shape[3]).add_(torch.arange(width, device=target.device))
+    y.mul_(height / flow.shape[2]).add_(torch.arange(height, device=target.device)[:, None])
     weight.mul_(max_weight)
     fade = 1 - (float(log_gain.abs().max()) - MAX_FLICKER_LOG_GAIN) / (LIGHT_CHANGE_LOG_GAIN - MAX_FLICKER_LOG_GAIN)
     exposure_weight = max_weight * min(1.0, max(0.0, fade))  # of the exposure of the last result
-    for c, (plane, old) in enumerate(zip(target, previous, strict=True)):
-        warped = remap(old[None], x, y, Border.EDGE)[0]
-        if c < 3 and float(log_gain[c]) != 0:
-            plane.mul_(float((-exposure_weight * log_gain[c]).exp())).clamp_(max=1)
-            warped.mul_(float(((1 - exposure_weight) * log_gain[c]).exp()))
-        minimum, maximum = local_min_max(plane)
+    log_gain = F.pad(log_gain, (0, channels - 3)).view(-1, 1, 1)  # alpha has none
+    remap = make_remapper(optional_opencv() if accelerator.is_cpu else None)
+    # One channel after the other saves memory on a CPU; on a GPU each launch costs time.
+    for part in torch.arange(channels).split(1 if accelerator.is_cpu else channels):
+        planes, gain = target[part[0] : part[-1] + 1], log_gain[part]
+        warped = remap(previous[part[0] : part[-1] + 1], x, y, Border.EDGE)
+        if float(gain.abs().max()) != 0:
+            planes.mul_(upload_array((-exposure_weight * gain).exp().numpy(), accelerator)).clamp_(max=1)
+            warped.mul_(upload_array(((1 - exposure_weight) * gain).exp().numpy(), accelerator))
+        minimum, maximum = local_min_max(planes)
         torch.maximum(warped, minimum, out=warped)
         torch.minimum(warped, maximum, out=warped)
-        plane.lerp_(warped, weight)
+        planes.lerp_(warped, weight)
 
 
 def local_min_max(plane: Tensor) -> tuple[Tensor, Tensor]:
     """Return the minimum and maximum of the 5 x 5 pixels around each pixel.
 
-    The plane and both results are (H, W); pixels outside the frame do not count.
+    The plane and both results are (..., H, W); pixels outside the frame do not count.
     """
     return _local_max(plane.neg()).neg_(), _local_max(plane)
 
@@ -209,7 +232,7 @@ def _local_max(plane: Tensor) -> Tensor:
 
     Runs by rows, then columns, over 2 and 4 pixels at a time: ten times as fast as max_pool2d on a CPU.
     """
-    for dim in (0, 1):
+    for dim in (-2, -1):
         length = plane.shape[dim]
         first, last = plane.narrow(dim, 0, 1), plane.narrow(dim, length - 1, 1)
         padded = torch.cat([first, first, plane, last, last], dim)

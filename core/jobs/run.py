@@ -154,7 +154,7 @@ def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) ->
         reader = FrameReader(stream, first_frame)
         for index, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
             keep = windows[index + 1].start if index + 1 < len(windows) else frame_count
-            rendered = unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece))
+            rendered = unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece, on_device=True))
             with closing(prefetch(rendered)) as frames:
                 yield from frames
         if pieces[-1].stop == frame_count:

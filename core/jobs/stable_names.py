@@ -57,6 +57,7 @@ STABLE_NAMES: dict[type, StableName] = {
             "postprocess": "postprocess",
             "alpha": "alpha",
             "compile": "compile",
+            "engine": None,  # Results differ by rounding.
         },
     ),
     OutputSize: StableName("output-size", {"factor": "factor", "size": "size"}),

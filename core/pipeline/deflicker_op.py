@@ -36,6 +36,9 @@ class DeflickerOp(Operation):
             yield add_film_grain_rgba(chunk, self.grain, done) if self.grain else chunk
             done += len(chunk)
 
+    def run_on_device(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
+        return self.run(frames, input_info, frame_offset)
+
     @property
     def temporal_context(self) -> tuple[int, int]:
         # Frames until the weight of the first one is below one step of 8 bits.

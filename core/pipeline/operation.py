@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from ..clip import ClipError, ClipInfo, Frames
 
 if TYPE_CHECKING:
+    import torch
+
     from ..video.decode.stream_format import NativeFrames, StreamFormat
     from .warp_op import WarpOp
 
@@ -35,6 +37,20 @@ class Operation(ABC):
 
         frame_offset: number of the first frame in its clip.
         """
+
+    @property
+    def compute_device(self) -> torch.device | None:
+        """The device that the frames should be on; None where the operation does not ask for one."""
+        return None
+
+    def run_on_device(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
+        """As `run`, for frames on any device, which the results may stay on.
+
+        By default frames are copied to the CPU for `run`.
+        """
+        from ..runtime.transfer import download_frames  # imports torch, which frames as decoded do not need
+
+        return self.run(download_frames(frames), input_info, frame_offset)
 
     def process_yuv(
         self, native_frames: Iterator[NativeFrames], input_info: ClipInfo, stream_format: StreamFormat

@@ -14,6 +14,8 @@ from .operation import Operation
 from .warp_op import WarpOp
 
 if TYPE_CHECKING:
+    import torch
+
     from ..video.decode.stream_format import NativeFrames, StreamFormat
 
 
@@ -66,17 +68,47 @@ class Pipeline:
             info = operation.output_info(before)
         return info
 
-    def frames(self, batch: int = 1) -> Iterator[Frames]:
+    def frames(self, batch: int = 1, *, on_device: bool = False) -> Iterator[Frames]:
         """Run everything: yield all frames in order, at most `batch` at a time.
 
-        Starts anew at each call.
+        Starts anew at each call. on_device: leave frames on the device of the operations, in its dtype, rather than
+        copy them to the CPU.
         """
-        frames = self.source.frames(batch)
-        if not isinstance(self.source, TensorClip):
-            frames = prefetch(frames, name="decode")
+        if not self.uses_device:
+            frames = self._source_frames(batch)
+            for operation, before in self.iter_operations():
+                frames = operation.run(frames, before)
+            return frames
+        from ..runtime.transfer import download_frames
+
+        frames = self._device_frames() or self._source_frames(batch)
         for operation, before in self.iter_operations():
-            frames = operation.run(frames, before)
-        return frames
+            frames = operation.run_on_device(frames, before)
+        return frames if on_device else download_frames(frames)
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether an operation runs on another device than the CPU, which frames then stay on."""
+        return any(device is not None and device.type != "cpu" for device in self._devices())
+
+    def _devices(self) -> Iterator[torch.device | None]:
+        return (operation.compute_device for operation in self.operations)
+
+    def _source_frames(self, batch: int) -> Iterator[Frames]:
+        frames = self.source.frames(batch)
+        return frames if isinstance(self.source, TensorClip) else prefetch(frames, name="decode")
+
+    def _device_frames(self) -> Iterator[Frames] | None:
+        """The frames of a video file, uploaded as decoded; None for other sources."""
+        stream_format: StreamFormat | None = getattr(self.source, "stream_format", None)
+        if stream_format is None:
+            return None
+        from ..runtime.accelerator import accelerator_for
+        from .device_frames import device_frames
+
+        device = next(device for device in self._devices() if device is not None and device.type != "cpu")
+        frames = device_frames(cast(Any, self.source).native_frames(), stream_format, accelerator_for(device))
+        return prefetch(frames, name="decode")
 
     def native_frames(self) -> Iterator[NativeFrames] | None:
         """The same frames in the pixel format of a video source, upright.

@@ -37,6 +37,21 @@ class UpscaleOp(Operation):
             frames, self.model, self.settings, device=self.device, stats=self.stats, first_frame=frame_offset
         )
 
+    def run_on_device(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
+        return upscale(
+            frames,
+            self.model,
+            self.settings,
+            device=self.device,
+            stats=self.stats,
+            first_frame=frame_offset,
+            on_device=True,
+        )
+
+    @property
+    def compute_device(self) -> torch.device:
+        return model_device(self.model) if self.device is None else torch.device(self.device)
+
     @property
     def temporal_context(self) -> tuple[int, int]:
         return 0, 0
@@ -48,7 +63,7 @@ class UpscaleOp(Operation):
         reuse.
         """
         traits, tiling = read_traits(self.model), self.settings.tiling
-        device = model_device(self.model) if self.device is None else torch.device(self.device)
+        device = self.compute_device
         halo = traits.halo if tiling.halo is None else tiling.halo
         bytes_per_pixel = traits.estimated_activation_bytes
         height, width = input_info.height, input_info.width

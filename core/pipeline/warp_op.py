@@ -10,6 +10,7 @@ from ..clip import ClipError, ClipInfo, Frames
 from ..path.border import FILL_RADIUS_FRAMES, Border
 from ..path.trajectory import Correction
 from ..runtime.optional_cv2 import optional_opencv
+from ..runtime.prefetch import chain_first
 from ..warping.warp_yuv import can_warp_yuv, warp_yuv
 from .operation import Operation
 
@@ -26,7 +27,8 @@ FILL_MASK_SIDE = 480  # longer side, in pixels, of the mask in `union_fill_mask`
 class WarpOp(Operation):
     """Warp frames by a correction: the arguments of `warping.warp`.
 
-    correction: measured at any size of the clip; it is scaled to the frames. pad: pixels of those frames.
+    correction: measured at any size of the clip; it is scaled to the frames. pad: pixels of those frames. device: where
+    frames on the CPU are warped: on the CPU unless there is a reason, because a transfer takes longer than the warp.
     """
 
     correction: Correction
@@ -52,6 +54,19 @@ class WarpOp(Operation):
 
         fix = self.correction.resized(input_info.width, input_info.height)
         for warped in warp(frames, fix, self.border, pad=self.pad, device=self.device):
+            yield warped.frames
+
+    def run_on_device(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:
+        """As `run`, but frames on another device than the CPU are warped there."""
+        from ..warping.warp import warp
+
+        first = next(frames, None)
+        if first is None:
+            return
+        device = self.device if first.device.type == "cpu" else first.device
+        stream, fix = chain_first([first], frames), self.correction.resized(input_info.width, input_info.height)
+        del first  # Frames are large.
+        for warped in warp(stream, fix, self.border, pad=self.pad, device=device, on_device=True):
             yield warped.frames
 
     def process_yuv(

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .accelerator import Accelerator
+from .accelerator import Accelerator, accelerator_for, is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # One that is filled, one that is transferred, one that is read.
 RING_SLOTS = 3
+
+
+def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> Tensor:
+    """Copy a small array to a device as float32, without waiting for the copy."""
+    single = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    if accelerator.is_cpu:
+        return single
+    pinned = accelerator.empty_pinned(*single.shape, dtype=torch.float32).copy_(single)
+    # The allocator of pinned memory does not use the block again before the copy is complete.
+    return pinned.to(accelerator.device, non_blocking=True)
+
+
+def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> Result:
+    """Call a function with frames or, if memory runs out on their device, once more with the frames on the CPU."""
+    try:
+        return function(frames)
+    except RuntimeError as error:
+        if frames.device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        log.warning("memory ran out on %s; a frame is processed on the CPU", frames.device)
+    accelerator_for(frames.device).release_cache()
+    return function(frames.cpu().float())
+
+
+def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
+    """Copy a tensor to the CPU through pinned memory, and wait for it."""
+    if accelerator.is_cpu:
+        return tensor
+    with torch.inference_mode(False), torch.no_grad():
+        pinned = accelerator.empty_pinned(*tensor.shape, dtype=tensor.dtype)
+        pinned.copy_(tensor.detach(), non_blocking=True)
+    wait_for(accelerator.record_event())
+    return pinned
 
 
 class Uploader:
@@ -117,26 +157,31 @@ def wait_for(event: Any) -> None:
         event.synchronize()
 
 
-def download_frames(frames: Iterator[Tensor], accelerator: Accelerator) -> Iterator[Tensor]:
-    """Yield the chunks of a stream in float32 on the CPU, each while the next one is computed.
+def download_frames(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield the chunks of a stream in float32 on the CPU, each transferred while the next one is computed.
 
-    Chunks that are on the CPU already are passed on.
+    Chunks that are on the CPU are passed on.
     """
-    ring, pending = DownloadRing(accelerator), None
+    ring: DownloadRing | None = None
+    pending: Download | None = None
     for chunk in frames:
-        download = chunk if chunk.device.type == "cpu" else ring.start([chunk])
-        del chunk
+        download = None
+        if chunk.device.type != "cpu":
+            ring = ring or DownloadRing(accelerator_for(chunk.device))
+            download = ring.start([chunk])
+            del chunk
         if pending is not None:
             yield _to_float(pending)
+        if download is None:
+            yield chunk
+            del chunk
         pending = download
         del download
     if pending is not None:
         yield _to_float(pending)
 
 
-def _to_float(pending: Download | Tensor) -> Tensor:
-    if isinstance(pending, Tensor):
-        return pending
+def _to_float(pending: Download) -> Tensor:
     (pinned,) = pending.wait()
     with torch.inference_mode(False):
         return torch.empty(pinned.shape).copy_(pinned)  # The buffer is used again, and the consumer may keep frames.

@@ -42,7 +42,7 @@ class BenchmarkResult:
     memory, grown: peak bytes, and how many of them were not allocated before: of a GPU's memory in torch's allocator,
     on a CPU of this process, which reuses memory.
     precision: "fp32", "fp16" or "bf16". window: (width, height) in source pixels of the largest tile, halo included.
-    calls: tiles per frame. engine: "torch" or "native". device, machine: names for people.
+    calls: tiles per frame. engine: "torch", "native" or for example "onnx (CPU)". device, machine: names for people.
     """
 
     model: str

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from .engine import check_engine
 from .model_runner import ModelRunner
 from .model_traits import ImageModel, ModelTraits, find_module, read_traits
 from .precision import compute_modes
 from .resize import bleed_alpha, resize
 from .reuse import RegionReuse
-from .settings import Alpha, UpscaleSettings, UpscaleStats
+from .settings import Alpha, Engine, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream, empty_result
 from .tile_size import plan_tiles
 from .tiles import MIN_CORE, TilePlan
@@ -35,9 +36,7 @@ class ChunkUpscaler:
     def __init__(self, model: ImageModel, settings: UpscaleSettings, device: torch.device, stats: UpscaleStats) -> None:
         self._model, self._settings, self._device, self._stats = model, settings, device, stats
         self.accelerator = accelerator_for(device)
-        traits = read_traits(model)
-        if not self.accelerator.is_cpu:
-            traits = replace(traits, exact_halo=0, roi_stages=())  # The native engine runs on CPUs only.
+        traits = check_engine(settings.engine, model, read_traits(model), device, settings.precision)
         self._traits = traits
         self._halo = traits.halo if settings.tiling.halo is None else settings.tiling.halo
         self._runner: ModelRunner | None = None
@@ -58,6 +57,7 @@ class ChunkUpscaler:
         place = accelerator_for(images.device)
         result = empty_result(images, *size, place, runner.dtype)
         self._plan = stream.upscale_into(result, images, per_frame, first_frame, self._plan, compared)
+        self._stats.engine = runner.engine_name
         return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
 
     def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
@@ -90,7 +90,7 @@ class ChunkUpscaler:
     def _prepare(self, images: Tensor, per_frame: int) -> tuple[ModelRunner, UpscaleStream]:
         if self._runner is None or self._stream is None:
             self._runner = runner = _make_runner(self._model, self._traits, self._device, self._settings)
-            self._bytes_per_pixel = _prepare_runner(runner, self._traits, images)
+            self._bytes_per_pixel = _prepare_runner(runner, self._traits, images, self._settings.engine)
             halo, settings = max(self._halo, self._traits.halo), self._settings
             reuse = RegionReuse(
                 settings.reuse, self._stats, self._traits, runner, halo=halo, images_per_frame=per_frame
@@ -128,10 +128,13 @@ def _make_runner(
         supports_half=traits.supports_half,
         can_cast=module is not None,  # Weights that cannot be cast stay in their dtype.
     )
-    return ModelRunner(model, device, modes, traits=traits, compiled=settings.compile and module is not None)
+    is_torch = module is not None and settings.engine is not Engine.ONNX
+    return ModelRunner(
+        model, device, modes, traits=traits, compiled=settings.compile and is_torch, engine=settings.engine
+    )
 
 
-def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) -> float:
+def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor, engine: Engine) -> float:
     """Load the network and check its dtype on the middle of the first image.
 
     Returns the bytes that the network needs per input pixel. Raises ClipError when memory runs out.
@@ -142,7 +145,7 @@ def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) ->
         top, left = max(0, height - side) // 2, max(0, width - side) // 2
         sample = images[:1, :, top : top + side, left : left + side]
         try:
-            return _try_runner(runner, traits, sample)
+            return _try_runner(runner, traits, sample, engine)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -156,10 +159,11 @@ def _prepare_runner(runner: ModelRunner, traits: ModelTraits, images: Tensor) ->
         side //= 2
 
 
-def _try_runner(runner: ModelRunner, traits: ModelTraits, sample: Tensor) -> float:
+def _try_runner(runner: ModelRunner, traits: ModelTraits, sample: Tensor, engine: Engine) -> float:
     accelerator = runner.accelerator
     runner.select_mode(sample)
-    if not accelerator.reports_peak_memory:
+    # The memory of other engines is not in the counters of torch.
+    if not accelerator.reports_peak_memory or engine is Engine.ONNX:
         return traits.estimated_activation_bytes
     accelerator.reset_peak_memory()
     before = accelerator.allocated_memory()

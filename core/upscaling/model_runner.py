@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ..clip import ClipError, all_finite
 from ..runtime.accelerator import accelerator_for, is_out_of_memory
-from .model_traits import ImageModel, ModelTraits, find_module, read_traits
+from .engine import with_engine
+from .model_traits import ImageModel, ModelTraits, find_module, read_engine, read_traits
 from .precision import CheckCache, ComputeMode, DtypeCheck, check_dtype
 from .replica import replica_of
+from .settings import Engine
 from .tiles import Rect, Roi
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class ModelRunner:
     without a torch module is not cast, only its input is.
     On the CPU every result is checked at once. On another device that would wait for it with each tile: there
     `take_checksum` returns a number to be read later, which is finite if all results since the last one were.
+    engine: what runs the model, see `with_engine`; modes are selected in torch.
     roi_stages: see `ModelTraits`; none where the model cannot update a result.
     """
 
@@ -41,6 +44,7 @@ class ModelRunner:
         *,
         traits: ModelTraits | None = None,
         compiled: bool = False,
+        engine: Engine = Engine.AUTO,
     ) -> None:
         traits = read_traits(model) if traits is None else traits
         self.device, self.supports_roi = device, traits.supports_roi
@@ -52,6 +56,7 @@ class ModelRunner:
         self.roi_stages = traits.roi_stages if on_native_engine else ()
         self._replica: Callable[..., Tensor] = model
         self._replica_dtype: torch.dtype | None = None
+        self._engine = engine
         self._release_replica = ExitStack()
         self._checksum: Tensor | None = None
 
@@ -63,6 +68,11 @@ class ModelRunner:
     def dtype(self) -> torch.dtype:
         return self.mode.dtype
 
+    @property
+    def engine_name(self) -> str:
+        """The engine of the last call, for people."""
+        return read_engine(self._replica)
+
     @torch.inference_mode()
     def select_mode(self, sample: Tensor) -> None:
         """Select a safe mode with a sample (b, C, h, w), and load the model in it.
@@ -70,9 +80,22 @@ class ModelRunner:
         Drops the modes whose result differs too much from float32, and takes the first that is left. A single mode is
         not checked.
         """
-        cache = CheckCache(find_module(self._original), self.accelerator) if len(self._modes) > 1 else None
+        if len(self._modes) > 1:
+            # The sample has another shape than the tiles: an ONNX graph of it would be used only here.
+            engine, self._engine = self._engine, Engine.AUTO
+            try:
+                self._drop_unsafe_modes(sample)
+            finally:
+                self._engine = engine
+                self._replica_dtype = self._replica_dtype if engine is Engine.AUTO else None
+        self._model_in(self.dtype)
+        detail = "" if self.check is None else f": {self.check}"
+        log.info("%s runs in %s on %s%s", self._name, self.mode.value, self.device, detail)
+
+    def _drop_unsafe_modes(self, sample: Tensor) -> None:
+        cache = CheckCache(find_module(self._original), self.accelerator)
         reference: Tensor | None = None
-        while cache is not None and len(self._modes) > 1:
+        while len(self._modes) > 1:
             check = cache.find(self.mode)
             if check is None:
                 if reference is None:
@@ -82,15 +105,10 @@ class ModelRunner:
                 cache.store(self.mode, check)
             self.check = check
             if not check.problem:
-                break
+                self(sample)  # Drops a mode that was checked on another day and fails today.
+                self._checksum = None
+                return
             self.drop_mode(check.problem)
-        if len(self._modes) > 1:
-            self(sample)  # Loads the network, and drops a mode that was checked on another day and fails today.
-            self._checksum = None
-        else:
-            self._model_in(self.dtype)
-        detail = "" if self.check is None else f": {self.check}"
-        log.info("%s runs in %s on %s%s", self._name, self.mode.value, self.device, detail)
 
     # Inference mode ends with the call: around a generator's yield it would leak into the consumer of the frames.
     @torch.inference_mode()
@@ -179,7 +197,7 @@ class ModelRunner:
             self._replica, self._replica_dtype = self._original, None
             self._release_replica.close()  # Before the next one takes memory.
             replica = replica_of(self._original, self.device, dtype, compiled=self._compiled)
-            self._replica = self._release_replica.enter_context(replica)
+            self._replica = with_engine(self._release_replica.enter_context(replica), self._engine, self._original)
             self._replica_dtype = dtype
         return self._replica
 

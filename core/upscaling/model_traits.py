@@ -44,6 +44,7 @@ class ModelTraits:
     halo: radius of the receptive field, in input pixels.
     exact_halo: radius, in input pixels, that changes a result of the native CPU engine by rounding, for windows that
     start at multiples of 12; 0 where torch does the work.
+    has_native_engine: whether it brings a CPU engine of its own that runs it in float32.
     supports_half: whether float16 is worth a try. prefers_full_frames: whether tiles gain nothing on a CPU.
     activation_bytes: float32 activations per input pixel, None if not declared.
     layer_bytes: float32 output of the widest layer, per pixel.
@@ -60,6 +61,7 @@ class ModelTraits:
     in_channels: int = 3
     halo: int = DEFAULT_HALO
     exact_halo: int = 0
+    has_native_engine: bool = False
     supports_half: bool = True
     prefers_full_frames: bool = False
     activation_bytes: float | None = None
@@ -100,6 +102,7 @@ def read_traits(model: ImageModel) -> ModelTraits:
         in_channels=channels,
         halo=int(_find(model, "halo", default=DEFAULT_HALO)),
         exact_halo=int(_find(model, "exact_halo", default=0)),
+        has_native_engine=bool(_find(model, "has_native_engine", default=False)),
         supports_half=bool(_find(model, "supports_half", default=True)),
         prefers_full_frames=bool(_find(model, "prefers_full_frames", default=False)),
         activation_bytes=None if activation_bytes is None else float(activation_bytes),
@@ -110,8 +113,12 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
 
 def read_engine(model: object) -> str:
-    """The engine of the last call, "torch" or "native"; unlike a trait, it changes."""
-    return str(_find(model, "engine", default="torch"))
+    """The engine of the last call, which changes, unlike a trait.
+
+    "torch", "native" or for example "onnx (CPU)".
+    """
+    engine = _find(model, "engine", default="torch")
+    return engine if isinstance(engine, str) else "torch"  # Foreign models may mean something else by it.
 
 
 def find_module(model: object) -> nn.Module | None:

@@ -5,6 +5,8 @@ Size, blend with a plain resize, color correction and film grain.
 
 from __future__ import annotations
 
+from math import pi
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,18 +93,44 @@ def add_film_grain(frames: Tensor, grain: float, first_frame: int) -> Tensor:
     Film has no grain where nothing or everything is exposed. first_frame: number of the first frame; the number of a
     frame seeds its noise.
     """
-    noise = torch.stack([_grain_noise(first_frame + i, frames.shape[-2], frames.shape[-1]) for i in range(len(frames))])
-    weights = frames.new_tensor([0.2126, 0.7152, 0.0722]).reshape(1, 3, 1, 1)  # luma of ITU-R BT.709
-    luma = (frames * weights).sum(dim=1, keepdim=True)
-    return (frames + noise.to(frames.device) * (4 * luma * (1 - luma)) * (grain * MAX_GRAIN_STD)).clamp_(0.0, 1.0)
+    height, width = frames.shape[-2:]
+    noise = torch.stack([grain_noise(first_frame + i, height, width, frames.device) for i in range(len(frames))])
+    red, green, blue = frames.unbind(1)
+    luma = (0.2126 * red + 0.7152 * green + 0.0722 * blue).unsqueeze(1)  # ITU-R BT.709
+    return (frames + noise * (4 * luma * (1 - luma)) * (grain * MAX_GRAIN_STD)).clamp_(0.0, 1.0)
 
 
-def _grain_noise(seed: int, height: int, width: int) -> Tensor:
-    """Return normally distributed noise (1, H, W).
+def grain_noise(seed: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Return normally distributed noise (1, H, W), the same on every device but for rounding.
 
-    It comes from the CPU's generator, so that it is the same for every device.
+    Each pixel's number is hashed (lowbias32 of Chris Wellons, https://nullprogram.com/blog/2018/07/31/) in 32 bits,
+    because the generators of torch differ between devices, and the CPU's takes longer than a GPU's network.
     """
-    return torch.randn(1, height, width, generator=torch.Generator().manual_seed(seed))
+    bits = torch.arange(height * width, device=device, dtype=torch.int32).add_(_hash32(seed + 1))
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = bits.bitwise_xor_(_shift_right(bits, shift)).mul_(_to_int32(factor))
+    bits = bits.bitwise_xor_(_shift_right(bits, 16))
+    # Box and Muller (1958), of two uniform numbers of 16 bits.
+    radius = bits.bitwise_and(0xFFFF).float().add_(0.5).mul_(2**-16).log_().mul_(-2).sqrt_()
+    angle = _shift_right(bits, 16).float().mul_(2 * pi * 2**-16)
+    return radius.mul_(angle.cos_()).view(1, height, width)
+
+
+def _shift_right(bits: Tensor, count: int) -> Tensor:
+    """The logical shift of unsigned 32 bits in int32, which would repeat the sign."""
+    return bits.bitwise_right_shift(count).bitwise_and_((1 << (32 - count)) - 1)
+
+
+def _hash32(number: int) -> int:
+    """lowbias32 of an integer, as int32."""
+    bits = number & 0xFFFFFFFF
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = ((bits ^ (bits >> shift)) * factor) & 0xFFFFFFFF
+    return _to_int32(bits ^ (bits >> 16))
+
+
+def _to_int32(bits: int) -> int:
+    return bits - (1 << 32) if bits >= 1 << 31 else bits
 
 
 def _with_alpha(rgb: Tensor, frames: Tensor) -> Tensor:

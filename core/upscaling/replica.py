@@ -8,25 +8,23 @@ for each module, device and dtype, shared by the streams that run at the same ti
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
-from types import FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..runtime.accelerator import accelerator_for
 from .model_traits import find_module, model_device
+from .rebind import Rebinder
 from .torch_compile import compile_forward
 
-# Objects within objects that are searched for references to the module.
-_MAX_DEPTH = 8
+_Convert: TypeAlias = Callable[[Tensor, torch.device, torch.dtype], Tensor]
 
 
 class _ReplicaKey(NamedTuple):
@@ -71,7 +69,7 @@ def replica_of(
     key = _ReplicaKey(module, device, dtype, compiled, _weight_versions(module))
     replica = _acquire(key)
     try:
-        yield _Rebinder({id(module): replica}).rebind(model)
+        yield Rebinder({id(module): replica}).rebind(model)
     finally:
         del replica
         _release(key)
@@ -134,18 +132,29 @@ def _release(key: _ReplicaKey) -> None:
                 vars(part).update(_parameters={}, _buffers={})
 
 
+def frozen_copy(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Copy a module in evaluation mode, with weights of its own.
+
+    They need no gradients. Unlike those of the original they are never inference tensors, which tracers do not accept.
+    """
+    return _replicate(module, device, dtype, _clone)
+
+
 # Outside of inference mode, so that what is made here may be used inside and outside of it.
 @torch.inference_mode(False)
 @torch.no_grad()
-def _replicate(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _replicate(
+    module: nn.Module, device: torch.device, dtype: torch.dtype, convert: _Convert | None = None
+) -> nn.Module:
     """Copy a module in evaluation mode.
 
-    Tensors that fit already and other attributes are shared.
+    convert: makes the tensors of the copy. By default those that fit already are shared, like all other attributes.
     """
-    replaced: dict[int, Any] = {id(tensor): _convert(tensor, device, dtype) for tensor in _tensors(module)}
+    convert = convert or _convert
+    replaced: dict[int, Any] = {id(tensor): convert(tensor, device, dtype) for tensor in _tensors(module)}
     copies = list[tuple[nn.Module, nn.Module]]()
     _add_empty_copies(module, device, dtype, replaced, copies)
-    rebinder = _Rebinder(replaced)
+    rebinder = Rebinder(replaced)
     for original, copy in copies:
         for name, value in vars(original).items():
             rebound = rebinder.rebind(value)
@@ -198,79 +207,10 @@ def _convert(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor
     return nn.Parameter(converted, requires_grad=False) if isinstance(tensor, nn.Parameter) else converted
 
 
+def _clone(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    cloned = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+    return nn.Parameter(cloned, requires_grad=False) if isinstance(tensor, nn.Parameter) else cloned
+
+
 def _has_format(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
     return tensor.device == device and (tensor.dtype == dtype or not tensor.is_floating_point())
-
-
-class _Rebinder:
-    """A replacer of references in objects.
-
-    Copies those that hold a replaced object, and returns all others as they are.
-
-    replaced: replacements by the id of the original. Follows attributes, lists, tuples, dictionaries, bound methods and
-    `functools.partial`, but not the closures of functions.
-    """
-
-    def __init__(self, replaced: dict[int, Any]) -> None:
-        self._replaced = replaced
-        self._visited: set[int] = set()
-
-    def rebind(self, value: Any, depth: int = 0) -> Any:
-        if id(value) in self._replaced:
-            return self._replaced[id(value)]
-        if isinstance(value, MethodType):
-            return self._rebind_method(value, depth + 1)
-        if isinstance(value, functools.partial):
-            return self._rebind_partial(value, depth + 1)
-        if isinstance(value, (list, tuple)):
-            return self._rebind_sequence(value, depth + 1)
-        if isinstance(value, dict):
-            return self._rebind_dict(value, depth + 1)
-        if isinstance(value, (Tensor, nn.Module, type, ModuleType, FunctionType)) or not hasattr(value, "__dict__"):
-            return value
-        return self._rebind_object(value, depth + 1)
-
-    def _rebind_method(self, method: MethodType, depth: int) -> MethodType:
-        owner = self.rebind(method.__self__, depth)
-        return method if owner is method.__self__ else MethodType(method.__func__, owner)
-
-    def _rebind_partial(self, value: functools.partial[Any], depth: int) -> functools.partial[Any]:
-        parts = value.func, value.args, value.keywords
-        function, arguments, keywords = (self.rebind(part, depth) for part in parts)
-        is_same = _is_same(parts, (function, arguments, keywords))
-        return value if is_same else functools.partial(function, *arguments, **keywords)
-
-    def _rebind_sequence(self, value: Any, depth: int) -> Any:
-        items = [self.rebind(item, depth) for item in value]
-        if _is_same(value, items):
-            return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-
-    def _rebind_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
-        items = {key: self.rebind(item, depth) for key, item in value.items()}
-        if _is_same(value.values(), items.values()):
-            return value
-        copy = value.copy()  # of the same type, which may be an OrderedDict or a defaultdict
-        copy.update(items)
-        return copy
-
-    def _rebind_object(self, value: Any, depth: int) -> Any:
-        if id(value) in self._visited or depth > _MAX_DEPTH:
-            return value
-        self._visited.add(id(value))
-        attributes: dict[str, Any] = value.__dict__
-        changed = dict[str, Any]()
-        for name, item in attributes.items():
-            rebound = self.rebind(item, depth)
-            if rebound is not item:
-                changed[name] = rebound
-        if not changed:
-            return value
-        copy: Any = object.__new__(type(value))
-        copy.__dict__.update(attributes | changed)
-        self._replaced[id(value)] = copy
-        return copy
-
-
-def _is_same(first: Any, second: Any) -> bool:
-    return all(a is b for a, b in zip(first, second, strict=True))

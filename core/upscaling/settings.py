@@ -55,6 +55,20 @@ class Precision(Enum):
     BF16 = "bf16"
 
 
+class Engine(Enum):
+    """What runs the network.
+
+    AUTO: on a CPU the native engine where it is built and knows the network, else torch. TORCH, NATIVE: always. ONNX:
+    ONNX Runtime with the best provider for the device; torch where the network cannot be exported, the result differs
+    from torch, or onnxruntime fails.
+    """
+
+    AUTO = "auto"
+    TORCH = "torch"
+    NATIVE = "native"
+    ONNX = "onnx"
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How frames are cut into tiles.
@@ -151,6 +165,7 @@ class UpscaleSettings:
     size: of the upscaled frames. tiling: how frames are cut. precision: dtype of the network. reuse: of results for
     regions that did not change. postprocess: color correction, grain and the like. alpha: how transparency is upscaled.
     compile: run the network through torch.compile, which takes up to minutes for the first frame of each shape.
+    engine: what runs the network.
     """
 
     size: OutputSize = OutputSize()
@@ -160,6 +175,7 @@ class UpscaleSettings:
     postprocess: PostProcess = PostProcess()
     alpha: Alpha = Alpha.RESIZE
     compile: bool = False
+    engine: Engine = Engine.AUTO
 
 
 @renamed_fields(repeats="repeated_frames", tiles_run="tiles_computed", pixels_run="pixels_computed")
@@ -171,7 +187,8 @@ class UpscaleStats:
     networks with a wide halo compute all. pixels, pixels_computed: input pixels of all frames, and those that the
     network computed: with the halos of changed regions, averaged over the layers, and without those of tiles that were
     cut for lack of memory. mode: "fp16", "bf16", "tf32" or "fp32", as the first frame was computed. mode_check: how
-    near that is to float32, in words; empty where it was not compared.
+    near that is to float32, in words; empty where it was not compared. engine: what ran the network last: "torch",
+    "native" or for example "onnx (CPU)"; empty before the first frame.
     """
 
     frames: int = 0
@@ -182,6 +199,7 @@ class UpscaleStats:
     pixels_computed: int = 0
     mode: str = ""
     mode_check: str = ""
+    engine: str = ""
 
     @property
     def computed_fraction(self) -> float:

@@ -68,13 +68,13 @@ def upscale(
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
     with ExitStack() as stack:
         stack.enter_context(retain_freed_memory())
-        upscaler = ChunkUpscaler(model, settings, place, stats or UpscaleStats())
+        upscaler = ChunkUpscaler(model, settings, place, UpscaleStats() if stats is None else stats)
         stack.callback(upscaler.close)
         if accelerator.is_cpu:
             yield from _upscale_at_once(frames, upscaler, first_frame)
             return
         results = _upscale_ahead(frames, upscaler, first_frame)
-        yield from results if on_device else download_frames(results, accelerator)
+        yield from results if on_device else download_frames(results)
 
 
 def _upscale_at_once(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import geometry
 from ..clip import Frames
 from ..path.border import Border
+from ..runtime.accelerator import accelerator_for
 from ..runtime.deprecation import renamed_fields
 
 
@@ -84,6 +85,8 @@ def _remap_opencv(cv2: ModuleType, frame: Tensor, x: Tensor, y: Tensor, border: 
 
 
 def _remap_torch(frame: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
+    if not accelerator_for(frame.device).has_bicubic_grid_sample:
+        return _remap_torch(frame.cpu(), x.cpu(), y.cpu(), border).to(frame.device)
     frames = frame[None]
     height, width = frame.shape[-2:]
     if border is Border.WRAP:  # grid_sample cannot wrap: sample a copy padded with 2 pixels of the opposite edge

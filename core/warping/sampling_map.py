@@ -123,9 +123,11 @@ def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, 
     _, height, width = buffers.shape
     columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
     m = to_source.tolist()  # Python floats are float64
-    for (a, b, c), buffer in zip(m, buffers, strict=True):
-        buffer[:] = _convert_like(a * columns, buffer)
-        buffer += _convert_like(b * rows + c, buffer)
+    terms = [part for a, b, c in m for part in (a * columns, b * rows + c)]
+    converted = _convert_like(terms, buffers)
+    for buffer, of_columns, of_rows in zip(buffers, converted[::2], converted[1::2], strict=True):
+        buffer[:] = of_columns
+        buffer += of_rows
     x, y, depth = buffers
     if m[2] != [0.0, 0.0, 1.0]:
         x /= depth
@@ -141,8 +143,10 @@ def add_interpolated(x: Array, y: Array, offsets: NDArray[np.float64]) -> None:
     Columns first, while there are few rows. Not as a matrix product, whose threads would spin between frames.
     """
     height, width = x.shape
-    for target, grid in zip((x, y), np.moveaxis(offsets.astype(np.float32), -1, 0), strict=True):
-        target += _convert_like(_resize_linear(_resize_linear(grid.T, width).T, height), target)
+    grids = np.moveaxis(offsets.astype(np.float32), -1, 0)
+    x_offsets, y_offsets = _convert_like([_resize_linear(_resize_linear(g.T, width).T, height) for g in grids], x)
+    x += x_offsets
+    y += y_offsets
 
 
 def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -163,11 +167,14 @@ def _resize_linear(values: NDArray[np.float32], count: int) -> NDArray[np.float3
     return result
 
 
-def _convert_like(array: NDArray[np.floating[Any]], other: Array) -> Array:
-    """Convert to float32, of the type and on the device of `other`."""
-    single = array.astype(np.float32, copy=False)
+def _convert_like(arrays: list[NDArray[np.floating[Any]]], other: Array) -> list[Array]:
+    """Convert to float32, of the type and on the device of `other`, in one transfer."""
+    singles = [array.astype(np.float32, copy=False) for array in arrays]
     if isinstance(other, np.ndarray):
-        return single
-    import torch
+        return cast("list[Array]", singles)
+    from ..runtime.accelerator import accelerator_for
+    from ..runtime.transfer import upload_array
 
-    return torch.from_numpy(single).to(other.device)
+    packed = upload_array(np.concatenate([array.ravel() for array in singles]), accelerator_for(other.device))
+    parts = packed.split([array.size for array in singles])
+    return cast("list[Array]", [part.view(array.shape) for part, array in zip(parts, singles, strict=True)])

@@ -62,7 +62,7 @@ def fill_from_neighbors(
     buffered: dict[int, _BufferedFrame] = {}
     next_index, radius = 0, FILL_RADIUS_FRAMES
     for index, frame in enumerate(frame for batch in frames for frame in batch):
-        buffered[index] = _buffer_frame(frame.to(device))
+        buffered[index] = _buffer_frame(frame.to(device).float())
         radius = min(FILL_RADIUS_FRAMES, int(MAX_WINDOW_BYTES // (2 * frame.numel()) - 1) // 2)
         while next_index <= index and min(next_index + radius, shot_of[next_index].stop - 1) <= index:
             yield _fill_frame(next_index, radius, buffered, shot_of[next_index], correction, remapper, pad)
@@ -114,7 +114,7 @@ def _fill_frame(
         _composite_neighbors(regions, index, neighbors, buffered, correction, own_map, remapper, seam_width)
         for region in regions:
             warped[:, region.rows, region.columns] = region.mirrored * region.remaining + region.accumulated
-    return Warped(warped[None].cpu(), fill_mask[None].cpu())
+    return Warped(warped[None], fill_mask[None])
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,9 +13,9 @@ from ..clip import ClipError, Frames
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from ..runtime.optional_cv2 import optional_opencv
-from . import remap
-from .remap import Remapper, Warped
-from .sampling_map import sampling_maps
+from ..runtime.transfer import with_cpu_fallback
+from .remap import Warped, make_remapper
+from .sampling_map import SamplingMap, sampling_maps
 from .temporal_fill import fill_from_neighbors
 
 
@@ -24,6 +26,7 @@ def warp(
     *,
     pad: int = 0,
     device: torch.device | str = "cpu",
+    on_device: bool = False,
 ) -> Iterator[Warped]:
     """Apply one correction per frame, with one bicubic interpolation; alpha is kept.
 
@@ -32,7 +35,7 @@ def warp(
     of which it holds a window (temporal_fill.py), and yields frames one by one. BLACK is transparent in frames with
     alpha.
     pad: pixels of canvas added on every side, filled by the border (a margin to outpaint); not with a crop.
-    device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU.
+    device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU, or on_device.
     Raises ClipError if the number or the size of the frames is not that of the correction.
     """
     border = Border(border)
@@ -40,12 +43,13 @@ def warp(
         raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
     correction = with_border_zoom(correction, border)
     device = torch.device(device)
-    remapper = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
     frames = _check_frames(frames, correction)
     if border is Border.FILL:
-        yield from fill_from_neighbors(frames, correction, remapper, pad=pad, device=device)
+        remapper = make_remapper(optional_opencv() if device.type == "cpu" else None)
+        results = fill_from_neighbors(frames, correction, remapper, pad=pad, device=device)
     else:
-        yield from _warp_frames(frames, correction, remapper, border, pad, device)
+        results = _warp_frames(frames, correction, border, pad, device)
+    yield from results if on_device else (Warped(w.frames.cpu(), w.fill_mask.cpu()) for w in results)
 
 
 def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
@@ -68,19 +72,37 @@ def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[
 
 
 def _warp_frames(
-    frames: Iterator[Frames], correction: Correction, remapper: Remapper, border: Border, pad: int, device: torch.device
+    frames: Iterator[Frames], correction: Correction, border: Border, pad: int, device: torch.device
 ) -> Iterator[Warped]:
-    width, height = correction.info.width, correction.info.height
-    maps = sampling_maps(correction, pad)
-    buffers = torch.empty(3, height + 2 * pad, width + 2 * pad, device=device)
+    maps, buffers = sampling_maps(correction, pad), _Buffers(correction, pad)
     for batch in frames:
-        warped: list[Tensor] = []
-        fill_masks: list[Tensor] = []
-        for frame, sampling in zip(batch.to(device), maps, strict=False):
-            x, y = sampling.source_coords(buffers)
-            warped.append(remapper(frame, x, y, border).cpu())
-            fill_masks.append(sampling.fill_mask(x, y).cpu())
-        yield Warped(_stack(warped), _stack(fill_masks))
+        batch_maps = list(islice(maps, len(batch)))
+        yield with_cpu_fallback(partial(_warp_batch, maps=batch_maps, border=border, buffers=buffers), batch.to(device))
+
+
+class _Buffers:
+    """The memory of sampling coordinates, see `source_coords`; it is used again for each frame."""
+
+    def __init__(self, correction: Correction, pad: int) -> None:
+        self._shape = 3, correction.info.height + 2 * pad, correction.info.width + 2 * pad
+        self._last: Tensor | None = None
+
+    def on(self, device: torch.device) -> Tensor:
+        if self._last is None or self._last.device != device:
+            self._last = None  # Before the next one is allocated.
+            self._last = torch.empty(self._shape, device=device)
+        return self._last
+
+
+def _warp_batch(batch: Frames, *, maps: list[SamplingMap], border: Border, buffers: _Buffers) -> Warped:
+    remapper = make_remapper(optional_opencv() if batch.device.type == "cpu" else None)
+    warped: list[Tensor] = []
+    fill_masks: list[Tensor] = []
+    for frame, sampling in zip(batch, maps, strict=True):
+        x, y = sampling.source_coords(buffers.on(batch.device))
+        warped.append(remapper(frame.float(), x, y, border))
+        fill_masks.append(sampling.fill_mask(x, y))
+    return Warped(_stack(warped), _stack(fill_masks))
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

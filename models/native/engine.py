@@ -25,6 +25,8 @@ from .plan import CPU_FLOAT32
 
 log = logging.getLogger(__name__)
 
+_SUPPORTED = (RRDBNet, SRVGGNetCompact)  # and their separable versions
+
 ENGINE_ENV_VAR = "STEADYSCALE_NATIVE"  # 0 turns the engine off
 # Largest difference from torch that passes the self-check, for results in [0, 1]. The self-check runs on noise, where
 # the published networks differ by up to 6e-5; on photographs they differ by 2e-5.
@@ -40,7 +42,7 @@ def make_native_network(module: nn.Module) -> NativeNetwork | None:
     if the self-check fails; that is logged.
     """
     library = _active_library()
-    if library is None or not isinstance(module, (RRDBNet, SRVGGNetCompact)):
+    if library is None or not isinstance(module, _SUPPORTED):
         return None
     if any(p.dtype is not torch.float32 or p.device.type != "cpu" for p in module.parameters()):
         return None
@@ -82,7 +84,7 @@ class NativeDispatcher:
 
     The native version is created at the first use and again after the weights have changed.
 
-    engine: what the last call ran on, "native" or "torch".
+    engine: what the last call ran on: "native", "torch", or what the module itself reports as `engine`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -100,10 +102,13 @@ class NativeDispatcher:
         has to use the returned tensor.
         """
         native = self._get_native(images)
-        self.engine = "torch" if native is None else "native"
         if native is not None:
+            self.engine = "native"
             return native(images, roi=roi, out=out, clamp=True)
         result = self._module(images)
+        # A module that stands in for a network knows what it runs on; others may mean something else by the name.
+        engine = getattr(self._module, "engine", None)
+        self.engine = engine if isinstance(engine, str) else "torch"
         result = crop_to_roi(result, roi, result.shape[-1] // images.shape[-1])
         # Our networks return fresh tensors, which may be clamped in place: a copy costs as much as a layer of a small
         # network.
@@ -117,7 +122,7 @@ class NativeDispatcher:
     @property
     def ready(self) -> bool:
         """Whether float32 on the CPU will run natively if the self-check passes."""
-        return isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and _active_library() is not None
+        return isinstance(self._module, _SUPPORTED) and _active_library() is not None
 
     @property
     def exact_halo(self) -> int:
@@ -158,7 +163,8 @@ class NativeDispatcher:
             # The network moved to another device: free the memory of its native version.
             self._native, self._weights_version, self._weights = None, None, []
             return None
-        if images.dtype is not torch.float32 or torch.is_grad_enabled():
+        # The type is compared at each call: a copy of this object may run another module with the same weights.
+        if not isinstance(self._module, _SUPPORTED) or images.dtype is not torch.float32 or torch.is_grad_enabled():
             return None
         parameters = [parameter.detach() for parameter in self._module.parameters()]
         version = [(p.data_ptr(), p.dtype, p.device, _tensor_version(p)) for p in parameters]

@@ -197,7 +197,7 @@ def reserve_memory(pipeline: Pipeline) -> None:
             size = estimate_activation_bytes(operation.model, int(operation.model.scale))
             pixels = min(before.width * before.height, MAX_RESERVED_PIXELS)
             free_device_memory(operation.model, size * pixels, torch.device(operation.device or "cpu"))
-        elif isinstance(operation, WarpOp):
+        elif isinstance(operation, WarpOp) and str(operation.device) != "cpu":
             free_device_memory(None, operation.estimate_memory(before), torch.device(operation.device))
 
 
@@ -216,7 +216,7 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
         reserve_memory(plan.pipeline)
         info = plan.pipeline.info
         # Closed here, because a cancelled generator keeps the network on the device as long as its traceback exists.
-        with closing(cast(Any, plan.pipeline.native_frames() or plan.pipeline.frames())) as frames:
+        with closing(cast(Any, plan.pipeline.native_frames() or plan.pipeline.frames(on_device=True))) as frames:
             frames = with_estimate(frames, plan.pipeline, make_notifier(plan.name))
             stream = with_progress(
                 frames, info.length, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id

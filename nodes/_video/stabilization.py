@@ -19,7 +19,6 @@ from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
 from .._comfy.adapter import to_clip, with_cancel_check, with_progress
-from .._comfy.device import compute_device
 from .lazy_video import plan_for
 from .render_plan import reserve_memory
 from .resumable import measure_resumable
@@ -63,7 +62,7 @@ def open_for_motion(frames: Tensor | Input.Video, fps: float) -> Clip:
 
 def load_flow_model(settings: StabilizeSettings) -> FlowModel:
     """The flow model of the settings on ComfyUI's device; it checks for cancel."""
-    return with_cancel_check(flow_model(settings.flow, compute_device()))
+    return with_cancel_check(flow_model(settings.flow))
 
 
 def measure_input_motion(

@@ -7,7 +7,7 @@ import argparse
 import pytest
 from steadyscale.cli.device_options import add_inference_options
 from steadyscale.cli.upscale_options import add_upscale_options, upscale_settings
-from steadyscale.core.upscaling.settings import ColorCorrection, UpscaleSettings
+from steadyscale.core.upscaling.settings import ColorCorrection, Engine, UpscaleSettings
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -35,3 +35,8 @@ def test_the_old_name_is_not_displayed():
     text = make_parser().format_help()
     assert "--color " in text
     assert "--colour" not in text
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_every_engine_can_be_chosen(engine: Engine):
+    assert upscale_settings(parse("--engine", engine.value)).engine is engine

@@ -26,6 +26,7 @@ from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, Stre
 from ..decode.timestamps import TimeRange, Timestamps, read_timestamps
 from ..verify.verify import verify_output
 from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output
+from .device_planes import PlaneDownloader
 from .encoder_options import EncoderSetup, add_video_stream
 from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
@@ -135,6 +136,7 @@ class _VideoWriter:
         self._source_format = source_format
         self._time_base = times.time_base if times else 1 / fps
         self._reformatter, self._planes_reformatter = VideoReformatter(), VideoReformatter()
+        self._downloader: PlaneDownloader | None = None
         self.stream = add_video_stream(sink, output_format, setup, fps, self._time_base)
         if output_format.padded_size != (output_format.width, output_format.height):
             log.warning(
@@ -148,6 +150,12 @@ class _VideoWriter:
         while converted:
             self._encode(converted.popleft())
 
+    def _download(self, frames: Frames) -> deque[VideoFrame]:
+        """Start to transfer frames on a device; return those of the last call."""
+        if self._downloader is None:
+            self._downloader = PlaneDownloader(self._output_format, frames.device, self._path)
+        return deque(self._tag_color(frame) for frame in self._downloader.exchange(frames))
+
     def _to_encoder_frames(self, frames: Frames | NativeFrames) -> deque[VideoFrame]:
         """Convert frames to the encoder's pixel format, in order."""
         output_format = self._output_format
@@ -160,10 +168,18 @@ class _VideoWriter:
             self._refuse_transparency(frames)
             frames = frames[:, :3]
         self._received += len(frames)
-        return deque(self._frame_from_tensor(frame) for frame in frames)
+        if frames.device.type != "cpu":
+            return self._download(frames)
+        return self._take_downloaded() + deque(self._frame_from_tensor(frame) for frame in frames)
+
+    def _take_downloaded(self) -> deque[VideoFrame]:
+        """The frames whose transfer was started and that are not encoded yet."""
+        return deque(self._tag_color(frame) for frame in self._downloader.finish()) if self._downloader else deque()
 
     def finish(self) -> None:
         """Flush the encoder and the other tracks, and check the number of frames."""
+        for frame in self._take_downloaded():
+            self._encode(frame)
         if self._times and self.count != len(self._times.starts):
             raise ClipError(
                 f"{self._path}: {self.count} frames were received, but the source has {len(self._times.starts)}; "

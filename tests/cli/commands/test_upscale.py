@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import av
@@ -30,6 +31,7 @@ def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Pa
         "height": 96,
         "fps": 24.0,
         "device": "cpu",
+        "engine": "torch",
         "repeated_frames": 0,
         "tiles_reused": 0,
         "pixels_computed": 1.0,
@@ -39,6 +41,34 @@ def test_upscale_writes_every_frame_twice_as_large(tmp_path: Path, clip_file: Pa
     assert read_numbers(open_clip(out)) == list(range(12))
     with av.open(str(out)) as container:
         assert len(container.streams.audio) == 1
+
+
+def test_the_report_names_the_engine(tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
+    arguments = "upscale", clip_file, tmp_path / "out.mp4", "--model", weights, "--device", "cpu", "--engine"
+    code, stdout, stderr = run_cli(*arguments, "onnx", "--json")
+    assert (code, stderr) == (0, "")
+    assert json.loads(stdout)["engine"] == "onnx (CPU)"
+    assert read_numbers(open_clip(tmp_path / "out.mp4")) == list(range(12))
+    code, stdout, _ = run_cli(*arguments, "onnx")
+    assert "on cpu by onnx (CPU)" in stdout
+
+
+@pytest.mark.parametrize(
+    ("engine", "hides", "message"),
+    [("native", None, "steadyscale native build"), ("onnx", "onnxruntime", "pip install 'steadyscale[onnx]'")],
+)
+def test_an_engine_that_is_not_installed_is_1(
+    tmp_path: Path, clip_file: Path, weights: Path, run_cli, monkeypatch, engine: str, hides: str | None, message: str
+):
+    if hides is not None:
+        monkeypatch.setitem(sys.modules, hides, None)
+    out = tmp_path / "out.mp4"
+    code, _, stderr = run_cli("upscale", clip_file, out, "--model", weights, "--device", "cpu", "--engine", engine)
+    assert code == 1
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
