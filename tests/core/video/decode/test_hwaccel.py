@@ -195,7 +195,7 @@ def brighten(frame: av.VideoFrame, _: int) -> av.VideoFrame:
     return frame
 
 
-def enlarge(frame: av.VideoFrame, _: int) -> av.VideoFrame:
+def widen(frame: av.VideoFrame, _: int) -> av.VideoFrame:
     return frame.reformat(width=frame.width + 2)
 
 
@@ -207,7 +207,7 @@ def to_packed(frame: av.VideoFrame, _: int) -> av.VideoFrame:
     ("edit", "reason"),
     [
         (brighten, "its first frame is not that of the software decoder"),
-        (enlarge, "a frame is 162x96 instead of 160x96"),
+        (widen, "a frame is 162x96 instead of 160x96"),
         (to_packed, "its frames are yuyv422, which is not converted to yuv420p"),
     ],
 )
