@@ -7,6 +7,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from steadyscale.core import upscale
@@ -61,7 +62,8 @@ def _compare(session: Session, network: str, size: tuple[int, int]) -> None:
         return {
             "peer": peer,
             "dtype": stats.mode,
-            "peer_dtype": "fp32",
+            # It runs in float32, in which torch uses TF32 for convolutions by default.
+            "peer_dtype": "tf32" if session.accelerator.has_tf32 else "fp32",
             "fps": ours,
             "peer_fps": theirs,
             "times_peer": ours / theirs,
@@ -102,7 +104,7 @@ def _make_peer(session: Session, model: Upscaler) -> tuple[str, Runner]:
     )
 
 
-def _load_spandrel(model: Upscaler):
+def _load_spandrel(model: Upscaler) -> Any:
     from spandrel import ModelLoader
 
     try:

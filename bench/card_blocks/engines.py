@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
+from steadyscale.core.runtime.accelerator import is_out_of_memory
 from steadyscale.core.upscaling.benchmark import speed_fields
 from steadyscale.core.upscaling.torch_compile import compile_forward
 from torch import Tensor, nn
 
 from .networks import Variant, bind_network, make_network, photo, place_images, place_network
-from .session import NotAvailable, Row, Session
+from .session import NotAvailable, Row, Session, first_line
 from .timing import time_calls
 
 CASES = (("compact4x", (960, 540)), ("rrdb6", (512, 512)), ("rrdb23", (512, 512)))
@@ -90,8 +91,10 @@ def _capture(session: Session, module: nn.Module, images: Tensor, variant: Varia
             sample = images.clone()
         with torch.no_grad(), variant.mode.arithmetic(session.accelerator):
             replay = capture(lambda image: module(image), (sample,))
-    except RuntimeError as error:
-        raise NotAvailable(str(error).strip().partition("\n")[0]) from error
+    except Exception as error:  # What a capture does not support has no error of its own.
+        if is_out_of_memory(error):
+            raise
+        raise NotAvailable(first_line(error)) from error
 
     def run_graph() -> Tensor:
         with torch.no_grad():

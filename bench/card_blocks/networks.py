@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,7 @@ from upscale import synthetic_photo
 from .session import Session
 
 # Of a quick run: networks of the same kinds that a CPU computes at once, in float16 too.
-_QUICK_RRDB = {"features": 4, "growth": 2}
-_QUICK_COMPACT = {"features": 4, "convs": 1}
+_QUICK_FEATURES, _QUICK_GROWTH, _QUICK_CONVS = 4, 2, 1
 
 
 def make_network(name: str, *, is_quick: bool) -> nn.Module:
@@ -30,13 +30,18 @@ def make_network(name: str, *, is_quick: bool) -> nn.Module:
     torch.manual_seed(0)
     if name.startswith("rrdb"):
         blocks = int(name.removeprefix("rrdb"))
-        config = RRDBConfig(blocks=1 + blocks // 16, **_QUICK_RRDB) if is_quick else RRDBConfig(blocks=blocks)
+        config = RRDBConfig(blocks=blocks)
+        if is_quick:
+            config = RRDBConfig(blocks=1 + blocks // 16, features=_QUICK_FEATURES, growth=_QUICK_GROWTH)
         module: nn.Module = RRDBNet(config)
         # Random weights give values around 0, of which half would be clamped.
         nn.init.constant_(module.get_submodule("conv_last").get_parameter("bias"), 0.5)
     else:
         scale = int(name.removeprefix("compact").removesuffix("x"))
-        module = SRVGGNetCompact(SRVGGConfig(scale=scale, **(_QUICK_COMPACT if is_quick else {})))
+        compact = SRVGGConfig(scale=scale)
+        if is_quick:
+            compact = SRVGGConfig(scale=scale, features=_QUICK_FEATURES, convs=_QUICK_CONVS)
+        module = SRVGGNetCompact(compact)
     return module.eval().requires_grad_(False)
 
 
@@ -48,7 +53,7 @@ def make_upscaler(name: str, *, is_quick: bool) -> Upscaler:
 @functools.cache
 def count_flops(name: str, *, is_quick: bool) -> float:
     """Multiplications and additions of the convolutions per pixel of the input, by their definition."""
-    module, total, side = make_network(name, is_quick=is_quick), 0, 16
+    module, total, side = make_network(name, is_quick=is_quick), 0, 4
 
     def count(conv: nn.Module, _: object, out: Tensor) -> None:
         nonlocal total
@@ -100,7 +105,8 @@ class Variant:
 def place_network(module: nn.Module, variant: Variant, session: Session) -> nn.Module:
     """A copy of a network on the device."""
     with torch.inference_mode(False):
-        return copy.deepcopy(module).to(session.device, variant.mode.dtype, memory_format=variant.memory_format)
+        copied: Any = copy.deepcopy(module).to(session.device, variant.mode.dtype)
+        return copied.to(memory_format=variant.memory_format)
 
 
 def place_images(images: Tensor, variant: Variant, session: Session) -> Tensor:

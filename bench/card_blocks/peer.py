@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ def run_eagerly(network: nn.Module, x: Tensor) -> Tensor:
     return network.conv_last(F.leaky_relu(network.conv_hr(x), 0.2))
 
 
-def _run_dense_block(block: nn.Module, x: Tensor) -> Tensor:
+def _run_dense_block(block: Any, x: Tensor) -> Tensor:
     results = [x]
     for index in range(1, 5):
         conv = block.get_submodule(f"conv{index}")
