@@ -27,7 +27,7 @@ MAX_SECONDS = 470  # below the eight minutes by the time that a block can take t
 
 
 def import_checkout() -> None:
-    """Make this checkout importable as `steadyscale` where the package is not installed."""
+    """Import this checkout as `steadyscale` where the package is not installed."""
     if importlib.util.find_spec("steadyscale") is not None:
         return
     root = Path(__file__).resolve().parents[1]

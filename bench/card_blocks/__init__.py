@@ -1,4 +1,7 @@
-"""The blocks of bench/card.py: one module each, with `run(session)` and `summarize(rows)`."""
+"""The blocks of bench/card.py, one module each.
+
+A module has `run(session)`, which writes rows, and `summarize(rows)`, which returns the verdict.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def run_blocks(session: Session, names: Sequence[str] | None, budget: float) -> 
 
 
 def run_block(session: Session, name: str, budget: float) -> None:
-    """Run a block. It ends with a row that says how long it took, and whether it was cut or failed."""
+    """Run a block.
+
+    Its last row says how long it took, and whether it was cut or failed.
+    """
     session.block = name
     print(f"{name} ...", file=sys.stderr)
     start, result = time.perf_counter(), {"status": "ok"}

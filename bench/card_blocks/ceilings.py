@@ -1,4 +1,4 @@
-"""What the device can do at most: matrix products, copies of its memory, transfers."""
+"""Ceilings of the device: matrix products, copies of its memory, transfers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ComfyUI's node *Upscale Image (using Model)* beside `upscale`, alternating, on the same frames in main memory."""
+"""ComfyUI's node *Upscale Image (using Model)* beside `upscale`.
+
+They alternate, on the same frames in main memory.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def _compare(session: Session, network: str, size: tuple[int, int]) -> None:
 
 
 def _run_ours(session: Session, model: Upscaler, images: Tensor, stats: UpscaleStats) -> Tensor:
-    """The `upscale` stage with its defaults, as the library, the command line and the nodes use it."""
+    """Run the `upscale` stage with its defaults.
+
+    The library, the command line and the nodes use it.
+    """
     n, height, width, _ = images.shape
     out, done = torch.empty(n, height * model.scale, width * model.scale, 3), 0
     for frames in upscale(iter(images.movedim(3, 1).split(1)), model, device=session.device, stats=stats):
@@ -85,7 +91,10 @@ def _run_ours(session: Session, model: Upscaler, images: Tensor, stats: UpscaleS
 
 
 def _make_peer(session: Session, model: Upscaler) -> tuple[str, Runner]:
-    """ComfyUI's node itself if its tree is given; else its steps, with spandrel's network or an equal one."""
+    """The name of the peer, and the function that runs it.
+
+    It is ComfyUI's node if its tree is given; else its steps, with spandrel's network or an equal one.
+    """
     if session.comfyui is not None:
         from comfy_extras.nodes_upscale_model import ImageUpscaleWithModel
 

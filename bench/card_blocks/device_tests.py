@@ -1,4 +1,4 @@
-"""Results on the device against those on the CPU, and the tests of the repository with this device."""
+"""Results on the device against those on the CPU, and the repository's tests."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def summarize(rows: list[Row]) -> str:
 
 
 def run_pytest(device: str, arguments: Sequence[str] = ()) -> Row:
-    """Run the device tests of the repository on a device, without those that need a simulated one."""
+    """Run the repository's tests of devices on one.
+
+    Those that need the simulated GPU are skipped.
+    """
     if importlib.util.find_spec("pytest") is None or not (ROOT / TESTS).is_file():
         raise NotAvailable("pytest or the tests are not here")
     with tempfile.TemporaryDirectory() as folder:

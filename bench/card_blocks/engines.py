@@ -1,4 +1,4 @@
-"""Other ways to run a network than operator by operator: torch.compile, captured graphs, ONNX Runtime."""
+"""Engines: torch.compile, captured graphs, and ONNX Runtime beside plain torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def summarize(rows: list[Row]) -> str:
 def _time_engine(
     session: Session, start: Callable[[], Callable[[], Tensor]], expected: Tensor, eager_seconds: float
 ) -> Row:
-    """Times of an engine; `expected` is the result of plain torch, which takes `eager_seconds`."""
+    """Time an engine, and compare it with plain torch.
+
+    expected: the result of plain torch, which takes `eager_seconds`.
+    """
     begin = time.perf_counter()
     with _fail_on_fallback():
         run_engine = start()

@@ -1,4 +1,4 @@
-"""Networks with random weights, as large as the published ones, and how they run on a device."""
+"""Networks with random weights and the sizes of published ones, on a device."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def make_upscaler(name: str, *, is_quick: bool) -> Upscaler:
 
 @functools.cache
 def count_flops(name: str, *, is_quick: bool) -> float:
-    """Multiplications and additions of the convolutions per pixel of the input, by their definition."""
+    """Multiplications and additions of the convolutions per pixel of the input.
+
+    By their definition, whatever algorithm computes them.
+    """
     module, total, side = make_network(name, is_quick=is_quick), 0, 4
 
     def count(conv: nn.Module, _: object, out: Tensor) -> None:
@@ -74,7 +77,7 @@ def photo(width: int, height: int) -> Tensor:
 
 
 def photos(width: int, height: int, count: int) -> list[Tensor]:
-    """Frames (1, 3, height, width) that pan over a synthetic photograph; no two are the same."""
+    """Frames (1, 3, height, width) that pan over a synthetic photograph, all different."""
     return [photo(width, height).roll((3 * n, 5 * n), dims=(2, 3)) for n in range(count)]
 
 

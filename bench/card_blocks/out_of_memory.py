@@ -70,7 +70,10 @@ def _upscale(session: Session, model: Upscaler, frames: list[Tensor], tile: int)
 
 @contextmanager
 def _memory_limit(session: Session, size: int) -> Generator[Callable[[], int], None, None]:
-    """Limit the memory of this process to that many bytes; yield a counter of failed allocations."""
+    """Limit the memory of this process to that many bytes.
+
+    Yields a counter of failed allocations.
+    """
     module: Any = session.device_module
     simulated = getattr(module, "gpu", None)
     if simulated is not None:

@@ -83,7 +83,10 @@ def _feather_mask(tile: Tensor, width: int) -> Tensor:
 
 
 def run_eagerly(network: nn.Module, x: Tensor) -> Tensor:
-    """The same operators as spandrel's module: RRDB concatenates into new memory and upsamples untiled."""
+    """Run a network with the operators of spandrel's module.
+
+    RRDB concatenates into new memory, and upsamples untiled.
+    """
     if not isinstance(network, RRDBNet):
         return network(x)  # Compact networks have the same operators everywhere.
     first = network.conv_first(x)

@@ -1,4 +1,4 @@
-"""Photographs to measure on: those of a folder, of installed packages, or of this repository."""
+"""Photographs of a folder, of this repository, and of installed packages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def load_photographs(session: Session, side: int) -> dict[str, Tensor]:
-    """Crops (1, 3, h, w) of at most `side` pixels from the middle of photographs, by name, on the CPU.
+    """Crops (1, 3, h, w) from the middle of photographs, by name, on the CPU.
 
-    A synthetic one if there are none.
+    They have at most `side` pixels a side. A synthetic one if there are none.
     """
     images: dict[str, Tensor] = {}
     for name, image in _iter_images(session.photographs):

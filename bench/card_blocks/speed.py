@@ -40,7 +40,10 @@ def summarize(rows: list[Row]) -> str:
 
 
 def _iter_variants(session: Session) -> Iterator[tuple[Variant, int]]:
-    """(variant, batch): the default first, then one change at a time, what matters least last."""
+    """Yield (variant, batch).
+
+    The default comes first, then one change at a time, what matters least last.
+    """
     default, *others = session.modes
     yield Variant(default), 1
     for mode in others:

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes on the device: upload, color, network, post-processing, download."""
+"""Stages of a frame: upload, color, network, post-processing, download."""
 
 from __future__ import annotations
 

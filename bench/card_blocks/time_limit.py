@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 
 class TimeIsUp(BaseException):
-    """The time is over. No `Exception`, because fallbacks for errors must not handle it."""
+    """The time is over.
+
+    It is no `Exception`, because fallbacks for errors must not handle it.
+    """
 
 
 @contextmanager

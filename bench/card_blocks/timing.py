@@ -16,7 +16,7 @@ MIN_SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Timing:
-    """The time of one call: the median and minimum in seconds, and how much the repeats differ."""
+    """The time of one call: median and minimum in seconds, spread of the repeats."""
 
     seconds: float
     best: float

@@ -13,7 +13,7 @@ NAME_COLUMNS, TEXT_COLUMNS = 26, 92  # characters
 
 
 def collect_verdicts(rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """The status, duration in seconds and summary of each block that has rows, by its name."""
+    """Status, seconds and summary of each block that has rows, by its name."""
     from . import BLOCKS
 
     verdicts: dict[str, dict[str, Any]] = {}

@@ -79,7 +79,7 @@ class BenchmarkResult:
         return {**asdict(self), **self.to_row(), "seconds_per_frame": self.seconds_per_frame}
 
     def to_row(self) -> dict[str, Any]:
-        """The speed as a row of bench/card.py, so that reports from both can be put together."""
+        """The speed as a row of bench/card.py, so that both can be put together."""
         return {
             "block": "benchmark",
             "status": "ok",
@@ -106,7 +106,10 @@ class BenchmarkResult:
 
 
 def speed_fields(network: str, dtype: str, width: int, height: int) -> dict[str, Any]:
-    """Fields of every row about a network's speed; the size is that of the frames before upscaling, in pixels."""
+    """Fields of every row about a network's speed.
+
+    width, height: of the frames before upscaling, in pixels.
+    """
     return {"network": network, "dtype": dtype, "size": f"{width}x{height}"}
 
 
@@ -190,7 +193,10 @@ def describe_machine() -> str:
 
 
 def _mode_name(dtype: torch.dtype, first_mode: str) -> str:
-    """The mode of the last call. TF32 is not visible in the dtype, but if it ran first, it also ran last."""
+    """The mode of the last call.
+
+    TF32 is not visible in the dtype, but if it ran first, it also ran last.
+    """
     is_tf32 = dtype is torch.float32 and first_mode == "tf32"
     return "tf32" if is_tf32 else _DTYPE_NAMES.get(dtype, str(dtype))
 

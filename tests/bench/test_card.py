@@ -1,4 +1,4 @@
-"""bench/card.py on the simulated GPU: all blocks, errors in them, and their time limits."""
+"""Test bench/card.py on the simulated GPU: all blocks, errors and time limits."""
 
 from __future__ import annotations
 
