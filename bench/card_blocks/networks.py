@@ -77,7 +77,7 @@ def photo(width: int, height: int) -> Tensor:
 
 
 def photos(width: int, height: int, count: int) -> list[Tensor]:
-    """Frames (1, 3, height, width) that pan over a synthetic photograph, all different."""
+    """Different frames (1, 3, height, width) that pan over a synthetic photograph."""
     return [photo(width, height).roll((3 * n, 5 * n), dims=(2, 3)) for n in range(count)]
 
 
