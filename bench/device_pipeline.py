@@ -2,9 +2,9 @@
 
     python bench/device_pipeline.py [--size 1920x1080] [--frames 48] > device_pipeline.json
 
-A simulated GPU allocates results without computing them, the network repeats pixels, and frames are not encoded:
-what is left is decoding (from memory), the upload of planes, launches, the download into pinned memory and the copy into
-the encoder's frames. It limits every GPU. The limit for 4K is 25 fps on two cores.
+A simulated GPU allocates results without computing them, the network repeats pixels, and frames are not encoded. What
+is left is the upload of planes, launches, the download into pinned memory and the copy into the encoder's frames. This
+part limits every GPU. The aim for 4K is 25 fps on two cores.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> 
 
 
 def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> Result:
-    """Call a function with frames or, if memory runs out on their device, once more with the frames on the CPU."""
+    """Call a function with frames, and again on the CPU if memory runs out."""
     try:
         return function(frames)
     except RuntimeError as error:
@@ -55,8 +55,9 @@ def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 class Uploader:
-    """Copies CPU tensors to a device through pinned memory, without waiting for the copy.
+    """Copies CPU tensors to a device through pinned memory.
 
+    It does not wait for the copies.
     Results are no inference tensors: they may be used inside and outside of inference mode.
     """
 
@@ -100,7 +101,10 @@ class Download:
         self._targets, self._event = targets, event
 
     def wait(self) -> list[Tensor]:
-        """The tensors in pinned memory; they are overwritten by the third download that is started after this one."""
+        """The tensors in pinned memory.
+
+        The third download that is started after this one overwrites them.
+        """
         if self._sources:
             wait_for(self._event)
             self._sources = ()
@@ -108,14 +112,17 @@ class Download:
 
 
 class DownloadRing:
-    """Copies tensors from a device into pinned buffers, on a stream beside the one that computes."""
+    """Copies tensors from a device into pinned buffers.
+
+    It uses a stream beside the one that computes.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator, self._stream = accelerator, accelerator.new_stream()
         self._buffers: list[Tensor] = []
 
     def start(self, tensors: Sequence[Tensor]) -> Download:
-        """Start to copy what the current stream has been told to compute."""
+        """Start to copy the results of the work that is queued on the current stream."""
         sizes = [_aligned_bytes(tensor) for tensor in tensors]
         if self._stream is not None:
             self._stream.wait_stream(self._accelerator.current_stream())
@@ -158,8 +165,9 @@ def wait_for(event: Any) -> None:
 
 
 def download_frames(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Yield the chunks of a stream in float32 on the CPU, each transferred while the next one is computed.
+    """Yield the chunks of a stream in float32 on the CPU.
 
+    Each is transferred while the next one is computed.
     Chunks that are on the CPU are passed on.
     """
     ring: DownloadRing | None = None
@@ -192,5 +200,5 @@ def _aligned_bytes(tensor: Tensor) -> int:
 
 
 def _byte_view(buffer: Tensor, like: Tensor) -> Tensor:
-    """The start of a buffer of bytes as a contiguous tensor of another's shape and dtype."""
+    """The start of a buffer of bytes, in the shape and dtype of a tensor."""
     return buffer[: like.numel() * like.element_size()].view(like.dtype).view(like.shape)

@@ -133,7 +133,10 @@ class ModelRunner:
             self.drop_mode("the result is not finite")
 
     def take_checksum(self) -> Tensor | None:
-        """A number on the device that is finite if all results since the last call were; None if there was none."""
+        """A number on the device that is finite if all results are.
+
+        It is of the results since the last call; None if there was none.
+        """
         checksum, self._checksum = self._checksum, None
         return checksum
 

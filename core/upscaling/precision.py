@@ -31,7 +31,7 @@ MIN_DTYPE_PSNR = 48.0  # dB; the error of rounding to 8 bits alone is 59 dB
 
 
 class ComputeMode(Enum):
-    """How a network computes: a dtype, and for float32 whether convolutions may use TF32."""
+    """How a network computes: a dtype and, for float32, whether TF32 is used."""
 
     FP16 = "fp16"
     BF16 = "bf16"

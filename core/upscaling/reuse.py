@@ -233,7 +233,7 @@ class RegionReuse:
 
 
 def _version(tensor: Tensor) -> int:
-    """The number of changes of a tensor; -1 for inference tensors, which do not count them."""
+    """The number of changes of a tensor; -1 if they are not counted."""
     return -1 if tensor.is_inference() else tensor._version
 
 

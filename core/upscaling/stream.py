@@ -166,7 +166,7 @@ class UpscaleStream:
 
 
 def empty_result(images: Tensor, width: int, height: int, accelerator: Accelerator, dtype: torch.dtype) -> Tensor:
-    """Allocate images of another size, for the result of a network or of its post-processing.
+    """Allocate images of another size, for a result.
 
     On the device, in the network's dtype, if they and what is made of them fit there easily; else float32 on the CPU.
     """

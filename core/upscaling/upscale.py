@@ -87,7 +87,10 @@ def _upscale_at_once(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_fr
 
 @dataclass
 class _Launched:
-    """A chunk whose result may not be computed yet, and the checksum that shows whether it is finite."""
+    """A chunk whose result may not be computed yet.
+
+    checksum: shows whether the result is finite; None if no network ran.
+    """
 
     chunk: Frames
     first_frame: int
@@ -96,7 +99,10 @@ class _Launched:
 
 
 def _upscale_ahead(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:
-    """Upscale on a device without waiting for it: a result is checked when the next one has been launched."""
+    """Upscale on a device without waiting for it.
+
+    A result is checked when the next one has been launched.
+    """
     uploader = Uploader(upscaler.accelerator)
     done, last = first_frame, None
     for chunk in frames:
@@ -121,7 +127,10 @@ def _upscale_ahead(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_fram
 
 
 def _upload(uploader: Uploader, chunk: Frames) -> Frames:
-    """The chunk on the device, or itself if it does not fit there: then its tiles are transferred one by one."""
+    """The chunk on the device, or itself if it does not fit there.
+
+    Then its tiles are transferred one by one.
+    """
     try:
         return uploader.upload([chunk])[0]
     except RuntimeError as error:

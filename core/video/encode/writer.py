@@ -26,7 +26,6 @@ from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, Stre
 from ..decode.timestamps import TimeRange, Timestamps, read_timestamps
 from ..verify.verify import verify_output
 from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output
-from .device_planes import PlaneDownloader
 from .encoder_options import EncoderSetup, add_video_stream
 from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
@@ -35,6 +34,8 @@ from .stream_copy import StreamCopier
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .device_planes import PlaneDownloader
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,8 @@ class _VideoWriter:
 
     def _download(self, frames: Frames) -> deque[VideoFrame]:
         """Start to transfer frames on a device; return those of the last call."""
+        from .device_planes import PlaneDownloader  # imports torch, which other frames do not need
+
         if self._downloader is None:
             self._downloader = PlaneDownloader(self._output_format, frames.device, self._path)
         return deque(self._tag_color(frame) for frame in self._downloader.exchange(frames))

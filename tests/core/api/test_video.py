@@ -259,7 +259,7 @@ def test_without_a_model_the_bundled_one_that_suits_the_factor_is_taken(tmp_path
 def test_a_device_that_is_not_there_is_reported_before_any_work(tmp_path: Path, clip_file: Path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ClipError, match="no CUDA device"):
+    with pytest.raises(ClipError, match="no cuda device"):
         upscale_video(clip_file, tmp_path / "out.mp4", model=Doubling(), device="cuda")
 
 
