@@ -12,7 +12,6 @@ compares the operations of the network's convolutions with the fastest half-prec
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from steadyscale.core.runtime.accelerator import accelerator_for, resolve_device
 from torch import Tensor
 from upscale import synthetic_photo
 
@@ -80,33 +80,22 @@ def reference_output(model: Any, image: Tensor, device: torch.device) -> Tensor:
     (h, w, 3) -> (H, W, 3).
     """
     module = model.model.to(device)
-    with torch.inference_mode(), without_tf32():
+    with torch.inference_mode(), accelerator_for(device).tf32(False):
         result = module(image.movedim(2, 0)[None].to(device)).clamp(0, 1)[0].movedim(0, 2).cpu()
     module.to("cpu")
     return result
 
 
-@contextlib.contextmanager
-def without_tf32():
-    """Turn off TF32, which GPUs use for float32 convolutions by default."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def measure_peak_flops(device: torch.device) -> float:
-    """Peak operations per second of a matrix product, in half precision on a GPU."""
-    on_gpu = device.type == "cuda"
-    n, dtype = (8192, torch.float16) if on_gpu else (1024, torch.float32)
+    """Peak operations per second of a matrix product, in float16 on a GPU."""
+    accelerator = accelerator_for(device)
+    n, dtype = (1024, torch.float32) if accelerator.is_cpu else (8192, torch.float16)
     a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
     best = 0.0
     for _ in range(10):
         start = time.perf_counter()
         a @ b
-        synchronize(device)
+        accelerator.synchronize()
         best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
 
@@ -130,16 +119,12 @@ def count_flops(module: torch.nn.Module, height: int, width: int) -> float:
     return total * height * width / small**2
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def benchmark_model(file: Path, options: argparse.Namespace) -> list[dict[str, object]]:
     """Run both contenders on one network; returns one row for each."""
     from steadyscale.models import load_upscaler
 
     device = torch.device(options.device)
+    accelerator = accelerator_for(device)
     width, height = (int(side) for side in options.size.split("x"))
     images = torch.from_numpy(np.stack([synthetic_photo(width, height, seed=4 + n) for n in range(options.frames)]))
     model = load_upscaler(file)
@@ -149,17 +134,17 @@ def benchmark_model(file: Path, options: argparse.Namespace) -> list[dict[str, o
     rows: dict[str, dict[str, object]] = {}
     for turn in range(options.rounds + 1):
         for name, run in runs.items():
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats(device)
+            accelerator.release_cache()
+            if accelerator.reports_peak_memory:
+                accelerator.reset_peak_memory()
             start = time.perf_counter()
             result = run(images)
-            synchronize(device)
+            accelerator.synchronize()
             if turn:  # the first run warms the caches, and its result is compared
                 seconds[name].append(time.perf_counter() - start)
                 continue
             drift = float((result[-1] - reference).abs().max()) * 255
-            peak_mb = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+            peak_mb = accelerator.peak_memory() / 2**20 if accelerator.reports_peak_memory else None
             rows[name] = {"path": name, "drift_of_255": round(drift, 3), "card_mb": peak_mb and round(peak_mb)}
     for name, row in rows.items():
         fps = options.frames / min(seconds[name])
@@ -177,17 +162,19 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720", help="of the frames before upscaling (default 1280x720)")
     parser.add_argument("--frames", type=int, default=8, help="frames of the clip, all different (default 8)")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each (default 3)")
-    parser.add_argument("--device", default="cuda", help="default: cuda")
+    parser.add_argument("--device", default="auto", help="any device of torch (default: a GPU if there is one)")
     options = parser.parse_args()
+    options.device = resolve_device(options.device)
     device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device here; use --device cpu to run on the processor")
     if options.comfyui:
         import_comfyui(options.comfyui.resolve(), device)
     options.peak = measure_peak_flops(device)
     rows = [row for file in options.model for row in benchmark_model(file.resolve(), options)]
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    machine = {"device": device_name, "torch": torch.__version__, "peak_tflops": round(options.peak / 1e12, 2)}
+    machine = {
+        "device": accelerator_for(device).name,
+        "torch": torch.__version__,
+        "peak_tflops": round(options.peak / 1e12, 2),
+    }
     json.dump({"machine": machine, "frames": options.frames, "rows": rows}, sys.stdout, indent=2)
     print()
 

@@ -141,6 +141,22 @@ class Accelerator:
         """Wait until all work is done."""
         self._module.synchronize(self.device)
 
+    def make_current(self) -> None:
+        """Make this the device of the thread: it is the one of names without a number, and of collectives."""
+        set_device = getattr(self._module, "set_device", None)
+        if set_device is not None and self.device.index is not None:
+            set_device(self.device)
+
+    @property
+    def collective_backend(self) -> str:
+        """The backend of torch.distributed for tensors of this device; gloo, for those of the CPU, if there is none."""
+        import torch.distributed as dist
+
+        name = dist.Backend.default_device_backend_map.get(self.device.type, dist.Backend.GLOO)
+        # Those of plugins have no such function: they register themselves when they are loaded.
+        is_available = getattr(dist, f"is_{name}_available", lambda: True)
+        return name if is_available() else dist.Backend.GLOO
+
     def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """Return an uninitialized CPU tensor in pinned memory, which is transferred several times as fast.
 
@@ -306,6 +322,8 @@ def resolve_device(name: str = AUTO) -> str:
         return name
     if name.partition(":")[0] == "directml":
         return str(_directml_device(name))
+    if name.startswith("privateuseone") and "torch_directml" in sys.modules:
+        return name  # It has no module in torch that could count its devices.
     import torch
 
     try:
@@ -315,7 +333,7 @@ def resolve_device(name: str = AUTO) -> str:
     count = _device_count(device.type)
     if count == 0:
         raise ClipError(
-            f"there is no {device.type} device here, or this build of torch does not know it; use --device cpu"
+            f"there is no {device.type} device here, or this build of torch does not know it; use the device cpu"
         )
     if device.index is not None and device.index >= count:
         raise ClipError(f"there is no device {name}: the last one is {device.type}:{count - 1}")
@@ -350,7 +368,7 @@ def _directml_device(name: str) -> torch.device:
     try:
         directml = importlib.import_module("torch_directml")
     except ImportError as error:
-        raise ClipError("--device directml needs the package torch-directml: pip install torch-directml") from error
+        raise ClipError("the device directml needs the package torch-directml: pip install torch-directml") from error
     index = name.partition(":")[2]
     return directml.device(int(index)) if index else directml.device()
 
