@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.runtime.accelerator import DEVICES
+from ..core.runtime.accelerator import AUTO
 from ..core.upscaling.settings import Engine, Precision, Tiling, UpscaleSettings
 from .arg_types import add_enum_option, positive_int
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="default: a GPU if one is there")
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        default=AUTO,
+        help="auto (default: a GPU if one is there), cpu, cuda, cuda:1, xpu, mps, directml, or another name that torch "
+        "knows; upscale and enhance run on several GPUs: cuda:0,cuda:1",
+    )
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:

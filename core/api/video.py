@@ -64,7 +64,8 @@ def upscale_video(
         fps: frames per second of a source of images; videos and clips state their own.
         max_pixels: the largest accepted width * height of a source that is a path.
         on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
-        device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
+            share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
             a cancel. Needs a source that is a file, and a video file as the target.
         job: the same, in this folder.

@@ -142,14 +142,20 @@ class Accelerator:
         self._module.synchronize(self.device)
 
     def make_current(self) -> None:
-        """Make this the device of the thread: it is the one of names without a number, and of collectives."""
+        """Make this the current device of the thread.
+
+        It is the one of names without a number, and the one that collectives send objects through.
+        """
         set_device = getattr(self._module, "set_device", None)
         if set_device is not None and self.device.index is not None:
             set_device(self.device)
 
     @property
     def collective_backend(self) -> str:
-        """The backend of torch.distributed for tensors of this device; gloo, for those of the CPU, if there is none."""
+        """The backend of torch.distributed for tensors of this device.
+
+        Without one it is gloo, which is for those of the CPU.
+        """
         import torch.distributed as dist
 
         name = dist.Backend.default_device_backend_map.get(self.device.type, dist.Backend.GLOO)
@@ -189,7 +195,8 @@ class Accelerator:
         if make is None:
             return None
         event = make()
-        event.record()
+        # Without a stream it would be one of the current device.
+        event.record(self.current_stream())
         return event
 
 
@@ -338,6 +345,27 @@ def resolve_device(name: str = AUTO) -> str:
     if device.index is not None and device.index >= count:
         raise ClipError(f"there is no device {name}: the last one is {device.type}:{count - 1}")
     return name
+
+
+def resolve_devices(names: str = AUTO) -> str:
+    """The devices of names that are separated by commas.
+
+    They are as `resolve_device` returns them. Raises ClipError as it does, and for a device that is named twice.
+    """
+    devices = [resolve_device(name.strip()) for name in names.split(",")]
+    if len(devices) > 1:
+        numbered = [name if ":" in name or name == "cpu" else f"{name}:0" for name in devices]
+        twice = next((name for n, name in enumerate(numbered) if name in numbered[:n]), None)
+        if twice is not None:
+            raise ClipError(f"the devices {names} contain {twice} twice; name each device once")
+    return ",".join(devices)
+
+
+def split_devices(devices: torch.device | str) -> list[torch.device]:
+    """The devices of a string of `resolve_devices`."""
+    import torch
+
+    return [torch.device(name) for name in str(devices).split(",")]
 
 
 def _best_device() -> str:

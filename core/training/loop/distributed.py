@@ -61,7 +61,10 @@ SINGLE_PROCESS = Distributed()
 
 
 def read_local_rank() -> int:
-    """Index of this process on its machine, and thereby of its GPU; 0 without torchrun."""
+    """Index of this process on its machine, and thus of its GPU.
+
+    0 without torchrun.
+    """
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 

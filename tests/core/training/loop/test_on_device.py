@@ -1,4 +1,4 @@
-"""Training on a GPU, simulated: the losses of the CPU, half precision, resuming, and one device for each process."""
+"""Training on a GPU, simulated: losses, half precision, resuming, processes."""
 
 from __future__ import annotations
 
