@@ -47,6 +47,7 @@ from steadyscale.core import (
     warp,
     write_video,
 )
+from steadyscale.core.runtime.accelerator import accelerator_for, resolve_device
 from steadyscale.core.runtime.prefetch import prefetch
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler
@@ -224,7 +225,7 @@ def describe_machine(options: argparse.Namespace) -> dict[str, object]:
     return {
         "cpu": cpu,
         "cores": available_cores(),
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+        "device": accelerator_for(torch.device(options.device)).name,
         "torch_threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 1),
         "system": platform.platform(),
@@ -250,13 +251,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=90, help="of each clip (default 90)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts (default 3)")
     parser.add_argument("--network", default="realesr-animevideov3", help="name or file of the network")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", help="any device of torch (default cpu)")
     parser.add_argument(
         "--wait", type=int, default=100, help="milliseconds that the case `device` waits for each frame"
     )
     parser.add_argument("--threads", type=int, help="torch's own threads (default: torch's choice)")
     parser.add_argument("--case", choices=CASES, action="append", help="repeatable (default: all)")
     options = parser.parse_args()
+    options.device = resolve_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     machine = describe_machine(options)

@@ -189,7 +189,7 @@ def _run_compression(
         str(original),
         (*sources.train, sources.held_out),
         str(output),
-        device=device.type if device.type == "cuda" else "cpu",
+        device=str(device),
         **settings,  # pyright: ignore[reportArgumentType]
     )
     bar, last = progress_bar(max(1, compress_settings.steps)), None

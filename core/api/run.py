@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from ..clip import Clip, ClipError, Frames
 from ..pipeline.estimate import with_estimate
 from ..pipeline.pipeline import Pipeline
-from ..runtime.accelerator import resolve_device
+from ..runtime.accelerator import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..upscaling.settings import UpscaleStats
 from ..video.decode import demux
@@ -68,7 +68,7 @@ class VideoRun:
         self, command: str, source: Source, target: Path, options: RunOptions, clip: Clip, job: Job | None, start: float
     ) -> None:
         self.pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
-        self.job, self.options, self.device = job, options, resolve_device(options.device)
+        self.job, self.options, self.device = job, options, resolve_devices(options.device)
         self.tracker = ProgressTracker(options.progress)
         self._command, self._target, self._start_time = command, target, start
         path = _source_file(source)

@@ -67,7 +67,8 @@ def upscale_video(
         on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
         hwaccel: what decodes a source that is a path: "none" (the CPU), "auto" (a GPU if one can), or FFmpeg's name of
             a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
-        device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
+        device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
+            share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
             a cancel. Needs a source that is a file, and a video file as the target.
         job: the same, in this folder.

@@ -21,7 +21,7 @@ class CompressSettings:
     prune: fraction of the channels, and of an RRDBNet's blocks, to remove, in [0, 1). separable: make the inner
     convolutions depthwise-separable. half: store weights in float16. onnx: write an ONNX graph too. int8: write a
     quantized ONNX graph too. max_loss_db: allowed loss of PSNR-Y; nothing is written beyond it. steps: of the
-    fine-tuning after pruning or separation. seed: of all random numbers. device: auto, cpu or cuda, for the
+    fine-tuning after pruning or separation. seed: of all random numbers. device: see `RuntimeConfig`, for the
     fine-tuning; models are measured on the CPU.
     """
 

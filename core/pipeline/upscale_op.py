@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
+from ..runtime.accelerator import split_devices
 from ..upscaling.deprecated_keywords import accept_deprecated_fields
 from ..upscaling.model_traits import ImageModel, model_device, read_traits
 from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
@@ -50,7 +51,15 @@ class UpscaleOp(Operation):
 
     @property
     def compute_device(self) -> torch.device:
-        return model_device(self.model) if self.device is None else torch.device(self.device)
+        """The device of the network.
+
+        The CPU if there are several: they share frames that are there.
+        """
+        devices = self._devices()
+        return devices[0] if len(devices) == 1 else torch.device("cpu")
+
+    def _devices(self) -> list[torch.device]:
+        return [model_device(self.model)] if self.device is None else split_devices(self.device)
 
     @property
     def temporal_context(self) -> tuple[int, int]:
@@ -63,7 +72,7 @@ class UpscaleOp(Operation):
         reuse.
         """
         traits, tiling = read_traits(self.model), self.settings.tiling
-        device = self.compute_device
+        device = self._devices()[0]
         halo = traits.halo if tiling.halo is None else tiling.halo
         bytes_per_pixel = traits.estimated_activation_bytes
         height, width = input_info.height, input_info.width

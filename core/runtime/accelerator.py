@@ -145,6 +145,28 @@ class Accelerator:
         """Wait until all work is done."""
         self._module.synchronize(self.device)
 
+    def make_current(self) -> None:
+        """Make this the current device of the thread.
+
+        It is the one of names without a number, and the one that collectives send objects through.
+        """
+        set_device = getattr(self._module, "set_device", None)
+        if set_device is not None and self.device.index is not None:
+            set_device(self.device)
+
+    @property
+    def collective_backend(self) -> str:
+        """The backend of torch.distributed for tensors of this device.
+
+        Without one it is gloo, which is for those of the CPU.
+        """
+        import torch.distributed as dist
+
+        name = dist.Backend.default_device_backend_map.get(self.device.type, dist.Backend.GLOO)
+        # Those of plugins have no such function: they register themselves when they are loaded.
+        is_available = getattr(dist, f"is_{name}_available", lambda: True)
+        return name if is_available() else dist.Backend.GLOO
+
     def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """Return an uninitialized CPU tensor in pinned memory.
 
@@ -180,7 +202,8 @@ class Accelerator:
         if make is None:
             return None
         event = make()
-        event.record()
+        # Without a stream it would be one of the current device.
+        event.record(self.current_stream())
         return event
 
 
@@ -320,6 +343,8 @@ def resolve_device(name: str = AUTO) -> str:
         return name
     if name.partition(":")[0] == "directml":
         return str(_directml_device(name))
+    if name.startswith("privateuseone") and "torch_directml" in sys.modules:
+        return name  # It has no module in torch that could count its devices.
     import torch
 
     try:
@@ -329,11 +354,32 @@ def resolve_device(name: str = AUTO) -> str:
     count = _device_count(device.type)
     if count == 0:
         raise ClipError(
-            f"there is no {device.type} device here, or this build of torch does not know it; use --device cpu"
+            f"there is no {device.type} device here, or this build of torch does not know it; use the device cpu"
         )
     if device.index is not None and device.index >= count:
         raise ClipError(f"there is no device {name}: the last one is {device.type}:{count - 1}")
     return name
+
+
+def resolve_devices(names: str = AUTO) -> str:
+    """The devices of names that are separated by commas.
+
+    They are as `resolve_device` returns them. Raises ClipError as it does, and for a device that is named twice.
+    """
+    devices = [resolve_device(name.strip()) for name in names.split(",")]
+    if len(devices) > 1:
+        numbered = [name if ":" in name or name == "cpu" else f"{name}:0" for name in devices]
+        twice = next((name for n, name in enumerate(numbered) if name in numbered[:n]), None)
+        if twice is not None:
+            raise ClipError(f"the devices {names} contain {twice} twice; name each device once")
+    return ",".join(devices)
+
+
+def split_devices(devices: torch.device | str) -> list[torch.device]:
+    """The devices of a string of `resolve_devices`."""
+    import torch
+
+    return [torch.device(name) for name in str(devices).split(",")]
 
 
 def _best_device() -> str:
@@ -364,7 +410,7 @@ def _directml_device(name: str) -> torch.device:
     try:
         directml = importlib.import_module("torch_directml")
     except ImportError as error:
-        raise ClipError("--device directml needs the package torch-directml: pip install torch-directml") from error
+        raise ClipError("the device directml needs the package torch-directml: pip install torch-directml") from error
     index = name.partition(":")[2]
     return directml.device(int(index)) if index else directml.device()
 

@@ -43,14 +43,28 @@ def prefetch(stream: Iterable[T], depth: int = 2, name: str = "prefetch") -> Gen
     The thread starts when the first item is requested. Errors of `stream` are raised here. Closing or dropping the
     result closes `stream` in its thread, and waits for that. Raises ValueError for a depth below 1.
     """
-    return _prefetch(iter(stream), _BoundedChannel(depth), name)
+    return _prefetch(Stage(iter(stream), depth, name))
 
 
-def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Generator[T, None, None]:
-    unclosed: list[BaseException] = []
+def _prefetch(stage: Stage[T]) -> Generator[T, None, None]:
+    try:
+        stage.start()
+        while box := stage.get():
+            yield box.pop()  # Nothing here refers to the item: the consumer decides how long it lives.
+    finally:
+        stage.close()
 
-    def produce() -> None:
-        error = None
+
+class Stage(Generic[T]):
+    """A stream that is iterated over in a thread of its own, see `prefetch`."""
+
+    def __init__(self, stream: Iterator[T], depth: int, name: str) -> None:
+        self._stream, self._channel = stream, _BoundedChannel[T](depth)
+        self._unclosed: list[BaseException] = []
+        self._worker = _make_thread(self._produce, name)
+
+    def _produce(self) -> None:
+        stream, channel, error = self._stream, self._channel, None
         try:
             while channel.wait_for_slot(_is_program_alive) and (box := list(islice(stream, 1))):
                 channel.put(box)
@@ -59,20 +73,38 @@ def _prefetch(stream: Iterator[T], channel: _BoundedChannel[T], name: str) -> Ge
         try:
             close(stream)
         except BaseException as e:  # as above
-            unclosed.append(_clear_frames(e))
+            self._unclosed.append(_clear_frames(e))
         channel.end(error)
         del error
 
-    worker = _make_thread(produce, name)
-    try:
-        worker.start()
-        while box := channel.get(worker.is_alive):
-            yield box.pop()  # Nothing here refers to the item: the consumer decides how long it lives.
-    finally:
-        channel.stop()
-        _join(worker, STOP_TIMEOUT_SECONDS)
-        if unclosed:
-            raise unclosed.pop()
+    def start(self) -> None:
+        self._worker.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._worker.is_alive()
+
+    def get(self) -> list[T]:
+        """Wait for the next item; return it in a list, or an empty list at the end.
+
+        Raises the error of the stream.
+        """
+        return self._channel.get(self._worker.is_alive)
+
+    def stop(self) -> None:
+        """Let the thread end after the item that it works on; do not wait for it."""
+        self._channel.stop()
+
+    def close(self) -> None:
+        """Stop, and wait until the thread has closed the stream.
+
+        Raises the error of that.
+        """
+        self.stop()
+        _join(self._worker, STOP_TIMEOUT_SECONDS)
+        if self._unclosed:
+            raise self._unclosed.pop()
 
 
 def write_behind(stream: Iterable[T], write: Callable[[T], object], depth: int = 2, name: str = "write behind") -> None:

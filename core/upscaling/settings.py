@@ -209,4 +209,13 @@ class UpscaleStats:
         """
         return self.pixels_computed / self.pixels if self.pixels else 1.0
 
+    def add(self, other: UpscaleStats) -> None:
+        """Add the counters of another part of the same stream."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(value, int):
+                setattr(self, name, mine + value)
+            elif value not in mine:  # Devices may differ in their modes.
+                setattr(self, name, f"{mine}, {value}" if mine else value)
+
     share_run = deprecated_property("share_run", "computed_fraction")

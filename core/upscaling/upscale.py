@@ -8,15 +8,18 @@ network's scale is thus partly bicubic: a network that runs on its own output do
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
+from typing import TypeAlias
 
 import torch
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.accelerator import accelerator_for, is_out_of_memory, split_devices
+from ..runtime.distribute import distribute
 from ..runtime.malloc import retain_freed_memory
 from ..runtime.transfer import DelayedFlag, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
@@ -25,6 +28,8 @@ from .model_traits import ImageModel, find_module, model_device
 from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
+
+_Numbered: TypeAlias = tuple[int, Frames]  # a chunk after the number of its first frame
 
 
 @accept_deprecated_keywords
@@ -45,7 +50,9 @@ def upscale(
     on_device: leave results on the device, in the dtype of the network, where they fit there easily. On a device other
     than the CPU a chunk is computed while the last one is transferred: results are one or two chunks behind.
     device: where the network runs, None: where its weights are. The caller's module is not modified: for another device
-    or dtype a replica runs, which lives as long as the stream. What `model` raises is raised within one tile. When
+    or dtype a replica runs, which lives as long as the stream. Several devices, such as "cuda:0,cuda:1", share the
+    chunks: each takes the next one when it is ready, and reuses results among its own chunks only. Results are on the
+    CPU then. What `model` raises is raised within one tile. When
     memory runs out, tiles shrink; no frame is lost or computed twice.
 
     RGBA: a network of 4 channels gets all 4. For others, color goes through the network, not premultiplied and as it is
@@ -61,28 +68,88 @@ def upscale(
     Raises ClipError for frames of a wrong shape or with values that are not finite (which torch would make black), for
     a model whose result does not have the size of its scale, and when memory is too small for the smallest tile.
     """
-    settings = settings or UpscaleSettings()
-    place = model_device(model) if device is None else torch.device(device)
-    accelerator = accelerator_for(place)
+    settings, stats = settings or UpscaleSettings(), UpscaleStats() if stats is None else stats
+    places = [model_device(model)] if device is None else split_devices(device)
     if settings.compile and find_module(model) is None:
         log.warning("%s holds no torch module, so there is nothing to compile", type(model).__name__)
+    numbered = _number_chunks(frames, first_frame)
+    if len(places) == 1:
+        yield from _upscale_numbered(numbered, model, settings, places[0], stats, on_device=on_device)
+    else:
+        yield from _upscale_on_devices(numbered, model, settings, places, stats)
+
+
+def _upscale_on_devices(
+    numbered: Iterator[_Numbered],
+    model: ImageModel,
+    settings: UpscaleSettings,
+    places: Sequence[torch.device],
+    stats: UpscaleStats,
+) -> Iterator[Frames]:
+    if find_module(model) is None:
+        raise ClipError(
+            f"{type(model).__name__} holds no torch module, so there can be no replica of it on each device; choose one"
+        )
+    parts = [UpscaleStats() for _ in places]
+
+    def run(chunks: Iterator[_Numbered], place: torch.device, part: UpscaleStats) -> Iterator[Frames]:
+        accelerator_for(place).make_current()
+        return _upscale_numbered(chunks, model, settings, place, part, on_device=False)
+
+    workers = [partial(run, place=place, part=part) for place, part in zip(places, parts, strict=True)]
+    with closing(distribute(_on_cpu(numbered), workers, "upscale")) as results:
+        try:
+            yield from results
+        finally:
+            results.close()  # The counters are complete when the threads have ended.
+            for part in parts:
+                stats.add(part)
+
+
+def _on_cpu(numbered: Iterator[_Numbered]) -> Iterator[_Numbered]:
+    for first_frame, chunk in numbered:
+        box = [(first_frame, chunk.cpu())]
+        del chunk
+        yield box.pop()
+
+
+def _upscale_numbered(
+    numbered: Iterator[_Numbered],
+    model: ImageModel,
+    settings: UpscaleSettings,
+    place: torch.device,
+    stats: UpscaleStats,
+    *,
+    on_device: bool,
+) -> Iterator[Frames]:
+    """Upscale chunks on a device; each comes with the number of its first frame."""
     with ExitStack() as stack:
         stack.enter_context(retain_freed_memory())
-        upscaler = ChunkUpscaler(model, settings, place, UpscaleStats() if stats is None else stats)
+        upscaler = ChunkUpscaler(model, settings, place, stats)
         stack.callback(upscaler.close)
-        if accelerator.is_cpu:
-            yield from _upscale_at_once(frames, upscaler, first_frame)
+        if upscaler.accelerator.is_cpu:
+            yield from _upscale_at_once(numbered, upscaler)
             return
-        results = _upscale_ahead(frames, upscaler, first_frame)
+        results = _upscale_ahead(numbered, upscaler)
         yield from results if on_device else download_frames(results)
 
 
-def _upscale_at_once(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:
-    done = first_frame
+def _number_chunks(frames: Iterator[Frames], first_frame: int) -> Iterator[_Numbered]:
+    """Yield each chunk after the number of its first frame.
+
+    Raises ClipError for frames that cannot be upscaled.
+    """
     for chunk in frames:
-        _check_frames(chunk, done)
-        chunk_start, done = done, done + len(chunk)
-        yield upscaler.compute(chunk.cpu(), chunk_start)
+        _check_frames(chunk, first_frame)
+        box = [(first_frame, chunk)]
+        first_frame += len(chunk)
+        del chunk  # Frames are large.
+        yield box.pop()
+
+
+def _upscale_at_once(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> Iterator[Frames]:
+    for first_frame, chunk in numbered:
+        yield upscaler.compute(chunk.cpu(), first_frame)
 
 
 @dataclass
@@ -98,20 +165,18 @@ class _Launched:
     checksum: DelayedFlag | None
 
 
-def _upscale_ahead(frames: Iterator[Frames], upscaler: ChunkUpscaler, first_frame: int) -> Iterator[Frames]:
+def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> Iterator[Frames]:
     """Upscale on a device without waiting for it.
 
     A result is checked when the next one has been launched.
     """
     uploader = Uploader(upscaler.accelerator)
-    done, last = first_frame, None
-    for chunk in frames:
-        _check_frames(chunk, done)
+    last = None
+    for first_frame, chunk in numbered:
         host = chunk.float() if chunk.device.type == "cpu" else None
         if host is not None:
             chunk = _upload(uploader, host)
-        launched = _launch(upscaler, chunk, done, host)
-        done += len(chunk)
+        launched = _launch(upscaler, chunk, first_frame, host)
         del chunk, host
         if last is not None:
             if not _is_finite(last):

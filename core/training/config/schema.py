@@ -191,9 +191,9 @@ class OptimConfig:
 class RuntimeConfig:
     """Device and speed; apart from rounding, the result does not depend on these.
 
-    device: auto, cpu, cuda, or one GPU such as cuda:1. autocast_dtype: of the forward and backward passes; weights stay
-    in float32. compile: use torch.compile, which needs torch 2.2 and takes a minute or more before the first step.
-    num_workers: threads that prepare batches; 0 prepares them in the training thread.
+    device: auto, cpu, or any device of torch, such as cuda, cuda:1, xpu or mps. autocast_dtype: of the forward and
+    backward passes; weights stay in float32. compile: use torch.compile, which needs torch 2.2 and takes a minute or
+    more before the first step. num_workers: threads that prepare batches; 0 prepares them in the training thread.
     """
 
     device: str = "auto"

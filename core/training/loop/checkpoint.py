@@ -60,7 +60,7 @@ def _save(state: TrainState, folder: Path, keep: int) -> Path:
         for name, network in _networks(state).items():
             save_file(_unique_tensors(network), partial / f"{name}.safetensors")
         models = _trained_models(state)
-        torch.save([model.optimizer.state_dict() for model in models], partial / OPTIMIZERS_FILE)
+        torch.save([_optimizer_state(model.optimizer) for model in models], partial / OPTIMIZERS_FILE)
         values = {
             "step": state.step,
             "best": state.best_psnr if state.best_psnr > float("-inf") else None,
@@ -126,6 +126,16 @@ def _networks(state: TrainState) -> dict[str, nn.Module]:
     """Networks by file name."""
     networks: dict[str, nn.Module] = {"generator": state.generator, "average": state.ema}
     return networks | ({"discriminator": state.discriminator.network} if state.discriminator else {})
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the state on the CPU: torch cannot write the tensors of every device."""
+    values = optimizer.state_dict()
+    state = {
+        index: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in entry.items()}
+        for index, entry in values["state"].items()
+    }
+    return {**values, "state": state}
 
 
 def _unique_tensors(network: nn.Module) -> dict[str, Tensor]:

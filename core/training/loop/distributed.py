@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...runtime.accelerator import accelerator_for
 from ..errors import TrainingError
 
 Value = TypeVar("Value")
@@ -23,14 +24,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Distributed:
-    """Rank of this process. The process of rank 0 writes all files.
-
-    local_rank: index on its machine, and thereby of its GPU.
-    """
+    """Rank of this process. The process of rank 0 writes all files."""
 
     rank: int = 0
     world_size: int = 1
-    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
@@ -45,8 +42,9 @@ class Distributed:
             return
         tensors = list(gradients)
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message instead of hundreds
-        dist.all_reduce(flat)
-        flat /= self.world_size
+        message = flat.cpu() if dist.get_backend() == dist.Backend.GLOO else flat  # gloo knows few other devices
+        dist.all_reduce(message)
+        flat.copy_(message).div_(self.world_size)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -62,10 +60,20 @@ class Distributed:
 SINGLE_PROCESS = Distributed()
 
 
+def read_local_rank() -> int:
+    """Index of this process on its machine, and thus of its GPU.
+
+    0 without torchrun.
+    """
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
-def init_distributed(batch: int, *, gpu: bool) -> Generator[Distributed, None, None]:
+def init_distributed(batch: int, device: torch.device) -> Generator[Distributed, None, None]:
     """Join the process group of torchrun, or yield SINGLE_PROCESS without one.
 
+    device: of this process. It becomes the current one, which collectives send objects through: otherwise all
+    processes of a machine would use its first GPU.
     Raises TrainingError if the batch cannot be divided among the processes.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
@@ -74,11 +82,13 @@ def init_distributed(batch: int, *, gpu: bool) -> Generator[Distributed, None, N
         return
     if batch % count:
         raise TrainingError(f"batch {batch} cannot be divided among {count} processes; use a multiple of {count}")
+    accelerator = accelerator_for(device)
+    accelerator.make_current()
     is_owner = not dist.is_initialized()
     if is_owner:
-        dist.init_process_group("nccl" if gpu else "gloo")
+        dist.init_process_group(accelerator.collective_backend)
     try:
-        yield Distributed(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        yield Distributed(dist.get_rank(), dist.get_world_size())
         if is_owner:
             dist.barrier()  # a process that exits first would close connections that others still use
     finally:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ...clip import ClipError
+from ...runtime.accelerator import resolve_device
 from ..config.schema import TrainConfig
 from ..data.dataset import CachedImageDataset, find_files, min_image_side
 from ..errors import TrainingError
@@ -19,19 +21,17 @@ MIN_SSIM_SIDE = 16  # minimum side of a validation image divided by the scale, f
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device of a name. Raises TrainingError.
+    """Return the device of a name, see `resolve_device`. Raises TrainingError.
 
-    auto: the GPU of `local_rank` if there is one, else the CPU.
+    A name without a number stands for the device of `local_rank`.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"runtime.device: {name} is not a device; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"runtime.device is {name}, but there is no CUDA device; use auto or cpu")
-    return torch.device("cuda", local_rank) if device.type == "cuda" and device.index is None else device
+        device = torch.device(resolve_device(name))
+        if device.type != "cpu" and device.index is None:
+            device = torch.device(resolve_device(f"{device.type}:{local_rank}"))
+    except ClipError as error:
+        raise TrainingError(f"runtime.device: {error}") from error
+    return device
 
 
 def load_training_images(config: TrainConfig) -> CachedImageDataset:

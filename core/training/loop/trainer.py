@@ -26,7 +26,7 @@ from ..errors import TrainingError, describe_free_space
 from ..evaluate.metrics import PerceptualMetric, Scores
 from ..losses.perceptual_features import FeatureExtractor
 from . import checkpoint, logger, setup
-from .distributed import Distributed, init_distributed
+from .distributed import Distributed, init_distributed, read_local_rank
 from .grad_mode import with_gradients
 from .train_state import TrainState, init_state
 from .train_step import learning_rate_at, train_step
@@ -70,9 +70,8 @@ def train(config: TrainConfig, *, resume: bool = False) -> Generator[StepReport,
 
 def _run(config: TrainConfig, resume: bool) -> Generator[StepReport, None, None]:
     with ExitStack() as stack:
-        has_gpu = setup.pick_device(config.runtime.device).type == "cuda"
-        distributed = stack.enter_context(init_distributed(config.batch, gpu=has_gpu))
-        device = setup.pick_device(config.runtime.device, distributed.local_rank)
+        device = setup.pick_device(config.runtime.device, read_local_rank())
+        distributed = stack.enter_context(init_distributed(config.batch, device))
         stack.enter_context(_wrap_os_errors(config.folder))
         if distributed.is_main:
             _make_folder(config.folder)

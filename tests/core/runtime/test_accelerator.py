@@ -45,7 +45,7 @@ def test_without_a_gpu():
     assert resolve_device("cpu") == "cpu"
     for name in ("cuda", "xpu:1", "mps"):
         if not accelerator._device_count(name.partition(":")[0]):
-            with pytest.raises(ClipError, match="--device cpu"):
+            with pytest.raises(ClipError, match="use the device cpu"):
                 resolve_device(name)
     with pytest.raises(ClipError, match="gpu is not a device that torch knows"):
         resolve_device("gpu")
@@ -57,6 +57,7 @@ def test_directml_is_found_by_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_directml", SimpleNamespace(device=lambda index=0: f"privateuseone:{index}"))
     assert resolve_device("directml") == "privateuseone:0"
     assert resolve_device("directml:1") == "privateuseone:1"
+    assert resolve_device("privateuseone:1") == "privateuseone:1"  # as nodes pass the device of the host on
 
 
 def test_auto_prefers_the_first_kind_that_is_there(monkeypatch):

@@ -208,11 +208,43 @@ Tensor host_view(const Tensor& tensor) {
   return at::from_blob(data, tensor.sizes(), tensor.strides(), [storage](void*) {}, options);
 }
 
-Tensor strided_view(const Tensor& self, c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<int64_t> offset) {
+Tensor typed_view(const Tensor& self, c10::IntArrayRef size, c10::IntArrayRef stride, int64_t offset,
+                  at::ScalarType dtype) {
   auto view = at::detail::make_tensor<at::TensorImpl>(c10::TensorImpl::VIEW, c10::Storage(self.storage()),
-                                                      self.key_set(), self.dtype());
-  view.unsafeGetTensorImpl()->set_sizes_and_strides(size, stride, offset.value_or(self.storage_offset()));
+                                                      self.key_set(), c10::scalarTypeToTypeMeta(dtype));
+  view.unsafeGetTensorImpl()->set_sizes_and_strides(size, stride, offset);
   return view;
+}
+
+Tensor strided_view(const Tensor& self, c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<int64_t> offset) {
+  return typed_view(self, size, stride, offset.value_or(self.storage_offset()), self.scalar_type());
+}
+
+Tensor view_as_real(const Tensor& self) {
+  auto size = self.sizes().vec(), stride = self.strides().vec();
+  for (auto& step : stride) step *= 2;
+  size.push_back(2);
+  stride.push_back(1);
+  return typed_view(self, size, stride, 2 * self.storage_offset(), c10::toRealValueType(self.scalar_type()));
+}
+
+Tensor view_as_complex(const Tensor& self) {
+  auto size = self.sizes().vec(), stride = self.strides().vec();
+  TORCH_CHECK(size.back() == 2 && stride.back() == 1, "view_as_complex needs pairs that lie side by side");
+  size.pop_back();
+  stride.pop_back();
+  for (auto& step : stride) step /= 2;
+  return typed_view(self, size, stride, self.storage_offset() / 2, c10::toComplexType(self.scalar_type()));
+}
+
+Tensor unfold(const Tensor& self, int64_t dim, int64_t length, int64_t step) {
+  auto size = self.sizes().vec(), stride = self.strides().vec();
+  dim = c10::maybe_wrap_dim(dim, self.dim());
+  size.push_back(length);
+  stride.push_back(stride[dim]);
+  size[dim] = (size[dim] - length) / step + 1;
+  stride[dim] *= step;
+  return strided_view(self, size, stride, self.storage_offset());
 }
 
 Tensor resized_view(const Tensor& self, c10::IntArrayRef size) {
@@ -384,6 +416,9 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty_strided", &empty_strided);
   library.impl("as_strided", &strided_view);
   library.impl("view", &resized_view);
+  library.impl("view_as_real", &view_as_real);
+  library.impl("view_as_complex", &view_as_complex);
+  library.impl("unfold", &unfold);
   library.impl("_reshape_alias", &reshape_alias);
   library.impl("resize_", &resize_);
   library.impl("set_.source_Storage_storage_offset", &set_storage);
@@ -404,6 +439,7 @@ TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
 
 TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {  // KERNEL_PRIVATEUSEONE needs this name
   KERNEL_PRIVATEUSEONE(conv2d, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(prelu, lower_precision_fp)
   KERNEL_PRIVATEUSEONE(linear, lower_precision_fp)
 }
 
