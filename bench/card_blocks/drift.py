@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from steadyscale.core.upscaling.precision import ComputeMode, check_dtype
+from steadyscale.core.upscaling.model.precision import ComputeMode, check_dtype
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from steadyscale.core.runtime.accelerator import is_out_of_memory
 from steadyscale.core.upscaling.benchmark import speed_fields
-from steadyscale.core.upscaling.torch_compile import compile_forward
+from steadyscale.core.upscaling.model.torch_compile import compile_forward
 from torch import Tensor, nn
 
 from .networks import Variant, bind_network, make_network, photo, place_images, place_network
@@ -107,7 +107,7 @@ def _capture(session: Session, module: nn.Module, images: Tensor, variant: Varia
 
 
 def _start_onnx(session: Session, original: nn.Module, images: Tensor, variant: Variant) -> Callable[[], Tensor]:
-    from steadyscale.core.upscaling.onnx_engine import OnnxModule
+    from steadyscale.core.upscaling.model.onnx_engine import OnnxModule
 
     engine = OnnxModule(place_network(original, variant, session), original)
 

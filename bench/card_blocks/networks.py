@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from steadyscale.core.upscaling.precision import ComputeMode
+from steadyscale.core.upscaling.model.precision import ComputeMode
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
 from torch import Tensor, nn
 from upscale import synthetic_photo

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import torch
 from steadyscale.core.runtime.accelerator import accelerator_for, is_out_of_memory
 from steadyscale.core.upscaling.benchmark import describe_machine
-from steadyscale.core.upscaling.precision import ComputeMode
+from steadyscale.core.upscaling.model.precision import ComputeMode
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from steadyscale.core.upscaling.benchmark import speed_fields
-from steadyscale.core.upscaling.precision import ComputeMode
+from steadyscale.core.upscaling.model.precision import ComputeMode
 
 from .networks import Variant, bind_network, count_flops, make_network, photo, place_images, place_network
 from .session import Row, Session

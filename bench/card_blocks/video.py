@@ -10,7 +10,7 @@ from pathlib import Path
 import steadyscale
 from steadyscale.core import ClipInfo, UpscaleStats, write_video
 from steadyscale.core.upscaling.benchmark import speed_fields
-from steadyscale.core.upscaling.precision import ComputeMode
+from steadyscale.core.upscaling.model.precision import ComputeMode
 
 from .networks import Variant, bind_network, make_upscaler, photo, photos, place_images, place_network
 from .session import Row, Session

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ... import __version__
 from .. import geometry
 from ..path.trajectory import Correction
-from ..upscaling.model_traits import find_module
+from ..upscaling.model.model_traits import find_module
 from .stable_names import STABLE_NAMES
 
 CHUNK_BYTES = 4 * 2**20  # size of one read

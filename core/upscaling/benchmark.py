@@ -22,7 +22,7 @@ from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for
 from ..runtime.format import format_duration
 from .deprecated_keywords import accept_deprecated_keywords
-from .model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits
+from .model.model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits
 from .settings import UpscaleSettings, UpscaleStats
 from .tiles import Roi
 from .upscale import upscale

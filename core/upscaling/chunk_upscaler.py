@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for, is_out_of_memory
-from .engine import check_engine
-from .model_runner import ModelRunner
-from .model_traits import ImageModel, ModelTraits, find_module, read_traits
-from .precision import compute_modes
+from .model.engine import check_engine
+from .model.model_runner import ModelRunner
+from .model.model_traits import ImageModel, ModelTraits, find_module, read_traits
+from .model.precision import compute_modes
+from .regions.reuse import RegionReuse
 from .resize import bleed_alpha, resize
-from .reuse import RegionReuse
 from .settings import Alpha, Engine, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream, empty_result
 from .tile_size import plan_tiles

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.frame_buffers import empty_frames
-from .dirty_rects import RegionPlan
-from .model_runner import ModelRunner
+from .model.model_runner import ModelRunner
 from .postprocess import postprocess
-from .reuse import RegionReuse
+from .regions.dirty_rects import RegionPlan
+from .regions.reuse import RegionReuse
 from .settings import PostProcess
 from .tiles import ALIGN, EXACT_ALIGN, Rect, TilePlan, run_tiles
 

@@ -24,7 +24,7 @@ from ..runtime.malloc import retain_freed_memory
 from ..runtime.transfer import DelayedFlag, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
-from .model_traits import ImageModel, find_module, model_device
+from .model.model_traits import ImageModel, find_module, model_device
 from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)

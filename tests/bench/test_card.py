@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from steadyscale.core.upscaling.precision import ComputeMode
+from steadyscale.core.upscaling.model.precision import ComputeMode
 from steadyscale.models import RRDBConfig, RRDBNet
 
 BENCH = Path(__file__).parents[2] / "bench"

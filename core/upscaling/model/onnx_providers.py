@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..clip import ClipError
+from ...clip import ClipError
 from .onnx_graph import INPUT_NAME, OUTPUT_NAME
 
 NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float16: np.float16}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from nearest_upscaler import Cancelled, CancellingModel, NearestUpscaler, random_frames, repeat_pixels, run_upscale
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling import replica as module_under_test
-from steadyscale.core.upscaling.replica import replica_of
+from steadyscale.core.upscaling.model import replica as module_under_test
+from steadyscale.core.upscaling.model.replica import replica_of
 from steadyscale.core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler

@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 from nearest_upscaler import repeat_pixels
-from steadyscale.core.upscaling import torch_compile
+from steadyscale.core.upscaling.model import torch_compile
+from steadyscale.core.upscaling.model.torch_compile import compile_forward
 from steadyscale.core.upscaling.settings import UpscaleSettings
-from steadyscale.core.upscaling.torch_compile import compile_forward
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from torch import nn

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..clip import all_finite
-from ..runtime.accelerator import Accelerator
-from .settings import Precision
+from ...clip import all_finite
+from ...runtime.accelerator import Accelerator
+from ..settings import Precision
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

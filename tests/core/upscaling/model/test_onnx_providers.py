@@ -11,9 +11,9 @@ import pytest
 import simulated_gpu
 import torch
 from nearest_upscaler import NearestUpscaler, random_frames, repeat_pixels
-from steadyscale.core.upscaling import onnx_providers
-from steadyscale.core.upscaling.onnx_engine import OnnxModule
-from steadyscale.core.upscaling.onnx_providers import PROVIDERS, OnnxSession, available_providers
+from steadyscale.core.upscaling.model import onnx_providers
+from steadyscale.core.upscaling.model.onnx_engine import OnnxModule
+from steadyscale.core.upscaling.model.onnx_providers import PROVIDERS, OnnxSession, available_providers
 from steadyscale.core.upscaling.settings import Engine, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 

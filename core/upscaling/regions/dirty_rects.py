@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .tiles import EXACT_ALIGN, Rect, Span
+from ..tiles import EXACT_ALIGN, Rect, Span
 
 _TileIndex: TypeAlias = "int | NDArray[np.int_]"  # of tiles along an axis, one or many
 

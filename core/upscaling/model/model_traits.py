@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..clip import ClipError
+from ...clip import ClipError
 
 # Input pixels of context with which residual dense networks stay within 1/255 of the result for the whole frame.
 DEFAULT_HALO = 64

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.upscaling.dirty_rects import TILE_SIZE, cover_rects
+from steadyscale.core.upscaling.regions.dirty_rects import TILE_SIZE, cover_rects
 
 
 def covered(rects, rows, cols):

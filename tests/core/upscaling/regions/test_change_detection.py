@@ -2,12 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steadyscale.core.upscaling import change_detection
-from steadyscale.core.upscaling.dirty_rects import TILE_SIZE
-from steadyscale.core.upscaling.model_runner import ModelRunner
-from steadyscale.core.upscaling.model_traits import ModelTraits
-from steadyscale.core.upscaling.precision import ComputeMode
-from steadyscale.core.upscaling.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse, ReuseState
+from steadyscale.core.upscaling.model.model_runner import ModelRunner
+from steadyscale.core.upscaling.model.model_traits import ModelTraits
+from steadyscale.core.upscaling.model.precision import ComputeMode
+from steadyscale.core.upscaling.regions import change_detection
+from steadyscale.core.upscaling.regions.dirty_rects import TILE_SIZE
+from steadyscale.core.upscaling.regions.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse, ReuseState
 from steadyscale.core.upscaling.settings import OutputSize, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler

@@ -6,7 +6,7 @@ import pytest
 import torch
 from nearest_upscaler import CancellingModel, NearestUpscaler, repeat_pixels
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.model_traits import (
+from steadyscale.core.upscaling.model.model_traits import (
     DEFAULT_HALO,
     ModelTraits,
     find_module,

@@ -10,14 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..clip import ClipError, all_finite
-from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from ...clip import ClipError, all_finite
+from ...runtime.accelerator import accelerator_for, is_out_of_memory
+from ..settings import Engine
+from ..tiles import Rect, Roi
 from .engine import with_engine
 from .model_traits import ImageModel, ModelTraits, find_module, read_engine, read_traits
 from .precision import CheckCache, ComputeMode, DtypeCheck, check_dtype
 from .replica import replica_of
-from .settings import Engine
-from .tiles import Rect, Roi
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.atomic_write import atomic_path
-from ..runtime.cache_dir import cache_folder
+from ...runtime.atomic_write import atomic_path
+from ...runtime.cache_dir import cache_folder
 from .replica import frozen_copy
 
 OPSET = 17

@@ -23,13 +23,13 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from ..runtime.frame_buffers import empty_like
+from ...runtime.frame_buffers import empty_like
+from ..model.model_runner import ModelRunner
+from ..model.model_traits import ModelTraits
+from ..settings import Reuse, UpscaleStats
+from ..tiles import NATIVE_BLOCK, Rect, TilePlan
 from .change_detection import changed_pixels, difference_mask, expand_to_tiles
 from .dirty_rects import TILE_SIZE, RegionPlan, StageReach, plan_regions
-from .model_runner import ModelRunner
-from .model_traits import ModelTraits
-from .settings import Reuse, UpscaleStats
-from .tiles import NATIVE_BLOCK, Rect, TilePlan
 
 # Beyond this halo a tile is mostly halo: only whole frames are compared.
 MAX_TILE_HALO = 32

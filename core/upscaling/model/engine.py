@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..clip import ClipError
+from ...clip import ClipError
+from ..settings import Engine, Precision
 from .engine_module import EngineModule
 from .model_traits import ModelTraits, find_module
 from .onnx_engine import OnnxModule
 from .onnx_providers import import_onnxruntime
 from .rebind import replace_module
-from .settings import Engine, Precision
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from nearest_upscaler import CancellingModel, NearestUpscaler, random_frames, repeat_pixels
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling import onnx_engine, onnx_graph
-from steadyscale.core.upscaling.model_traits import find_module
-from steadyscale.core.upscaling.onnx_engine import OnnxModule
-from steadyscale.core.upscaling.onnx_providers import OnnxSession
+from steadyscale.core.upscaling.model import onnx_engine, onnx_graph
+from steadyscale.core.upscaling.model.model_traits import find_module
+from steadyscale.core.upscaling.model.onnx_engine import OnnxModule
+from steadyscale.core.upscaling.model.onnx_providers import OnnxSession
 from steadyscale.core.upscaling.settings import Alpha, Engine, Precision, Reuse, Tiling, UpscaleSettings, UpscaleStats
 from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Upscaler
