@@ -22,8 +22,13 @@ FRAME_COUNT, WIDTH, HEIGHT = 24, 128, 96
 
 
 @contextmanager
-def start_host(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[Host]:
-    """Start a host on a base directory with the weights and the clip CLIP_NAME."""
+def start_host(
+    version: str, base: Path, flags: Sequence[str] = (), env: dict[str, str] | None = None
+) -> Iterator[Host]:
+    """Start a host on a base directory with the weights and the clip CLIP_NAME.
+
+    flags follow the names of the custom node packs that are loaded.
+    """
     try:
         tree = assets.get_comfyui(version)
         weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable))
@@ -31,7 +36,7 @@ def start_host(version: str, base: Path, flags: Sequence[str] = ()) -> Iterator[
         pytest.fail(f"no ComfyUI {version} to test on: {trouble}")
     base_directory.create_base_directory(base, [weights])
     write_clip(base / "input" / CLIP_NAME)
-    with Host(tree, base, flags=[*base_directory.HOST_FLAGS, *flags], cpu=True) as host:
+    with Host(tree, base, flags=[*base_directory.HOST_FLAGS, *flags], cpu=True, env=env) as host:
         yield host
 
 
