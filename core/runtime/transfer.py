@@ -1,4 +1,7 @@
-"""Transfers between pinned memory and a device that overlap with work on it."""
+"""Transfers between pinned memory and a device that overlap with work on it.
+
+Without pinned memory, as with MPS, each transfer waits: an asynchronous one could outlive its buffer.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> 
         return single
     pinned = accelerator.empty_pinned(*single.shape, dtype=torch.float32).copy_(single)
     # The allocator of pinned memory does not use the block again before the copy is complete.
-    return pinned.to(accelerator.device, non_blocking=True)
+    return pinned.to(accelerator.device, non_blocking=pinned.is_pinned())
 
 
 def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> Result:
@@ -49,7 +52,7 @@ def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
         return tensor
     with torch.inference_mode(False), torch.no_grad():
         pinned = accelerator.empty_pinned(*tensor.shape, dtype=tensor.dtype)
-        pinned.copy_(tensor.detach(), non_blocking=True)
+        pinned.copy_(tensor.detach(), non_blocking=pinned.is_pinned())
     wait_for(accelerator.record_event())
     return pinned
 
@@ -71,7 +74,7 @@ class Uploader:
             if self._accelerator.is_cpu:
                 return [tensor.clone() for tensor in tensors]
             staged = [_byte_view(buffer, tensor) for buffer, tensor in self._stage(tensors)]
-            copies = [tensor.to(self._accelerator.device, non_blocking=True) for tensor in staged]
+            copies = [tensor.to(self._accelerator.device, non_blocking=tensor.is_pinned()) for tensor in staged]
             self._slots[-1] = self._slots[-1][0], self._accelerator.record_event()
             return copies
 
@@ -130,7 +133,7 @@ class DownloadRing:
             parts = self._next_buffer(sum(sizes))[: sum(sizes)].split(sizes)
             targets = [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
             for target, tensor in zip(targets, tensors, strict=True):
-                target.copy_(tensor.detach(), non_blocking=True)
+                target.copy_(tensor.detach(), non_blocking=target.is_pinned())
             event = self._accelerator.record_event()
         return Download(tensors, targets, event)
 
@@ -149,7 +152,7 @@ class DelayedFlag:
         self._target = accelerator.empty_pinned(1, dtype=torch.float32)
         self._source = value
         with torch.inference_mode(False), torch.no_grad():
-            self._target.copy_(value.detach().reshape(1), non_blocking=True)
+            self._target.copy_(value.detach().reshape(1), non_blocking=self._target.is_pinned())
         self._event = accelerator.record_event()
 
     def read(self) -> float:
