@@ -22,7 +22,7 @@ demo: setup
 	@$(RUN) scripts/demo.py --clip "$$CLIP" --length "$$LENGTH"
 
 # Workers share the cores, so each uses one thread. Tests in ComfyUI come first, all in one worker: they take longest.
-WORKERS := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LINT_LOG := .demo/logs/lint.log
 test: BOOTSTRAP_FLAGS := --tests
 test: setup

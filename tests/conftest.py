@@ -26,15 +26,23 @@ from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 HOST_FOLDERS = ("host", "browser")  # of tests that share a running ComfyUI
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Assign tests to parallel workers: those of a file together, and those in a ComfyUI together, which come first."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests in a ComfyUI begin first: they take longest."""
     tests = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(tests)
-        item.add_marker(pytest.mark.xdist_group(file.parts[0] if file.parts[0] in HOST_FOLDERS else file.as_posix()))
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in HOST_FOLDERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one worker, and those in a ComfyUI together: each worker would start its own."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = nodeid.removeprefix("tests/").partition("/")[0]
+            return folder if folder in HOST_FOLDERS else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture
