@@ -9,7 +9,8 @@ from typing import Any
 from ..core.jobs.segments import SEGMENT_SECONDS
 from ..core.video.decode.corruption import OnDamage
 from ..core.video.decode.demux import MAX_PIXELS
-from ..core.video.encode.codecs import CODECS, Encoding
+from ..core.video.decode.hwaccel import HWACCELS
+from ..core.video.encode.codecs import CODECS, ENCODERS, Encoding
 from .arg_types import add_enum_option, frame_rate, positive_float
 from .device_options import add_device_option
 from .progress import ProgressBars
@@ -33,6 +34,13 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixel-format", default=default.pixel_format, help="such as yuv420p10le (default: what plays everywhere)"
     )
+    parser.add_argument(
+        "--encoder",
+        choices=ENCODERS,
+        default=default.encoder,
+        help="encode on the CPU (software) or with the video encoder of a GPU; where that fails, a message states "
+        f"why and the CPU encodes (default {default.encoder})",
+    )
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG images")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="largest frame to accept, in pixels")
 
@@ -43,6 +51,13 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
     _add_resume_options(parser)
     about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
     add_enum_option(parser, "--on-damage", OnDamage.FAIL, about)
+    parser.add_argument(
+        "--hwaccel",
+        choices=HWACCELS,
+        default="none",
+        help="decode IN with the video decoder of a GPU; where that fails, a message states why and the CPU decodes "
+        "the same frames (default none)",
+    )
     parser.add_argument("input", metavar="IN", help=SOURCE_HELP)
     parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG")
 
@@ -68,11 +83,12 @@ def _is_resumable(args: argparse.Namespace) -> bool:
 def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:
     """The keyword arguments that the functions of `core.api` share."""
     return {
-        "encoding": Encoding(args.codec, args.crf, args.preset, args.pixel_format),
+        "encoding": Encoding(args.codec, args.crf, args.preset, args.pixel_format, args.encoder),
         "bits": args.bits,
         "fps": args.fps,
         "max_pixels": args.max_pixels,
         "on_damage": OnDamage(args.on_damage),
+        "hwaccel": args.hwaccel,
         "device": args.device,
         "resumable": args.resumable,
         "job": args.job or None,

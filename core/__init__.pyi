@@ -31,7 +31,7 @@ from .path.zoom import limit_zoom as limit_zoom
 from .pipeline.pipeline import Pipeline as Pipeline
 from .stabilize import StabilizeSettings as StabilizeSettings
 from .stabilize import plan_stabilization as plan_stabilization
-from .upscaling.model_traits import ImageModel as ImageModel
+from .upscaling.model.model_traits import ImageModel as ImageModel
 from .upscaling.settings import Alpha as Alpha
 from .upscaling.settings import ColorCorrection as ColorCorrection
 from .upscaling.settings import Engine as Engine

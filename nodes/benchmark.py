@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from comfy_api.latest import io
 
 from ..core.upscaling.benchmark import benchmark, synthetic_frames
@@ -67,5 +69,7 @@ class BenchmarkUpscaler(io.ComfyNode):
             UpscaleSettings(tiling=Tiling(size=tile or None), precision=Precision(precision)),
             device=device,
         )
-        show_text(str(report))
-        return io.NodeOutput(str(report), ui={"text": [str(report)], "benchmark": [report.to_dict()]})
+        # The last line is for reports to the project: the same fields as in a row of bench/card.py.
+        text = f"{report}\n{json.dumps(report.to_row())}"
+        show_text(text)
+        return io.NodeOutput(text, ui={"text": [text], "benchmark": [report.to_dict()]})

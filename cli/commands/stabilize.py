@@ -55,6 +55,8 @@ def _run_live(args: argparse.Namespace, bars: ProgressBars) -> VideoReport:
     options = run_options(args, bars)
     if options.pop("resumable") or options.pop("job"):
         raise ClipError("--live reads its source once and cannot be resumed; leave out --resumable and --job")
+    if options.pop("hwaccel") != "none":
+        raise ClipError("--live decodes on the CPU, without delay; leave out --hwaccel")
     for name in ("job", "fps", "segment_seconds"):
         options.pop(name, None)
     with deferred_interrupt("the clip ends here; once more stops at once, and writes nothing") as interrupted:

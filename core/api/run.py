@@ -18,6 +18,7 @@ from ..runtime.peak_memory import peak_memory_mb
 from ..upscaling.settings import UpscaleStats
 from ..video.decode import demux
 from ..video.decode.corruption import CorruptionReport, OnDamage
+from ..video.decode.hwaccel import check_hwaccel
 from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
@@ -44,6 +45,7 @@ class RunOptions:
     fps: Fraction | float
     max_pixels: int
     on_damage: OnDamage
+    hwaccel: str
     device: str
     resumable: bool
     job: str | Path | None
@@ -152,10 +154,16 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
         raise ClipError(f"{target}: resumable runs (--resumable, --job) write a video file; write images without them")
     if options.is_resumable and file is None:
         raise ClipError(f"{target}: a resumable run needs a source that is a file; open it from a path")
+    check_hwaccel(options.hwaccel)
     check_target(target, encoding=options.encoding, source=file)
     if isinstance(source, (str, Path)):
-        damage = OnDamage(options.on_damage)
-        clip = open_clip(source, fps=Fraction(options.fps), max_pixels=options.max_pixels, on_damage=damage)
+        clip = open_clip(
+            source,
+            fps=Fraction(options.fps),
+            max_pixels=options.max_pixels,
+            on_damage=OnDamage(options.on_damage),
+            hwaccel=options.hwaccel,
+        )
     else:
         clip = source
         files = clip.files if isinstance(clip, ImageClip) and is_image_sequence(target) else []

@@ -37,6 +37,7 @@ def upscale_video(
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
     device: str = "auto",
     resumable: bool = False,
     job: str | Path | None = None,
@@ -59,11 +60,13 @@ def upscale_video(
         settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
         deflicker: strength of the temporal filter against flicker and crawling detail, 0 (none) to 1; 0.6 suits most
             clips.
-        encoding: codec, crf, preset and pixel format of a video file. None takes what plays everywhere.
+        encoding: codec, crf, preset, pixel format and encoder of a video file. None takes what plays everywhere.
         bits: bits per channel of PNG images, 8 or 16.
         fps: frames per second of a source of images; videos and clips state their own.
         max_pixels: the largest accepted width * height of a source that is a path.
         on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
+        hwaccel: what decodes a source that is a path: "none" (the CPU), "auto" (a GPU if one can), or FFmpeg's name of
+            a kind of device, such as "cuda". Where it does not work, the CPU decodes; the frames are the same.
         device: where the network runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", or several GPUs that
             share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
@@ -82,7 +85,9 @@ def upscale_video(
         ValueError: a setting is outside its range.
         models.WeightsError: the model is unknown, or its file is damaged.
     """
-    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    options = RunOptions(
+        encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
+    )
     with open_run("upscale", source, target, options) as run:
         stats = UpscaleStats()
         operations = _plan_upscaling(run, model, settings or UpscaleSettings(), deflicker, stats)
@@ -100,6 +105,7 @@ def stabilize_video(
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
     device: str = "auto",
     resumable: bool = False,
     job: str | Path | None = None,
@@ -117,7 +123,8 @@ def stabilize_video(
         settings: smoothing, border, zoom and the like. None takes the defaults.
         mask: what moves on its own and is not to be followed, people for instance: (N or 1, H, W), above 0.5 where
             not to look; or a function from the frame number to such a mask (not with `resumable`).
-        source, target, encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress:
+        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds,
+            progress:
             as for `upscale_video`.
 
     Returns:
@@ -126,7 +133,9 @@ def stabilize_video(
     Raises:
         ClipError: as `upscale_video` does; also for a clip that would have to be cropped to almost nothing.
     """
-    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    options = RunOptions(
+        encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
+    )
     with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
         pipeline = run.pipeline.then(_plan_stabilization(run, settings or StabilizeSettings(), mask))
         if run.needs_rgb(pipeline):
@@ -151,6 +160,7 @@ def enhance_video(
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
     device: str = "auto",
     resumable: bool = False,
     job: str | Path | None = None,
@@ -168,7 +178,8 @@ def enhance_video(
         stabilization: settings of the stabilizer, as for `stabilize_video`.
         model, deflicker: as for `upscale_video`.
         mask: as for `stabilize_video`.
-        source, target, encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress:
+        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds,
+            progress:
             as for `upscale_video`.
 
     Returns:
@@ -177,7 +188,9 @@ def enhance_video(
     Raises:
         ClipError: as the other two do; also for an output size of another aspect ratio.
     """
-    options = RunOptions(encoding, bits, fps, max_pixels, on_damage, device, resumable, job, segment_seconds, progress)
+    options = RunOptions(
+        encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
+    )
     with open_run("enhance", source, target, options) as run:
         stats = UpscaleStats()
         small = run.pipeline

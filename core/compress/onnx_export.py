@@ -16,7 +16,7 @@ from ...models.arch.rrdb import NEGATIVE_SLOPE
 from ...models.arch.separable import to_dense
 from ...models.arch.upconv import SubpixelConv
 from ...models.loading.onnx_model import METADATA_KEYS
-from ..upscaling.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_graph
+from ..upscaling.model.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_graph
 from .errors import CompressionError
 
 MAX_DIFFERENCE = 1e-4  # between the outputs of graph and torch, in [0, 1]; rounding alone gives about 1e-6

@@ -134,8 +134,9 @@ def _check_frames(chunk: Frames, frame_offset: int) -> None:
 
 
 def _downscale(frame: Tensor, side: int, frame_number: int, accelerator: Accelerator) -> Tensor:
-    """Reduce a frame for motion estimation: (3 or 4, H, W) -> (1, 3 or 4, h, w) on the CPU.
+    """Reduce a frame for motion estimation.
 
+    (3 or 4, H, W) on any device -> (1, 3 or 4, h, w) on the CPU.
     The longer side is at most `side` pixels; colors are premultiplied. Raises ClipError for values that are not finite.
     """
     if len(frame) == 4:

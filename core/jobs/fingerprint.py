@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ... import __version__
 from .. import geometry
 from ..path.trajectory import Correction
-from ..upscaling.model_traits import find_module
+from ..upscaling.model.model_traits import find_module
 from .stable_names import STABLE_NAMES
 
 CHUNK_BYTES = 4 * 2**20  # size of one read
@@ -107,7 +107,16 @@ def _setting_names(value: object) -> list[tuple[str, str]] | None:
     """Return (name, attribute) of each setting of a registered class or a dataclass."""
     names = STABLE_NAMES.get(type(value))
     if names is not None:
-        return sorted((name, attribute) for attribute, name in names.fields.items() if name is not None)
+        left_out = {
+            field.name
+            for field in (fields(value) if names.new_fields and is_dataclass(value) else ())
+            if field.name in names.new_fields and getattr(value, field.name) == field.default
+        }
+        return sorted(
+            (name, attribute)
+            for attribute, name in names.fields.items()
+            if name is not None and attribute not in left_out
+        )
     if is_dataclass(value) and not isinstance(value, type):
         return sorted((field.name, field.name) for field in fields(value))
     return None

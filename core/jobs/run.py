@@ -29,8 +29,9 @@ from ..runtime.prefetch import chain_first, prefetch
 from ..video.decode.corruption import CorruptionReport
 from ..video.decode.timestamps import Timestamps
 from ..video.decode.video_clip import VideoClip
-from ..video.encode.codecs import Encoding, codec_for, container_for
-from ..video.encode.output_format import has_transparency
+from ..video.encode.codecs import Encoding, codec_for, codec_name, container_for
+from ..video.encode.hardware_encoders import choose_encoder
+from ..video.encode.output_format import has_transparency, padded_size
 from ..video.encode.writer import write_video
 from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
@@ -123,7 +124,9 @@ def _write_segments(
             if index == 0:
                 encoding = _resolve_encoding(encoding, file, first)
             else:
-                encoding = replace(encoding, pixel_format=finished[0]["pixel_format"])
+                # Segments of different encoders cannot be concatenated.
+                encoder = finished[0].get("encoder", "software")
+                encoding = replace(encoding, pixel_format=finished[0]["pixel_format"], encoder=encoder)
             frames = chain_first([first], islice(stream, len(piece) - 1))
             del first  # Frames are large; this reference would live until the segment is complete.
             write_video(
@@ -133,6 +136,7 @@ def _write_segments(
             metadata = {"start": piece.start, "stop": piece.stop, "header": segment.extradata_hash}
             extra = {"first": str(times.starts[piece.start] * times.time_base), "pixel_format": encoding.pixel_format}
             corrupt_runs = corruption.to_table(piece)
+            extra |= {"encoder": encoding.encoder} if encoding.encoder != "software" else {}
             extra |= {"damage": corrupt_runs} if corrupt_runs else {}
             job.manifest.add("segment", index, file, metadata | extra)
             log.info("%s: segment %d of %d is written", job.folder, index + 1, len(pieces))
@@ -150,7 +154,7 @@ def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) ->
         reader = FrameReader(stream, first_frame)
         for index, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
             keep = windows[index + 1].start if index + 1 < len(windows) else frame_count
-            rendered = unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece))
+            rendered = unbatch(render_piece(pipeline, reader.read_range(window, keep), window, piece, on_device=True))
             with closing(prefetch(rendered)) as frames:
                 yield from frames
         if pieces[-1].stop == frame_count:
@@ -165,13 +169,17 @@ def _frames_from(clip: Clip, first: int) -> Iterator[Frames]:
 
 
 def _resolve_encoding(encoding: Encoding, file: Path, first: Frames) -> Encoding:
-    """Return the encoding with an explicit pixel format, the same for all segments.
+    """Return the encoding with an explicit pixel format and encoder.
 
-    It is the one that `write_video` would choose for the first frame.
+    They are the same for all segments: those that `write_video` would choose for the first frame.
     """
-    codec = codec_for(file, container_for(file), encoding)
-    pixel_format = (codec.alpha_format if has_transparency(first) else None) or codec.pixel_format
-    return replace(encoding, pixel_format=encoding.pixel_format or pixel_format)
+    container = container_for(file)
+    codec = codec_for(file, container, encoding)
+    pixel_format = encoding.pixel_format or (codec.alpha_format if has_transparency(first) else None)
+    pixel_format = pixel_format or codec.pixel_format
+    size = padded_size(first.shape[3], first.shape[2], pixel_format)
+    setup = choose_encoder(file, codec_name(container, encoding), codec, encoding, pixel_format, size)
+    return replace(encoding, pixel_format=pixel_format, encoder=setup.name if setup.is_hardware else "software")
 
 
 def _slice_timestamps(times: Timestamps, piece: range) -> Timestamps:

@@ -26,18 +26,22 @@ from ..video.encode.codecs import Encoding
 class StableName:
     """The name of a class and, by attribute, the names of its settings.
 
-    None instead of a name leaves an attribute out: results do not depend on it.
+    None instead of a name leaves an attribute out: results do not depend on it. new_fields: attributes that were added
+    after version 0.1; they are left out while they have their default, so that earlier jobs can be resumed.
     """
 
     name: str
     fields: Mapping[str, str | None]
+    new_fields: frozenset[str] = frozenset()
 
 
 STABLE_NAMES: dict[type, StableName] = {
     ClipInfo: StableName("clip", {"width": "width", "height": "height", "fps": "fps", "length": "length"}),
     TimeRange: StableName("time-range", {"start": "start", "duration": "duration"}),
     Encoding: StableName(
-        "encoding", {"codec": "codec", "crf": "crf", "preset": "preset", "pixel_format": "pixel-format"}
+        "encoding",
+        {"codec": "codec", "crf": "crf", "preset": "preset", "pixel_format": "pixel-format", "encoder": "encoder"},
+        new_fields=frozenset({"encoder"}),
     ),
     OpenCVFlow: StableName("opencv-flow", {"estimator": "estimator"}),
     TorchFarneback: StableName("torch-farneback", {"device": "device"}),

@@ -1,4 +1,7 @@
-"""Decoded frames on a device: planes are uploaded as decoded, and converted to RGB there."""
+"""Decoded frames on a device.
+
+Planes are uploaded as decoded, and converted to RGB there.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,9 @@ SAMPLED_ROWS = 16
 def device_frames(
     native_frames: Iterator[NativeFrames], stream_format: StreamFormat, accelerator: Accelerator
 ) -> Iterator[Frames]:
-    """Yield frames (1, 3 or 4, H, W) in display orientation, float32 in [0, 1], on the device.
+    """Yield decoded frames as RGB on the device.
 
+    Frames are (1, 3 or 4, H, W) in display orientation, float32 in [0, 1].
     native_frames: as stored, see `Clip`. A frame that repeats the last one is the same tensor. Frames for which the
     device has no memory are on the CPU.
     """
@@ -54,7 +58,10 @@ class _Converter:
         self._chroma_location: int | None = None
 
     def read_planes(self, frame: VideoFrame) -> tuple[list[Tensor], PlaneLayout]:
-        """The planes of a frame on the CPU: as decoded or, if their format has no layout, those of RGB."""
+        """The planes of a frame on the CPU.
+
+        They are as decoded or, if that format has no layout, those of RGB.
+        """
         if self._chroma_location is None:
             self._chroma_location = chroma_location_of(frame)
         layout = layout_of(frame, self._chroma_location)

@@ -40,7 +40,7 @@ class Operation(ABC):
 
     @property
     def compute_device(self) -> torch.device | None:
-        """The device that the frames should be on; None where the operation does not ask for one."""
+        """The device that the frames should be on; None if any will do."""
         return None
 
     def run_on_device(self, frames: Iterator[Frames], input_info: ClipInfo, frame_offset: int = 0) -> Iterator[Frames]:

@@ -88,7 +88,10 @@ class Pipeline:
 
     @property
     def uses_device(self) -> bool:
-        """Whether an operation runs on another device than the CPU, which frames then stay on."""
+        """Whether an operation runs on another device than the CPU.
+
+        Frames then stay there from the source to the encoder.
+        """
         return any(device is not None and device.type != "cpu" for device in self._devices())
 
     def _devices(self) -> Iterator[torch.device | None]:

@@ -91,8 +91,10 @@ def source_range(pipeline: Pipeline, piece: range, frame_count: int) -> range:
     return range(first, stop)
 
 
-def render_piece(pipeline: Pipeline, frames: Iterator[Frames], span: range, piece: range) -> Iterator[Frames]:
-    """Yield the frames `piece` of the result.
+def render_piece(
+    pipeline: Pipeline, frames: Iterator[Frames], span: range, piece: range, *, on_device: bool = False
+) -> Iterator[Frames]:
+    """Yield the frames `piece` of the result, which may stay on a device.
 
     pipeline: as `resolve_zoom` returns it. frames: those of the source in `span`, one by one; `span` is `source_range`
     of the piece.
@@ -100,7 +102,8 @@ def render_piece(pipeline: Pipeline, frames: Iterator[Frames], span: range, piec
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, WarpOp):
             operation = replace(operation, correction=_slice_correction(operation.correction, span))
-        frames = operation.run(frames, before, span.start)
+        run = operation.run_on_device if on_device else operation.run
+        frames = run(frames, before, span.start)
     return _slice_frames(frames, piece.start - span.start, piece.stop - span.start)
 
 

@@ -10,7 +10,7 @@ import torch
 from ..clip import ClipInfo, Frames, is_same_aspect
 from ..runtime.accelerator import split_devices
 from ..upscaling.deprecated_keywords import accept_deprecated_fields
-from ..upscaling.model_traits import ImageModel, model_device, read_traits
+from ..upscaling.model.model_traits import ImageModel, model_device, read_traits
 from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
 from ..upscaling.tile_size import plan_tiles
 from ..upscaling.tiles import window_pixels

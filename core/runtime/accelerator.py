@@ -60,8 +60,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Accelerator:
-    """A device whose backend has a module with the interface of `torch.cuda`: XPU, NPU, and most others.
+    """A device whose backend has the interface of `torch.cuda`.
 
+    XPU, NPU and most others have it.
     half_dtypes: dtypes of 16 bits that are as accurate as video needs and faster than float32.
     channels_last: whether convolutions are faster in that layout.
     has_bicubic_grid_sample: whether `grid_sample` can interpolate bicubically and repeat the border.
@@ -81,7 +82,10 @@ class Accelerator:
 
     @property
     def has_tf32(self) -> bool:
-        """Whether convolutions in float32 can run in TF32, which has the precision of float16."""
+        """Whether convolutions in float32 can run in TF32.
+
+        It has the precision of float16.
+        """
         return False
 
     def tf32(self, enabled: bool) -> AbstractContextManager[None]:
@@ -164,9 +168,9 @@ class Accelerator:
         return name if is_available() else dist.Backend.GLOO
 
     def empty_pinned(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """Return an uninitialized CPU tensor in pinned memory, which is transferred several times as fast.
+        """Return an uninitialized CPU tensor in pinned memory.
 
-        It is ordinary memory where there is no pinned memory.
+        It is transferred several times as fast. It is ordinary memory where there is no pinned memory.
         """
         import torch
 
@@ -190,7 +194,10 @@ class Accelerator:
         return nullcontext() if stream is None else self._module.stream(stream)
 
     def record_event(self) -> Any:
-        """An event after all work that is queued on the current stream; None where work is not asynchronous."""
+        """An event after all work that is queued on the current stream.
+
+        None where work is not asynchronous.
+        """
         make = getattr(self._module, "Event", None)
         if make is None:
             return None
@@ -258,7 +265,10 @@ class MpsAccelerator(Accelerator):
 
 
 class OpaqueAccelerator(Accelerator):
-    """A backend without a module in torch, such as DirectML: it reports nothing, and runs what it can."""
+    """A backend without a module in torch, such as DirectML.
+
+    It does not report its memory.
+    """
 
     reports_peak_memory = False
 
@@ -266,7 +276,10 @@ class OpaqueAccelerator(Accelerator):
 
 
 class Cpu(Accelerator):
-    """The CPU. It emulates 16 bits: measured 11 (bfloat16) to 250 (float16) times slower than float32."""
+    """The CPU.
+
+    It emulates 16 bits, which was measured 11 (bfloat16) to 250 (float16) times slower than float32.
+    """
 
     half_dtypes = ()
     reports_peak_memory = False
@@ -319,8 +332,9 @@ def accelerator_for(device: torch.device) -> Accelerator:
 
 
 def resolve_device(name: str = AUTO) -> str:
-    """The device of that name: anything that `torch.device` accepts, "directml", or "auto" for the best available one.
+    """The device of that name.
 
+    Names are those of `torch.device`, "directml", and "auto" for the best device that is available.
     Raises ClipError for a name that torch does not know and for a device that is not there.
     """
     if name == AUTO:

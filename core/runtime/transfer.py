@@ -1,4 +1,7 @@
-"""Transfers between pinned memory and a device that overlap with work on it."""
+"""Transfers between pinned memory and a device that overlap with work on it.
+
+Without pinned memory, as with MPS, each transfer waits: an asynchronous one could outlive its buffer.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> 
         return single
     pinned = accelerator.empty_pinned(*single.shape, dtype=torch.float32).copy_(single)
     # The allocator of pinned memory does not use the block again before the copy is complete.
-    return pinned.to(accelerator.device, non_blocking=True)
+    return pinned.to(accelerator.device, non_blocking=pinned.is_pinned())
 
 
 def with_cpu_fallback(function: Callable[[Tensor], Result], frames: Tensor) -> Result:
-    """Call a function with frames or, if memory runs out on their device, once more with the frames on the CPU."""
+    """Call a function with frames, and again on the CPU if memory runs out."""
     try:
         return function(frames)
     except RuntimeError as error:
@@ -49,14 +52,15 @@ def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
         return tensor
     with torch.inference_mode(False), torch.no_grad():
         pinned = accelerator.empty_pinned(*tensor.shape, dtype=tensor.dtype)
-        pinned.copy_(tensor.detach(), non_blocking=True)
+        pinned.copy_(tensor.detach(), non_blocking=pinned.is_pinned())
     wait_for(accelerator.record_event())
     return pinned
 
 
 class Uploader:
-    """Copies CPU tensors to a device through pinned memory, without waiting for the copy.
+    """Copies CPU tensors to a device through pinned memory.
 
+    It does not wait for the copies.
     Results are no inference tensors: they may be used inside and outside of inference mode.
     """
 
@@ -70,7 +74,7 @@ class Uploader:
             if self._accelerator.is_cpu:
                 return [tensor.clone() for tensor in tensors]
             staged = [_byte_view(buffer, tensor) for buffer, tensor in self._stage(tensors)]
-            copies = [tensor.to(self._accelerator.device, non_blocking=True) for tensor in staged]
+            copies = [tensor.to(self._accelerator.device, non_blocking=tensor.is_pinned()) for tensor in staged]
             self._slots[-1] = self._slots[-1][0], self._accelerator.record_event()
             return copies
 
@@ -100,7 +104,10 @@ class Download:
         self._targets, self._event = targets, event
 
     def wait(self) -> list[Tensor]:
-        """The tensors in pinned memory; they are overwritten by the third download that is started after this one."""
+        """The tensors in pinned memory.
+
+        The third download that is started after this one overwrites them.
+        """
         if self._sources:
             wait_for(self._event)
             self._sources = ()
@@ -108,14 +115,17 @@ class Download:
 
 
 class DownloadRing:
-    """Copies tensors from a device into pinned buffers, on a stream beside the one that computes."""
+    """Copies tensors from a device into pinned buffers.
+
+    It uses a stream beside the one that computes.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator, self._stream = accelerator, accelerator.new_stream()
         self._buffers: list[Tensor] = []
 
     def start(self, tensors: Sequence[Tensor]) -> Download:
-        """Start to copy what the current stream has been told to compute."""
+        """Start to copy the results of the work that is queued on the current stream."""
         sizes = [_aligned_bytes(tensor) for tensor in tensors]
         if self._stream is not None:
             self._stream.wait_stream(self._accelerator.current_stream())
@@ -123,7 +133,7 @@ class DownloadRing:
             parts = self._next_buffer(sum(sizes))[: sum(sizes)].split(sizes)
             targets = [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
             for target, tensor in zip(targets, tensors, strict=True):
-                target.copy_(tensor.detach(), non_blocking=True)
+                target.copy_(tensor.detach(), non_blocking=target.is_pinned())
             event = self._accelerator.record_event()
         return Download(tensors, targets, event)
 
@@ -142,7 +152,7 @@ class DelayedFlag:
         self._target = accelerator.empty_pinned(1, dtype=torch.float32)
         self._source = value
         with torch.inference_mode(False), torch.no_grad():
-            self._target.copy_(value.detach().reshape(1), non_blocking=True)
+            self._target.copy_(value.detach().reshape(1), non_blocking=self._target.is_pinned())
         self._event = accelerator.record_event()
 
     def read(self) -> float:
@@ -158,8 +168,9 @@ def wait_for(event: Any) -> None:
 
 
 def download_frames(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Yield the chunks of a stream in float32 on the CPU, each transferred while the next one is computed.
+    """Yield the chunks of a stream in float32 on the CPU.
 
+    Each is transferred while the next one is computed.
     Chunks that are on the CPU are passed on.
     """
     ring: DownloadRing | None = None
@@ -192,5 +203,5 @@ def _aligned_bytes(tensor: Tensor) -> int:
 
 
 def _byte_view(buffer: Tensor, like: Tensor) -> Tensor:
-    """The start of a buffer of bytes as a contiguous tensor of another's shape and dtype."""
+    """The start of a buffer of bytes, in the shape and dtype of a tensor."""
     return buffer[: like.numel() * like.element_size()].view(like.dtype).view(like.shape)

@@ -22,8 +22,8 @@ from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for
 from ..runtime.format import format_duration
 from .deprecated_keywords import accept_deprecated_keywords
-from .model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits
-from .settings import UpscaleSettings
+from .model.model_traits import ImageModel, ModelTraits, model_device, read_engine, read_traits
+from .settings import UpscaleSettings, UpscaleStats
 from .tiles import Roi
 from .upscale import upscale
 
@@ -41,8 +41,9 @@ class BenchmarkResult:
     checks, plans and compiles. Files are not read or written.
     memory, grown: peak bytes, and how many of them were not allocated before: of a GPU's memory in torch's allocator,
     on a CPU of this process, which reuses memory.
-    precision: "fp32", "fp16" or "bf16". window: (width, height) in source pixels of the largest tile, halo included.
-    calls: tiles per frame. engine: "torch", "native" or for example "onnx (CPU)". device, machine: names for people.
+    precision: "fp32", "tf32", "fp16" or "bf16". window: (width, height) in source pixels of the largest tile, halo
+    included. calls: tiles per frame. engine: "torch", "native" or for example "onnx (CPU)". device, machine: names for
+    people.
     """
 
     model: str
@@ -75,8 +76,19 @@ class BenchmarkResult:
         return self.first + self.seconds_per_frame * clip_seconds * fps
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and the derived numbers, for JSON."""
-        return {**asdict(self), "fps": self.fps, "seconds_per_frame": self.seconds_per_frame}
+        """All fields and the derived numbers, for JSON; among them those of `to_row`."""
+        return {**asdict(self), **self.to_row(), "seconds_per_frame": self.seconds_per_frame}
+
+    def to_row(self) -> dict[str, Any]:
+        """The speed as a row of bench/card.py, so that both can be put together."""
+        return {
+            "block": "benchmark",
+            "status": "ok",
+            "device": self.device,
+            "machine": self.machine,
+            **speed_fields(self.model, self.precision, self.width, self.height),
+            "fps": self.fps,
+        }
 
     def __str__(self) -> str:
         output_size = f"{self.width * self.scale}x{self.height * self.scale}"
@@ -94,6 +106,14 @@ class BenchmarkResult:
         ])  # fmt: skip
 
 
+def speed_fields(network: str, dtype: str, width: int, height: int) -> dict[str, Any]:
+    """Fields of every row about a network's speed.
+
+    width, height: of the frames before upscaling, in pixels.
+    """
+    return {"network": network, "dtype": dtype, "size": f"{width}x{height}"}
+
+
 @accept_deprecated_keywords
 def benchmark(
     frames: Iterator[Frames],
@@ -108,12 +128,12 @@ def benchmark(
     frames would be reused, which falsifies the result. Raises ClipError for fewer chunks, and what `upscale` raises.
     """
     place = model_device(model) if device is None else torch.device(device)
-    traits, calls = read_traits(model), _CallLog()
+    traits, calls, stats = read_traits(model), _CallLog(), UpscaleStats()
     done = warm_up_frames = 0
     width = height = 0
     start = first_done = last_done = time.perf_counter()
     with _PeakMemory(place) as memory:
-        for upscaled in upscale(frames, _ModelProbe(model, traits, calls), settings, device=place):
+        for upscaled in upscale(frames, _ModelProbe(model, traits, calls), settings, device=place, stats=stats):
             last_done = time.perf_counter()
             done += len(upscaled)
             if not warm_up_frames:
@@ -135,7 +155,7 @@ def benchmark(
         first=first_done - start,
         memory=memory.peak,
         grown=memory.peak - memory.baseline,
-        precision=_DTYPE_NAMES.get(calls.dtype, str(calls.dtype)),
+        precision=_mode_name(calls.dtype, stats.mode),
         window=calls.window,
         calls=calls.count / (done - warm_up_frames),
         engine=calls.engine,
@@ -171,6 +191,15 @@ def describe_machine() -> str:
         lines = []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _mode_name(dtype: torch.dtype, first_mode: str) -> str:
+    """The mode of the last call.
+
+    TF32 is not visible in the dtype, but if it ran first, it also ran last.
+    """
+    is_tf32 = dtype is torch.float32 and first_mode == "tf32"
+    return "tf32" if is_tf32 else _DTYPE_NAMES.get(dtype, str(dtype))
 
 
 class _CallLog:

@@ -1,4 +1,7 @@
-"""Upscale the chunks of one stream: load the network, choose mode and tiles, convert between frames and images."""
+"""Upscale the chunks of one stream.
+
+That is: load the network, choose mode and tiles, convert between frames and images.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for, is_out_of_memory
-from .engine import check_engine
-from .model_runner import ModelRunner
-from .model_traits import ImageModel, ModelTraits, find_module, read_traits
-from .precision import compute_modes
+from .model.engine import check_engine
+from .model.model_runner import ModelRunner
+from .model.model_traits import ImageModel, ModelTraits, find_module, read_traits
+from .model.precision import compute_modes
+from .regions.reuse import RegionReuse
 from .resize import bleed_alpha, resize
-from .reuse import RegionReuse
 from .settings import Alpha, Engine, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream, empty_result
 from .tile_size import plan_tiles
@@ -44,7 +47,10 @@ class ChunkUpscaler:
         self._plan, self._plan_size, self._bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
 
     def compute(self, chunk: Frames, first_frame: int, host: Frames | None = None) -> Frames:
-        """Upscale a chunk on its device. host: the same chunk on the CPU, if it is not there."""
+        """Upscale a chunk on its device.
+
+        host: the same chunk on the CPU, if it is available.
+        """
         traits, settings = self._traits, self._settings
         height, width = chunk.shape[-2:]
         images = _frames_to_images(chunk.float(), traits.in_channels, settings.alpha)
@@ -61,7 +67,10 @@ class ChunkUpscaler:
         return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
 
     def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
-        """Upscale a chunk on the CPU in full, of which only the tiles are moved to the device, and do not count it."""
+        """Upscale a chunk that is on the CPU in full, and do not count it.
+
+        Only its tiles are moved to the device.
+        """
         counted = replace(self._stats)
         self.reset()
         result = self.compute(chunk, first_frame)

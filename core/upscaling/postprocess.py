@@ -101,8 +101,9 @@ def add_film_grain(frames: Tensor, grain: float, first_frame: int) -> Tensor:
 
 
 def grain_noise(seed: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Return normally distributed noise (1, H, W), the same on every device but for rounding.
+    """Return normally distributed noise (1, H, W).
 
+    It is the same on every device, but for rounding.
     Each pixel's number is hashed (lowbias32 of Chris Wellons, https://nullprogram.com/blog/2018/07/31/) in 32 bits,
     because the generators of torch differ between devices, and the CPU's takes longer than a GPU's network.
     """

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.frame_buffers import empty_frames
-from .dirty_rects import RegionPlan
-from .model_runner import ModelRunner
+from .model.model_runner import ModelRunner
 from .postprocess import postprocess
-from .reuse import RegionReuse
+from .regions.dirty_rects import RegionPlan
+from .regions.reuse import RegionReuse
 from .settings import PostProcess
 from .tiles import ALIGN, EXACT_ALIGN, Rect, TilePlan, run_tiles
 
@@ -166,7 +166,7 @@ class UpscaleStream:
 
 
 def empty_result(images: Tensor, width: int, height: int, accelerator: Accelerator, dtype: torch.dtype) -> Tensor:
-    """Allocate images of another size, for the result of a network or of its post-processing.
+    """Allocate images of another size, for a result.
 
     On the device, in the network's dtype, if they and what is made of them fit there easily; else float32 on the CPU.
     """

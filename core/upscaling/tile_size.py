@@ -9,7 +9,7 @@ import torch
 
 from ..runtime.accelerator import accelerator_for
 from ..runtime.malloc import MAX_RETAINED_BYTES
-from .model_traits import ImageModel, read_traits
+from .model.model_traits import ImageModel, read_traits
 from .settings import Tiling
 from .tiles import ALIGN, MIN_CORE, TilePlan
 

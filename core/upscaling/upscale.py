@@ -24,7 +24,7 @@ from ..runtime.malloc import retain_freed_memory
 from ..runtime.transfer import DelayedFlag, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
-from .model_traits import ImageModel, find_module, model_device
+from .model.model_traits import ImageModel, find_module, model_device
 from .settings import UpscaleSettings, UpscaleStats
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,10 @@ def _upscale_at_once(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> 
 
 @dataclass
 class _Launched:
-    """A chunk whose result may not be computed yet, and the checksum that shows whether it is finite."""
+    """A chunk whose result may not be computed yet.
+
+    checksum: shows whether the result is finite; None if no network ran.
+    """
 
     chunk: Frames
     first_frame: int
@@ -163,7 +166,10 @@ class _Launched:
 
 
 def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> Iterator[Frames]:
-    """Upscale on a device without waiting for it: a result is checked when the next one has been launched."""
+    """Upscale on a device without waiting for it.
+
+    A result is checked when the next one has been launched.
+    """
     uploader = Uploader(upscaler.accelerator)
     last = None
     for first_frame, chunk in numbered:
@@ -186,7 +192,10 @@ def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> It
 
 
 def _upload(uploader: Uploader, chunk: Frames) -> Frames:
-    """The chunk on the device, or itself if it does not fit there: then its tiles are transferred one by one."""
+    """The chunk on the device, or itself if it does not fit there.
+
+    Then its tiles are transferred one by one.
+    """
     try:
         return uploader.upload([chunk])[0]
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from typing import cast
 from ..clip import Clip, ClipError, ClipInfo, Frames
 from .decode import demux
 from .decode.corruption import OnDamage
+from .decode.hwaccel import check_hwaccel
 from .decode.stream_format import NativeFrames
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
@@ -26,16 +27,19 @@ def open_clip(
     fps: Fraction = Fraction(24),
     max_pixels: int = demux.MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
 ) -> Clip:
     """Open a video file or an image sequence as a clip.
 
     path: a video file, a folder of images, a pattern (frame_%04d.png, shots/*.png) or one image.
     fps: of an image sequence, whose files do not store one. max_pixels: the largest width * height accepted.
-    on_damage: policy for corrupt frames of a video, see `VideoClip`. Raises ClipError.
+    on_damage, hwaccel: policy for corrupt frames of a video, and the device that decodes it; see `VideoClip`.
+    Raises ClipError.
     """
+    check_hwaccel(hwaccel)
     if is_image_sequence(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
-    return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage)
+    return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage, hwaccel=hwaccel)
 
 
 def check_target(path: str | Path, *, encoding: Encoding | None = None, source: str | Path | None = None) -> None:

@@ -81,7 +81,10 @@ def _warp_frames(
 
 
 class _Buffers:
-    """The memory of sampling coordinates, see `source_coords`; it is used again for each frame."""
+    """The memory of sampling coordinates, see `source_coords`.
+
+    It is used again for each frame.
+    """
 
     def __init__(self, correction: Correction, pad: int) -> None:
         self._shape = 3, correction.info.height + 2 * pad, correction.info.width + 2 * pad

@@ -197,7 +197,7 @@ def reserve_memory(pipeline: Pipeline) -> None:
             size = estimate_activation_bytes(operation.model, int(operation.model.scale))
             pixels = min(before.width * before.height, MAX_RESERVED_PIXELS)
             free_device_memory(operation.model, size * pixels, torch.device(operation.device or "cpu"))
-        elif isinstance(operation, WarpOp) and str(operation.device) != "cpu":
+        elif isinstance(operation, WarpOp):
             free_device_memory(None, operation.estimate_memory(before), torch.device(operation.device))
 
 

@@ -233,3 +233,23 @@ def test_a_resumable_run_into_images_is_refused_before_anything_is_read(tmp_path
     message = "resumable runs (--resumable, --job) write a video file; write images without them"
     assert (code, stderr) == (1, f"steadyscale: {tmp_path / 'out'}: {message}\n")
     assert "out" not in " ".join(list_files(tmp_path))
+
+
+@pytest.mark.parametrize("choice", ["none", "auto", "cuda"])
+def test_video_codecs_of_a_gpu_are_used_or_replaced(tmp_path: Path, clip_file: Path, run_cli, choice: str):
+    """Of each one line states why it is not used, unless it was only a wish."""
+    encoder = {"none": "software", "cuda": "nvenc"}.get(choice, choice)
+    words = ("stabilize", clip_file, tmp_path / "out.mp4", "--device", "cpu")
+    code, _, stderr = run_cli(*words, "--hwaccel", choice, "--encoder", encoder)
+    assert code == 0, stderr
+    assert len(list(open_clip(tmp_path / "out.mp4").frames())) == 12
+    lines = [line for line in stderr.splitlines() if "coded " in line]
+    assert len(lines) <= (2 if choice == "cuda" else 0), stderr
+    assert all(" is decoded in software (cuda: " in line or " (h264_nvenc: " in line for line in lines)
+
+
+def test_a_live_source_is_decoded_in_software(tmp_path: Path, clip_file: Path, run_cli):
+    words = ("stabilize", clip_file, tmp_path / "out.mp4", "--live", "--device", "cpu")
+    code, _, stderr = run_cli(*words, "--hwaccel", "auto")
+    assert (code, stderr) == (1, "steadyscale: --live decodes on the CPU, without delay; leave out --hwaccel\n")
+    assert run_cli(*words)[0] == 0

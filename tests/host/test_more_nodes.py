@@ -109,6 +109,9 @@ def test_benchmark_reports_frames_tiles_and_speed(any_host: Host) -> None:
     assert found["seconds"] > 0
     assert "realesr-animevideov3: 72x40 to 288x160" in report
     assert f"{found['fps']:.3g} frames per second" in report
+    row = json.loads(report.splitlines()[-1])
+    assert row.items() <= found.items()
+    assert (row["network"], row["dtype"], row["size"]) == ("realesr-animevideov3", "fp32", "72x40")
     bars = [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == node]
     assert bars[-1] == 4, "one to warm up, three to time"
 

@@ -7,7 +7,7 @@ VP9 cannot detect that a frame is wrong. The report lists what is known.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -119,17 +119,18 @@ def decode_checked(
     policy: OnDamage,
     report: CorruptionReport,
     pts_range: tuple[int, float] | None = None,
+    make_decoder: Callable[[VideoStream], demux.Decoder] = demux.software_decoder,
 ) -> Iterator[VideoFrame]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
     policy: whether corruption is an error or is added to `report`, under the number of the yielded frame.
     pts_range: yield only frames whose timestamp is in [first, end), in the stream's time base; reading may start
-    earlier.
+    earlier. make_decoder: as for `demux.decode_frames`.
     Raises ClipError.
     """
     known, tracker = len(report), _CorruptionTracker(path, stream, policy, report, pts_range)
     with suppress(FFmpegError):  # the demuxer failed MAX_CONSECUTIVE_ERRORS times: the file ends here
-        for frame in demux.decode_frames(container, stream, tracker):
+        for frame in demux.decode_frames(container, stream, tracker, make_decoder):
             yield from tracker.emit(frame)
             if tracker.is_past_end(frame):
                 break

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -182,14 +182,38 @@ def is_edit_list_skipped(packet: Packet[Any]) -> bool:
     return packet.is_discard and packet.pts is not None and packet.pts + packet_duration(packet) <= 0
 
 
+class Decoder(Protocol):
+    """Decodes packets; the decoders of PyAV are such."""
+
+    def decode(self, packet: Packet[Any], /) -> list[VideoFrame]: ...
+
+
+def software_decoder(stream: VideoStream) -> Decoder:
+    """Return the decoder of the stream; for VP8 and VP9 with alpha that of libvpx.
+
+    FFmpeg's native VP8 and VP9 decoders drop the alpha plane.
+    """
+    if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
+        return stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
+    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = stream.codec_context.options
+    return decoder
+
+
 def decode_frames(
-    container: InputContainer, stream: VideoStream, observer: DecodeObserver | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    observer: DecodeObserver | None = None,
+    make_decoder: Callable[[VideoStream], Decoder] = software_decoder,
 ) -> Iterator[VideoFrame]:
     """Yield all frames of `stream` in presentation order.
 
+    make_decoder: called once, when the first frame is requested.
     Raises what PyAV raises, unless an `observer` is given, which receives the errors.
     """
-    decoder = _select_decoder(stream)
+    decoder = make_decoder(stream)
     for packet in demux_packets(container, stream, observer=observer):
         if observer:
             observer.on_packet(packet)
@@ -201,14 +225,3 @@ def decode_frames(
             observer.on_error(e)
             continue
         yield from frames
-
-
-def _select_decoder(stream: VideoStream) -> VideoCodecContext:
-    if stream.metadata.get("alpha_mode") != "1" or stream.codec_context.codec.name not in ("vp8", "vp9"):
-        return stream.codec_context
-    # FFmpeg's native VP8 and VP9 decoders drop the alpha plane; those of libvpx keep it.
-    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.name]
-    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
-    decoder.extradata = stream.codec_context.extradata
-    decoder.options = stream.codec_context.options
-    return decoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +26,7 @@ from ...runtime.deprecation import deprecated_property
 from . import demux
 from .convert import to_gray, to_planes
 from .corruption import CorruptionReport, OnDamage, decode_checked
+from .hwaccel import HardwareError, check_hwaccel, select_device
 from .stream_format import NativeFrames, StreamFormat, has_alpha
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
@@ -39,7 +40,8 @@ class VideoClip:
 
     Frames are in display orientation, RGB, or RGBA where the file has alpha. max_pixels: the largest width * height
     accepted. on_damage: policy for corrupt frames; with `OnDamage.KEEP` there are as many frames as packets, and
-    `damage` lists the corrupt ones. window: the clip is only that part of the file.
+    `damage` lists the corrupt ones. window: the clip is only that part of the file. hwaccel: one of HWACCELS; a device
+    is used where it decodes the same frames, else they are decoded in software, and the reason is logged.
     Raises ClipError for a file that is not a video, has no video stream or no frames, is too large, is truncated, or
     changes its size.
     """
@@ -51,9 +53,11 @@ class VideoClip:
         max_pixels: int = demux.MAX_PIXELS,
         on_damage: OnDamage = OnDamage.FAIL,
         window: TimeRange | None = None,
+        hwaccel: str = "none",
     ) -> None:
         self.path, self.window, self.damage = Path(path), window, CorruptionReport()
         self._max_pixels, self._on_damage = max_pixels, OnDamage(on_damage)
+        check_hwaccel(hwaccel)
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, max_pixels)
             missing = _check_truncation(container, stream, self.path, self._on_damage)
@@ -79,13 +83,17 @@ class VideoClip:
                 self._selection = _Selection.of(times, frame_range(times, window))
                 length = len(self._selection.frame_numbers)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
+        self._hardware = select_device(self.path, hwaccel, first, max_pixels)
 
     cut = deprecated_property("cut", "trim")
     stored = deprecated_property("stored", "stream_format")
 
     def trim(self, window: TimeRange) -> VideoClip:
         """Return that part of the file as a clip with the same settings."""
-        return VideoClip(self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window)
+        hwaccel = self._hardware.device if self._hardware else "none"
+        return VideoClip(
+            self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window, hwaccel=hwaccel
+        )
 
     def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
         """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1].
@@ -173,13 +181,35 @@ class VideoClip:
             )
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
-        """Yield the decoded frames of the clip, in order."""
+        """Yield the decoded frames of the clip, in order.
+
+        Where a device fails, decoding starts again in software, and continues after the last frame that was yielded.
+        The software decoder thus decides what is corrupt.
+        """
+        count = 0
+        if hardware := self._hardware:
+            try:
+                with closing(self._decode_with(hardware.make_decoder, OnDamage.FAIL, CorruptionReport())) as frames:
+                    for frame in frames:
+                        count += 1
+                        yield frame
+                return
+            except Exception as e:  # drivers raise errors of many types
+                reason = str(e) if isinstance(e, HardwareError) else f"the file seems to be damaged there: {e}"
+                log.warning("%s: from frame %d on it is decoded in software (%s)", self.path, count, reason)
+                self._hardware = None
+        with closing(self._decode_with(demux.software_decoder, self._on_damage, self.damage)) as frames:
+            yield from islice(frames, count, None)
+
+    def _decode_with(
+        self, make_decoder: Callable[[VideoStream], demux.Decoder], on_damage: OnDamage, report: CorruptionReport
+    ) -> Generator[VideoFrame, None, None]:
         selection, pts_range = self._selection, self._selection.pts_range if self._selection else None
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
             if pts_range is not None and self._can_seek_before(pts_range[0]):
                 container.seek(_preroll_pts(pts_range[0], stream), stream=stream)
-            frames = decode_checked(self.path, container, stream, self._on_damage, self.damage, pts_range)
+            frames = decode_checked(self.path, container, stream, on_damage, report, pts_range, make_decoder)
             yield from (
                 frames
                 if selection is None or pts_range is not None

@@ -62,18 +62,26 @@ CONTAINERS = {
 }
 
 
+ENCODERS = ("software", "auto", "nvenc", "qsv", "amf", "videotoolbox")
+"""The encoder of CODECS, the first hardware encoder that works, or one family of hardware encoders."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Settings of a video file; None means the default.
 
     Defaults depend on the container, the codec and the frames. codec: a key of CODECS. crf: constant rate factor, lower
-    is better. preset: the encoder's name of a speed. pixel_format: FFmpeg's name; yuv420p plays everywhere.
+    is better. preset: the software encoder's name of a speed. pixel_format: FFmpeg's name; yuv420p plays everywhere.
+    encoder: one of ENCODERS. A hardware encoder gets the same settings, translated; where it does not work, the
+    software encoder takes its place, and the reason is logged. FFmpeg's name of one hardware encoder, such as
+    h264_nvenc, allows no replacement.
     """
 
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
     pixel_format: str | None = None
+    encoder: str = "software"
 
 
 def container_for(path: Path) -> Container:
@@ -88,12 +96,21 @@ def open_output(path: Path, container: Container) -> OutputContainer:
     return av.open(file_url(path), "w", format=container.muxer, container_options=container.options)
 
 
+def codec_name(container: Container, encoding: Encoding) -> str:
+    """Return the key of the requested codec, or of the container's default."""
+    return encoding.codec or container.codecs[0]
+
+
 def codec_for(path: Path, container: Container, encoding: Encoding) -> Codec:
     """Return the requested codec, or the container's default.
 
     Raises ClipError where the codec, or a setting for it, is not available in the container.
     """
-    name = encoding.codec or container.codecs[0]
+    name = codec_name(container, encoding)
+    if encoding.encoder not in ENCODERS and not encoding.encoder.endswith(
+        tuple(f"_{family}" for family in ENCODERS[2:])
+    ):
+        raise ClipError(f"{path}: the encoder '{encoding.encoder}' is unknown; choose one of {', '.join(ENCODERS)}")
     if name not in container.codecs:
         suffixes = [suffix for suffix, c in CONTAINERS.items() if name in c.codecs]
         advice = f"write {' or '.join(suffixes)} instead" if suffixes else f"the codecs are {', '.join(CODECS)}"

@@ -23,8 +23,9 @@ from .output_format import SWS_MATRIX, OutputFormat
 
 
 class PlaneDownloader:
-    """Transfers frames from a device as planes of the encoder, each while the next one is computed.
+    """Transfers frames from a device as planes of the encoder.
 
+    Each is transferred while the next one is computed.
     Pixel formats for which there is no conversion on devices are converted on the CPU, from planes of RGB.
     """
 
@@ -39,7 +40,10 @@ class PlaneDownloader:
         self._count = 0
 
     def exchange(self, frames: Frames) -> Iterator[VideoFrame]:
-        """Start the transfer of frames (B, C, H, W), and yield the frames of the last call, without color tags."""
+        """Start the transfer of frames (B, C, H, W), and yield those of the last call.
+
+        They have no color tags.
+        """
         last, self._pending = self._pending, []
         # One by one, because the ring has few buffers.
         for frame in frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
@@ -13,29 +14,42 @@ from .codecs import Codec, Encoding
 from .output_format import OutputFormat
 
 
-def add_video_stream(
-    sink: OutputContainer,
-    output_format: OutputFormat,
-    codec: Codec,
-    encoding: Encoding,
-    fps: Fraction,
-    time_base: Fraction,
-) -> av.VideoStream:
-    """Add a video stream with a configured encoder to `sink`.
+@dataclass(frozen=True)
+class EncoderSetup:
+    """An encoder and its options.
 
-    fps: the nominal frame rate. time_base: unit of the timestamps.
+    name: FFmpeg's. pixel_format: that of the frames that it takes, with the samples of the file's pixel format.
     """
+
+    name: str
+    pixel_format: str
+    options: dict[str, str]
+    is_hardware: bool = False
+
+
+def software_setup(codec: Codec, encoding: Encoding, pixel_format: str, size: tuple[int, int]) -> EncoderSetup:
+    """Return the software encoder of a codec; `size` is that of the file."""
     options = dict(codec.options)
     crf, preset = (encoding.crf if encoding.crf is not None else codec.crf), encoding.preset or codec.preset
     if crf is not None:
         options["crf"] = str(crf)
     if preset is not None:
         options["preset"] = preset
-    options |= _lookahead_option(codec.encoder, output_format, options)
-    added = sink.add_stream(codec.encoder, rate=fps.limit_denominator(1_000_000), options=options)
+    options |= _lookahead_option(codec.encoder, pixel_format, size, options)
+    return EncoderSetup(codec.encoder, pixel_format, options)
+
+
+def add_video_stream(
+    sink: OutputContainer, output_format: OutputFormat, setup: EncoderSetup, fps: Fraction, time_base: Fraction
+) -> av.VideoStream:
+    """Add a video stream with a configured encoder to `sink`.
+
+    fps: the nominal frame rate. time_base: unit of the timestamps.
+    """
+    added = sink.add_stream(setup.name, rate=fps.limit_denominator(1_000_000), options=setup.options)
     stream = cast(av.VideoStream, added)
     stream.width, stream.height = output_format.padded_size
-    stream.pix_fmt = output_format.pixel_format
+    stream.pix_fmt = setup.pixel_format
     stream.time_base = time_base
     context = stream.codec_context
     context.thread_type = "SLICE"  # Slice threads share one frame; each frame thread holds at least one.
@@ -45,7 +59,7 @@ def add_video_stream(
         context.colorspace = output_format.matrix_tag
         context.color_range = FULL_RANGE if output_format.full_range else LIMITED_RANGE
     context.color_primaries, context.color_trc = output_format.primaries, output_format.transfer
-    if codec.encoder == "libx265" and sink.format.name in ("mp4", "mov"):
+    if setup.name.startswith(("libx265", "hevc_")) and sink.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # Apple's players do not open hev1
     return stream
 
@@ -60,13 +74,14 @@ _LOOKAHEAD_OPTIONS = {
 LOOKAHEAD_BYTES = 32_000_000
 
 
-def _lookahead_option(encoder: str, output_format: OutputFormat, options: dict[str, str]) -> dict[str, str]:
+def _lookahead_option(
+    encoder: str, pixel_format: str, size: tuple[int, int], options: dict[str, str]
+) -> dict[str, str]:
     """Return the option that limits the lookahead to LOOKAHEAD_BYTES, if it is needed."""
     if encoder not in _LOOKAHEAD_OPTIONS:
         return {}
     option_group, option, minimum, default = _LOOKAHEAD_OPTIONS[encoder]
-    width, height = output_format.padded_size
-    frame_bytes = 3 * width * height * (2 if bit_depth(output_format.pixel_format) > 8 else 1)
+    frame_bytes = 3 * size[0] * size[1] * (2 if bit_depth(pixel_format) > 8 else 1)
     count = max(minimum, LOOKAHEAD_BYTES // frame_bytes)
     if count >= default:
         return {}

@@ -98,12 +98,17 @@ class OutputFormat:
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(width, height) of the file, padded as chroma subsampling needs."""
-        video_format = av.VideoFormat(self.pixel_format)
-        return (
-            self.width + (self.width % 2 if video_format.chroma_width(2) == 1 else 0),
-            self.height + (self.height % 2 if video_format.chroma_height(2) == 1 else 0),
-        )
+        """(width, height) of the file."""
+        return padded_size(self.width, self.height, self.pixel_format)
+
+
+def padded_size(width: int, height: int, pixel_format: str) -> tuple[int, int]:
+    """Return (width, height), padded as chroma subsampling needs."""
+    video_format = av.VideoFormat(pixel_format)
+    return (
+        width + (width % 2 if video_format.chroma_width(2) == 1 else 0),
+        height + (height % 2 if video_format.chroma_height(2) == 1 else 0),
+    )
 
 
 def has_transparency(frames: Frames) -> bool:

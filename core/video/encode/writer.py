@@ -21,18 +21,21 @@ from ...runtime.atomic_write import atomic_path
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
 from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS, check_uniform, to_planar_frame
+from ..decode.semi_planar import to_semi_planar
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, StreamFormat, bit_depth, is_rgb
 from ..decode.timestamps import TimeRange, Timestamps, read_timestamps
 from ..verify.verify import verify_output
-from .codecs import CODECS, CONTAINERS, Codec, Container, Encoding, codec_for, container_for, open_output
-from .device_planes import PlaneDownloader
-from .encoder_options import add_video_stream
+from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output
+from .encoder_options import EncoderSetup, add_video_stream
+from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
 from .output_format import SWS_MATRIX, OutputFormat, has_transparency, probe_format
 from .stream_copy import StreamCopier
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .device_planes import PlaneDownloader
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +79,15 @@ def write_video(
                 raise ClipError(f"{path}: there are no frames to write")
             source_format = probe_format(Path(source)) if source is not None else None
             output_format = OutputFormat.of(first, codec, encoding, source_format, path)
+            pixel_format, size = output_format.pixel_format, output_format.padded_size
+            setup = choose_encoder(path, codec_name(container, encoding), codec, encoding, pixel_format, size)
             is_full_clip = times is None
             if source is not None and times is None:
                 times = read_timestamps(Path(source), window)
             info = info.resized(output_format.width, output_format.height)
             partial = output_stack.enter_context(atomic_path(path))
             sink = stack.enter_context(_output_container(path, partial, container))
-            writer = _VideoWriter(path, sink, output_format, codec, encoding, info.fps, times, source_format)
+            writer = _VideoWriter(path, sink, output_format, setup, info.fps, times, source_format)
             has_reserved_size = reserve_display_size(writer.stream, container, output_format.pixel_aspect)
             if source is not None and times is not None and is_full_clip:
                 old = stack.enter_context(demux.open_media(source))
@@ -119,21 +124,21 @@ class _VideoWriter:
         path: Path,
         sink: OutputContainer,
         output_format: OutputFormat,
-        codec: Codec,
-        encoding: Encoding,
+        setup: EncoderSetup,
         fps: Fraction,
         times: Timestamps | None,
         source_format: StreamFormat | None,
     ) -> None:
         self.count = 0
         self._received = 0
+        self._last_dts: int | None = None
         self.tracks: StreamCopier | None = None
-        self._path, self._sink, self._output_format, self._codec, self._times = path, sink, output_format, codec, times
+        self._path, self._sink, self._output_format, self._setup, self._times = path, sink, output_format, setup, times
         self._source_format = source_format
         self._time_base = times.time_base if times else 1 / fps
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._planes_reformatter = VideoReformatter(), VideoReformatter()
         self._downloader: PlaneDownloader | None = None
-        self.stream = add_video_stream(sink, output_format, codec, encoding, fps, self._time_base)
+        self.stream = add_video_stream(sink, output_format, setup, fps, self._time_base)
         if output_format.padded_size != (output_format.width, output_format.height):
             log.warning(
                 "%s: %s needs even sizes, so %dx%d becomes %dx%d by repeating the last column or row",
@@ -148,6 +153,8 @@ class _VideoWriter:
 
     def _download(self, frames: Frames) -> deque[VideoFrame]:
         """Start to transfer frames on a device; return those of the last call."""
+        from .device_planes import PlaneDownloader  # imports torch, which other frames do not need
+
         if self._downloader is None:
             self._downloader = PlaneDownloader(self._output_format, frames.device, self._path)
         return deque(self._tag_color(frame) for frame in self._downloader.exchange(frames))
@@ -194,7 +201,7 @@ class _VideoWriter:
                 if codec.alpha_format
             ]
             raise ClipError(
-                f"{self._path}: the frames have transparency, which {self._codec.encoder} with "
+                f"{self._path}: the frames have transparency, which {self._setup.name} with "
                 f"{self._output_format.pixel_format} cannot keep; write {', '.join(alternatives)} or a folder of PNG"
             )
         if self._received == 0:
@@ -246,6 +253,8 @@ class _VideoWriter:
 
     def _encode(self, frame: VideoFrame | None) -> None:
         if frame is not None:
+            if frame.format.name != self._setup.pixel_format:
+                frame = to_semi_planar(frame, self._planes_reformatter)
             if self._times and self.count >= len(self._times.starts):
                 raise ClipError(
                     f"{self._path}: more frames were received than the {self.count} of the source; "
@@ -255,25 +264,29 @@ class _VideoWriter:
             frame.duration = self._times.durations[self.count] if self._times else 1
             frame.time_base = self._time_base
             self.count += 1
-        with _wrap_errors(self._path, f"{self._codec.encoder} at {self.stream.width}x{self.stream.height}"):
+        with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
             for packet in self.stream.encode(frame):
-                _fix_dts(packet)
+                self._last_dts = _fix_dts(packet, self._last_dts)
                 if self.tracks and packet.dts is not None:
                     self.tracks.mux_until(packet.dts * packet.time_base)
                 self._sink.mux(packet)
 
 
-def _fix_dts(packet: av.Packet[Any]) -> None:
-    """Correct invalid decoding timestamps of libx265.
+def _fix_dts(packet: av.Packet[Any], last_dts: int | None) -> int | None:
+    """Correct an invalid decoding timestamp; returns that of the packet.
 
-    In a stream of one or two frames they are undefined, as the encoder's delay has not passed yet. Such frames are not
-    reordered, so they are decoded when they are presented. No encoder looks ahead for an hour.
+    In a stream of one or two frames those of libx265 are undefined, as the encoder's delay has not passed yet. Such
+    frames are not reordered, so they are decoded when they are presented. No encoder looks ahead for an hour. A
+    timestamp that does not ascend, which no container accepts, becomes the earliest that does.
+    last_dts: of the packet before.
     """
     if packet.pts is None or packet.dts is None or packet.time_base is None:
-        return
-    ahead = (packet.pts - packet.dts) * packet.time_base
-    if not 0 <= ahead <= 3600:
+        return last_dts  # the muxer fills them in
+    if not 0 <= (packet.pts - packet.dts) * packet.time_base <= 3600:
         packet.dts = packet.pts
+    if last_dts is not None and packet.dts <= last_dts < packet.pts:
+        packet.dts = last_dts + 1
+    return packet.dts
 
 
 @contextmanager

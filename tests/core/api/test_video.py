@@ -34,6 +34,7 @@ from steadyscale.core import (
     write_clip,
     write_images,
 )
+from steadyscale.core.video.decode import video_clip
 from video_file_checks import list_files
 
 CPU = {"device": "cpu"}
@@ -258,8 +259,24 @@ def test_without_a_model_the_bundled_one_that_suits_the_factor_is_taken(tmp_path
 def test_a_device_that_is_not_there_is_reported_before_any_work(tmp_path: Path, clip_file: Path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ClipError, match="no CUDA device"):
+    with pytest.raises(ClipError, match="no cuda device"):
         upscale_video(clip_file, tmp_path / "out.mp4", model=Doubling(), device="cuda")
+
+
+def test_the_device_that_decodes_reaches_the_source(tmp_path: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch):
+    requested = []
+    monkeypatch.setattr(video_clip, "select_device", lambda _, name, *__: requested.append(name))
+    upscale_video(clip_file, tmp_path / "out.mp4", model=Doubling(), hwaccel="cuda", **CPU)
+    stabilize_video(clip_file, tmp_path / "out.mp4", hwaccel="vaapi", **CPU)
+    enhance_video(clip_file, tmp_path / "out.mp4", model=Doubling(), hwaccel="auto", **CPU)
+    assert [name for name in requested if name != "none"] == ["cuda", "vaapi", "auto"]
+
+
+def test_an_unknown_device_for_decoding_is_reported_before_any_work(tmp_path: Path, clip_file: Path):
+    for source in (clip_file, open_clip(clip_file)):
+        with pytest.raises(ClipError, match="hwaccel 'gpu' is unknown"):
+            upscale_video(source, tmp_path / "out.mp4", model=Doubling(), hwaccel="gpu", **CPU)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_the_source_is_read_twice_at_most(tmp_path: Path):

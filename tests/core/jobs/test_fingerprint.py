@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,8 @@ DIFFERENT = [
     Encoding(),
     Encoding(crf=16),
     Encoding(codec="hevc"),
+    Encoding(encoder="nvenc"),
+    Encoding(encoder="auto"),
     INFO,
     replace(INFO, fps=Fraction(24)),
     torch.zeros(2, 3),
@@ -138,6 +140,10 @@ STABLE_FINGERPRINTS = [
     (
         Encoding("hevc", 20, "slow", "yuv420p"),
         {"": "encoding", "codec": "hevc", "crf": 20, "pixel-format": "yuv420p", "preset": "slow"},
+    ),
+    (
+        Encoding(encoder="nvenc"),
+        {"": "encoding", "codec": None, "crf": None, "encoder": "nvenc", "pixel-format": None, "preset": None},
     ),
     (DeflickerOp(0.5, 0.25), {"": "deflicker", "flow": None, "grain": 0.25, "strength": 0.5}),
     (OutputSize(size=(8, 6)), {"": "output-size", "factor": None, "size": [8, 6]}),
@@ -199,6 +205,7 @@ def test_every_field_of_a_registered_class_has_a_stable_name():
     for cls, names in STABLE_NAMES.items():
         if is_dataclass(cls):
             assert {field.name for field in fields(cls)} == set(names.fields), f"{cls}: see core/jobs/stable_names.py"
+            assert names.new_fields <= {field.name for field in fields(cls) if field.default is not MISSING}
         used = [name for name in names.fields.values() if name is not None]
         assert len({*used}) == len(used)
     assert len({names.name for names in STABLE_NAMES.values()}) == len(STABLE_NAMES)

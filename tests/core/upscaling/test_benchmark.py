@@ -158,6 +158,18 @@ def test_report_text_and_dictionary():
     facts = found.to_dict()
     assert math.isclose(facts["fps"] * facts["seconds_per_frame"], 1)
     assert facts["window"] == (292, 228)
+    row = found.to_row()
+    assert row == {
+        "block": "benchmark",
+        "status": "ok",
+        "device": "GPU",
+        "machine": "CPU, 2 threads",
+        "network": "x4",
+        "dtype": "fp16",
+        "size": "640x360",
+        "fps": 2.0,
+    }
+    assert row.items() <= facts.items()
 
 
 @pytest.mark.parametrize(

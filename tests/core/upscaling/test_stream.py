@@ -1,8 +1,8 @@
 import pytest
 import torch
 from steadyscale.core.clip import ClipError
+from steadyscale.core.upscaling.regions.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse
 from steadyscale.core.upscaling.resize import resize
-from steadyscale.core.upscaling.reuse import REUSE_TIMEOUT_FRAMES, RegionReuse
 from steadyscale.core.upscaling.settings import (
     ColorCorrection,
     OutputSize,

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nearest_upscaler import Cancelled, CancellingModel, NearestUpscaler, random_frames, repeat_pixels, run_upscale
 from steadyscale.core.clip import ClipError
-from steadyscale.core.upscaling.model_traits import model_device
+from steadyscale.core.upscaling.model.model_traits import model_device
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.upscaling.settings import Alpha, OutputSize, PostProcess, Reuse, Tiling
 from steadyscale.core.upscaling.upscale import upscale

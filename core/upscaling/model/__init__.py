@@ -1,0 +1,1 @@
+"""A network on a device: its traits, a replica in a dtype, the engine that runs it, and the check of results."""

@@ -1,0 +1,159 @@
+"""Traits of an upscaling network.
+
+They are what it declares, with defaults for foreign networks.
+
+A model is a network or a wrapper around one (`models.Upscaler`, spandrel's descriptor, a ComfyUI wrapper), which holds
+it as `.model`. All optional attributes of models are read here, once per stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...clip import ClipError
+
+# Input pixels of context with which residual dense networks stay within 1/255 of the result for the whole frame.
+DEFAULT_HALO = 64
+
+
+class ImageModel(Protocol):
+    """A network that upscales.
+
+    (B, C, h, w) in [0, 1] -> (B, C, h * scale, w * scale), of the same dtype and on the same device.
+
+    C is 3 unless the model has an attribute `in_channels` of 1 (gray) or 4 (RGBA). All other attributes that a model
+    may have are those of `ModelTraits`.
+    """
+
+    @property
+    def scale(self) -> int: ...
+
+    def __call__(self, frames: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ModelTraits:
+    """What a model declares about itself; the defaults are those of a foreign network.
+
+    scale: output size over input size. name: for people. in_channels: 1 (gray), 3 (RGB) or 4 (RGBA).
+    halo: radius of the receptive field, in input pixels.
+    exact_halo: radius, in input pixels, that changes a result of the native CPU engine by rounding, for windows that
+    start at multiples of 12; 0 where torch does the work.
+    has_native_engine: whether it brings a CPU engine of its own that runs it in float32.
+    supports_half: whether float16 is worth a try. prefers_full_frames: whether tiles gain nothing on a CPU.
+    activation_bytes: float32 activations per input pixel, None if not declared.
+    layer_bytes: float32 output of the widest layer, per pixel.
+
+    Of the outermost wrapper alone, because a wrapper may change what goes in and comes out:
+    supports_roi: the model takes `roi=(rows, columns)`, slices of its input, computes no more than that part of the
+    result, and may put it, clamped to [0, 1], into the tensor passed as `out`, which it then returns.
+    roi_stages: radius of a change, in input pixels, in the cached middle and at the end of the network, for models with
+    `update_regions` and `release_cache` (see `models.Upscaler`).
+    """
+
+    scale: int
+    name: str = "network"
+    in_channels: int = 3
+    halo: int = DEFAULT_HALO
+    exact_halo: int = 0
+    has_native_engine: bool = False
+    supports_half: bool = True
+    prefers_full_frames: bool = False
+    activation_bytes: float | None = None
+    layer_bytes: float = 256.0
+    supports_roi: bool = False
+    roi_stages: tuple[int, ...] = ()
+
+    @property
+    def estimated_activation_bytes(self) -> float:
+        """Bytes of float32 activations per input pixel.
+
+        As declared, or else a high estimate.
+
+        The estimate is four tensors of the widest layer at the size of the result: 16 KB for a residual dense network
+        at 4x, as measured where its upscaled end is not computed in pieces.
+        """
+        return 4.0 * self.layer_bytes * self.scale**2 if self.activation_bytes is None else self.activation_bytes
+
+
+def read_traits(model: ImageModel) -> ModelTraits:
+    """Read the traits of a model.
+
+    They are those of the outermost wrapper that has them, or the defaults.
+
+    Raises ClipError for a number of channels other than 1, 3 and 4.
+    """
+    module = find_module(model)
+    channels = int(_find(model, "in_channels", "input_channels", default=3))
+    if channels not in (1, 3, 4):
+        raise ClipError(
+            f"the network takes {channels} channels; use one for gray (1), RGB (3) or RGBA (4) images instead"
+        )
+    activation_bytes = _find(model, "activation_bytes", default=None)
+    weights = [] if module is None else list(module.parameters())
+    return ModelTraits(
+        scale=int(model.scale),
+        name=str(_find(model, "name", default=type(module or model).__name__)),
+        in_channels=channels,
+        halo=int(_find(model, "halo", default=DEFAULT_HALO)),
+        exact_halo=int(_find(model, "exact_halo", default=0)),
+        has_native_engine=bool(_find(model, "has_native_engine", default=False)),
+        supports_half=bool(_find(model, "supports_half", default=True)),
+        prefers_full_frames=bool(_find(model, "prefers_full_frames", default=False)),
+        activation_bytes=None if activation_bytes is None else float(activation_bytes),
+        layer_bytes=4.0 * max((weight.shape[0] for weight in weights if weight.ndim == 4), default=64),
+        supports_roi=bool(getattr(model, "supports_roi", False)),
+        roi_stages=tuple(getattr(model, "roi_stages", ())),
+    )
+
+
+def read_engine(model: object) -> str:
+    """The engine of the last call, which changes, unlike a trait.
+
+    "torch", "native" or for example "onnx (CPU)".
+    """
+    engine = _find(model, "engine", default="torch")
+    return engine if isinstance(engine, str) else "torch"  # Foreign models may mean something else by it.
+
+
+def find_module(model: object) -> nn.Module | None:
+    """Return the torch module of a model; None if there is none.
+
+    It is the model itself, or the module that it wraps as `.model`.
+    """
+    return next((wrapped for wrapped in _wrapped_models(model) if isinstance(wrapped, nn.Module)), None)
+
+
+def model_device(model: object) -> torch.device:
+    """Return the device of a model's weights.
+
+    Without a torch module it is the model's attribute `device`, or else the CPU.
+    """
+    module = find_module(model)
+    if module is None:
+        return torch.device(getattr(model, "device", "cpu"))
+    weight = next(module.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def _find(model: object, *names: str, default: Any) -> Any:
+    """The first of these attributes that a model has, or else the model that it wraps."""
+    for wrapped in _wrapped_models(model):
+        for name in names:
+            if hasattr(wrapped, name):
+                return getattr(wrapped, name)
+    return default
+
+
+def _wrapped_models(model: object) -> Iterator[object]:
+    """A model, the model that it wraps, and so on."""
+    known: set[int] = set()
+    while model is not None and id(model) not in known:
+        known.add(id(model))
+        yield model
+        model = getattr(model, "model", None)
