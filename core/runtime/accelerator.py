@@ -11,6 +11,7 @@ import functools
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from math import inf
@@ -218,17 +219,42 @@ class CudaAccelerator(Accelerator):
 
         return torch.version.hip is None and self._module.get_device_capability(self.device) >= (8, 0)
 
+    def tf32(self, enabled: bool) -> AbstractContextManager[None]:
+        return _tf32_setting.use(enabled)
+
+
+class _Tf32Setting:
+    """The settings of torch for TF32.
+
+    They are those of the process, and count when work is queued: threads that want another value wait.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._users, self._value = 0, False
+        self._before = False, False
+
     @contextmanager
-    def tf32(self, enabled: bool) -> Generator[None, None, None]:
-        # torch has only settings for the process; they count when work is queued.
+    def use(self, enabled: bool) -> Generator[None, None, None]:
         from torch.backends import cuda, cudnn
 
-        before = cudnn.allow_tf32, cuda.matmul.allow_tf32
-        cudnn.allow_tf32 = cuda.matmul.allow_tf32 = enabled
+        with self._condition:
+            self._condition.wait_for(lambda: self._users == 0 or self._value == enabled)
+            if self._users == 0:
+                self._before, self._value = (cudnn.allow_tf32, cuda.matmul.allow_tf32), enabled
+                cudnn.allow_tf32 = cuda.matmul.allow_tf32 = enabled
+            self._users += 1
         try:
             yield
         finally:
-            cudnn.allow_tf32, cuda.matmul.allow_tf32 = before
+            with self._condition:
+                self._users -= 1
+                if self._users == 0:
+                    cudnn.allow_tf32, cuda.matmul.allow_tf32 = self._before
+                    self._condition.notify_all()
+
+
+_tf32_setting = _Tf32Setting()
 
 
 class MpsAccelerator(Accelerator):

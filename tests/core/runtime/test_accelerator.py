@@ -1,6 +1,7 @@
 """Devices by name, and what their errors and memory mean."""
 
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -88,6 +89,29 @@ def test_a_simulated_gpu_is_a_device_like_others(gpu):
     assert device.peak_memory() - device.allocated_memory() == 4 << 20
     assert device.empty_pinned(3, dtype=torch.uint8).is_pinned()
     assert device.name == "simulated GPU"
+
+
+def test_threads_with_and_without_tf32_do_not_mix():
+    """The setting is that of the process: the check of one GPU must not change how another one computes."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before, gpu = (cudnn.allow_tf32, cuda.allow_tf32), accelerator.CudaAccelerator(torch.device("cuda"), None)
+    seen: list[tuple[bool, bool, bool]] = []
+
+    def work(wanted):
+        with gpu.tf32(wanted):
+            seen.append((wanted, cudnn.allow_tf32, cuda.allow_tf32))
+
+    threads = [threading.Thread(target=work, args=(wanted,)) for wanted in (True, False)]
+    with gpu.tf32(True):
+        for thread in threads:
+            thread.start()
+        threads[0].join(30)
+        threads[1].join(0.1)
+        assert seen == [(True, True, True)], "the thread without TF32 waits"
+        assert (cudnn.allow_tf32, cuda.allow_tf32) == (True, True)
+    threads[1].join(30)
+    assert seen[1:] == [(False, False, False)]
+    assert (cudnn.allow_tf32, cuda.allow_tf32) == before
 
 
 def test_a_backend_without_a_module_is_used_as_far_as_it_goes():

@@ -275,5 +275,5 @@ def test_a_run_that_cannot_start_is_refused_with_a_reason(make_config, tmp_path)
         TrainingError, match=r"file cannot be created as the folder of the run \(File exists\); name another"
     ):
         next(train(make_config(run=str(tmp_path / "file"))))
-    with pytest.raises(TrainingError, match=r"no CUDA device|is not a device"):
+    with pytest.raises(TrainingError, match=r"no cuda device|is not a device"):
         pick_device("cuda" if not torch.cuda.is_available() else "nonsense")
