@@ -21,8 +21,10 @@ export CLIP LENGTH
 demo: setup
 	@$(RUN) scripts/demo.py --clip "$$CLIP" --length "$$LENGTH"
 
-# Workers share the cores, so each uses one thread. Tests in ComfyUI come first, all in one worker: they take longest.
-WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Workers share the cores, so each uses one thread. One more than there are cores, because tests in ComfyUI wait most of
+# the time; they begin first, as they take longest.
+WORKERS = --numprocesses $$($(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') \
+          --dist loadfile --no-loadscope-reorder
 LINT_LOG := .demo/logs/lint.log
 test: BOOTSTRAP_FLAGS := --tests
 test: setup

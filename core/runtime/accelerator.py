@@ -261,7 +261,10 @@ class MpsAccelerator(Accelerator):
     """Apple's GPU, which shares its memory with the CPU."""
 
     has_bicubic_grid_sample = False  # up to torch 2.9 at least, and without the padding mode "border"
-    reports_peak_memory = False
+
+    @property
+    def reports_peak_memory(self) -> bool:
+        return False
 
     def free_memory(self) -> float:
         return max(0.0, self.total_memory() - float(self._module.driver_allocated_memory()))
@@ -296,7 +299,9 @@ class OpaqueAccelerator(Accelerator):
     It does not report its memory.
     """
 
-    reports_peak_memory = False
+    @property
+    def reports_peak_memory(self) -> bool:
+        return False
 
     def synchronize(self) -> None: ...
 
@@ -308,7 +313,10 @@ class Cpu(Accelerator):
     """
 
     half_dtypes = ()
-    reports_peak_memory = False
+
+    @property
+    def reports_peak_memory(self) -> bool:
+        return False
 
     @property
     def name(self) -> str:
@@ -426,7 +434,7 @@ def _best_device() -> str:
 def _device_count(kind: str) -> int:
     import torch
 
-    module = getattr(torch, kind, None)
+    module: Any = getattr(torch, kind, None)
     with suppress(AttributeError, RuntimeError):
         return int(module.device_count()) if module.is_available() else 0
     return 0
@@ -455,7 +463,7 @@ def device_contexts() -> list[AbstractContextManager[Any]]:
     torch = sys.modules.get("torch")
     if torch is None:
         return []
-    modules = [getattr(torch, kind, None) for kind in (*_PREFERRED, _other_backend(torch))]
+    modules: list[Any] = [getattr(torch, kind, None) for kind in (*_PREFERRED, _other_backend(torch))]
     return [
         module.device(module.current_device())
         for module in modules

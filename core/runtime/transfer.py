@@ -176,18 +176,16 @@ def download_frames(frames: Iterator[Tensor]) -> Iterator[Tensor]:
     ring: DownloadRing | None = None
     pending: Download | None = None
     for chunk in frames:
-        download = None
-        if chunk.device.type != "cpu":
-            ring = ring or DownloadRing(accelerator_for(chunk.device))
-            download = ring.start([chunk])
-            del chunk
-        if pending is not None:
-            yield _to_float(pending)
-        if download is None:
-            yield chunk
-            del chunk
-        pending = download
-        del download
+        box, last = [chunk], pending
+        del chunk  # Frames are large: nothing here refers to one that the consumer has.
+        pending = None
+        if box[0].device.type != "cpu":
+            ring = ring or DownloadRing(accelerator_for(box[0].device))
+            pending = ring.start([box.pop()])
+        if last is not None:
+            yield _to_float(last)
+        if box:
+            yield box.pop()
     if pending is not None:
         yield _to_float(pending)
 
