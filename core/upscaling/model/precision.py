@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf, log10
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from ...clip import all_finite
 from ...runtime.accelerator import Accelerator
 from ..settings import Precision
+from .replica import weight_versions
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -123,7 +125,19 @@ class CheckCache:
                 _verdicts[(*self._key, mode)] = check
 
 
+# By module: its weights, as `weight_versions` tells them apart, and their hash, for which weights are downloaded.
+_hashes: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
+
+
 def _hash_weights(module: nn.Module) -> str:
+    versions = weight_versions(module)
+    known = _hashes.get(module)
+    if known is None or known[0] != versions:
+        known = _hashes[module] = versions, _compute_hash(module)
+    return known[1]
+
+
+def _compute_hash(module: nn.Module) -> str:
     digest = hashlib.sha256(type(module).__qualname__.encode())
     for tensor in (*module.parameters(), *module.buffers()):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

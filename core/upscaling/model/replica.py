@@ -66,7 +66,7 @@ def replica_of(
     if not compiled and _fits(module, device, dtype):
         yield model
         return
-    key = _ReplicaKey(module, device, dtype, compiled, _weight_versions(module))
+    key = _ReplicaKey(module, device, dtype, compiled, weight_versions(module))
     replica = _acquire(key)
     try:
         yield Rebinder({id(module): replica}).rebind(model)
@@ -103,7 +103,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     return chain(module.parameters(), module.buffers())
 
 
-def _weight_versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
+def weight_versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """Address and version of all weights; inference tensors do not count versions."""
     return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in _tensors(module))
 
