@@ -2,7 +2,8 @@
 # in ~/.cache/steadyscale, and every command can be stopped and repeated.
 #
 #   make demo [CLIP=video] [LENGTH=seconds|all]    enhance a clip in a real ComfyUI
-#   make test [ARGS=pytest-arguments]              linters, types, and the whole suite
+#   make test [ARGS=pytest-arguments]              linters, types, and all tests but the slow ones
+#   make test-all                                  the same with the slow ones
 #   make docs                                      the documentation site, into build/site
 #   COMFYUI_PATH=folder                            for both: use this ComfyUI instead of fetching one
 #   PYTHON=python3.12                              for both: which Python (3.10 or newer) to build on
@@ -15,7 +16,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test test-portable docs setup lint lock clean
+.PHONY: demo test test-all test-portable docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -26,13 +27,17 @@ demo: setup
 WORKERS = --numprocesses $$($(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') \
           --dist loadfile --no-loadscope-reorder
 LINT_LOG := .demo/logs/lint.log
+SELECTION := -m "not slow"
 test: BOOTSTRAP_FLAGS := --tests
 test: setup
 	@if [ -n "$(ARGS)" ]; then $(MAKE) --no-print-directory lint && $(RUN) -m pytest $(ARGS); exit $$?; fi; \
 	mkdir -p $(dir $(LINT_LOG)); \
 	$(MAKE) --no-print-directory lint > $(LINT_LOG) 2>&1 & \
-	OMP_NUM_THREADS=1 $(RUN) -m pytest $(WORKERS); code=$$?; \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest $(WORKERS) $(SELECTION); code=$$?; \
 	wait $$! || code=1; cat $(LINT_LOG); exit $$code
+
+test-all: SELECTION :=
+test-all: test
 
 # For a change of arithmetic: tests with the instruction sets and the thread counts of other computers.
 test-portable: BOOTSTRAP_FLAGS := --tests

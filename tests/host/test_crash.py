@@ -52,6 +52,7 @@ def frames_made(run: RunResult) -> int:
     return max((data["value"] for kind, data in run.events if kind == "progress" and data["node"] == "4"), default=0)
 
 
+@pytest.mark.slow
 def test_run_resumes_after_the_host_was_killed(restartable_host: Host) -> None:
     host = restartable_host
     starts = [24_000 * number for number in range(FRAMES)]

@@ -91,6 +91,7 @@ def test_cancelled_training_is_resumed(host: Host, clip_name: str) -> None:
     assert (models(host) / "slow_2x.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_training_on_a_folder_takes_the_given_minutes(host: Host) -> None:
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(4, 3, 16, 16, generator=generator).repeat_interleave(5, -1).repeat_interleave(5, -2)

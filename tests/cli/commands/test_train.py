@@ -43,6 +43,7 @@ def test_train_writes_a_network_that_upscale_reads(tmp_path: Path, clip_file: Pa
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_stop_signal_loses_no_step(tmp_path: Path, clip_file: Path, number: int):
     folder, config = tmp_path / "run", tmp_path / "run.toml"
     config.write_text(

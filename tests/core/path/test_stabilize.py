@@ -74,6 +74,7 @@ def test_strength_and_horizon_are_passed_to_smooth(measured):
 
 
 @pytest.mark.parametrize("readout", [0.0, 0.4])
+@pytest.mark.slow
 def test_memory_per_frame_is_bounded(readout, monkeypatch):
     """Peak bytes of planning per additional frame."""
     monkeypatch.setattr(geometry, "CHUNK_FRAMES", 100)

@@ -145,7 +145,11 @@ def make_network(folder: str) -> Upscaler:
     return Upscaler(loaded[0], folder, loaded[1])
 
 
-@pytest.mark.parametrize("folder", _folders())
+# In every run: common ones, and those that crashed once.
+QUICK = ("Compact", "ESRGAN", "FFTformer", "GRL", "SwinIR")
+
+
+@pytest.mark.parametrize("folder", [pytest.param(f, marks=() if f in QUICK else pytest.mark.slow) for f in _folders()])
 def test_the_result_is_that_of_the_cpu(gpu, folder):
     if folder not in NETWORKS:
         pytest.skip(SKIPPED.get(folder, "no arguments for a small network are known"))

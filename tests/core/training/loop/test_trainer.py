@@ -171,6 +171,7 @@ def start(config, tmp_path, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_killed_run_leaves_a_readable_checkpoint(make_config, tmp_path):
     often = {"checkpoint_every": 1, "keep_checkpoints": 2}
     shape = {"steps": 60, "losses": {"adversarial": 0.05}, "data": {"validate": []}}
@@ -190,6 +191,7 @@ def test_a_killed_run_leaves_a_readable_checkpoint(make_config, tmp_path):
     assert_same(checkpoint_of(killed), checkpoint_of(unbroken))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one(make_config, tmp_path):
     def run(name):

@@ -18,6 +18,7 @@ from steadyscale.models.smoother.path_smoother import simulate_live
 SMALL = PathTrainConfig(steps=3, batch=4, frames=40, max_period=30.0)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_write_equal_files(tmp_path):
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for file in files:
@@ -36,6 +37,7 @@ def test_another_seed_gives_other_paths():
 
 
 @pytest.mark.parametrize("which", ["offline", "live"])
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_unseen_paths(which):
     settings = PathTrainConfig(steps=16, batch=6, frames=48, max_period=40.0, learning_rate=1e-2)
     network = getattr(init_networks(0), which)
