@@ -80,7 +80,10 @@ def build_engine() -> None:
 
 
 def build_simulated_gpu() -> None:
-    """Compile the simulated GPU of the tests if its source or torch changed; without a compiler they are skipped."""
+    """Compile the simulated GPU of the tests if its source or torch changed.
+
+    Without a compiler these tests are skipped.
+    """
     script = script_support.REPO_ROOT / "tests" / "support" / "simulated_gpu" / "build.py"
     stamp = VENV / "simulated_gpu.stamp"
     key = hashlib.sha256(script.with_name("backend.cpp").read_bytes() + LOCK_FILE.read_bytes()).hexdigest()

@@ -41,7 +41,7 @@ class Frontend:
         # The first visit of a user opens dialogs and banners, which would lie over everything.
         host.fetch("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **TEXT_SETTINGS})
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(180_000)  # other tests run beside
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         self.page.on(
             "console", lambda message: self._on_console(message.type, message.text, message.location.get("url", ""))

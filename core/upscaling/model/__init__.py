@@ -1,1 +1,4 @@
-"""A network on a device: its traits, a replica in a dtype, the engine that runs it, and the check of results."""
+"""A network on a device.
+
+Its traits, a replica in a dtype, the engine that runs it, and the check of results.
+"""

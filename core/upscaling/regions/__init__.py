@@ -1,1 +1,1 @@
-"""Regions of a frame that must be computed, and results that are used again for the rest."""
+"""Which regions of a frame must be computed, and reuse of results elsewhere."""
