@@ -75,6 +75,13 @@ class _RealDevice:
         pytest.skip(f"{name} needs the simulated GPU")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _register_simulated_gpu() -> None:
+    """Before any test runs a backward pass; see `simulated_gpu.register`."""
+    if simulated_gpu.can_build():
+        simulated_gpu.register()
+
+
 @pytest.fixture
 def gpu() -> Iterator[Any]:
     """A simulated GPU of 8 GB, the only device beside the CPU.

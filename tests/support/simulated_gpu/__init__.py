@@ -9,6 +9,6 @@ Only inside of `enabled` has it devices; elsewhere `torch.simgpu.is_available()`
 """
 
 from .build import can_build
-from .device import DEVICE, Counters, SimulatedGPU, enabled
+from .device import DEVICE, Counters, SimulatedGPU, enabled, register
 
-__all__ = ["DEVICE", "Counters", "SimulatedGPU", "can_build", "enabled"]
+__all__ = ["DEVICE", "Counters", "SimulatedGPU", "can_build", "enabled", "register"]

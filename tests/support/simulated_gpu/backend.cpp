@@ -152,7 +152,8 @@ struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getStream(Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
   c10::Stream getDefaultStream(Device device) const override { return getStream(device); }
   c10::Stream exchangeStream(c10::Stream stream) const override { return getStream(stream.device()); }
-  DeviceIndex deviceCount() const noexcept override { return DeviceIndex(device_count.load()); }
+  // Autograd starts a thread for each of these devices at the first backward pass of the process, and no more later.
+  DeviceIndex deviceCount() const noexcept override { return kMaxDevices; }
   void synchronizeDevice(DeviceIndex) const override { count_synchronization(); }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, DeviceGuard);

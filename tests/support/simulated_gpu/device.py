@@ -82,7 +82,7 @@ def enabled(
     memory: bytes of each. computes: if False, operators only allocate their results, in no time. unsupported: a dtype
     in which no tensor can be created.
     """
-    library = _register()
+    library = register()
     gpu = torch.simgpu.gpu = SimulatedGPU(library)  # type: ignore[attr-defined]
     dtype = -1 if unsupported is None else _SCALAR_TYPES[unsupported]
     _configure(library, devices, memory, computes, dtype)
@@ -100,8 +100,11 @@ def _configure(library: ctypes.CDLL, devices: int, memory: int, computes: bool, 
 
 
 @functools.cache
-def _register() -> ctypes.CDLL:
-    """Load the backend; once in a process, because torch cannot unload it."""
+def register() -> ctypes.CDLL:
+    """Load the backend; once in a process, because torch cannot unload it.
+
+    It must happen before the first backward pass, even one on the CPU: autograd counts the devices then, and only then.
+    """
     path = build_backend()
     torch.ops.load_library(path)
     library = ctypes.CDLL(str(path))
