@@ -15,7 +15,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default=AUTO,
         help="auto (default: a GPU if one is there), cpu, cuda, cuda:1, xpu, mps, directml, or another name that torch "
-        "knows; upscale and enhance run on several GPUs: cuda:0,cuda:1",
+        "knows; upscale and enhance run on several GPUs: cuda:0,cuda:1; stabilize runs on the CPU",
     )
 
 

@@ -51,10 +51,10 @@ def summarize(rows: list[Row]) -> str:
 
 def _has_planes() -> bool:
     try:
-        from steadyscale.core.video.planes import plane_buffer, rgb_conversion
+        from steadyscale.core.video.planes import rgb_conversion
     except ImportError:
         return False
-    return hasattr(plane_buffer, "PlaneBuffer") and hasattr(rgb_conversion, "rgb_to_planes")
+    return hasattr(rgb_conversion, "rgb_to_planes")
 
 
 class _PlaneSteps:
@@ -63,35 +63,31 @@ class _PlaneSteps:
     format = "yuv420p"
 
     def __init__(self, session: Session, module: nn.Module, variant: Variant, width: int, height: int) -> None:
+        from steadyscale.core.runtime.transfer import Uploader, download
         from steadyscale.core.video.planes.layout import layout_for
-        from steadyscale.core.video.planes.plane_buffer import PlaneBuffer
         from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes
 
-        is_pinned, large = not session.accelerator.is_cpu, (width * 4, height * 4)
+        large = width * 4, height * 4
         layout = layout_for("yuv420p")
         assert layout is not None
-        source = PlaneBuffer.allocate(layout, width, height, pin_memory=is_pinned)
-        source.fill([plane[0] for plane in rgb_to_planes(photo(width, height), layout, (width, height))])
-        encoded = PlaneBuffer.allocate(layout, *large, device=session.device)
-        target = PlaneBuffer.allocate(layout, *large, pin_memory=is_pinned)
+        source = rgb_to_planes(photo(width, height), layout, (width, height))
+        uploader = Uploader(session.accelerator)
         values: dict[str, Any] = {}
 
         def assign(name: str, value: Any) -> None:
             values[name] = value
 
         self.stages: dict[str, Callable[[], object]] = {
-            "upload": lambda: assign("planes", source.to(session.device, non_blocking=True).planes),
+            "upload": lambda: assign("planes", uploader.upload(source)),
             "to rgb": lambda: assign("image", _to_network(planes_to_rgb(values["planes"], layout), variant)),
             "network": lambda: assign("result", module(values["image"])),
             "post-processing": lambda: assign("result", values["result"].float().clamp_(0, 1)),
-            "to yuv": lambda: rgb_to_planes(values["result"], layout, large, out=encoded.planes),
-            "download": lambda: target.storage.copy_(encoded.storage, non_blocking=True),
+            "to yuv": lambda: assign("encoded", rgb_to_planes(values["result"], layout, large)),
+            "download": lambda: [download(plane, session.accelerator) for plane in values["encoded"]],
         }
-        pixels = width * height
-        self.bytes_per_pixel = {
-            "upload": source.storage.nbytes / pixels,
-            "download": target.storage.nbytes / (16 * pixels),
-        }
+        # The result has 16 times as many pixels and the same format.
+        size = sum(plane.nbytes for plane in source) / (width * height)
+        self.bytes_per_pixel = {"upload": size, "download": size}
 
 
 class _RgbSteps:

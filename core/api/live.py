@@ -77,7 +77,8 @@ def stabilize_live_video(
     if str(target) != STDOUT:
         check_target(target, encoding=encoding, source=None if str(source) == "-" else source)
     _check_live(settings)
-    place, tracker = resolve_device(device), ProgressTracker(progress)
+    resolve_device(device)  # raises for a name that is wrong
+    tracker = ProgressTracker(progress)
     with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
         frames = _stabilize(live, settings, look_ahead, tracker, stop)
         with closing(cast(Any, frames)):
@@ -91,7 +92,7 @@ def stabilize_live_video(
             info=replace(live.info, length=written),
             seconds=time.monotonic() - start,
             peak_memory_mb=peak_memory_mb(),
-            device=place,
+            device="cpu",
             damage=CorruptionReport(),
         )
 

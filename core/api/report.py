@@ -37,8 +37,8 @@ class VideoReport:
     command: "upscale", "stabilize" or "enhance". input: the source file, None for a clip that has none.
     frames_in, frames_out: frames read of the source, and written. info: of the written file, read from it.
     seconds: wall-clock time. peak_memory_mb: of the process, in 10^6 bytes; None where the system does not report it.
-    device: "cpu" or the GPU. damage: the corrupt frames of the source. stats: what the network computed; None where
-    none ran.
+    device: where the network ran, "cpu" without one. damage: the corrupt frames of the source. stats: what the network
+    computed; None where none ran.
     """
 
     command: str

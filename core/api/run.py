@@ -104,7 +104,7 @@ class VideoRun:
             info=result.info,
             seconds=time.monotonic() - self._start_time,
             peak_memory_mb=peak_memory_mb(),
-            device=self.device,
+            device="cpu" if stats is None else self.device,  # Without a network all work is on the CPU.
             damage=source.damage if isinstance(source, VideoClip) else CorruptionReport(),
             stats=stats,
         )

@@ -123,8 +123,9 @@ def stabilize_video(
         settings: smoothing, border, zoom and the like. None takes the defaults.
         mask: what moves on its own and is not to be followed, people for instance: (N or 1, H, W), above 0.5 where
             not to look; or a function from the frame number to such a mask (not with `resumable`).
-        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds,
-            progress:
+        device: without effect. Motion is measured on the CPU, and frames are warped there, which takes less time than
+            their transfer to a GPU.
+        source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, resumable, job, segment_seconds, progress:
             as for `upscale_video`.
 
     Returns:

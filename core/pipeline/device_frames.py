@@ -18,8 +18,8 @@ from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.transfer import Uploader
 from ..video.decode.convert import to_planes
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha
+from ..video.planes.frame_planes import frame_planes
 from ..video.planes.layout import PlaneLayout, chroma_location_of, layout_for, layout_of
-from ..video.planes.plane_buffer import frame_planes
 from ..video.planes.rgb_conversion import planes_to_rgb
 
 log = logging.getLogger(__name__)

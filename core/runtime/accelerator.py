@@ -1,7 +1,7 @@
 """Devices that networks run on: one class per kind, and the choice of one by name.
 
 What differs between CUDA and ROCm, Apple's MPS, Intel's XPU, DirectML and other backends, and the CPU is here: dtypes,
-memory, streams, compiled graphs, the errors that mean that memory ran out. Everything else treats devices alike.
+memory, streams, pinned memory, the errors that mean that memory ran out. Everything else treats devices alike.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ _tf32_setting = _Tf32Setting()
 class MpsAccelerator(Accelerator):
     """Apple's GPU, which shares its memory with the CPU."""
 
-    has_bicubic_grid_sample = False  # up to torch 2.9 at least, and without the padding mode "border"
+    has_bicubic_grid_sample = False  # in most versions of torch, nor the padding mode "border"
 
     @property
     def reports_peak_memory(self) -> bool:

@@ -67,7 +67,7 @@ class _SharedItems(Generic[T]):
             yield from worker(self._take(index))
         except GeneratorExit:
             raise
-        except BaseException:
+        except BaseException:  # `Stage` raises it in the consumer, which this lets look at the worker.
             self._owners.put(index)
             raise
 

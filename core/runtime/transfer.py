@@ -57,6 +57,29 @@ def download(tensor: Tensor, accelerator: Accelerator) -> Tensor:
     return pinned
 
 
+class _PinnedRing:
+    """Pinned buffers that are used in turn."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._slots: list[tuple[Tensor, Any]] = []  # the oldest first, each with the event that ends its use
+
+    def next_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Room for tensors in the oldest buffer, of their shapes and dtypes; waits until its use has ended."""
+        sizes = [_aligned_bytes(tensor) for tensor in tensors]
+        buffer, event = self._slots.pop(0) if len(self._slots) == RING_SLOTS else (None, None)
+        wait_for(event)
+        if buffer is None or len(buffer) < sum(sizes):
+            buffer = self._accelerator.empty_pinned(sum(sizes), dtype=torch.uint8)
+        self._slots.append((buffer, None))
+        parts = buffer[: sum(sizes)].split(sizes)
+        return [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def mark_use(self) -> None:
+        """The newest buffer is in use until the work that is queued now is done."""
+        self._slots[-1] = self._slots[-1][0], self._accelerator.record_event()
+
+
 class Uploader:
     """Copies CPU tensors to a device through pinned memory.
 
@@ -65,35 +88,19 @@ class Uploader:
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
-        self._slots: list[tuple[Tensor, Any]] = []  # the oldest first, each with the event after its copy
+        self._accelerator, self._ring = accelerator, _PinnedRing(accelerator)
 
     def upload(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return copies on the device; the CPU tensors may be changed afterwards."""
         with torch.inference_mode(False), torch.no_grad():
             if self._accelerator.is_cpu:
                 return [tensor.clone() for tensor in tensors]
-            staged = [_byte_view(buffer, tensor) for buffer, tensor in self._stage(tensors)]
-            copies = [tensor.to(self._accelerator.device, non_blocking=tensor.is_pinned()) for tensor in staged]
-            self._slots[-1] = self._slots[-1][0], self._accelerator.record_event()
+            staged = self._ring.next_parts(tensors)
+            for part, tensor in zip(staged, tensors, strict=True):
+                part.copy_(tensor)
+            copies = [part.to(self._accelerator.device, non_blocking=part.is_pinned()) for part in staged]
+            self._ring.mark_use()
             return copies
-
-    def _stage(self, tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Copy tensors into the next pinned buffer; return their parts of it beside them."""
-        sizes = [_aligned_bytes(tensor) for tensor in tensors]
-        buffer = self._next_buffer(sum(sizes))
-        parts = list(zip(buffer[: sum(sizes)].split(sizes), tensors, strict=True))
-        for part, tensor in parts:
-            _byte_view(part, tensor).copy_(tensor)
-        return parts
-
-    def _next_buffer(self, size: int) -> Tensor:
-        buffer, event = self._slots.pop(0) if len(self._slots) == RING_SLOTS else (None, None)
-        wait_for(event)
-        if buffer is None or len(buffer) < size:
-            buffer = self._accelerator.empty_pinned(size, dtype=torch.uint8)
-        self._slots.append((buffer, None))
-        return buffer
 
 
 class Download:
@@ -122,30 +129,21 @@ class DownloadRing:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator, self._stream = accelerator, accelerator.new_stream()
-        self._buffers: list[Tensor] = []
+        self._ring = _PinnedRing(accelerator)
 
     def start(self, tensors: Sequence[Tensor]) -> Download:
         """Start to copy the results of the work that is queued on the current stream."""
-        sizes = [_aligned_bytes(tensor) for tensor in tensors]
         if self._stream is not None:
             self._stream.wait_stream(self._accelerator.current_stream())
         with torch.inference_mode(False), torch.no_grad(), self._accelerator.use_stream(self._stream):
-            parts = self._next_buffer(sum(sizes))[: sum(sizes)].split(sizes)
-            targets = [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
+            targets = self._ring.next_parts(tensors)
             for target, tensor in zip(targets, tensors, strict=True):
                 target.copy_(tensor.detach(), non_blocking=target.is_pinned())
             event = self._accelerator.record_event()
         return Download(tensors, targets, event)
 
-    def _next_buffer(self, size: int) -> Tensor:
-        buffer = self._buffers.pop(0) if len(self._buffers) == RING_SLOTS else None
-        if buffer is None or len(buffer) < size:
-            buffer = self._accelerator.empty_pinned(size, dtype=torch.uint8)
-        self._buffers.append(buffer)
-        return buffer
 
-
-class DelayedFlag:
+class DelayedNumber:
     """A number on the device that the CPU reads later, so that it need not wait now."""
 
     def __init__(self, accelerator: Accelerator, value: Tensor) -> None:

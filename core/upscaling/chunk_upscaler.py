@@ -31,10 +31,7 @@ SAMPLE_SIZE, MIN_SAMPLE_SIZE = 192, 48
 
 
 class ChunkUpscaler:
-    """Upscales the chunks of one stream; the network is loaded with the first one.
-
-    compared: see `UpscaleStream.upscale_into`.
-    """
+    """Upscales the chunks of one stream; the network is loaded with the first one."""
 
     def __init__(self, model: ImageModel, settings: UpscaleSettings, device: torch.device, stats: UpscaleStats) -> None:
         self._model, self._settings, self._device, self._stats = model, settings, device, stats
@@ -67,9 +64,9 @@ class ChunkUpscaler:
         return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
 
     def compute_again(self, chunk: Frames, first_frame: int) -> Frames:
-        """Upscale a chunk that is on the CPU in full, and do not count it.
+        """Upscale a chunk in full, and do not count it.
 
-        Only its tiles are moved to the device.
+        Of a chunk on the CPU only the tiles are moved to the device.
         """
         counted = replace(self._stats)
         self.reset()
@@ -105,10 +102,7 @@ class ChunkUpscaler:
                 settings.reuse, self._stats, self._traits, runner, halo=halo, images_per_frame=per_frame
             )
             self._stream = UpscaleStream(runner, self._traits.scale, self._halo, reuse, settings.postprocess)
-            self._stats.mode, self._stats.mode_check = (
-                runner.mode.value,
-                "" if runner.check is None else str(runner.check),
-            )
+            self._stats.mode, self._stats.mode_check = runner.mode.value, str(runner.check or "")
         return self._runner, self._stream
 
     def _plan_tiles(self, height: int, width: int, images: int) -> None:

@@ -11,8 +11,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..runtime.accelerator import Accelerator, is_out_of_memory
+from ..runtime.accelerator import Accelerator
 from ..runtime.frame_buffers import empty_frames
+from ..runtime.transfer import with_cpu_fallback
 from .model.model_runner import ModelRunner
 from .postprocess import postprocess
 from .regions.dirty_rects import RegionPlan
@@ -156,12 +157,7 @@ class UpscaleStream:
             return canvas
         upscaled, source = (x.reshape(len(x) // per_frame, -1, *x.shape[-2:]).float() for x in (canvas, images))
         size = result.shape[-1], result.shape[-2]
-        try:
-            done = postprocess(upscaled, source, size, self._post, first_frame)
-        except RuntimeError as error:
-            if canvas.device.type == "cpu" or not is_out_of_memory(error):
-                raise
-            done = postprocess(upscaled.cpu(), source.cpu(), size, self._post, first_frame)
+        done = with_cpu_fallback(lambda frames: postprocess(frames, source, size, self._post, first_frame), upscaled)
         return done.reshape(result.shape)
 
 

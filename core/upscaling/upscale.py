@@ -21,7 +21,7 @@ from ..clip import ClipError, Frames, first_non_finite
 from ..runtime.accelerator import accelerator_for, is_out_of_memory, split_devices
 from ..runtime.distribute import distribute
 from ..runtime.malloc import retain_freed_memory
-from ..runtime.transfer import DelayedFlag, Uploader, download_frames
+from ..runtime.transfer import DelayedNumber, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
 from .model.model_traits import ImageModel, find_module, model_device
@@ -162,7 +162,7 @@ class _Launched:
     chunk: Frames
     first_frame: int
     result: Frames
-    checksum: DelayedFlag | None
+    checksum: DelayedNumber | None
 
 
 def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> Iterator[Frames]:
@@ -204,9 +204,15 @@ def _upload(uploader: Uploader, chunk: Frames) -> Frames:
         return chunk
 
 
-def _launch(upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Frames | None = None) -> _Launched:
+def _launch(
+    upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Frames | None = None, *, again: bool = False
+) -> _Launched:
+    """Launch a chunk, for the first time or again. host: the same chunk on the CPU, if it is available."""
     try:
-        result = upscaler.compute(chunk, first_frame, host)
+        if again:
+            result = upscaler.compute_again(chunk, first_frame)
+        else:
+            result = upscaler.compute(chunk, first_frame, host)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -216,7 +222,7 @@ def _launch(upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Fram
         upscaler.accelerator.release_cache()
         result = upscaler.compute_again(chunk.cpu(), first_frame)
     checksum = upscaler.take_checksum()
-    flag = None if checksum is None else DelayedFlag(upscaler.accelerator, checksum)
+    flag = None if checksum is None else DelayedNumber(upscaler.accelerator, checksum)
     return _Launched(chunk, first_frame, result, flag)
 
 
@@ -230,14 +236,12 @@ def _recompute(upscaler: ChunkUpscaler, launched: _Launched) -> None:
     Raises ClipError for frames that are not finite themselves, and if there is no other mode.
     """
     _check_finite(launched.chunk, launched.first_frame)
-    upscaler.reset()  # The last output may be the one that is not finite.
     while True:
-        again = _launch(upscaler, launched.chunk, launched.first_frame)
+        again = _launch(upscaler, launched.chunk, launched.first_frame, again=True)
         launched.result, launched.checksum = again.result, None
         if _is_finite(again):
             return
         upscaler.drop_mode("the result is not finite")
-        upscaler.reset()
 
 
 def _check_frames(chunk: Frames, first_frame: int) -> None:

@@ -20,7 +20,7 @@ from ...runtime.cache_dir import cache_folder
 from .replica import frozen_copy
 
 OPSET = 17
-INPUT_NAME, OUTPUT_NAME = "image", "enlarged"
+INPUT_NAME, OUTPUT_NAME = "image", "enlarged"  # of files that other programs read: they stay
 GRAPH_FILE = "graph.onnx"
 # Graphs and engines that were not used for the longest time are removed beyond this size.
 MAX_CACHE_BYTES = 4 << 30

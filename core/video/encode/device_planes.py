@@ -8,34 +8,31 @@ from pathlib import Path
 
 import torch
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from ...clip import ClipError, Frames
 from ...runtime.accelerator import accelerator_for
 from ...runtime.transfer import Download, DownloadRing, with_cpu_fallback
-from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS
-from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
+from ..decode.stream_format import bit_depth
+from ..planes.frame_planes import frame_from_planes
 from ..planes.layout import PlaneLayout, layout_for
-from ..planes.plane_buffer import frame_from_planes
 from ..planes.rgb_conversion import rgb_to_planes
-from .output_format import SWS_MATRIX, OutputFormat
+from .output_format import OutputFormat
 
 
 class PlaneDownloader:
     """Transfers frames from a device as planes of the encoder.
 
     Each is transferred while the next one is computed.
-    Pixel formats for which there is no conversion on devices are converted on the CPU, from planes of RGB.
+    needs_reformat: whether frames come as planar full-range RGB, because no device converts to the encoder's format.
     """
 
     def __init__(self, output_format: OutputFormat, device: torch.device, path: Path) -> None:
         self._output_format, self._path = output_format, path
         self._ring = DownloadRing(accelerator_for(device))
         layout = layout_for(output_format.pixel_format, output_format.matrix, output_format.full_range)
-        self._needs_reformat = layout is None
+        self.needs_reformat = layout is None
         self._layout: PlaneLayout = layout or self._rgb_layout()
-        self._reformatter = VideoReformatter()
         self._pending: list[Download] = []
         self._count = 0
 
@@ -75,23 +72,10 @@ class PlaneDownloader:
                     f"{self._path}: frame {self._count} has non-finite values (NaN or infinity); compute it in float32"
                 )
             self._count += 1
-            frame = frame_from_planes(planes, self._layout, *self._output_format.padded_size)
-            yield self._reformat(frame) if self._needs_reformat else frame
+            yield frame_from_planes(planes, self._layout, *self._output_format.padded_size)
 
     def _rgb_layout(self) -> PlaneLayout:
         bits = "16le" if bit_depth(self._output_format.pixel_format) > 8 else ""
         layout = layout_for(f"gbr{'a' if self._output_format.keeps_alpha else ''}p{bits}")
         assert layout is not None
         return layout
-
-    def _reformat(self, frame: VideoFrame) -> VideoFrame:
-        output_format = self._output_format
-        return self._reformatter.reformat(
-            frame,
-            format=output_format.pixel_format,
-            src_color_range=FULL_RANGE,
-            dst_colorspace=None if is_rgb(output_format.pixel_format) else SWS_MATRIX[output_format.matrix],
-            dst_color_range=FULL_RANGE if output_format.full_range else LIMITED_RANGE,
-            interpolation=SWS_FLAGS,
-            threads=REFORMAT_THREADS,
-        )

@@ -157,7 +157,7 @@ class _VideoWriter:
 
         if self._downloader is None:
             self._downloader = PlaneDownloader(self._output_format, frames.device, self._path)
-        return deque(self._tag_color(frame) for frame in self._downloader.exchange(frames))
+        return self._finish_downloaded(self._downloader, self._downloader.exchange(frames))
 
     def _to_encoder_frames(self, frames: Frames | NativeFrames) -> deque[VideoFrame]:
         """Convert frames to the encoder's pixel format, in order."""
@@ -177,7 +177,12 @@ class _VideoWriter:
 
     def _take_downloaded(self) -> deque[VideoFrame]:
         """The frames whose transfer was started and that are not encoded yet."""
-        return deque(self._tag_color(frame) for frame in self._downloader.finish()) if self._downloader else deque()
+        return self._finish_downloaded(self._downloader, self._downloader.finish()) if self._downloader else deque()
+
+    def _finish_downloaded(self, downloader: PlaneDownloader, frames: Iterator[VideoFrame]) -> deque[VideoFrame]:
+        if downloader.needs_reformat:
+            return deque(self._reformat(frame, src_color_range=FULL_RANGE) for frame in frames)
+        return deque(self._tag_color(frame) for frame in frames)
 
     def finish(self) -> None:
         """Flush the encoder and the other tracks, and check the number of frames."""

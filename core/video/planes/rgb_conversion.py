@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .chroma_resampling import downsample, upsample
+from .frame_planes import empty_planes
 from .layout import LUMA_COEFFICIENTS, PlaneLayout
-from .plane_buffer import PlaneBuffer
 
 
 def planes_to_rgb(planes: Sequence[Tensor], layout: PlaneLayout, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -39,14 +39,11 @@ def planes_to_rgb(planes: Sequence[Tensor], layout: PlaneLayout, dtype: torch.dt
     return rgb.to(dtype)
 
 
-def rgb_to_planes(
-    rgb: Tensor, layout: PlaneLayout, padded_size: tuple[int, int], *, out: Sequence[Tensor] | None = None
-) -> list[Tensor]:
+def rgb_to_planes(rgb: Tensor, layout: PlaneLayout, padded_size: tuple[int, int]) -> list[Tensor]:
     """Convert (B, 3 or 4, H, W) in [0, 1] to planes (B, h, w).
 
-    They are those of a `PlaneBuffer`, and on the device of the input.
+    They are as `empty_planes` allocates them, on the device of the input.
     padded_size: (width, height); where it is larger than the input, the last column and row are repeated.
-    out: planes to write to, for example those of a `PlaneBuffer`, which one copy can then download.
     Raises ValueError for odd sizes that the format cannot have, and for missing alpha.
     """
     width, height = padded_size
@@ -57,16 +54,15 @@ def rgb_to_planes(
     rgb = rgb[:, : layout.rgb_channels].detach().float().clamp(0, 1)
     if rgb.shape[-2:] != (height, width):
         rgb = F.pad(rgb, (0, width - rgb.shape[-1], 0, height - rgb.shape[-2]), mode="replicate")
-    if out is None:
-        out = PlaneBuffer.allocate(layout, width, height, batch=len(rgb), device=rgb.device).planes
-    targets = _name_channels([_as_signed(plane) for plane in out], layout)
+    planes = empty_planes(layout, width, height, batch=len(rgb), device=rgb.device)
+    targets = _name_channels([_as_signed(plane) for plane in planes], layout)
     if "Y" in targets:
         _rgb_to_yuv(rgb, layout, targets)
     for index, name in enumerate("RGBA"):
         if name in targets:
             codes = torch.mul(rgb[:, index], layout.codes_per_step * layout.white).add_(0.5)
             _store(codes, layout, targets[name], may_overflow=layout.bits not in (8, 16))
-    return list(out)
+    return planes
 
 
 def _yuv_to_rgb(channels: dict[str, Tensor], layout: PlaneLayout, rgb: Tensor) -> None:

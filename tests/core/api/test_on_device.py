@@ -212,7 +212,8 @@ def test_budget_with_deflickering(gpu, tmp_path: Path):
 def test_stabilizing_alone_keeps_the_planes_of_the_file(gpu, tmp_path: Path, shaken: Path):
     """With a GPU present, too: a warp on the CPU takes less time than the transfer."""
     before = gpu.read_counters()
-    stabilize_video(shaken, tmp_path / "gpu.mkv", encoding=LOSSLESS, **GPU)
+    report = stabilize_video(shaken, tmp_path / "gpu.mkv", encoding=LOSSLESS, **GPU)
+    assert report.device == "cpu"
     assert gpu.read_counters() == before
     stabilize_video(shaken, tmp_path / "cpu.mkv", encoding=LOSSLESS, **CPU)
     assert_same_planes(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv", 0)

@@ -6,7 +6,7 @@ import torch
 from steadyscale.core.runtime.accelerator import accelerator_for
 from steadyscale.core.runtime.transfer import (
     RING_SLOTS,
-    DelayedFlag,
+    DelayedNumber,
     DownloadRing,
     Uploader,
     download,
@@ -87,10 +87,10 @@ def test_an_event_that_has_not_passed_is_waited_for(gpu, accelerator):
     wait_for(None)
 
 
-def test_flags_and_small_arrays(gpu, accelerator):
+def test_delayed_numbers_and_small_arrays(gpu, accelerator):
     before = gpu.read_counters()
-    flag = DelayedFlag(accelerator, torch.tensor(2.5, device=DEVICE) * 2)
-    assert flag.read() == 5.0
+    number = DelayedNumber(accelerator, torch.tensor(2.5, device=DEVICE) * 2)
+    assert number.read() == 5.0
     array = np.arange(6.0).reshape(2, 3)
     uploaded = upload_array(array, accelerator)
     assert uploaded.dtype == torch.float32

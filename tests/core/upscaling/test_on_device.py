@@ -148,8 +148,10 @@ class Bright(NearestUpscaler):
 
 def test_an_overflow_later_in_the_clip_is_computed_again(gpu, caplog):
     frames = [random_frames(1, seed=n) * (0.4 if n < 3 else 1.0) for n in range(6)]
+    stats = UpscaleStats()
     with caplog.at_level(logging.WARNING):
-        results = run(frames, Bright(), UpscaleSettings())
+        results = run(frames, Bright(), UpscaleSettings(), stats=stats)
+    assert stats.frames == len(frames), "a frame that is computed again counts once"
     assert_equal_frames(results, [repeat_pixels(frame) for frame in frames], 1e-3)
     assert caplog.text.count("fp16 is not safe") == 1
     for last in ([*frames[:3], frames[4]], [frames[5]]):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import simulated_gpu
 import torch
+from steadyscale.core.runtime.accelerator import accelerator_for
+from steadyscale.core.runtime.transfer import DownloadRing, Uploader
+from steadyscale.core.video.planes.frame_planes import empty_planes
 from steadyscale.core.video.planes.layout import layout_for
-from steadyscale.core.video.planes.plane_buffer import PlaneBuffer
 from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes
 
 pytestmark = pytest.mark.skipif(not simulated_gpu.can_build(), reason="the simulated GPU cannot be compiled here")
@@ -33,28 +35,29 @@ def test_launches_transfers_and_values(pixel_format: str, size: tuple[int, int],
     assert layout is not None
     padded = (size[0] + size[0] % 2, size[1] + size[1] % 2)
     with simulated_gpu.enabled() as gpu, torch.inference_mode(inference):
-        host = PlaneBuffer.allocate(layout, *size, batch=2, pin_memory=True)
-        host.storage.random_(0, 1 << min(layout.bits, 10))
-        result = PlaneBuffer.allocate(layout, *padded, batch=2, device=simulated_gpu.DEVICE)
-        download = PlaneBuffer.allocate(layout, *padded, batch=2, pin_memory=True)
-        rgb_to_planes(planes_to_rgb(host.to(simulated_gpu.DEVICE).planes, layout), layout, padded)  # uploads filters
+        accelerator = accelerator_for(torch.device(simulated_gpu.DEVICE))
+        uploader, ring = Uploader(accelerator), DownloadRing(accelerator)
+        host = empty_planes(layout, *size, batch=2)
+        for plane in host:
+            plane.random_(0, 1 << min(layout.bits, 10))
+        rgb_to_planes(planes_to_rgb(uploader.upload(host), layout), layout, padded)  # uploads filters
         start = gpu.read_counters()
-        uploaded = host.to(simulated_gpu.DEVICE, non_blocking=True)
+        uploaded = uploader.upload(host)
         before_read = gpu.read_counters()
-        rgb = planes_to_rgb(uploaded.planes, layout)
+        rgb = planes_to_rgb(uploaded, layout)
         before_write = gpu.read_counters()
-        rgb_to_planes(rgb, layout, padded, out=result.planes)
+        result = rgb_to_planes(rgb, layout, padded)
         before_download = gpu.read_counters()
-        download.storage.copy_(result.storage, non_blocking=True)
+        downloaded = ring.start(result).wait()
         end = gpu.read_counters()
         launches = (before_write - before_read).launches, (before_download - before_write).launches
         assert launches == BUDGETS[pixel_format, size]
         total = end - start
         assert (total.synchronizations, total.pageable_bytes) == (0, 0)
-        assert total.bytes_to_device == host.storage.numel() * host.storage.element_size()
-        assert total.bytes_to_host == download.storage.numel() * download.storage.element_size()
+        assert total.bytes_to_device == sum(plane.nbytes for plane in host)
+        assert total.bytes_to_host == sum(plane.nbytes for plane in downloaded)
         assert rgb.device.type == simulated_gpu.DEVICE
-        expected = planes_to_rgb(host.planes, layout)
+        expected = planes_to_rgb(host, layout)
         assert torch.equal(rgb.cpu(), expected)
-        for plane, on_cpu in zip(download.planes, rgb_to_planes(expected, layout, padded), strict=True):
+        for plane, on_cpu in zip(downloaded, rgb_to_planes(expected, layout, padded), strict=True):
             assert torch.equal(plane, on_cpu)
