@@ -19,8 +19,8 @@ FILES = sorted((Path(__file__).parents[2] / "subgraphs").glob("*.json"))
 def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None:
     graph: Graph = json.loads(file.read_text(encoding="utf-8"))
     frontend.search(file.stem)
-    frontend.page.keyboard.press("Enter")
-    frontend.page.wait_for_function("app.graph.nodes.length === 1")
+    frontend.place_first_result()
+    assert len(frontend.node_types()) == 1
     assert frontend.unknown_node_types() == []
     # The frontend gives the node an id of its own; what is within keeps its ids behind the colon.
     assert _without_prefix(frontend.read_prompt()) == _without_prefix(to_prompt(graph, frontend.definitions))

@@ -93,10 +93,7 @@ class Frontend:
         self.page.wait_for_timeout(700)  # it glides
 
     def search(self, words: str) -> None:
-        """Double-click the canvas, type into the search and wait for a result.
-
-        Enter takes the first of what is found.
-        """
+        """Double-click the canvas, type into the search and wait for a result."""
         for _ in range(4):  # a page that is still settling lets a double click pass
             self.page.mouse.dblclick(800, 450)
             with suppress(TimeoutError):
@@ -104,6 +101,15 @@ class Frontend:
                 break
         self.page.keyboard.type(words)
         self.page.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE)).first.wait_for()
+
+    def place_first_result(self) -> None:
+        """Press Enter in the search, on an empty canvas, and wait for the node."""
+        for _ in range(4):  # the list takes Enter only when it has been sorted
+            self.page.keyboard.press("Enter")
+            with suppress(TimeoutError):
+                self.page.wait_for_function("app.graph.nodes.length > 0", timeout=10_000)
+                return
+        raise AssertionError("Enter placed no node")
 
     def drag_from_library(self, title: str, x: int, y: int) -> None:
         """Looks a node up in the sidebar and drags it to a point of the canvas."""
