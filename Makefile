@@ -16,7 +16,7 @@ endif
 RUN := .venv/bin/python
 export CLIP LENGTH
 
-.PHONY: demo test test-all test-portable docs setup lint lock clean
+.PHONY: demo test test-all test-portable fuzz docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -51,6 +51,11 @@ docs: setup
 setup:
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "This needs Python 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) scripts/bootstrap.py $(BOOTSTRAP_FLAGS)
+
+# Mutated inputs of all kinds, until Ctrl-C; what fails is kept in build/fuzz.
+fuzz: BOOTSTRAP_FLAGS := --tests
+fuzz: setup
+	@PYTHONPATH=tests/support $(RUN) tests/fuzz/run_cases.py --forever
 
 lint: setup
 	@$(RUN) -m ruff check

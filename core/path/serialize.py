@@ -26,6 +26,7 @@ from .rolling_shutter import ROW_SAMPLES
 from .trajectory import Correction, Trajectory
 
 FORMAT, FORMAT_VERSION = "steadyscale-path", 1
+_MAX_REASON = 200  # characters of an error, which may quote a value of the file
 
 Savable: TypeAlias = Motion | Trajectory | Correction
 
@@ -81,7 +82,7 @@ def load_path(source: str | Path) -> Savable:
     try:
         return _parse_document(document)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:_MAX_REASON]
         raise ClipError(f"{source}: is damaged ({reason}): measure the clip again") from error
 
 

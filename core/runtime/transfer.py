@@ -65,7 +65,10 @@ class _PinnedRing:
         self._slots: list[tuple[Tensor, Any]] = []  # the oldest first, each with the event that ends its use
 
     def next_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Room for tensors in the oldest buffer, of their shapes and dtypes; waits until its use has ended."""
+        """Split the oldest buffer into tensors of the same shapes and dtypes.
+
+        Waits until the buffer is not used any more.
+        """
         sizes = [_aligned_bytes(tensor) for tensor in tensors]
         buffer, event = self._slots.pop(0) if len(self._slots) == RING_SLOTS else (None, None)
         wait_for(event)

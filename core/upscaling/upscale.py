@@ -207,7 +207,10 @@ def _upload(uploader: Uploader, chunk: Frames) -> Frames:
 def _launch(
     upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Frames | None = None, *, again: bool = False
 ) -> _Launched:
-    """Launch a chunk, for the first time or again. host: the same chunk on the CPU, if it is available."""
+    """Launch a chunk, for the first time or again.
+
+    host: the same chunk on the CPU, if it is available.
+    """
     try:
         if again:
             result = upscaler.compute_again(chunk, first_frame)

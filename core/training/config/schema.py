@@ -309,7 +309,10 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     table = rename_keys(read_toml(Path(path)))
     for override in overrides:
         table = merge_tables(table, rename_keys(parse_override(override)))
-    return from_table(TrainConfig(), table)
+    try:
+        return from_table(TrainConfig(), table)
+    except TrainingError as error:
+        raise TrainingError(f"{path}: {error}") from error
 
 
 def config_from(table: Mapping[str, Any]) -> TrainConfig:
