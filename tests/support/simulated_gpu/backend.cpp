@@ -19,7 +19,10 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <sstream>
 #include <string>
+#include <vector>
 
 using at::Tensor;
 using c10::Device;
@@ -356,23 +359,41 @@ Tensor on_meta(const Tensor& tensor) {
   return at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(c10::kMeta));
 }
 
-// Allocates the results of an operator without computing them.
-void allocate_results(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  const auto& schema = op.schema();
-  const auto arguments = torch::jit::last(*stack, schema.arguments().size()).vec();
-  Device device(kSimulated, current_device);
+struct Shape {
+  std::vector<int64_t> sizes, strides;
+  at::ScalarType dtype;
+};
+using Shapes = std::vector<std::optional<Shape>>;  // of each result; none for one that is no tensor
+
+// Everything that decides the shapes of the results: the operator, shapes of tensors, and other arguments.
+std::string describe_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& arguments) {
+  std::ostringstream text;
+  const auto add = [&](const Tensor& tensor) {
+    if (tensor.defined()) text << tensor.sizes() << tensor.strides() << tensor.scalar_type() << tensor.device().type();
+  };
+  text << op.schema().name() << op.schema().overload_name();
+  for (const auto& argument : arguments) {
+    text << '|';
+    if (argument.isTensor()) {
+      add(argument.toTensor());
+    } else if (argument.isTensorList()) {
+      for (const Tensor& tensor : argument.toTensorVector()) add(tensor);
+    } else {
+      text << argument;
+    }
+  }
+  return text.str();
+}
+
+// Runs the operator on the meta device: its kernels there are Python, and slower than whole launches on a GPU.
+Shapes infer_shapes(const c10::OperatorHandle& op, const std::vector<c10::IValue>& arguments) {
   torch::jit::Stack meta;
   for (const auto& argument : arguments) {
     if (argument.isTensor()) {
-      if (argument.toTensor().defined() && argument.toTensor().device().is_privateuseone())
-        device = argument.toTensor().device();
       meta.emplace_back(on_meta(argument.toTensor()));
     } else if (argument.isTensorList()) {
       c10::List<Tensor> list;
-      for (const Tensor& tensor : argument.toTensorVector()) {
-        device = tensor.device();
-        list.push_back(on_meta(tensor));
-      }
+      for (const Tensor& tensor : argument.toTensorVector()) list.push_back(on_meta(tensor));
       meta.emplace_back(list);
     } else if (argument.isDevice()) {
       meta.emplace_back(Device(c10::kMeta));
@@ -381,18 +402,62 @@ void allocate_results(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
   }
   op.callBoxed(meta);
+  Shapes shapes;
+  for (const auto& result : meta) {
+    if (result.isTensor()) {
+      const Tensor& tensor = result.toTensor();
+      shapes.push_back(Shape{tensor.sizes().vec(), tensor.strides().vec(), tensor.scalar_type()});
+    } else {
+      shapes.push_back(std::nullopt);
+    }
+  }
+  return shapes;
+}
+
+Shapes cached_shapes(const c10::OperatorHandle& op, const std::vector<c10::IValue>& arguments) {
+  static std::mutex mutex;
+  static std::map<std::string, Shapes> cache;
+  const std::string key = describe_call(op, arguments);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (const auto found = cache.find(key); found != cache.end()) return found->second;
+  }
+  const Shapes shapes = infer_shapes(op, arguments);
+  std::lock_guard<std::mutex> lock(mutex);
+  return cache[key] = shapes;
+}
+
+Device device_of(const std::vector<c10::IValue>& arguments) {
+  for (const auto& argument : arguments) {
+    if (argument.isTensor() && argument.toTensor().defined() && argument.toTensor().device().is_privateuseone())
+      return argument.toTensor().device();
+    if (argument.isTensorList() && !argument.toTensorVector().empty()) return argument.toTensorVector()[0].device();
+  }
+  return Device(kSimulated, current_device);
+}
+
+// Allocates the results of an operator without computing them.
+void allocate_results(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto& schema = op.schema();
+  const auto arguments = torch::jit::last(*stack, schema.arguments().size()).vec();
+  const auto shapes = cached_shapes(op, arguments);
+  const auto device = device_of(arguments);
   torch::jit::drop(*stack, arguments.size());
   for (size_t i = 0; i < schema.returns().size(); i++) {
     const auto* alias = schema.returns()[i].alias_info();
-    c10::IValue result = meta[i];
+    c10::IValue result;
     if (alias != nullptr && alias->isWrite()) {  // in place, or `out=`: the argument itself
       for (size_t k = 0; k < arguments.size(); k++) {
         const auto* other = schema.arguments()[k].alias_info();
         if (other != nullptr && other->beforeSets() == alias->beforeSets()) result = arguments[k];
       }
-    } else if (result.isTensor()) {
-      const Tensor& shape = result.toTensor();
-      result = at::empty_strided(shape.sizes(), shape.strides(), shape.options().device(device));
+      // `abs` and others pass an empty tensor as `out`, which has to grow.
+      if (result.isTensor() && shapes[i].has_value() && result.toTensor().sizes() != shapes[i]->sizes)
+        result.toTensor().resize_(shapes[i]->sizes);
+    } else {
+      TORCH_CHECK(shapes[i].has_value(), schema.name(), " returns no tensor, so it needs a simulated GPU that computes");
+      const auto options = at::TensorOptions().dtype(shapes[i]->dtype).device(device);
+      result = at::empty_strided(shapes[i]->sizes, shapes[i]->strides, options);
     }
     // What the program may look at, such as a sum.
     if (result.isTensor() && result.toTensor().numel() <= 16) host_view(result.toTensor()).zero_();
