@@ -15,6 +15,9 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 endif
 RUN := .venv/bin/python
 export CLIP LENGTH
+# Compiled Python is kept out of the source folders. Without it every test process compiles all modules and all tests.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.demo/pycache
 
 .PHONY: demo test test-all test-portable fuzz docs setup lint lock clean
 .DEFAULT_GOAL := demo
