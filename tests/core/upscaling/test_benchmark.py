@@ -109,7 +109,7 @@ def test_memory_is_the_peak():
     class Hungry(Nearest):
         def forward(self, x):
             block = torch.ones(60_000_000)  # 240 MB, gone before the frame is done
-            module.time.sleep(0.1)
+            module.time.sleep(0.05)
             return super().forward(x) + 0 * block[0]
 
     found = benchmark(synthetic_frames(16, 16, 2), Hungry())

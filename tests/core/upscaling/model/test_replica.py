@@ -69,6 +69,7 @@ def _no_replica_is_left():
 @pytest.mark.parametrize("settings", [UpscaleSettings(), FP16, BF16])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_callers_module_is_untouched_during_and_after_a_stream(settings: UpscaleSettings, training: bool):
+    torch.manual_seed(0)
     model = Network().train(training)
     hooked: list[torch.dtype] = []
     model.layer.register_forward_hook(lambda layer, args, result: hooked.append(result.dtype))
@@ -79,7 +80,7 @@ def test_the_callers_module_is_untouched_during_and_after_a_stream(settings: Ups
     with torch.inference_mode():
         expected = model.eval()(frames[:1]).clamp(0, 1)
         model.train(training)
-    torch.testing.assert_close(first, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(first, expected, atol=0.02, rtol=0)  # bfloat16 has 8 bits
     assert len(list(stream)) == 2
     assert state_of(model) == before
     assert hooked, "hooks of the caller run in the replica as well"
