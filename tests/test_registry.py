@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import pathspec
 import pytest
 from PIL import Image
 
@@ -117,10 +119,14 @@ def test_icon_and_banner_have_the_required_size(key: str, shape: tuple[int, int]
     assert path.stat().st_size < limit
 
 
-def test_archive_contains_the_folders_that_the_host_reads() -> None:
-    left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split("\n")
-    for folder in ("web", "locales", "workflows", "subgraphs", "nodes", "core", "models"):
-        assert (ROOT / folder).is_dir()
-        assert f"{folder}/" not in left_out
-    for folder in ("tests", "scripts", "bench", "docs"):
-        assert f"{folder}/" in left_out
+def test_archive_contains_all_that_the_host_reads() -> None:
+    """Matched as `comfy node pack` does: Git's files without those of .comfyignore."""
+    patterns = pathspec.PathSpec.from_lines("gitignore", (ROOT / ".comfyignore").read_text("utf-8").splitlines())
+    command = ["git", "-C", str(ROOT), "ls-files"]
+    files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    packed = {file for file in files if not patterns.match_file(file)}
+    served = ("web", "locales", "workflows", "subgraphs", "nodes", "core", "models", "cli")
+    assert {file for file in files if file.startswith(tuple(f"{folder}/" for folder in served))} <= packed
+    assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= packed
+    assert len([file for file in packed if file.startswith("web/docs/")]) > 30, "the help pages"
+    assert {file.split("/")[0] for file in packed}.isdisjoint({"tests", "scripts", "bench", "docs", ".ci", ".github"})
