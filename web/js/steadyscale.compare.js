@@ -5,6 +5,7 @@
 
 const NODE = "SteadyScale_CompareFrames";
 const WIDGET = "steadyscale_slider";
+const MIN_HEIGHT = 240; // of the before/after slider, in pixels
 
 // Where the line stands, in per cent of the image's width, for a pointer at x.
 export function place(x, left, width) {
@@ -22,7 +23,8 @@ export function address(item, url = (path) => path) {
 function slider(labels) {
   const box = document.createElement("div");
   box.className = "steadyscale-compare";
-  box.style.cssText = "display:flex;flex-direction:column;width:100%;height:100%;min-height:0;overflow:hidden";
+  box.style.cssText = "display:flex;flex-direction:column;width:100%;height:100%;overflow:hidden";
+  box.style.minHeight = `${MIN_HEIGHT}px`; // Nodes 2.0 gives an element without one no height
   const frame = document.createElement("div");
   frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize";
   const [before, after] = labels.map((label) => {
@@ -78,7 +80,7 @@ function sliderOf(node) {
   const widget = node.addDOMWidget(WIDGET, "steadyscale_compare", made.box, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => 240,
+    getMinHeight: () => MIN_HEIGHT,
     getValue: () => "",
     setValue: () => {},
   });
