@@ -105,7 +105,8 @@ class Clip(Protocol):
 
     Optional methods: `luma_frames(side)` yields luma (1, 1, h, w) of the size `info.fit_within(side)`, on which motion
     is measured; a file decodes it faster than full-size color. Video files also have `native_frames()` and
-    `stream_format`: frames in the decoder's pixel format, and that format.
+    `stream_format`: frames in the decoder's pixel format, and that format. `bit_depth`, an attribute, is that of the
+    stored frames; see `clip_bit_depth`.
     """
 
     @property
@@ -119,16 +120,22 @@ class Clip(Protocol):
         ...
 
 
+def clip_bit_depth(clip: Clip) -> int:
+    """Return the bits per channel in which the clip's frames are stored; 8 if unknown."""
+    return getattr(clip, "bit_depth", 8)
+
+
 class TensorClip:
     """A clip in memory.
 
-    Its frames are (N, C, H, W), as `Frames` defines them. Batches are views, not copies.
+    Its frames are (N, C, H, W), as `Frames` defines them. Batches are views, not copies. bit_depth: bits per channel
+    with which a file of them should be written.
     """
 
-    def __init__(self, frames: Frames, fps: Fraction = Fraction(24)) -> None:
+    def __init__(self, frames: Frames, fps: Fraction = Fraction(24), *, bit_depth: int = 8) -> None:
         if frames.ndim != 4 or frames.shape[1] not in (3, 4):
             raise ClipError(f"a clip needs frames of shape (N, 3 or 4, H, W), got {tuple(frames.shape)}")
-        self._frames = frames
+        self._frames, self.bit_depth = frames, bit_depth
         n, _, height, width = frames.shape
         self.info = ClipInfo(width, height, fps, n)
 

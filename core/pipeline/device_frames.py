@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -16,10 +17,10 @@ from torch import Tensor
 from ..clip import Frames
 from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.transfer import Uploader
-from ..video.decode.convert import to_planes
+from ..video.decode.convert import to_level_planes
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha
 from ..video.planes.frame_planes import frame_planes
-from ..video.planes.layout import PlaneLayout, chroma_location_of, layout_for, layout_of
+from ..video.planes.layout import PlaneLayout, layout_for, layout_of
 from ..video.planes.rgb_conversion import planes_to_rgb
 
 log = logging.getLogger(__name__)
@@ -55,20 +56,24 @@ class _Converter:
         self._orientation, self._alpha = stream_format.orientation, has_alpha(stream_format.pixel_format)
         self._accelerator, self._uploader = accelerator, Uploader(accelerator)
         self._reformatter = VideoReformatter()
-        self._chroma_location: int | None = None
+        self._chroma_location = stream_format.chroma_location
 
     def read_planes(self, frame: VideoFrame) -> tuple[list[Tensor], PlaneLayout]:
         """The planes of a frame on the CPU.
 
         They are as decoded or, if that format has no layout, those of RGB.
         """
-        if self._chroma_location is None:
-            self._chroma_location = chroma_location_of(frame)
         layout = layout_of(frame, self._chroma_location)
         if layout is not None:
             return frame_planes(frame), layout
-        red, green, blue, *alpha = (torch.from_numpy(p) for p in to_planes(frame, self._reformatter, alpha=self._alpha))
-        bits = "16le" if bit_depth(frame.format.name) > 8 else ""
+        is_high = bit_depth(frame.format.name) > 8
+        levels = to_level_planes(frame, self._reformatter, alpha=self._alpha, chroma_location=self._chroma_location)
+        planes = [
+            torch.from_numpy((plane * (65535 / level) + 0.5).astype(np.uint16) if is_high else plane)
+            for plane, level in levels
+        ]
+        red, green, blue, *alpha = planes
+        bits = "16le" if is_high else ""
         rgb_layout = layout_for(f"gbr{'a' if self._alpha else ''}p{bits}")
         assert rgb_layout is not None
         return [green, blue, red, *alpha], rgb_layout

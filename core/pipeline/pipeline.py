@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from ..clip import Clip, ClipInfo, Frames, TensorClip
+from ..clip import Clip, ClipInfo, Frames, TensorClip, clip_bit_depth
 from ..motion import estimate as motion
 from ..motion.gray_frame import Plane
 from ..runtime.prefetch import prefetch
@@ -67,6 +67,11 @@ class Pipeline:
         for operation, before in self.iter_operations():
             info = operation.output_info(before)
         return info
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits per channel of the source."""
+        return clip_bit_depth(self.source)
 
     def frames(self, batch: int = 1, *, on_device: bool = False) -> Iterator[Frames]:
         """Run everything: yield all frames in order, at most `batch` at a time.

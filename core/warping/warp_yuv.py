@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
+from ..video.decode.chroma_location import CHROMA_POSITIONS, chroma_subsampling
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb
 from .sampling_map import sampling_maps
 
@@ -29,7 +30,7 @@ def can_warp_yuv(stream_format: StreamFormat, width: int, height: int, border: B
     width, height: displayed size.
     """
     video_format = av.VideoFormat(stream_format.pixel_format, 8, 8)
-    subsample_x, subsample_y = _chroma_subsampling(stream_format.pixel_format)
+    subsample_x, subsample_y = chroma_subsampling(stream_format.pixel_format)
     return (
         border is not Border.FILL
         and not is_rgb(stream_format.pixel_format)
@@ -67,12 +68,6 @@ def warp_yuv(
     check_frame_count(done, count, ended=True)
 
 
-def _chroma_subsampling(pixel_format: str) -> tuple[int, int]:
-    """Luma columns and rows per chroma sample: (1 or 2, 1 or 2) and more."""
-    chroma = av.VideoFormat(pixel_format, 8, 8)
-    return 8 // max(1, chroma.chroma_width(8)), 8 // max(1, chroma.chroma_height(8))
-
-
 def _to_stored_orientation(x: Coords, y: Coords, orientation: Orientation) -> tuple[Coords, Coords]:
     """Convert coordinates in the upright frame to the stored one.
 
@@ -96,7 +91,8 @@ def _remap_planes(
     mode = getattr(cv2, border.opencv_mode)
     for index, (source, target) in enumerate(zip(_plane_views(frame), _plane_views(warped), strict=True)):
         if index == 1:
-            x, y = _chroma_coords(x, y, *_chroma_subsampling(frame.format.name))
+            position = CHROMA_POSITIONS[stream_format.chroma_location]
+            x, y = _chroma_coords(x, y, *chroma_subsampling(frame.format.name), *position)
         value = black if index == 0 else 1 << (bits - 1)
         cv2.remap(source, x, y, cv2.INTER_CUBIC, dst=target, borderMode=mode, borderValue=value)
         if target.dtype == np.uint16 and bits < 16:  # bicubic interpolation overshoots at steep edges
@@ -104,18 +100,29 @@ def _remap_planes(
     return warped
 
 
-def _chroma_coords(x: Coords, y: Coords, subsample_x: int, subsample_y: int) -> tuple[Coords, Coords]:
+def _chroma_coords(
+    x: Coords, y: Coords, subsample_x: int, subsample_y: int, position_x: float, position_y: float
+) -> tuple[Coords, Coords]:
     """Convert luma coordinates to chroma coordinates, each in its own pixels.
 
-    Chroma is located as encoders assume for files without that information (left): subsampled columns coincide with the
-    first of two luma columns, subsampled rows lie between two luma rows.
+    position_x, position_y: the first chroma sample, in luma samples; it is the same before and after the warp.
     """
-    half, quarter = np.float32(0.5), np.float32(0.25)
+    half = np.float32(0.5)
     if subsample_x == 2:
-        x, y = x[:, ::2] * half, y[:, ::2]
+        x, y = (_at_chroma(values, position_x, axis=1) for values in (x, y))
+        x = (x - np.float32(position_x)) * half
     if subsample_y == 2:
-        x, y = (x[::2] + x[1::2]) * half, (y[::2] + y[1::2]) * quarter - quarter
+        x, y = (_at_chroma(values, position_y, axis=0) for values in (x, y))
+        y = (y - np.float32(position_y)) * half
     return np.ascontiguousarray(x), np.ascontiguousarray(y)
+
+
+def _at_chroma(values: Coords, position: float, axis: int) -> Coords:
+    """Return a map (h, w) at the chroma samples along an axis, interpolated linearly."""
+    even, odd = (values[:, ::2], values[:, 1::2]) if axis == 1 else (values[::2], values[1::2])
+    if position == 0:
+        return even
+    return odd if position == 1 else (even + odd) * np.float32(0.5)
 
 
 def _plane_views(frame: VideoFrame) -> list[Plane]:

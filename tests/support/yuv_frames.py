@@ -53,9 +53,14 @@ def frame_from_rgb(
     size: tuple[int, int] | None = None,
     location: str = "center",
 ) -> VideoFrame:
-    """Convert (C, H, W) with swscale as the video writer does, and set tags."""
+    """Convert (C, H, W) with swscale, and set tags; its input is scaled so that white is right."""
     width, height = size or (rgb.shape[2], rgb.shape[1])
     color_range = FULL_RANGE if full_range else LIMITED_RANGE
+    if bit_depth(pixel_format) > 8:
+        empty = VideoFrame(2, 2, pixel_format)
+        empty.color_range = color_range
+        white, opaque = convert._levels_of_swscale(empty)
+        rgb = rgb.clamp(0, 1) * (torch.tensor([white] * 3 + [opaque])[: len(rgb), None, None] / 65535)
     planar = convert.to_planar_frame(rgb, high_bit_depth=bit_depth(pixel_format) > 8, width=width, height=height)
     frame = VideoReformatter().reformat(
         set_parameters(planar, chroma_location=location),  # the result has that of its source
@@ -72,9 +77,18 @@ def frame_from_rgb(
 
 
 def read_with_swscale(frame: VideoFrame) -> Array:
+    """Convert to RGB(A) with swscale: (C, H, W) in [0, 1]; white of more than 8 bits is 1.0 as in `convert`."""
+    planes = np.stack(convert.to_planes(frame, VideoReformatter(), alpha=has_alpha(frame.format.name)))
+    if bit_depth(frame.format.name) <= 8:
+        return planes / 255
+    levels = np.array([*[convert._levels_of_swscale(frame)[0]] * 3, convert._levels_of_swscale(frame)[1]])
+    return (planes / levels[: len(planes), None, None]).clip(0, 1)
+
+
+def read_as_clip(frame: VideoFrame) -> Array:
     """Convert to RGB(A) as `VideoClip.frames` does: (C, H, W) in [0, 1]."""
-    planes = convert.to_planes(frame, VideoReformatter(), alpha=has_alpha(frame.format.name))
-    return np.stack(planes).astype(np.float64) / (255 if planes[0].dtype == np.uint8 else 65535)
+    planes = convert.to_level_planes(frame, VideoReformatter(), alpha=has_alpha(frame.format.name))
+    return np.stack([plane / np.float64(level) for plane, level in planes])
 
 
 def set_parameters(frame: VideoFrame, **parameters: str) -> VideoFrame:
@@ -128,7 +142,8 @@ def reference_rgb(
     """
     steps = {name: values / (1 << (bits - 8)) for name, values in codes.items()}
     height, width = steps["Y"].shape
-    black, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
+    full = (2**bits - 1) / 2 ** (bits - 8)
+    black, luma, chroma = (0, full, full) if full_range else (16, 219, 224)
     upsampled = []
     for name in "UV":
         values = steps[name]
@@ -143,15 +158,16 @@ def reference_rgb(
         upsampled.append((values - 128) / chroma)
     yuv = np.stack([(steps["Y"] - black) / luma, *upsampled])
     rgb = np.einsum("ij,jhw->ihw", np.linalg.inv(_matrix(kr, kb)), yuv)
-    return (rgb * (1 if bits == 8 else 65280 / 65535)).clip(0, 1)
+    return rgb.clip(0, 1)
 
 
 def reference_yuv(
     rgb: Array, bits: int, kr: float, kb: float, *, full_range: bool, subsampling: tuple[int, int], location: str
 ) -> dict[str, Array]:
     """Convert (3, H, W) in [0, 1] to codes that are not rounded, in float64."""
-    black, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
-    y, u, v = np.einsum("ij,jhw->ihw", _matrix(kr, kb), rgb.clip(0, 1) * (1 if bits == 8 else 65535 / 65280))
+    full = (2**bits - 1) / 2 ** (bits - 8)
+    black, luma, chroma = (0, full, full) if full_range else (16, 219, 224)
+    y, u, v = np.einsum("ij,jhw->ihw", _matrix(kr, kb), rgb.clip(0, 1))
     unit = 1 << (bits - 8)
     codes = {"Y": (black + luma * y) * unit}
     for name, values in (("U", u), ("V", v)):

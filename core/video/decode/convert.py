@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -10,15 +10,12 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ...clip import ClipError, Frames, first_non_finite
+from .scaler import REFORMAT_THREADS, SWS_FLAGS
 from .stream_format import FULL_RANGE, bit_depth, resolve_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Without these flags, saturated colors are off by 3/255 and chroma is repeated instead of interpolated.
-SWS_FLAGS = 0x4 | 0x40000 | 0x2000  # SWS_BICUBIC, ACCURATE_RND, FULL_CHR_H_INT; PyAV 17 names only the first
-# A conversion takes milliseconds and stages run concurrently, so more threads would cost time and memory overall.
-REFORMAT_THREADS = 1
 STRIP_PIXELS = 1 << 17  # pixels that are quantized at once
 # Pixel formats of PNG, by (channels, whether they have 16 bits).
 PACKED_FORMATS = {(3, False): "rgb24", (4, False): "rgba", (3, True): "rgb48be", (4, True): "rgba64be"}
@@ -43,6 +40,41 @@ def to_planes(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) 
     return [_plane_view(rgb, channel) for channel in range(4 if alpha else 3)]
 
 
+LevelPlane: TypeAlias = tuple[NDArray[np.generic], np.float32]
+"""One channel (H, W), uint8, uint16 or float32, and its value of 1.0."""
+
+
+def to_level_planes(
+    frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool, chroma_location: int | None = None
+) -> list[LevelPlane]:
+    """Convert a decoded frame to one plane per channel, in the stored orientation.
+
+    Divided by its level, a plane is in [0, 1]: white, of any range and depth, is exactly 1.0, and so is opaque alpha.
+    chroma_location: that of the stream if known, see `layout_of`.
+    """
+    if bit_depth(frame.format.name) <= 8:
+        return [(plane, np.float32(255)) for plane in to_planes(frame, reformatter, alpha=alpha)]
+    # swscale is faster, but it is off by up to a code of 10 bits, and its white is not 1.0.
+    from ..planes.frame_planes import frame_planes
+    from ..planes.layout import layout_of
+    from ..planes.rgb_conversion import planes_to_rgb
+
+    layout = layout_of(frame, chroma_location)
+    if layout is not None and layout.has_alpha == alpha:
+        return [(plane, np.float32(1)) for plane in planes_to_rgb(frame_planes(frame), layout)[0].numpy()]
+    white, opaque = _levels_of_swscale(frame)
+    planes, levels = to_planes(frame, reformatter, alpha=alpha), [np.uint16(white)] * 3 + [np.uint16(opaque)]
+    return [(np.minimum(p, level), np.float32(level)) for p, level in zip(planes, levels, strict=False)]
+
+
+def _levels_of_swscale(frame: VideoFrame) -> tuple[int, int]:
+    """Return white and opaque alpha of a frame that swscale converts to 16 bits."""
+    shift = 16 - bit_depth(frame.format.name)
+    largest = 65535 >> shift << shift
+    is_full = frame.format.is_rgb or frame.color_range == FULL_RANGE or len(frame.format.components) < 3
+    return largest if is_full else 65280, largest
+
+
 def to_gray(frame: VideoFrame, reformatter: VideoReformatter, width: int, height: int) -> NDArray[np.uint8]:
     """Convert to (height, width, 1) uint8 luma, by area averaging.
 
@@ -52,14 +84,16 @@ def to_gray(frame: VideoFrame, reformatter: VideoReformatter, width: int, height
     return gray.to_ndarray().astype(np.uint8, copy=False)[..., None]
 
 
-def to_planar_frame(frame: Tensor, *, high_bit_depth: bool, width: int, height: int) -> VideoFrame:
+def to_planar_frame(
+    frame: Tensor, *, high_bit_depth: bool, width: int, height: int, target: VideoFrame | None = None
+) -> VideoFrame:
     """Convert (3 or 4, H, W) in [0, 1] to a full-range planar RGB(A) frame.
 
     It has 16 bits per channel if `high_bit_depth`, else 8. Where width x height is larger than the input, the last
-    column and row are repeated.
+    column and row are repeated. target: a frame of that size and format, which is overwritten and returned.
     """
     channels, input_height, input_width = frame.shape
-    planar = VideoFrame(width, height, _planar_format(high_bit_depth, channels == 4))
+    planar = target or VideoFrame(width, height, _planar_format(high_bit_depth, channels == 4))
     planes = [_plane_view(planar, channel) for channel in range(channels)]
     _quantize_into([plane[:input_height, :input_width] for plane in planes], frame, high_bit_depth)
     for plane in planes:

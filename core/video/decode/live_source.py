@@ -23,9 +23,9 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError, ClipInfo, Frames
 from . import demux
-from .convert import to_planes
+from .convert import to_level_planes
 from .corruption import OnDamage
-from .stream_format import StreamFormat, has_alpha
+from .stream_format import StreamFormat, bit_depth, has_alpha
 
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
@@ -35,7 +35,7 @@ PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
 class LiveSource:
     """An open source that is read once; `open_live_source` returns it.
 
-    info: size and frame rate; the length is unknown.
+    info: size and frame rate; the length is unknown. bit_depth: bits per channel.
     """
 
     def __init__(self, name: str, stream: VideoStream, first: VideoFrame, decoded: Iterator[VideoFrame]) -> None:
@@ -45,6 +45,7 @@ class LiveSource:
         if self._format.orientation.transpose:
             width, height = height, width
         fps = stream.average_rate or stream.guessed_rate or Fraction(24)
+        self.bit_depth = bit_depth(self._format.pixel_format)
         self.info = ClipInfo(width, height, fps)
 
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frames]:
@@ -59,15 +60,17 @@ class LiveSource:
         for number, frame in enumerate(self._decoded):
             if stop():
                 return
-            planes = [self._format.orientation.apply(p) for p in to_planes(frame, reformatter, alpha=alpha)]
+            planes = to_level_planes(frame, reformatter, alpha=alpha, chroma_location=self._format.chroma_location)
+            planes = [
+                self._format.orientation.apply(np.divide(plane, level, dtype=np.float32)) for plane, level in planes
+            ]
             if planes[0].shape != (self.info.height, self.info.width):
                 height, width = planes[0].shape
                 raise ClipError(
                     f"{self._name}: frame {number} is {width}x{height}, those before are "
                     f"{self.info.width}x{self.info.height}; all frames must have one size"
                 )
-            top = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
-            yield torch.from_numpy(np.stack([np.divide(plane, top, dtype=np.float32) for plane in planes])[None])
+            yield torch.from_numpy(np.stack(planes)[None])
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from .chroma_location import CENTER, chroma_location_of, chroma_subsampling
+
 # FFmpeg's constants for colors (AVCOL_*). BT.601 has two, which share one matrix.
 RGB, BT709, UNSPECIFIED, BT601, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
 LIMITED_RANGE, FULL_RANGE = 1, 2
@@ -110,6 +112,7 @@ class StreamFormat:
     primaries: int
     transfer: int
     tagged: bool = True  # whether the file has a tag for the matrix; else it is the one that players assume
+    chroma_location: int = CENTER  # of 4:2:0 and 4:2:2
 
     @classmethod
     def of(cls, stream: VideoStream, first: VideoFrame) -> StreamFormat:
@@ -125,4 +128,5 @@ class StreamFormat:
             primaries=first.color_primaries,
             transfer=first.color_trc,
             tagged=first.colorspace not in (UNSPECIFIED, RGB),
+            chroma_location=CENTER if chroma_subsampling(first.format.name) == (1, 1) else chroma_location_of(first),
         )

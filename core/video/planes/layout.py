@@ -6,25 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
-from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS
+from ..decode.chroma_location import CENTER, CHROMA_POSITIONS, chroma_location_of
 from ..decode.stream_format import BT601, BT709, BT2020, FULL_RANGE, SMPTE170M, is_rgb, resolve_matrix
 
-# FFmpeg's constants for the position of chroma samples (AVCHROMA_LOC_*).
-LEFT, CENTER, TOP_LEFT, TOP, BOTTOM_LEFT, BOTTOM = range(1, 7)
-# By these constants, the position (x, y) of the first chroma sample; the first luma sample is at (0, 0), the next at 1.
-CHROMA_POSITIONS = {
-    0: (0.5, 0.5),  # unspecified
-    LEFT: (0.0, 0.5),
-    CENTER: (0.5, 0.5),
-    TOP_LEFT: (0.0, 0.0),
-    TOP: (0.5, 0.0),
-    BOTTOM_LEFT: (0.0, 1.0),
-    BOTTOM: (0.5, 1.0),
-}
 # (Kr, Kb) by matrix tag (AVCOL_SPC_*). FCC is 4, SMPTE 240M 7.
 LUMA_COEFFICIENTS = {
     BT709: (0.2126, 0.0722),
@@ -89,13 +75,18 @@ class PlaneLayout:
         return self.codes_per_step << self.shift
 
     @property
-    def white(self) -> float:
-        """The value of RGB 1.0 in steps of 8 bits.
+    def max_step(self) -> float:
+        """The largest code, in steps of 8 bits: 255, or 255.75 for 10 bits."""
+        return ((1 << self.bits) - 1) / self.codes_per_step
 
-        The conversions with swscale have it too: they multiply 8-bit values by 256, not 257, for 16 bits. So white of
-        limited range is 0.9961 there when read and has the same code when written.
+    @property
+    def white(self) -> float:
+        """The value of RGB 1.0 in steps of 8 bits, of luma from its black on.
+
+        ITU-R BT.709 and BT.2100: codes of limited range are those of 8 bits times a power of 2, so white is 235 there;
+        full range ends at the largest code.
         """
-        return 255.0 if self.bits == 8 else 65535 / 256
+        return self.max_step if self.full_range else 255.0
 
     @cached_property
     def chroma_position(self) -> tuple[float, float]:
@@ -164,27 +155,3 @@ def layout_of(frame: VideoFrame, chroma_location: int | None = None) -> PlaneLay
     if chroma_location is None and layout.subsampling != (1, 1):
         return replace(layout, chroma_location=chroma_location_of(frame))
     return layout
-
-
-def chroma_location_of(frame: VideoFrame) -> int:
-    """Return where the chroma samples of a decoded frame are, as FFmpeg's constant.
-
-    PyAV has no attribute for it, but swscale follows the frame's tag: an impulse in a small frame with the same tags
-    appears at that position. H.264, HEVC and MPEG decoders often set LEFT; without a tag it is CENTER.
-    """
-    reformatter = VideoReformatter()
-    probe = reformatter.reformat(
-        frame, 16, 16, format="yuv420p16le", interpolation="POINT", dst_color_range=FULL_RANGE, threads=REFORMAT_THREADS
-    )
-    for index, plane in enumerate(probe.planes):
-        samples = np.frombuffer(memoryview(plane), "<u2").reshape(plane.height, -1)
-        samples[:] = 32768
-        if index == 2:
-            samples[4, 4] += 8192
-    probe.colorspace, probe.color_range = BT709, FULL_RANGE
-    rgb = reformatter.reformat(probe, format="gbrp16le", interpolation=SWS_FLAGS, threads=REFORMAT_THREADS)
-    red = rgb.planes[2]
-    impulse = np.frombuffer(memoryview(red), "<u2").reshape(red.height, -1)[:, : red.width].astype(float) - 32768
-    total = impulse.sum()
-    x, y = (float(impulse.sum(axis) @ np.arange(16) / total) - 8 for axis in (0, 1))
-    return min(CHROMA_POSITIONS, key=lambda k: (abs(CHROMA_POSITIONS[k][0] - x) + abs(CHROMA_POSITIONS[k][1] - y), -k))

@@ -1,8 +1,9 @@
 """Convert planes to RGB and back, on the device of the tensors.
 
 There are few operations, because each is a launch on a GPU. Differences from swscale, beside rounding: it clips chroma
-above the largest code while upsampling; full-range chroma that it writes is too low by half a code on average; and
-full-range values of more than 8 bits that it writes are too large by 1/256.
+above the largest code while upsampling; full-range chroma that it writes is too low by half a code on average; and with
+more than 8 bits its white of limited range is 65280 of 65535, and that of full range 1/1024 too low for 10 bits, which
+is why it is not used for them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def planes_to_rgb(planes: Sequence[Tensor], layout: PlaneLayout, dtype: torch.dt
     """Convert planes to (B, 3, H, W), or (B, 4, H, W) with alpha, in [0, 1].
 
     planes: as `PlaneLayout.plane_shapes`, or with a batch dimension before; uint8, or int16 or uint16 with the bits of
-    unsigned samples. The orientation is the stored one. Values are those of `convert.to_planes`, but not rounded.
+    unsigned samples. The orientation is the stored one. Values are not rounded.
     Raises ValueError for other dtypes.
     """
     channels = _split_channels(planes, layout)
@@ -33,6 +34,7 @@ def planes_to_rgb(planes: Sequence[Tensor], layout: PlaneLayout, dtype: torch.dt
         _yuv_to_rgb(channels, layout, rgb[:, :3])
     elif not layout.is_rgb:
         torch.mul(channels["Y"][:, None].expand(-1, 3, -1, -1), gain, out=rgb)
+    gain = 1 / (layout.levels_per_step * layout.max_step)
     for index, name in enumerate("RGBA"):
         if name in channels:
             torch.mul(channels[name], gain, out=rgb[:, index])
@@ -60,7 +62,7 @@ def rgb_to_planes(rgb: Tensor, layout: PlaneLayout, padded_size: tuple[int, int]
         _rgb_to_yuv(rgb, layout, targets)
     for index, name in enumerate("RGBA"):
         if name in targets:
-            codes = torch.mul(rgb[:, index], layout.codes_per_step * layout.white).add_(0.5)
+            codes = torch.mul(rgb[:, index], layout.codes_per_step * layout.max_step).add_(0.5)
             _store(codes, layout, targets[name], may_overflow=layout.bits not in (8, 16))
     return planes
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yuv_frames
 from av.video.frame import VideoFrame
+from steadyscale.core.video.decode import chroma_location
 from steadyscale.core.video.decode.stream_format import BT709, FULL_RANGE, SMPTE170M, UNSPECIFIED
 from steadyscale.core.video.encode.output_format import SWS_MATRIX
 from steadyscale.core.video.planes import layout as layouts
@@ -62,10 +63,10 @@ def test_a_frame_without_tags_has_the_matrix_that_players_assume():
 def test_chroma_location_is_that_of_the_tag(pixel_format: str, location: str):
     frame = yuv_frames.set_parameters(VideoFrame(62, 46, pixel_format), chroma_location=location)
     expected = list(yuv_frames.LOCATIONS).index(location)
-    assert layouts.chroma_location_of(frame) == (expected or layouts.CENTER)
+    assert chroma_location.chroma_location_of(frame) == (expected or chroma_location.CENTER)
 
 
-@pytest.mark.parametrize(("codec", "location"), [("libx264", layouts.LEFT), ("ffv1", layouts.CENTER)])
+@pytest.mark.parametrize(("codec", "location"), [("libx264", chroma_location.LEFT), ("ffv1", chroma_location.CENTER)])
 def test_chroma_location_is_that_of_the_decoder(codec: str, location: int, tmp_path: Path):
     frame = yuv_frames.frame_from_rgb(yuv_frames.photo(64, 48), "yuv420p")
     layout = layout_of(yuv_frames.encode_and_decode(frame, codec, str(tmp_path / "clip.mkv")))
@@ -78,4 +79,4 @@ def test_interlaced_420_has_no_layout():
     for pixel_format, is_supported in (("yuv420p", False), ("yuv422p", True)):
         frame = yuv_frames.set_parameters(VideoFrame(64, 48, pixel_format), field_mode="tff")
         assert (layout_of(frame) is not None) == is_supported
-        assert (layout_of(frame, layouts.LEFT) is not None) == is_supported
+        assert (layout_of(frame, chroma_location.LEFT) is not None) == is_supported

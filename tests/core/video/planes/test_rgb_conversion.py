@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import yuv_frames
+from steadyscale.core.video.decode.chroma_location import CENTER, LEFT
 from steadyscale.core.video.decode.stream_format import BT709, LIMITED_RANGE
 from steadyscale.core.video.encode.output_format import SWS_MATRIX
 from steadyscale.core.video.planes.frame_planes import frame_from_planes, frame_planes
-from steadyscale.core.video.planes.layout import CENTER, LEFT, PlaneLayout, layout_for, layout_of
+from steadyscale.core.video.planes.layout import PlaneLayout, layout_for, layout_of
 from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes
 
 # (Kr, Kb) by matrix tag, from the standards.
@@ -156,7 +157,7 @@ def test_unsigned_16_bit_planes():
     assert layout is not None
     planes = [torch.from_numpy(np.full((4, 6), value, np.uint16)) for value in (60160, 32768, 32768)]
     rgb = planes_to_rgb(planes, layout)
-    assert (rgb - 65280 / 65535).abs().max() < 1e-6, "white, as swscale reads it"
+    assert (rgb - 1).abs().max() < 1e-6, "white"
     assert torch.equal(planes_to_rgb([plane.view(torch.int16) for plane in planes], layout), rgb)
 
 
