@@ -7,9 +7,11 @@ accepts; without that list FFmpeg follows a text file named .mp4 to any other fi
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -24,8 +26,10 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 
+log = logging.getLogger(__name__)
+
 VIDEO_FORMATS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,gif,apng,h264,hevc,obu,m4v,dv"
-IMAGE_FORMATS = "png_pipe,tiff_pipe"
+IMAGE_FORMATS = "png_pipe,tiff_pipe,apng"
 VIDEO_DECODERS = (
     "h264,hevc,vvc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"
     "flv,wmv1,wmv2,wmv3,vc1,theora,mjpeg,prores,dnxhd,cfhd,ffv1,ffvhuff,huffyuv,utvideo,qtrle,dvvideo,rawvideo,v210,"
@@ -92,16 +96,21 @@ def error_message(error: BaseException) -> str:
 
 
 def video_stream(container: InputContainer, path: object, max_pixels: int) -> VideoStream:
-    """Return the first video stream that is not cover art.
+    """Return the video stream that players choose; every reader calls this.
 
-    Its decoder and size are checked against VIDEO_DECODERS and `max_pixels`. Raises ClipError.
+    That is the one flagged as default or, with none or several such, the largest of them, but never cover art. The
+    choice among several is logged once per file. Its decoder and size are checked against VIDEO_DECODERS and
+    `max_pixels`. Raises ClipError.
     """
-    cover_art = Disposition.attached_pic
+    cover_art = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & cover_art]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise ClipError(f"{path}: the file has no video stream, only {kinds}")
-    stream = streams[0]
+    flagged = [s for s in streams if s.disposition & Disposition.default] or streams
+    stream = max(flagged, key=lambda s: s.width * s.height)
+    if len(streams) > 1:
+        _log_choice(str(path), len(streams), stream.index, stream.width, stream.height)
     codec = stream.codec_context
     if codec is None:
         raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
@@ -118,6 +127,15 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     codec.options = {"max_pixels": str(max_pixels)}
     codec.thread_type = "AUTO"
     return stream
+
+
+@lru_cache(maxsize=64)
+def _log_choice(path: str, count: int, index: int, width: int, height: int) -> None:
+    """Log a choice among several tracks; the cache makes that once per file."""
+    log.warning(
+        "%s: it has %d video tracks; track %d (%dx%d) is read, and the others are left out", path, count, index, width,
+        height,
+    )  # fmt: skip
 
 
 class DecodeObserver(Protocol):

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.deprecation import deprecated_property
 from . import demux
-from .convert import to_gray, to_planes
+from .container_crop import warn_container_crop
+from .convert import to_gray, to_level_planes
 from .corruption import CorruptionReport, OnDamage, decode_checked
 from .hwaccel import HardwareError, check_hwaccel, select_device
-from .stream_format import NativeFrames, StreamFormat, has_alpha
+from .stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class VideoClip:
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
             self.stream_format = StreamFormat.of(stream, first)
+            warn_container_crop(self.path)
             if first.interlaced_frame and window is None:
                 log.warning(
                     "%s is interlaced: the two fields of a frame, taken at different times, are processed as one; "
@@ -84,6 +86,11 @@ class VideoClip:
                 length = len(self._selection.frame_numbers)
             self.info = ClipInfo(width, height, fps, length - missing if length and not window else length)
         self._hardware = select_device(self.path, hwaccel, first, max_pixels)
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits per channel of the file."""
+        return bit_depth(self.stream_format.pixel_format)
 
     cut = deprecated_property("cut", "trim")
     stored = deprecated_property("stored", "stream_format")
@@ -105,17 +112,17 @@ class VideoClip:
 
         alpha, orientation = has_alpha(self.stream_format.pixel_format), self.stream_format.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
-        reformatter = VideoReformatter()
+        reformatter, chroma_location = VideoReformatter(), self.stream_format.chroma_location
         buffer, filled, number = _empty_batch(batch, shape), 0, -1
         with closing(self._decode()) as decoded:
             for number, frame in enumerate(decoded):
                 if number < first:
                     continue
-                planes = [orientation.apply(p) for p in to_planes(frame, reformatter, alpha=alpha)]
-                self._check_size(number, planes[0].shape[::-1], (self.info.width, self.info.height))
-                max_level = np.float32(255 if planes[0].dtype == np.uint8 else 65535)
-                for channel, plane in enumerate(planes):
-                    np.divide(plane, max_level, out=buffer[filled, channel], dtype=np.float32)
+                planes = to_level_planes(frame, reformatter, alpha=alpha, chroma_location=chroma_location)
+                upright = [(orientation.apply(plane), level) for plane, level in planes]
+                self._check_size(number, upright[0][0].shape[::-1], (self.info.width, self.info.height))
+                for channel, (plane, level) in enumerate(upright):
+                    np.divide(plane, level, out=buffer[filled, channel], dtype=np.float32)
                 filled += 1
                 if filled == batch:
                     yield torch.from_numpy(buffer)

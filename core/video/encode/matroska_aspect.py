@@ -10,25 +10,21 @@ Matroska is RFC 9559; its elements, each of id, length and content, are EBML, RF
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 from av.video.stream import VideoStream
 
 from ...clip import ClipError
+from ..decode.ebml import MAX_HEADER_BYTES, TRACK_ENTRY, TRACKS, VIDEO, find_element, parse_elements
 from .codecs import Container
 
 PLACEHOLDER_TITLE = "the display size belongs here".ljust(48, ".")
 _CODECS_WITH_ASPECT = ("h264", "hevc")  # codecs that store it in the bitstream, more precisely
-MAX_HEADER_BYTES = 4_000_000  # size of the start of a file in which the tracks are described
-_SEGMENT, _TRACKS, _TRACK_ENTRY = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
-_TRACK_NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"
+_TRACK_NAME, _CRC, _VOID = b"\x53\x6e", b"\xbf", b"\xec"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
 _DISPLAY_IDS = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = b"\xb0", b"\xba"
-
-_Element = tuple[bytes, bytes]  # id, content
 
 
 def reserve_display_size(stream: VideoStream, container: Container, pixel_aspect: Fraction | None) -> bool:
@@ -50,10 +46,10 @@ def write_display_size(path: Path, pixel_aspect: Fraction) -> None:
     """
     with path.open("rb+") as file:
         header = file.read(MAX_HEADER_BYTES)
-        offset, tracks = _find_element(header, _TRACKS, path)
-        children = [*_parse_elements(tracks)]
+        offset, tracks = find_element(header, TRACKS, path)
+        children = [*parse_elements(tracks)]
         for index, (element_id, content) in enumerate(children):
-            elements = dict(_parse_elements(content)) if element_id == _TRACK_ENTRY else {}
+            elements = dict(parse_elements(content)) if element_id == TRACK_ENTRY else {}
             if elements.get(_TRACK_NAME, b"").startswith(PLACEHOLDER_TITLE.encode()):
                 children[index] = element_id, _set_display_size(content, pixel_aspect)
                 break
@@ -69,10 +65,10 @@ def write_display_size(path: Path, pixel_aspect: Fraction) -> None:
 
 def _set_display_size(track: bytes, pixel_aspect: Fraction) -> bytes:
     """Return the content of a track entry with the display size instead of the title."""
-    children = [child for child in _parse_elements(track) if child[0] != _TRACK_NAME]
+    children = [child for child in parse_elements(track) if child[0] != _TRACK_NAME]
     for index, (element_id, content) in enumerate(children):
-        if element_id == _VIDEO:
-            settings = [setting for setting in _parse_elements(content) if setting[0] not in _DISPLAY_IDS]
+        if element_id == VIDEO:
+            settings = [setting for setting in parse_elements(content) if setting[0] not in _DISPLAY_IDS]
             sides = dict(settings)
             width, height = (int.from_bytes(sides[side], "big") for side in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
             display_size = max(width, round(width * pixel_aspect)), max(height, round(height / pixel_aspect))
@@ -89,34 +85,6 @@ def _pad(data: bytes, pad_bytes: int, has_crc: bool) -> bytes:
     void = _VOID + (0x0100000000000000 + pad_bytes - 9).to_bytes(8, "big") + bytes(pad_bytes - 9)
     content = (data[6:] if has_crc else data) + void
     return (_encode_element(_CRC, zlib.crc32(content).to_bytes(4, "little")) if has_crc else b"") + content
-
-
-def _find_element(header: bytes, element_id: bytes, path: Path) -> tuple[int, bytes]:
-    """Return the offset of the content of an element of the segment, and the content."""
-    offset = 0
-    while offset < len(header):
-        found_id, start, length = _parse_header(header, offset)
-        if found_id == element_id and start + length <= len(header):
-            return start, header[start : start + length]
-        offset = start if found_id == _SEGMENT else start + length
-    raise ClipError(f"{path}: no track description within the first {MAX_HEADER_BYTES:,} bytes")
-
-
-def _parse_elements(content: bytes) -> Iterator[_Element]:
-    offset = 0
-    while offset < len(content):
-        element_id, start, length = _parse_header(content, offset)
-        yield element_id, content[start : start + length]
-        offset = start + length
-
-
-def _parse_header(data: bytes, offset: int) -> tuple[bytes, int, int]:
-    """Return an element's id, and the offset and length of its content."""
-    id_bytes = 9 - data[offset].bit_length()
-    length_offset = offset + id_bytes
-    length_bytes = 9 - data[length_offset].bit_length()
-    length = int.from_bytes(data[length_offset : length_offset + length_bytes], "big") - (1 << 7 * length_bytes)
-    return data[offset:length_offset], length_offset + length_bytes, length
 
 
 def _encode_element(element_id: bytes, content: bytes) -> bytes:
