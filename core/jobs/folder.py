@@ -17,7 +17,7 @@ from ..clip import ClipError
 from ..runtime.folder_lock import folder_lock
 from ..video.decode import demux
 from ..video.decode.timestamps import TimeRange, Timestamps, read_timestamps
-from ..video.images.sequence_paths import is_image_sequence, list_image_files
+from ..video.images.sequence_paths import is_image_source, list_image_files
 from .fingerprint import fingerprint, hash_files, software_versions
 from .manifest import Manifest
 
@@ -80,7 +80,7 @@ def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = 
         folder.mkdir(exist_ok=True)
     try:
         with _wrap_os_errors(folder), folder_lock(folder):
-            is_images = is_image_sequence(source)
+            is_images = is_image_source(source)
             files = tuple(list_image_files(source)) if is_images else (source,)
             file_stats = _file_stats(files)
             times = None if is_images else read_timestamps(source, window)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-from ..clip import Clip, ClipError, ClipInfo, Frames
+from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
 from .decode import demux
 from .decode.corruption import OnDamage
 from .decode.hwaccel import check_hwaccel
@@ -16,9 +16,16 @@ from .decode.stream_format import NativeFrames
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
 from .encode.writer import write_video
+from .images.color_profile import warn_dropped_color
 from .images.image_clip import ImageClip
-from .images.png_writer import write_images
-from .images.sequence_paths import folder_and_pattern, is_image_sequence, list_image_files, overwritten_sources
+from .images.png_writer import png_bits, write_images
+from .images.sequence_paths import (
+    folder_and_pattern,
+    is_image_sequence,
+    is_image_source,
+    list_image_files,
+    overwritten_sources,
+)
 
 
 def open_clip(
@@ -37,7 +44,7 @@ def open_clip(
     Raises ClipError.
     """
     check_hwaccel(hwaccel)
-    if is_image_sequence(Path(path)):
+    if is_image_source(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
     return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage, hwaccel=hwaccel)
 
@@ -51,7 +58,7 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
     if source is not None and path.resolve() == Path(source).resolve():
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if is_image_sequence(path):
-        files = list_image_files(Path(source)) if source is not None and is_image_sequence(Path(source)) else []
+        files = list_image_files(Path(source)) if source is not None and is_image_source(Path(source)) else []
         if overwritten := overwritten_sources(path, files):
             raise ClipError(
                 f"{path}: this would replace {overwritten[0].name} of the source; choose another folder or name"
@@ -77,18 +84,22 @@ def write_clip(
     *,
     encoding: Encoding | None = None,
     source: str | Path | None = None,
-    bits: int = 8,
+    bits: int | None = None,
 ) -> int:
     """Write a video file or, for a folder or a pattern, PNG images.
 
     frames: RGB or, for a video file, frames in the source's pixel format (`Pipeline.native_frames`).
     source: the file that the frames were computed from, frame by frame; where both files are videos, its audio and
-    timestamps are copied. bits: per channel of PNG images, 8 or 16.
+    timestamps are copied. bits: per channel of PNG images, 8 or 16; by default 16 if the source has more than 8.
     Returns the number of frames. Raises ClipError, also where `path` is the source.
     """
     path = Path(path)
     check_target(path, encoding=encoding, source=source)
+    clip = None if source is None else open_clip(source, max_pixels=demux.NO_PIXEL_LIMIT, on_damage=OnDamage.KEEP)
+    depth = 8 if clip is None else clip_bit_depth(clip)
     if is_image_sequence(path):
-        return write_images(path, cast("Iterator[Frames]", frames), bits=bits)
-    source_is_video = source is not None and not is_image_sequence(Path(source))
-    return write_video(path, frames, info, encoding=encoding, source=source if source_is_video else None)
+        images, color = cast("Iterator[Frames]", frames), getattr(clip, "color", None)
+        return write_images(path, images, bits=bits or png_bits(depth), color=color)
+    warn_dropped_color(path, getattr(clip, "color", None))
+    source_is_video = isinstance(clip, VideoClip)
+    return write_video(path, frames, info, encoding=encoding, source=source if source_is_video else None, bits=depth)

@@ -20,6 +20,7 @@ from ...runtime.deprecation import renamed_arguments
 from ..decode import demux
 from ..decode.convert import to_rgb
 from ..decode.stream_format import Orientation, has_alpha
+from .color_profile import read_image_color
 from .metadata import read_image_metadata
 from .sequence_paths import list_image_files, warn_about_gaps
 
@@ -32,6 +33,7 @@ class ImageClip:
     path: a folder, a glob pattern (shots/*.png), a printf pattern (shots/frame_%04d.png) or one image. Files are in
     natural
     order: frame 9 comes before frame 10. fps: images do not store one. max_pixels: the largest width * height accepted.
+    bit_depth, color: of the first image, 8 or 16 bits per channel, and its color description.
     Raises ClipError where there are no images, they differ in type or size, or one cannot be read.
     """
 
@@ -42,7 +44,8 @@ class ImageClip:
         first = read_image(self.files[0], max_pixels)
         warn_about_gaps(self.files)
         _warn_multi_image(self.files[0])
-        self._channels = first.shape[2]
+        self._channels, self.bit_depth = first.shape[2], 16 if first.dtype == np.uint16 else 8
+        self.color = read_image_color(self.files[0].read_bytes(), self.files[0])
         self.info = ClipInfo(first.shape[1], first.shape[0], fps, len(self.files))
 
     def frames(self, batch: int = 1) -> Iterator[Frames]:

@@ -60,11 +60,12 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
 
 def _parse_png(content: bytes) -> ImageMetadata:
     exif = Image.Exif()
-    exif.load(b"Exif\0\0" + next((data for kind, data in _png_chunks(content) if kind == b"eXIf"), b""))
-    return ImageMetadata(_EXIF_ORIENTATIONS.get(exif.get(_ORIENTATION_TAG, 0)))
+    exif.load(b"Exif\0\0" + next((data for kind, data in png_chunks(content) if kind == b"eXIf"), b""))
+    return ImageMetadata(_EXIF_ORIENTATIONS.get(exif.get(_ORIENTATION_TAG, 0)), is_animated_png(content))
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and data of each chunk of a PNG file; without those of pixels."""
     offset = 8
     while offset + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, offset)
@@ -72,10 +73,26 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         offset += 12 + length
 
 
-def _parse_tiff(content: bytes) -> ImageMetadata:
+def is_animated_png(content: bytes) -> bool:
+    """Whether a PNG file is an APNG: the chunk acTL comes before the pixels."""
+    if not content.startswith(b"\x89PNG"):
+        return False
+    for kind, _ in png_chunks(content):
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+    return False
+
+
+def read_tiff_tags(content: bytes) -> ImageFileDirectory_v2:
+    """Read the tags of the first image of a TIFF file; raises what Pillow raises."""
     is_big_tiff = content[2:4] in (b"+\0", b"\0+")  # the variant for files beyond 4 GB
     tags, file = ImageFileDirectory_v2(content[: 16 if is_big_tiff else 8]), io.BytesIO(content)
     file.seek(tags.next)
     tags.load(file)
+    return tags
+
+
+def _parse_tiff(content: bytes) -> ImageMetadata:
+    tags = read_tiff_tags(content)
     jpeg, bits = tags.get(_COMPRESSION_TAG) in _JPEG_COMPRESSIONS, max(tags.get(_BITS_TAG, (1,)))
     return ImageMetadata(_EXIF_ORIENTATIONS.get(tags.get(_ORIENTATION_TAG, 0)), bool(tags.next), jpeg, bits)

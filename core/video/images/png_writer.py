@@ -19,6 +19,7 @@ from ...runtime.deprecation import renamed_arguments
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
 from ..decode.convert import PACKED_FORMATS, check_uniform, to_packed_frame
+from .color_profile import ImageColor
 from .sequence_paths import PRINTF_NUMBER, existing_outputs, folder_and_pattern, frame_filename
 
 if TYPE_CHECKING:
@@ -32,14 +33,20 @@ PNG_OPTIONS = {"compression_level": "4", "pred": "mixed"}
 MAX_ENCODER_THREADS = 4
 
 
+def png_bits(bit_depth: int) -> int:
+    """Return the bits per channel of PNG files, 8 or 16, that keep a bit depth."""
+    return 8 if bit_depth <= 8 else 16
+
+
 @renamed_arguments(where="path")
-def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -> int:
+def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8, color: ImageColor | None = None) -> int:
     """Write frames as PNG files, numbered from 1.
 
     path: a folder (created where it does not exist; files are frame_000001.png and so on), a pattern such as
-    shots/frame_%04d.png, or one name such as still.png for a clip of one frame. bits: 8 or 16 per channel. Alpha is
-    kept. The files appear when all are written; on any error or interrupt none does, and `frames` is closed. Files of
-    an earlier run with the same pattern are replaced, and those with numbers beyond the last are removed. Frames are
+    shots/frame_%04d.png, or one name such as still.png for a clip of one frame. bits: 8 or 16 per channel. color: the
+    color description that each file gets. Alpha is kept.
+    The files appear when all are written; on any error or interrupt none does, and `frames` is closed. Files of an
+    earlier run with the same pattern are replaced, and those with numbers beyond the last are removed. Frames are
     compressed while the next ones are computed.
     Returns the number of frames. Raises ClipError for no frames, another file type, a change of size, or errors of the
     disk.
@@ -59,7 +66,7 @@ def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -
             folder.parent.mkdir(parents=True, exist_ok=True)
             with temp_path(folder / pattern if folder.exists() else folder) as partial:
                 partial.mkdir()
-                writer = _PngWriter(partial, pattern, shape, bits, path)
+                writer = _PngWriter(partial, pattern, shape, bits, path, color)
                 write_behind(stream, writer.write, depth=1, name="encode")
                 writer.finish()
                 if folder.exists():
@@ -76,7 +83,16 @@ def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8) -
 class _PngWriter:
     """Writes frames of one shape (C, H, W) to a folder; `count` files are written."""
 
-    def __init__(self, folder: Path, pattern: str, shape: tuple[int, ...], bits: int, path: str | Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pattern: str,
+        shape: tuple[int, ...],
+        bits: int,
+        path: str | Path,
+        color: ImageColor | None,
+    ) -> None:
+        self._color = color or ImageColor()
         self.count, self._received = 0, 0
         self._folder, self._pattern, self._shape, self._high_bit_depth, self._path = (
             folder,
@@ -117,7 +133,9 @@ class _PngWriter:
     def _write_packets(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
             self.count += 1
-            (self._folder / frame_filename(self._pattern, self.count)).write_bytes(packet)
+            (self._folder / frame_filename(self._pattern, self.count)).write_bytes(
+                self._color.insert_into(bytes(packet))
+            )
 
 
 def _replace_outputs(partial: Path, folder: Path, pattern: str, count: int) -> None:

@@ -9,8 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from ...clip import ClipError
+from .metadata import is_animated_png
 
 log = logging.getLogger(__name__)
+
+_PNG_HEADER_BYTES = 4_000_000  # what precedes the pixels of a PNG file; color profiles may be large
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 # A name with one of these is a video file even if it looks like a pattern, for instance movie [1080p].mp4.
@@ -31,6 +34,19 @@ def is_image_sequence(path: Path) -> bool:
     if path.is_dir() or path.suffix.lower() in ("", *IMAGE_SUFFIXES):
         return True
     return _is_pattern(path.name) and path.suffix.lower() not in VIDEO_SUFFIXES
+
+
+def is_image_source(path: Path) -> bool:
+    """Whether a path is read as images rather than as a video.
+
+    As `is_image_sequence`, but an animated PNG is a video: browsers and phones save APNG with the extension .png.
+    """
+    if not is_image_sequence(path):
+        return False
+    if not path.is_file() or path.suffix.lower() != ".png":
+        return True
+    with path.open("rb") as file:
+        return not is_animated_png(file.read(_PNG_HEADER_BYTES))
 
 
 def _is_pattern(name: str) -> bool:
