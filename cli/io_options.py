@@ -32,7 +32,9 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", default=default.preset, help="the encoder's own word for speed against size")
     parser.add_argument(
-        "--pixel-format", default=default.pixel_format, help="such as yuv420p10le (default: what plays everywhere)"
+        "--pixel-format",
+        default=default.pixel_format,
+        help="such as yuv420p, which plays everywhere (default: bit depth and chroma of IN)",
     )
     parser.add_argument(
         "--encoder",
@@ -41,7 +43,13 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
         help="encode on the CPU (software) or with the video encoder of a GPU; where that fails, a message states "
         f"why and the CPU encodes (default {default.encoder})",
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="per channel of PNG images")
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        default=None,
+        help="per channel of PNG images (default: 16 if IN has more than 8)",
+    )
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="largest frame to accept, in pixels")
 
 

@@ -23,7 +23,7 @@ from ..video.decode.live_source import LiveSource, open_live_source
 from ..video.encode.codecs import Encoding
 from ..video.encode.writer import write_video
 from ..video.encode.y4m_pipe import write_y4m
-from ..video.images.png_writer import write_images
+from ..video.images.png_writer import png_bits, write_images
 from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
 from .progress import ProgressTracker
@@ -43,7 +43,7 @@ def stabilize_live_video(
     settings: StabilizeSettings | None = None,
     look_ahead: int = LOOK_AHEAD,
     encoding: Encoding | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
     device: str = "auto",
@@ -82,7 +82,7 @@ def stabilize_live_video(
     with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
         frames = _stabilize(live, settings, look_ahead, tracker, stop)
         with closing(cast(Any, frames)):
-            written = _write(target, frames, live.info, encoding, bits)
+            written = _write(target, frames, live.info, encoding, bits, live.bit_depth)
         return VideoReport(
             command="stabilize",
             input=str(source),
@@ -136,9 +136,16 @@ def _load_live_smoother() -> LiveSmoother:
     return load_path_smoother().make_controller
 
 
-def _write(target: str | Path, frames: Iterator[Frames], info: ClipInfo, encoding: Encoding | None, bits: int) -> int:
+def _write(
+    target: str | Path,
+    frames: Iterator[Frames],
+    info: ClipInfo,
+    encoding: Encoding | None,
+    bits: int | None,
+    source_bits: int,
+) -> int:
     if str(target) == STDOUT:
         return write_y4m(cast(BinaryIO, sys.stdout.buffer), frames, info)
     if is_image_sequence(Path(target)):
-        return write_images(target, frames, bits=bits)
-    return write_video(target, frames, info, encoding=encoding)
+        return write_images(target, frames, bits=bits or png_bits(source_bits))
+    return write_video(target, frames, info, encoding=encoding, bits=source_bits)

@@ -23,8 +23,9 @@ from ..video.decode.timestamps import TimeRange
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding
 from ..video.encode.writer import write_video
+from ..video.images.color_profile import warn_dropped_color
 from ..video.images.image_clip import ImageClip
-from ..video.images.png_writer import write_images
+from ..video.images.png_writer import png_bits, write_images
 from ..video.images.sequence_paths import first_output, is_image_sequence, overwritten_sources
 from ..video.open import check_target, open_clip
 from .progress import ProgressTracker
@@ -41,7 +42,7 @@ class RunOptions:
     """The arguments that the three functions share; see `upscale_video`."""
 
     encoding: Encoding | None
-    bits: int
+    bits: int | None
     fps: Fraction | float
     max_pixels: int
     on_damage: OnDamage
@@ -87,6 +88,8 @@ class VideoRun:
         stage: the name for progress. stats: of the pipeline's network.
         """
         self.tracker.start(stage, pipeline.info.length)
+        if not is_image_sequence(self._target):
+            warn_dropped_color(self._target, getattr(pipeline.source, "color", None))
         if self.job is None:
             frames_in, frames_out = self._write_at_once(pipeline, stage)
         else:
@@ -117,12 +120,25 @@ class VideoRun:
         assert stream is not None, "a tracked clip has the native frames that its clip has"
         frames = with_estimate(stream, pipeline, self.tracker.notify)
         if to_images:
-            written = write_images(self._target, cast("Iterator[Frames]", frames), bits=self.options.bits)
+            written = write_images(
+                self._target,
+                cast("Iterator[Frames]", frames),
+                bits=self.options.bits or png_bits(pipeline.bit_depth),
+                color=getattr(pipeline.source, "color", None),
+            )
         else:
             source = pipeline.source
             file, window = (source.path, source.window) if isinstance(source, VideoClip) else (None, None)
             encoding = self.options.encoding
-            written = write_video(self._target, frames, pipeline.info, encoding=encoding, source=file, window=window)
+            written = write_video(
+                self._target,
+                frames,
+                pipeline.info,
+                encoding=encoding,
+                source=file,
+                window=window,
+                bits=pipeline.bit_depth,
+            )
         return self.tracker.done, written
 
     def _write_segments(self, pipeline: Pipeline, stage: str, job: Job) -> int:

@@ -33,7 +33,7 @@ def upscale_video(
     settings: UpscaleSettings | None = None,
     deflicker: float = 0.0,
     encoding: Encoding | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
@@ -61,7 +61,7 @@ def upscale_video(
         deflicker: strength of the temporal filter against flicker and crawling detail, 0 (none) to 1; 0.6 suits most
             clips.
         encoding: codec, crf, preset, pixel format and encoder of a video file. None takes what plays everywhere.
-        bits: bits per channel of PNG images, 8 or 16.
+        bits: bits per channel of PNG images, 8 or 16; None takes 16 if the source has more than 8.
         fps: frames per second of a source of images; videos and clips state their own.
         max_pixels: the largest accepted width * height of a source that is a path.
         on_damage: whether corrupt frames of a source that is a path end the call, or are concealed and counted.
@@ -101,7 +101,7 @@ def stabilize_video(
     settings: StabilizeSettings | None = None,
     mask: Masks | None = None,
     encoding: Encoding | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,
@@ -157,7 +157,7 @@ def enhance_video(
     deflicker: float = 0.0,
     mask: Masks | None = None,
     encoding: Encoding | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     fps: Fraction | float = 24,
     max_pixels: int = MAX_PIXELS,
     on_damage: OnDamage = OnDamage.FAIL,

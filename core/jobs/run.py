@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ..clip import Clip, ClipError, ClipInfo, Frames
+from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.slicing import pipeline_shots, render_piece, resolve_zoom, source_range, unbatch
 from ..runtime.atomic_write import atomic_path, partial_path
@@ -31,7 +31,7 @@ from ..video.decode.timestamps import Timestamps
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.codecs import Encoding, codec_for, codec_name, container_for
 from ..video.encode.hardware_encoders import choose_encoder
-from ..video.encode.output_format import has_transparency, padded_size
+from ..video.encode.output_format import OutputFormat, probe_format
 from ..video.encode.writer import write_video
 from ..video.images.sequence_paths import is_image_sequence
 from ..video.open import check_target
@@ -122,7 +122,7 @@ def _write_segments(
             if first is None:
                 raise ClipError(f"{job.source}: the clip ended before frame {piece.start}; run again")
             if index == 0:
-                encoding = _resolve_encoding(encoding, file, first)
+                encoding = _resolve_encoding(encoding, file, first, source, clip_bit_depth(pipeline))
             else:
                 # Segments of different encoders cannot be concatenated.
                 encoder = finished[0].get("encoder", "software")
@@ -168,16 +168,16 @@ def _frames_from(clip: Clip, first: int) -> Iterator[Frames]:
     return islice(unbatch(clip.frames()), first, None)
 
 
-def _resolve_encoding(encoding: Encoding, file: Path, first: Frames) -> Encoding:
+def _resolve_encoding(encoding: Encoding, file: Path, first: Frames, source: Path | None, bits: int | None) -> Encoding:
     """Return the encoding with an explicit pixel format and encoder.
 
     They are the same for all segments: those that `write_video` would choose for the first frame.
     """
     container = container_for(file)
     codec = codec_for(file, container, encoding)
-    pixel_format = encoding.pixel_format or (codec.alpha_format if has_transparency(first) else None)
-    pixel_format = pixel_format or codec.pixel_format
-    size = padded_size(first.shape[3], first.shape[2], pixel_format)
+    source_format = probe_format(source) if source is not None else None
+    output_format = OutputFormat.of(first, codec, encoding, source_format, file, bits)
+    pixel_format, size = output_format.pixel_format, output_format.padded_size
     setup = choose_encoder(file, codec_name(container, encoding), codec, encoding, pixel_format, size)
     return replace(encoding, pixel_format=pixel_format, encoder=setup.name if setup.is_hardware else "software")
 

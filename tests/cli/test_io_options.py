@@ -7,6 +7,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, make_moving_video
@@ -253,3 +255,44 @@ def test_a_live_source_is_decoded_in_software(tmp_path: Path, clip_file: Path, r
     code, _, stderr = run_cli(*words, "--hwaccel", "auto")
     assert (code, stderr) == (1, "steadyscale: --live decodes on the CPU, without delay; leave out --hwaccel\n")
     assert run_cli(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix", "expected"),
+    [
+        ((), ".mp4", "yuv420p10le"),
+        (("--codec", "hevc"), ".mp4", "yuv420p10le"),
+        (("--codec", "ffv1"), ".mkv", "yuv420p10le"),
+        (("--pixel-format", "yuv420p"), ".mp4", "yuv420p"),
+    ],
+)
+def test_ten_bits_are_kept_by_default(options, suffix: str, expected: str, tmp_path: Path, weights: Path, run_cli):
+    with av.open(str(tmp_path / "ramp.mkv"), "w") as sink:
+        stream = sink.add_stream("ffv1", 24)
+        stream.width, stream.height, stream.pix_fmt = 880, 64, "yuv420p10le"
+        for number in range(3):
+            frame = av.VideoFrame(880, 64, "yuv420p10le")
+            for index, plane in enumerate(frame.planes):
+                rows = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
+                rows[:, : plane.width] = np.clip(np.arange(plane.width) + 64, 64, 940) if index == 0 else 512
+            frame.pts = number
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    out = tmp_path / f"out{suffix}"
+    code, _, stderr = run_cli("upscale", tmp_path / "ramp.mkv", out, "--model", weights, *options)
+    assert code == 0, stderr
+    assert ("--pixel-format yuv420p" in stderr) == (options == ()), "a hint about players"
+    with av.open(str(out)) as made:
+        frame = next(made.decode(video=0))
+    assert frame.format.name == expected
+    codes = np.frombuffer(memoryview(frame.planes[0]), np.uint16 if expected != "yuv420p" else np.uint8)
+    levels = len(np.unique(codes.reshape(frame.height, -1)[:, : frame.width]))
+    assert levels >= 800 if expected != "yuv420p" else levels <= 256
+
+
+def test_sixteen_bit_images_stay_so_by_default(tmp_path: Path, weights: Path, run_cli):
+    levels = torch.arange(48 * 128).reshape(1, 1, 48, 128) * 10 + 99
+    write_images(tmp_path / "in", iter([(levels / 65535).expand(1, 3, 48, 128)]), bits=16)
+    assert run_cli("upscale", tmp_path / "in", tmp_path / "out", "--model", weights)[0] == 0
+    result = (torch.cat(list(open_clip(tmp_path / "out").frames())) * 65535).round().long()
+    assert len(result.unique()) == 6144

@@ -30,7 +30,7 @@ class PlaneDownloader:
     def __init__(self, output_format: OutputFormat, device: torch.device, path: Path) -> None:
         self._output_format, self._path = output_format, path
         self._ring = DownloadRing(accelerator_for(device))
-        layout = layout_for(output_format.pixel_format, output_format.matrix, output_format.full_range)
+        layout = output_format.layout
         self.needs_reformat = layout is None
         self._layout: PlaneLayout = layout or self._rgb_layout()
         self._pending: list[Download] = []

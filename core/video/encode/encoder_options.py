@@ -9,6 +9,7 @@ from typing import cast
 import av
 from av.container import OutputContainer
 
+from ..decode.chroma_location import LOCATION_NAMES, UNSPECIFIED_LOCATION
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
 from .codecs import Codec, Encoding
 from .output_format import OutputFormat
@@ -46,7 +47,10 @@ def add_video_stream(
 
     fps: the nominal frame rate. time_base: unit of the timestamps.
     """
-    added = sink.add_stream(setup.name, rate=fps.limit_denominator(1_000_000), options=setup.options)
+    options = dict(setup.options)
+    if output_format.chroma_location != UNSPECIFIED_LOCATION:
+        options["chroma_sample_location"] = LOCATION_NAMES[output_format.chroma_location]
+    added = sink.add_stream(setup.name, rate=fps.limit_denominator(1_000_000), options=options)
     stream = cast(av.VideoStream, added)
     stream.width, stream.height = output_format.padded_size
     stream.pix_fmt = setup.pixel_format

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import av
 
 from ...clip import ClipError, Frames
 from ..decode import demux
+from ..decode.chroma_location import LEFT, chroma_subsampling
 from ..decode.corruption import CorruptionReport, OnDamage, decode_checked
 from ..decode.stream_format import (
     BT601,
@@ -26,7 +27,9 @@ from ..decode.stream_format import (
     is_rgb,
     resolve_matrix,
 )
-from .codecs import Codec, Encoding, check_pixel_format
+from ..planes.layout import PlaneLayout, layout_for
+from .codecs import Codec, Encoding
+from .pixel_formats import choose_pixel_format, stored_chroma_location
 
 MIN_OPAQUE_ALPHA = 1 - 0.5 / 65535  # rounds to opaque in every format
 # By matrix tag (AVCOL_SPC_*), the constant of the scaler (SWS_CS_*). FCC is 4, SMPTE 240M 7.
@@ -48,6 +51,7 @@ class OutputFormat:
     full_range: bool
     primaries: int
     transfer: int
+    chroma_location: int = LEFT  # wanted, or that of the file after `with_stored_chroma_location`
 
     @classmethod
     def of(
@@ -57,15 +61,21 @@ class OutputFormat:
         encoding: Encoding,
         source_format: StreamFormat | None,
         path: Path,
+        bits: int | None = None,
     ) -> OutputFormat:
         """Choose the format for the first frames, the settings and the source.
 
-        Raises ClipError.
+        bits: see `choose_pixel_format`. Raises ClipError.
         """
         channels, height, width = frame_shape(first)
-        is_transparent = not isinstance(first, list) and has_transparency(first)
-        pixel_format = encoding.pixel_format or (codec.alpha_format if is_transparent else None) or codec.pixel_format
-        check_pixel_format(path, codec, pixel_format)
+        pixel_format = choose_pixel_format(
+            path,
+            codec,
+            requested=encoding.pixel_format,
+            source_format=source_format,
+            bits=bits,
+            is_transparent=not isinstance(first, list) and has_transparency(first),
+        )
         default = resolve_matrix(UNSPECIFIED, height)
         matrix = source_format.matrix if source_format and source_format.matrix in SWS_MATRIX else default
         # Programs differ in what they assume of an untagged file. If the source is untagged, so is the result, or its
@@ -88,6 +98,11 @@ class OutputFormat:
             full_range=is_rgb(pixel_format) or (source_format is not None and source_format.full_range),
             primaries=source_format.primaries if source_format else default,
             transfer=source_format.transfer if source_format else default,
+            chroma_location=(
+                source_format.chroma_location
+                if source_format and chroma_subsampling(source_format.pixel_format) != (1, 1)
+                else LEFT
+            ),
         )
         if output_format.transfer in (PQ, HLG) and bit_depth(pixel_format) <= 8:
             raise ClipError(
@@ -95,6 +110,18 @@ class OutputFormat:
                 "choose hevc or av1 with the pixel format yuv420p10le"
             )
         return output_format
+
+    def with_stored_chroma_location(self, codec: str, muxer: str, *, is_hardware: bool) -> OutputFormat:
+        """Return the format with the chroma location that the file can have."""
+        location = stored_chroma_location(
+            codec, muxer, self.pixel_format, self.chroma_location, is_hardware=is_hardware
+        )
+        return replace(self, chroma_location=location)
+
+    @property
+    def layout(self) -> PlaneLayout | None:
+        """The planes of the file's pixel format, None where only swscale converts to it."""
+        return layout_for(self.pixel_format, self.matrix, self.full_range, self.chroma_location)
 
     @property
     def padded_size(self) -> tuple[int, int]:

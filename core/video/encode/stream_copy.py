@@ -18,12 +18,14 @@ from av.stream import Stream
 
 from ...clip import ClipError
 from ..decode.demux import (
+    NO_PIXEL_LIMIT,
     IgnoreDecodeErrors,
     demux_packets,
     error_message,
     is_edit_list_skipped,
     open_media,
     packet_duration,
+    video_stream,
 )
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,6 @@ _DROPPED_METADATA = {
     "minor_version",
     "compatible_brands",
     "duration",
-    "creation_time",
     "rotate",
 }
 # The layouts of Opus, also assumed for channels without a layout.
@@ -82,6 +83,7 @@ class StreamCopier:
             if output is not None:
                 self._outputs[stream.index] = output
         _copy_metadata(source, target, origin, trim_duration)
+        _copy_video_metadata(source, target)
         streams = [source.streams[i] for i in self._outputs]
         self._packets: Iterator[Packet[Any]] = (
             demux_packets(source, *streams, observer=IgnoreDecodeErrors()) if streams else iter(())
@@ -225,6 +227,21 @@ def _copy_stream_metadata(stream: Stream, output: Stream) -> None:
     for key in _STREAM_METADATA_KEYS:
         if key in stream.metadata:
             output.metadata[key] = stream.metadata[key]
+
+
+def _copy_video_metadata(source: InputContainer, target: OutputContainer) -> None:
+    """Copy language and title of the video track."""
+    if not source.streams.video or not target.streams.video:
+        return
+    metadata = video_stream(source, source.name, NO_PIXEL_LIMIT).metadata
+    output = target.streams.video[0]
+    if "language" in metadata:
+        output.metadata["language"] = metadata["language"]
+    if title := metadata.get("title") or metadata.get("name"):  # MP4 and MOV call it name
+        if output.metadata.get("title", title) != title:  # see `matroska_aspect`
+            log.warning("the title of the video track is not kept beside its pixel aspect ratio: %s", title)
+        else:
+            output.metadata["title"] = title
 
 
 def _copy_metadata(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
@@ -20,10 +21,13 @@ from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.atomic_write import atomic_path
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
-from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS, check_uniform, to_planar_frame
+from ..decode.chroma_location import chroma_subsampling, with_chroma_location
+from ..decode.convert import check_uniform, to_level_planes, to_planar_frame
+from ..decode.scaler import REFORMAT_THREADS, SWS_FLAGS
 from ..decode.semi_planar import to_semi_planar
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, StreamFormat, bit_depth, is_rgb
 from ..decode.timestamps import TimeRange, Timestamps, read_timestamps
+from ..planes.layout import layout_for
 from ..verify.verify import verify_output
 from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output
 from .encoder_options import EncoderSetup, add_video_stream
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ANY_TYPE = 0  # the encoder chooses
+
 
 def write_video(
     path: str | Path,
@@ -49,6 +55,8 @@ def write_video(
     source: str | Path | None = None,
     times: Timestamps | None = None,
     window: TimeRange | None = None,
+    bits: int | None = None,
+    frames_format: StreamFormat | None = None,
 ) -> int:
     """Write frames to the video file `path`; return their number.
 
@@ -58,6 +66,8 @@ def write_video(
     re-encoding; its timestamps, metadata, pixel aspect ratio and color tags are kept.
     window: the part of the source from which the frames are; its other streams are trimmed to that.
     times: timestamps for frames that are a part of a clip; only the video stream is written then.
+    bits: bit depth that the frames have where there is no source, 8 by default; with a source it is the source's.
+    frames_format: that of `frames` that are not RGB, by default the source's.
     The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
     `frames` is closed. Frames are converted and encoded in a thread, while the next one is computed in this one.
     4:2:0 needs even sizes: odd ones are padded by repeating the last column or row, which is logged.
@@ -78,16 +88,23 @@ def write_video(
             if first is None or len(first) == 0:
                 raise ClipError(f"{path}: there are no frames to write")
             source_format = probe_format(Path(source)) if source is not None else None
-            output_format = OutputFormat.of(first, codec, encoding, source_format, path)
-            pixel_format, size = output_format.pixel_format, output_format.padded_size
-            setup = choose_encoder(path, codec_name(container, encoding), codec, encoding, pixel_format, size)
+            output_format = OutputFormat.of(first, codec, encoding, source_format, path, bits)
+            pixel_format, size, name = (
+                output_format.pixel_format,
+                output_format.padded_size,
+                codec_name(container, encoding),
+            )
+            setup = choose_encoder(path, name, codec, encoding, pixel_format, size)
+            output_format = output_format.with_stored_chroma_location(
+                name, container.muxer, is_hardware=setup.is_hardware
+            )
             is_full_clip = times is None
             if source is not None and times is None:
                 times = read_timestamps(Path(source), window)
             info = info.resized(output_format.width, output_format.height)
             partial = output_stack.enter_context(atomic_path(path))
             sink = stack.enter_context(_output_container(path, partial, container))
-            writer = _VideoWriter(path, sink, output_format, setup, info.fps, times, source_format)
+            writer = _VideoWriter(path, sink, output_format, setup, info.fps, times, frames_format or source_format)
             has_reserved_size = reserve_display_size(writer.stream, container, output_format.pixel_aspect)
             if source is not None and times is not None and is_full_clip:
                 old = stack.enter_context(demux.open_media(source))
@@ -137,6 +154,7 @@ class _VideoWriter:
         self._source_format = source_format
         self._time_base = times.time_base if times else 1 / fps
         self._reformatter, self._planes_reformatter = VideoReformatter(), VideoReformatter()
+        self._rgb_frame: VideoFrame | None = None  # 8 bits, tagged with the chroma location, used for every frame
         self._downloader: PlaneDownloader | None = None
         self.stream = add_video_stream(sink, output_format, setup, fps, self._time_base)
         if output_format.padded_size != (output_format.width, output_format.height):
@@ -214,27 +232,62 @@ class _VideoWriter:
 
     def _frame_from_tensor(self, frame: Tensor) -> VideoFrame:
         """Convert (C, H, W) to a frame in the encoder's pixel format."""
-        output_format = self._output_format
-        width, height = output_format.padded_size
-        rgb = to_planar_frame(
-            frame, high_bit_depth=bit_depth(output_format.pixel_format) > 8, width=width, height=height
-        )
+        output_format, size = self._output_format, self._output_format.padded_size
+        is_high = bit_depth(output_format.pixel_format) > 8
+        layout = output_format.layout
+        # For these swscale, which is faster, is not exact; see `rgb_conversion`.
+        if layout is not None and (is_high or (layout.has_chroma and layout.full_range)):
+            from ..planes.frame_planes import frame_from_planes
+            from ..planes.rgb_conversion import rgb_to_planes
+
+            planes = rgb_to_planes(_with_alpha(frame, layout.has_alpha)[None], layout, size)
+            return self._tag_color(frame_from_planes([plane[0] for plane in planes], layout, *size))
+        target = None
+        if not is_high and chroma_subsampling(output_format.pixel_format) != (1, 1):
+            target = self._rgb_frame
+        rgb = to_planar_frame(frame, high_bit_depth=is_high, width=size[0], height=size[1], target=target)
+        if not is_high and target is None and chroma_subsampling(output_format.pixel_format) != (1, 1):
+            rgb = self._rgb_frame = with_chroma_location(rgb, output_format.chroma_location)
         return self._reformat(rgb, src_color_range=FULL_RANGE)
 
     def _convert_native(self, frame: VideoFrame) -> VideoFrame:
         """Convert a frame as stored by the source to the encoder's pixel format."""
-        source_format = self._source_format
+        source_format, output_format = self._source_format, self._output_format
         assert source_format is not None, "native frames need the source whose format they have"
-        if (
-            frame.format.name == self._output_format.pixel_format
-            and (frame.width, frame.height) == self._output_format.padded_size
-        ):
+        subsampling = chroma_subsampling(frame.format.name)
+        is_same_chroma = subsampling == chroma_subsampling(output_format.pixel_format) and (
+            subsampling == (1, 1) or output_format.chroma_location == source_format.chroma_location
+        )
+        is_same_size = (frame.width, frame.height) == output_format.padded_size
+        if frame.format.name == output_format.pixel_format and is_same_size and is_same_chroma:
             return self._tag_color(frame)
+        is_same_depth = bit_depth(frame.format.name) == bit_depth(output_format.pixel_format)
+        is_yuv = not is_rgb(frame.format.name) and not is_rgb(output_format.pixel_format)
+        # swscale only shifts the codes of limited range, and so keeps those beyond black and white.
+        if not (is_yuv and is_same_chroma and is_same_size and (is_same_depth or not source_format.full_range)):
+            return self._frame_from_tensor(self._tensor_from_native(frame, source_format))
         matrix, color_range = (
             SWS_MATRIX.get(source_format.matrix),
             FULL_RANGE if source_format.full_range else LIMITED_RANGE,
         )
         return self._reformat(frame, src_colorspace=matrix, src_color_range=color_range)
+
+    def _tensor_from_native(self, frame: VideoFrame, source_format: StreamFormat) -> Tensor:
+        """Convert a frame as stored by the source to (C, H, W) in [0, 1]."""
+        import torch
+
+        from ..planes.frame_planes import frame_planes
+        from ..planes.rgb_conversion import planes_to_rgb
+
+        # Operations yield frames without tags.
+        location = source_format.chroma_location
+        layout = layout_for(frame.format.name, source_format.matrix, source_format.full_range, location)
+        if layout is not None:
+            return planes_to_rgb(frame_planes(frame), layout)[0]
+        frame.colorspace = source_format.matrix
+        frame.color_range = FULL_RANGE if source_format.full_range else LIMITED_RANGE
+        planes = to_level_planes(frame, self._planes_reformatter, alpha=False, chroma_location=location)
+        return torch.from_numpy(np.stack([np.divide(plane, level, dtype=np.float32) for plane, level in planes]))
 
     def _reformat(self, frame: VideoFrame, **source_options: int | None) -> VideoFrame:
         output_format = self._output_format
@@ -250,6 +303,7 @@ class _VideoWriter:
         return self._tag_color(converted)
 
     def _tag_color(self, frame: VideoFrame) -> VideoFrame:
+        frame.pict_type = _ANY_TYPE  # that of a decoded frame would force the encoder
         if not is_rgb(self._output_format.pixel_format):
             frame.colorspace = self._output_format.matrix_tag
             frame.color_range = FULL_RANGE if self._output_format.full_range else LIMITED_RANGE
@@ -275,6 +329,15 @@ class _VideoWriter:
                 if self.tracks and packet.dts is not None:
                     self.tracks.mux_until(packet.dts * packet.time_base)
                 self._sink.mux(packet)
+
+
+def _with_alpha(frame: Tensor, has_alpha: bool) -> Tensor:
+    """Add an opaque alpha channel to (3, H, W) where the format needs one."""
+    if not has_alpha or len(frame) == 4:
+        return frame
+    import torch
+
+    return torch.cat([frame, torch.ones_like(frame[:1])])
 
 
 def _fix_dts(packet: av.Packet[Any], last_dts: int | None) -> int | None:

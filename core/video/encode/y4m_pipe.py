@@ -15,7 +15,9 @@ from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.prefetch import close
-from ..decode.convert import REFORMAT_THREADS, SWS_FLAGS, check_uniform, to_planar_frame
+from ..decode.chroma_location import LEFT, with_chroma_location
+from ..decode.convert import check_uniform, to_planar_frame
+from ..decode.scaler import REFORMAT_THREADS, SWS_FLAGS
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, resolve_matrix
 from .output_format import SWS_MATRIX
 
@@ -30,12 +32,15 @@ def write_y4m(pipe: BinaryIO, frames: Iterator[Frames], info: ClipInfo) -> int:
     pixel_format, name = ("yuv420p", "420mpeg2") if even else ("yuv444p", "444")
     header = f"YUV4MPEG2 W{info.width} H{info.height} F{info.fps.numerator}:{info.fps.denominator} Ip A1:1 C{name}\n"
     reformatter, count = VideoReformatter(), 0
+    # 420mpeg2 has its chroma at the left, as MPEG-2; the conversion follows the tag of this frame.
+    rgb = with_chroma_location(VideoFrame(info.width, info.height, "gbrp"), LEFT)
     try:
         pipe.write(header.encode())
         for batch in frames:
             check_uniform(batch, (batch.shape[1], info.height, info.width), count, "the pipe")
             for frame in batch:
-                rgb = to_planar_frame(frame[:3], high_bit_depth=False, width=info.width, height=info.height)
+                size = {"width": info.width, "height": info.height}
+                rgb = to_planar_frame(frame[:3], high_bit_depth=False, **size, target=rgb)
                 yuv = reformatter.reformat(
                     rgb,
                     format=pixel_format,

@@ -118,12 +118,13 @@ def test_hdr_keeps_its_tags_and_needs_ten_bits(tmp_path: Path):
             sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
         sink.mux(stream.encode(None))
     clip = VideoClip(source)
+    eight_bits = Encoding(pixel_format="yuv420p")
     with pytest.raises(ClipError, match=r"HDR.*yuv420p10le"):
-        write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=source)
-    encoding = Encoding("hevc", pixel_format="yuv420p10le")
-    write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=encoding, source=source)
-    stored = VideoClip(tmp_path / "out.mp4").stream_format
-    assert (stored.matrix, stored.primaries, stored.transfer, stored.pixel_format) == (9, 9, 16, "yuv420p10le")
+        write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=eight_bits, source=source)
+    for codec in ("h264", "hevc"):
+        write_video(tmp_path / "out.mp4", clip.frames(), clip.info, encoding=Encoding(codec), source=source)
+        stored = VideoClip(tmp_path / "out.mp4").stream_format
+        assert (stored.matrix, stored.primaries, stored.transfer, stored.pixel_format) == (9, 9, 16, "yuv420p10le")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (255, 143), (64, 47)])
