@@ -46,14 +46,17 @@ def combo_options(enum: type[Enum]) -> list[str]:
     return [member.value for member in enum]
 
 
-def to_clip(images: Tensor, fps: float = DEFAULT_FPS) -> TensorClip:
-    """Wrap an IMAGE (N, H, W, 1, 3 or 4) as a clip that shares its memory."""
+def to_clip(images: Tensor, fps: float = DEFAULT_FPS, *, bit_depth: int = 8) -> TensorClip:
+    """Wrap an IMAGE (N, H, W, 1, 3 or 4) as a clip that shares its memory.
+
+    bit_depth: see `TensorClip`.
+    """
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
     frames = rearrange(images, "n h w c -> n c h w").float().cpu()
     if frames.shape[1] == 1:
         frames = frames.expand(-1, 3, -1, -1)
-    return TensorClip(frames, Fraction(fps).limit_denominator(1001))
+    return TensorClip(frames, Fraction(fps).limit_denominator(1001), bit_depth=bit_depth)
 
 
 class ImageBatch:

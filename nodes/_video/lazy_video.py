@@ -1,4 +1,9 @@
-"""A VIDEO that is rendered when its pixels are first needed, into a shared file."""
+"""A VIDEO that is rendered when its pixels are first needed.
+
+No consumer gets what another one's encoder left of the frames: a preview is fast and bad. A consumer that others are
+likely to follow (a preview, frames in memory, a crop) renders a lossless master, from which files are then encoded as
+they would be from the source. A part of the video is rendered on its own.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,8 @@ from ...core.pipeline.pipeline import Pipeline
 from ...core.video.decode import demux
 from ...core.video.decode.timestamps import TimeRange, read_timestamps
 from ...core.video.decode.video_clip import VideoClip
-from ...core.video.encode.codecs import CONTAINERS, Encoding, codec_for, container_for
+from ...core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for, container_for
+from ...core.video.encode.pixel_formats import choose_pixel_format
 from ...core.video.encode.remux import remux
 from .._comfy.adapter import ImageBatch, with_progress
 from .render_plan import RenderPlan, TempFile, plan_host_video, render
@@ -35,6 +41,8 @@ _PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
 
 def plan_for(video: Input.Video) -> RenderPlan:
     """The pending operations of a VIDEO input; none for a VIDEO of another node."""
+    if isinstance(video, TrimmedVideo):
+        video = video.render()
     return video.plan if isinstance(video, LazyVideo) else plan_host_video(video)
 
 
@@ -56,6 +64,7 @@ class LazyVideo(Input.Video):
     def __init__(self, plan: RenderPlan) -> None:
         self.plan = plan
         self._rendered: dict[FileFormat, TempFile] = {}
+        self._masters: dict[str, TempFile] = {}  # lossless, by pixel format
         self._job_folders: list[JobFolders] = []
 
     # -- known without rendering
@@ -75,7 +84,8 @@ class LazyVideo(Input.Video):
         return float(self.get_frame_count() / self.get_frame_rate())
 
     def get_bit_depth(self) -> int:
-        return 8 if self.plan.color_space == "sRGB" else 10
+        """8 or 10, the two that ComfyUI knows."""
+        return 10 if self.plan.bit_depth > 8 or self.plan.color_space != "sRGB" else 8
 
     def get_color_space(self) -> str:
         return self.plan.color_space
@@ -89,23 +99,28 @@ class LazyVideo(Input.Video):
     def as_trimmed(
         self, start_time: float | None = None, duration: float | None = None, strict_duration: bool = False
     ) -> Input.Video | None:
-        """A part of the video: rendered alone, or read from the file if one was rendered."""
+        """A part of the video, which is rendered alone."""
         trimmed = TrimmedVideo(self).as_trimmed(start_time, duration, strict_duration)
-        if trimmed is None or self._existing_files():
-            return trimmed
-        plan = self.plan.trim(TimeRange(*trimmed.get_active_trim_window()))
-        return trimmed if plan is None else LazyVideo(plan)
+        part = trimmed and self.plan.trim(TimeRange(*trimmed.get_active_trim_window()))
+        return LazyVideo(part) if part else trimmed
+
+    def trim_master(self, window: TimeRange) -> LazyVideo:
+        """A part of the lossless master, for frames that are in memory."""
+        master = self.master()
+        clip = VideoClip(master.path, max_pixels=demux.NO_PIXEL_LIMIT, window=window)
+        plan = RenderPlan(Pipeline(clip), master.path, resources=(master, self), node_names=self.plan.node_names)
+        return LazyVideo(plan)
 
     # -- rendering
 
     def get_stream_source(self) -> str:
-        return str(self._render_any())
+        return str(self._render(self._default_format))
 
     def as_cropped(self, x: int = 0, y: int = 0, width: int = 0, height: int = 0) -> Input.Video:
-        return keep_alive(to_host_video(self).as_cropped(x, y, width, height), self)
+        return keep_alive(to_host_video(self.master().path).as_cropped(x, y, width, height), self)
 
     def as_resized(self, *args: Any, **kwargs: Any) -> Input.Video:
-        return keep_alive(to_host_video(self).as_resized(*args, **kwargs), self)
+        return keep_alive(to_host_video(self.master().path).as_resized(*args, **kwargs), self)
 
     def get_components(self) -> Types.VideoComponents:
         """All frames in memory; raises ClipError before rendering if they would not fit."""
@@ -114,7 +129,7 @@ class LazyVideo(Input.Video):
             ImageBatch(replace(info, length=self.get_frame_count()), channels)
         except ClipError as error:
             raise ClipError(f"{self.plan.name}: {error}; or keep it a VIDEO, which needs no such memory") from error
-        file = self._render_any()
+        file = self.master().path
         times = read_timestamps(file)
         info = replace(info, length=len(times.starts))  # known exactly only now: containers may claim another length
         batch = ImageBatch(info, channels)
@@ -150,7 +165,8 @@ class LazyVideo(Input.Video):
         suffix = self._choose_suffix(path, str(getattr(format, "value", format)))
         form = self._choose_format(suffix, str(getattr(codec, "value", codec)), bit_depth, crf, preset)
         names = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
-        rendered, container = self._render(form), CONTAINERS[suffix]
+        # ComfyUI sets a preset for previews, after which other consumers follow.
+        rendered, container = self._render(form, keep_master=preset is not None), CONTAINERS[suffix]
         if isinstance(path, BytesIO):
             copy = TempFile(suffix)
             remux(rendered, copy.path, container=container, metadata=names)
@@ -164,9 +180,11 @@ class LazyVideo(Input.Video):
 
     @property
     def _default_format(self) -> FileFormat:
-        """The format if none is asked for; alpha and HDR need more than 8-bit H.264."""
+        """The format if none is asked for; alpha needs more than H.264."""
         if self.plan.has_alpha:
-            return FileFormat(".mkv", Encoding("ffv1", pixel_format="bgra"))
+            return FileFormat(
+                ".mkv", Encoding("ffv1", pixel_format="bgra" if self.plan.bit_depth <= 8 else "gbrap16le")
+            )
         return self._choose_format(".mp4", "auto", None, None, None)
 
     def _choose_suffix(self, path: str | BytesIO, format: str) -> str:
@@ -185,46 +203,73 @@ class LazyVideo(Input.Video):
                 raise ClipError(
                     f"videos are written with {' or '.join(map(str, _PIXEL_FORMATS))} bits, not {bit_depth}"
                 )
-            bits = bit_depth or (None if self.plan.color_space == "sRGB" else 10)
-            usual = "hevc" if bits == 10 and "hevc" in container.codecs else container.codecs[0]
+            is_hdr = self.plan.color_space != "sRGB"
+            needs_10_bits = bit_depth == 10 or (bit_depth is None and is_hdr)
+            usual = "hevc" if needs_10_bits and "hevc" in container.codecs else container.codecs[0]
             name = usual if codec == "auto" else _CODEC_ALIASES.get(codec, codec)
+            # Without a pixel format, the file has the depth and the chroma of the source.
+            own_depth = bit_depth is None or bit_depth == self.get_bit_depth()
             encoding = Encoding(
                 name,
                 crf=None if crf is None else round(crf),
                 preset=preset if name == "h264" else None,  # ComfyUI's presets are for H.264 only
-                pixel_format=_PIXEL_FORMATS[bits] if bits else None,
+                pixel_format=None if own_depth else _PIXEL_FORMATS[bit_depth or 8],
             )
-            if encoding.pixel_format == codec_for(file, container, encoding).pixel_format:
+            if encoding.pixel_format == codec_for(file, container, encoding).pixel_format and self.plan.bit_depth <= 8:
                 encoding = replace(encoding, pixel_format=None)
         except ClipError as error:
             raise ClipError(f"{self.plan.name}: {error}") from error
         return FileFormat(suffix, encoding)
 
-    def _render_any(self) -> Path:
-        existing = self._existing_files()
-        return next(iter(existing.values())).path if existing else self._render(self._default_format)
+    def master(self) -> TempFile:
+        """The lossless master of the default format, rendered now if there is none."""
+        return self._render_master(self._pixel_format(self._default_format.encoding))
 
-    def _existing_files(self) -> dict[FileFormat, TempFile]:
-        """Rendered files that still exist: users may empty the temp folder."""
-        return {form: file for form, file in self._rendered.items() if file.path.exists()}
+    def _pixel_format(self, encoding: Encoding) -> str:
+        """The pixel format of a file with this encoding."""
+        source = self.plan.pipeline.source
+        return choose_pixel_format(
+            Path(self.plan.name),
+            CODECS[encoding.codec or "h264"],
+            requested=encoding.pixel_format,
+            source_format=source.stream_format if isinstance(source, VideoClip) else None,
+            bits=self.plan.bit_depth,
+            is_logged=False,
+        )
 
-    def _render(self, file_format: FileFormat) -> Path:
-        """Render in the first format that is asked for; transcode that file to others."""
-        existing = self._existing_files()
-        if file_format in existing:
-            return existing[file_format].path
-        plan, file = self.plan, TempFile(file_format.suffix)
-        if existing:
-            first = next(iter(existing.values()))
-            log.info("%s: transcoding the rendered video to %s", plan.name, file_format)
-            again = Pipeline(VideoClip(first.path, max_pixels=demux.NO_PIXEL_LIMIT))
-            plan = RenderPlan(
-                again, first.path, resources=(first,), node_names=plan.node_names, preview_node_id=plan.preview_node_id
-            )
-        if job_folders := render(plan, file.path, file_format.encoding):
-            self._job_folders.append(job_folders)
+    def _existing_master(self, pixel_format: str) -> TempFile | None:
+        """A rendered master that still exists: users may empty the temp folder."""
+        file = self._masters.get(pixel_format)
+        return file if file is not None and file.path.exists() else None
+
+    def _render_master(self, pixel_format: str) -> TempFile:
+        file = self._existing_master(pixel_format)
+        if file is None:
+            file = TempFile(".mkv")
+            self._render_plan(self.plan, file.path, Encoding("ffv1", pixel_format=pixel_format))
+            self._masters[pixel_format] = file
+        return file
+
+    def _render(self, file_format: FileFormat, *, keep_master: bool = False) -> Path:
+        """Render a file from the master of its pixel format, else from the source.
+
+        keep_master: render the master first if there is none.
+        """
+        existing = self._rendered.get(file_format)
+        if existing is not None and existing.path.exists():
+            return existing.path
+        pixel_format, file = self._pixel_format(file_format.encoding), TempFile(file_format.suffix)
+        master = self._render_master(pixel_format) if keep_master else self._existing_master(pixel_format)
+        if master is None and (self._rendered or self._masters):
+            log.info("%s: rendering again, as %s", self.plan.name, file_format)
+        plan = self.plan if master is None else replace(self.plan, master=master.path)
+        self._render_plan(plan, file.path, file_format.encoding)
         self._rendered[file_format] = file
         return file.path
+
+    def _render_plan(self, plan: RenderPlan, path: Path, encoding: Encoding) -> None:
+        if job_folders := render(plan, path, encoding):
+            self._job_folders.append(job_folders)
 
 
 def _read_audio(path: Path, start: Fraction) -> Any:

@@ -27,8 +27,9 @@ from ...core.pipeline.slicing import trim_pipeline
 from ...core.pipeline.upscale_op import UpscaleOp
 from ...core.pipeline.warp_op import WarpOp
 from ...core.upscaling.tile_size import estimate_activation_bytes
-from ...core.video.decode import stream_format
+from ...core.video.decode import demux, stream_format
 from ...core.video.decode.corruption import OnDamage
+from ...core.video.decode.stream_format import NativeFrames
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
@@ -65,7 +66,8 @@ class RenderPlan:
     source: the file whose audio, timestamps and color tags the result keeps, or None. audio: of a clip without a file.
     resources: temporary files, and videos that own some, which must exist as long as the plan. node_names: display
     names of the planning nodes, for messages. preview_node_id: the last of these nodes, which displays the current
-    frame. job_folders: None for a run that is not resumable, else the folders of the jobs that it builds on.
+    frame. job_folders: None for a run that is not resumable, else the folders of the jobs that it builds on. master: a
+    lossless file of the result, which is read instead of computing the frames.
     """
 
     pipeline: Pipeline
@@ -75,6 +77,7 @@ class RenderPlan:
     node_names: tuple[str, ...] = ()
     preview_node_id: str = ""
     job_folders: tuple[Path, ...] | None = None
+    master: Path | None = None
 
     def then(self, operations: Sequence[Operation], node_name: str) -> RenderPlan:
         """Append operations of the running node; see `Pipeline.then`."""
@@ -113,6 +116,11 @@ class RenderPlan:
         return isinstance(clip, TensorClip) and clip.channels == 4
 
     @property
+    def bit_depth(self) -> int:
+        """Bits per channel of the source."""
+        return self.pipeline.bit_depth
+
+    @property
     def color_space(self) -> str:
         """ComfyUI's name of the color space: sRGB, HDR (HLG) or HDR PQ."""
         clip = self.pipeline.source
@@ -130,8 +138,9 @@ def plan_host_video(video: Input.Video) -> RenderPlan:
         return _plan_from_components(video)
     if _has_edits(video):
         file = TempFile(".mp4")
-        options = {"crf": NEAR_LOSSLESS_CRF} if "crf" in inspect.signature(video.save_to).parameters else {}
-        video.save_to(str(file.path), **options)
+        settings = {"crf": NEAR_LOSSLESS_CRF, "bit_depth": _host_bit_depth(video)}
+        known = inspect.signature(video.save_to).parameters
+        video.save_to(str(file.path), **{name: value for name, value in settings.items() if name in known})
         return _plan_from_file(file)
     source, window = video.get_stream_source(), _get_time_range(video)
     if isinstance(source, BytesIO):
@@ -153,6 +162,11 @@ def _get_time_range(video: Input.Video) -> TimeRange | None:
     """The pending trim of a VIDEO; None for the full file. Old hosts have no trims."""
     start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
     return TimeRange(start, duration) if start or duration else None
+
+
+def _host_bit_depth(video: Input.Video) -> int:
+    """The bit depth of a VIDEO as the host states it; old hosts have 8 bits."""
+    return getattr(video, "get_bit_depth", lambda: 8)() or 8
 
 
 def _is_in_memory(video: Input.Video) -> bool:
@@ -187,7 +201,8 @@ def _plan_from_components(video: Input.Video) -> RenderPlan:
         # As in ComfyUI's own Save Video, the audio ends with the last frame.
         length = ceil(rate * len(images) / Fraction(parts.frame_rate))
         audio = AudioClip(parts.audio["waveform"][0, :, :length], rate)
-    return RenderPlan(Pipeline(to_clip(images, float(parts.frame_rate))), audio=audio)
+    clip = to_clip(images, float(parts.frame_rate), bit_depth=_host_bit_depth(video))
+    return RenderPlan(Pipeline(clip), audio=audio)
 
 
 def reserve_memory(pipeline: Pipeline) -> None:
@@ -207,21 +222,32 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
     An error or a cancel leaves no file. The return value keeps the segments of a resumable run until the result is
     saved. Raises ClipError with the plan's name.
     """
-    if plan.job_folders is not None and plan.source is not None:
+    if plan.job_folders is not None and plan.source is not None and plan.master is None:
         return _render_resumable(plan, plan.source, target, encoding)
-    if plan.job_folders is not None:
+    if plan.job_folders is not None and plan.source is None:
         log.warning("%s: only a VIDEO that comes from a file is resumable; this one is in memory", plan.name)
     silent = TempFile(target.suffix).path if plan.audio else target
     try:
-        reserve_memory(plan.pipeline)
+        master = None if plan.master is None else VideoClip(plan.master, max_pixels=demux.NO_PIXEL_LIMIT)
+        if master is None:
+            reserve_memory(plan.pipeline)
         info = plan.pipeline.info
         # Closed here, because a cancelled generator keeps the network on the device as long as its traceback exists.
-        with closing(cast(Any, plan.pipeline.native_frames() or plan.pipeline.frames(on_device=True))) as frames:
+        with closing(cast(Any, _frames(plan) if master is None else _master_frames(master))) as frames:
             frames = with_estimate(frames, plan.pipeline, make_notifier(plan.name))
             stream = with_progress(
                 frames, info.length, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id
             )
-            write_video(silent, stream, info, encoding=encoding, source=plan.source, window=plan.time_range)
+            write_video(
+                silent,
+                stream,
+                info,
+                encoding=encoding,
+                source=plan.source,
+                window=plan.time_range,
+                bits=plan.bit_depth,
+                frames_format=master.stream_format if master else None,
+            )
         if plan.audio:
             remux(silent, target, container=container_for(target), audio=plan.audio)
         return None
@@ -230,6 +256,15 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
     finally:
         if silent != target:
             silent.unlink(missing_ok=True)
+
+
+def _frames(plan: RenderPlan) -> Iterator[Frames | NativeFrames]:
+    return plan.pipeline.native_frames() or plan.pipeline.frames(on_device=True)
+
+
+def _master_frames(master: VideoClip) -> Iterator[Frames | NativeFrames]:
+    """The frames of a master, as stored unless the writer has to look at alpha."""
+    return master.frames() if stream_format.has_alpha(master.stream_format.pixel_format) else master.native_frames()
 
 
 def _render_resumable(plan: RenderPlan, source: Path, target: Path, encoding: Encoding) -> JobFolders:

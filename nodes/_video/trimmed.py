@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from fractions import Fraction
 from io import BytesIO
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import Input, InputImpl, Types
 
+from ...core.video.decode.timestamps import TimeRange
 
-def to_host_video(video: Input.Video) -> Any:
-    """Render a LazyVideo and return it as ComfyUI's own video object."""
-    return InputImpl.VideoFromFile(video.get_stream_source())
+if TYPE_CHECKING:
+    from .lazy_video import LazyVideo
+
+
+def to_host_video(file: Path) -> Any:
+    """Return a file as ComfyUI's own video object."""
+    return InputImpl.VideoFromFile(str(file))
 
 
 def keep_alive(result: Any, source: Input.Video) -> Any:
@@ -21,13 +27,14 @@ def keep_alive(result: Any, source: Input.Video) -> Any:
 
 
 class TrimmedVideo(Input.Video):
-    """A part of a video, in seconds; a duration of 0 means up to the end.
+    """A part of a video whose frames are in memory, in seconds.
 
-    The host cuts it from the file of the full video.
+    A duration of 0 means up to the end. It is cut from the lossless master of the full video.
     """
 
-    def __init__(self, video: Input.Video, start: float = 0.0, duration: float = 0.0) -> None:
+    def __init__(self, video: LazyVideo, start: float = 0.0, duration: float = 0.0) -> None:
         self._video, self._start, self._duration = video, start, duration
+        self._part: LazyVideo | None = None
 
     def get_active_trim_window(self) -> tuple[float, float]:
         return self._start, self._duration
@@ -73,20 +80,23 @@ class TrimmedVideo(Input.Video):
         return TrimmedVideo(self._video, self._start + start, length)
 
     def as_cropped(self, x: int = 0, y: int = 0, width: int = 0, height: int = 0) -> Input.Video:
-        return keep_alive(self._trim().as_cropped(x, y, width, height), self._video)
+        return self.render().as_cropped(x, y, width, height)
 
     def as_resized(self, *args: Any, **kwargs: Any) -> Input.Video:
-        return keep_alive(self._trim().as_resized(*args, **kwargs), self._video)
+        return self.render().as_resized(*args, **kwargs)
 
     def get_stream_source(self) -> str:
         """The full file, as for the host's trimmed videos; see the trim window."""
         return self._video.get_stream_source()
 
     def get_components(self) -> Types.VideoComponents:
-        return self._trim().get_components()
+        return self.render().get_components()
 
     def save_to(self, path: str | BytesIO, *args: Any, **kwargs: Any) -> None:
-        self._trim().save_to(path, *args, **kwargs)
+        self.render().save_to(path, *args, **kwargs)
 
-    def _trim(self) -> Any:
-        return to_host_video(self._video).as_trimmed(self._start, self._duration, strict_duration=False)
+    def render(self) -> LazyVideo:
+        """The part as a video on its own."""
+        if self._part is None:
+            self._part = self._video.trim_master(TimeRange(self._start, self._duration))
+        return self._part

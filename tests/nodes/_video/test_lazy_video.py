@@ -13,7 +13,7 @@ import pytest
 import torch
 from node_calls import CountingUpscaler, identity_correction, run_upscale, run_warp
 from numbered_video import make_video, numbered_frames, read_number, read_numbers
-from steadyscale.core.clip import ClipError
+from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
@@ -21,6 +21,9 @@ from steadyscale.core.video.decode import demux
 from steadyscale.core.video.decode.stream_format import HLG
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
+from steadyscale.core.video.encode.writer import write_video
+from video_file_checks import read_packet_times
 
 
 @pytest.fixture
@@ -112,7 +115,7 @@ def test_temporary_file_is_deleted_with_the_video(fake_host, clip_file: Path):
     part = video.as_trimmed(0.25, 0.25)
     del video
     gc.collect()
-    assert len(fake_host.files()) == 1, "its part still needs it"
+    assert fake_host.files() == [], "its part is rendered on its own"
     cropped = part.as_cropped(0, 0, 64, 48)
     del part
     gc.collect()
@@ -131,7 +134,7 @@ def test_deleted_temporary_file_is_rendered_again(fake_host, clip_file: Path):
     assert network.frame_count == 24
 
 
-def test_second_format_is_transcoded_from_the_first(fake_host, clip_file: Path, tmp_path: Path, decoded: list[str]):
+def test_second_format_does_not_derive_from_the_first(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
     video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     video.get_stream_source()
@@ -139,7 +142,103 @@ def test_second_format_is_transcoded_from_the_first(fake_host, clip_file: Path, 
     clip = VideoClip(tmp_path / "deep.mkv")
     assert (clip.stream_format.codec, clip.stream_format.pixel_format) == ("hevc", "yuv420p10le")
     assert read_numbers(clip) == list(range(12))
-    assert network.frame_count == 12
+    assert network.frame_count == 24
+
+
+@pytest.fixture
+def noisy_clip(tmp_path: Path) -> Path:
+    """A clip that a fast encoder spoils."""
+    noise = torch.rand(8, 3, 48, 64, generator=torch.Generator().manual_seed(3))
+    file = tmp_path / "noise.mkv"
+    write_video(file, iter(noise.split(1)), ClipInfo(64, 48, Fraction(24)), encoding=Encoding("ffv1"))
+    return file
+
+
+@pytest.mark.parametrize("settings", [{}, {"codec": "h265"}, {"format": "mkv", "codec": "h264", "crf": 20.0}])
+def test_a_preview_does_not_become_the_master(fake_host, noisy_clip: Path, tmp_path: Path, settings):
+    """Hosts from 0.35 on save a preview first, then ask the same object again."""
+    network, suffix = CountingUpscaler(), settings.get("format", "mp4")
+    direct = run_upscale(fake_host, fake_host.VideoFromFile(str(noisy_clip)), network)
+    direct.save_to(str(tmp_path / f"direct.{suffix}"), **settings)
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(noisy_clip)), network)
+    network.frame_count = 0
+    video.save_to(str(tmp_path / "preview.mp4"), preset="ultrafast", crf=35.0)
+    video.save_to(str(tmp_path / f"later.{suffix}"), **settings)
+    assert network.frame_count == 8, "the lossless master is shared"
+    files = [tmp_path / name for name in (f"direct.{suffix}", f"later.{suffix}", "preview.mp4")]
+    assert read_packet_times(files[0], "video") == read_packet_times(files[1], "video")
+    expected, later, preview = (torch.cat(list(VideoClip(file).frames())) for file in files)
+    # The same frames are encoded, but x264 does not always write the same bytes for them.
+    assert (later - expected).abs().mean() < 1e-3
+    assert (preview - expected).abs().mean() > 1e-2
+
+
+def test_the_master_has_the_frames_that_an_encoder_gets(fake_host, noisy_clip: Path, tmp_path: Path):
+    frames = {}
+    for preset in (None, "ultrafast"):
+        video = run_upscale(fake_host, fake_host.VideoFromFile(str(noisy_clip)))
+        video.save_to(str(tmp_path / "first.mp4"), preset=preset, crf=0.0)
+        frames[preset] = torch.cat(list(VideoClip(tmp_path / "first.mp4").frames()))
+    assert torch.equal(frames[None], frames["ultrafast"]), "crf 0 is lossless"
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_parts_and_components_do_not_derive_from_another_encode(fake_host, clip_file: Path, tmp_path: Path, preview):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
+    expected = torch.cat(list(video.plan.pipeline.frames())).movedim(1, -1)
+    video.save_to(str(tmp_path / "first.mp4"), crf=40.0, preset="ultrafast" if preview else None)
+    images = video.get_components().images
+    assert (images - expected).abs().mean() < 0.004, "only chroma subsampling"
+    part = video.as_trimmed(0.25, 0.25)
+    part.save_to(str(tmp_path / "part.mp4"), crf=1.0)
+    part_frames = torch.cat(list(VideoClip(tmp_path / "part.mp4").frames())).movedim(1, -1)
+    assert (part_frames - expected[6:]).abs().mean() < 0.006
+    assert (video.as_cropped(0, 0, 64, 48).get_components().images.shape[1:3]) == (48, 64)
+
+
+def write_ten_bit_ramp(path: Path) -> None:
+    """Three frames, yuv420p10le, whose luma has each of the 877 codes from black to white."""
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("ffv1", 24)
+        stream.width, stream.height, stream.pix_fmt = 880, 64, "yuv420p10le"
+        for number in range(3):
+            frame = av.VideoFrame(880, 64, "yuv420p10le")
+            for index, plane in enumerate(frame.planes):
+                rows = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
+                rows[:, : plane.width] = np.clip(np.arange(plane.width) + 64, 64, 940) if index == 0 else 512
+            frame.pts = number
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+
+
+def test_ten_bits_are_kept_by_default(fake_host, tmp_path: Path):
+    write_ten_bit_ramp(tmp_path / "ramp.mkv")
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(tmp_path / "ramp.mkv")))
+    assert video.get_bit_depth() == 10
+    for settings, codec in (({}, "h264"), ({"bit_depth": 10}, "hevc")):
+        video.save_to(str(tmp_path / "out.mp4"), **settings)
+        with av.open(str(tmp_path / "out.mp4")) as made:
+            assert made.streams.video[0].codec_context.name == codec
+            frame = next(made.decode(video=0))
+        assert frame.format.name == "yuv420p10le"
+        codes = np.frombuffer(memoryview(frame.planes[0]), np.uint16).reshape(frame.height, -1)[:, : frame.width]
+        assert len(np.unique(codes)) >= 800
+    assert len(video.get_components().images.unique()) >= 800
+    video.save_to(str(tmp_path / "flat.mp4"), bit_depth=8)
+    assert VideoClip(tmp_path / "flat.mp4").stream_format.pixel_format == "yuv420p"
+
+
+def test_frames_in_memory_have_the_depth_that_the_host_states(fake_host, tmp_path: Path):
+    """Create Video with bit depth 10."""
+    ramp = torch.linspace(0, 1, 1024).expand(2, 64, 1024)[..., None].expand(-1, -1, -1, 3)
+    source = fake_host.VideoFromComponents(fake_host.Components(ramp, Fraction(24)))
+    source.get_bit_depth = lambda: 10
+    video = run_upscale(fake_host, source)
+    assert video.get_bit_depth() == 10
+    video.save_to(str(tmp_path / "out.mp4"))
+    clip = VideoClip(tmp_path / "out.mp4")
+    assert clip.stream_format.pixel_format == "yuv420p10le"
+    assert len(next(clip.frames())[0, 1].unique()) >= 800
 
 
 @pytest.mark.parametrize(
@@ -158,7 +257,7 @@ def test_settings_of_newer_hosts_are_applied(fake_host, clip_file, tmp_path, set
     video.save_to(str(target), **settings)
     stored = VideoClip(target).stream_format
     assert (stored.codec.replace("libdav1d", "av1"), stored.pixel_format) == (codec, pixels)
-    assert len(fake_host.files()) == 1
+    assert len(fake_host.files()) == (2 if "preset" in settings else 1), "a preview leaves a lossless master"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 from node_calls import CountingUpscaler, run_upscale, run_warp
 from numbered_video import read_numbers
 from steadyscale.core.path.trajectory import Correction
@@ -42,9 +44,11 @@ def test_trimmed_part_is_stabilized_like_the_full_video(fake_host, clip_file: Pa
     assert all((ours - theirs).abs().max() < 1e-4 for ours, theirs in pairs)
 
 
-def test_trim_of_a_rendered_video_reads_its_file(fake_host, clip_file: Path, tmp_path: Path):
+def test_trim_of_frames_in_memory_reads_the_lossless_master(fake_host, clip_file: Path, tmp_path: Path):
     network = CountingUpscaler()
-    whole = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
+    images = torch.cat(list(VideoClip(clip_file).frames())).movedim(1, -1)
+    source = fake_host.VideoFromComponents(fake_host.Components(images, Fraction(24)))
+    whole = run_upscale(fake_host, source, network)
     whole.get_stream_source()
     part = whole.as_trimmed(0.125, 0.25).as_trimmed(-0.125, 0)
     assert part.get_active_trim_window() == (0.25, 0.125)
@@ -54,4 +58,4 @@ def test_trim_of_a_rendered_video_reads_its_file(fake_host, clip_file: Path, tmp
     del part, whole
     gc.collect()
     assert read_numbers(VideoClip(again.get_stream_source())) == [6, 7, 8]
-    assert network.frame_count == 12
+    assert network.frame_count == 24, "the file and the master"
