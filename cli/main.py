@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
-from .console import log_to_stderr, sigterm_as_interrupt
+from .console import end_signals_as_interrupt, flush_streams, log_to_stderr, prepare_streams, write_stderr
 from .registry import COMMANDS, GROUPS, load_command
 
 
@@ -25,20 +25,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # argparse has printed its message
         return int(done.code or 0)
     except KeyboardInterrupt:
-        sys.stderr.write("steadyscale: interrupted, nothing was written\n")
+        write_stderr("steadyscale: interrupted, nothing was written\n")
         return 130
-    with log_to_stderr(args), sigterm_as_interrupt():
+    with log_to_stderr(args), end_signals_as_interrupt():
         try:
             load_command(args.command).run(args)
             return 0
         except KeyboardInterrupt:
             outcome = "what is finished is kept" if args.keeps(args) else "nothing was written"
-            sys.stderr.write(f"steadyscale: interrupted, {outcome}\n")
+            write_stderr(f"steadyscale: interrupted, {outcome}\n")
             return 130
         except Exception as error:  # whatever it is, one line is printed
             if args.debug:
-                traceback.print_exc()
-            sys.stderr.write(f"steadyscale: {_error_line(error)}\n")
+                write_stderr(traceback.format_exc())
+            write_stderr(f"steadyscale: {_error_line(error)}\n")
             return 1
 
 
@@ -50,15 +50,12 @@ def run_and_exit() -> int:
     code = 1
 
     def flush_and_exit() -> None:
-        try:
-            for stream in filter(None, (sys.stdout, sys.stderr)):  # closed by the caller, they are None
-                stream.flush()
-        except (OSError, ValueError):
-            return  # Python flushes once more, and reports the error.
+        flush_streams()
         os._exit(code)
 
     # Registered first, called last: after threads have ended and other exit functions have run.
     atexit.register(flush_and_exit)
+    prepare_streams()
     code = main()
     return code
 

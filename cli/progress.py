@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sized
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch", bound=Sized)
 
+_STREAM_ERRORS = (OSError, ValueError)  # of a terminal that is closed, or cannot display a character
 PROGRESS_DELAY_SECONDS = 1.0  # a command that is done by then needs no progress bar
 
 
@@ -25,7 +27,7 @@ class ProgressBars:
     """Progress bars on stderr, one for each stage.
 
     They appear after `PROGRESS_DELAY_SECONDS` and are removed at the end. Use as a context manager. `completed[label]`
-    is the number of frames that a stage has done.
+    is the number of frames that a stage has done. A terminal that is closed ends the display, not the work.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -45,7 +47,8 @@ class ProgressBars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._is_visible:
-            self._progress.stop()
+            with suppress(*_STREAM_ERRORS):
+                self._progress.stop()
 
     def show(self, progress: VideoProgress) -> None:
         """Show the progress of a function of `core.api`: its `progress` argument."""
@@ -58,7 +61,8 @@ class ProgressBars:
         """Print a line above the bars if stderr is a terminal, and log it."""
         log.info("%s", text)
         if not self._progress.disable:
-            self._progress.console.print(text, highlight=False, markup=False)
+            with suppress(*_STREAM_ERRORS):
+                self._progress.console.print(text, highlight=False, markup=False)
 
     def track(self, frames: Iterator[Batch], label: str, length: int | None) -> Iterator[Batch]:
         """Yield the same batches; each moves the bar.
@@ -75,7 +79,8 @@ class ProgressBars:
         if label not in self._tasks:
             self._tasks[label] = self._progress.add_task(escape(label), total=total)
         self.completed[label] = done
-        self._progress.update(self._tasks[label], completed=done, total=total)
-        if not self._is_visible and time.monotonic() - self._start_time > PROGRESS_DELAY_SECONDS:
-            self._is_visible = not self._progress.disable
-            self._progress.start()
+        with suppress(*_STREAM_ERRORS):
+            self._progress.update(self._tasks[label], completed=done, total=total)
+            if not self._is_visible and time.monotonic() - self._start_time > PROGRESS_DELAY_SECONDS:
+                self._is_visible = not self._progress.disable
+                self._progress.start()

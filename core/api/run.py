@@ -27,7 +27,7 @@ from ..video.images.color_profile import warn_dropped_color
 from ..video.images.image_clip import ImageClip
 from ..video.images.png_writer import png_bits, write_images
 from ..video.images.sequence_paths import first_output, is_image_sequence, overwritten_sources
-from ..video.open import check_target, open_clip
+from ..video.open import check_name, check_target, open_clip
 from .progress import ProgressTracker
 from .report import ProgressCallback, VideoReport
 
@@ -164,6 +164,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
     that cannot be read, and a job in use.
     """
     start = time.monotonic()
+    check_name(target)
     target = Path(target)
     file = _source_file(source)
     if options.is_resumable and is_image_sequence(target):

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FORMAT, VERSION, MANIFEST_NAME = "steadyscale-job", 1, "job.json"
 _JOB_FILE_PATTERN = re.compile(
-    r"(motion|segment)-\d{5,}\.\w+|\.(job|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f]{8}\.partial"
+    r"(motion|segment)-\d{5,}\.\w+|\.(job|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f-]{8,}\.partial"
 )
 
 

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from typing import NamedTuple
 from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.slicing import pipeline_shots, render_piece, resolve_zoom, source_range, unbatch
-from ..runtime.atomic_write import atomic_path, partial_path
+from ..runtime.atomic_write import atomic_path
 from ..runtime.prefetch import chain_first, prefetch
 from ..video.decode.corruption import CorruptionReport
 from ..video.decode.timestamps import Timestamps
@@ -204,15 +203,13 @@ def _finalize_output(job: Job, target: Path, times: Timestamps, info: ClipInfo) 
             f"{target}: concatenating the segments needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; "
             "free some disk space"
         )
-    # A fixed tag, so that the next run overwrites what a killed one left.
-    tag = sha256(str(job.folder.resolve()).encode()).hexdigest()[:8]
-    source = job.source if job.times else None
+    source, partial = job.source if job.times else None, target
     try:
-        with atomic_path(target, tag) as partial:
+        with atomic_path(target) as partial:
             concat_segments(
                 segments, partial, container=container_for(target), times=times, fps=info.fps, source=source
             )
             verify_output(partial, source, frame_count=len(times.starts), info=info, window=job.window)
         fsync_folder(target.parent)
     except ClipError as e:
-        raise type(e)(str(e).replace(str(partial_path(target, tag)), str(target))) from e
+        raise type(e)(str(e).replace(str(partial), str(target))) from e

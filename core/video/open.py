@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
+from ..runtime.atomic_write import follow_link
 from .decode import demux
 from .decode.corruption import OnDamage
 from .decode.hwaccel import check_hwaccel
@@ -54,8 +56,9 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
 
     For a check before any frame is computed.
     """
-    path = Path(path)
-    if source is not None and path.resolve() == Path(source).resolve():
+    check_name(path)
+    path = _follow_link(Path(path))
+    if source is not None and _is_same_file(path, Path(source)):
         raise ClipError(f"{path}: this is the source itself; choose another name for the result")
     if is_image_sequence(path):
         files = list_image_files(Path(source)) if source is not None and is_image_source(Path(source)) else []
@@ -70,6 +73,40 @@ def check_target(path: str | Path, *, encoding: Encoding | None = None, source: 
     if not path.parent.is_dir():
         raise ClipError(f"{path}: the folder {path.parent} does not exist; create it first")
     _check_writable(path, path.parent)
+
+
+def check_name(path: str | Path) -> None:
+    """Raise ClipError for a name that cannot be the name of a result."""
+    name = str(path)
+    if not name:
+        raise ClipError("the name of the result is empty; name a video file, or a folder or pattern for PNG images")
+    if name == "-":
+        raise ClipError("-: results are written to a file; only stabilize --live writes to stdout, as Y4M")
+    if "\0" in name:
+        raise ClipError(f"{name!r}: the name contains a NUL character; choose another name")
+    try:
+        os.lstat(path)
+    except OSError as e:
+        if e.errno == errno.ENAMETOOLONG:
+            raise ClipError(f"{name[:80]}...: the name is too long for this disk; choose a shorter one") from e
+
+
+def _follow_link(path: Path) -> Path:
+    """The file that a link points to; raises ClipError for a link to itself."""
+    try:
+        path.stat()
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise ClipError(f"{path}: the link points to itself; remove it, or choose another name") from e
+    return follow_link(path)
+
+
+def _is_same_file(path: Path, source: Path) -> bool:
+    """Whether both are one file: by name, by a link, or by a name that differs in case only."""
+    try:
+        return path.resolve() == source.resolve() or path.samefile(source)
+    except OSError:  # one of them does not exist
+        return False
 
 
 def _check_writable(path: Path, folder: Path) -> None:

@@ -96,8 +96,8 @@ def test_an_interrupt_is_130(tmp_path: Path, clip_file: Path, weights: Path, run
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])  # not all exist on Windows
+def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, name: str):
     source = make_video(tmp_path / "long.mp4", 250, size=(160, 120))
     words = ["upscale", source, tmp_path / "out.mkv", "--model", weights, "--device", "cpu"]
     child = subprocess.Popen(cli_command(*words, "--preset", "veryslow"), stderr=subprocess.PIPE, text=True)
@@ -105,7 +105,7 @@ def test_a_signal_to_the_real_program(tmp_path: Path, weights: Path, number: int
     while not list(tmp_path.glob(".out.mkv.*.partial")) and time.monotonic() < deadline:
         assert child.poll() is None, child.communicate()[1]
         time.sleep(0.02)
-    child.send_signal(number)
+    child.send_signal(getattr(signal, name))
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
     assert "nothing was written" in stderr

@@ -14,7 +14,7 @@ import av
 from av.error import FFmpegError
 
 from ...clip import ClipError, Frames
-from ...runtime.atomic_write import temp_path
+from ...runtime.atomic_write import follow_link, temp_path
 from ...runtime.deprecation import renamed_arguments
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
@@ -56,6 +56,9 @@ def write_images(path: str | Path, frames: Iterator[Frames], *, bits: int = 8, c
         if bits not in (8, 16):
             raise ClipError(f"{path}: PNG has 8 or 16 bits per channel, not {bits}")
         folder, pattern = folder_and_pattern(Path(path))
+        if not PRINTF_NUMBER.search(pattern):
+            target = follow_link(folder / pattern)
+            folder, pattern = target.parent, target.name
         first = next(frames, None)
         if first is None or len(first) == 0:
             raise ClipError(f"{path}: there are no frames to write")

@@ -21,7 +21,8 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".wmv"),
     *(".asf", ".ogv", ".3gp", ".nut", ".ivf", ".gif", ".dv"),
 )
-PRINTF_NUMBER = re.compile(r"%(0?)(\d*)d")  # frame_%04d.png
+# frame_%04d.png; a bare %d before a letter is none, but part of a name: 100%done.png
+PRINTF_NUMBER = re.compile(r"%(0?)(\d*)(?:(?<=\d)d|d(?![^\W\d_]))")
 
 
 def is_image_sequence(path: Path) -> bool:
@@ -159,12 +160,29 @@ def existing_outputs(folder: Path, pattern: str) -> dict[int, Path]:
 def overwritten_sources(path: Path, files: list[Path]) -> list[Path]:
     """Return those of the files that images written to `path` would replace.
 
-    Links are resolved.
+    Symbolic links, hard links and names that differ in case only are resolved.
     """
     folder, pattern = folder_and_pattern(path)
     regex, resolved_folder = pattern_regex(pattern), folder.resolve()
+    existing = existing_outputs(folder, pattern).values() if folder.is_dir() else ()
+    outputs = {identity for file in existing if (identity := _file_identity(file))}
 
     def is_overwritten(file: Path) -> bool:
+        if match := re.fullmatch(regex.pattern, file.name, re.IGNORECASE):
+            # Where the disk ignores case, Frame_0001.PNG is also frame_0001.png.
+            number = int(match[1]) if PRINTF_NUMBER.search(pattern) else 1
+            twin = folder / frame_filename(pattern, number)
+            if (identity := _file_identity(twin)) and identity == _file_identity(file):
+                return True
         return file.parent.resolve() == resolved_folder and bool(regex.fullmatch(file.name))
 
-    return [f for f in files if is_overwritten(f) or is_overwritten(f.resolve())]
+    return [f for f in files if is_overwritten(f) or is_overwritten(f.resolve()) or _file_identity(f) in outputs]
+
+
+def _file_identity(file: Path) -> tuple[int, int] | None:
+    """What hard links and links to a file have in common; None if it does not exist."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

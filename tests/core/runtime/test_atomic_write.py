@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,52 @@ def test_where_nothing_can_be_removed_the_first_error_is_raised(tmp_path: Path, 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(ValueError, match="first"), atomic_path(tmp_path / "a.mp4"):
         raise ValueError("the first")
+
+
+WRITE = (
+    "import sys, time; from pathlib import Path; from steadyscale.core.runtime.atomic_write import atomic_path\n"
+    "with atomic_path(Path(sys.argv[1])) as partial:\n"
+    "    partial.write_text('half'); print(partial, flush=True); time.sleep(60)\n"
+)
+
+
+def test_leftovers_of_dead_processes_are_removed_and_no_others(tmp_path: Path):
+    target = tmp_path / "o.mkv"
+
+    def start() -> tuple[subprocess.Popen[str], Path]:
+        child = subprocess.Popen([sys.executable, "-c", WRITE, str(target)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        return child, Path(child.stdout.readline().strip())
+
+    (live, live_file), (dead, dead_file) = start(), start()
+    foreign = tmp_path / dead_file.name.replace(".o.mkv.", ".other.mkv.")
+    foreign.write_text("of another target")
+    elsewhere = tmp_path / (".o.mkv.000000" + dead_file.name[len(".o.mkv.000000") :])
+    elsewhere.write_text("of another machine")
+    try:
+        dead.kill()
+        dead.communicate()
+        with atomic_path(target) as partial:
+            partial.write_text("new")
+        assert not dead_file.exists()
+        assert all(file.exists() for file in (live_file, foreign, elsewhere))
+        assert target.read_text() == "new"
+    finally:
+        live.kill()
+        live.communicate()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges on Windows")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, exists: bool):
+    real, link = tmp_path / "elsewhere" / "real.txt", tmp_path / "link.txt"
+    real.parent.mkdir()
+    if exists:
+        real.write_text("old")
+    link.symlink_to("elsewhere/real.txt")
+    with atomic_path(link) as partial:
+        partial.write_text("new")
+        assert partial.parent.resolve() == real.parent, "the last rename must not cross disks"
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert [*real.parent.iterdir()] == [real]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -56,3 +57,15 @@ def test_the_lock_is_released_on_an_error(tmp_path: Path):
 def test_a_missing_folder_is_created(tmp_path: Path):
     with folder_lock(tmp_path / "missing"):
         assert (tmp_path / "missing").is_dir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs flock")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_used_without_one(tmp_path: Path, monkeypatch, caplog, number: int):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with folder_lock(tmp_path):
+        (tmp_path / "work").touch()
+    assert "this disk has no file locks" in caplog.text

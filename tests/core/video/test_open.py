@@ -81,3 +81,51 @@ def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(
         check_target(tmp_path / name)
     (tmp_path / "own").mkdir()
     check_target(tmp_path / "own" / name if "/" not in name else tmp_path / "own" / "f_%03d.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "the name of the result is empty"),
+        ("-", "only stabilize --live writes to stdout"),
+        ("a\0b.mp4", "NUL"),
+        ("a" * 300 + ".mp4", "too long"),
+    ],
+)
+def test_a_name_that_no_result_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ClipError, match=message):
+        check_target(name)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_hard_link_to_the_source_is_the_source(tmp_path: Path, clip_file: Path):
+    (tmp_path / "twin.mp4").hardlink_to(clip_file)
+    with pytest.raises(ClipError, match="source itself"):
+        check_target(tmp_path / "twin.mp4", source=clip_file)
+    write_images(tmp_path / "f", iter([numbered_frames(3)]))
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "frame_000002.png").hardlink_to(tmp_path / "f" / "frame_000003.png")
+    with pytest.raises(ClipError, match="would replace frame_000003"):
+        check_target(tmp_path / "g", source=tmp_path / "f")
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    with pytest.raises(ClipError, match="points to itself"):
+        check_target(tmp_path / "loop.mp4")
+
+
+@pytest.mark.parametrize("name", ["100%done.png", "50%dark [1].png"])
+def test_a_percent_sign_in_a_name_is_no_pattern(tmp_path: Path, name: str):
+    assert write_clip(tmp_path / name, iter([numbered_frames(1)]), INFO) == 1
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_an_image_is_written_through_a_link(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "still.png"
+    link.symlink_to("real/a.png")
+    write_clip(link, iter([numbered_frames(1)]), INFO)
+    assert link.is_symlink()
+    assert [file.name for file in (tmp_path / "real").iterdir()] == ["a.png"]
