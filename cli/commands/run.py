@@ -19,10 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--previews", action="store_true", help="fetch what preview nodes show, too")
     longest = "seconds after which it is stopped (default 86400, a day)"
     parser.add_argument("--timeout", type=positive_float, default=86400.0, metavar="S", help=longest)
+    largest = "largest result to accept, in MB (default 68719, that is 64 GiB)"
+    parser.add_argument("--max-mb", type=positive_float, metavar="MB", help=largest)
     parser.set_defaults(keeps=lambda _: True)
 
 
 def run(args: argparse.Namespace) -> None:
+    from ...core.remote.client import MAX_DOWNLOAD_BYTES
     from ...core.remote.run import run_workflow
     from ...core.remote.workflow import read_workflow
 
@@ -35,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
             folder=args.output,
             previews=args.previews,
             timeout=args.timeout,
+            max_download_bytes=MAX_DOWNLOAD_BYTES if args.max_mb is None else round(args.max_mb * 1e6),
             on_progress=bars.update,
         )
     files = [{"node": node, "file": str(path)} for node, path in result.files]

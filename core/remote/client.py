@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import time
 import uuid
 from base64 import b64encode
@@ -35,6 +36,8 @@ READ_TIMEOUT_SECONDS = 60.0  # for the next data of an established connection
 MIN_UPLOAD_BYTES_PER_SECOND = 50_000  # a slower upload is given up
 MAX_OUTAGE_SECONDS = 120.0  # how long a server may be unreachable while it runs a graph
 POLL_SECONDS = 5.0  # between requests for a run's state while the websocket is quiet
+MAX_JSON_BYTES = 64 * 2**20  # of one answer, decompressed; histories and definitions of all nodes take a few MB
+MAX_DOWNLOAD_BYTES = 64 * 2**30  # of one result, unless the caller allows more
 _DOWNLOAD_ATTEMPTS = 3
 
 ProgressCallback: TypeAlias = "Callable[[str, int, int | None], None]"
@@ -157,6 +160,8 @@ class ComfyClient:
                     # The queue first: a run that has left it by then is in the history.
                     ahead = await self._queue_position(run_id)
                     entry = await self._history_entry(run_id)
+                except _AnswerUnusable:
+                    raise
                 except RunError as error:
                     if time.monotonic() - last_answer > max_outage:
                         raise RunError(f"{error}\nThe run {run_id} may continue there") from error
@@ -164,7 +169,7 @@ class ComfyClient:
                 else:
                     last_answer = time.monotonic()
                     if entry:
-                        return extract_outputs(entry, prompt)
+                        return self._extract_outputs(entry, prompt)
                     if ahead is None:
                         raise RunError(f"the server knows nothing of the run {run_id}; was it restarted?")
                     if ahead:
@@ -174,25 +179,43 @@ class ComfyClient:
         finally:
             await _close_websocket(socket)
 
+    def _extract_outputs(self, entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
+        try:
+            outputs = extract_outputs(entry, prompt)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise _AnswerUnusable(f"{self._url} does not answer as a ComfyUI does") from error
+        return {str(node): json_object(output) for node, output in json_object(outputs).items()}
+
     async def cancel_run(self, run_id: str) -> None:
         """Remove a run from the queue, or interrupt it; other runs continue."""
         await self._request_json("POST", "/queue", json={"delete": [run_id]})
         if await self._queue_position(run_id) == 0:
             await self._request_json("POST", "/interrupt", json={"prompt_id": run_id})
 
-    async def download(self, item: dict[str, Any], target: Path) -> None:
-        """Download an output file; it appears under its name when it is complete."""
+    async def download(self, item: dict[str, Any], target: Path, max_bytes: int = MAX_DOWNLOAD_BYTES) -> None:
+        """Download an output file; it appears under its name when it is complete.
+
+        max_bytes: the largest file that is accepted, decompressed. Raises RunError also for a file that is larger or
+        smaller than the server announced, or does not fit on the disk.
+        """
         query = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 async with self._request("GET", "/view", params=query) as reply:
                     if reply.status != 200:
                         raise RunError(f"{query['filename']} cannot be downloaded: {await _describe_response(reply)}")
+                    announced = _check_announced_size(reply, query["filename"], target, max_bytes)
                     with atomic_path(target) as partial, partial.open("wb") as file:
                         async for piece in reply.content.iter_chunked(2**18):
                             file.write(piece)
+                            if file.tell() > min(max_bytes, announced or max_bytes):
+                                raise RunError(_too_large(query["filename"], announced, max_bytes))
                         if not file.tell():
                             raise RunError(f"{query['filename']} is empty on the server")
+                        if announced is not None and file.tell() < announced:
+                            raise _ConnectionLost(
+                                f"{query['filename']} ended after {file.tell()} of {announced} bytes; try again"
+                            )
                 return
             except _ConnectionLost:
                 if attempt == _DOWNLOAD_ATTEMPTS:
@@ -255,9 +278,15 @@ class ComfyClient:
                     raise RunError(f"{self._url} points to {elsewhere}; name that")
                 yield reply
         except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
-            raise _ConnectionLost(
-                f"{self._url} does not answer: {strip_control_chars(str(error)) or 'it took too long'}"
-            ) from error
+            if isinstance(error, asyncio.TimeoutError):
+                reason = f"it sent nothing for {READ_TIMEOUT_SECONDS:g} s"
+            else:
+                reason = strip_control_chars(str(error)) or type(error).__name__
+            raise _ConnectionLost(f"{self._url} does not answer: {reason}") from error
+
+
+class _AnswerUnusable(RunError):
+    """An answer that no ComfyUI sends; a second attempt would fail too."""
 
 
 class _ConnectionLost(RunError):
@@ -339,10 +368,40 @@ async def _receive_progress(
 
 
 async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
+    """The JSON of an answer; None where it is none. Raises RunError for what is too large or nested too deeply."""
+    body = bytearray()
+    async for piece in reply.content.iter_chunked(2**18):  # decompressed, so that a gzip bomb is stopped here too
+        body += piece
+        if len(body) > MAX_JSON_BYTES:
+            raise _AnswerUnusable(
+                f"the server's answer is larger than {MAX_JSON_BYTES // 2**20} MB, which no ComfyUI sends"
+            )
     try:
-        return json.loads(await reply.text(errors="replace"))
+        return json.loads(body.decode(errors="replace"))
     except ValueError:
         return None
+    except RecursionError as error:
+        raise _AnswerUnusable("the server's answer is nested too deeply, as no ComfyUI's is") from error
+
+
+def _check_announced_size(reply: aiohttp.ClientResponse, name: str, target: Path, max_bytes: int) -> int | None:
+    """The size that the server announces for a file, if it can be compared with what arrives.
+
+    Raises RunError for one that is too large.
+    """
+    size = reply.content_length if not reply.headers.get("Content-Encoding") else None
+    if size is not None and size > max_bytes:
+        raise RunError(_too_large(name, size, max_bytes))
+    free = shutil.disk_usage(target.parent).free
+    if size is not None and size > free:
+        raise RunError(f"{target} needs {size / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; free some disk space")
+    return size
+
+
+def _too_large(name: str, announced: int | None, max_bytes: int) -> str:
+    if announced is not None and announced <= max_bytes:
+        return f"{name}: the server sends more than the {announced} bytes that it announced"
+    return f"{name} is larger than {max_bytes / 1e6:g} MB; --max-mb allows more"
 
 
 async def _describe_response(reply: aiohttp.ClientResponse) -> str:

@@ -30,7 +30,7 @@ def parse_event(message: str, run_id: str, prompt: Prompt) -> tuple[bool, tuple[
         if kind in ("executing", "progress"):
             label = strip_control_chars(node_title(prompt, str(data["node"])))
             return False, (label, int(data["value"]), int(data["max"])) if kind == "progress" else (label, 0, None)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
         pass
     return False, None
 
@@ -48,7 +48,7 @@ def decode_event(message: str | bytes) -> tuple[str, dict[str, Any]] | None:
         if kind == _NODE_TEXT_TYPE:
             node, text = message[8 : 8 + length], message[8 + length :]
             return "node_text", {"node": node.decode(), "text": text.decode(errors="replace")}
-    except (KeyError, TypeError, ValueError, struct.error):
+    except (KeyError, RecursionError, TypeError, ValueError, struct.error):
         pass
     return None
 

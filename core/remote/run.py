@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import ComfyClient, ProgressCallback, connect, with_timeout
+from .client import MAX_DOWNLOAD_BYTES, ComfyClient, ProgressCallback, connect, with_timeout
 from .messages import strip_control_chars
 from .workflow import Prompt, RunError, Setting, apply_settings, find_local_files, parse_setting
 
@@ -42,13 +42,14 @@ def run_workflow(
     folder: str | Path = ".",
     previews: bool = False,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    max_download_bytes: int = MAX_DOWNLOAD_BYTES,
     on_progress: ProgressCallback = lambda label, done, total: None,
 ) -> RunResult:
     """Run a graph in API format on a server, and download what its nodes save.
 
     settings: `NODE.INPUT=VALUE` each; a value that is a local file is uploaded first, where the input is an upload.
     folder: where results are written. previews: download the images of preview nodes, too. timeout: seconds for
-    everything, after which the run is stopped.
+    everything, after which the run is stopped. max_download_bytes: of one result.
     Raises RunError; whatever ends this early, KeyboardInterrupt included, stops the run on the server.
     """
     chosen = [parse_setting(prompt, text) for text in settings]
@@ -60,7 +61,9 @@ def run_workflow(
 
     async def run_with_timeout() -> RunResult:
         try:
-            return await with_timeout(timeout, _run(prompt, url, chosen, target, previews, on_progress))
+            return await with_timeout(
+                timeout, _run(prompt, url, chosen, target, previews, max_download_bytes, on_progress)
+            )
         except asyncio.TimeoutError as error:
             raise RunError(f"the run was not over after {timeout:g} s; --timeout allows more") from error
 
@@ -68,7 +71,13 @@ def run_workflow(
 
 
 async def _run(
-    prompt: Prompt, url: str, settings: list[Setting], folder: Path, previews: bool, on_progress: ProgressCallback
+    prompt: Prompt,
+    url: str,
+    settings: list[Setting],
+    folder: Path,
+    previews: bool,
+    max_download_bytes: int,
+    on_progress: ProgressCallback,
 ) -> RunResult:
     """Upload files, run the graph, download files."""
     async with connect(url) as server:
@@ -86,7 +95,7 @@ async def _run(
         for index, (node, item) in enumerate(wanted):
             on_progress("downloading", index, len(wanted))
             path = unused_path(folder, str(item["filename"]))
-            await server.download(item, path)
+            await server.download(item, path, max_download_bytes)
             files.append((node, path))
         return RunResult(run_id, tuple(files), _output_texts(outputs), uploaded, len(items) - len(wanted))
 
