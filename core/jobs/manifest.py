@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +94,12 @@ class Manifest:
         except BaseException:  # also on an interrupt: memory and file must agree
             del self._stages[stage].pieces[index]
             raise
+
+    def discard(self, stage: str, indices: Iterable[int]) -> None:
+        """Forget finished pieces, which are then computed again."""
+        for index in indices:
+            del self._stages[stage].pieces[index]
+        self.save()
 
     def save(self) -> None:
         """Write job.json atomically."""

@@ -6,7 +6,8 @@
         run_job(job, pipeline, target)
 
 A segment does not depend on whether it is computed in the same run as the others, so the result equals that of an
-uninterrupted run. Segments of another source, other weights, settings or versions are not reused.
+uninterrupted run. Segments of another source, other weights, settings or versions are not reused, and neither are those
+of another engine, kind of device or precision, whose results differ by rounding.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import NamedTuple
 from ..clip import Clip, ClipError, ClipInfo, Frames, clip_bit_depth
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.slicing import pipeline_shots, render_piece, resolve_zoom, source_range, unbatch
+from ..pipeline.upscale_op import UpscaleOp
 from ..runtime.atomic_write import atomic_path
 from ..runtime.prefetch import chain_first, prefetch
+from ..upscaling.settings import UpscaleStats
 from ..video.decode.corruption import CorruptionReport
 from ..video.decode.timestamps import Timestamps
 from ..video.decode.video_clip import VideoClip
@@ -76,10 +79,12 @@ def run_job(
     if is_image_sequence(target):
         raise ClipError(f"{target}: a job writes a video file; write images without a job")
     check_target(target, encoding=encoding, source=job.source)
-    pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
+    pipeline = _with_stats(clip if isinstance(clip, Pipeline) else Pipeline(clip))
     times = job.timestamps(pipeline.info.fps)
     pieces = split_clip(times.starts, times.time_base, segment_seconds, pipeline_shots(pipeline))
+    runtime = [operation.runtime for operation in _upscale_ops(pipeline)]
     settings = job.settings(
+        **({"runtime": runtime} if runtime else {}),
         operations=[pipeline.source.info, pipeline.operations],
         encoding=[target.suffix.lower(), encoding],
         pieces=pieces,
@@ -90,11 +95,31 @@ def run_job(
         reused = len(finished)
         if reused:
             log.warning("%s: resuming, %d of %d segments are finished", job.folder, reused, len(pieces))
-        _write_segments(job, plan, target.suffix.lower(), encoding, times, pieces, progress)
+        reused -= _write_segments(job, plan, target.suffix.lower(), encoding, times, pieces, progress)
         _finalize_output(job, target, times, pipeline.info)
     if not keep_files:
         job.manifest.remove_files()
     return JobResult(len(times.starts), len(pieces), reused)
+
+
+def _upscale_ops(pipeline: Pipeline) -> list[UpscaleOp]:
+    return [operation for operation in pipeline.operations if isinstance(operation, UpscaleOp)]
+
+
+def _with_stats(pipeline: Pipeline) -> Pipeline:
+    """The same pipeline; each of its networks counts what it does."""
+    operations = [
+        replace(operation, stats=UpscaleStats())
+        if isinstance(operation, UpscaleOp) and operation.stats is None
+        else operation
+        for operation in pipeline.operations
+    ]
+    return replace(pipeline, operations=tuple(operations))
+
+
+def _computed_by(pipeline: Pipeline) -> list[list[str]]:
+    """(engine, precision) of each network of the pipeline, as it ran last."""
+    return [[o.stats.engine, o.stats.mode] for o in _upscale_ops(pipeline) if o.stats is not None]
 
 
 def _write_segments(
@@ -105,14 +130,22 @@ def _write_segments(
     times: Timestamps,
     pieces: list[range],
     progress: ProgressStage | None,
-) -> None:
-    """Write the missing segments."""
+) -> int:
+    """Write the missing segments; return how many of the finished ones were discarded.
+
+    These are the segments of earlier runs that another engine or precision has computed than the first one of this run.
+    """
     finished = job.manifest.pieces("segment")
+    earlier, mixed = dict(finished), list[int]()
     missing = [index for index in range(len(pieces)) if index not in finished]
     source = job.source if job.times else None
     corruption = pipeline.source.damage if isinstance(pipeline.source, VideoClip) else CorruptionReport()
     for metadata in finished.values():
         corruption.merge(metadata.get("damage", []))
+    if earlier:
+        # Segments of different encoders cannot be concatenated.
+        known = next(iter(earlier.values()))
+        encoding = replace(encoding, pixel_format=known["pixel_format"], encoder=known.get("encoder", "software"))
     with closing(_render_pieces(pipeline, [pieces[index] for index in missing], len(times.starts))) as results:
         stream = progress(results, sum(len(pieces[index]) for index in finished)) if progress else results
         for index in missing:
@@ -120,12 +153,8 @@ def _write_segments(
             first = next(stream, None)
             if first is None:
                 raise ClipError(f"{job.source}: the clip ended before frame {piece.start}; run again")
-            if index == 0:
+            if not earlier and index == 0:
                 encoding = _resolve_encoding(encoding, file, first, source, clip_bit_depth(pipeline))
-            else:
-                # Segments of different encoders cannot be concatenated.
-                encoder = finished[0].get("encoder", "software")
-                encoding = replace(encoding, pixel_format=finished[0]["pixel_format"], encoder=encoder)
             frames = chain_first([first], islice(stream, len(piece) - 1))
             del first  # Frames are large; this reference would live until the segment is complete.
             write_video(
@@ -134,13 +163,26 @@ def _write_segments(
             segment = check_segment(file, piece)
             metadata = {"start": piece.start, "stop": piece.stop, "header": segment.extradata_hash}
             extra = {"first": str(times.starts[piece.start] * times.time_base), "pixel_format": encoding.pixel_format}
-            corrupt_runs = corruption.to_table(piece)
+            corrupt_runs, computed = corruption.to_table(piece), _computed_by(pipeline)
             extra |= {"encoder": encoding.encoder} if encoding.encoder != "software" else {}
             extra |= {"damage": corrupt_runs} if corrupt_runs else {}
+            extra |= {"computed": computed} if computed else {}
             job.manifest.add("segment", index, file, metadata | extra)
             log.info("%s: segment %d of %d is written", job.folder, index + 1, len(pieces))
+            if index == missing[0]:
+                mixed = [i for i, entry in earlier.items() if entry.get("computed", []) != computed]
+                if mixed:
+                    log.warning(
+                        "%s: %d finished segments were computed by another engine or precision than %s, so they are "
+                        "discarded",
+                        job.folder, len(mixed), ", ".join(" ".join(names) for names in computed),
+                    )  # fmt: skip
+                    job.manifest.discard("segment", mixed)
         if missing:
             next(stream, None)  # lets the stages end, and checks that the source ends too
+    if mixed:
+        _write_segments(job, pipeline, suffix, encoding, times, pieces, progress)
+    return len(mixed)
 
 
 def _render_pieces(pipeline: Pipeline, pieces: list[range], frame_count: int) -> Generator[Frames, None, None]:

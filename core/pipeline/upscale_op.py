@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..clip import ClipInfo, Frames, is_same_aspect
-from ..runtime.accelerator import split_devices
+from ..runtime.accelerator import accelerator_for, split_devices
 from ..upscaling.deprecated_keywords import accept_deprecated_fields
-from ..upscaling.model.model_traits import ImageModel, model_device, read_traits
-from ..upscaling.settings import OutputSize, UpscaleSettings, UpscaleStats
+from ..upscaling.model.model_traits import ImageModel, find_module, model_device, read_traits
+from ..upscaling.model.precision import ComputeMode, compute_modes
+from ..upscaling.settings import Engine, OutputSize, UpscaleSettings, UpscaleStats
 from ..upscaling.tile_size import plan_tiles
 from ..upscaling.tiles import window_pixels
 from ..upscaling.upscale import upscale
@@ -88,7 +89,30 @@ class UpscaleOp(Operation):
             full_frames=traits.prefers_full_frames,
         )
         activations = bytes_per_pixel * window_pixels(height, width, plan.core_size, halo)
-        return activations + 2 * self.output_info(input_info).frame_bytes
+        return activations + self.frame_memory(input_info)
+
+    def frame_memory(self, input_info: ClipInfo) -> float:
+        return 2 * self.output_info(input_info).frame_bytes
+
+    @property
+    def runtime(self) -> dict[str, object]:
+        """What will compute the frames, which results depend on by rounding.
+
+        device: its kind. engine: "native", "torch" or "onnx". modes: the precisions that may be chosen.
+        """
+        device, traits, settings = self._devices()[0], read_traits(self.model), self.settings
+        module = find_module(self.model)
+        modes = compute_modes(
+            settings.precision,
+            accelerator_for(device),
+            supports_half=traits.supports_half,
+            can_cast=module is not None,
+        )
+        engine = settings.engine.value
+        if settings.engine is Engine.AUTO:
+            is_native = traits.has_native_engine and device.type == "cpu" and modes[0] is ComputeMode.FP32
+            engine = Engine.NATIVE.value if is_native else Engine.TORCH.value
+        return {"device": device.type, "engine": engine, "modes": [mode.value for mode in modes]}
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> UpscaleOp | None:
         """None, unless the size has another aspect ratio, which changes the motion."""

@@ -139,6 +139,6 @@ def test_invalid_sources_and_targets_are_refused_without_leaving_files(job_sourc
 def test_the_manifest_lists_segments_and_settings(job_source: Path, tmp_path: Path):
     run_interrupted(job_source, tmp_path / "result.mp4")
     entry = json.loads((tmp_path / "result.mp4.job" / "job.json").read_text())["books"]["segment"]
-    assert set(entry["settings"]) == {"source", "software", "operations", "encoding", "pieces"}
+    assert set(entry["settings"]) == {"source", "software", "runtime", "operations", "encoding", "pieces"}
     assert [(p["start"], p["stop"]) for p in entry["pieces"].values()] == [(0, 9), (9, 18), (18, 27)]
     assert all(len(p["sha256"]) == 64 for p in entry["pieces"].values())

@@ -195,3 +195,36 @@ def test_at_most_the_frame_that_is_written_is_held(tmp_path: Path, monkeypatch: 
     with open_job(tmp_path / "job", source) as job:
         jobs.run_job(job, VideoClip(source), tmp_path / "b.mp4", segment_seconds=0.2)
     assert read_numbers(VideoClip(tmp_path / "b.mp4")) == list(range(12))
+
+
+@pytest.mark.parametrize("trait", ["has_native_engine", "engine"])
+def test_segments_of_another_engine_are_not_reused(
+    trait: str,
+    job_source: Path,
+    reference_result: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """One engine is known before the run starts, the other after its first segment."""
+    target = tmp_path / "result.mp4"
+    run_interrupted(job_source, target)
+    counter_file = tmp_path / "calls"
+    model = SlowNearest(counter_file)
+    monkeypatch.setattr(SlowNearest, trait, True if trait == "has_native_engine" else "onnx (CPU)", raising=False)
+    assert run_full_job(job_source, target, model).reused == 0
+    expected = "settings of this run differ (runtime)" if trait == "has_native_engine" else "than onnx (CPU) fp32"
+    assert expected in caplog.text
+    assert len(counter_file.read_bytes()) >= FRAME_COUNT
+    assert has_same_content(target, reference_result)
+
+
+def test_segments_of_a_version_that_did_not_record_the_engine_are_computed_again(
+    job_source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "result.mp4"
+    with monkeypatch.context() as earlier_version:
+        earlier_version.setattr(jobs, "_upscale_ops", lambda _: [])
+        run_interrupted(job_source, target)
+    assert run_full_job(job_source, target).reused == 0
+    assert "differ (runtime), so finished pieces are discarded" in caplog.text
