@@ -154,8 +154,9 @@ def _signal_handlers(handler: Callable[[int, FrameType | None], None], numbers: 
 def until_interrupted(reports: Iterator[Report], resume_hint: str) -> Iterator[Report]:
     """Yield the same reports, and stop after the next one on a signal.
 
-    A signal (Ctrl-C, SIGTERM, SIGHUP, SIGQUIT) raises KeyboardInterrupt when the step in work is finished, so that none is left half
-    done. A second signal raises at once, and so does one before the first report, when there is nothing to keep.
+    A signal (Ctrl-C, SIGTERM, SIGHUP, SIGQUIT) raises KeyboardInterrupt when the step in work is finished, so that none
+    is left half done. A second signal raises at once, and so does one before the first report, when there is nothing to
+    keep.
     resume_hint: how to continue later, for the message "... to go on with `resume_hint`".
     """
     with ExitStack() as stack:

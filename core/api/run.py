@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ..clip import Clip, ClipError, Frames
-from ..pipeline.estimate import with_estimate
+from ..pipeline.estimate import check_memory, with_estimate
 from ..pipeline.pipeline import Pipeline
 from ..runtime.accelerator import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
@@ -85,8 +85,10 @@ class VideoRun:
     def write(self, pipeline: Pipeline, stage: str, stats: UpscaleStats | None = None) -> VideoReport:
         """Run the pipeline, write the target, and report what a reader finds there.
 
-        stage: the name for progress. stats: of the pipeline's network.
+        stage: the name for progress. stats: of the pipeline's network. Raises ClipError before any work where the
+        frames do not fit into memory.
         """
+        check_memory(pipeline)
         self.tracker.start(stage, pipeline.info.length)
         if not is_image_sequence(self._target):
             warn_dropped_color(self._target, getattr(pipeline.source, "color", None))

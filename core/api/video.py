@@ -11,6 +11,7 @@ from ..clip import Clip, ClipError, is_same_aspect
 from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.gray_frame import Masks
 from ..path.smooth import Smoother
+from ..pipeline.estimate import check_memory
 from ..pipeline.operation import Operation
 from ..pipeline.warp_op import WarpOp
 from ..stabilize import StabilizeSettings, plan_stabilization
@@ -201,6 +202,7 @@ def enhance_video(
                 f"{large.info.width}x{large.info.height} has another shape than {small.info.width}x{small.info.height}"
                 ", which would bend the measured motion; choose a size of the same shape, or --scale"
             )
+        check_memory(large)  # before the motion is measured
         warp = _plan_stabilization(run, stabilization or StabilizeSettings(), mask)
         return run.write(large.then(warp), "upscaling", stats)
 

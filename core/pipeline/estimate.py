@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import sqrt
 from typing import Any, TypeVar
 
+from ..clip import ClipError
+from ..runtime.accelerator import free_main_memory
 from ..runtime.format import format_duration
 from .pipeline import Pipeline
 
@@ -33,6 +36,29 @@ def estimate_memory(pipeline: Pipeline) -> float:
         frames += FRAMES_IN_FLIGHT * after.frame_bytes / 2
         stage = max(stage, operation.estimate_memory(before))
     return frames + stage
+
+
+def check_memory(pipeline: Pipeline) -> None:
+    """Raise ClipError where the frames of a pipeline do not fit into the free memory.
+
+    For a check before any work: what runs out of memory later is killed by the system. Tiles are not counted, because
+    they shrink to what is left.
+    """
+    before, after = pipeline.source.info, pipeline.info
+    frames, free = FRAMES_IN_FLIGHT * before.frame_bytes, free_main_memory()
+    needed = frames + max((o.frame_memory(info) for o, info in pipeline.iter_operations()), default=0.0)
+    for operation, info in pipeline.iter_operations():
+        needed += FRAMES_IN_FLIGHT * operation.output_info(info).frame_bytes / 2
+    if needed <= free:
+        return
+    # All but the source's frames grows with the area of the result.
+    factor = sqrt(max(0.0, free - frames) / (needed - frames)) if needed > frames else 0.0
+    width, height = (int(side * factor) // 2 * 2 for side in after.size)
+    advice = f"choose a size of at most {width}x{height}" if min(width, height) >= 2 else "choose a smaller clip"
+    raise ClipError(
+        f"frames of {after.width}x{after.height} need about {_format_bytes(needed)} of memory, and "
+        f"{_format_bytes(free)} are free: {advice}, or close other programs"
+    )
 
 
 def describe_run(pipeline: Pipeline, in_memory: bool = False) -> str:

@@ -323,9 +323,7 @@ class Cpu(Accelerator):
         return "cpu"
 
     def free_memory(self) -> float:
-        import psutil
-
-        return min(psutil.virtual_memory().available, _free_in_container())
+        return free_main_memory()
 
     def total_memory(self) -> float:
         import psutil
@@ -474,6 +472,13 @@ def device_contexts() -> list[AbstractContextManager[Any]]:
 def _other_backend(torch: Any) -> str:
     """The name of the backend that is registered with torch, such as "npu"."""
     return str(torch._C._get_privateuse1_backend_name())
+
+
+def free_main_memory() -> float:
+    """Bytes of main memory that can be allocated now."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, _free_in_container())
 
 
 def _free_in_container() -> float:

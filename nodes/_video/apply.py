@@ -10,7 +10,7 @@ from comfy_api.latest import Input
 from torch import Tensor
 
 from ...core.path.border import Border
-from ...core.pipeline.estimate import with_estimate
+from ...core.pipeline.estimate import check_memory, with_estimate
 from ...core.pipeline.operation import Operation
 from ...core.pipeline.pipeline import Pipeline
 from ...core.pipeline.warp_op import WarpOp, union_fill_mask
@@ -30,10 +30,12 @@ def apply_operations(
     """Process an IMAGE now; add the operations to the plan of a VIDEO.
 
     node_name: display name of the node, for messages. job_folders: of a resumable VIDEO, the jobs that it builds on;
-    None if it is not resumable. Raises ClipError for operations that do not suit the frames.
+    None if it is not resumable. Raises ClipError for operations that do not suit the frames, and for frames that do not
+    fit into memory.
     """
     if not isinstance(frames, Tensor):
         plan = plan_for(frames).then(operations, node_name)
+        check_memory(plan.pipeline)
         return LazyVideo(plan if job_folders is None else plan.as_resumable(*job_folders))
     clip = to_clip(frames)
     pipeline = Pipeline(clip).then(*operations)
@@ -56,8 +58,8 @@ def apply_warp(
     The mask of a VIDEO has one frame, the union of all. The other arguments are those of `apply_operations`.
     """
     if not isinstance(frames, Tensor):
-        mask = union_fill_mask(warp_op, plan_for(frames).pipeline.info)
-        return apply_operations(frames, [warp_op], node_name, job_folders), mask
+        video = apply_operations(frames, [warp_op], node_name, job_folders)
+        return video, union_fill_mask(warp_op, plan_for(frames).pipeline.info)
     clip = to_clip(frames)
     pipeline = Pipeline(clip).then(warp_op)
     images = ImageBatch(pipeline.info, clip.channels, mask_planes=1)

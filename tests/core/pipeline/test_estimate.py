@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import pytest
 import torch
-from steadyscale.core import TensorClip, Tiling, UpscaleSettings
+from steadyscale.core import ClipError, OutputSize, TensorClip, Tiling, UpscaleSettings
 from steadyscale.core.pipeline import estimate
-from steadyscale.core.pipeline.estimate import describe_run, estimate_memory, with_estimate
+from steadyscale.core.pipeline.estimate import check_memory, describe_run, estimate_memory, with_estimate
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from torch import nn
@@ -118,3 +118,17 @@ def test_nothing_is_reported_before_it_is_read():
     messages: list[str] = []
     with_estimate(iter([]), make_pipeline(), messages.append)
     assert messages == []
+
+
+def test_a_size_that_does_not_fit_is_refused_with_one_that_does(monkeypatch: pytest.MonkeyPatch):
+    def upscale_to(width: int, height: int) -> Pipeline:
+        clip = TensorClip(torch.rand(1, 3, 64, 64))
+        return Pipeline(clip).then(UpscaleOp(Net(), UpscaleSettings(OutputSize(size=(width, height)))))
+
+    monkeypatch.setattr(estimate, "free_main_memory", lambda: 16e9)
+    with pytest.raises(ClipError, match=r"32768x32768 need about 64.4 GB .* 16.0 GB are free") as error:
+        check_memory(upscale_to(32768, 32768))
+    assert "at most 16328x16328" in str(error.value)
+    check_memory(upscale_to(16328, 16328))
+    with pytest.raises(ClipError):
+        check_memory(upscale_to(16340, 16340))
