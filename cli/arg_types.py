@@ -7,6 +7,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
+from ..core.clip import ClipError, parse_fps
 from ..core.motion.readout_time import RollingShutter
 
 
@@ -81,12 +82,9 @@ def zoom_factor(text: str) -> float:
 
 def frame_rate(text: str) -> Fraction:
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is no frame rate; give 25, 23.976 or 24000/1001")
-    return rate
+        return parse_fps(text)
+    except ClipError:
+        raise argparse.ArgumentTypeError(f"{text} is no frame rate; give 25, 23.976 or 24000/1001") from None
 
 
 def frame_size(text: str) -> tuple[int, int]:

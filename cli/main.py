@@ -98,4 +98,6 @@ def _error_line(error: Exception) -> str:
     text, package = " ".join(str(error).split()), __name__.split(".")[0]
     if type(error).__module__.split(".")[0] == package:  # the package's own errors have complete messages
         return text
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{str(error.filename)[:200]}: {error.strerror}; check the name, the permissions and the disk"
     return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"

@@ -42,6 +42,27 @@ def first_non_finite(frames: Frames) -> int | None:
     return int((~frames.isfinite()).flatten(1).any(dim=1).nonzero()[0])
 
 
+MAX_FPS = 1_000_000  # containers store rates as quotients of 32-bit numbers
+
+
+def check_fps(fps: Fraction | float) -> None:
+    """Raise ClipError for a frame rate that is not above 0, not finite, or absurdly high."""
+    if not 0 < fps <= MAX_FPS:  # also NaN
+        raise ClipError(f"{float(fps):g} frames per second is no frame rate; give 25, 23.976 or 24000/1001")
+
+
+def parse_fps(fps: Fraction | float | str) -> Fraction:
+    """A frame rate as a quotient. Raises ClipError as `check_fps` does."""
+    if isinstance(fps, str):
+        try:
+            # Exponents are left out: 1e999999999 would take hours to compute.
+            fps = Fraction(fps) if len(fps) < 32 and "e" not in fps.lower() else 0
+        except (ValueError, ZeroDivisionError):
+            fps = 0
+    check_fps(fps)
+    return Fraction(fps)
+
+
 @dataclass(frozen=True)
 class ClipInfo:
     """Properties of a clip that are known before its pixels are read.
@@ -54,6 +75,9 @@ class ClipInfo:
     height: int
     fps: Fraction
     length: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -133,7 +133,7 @@ class CompressModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
+    def validate_inputs(cls, name: str = "", folder: str = "") -> bool | str:
         return validate_training_inputs(name, folder)
 
     @classmethod

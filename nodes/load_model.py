@@ -48,7 +48,7 @@ class LoadESRGANModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model_name: str) -> bool | str:
+    def validate_inputs(cls, model_name: str = "") -> bool | str:
         # Hosts up to 0.3.75 do not check the dropdowns of V3 nodes, and a name from an API call may be anything.
         if model_name in _list_models():
             return True
@@ -58,7 +58,7 @@ class LoadESRGANModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> tuple[str, float, int]:
+    def fingerprint_inputs(cls, model_name: str = "") -> tuple[str, float, int]:
         bundled = find_bundled(model_name)
         path = bundled.path if bundled else find_model_file(model_name)
         if path is None:

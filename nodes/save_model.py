@@ -63,7 +63,7 @@ class SaveESRGANModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
+    def validate_inputs(cls, name: str = "") -> bool | str:
         try:
             parse_model_name(name)
         except ClipError as error:

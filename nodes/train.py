@@ -163,7 +163,7 @@ class TrainESRGAN(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str, folder: str = "") -> bool | str:
+    def validate_inputs(cls, name: str = "", folder: str = "") -> bool | str:
         return validate_training_inputs(name, folder)
 
     @classmethod

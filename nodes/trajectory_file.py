@@ -72,7 +72,7 @@ class LoadTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str = "") -> bool | str:
         # A name from an API call may be any path; graphs may only read ComfyUI's own folders.
         if (path := find_annotated_file(file, TRAJECTORY_SUFFIX)) is not None and os.path.isfile(path):
             return True
@@ -82,7 +82,7 @@ class LoadTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple[str, float, int]:
+    def fingerprint_inputs(cls, file: str = "") -> tuple[str, float, int]:
         path = find_annotated_file(file, TRAJECTORY_SUFFIX)
         if path is None or not os.path.isfile(path):
             return file, 0.0, 0

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from ..clip import Clip, ClipError, Frames
+from ..clip import Clip, ClipError, Frames, parse_fps
 from ..pipeline.estimate import check_memory, with_estimate
 from ..pipeline.pipeline import Pipeline
 from ..runtime.accelerator import resolve_devices
@@ -178,7 +178,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
     if isinstance(source, (str, Path)):
         clip = open_clip(
             source,
-            fps=Fraction(options.fps),
+            fps=parse_fps(options.fps),
             max_pixels=options.max_pixels,
             on_damage=OnDamage(options.on_damage),
             hwaccel=options.hwaccel,

@@ -11,7 +11,6 @@ for `Motion.confidence`. Numbers are written so that reading them is exact.
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
-from ..clip import ClipError, ClipInfo
+from ..clip import ClipError, ClipInfo, parse_fps
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
 from .rolling_shutter import ROW_SAMPLES
@@ -70,7 +69,7 @@ def load_path(source: str | Path) -> Savable:
         document = json.loads(Path(source).read_text(encoding="utf-8"))
     except OSError as error:
         raise ClipError(f"{source}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
+    except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 alike
         raise ClipError(f"{source}: is not JSON ({error}): choose a file that SteadyScale saved") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ClipError(f'{source}: is JSON, but not of the format "{FORMAT}": choose a file that SteadyScale saved')
@@ -81,7 +80,7 @@ def load_path(source: str | Path) -> Savable:
         )
     try:
         return _parse_document(document)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+    except (ClipError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:_MAX_REASON]
         raise ClipError(f"{source}: is damaged ({reason}): measure the clip again") from error
 
@@ -101,7 +100,7 @@ def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
 
 def _parse_document(document: dict[str, Any]) -> Savable:
     clip, kind = document["clip"], document["kind"]
-    info = ClipInfo(_parse_count(clip["width"]), _parse_count(clip["height"]), Fraction(clip["fps"]), clip["length"])
+    info = ClipInfo(_parse_count(clip["width"]), _parse_count(clip["height"]), parse_fps(clip["fps"]), clip["length"])
     if info.length is not None:
         _parse_count(info.length)
     shots = [slice(start, stop) for start, stop in document["shots"]]

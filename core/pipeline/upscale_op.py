@@ -87,6 +87,7 @@ class UpscaleOp(Operation):
             bytes_per_pixel,
             layer_bytes=traits.layer_bytes,
             full_frames=traits.prefers_full_frames,
+            never_tiled=traits.never_tiled,
         )
         activations = bytes_per_pixel * window_pixels(height, width, plan.core_size, halo)
         return activations + self.frame_memory(input_info)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import lcm
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from .resize import bleed_alpha, resize
 from .settings import Alpha, Engine, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream, empty_result
 from .tile_size import plan_tiles
-from .tiles import MIN_CORE, TilePlan
+from .tiles import ALIGN, FEATHER, MIN_CORE, TilePlan
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,15 @@ class ChunkUpscaler:
             reuse = RegionReuse(
                 settings.reuse, self._stats, self._traits, runner, halo=halo, images_per_frame=per_frame
             )
-            self._stream = UpscaleStream(runner, self._traits.scale, self._halo, reuse, settings.postprocess)
+            self._stream = UpscaleStream(
+                runner,
+                self._traits.scale,
+                self._halo,
+                reuse,
+                settings.postprocess,
+                align=lcm(ALIGN, self._traits.multiple),
+                feather=min(FEATHER, self._halo) if self._traits.blends_tiles else 0,
+            )
             self._stats.mode, self._stats.mode_check = runner.mode.value, str(runner.check or "")
         return self._runner, self._stream
 
@@ -117,6 +126,7 @@ class ChunkUpscaler:
             self._bytes_per_pixel,
             layer_bytes=self._traits.layer_bytes,
             full_frames=self._traits.prefers_full_frames,
+            never_tiled=self._traits.never_tiled,
         )
         log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, self._plan, self._halo)
 

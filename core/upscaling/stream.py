@@ -27,10 +27,21 @@ log = logging.getLogger(__name__)
 class UpscaleStream:
     """The upscaling of one stream of frames.
 
-    scale, halo: of the network, see `run_tiles`. reuse: decides what must be computed.
+    scale, halo, align, feather: for the network, see `run_tiles`. reuse: decides what must be computed.
     """
 
-    def __init__(self, runner: ModelRunner, scale: int, halo: int, reuse: RegionReuse, post: PostProcess) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scale: int,
+        halo: int,
+        reuse: RegionReuse,
+        post: PostProcess,
+        *,
+        align: int = ALIGN,
+        feather: int = 0,
+    ) -> None:
+        self._align, self._feather = align, feather
         self._runner, self._scale, self._halo, self._reuse, self._post = runner, scale, halo, reuse, post
 
     def reset(self) -> None:
@@ -130,7 +141,7 @@ class UpscaleStream:
         plan: TilePlan,
         rects: list[Rect] | None = None,
         halo: int | None = None,
-        align: int = ALIGN,
+        align: int | None = None,
     ) -> TilePlan:
         return run_tiles(
             self._runner,
@@ -141,7 +152,8 @@ class UpscaleStream:
             plan=plan,
             rects=rects or (),
             clamp=True,
-            align=align,
+            align=self._align if align is None else align,
+            feather=self._feather,
             supports_roi=self._runner.supports_roi,
             device=self._runner.device,
         )

@@ -25,10 +25,12 @@ def plan_tiles(
     *,
     layer_bytes: float = 256.0,
     full_frames: bool = False,
+    never_tiled: bool = False,
 ) -> TilePlan:
     """Plan how many frames, and tiles of which size, run at once.
 
-    frames: number of frames of height x width that are available.
+    frames: number of frames of height x width that are available. never_tiled: whether the network cuts tiles itself;
+    then frames are tiled only where `tiling` says so, or memory runs out.
 
     A tile size in `tiling` is kept. Otherwise a window with its halo may take a fraction of the free memory: half on
     the CPU, where too much means swapping rather than an error, 0.7 on a GPU, where an out-of-memory error is caught.
@@ -44,7 +46,7 @@ def plan_tiles(
     pixels = int(accelerator_for(device).free_memory() * (0.5 if on_cpu else 0.7) / bytes_per_pixel)
     if not on_cpu:
         pixels = min(pixels, 1 << 20)
-    size = tiling.size
+    size = max(height, width) if tiling.size is None and never_tiled else tiling.size
     if size is None:
         # The window is a square with a halo on both sides, rounded down so that alignment does not exceed the limit.
         largest = max(MIN_CORE, (isqrt(pixels) - 2 * (halo + ALIGN)) // ALIGN * ALIGN)

@@ -3,9 +3,12 @@
 The result has no seams.
 
 A tile has a core, its part of the result, and a window, the network's input: the core and at least `halo` pixels around
-it, as far as the frame reaches. The network's result for the halo is dropped. Nothing is blended: overlapping tiles
-would mix pixels that the window's edge falsifies into correct ones. With a halo no smaller than the network's receptive
-field, the tiled result equals the untiled one.
+it, as far as the frame reaches. The network's result for the halo is dropped. With a halo no smaller than the
+network's receptive field, the tiled result equals the untiled one, and nothing is blended: overlapping tiles would mix
+pixels that the window's edge falsifies into correct ones.
+
+Some networks look at all of their input, for instance at its mean. Each tile of these differs a little, whatever the
+halo, so neighbors are blended across their border (`feather`), which hides the seams.
 
 Convention: spans are half-open intervals of input pixels along one axis; an image that is `scale` times larger has the
 same spans with both ends multiplied.
@@ -37,6 +40,9 @@ NATIVE_BLOCK = 6
 EXACT_ALIGN = 12
 # With a smaller core the halo is nearly all of the work.
 MIN_CORE = 32
+# Input pixels on each side of a border across which tiles are blended, for networks whose tiles differ. Cores that are
+# cut again for lack of memory are more than twice as long, so that the blends of two borders never meet.
+FEATHER = 8
 
 
 # Rows and columns of a window, the only ones of which the result is needed.
@@ -170,6 +176,7 @@ def run_tiles(
     align: int = ALIGN,
     supports_roi: bool = False,
     device: torch.device | None = None,
+    feather: int = 0,
 ) -> TilePlan:
     """Run the network tile by tile.
 
@@ -180,6 +187,8 @@ def run_tiles(
     written. Empty: all of the frame. clamp: to [0, 1], while results are copied. align: windows start at multiples of
     it. supports_roi: the network also takes `roi=(rows, columns)` of its input, and computes that part of the result
     only, and `out`, a tensor for it, which it may fill, clamped, and return. device: of the network, None: of `frames`.
+    feather: input pixels on each side of a border between tiles across which they are blended linearly, at most the
+    halo; 0: not at all. Ignored with `rects` and `supports_roi`.
 
     When memory runs out, the tiles that are left are cut smaller. Returns the plan that worked, to start the next
     frames with. Raises ClipError when memory runs out for the smallest tile, or when a result has the wrong size; all
@@ -187,8 +196,11 @@ def run_tiles(
     """
     count, _, height, width = frames.shape
     todo = deque(make_tiles(count, height, width, plan, halo, rects, align))
+    feather = 0 if rects or supports_roi else min(feather, halo, plan.core_size // 4)
+    if feather:
+        out.zero_()  # Tiles are added.
     while todo:
-        if _try_tile(network, frames, out, todo[0], scale, clamp, supports_roi):
+        if _try_tile(network, frames, out, todo[0], scale, clamp, supports_roi, feather):
             todo.popleft()
             continue
         smaller = shrink_plan(plan, height, width, halo)
@@ -202,7 +214,14 @@ def run_tiles(
 
 
 def _try_tile(
-    network: Callable[..., Tensor], frames: Frames, out: Tensor, tile: Tile, scale: int, clamp: bool, supports_roi: bool
+    network: Callable[..., Tensor],
+    frames: Frames,
+    out: Tensor,
+    tile: Tile,
+    scale: int,
+    clamp: bool,
+    supports_roi: bool,
+    feather: int,
 ) -> bool:
     """Compute one tile; return False if memory ran out.
 
@@ -222,7 +241,9 @@ def _try_tile(
                 f"the network returned {tuple(result.shape)} for a tile {tuple(window.shape)}, but its scale of "
                 f"{scale} means {expected}; check its scale, or use an upscaling network"
             )
-        if result is not target:
+        if feather:
+            _add_tile(result.clamp(0.0, 1.0) if clamp else result, out, tile, scale, feather)
+        elif result is not target:
             _write_tile(
                 result if supports_roi else result[:, :, rows.to_slice(scale), cols.to_slice(scale)], target, clamp
             )
@@ -240,6 +261,31 @@ def _write_tile(result: Tensor, out: Tensor, clamp: bool) -> None:
         torch.clamp(result, 0.0, 1.0, out=out)  # One pass, without a temporary tensor.
     else:
         out.copy_(result.clamp(0.0, 1.0))
+
+
+def _add_tile(result: Tensor, out: Tensor, tile: Tile, scale: int, feather: int) -> None:
+    """Add the result of a window to `out`, weighted; the weights of all tiles sum to 1."""
+    height, width = out.shape[-2] // scale, out.shape[-1] // scale
+    rows, row_weights = _feather_axis(tile.rows, height, scale, feather)
+    cols, col_weights = _feather_axis(tile.cols, width, scale, feather)
+    part = result[
+        :, :, rows.relative_to(tile.rows.window).to_slice(scale), cols.relative_to(tile.cols.window).to_slice(scale)
+    ]
+    weights = (row_weights[:, None] * col_weights).to(part)
+    out[tile.frames.to_slice(1), :, rows.to_slice(scale), cols.to_slice(scale)] += (part * weights).to(out)
+
+
+def _feather_axis(part: TileSpan, length: int, scale: int, feather: int) -> tuple[Span, Tensor]:
+    """The span that a tile is added to, and its weights there, one for each pixel of the result."""
+    core, first, last = part.core, part.core.start == 0, part.core.end == length
+    span = Span(core.start if first else core.start - feather, core.end if last else min(length, core.end + feather))
+    position, ramp = torch.arange(span.start * scale, span.end * scale) + 0.5, 2.0 * feather * scale
+    weights = torch.ones_like(position)
+    if not first:
+        weights *= ((position - (core.start - feather) * scale) / ramp).clamp(0, 1)
+    if not last:
+        weights *= (((core.end + feather) * scale - position) / ramp).clamp(0, 1)
+    return span, weights
 
 
 def _split_tile(tile: Tile, height: int, width: int, plan: TilePlan, halo: int, align: int) -> list[Tile]:

@@ -46,6 +46,7 @@ def open_clip(
     Raises ClipError.
     """
     check_hwaccel(hwaccel)
+    _check_length(path)
     if is_image_source(Path(path)):
         return ImageClip(path, fps, max_pixels=max_pixels)
     return VideoClip(path, max_pixels=max_pixels, on_damage=on_damage, hwaccel=hwaccel)
@@ -82,13 +83,17 @@ def check_name(path: str | Path) -> None:
         raise ClipError("the name of the result is empty; name a video file, or a folder or pattern for PNG images")
     if name == "-":
         raise ClipError("-: results are written to a file; only stabilize --live writes to stdout, as Y4M")
-    if "\0" in name:
-        raise ClipError(f"{name!r}: the name contains a NUL character; choose another name")
+    _check_length(path)
+
+
+def _check_length(path: str | Path) -> None:
     try:
         os.lstat(path)
     except OSError as e:
         if e.errno == errno.ENAMETOOLONG:
-            raise ClipError(f"{name[:80]}...: the name is too long for this disk; choose a shorter one") from e
+            raise ClipError(f"{str(path)[:80]}...: the name is too long for this disk; use a shorter one") from e
+    except ValueError as e:
+        raise ClipError(f"{str(path)!r}: the name contains a NUL character; use another name") from e
 
 
 def _follow_link(path: Path) -> Path:

@@ -61,18 +61,33 @@ def load_upscaler(path: str | Path, device: torch.device | str = "cpu") -> Upsca
 
 
 def _build_network(state: StateDict) -> tuple[nn.Module, str]:
-    for architecture in ARCHITECTURES:
-        if architecture.matches(state):
+    problem: ValueError | None = None
+    architecture = next((architecture for architecture in ARCHITECTURES if architecture.matches(state)), None)
+    if architecture is not None:
+        try:
             return architecture.build(to_float32(state)), architecture.name
-    if spandrel_network := load_with_spandrel(state):
+        except ValueError as error:  # a relative of it may be one of spandrel's: MMRealSR, ESRGAN at 16x
+            problem = error
+            check_finite(state)
+    elif other := guess_other_kind(state):
+        # Before spandrel, which takes seconds to import.
+        raise ValueError(f"it looks like {other}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
+    try:
+        spandrel_network = load_with_spandrel(state) if _may_be_upscaler(state) else None
+    except ValueError as error:
+        raise problem or error from error
+    if spandrel_network:
         check_finite(state)
         return spandrel_network
-    if other := guess_other_kind(state):
-        raise ValueError(f"it looks like {other}; give an upscaling model (ESRGAN, Real-ESRGAN, SRVGG)")
-    raise ValueError(
+    raise problem or ValueError(
         f"no known network has such weights (its first keys are {first_keys(state)}); "
         "types other than ESRGAN need spandrel installed"
     )
+
+
+def _may_be_upscaler(state: StateDict) -> bool:
+    """Whether there is a convolution, which every network for images has; language models have none."""
+    return any(tensor.ndim == 4 and tensor.numel() for tensor in state.values())
 
 
 def to_float32(state: StateDict) -> dict[str, torch.Tensor]:

@@ -5,7 +5,8 @@ It is optional here; ComfyUI depends on it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,15 @@ from ..arch.state_dict import StateDict
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor  # pyright: ignore[reportMissingTypeStubs]  # it has none
 
+log = logging.getLogger(__name__)
+
 DEFAULT_HALO = 64  # pixels: spandrel gives no receptive field, and 64 suffices for the deepest of our own networks
 
 
 class SpandrelNetwork(nn.Module):
     """A spandrel descriptor with the interface of our networks.
 
-    The descriptor pads and crops to valid sizes.
+    The descriptor pads and crops to valid sizes. tiling: what it says of tiles, see `ModelTraits`.
     """
 
     fingerprint_name = "spandrel"  # in job.json; must not change
@@ -35,6 +38,7 @@ class SpandrelNetwork(nn.Module):
         self.multiple = descriptor.size_requirements.multiple_of
         self.halo = DEFAULT_HALO
         self.supports_half = descriptor.supports_half
+        self.tiling = descriptor.tiling
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,6 +59,7 @@ def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
         )
     except ImportError:
         return None
+    _register_extra_architectures()
     try:
         descriptor = ModelLoader().load_from_state_dict(dict(state))
     except UnsupportedModelError:
@@ -66,3 +71,16 @@ def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
             f"it is {descriptor.architecture.name}, which needs more than one image; give a single-image upscaler"
         )
     return SpandrelNetwork(descriptor), descriptor.architecture.name
+
+
+def _register_extra_architectures() -> None:
+    """Let spandrel load what `spandrel_extra_arches` adds, where that is installed: SRFormer, Restormer and others."""
+    try:
+        import spandrel_extra_arches  # pyright: ignore[reportMissingImports]
+
+        extra: Any = spandrel_extra_arches
+        extra.install(ignore_duplicates=True)
+    except ImportError:
+        pass
+    except Exception as error:  # of another version; the usual architectures still work
+        log.warning("spandrel_extra_arches cannot be used (%s)", error)

@@ -21,13 +21,15 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 
 from ..errors import WeightsError
 from . import ncnn
+from .pickle_metadata import ignore_metadata, is_encoding_bounded
 
 log = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 16 * 2**20  # of a safetensors header; the largest real ones have a few hundred KB
 MAX_TENSORS = 20_000
 # Globals that torch allows in a pickle although weights do not need them, and that turn a few bytes into gigabytes.
-FORBIDDEN_GLOBALS = (b"\nbytearray\n", b"_codecs\nencode\n", b"\n_rebuild_device_tensor_from_cpu_tensor\n")
+_ENCODE = b"_codecs\nencode\n"
+FORBIDDEN_GLOBALS = (b"\nbytearray\n", _ENCODE, b"\n_rebuild_device_tensor_from_cpu_tensor\n")
 MAX_EXPANSION_RATIO = 4  # of all tensors to their file: they may share memory, but not many times
 
 
@@ -140,9 +142,10 @@ def _read_torch(path: Path, *, zipped: bool) -> Mapping[Any, Any]:
         )
     if zipped:
         _check_zip(path)
-    _check_pickle_globals(path)
+    _check_pickle_globals(path, zipped=zipped)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        with ignore_metadata():
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, which may be harmful code, so it was not loaded; "
@@ -188,13 +191,15 @@ def _check_zip(path: Path) -> None:
         )
 
 
-def _check_pickle_globals(path: Path) -> None:
+def _check_pickle_globals(path: Path, *, zipped: bool) -> None:
     """Reject dangerous pickle globals.
 
     Their names lie uncompressed in both kinds of .pth file.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if found := [name for name in FORBIDDEN_GLOBALS if content.find(name) >= 0]:
+            if found == [_ENCODE] and is_encoding_bounded(path, zipped=zipped):
+                return
             name = " ".join(found[0].decode().split())
             raise WeightsError(f"{path} calls {name}, which can fill all memory; save a state dict of tensors only")
 
@@ -208,9 +213,12 @@ def _first_line(error: Exception) -> str:
 _WRAPPER_KEYS = (
     "params_ema",
     "params-ema",
+    "generator_ema",
+    "net_g_ema",
     "params",
     "model_state_dict",
     "state_dict",
+    "generator",
     "model",
     "net_g",
     "netG",
@@ -218,20 +226,43 @@ _WRAPPER_KEYS = (
 )
 _MAX_WRAPPER_DEPTH = 4  # a pickle can hold a dictionary that contains itself
 _KEY_PREFIXES = ("module.", "_orig_mod.", "netG.", "net_g.", "generator.", "params_ema.", "params.")
+# Of a checkpoint that also holds a discriminator, losses or counters: the network, its average preferred.
+_GENERATOR_PREFIXES = ("generator_ema.", "net_g_ema.", "params_ema.", "generator.", "net_g.", "netG.", "params.")
 
 
 def unwrap_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The innermost dictionary of tensors, without common key prefixes.
 
-    Prefixes are `module.` and others. Wrappers are `params_ema` (preferred), `params`, `state_dict` and others.
+    Prefixes are `module.` and others. Wrappers are `params_ema` (preferred), `params`, `state_dict` and others. Of a
+    checkpoint with several networks it is the generator, or its running average (`generator_ema.`).
     """
     for _ in range(_MAX_WRAPPER_DEPTH):
         content = next((content[key] for key in _WRAPPER_KEYS if isinstance(content.get(key), Mapping)), content)
+    for _ in range(_MAX_WRAPPER_DEPTH):
+        stripped = _strip_common_prefix(content)
+        generator = next(
+            (part for p in _GENERATOR_PREFIXES if _has_convolution(part := _with_prefix(stripped, p))), None
+        )
+        if generator is None:
+            return stripped
+        content = generator
+    return content
+
+
+def _strip_common_prefix(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     while content and (
         prefix := next((p for p in _KEY_PREFIXES if all(str(key).startswith(p) for key in content)), "")
     ):
-        content = {key[len(prefix) :]: value for key, value in content.items()}
+        content = _with_prefix(content, prefix)
     return content
+
+
+def _with_prefix(content: Mapping[Any, Any], prefix: str) -> dict[Any, Any]:
+    return {key[len(prefix) :]: value for key, value in content.items() if str(key).startswith(prefix)}
+
+
+def _has_convolution(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, torch.Tensor) and value.ndim == 4 for value in content.values())
 
 
 def validate_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
-from fractions import Fraction
 from typing import Any, TypeVar, cast
 
 import comfy.utils
@@ -18,7 +17,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...core.clip import ClipError, ClipInfo, Frames, TensorClip
+from ...core.clip import ClipError, ClipInfo, Frames, TensorClip, parse_fps
 from ...core.video.decode.stream_format import NativeFrames
 from .device import free_cpu_memory
 from .preview_target import end_progress, lacks_preview, running_node_id
@@ -49,14 +48,15 @@ def combo_options(enum: type[Enum]) -> list[str]:
 def to_clip(images: Tensor, fps: float = DEFAULT_FPS, *, bit_depth: int = 8) -> TensorClip:
     """Wrap an IMAGE (N, H, W, 1, 3 or 4) as a clip that shares its memory.
 
-    bit_depth: see `TensorClip`.
+    bit_depth: see `TensorClip`. Raises ClipError for no frames, and a rate that is none.
     """
     if images.shape[0] == 0:
         raise ClipError("the batch of frames is empty: connect frames, or check the node before this one")
+    rate = parse_fps(fps)
     frames = rearrange(images, "n h w c -> n c h w").float().cpu()
     if frames.shape[1] == 1:
         frames = frames.expand(-1, 3, -1, -1)
-    return TensorClip(frames, Fraction(fps).limit_denominator(1001), bit_depth=bit_depth)
+    return TensorClip(frames, rate.limit_denominator(1001), bit_depth=bit_depth)
 
 
 class ImageBatch:

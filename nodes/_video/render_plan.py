@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import av
 import torch
+from av.error import FFmpegError
 from comfy_api.latest import Input, InputImpl
 
 from ...core.clip import ClipError, Frames, TensorClip
@@ -34,7 +35,7 @@ from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
 from ...core.video.encode.remux import AudioClip, remux
-from ...core.video.encode.writer import write_video
+from ...core.video.encode.writer import TransparencyError, write_video
 from .._comfy.adapter import to_clip, with_progress
 from .._comfy.device import free_device_memory
 from .._comfy.node_text import make_notifier
@@ -46,6 +47,10 @@ log = logging.getLogger(__name__)
 
 MAX_RESERVED_PIXELS = 512 * 512
 """Input pixels to reserve memory for: larger tiles are hardly faster, and other models stay loaded."""
+_TRANSPARENCY_ADVICE = (
+    "the video has transparency, which Save Video cannot keep in its formats and codecs; put Get Video Components and "
+    "Save Image (PNG, with alpha) behind it, or remove the alpha before"
+)
 NEAR_LOSSLESS_CRF = 8  # for files that the host has to write before they can be read
 
 
@@ -132,8 +137,19 @@ def plan_host_video(video: Input.Video) -> RenderPlan:
     """Plan a VIDEO of another node, which has no pending operations of ours.
 
     A pending trim is applied while the file is read. A pending crop or other edit is rendered by the host first.
-    Corrupt frames are kept, as the host does, and logged. Raises ClipError for a file that is not a video.
+    Corrupt frames are kept, as the host does, and logged. Raises ClipError for a file that is not a video, also where
+    the host is the first to read it.
     """
+    try:
+        return _plan_host_video(video)
+    except ClipError:
+        raise
+    except (FFmpegError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ClipError(f"the VIDEO cannot be read ({reason}); check its file, or export it again") from error
+
+
+def _plan_host_video(video: Input.Video) -> RenderPlan:
     if _is_in_memory(video):
         return _plan_from_components(video)
     if _has_edits(video):
@@ -195,13 +211,12 @@ def _plan_from_components(video: Input.Video) -> RenderPlan:
     images, alpha = parts.images, getattr(parts, "alpha", None)
     if alpha is not None:
         images = torch.cat([images[..., :3], alpha.reshape(*images.shape[:3], 1)], dim=-1)
-    audio = None
+    clip, audio = to_clip(images, parts.frame_rate, bit_depth=_host_bit_depth(video)), None
     if parts.audio:
         rate = int(parts.audio["sample_rate"])
         # As in ComfyUI's own Save Video, the audio ends with the last frame.
         length = ceil(rate * len(images) / Fraction(parts.frame_rate))
         audio = AudioClip(parts.audio["waveform"][0, :, :length], rate)
-    clip = to_clip(images, float(parts.frame_rate), bit_depth=_host_bit_depth(video))
     return RenderPlan(Pipeline(clip), audio=audio)
 
 
@@ -251,6 +266,8 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
         if plan.audio:
             remux(silent, target, container=container_for(target), audio=plan.audio)
         return None
+    except TransparencyError as error:
+        raise ClipError(f"{plan.name}: {_TRANSPARENCY_ADVICE}") from error
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error
     finally:
@@ -285,5 +302,7 @@ def _render_resumable(plan: RenderPlan, source: Path, target: Path, encoding: En
             add_progress=add_progress,
             upstream_jobs=plan.job_folders or (),
         )
+    except TransparencyError as error:
+        raise ClipError(f"{plan.name}: {_TRANSPARENCY_ADVICE}") from error
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error

@@ -27,6 +27,8 @@ from video_file_checks import list_files
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--scale", "2", "--size", "10x10"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--size", "10"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "0"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "nan"],
+        ["upscale", "a.mp4", "b.mp4", "--model", "m", "--fps", "1e999999999"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--strength", "1.5"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--grain", "-1"],
         ["upscale", "a.mp4", "b.mp4", "--model", "m", "--colour", "sepia"],

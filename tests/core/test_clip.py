@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from steadyscale.core.clip import ClipInfo, all_finite, first_non_finite, is_same_aspect
+from steadyscale.core.clip import ClipError, ClipInfo, all_finite, first_non_finite, is_same_aspect, parse_fps
 
 
 @pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.5, 2.0015, 4.0])
@@ -36,3 +36,23 @@ def test_first_non_finite_returns_the_frame_index(number: int, value: float):
     assert first_non_finite(frames) is None
     frames[number:, 1, 3, 2] = value
     assert first_non_finite(frames) == number
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0, -1.0, 1e9])
+def test_numbers_that_are_no_frame_rate(fps: float):
+    with pytest.raises(ClipError, match="is no frame rate"):
+        parse_fps(fps)
+    with pytest.raises(ClipError, match="is no frame rate"):
+        ClipInfo(4, 4, fps)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-25", "1e99999999999", "1/0", "fast", "9" * 40])
+def test_texts_that_are_no_frame_rate(text: str):
+    with pytest.raises(ClipError, match="is no frame rate"):
+        parse_fps(text)
+
+
+def test_frame_rates():
+    assert parse_fps("24000/1001") == Fraction(24000, 1001)
+    assert parse_fps("23.976") == Fraction("23.976")
+    assert parse_fps(25.0) == 25

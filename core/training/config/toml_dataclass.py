@@ -47,7 +47,9 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error.strerror}); give a TOML file of settings") from error
-    except tomllib.TOMLDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and lists in lists
         raise TrainingError(f"{path} is not valid TOML: {error}") from error
 
 
@@ -61,7 +63,7 @@ def parse_override(override: str) -> dict[str, Any]:
         raise TrainingError(f"'{override}' has no value; write it as data.crop=128")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     for key in reversed(name.split(".")):
         value = {key.strip(): value}
@@ -161,8 +163,19 @@ def _strict(kind: type, description: str) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _structure_int(value: Any, _: Any) -> int:
+    _check(type(value) is int, f"must be an integer, not {value!r}")
+    _check(abs(value) < 2**63, f"must be below 2^63, not a number of {len(str(abs(value)))} digits")
+    return value
+
+
 def _structure_float(value: Any, _: Any) -> float:
-    _check(type(value) in (int, float), f"must be a number, not {value!r}")
+    return _to_float(value)
+
+
+def _to_float(value: Any, suffix: str = "") -> float:
+    _check(type(value) in (int, float), f"must be a number, not {value!r}", suffix)
+    _check(abs(value) <= sys.float_info.max, f"must be a finite number, not {str(value)[:20]}", suffix)
     return float(value)
 
 
@@ -185,15 +198,13 @@ def _structure_tuple(value: Any, hint: Any) -> tuple[Any, ...]:
 
 def _structure_numbers(value: Any, _: Any) -> dict[str, float]:
     _check(isinstance(value, Mapping), f"must be a table of numbers, not {value!r}")
-    for key, number in value.items():
-        _check(type(number) in (int, float), f"must be a number, not {number!r}", f".{key}")
-    return {key: float(number) for key, number in value.items()}
+    return {key: _to_float(number, f".{key}") for key, number in value.items()}
 
 
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook(bool, _strict(bool, "true or false"))
-    converter.register_structure_hook(int, _strict(int, "an integer"))
+    converter.register_structure_hook(int, _structure_int)
     converter.register_structure_hook(str, _strict(str, "text"))
     converter.register_structure_hook(float, _structure_float)
     converter.register_structure_hook_func(

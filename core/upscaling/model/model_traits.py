@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...clip import ClipError
+from ..tiles import ALIGN
 
 # Input pixels of context with which residual dense networks stay within 1/255 of the result for the whole frame.
 DEFAULT_HALO = 64
@@ -46,6 +47,9 @@ class ModelTraits:
     start at multiples of 12; 0 where torch does the work.
     has_native_engine: whether it brings a CPU engine of its own that runs it in float32.
     supports_half: whether float16 is worth a try. prefers_full_frames: whether tiles gain nothing on a CPU.
+    multiple: of pixels, that the sides and positions of tiles should be. never_tiled: whether the network cuts tiles
+    itself. blends_tiles: whether the result for a tile depends on all of it: networks with windows, or with
+    operations over the whole input, such as its mean.
     activation_bytes: float32 activations per input pixel, None if not declared.
     layer_bytes: float32 output of the widest layer, per pixel.
 
@@ -64,6 +68,9 @@ class ModelTraits:
     has_native_engine: bool = False
     supports_half: bool = True
     prefers_full_frames: bool = False
+    multiple: int = 1
+    never_tiled: bool = False
+    blends_tiles: bool = False
     activation_bytes: float | None = None
     layer_bytes: float = 256.0
     supports_roi: bool = False
@@ -86,7 +93,7 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
     They are those of the outermost wrapper that has them, or the defaults.
 
-    Raises ClipError for a number of channels other than 1, 3 and 4.
+    Raises ClipError for a number of channels other than 1, 3 and 4, and for one that the network changes.
     """
     module = find_module(model)
     channels = int(_find(model, "in_channels", "input_channels", default=3))
@@ -94,6 +101,14 @@ def read_traits(model: ImageModel) -> ModelTraits:
         raise ClipError(
             f"the network takes {channels} channels; use one for gray (1), RGB (3) or RGBA (4) images instead"
         )
+    results = int(_find(model, "out_channels", "output_channels", default=channels))
+    if results != channels:
+        raise ClipError(
+            f"the network turns {channels} channels into {results}; use one that keeps 1, 3 or 4 channels instead"
+        )
+    requirements = _find(model, "size_requirements", default=None)  # of spandrel's descriptors
+    multiple = int(_find(model, "multiple", default=getattr(requirements, "multiple_of", 1)))
+    tiling = getattr(_find(model, "tiling", default=None), "name", "SUPPORTED")  # of spandrel's ModelTiling
     activation_bytes = _find(model, "activation_bytes", default=None)
     weights = [] if module is None else list(module.parameters())
     return ModelTraits(
@@ -105,11 +120,20 @@ def read_traits(model: ImageModel) -> ModelTraits:
         has_native_engine=bool(_find(model, "has_native_engine", default=False)),
         supports_half=bool(_find(model, "supports_half", default=True)),
         prefers_full_frames=bool(_find(model, "prefers_full_frames", default=False)),
+        multiple=multiple,
+        never_tiled=tiling == "INTERNAL",
+        blends_tiles=tiling != "SUPPORTED" or ALIGN % multiple != 0 or _has_global_operation(module),
         activation_bytes=None if activation_bytes is None else float(activation_bytes),
         layer_bytes=4.0 * max((weight.shape[0] for weight in weights if weight.ndim == 4), default=64),
         supports_roi=bool(getattr(model, "supports_roi", False)),
         roi_stages=tuple(getattr(model, "roi_stages", ())),
     )
+
+
+def _has_global_operation(module: nn.Module | None) -> bool:
+    """Whether a layer looks at its whole input: a pooling to a fixed size, as in channel attention, or a softmax."""
+    kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention)
+    return module is not None and any(isinstance(layer, kinds) for layer in module.modules())
 
 
 def read_engine(model: object) -> str:

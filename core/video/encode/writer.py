@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 _ANY_TYPE = 0  # the encoder chooses
 
 
+class TransparencyError(ClipError):
+    """The frames have transparency, which the file cannot keep."""
+
+
 def write_video(
     path: str | Path,
     frames: Iterator[Frames | NativeFrames],
@@ -223,7 +227,7 @@ class _VideoWriter:
                 for name, codec in CODECS.items()
                 if codec.alpha_format
             ]
-            raise ClipError(
+            raise TransparencyError(
                 f"{self._path}: the frames have transparency, which {self._setup.name} with "
                 f"{self._output_format.pixel_format} cannot keep; write {', '.join(alternatives)} or a folder of PNG"
             )

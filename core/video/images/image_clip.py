@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from ..decode import demux
 from ..decode.convert import to_rgb
 from ..decode.stream_format import Orientation, has_alpha
 from .color_profile import read_image_color
-from .metadata import read_image_metadata
+from .metadata import read_image_metadata, without_exif
 from .sequence_paths import list_image_files, warn_about_gaps
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def read_image(file: Path, max_pixels: int = demux.MAX_PIXELS) -> NDArray[np.gen
             f"{file}: JPEG of {metadata.bit_depth} bits within a TIFF is not supported; save it without compression"
         )
     if content.startswith((b"\x89PNG", b"II", b"MM")) and not metadata.is_jpeg:
-        return _decode_ffmpeg(file, content, max_pixels, metadata.orientation)
+        return _decode_ffmpeg(file, without_exif(content), max_pixels, metadata.orientation)
     return _decode_pillow(file, content, max_pixels)
 
 
@@ -139,13 +141,27 @@ def _has_transparent_palette(frame: VideoFrame) -> bool:
 
 def _decode_pillow(file: Path, content: bytes, max_pixels: int) -> NDArray[np.generic]:
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP", "TIFF")) as image:
+        with warnings.catch_warnings(), ExitStack() as stack:
+            warnings.simplefilter("ignore", UserWarning)  # of damaged tags
+            image = stack.enter_context(Image.open(io.BytesIO(content), formats=("JPEG", "WEBP", "TIFF")))
             if image.width * image.height > max_pixels:
                 raise ClipError(
                     f"{file}: {image.width}x{image.height} exceeds the limit of {max_pixels:,} pixels; "
                     "raise max_pixels if you trust this file and have the memory"
                 )
-            upright = ImageOps.exif_transpose(image)
+            upright = _apply_exif_orientation(image, file)
             return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise ClipError(f"{file}: cannot be read as an image ({type(e).__name__}); save it again as PNG") from e
+
+
+def _apply_exif_orientation(image: Image.Image, file: Path) -> Image.Image:
+    """The image upright; as it is stored where its EXIF is damaged."""
+    image.load()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # a damaged tag can make Pillow raise anything
+        log.warning("%s: the EXIF data is damaged (%s), so its orientation is ignored", file, type(error).__name__)
+        return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,14 +49,29 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
     """
     try:
         if content.startswith(b"\x89PNG"):
-            return _parse_png(content)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of damaged tags
+                return _parse_png(content)
         if content.startswith((b"II", b"MM")):
             return _parse_tiff(content)
         return ImageMetadata(
             is_multi_image=content[8:12] == b"WEBP" and content[12:16] == b"VP8X" and bool(content[20] & 2)
         )
-    except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error):
+    except Exception:  # damaged tags can make Pillow raise anything
         return ImageMetadata()
+
+
+def without_exif(content: bytes) -> bytes:
+    """A PNG without its EXIF, with which FFmpeg refuses the whole image if it is damaged."""
+    if not content.startswith(b"\x89PNG") or b"eXIf" not in content:
+        return content
+    kept, offset = [content[:8]], 8
+    while offset + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
+        if kind != b"eXIf":
+            kept.append(content[offset : offset + 12 + length])
+        offset += 12 + length
+    return b"".join([*kept, content[offset:]])
 
 
 def _parse_png(content: bytes) -> ImageMetadata:

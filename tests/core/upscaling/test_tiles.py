@@ -9,6 +9,7 @@ from steadyscale.core.upscaling import tiles
 from steadyscale.core.upscaling.tiles import (
     ALIGN,
     EXACT_ALIGN,
+    FEATHER,
     MIN_CORE,
     Rect,
     Span,
@@ -271,3 +272,46 @@ def test_results_are_clamped_only_in_the_rectangles_and_only_on_request():
         assert bool((out[..., 64:, :] == 7).all())
         run_tiles(nearest, frames, out, scale=2, halo=0, plan=TilePlan(1, 32))
         assert torch.equal(out, nearest(frames).to(dtype))
+
+
+@settings(deadline=None)
+@given(lengths, st.integers(1, 90), st.integers(8, 70))
+def test_blended_tiles_of_equal_results_are_that_result(length, size, halo):
+    frames = torch.rand(1, 3, length, 20)
+    out = torch.full((1, 3, 2 * length, 40), torch.nan)
+    run_tiles(nearest, frames, out, scale=2, halo=halo, plan=TilePlan(1, size), feather=FEATHER)
+    assert (out - nearest(frames)).abs().max() < 1e-6
+
+
+def test_tiles_that_differ_are_blended_across_their_border():
+    """The network returns the mean of its input, so the two tiles are 0 and 1 but for their halos."""
+
+    def mean(x):
+        return x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:])
+
+    frames = torch.cat([torch.zeros(1, 1, 32, 64), torch.ones(1, 1, 32, 64)], dim=3)
+    hard, soft = torch.empty(2, 1, 1, 32, 128)
+    run_tiles(mean, frames, hard, scale=1, halo=8, plan=TilePlan(1, 64))
+    run_tiles(mean, frames, soft, scale=1, halo=8, plan=TilePlan(1, 64), feather=8)
+    steps = soft[0, 0, 0].diff()
+    assert hard[0, 0, 0].diff().abs().max() > 0.7
+    assert steps.max() < 0.06
+    assert steps.min() >= 0
+    assert torch.equal(soft[..., :56], hard[..., :56])
+    assert torch.equal(soft[..., 72:], hard[..., 72:])
+
+
+def test_blending_survives_a_lack_of_memory():
+    calls = []
+
+    def network(x):
+        calls.append(x.shape)
+        if x.shape[-1] > 90:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return nearest(x)
+
+    frames = torch.rand(1, 3, 100, 300)
+    out = torch.empty(1, 3, 200, 600)
+    run_tiles(network, frames, out, scale=2, halo=8, plan=TilePlan(1, 128), feather=FEATHER)
+    assert len(calls) > 4
+    assert (out - nearest(frames)).abs().max() < 1e-6

@@ -1,5 +1,11 @@
 """load_upscaler: every format and wrapper gives the same network; other files raise clear errors."""
 
+import datetime
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -31,8 +37,18 @@ def assert_equal_network(path, network, sample_image, tolerance=0.0):
         lambda state: {"model": {"params": state}},
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {f"params_ema.{key}": value for key, value in state.items()},
+        lambda state: {
+            "meta": {"time": datetime.datetime.now(), "psnr": np.float64(31.5), "epoch": np.int64(3)},
+            "state_dict": {
+                **{f"generator.{key}": 0 * value for key, value in state.items()},
+                **{f"generator_ema.module.{key}": value for key, value in state.items()},
+                "discriminator.conv0.weight": torch.ones(4, 3, 3, 3),
+                "step_counter": torch.zeros(1),
+            },
+        },
+        lambda state: {"params": state, "scores": np.arange(4.0), "path": pathlib.PurePosixPath("a/b")},
     ],
-    ids=["plain", "params", "ema first", "module in state_dict", "nested", "module", "flat ema"],
+    ids=["plain", "params", "ema first", "module in state_dict", "nested", "module", "flat ema", "mmagic", "arrays"],
 )
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_pth_wrappers(tmp_path, network, sample_image, wrap, zipped):
@@ -135,3 +151,30 @@ def test_claimed_sizes_are_not_allocated(tmp_path):
     save_file(state_with(**{"conv_first.weight": torch.zeros(33_000, 3, 3, 3, dtype=torch.float16)}), path)
     with pytest.raises(WeightsError, match="nearly RRDBNet"):
         load_upscaler(path)
+
+
+def test_other_models_are_refused_without_importing_spandrel(tmp_path):
+    files = {
+        "lora": {"a.lora_up.weight": torch.ones(4, 4)},
+        "vae": {"encoder.down.0.weight": torch.ones(4, 4, 3, 3)},
+        "text": {"layers.0.mlp.weight": torch.ones(4, 4)},
+    }
+    for name, state in files.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    code = (
+        "import sys; from steadyscale.models import WeightsError, load_upscaler\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: load_upscaler(path)\n"
+        "    except WeightsError: pass\n"
+        "    else: sys.exit('not refused')\n"
+        "sys.exit('spandrel' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *map(str, tmp_path.iterdir())], check=True)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 1)])
+def test_networks_that_change_the_number_of_channels_are_refused(tmp_path, inputs, outputs):
+    state = RRDBNet(RRDBConfig(inputs, outputs, features=6, blocks=1, growth=3, scale=2)).state_dict()
+    save_file(state, tmp_path / "net.safetensors")
+    with pytest.raises(WeightsError, match=f"turns {inputs} channels into {outputs}; an upscaler keeps"):
+        load_upscaler(tmp_path / "net.safetensors")

@@ -1,6 +1,7 @@
 """Networks loaded through spandrel: same interface, padded sizes, and an error without spandrel."""
 
 import sys
+import types
 
 import pytest
 import torch
@@ -54,6 +55,23 @@ def test_esrgan_plus_is_loaded_by_spandrel(tmp_path, sample_image):
     model = load_upscaler(tmp_path / "plus.pth")
     assert (model.architecture, model.scale) == ("ESRGAN", 2)
     assert torch.allclose(model(sample_image), network.eval()(sample_image).detach().clamp(0, 1), atol=1e-6)
+
+
+def test_relatives_of_our_networks_are_loaded_by_spandrel(tmp_path, sample_image):
+    network = ESRGAN(num_filters=4, num_blocks=1, scale=16)
+    torch.save(network.state_dict(), tmp_path / "16x.pth")
+    model = load_upscaler(tmp_path / "16x.pth")
+    assert (model.architecture, model.scale) == ("ESRGAN", 16)
+    small = sample_image[..., :8, :8]
+    assert torch.allclose(model(small), network.eval()(small).detach().clamp(0, 1), atol=1e-6)
+
+
+def test_extra_architectures_are_registered_where_they_are_installed(swin, monkeypatch):
+    calls = []
+    extra = types.SimpleNamespace(install=lambda **options: calls.append(options))
+    monkeypatch.setitem(sys.modules, "spandrel_extra_arches", extra)
+    assert load_upscaler(swin).architecture == "SwinIR"
+    assert calls == [{"ignore_duplicates": True}]
 
 
 def test_without_spandrel_the_error_names_it(swin, monkeypatch):

@@ -15,6 +15,7 @@ from corrupt_videos import corrupt_packet, make_moving_video
 from node_calls import run_upscale
 from numbered_video import numbered_frames, read_numbers
 from steadyscale.core.clip import ClipError
+from steadyscale.core.pipeline import estimate
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 
@@ -53,7 +54,7 @@ def test_alpha_is_kept_or_refused(fake_host, tmp_path: Path):
     video = run_upscale(
         fake_host, fake_host.VideoFromComponents(fake_host.Components(images, Fraction(24), alpha=alpha))
     )
-    with pytest.raises(ClipError, match="transparency"):
+    with pytest.raises(ClipError, match="transparency, which Save Video cannot keep"):
         video.save_to(str(tmp_path / "out.mp4"))
     parts = video.get_components()
     assert parts.images.shape == (12, 96, 128, 4)
@@ -101,3 +102,30 @@ def test_pending_crop_is_applied(fake_host, clip_file: Path):
     gc.collect()
     assert len(kept) == 2
     assert fake_host.files() == []
+
+
+@pytest.mark.parametrize("rate", [0.0, float("nan"), float("inf")])
+def test_components_with_a_rate_that_is_none_are_refused(fake_host, rate: float):
+    images = numbered_frames(2).permute(0, 2, 3, 1)
+    audio = {"waveform": torch.zeros(1, 2, 100), "sample_rate": 48_000}
+    with pytest.raises(ClipError, match="no frame rate"):
+        run_upscale(fake_host, fake_host.VideoFromComponents(fake_host.Components(images, rate, audio)))
+
+
+def test_a_file_that_the_host_fails_to_read_is_one_error(fake_host, tmp_path: Path, monkeypatch):
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+
+    def get_dimensions(self):
+        with av.open(self.file) as container:
+            return container.streams.video[0].width, 48
+
+    monkeypatch.setattr(fake_host.VideoFromFile, "has_pending_frame_edits", lambda self: get_dimensions(self)[0] > 64)
+    with pytest.raises(ClipError, match="the VIDEO cannot be read"):
+        run_upscale(fake_host, fake_host.VideoFromFile(str(tmp_path / "broken.mp4")))
+
+
+def test_a_video_that_does_not_fit_into_memory_is_refused_by_the_node(fake_host, clip_file: Path, monkeypatch):
+    monkeypatch.setattr(estimate, "free_main_memory", lambda: 16e9)
+    size = {"resize_to": "size", "width": 32768, "height": 32768}
+    with pytest.raises(ClipError, match="choose a size of at most"):
+        run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), **size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from nearest_upscaler import CancellingModel, NearestUpscaler, repeat_pixels
@@ -80,3 +82,37 @@ def test_modules_are_found_in_wrappers_and_in_circles():
     wrapper = CancellingModel(model, 1)
     wrapper.model = wrapper
     assert find_module(wrapper) is None
+
+
+class Descriptor(Foreign):
+    """As spandrel's descriptor: with a statement on tiles, and on sizes."""
+
+    def __init__(self, tiling: str = "SUPPORTED", multiple: int = 1, *layers: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*self.model, *layers)
+        self.tiling = SimpleNamespace(name=tiling)
+        self.size_requirements = SimpleNamespace(multiple_of=multiple)
+
+
+@pytest.mark.parametrize(
+    ("model", "multiple", "never_tiled", "blends_tiles"),
+    [
+        (Descriptor(), 1, False, False),
+        (Descriptor("DISCOURAGED"), 1, False, True),
+        (Descriptor("INTERNAL"), 1, True, True),
+        (Descriptor("SUPPORTED", 4), 4, False, False),
+        (Descriptor("SUPPORTED", 16), 16, False, True),
+        (Descriptor("SUPPORTED", 1, nn.AdaptiveAvgPool2d(1)), 1, False, True),
+        (Descriptor("SUPPORTED", 1, nn.Softmax(-1)), 1, False, True),
+    ],
+)
+def test_what_a_network_says_of_tiles(model: Descriptor, multiple: int, never_tiled: bool, blends_tiles: bool):
+    traits = read_traits(model)
+    assert (traits.multiple, traits.never_tiled, traits.blends_tiles) == (multiple, never_tiled, blends_tiles)
+
+
+def test_a_network_that_changes_the_number_of_channels_is_refused():
+    model = Descriptor()
+    model.output_channels = 3  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ClipError, match="turns 1 channels into 3"):
+        read_traits(model)

@@ -235,3 +235,22 @@ def test_frames_are_float32_whatever_the_default_dtype_of_torch_is(tmp_path: Pat
         assert [frames.dtype for frames in clip.frames()] == [torch.float32] * 2
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_damaged_exif_is_ignored(tmp_path: Path, name: str):
+    """Offsets that point nowhere, counts that are too large, and a rational of 1/0."""
+    entries = [(282, 5, 1, 0xFFFFFF), (34665, 4, 1, 0xFFFFFFF0), (37510, 7, 0x7FFFFFFF, 3)]
+    exif = b"MM\0*\0\0\0\x08" + struct.pack(">H", 99) + b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    Image.fromarray(draw_number(5)).save(tmp_path / name, exif=b"Exif\0\0" + exif)
+    image = next(ImageClip(tmp_path / name).frames())
+    assert read_number(image[0]) == 5
+
+
+def test_an_error_in_exif_does_not_lose_the_image(tmp_path: Path, monkeypatch, caplog):
+    def transpose(_: Image.Image) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", transpose)
+    assert read_numbers(ImageClip(save(tmp_path / "in", ["a.jpg"]))) == [0]
+    assert "the EXIF data is damaged (ZeroDivisionError)" in caplog.text
