@@ -24,7 +24,11 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     precision = UpscaleSettings().precision
     add_enum_option(parser, "--precision", precision, "auto: the fastest that a self-check shows to be safe")
     parser.add_argument(
-        "--tile", type=positive_int, metavar="PIXELS", help="side of the pieces of a frame (default: by memory)"
+        "--tile",
+        type=positive_int,
+        metavar="PIXELS",
+        help="side of the pieces of a frame (default: by memory); the result of networks that look at the whole frame, "
+        "such as OmniSR, HAT and SwinIR, changes a little with it, that of others does not",
     )
     add_enum_option(
         parser,

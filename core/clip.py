@@ -46,7 +46,7 @@ MAX_FPS = 1_000_000  # containers store rates as quotients of 32-bit numbers
 
 
 def check_fps(fps: Fraction | float) -> None:
-    """Raise ClipError for a frame rate that is not above 0, not finite, or absurdly high."""
+    """Raise ClipError unless a frame rate is above 0 and at most MAX_FPS."""
     if not 0 < fps <= MAX_FPS:  # also NaN
         raise ClipError(f"{float(fps):g} frames per second is no frame rate; give 25, 23.976 or 24000/1001")
 

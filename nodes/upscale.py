@@ -37,8 +37,9 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 *shared.size_inputs(),
                 shared.tile_input(
-                    "Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. The result "
-                    "is the same for any tile."
+                    "Side of the pieces a frame is cut into, in source pixels. 0 chooses by free memory. ESRGAN "
+                    "networks give the same result for any tile; that of networks which look at the whole frame "
+                    "(OmniSR, HAT, SwinIR) changes a little."
                 ),
                 shared.precision_input("auto: the fastest that a self-check on the first frame shows to be safe."),
                 io.Float.Input(

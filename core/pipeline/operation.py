@@ -77,7 +77,10 @@ class Operation(ABC):
         return 2 * (input_info.frame_bytes + self.output_info(input_info).frame_bytes)
 
     def frame_memory(self, input_info: ClipInfo) -> float:
-        """The part of `estimate_memory` that no tiling makes smaller: whole frames in main memory."""
+        """The part of `estimate_memory` that is whole frames in main memory.
+
+        No tiling makes it smaller.
+        """
         return self.estimate_memory(input_info)
 
     def motion_proxy(self, input_info: ClipInfo, proxy_info: ClipInfo) -> Operation | None:

@@ -368,7 +368,10 @@ async def _receive_progress(
 
 
 async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
-    """The JSON of an answer; None where it is none. Raises RunError for what is too large or nested too deeply."""
+    """The JSON of an answer; None where it is none.
+
+    Raises RunError for what is too large or nested too deeply.
+    """
     body = bytearray()
     async for piece in reply.content.iter_chunked(2**18):  # decompressed, so that a gzip bomb is stopped here too
         body += piece
@@ -385,7 +388,9 @@ async def _parse_json(reply: aiohttp.ClientResponse) -> Any:
 
 
 def _check_announced_size(reply: aiohttp.ClientResponse, name: str, target: Path, max_bytes: int) -> int | None:
-    """The size that the server announces for a file, if it can be compared with what arrives.
+    """The size in bytes that the server announces for a file.
+
+    None where it does not, or compresses the file.
 
     Raises RunError for one that is too large.
     """

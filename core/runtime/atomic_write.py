@@ -117,7 +117,10 @@ def _is_running(pid: int, start_time: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """When a process was started, in ticks since boot, as process numbers are reused; "0" where it is unknown."""
+    """When a process was started, in ticks since boot; "0" where it is unknown.
+
+    Process numbers are reused, and this tells their processes apart.
+    """
     with suppress(OSError, IndexError):
         # The name, in parentheses, may contain anything.
         state, *fields = (

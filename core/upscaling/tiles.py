@@ -264,7 +264,10 @@ def _write_tile(result: Tensor, out: Tensor, clamp: bool) -> None:
 
 
 def _add_tile(result: Tensor, out: Tensor, tile: Tile, scale: int, feather: int) -> None:
-    """Add the result of a window to `out`, weighted; the weights of all tiles sum to 1."""
+    """Add the weighted result of a window to `out`.
+
+    The weights of all tiles sum to 1.
+    """
     height, width = out.shape[-2] // scale, out.shape[-1] // scale
     rows, row_weights = _feather_axis(tile.rows, height, scale, feather)
     cols, col_weights = _feather_axis(tile.cols, width, scale, feather)
@@ -276,7 +279,7 @@ def _add_tile(result: Tensor, out: Tensor, tile: Tile, scale: int, feather: int)
 
 
 def _feather_axis(part: TileSpan, length: int, scale: int, feather: int) -> tuple[Span, Tensor]:
-    """The span that a tile is added to, and its weights there, one for each pixel of the result."""
+    """The span that a tile is added to, and the weights of its result there."""
     core, first, last = part.core, part.core.start == 0, part.core.end == length
     span = Span(core.start if first else core.start - feather, core.end if last else min(length, core.end + feather))
     position, ramp = torch.arange(span.start * scale, span.end * scale) + 0.5, 2.0 * feather * scale

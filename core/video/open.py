@@ -107,7 +107,7 @@ def _follow_link(path: Path) -> Path:
 
 
 def _is_same_file(path: Path, source: Path) -> bool:
-    """Whether both are one file: by name, by a link, or by a name that differs in case only."""
+    """Whether both are one file, by name, by a link, or by a twin in another case."""
     try:
         return path.resolve() == source.resolve() or path.samefile(source)
     except OSError:  # one of them does not exist

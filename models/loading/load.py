@@ -86,7 +86,7 @@ def _build_network(state: StateDict) -> tuple[nn.Module, str]:
 
 
 def _may_be_upscaler(state: StateDict) -> bool:
-    """Whether there is a convolution, which every network for images has; language models have none."""
+    """Whether there is a convolution, as in every network for images."""
     return any(tensor.ndim == 4 and tensor.numel() for tensor in state.values())
 
 

@@ -68,7 +68,10 @@ def is_encoding_bounded(path: Path, *, zipped: bool) -> bool:
 
 
 def _pickles(path: Path, *, zipped: bool) -> list[io.BytesIO]:
-    """The pickles of a file; an old file has several, one after the other, then the tensors."""
+    """The pickles of a file.
+
+    An old file has several, one after the other, then the tensors.
+    """
     if zipped:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.rsplit("/", 1)[-1] == "data.pkl"]

@@ -74,7 +74,10 @@ def load_with_spandrel(state: StateDict) -> tuple[SpandrelNetwork, str] | None:
 
 
 def _register_extra_architectures() -> None:
-    """Let spandrel load what `spandrel_extra_arches` adds, where that is installed: SRFormer, Restormer and others."""
+    """Let spandrel load what `spandrel_extra_arches` adds, where it is installed.
+
+    These are SRFormer, Restormer and others.
+    """
     try:
         import spandrel_extra_arches  # pyright: ignore[reportMissingImports]
 

@@ -131,7 +131,10 @@ def read_traits(model: ImageModel) -> ModelTraits:
 
 
 def _has_global_operation(module: nn.Module | None) -> bool:
-    """Whether a layer looks at its whole input: a pooling to a fixed size, as in channel attention, or a softmax."""
+    """Whether a layer looks at its whole input.
+
+    That is a pooling to a fixed size, as in channel attention, or a softmax.
+    """
     kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention)
     return module is not None and any(isinstance(layer, kinds) for layer in module.modules())
 

@@ -62,7 +62,10 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
 
 
 def without_exif(content: bytes) -> bytes:
-    """A PNG without its EXIF, with which FFmpeg refuses the whole image if it is damaged."""
+    """A PNG without its EXIF.
+
+    FFmpeg refuses an image whose EXIF is damaged.
+    """
     if not content.startswith(b"\x89PNG") or b"eXIf" not in content:
         return content
     kept, offset = [content[:8]], 8
