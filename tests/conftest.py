@@ -99,6 +99,32 @@ def gpu() -> Iterator[Any]:
 
 
 @pytest.fixture
+def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """What is flushed to the disk and renamed from now on, in order.
+
+    ("fsync", content of the file, or the path of a folder), and ("rename", name of the target).
+    """
+    calls: list[tuple[str, object]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        calls.append(("fsync", path if path.is_dir() else path.read_bytes()))
+        fsync(descriptor)
+
+    def record_replace(source: str | Path, target: str | Path, **named: int) -> None:
+        calls.append(("rename", Path(target).name))
+        replace(source, target, **named)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("the files of descriptors are read from /proc")
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    monkeypatch.setattr(os, "rename", record_replace)
+    return calls
+
+
+@pytest.fixture
 def run_cli(capsys: pytest.CaptureFixture[str]):
     """Run a command in this process: (exit code, stdout, stderr)."""
 

@@ -247,7 +247,7 @@ def other_value(socket: dict[str, Any], call: Call) -> Any:
         return not default
     if isinstance(default, str):
         return f"{default} and more"
-    return default + 1 if default + 1 <= socket["max"] else (socket["min"] + socket["max"]) / 2
+    return default + 1 if default + 1 <= socket["max"] else (3 * socket["min"] + socket["max"]) / 4
 
 
 def record(monkeypatch: pytest.MonkeyPatch, host: Any, name: str, inputs: dict[str, Any]) -> RecordedCalls:

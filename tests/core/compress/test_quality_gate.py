@@ -9,8 +9,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from spandrel import ModelLoader
 from steadyscale.cli.commands.compress import DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS
-from steadyscale.core.compress import CompressionError, CompressSettings, compress, format_table, json_records
-from steadyscale.core.compress.quality_gate import learning_rate_for
+from steadyscale.core.compress import (
+    CompressionError,
+    CompressSettings,
+    compress,
+    format_table,
+    json_records,
+    quality_gate,
+)
+from steadyscale.core.compress.model_metrics import ModelMetrics
+from steadyscale.core.compress.quality_gate import _rejection, learning_rate_for
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 
 
@@ -217,3 +225,39 @@ def test_narrow_networks_have_a_higher_learning_rate():
 
 def test_the_command_has_the_defaults_of_the_settings():
     assert (CompressSettings.max_loss_db, CompressSettings.steps) == (DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS)
+
+
+def metrics(name, psnr):
+    return ModelMetrics(name, f"{name}.onnx", 1, 1.0, 1, 1.0, "torch", psnr, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "rejected"),
+    [
+        ((30.0, 29.5), ""),
+        ((30.0, 29.499), "pruned loses 0.50 dB"),
+        ((30.0, float("nan")), "pruned loses nan dB"),
+        ((float("nan"), 30.0), "pruned loses nan dB"),
+        ((30.0, 30.5, 20.0), "int8 graph loses 10.00 dB and 0.5 dB are allowed"),
+        ((30.0, 30.0, float("nan")), "int8 graph loses nan dB"),
+    ],
+)
+def test_each_file_must_stay_within_the_limit_and_nan_does_not(psnr, rejected):
+    names = ("original", "pruned", "int8 graph")
+    found = _rejection([metrics(*pair) for pair in zip(names, psnr, strict=False)], 0.5)
+    assert found.startswith(rejected)
+    assert bool(found) == bool(rejected)
+
+
+@pytest.mark.parametrize("psnr", [float("nan"), 0.0])
+def test_a_bad_graph_beside_a_good_network_keeps_both_from_being_written(make_settings, tmp_path, monkeypatch, psnr):
+    def measure(candidates, *_):
+        for candidate in candidates:
+            yield metrics(candidate.name, psnr if "int8" in candidate.name else 30.0)
+
+    monkeypatch.setattr(quality_gate, "measure_models", measure)
+    report = last(compress(make_settings(half=True, int8=True)))
+    assert report.stage == "refused"
+    assert "int8 graph loses" in report.rejection
+    assert report.files == ()
+    assert list_names(tmp_path / "out") == []

@@ -326,3 +326,25 @@ def test_values_that_are_not_finite_are_refused():
 def test_invalid_strengths_are_refused(strength):
     with pytest.raises(ValueError, match="from 0 to 1"):
         run(torch.rand(1, 3, 8, 8), strength)
+
+
+def test_the_last_result_stays_within_the_range_of_the_frame_around_it():
+    """Along a flow that is wrong, and so smooth that it looks consistent, bright and dark areas would leave ghosts."""
+    frame = torch.full((2, 3, 96, 128), 0.5)
+    frame[0, :, :, 60:68] = 0.53  # A line that a flow of 0 carries into the second frame, where it is gone,
+    frame[0, :, 40:48, :40] = 0.47  # and a dark one.
+
+    def still(first, second):
+        return torch.zeros(1, 2, *first.shape[-2:])
+
+    result = torch.cat(list(deflicker(iter(frame.split(1)), still, 1.0)))
+    assert (result[1] - 0.5).abs().max() < 1e-6
+
+
+def test_the_frame_after_a_cut_between_similar_dark_scenes_is_not_changed():
+    """Dark frames differ by little, but the second has nothing of the first."""
+    dark = [0.02 + 0.16 * (make_image(seed=seed) - 0.1) for seed in (1, 2)]
+    frames = torch.cat([dark[0], dark[0], dark[1], dark[1]])
+    assert (dark[0] - dark[1]).abs().mean() < 0.05
+    result = run(frames, strength=1.0)
+    assert torch.equal(result[2], frames[2])

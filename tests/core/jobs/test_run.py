@@ -228,3 +228,57 @@ def test_segments_of_a_version_that_did_not_record_the_engine_are_computed_again
         run_interrupted(job_source, target)
     assert run_full_job(job_source, target).reused == 0
     assert "differ (runtime), so finished pieces are discarded" in caplog.text
+
+
+def test_a_source_that_is_edited_while_the_job_runs_gives_no_result(job_source: Path, tmp_path: Path):
+    source, target = tmp_path / "in.mp4", tmp_path / "result.mp4"
+    source.write_bytes(job_source.read_bytes())
+
+    def edit(calls: int) -> None:
+        if calls == FRAME_COUNT:
+            content = bytearray(source.read_bytes())
+            content[content.index(b"bars")] ^= 1
+            source.write_bytes(content)
+
+    with pytest.raises(ClipError, match=r"in\.mp4: the file was changed during the run; run again"):
+        run_full_job(source, target, SlowNearest(fail=edit))
+    assert not target.exists()
+
+
+def test_a_damaged_segment_that_is_joined_is_found_before_the_result_appears(
+    job_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target, join = tmp_path / "result.mp4", jobs.concat_segments
+
+    def damage(segments, partial: Path, **named) -> None:
+        join(segments, partial, **named)
+        content = bytearray(partial.read_bytes())
+        start = content.index(b"mdat") + 2000
+        content[start : start + 6000] = bytes(6000)
+        partial.write_bytes(content)
+
+    monkeypatch.setattr(jobs, "concat_segments", damage)
+    with pytest.raises(ClipError, match=r"result\.mp4: (the result failed verification|cannot be read)"):
+        run_full_job(job_source, target)
+    assert not target.exists()
+
+
+def test_the_result_and_its_name_are_on_the_disk_before_the_job_is_removed(
+    job_source: Path, tmp_path: Path, disk_calls
+):
+    target = tmp_path / "result.mp4"
+    run_full_job(job_source, target)
+    renamed = disk_calls.index(("rename", "result.mp4"))
+    assert disk_calls[renamed - 1] == ("fsync", target.read_bytes())
+    assert ("fsync", tmp_path) in disk_calls[renamed:]
+
+
+def test_a_segment_is_on_the_disk_before_it_counts(job_source: Path, tmp_path: Path, disk_calls):
+    run_interrupted(job_source, tmp_path / "result.mp4")
+    folder = tmp_path / "result.mp4.job"
+    for number in range(3):
+        name = f"segment-{number:05d}.mp4"
+        renamed = disk_calls.index(("rename", name))
+        assert disk_calls[renamed - 1] == ("fsync", (folder / name).read_bytes())
+        following = disk_calls[renamed:]
+        assert following.index(("fsync", folder)) < following.index(("rename", "job.json"))

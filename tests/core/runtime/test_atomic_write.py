@@ -129,3 +129,15 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, exists: bool):
     assert link.is_symlink()
     assert real.read_text() == "new"
     assert [*real.parent.iterdir()] == [real]
+
+
+def test_content_is_on_the_disk_before_the_name(tmp_path: Path, disk_calls):
+    with atomic_path(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert disk_calls == [("fsync", b"new"), ("rename", "a.txt")]
+
+
+def test_a_partial_file_that_a_reader_would_take_for_a_result_is_hidden(tmp_path: Path):
+    name = partial_path(tmp_path / "a.mp4", "tag").name
+    assert name.startswith(".")
+    assert name.endswith(".partial")

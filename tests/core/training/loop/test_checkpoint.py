@@ -148,3 +148,10 @@ def test_pickled_code_in_a_checkpoint_is_not_executed(config, state, tmp_path):
     with pytest.raises(TrainingError):
         checkpoint.restore(init_state(config, CPU), path)
     assert not (tmp_path / "created").exists()
+
+
+def test_all_files_of_a_checkpoint_are_on_the_disk_before_it_has_its_name(state, tmp_path, disk_calls):
+    target = checkpoint.save(state, tmp_path, keep=2)
+    renamed = disk_calls.index(("rename", target.name))
+    flushed = [content for kind, content in disk_calls[:renamed] if kind == "fsync"]
+    assert sorted(flushed) == sorted(file.read_bytes() for file in target.iterdir())

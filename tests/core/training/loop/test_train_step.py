@@ -184,3 +184,13 @@ def test_the_loss_scale_halves_at_once_and_doubles_after_2000_finite_steps():
     for _ in range(9):
         scale.update(False)
     assert scale.scale == 1.0
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.0])
+def test_gradients_are_clipped_to_the_limit_and_0_is_none(make_config, stream, limit):
+    config = make_config(losses=GAN, optim={"max_grad_norm": limit})
+    state = init_state(config, CPU)
+    assert train_step(state, next(stream(config)), config).applied
+    for model in (state.trained_generator, state.discriminator):
+        norm = float(torch.cat([gradient.flatten() for gradient in model.gradients()]).norm())
+        assert norm == pytest.approx(limit, rel=1e-3) if limit else norm > 0.02, "it was larger before"

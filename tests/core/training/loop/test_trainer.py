@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from spandrel import ModelLoader
+from steadyscale.core.clip import ClipError
 from steadyscale.core.training import TrainingError, bicubic, read_config, read_log, score, train
 from steadyscale.core.training.config.toml_dataclass import to_toml
 from steadyscale.core.training.loop.checkpoint import find_newest
@@ -279,3 +280,19 @@ def test_a_run_that_cannot_start_is_refused_with_a_reason(make_config, tmp_path)
         next(train(make_config(run=str(tmp_path / "file"))))
     with pytest.raises(TrainingError, match=r"no cuda device|is not a device"):
         pick_device("cuda" if not torch.cuda.is_available() else "nonsense")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(make_config):
+    """Also with resume, while the first one works; and without it, once there is a checkpoint."""
+    config = make_config(steps=4, data={"validate": []})
+    first = train(config)
+    next(first)
+    before = sorted(path.name for path in config.folder.rglob("*"))
+    for resume in (False, True):
+        with pytest.raises(ClipError, match=rf"{config.folder}: process {os.getpid()} is at work"):
+            next(train(config, resume=resume))
+    assert sorted(path.name for path in config.folder.rglob("*")) == before
+    first.close()
+    with pytest.raises(TrainingError, match=r"holds a run already; continue it \(--resume\)"):
+        next(train(config))
+    assert next(train(config, resume=True)).step == 2
