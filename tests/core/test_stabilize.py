@@ -8,15 +8,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from camera_simulation import make_shaken_clip
+from camera_simulation import make_shake_path, make_shaken_clip
+from recorded_calls import RecordedCalls
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.jobs.segments import SEGMENT_SECONDS
 from steadyscale.core.motion.flow import FlowMethod
 from steadyscale.core.motion.readout_time import RollingShutter
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.smooth import Smoothing
 from steadyscale.core.path.strength import Strength
+from steadyscale.core.path.zoom import zooms_to_fill
 from steadyscale.core.stabilize import StabilizeSettings, correct_motion, measure_motion, plan_stabilization
 
 
@@ -150,3 +153,87 @@ def test_every_setting_has_a_default():
         field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         for field in dataclasses.fields(StabilizeSettings)
     )
+
+
+@pytest.fixture(scope="module")
+def shaken_motion() -> Motion:
+    """A strong shake with a slow turn of 60 frames: every setting has something to change."""
+    path = make_shake_path(60, pixels=6.0, angle=0.03)
+    path[:, 2] += np.linspace(0, 0.2, 60)
+    poses = geometry.matrices_from_parameters(path)
+    steps = np.concatenate([np.eye(3)[None], geometry.inverse(poses[1:]) @ poses[:-1]])
+    return Motion(steps, np.array([0.0, *[1.0] * 59]), ClipInfo(160, 120, Fraction(25), 60))
+
+
+OTHER_SETTINGS = {
+    "smoothing": (Smoothing.GAUSSIAN, {}),
+    "seconds": (0.5, {}),
+    "border": (Border.CROP_ADAPTIVE, {}),
+    "max_zoom": (1.05, {}),
+    "flow": (FlowMethod.DIS, {}),
+    "strength": (Strength(x=0.5), {}),
+    "horizon": (1.0, {}),
+    "rolling_shutter": (0.5, {}),
+    "reference": (5, {"smoothing": Smoothing.LOCKED}),
+    "pad": (3, {"border": Border.MIRROR}),
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(StabilizeSettings)])
+def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
+    value, needed = OTHER_SETTINGS[name]
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
+
+    clip = UnreadableClip()
+
+    def plan(**settings):
+        calls.calls.clear()
+        warp = plan_stabilization(clip, StabilizeSettings(**settings))
+        fix = warp.correction
+        return str(calls.calls), fix.matrices.tobytes(), str(fix.rows), warp.border, warp.pad
+
+    assert plan(**needed) == plan(**needed), "the same twice"
+    assert plan(**needed) != plan(**{**needed, name: value})
+
+
+@pytest.mark.parametrize("border", [Border.CROP, Border.CROP_ADAPTIVE])
+@pytest.mark.parametrize("max_zoom", [1.02, 1.05])
+def test_a_crop_needs_at_most_the_largest_zoom_and_others_are_not_limited(shaken_motion, border, max_zoom):
+    fix = correct_motion(shaken_motion, StabilizeSettings(border=border, max_zoom=max_zoom))
+    assert zooms_to_fill(fix).max() <= max_zoom + 1e-6
+    free = correct_motion(shaken_motion, StabilizeSettings(border=Border.MIRROR, max_zoom=max_zoom))
+    assert zooms_to_fill(free).max() > 1.1
+
+
+def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
+    calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.jobs.motion_cache.cached_motion", shaken_motion)
+    clip, mask, settings = UnreadableClip(), torch.zeros(1, 120, 160), StabilizeSettings(flow="dis")
+    plan_stabilization(clip, settings, device="cuda", side=96, mask=mask)
+    assert calls.one("flow_model") == {"method": FlowMethod.DIS, "device": "cuda"}
+    assert calls.one("estimate_motion") == {"clip": clip, "flow": "the flow", "side": 96, "mask": mask}
+    plan_stabilization(clip, settings, side=96, mask=mask, job="the job", segment_seconds=2.5)
+    expected = {"job": "the job", "clip": clip, "flow": "the flow", "side": 96, "mask": mask, "segment_seconds": 2.5}
+    assert calls.one("cached_motion") == expected
+    assert measure_motion(clip, settings, flow="another", job="the job") is not None
+    assert calls.all("cached_motion")[-1]["flow"] == "another"
+    assert calls.all("cached_motion")[-1]["segment_seconds"] == SEGMENT_SECONDS
+
+
+def test_values_at_the_ends_of_their_range_are_accepted():
+    StabilizeSettings(max_zoom=1, horizon=0, rolling_shutter=-1, reference=0)
+    StabilizeSettings(horizon=1, rolling_shutter=1, pad=0)
+    for wrong in (
+        {"seconds": float("nan")},
+        {"max_zoom": float("nan")},
+        {"horizon": -0.01},
+        {"horizon": float("nan")},
+        {"rolling_shutter": 1.01},
+        {"border": "crop", "pad": 1},
+    ):
+        with pytest.raises(ClipError):
+            StabilizeSettings(**wrong)
