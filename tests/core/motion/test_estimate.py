@@ -239,3 +239,19 @@ def test_degenerate_flow_gives_regular_steps(factors, opencv, monkeypatch):
     measured = estimate_motion(TensorClip(faint), ScalingFlow(*factors))
     assert measured.shots == [slice(0, 4)]
     assert geometry.is_regular(measured.steps, 100).all()
+
+
+@METHODS
+def test_moving_texture_in_a_masked_area_is_not_followed(method):
+    """It moves by so little that the refinement to sub-pixels could follow it, and has more texture than the rest."""
+    background = 0.5 + 0.15 * (make_texture(180, 320, seed=1) - 0.5)
+    frames = background.repeat(5, 1, 1, 1)
+    mask = torch.zeros(1, 180, 320)
+    mask[:, 10:170, 40:280] = 1
+    walk = np.zeros((5, 4))
+    walk[:, 0] = -np.arange(5) * 1.5
+    subject = render_camera(make_texture(300, 500, seed=2), geometry.matrices_from_parameters(walk), 320, 180)
+    frames[..., 14:166, 44:276] = subject[..., 14:166, 44:276]
+    clip = TensorClip(frames)
+    assert missed(estimate_motion(clip, flow_model(method), mask=mask), np.zeros(2)) < 0.02
+    assert missed(estimate_motion(clip, flow_model(method)), np.zeros(2)) > 1, "without the mask it is followed"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from camera_simulation import make_shake_path, make_texture, render_camera, render_rolling_shutter
+from rolling_shutter_motion import rolling_shutter_steps
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo, TensorClip
 from steadyscale.core.motion.estimate import estimate_motion
@@ -96,3 +97,16 @@ def test_given_readout_is_used_and_off_is_zero():
     for wrong in (1.5, -1.01, float("nan")):
         with pytest.raises(ClipError, match="from -1 to 1"):
             with_rolling_shutter(motion, wrong)
+
+
+@pytest.mark.parametrize(("spacing", "is_estimated"), [(None, True), (12, False)])
+def test_a_clip_with_duplicate_frames_has_no_readout(spacing, is_estimated):
+    """Its frames are not evenly spaced in time, although the motion looks like that of a rolling shutter."""
+    steps, _ = rolling_shutter_steps(0.6)
+    confidence = (steps != np.eye(3)).any(axis=(1, 2)).astype(float)  # 0 at the start of each shot
+    if spacing:
+        places = [*range(5, len(steps), spacing)]
+        steps = np.insert(steps, places, np.eye(3), axis=0)
+        confidence = np.insert(confidence, places, 1.0)
+    motion = Motion(steps, confidence, ClipInfo(640, 360, Fraction(25), len(steps)))
+    assert estimate_readout(motion) == pytest.approx(0.6 if is_estimated else 0.0, rel=0.15, abs=0)

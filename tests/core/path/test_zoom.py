@@ -220,3 +220,25 @@ def test_a_singular_correction_cannot_be_filled():
     assert zooms_to_fill(fix).tolist() == [1.0, np.inf, 1.0]
     with pytest.raises(ClipError, match="frame 1 is moved so far"):
         zoom_to_fill(fix)
+
+
+def test_an_attenuation_changes_slowly_before_and_after_a_peak():
+    """A correction of 10 pixels throughout, and one of 130 in the middle that must be reduced."""
+    path = np.zeros((201, 4))
+    path[:, 0], path[100, 0] = 10, 130
+    limited = attenuate_to_zoom(correction(path), 1.1, seconds=1.0)
+    strength = geometry.to_parameters(limited.matrices)[:, 0] / path[:, 0]
+    assert zooms_to_fill(limited).max() <= 1.1
+    assert strength[100] < 0.3
+    assert np.abs(np.diff(strength)).max() <= 1.001 * (1 - strength[100]) / 25, "over a second at least"
+    assert np.allclose(strength, strength[::-1])
+    assert np.allclose(strength[:45], 1)
+
+
+def test_an_attenuation_ends_at_a_cut():
+    path = np.zeros((100, 4))
+    path[:, 0], path[48, 0] = 10, 130
+    fix = replace(correction(path), shots=[slice(0, 50), slice(50, 100)])
+    strength = geometry.to_parameters(attenuate_to_zoom(fix, 1.1).matrices)[:, 0] / path[:, 0]
+    assert strength[49] < 0.4
+    assert np.allclose(strength[50:], 1)

