@@ -19,7 +19,7 @@ export CLIP LENGTH
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.demo/pycache
 
-.PHONY: demo test test-all test-portable fuzz docs setup lint lock clean
+.PHONY: demo test test-all test-portable fuzz mutants docs setup lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -59,6 +59,11 @@ setup:
 fuzz: BOOTSTRAP_FLAGS := --tests
 fuzz: setup
 	@PYTHONPATH=tests/support $(RUN) tests/fuzz/run_cases.py --forever
+
+# Changes the code in small ways, and lists the changes that no test detects: make mutants ARGS=core/shots.py
+mutants: BOOTSTRAP_FLAGS := --tests
+mutants: setup
+	@$(RUN) scripts/mutants.py $(ARGS)
 
 lint: setup
 	@$(RUN) -m ruff check
