@@ -158,3 +158,26 @@ def test_minutes_are_converted_to_steps_once(texture_factory, tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         fit_to_time(config, 2.0, cancel)
     assert [path.name for path in run.iterdir()] == ["plan.json"]
+
+
+def test_every_choice_of_a_preset_arrives_in_the_settings(tmp_path: Path):
+    sources = TrainingSources(("a.png", "b.png"), "held_out.png", True, None, "digest")
+    preset = TrainPreset("net", 3, NetworkSize.MEDIUM, 2.0, 40, 5, 60, 4, 0.01, realistic=True, adversarial=0.5)
+    config = preset_config(preset, sources, tmp_path / "run", "cuda:1")
+    assert (config.name, config.run, config.seed, config.steps, config.batch) == (
+        "net",
+        str(tmp_path / "run"),
+        5,
+        40,
+        4,
+    )
+    assert (config.network.scales, config.network.features) == ((3,), 32)
+    assert (config.data.train, config.data.validate, config.data.crop) == (("a.png", "b.png"), ("held_out.png",), 48)
+    assert config.degrade.enabled
+    assert config.losses.adversarial == 0.5
+    assert (config.optim.learning_rate, config.optim.gan_start_step, config.optim.max_grad_norm) == (0.01, 20, 1.0)
+    assert config.runtime.device == "cuda:1"
+    assert (config.output.checkpoint_every, config.output.validate_every) == (10, 2)
+    plain = preset_config(TrainPreset("net"), sources, tmp_path / "run")
+    assert not plain.degrade.enabled
+    assert (plain.losses.adversarial, plain.optim.learning_rate, plain.data.crop) == (0.0, 2e-3, 96)

@@ -14,9 +14,15 @@ import torch
 from corrupt_videos import corrupt_packet, make_moving_video
 from node_calls import run_upscale
 from numbered_video import numbered_frames, read_numbers
-from steadyscale.core.clip import ClipError
+from recorded_calls import RecordedCalls
+from steadyscale.core.clip import ClipError, TensorClip
 from steadyscale.core.pipeline import estimate
+from steadyscale.core.pipeline.pipeline import Pipeline
+from steadyscale.core.pipeline.upscale_op import UpscaleOp
+from steadyscale.core.upscaling.tile_size import estimate_activation_bytes
+from steadyscale.core.video.decode.timestamps import TimeRange
 from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
 
 
 def test_file_that_is_not_a_video_is_refused_on_input(fake_host, tmp_path: Path):
@@ -129,3 +135,53 @@ def test_a_video_that_does_not_fit_into_memory_is_refused_by_the_node(fake_host,
     size = {"resize_to": "size", "width": 32768, "height": 32768}
     with pytest.raises(ClipError, match="choose a size of at most"):
         run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), **size)
+
+
+@pytest.mark.parametrize("is_resumable", [False, True])
+def test_a_plan_is_written_with_its_source_range_and_encoding(fake_host, clip_file: Path, monkeypatch, is_resumable):
+    module = fake_host.import_("_video.render_plan")
+    calls, encoding, window = RecordedCalls(monkeypatch), Encoding("hevc", 30), TimeRange(0.25, 0.25)
+    calls.replace("steadyscale.nodes._video.render_plan.write_video", 6)
+    calls.replace("steadyscale.nodes._video.render_plan.run_resumable", "folders")
+    pipeline = Pipeline(VideoClip(clip_file, window=window))
+    plan = module.RenderPlan(pipeline, source=clip_file, node_names=("Upscale Frames", "Warp", "Warp"))
+    assert plan.name == "SteadyScale (Upscale Frames, Warp)"
+    if is_resumable:
+        plan = plan.as_resumable(Path("first")).as_resumable().as_resumable(Path("second"))
+        assert module.render(plan, Path("out.mp4"), encoding) == "folders"
+        run = calls.one("run_resumable")
+        assert run.pop("add_progress")
+        assert run == {
+            "pipeline": pipeline, "source": clip_file, "time_range": window, "target": Path("out.mp4"),
+            "encoding": encoding, "upstream_jobs": (Path("first"), Path("second")),
+        }  # fmt: skip
+        return
+    assert module.render(plan, Path("out.mp4"), encoding) is None
+    written = calls.one("write_video")
+    assert (written["path"], written["info"]) == (Path("out.mp4"), pipeline.info)
+    assert (written["source"], written["window"], written["encoding"]) == (clip_file, window, encoding)
+
+
+def test_an_error_of_rendering_names_the_nodes(fake_host, clip_file: Path, monkeypatch):
+    module = fake_host.import_("_video.render_plan")
+    RecordedCalls(monkeypatch).replace(
+        "steadyscale.nodes._video.render_plan.write_video", ClipError("the disk is full")
+    )
+    plan = module.RenderPlan(Pipeline(VideoClip(clip_file)), node_names=("Upscale Frames",))
+    with pytest.raises(ClipError, match=r"^SteadyScale \(Upscale Frames\): the disk is full$"):
+        module.render(plan, Path("out.mp4"), Encoding())
+
+
+def test_memory_is_reserved_for_at_most_the_largest_tile(fake_host, clip_file: Path):
+    module = fake_host.import_("_video.render_plan")
+
+    class Network:
+        scale, halo = 2, 2
+
+    for size, expected in (((64, 48), 64 * 48), ((1000, 1000), 512 * 512)):
+        clip = TensorClip(torch.zeros(1, 3, size[1], size[0]))
+        fake_host.reserved.clear()
+        module.reserve_memory(Pipeline(clip).then(UpscaleOp(Network(), device="cpu")))
+        [(num_bytes, device)] = fake_host.reserved
+        assert num_bytes == expected * estimate_activation_bytes(Network(), 2)
+        assert device == torch.device("cpu")

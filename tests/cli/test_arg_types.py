@@ -1,0 +1,76 @@
+"""Values of options: the ends of each range are accepted, what lies beyond is refused with the value."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+
+import pytest
+from steadyscale.cli import arg_types
+from steadyscale.core.motion.readout_time import RollingShutter
+
+ACCEPTED = [
+    ("positive_float", "0.001", 0.001),
+    ("unit_float", "0", 0.0),
+    ("unit_float", "1", 1.0),
+    ("readout_time", "-1", -1.0),
+    ("readout_time", "1", 1.0),
+    ("readout_time", "auto", RollingShutter.AUTO),
+    ("positive_int", "1", 1),
+    ("whole_number", "0", 0),
+    ("change_threshold", "0", 0.0),
+    ("change_threshold", "255", 255.0),
+    ("zoom_factor", "1", 1.0),
+    ("frame_rate", "24000/1001", Fraction(24000, 1001)),
+    ("frame_rate", "23.976", Fraction(2997, 125)),
+    ("frame_size", "1920x1080", (1920, 1080)),
+    ("frame_size", "3X2", (3, 2)),
+]
+REFUSED = [
+    ("positive_float", "0"),
+    ("positive_float", "inf"),
+    ("positive_float", "nan"),
+    ("unit_float", "-0.01"),
+    ("unit_float", "1.01"),
+    ("unit_float", "nan"),
+    ("readout_time", "-1.01"),
+    ("readout_time", "1.01"),
+    ("readout_time", "nan"),
+    ("positive_int", "0"),
+    ("positive_int", "-1"),
+    ("positive_int", "1.5"),
+    ("whole_number", "-1"),
+    ("whole_number", "1.5"),
+    ("change_threshold", "-1"),
+    ("change_threshold", "256"),
+    ("zoom_factor", "0.99"),
+    ("zoom_factor", "inf"),
+    ("frame_rate", "0"),
+    ("frame_rate", "-24"),
+    ("frame_rate", "1/0"),
+    ("frame_rate", "fast"),
+    ("frame_size", "0x10"),
+    ("frame_size", "10x0"),
+    ("frame_size", "10"),
+    ("frame_size", "10x-1"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), ACCEPTED)
+def test_a_value_within_the_range_is_accepted(name, text, value):
+    assert getattr(arg_types, name)(text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), REFUSED)
+def test_a_value_beyond_the_range_is_refused_with_the_value(name, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text} is "):
+        getattr(arg_types, name)(text)
+
+
+def test_every_type_is_here():
+    own = {
+        name
+        for name, value in vars(arg_types).items()
+        if callable(value) and value.__module__ == arg_types.__name__ and name != "add_enum_option"
+    }
+    assert own == {name for name, *_ in ACCEPTED} == {name for name, _ in REFUSED}
