@@ -81,7 +81,12 @@ def concat_segments(
             else:
                 with demux.open_media(source) as source_container:
                     copier = StreamCopier(
-                        source_container, sink, container.fallback_audio, times.origin, times.trim_duration
+                        source_container,
+                        sink,
+                        container.fallback_audio,
+                        times.origin,
+                        times.trim_duration,
+                        shifts=times.shifts,
                     )
                     _mux_segments(segments, sink, copy, times, copier)
                     copier.finish()

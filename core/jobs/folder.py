@@ -16,7 +16,7 @@ from typing import Any
 from ..clip import ClipError
 from ..runtime.folder_lock import folder_lock
 from ..video.decode import demux
-from ..video.decode.timestamps import TimeRange, Timestamps, read_timestamps
+from ..video.decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..video.images.sequence_paths import is_image_source, list_image_files
 from .fingerprint import fingerprint, hash_files, software_versions
 from .manifest import Manifest
@@ -84,6 +84,8 @@ def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = 
             files = tuple(list_image_files(source)) if is_images else (source,)
             file_stats = _file_stats(files)
             times = None if is_images else read_timestamps(source, window)
+            if times is not None:
+                log_notes(source, times)
             yield Job(folder, source, files, hash_files(files), times, Manifest(folder), file_stats, window)
     finally:
         with suppress(OSError):

@@ -14,7 +14,6 @@ from enum import Enum
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import groupby
-from math import inf
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -29,10 +28,15 @@ from av.video.stream import VideoStream
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
 from . import demux
+from .frame_rate import stated_rate
+from .leading import find_leading, may_lead
+from .packet_scan import scan_packets
+from .step_back import StepBackDetector, frame_ticks
 
 log = logging.getLogger(__name__)
 
 MAX_CONSECUTIVE_REPEATS = 300  # consecutive frames that may be missing before the file counts as unreadable
+_MAX_LEADING = 100_000  # packets before the first key frame that are looked for
 _SILENT_DECODERS = ("hevc",)  # conceal errors without reporting them, unless err_detect is set to explode
 
 
@@ -62,11 +66,13 @@ class CorruptionReport:
 
     concealed: frames that the decoder repaired in part. repeated: frames that could not be decoded and were replaced by
     the frame before (at the start, by the one after). Both map the frame number to its time in seconds. Each pass over
-    the clip finds the same frames.
+    the clip finds the same frames. leading: how many packets at the start belong to frames that cannot be shown; these
+    are not corrupt, and have no number.
     """
 
     concealed: dict[int, float] = field(default_factory=dict[int, float])
     repeated: dict[int, float] = field(default_factory=dict[int, float])
+    leading: int = 0
 
     def __len__(self) -> int:
         return len({*self.concealed, *self.repeated})
@@ -120,31 +126,92 @@ def decode_checked(
     report: CorruptionReport,
     pts_range: tuple[int, float] | None = None,
     make_decoder: Callable[[VideoStream], demux.Decoder] = demux.software_decoder,
+    *,
+    is_from_start: bool = True,
+    packet_numbers: list[int | None] | None = None,
 ) -> Iterator[VideoFrame]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
-    policy: whether corruption is an error or is added to `report`, under the number of the yielded frame.
-    pts_range: yield only frames whose timestamp is in [first, end), in the stream's time base; reading may start
-    earlier. make_decoder: as for `demux.decode_frames`.
+    Leading frames that cannot be shown are left out. policy: whether corruption is an error or is added to `report`,
+    under the number of the yielded frame. pts_range: yield only frames whose timestamp is in [first, end), in the
+    stream's time base; reading may start earlier. make_decoder: as for `demux.decode_frames`. is_from_start: whether
+    the container is read from its start. packet_numbers: receives for each frame the number of its packet, counted in
+    the order of the file, or None where it is unknown.
     Raises ClipError.
     """
-    known, tracker = len(report), _CorruptionTracker(path, stream, policy, report, pts_range)
+    known, tracker = len(report), _CorruptionTracker(path, container, stream, policy, report, pts_range)
+    decoder = _NumberingDecoder(make_decoder(stream), _LeadingFilter(path, report) if is_from_start else None, tracker)
     with suppress(FFmpegError):  # the demuxer failed MAX_CONSECUTIVE_ERRORS times: the file ends here
-        for frame in demux.decode_frames(container, stream, tracker, make_decoder):
-            yield from tracker.emit(frame)
+        for frame in demux.decode_frames(container, stream, tracker, lambda _: decoder):
+            for number, shown in tracker.emit(frame):
+                if packet_numbers is not None:
+                    packet_numbers.append(number)
+                yield shown
             if tracker.is_past_end(frame):
                 break
-    yield from tracker.flush()
+    for number, shown in tracker.flush():
+        if packet_numbers is not None:
+            packet_numbers.append(number)
+        yield shown
     if len(report) > known:
         log.warning("%s: %s", path, report)
 
 
+class _LeadingFilter:
+    """Tells which packets are leading ones; looks at the file only where one may be."""
+
+    def __init__(self, path: Path, report: CorruptionReport) -> None:
+        self._path, self._report = path, report
+        self._has_key, self._key_pts = False, None
+        self._numbers: frozenset[int] | None = None
+
+    def is_leading(self, packet: Packet[Any], number: int) -> bool:
+        if packet.is_keyframe and not self._has_key:
+            self._has_key, self._key_pts = True, packet.pts
+        if not packet.size or packet.is_discard or number > _MAX_LEADING:
+            return False
+        if self._numbers is None and may_lead(packet, self._key_pts if self._has_key else None):
+            self._numbers = find_leading(self._path)
+            self._report.leading = len(self._numbers)
+        return self._numbers is not None and number in self._numbers
+
+
+class _NumberingDecoder:
+    """Decodes packets whose timestamps are replaced by their numbers, which are unique and never missing."""
+
+    def __init__(self, decoder: demux.Decoder, leading: _LeadingFilter | None, tracker: _CorruptionTracker) -> None:
+        self._decoder, self._leading, self._tracker, self._number = decoder, leading, tracker, 0
+
+    def decode(self, packet: Packet[Any], /) -> list[VideoFrame]:
+        number = self._number
+        self._number += bool(packet.size) and not packet.is_discard
+        if self._leading is not None and self._leading.is_leading(packet, number):
+            return []
+        self._tracker.expect(packet, number)
+        if packet.size:
+            packet.pts = -1 if packet.is_discard else number
+        return self._decoder.decode(packet)
+
+
+@dataclass
+class _Pending:
+    """A packet that was given to the decoder: its part (of joined recordings) and timestamp."""
+
+    part: int
+    pts: int | None
+    is_corrupt: bool
+
+
 class _CorruptionTracker:
-    """Find missing frames by comparing the timestamps of packets and frames."""
+    """Find missing frames by comparing packets and frames.
+
+    A frame is recognized by the number of its packet, and packets are ordered by part and timestamp.
+    """
 
     def __init__(
         self,
         path: Path,
+        container: InputContainer,
         stream: VideoStream,
         policy: OnDamage,
         report: CorruptionReport,
@@ -152,12 +219,15 @@ class _CorruptionTracker:
     ) -> None:
         self._path, self._policy, self._report, self._pts_range = path, policy, report, pts_range
         self._time_base = stream.time_base or Fraction(1)
-        self._pending_pts: list[int] = []  # heap of timestamps of packets that were read and not yet decoded
-        self._has_pts = True  # whether all packets have a timestamp
+        frame_duration = frame_ticks(stated_rate(stream), self._time_base)
+        self._detector, self._part = StepBackDetector(stream, container.format.name, frame_duration), 0
+        self._packets: dict[int, _Pending] = {}  # by number
+        self._waiting: list[tuple[int, int, int]] = []  # heap of (part, timestamp, number) without a frame yet
+        self._replaced: set[int] = set()
+        self._ends: frozenset[int] | None = None
         self._had_errors = False
-        self._corrupt_pts: set[int] = set()
         self._last_frame: VideoFrame | None = None
-        self._last_pts = -inf  # timestamp of the last frame that was emitted
+        self._last_pts: int | None = None
         self._frame_number, self._repeats = 0, 0
         self._strict_decoder = None
         if stream.codec_context.codec.name in _SILENT_DECODERS:
@@ -168,68 +238,87 @@ class _CorruptionTracker:
                 self._strict_decoder = _make_strict_decoder(stream)
 
     def on_packet(self, packet: Packet[Any]) -> None:
+        pass
+
+    def expect(self, packet: Packet[Any], number: int) -> None:
+        """Take note of a packet before it is decoded."""
         accepted = self._strict_decoder is None or _can_decode(self._strict_decoder, packet)
-        if not packet.size or packet.is_discard:
+        if not packet.size:
             return
-        if packet.pts is None:
-            self._has_pts = False
-        elif self._is_in_range(packet.pts):
-            heappush(self._pending_pts, packet.pts)
-            if packet.is_corrupt or not accepted:
-                self._corrupt_pts.add(packet.pts)
-                self._had_errors = True
+        self._part += self._detector.is_step_back(packet)
+        if packet.is_discard:
+            return
+        is_corrupt = not accepted or (packet.is_corrupt and number not in self._join_ends())
+        self._packets[number] = _Pending(self._part, packet.pts, is_corrupt)
+        if packet.pts is not None and self._is_in_range(packet.pts):
+            heappush(self._waiting, (self._part, packet.pts, number))
+            self._had_errors = self._had_errors or is_corrupt
+
+    def _join_ends(self) -> frozenset[int]:
+        """Return the last packet of each part of joined recordings.
+
+        The demuxer takes those for incomplete, because the packets of a transport stream are counted anew after them.
+        """
+        if self._ends is None:
+            self._ends = frozenset(start - 1 for start in scan_packets(self._path).part_starts)
+        return self._ends
 
     def on_error(self, error: FFmpegError) -> None:
         if self._policy is OnDamage.FAIL:
-            last = self._last_frame.pts if self._last_frame else None
             raise ClipError(
-                f"{self._path}: near {self._describe_position(last)} the file cannot be decoded "
+                f"{self._path}: near {self._describe_position(self._last_pts)} the file cannot be decoded "
                 f"({demux.error_message(error)}); {_REMEDY}"
             ) from error
         self._had_errors = True
 
-    def emit(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        """Yield the frame, after replacements for missing frames before it."""
-        if self._has_pts and frame.pts is not None:
-            if self._had_errors and frame.pts <= self._last_pts:
-                return  # A decoding error disturbed the order: a replacement was already emitted for this frame.
-            yield from self._fill_missing(frame)
-            self._last_pts = frame.pts
-        if frame.pts is not None and not self._is_in_range(frame.pts):
-            return
-        if frame.is_corrupt or frame.pts in self._corrupt_pts:
+    def emit(self, frame: VideoFrame) -> Iterator[tuple[int | None, VideoFrame]]:
+        """Yield the frame, after replacements for missing frames before it, each with its packet's number."""
+        number = frame.pts
+        if number is not None and number < 0:
+            return  # skipped by an edit list
+        packet = None if number is None else self._packets.pop(number, None)
+        frame.pts = packet.pts if packet else None
+        if number is not None and number in self._replaced:
+            return  # A decoding error disturbed the order: a replacement was already emitted for this frame.
+        if packet is not None and packet.pts is not None and number is not None:
+            yield from self._fill_missing(frame, packet, packet.pts, number)
+            if not self._is_in_range(packet.pts):
+                return
+        if frame.is_corrupt or (packet is not None and packet.is_corrupt):
             if self._policy is OnDamage.FAIL:
                 raise ClipError(f"{self._path}: {self._describe_position(frame.pts)} is damaged; {_REMEDY}")
             self._report.concealed[self._frame_number] = self._to_seconds(frame.pts)
-        self._last_frame = frame
+        self._last_frame, self._last_pts = frame, frame.pts
         self._frame_number, self._repeats = self._frame_number + 1, 0
-        yield frame
+        yield number, frame
 
-    def flush(self) -> Iterator[VideoFrame]:
+    def flush(self) -> Iterator[tuple[int, VideoFrame]]:
         """Yield replacements for frames that are missing at the end."""
-        while self._has_pts and self._had_errors and self._last_frame is not None and self._pending_pts:
-            missing_pts = heappop(self._pending_pts)
+        while self._had_errors and self._last_frame is not None and self._waiting:
+            _, missing_pts, number = heappop(self._waiting)
+            if self._packets.pop(number, None) is None:
+                continue
             if self._policy is OnDamage.FAIL:
                 raise ClipError(f"{self._path}: {self._describe_position(missing_pts)} cannot be decoded; {_REMEDY}")
-            yield self._repeat_frame(self._last_frame, missing_pts)
+            yield self._repeat_frame(self._last_frame, missing_pts, number)
 
     def is_past_end(self, frame: VideoFrame) -> bool:
         return self._pts_range is not None and frame.pts is not None and frame.pts >= self._pts_range[1]
 
-    def _fill_missing(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        pts = cast(int, frame.pts)
-        while self._pending_pts and self._pending_pts[0] < pts:
-            missing_pts = heappop(self._pending_pts)
-            # Two packets may form one frame. A file that starts within a GOP, however, lacks its first frames.
-            if not self._had_errors and self._last_frame is not None:
+    def _fill_missing(
+        self, frame: VideoFrame, packet: _Pending, pts: int, number: int
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        while self._waiting and self._waiting[0][:2] < (packet.part, pts):
+            _, missing_pts, missing = heappop(self._waiting)
+            # Two packets may form one frame.
+            if self._packets.pop(missing, None) is None or (not self._had_errors and self._last_frame is not None):
                 continue
             if self._policy is OnDamage.FAIL:
                 raise ClipError(f"{self._path}: {self._describe_position(missing_pts)} cannot be decoded; {_REMEDY}")
-            yield self._repeat_frame(self._last_frame or frame, missing_pts)
-        if self._pending_pts and self._pending_pts[0] == pts:
-            heappop(self._pending_pts)
+            self._replaced.add(missing)
+            yield self._repeat_frame(self._last_frame or frame, missing_pts, missing)
 
-    def _repeat_frame(self, frame: VideoFrame, pts: int) -> VideoFrame:
+    def _repeat_frame(self, frame: VideoFrame, pts: int, number: int) -> tuple[int, VideoFrame]:
         self._report.repeated[self._frame_number] = self._to_seconds(pts)
         self._frame_number, self._repeats = self._frame_number + 1, self._repeats + 1
         if self._repeats > MAX_CONSECUTIVE_REPEATS:
@@ -237,7 +326,7 @@ class _CorruptionTracker:
                 f"{self._path}: {MAX_CONSECUTIVE_REPEATS} frames in a row cannot be decoded before "
                 f"{self._describe_position(pts)}; cut or repair the file there"
             )
-        return frame
+        return number, frame
 
     def _is_in_range(self, pts: int) -> bool:
         return self._pts_range is None or self._pts_range[0] <= pts < self._pts_range[1]

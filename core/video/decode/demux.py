@@ -10,7 +10,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -180,6 +180,12 @@ def demux_packets(
             if observer is None or errors > MAX_CONSECUTIVE_ERRORS:
                 raise
             observer.on_error(e)
+
+
+def sized_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Yield the packets of the streams that have data, up to the first place from which on nothing can be read."""
+    with suppress(FFmpegError):
+        yield from (p for p in demux_packets(container, *streams, observer=IgnoreDecodeErrors()) if p.size)
 
 
 def packet_duration(packet: Packet[Any]) -> int:

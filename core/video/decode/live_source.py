@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -25,10 +25,12 @@ from ...clip import ClipError, ClipInfo, Frames
 from . import demux
 from .convert import to_level_planes
 from .corruption import OnDamage
+from .frame_rate import has_stated_rate, rate_of_first_frames, read_frame_rate, stated_rate
 from .stream_format import StreamFormat, bit_depth, has_alpha
 
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
+_MEASURED_FRAMES = 16  # of a pipe that states no frame rate, before the first one is given out
 PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
 
 
@@ -38,13 +40,13 @@ class LiveSource:
     info: size and frame rate; the length is unknown. bit_depth: bits per channel.
     """
 
-    def __init__(self, name: str, stream: VideoStream, first: VideoFrame, decoded: Iterator[VideoFrame]) -> None:
+    def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:
+        first = next(decoded)
         self._name, self._decoded = name, chain([first], decoded)
         self._format = StreamFormat.of(stream, first)
         width, height = first.width, first.height
         if self._format.orientation.transpose:
             width, height = height, width
-        fps = stream.average_rate or stream.guessed_rate or Fraction(24)
         self.bit_depth = bit_depth(self._format.pixel_format)
         self.info = ClipInfo(width, height, fps)
 
@@ -88,10 +90,15 @@ def open_live_source(
         stream = demux.video_stream(container, name, max_pixels)
         stream.codec_context.thread_type = "SLICE"  # frame threads would delay the output by a frame each
         decoded = _decode(name, container, stream, on_damage)
-        first = next(decoded, None)
-        if first is None:
+        is_measured = _device(name) is None and not has_stated_rate(stream)
+        first = list(islice(decoded, _MEASURED_FRAMES if is_measured else 1))
+        if not first:
             raise ClipError(f"{name}: its video stream has no frames")
-        yield LiveSource(name, stream, first, decoded)
+        fps = rate_of_first_frames(stream, first) if is_measured else stated_rate(stream)
+        if name != STDIN and _device(name) is None:
+            with demux.open_media(Path(name)) as again:
+                fps = read_frame_rate(Path(name), again, demux.video_stream(again, name, max_pixels))
+        yield LiveSource(name, stream, chain(first, decoded), fps)
 
 
 def _open_container(name: str, stack: ExitStack) -> InputContainer:

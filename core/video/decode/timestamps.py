@@ -5,28 +5,27 @@ from __future__ import annotations
 import logging
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain, pairwise
 from math import inf
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.packet import Packet
-from av.video.frame import VideoFrame
 
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
 from .corruption import CorruptionReport, OnDamage, decode_checked
-from .demux import NO_PIXEL_LIMIT, IgnoreDecodeErrors, demux_packets, open_media, video_stream
+from .demux import NO_PIXEL_LIMIT, open_media, video_stream
+from .joins import Shifts
+from .leading import find_leading
+from .packet_scan import PacketScan, scan_packets
+from .repair import MISSING, needs_repair, repair_pts
+from .step_back import frame_ticks
 
 log = logging.getLogger(__name__)
+
+_MAX_LISTED = 8  # joins that a note lists
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class Timestamps:
 
     starts, durations: per frame, in units of `time_base` seconds. origin: the moment of the source's clock, in seconds,
     that is 0 here. trim_duration: seconds from 0 that are a part of the source; None for all of it. is_exact: whether
-    the source stores the timestamps, so that they are not estimated.
+    each frame has the timestamp that the source stores for it. shifts: of the audio and subtitles of joined parts.
+    notes: what was repaired, a sentence each. rate: frames per second of the source.
     """
 
     starts: Sequence[int]
@@ -68,43 +68,96 @@ class Timestamps:
     origin: Fraction
     trim_duration: Fraction | float | None = None
     is_exact: bool = True
+    shifts: Shifts = field(default_factory=dict[int, Sequence[tuple[int, Fraction]]])
+    notes: tuple[str, ...] = ()
+    rate: Fraction | None = None
 
 
 def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
-    """Read the timestamps of all frames from the packets of a video.
+    """Read the timestamps of all displayed frames from the packets of a video.
 
-    Packets are not decoded, except where they have no usable timestamps: AVI has no such field, and interlaced streams
-    put two packets into a frame. Corruption is no error here. window: only that part, whose first frame gets the
-    timestamp 0.
+    Packets are not decoded, except where some have no timestamp: then the decoder tells the order of the frames.
+    Corruption is no error here. What was repaired is in `notes`: repeated and missing timestamps go between their
+    neighbors, and where all timestamps start again, what follows is shifted; leading frames that cannot be shown are
+    left out. window: only that part, whose first frame gets the timestamp 0.
     Raises ClipError.
     """
+    scan = scan_packets(path)
+    base, duration = scan.time_base, frame_ticks(scan.rate, scan.time_base)
+    leading = find_leading(path) if scan.may_have_leading else frozenset[int]()
+    if scan.has_missing:
+        order = _decoded_packets(path)
+        pts = array("q", [MISSING if number is None else pts for number, pts in zip(order, _known(scan, order), strict=True)])
+    else:
+        pts = scan.in_display_order(leading)
+    notes = [_describe_joins(scan, pts)] if len(scan.offsets) > 1 else []
+    origin = scan.origin
+    if not len(pts):
+        return Timestamps(pts, array("q"), base, origin, is_exact=False)
+    is_exact, scale = len(scan.offsets) == 1, 1
+    if all(value == MISSING for value in pts):
+        notes.append(f"it has no timestamps: its frames are spaced evenly at {scan.rate} fps")
+        zero_pts = round(origin / base)
+        pts, is_exact = array("q", (zero_pts + round(i / (scan.rate * base)) for i in range(len(pts)))), False
+    elif needs_repair(pts):
+        notes.append(_describe_repairs(pts, base))
+        (pts, scale), is_exact = repair_pts(path, pts, duration, base), False
+        base /= scale
+    zero_pts = round(origin / base)
+    if not is_exact and pts[0] < zero_pts:
+        origin, zero_pts = pts[0] * base, pts[0]  # No file presents frames from before its start.
+    starts = array("q", (np.asarray(pts) - zero_pts).tobytes())
+    # A frame is displayed until the next one, whatever its packet says; only the last frame needs its own duration.
+    durations = array("q", np.diff(np.asarray(starts), append=starts[-1] + scan.last_duration * scale).tobytes())
+    times = Timestamps(
+        starts, durations, base, origin, is_exact=is_exact, shifts=scan.shifts, notes=tuple(notes), rate=scan.rate
+    )
+    return trim_timestamps(times, window, path) if window else times
+
+
+def log_notes(path: Path, times: Timestamps) -> None:
+    """Log what was repaired, a line each; for the code that writes a file with these timestamps."""
+    for note in times.notes:
+        log.warning("%s: %s", path, note)
+
+
+def _decoded_packets(path: Path) -> list[int | None]:
+    """Decode a video; return for each frame the number of its packet, counted in the order of the file."""
+    numbers: list[int | None] = []
     with open_media(path) as container:
         stream = video_stream(container, path, NO_PIXEL_LIMIT)
-        base = stream.time_base or Fraction(1, 90_000)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(24)
-        origin = _clock_origin(container)
-        packets = demux_packets(container, stream, observer=IgnoreDecodeErrors())
-        summary = _PtsSummary.of(packet for packet in packets if packet.size and not packet.is_discard)
-    is_exact = summary.usable
-    if not is_exact:
-        with open_media(path) as container:
-            stream = video_stream(container, path, NO_PIXEL_LIMIT)
-            summary = _PtsSummary.of(decode_checked(path, container, stream, OnDamage.KEEP, CorruptionReport()))
-    starts, last_duration, zero_pts = summary.starts, summary.last_duration, round(origin / base)
-    if not summary.usable:
-        log.warning("%s has no usable timestamps: its frames are spaced evenly at %s fps", path, rate)
-        # The first frame that has a timestamp keeps it, so that it stays in sync with the audio.
-        known_index, known_pts = summary.first_known or (0, zero_pts)
-        first_pts = known_pts - round(known_index / (rate * base))
-        starts, last_duration = (first_pts + round(i / (rate * base)) for i in range(summary.count)), 0
-        if first_pts < zero_pts:
-            origin, zero_pts = first_pts * base, first_pts  # No file presents frames from before its start.
-    starts = array("q", (start - zero_pts for start in starts))
-    # A frame is displayed until the next one, whatever its packet says; only the last frame needs its own duration.
-    gaps, last_duration = (b - a for a, b in pairwise(starts)), last_duration or max(1, round(1 / (rate * base)))
-    durations = array("q", chain(gaps, [last_duration] if starts else []))
-    times = Timestamps(starts, durations, base, origin, is_exact=is_exact)
-    return trim_timestamps(times, window, path) if window else times
+        for _ in decode_checked(path, container, stream, OnDamage.KEEP, CorruptionReport(), packet_numbers=numbers):
+            pass
+    return numbers
+
+
+def _known(scan: PacketScan, order: Sequence[int | None]) -> array[int]:
+    return scan.shifted([number or 0 for number in order])
+
+
+def _describe_joins(scan: PacketScan, pts: Sequence[int]) -> str:
+    counts = [n - (len(scan.pts) - len(pts)) for n in scan.part_starts[1 : _MAX_LISTED + 1]]
+    frames = ", ".join(
+        f"{number} (+{float(offset):.3f} s)" for number, offset in zip(counts, scan.offsets[1:], strict=False)
+    )
+    more = len(scan.offsets) - 1 - len(counts)
+    return (
+        f"its timestamps start again at frame {frames}{f' and {more} more times' if more else ''}; it is read as joined "
+        "recordings, and video, audio and subtitles that follow are shifted"
+    )
+
+
+def _describe_repairs(pts: Sequence[int], time_base: Fraction) -> str:
+    values = np.asarray(pts)
+    missing = values == MISSING
+    count, known = int(missing.sum()), np.sort(values[~missing])
+    repeated = known[1:][np.diff(known) == 0]
+    parts = [f"{count} frames have no timestamp and are"] if count else []
+    if len(repeated):
+        first = float(repeated[0] * time_base)
+        parts.append(f"{len(repeated)} frames repeat a timestamp (first at {first:.3f} s) and are")
+    text = " and ".join(part.removesuffix(" and are") for part in parts) or "frames are not in the order of timestamps"
+    return f"{text}; they are placed between their neighbors" if parts else f"{text}, and take them in order"
 
 
 def trim_timestamps(times: Timestamps, window: TimeRange, path: Path) -> Timestamps:
@@ -124,8 +177,12 @@ def trim_timestamps(times: Timestamps, window: TimeRange, path: Path) -> Timesta
     durations = array("q", times.durations[rows.start : rows.stop])
     durations[-1] = int(min(durations[-1], end - first - starts[-1]))
     trim_duration = (end - first) * times.time_base if end < inf else inf
-    return Timestamps(
-        starts, durations, times.time_base, times.origin + first * times.time_base, trim_duration, times.is_exact
+    return replace(
+        times,
+        starts=starts,
+        durations=durations,
+        origin=times.origin + first * times.time_base,
+        trim_duration=trim_duration,
     )
 
 
@@ -133,45 +190,3 @@ def frame_range(times: Timestamps, window: TimeRange) -> range:
     """Return the numbers of the frames in a window."""
     first, end = window.to_ticks(times.time_base)
     return range(bisect_left(times.starts, first), bisect_left(times.starts, end))
-
-
-@dataclass(frozen=True)
-class _PtsSummary:
-    """The sorted timestamps of a stream of packets or frames.
-
-    count: of all items, also of those without a timestamp. last_duration: of the item that is presented last.
-    first_known: index and timestamp of the first item that has one, in stream order.
-    """
-
-    starts: array[int]
-    count: int
-    last_duration: int
-    first_known: tuple[int, int] | None
-
-    @staticmethod
-    def of(items: Iterable[Packet[Any] | VideoFrame]) -> _PtsSummary:
-        starts, count, last, first_known = array("q"), 0, (-inf, 0), None
-        with suppress(FFmpegError):  # the rest of the file cannot be read
-            for item in items:
-                count += 1
-                if item.pts is not None:
-                    first_known = first_known or (count - 1, item.pts)
-                    starts.append(item.pts)
-                    last = max(last, (item.pts, item.duration or 0))
-        np.asarray(starts).sort()  # in place: a list takes five times the memory
-        return _PtsSummary(starts, count, last[1], first_known)
-
-    @property
-    def usable(self) -> bool:
-        """Whether each item has a timestamp and no two are equal."""
-        return len(self.starts) == self.count and all(a < b for a, b in pairwise(self.starts))
-
-
-def _clock_origin(container: InputContainer) -> Fraction:
-    """Return the start time of a broadcast, whose clock does not start at 0.
-
-    The clock of every other file starts with the file.
-    """
-    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
-        return Fraction(container.start_time, av.time_base)
-    return Fraction(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -27,7 +26,9 @@ from . import demux
 from .container_crop import warn_container_crop
 from .convert import to_gray, to_level_planes
 from .corruption import CorruptionReport, OnDamage, decode_checked
+from .frame_rate import read_frame_rate
 from .hwaccel import HardwareError, check_hwaccel, select_device
+from .packet_scan import parse_duration
 from .stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
@@ -63,7 +64,8 @@ class VideoClip:
             stream = demux.video_stream(container, self.path, max_pixels)
             missing = _check_truncation(container, stream, self.path, self._on_damage)
             # The first frame is decoded because some files store their orientation only there.
-            first = next(decode_checked(self.path, container, stream, OnDamage.KEEP, CorruptionReport()), None)
+            start = CorruptionReport()
+            first = next(decode_checked(self.path, container, stream, OnDamage.KEEP, start), None)
             if first is None:
                 raise ClipError(f"{self.path}: its video stream has no frames; export it again")
             self.stream_format = StreamFormat.of(stream, first)
@@ -73,7 +75,13 @@ class VideoClip:
                     "%s is interlaced: the two fields of a frame, taken at different times, are processed as one; "
                     "deinterlace the file first, for instance with FFmpeg's filter bwdif", self.path
                 )  # fmt: skip
-            fps = stream.average_rate or stream.guessed_rate or Fraction(24)
+            if start.leading and window is None:
+                log.warning(
+                    "%s: its first %d frames cannot be shown, because what they are predicted from was cut off; "
+                    "it starts with the first frame that can", self.path, start.leading
+                )  # fmt: skip
+            missing += start.leading
+            fps = read_frame_rate(self.path, container, stream, is_interlaced=first.interlaced_frame)
             width, height = first.width, first.height
             if self.stream_format.orientation.transpose:
                 width, height = height, width
@@ -214,9 +222,12 @@ class VideoClip:
         selection, pts_range = self._selection, self._selection.pts_range if self._selection else None
         with demux.open_media(self.path) as container:
             stream = demux.video_stream(container, self.path, self._max_pixels)
-            if pts_range is not None and self._can_seek_before(pts_range[0]):
+            can_seek = pts_range is not None and self._can_seek_before(pts_range[0])
+            if pts_range is not None and can_seek:
                 container.seek(_preroll_pts(pts_range[0], stream), stream=stream)
-            frames = decode_checked(self.path, container, stream, on_damage, report, pts_range, make_decoder)
+            frames = decode_checked(
+                self.path, container, stream, on_damage, report, pts_range, make_decoder, is_from_start=not can_seek
+            )
             yield from (
                 frames
                 if selection is None or pts_range is not None
@@ -299,11 +310,5 @@ def _video_stream_length(container: InputContainer, stream: VideoStream, fps: Fr
     if stream.duration and time_base:
         return round(stream.duration * time_base * fps)
     # Of a Matroska track, counted from the start of the file.
-    end = _parse_duration(stream.metadata.get("DURATION", ""))
+    end = parse_duration(stream.metadata.get("DURATION", ""))
     return round((end - (stream.start_time or 0) * time_base) * fps) if end else None
-
-
-def _parse_duration(text: str) -> Fraction | None:
-    """Parse hh:mm:ss.fraction into seconds."""
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
-    return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) if match else None

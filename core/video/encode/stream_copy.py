@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -27,6 +28,7 @@ from ..decode.demux import (
     packet_duration,
     video_stream,
 )
+from ..decode.joins import Shifts
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class StreamCopier:
 
     origin: seconds of the source's clock that are 0 in the new file. trim_duration: seconds of the new file to which
     they are trimmed; None copies all. An audio packet is copied if it starts within; a subtitle that is visible at the
-    start is shortened. keep_skipped: whether audio is copied that an edit list skips, even where the new file has no
+    start is shortened. shifts: of the parts of joined recordings. keep_skipped: whether audio is copied that an edit list skips, even where the new file has no
     edit list, so that it would be played. Create it before the first packet is muxed; call `mux_until` as the video
     advances, so that the muxer buffers little audio, and `finish` at the end.
     """
@@ -73,10 +75,15 @@ class StreamCopier:
         origin: Fraction,
         trim_duration: Fraction | float | None = None,
         *,
+        shifts: Shifts | None = None,
         keep_skipped: bool = False,
     ) -> None:
         self._keep_skipped = keep_skipped or target.format.name not in _MUXERS_WITHOUT_EDIT_LISTS
         self._target, self._origin, self._trim_duration = target, origin, trim_duration
+        self._shifts = {index: deque(rows) for index, rows in (shifts or {}).items()}
+        self._packet_counts: dict[int, int] = {}
+        self._shift: dict[int, Fraction] = {}
+        self._last_dts: dict[int, int] = {}
         self._outputs: dict[int, Stream | _Transcoder] = {}
         for stream in source.streams:
             output = _add_output_stream(stream, target, fallback_audio)
@@ -97,11 +104,12 @@ class StreamCopier:
                 self._pending = packet
                 return
             output = self._outputs[packet.stream.index]
-            if isinstance(output, _Transcoder):
-                self._target.mux(output.transcode(packet))
-            elif packet.size:  # an empty packet flushes an encoder; a stream copy has nothing to flush
-                packet.stream = output
-                self._target.mux(packet)
+            with _wrap_mux_errors(packet):
+                if isinstance(output, _Transcoder):
+                    self._target.mux(output.transcode(packet))
+                elif packet.size:  # an empty packet flushes an encoder; a stream copy has nothing to flush
+                    packet.stream = output
+                    self._target.mux(packet)
 
     def finish(self) -> None:
         self.mux_until(float("inf"))
@@ -113,20 +121,48 @@ class StreamCopier:
                 packet = next(self._packets, None)
             if packet is None:
                 return None
-            if self._origin:
-                shift = round(self._origin / packet.time_base)
-                packet.pts = None if packet.pts is None else packet.pts - shift
-                packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.size:
+                self._shift_timestamps(packet)
             if packet.stream.type == "audio":
                 packet.duration = packet_duration(packet)
             if packet.size and not self._should_copy(packet):
                 packet = None
         return packet
 
+    def _shift_timestamps(self, packet: Packet[Any]) -> None:
+        """Set the timestamps of the new file, whose decoding timestamps must ascend."""
+        index = packet.stream_index
+        number = self._packet_counts.get(index, 0)
+        self._packet_counts[index] = number + 1
+        rows = self._shifts.get(index)
+        while rows and rows[0][0] <= number:
+            self._shift[index] = rows.popleft()[1]
+        shift = round((self._shift.get(index, Fraction(0)) - self._origin) / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
+        last = self._last_dts.get(index)
+        if packet.stream.type == "audio" and packet.dts is not None:
+            if last is not None and packet.dts <= last:  # rounding, or packets that overlap
+                packet.dts = last + 1
+                packet.pts = max(packet.dts, packet.pts if packet.pts is not None else packet.dts)
+            self._last_dts[index] = packet.dts
+
     def _should_copy(self, packet: Packet[Any]) -> bool:
         if self._trim_duration is not None and not _trim_packet(packet, self._trim_duration):
             return False
         return self._keep_skipped or packet.stream.type != "audio" or not is_edit_list_skipped(packet)
+
+
+@contextmanager
+def _wrap_mux_errors(packet: Packet[Any]) -> Iterator[None]:
+    """Name the track in errors, so that they are not taken for errors of the video encoder."""
+    track = f"{packet.stream.type} track {packet.stream_index}"
+    moment = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as e:
+        advice = "check the disk, or convert that track first"
+        raise ClipError(f"{track} cannot be copied{moment}: {error_message(e)}; {advice}") from e
 
 
 def _trim_packet(packet: Packet[Any], trim_duration: Fraction | float) -> bool:

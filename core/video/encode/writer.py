@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
@@ -26,13 +26,14 @@ from ..decode.convert import check_uniform, to_level_planes, to_planar_frame
 from ..decode.scaler import REFORMAT_THREADS, SWS_FLAGS
 from ..decode.semi_planar import to_semi_planar
 from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, StreamFormat, bit_depth, is_rgb
-from ..decode.timestamps import TimeRange, Timestamps, read_timestamps
+from ..decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..planes.layout import layout_for
 from ..verify.verify import verify_output
 from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output
 from .encoder_options import EncoderSetup, add_video_stream
 from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
+from .packet_clock import PacketClock
 from .output_format import SWS_MATRIX, OutputFormat, has_transparency, probe_format
 from .stream_copy import StreamCopier
 
@@ -105,6 +106,7 @@ def write_video(
             is_full_clip = times is None
             if source is not None and times is None:
                 times = read_timestamps(Path(source), window)
+                log_notes(Path(source), times)
             info = info.resized(output_format.width, output_format.height)
             partial = output_stack.enter_context(atomic_path(path))
             sink = stack.enter_context(_output_container(path, partial, container))
@@ -112,7 +114,7 @@ def write_video(
             has_reserved_size = reserve_display_size(writer.stream, container, output_format.pixel_aspect)
             if source is not None and times is not None and is_full_clip:
                 old = stack.enter_context(demux.open_media(source))
-                writer.tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration)
+                writer.tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration, shifts=times.shifts)
             # The first frame is encoded in the thread too: with it the encoder allocates long-lived memory, which would
             # fragment the memory of frames if it were allocated here.
             stream = chain_first([first], frames)
@@ -152,11 +154,11 @@ class _VideoWriter:
     ) -> None:
         self.count = 0
         self._received = 0
-        self._last_dts: int | None = None
         self.tracks: StreamCopier | None = None
         self._path, self._sink, self._output_format, self._setup, self._times = path, sink, output_format, setup, times
         self._source_format = source_format
         self._time_base = times.time_base if times else 1 / fps
+        self._clock = PacketClock(times, self._time_base, fps)
         self._reformatter, self._planes_reformatter = VideoReformatter(), VideoReformatter()
         self._rgb_frame: VideoFrame | None = None  # 8 bits, tagged with the chroma location, used for every frame
         self._downloader: PlaneDownloader | None = None
@@ -326,13 +328,21 @@ class _VideoWriter:
             frame.pts = self._times.starts[self.count] if self._times else self.count
             frame.duration = self._times.durations[self.count] if self._times else 1
             frame.time_base = self._time_base
+            if self._clock.is_long_last(self.count):
+                # A key frame is decoded last, too: containers take the end of the file from the last packet.
+                frame.pict_type = PictureType.I
             self.count += 1
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
-            for packet in self.stream.encode(frame):
-                self._last_dts = _fix_dts(packet, self._last_dts)
-                if self.tracks and packet.dts is not None:
-                    self.tracks.mux_until(packet.dts * packet.time_base)
-                self._sink.mux(packet)
+            packets = self.stream.encode(frame)
+        for packet in packets:
+            self._mux(packet)
+
+    def _mux(self, packet: av.Packet[Any]) -> None:
+        self._clock.fix(packet)
+        if self.tracks and packet.dts is not None:
+            self.tracks.mux_until(packet.dts * packet.time_base)
+        with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
+            self._sink.mux(packet)
 
 
 def _with_alpha(frame: Tensor, has_alpha: bool) -> Tensor:
@@ -342,23 +352,6 @@ def _with_alpha(frame: Tensor, has_alpha: bool) -> Tensor:
     import torch
 
     return torch.cat([frame, torch.ones_like(frame[:1])])
-
-
-def _fix_dts(packet: av.Packet[Any], last_dts: int | None) -> int | None:
-    """Correct an invalid decoding timestamp; returns that of the packet.
-
-    In a stream of one or two frames those of libx265 are undefined, as the encoder's delay has not passed yet. Such
-    frames are not reordered, so they are decoded when they are presented. No encoder looks ahead for an hour. A
-    timestamp that does not ascend, which no container accepts, becomes the earliest that does.
-    last_dts: of the packet before.
-    """
-    if packet.pts is None or packet.dts is None or packet.time_base is None:
-        return last_dts  # the muxer fills them in
-    if not 0 <= (packet.pts - packet.dts) * packet.time_base <= 3600:
-        packet.dts = packet.pts
-    if last_dts is not None and packet.dts <= last_dts < packet.pts:
-        packet.dts = last_dts + 1
-    return packet.dts
 
 
 @contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 from operator import add
 from pathlib import Path
 
@@ -20,13 +19,16 @@ from numpy.typing import NDArray
 
 from ...clip import ClipError
 from ..decode import demux
+from ..decode.frame_rate import read_frame_rate, stated_rate
 from ..decode.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
 from ..decode.timestamps import TimeRange
+from .timeline import NONE, RawTrack, display_timeline, leading_range, starts_part
 
 MILLISECOND = Fraction(1, 1000)  # time base of Matroska, and of the start of a track in MP4
 # Audio may be off by one frame, but by no more than this, which is visible as bad lip sync.
 MAX_FRAME_SECONDS = Fraction(1, 20)
 UNSPECIFIED_TAGS = (0, 2)  # values of primaries and transfer that mean: unknown
+_MIN_AUDIO_STEP = Fraction(1, 2)  # seconds by which audio starts again before the video of the same part
 _UNPACKETIZED_CODECS = ("pcm_", "adpcm_")  # codecs without packets of their own: containers split their data at will
 _EQUIVALENT_MATRICES = {SMPTE170M: BT601}  # one matrix with two constants
 
@@ -72,7 +74,8 @@ class ProbeResult:
 
     times: timestamps of the frames, in order, in units of `time_base` seconds from `origin` on. stream_time_base: the
     time base of the file. frame_duration: the usual duration of a frame. corrupt_count: frames that the decoder reports
-    as corrupt. has_skipped_audio: whether the edit list skips audio.
+    as corrupt. has_skipped_audio: whether the edit list skips audio. free: for frames that may be displayed at another
+    moment, the range of it; see `timeline`. end: when the last frame ends, in seconds; None where it is not stored.
     """
 
     times: Sequence[int]
@@ -84,17 +87,32 @@ class ProbeResult:
     video_format: ProbedFormat
     audio_tracks: list[AudioTrackInfo]
     has_skipped_audio: bool = False
+    free: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    end: Fraction | None = None
+
+    def frame_range(self, number: int) -> tuple[Fraction, Fraction]:
+        """Return the range of seconds in which a frame must be displayed."""
+        low, high = self.free.get(number, (self.times[number],) * 2)
+        return low * self.time_base - self.origin, high * self.time_base - self.origin
 
     def frame_time(self, number: int) -> Fraction:
         """Return the timestamp of a frame, in seconds."""
         return self.times[number] * self.time_base - self.origin
 
 
-def probe(path: Path, *, decode: bool, window: TimeRange | None = None, include_skipped: bool = True) -> ProbeResult:
+def probe(
+    path: Path,
+    *,
+    decode: bool,
+    window: TimeRange | None = None,
+    include_skipped: bool = True,
+    frame_count: int | None = None,
+) -> ProbeResult:
     """Probe a file, or the given part of it.
 
     decode: decode all frames, and raise an error for a damaged file. Without it, timestamps are those of the packets,
-    if they are usable. include_skipped: whether audio packets count that the edit list skips. Raises ClipError.
+    with the differences of `timeline`. include_skipped: whether audio packets count that the edit list skips.
+    frame_count: of the result, which may lack leading frames. Raises ClipError.
     """
     observer = None if decode else demux.IgnoreDecodeErrors()
     try:
@@ -104,40 +122,113 @@ def probe(path: Path, *, decode: bool, window: TimeRange | None = None, include_
             if first is None:
                 raise ClipError(f"{path}: its video stream has no frames")
             video_format = _probe_format(stream, first)
+            rate = read_frame_rate(path, container, stream, is_interlaced=first.interlaced_frame)
         with demux.open_media(path) as container:
             stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
             stream_time_base = stream.time_base or MILLISECOND
-            rate = stream.average_rate or stream.guessed_rate or Fraction(24)
+            frame_ticks = max(1, round(1 / (rate * stream_time_base)))
             origin = _clock_origin(container)
-            pts, audio, has_skipped = _scan_packets(container, stream, observer, include_skipped)
-        corrupt = 0
-        if decode or not pts.usable:
-            del pts
-            corrupt, pts = _scan_frames(path, observer)
+            video, audio, has_skipped, last = _scan_packets(container, stream, observer, include_skipped)
+            end = _track_end(container, stream, last, rate)
+        corrupt, has_pts = 0, any(pts != NONE for pts in video.pts)
+        parts, bounds, leading = [np.asarray(video.pts)], [0], (0, 0)
+        if decode or not has_pts or NONE in video.pts:
+            corrupt, decoded = _scan_frames(path, observer)
+            values = np.asarray(decoded)
+            if decode and not (values == NONE).any():
+                parts = [np.sort(values)]
+            else:
+                bounds = [0, *(np.flatnonzero(_steps_back(values, frame_ticks)) + 1).tolist()]
+                parts = np.split(values, bounds[1:])
+        else:
+            bounds = video.part_starts
+            leading = leading_range(video, bounds[1] if len(bounds) > 1 else len(video.pts))
+            parts = [np.sort(part) for part in np.split(np.asarray(video.pts), bounds[1:])]
     except FFmpegError as e:
         raise ClipError(f"{path}: cannot be read ({demux.error_message(e)})") from e
-    times, time_base, zero_time = pts.sorted_pts(), stream_time_base, origin
-    if not pts.usable:
-        # Players space frames evenly where timestamps are unusable.
-        times, time_base = array("q", range(pts.count)), 1 / rate
+    del video
+    if sum(map(len, parts)) == 0:
+        raise ClipError(f"{path}: its video stream has no frames")
+    offsets = _part_offsets(parts, audio, stream_time_base, frame_ticks)
+    if any((part != NONE).any() for part in parts):
+        ticks = [round(offset / stream_time_base) for offset in offsets]
+        timeline, time_base, zero_time = display_timeline(parts, ticks, frame_ticks), stream_time_base, origin
+        times, free = timeline.times, timeline.free
+        gone = len(times) - frame_count if frame_count is not None and window is None else 0
+        if leading[0] <= gone <= leading[1] and gone > 0:
+            times, free = times[gone:], {row - gone: bound for row, bound in free.items() if row >= gone}
+        elif leading[0] and window is not None:
+            times, free = times[leading[1] :], {}
+        if free and times[0] * time_base < origin:  # No file presents frames from before its start.
+            zero_time = origin = times[0] * time_base
+    else:
+        # Players space frames evenly where there are no timestamps.
+        times, free, time_base = array("q", range(sum(map(len, parts)))), {}, 1 / rate
         zero_time = Fraction(0)
-        if pts.first_known:  # The first frame that has a timestamp keeps it.
-            known_index, known_pts = pts.first_known
-            start = known_pts * stream_time_base - origin - known_index * time_base
-            zero_time, origin = -max(start, Fraction(0)), origin + min(start, Fraction(0))
-    del pts
+    del parts
+    end = None if end is None else end + offsets[-1] - origin
+    audio = [(codec, packets.shifted(offsets)) for codec, packets in audio]
     if window is not None:
-        first, end = window.to_ticks(stream_time_base)
-        first, end = first * stream_time_base, end * stream_time_base
-        times = array("q", [t for t in times if first <= t * time_base - zero_time < end])
+        first_tick, end_tick = window.to_ticks(stream_time_base)
+        low, high = first_tick * stream_time_base, end_tick * stream_time_base
+        kept = [i for i, t in enumerate(times) if low <= t * time_base - zero_time < high]
+        end = min(high, end) if end is not None and kept and kept[-1] == len(times) - 1 else None
+        free = {row: free[i] for row, i in enumerate(kept) if i in free}
+        times = array("q", [times[i] for i in kept])
         start = (times[0] * time_base - zero_time if times else 0) + origin
-        audio = [(codec, packets.select(start, end + origin)) for codec, packets in audio]
+        audio = [(codec, packets.select(start, high + origin)) for codec, packets in audio]
+        end = None if end is None else end - (start - origin)
         zero_time, origin = (times[0] * time_base if times else zero_time), start
     frame_duration = min(_median_low(np.diff(times)) * time_base if len(times) > 1 else 1 / rate, MAX_FRAME_SECONDS)
     tracks = [_audio_track_info(codec, packets, origin) for codec, packets in audio if len(packets.starts)]
     return ProbeResult(
-        times, time_base, zero_time, stream_time_base, frame_duration, corrupt, video_format, tracks, has_skipped
-    )
+        times, time_base, zero_time, stream_time_base, frame_duration, corrupt, video_format, tracks, has_skipped,
+        free, end,
+    )  # fmt: skip
+
+
+def _track_end(
+    container: InputContainer, stream: VideoStream, last: tuple[int, int], rate: Fraction
+) -> Fraction | None:
+    """Return the moment at which the last frame ends, in seconds of the file; None where it is not stored.
+
+    last: timestamp and duration of the packet that is displayed last. MP4 and Matroska store the end of a track, too.
+    """
+    base = stream.time_base or MILLISECOND
+    pts, duration = last
+    if not stream.average_rate or duration * base < Fraction(1, 2) / rate:
+        duration = round(1 / (rate * base))  # not in the file: FFmpeg guesses it
+    end = (pts + duration) * base
+    if "mp4" in container.format.name and stream.duration:
+        end = max(end, ((stream.start_time or 0) + stream.duration) * base)
+    if "matroska" in container.format.name:
+        hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+        minutes, _, seconds = rest.partition(":")
+        if seconds:
+            end = max(end, int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds))
+    return end
+
+
+def _steps_back(values: NDArray[np.int64], frame_ticks: int) -> NDArray[np.bool_]:
+    """Whether each frame but the first, in the order of display, is before the one in front of it."""
+    known = np.maximum.accumulate(np.where(values == NONE, values.min(), values))
+    return (values[1:] != NONE) & (values[1:] < known[:-1] - frame_ticks)
+
+
+def _part_offsets(
+    parts: Sequence[NDArray[np.int64]], audio: list[tuple[str, _PacketTimes]], base: Fraction, frame_ticks: int
+) -> list[Fraction]:
+    """Return by how much each part of joined recordings is later, so that no stream overlaps."""
+    offsets, ends = [Fraction(0)], dict[int, Fraction]()
+    for number, part in enumerate(parts):
+        known = part[part != NONE]
+        ranges = {-1: (int(known.min()) * base, (int(known.max()) + frame_ticks) * base)} if len(known) else {}
+        ranges |= {i: found for i, (_, packets) in enumerate(audio) if (found := packets.part_range(number))}
+        if number:
+            needed = [ends[track] - start for track, (start, _) in ranges.items() if track in ends]
+            offsets.append(-(-max(needed, default=offsets[-1]) // base) * base)
+        ends |= {track: end + offsets[-1] for track, (_, end) in ranges.items()}
+    return offsets
 
 
 def _probe_format(stream: VideoStream, first: VideoFrame) -> ProbedFormat:
@@ -180,45 +271,57 @@ class _PacketTimes:
     starts: array[int] = field(default_factory=lambda: array("q"))
     durations: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
+    part_starts: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
-    def append(self, start: int, duration: int, size: int) -> None:
+    def append(self, start: int, duration: int, size: int, video_part: int, video_time: Fraction) -> None:
+        """Add a packet; video_part, video_time: of the last video packet before it, in seconds.
+
+        The packet is in a later part than the one before where its timestamp steps back, or fits the video of that.
+        """
+        if self.starts:
+            step, part = (self.starts[-1] - start) * self.time_base, self._part
+            if part < video_part:
+                if start < self.starts[-1] - duration or abs(start * self.time_base - video_time) < abs(step):
+                    self.part_starts.append((len(self.starts), video_part))
+            elif step > _MIN_AUDIO_STEP:
+                self.part_starts.append((len(self.starts), part + 1))
         self.starts.append(start)
         self.durations.append(duration)
         self.sizes.append(size)
+
+    @property
+    def _part(self) -> int:
+        return self.part_starts[-1][1] if self.part_starts else 0
+
+    def _parts(self) -> Iterator[tuple[int, slice]]:
+        """Yield the number of each part and its packets."""
+        bounds = [(0, 0), *self.part_starts]
+        for (first, part), (end, _) in zip(bounds, [*bounds[1:], (len(self.starts), 0)], strict=True):
+            yield part, slice(first, end)
+
+    def part_range(self, number: int) -> tuple[Fraction, Fraction] | None:
+        """Return the start and the end of a part, in seconds; None where it has no packets."""
+        for part, rows in self._parts():
+            if part == number and len(self.starts[rows]):
+                ends = map(add, self.starts[rows], self.durations[rows])
+                return min(self.starts[rows]) * self.time_base, max(ends) * self.time_base
+        return None
+
+    def shifted(self, offsets: Sequence[Fraction]) -> _PacketTimes:
+        """Return the packets, later by the offsets of their parts."""
+        if len(offsets) == 1:
+            return self
+        starts = array("q")
+        for part, rows in self._parts():
+            shift = round(offsets[min(part, len(offsets) - 1)] / self.time_base)
+            starts.extend(start + shift for start in self.starts[rows])
+        return _PacketTimes(self.time_base, starts, self.durations, self.sizes)
 
     def select(self, start: Fraction, end: Fraction | float) -> _PacketTimes:
         """Return the packets whose start is in [start, end), in seconds."""
         rows = [i for i, pts in enumerate(self.starts) if start <= pts * self.time_base < end]
         columns = (array("q", [column[i] for i in rows]) for column in (self.starts, self.durations, self.sizes))
         return _PacketTimes(self.time_base, *columns)
-
-
-class _PtsCollector:
-    """Collects timestamps, 8 bytes each, because clips can be long.
-
-    count: number of frames, also of those without a timestamp. first_known: index and timestamp of the first that has
-    one.
-    """
-
-    def __init__(self) -> None:
-        self.count, self._pts = 0, array("q")
-        self.first_known: tuple[int, int] | None = None
-
-    def append(self, pts: int | None) -> None:
-        self.count += 1
-        if pts is not None:
-            self.first_known = self.first_known or (self.count - 1, pts)
-            self._pts.append(pts)
-
-    def sorted_pts(self) -> array[int]:
-        """Return the known timestamps in ascending order."""
-        np.asarray(self._pts).sort()  # in place
-        return self._pts
-
-    @property
-    def usable(self) -> bool:
-        """Whether each frame has a timestamp and no two are equal."""
-        return len(self._pts) == self.count and all(a < b for a, b in pairwise(self.sorted_pts()))
 
 
 def _median_low(values: NDArray[np.int64]) -> int:
@@ -229,26 +332,36 @@ def _median_low(values: NDArray[np.int64]) -> int:
 
 def _scan_packets(
     container: InputContainer, stream: VideoStream, observer: demux.DecodeObserver | None, include_skipped: bool
-) -> tuple[_PtsCollector, list[tuple[str, _PacketTimes]], bool]:
+) -> tuple[RawTrack, list[tuple[str, _PacketTimes]], bool, tuple[int, int]]:
     """Read the timestamps of all packets.
 
-    Returns those of the frames, the codec and packet times of each audio track, and whether the edit list skips audio.
+    Returns those of the video, the codec and packet times of each audio track, whether the edit list skips audio, and
+    the timestamp and duration of the frame that is displayed last.
     """
-    has_skipped = False
+    has_skipped, last, step, top, now = False, (NONE, 0), 0, NONE, Fraction(0)
     audio = [s for s in container.streams.audio if s.codec_context is not None]
-    pts, packet_times = _PtsCollector(), {s.index: _PacketTimes(s.time_base or MILLISECOND) for s in audio}
+    video = RawTrack(stream.time_base or MILLISECOND)
+    packet_times = {s.index: _PacketTimes(s.time_base or MILLISECOND) for s in audio}
+    frame_ticks = max(1, round(1 / (stated_rate(stream) * video.time_base)))
     for packet in demux.demux_packets(container, stream, *audio, observer=observer):
         if not packet.size:
             continue
         if packet.stream_index == stream.index:
             if not packet.is_discard:
-                pts.append(packet.pts)
+                video.append(packet.pts, packet.dts, packet.is_keyframe)
+                if packet.pts is not None:
+                    if starts_part(video, top, frame_ticks, container.format.name):
+                        step, last, top = step + 1, (NONE, 0), NONE
+                        video.part_starts.append(len(video.pts) - 1)
+                    now = packet.pts * video.time_base
+                    last, top = max(last, (packet.pts, packet.duration or 0)), max(top, packet.pts)
         elif packet.pts is not None:
             is_skipped = demux.is_edit_list_skipped(packet)
             has_skipped = has_skipped or is_skipped
             if include_skipped or not is_skipped:
-                packet_times[packet.stream_index].append(packet.pts, demux.packet_duration(packet), packet.size)
-    return pts, [(s.codec_context.name, packet_times[s.index]) for s in audio], has_skipped
+                duration = demux.packet_duration(packet)
+                packet_times[packet.stream_index].append(packet.pts, duration, packet.size, step, now)
+    return video, [(s.codec_context.name, packet_times[s.index]) for s in audio], has_skipped, last
 
 
 def _audio_track_info(codec: str, packets: _PacketTimes, origin: Fraction) -> AudioTrackInfo:
@@ -276,15 +389,15 @@ def _typical_duration(packets: _PacketTimes) -> int:
     return _median_low(np.diff(np.sort(np.asarray(packets.starts))))
 
 
-def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int, _PtsCollector]:
-    """Decode all frames; return the number of corrupt ones and the timestamps."""
-    corrupt, pts = 0, _PtsCollector()
+def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int, array[int]]:
+    """Decode all frames; return the number of corrupt ones and the timestamps, NONE where there is none."""
+    corrupt, pts = 0, array("q")
     with demux.open_media(path) as container:
         for frame in demux.decode_frames(
             container, demux.video_stream(container, path, demux.NO_PIXEL_LIMIT), observer
         ):
             corrupt += frame.is_corrupt
-            pts.append(frame.pts)
+            pts.append(NONE if frame.pts is None else frame.pts)
     return corrupt, pts
 
 

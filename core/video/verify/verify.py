@@ -42,7 +42,7 @@ def verify_output(
     result_probe = probe(Path(result), decode=True)
     # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
     source_probe = (
-        probe(Path(source), decode=False, window=window, include_skipped=result_probe.has_skipped_audio)
+        probe(Path(source), decode=False, window=window, include_skipped=result_probe.has_skipped_audio, frame_count=frame_count)
         if source is not None
         else None
     )
@@ -50,7 +50,7 @@ def verify_output(
     problems += (
         _compare_source(result_probe, source_probe)
         if source_probe
-        else _compare_times(result_probe, lambda number: number / info.fps, MILLISECOND)
+        else _compare_times(result_probe, lambda number: (number / info.fps,) * 2, MILLISECOND)
     )
     if problems:
         raise VerificationError(f"{result}: the result failed verification: {'; '.join(problems)}")
@@ -75,9 +75,10 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
         problems.append(f"the source has {len(old.times)} frames, the result {len(new.times)}")
     else:
         earliest = min([old.frame_time(0), *(s.start for s in old.audio_tracks)]) if old.times else Fraction(0)
-        problems += _compare_times(new, old.frame_time, max(MILLISECOND, old.stream_time_base), earliest)
+        problems += _compare_times(new, old.frame_range, max(MILLISECOND, old.stream_time_base), earliest)
     if len(new.audio_tracks) != len(old.audio_tracks):
         problems.append(f"the source has {len(old.audio_tracks)} audio tracks, the result {len(new.audio_tracks)}")
+        problems += _compare_end(new, old)
     for number, (after, before) in enumerate(zip(new.audio_tracks, old.audio_tracks, strict=False), start=1):
         reencoded = after.codec != before.codec
         # An encoder starts a packet early and pads its last one. It gets nothing from before time 0, nor from the first
@@ -102,20 +103,34 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
     )
 
 
+def _compare_end(new: ProbeResult, old: ProbeResult) -> list[str]:
+    """Report a last frame that is displayed for another duration, by more than a frame.
+
+    Some containers round it to the duration of the other frames or to their time base.
+    """
+    if old.end is None or new.end is None:
+        return []
+    error = (new.end - new.frame_time(0)) - (old.end - old.frame_time(0))
+    tolerance = old.frame_duration + max(MILLISECOND, new.stream_time_base, old.stream_time_base)
+    return [f"the last frame ends {float(error):+.3f} s late"] if abs(error) > tolerance else []
+
+
 def _compare_times(
-    new: ProbeResult, expected: Callable[[int], Fraction], tolerance: Fraction, earliest: Fraction = Fraction(0)
+    new: ProbeResult, expected: Callable[[int], tuple[Fraction, Fraction]], tolerance: Fraction, earliest: Fraction = Fraction(0)
 ) -> list[str]:
-    """Report frames whose timestamps differ.
+    """Report frames whose timestamps are not in the expected range of seconds.
 
     Where a track starts before time 0, a container may shift all timestamps such that it starts at 0.
     """
     tolerance = max(tolerance, new.stream_time_base)
-    shift = new.frame_time(0) - expected(0)
+    shift = new.frame_time(0) - expected(0)[0]
     if earliest >= 0 or abs(shift + earliest) > tolerance:
         shift = Fraction(0)
     count, worst, max_error = 0, 0, Fraction(0)
     for number in range(len(new.times)):
-        error = abs(new.frame_time(number) - expected(number) - shift)
+        low, high = expected(number)
+        moment = new.frame_time(number) - shift
+        error = max(low - moment, moment - high)
         count += error > tolerance
         if error > max_error:
             worst, max_error = number, error

@@ -1,0 +1,177 @@
+"""Read the timestamps of all packets of a video, and of its audio as far as joined parts need it."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from ...clip import ClipError
+from . import demux
+from .frame_rate import resolve_rate, stated_rate
+from .joins import PartTracker, Shifts
+from .leading import may_lead
+from .repair import MISSING
+from .step_back import frame_ticks
+
+
+@dataclass(frozen=True)
+class PacketScan:
+    """What the packets of a file say about its frames, in the order of the file.
+
+    pts: of each packet of the video, in units of `time_base`; MISSING where it has none. part_starts: the first packet
+    of each part whose timestamps start again. offsets: of each part, in seconds. shifts: those of the other streams.
+    may_have_leading: whether packets at the start may be leading ones. origin: the moment of the file's clock that is
+    0. rate: frames per second. last_duration: of the frame that is displayed last, in units of `time_base`.
+    """
+
+    pts: array[int]
+    part_starts: list[int]
+    offsets: Sequence[Fraction]
+    shifts: Shifts
+    may_have_leading: bool
+    time_base: Fraction
+    origin: Fraction
+    rate: Fraction
+    last_duration: int
+
+    @property
+    def has_missing(self) -> bool:
+        return bool((np.asarray(self.pts) == MISSING).any())
+
+    def shifted(self, numbers: Sequence[int] | np.ndarray) -> array[int]:
+        """Return the timestamps of these packets, shifted by the offset of their part."""
+        rows = np.asarray(numbers, np.int64)
+        pts = np.asarray(self.pts)[rows]
+        ticks = np.array([round(offset / self.time_base) for offset in self.offsets], np.int64)
+        parts = np.searchsorted(np.asarray(self.part_starts), rows, side="right") - 1
+        return array("q", np.where(pts == MISSING, MISSING, pts + ticks[parts]).tobytes())
+
+    def in_display_order(self, leading: frozenset[int]) -> array[int]:
+        """Return the shifted timestamps of all packets but the leading ones, sorted in each part."""
+        bounds = [*self.part_starts, len(self.pts)]
+        kept = np.setdiff1d(np.arange(len(self.pts)), np.fromiter(leading, np.int64, len(leading)))
+        result = np.frombuffer(self.shifted(kept), np.int64).copy()
+        for first, end in zip(np.searchsorted(kept, bounds[:-1]), np.searchsorted(kept, bounds[1:]), strict=True):
+            result[first:end].sort()
+        return array("q", result.tobytes())
+
+
+def scan_packets(path: Path) -> PacketScan:
+    """Read the packets of a file without decoding them; corruption is no error here. Raises ClipError.
+
+    Raises also where audio steps back in time and the video does not.
+    """
+    with demux.open_media(path) as container:
+        stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
+        base = stream.time_base or Fraction(1, 90_000)
+        others = [s for s in container.streams if s.type in ("audio", "subtitle") and s.codec_context is not None]
+        tracker = PartTracker(container, stream, others)
+        pts, part_starts, part = array("q"), [0], 0
+        has_leading, key_pts, has_key, last = False, None, False, (0, -(2**63), 0)
+        for packet in demux.sized_packets(container, stream, *others):
+            found = tracker.add(packet)
+            if packet.stream_index != stream.index:
+                continue
+            if packet.is_keyframe and not has_key:
+                has_key, key_pts = True, packet.pts
+            if packet.is_discard:
+                continue
+            if found != part:
+                part = found
+                part_starts.append(len(pts))
+            has_leading = has_leading or (part == 0 and may_lead(packet, key_pts if has_key else None))
+            pts.append(MISSING if packet.pts is None else packet.pts)
+            if packet.pts is not None:
+                last = max(last, (part, packet.pts, packet.duration or 0))
+        if tracker.has_unexplained_step and tracker.step:
+            step, moment, index = tracker.step
+            raise ClipError(
+                f"{path}: the timestamps of audio track {index} step back by {float(step):.3f} s at "
+                f"{float(moment):.3f} s, and those of the video do not; convert that track anew, or remove it"
+            )
+        rate = resolve_rate(stream, _sorted_parts(pts, part_starts), base, last[2])
+        return PacketScan(
+            pts,
+            part_starts,
+            tracker.offsets() if part else [Fraction(0)],
+            tracker.shifts() if part else {},
+            has_leading,
+            base,
+            _clock_origin(container),
+            rate,
+            _last_duration(path, container, stream, last, len(pts), rate) if pts else 0,
+        )
+
+
+def _sorted_parts(pts: array[int], part_starts: list[int]) -> list[np.ndarray]:
+    parts: list[np.ndarray] = []
+    for first, end in zip(part_starts, [*part_starts[1:], len(pts)], strict=True):
+        part = np.asarray(pts)[first:end]
+        parts.append(np.sort(part[part != MISSING]))
+    return parts
+
+
+def _last_duration(
+    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int, int], count: int, rate: Fraction
+) -> int:
+    """Return how long the last frame is displayed, in units of the stream's time base.
+
+    MP4 and Matroska store the end of the track elsewhere than in the packet of that frame.
+    """
+    base = stream.time_base or Fraction(1, 90_000)
+    part, pts, duration = last
+    is_guess = stated_rate(stream) != rate and duration <= frame_ticks(stated_rate(stream), base)
+    if is_guess or (stream.average_rate is None and duration <= 1):
+        duration = 0  # from the rate that FFmpeg guesses
+    duration = duration or frame_ticks(rate, base)
+    if part:
+        return duration
+    end = None
+    if "mp4" in container.format.name and stream.duration and count == sum(
+        not e.is_discard for e in stream.index_entries
+    ):
+        end = (stream.start_time or 0) + stream.duration
+    elif "matroska" in container.format.name and _is_complete(path):
+        seconds = parse_duration(stream.metadata.get("DURATION", ""))
+        end = None if seconds is None else round(seconds / base)
+    return duration if end is None or end - pts <= duration + 1 else end - pts
+
+
+def parse_duration(text: str) -> Fraction | None:
+    """Parse hh:mm:ss.fraction into seconds."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) if match else None
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a Matroska file has as many bytes as its segment claims; else its duration is that of a longer one."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    start = head.find(b"\x18\x53\x80\x67")
+    if start < 0 or start + 5 > len(head) or head[start + 4] == 0:
+        return False
+    length_bytes = 9 - head[start + 4].bit_length()
+    field = head[start + 4 : start + 4 + length_bytes]
+    length = int.from_bytes(field, "big") - (1 << 7 * length_bytes)
+    if length == (1 << 7 * length_bytes) - 1:
+        return False  # unknown: a stream that was never finished
+    return start + 4 + length_bytes + length <= path.stat().st_size
+
+
+def _clock_origin(container: InputContainer) -> Fraction:
+    """Return the start time of a broadcast, whose clock does not start at 0.
+
+    The clock of every other file starts with the file.
+    """
+    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
+        return Fraction(container.start_time, av.time_base)
+    return Fraction(0)

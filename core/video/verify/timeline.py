@@ -1,0 +1,100 @@
+"""The moments at which a source must be displayed, from its raw packets, and the differences that a result may have.
+
+This repeats no code of the decoder's side. A frame is displayed at the timestamp that its packet has, except:
+
+- a repeated timestamp: the frame is anywhere between its neighbors;
+- a missing timestamp among others: the same;
+- a step back (joined recordings): all that follows in the file, in each stream, is later by one offset, by which it
+  starts where the longest stream of the part before ended;
+- leading frames, before the first key frame or displayed before it without being one: they may be gone;
+- no timestamps at all: frames are spaced evenly.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+NONE = np.iinfo(np.int64).min  # stands for no timestamp
+_FORMATS_WITH_GUESSED_DTS = ("matroska,webm", "matroska", "webm")
+
+
+@dataclass
+class RawTrack:
+    """The packets of a video in the order of the file: timestamps in units of `time_base`, or NONE.
+
+    part_starts: the packets from which on timestamps start again; 0 first.
+    """
+
+    time_base: Fraction
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    keys: bytearray = field(default_factory=bytearray)
+    part_starts: list[int] = field(default_factory=lambda: [0])
+
+    def append(self, pts: int | None, dts: int | None, is_key: bool) -> None:
+        self.pts.append(NONE if pts is None else pts)
+        self.dts.append(NONE if dts is None else dts)
+        self.keys.append(is_key)
+
+
+def starts_part(track: RawTrack, highest: int, frame_ticks: int, format_name: str) -> bool:
+    """Whether timestamps start again with the last packet of a video so far.
+
+    They do where decoding timestamps, which must ascend, descend by more than a frame; or where a key frame is to be
+    displayed before a frame that precedes it in the file. highest: timestamp of the part so far.
+    """
+    pts, dts = track.pts[-1], track.dts[-1]
+    if highest == NONE or pts == NONE or pts >= highest - frame_ticks:
+        return False
+    if track.keys[-1]:
+        return True
+    before = track.dts[-2] if format_name not in _FORMATS_WITH_GUESSED_DTS else NONE
+    return NONE not in (dts, before) and dts < before - frame_ticks
+
+
+def leading_range(track: RawTrack, first_part_end: int) -> tuple[int, int]:
+    """Return how many frames at the start may be gone: at least, and at most."""
+    pts, keys = np.asarray(track.pts)[:first_part_end], np.frombuffer(track.keys, np.uint8)[:first_part_end]
+    if not keys.any():
+        return 0, 0
+    first_key = int(keys.argmax())
+    after = pts[first_key + 1 :]
+    leading = int(((after < pts[first_key]) & (after != NONE) & (keys[first_key + 1 :] == 0)).sum())
+    return first_key, first_key + leading
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When frames must be displayed, ascending, in units of the time base. free: rows with a range instead, open."""
+
+    times: array[int]
+    free: dict[int, tuple[int, int]]
+
+
+def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int], frame_ticks: int) -> Timeline:
+    """Assemble the parts, each in the order of display; frames that repeat a timestamp or have none are free."""
+    pts = np.concatenate(
+        [np.where(part == NONE, NONE, part + offset) for part, offset in zip(parts, offsets, strict=True)]
+    )
+    known = pts != NONE
+    rows = np.flatnonzero(known)
+    rows = rows[np.diff(pts[rows], prepend=NONE) > 0] if len(rows) else rows
+    if len(rows) == len(pts):
+        return Timeline(array("q", pts.tobytes()), {})
+    fixed = pts[rows]
+    times = np.interp(np.arange(len(pts)), rows, fixed).round().astype(np.int64)
+    times[: rows[0]] = fixed[0] - frame_ticks * np.arange(rows[0], 0, -1)
+    times[rows[-1] + 1 :] = fixed[-1] + frame_ticks * np.arange(1, len(pts) - rows[-1])
+    free: dict[int, tuple[int, int]] = {}
+    for row in np.setdiff1d(np.arange(len(pts)), rows).tolist():
+        place = int(np.searchsorted(rows, row))
+        low = int(fixed[place - 1]) if place else int(times[row]) - frame_ticks
+        high = int(fixed[place]) if place < len(rows) else int(times[row]) + frame_ticks
+        free[row] = low, high
+    return Timeline(array("q", times.tobytes()), free)
