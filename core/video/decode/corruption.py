@@ -170,7 +170,7 @@ class _LeadingFilter:
             self._has_key, self._key_pts = True, packet.pts
         if not packet.size or packet.is_discard or number > _MAX_LEADING:
             return False
-        if self._numbers is None and may_lead(packet, self._key_pts if self._has_key else None):
+        if self._numbers is None and may_lead(packet, self._has_key, self._key_pts):
             self._numbers = find_leading(self._path)
             self._report.leading = len(self._numbers)
         return self._numbers is not None and number in self._numbers
@@ -248,19 +248,22 @@ class _CorruptionTracker:
         self._part += self._detector.is_step_back(packet)
         if packet.is_discard:
             return
-        is_corrupt = not accepted or (packet.is_corrupt and number not in self._join_ends())
+        if packet.is_corrupt and number in self._join_ends():
+            packet.is_corrupt = False  # or the decoder would mark its frame
+        is_corrupt = packet.is_corrupt or not accepted
         self._packets[number] = _Pending(self._part, packet.pts, is_corrupt)
         if packet.pts is not None and self._is_in_range(packet.pts):
             heappush(self._waiting, (self._part, packet.pts, number))
             self._had_errors = self._had_errors or is_corrupt
 
     def _join_ends(self) -> frozenset[int]:
-        """Return the last packet of each part of joined recordings.
+        """Return the last packets of each part of joined recordings.
 
-        The demuxer takes those for incomplete, because the packets of a transport stream are counted anew after them.
+        The demuxer takes those for incomplete, because the packets of a transport stream are counted anew after them;
+        the parser passes that on to the packet before, too.
         """
         if self._ends is None:
-            self._ends = frozenset(start - 1 for start in scan_packets(self._path).part_starts)
+            self._ends = frozenset(start - n for start in scan_packets(self._path).part_starts for n in (1, 2))
         return self._ends
 
     def on_error(self, error: FFmpegError) -> None:

@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from . import demux
+from .repair import MISSING
 from .step_back import StepBackDetector, frame_ticks
 
 DEFAULT_RATE = Fraction(24)
@@ -63,27 +64,37 @@ def _measure_rate(path: Path, *, is_interlaced: bool) -> Fraction:
         stream = demux.video_stream(whole, path, demux.NO_PIXEL_LIMIT)
         base = stream.time_base or Fraction(1, 90_000)
         detector = StepBackDetector(stream, whole.format.name, frame_ticks(stated_rate(stream), base))
-        parts, last = [array("q")], (0, 0)
+        pts, part_starts, last_duration = array("q"), [0], 0
         for packet in demux.sized_packets(whole, stream):
             if not packet.is_discard and packet.pts is not None:
                 if detector.is_step_back(packet):
-                    parts.append(array("q"))
-                parts[-1].append(packet.pts)
-                last = max(last, (packet.pts, packet.duration or 0))
-        for part in parts:
-            np.asarray(part).sort()  # in place
-        return resolve_rate(stream, parts, base, last[1], is_interlaced=is_interlaced)
+                    part_starts.append(len(pts))
+                pts.append(packet.pts)
+                last_duration = packet.duration or 0
+        return resolve_rate(stream, part_ranges(pts, part_starts), base, last_duration, is_interlaced=is_interlaced)
+
+
+def part_ranges(pts: array[int], part_starts: list[int]) -> list[tuple[int, int, int]]:
+    """Return number, first and last of the different timestamps of each part."""
+    ranges: list[tuple[int, int, int]] = []
+    for first, end in zip(part_starts, [*part_starts[1:], len(pts)], strict=True):
+        known = np.sort(np.asarray(pts)[first:end])
+        known = known[np.searchsorted(known, MISSING, side="right") :]
+        if len(known):
+            ranges.append((1 + int(np.count_nonzero(known[1:] != known[:-1])), int(known[0]), int(known[-1])))
+    return ranges
 
 
 def rate_of_first_frames(stream: VideoStream, frames: Sequence[VideoFrame]) -> Fraction:
     """Return the frame rate of a source that cannot be read twice, from its first frames in order of display."""
     pts = [frame.pts for frame in frames if frame.pts is not None]
-    return resolve_rate(stream, [pts], stream.time_base or Fraction(1, 90_000))
+    parts = [(len({*pts}), min(pts), max(pts))] if pts else []
+    return resolve_rate(stream, parts, stream.time_base or Fraction(1, 90_000))
 
 
 def resolve_rate(
     stream: VideoStream,
-    parts: Sequence[Sequence[int]],
+    parts: Sequence[tuple[int, int, int]],
     time_base: Fraction,
     last_duration: int = 0,
     *,
@@ -91,11 +102,11 @@ def resolve_rate(
 ) -> Fraction:
     """Return the stated rate if the timestamps agree, else (frames - 1) / (last - first timestamp).
 
-    parts: sorted timestamps in units of `time_base`, in several parts where they step back. last_duration: of the frame
+    parts: number of frames, first and last timestamp in units of `time_base`; several where timestamps step back. last_duration: of the frame
     that is displayed last.
     """
-    count = sum(max(0, len(part) - 1) for part in parts)
-    span = sum(part[-1] - part[0] for part in parts if len(part))
+    count = sum(frames - 1 for frames, _, _ in parts)
+    span = sum(last - first for _, first, last in parts)
     if count == 0 or span <= 0:
         return stated_rate(stream)
     fastest = count / (span * time_base)

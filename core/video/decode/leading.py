@@ -24,9 +24,11 @@ _PACKETS_FOR_A_FRAME = 64  # within which a decoder outputs its first frame
 _PACKETS_AFTER_IT = 16  # among which leading frames may still be
 
 
-def may_lead(packet: Packet[Any], key_pts: int | None) -> bool:
-    """Whether a packet may be a leading one; key_pts: of the first key frame, None before it."""
-    return not packet.is_keyframe and (key_pts is None or (packet.pts is not None and packet.pts < key_pts))
+def may_lead(packet: Packet[Any], has_key: bool, key_pts: int | None) -> bool:
+    """Whether a packet may be a leading one; key_pts: of the first key frame, if there was one before it."""
+    if packet.is_keyframe:
+        return False
+    return not has_key or (key_pts is not None and packet.pts is not None and packet.pts < key_pts)
 
 
 def find_leading(path: Path) -> frozenset[int]:
@@ -48,7 +50,7 @@ def find_leading(path: Path) -> frozenset[int]:
             else:
                 if first_key < 0:
                     first_key, key_pts = number, packet.pts
-                elif not packet.is_discard and may_lead(packet, key_pts):
+                elif not packet.is_discard and may_lead(packet, True, key_pts):
                     candidates[number] = packet.pts or 0
                 left -= 1
                 if first_frame is None:

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 from . import demux
-from .frame_rate import resolve_rate, stated_rate
+from .frame_rate import part_ranges, resolve_rate, stated_rate
 from .joins import PartTracker, Shifts
 from .leading import may_lead
 from .repair import MISSING
@@ -57,12 +57,21 @@ class PacketScan:
 
     def in_display_order(self, leading: frozenset[int]) -> array[int]:
         """Return the shifted timestamps of all packets but the leading ones, sorted in each part."""
-        bounds = [*self.part_starts, len(self.pts)]
-        kept = np.setdiff1d(np.arange(len(self.pts)), np.fromiter(leading, np.int64, len(leading)))
-        result = np.frombuffer(self.shifted(kept), np.int64).copy()
-        for first, end in zip(np.searchsorted(kept, bounds[:-1]), np.searchsorted(kept, bounds[1:]), strict=True):
-            result[first:end].sort()
-        return array("q", result.tobytes())
+        result = array("q", self.pts) if len(self.offsets) == 1 else self.shifted(np.arange(len(self.pts)))
+        for first, end in zip(self.part_starts, [*self.part_starts[1:], len(result)], strict=True):
+            np.asarray(result)[first:end].sort()  # in place: clips can be long
+        if not leading:
+            return result
+        gone = sorted(self.pts[number] for number in leading)
+        return array("q", (pts for pts in result if not _take(gone, pts)))
+
+
+def _take(values: list[int], value: int) -> bool:
+    """Remove the first of the ascending values if it is this one; return whether it was."""
+    if not values or values[0] != value:
+        return False
+    del values[0]
+    return True
 
 
 def scan_packets(path: Path) -> PacketScan:
@@ -88,7 +97,7 @@ def scan_packets(path: Path) -> PacketScan:
             if found != part:
                 part = found
                 part_starts.append(len(pts))
-            has_leading = has_leading or (part == 0 and may_lead(packet, key_pts if has_key else None))
+            has_leading = has_leading or (part == 0 and may_lead(packet, has_key, key_pts))
             pts.append(MISSING if packet.pts is None else packet.pts)
             if packet.pts is not None:
                 last = max(last, (part, packet.pts, packet.duration or 0))
@@ -98,7 +107,7 @@ def scan_packets(path: Path) -> PacketScan:
                 f"{path}: the timestamps of audio track {index} step back by {float(step):.3f} s at "
                 f"{float(moment):.3f} s, and those of the video do not; convert that track anew, or remove it"
             )
-        rate = resolve_rate(stream, _sorted_parts(pts, part_starts), base, last[2])
+        rate = resolve_rate(stream, part_ranges(pts, part_starts), base, last[2])
         return PacketScan(
             pts,
             part_starts,
@@ -110,14 +119,6 @@ def scan_packets(path: Path) -> PacketScan:
             rate,
             _last_duration(path, container, stream, last, len(pts), rate) if pts else 0,
         )
-
-
-def _sorted_parts(pts: array[int], part_starts: list[int]) -> list[np.ndarray]:
-    parts: list[np.ndarray] = []
-    for first, end in zip(part_starts, [*part_starts[1:], len(pts)], strict=True):
-        part = np.asarray(pts)[first:end]
-        parts.append(np.sort(part[part != MISSING]))
-    return parts
 
 
 def _last_duration(

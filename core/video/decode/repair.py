@@ -33,7 +33,7 @@ def repair_pts(path: Path, pts: Sequence[int], frame_duration: int, time_base: F
     has_pts = known != MISSING
     given = np.sort(known[has_pts])
     rows = np.flatnonzero(has_pts)
-    is_first = np.diff(given, prepend=MISSING) > 0
+    is_first = np.append(True, np.diff(given) > 0)
     anchors, values = rows[is_first], given[is_first]
     scale = _refinement(path, anchors, values, time_base)
     fixed = array("q", bytes(8 * len(known)))

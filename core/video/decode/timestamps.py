@@ -106,7 +106,8 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
     zero_pts = round(origin / base)
     if not is_exact and pts[0] < zero_pts:
         origin, zero_pts = pts[0] * base, pts[0]  # No file presents frames from before its start.
-    starts = array("q", (np.asarray(pts) - zero_pts).tobytes())
+    starts = pts
+    np.asarray(starts)[:] -= zero_pts  # in place: clips can be long
     # A frame is displayed until the next one, whatever its packet says; only the last frame needs its own duration.
     durations = array("q", np.diff(np.asarray(starts), append=starts[-1] + scan.last_duration * scale).tobytes())
     times = Timestamps(

@@ -131,22 +131,24 @@ def probe(
             video, audio, has_skipped, last = _scan_packets(container, stream, observer, include_skipped)
             end = _track_end(container, stream, last, rate)
         corrupt, has_pts = 0, any(pts != NONE for pts in video.pts)
-        parts, bounds, leading = [np.asarray(video.pts)], [0], (0, 0)
+        leading = (0, 0)
         if decode or not has_pts or NONE in video.pts:
+            del video
             corrupt, decoded = _scan_frames(path, observer)
             values = np.asarray(decoded)
             if decode and not (values == NONE).any():
-                parts = [np.sort(values)]
+                values.sort()  # in place
+                parts = [values]
             else:
-                bounds = [0, *(np.flatnonzero(_steps_back(values, frame_ticks)) + 1).tolist()]
-                parts = np.split(values, bounds[1:])
+                parts = np.split(values, np.flatnonzero(_steps_back(values, frame_ticks)) + 1)
         else:
             bounds = video.part_starts
             leading = leading_range(video, bounds[1] if len(bounds) > 1 else len(video.pts))
-            parts = [np.sort(part) for part in np.split(np.asarray(video.pts), bounds[1:])]
+            parts = np.split(np.asarray(video.pts), bounds[1:])
+            for part in parts:
+                part.sort()  # in place
     except FFmpegError as e:
         raise ClipError(f"{path}: cannot be read ({demux.error_message(e)})") from e
-    del video
     if sum(map(len, parts)) == 0:
         raise ClipError(f"{path}: its video stream has no frames")
     offsets = _part_offsets(parts, audio, stream_time_base, frame_ticks)

@@ -33,13 +33,13 @@ class RawTrack:
 
     time_base: Fraction
     pts: array[int] = field(default_factory=lambda: array("q"))
-    dts: array[int] = field(default_factory=lambda: array("q"))
+    last_dts: tuple[int, int] = NONE, NONE
     keys: bytearray = field(default_factory=bytearray)
     part_starts: list[int] = field(default_factory=lambda: [0])
 
     def append(self, pts: int | None, dts: int | None, is_key: bool) -> None:
         self.pts.append(NONE if pts is None else pts)
-        self.dts.append(NONE if dts is None else dts)
+        self.last_dts = self.last_dts[1], NONE if dts is None else dts
         self.keys.append(is_key)
 
 
@@ -49,13 +49,12 @@ def starts_part(track: RawTrack, highest: int, frame_ticks: int, format_name: st
     They do where decoding timestamps, which must ascend, descend by more than a frame; or where a key frame is to be
     displayed before a frame that precedes it in the file. highest: timestamp of the part so far.
     """
-    pts, dts = track.pts[-1], track.dts[-1]
+    pts, (before, dts) = track.pts[-1], track.last_dts
     if highest == NONE or pts == NONE or pts >= highest - frame_ticks:
         return False
     if track.keys[-1]:
         return True
-    before = track.dts[-2] if format_name not in _FORMATS_WITH_GUESSED_DTS else NONE
-    return NONE not in (dts, before) and dts < before - frame_ticks
+    return format_name not in _FORMATS_WITH_GUESSED_DTS and NONE not in (dts, before) and dts < before - frame_ticks
 
 
 def leading_range(track: RawTrack, first_part_end: int) -> tuple[int, int]:
@@ -79,14 +78,14 @@ class Timeline:
 
 def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int], frame_ticks: int) -> Timeline:
     """Assemble the parts, each in the order of display; frames that repeat a timestamp or have none are free."""
-    pts = np.concatenate(
-        [np.where(part == NONE, NONE, part + offset) for part, offset in zip(parts, offsets, strict=True)]
-    )
+    for part, offset in zip(parts, offsets, strict=True):
+        part[part != NONE] += offset  # in place: clips can be long
+    pts = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    if (np.diff(pts) > 0).all() and pts[0] != NONE:
+        return Timeline(array("q", pts.tobytes()), {})
     known = pts != NONE
     rows = np.flatnonzero(known)
-    rows = rows[np.diff(pts[rows], prepend=NONE) > 0] if len(rows) else rows
-    if len(rows) == len(pts):
-        return Timeline(array("q", pts.tobytes()), {})
+    rows = rows[np.append(True, np.diff(pts[rows]) > 0)]
     fixed = pts[rows]
     times = np.interp(np.arange(len(pts)), rows, fixed).round().astype(np.int64)
     times[: rows[0]] = fixed[0] - frame_ticks * np.arange(rows[0], 0, -1)

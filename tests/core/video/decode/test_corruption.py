@@ -87,17 +87,23 @@ def test_a_truncated_mp4_is_refused_at_once_or_kept_with_its_audio(tmp_path: Pat
     assert FRAME_COUNT // 4 < count == len(read_timestamps(tmp_path / "out.mp4").starts) < FRAME_COUNT
 
 
-def test_a_broadcast_without_its_start_begins_with_its_first_decodable_frame(tmp_path: Path):
-    broken = drop_start(make_moving_video(tmp_path / "clip.ts"))
-    with pytest.raises(ClipError, match=r"frame 0 \(\d\.\d+ s\) cannot be decoded"):
-        list(VideoClip(broken).frames())
-    clip, frames = decode_all(broken)
-    missing = len(clip.damage.repeated)
-    assert 0 < missing < GOP_SIZE
-    assert sorted(clip.damage.repeated) == [*range(missing)]
-    assert all(torch.equal(frame, frames[missing]) for frame in frames[:missing])
-    assert not torch.equal(frames[missing], frames[missing + 1])
-    assert len(frames) == len(read_timestamps(broken).starts)
+@pytest.mark.parametrize("policy", list(OnDamage))
+def test_a_broadcast_without_its_start_begins_with_its_first_key_frame(
+    policy: OnDamage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    whole = make_moving_video(tmp_path / "clip.ts")
+    healthy = decode_all(whole)[1]
+    broken = drop_start(whole)
+    clip = VideoClip(broken, on_damage=policy)
+    frames = [frame for batch in clip.frames() for frame in batch]
+    first = FRAME_COUNT - len(frames)
+    assert first % GOP_SIZE == 0
+    assert 0 < first < FRAME_COUNT
+    assert all(torch.equal(a, b) for a, b in zip(frames, healthy[first:], strict=True))
+    assert len(clip.damage) == 0
+    assert len(read_timestamps(broken).starts) == len(frames)
+    assert caplog.text.count("cannot be shown") == 1
+    assert "the file claims" not in caplog.text
 
 
 def test_a_written_file_keeps_number_and_times_of_all_frames(tmp_path: Path):
