@@ -257,13 +257,13 @@ class _CorruptionTracker:
             self._had_errors = self._had_errors or is_corrupt
 
     def _join_ends(self) -> frozenset[int]:
-        """Return the last packets of each part of joined recordings.
+        """Return the last packets before each interruption: those of joined recordings.
 
         The demuxer takes those for incomplete, because the packets of a transport stream are counted anew after them;
         the parser passes that on to the packet before, too.
         """
         if self._ends is None:
-            self._ends = frozenset(start - n for start in scan_packets(self._path).part_starts for n in (1, 2))
+            self._ends = frozenset(start - n for start in scan_packets(self._path).breaks for n in (1, 2))
         return self._ends
 
     def on_error(self, error: FFmpegError) -> None:

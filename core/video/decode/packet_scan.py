@@ -16,11 +16,14 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 from . import demux
-from .frame_rate import part_ranges, resolve_rate, stated_rate
+from .frame_rate import DEFAULT_RATE, has_stated_rate, stated_rate
 from .joins import PartTracker, Shifts
 from .leading import may_lead
 from .repair import MISSING
 from .step_back import frame_ticks
+
+
+_LEAP_SECONDS = 1  # by which a stream goes on later without having been interrupted at most
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class PacketScan:
 
     pts: of each packet of the video, in units of `time_base`; MISSING where it has none. part_starts: the first packet
     of each part whose timestamps start again. offsets: of each part, in seconds. shifts: those of the other streams.
+    breaks: the packets before which the stream was interrupted: those, and where timestamps leap forward.
     may_have_leading: whether packets at the start may be leading ones. origin: the moment of the file's clock that is
-    0. rate: frames per second. last_duration: of the frame that is displayed last, in units of `time_base`.
+    0. rate: frames per second, as the file states. frame_duration, last_duration: the usual one, and that of the frame
+    that is displayed last, in units of `time_base`.
     """
 
     pts: array[int]
@@ -41,7 +46,9 @@ class PacketScan:
     time_base: Fraction
     origin: Fraction
     rate: Fraction
+    frame_duration: int
     last_duration: int
+    breaks: list[int]
 
     @property
     def has_missing(self) -> bool:
@@ -85,6 +92,7 @@ def scan_packets(path: Path) -> PacketScan:
         others = [s for s in container.streams if s.type in ("audio", "subtitle") and s.codec_context is not None]
         tracker = PartTracker(container, stream, others)
         pts, part_starts, part = array("q"), [0], 0
+        leaps, leap = list[int](), round(_LEAP_SECONDS / base)
         has_leading, key_pts, has_key, last = False, None, False, (0, -(2**63), 0)
         for packet in demux.sized_packets(container, stream, *others):
             found = tracker.add(packet)
@@ -100,6 +108,8 @@ def scan_packets(path: Path) -> PacketScan:
             has_leading = has_leading or (part == 0 and may_lead(packet, has_key, key_pts))
             pts.append(MISSING if packet.pts is None else packet.pts)
             if packet.pts is not None:
+                if packet.is_keyframe and part == last[0] and packet.pts - last[1] > leap and len(pts) > 1:
+                    leaps.append(len(pts) - 1)
                 last = max(last, (part, packet.pts, packet.duration or 0))
         if tracker.has_unexplained_step and tracker.step:
             step, moment, index = tracker.step
@@ -107,7 +117,8 @@ def scan_packets(path: Path) -> PacketScan:
                 f"{path}: the timestamps of audio track {index} step back by {float(step):.3f} s at "
                 f"{float(moment):.3f} s, and those of the video do not; convert that track anew, or remove it"
             )
-        rate = resolve_rate(stream, part_ranges(pts, part_starts), base, last[2])
+        rate = stated_rate(stream)
+        frame_duration = _typical_gap(pts, part_starts) or frame_ticks(rate, base)
         return PacketScan(
             pts,
             part_starts,
@@ -117,23 +128,40 @@ def scan_packets(path: Path) -> PacketScan:
             base,
             _clock_origin(container),
             rate,
-            _last_duration(path, container, stream, last, len(pts), rate) if pts else 0,
+            frame_duration,
+            _last_duration(path, container, stream, last, len(pts), frame_duration),
+            sorted({*part_starts[1:], *leaps}),
         )
 
 
+def _typical_gap(pts: array[int], part_starts: list[int]) -> int:
+    """Return the median distance of different timestamps; 0 where there are none."""
+    gaps: list[np.ndarray] = []
+    for first, end in zip(part_starts, [*part_starts[1:], len(pts)], strict=True):
+        known = np.sort(np.asarray(pts)[first:end])
+        gaps.append(np.diff(known[np.searchsorted(known, MISSING, side="right") :]))
+    values = np.concatenate(gaps) if len(gaps) > 1 else gaps[0]
+    values = values[values > 0] if len(values) and values.min() <= 0 else values
+    if not len(values):
+        return 0
+    middle = (len(values) - 1) // 2
+    values.partition(middle)  # in place
+    return int(values[middle])
+
+
 def _last_duration(
-    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int, int], count: int, rate: Fraction
+    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int, int], count: int, usual: int
 ) -> int:
     """Return how long the last frame is displayed, in units of the stream's time base.
 
-    MP4 and Matroska store the end of the track elsewhere than in the packet of that frame.
+    usual: the duration of the other frames. MP4 and Matroska store the end of the track elsewhere than in the packet of
+    that frame.
     """
     base = stream.time_base or Fraction(1, 90_000)
     part, pts, duration = last
-    is_guess = stated_rate(stream) != rate and duration <= frame_ticks(stated_rate(stream), base)
-    if is_guess or (stream.average_rate is None and duration <= 1):
+    if not has_stated_rate(stream) and duration <= 1 / ((stream.guessed_rate or DEFAULT_RATE) * base):
         duration = 0  # from the rate that FFmpeg guesses
-    duration = duration or frame_ticks(rate, base)
+    duration = duration or usual
     if part:
         return duration
     end = None

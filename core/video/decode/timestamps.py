@@ -21,7 +21,6 @@ from .joins import Shifts
 from .leading import find_leading
 from .packet_scan import PacketScan, scan_packets
 from .repair import MISSING, needs_repair, repair_pts
-from .step_back import frame_ticks
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Timestamps:
     starts, durations: per frame, in units of `time_base` seconds. origin: the moment of the source's clock, in seconds,
     that is 0 here. trim_duration: seconds from 0 that are a part of the source; None for all of it. is_exact: whether
     each frame has the timestamp that the source stores for it. shifts: of the audio and subtitles of joined parts.
-    notes: what was repaired, a sentence each. rate: frames per second of the source.
+    notes: what was repaired, a sentence each.
     """
 
     starts: Sequence[int]
@@ -70,7 +69,6 @@ class Timestamps:
     is_exact: bool = True
     shifts: Shifts = field(default_factory=dict[int, Sequence[tuple[int, Fraction]]])
     notes: tuple[str, ...] = ()
-    rate: Fraction | None = None
 
 
 def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
@@ -83,7 +81,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
     Raises ClipError.
     """
     scan = scan_packets(path)
-    base, duration = scan.time_base, frame_ticks(scan.rate, scan.time_base)
+    base = scan.time_base
     leading = find_leading(path) if scan.may_have_leading else frozenset[int]()
     if scan.has_missing:
         order = _decoded_packets(path)
@@ -101,7 +99,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
         pts, is_exact = array("q", (zero_pts + round(i / (scan.rate * base)) for i in range(len(pts)))), False
     elif needs_repair(pts):
         notes.append(_describe_repairs(pts, base))
-        (pts, scale), is_exact = repair_pts(path, pts, duration, base), False
+        (pts, scale), is_exact = repair_pts(path, pts, scan.frame_duration, base), False
         base /= scale
     zero_pts = round(origin / base)
     if not is_exact and pts[0] < zero_pts:
@@ -111,7 +109,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
     # A frame is displayed until the next one, whatever its packet says; only the last frame needs its own duration.
     durations = array("q", np.diff(np.asarray(starts), append=starts[-1] + scan.last_duration * scale).tobytes())
     times = Timestamps(
-        starts, durations, base, origin, is_exact=is_exact, shifts=scan.shifts, notes=tuple(notes), rate=scan.rate
+        starts, durations, base, origin, is_exact=is_exact, shifts=scan.shifts, notes=tuple(notes)
     )
     return trim_timestamps(times, window, path) if window else times
 

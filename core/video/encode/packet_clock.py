@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from av.packet import Packet
 
 from ..decode.step_back import MAX_REORDERED_FRAMES, frame_ticks
@@ -13,7 +15,7 @@ from ..decode.timestamps import Timestamps
 
 
 class PacketClock:
-    """Sets what encoders leave out or get wrong in the packets of one file; pass each packet to `fix`, in their order.
+    """Sets what encoders leave out or get wrong in the packets of one file; pass each packet to `push`.
 
     times: of all frames, in units of `time_base`; None where frame n is displayed at n.
     """
@@ -21,7 +23,10 @@ class PacketClock:
     def __init__(self, times: Timestamps | None, time_base: Fraction, fps: Fraction) -> None:
         self._times, self._time_base = times, time_base
         self._frame_duration = frame_ticks(fps, time_base)
+        if times is not None and len(times.durations) > 1:
+            self._frame_duration = max(1, int(np.median(np.asarray(times.durations)[:-1])))
         self._count, self._delay, self._last_dts = 0, 0, None
+        self._waiting: deque[Packet[Any]] = deque()
 
     def is_long_last(self, number: int) -> bool:
         """Whether this is the last frame, and displayed for much longer than a frame."""
@@ -30,22 +35,21 @@ class PacketClock:
             return False
         return 2 * times.durations[number] > 3 * self._frame_duration
 
-    def fix(self, packet: Packet[Any]) -> None:
-        """Set the duration of the packet, and correct its decoding timestamp.
+    def push(self, packet: Packet[Any]) -> list[Packet[Any]]:
+        """Take a packet; return those that are complete, in their order.
 
-        Encoders derive those of the first packets from how far the next frames are apart, which may be an hour: they
-        become a frame duration each. In a stream of one or two frames those of libx265 are undefined, as its delay has
-        not passed yet; such frames are not reordered, so they are decoded when they are presented. A timestamp that
-        does not ascend, which no container accepts, becomes the earliest that does.
+        Encoders derive the decoding timestamps of the first packets from how far the next frames are apart, which may
+        be an hour. In a stream of one or two frames those of libx265 are undefined, as its delay has not passed yet;
+        such frames are not reordered, so they are decoded when they are presented. A timestamp that does not ascend,
+        which no container accepts, becomes the earliest that does.
         """
         if packet.pts is None or packet.time_base != self._time_base:
-            return
-        if self._times is not None:
-            row = bisect_left(self._times.starts, packet.pts)
-            if row < len(self._times.starts) and self._times.starts[row] == packet.pts:
-                packet.duration = self._times.durations[row]
+            return [*self.flush(), packet]
+        row = self._row(packet.pts)
+        if row is not None and self._times is not None:
+            packet.duration = self._times.durations[row]
         if packet.dts is None:
-            return  # the muxer fills it in
+            return [*self.flush(), packet]  # the muxer fills it in
         if self._count == 0:
             self._delay = self._reorder_delay(packet.pts - packet.dts)
         first = self._start(0) or 0
@@ -53,9 +57,36 @@ class PacketClock:
             frames_ahead = self._delay - self._count
             packet.dts = first - frames_ahead * self._frame_duration if frames_ahead > 0 else packet.pts
         packet.dts = min(packet.dts, packet.pts)
+        self._count += 1
+        self._waiting.append(packet)
+        return [self._pop()] if len(self._waiting) > MAX_REORDERED_FRAMES else []
+
+    def flush(self) -> list[Packet[Any]]:
+        """Return the packets that are left."""
+        return [self._pop() for _ in range(len(self._waiting))]
+
+    def _pop(self) -> Packet[Any]:
+        """Return the next packet, whose decoding timestamp is not much earlier than it must be.
+
+        Encoders delay it by some frames. After a frame that is displayed for long that would be far too early, and MP4
+        takes the distance of decoding timestamps for the duration.
+        """
+        packet = self._waiting[0]
+        assert packet.pts is not None and packet.dts is not None
+        latest = min((p.pts or 0) - n for n, p in enumerate(self._waiting))
+        is_last = len(self._waiting) == 1 and self.is_long_last(self._row(packet.pts) or 0)
+        packet.dts = max(packet.dts, latest if is_last else latest - self._delay * self._frame_duration)
         if self._last_dts is not None and packet.dts <= self._last_dts < packet.pts:
             packet.dts = self._last_dts + 1
-        self._last_dts, self._count = packet.dts, self._count + 1
+        self._last_dts = packet.dts
+        return self._waiting.popleft()
+
+    def _row(self, pts: int) -> int | None:
+        """Return the number of the frame with that timestamp."""
+        if self._times is None:
+            return pts
+        row = bisect_left(self._times.starts, pts)
+        return row if row < len(self._times.starts) and self._times.starts[row] == pts else None
 
     def _reorder_delay(self, distance: int) -> int:
         """Return by how many frames the encoder delays decoding; 0 where it is unknown.

@@ -335,10 +335,13 @@ class _VideoWriter:
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
             packets = self.stream.encode(frame)
         for packet in packets:
-            self._mux(packet)
+            for complete in self._clock.push(packet):
+                self._mux(complete)
+        if frame is None:
+            for packet in self._clock.flush():
+                self._mux(packet)
 
     def _mux(self, packet: av.Packet[Any]) -> None:
-        self._clock.fix(packet)
         if self.tracks and packet.dts is not None:
             self.tracks.mux_until(packet.dts * packet.time_base)
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):

@@ -76,9 +76,9 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
     else:
         earliest = min([old.frame_time(0), *(s.start for s in old.audio_tracks)]) if old.times else Fraction(0)
         problems += _compare_times(new, old.frame_range, max(MILLISECOND, old.stream_time_base), earliest)
+        problems += _compare_end(new, old)
     if len(new.audio_tracks) != len(old.audio_tracks):
         problems.append(f"the source has {len(old.audio_tracks)} audio tracks, the result {len(new.audio_tracks)}")
-        problems += _compare_end(new, old)
     for number, (after, before) in enumerate(zip(new.audio_tracks, old.audio_tracks, strict=False), start=1):
         reencoded = after.codec != before.codec
         # An encoder starts a packet early and pads its last one. It gets nothing from before time 0, nor from the first
