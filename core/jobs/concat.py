@@ -118,7 +118,7 @@ def _mux_segments(
             f"the segments hold {len(order)} frames instead of each of {len(times.starts)} once; delete the job"
         )
     decode_times = iter(compute_dts(order, times))
-    numbers = iter(order)
+    numbers, left = iter(order), len(order)
     for segment in segments:
         with demux.open_media(segment.path) as container:
             stream = demux.video_stream(container, segment.path, demux.NO_PIXEL_LIMIT)
@@ -128,6 +128,9 @@ def _mux_segments(
                 number = next(numbers)
                 packet.time_base = times.time_base
                 packet.pts, packet.duration = times.starts[number], times.durations[number]
+                left -= 1
+                if left == 0:  # MP4 takes the end of the file from the last packet
+                    packet.duration = times.durations[-1]
                 packet.dts = next(decode_times)
                 if copier:
                     copier.mux_until(packet.dts * times.time_base)

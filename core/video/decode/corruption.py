@@ -66,7 +66,7 @@ class CorruptionReport:
 
     concealed: frames that the decoder repaired in part. repeated: frames that could not be decoded and were replaced by
     the frame before (at the start, by the one after). Both map the frame number to its time in seconds. Each pass over
-    the clip finds the same frames. leading: how many packets at the start belong to frames that cannot be shown; these
+    the clip finds the same frames. leading: how many packets at the start belong to frames that cannot be displayed; these
     are not corrupt, and have no number.
     """
 
@@ -132,7 +132,7 @@ def decode_checked(
 ) -> Iterator[VideoFrame]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
-    Leading frames that cannot be shown are left out. policy: whether corruption is an error or is added to `report`,
+    Leading frames that cannot be displayed are left out. policy: whether corruption is an error or is added to `report`,
     under the number of the yielded frame. pts_range: yield only frames whose timestamp is in [first, end), in the
     stream's time base; reading may start earlier. make_decoder: as for `demux.decode_frames`. is_from_start: whether
     the container is read from its start. packet_numbers: receives for each frame the number of its packet, counted in
@@ -143,16 +143,16 @@ def decode_checked(
     decoder = _NumberingDecoder(make_decoder(stream), _LeadingFilter(path, report) if is_from_start else None, tracker)
     with suppress(FFmpegError):  # the demuxer failed MAX_CONSECUTIVE_ERRORS times: the file ends here
         for frame in demux.decode_frames(container, stream, tracker, lambda _: decoder):
-            for number, shown in tracker.emit(frame):
+            for number, output in tracker.emit(frame):
                 if packet_numbers is not None:
                     packet_numbers.append(number)
-                yield shown
+                yield output
             if tracker.is_past_end(frame):
                 break
-    for number, shown in tracker.flush():
+    for number, output in tracker.flush():
         if packet_numbers is not None:
             packet_numbers.append(number)
-        yield shown
+        yield output
     if len(report) > known:
         log.warning("%s: %s", path, report)
 

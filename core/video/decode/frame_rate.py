@@ -47,9 +47,9 @@ def read_frame_rate(
     container: in which its first frames were read; the next packets are compared with the stated rate. A container that
     counts its frames (MP4, AVI) has computed its average rate from them. is_interlaced: two packets may be a frame.
     """
-    if stream.average_rate:
-        if (stream.frames and has_stated_rate(stream)) or _agrees(demux.sized_packets(container, stream), stream):
-            return stated_rate(stream)
+    is_counted = bool(stream.frames) and has_stated_rate(stream)
+    if is_counted or (stream.average_rate and _agrees(demux.sized_packets(container, stream), stream)):
+        return stated_rate(stream)
     return _measure_rate(path, is_interlaced=is_interlaced)
 
 
@@ -102,8 +102,8 @@ def resolve_rate(
 ) -> Fraction:
     """Return the stated rate if the timestamps agree, else (frames - 1) / (last - first timestamp).
 
-    parts: number of frames, first and last timestamp in units of `time_base`; several where timestamps step back. last_duration: of the frame
-    that is displayed last.
+    parts: number of frames, first and last timestamp in units of `time_base`; several where timestamps step back.
+    last_duration: of the frame that is displayed last.
     """
     count = sum(frames - 1 for frames, _, _ in parts)
     span = sum(last - first for _, first, last in parts)

@@ -2,7 +2,7 @@
 
 Such are the packets before the first key frame (a recording that was switched on late), and those that follow it in the
 file and precede it on the screen (an open GOP, cut by stream copy). Players start with the first frame that can be
-shown. A key frame that is damaged is no leading frame, and neither is what follows it.
+displayed. A key frame that is damaged is no leading frame, and neither is what follows it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def find_leading(path: Path) -> frozenset[int]:
         return frozenset()
     # Some leading frames can be decoded (HEVC's RADL): those are displayed, from the first one on.
     first_pts = candidates.get(first_frame) if first_frame is not None else None
-    return frozenset(
-        [*before_key, *(n for n, pts in candidates.items() if first_pts is None or pts < first_pts)]
-    )
+    return frozenset([*before_key, *(n for n, pts in candidates.items() if first_pts is None or pts < first_pts)])
 
 
 def _decode(decoder: demux.Decoder, packet: Packet[Any], number: int) -> Iterator[VideoFrame]:

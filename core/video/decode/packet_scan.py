@@ -22,7 +22,6 @@ from .leading import may_lead
 from .repair import MISSING
 from .step_back import frame_ticks
 
-
 _LEAP_SECONDS = 1  # by which a stream goes on later without having been interrupted at most
 
 
@@ -165,11 +164,13 @@ def _last_duration(
     if part:
         return duration
     end = None
-    if "mp4" in container.format.name and stream.duration and count == sum(
-        not e.is_discard for e in stream.index_entries
+    if (
+        "mp4" in container.format.name
+        and stream.duration
+        and count == sum(not e.is_discard for e in stream.index_entries)
     ):
         end = (stream.start_time or 0) + stream.duration
-    elif "matroska" in container.format.name and _is_complete(path):
+    elif "matroska" in container.format.name and is_complete_matroska(path):
         seconds = parse_duration(stream.metadata.get("DURATION", ""))
         end = None if seconds is None else round(seconds / base)
     return duration if end is None or end - pts <= duration + 1 else end - pts
@@ -181,7 +182,7 @@ def parse_duration(text: str) -> Fraction | None:
     return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) if match else None
 
 
-def _is_complete(path: Path) -> bool:
+def is_complete_matroska(path: Path) -> bool:
     """Whether a Matroska file has as many bytes as its segment claims; else its duration is that of a longer one."""
     with path.open("rb") as file:
         head = file.read(4096)

@@ -76,7 +76,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
 
     Packets are not decoded, except where some have no timestamp: then the decoder tells the order of the frames.
     Corruption is no error here. What was repaired is in `notes`: repeated and missing timestamps go between their
-    neighbors, and where all timestamps start again, what follows is shifted; leading frames that cannot be shown are
+    neighbors, and where all timestamps start again, what follows is shifted; leading frames that cannot be displayed are
     left out. window: only that part, whose first frame gets the timestamp 0.
     Raises ClipError.
     """
@@ -85,7 +85,9 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
     leading = find_leading(path) if scan.may_have_leading else frozenset[int]()
     if scan.has_missing:
         order = _decoded_packets(path)
-        pts = array("q", [MISSING if number is None else pts for number, pts in zip(order, _known(scan, order), strict=True)])
+        pts = array(
+            "q", [MISSING if number is None else pts for number, pts in zip(order, _known(scan, order), strict=True)]
+        )
     else:
         pts = scan.in_display_order(leading)
     notes = [_describe_joins(scan, pts)] if len(scan.offsets) > 1 else []
@@ -108,9 +110,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
     np.asarray(starts)[:] -= zero_pts  # in place: clips can be long
     # A frame is displayed until the next one, whatever its packet says; only the last frame needs its own duration.
     durations = array("q", np.diff(np.asarray(starts), append=starts[-1] + scan.last_duration * scale).tobytes())
-    times = Timestamps(
-        starts, durations, base, origin, is_exact=is_exact, shifts=scan.shifts, notes=tuple(notes)
-    )
+    times = Timestamps(starts, durations, base, origin, is_exact=is_exact, shifts=scan.shifts, notes=tuple(notes))
     return trim_timestamps(times, window, path) if window else times
 
 
@@ -141,8 +141,8 @@ def _describe_joins(scan: PacketScan, pts: Sequence[int]) -> str:
     )
     more = len(scan.offsets) - 1 - len(counts)
     return (
-        f"its timestamps start again at frame {frames}{f' and {more} more times' if more else ''}; it is read as joined "
-        "recordings, and video, audio and subtitles that follow are shifted"
+        f"its timestamps start again at frame {frames}{f' and {more} more times' if more else ''}; it is read as "
+        "joined recordings, and video, audio and subtitles that follow are shifted"
     )
 
 

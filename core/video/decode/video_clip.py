@@ -77,7 +77,7 @@ class VideoClip:
                 )  # fmt: skip
             if start.leading and window is None:
                 log.warning(
-                    "%s: its first %d frames cannot be shown, because what they are predicted from was cut off; "
+                    "%s: its first %d frames cannot be displayed, because what they are predicted from was cut off; "
                     "it starts with the first frame that can", self.path, start.leading
                 )  # fmt: skip
             missing += start.leading

@@ -25,7 +25,7 @@ class PacketClock:
         self._frame_duration = frame_ticks(fps, time_base)
         if times is not None and len(times.durations) > 1:
             self._frame_duration = max(1, int(np.median(np.asarray(times.durations)[:-1])))
-        self._count, self._delay, self._last_dts = 0, 0, None
+        self._count, self._delay, self._lead, self._last_dts = 0, 0, 0, None
         self._waiting: deque[Packet[Any]] = deque()
 
     def is_long_last(self, number: int) -> bool:
@@ -72,11 +72,18 @@ class PacketClock:
         takes the distance of decoding timestamps for the duration.
         """
         packet = self._waiting[0]
-        assert packet.pts is not None and packet.dts is not None
+        pts, dts = packet.pts or 0, packet.dts or 0
         latest = min((p.pts or 0) - n for n, p in enumerate(self._waiting))
-        is_last = len(self._waiting) == 1 and self.is_long_last(self._row(packet.pts) or 0)
-        packet.dts = max(packet.dts, latest if is_last else latest - self._delay * self._frame_duration)
-        if self._last_dts is not None and packet.dts <= self._last_dts < packet.pts:
+        if len(self._waiting) == 1 and self._times is not None:
+            # The file ends as late after this packet as the last frame does after its start.
+            packet.duration = self._times.durations[-1]
+            is_long = self.is_long_last(self._row(pts) or 0)
+            packet.dts = max(dts, latest if is_long else min(latest, self._times.starts[-1] - self._lead))
+        else:
+            packet.dts = max(dts, latest - self._delay * self._frame_duration)
+        if self._last_dts is None:
+            self._lead = pts - packet.dts
+        if self._last_dts is not None and packet.dts <= self._last_dts < pts:
             packet.dts = self._last_dts + 1
         self._last_dts = packet.dts
         return self._waiting.popleft()

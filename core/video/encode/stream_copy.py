@@ -62,9 +62,9 @@ class StreamCopier:
 
     origin: seconds of the source's clock that are 0 in the new file. trim_duration: seconds of the new file to which
     they are trimmed; None copies all. An audio packet is copied if it starts within; a subtitle that is visible at the
-    start is shortened. shifts: of the parts of joined recordings. keep_skipped: whether audio is copied that an edit list skips, even where the new file has no
-    edit list, so that it would be played. Create it before the first packet is muxed; call `mux_until` as the video
-    advances, so that the muxer buffers little audio, and `finish` at the end.
+    start is shortened. shifts: of the parts of joined recordings. keep_skipped: whether audio is copied that an edit
+    list skips, even where the new file has no edit list, so that it would be played. Create it before the first packet
+    is muxed; call `mux_until` as the video advances, so that the muxer buffers little audio, and `finish` at the end.
     """
 
     def __init__(

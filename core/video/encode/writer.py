@@ -33,8 +33,8 @@ from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_na
 from .encoder_options import EncoderSetup, add_video_stream
 from .hardware_encoders import choose_encoder
 from .matroska_aspect import reserve_display_size, write_display_size
-from .packet_clock import PacketClock
 from .output_format import SWS_MATRIX, OutputFormat, has_transparency, probe_format
+from .packet_clock import PacketClock
 from .stream_copy import StreamCopier
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def write_video(
             has_reserved_size = reserve_display_size(writer.stream, container, output_format.pixel_aspect)
             if source is not None and times is not None and is_full_clip:
                 old = stack.enter_context(demux.open_media(source))
-                writer.tracks = StreamCopier(old, sink, container.fallback_audio, times.origin, times.trim_duration, shifts=times.shifts)
+                writer.tracks = StreamCopier(
+                    old, sink, container.fallback_audio, times.origin, times.trim_duration, shifts=times.shifts
+                )
             # The first frame is encoded in the thread too: with it the encoder allocates long-lived memory, which would
             # fragment the memory of frames if it were allocated here.
             stream = chain_first([first], frames)

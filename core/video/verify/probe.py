@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...clip import ClipError
 from ..decode import demux
 from ..decode.frame_rate import read_frame_rate, stated_rate
+from ..decode.packet_scan import is_complete_matroska
 from ..decode.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
 from ..decode.timestamps import TimeRange
 from .timeline import NONE, RawTrack, display_timeline, leading_range, starts_part
@@ -129,7 +130,7 @@ def probe(
             frame_ticks = max(1, round(1 / (rate * stream_time_base)))
             origin = _clock_origin(container)
             video, audio, has_skipped, last = _scan_packets(container, stream, observer, include_skipped)
-            end = _track_end(container, stream, last, rate)
+            end = _track_end(path, container, stream, last, len(video.pts), rate)
         corrupt, has_pts = 0, any(pts != NONE for pts in video.pts)
         leading = (0, 0)
         if decode or not has_pts or NONE in video.pts:
@@ -174,7 +175,8 @@ def probe(
         first_tick, end_tick = window.to_ticks(stream_time_base)
         low, high = first_tick * stream_time_base, end_tick * stream_time_base
         kept = [i for i, t in enumerate(times) if low <= t * time_base - zero_time < high]
-        end = min(high, end) if end is not None and kept and kept[-1] == len(times) - 1 else None
+        end = min(Fraction(high), end) if high != float("inf") and end is not None else end
+        end = end if end is not None and kept and kept[-1] == len(times) - 1 else None
         free = {row: free[i] for row, i in enumerate(kept) if i in free}
         times = array("q", [times[i] for i in kept])
         start = (times[0] * time_base - zero_time if times else 0) + origin
@@ -190,20 +192,24 @@ def probe(
 
 
 def _track_end(
-    container: InputContainer, stream: VideoStream, last: tuple[int, int], rate: Fraction
+    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, rate: Fraction
 ) -> Fraction | None:
     """Return the moment at which the last frame ends, in seconds of the file; None where it is not stored.
 
-    last: timestamp and duration of the packet that is displayed last. MP4 and Matroska store the end of a track, too.
+    last: timestamp and duration of the packet that is displayed last. count: of all packets. MP4 and Matroska store the
+    end of a track, too, which is that of the frames only if the file is complete.
     """
     base = stream.time_base or MILLISECOND
     pts, duration = last
-    if not stream.average_rate or duration * base < Fraction(1, 2) / rate:
+    if pts == NONE:
+        return None
+    if not stream.average_rate or not duration:
         duration = round(1 / (rate * base))  # not in the file: FFmpeg guesses it
     end = (pts + duration) * base
-    if "mp4" in container.format.name and stream.duration:
+    kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
+    if kept == count and stream.duration:
         end = max(end, ((stream.start_time or 0) + stream.duration) * base)
-    if "matroska" in container.format.name:
+    if "matroska" in container.format.name and is_complete_matroska(path):
         hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
         minutes, _, seconds = rest.partition(":")
         if seconds:
@@ -322,8 +328,10 @@ class _PacketTimes:
     def select(self, start: Fraction, end: Fraction | float) -> _PacketTimes:
         """Return the packets whose start is in [start, end), in seconds."""
         rows = [i for i, pts in enumerate(self.starts) if start <= pts * self.time_base < end]
-        columns = (array("q", [column[i] for i in rows]) for column in (self.starts, self.durations, self.sizes))
-        return _PacketTimes(self.time_base, *columns)
+        starts, durations, sizes = (
+            array("q", [column[i] for i in rows]) for column in (self.starts, self.durations, self.sizes)
+        )
+        return _PacketTimes(self.time_base, starts, durations, sizes)
 
 
 def _median_low(values: NDArray[np.int64]) -> int:

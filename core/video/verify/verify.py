@@ -42,7 +42,13 @@ def verify_output(
     result_probe = probe(Path(result), decode=True)
     # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
     source_probe = (
-        probe(Path(source), decode=False, window=window, include_skipped=result_probe.has_skipped_audio, frame_count=frame_count)
+        probe(
+            Path(source),
+            decode=False,
+            window=window,
+            include_skipped=result_probe.has_skipped_audio,
+            frame_count=frame_count,
+        )
         if source is not None
         else None
     )
@@ -50,7 +56,7 @@ def verify_output(
     problems += (
         _compare_source(result_probe, source_probe)
         if source_probe
-        else _compare_times(result_probe, lambda number: (number / info.fps,) * 2, MILLISECOND)
+        else _compare_times(result_probe, lambda number: (number / info.fps, number / info.fps), MILLISECOND)
     )
     if problems:
         raise VerificationError(f"{result}: the result failed verification: {'; '.join(problems)}")
@@ -116,7 +122,10 @@ def _compare_end(new: ProbeResult, old: ProbeResult) -> list[str]:
 
 
 def _compare_times(
-    new: ProbeResult, expected: Callable[[int], tuple[Fraction, Fraction]], tolerance: Fraction, earliest: Fraction = Fraction(0)
+    new: ProbeResult,
+    expected: Callable[[int], tuple[Fraction, Fraction]],
+    tolerance: Fraction,
+    earliest: Fraction = Fraction(0),
 ) -> list[str]:
     """Report frames whose timestamps are not in the expected range of seconds.
 

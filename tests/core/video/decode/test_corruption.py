@@ -102,7 +102,7 @@ def test_a_broadcast_without_its_start_begins_with_its_first_key_frame(
     assert all(torch.equal(a, b) for a, b in zip(frames, healthy[first:], strict=True))
     assert len(clip.damage) == 0
     assert len(read_timestamps(broken).starts) == len(frames)
-    assert caplog.text.count("cannot be shown") == 1
+    assert caplog.text.count("cannot be displayed") == 1
     assert "the file claims" not in caplog.text
 
 

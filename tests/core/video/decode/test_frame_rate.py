@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clock_videos import make_clip, rewrite
+from clock_videos import make_clip
 from numbered_video import make_video
 from steadyscale.core.video.decode import demux, frame_rate
 from steadyscale.core.video.decode.frame_rate import snap_rate

@@ -1,9 +1,10 @@
-"""Timestamps that are repeated, missing, or start again: repaired with known results, and written with the audio in sync."""
+"""Timestamps that are repeated, missing, or start again: known results, and audio in sync."""
 
 from __future__ import annotations
 
 from array import array
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from clock_videos import (
     make_clip,
     raw_times,
     repeat_timestamps,
-    rewrite,
 )
 from numbered_video import read_numbers
 from steadyscale.core.clip import ClipError
@@ -158,7 +158,7 @@ def test_a_jump_forward_of_video_and_audio_stays_a_gap(tmp_path: Path):
     write(source, tmp_path / "out.mkv")
     times = raw_times(tmp_path / "out.mkv")
     assert len(times) == 48
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) > 3
+    assert max(b - a for a, b in pairwise(times)) > 3
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])
@@ -173,7 +173,7 @@ def test_leading_frames_that_cannot_be_shown_are_left_out(
     source, target = cut_start(whole, tmp_path / f"cut{suffix}", keys[1] + late), tmp_path / "out.mkv"
     clip = write(source, target, policy)
     assert len(clip.damage) == 0
-    assert caplog.text.count("cannot be shown") == 1
+    assert caplog.text.count("cannot be displayed") == 1
     numbers = read_numbers(VideoClip(target))
     assert numbers == list(range(numbers[0], 48))
     before, after = raw_times(source), raw_times(target)
