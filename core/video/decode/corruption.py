@@ -66,8 +66,8 @@ class CorruptionReport:
 
     concealed: frames that the decoder repaired in part. repeated: frames that could not be decoded and were replaced by
     the frame before (at the start, by the one after). Both map the frame number to its time in seconds. Each pass over
-    the clip finds the same frames. leading: how many packets at the start belong to frames that cannot be displayed; these
-    are not corrupt, and have no number.
+    the clip finds the same frames. leading: how many packets at the start belong to frames that cannot be
+    displayed; these are not corrupt, and have no number.
     """
 
     concealed: dict[int, float] = field(default_factory=dict[int, float])
@@ -177,7 +177,7 @@ class _LeadingFilter:
 
 
 class _NumberingDecoder:
-    """Decodes packets whose timestamps are replaced by their numbers, which are unique and never missing."""
+    """Decodes packets with their numbers as timestamps: unique and never missing."""
 
     def __init__(self, decoder: demux.Decoder, leading: _LeadingFilter | None, tracker: _CorruptionTracker) -> None:
         self._decoder, self._leading, self._tracker, self._number = decoder, leading, tracker, 0
@@ -195,7 +195,7 @@ class _NumberingDecoder:
 
 @dataclass
 class _Pending:
-    """A packet that was given to the decoder: its part (of joined recordings) and timestamp."""
+    """A packet in the decoder: its part (of joined recordings) and timestamp."""
 
     part: int
     pts: int | None
@@ -275,7 +275,7 @@ class _CorruptionTracker:
         self._had_errors = True
 
     def emit(self, frame: VideoFrame) -> Iterator[tuple[int | None, VideoFrame]]:
-        """Yield the frame, after replacements for missing frames before it, each with its packet's number."""
+        """Yield the frame, after replacements for missing ones, with packet numbers."""
         number = frame.pts
         if number is not None and number < 0:
             return  # skipped by an edit list

@@ -183,7 +183,7 @@ def demux_packets(
 
 
 def sized_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
-    """Yield the packets of the streams that have data, up to the first place from which on nothing can be read."""
+    """Yield the packets of the streams that have data, as far as they can be read."""
     with suppress(FFmpegError):
         yield from (p for p in demux_packets(container, *streams, observer=IgnoreDecodeErrors()) if p.size)
 

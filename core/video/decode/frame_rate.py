@@ -1,4 +1,4 @@
-"""The frame rate of a video stream: what its file states, unless its packets contradict that.
+"""The frame rate of a video: as its file states, unless packets contradict that.
 
 A browser's recording states no rate, and FFmpeg then takes the time base for it (1000 fps); raw DV is taken for 60000.
 """
@@ -34,7 +34,7 @@ _REORDERED = 4  # frames at either end of a run of packets, between which others
 
 
 def stated_rate(stream: VideoStream) -> Fraction:
-    """Return the rate that the file states; DEFAULT_RATE where it states none that can be true."""
+    """Return the rate that the file states; DEFAULT_RATE without a credible one."""
     rates = (stream.average_rate, stream.guessed_rate)
     return next((Fraction(rate) for rate in rates if rate and 0 < rate < _MAX_STATED_RATE), DEFAULT_RATE)
 
@@ -42,9 +42,10 @@ def stated_rate(stream: VideoStream) -> Fraction:
 def read_frame_rate(
     path: Path, container: InputContainer, stream: VideoStream, *, is_interlaced: bool = False
 ) -> Fraction:
-    """Return the frame rate of an open video. All of its packets are read only where that is needed.
+    """Return the frame rate of an open video.
 
-    container: in which its first frames were read; the next packets are compared with the stated rate. A container that
+    All of its packets are read only where that is needed.
+        container: in which its first frames were read; the next packets are compared with the stated rate. A container that
     counts its frames (MP4, AVI) has computed its average rate from them. is_interlaced: two packets may be a frame.
     """
     is_counted = bool(stream.frames) and has_stated_rate(stream)
@@ -86,7 +87,7 @@ def part_ranges(pts: array[int], part_starts: list[int]) -> list[tuple[int, int,
 
 
 def rate_of_first_frames(stream: VideoStream, frames: Sequence[VideoFrame]) -> Fraction:
-    """Return the frame rate of a source that cannot be read twice, from its first frames in order of display."""
+    """Return the frame rate of a source that cannot be read twice."""
     pts = [frame.pts for frame in frames if frame.pts is not None]
     parts = [(len({*pts}), min(pts), max(pts))] if pts else []
     return resolve_rate(stream, parts, stream.time_base or Fraction(1, 90_000))
@@ -100,7 +101,7 @@ def resolve_rate(
     *,
     is_interlaced: bool = False,
 ) -> Fraction:
-    """Return the stated rate if the timestamps agree, else (frames - 1) / (last - first timestamp).
+    """Return the stated rate if timestamps agree, else (frames - 1) / (last - first).
 
     parts: number of frames, first and last timestamp in units of `time_base`; several where timestamps step back.
     last_duration: of the frame that is displayed last.

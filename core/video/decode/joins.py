@@ -1,4 +1,4 @@
-"""Parts of a file whose timestamps start again: recordings joined byte by byte (camcorder, DVD, HLS).
+"""Parts of a file whose timestamps start again: recordings joined byte by byte.
 
 The video decides where a part starts. Each other stream follows: where its own timestamps step back or, if they do not,
 where they fit the new clock of the video better than the old one.
@@ -29,7 +29,7 @@ _MAX_UNEXPLAINED_STEP = Fraction(1, 2)  # seconds by which another stream than t
 
 @dataclass
 class _Track:
-    """A stream and the part that its packets are in. ranges: first timestamp and end of each part, in ticks."""
+    """A stream and the part of its packets; ranges: start and end of each, in ticks."""
 
     time_base: Fraction
     kind: str
@@ -52,9 +52,10 @@ class _Track:
 
 
 class PartTracker:
-    """Assigns packets to parts; pass all packets of the video and of the streams that are copied, in their order.
+    """Assigns packets to parts.
 
-    step: the largest step back, in seconds, of an audio stream that the video does not make, and the moment of it.
+    Pass all packets of the video and of the copied streams, in their order.
+        step: the largest step back, in seconds, of an audio stream that the video does not make, and the moment of it.
     """
 
     def __init__(self, container: InputContainer, video: VideoStream, others: Sequence[Stream]) -> None:
@@ -92,7 +93,7 @@ class PartTracker:
         return any(t.part > self._tracks[self._video_index].part for t in self._tracks.values())
 
     def offsets(self) -> list[Fraction]:
-        """Return by how many seconds each part is shifted, so that it starts where all streams of the last one end."""
+        """Return the shift of each part in seconds: it starts where the last one ends."""
         base = self._tracks[self._video_index].time_base
         tracks = [track for track in self._tracks.values() if track.kind in ("video", "audio")]
         offsets = [Fraction(0)]

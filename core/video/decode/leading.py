@@ -1,4 +1,4 @@
-"""Frames at the start of a file that no decoder can show, because what they are predicted from was cut off.
+"""Frames at the start of a file that cannot be decoded: their reference is cut off.
 
 Such are the packets before the first key frame (a recording that was switched on late), and those that follow it in the
 file and precede it on the screen (an open GOP, cut by stream copy). Players start with the first frame that can be
@@ -25,14 +25,14 @@ _PACKETS_AFTER_IT = 16  # among which leading frames may still be
 
 
 def may_lead(packet: Packet[Any], has_key: bool, key_pts: int | None) -> bool:
-    """Whether a packet may be a leading one; key_pts: of the first key frame, if there was one before it."""
+    """Whether a packet may be a leading one; key_pts: of the first key frame."""
     if packet.is_keyframe:
         return False
     return not has_key or (key_pts is not None and packet.pts is not None and packet.pts < key_pts)
 
 
 def find_leading(path: Path) -> frozenset[int]:
-    """Return the numbers of the leading packets of the video, counted in the order of the file.
+    """Return the numbers of the leading packets, in the order of the file.
 
     Decodes up to the first frame. Empty where no packet is a key frame. Raises ClipError.
     """
@@ -67,7 +67,7 @@ def find_leading(path: Path) -> frozenset[int]:
 
 
 def _decode(decoder: demux.Decoder, packet: Packet[Any], number: int) -> Iterator[VideoFrame]:
-    """Yield the frames that a packet completes; the timestamp of each is the number of its own packet."""
+    """Yield the frames that a packet completes, with packet numbers as timestamps."""
     packet.pts = -1 if packet.is_discard else number
     try:
         yield from decoder.decode(packet)

@@ -1,4 +1,4 @@
-"""Read the timestamps of all packets of a video, and of its audio as far as joined parts need it."""
+"""Read the timestamps of all packets of a video, and the joins of its audio."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PacketScan:
         return array("q", np.where(pts == MISSING, MISSING, pts + ticks[parts]).tobytes())
 
     def in_display_order(self, leading: frozenset[int]) -> array[int]:
-        """Return the shifted timestamps of all packets but the leading ones, sorted in each part."""
+        """Return the shifted timestamps without leading packets, sorted in each part."""
         result = array("q", self.pts) if len(self.offsets) == 1 else self.shifted(np.arange(len(self.pts)))
         for first, end in zip(self.part_starts, [*self.part_starts[1:], len(result)], strict=True):
             np.asarray(result)[first:end].sort()  # in place: clips can be long
@@ -73,7 +73,7 @@ class PacketScan:
 
 
 def _take(values: list[int], value: int) -> bool:
-    """Remove the first of the ascending values if it is this one; return whether it was."""
+    """Remove the first of the values if it is this one; return whether it was."""
     if not values or values[0] != value:
         return False
     del values[0]
@@ -81,9 +81,9 @@ def _take(values: list[int], value: int) -> bool:
 
 
 def scan_packets(path: Path) -> PacketScan:
-    """Read the packets of a file without decoding them; corruption is no error here. Raises ClipError.
+    """Read the packets of a file without decoding them.
 
-    Raises also where audio steps back in time and the video does not.
+    Corruption is no error here. Raises ClipError, also where audio steps back in time and the video does not.
     """
     with demux.open_media(path) as container:
         stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
@@ -173,7 +173,9 @@ def _last_duration(
     elif "matroska" in container.format.name and is_complete_matroska(path):
         seconds = parse_duration(stream.metadata.get("DURATION", ""))
         end = None if seconds is None else round(seconds / base)
-    return duration if end is None or end - pts <= duration + 1 else end - pts
+    if end is None or end <= pts:
+        return duration
+    return end - pts if "mp4" in container.format.name or end - pts > duration + 1 else duration
 
 
 def parse_duration(text: str) -> Fraction | None:
@@ -183,7 +185,10 @@ def parse_duration(text: str) -> Fraction | None:
 
 
 def is_complete_matroska(path: Path) -> bool:
-    """Whether a Matroska file has as many bytes as its segment claims; else its duration is that of a longer one."""
+    """Whether a Matroska file has as many bytes as it claims.
+
+    Else its stored duration is that of a longer file.
+    """
     with path.open("rb") as file:
         head = file.read(4096)
     start = head.find(b"\x18\x53\x80\x67")

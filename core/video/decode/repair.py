@@ -1,4 +1,4 @@
-"""Repair the timestamps of single frames: repeated ones, and those that are missing among others."""
+"""Repair the timestamps of single frames: repeated ones and missing ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def needs_repair(pts: Sequence[int]) -> bool:
 
 
 def repair_pts(path: Path, pts: Sequence[int], frame_duration: int, time_base: Fraction) -> tuple[array[int], int]:
-    """Return ascending timestamps, and the factor by which their unit is finer than `time_base`.
+    """Return ascending timestamps, and how many of their units `time_base` has.
 
     pts: in the order of display, MISSING where there is none. All that are given stay. A frame that repeats the one
     before goes between its neighbors, a frame duration later if there is room; one without a timestamp, evenly between
@@ -61,7 +61,7 @@ def repair_pts(path: Path, pts: Sequence[int], frame_duration: int, time_base: F
 
 
 def _refinement(path: Path, anchors: np.ndarray, values: np.ndarray, time_base: Fraction) -> int:
-    """Return how much finer the time base must be, so that all frames between neighbors have their own timestamp."""
+    """Return how much finer the time base must be, so that no two frames are equal."""
     if len(anchors) < 2:
         return 1
     needed = -(-np.diff(anchors) // np.diff(values))

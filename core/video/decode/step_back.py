@@ -1,4 +1,4 @@
-"""Find where the timestamps of a stream start again, as where recordings were joined byte by byte."""
+"""Find where the timestamps of a stream start again, as in joined recordings."""
 
 from __future__ import annotations
 

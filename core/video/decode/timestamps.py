@@ -115,13 +115,13 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
 
 
 def log_notes(path: Path, times: Timestamps) -> None:
-    """Log what was repaired, a line each; for the code that writes a file with these timestamps."""
+    """Log what was repaired, a line each; for code that writes these timestamps."""
     for note in times.notes:
         log.warning("%s: %s", path, note)
 
 
 def _decoded_packets(path: Path) -> list[int | None]:
-    """Decode a video; return for each frame the number of its packet, counted in the order of the file."""
+    """Decode a video; return for each frame the number of its packet."""
     numbers: list[int | None] = []
     with open_media(path) as container:
         stream = video_stream(container, path, NO_PIXEL_LIMIT)

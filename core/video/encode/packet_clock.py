@@ -15,7 +15,7 @@ from ..decode.timestamps import Timestamps
 
 
 class PacketClock:
-    """Sets what encoders leave out or get wrong in the packets of one file; pass each packet to `push`.
+    """Sets the times of packets that encoders leave out or get wrong; see `push`.
 
     times: of all frames, in units of `time_base`; None where frame n is displayed at n.
     """
@@ -28,12 +28,12 @@ class PacketClock:
         self._count, self._delay, self._lead, self._last_dts = 0, 0, 0, None
         self._waiting: deque[Packet[Any]] = deque()
 
-    def is_long_last(self, number: int) -> bool:
-        """Whether this is the last frame, and displayed for much longer than a frame."""
+    def has_odd_end(self, number: int) -> bool:
+        """Whether this is the last frame, displayed for longer or shorter than usual."""
         times = self._times
         if times is None or number != len(times.starts) - 1:
             return False
-        return 2 * times.durations[number] > 3 * self._frame_duration
+        return not 2 * self._frame_duration <= 3 * times.durations[number] <= 5 * self._frame_duration
 
     def push(self, packet: Packet[Any]) -> list[Packet[Any]]:
         """Take a packet; return those that are complete, in their order.
@@ -66,7 +66,7 @@ class PacketClock:
         return [self._pop() for _ in range(len(self._waiting))]
 
     def _pop(self) -> Packet[Any]:
-        """Return the next packet, whose decoding timestamp is not much earlier than it must be.
+        """Return the next packet, decoded not much earlier than it must be.
 
         Encoders delay it by some frames. After a frame that is displayed for long that would be far too early, and MP4
         takes the distance of decoding timestamps for the duration.
@@ -77,8 +77,8 @@ class PacketClock:
         if len(self._waiting) == 1 and self._times is not None:
             # The file ends as late after this packet as the last frame does after its start.
             packet.duration = self._times.durations[-1]
-            is_long = self.is_long_last(self._row(pts) or 0)
-            packet.dts = max(dts, latest if is_long else min(latest, self._times.starts[-1] - self._lead))
+            is_odd = self.has_odd_end(self._row(pts) or 0)
+            packet.dts = max(dts, latest if is_odd else min(latest, self._times.starts[-1] - self._lead))
         else:
             packet.dts = max(dts, latest - self._delay * self._frame_duration)
         if self._last_dts is None:

@@ -155,7 +155,7 @@ class StreamCopier:
 
 @contextmanager
 def _wrap_mux_errors(packet: Packet[Any]) -> Iterator[None]:
-    """Name the track in errors, so that they are not taken for errors of the video encoder."""
+    """Name the track in errors, so that they are not taken for video errors."""
     track = f"{packet.stream.type} track {packet.stream_index}"
     moment = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
     try:

@@ -330,7 +330,7 @@ class _VideoWriter:
             frame.pts = self._times.starts[self.count] if self._times else self.count
             frame.duration = self._times.durations[self.count] if self._times else 1
             frame.time_base = self._time_base
-            if self._clock.is_long_last(self.count):
+            if self._clock.has_odd_end(self.count):
                 # A key frame is decoded last, too: containers take the end of the file from the last packet.
                 frame.pict_type = PictureType.I
             self.count += 1

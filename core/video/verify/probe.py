@@ -194,7 +194,7 @@ def probe(
 def _track_end(
     path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, rate: Fraction
 ) -> Fraction | None:
-    """Return the moment at which the last frame ends, in seconds of the file; None where it is not stored.
+    """Return when the last frame ends, in seconds of the file; None if not stored.
 
     last: timestamp and duration of the packet that is displayed last. count: of all packets. MP4 and Matroska store the
     end of a track, too, which is that of the frames only if the file is complete.
@@ -208,7 +208,7 @@ def _track_end(
     end = (pts + duration) * base
     kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
     if kept == count and stream.duration:
-        end = max(end, ((stream.start_time or 0) + stream.duration) * base)
+        end = ((stream.start_time or 0) + stream.duration) * base
     if "matroska" in container.format.name and is_complete_matroska(path):
         hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
         minutes, _, seconds = rest.partition(":")
@@ -218,7 +218,7 @@ def _track_end(
 
 
 def _steps_back(values: NDArray[np.int64], frame_ticks: int) -> NDArray[np.bool_]:
-    """Whether each frame but the first, in the order of display, is before the one in front of it."""
+    """Whether each displayed frame but the first has an earlier time than the last."""
     known = np.maximum.accumulate(np.where(values == NONE, values.min(), values))
     return (values[1:] != NONE) & (values[1:] < known[:-1] - frame_ticks)
 
@@ -226,7 +226,7 @@ def _steps_back(values: NDArray[np.int64], frame_ticks: int) -> NDArray[np.bool_
 def _part_offsets(
     parts: Sequence[NDArray[np.int64]], audio: list[tuple[str, _PacketTimes]], base: Fraction, frame_ticks: int
 ) -> list[Fraction]:
-    """Return by how much each part of joined recordings is later, so that no stream overlaps."""
+    """Return by how much each joined part is later, so that no stream overlaps."""
     offsets, ends = [Fraction(0)], dict[int, Fraction]()
     for number, part in enumerate(parts):
         known = part[part != NONE]
@@ -282,7 +282,9 @@ class _PacketTimes:
     part_starts: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def append(self, start: int, duration: int, size: int, video_part: int, video_time: Fraction) -> None:
-        """Add a packet; video_part, video_time: of the last video packet before it, in seconds.
+        """Add a packet.
+
+        video_part, video_time: of the last video packet before it, in seconds.
 
         The packet is in a later part than the one before where its timestamp steps back, or fits the video of that.
         """
@@ -308,7 +310,7 @@ class _PacketTimes:
             yield part, slice(first, end)
 
     def part_range(self, number: int) -> tuple[Fraction, Fraction] | None:
-        """Return the start and the end of a part, in seconds; None where it has no packets."""
+        """Return the start and end of a part in seconds; None without packets."""
         for part, rows in self._parts():
             if part == number and len(self.starts[rows]):
                 ends = map(add, self.starts[rows], self.durations[rows])
@@ -400,7 +402,7 @@ def _typical_duration(packets: _PacketTimes) -> int:
 
 
 def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int, array[int]]:
-    """Decode all frames; return the number of corrupt ones and the timestamps, NONE where there is none."""
+    """Decode all frames; return the number of corrupt ones, and timestamps or NONE."""
     corrupt, pts = 0, array("q")
     with demux.open_media(path) as container:
         for frame in demux.decode_frames(

@@ -1,4 +1,4 @@
-"""The moments at which a source must be displayed, from its raw packets, and the differences that a result may have.
+"""When the frames of a source must be displayed, and what a result may change.
 
 This repeats no code of the decoder's side. A frame is displayed at the timestamp that its packet has, except:
 
@@ -26,7 +26,7 @@ _FORMATS_WITH_GUESSED_DTS = ("matroska,webm", "matroska", "webm")
 
 @dataclass
 class RawTrack:
-    """The packets of a video in the order of the file: timestamps in units of `time_base`, or NONE.
+    """The packets of a video in the order of the file: timestamps or NONE.
 
     part_starts: the packets from which on timestamps start again; 0 first.
     """
@@ -70,14 +70,14 @@ def leading_range(track: RawTrack, first_part_end: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When frames must be displayed, ascending, in units of the time base. free: rows with a range instead, open."""
+    """When frames must be displayed, in ticks; free: rows with a range instead."""
 
     times: array[int]
     free: dict[int, tuple[int, int]]
 
 
 def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int], frame_ticks: int) -> Timeline:
-    """Assemble the parts, each in the order of display; frames that repeat a timestamp or have none are free."""
+    """Assemble the parts; frames that repeat a timestamp or have none are free."""
     for part, offset in zip(parts, offsets, strict=True):
         part[part != NONE] += offset  # in place: clips can be long
     pts = np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -110,7 +110,7 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
 
 
 def _compare_end(new: ProbeResult, old: ProbeResult) -> list[str]:
-    """Report a last frame that is displayed for another duration, by more than a frame.
+    """Report a last frame whose end differs by more than a frame.
 
     Some containers round it to the duration of the other frames or to their time base.
     """
