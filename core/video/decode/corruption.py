@@ -132,7 +132,7 @@ def decode_checked(
 ) -> Iterator[VideoFrame]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
-    Leading frames that cannot be displayed are left out. policy: whether corruption is an error or is added to `report`,
+    Leading frames are left out. policy: whether corruption is an error or is added to `report`,
     under the number of the yielded frame. pts_range: yield only frames whose timestamp is in [first, end), in the
     stream's time base; reading may start earlier. make_decoder: as for `demux.decode_frames`. is_from_start: whether
     the container is read from its start. packet_numbers: receives for each frame the number of its packet, counted in

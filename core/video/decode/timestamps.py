@@ -76,7 +76,7 @@ def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:
 
     Packets are not decoded, except where some have no timestamp: then the decoder tells the order of the frames.
     Corruption is no error here. What was repaired is in `notes`: repeated and missing timestamps go between their
-    neighbors, and where all timestamps start again, what follows is shifted; leading frames that cannot be displayed are
+    neighbors, and where all timestamps start again, what follows is shifted; leading frames are
     left out. window: only that part, whose first frame gets the timestamp 0.
     Raises ClipError.
     """
