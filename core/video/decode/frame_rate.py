@@ -45,8 +45,7 @@ def read_frame_rate(
     """Return the frame rate of an open video.
 
     All of its packets are read only where that is needed.
-        container: in which its first frames were read; the next packets are compared with the stated rate. A
-    container that
+    container: in which its first frames were read; the next packets are compared with the stated rate. A container that
     counts its frames (MP4, AVI) has computed its average rate from them. is_interlaced: two packets may be a frame.
     """
     is_counted = bool(stream.frames) and has_stated_rate(stream)

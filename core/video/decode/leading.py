@@ -1,4 +1,4 @@
-"""Frames at the start of a file that cannot be decoded: their reference is cut off.
+"""Frames at the start of a file whose reference frames were cut off.
 
 Such are the packets before the first key frame (a recording that was switched on late), and those that follow it in the
 file and precede it on the screen (an open GOP, cut by stream copy). Players start with the first frame that can be
