@@ -94,7 +94,7 @@ class PreviewTrajectory(io.ComfyNode):
                 raise ClipError(
                     "this correction does not say which way the camera went: take it from Smooth Trajectory"
                 )
-            before = Trajectory(fix.poses, fix.shots, fix.info)
+            before = Trajectory(fix.poses, fix.shots, fix.info, times=fix.times)
             sheet = plot_trajectory(
                 before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border)
             )

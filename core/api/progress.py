@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..clip import Clip, ClipInfo, Frames
 from ..motion.estimate import luma_frames
+from ..motion.frame_times import frame_times
 from ..motion.gray_frame import Plane
 from .report import Progress, ProgressCallback
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..video.decode.stream_format import NativeFrames, StreamFormat
 
 Batch = TypeVar("Batch", bound=Sized)
@@ -77,3 +81,6 @@ class _TrackedClip:
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         return self._tracker.track(luma_frames(self._clip, side), self._stage, self.info.length)
+
+    def frame_times(self, count: int) -> NDArray[np.float64] | None:
+        return frame_times(self._clip, count)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..clip import Clip
 from ..motion.estimate import FIRST_STEP, WORKING_SIDE, estimate_from_luma, luma_frames
 from ..motion.flow import FlowModel
+from ..motion.frame_times import frame_times
 from ..path.motion import Motion
 from ..path.serialize import load_path, save_path
 from .folder import Job, with_resume_hint
@@ -61,4 +62,4 @@ def cached_motion(
     own_rows = [slice(1 if index else 0, None) for index in range(len(motions))]
     steps = np.concatenate([part.steps[rows] for part, rows in zip(motions, own_rows, strict=True)])
     confidence = np.concatenate([part.confidence[rows] for part, rows in zip(motions, own_rows, strict=True)])
-    return Motion(steps, confidence, clip.info)
+    return Motion(steps, confidence, clip.info, times=frame_times(clip, len(steps)))

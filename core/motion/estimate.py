@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..shots import is_cut, is_duplicate
 from .background_prior import ALL_INLIERS, InlierMap, apply_inlier_map, update_inlier_map
 from .correspondences import Correspondences, sample_flow
 from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow_model, luma
+from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
 from .subpixel import align
@@ -51,6 +53,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     mask: moving subjects to ignore, people for instance: (N, H, W) in [0, 1], or (1, H, W) for all frames, above 0.5
     where the frame is ignored; or a function that returns the mask (H, W) of frame i. Any size: it is stretched to the
     frame.
+    The timestamps of a video file are read as well, see `frame_times`.
     Raises ClipError for a clip without frames, and for a number of masks that differs from the number of frames.
     """
     motion, _ = estimate_from_luma(
@@ -60,7 +63,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     count = len(motion.steps)
     if masks not in (1, count):
         raise ClipError(f"the clip has {count} frames, the mask {masks}: give one for each frame, or only one")
-    return motion
+    return replace(motion, times=frame_times(clip, count))
 
 
 def estimate_from_luma(

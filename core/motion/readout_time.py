@@ -28,7 +28,7 @@ MIN_EXPLAINED_FRACTION = 0.3  # of the shear and stretch power; noise explains l
 MAX_AXIS_DISAGREEMENT = 0.25  # relative difference allowed between horizontal and vertical motion
 MIN_READOUT = 0.05  # a shorter readout moves no row by more than a few hundredths of a pixel
 MIN_FRAMES = 12  # fewer are not significant
-MAX_DUPLICATE_FRACTION = 0.05  # with more duplicate frames, the time between frames is not uniform
+MAX_DUPLICATE_FRACTION = 0.05  # with more duplicate frames, the time between frames is not that of the timestamps
 ITERATIONS = 4
 
 
@@ -108,12 +108,13 @@ def _fit_readout(
     info = motion.info
     rectified, derivative = steps, np.zeros((len(steps), 8))
     if readout:
-        rectified, _ = rolling_shutter.rectify_steps(steps, motion.shots, info, readout)
+        rectified, _ = rolling_shutter.rectify_steps(steps, motion.shots, info, readout, motion.frame_times)
     for shot in motion.shots:
         inner = slice(shot.start + 1, shot.stop)
         if shot.stop - shot.start > 2:
-            derivative[inner] = rolling_shutter.shutter_distortion(rectified[inner], readout + 0.05, info)
-            derivative[inner] -= rolling_shutter.shutter_distortion(rectified[inner], readout - 0.05, info)
+            shot_times = motion.frame_times[shot]
+            derivative[inner] = rolling_shutter.shutter_distortion(rectified[inner], readout + 0.05, info, shot_times)
+            derivative[inner] -= rolling_shutter.shutter_distortion(rectified[inner], readout - 0.05, info, shot_times)
     tangents, derivative = geometry.to_tangents(rectified)[valid], derivative[valid] / 0.1
     # Lens distortion and scene depth cause shear in proportion to the speed: project it out.
     speed = np.stack([np.ones(len(tangents)), tangents[:, 0], tangents[:, 1]], axis=-1)

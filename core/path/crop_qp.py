@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipInfo
+from .even_time import frame_durations, separate
 
 ROUNDING_MARGIN = 1e-5  # fraction of the maximum zoom reserved for rounding
 MAX_ITERATIONS = 80  # of the solver, which needs 10 to 30
@@ -35,6 +36,7 @@ def project_to_crop(
     max_zoom: float,
     period: float,
     visible: tuple[Array, Array] | None = None,
+    times: Array | None = None,
 ) -> geometry.Matrices:
     """Find the similarities nearest to `wanted` that respect a maximum zoom.
 
@@ -44,21 +46,26 @@ def project_to_crop(
     shear_perspective: (n, 3, 3), not changed, so that no wobble is introduced. It alone may need the square root of
     `max_zoom`, which is above 1.
     visible: the visible part of the source, see `zoom.visible_rect`; None for all of it.
-    period: in frames; the change has no faster oscillations.
+    period: in frame times; the change has no faster oscillations.
+    times: (n,), of the frames, in frame times; None for a constant rate.
     No view becomes smaller than it was or than the source: that would use more crop than allowed. If shear_perspective
     needs more, there may be no solution, and `wanted` is returned.
     Long shots are solved in chunks with an overlap that makes the effect of the chunks negligible.
     """
-    n, overlap = len(wanted), int(np.ceil(OVERLAP_PERIODS * min(period, MAX_PERIOD_FRAMES)))
+    n, overlap = len(wanted), float(np.ceil(OVERLAP_PERIODS * min(period, MAX_PERIOD_FRAMES)))
+    times = separate(np.arange(n, dtype=np.float64) if times is None else times)
     rect, margin = visible or full_rect(info)
     views = np.empty_like(wanted)
     for part in geometry.chunks(n):
-        extended = slice(max(0, part.start - overlap), min(n, part.stop + overlap))
+        first, last = times[part.start] - overlap, times[part.stop - 1] + overlap
+        extended = slice(int(np.searchsorted(times, first)), int(np.searchsorted(times, last, side="right")))
         chunk_visible = (
             rect[extended] if len(rect) > 1 else rect,
             margin[extended] if len(margin) > 1 else margin,
         )
-        solved = _solve_views(wanted[extended], shear_perspective[extended], info, max_zoom, period, chunk_visible)
+        solved = _solve_views(
+            wanted[extended], shear_perspective[extended], info, max_zoom, period, chunk_visible, times[extended]
+        )
         if solved is None:
             return wanted
         views[part] = solved[part.start - extended.start :][: part.stop - part.start]
@@ -72,6 +79,7 @@ def _solve_views(
     max_zoom: float,
     period: float,
     visible: tuple[Array, Array],
+    times: Array,
 ) -> geometry.Matrices | None:
     """As `project_to_crop`, for one chunk; None if no interior point was found."""
     half_width = max(info.width / 2, 1.0)
@@ -85,7 +93,7 @@ def _solve_views(
     start = np.einsum("nij,kij->nk", interior, basis) / (basis**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", constraints, start) >= bounds).any():
         return None
-    x = _solve_qp(constraints, bounds, start, min(period, MAX_PERIOD_FRAMES))
+    x = _solve_qp(constraints, bounds, start, min(period, MAX_PERIOD_FRAMES), times)
     views = views @ (np.eye(3) + np.einsum("nk,kij->nij", x, basis))
     return geometry.rescale(views, half_width, half_width)
 
@@ -149,21 +157,24 @@ def _crop_constraints(
     )
 
 
-def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float) -> Array:
+def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float, times: Array) -> Array:
     """Minimize |x|^2 + (period / 2 pi)^4 |x''|^2 over x (n, k).
 
     Subject to constraints @ x <= bounds.
 
-    x: the start, an interior point.
+    x: the start, an interior point. times: (n,); x'' are divided differences, and the sums are weighted by the time that
+    each frame stands for.
     """
     n = len(constraints)
     bands = np.zeros((3, n))  # I + (period / 2 pi)^4 D'D for second differences D: its diagonals
-    for start in range(n - 2):
-        bands[0, start : start + 3] += [1, 4, 1]
-        bands[1, start : start + 2] -= 2
-        bands[2, start] += 1
+    before, after = np.diff(times)[:-1], np.diff(times)[1:]
+    span = before + after
+    second = [2 / (before * span), -2 / (before * after), 2 / (after * span)]
+    for distance in range(3):
+        for k in range(3 - distance):
+            bands[distance, k : max(0, n - 2) + k] += second[k] * second[k + distance] * span / 2
     bands *= (period / (2 * np.pi)) ** 4
-    bands[0] += 1
+    bands[0] += frame_durations(times)
     slack = bounds - np.einsum("nwk,nk->nw", constraints, x)
     initial = (x * _banded_matmul(bands, x)).sum() / slack.size
     dual = initial / slack

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipInfo
 from ..runtime.deprecation import renamed_fields
+from .even_time import to_frame_times
 
 MAX_STEP_SCALE = 100.0  # no camera zooms by more from one frame to the next
 
@@ -23,13 +24,20 @@ class Motion:
     the identity.
     confidence: (N,) in [0, 1]; the fraction of the frame that follows the step. 0 marks frame i as the first of a shot.
     readout: rolling shutter: the time between the exposure of the first and the last row as a fraction of the frame
-    time, from -1 (the last row is first) to 1; 0 for a global shutter. See motion/readout_time.py.
+    time 1 / fps, from -1 (the last row is first) to 1; 0 for a global shutter. See motion/readout_time.py.
+    times: (N,), when each frame is presented, in seconds, strictly increasing; None for a constant frame rate.
     """
 
     steps: geometry.Matrices
     confidence: NDArray[np.float64]
     info: ClipInfo
     readout: float = 0.0
+    times: NDArray[np.float64] | None = None
+
+    @property
+    def frame_times(self) -> NDArray[np.float64]:
+        """When each frame is presented, (N,), in units of 1 / fps."""
+        return to_frame_times(self.times, self.info.fps, len(self.confidence))
 
     @property
     def shots(self) -> list[slice]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipInfo
+from .even_time import is_constant_rate, separate
 
 RowHomographies = NDArray[np.float64]
 """(N, ROW_SAMPLES, 3, 3): rows[i, k] maps points of frame i at height k, evenly spaced from the upper to the lower
@@ -35,15 +36,19 @@ ITERATIONS = 6  # to find the steps between middle rows: each reduces the error 
 
 
 def rectify_steps(
-    steps: geometry.Matrices, shots: Sequence[slice], info: ClipInfo, readout: float
+    steps: geometry.Matrices,
+    shots: Sequence[slice],
+    info: ClipInfo,
+    readout: float,
+    times: NDArray[np.float64] | None = None,
 ) -> tuple[geometry.Matrices, RowHomographies]:
     """Convert measured steps (N, 3, 3) to those between the middle rows.
 
     Returns also the row homographies.
 
     readout: time between the exposure of the upper and of the lower edge as a fraction of the frame time; negative if
-    the lower edge is first. A shot in which rows would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the
-    frame) is not changed.
+    the lower edge is first. times: of the frames (N,), in frame times; None for a constant rate. A shot in which rows
+    would move by `MAX_ROW_DISPLACEMENT` or more (jumps as large as the frame) is not changed.
     """
     steps = steps.copy()
     rows = np.tile(np.eye(3), (len(steps), ROW_SAMPLES, 1, 1))
@@ -52,12 +57,13 @@ def rectify_steps(
         if shot.stop - shot.start < 2:
             continue
         rectified = measured = steps[inner]
+        shot_times = None if times is None else times[shot]
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
                 # The negative tangents are nearly the inverse, and never singular.
-                back = geometry.matrices_from_tangents(-shutter_distortion(rectified, readout, info))
+                back = geometry.matrices_from_tangents(-shutter_distortion(rectified, readout, info, shot_times))
                 rectified = geometry.normalize(measured @ back)
-            shot_rows = _row_homographies(rectified, readout)
+            shot_rows = _row_homographies(rectified, readout, shot_times)
             displacements = [
                 (max_displacement(shot_rows[part], info) / [info.width, info.height]).max()
                 for part in geometry.chunks(len(shot_rows))
@@ -67,13 +73,15 @@ def rectify_steps(
     return steps, rows
 
 
-def _row_homographies(steps: geometry.Matrices, readout: float) -> RowHomographies:
+def _row_homographies(
+    steps: geometry.Matrices, readout: float, times: NDArray[np.float64] | None
+) -> RowHomographies:
     """Return the row homographies of a shot.
 
     steps: (n - 1, 3, 3), between the middle rows of its frames.
     """
     rows = np.empty((len(steps) + 1, ROW_SAMPLES, 3, 3))
-    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
+    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout, _neighbor_times(times))
     for part in geometry.chunks(len(rows)):
         rows[part] = _rows_from_path(padded, weights, part)
     return rows
@@ -85,12 +93,26 @@ def _pad_steps(steps: geometry.Matrices) -> geometry.Matrices:
     return np.pad(steps, ((RADIUS_FRAMES, RADIUS_FRAMES), (0, 0), (0, 0)), mode="symmetric")
 
 
+def _neighbor_times(times: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the times of the neighbors of each frame of a shot.
+
+    (n, 2 RADIUS_FRAMES + 1), from the first neighbor on; a single row that stands for all frames at a constant rate.
+    """
+    size = 2 * RADIUS_FRAMES + 1
+    if times is None or is_constant_rate(times):
+        return np.arange(size, dtype=np.float64)[None]
+    steps = np.pad(np.diff(separate(times)), RADIUS_FRAMES, mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(np.append(0.0, np.cumsum(steps)), size)
+    return windows - windows[:, :1]
+
+
 def _rows_from_path(padded_steps: geometry.Matrices, weights: NDArray[np.float64], frames: slice) -> RowHomographies:
     """Row homographies of a range of frames of a shot.
 
-    padded_steps: of the shot, from `_pad_steps`. weights: (ROW_SAMPLES, 2 RADIUS_FRAMES + 1), of the neighboring
-    frames, for each height.
+    padded_steps: of the shot, from `_pad_steps`. weights: (n or 1, ROW_SAMPLES, 2 RADIUS_FRAMES + 1), of the
+    neighboring frames, for each height.
     """
+    weights = weights[frames] if len(weights) > 1 else weights
     n, radius = frames.stop - frames.start, RADIUS_FRAMES
     padded_steps = padded_steps[frames.start : frames.stop + 2 * radius - 1]
     inverse_steps = geometry.inverse(padded_steps)
@@ -99,30 +121,38 @@ def _rows_from_path(padded_steps: geometry.Matrices, weights: NDArray[np.float64
     for k in range(1, radius + 1):
         before = before @ padded_steps[radius - k : radius - k + n]
         after = after @ inverse_steps[radius + k - 1 : radius + k - 1 + n]
-        tangents += weights[:, radius - k, None] * geometry.to_tangents(before)[:, None]
-        tangents += weights[:, radius + k, None] * geometry.to_tangents(after)[:, None]
+        tangents += weights[..., radius - k, None] * geometry.to_tangents(before)[:, None]
+        tangents += weights[..., radius + k, None] * geometry.to_tangents(after)[:, None]
     return geometry.matrices_from_tangents(tangents)
 
 
-def _spline_weights(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return interpolation weights of the neighboring frames at each time.
+def _spline_weights(offsets: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return interpolation weights of the neighboring frames at each offset.
 
-    (T, 2 RADIUS_FRAMES + 1), for the frames -RADIUS_FRAMES ... RADIUS_FRAMES.
+    (M, T, 2 RADIUS_FRAMES + 1).
 
-    times: (T,), in frames. A natural cubic spline: of the local interpolations it follows fast shake best.
+    offsets: (T,), times from the middle frame. knots: (M, 2 RADIUS_FRAMES + 1), times of the frames. A natural cubic
+    spline: of the local interpolations it follows fast shake best.
     """
     size = 2 * RADIUS_FRAMES + 1
-    inner = np.arange(1, size - 1)
-    system, rhs = np.eye(size), np.zeros((size, size))
-    system[inner, inner - 1], system[inner, inner], system[inner, inner + 1] = 1 / 6, 2 / 3, 1 / 6
-    rhs[inner, inner - 1], rhs[inner, inner], rhs[inner, inner + 1] = 1, -2, 1
+    inner, gaps = np.arange(1, size - 1), np.diff(knots)
+    before, after = gaps[:, :-1], gaps[:, 1:]
+    system, rhs = np.tile(np.eye(size), (len(knots), 1, 1)), np.zeros((len(knots), size, size))
+    for column, slope, curvature in (
+        (inner - 1, 1 / before, before / 6),
+        (inner, -(1 / before + 1 / after), (before + after) / 3),
+        (inner + 1, 1 / after, after / 6),
+    ):
+        system[:, inner, column], rhs[:, inner, column] = curvature, slope
     second = np.linalg.solve(system, rhs)  # values -> second derivatives
-    left = np.clip(np.floor(times + RADIUS_FRAMES).astype(int), 0, size - 2)
-    t = (times + RADIUS_FRAMES - left)[:, None]
-    identity = np.eye(size)
+    times = np.clip(offsets + knots[:, RADIUS_FRAMES, None], knots[:, :1], knots[:, -1:])  # (M, T)
+    left = np.clip((knots[:, None] <= times[..., None]).sum(axis=-1) - 1, 0, size - 2)
+    width = np.take_along_axis(gaps, left, axis=1)
+    t = ((times - np.take_along_axis(knots, left, axis=1)) / width)[..., None]
+    identity, row = np.eye(size), np.arange(len(knots))[:, None]
     linear = (1 - t) * identity[left] + t * identity[left + 1]
-    cubic = ((1 - t) ** 3 - (1 - t)) * second[left] + (t**3 - t) * second[left + 1]
-    return linear + cubic / 6
+    cubic = ((1 - t) ** 3 - (1 - t)) * second[row, left] + (t**3 - t) * second[row, left + 1]
+    return linear + cubic / 6 * width[..., None] ** 2
 
 
 def interpolate_rows(rows: RowHomographies, heights: NDArray[np.float64]) -> geometry.Matrices:
@@ -157,13 +187,15 @@ def distort_points(rows: RowHomographies, points: NDArray[np.float64], height: f
     return distorted
 
 
-def shutter_distortion(steps: geometry.Matrices, readout: float, info: ClipInfo) -> geometry.Tangents:
+def shutter_distortion(
+    steps: geometry.Matrices, readout: float, info: ClipInfo, times: NDArray[np.float64] | None = None
+) -> geometry.Tangents:
     """Return the rolling shutter's effect on the steps of a shot, as tangents.
 
-    steps: (n - 1, 3, 3), between the middle rows. A measured step is the step times the matrix of these tangents, which
-    is applied first.
+    steps: (n - 1, 3, 3), between the middle rows. times: of the n frames, in frame times; None for a constant rate. A
+    measured step is the step times the matrix of these tangents, which is applied first.
     """
-    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout)
+    padded, weights = _pad_steps(steps), _spline_weights(ROW_HEIGHTS * readout, _neighbor_times(times))
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 7), np.linspace(-0.5, 0.5, 7))
     points = np.stack([x.ravel() * info.width, y.ravel() * info.height], axis=-1)
     corner_radius = np.hypot(info.width, info.height) / 2

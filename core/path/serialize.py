@@ -5,7 +5,8 @@
 
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
-for `Motion.confidence`. Numbers are written so that reading them is exact.
+for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
+1 / fps apart. Numbers are written so that reading them is exact.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .trajectory import Correction, Trajectory
 
 FORMAT, FORMAT_VERSION = "steadyscale-path", 1
 _MAX_REASON = 200  # characters of an error, which may quote a value of the file
+MIN_STEP_SECONDS, MAX_SECONDS = 1e-6, 1e7  # between frames, and of a clip: other times are not those of a video
 
 Savable: TypeAlias = Motion | Trajectory | Correction
 
@@ -90,11 +92,14 @@ def _kind(value: Savable) -> str:
 
 
 def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
+    tables: dict[str, NDArray[np.float64] | None]
     if isinstance(value, Motion):
-        return {"steps": value.steps, "trust": value.confidence}
-    tables = {"poses": value.poses, "rows": value.rows}
+        tables = {"steps": value.steps, "trust": value.confidence}
+    else:
+        tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
         tables = {"matrices": value.matrices} | tables
+    tables["times"] = value.times
     return {name: numbers for name, numbers in tables.items() if numbers is not None}
 
 
@@ -108,22 +113,23 @@ def _parse_document(document: dict[str, Any]) -> Savable:
     if any(shot.start != start or shot.stop <= start for shot, start in zip(shots, starts, strict=False)):
         raise ValueError("the shots are not consecutive")
     count = starts[-1]
+    times = _parse_times(document, count)
     if kind == "motion":
         readout = float(_parse_array(document, "readout", ())) if "readout" in document else 0.0
         if not -1 <= readout <= 1:
             raise ValueError(f"the readout {readout} is not between -1 and 1")
         motion = Motion(
-            _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout
+            _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times
         )
         if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots have different cuts")
         return motion
     if kind == "trajectory":
-        return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count))
+        return Trajectory(_parse_matrices(document, "poses", count), shots, info, _parse_rows(document, count), times)
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
-        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, distorts_rows)
+        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, distorts_rows, times)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
 
 
@@ -144,6 +150,19 @@ def _parse_rows(document: dict[str, Any], count: int) -> NDArray[np.float64] | N
     if "rows" not in document:
         return None
     return _parse_array(document, "rows", (count, ROW_SAMPLES * 9)).reshape(count, ROW_SAMPLES, 3, 3)
+
+
+def _parse_times(document: dict[str, Any], count: int) -> NDArray[np.float64] | None:
+    if "times" not in document:
+        return None
+    times = _parse_array(document, "times", (count,))
+    if (np.diff(times) < MIN_STEP_SECONDS).any():
+        number = int((np.diff(times) < MIN_STEP_SECONDS).argmax()) + 1
+        raise ValueError(f"the times do not increase: frame {number} is at {times[number]:g} s, the one before at "
+                         f"{times[number - 1]:g} s")
+    if (np.abs(times) > MAX_SECONDS).any():
+        raise ValueError(f"the times go from {times[0]:g} to {times[-1]:g} s, beyond {MAX_SECONDS:g} s")
+    return times
 
 
 def _parse_array(document: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

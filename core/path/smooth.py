@@ -2,7 +2,8 @@
 
 A smoother is a linear function `(values (n, k), period) -> (n, k)` over the frames of one shot, column by column
 (smoothers/); period is the length in frames of an oscillation that is halved. Faster oscillations are shake, slower
-ones are intended. `smooth` takes the period in seconds, so the frame rate does not change the result.
+ones are intended. `smooth` takes the period in seconds, so the frame rate does not change the result, nor do uneven
+timestamps: smoothers get values at even intervals (even_time.py).
 
 Poses are not averaged as matrices, which would distort frames. Each frame takes its neighbors' poses relative to its
 own, averages their tangents (geometry.py) with the smoother's weights, and moves to the mean. To add a smoother, write
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..clip import ClipError
+from .even_time import smooth_evenly
 from .smoothers.gaussian import gaussian
 from .smoothers.kalman import kalman, kalman_causal
 from .smoothers.l1 import l1_path
@@ -30,7 +33,9 @@ from .strength import Strength, apply_strength, level_horizon
 from .trajectory import Trajectory, correction
 
 Smoother: TypeAlias = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
-"""(values (n, k) of the frames of one shot, in order, period in frames) -> the smooth values (n, k)."""
+"""(values (n, k) of one shot at even intervals, in order, period in intervals) -> the smooth values (n, k).
+
+The values are those of the frames or, for uneven timestamps, of times between them."""
 
 
 class Smoothing(str, Enum):
@@ -96,16 +101,16 @@ def smooth(
         )
     poses = np.empty_like(trajectory.poses)
     for shot in trajectory.shots:
+        times = trajectory.frame_times[shot]
         if smoother is None and method == Smoothing.LOCKED:
             has_reference = reference is not None and shot.start <= reference < shot.stop
             poses[shot] = trajectory.poses[reference if has_reference else _median_frame(trajectory, shot)]
         elif smoother is None:
-            guide = _average_poses(trajectory.poses[shot], kalman, period)
-            poses[shot] = l1_path(trajectory.poses[shot], guide, period, trajectory.info, max_zoom)
-        elif callable(method):
-            poses[shot] = _smooth_as_table(trajectory.poses[shot], smoother, period)
+            guide = smooth_evenly(trajectory.poses[shot], times, period, partial(_average_poses, kalman))
+            poses[shot] = l1_path(trajectory.poses[shot], guide, period, trajectory.info, max_zoom, times)
         else:
-            poses[shot] = _average_poses(trajectory.poses[shot], smoother, period)
+            apply = _smooth_as_table if callable(method) else _average_poses
+            poses[shot] = smooth_evenly(trajectory.poses[shot], times, period, partial(apply, smoother))
     wanted = level_horizon(trajectory, replace(trajectory, poses=poses), horizon, reference)
     if strength in (None, Strength()):
         return wanted
@@ -118,7 +123,7 @@ def _median_frame(trajectory: Trajectory, shot: slice) -> int:
     return shot.start + int(np.linalg.norm(positions - np.median(positions, axis=0), axis=1).argmin())
 
 
-def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+def _average_poses(smoother: Smoother, poses: geometry.Matrices, period: float) -> geometry.Matrices:
     """Smooth the poses (n, 3, 3) of one shot by weighted means.
 
     Each is the mean of its neighbors in its own frame.
@@ -139,7 +144,7 @@ def _average_poses(poses: geometry.Matrices, smoother: Smoother, period: float) 
     return smoothed
 
 
-def _smooth_as_table(poses: geometry.Matrices, smoother: Smoother, period: float) -> geometry.Matrices:
+def _smooth_as_table(smoother: Smoother, poses: geometry.Matrices, period: float) -> geometry.Matrices:
     """Smooth the poses (n, 3, 3) of one shot as one table.
 
     The smoother is a function that gets the whole path, (n, 8).
@@ -148,7 +153,7 @@ def _smooth_as_table(poses: geometry.Matrices, smoother: Smoother, period: float
     axes, plus the tangents from the base to each frame. So no pose is expressed in the axes of a distant one, whatever
     the rotation between them. The result is applied to the base, which in the second iteration is that of the first.
     """
-    base = _average_poses(poses, kalman, period)
+    base = _average_poses(kalman, poses, period)
     for _ in range(2):
         along = np.zeros((len(poses), 8))
         along[1:] = np.cumsum(geometry.to_tangents(geometry.inverse(base[:-1]) @ base[1:]), axis=0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..clip import ClipError, ClipInfo
 from ..runtime.deprecation import renamed_fields
+from .even_time import to_frame_times
 from .motion import MAX_STEP_SCALE, Motion
 from .rolling_shutter import RowHomographies, rectify_steps
 
@@ -28,12 +29,14 @@ class Trajectory:
     position of the frame's center, its angle the camera's roll.
     shots: slices of frames between cuts; each starts at the identity when measured.
     rows: row homographies of a rolling shutter (rolling_shutter.py), or None; poses are then those of the middle rows.
+    times: as in `Motion`.
     """
 
     poses: geometry.Matrices
     shots: list[slice]
     info: ClipInfo
     rows: RowHomographies | None = None
+    times: NDArray[np.float64] | None = None
 
     @staticmethod
     def of(motion: Motion) -> Trajectory:
@@ -43,13 +46,18 @@ class Trajectory:
         """
         steps, rows = geometry.matrices_from_tangents(interpolate_low_confidence(motion)), None
         if motion.readout:
-            steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout)
+            steps, rows = rectify_steps(steps, motion.shots, motion.info, motion.readout, motion.frame_times)
         poses = np.empty_like(steps)
         for shot in motion.shots:
             poses[shot.start] = np.eye(3)
             for i in range(shot.start + 1, shot.stop):
                 poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(steps[i]))
-        return Trajectory(poses, motion.shots, motion.info, rows)
+        return Trajectory(poses, motion.shots, motion.info, rows, motion.times)
+
+    @property
+    def frame_times(self) -> NDArray[np.float64]:
+        """When each frame is presented, (N,), in units of 1 / fps."""
+        return to_frame_times(self.times, self.info.fps, len(self.poses))
 
     @property
     def path(self) -> geometry.Parameters:
@@ -79,6 +87,7 @@ class Correction:
     before the matrices are applied.
     distorts_rows: if True, the matrices are applied first and then the inverse of `rows`, which adds the rolling
     shutter's distortion. The inverse of a correction does.
+    times: as in `Motion`.
     """
 
     matrices: geometry.Matrices
@@ -87,6 +96,12 @@ class Correction:
     poses: geometry.Matrices | None = None
     rows: RowHomographies | None = None
     distorts_rows: bool = False
+    times: NDArray[np.float64] | None = None
+
+    @property
+    def frame_times(self) -> NDArray[np.float64]:
+        """When each frame is presented, (N,), in units of 1 / fps."""
+        return to_frame_times(self.times, self.info.fps, len(self.matrices))
 
     def scaled(self, factor: float) -> Correction:
         """Convert the correction to frames upscaled by `factor`.
@@ -121,7 +136,9 @@ class Correction:
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """Return the correction that moves frames to the wanted camera path."""
     matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
-    return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows)
+    return Correction(
+        matrices, measured.shots, measured.info, measured.poses, measured.rows, times=measured.times
+    )
 
 
 def inverse(correction: Correction) -> Correction:
@@ -148,15 +165,19 @@ def is_reliable(confidence: NDArray[np.float64] | float, steps: geometry.Matrice
 def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
     """Return the tangents (N, 8) of the steps, with unreliable ones interpolated.
 
-    The interpolation is linear within each shot.
+    The speed is interpolated, linearly in time, within each shot.
     """
     reliable = is_reliable(motion.confidence, motion.steps)
     tangents = geometry.to_tangents(np.where(reliable[:, None, None], motion.steps, np.eye(3)))
+    times = motion.frame_times
+    steps = np.diff(times, prepend=times[:1] - 1)
     for shot in motion.shots:
         index = np.arange(shot.start + 1, shot.stop)
         good, weak = index[reliable[index]], index[~reliable[index]]
         if len(weak):
-            values = tangents[good] if len(good) else np.zeros((1, 8))
-            positions = good if len(good) else index[:1]
-            tangents[weak] = np.stack([np.interp(weak, positions, column) for column in values.T], axis=-1)
+            speeds = tangents[good] / steps[good, None] if len(good) else np.zeros((1, 8))
+            middles = times - steps / 2
+            positions = middles[good if len(good) else index[:1]]
+            interpolated = np.stack([np.interp(middles[weak], positions, column) for column in speeds.T], axis=-1)
+            tangents[weak] = interpolated * steps[weak, None]
     return tangents

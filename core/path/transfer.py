@@ -59,11 +59,13 @@ def transfer(
         )
     else:
         matrices = geometry.normalize(geometry.inverse(correction.poses))
-    shots = correction.shots
+    shots, times = correction.shots, correction.times
     if frame_count != len(matrices):
         shot = max(shots, key=lambda s: s.stop - s.start)
         forward = np.arange(shot.start, shot.stop)
         matrices = matrices[np.resize(np.concatenate([forward, forward[-2:0:-1]]), frame_count)]
-        shots = [slice(0, frame_count)]
+        shots, times = [slice(0, frame_count)], None
     factor = hypot(info.width, info.height) / hypot(correction.info.width, correction.info.height)
-    return Correction(geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count))
+    return Correction(
+        geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count), times=times
+    )

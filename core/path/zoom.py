@@ -15,6 +15,7 @@ from ..clip import ClipError
 from ..runtime.deprecation import renamed_arguments
 from . import rolling_shutter
 from .crop_qp import full_rect, project_to_crop
+from .even_time import even_grid, is_constant_rate
 from .trajectory import Correction
 
 MAX_ZOOM = 4.0  # a crop to less than a quarter of each side is an error: the motion is probably wrong
@@ -106,13 +107,10 @@ def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
     Raises ClipError if a frame needs more than `MAX_ZOOM`.
     """
     required = np.log(_check_zooms(zooms_to_fill(correction)))
-    radius = max(1, round(seconds * float(correction.info.fps) / 4))
+    radius, times = seconds * float(correction.info.fps) / 4, correction.frame_times
     eased = np.empty_like(required)
     for shot in correction.shots:
-        # The maximum over a window, then means over smaller windows: never lower than a frame requires.
-        smooth = _sliding_windows(required[shot], 2 * radius).max(axis=1)
-        for _ in range(2):
-            smooth = _sliding_windows(smooth, radius).mean(axis=1)
+        smooth = _upper_envelope(required[shot], times[shot], radius, hold=2, means=2)
         eased[shot] = np.maximum(smooth, required[shot])  # means of equal numbers may round down
     return apply_zoom(correction, np.exp(eased))
 
@@ -185,11 +183,15 @@ def _acceleration_amplitude(original: Correction, limited: Correction, seconds: 
     It is that of an oscillation with the same acceleration. The acceleration is the largest root mean square over a
     period of that of the frame's corners.
     """
-    period, info = seconds * float(original.info.fps), original.info
+    period, info, times = seconds * float(original.info.fps), original.info, original.frame_times
     corners = geometry.corners(info.width, info.height)
     moved = geometry.transform_points(
         geometry.normalize(limited.matrices @ geometry.inverse(original.matrices)), corners[None]
     )
+    if not is_constant_rate(times):
+        grid = even_grid(times)
+        columns = [np.interp(grid, times, column) for column in moved.reshape(len(moved), -1).T]
+        moved, period = np.stack(columns, axis=-1).reshape(len(grid), -1, 2), period / float(grid[1] - grid[0])
     # With a stride of some frames: between neighbors, rounding of the solver (crop_qp.py) would look like a jolt.
     stride = max(1, min(round(period / 16), (len(moved) - 1) // 2))
     second = moved[2 * stride :] - 2 * moved[stride : len(moved) - stride] + moved[: max(0, len(moved) - 2 * stride)]
@@ -204,7 +206,10 @@ def _acceleration_amplitude(original: Correction, limited: Correction, seconds: 
 def _slice_correction(correction: Correction, frames: slice) -> Correction:
     """The correction of a range of frames of one shot, without poses."""
     rows, shots = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
-    return replace(correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows)
+    times = None if correction.times is None else correction.times[frames]
+    return replace(
+        correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows, times=times
+    )
 
 
 def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Correction:
@@ -219,7 +224,15 @@ def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Corr
     ).matrices
     period = seconds * float(original.info.fps)
     wanted = geometry.inverse(geometry.matrices_from_parameters(similarities))
-    views = project_to_crop(wanted, geometry.inverse(shear), original.info, max_zoom, period, visible_rect(original))
+    views = project_to_crop(
+        wanted,
+        geometry.inverse(shear),
+        original.info,
+        max_zoom,
+        period,
+        visible_rect(original),
+        original.frame_times,
+    )
     return replace(original, matrices=geometry.normalize(geometry.inverse(views) @ shear))
 
 
@@ -232,12 +245,10 @@ def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float
     strength = max_strength_for_zoom(correction, max_zoom)
     if (strength == 1).all():
         return correction
-    radius = max(1, round(seconds * float(correction.info.fps)))
+    radius, times = seconds * float(correction.info.fps), correction.frame_times
     eased = np.empty_like(strength)
     for shot in correction.shots:
-        # The minimum over a window, then its mean: never higher than a frame allows.
-        lowest = _sliding_windows(strength[shot], radius).min(axis=1)
-        eased[shot] = _sliding_windows(lowest, radius).mean(axis=1)
+        eased[shot] = -_upper_envelope(-strength[shot], times[shot], radius, hold=1, means=1)
     return attenuate_correction(correction, eased)
 
 
@@ -269,6 +280,29 @@ def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) 
     if rows is not None:
         rows = geometry.matrices_from_tangents(geometry.to_tangents(rows) * strength[:, None, None])
     return replace(correction, matrices=matrices, rows=rows)
+
+
+def _upper_envelope(
+    values: NDArray[np.float64], times: NDArray[np.float64], radius: float, *, hold: int, means: int
+) -> NDArray[np.float64]:
+    """Return a slowly varying curve (n,) that is nowhere below the values (n,).
+
+    times, radius: in frame times. It is the maximum over windows of `hold` radiuses to each side, then `means` times the
+    mean over windows of one radius.
+    """
+    even, grid = values, times
+    if not is_constant_rate(times):
+        grid = even_grid(times)
+        radius /= float(grid[1] - grid[0])
+        # The two points around a frame are at least as high, so that the line between them is.
+        even, after = np.interp(grid, times, values), np.searchsorted(grid, times).clip(max=len(grid) - 1)
+        for points in (after, np.maximum(after - 1, 0)):
+            np.maximum.at(even, points, values)
+    points = max(1, round(radius))
+    even = _sliding_windows(even, hold * points).max(axis=1)
+    for _ in range(means):
+        even = _sliding_windows(even, points).mean(axis=1)
+    return even if grid is times else np.interp(times, grid, even)
 
 
 def _sliding_windows(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:

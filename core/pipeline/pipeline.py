@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..clip import Clip, ClipInfo, Frames, TensorClip, clip_bit_depth
 from ..motion import estimate as motion
+from ..motion.frame_times import frame_times
 from ..motion.gray_frame import Plane
 from ..runtime.prefetch import prefetch
 from .operation import Operation
 from .warp_op import WarpOp
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from ..video.decode.stream_format import NativeFrames, StreamFormat
 
@@ -139,6 +142,10 @@ class Pipeline:
         """
         small = self.motion_source()
         return motion.luma_frames(_FramesOnly(small) if small.operations else self.source, side)
+
+    def frame_times(self, count: int) -> NDArray[np.float64] | None:
+        """The timestamps of the source, which operations keep; see `frame_times`."""
+        return frame_times(self.source, count)
 
     def motion_source(self) -> Pipeline:
         """The pipeline that `luma_frames` reads: without upscaling of the same shape."""

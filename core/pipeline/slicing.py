@@ -118,7 +118,10 @@ def _slice_correction(correction: Correction, span: range) -> Correction:
     poses = None if correction.poses is None else correction.poses[part]
     info = replace(correction.info, length=len(span))
     rows = None if correction.rows is None else correction.rows[part]
-    return replace(correction, matrices=correction.matrices[part], shots=shots, info=info, poses=poses, rows=rows)
+    times = None if correction.times is None else correction.times[part]
+    return replace(
+        correction, matrices=correction.matrices[part], shots=shots, info=info, poses=poses, rows=rows, times=times
+    )
 
 
 def _slice_frames(frames: Iterator[Frames], first: int, stop: int) -> Iterator[Frames]:

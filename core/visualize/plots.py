@@ -123,15 +123,16 @@ def plot_trajectory(
     for text, color, advance in legend:
         draw.text((left, 5 * SUPERSAMPLING), text, fill=color, font=plot_font())
         left += advance * SUPERSAMPLING
-    last, rate = max(len(before.poses) - 1, 1), float(before.info.fps)
+    times, rate = before.frame_times - before.frame_times[:1], float(before.info.fps)
+    last = max(float(times[-1]), 1.0) if len(times) else 1.0
     x_ticks = [(tick * rate, f"{tick:g} s") for tick in ticks(0, last / rate, 8)]
-    cuts = [shot.start - 0.5 for shot in before.shots if shot.start]
+    cuts = [float(times[shot.start - 1] + times[shot.start]) / 2 for shot in before.shots if shot.start]
     panel_height = (canvas.height - title_height) // len(panels)
     for row, (name, series) in enumerate(panels):
         top, bottom = (title_height + (row + n) * panel_height for n in (0, 1))
         box = (margin, top + 20 * SUPERSAMPLING, canvas.width - 16 * SUPERSAMPLING, bottom - 20 * SUPERSAMPLING)
         curves = [
-            Curve(np.arange(shot.start, shot.stop, dtype=np.float64), values[shot], color)
+            Curve(times[shot], values[shot], color)
             for shot in before.shots
             for values, color in series
         ]

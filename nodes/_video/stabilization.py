@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from comfy_api.latest import Input
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.clip import Clip
 from ...core.motion.estimate import luma_frames
 from ...core.motion.flow import FlowModel, flow_model
+from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
@@ -46,6 +49,9 @@ class MotionSource:
             if number in self._first_frames or number == 0:
                 self.pairs.append([luma])
             yield luma.numpy()
+
+    def frame_times(self, count: int) -> NDArray[np.float64] | None:
+        return frame_times(self._clip, count)
 
 
 def open_for_motion(frames: Tensor | Input.Video, fps: float) -> Clip:

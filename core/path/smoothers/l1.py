@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ... import geometry
 from ...clip import ClipError, ClipInfo
+from ..even_time import frame_durations, separate
 from ..trajectory import Correction
 from ..zoom import attenuate_to_zoom
 
@@ -33,7 +34,12 @@ ROTATION_WEIGHT = 1.5  # weight of rotation and zoom: they move the corners, whi
 
 
 def l1_path(
-    poses: geometry.Matrices, guide: geometry.Matrices, period: float, info: ClipInfo, max_zoom: float
+    poses: geometry.Matrices,
+    guide: geometry.Matrices,
+    period: float,
+    info: ClipInfo,
+    max_zoom: float,
+    times: NDArray[np.float64] | None = None,
 ) -> geometry.Matrices:
     """Smooth the poses (n, 3, 3) of one shot within a maximum zoom.
 
@@ -41,7 +47,8 @@ def l1_path(
 
     guide: (n, 3, 3), the poses after another smoother, from which shear and perspective are taken: the linear program
     changes similarities only.
-    period: in frames; faster oscillations of the camera are shake.
+    period: in frame times; faster oscillations of the camera are shake.
+    times: (n,), of the frames, in frame times; None for a constant rate.
     Raises ClipError if SciPy, which contains the solver, cannot be imported.
     """
     scipy = _import_scipy()
@@ -54,8 +61,9 @@ def l1_path(
     steps = geometry.matrices_from_parameters(steps / [half_width, half_width, 1, 1])  # frame i -> frame i - 1
     rotations, shifts = _to_complex(steps)
     constraints, bounds = _crop_constraints(geometry.inverse(poses) @ base, info, budget, half_width)
-    min_scales = _min_scales(geometry.inverse(base) @ guide, period)
     n = len(poses)
+    times = separate(np.arange(n, dtype=np.float64) if times is None else times)
+    min_scales = _min_scales(geometry.inverse(base) @ guide, period, times)
     views = np.zeros((n, 4))
     start, done = 0, 0
     while done < n:
@@ -69,6 +77,7 @@ def l1_path(
             min_scales[window],
             period,
             views[start:done].copy(),
+            times[window],
         )
         done = n if stop == n else stop - OVERLAP_FRAMES
         start = done - JOINT_FRAMES
@@ -132,7 +141,7 @@ def _crop_constraints(
     return constraints.reshape(len(to_source), 16, 4), bounds.reshape(len(to_source), 16)
 
 
-def _min_scales(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
+def _min_scales(views: geometry.Matrices, period: float, times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the minimum scale of each view, (n,).
 
     It is that of the source, or lower where an oscillation of the zoom needs it.
@@ -141,9 +150,9 @@ def _min_scales(views: geometry.Matrices, period: float) -> NDArray[np.float64]:
     views: (n, 3, 3), of the guide, in which the oscillations are removed.
     """
     scales = np.minimum(1.0, np.exp(geometry.to_parameters(views)[:, 3]))
-    radius = min(int(period / 2), len(scales) - 1)
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(scales, radius, mode="edge"), 2 * radius + 1)
-    return windows.min(axis=1)
+    first = np.searchsorted(times, times - period / 2)
+    stop = np.searchsorted(times, times + period / 2, side="right")
+    return np.array([scales[a:b].min() for a, b in zip(first, stop, strict=True)])
 
 
 def _solve_window(
@@ -154,13 +163,15 @@ def _solve_window(
     min_scales: NDArray[np.float64],
     period: float,
     fixed: NDArray[np.float64],
+    times: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Solve the views (n, 4) of a window: real and imaginary part of a, x and y of d.
 
     min_scales: (n,), lower bound of the real part of a. fixed: (k, 4), the first views, which are not changed.
+    times: (n,).
 
     The unit of time is a radian of the period, so that all three derivatives of an oscillation of that period have the
-    same weight. Each derivative is a variable, defined by the previous one: rows stay sparse, and numbers about 1. Each
+    same weight. Derivatives are divided differences, weighted by the time that they span. Each derivative is a variable, defined by the previous one: rows stay sparse, and numbers about 1. Each
     is split into its positive and its negative part, whose sum is the absolute value.
     """
     sparse, n = scipy.sparse, len(min_scales)
@@ -170,19 +181,23 @@ def _solve_window(
     targets, weights = [np.tile([1.0, 0, 0, 0], n)], []
     for order in range(count):
         size = 4 * (n - order)
+        durations = (times[order:] - times[: n - order]) / order if order else frame_durations(times)
         if order == 0:
             blocks[0][0] = sparse.identity(size)
         else:
-            step = radians * _difference_operator(sparse, rotations[: n - order])
+            rates = radians / durations
+            step = sparse.diags(np.repeat(rates, 4)) @ _difference_operator(sparse, rotations[: n - order])
             if order == 1:
                 blocks[1][0] = step
-                targets.append(-radians * np.stack([0 * shifts, shifts], -1).view(np.float64).ravel())
+                targets.append(-np.repeat(rates, 4) * np.stack([0 * shifts, shifts], -1).view(np.float64).ravel())
             else:
                 blocks[order][2 * order - 1 : 2 * order + 1] = step, -step
                 targets.append(np.zeros(size))
         blocks[order][2 * order + 1 : 2 * order + 3] = -sparse.identity(size), sparse.identity(size)
         weights += 2 * [
-            (DATA_WEIGHT if order == 0 else 1.0) * np.tile([ROTATION_WEIGHT, ROTATION_WEIGHT, 1, 1], n - order)
+            (DATA_WEIGHT if order == 0 else 1.0)
+            * np.tile([ROTATION_WEIGHT, ROTATION_WEIGHT, 1, 1], n - order)
+            * np.repeat(durations, 4)
         ]
     cost = np.concatenate([np.zeros(4 * n), *weights])
     rows, upper = (part[len(fixed) :] for part in constraints)

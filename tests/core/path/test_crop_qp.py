@@ -27,7 +27,7 @@ def test_solution_is_optimal(frames):
     walls, room = random.normal(size=(frames, 5, 3)), random.uniform(-1, 0.5, size=(frames, 5))
     inside = random.normal(size=(frames, 3))
     room = np.maximum(room, np.einsum("nwk,nk->nw", walls, inside) + 0.01)
-    found = crop_qp._solve_qp(walls, room, inside, 5.0)
+    found = crop_qp._solve_qp(walls, room, inside, 5.0, np.arange(len(walls), dtype=float))
     assert (np.einsum("nwk,nk->nw", walls, found) <= room).all()
     other = minimize(
         lambda x: cost(x.reshape(frames, 3), 5.0),
