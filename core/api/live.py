@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from ..clip import ClipError, ClipInfo, Frames
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
+from ..path.even_time import FrameClock
 from ..path.smooth import Smoothing
 from ..runtime.accelerator import resolve_device
 from ..runtime.peak_memory import peak_memory_mb
@@ -115,8 +116,10 @@ def _stabilize(
     from ..warping.live import stabilize_live, stream_motion
 
     readout = 0.0 if settings.rolling_shutter is RollingShutter.AUTO else settings.readout_time
+    clock = FrameClock(source.info.fps, float(source.time_base))
+    frames = tracker.track(source.frames(stop), "stabilizing", None)
     warped = stabilize_live(
-        stream_motion(tracker.track(source.frames(stop), "stabilizing", None), flow_model(settings.flow)),
+        stream_motion(frames, flow_model(settings.flow), clock=lambda: clock.elapsed(source.time)),
         source.info.fps,
         seconds=settings.seconds,
         look_ahead=look_ahead,

@@ -55,6 +55,33 @@ def is_constant_rate(times: Array) -> bool:
     return bool((np.diff(times) == 1).all())
 
 
+class FrameClock:
+    """Measure the time between the frames of a stream, in frame times.
+
+    It is exactly 1 for a frame within one tick of its expected time.
+    tick: the time base of the stream, in seconds.
+    """
+
+    def __init__(self, fps: Fraction | float, tick: float) -> None:
+        self._fps, self._tick = float(fps), tick
+        self._now: float | None = None
+
+    def elapsed(self, seconds: float | None) -> float:
+        """Return the time from the previous frame to one with this timestamp.
+
+        1 for the first frame, one without a timestamp, and one whose timestamp does not increase.
+        """
+        if self._now is None or seconds is None:
+            self._now = seconds if self._now is None else self._now + 1 / self._fps
+            return 1.0
+        previous, expected = self._now, self._now + 1 / self._fps
+        self._now = seconds
+        if abs(seconds - expected) <= self._tick * (1 + 1e-6):
+            self._now = expected
+            return 1.0
+        return (seconds - previous) * self._fps if seconds > previous else 1.0
+
+
 def even_grid(times: Array) -> Array:
     """Return evenly spaced times from the first to the last of 2 or more times.
 

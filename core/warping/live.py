@@ -23,6 +23,7 @@ from ..motion.flow import FlowModel
 from ..motion.gray_frame import GrayFrame
 from ..path import rolling_shutter
 from ..path.border import Border
+from ..path.even_time import interpolate_poses, is_constant_rate
 from ..path.rolling_shutter import RowHomographies
 from ..path.smoothers.kalman import kalman_lagged
 from ..path.strength import Strength, apply_strength
@@ -34,40 +35,47 @@ from . import remap
 from .remap import Warped
 from .sampling_map import SamplingMap, pixel_maps
 
-CameraController: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+CameraController: TypeAlias = Callable[..., NDArray[np.float64]]
 """Controls a virtual camera in one shot, frame by frame: poses (1 + k, 8) -> move (8,). The input is the pose of the
 frame and of the k known ones after it, the output the virtual camera's motion to this frame; both are tangents in
-pixels and radians (geometry.py), relative to the last pose of the virtual camera."""
+pixels and radians (geometry.py), relative to the last pose of the virtual camera. Where the timestamps are uneven, the
+second argument are those of the poses (1 + k,), from the previous frame on, in frame times."""
 
 LiveSmoother: TypeAlias = Callable[[float, float, float, float], CameraController]
-"""(width, height, max_zoom, period in frames) -> a controller for the next shot, which starts at its first frame."""
+"""(width, height, max_zoom, period in frame times) -> a controller for the next shot, which starts at its first frame."""
 
 
 @renamed_fields(trust="confidence")
 class FrameMotion(NamedTuple):
     """A frame (1, C, H, W), and the camera motion to it.
 
-    step (3, 3) and confidence: as in `Motion`.
+    step (3, 3) and confidence: as in `Motion`. elapsed: time since the previous frame, in frame times (1 / fps).
     """
 
     frame: Frames
     step: geometry.Matrices
     confidence: float
+    elapsed: float = 1.0
 
 
-def stream_motion(frames: Iterator[Frames], flow: FlowModel, *, side: int = WORKING_SIDE) -> Iterator[FrameMotion]:
+def stream_motion(
+    frames: Iterator[Frames], flow: FlowModel, *, side: int = WORKING_SIDE, clock: Callable[[], float] | None = None
+) -> Iterator[FrameMotion]:
     """Yield each frame with the motion from the previous one.
 
-    flow, side: see `estimate_motion`.
+    flow, side: see `estimate_motion`. clock: called after each frame of a stream of single frames, returns the time
+    since the previous one in frame times, see `FrameClock`; None for a constant rate.
     """
     previous: GrayFrame | None = None
     step = FIRST_STEP
     for frame in (batch[i : i + 1] for batch in frames for i in range(len(batch))):
+        elapsed = clock() if clock else 1.0
         current = GrayFrame.of(next(luma_frames(TensorClip(frame), side)))
         if previous is not None:
             step = estimate_step(previous, current, flow, step.inlier_map)
         (height, width), size = frame.shape[-2:], current.plane.shape
-        yield FrameMotion(frame, geometry.rescale(step.matrix, width / size[1], height / size[0]), step.confidence)
+        matrix = geometry.rescale(step.matrix, width / size[1], height / size[0])
+        yield FrameMotion(frame, matrix, step.confidence, elapsed)
         previous = current
 
 
@@ -121,7 +129,7 @@ def stabilize_live(
     buffers, attenuation = torch.empty(3, 0, 0), 1.0
     make_controller = smoother and (lambda width, height: smoother(width, height, max_zoom, period))
     corrections = _compute_corrections(frame_motions, fps, period, look_ahead, make_controller, readout)
-    for frame, fix, first in _level_horizon(corrections, horizon) if horizon else corrections:
+    for frame, fix, first, elapsed in _level_horizon(corrections, horizon) if horizon else corrections:
         height, width = frame.shape[-2:]
         if buffers.numel() == 0:
             buffers = torch.empty(3, height, width, device=device)
@@ -129,7 +137,7 @@ def stabilize_live(
             raise ClipError(f"the frames change from {buffers.shape[2]}x{buffers.shape[1]} to {width}x{height}")
         fix = apply_strength(fix, strength) if strength else fix
         # Attenuation is immediate, recovery slow; a cut resets it.
-        attenuation = min(float(max_strength_for_zoom(fix, max_zoom)[0]), 1.0 if first else attenuation + 1 / period)
+        attenuation = min(float(max_strength_for_zoom(fix, max_zoom)[0]), 1.0 if first else attenuation + elapsed / period)
         fix = attenuate_correction(fix, np.array([attenuation])) if attenuation < 1 else fix
         fix = apply_zoom(fix, max_zoom) if border is Border.CROP else fix
         to_source = pixel_maps(fix.matrices, width, height)[0]
@@ -139,6 +147,15 @@ def stabilize_live(
         yield Warped(remapper(frame[0].to(device), x, y, border)[None].cpu(), fill_mask[None].cpu())
 
 
+class _Corrected(NamedTuple):
+    """A frame, its correction, whether it starts a shot, and `FrameMotion.elapsed`."""
+
+    frame: Frames
+    correction: Correction
+    first: bool
+    elapsed: float
+
+
 def _compute_corrections(
     frame_motions: Iterator[FrameMotion],
     fps: Fraction,
@@ -146,103 +163,124 @@ def _compute_corrections(
     look_ahead: int,
     make_controller: Callable[[float, float], CameraController] | None = None,
     readout: float = 0.0,
-) -> Iterator[tuple[Frames, Correction, bool]]:
-    """Yield (frame, correction, whether it starts a shot).
-
-    Each is yielded as soon as `look_ahead` more frames are known.
-    """
+) -> Iterator[_Corrected]:
+    """Yield each frame as soon as `look_ahead` more are known."""
     history = int(np.ceil(2 * period))  # weights farther back are negligible
     weights: dict[tuple[int, int], NDArray[np.float64]] = {}
     capacity = max(history, 2 * rolling_shutter.RADIUS_FRAMES) + look_ahead + 1
-    pending: deque[tuple[Frames, bool]] = deque()
+    pending: deque[tuple[Frames, bool, float]] = deque()
     poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of the last `capacity` frames, pending ones included
+    times = np.empty(0)  # of these frames, in frame times
     steps = np.empty((0, 3, 3))  # as measured
     rows = np.empty((0, rolling_shutter.ROW_SAMPLES, 3, 3))
-    last_step = np.eye(3)
+    last_step, last_elapsed = np.eye(3), 1.0
     controller: CameraController | None = None
     virtual_pose = np.eye(3)
 
-    def pop_correction() -> tuple[Frames, Correction, bool]:
+    def pop_correction() -> _Corrected:
         nonlocal controller, virtual_pose
-        frame, first = pending.popleft()
+        frame, first, elapsed = pending.popleft()
         index = len(poses) - 1 - len(pending)
         info = ClipInfo(frame.shape[3], frame.shape[2], fps)
         frame_rows = rows[index][None] if readout else None
         if make_controller:
             if first or controller is None:
                 controller, virtual_pose = make_controller(info.width, info.height), poses[index]
-            known = poses[index:][shots[index:] == shots[index]]
-            move = controller(geometry.to_tangents(geometry.inverse(virtual_pose) @ known))
+            known = index + np.flatnonzero(shots[index:] == shots[index])
+            known_times = times[known] - times[index] + elapsed
+            arguments = () if elapsed == 1 and is_constant_rate(known_times) else (known_times,)
+            move = controller(geometry.to_tangents(geometry.inverse(virtual_pose) @ poses[known]), *arguments)
             virtual_pose = geometry.normalize(virtual_pose @ geometry.matrices_from_tangents(move))
             matrix = geometry.normalize(geometry.inverse(virtual_pose) @ poses[index])
-            return frame, Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows), first
-        window = np.arange(max(0, index - history), len(poses))
-        window = window[shots[window] == shots[index]]
-        index -= int(window[0])
-        key = len(window), index
+            fix = Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows)
+            return _Corrected(frame, fix, first, elapsed)
+        window = np.flatnonzero((times >= times[index] - history) & (shots == shots[index]))
+        even_poses, middle = _even_window(poses[window], times[window], index - int(window[0]))
+        key = len(even_poses), middle
         if key not in weights:
-            weights[key] = kalman_lagged(np.eye(len(window)), period)[index]
-        matrix = _correction_to_mean(poses[window], index, weights[key])
-        return frame, Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows), first
+            weights[key] = kalman_lagged(np.eye(len(even_poses)), period)[middle]
+        matrix = _correction_to_mean(even_poses, middle, weights[key])
+        fix = Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows)
+        return _Corrected(frame, fix, first, elapsed)
 
-    for frame, step, confidence in frame_motions:
-        first = confidence == 0 or len(poses) == 0
+    for frame, step, confidence, elapsed in frame_motions:
+        # After a gap longer than the period, nothing of the motion before it matters.
+        first = confidence == 0 or len(poses) == 0 or elapsed > max(period, 1.0)
         # If a step is not reliable, the last motion continues.
-        last_step = np.eye(3) if first else step if is_reliable(confidence, step) else last_step
+        if first or is_reliable(confidence, step):
+            last_step, last_elapsed = np.eye(3) if first else step, elapsed
+        elif elapsed != last_elapsed:
+            scaled = geometry.to_tangents(last_step) * (elapsed / last_elapsed)
+            last_step, last_elapsed = geometry.matrices_from_tangents(scaled), elapsed
         pose = np.eye(3) if first else poses[-1] @ geometry.inverse(last_step)
         poses = geometry.normalize(np.concatenate([poses, pose[None]])[-capacity:])
         shots = np.append(shots, shots[-1] + first if len(shots) else 0)[-capacity:]
-        pending.append((frame, first))
+        times = np.append(times, times[-1] + elapsed if len(times) else 0.0)[-capacity:]
+        pending.append((frame, first, elapsed))
         if readout:
             steps = np.concatenate([steps, last_step[None]])[-capacity:]
             rows = np.concatenate([rows, np.tile(np.eye(3), (1, rolling_shutter.ROW_SAMPLES, 1, 1))])[-capacity:]
             shot = shots[-(look_ahead + 2 * rolling_shutter.RADIUS_FRAMES + 1) :] == shots[-1]
-            _rectify_poses(poses, steps, rows, int(shot.sum()), ClipInfo(frame.shape[3], frame.shape[2], fps), readout)
+            info = ClipInfo(frame.shape[3], frame.shape[2], fps)
+            _rectify_poses(poses, steps, rows, times[len(times) - int(shot.sum()) :], info, readout)
         if len(pending) > look_ahead:
             yield pop_correction()
     while pending:
         yield pop_correction()
 
 
+def _even_window(
+    poses: geometry.Matrices, times: NDArray[np.float64], index: int
+) -> tuple[geometry.Matrices, int]:
+    """Interpolate poses (n, 3, 3) of a shot one frame time apart, around a frame.
+
+    Returns the poses, and the number of the frame among them.
+    """
+    if is_constant_rate(times):
+        return poses, index
+    before, after = (int(abs(end - times[index]) + 1e-6) for end in (times[0], times[-1]))
+    return interpolate_poses(poses, times, times[index] + np.arange(-before, after + 1), 2), before
+
+
 def _rectify_poses(
     poses: geometry.Matrices,
     steps: geometry.Matrices,
     rows: RowHomographies,
-    count: int,
+    times: NDArray[np.float64],
     info: ClipInfo,
     readout: float,
 ) -> None:
-    """Update the last `count` poses and rows to those of the middle rows, in place.
+    """Update the poses and rows of the last frames to those of the middle rows, in place.
 
-    They belong to one shot. steps: as measured. The first `RADIUS_FRAMES` are not updated: earlier results used more of
+    times: (count,), of these frames, in frame times. They belong to one shot. steps: as measured. The first `RADIUS_FRAMES` are not updated: earlier results used more of
     the frames before them.
     """
+    count = len(times)
     if count < 3:
         return
-    rectified, shot_rows = rolling_shutter.rectify_steps(steps[-count:], [slice(0, count)], info, readout)
+    rectified, shot_rows = rolling_shutter.rectify_steps(steps[-count:], [slice(0, count)], info, readout, times)
     first = 0 if count < 2 * rolling_shutter.RADIUS_FRAMES + 1 else rolling_shutter.RADIUS_FRAMES
     rows[len(rows) - count + first :] = shot_rows[first:]
     for i in range(max(first, 1) - count, 0):
         poses[i] = geometry.normalize(poses[i - 1] @ geometry.inverse(rectified[i]))
 
 
-def _level_horizon(
-    corrections: Iterator[tuple[Frames, Correction, bool]], fraction: float
-) -> Iterator[tuple[Frames, Correction, bool]]:
+def _level_horizon(corrections: Iterator[_Corrected], fraction: float) -> Iterator[_Corrected]:
     """Remove a fraction of the slow roll from each correction.
 
     Slow roll is the difference between the smooth roll and its mean so far in the shot.
     """
     level = roll = 0.0
     count = 0
-    for frame, fix, first in corrections:
+    for frame, fix, first, elapsed in corrections:
         assert fix.poses is not None
         wanted = geometry.normalize(fix.poses @ geometry.inverse(fix.matrices))
         angle = geometry.to_parameters(wanted)[0, 2]
         roll, count = (angle, 1) if first else (roll + np.angle(np.exp(1j * (angle - roll))), count + 1)
         level = roll if first else level + (roll - level) / count
         rotation = geometry.matrices_from_parameters(np.array([0, 0, fraction * (roll - level), 0]))
-        yield frame, replace(fix, matrices=geometry.normalize(rotation @ fix.matrices)), first
+        leveled = replace(fix, matrices=geometry.normalize(rotation @ fix.matrices))
+        yield _Corrected(frame, leveled, first, elapsed)
 
 
 def _correction_to_mean(poses: geometry.Matrices, index: int, weights: NDArray[np.float64]) -> geometry.Matrices:

@@ -44,20 +44,26 @@ class PathSmoother(nn.Module):
 
         return smooth
 
-    def make_controller(self, width: float, height: float, max_zoom: float, period: float) -> Callable[[Any], Any]:
-        """A function `offsets (1 + k, 8) -> camera movement (8,)` for one shot.
+    def make_controller(self, width: float, height: float, max_zoom: float, period: float) -> Callable[..., Any]:
+        """A function `offsets (1 + k, 8), times (1 + k,) -> movement (8,)` for one shot.
 
-        offsets: this frame and the k after it, relative to the virtual camera's previous position. The function has
+        offsets: this frame and the k after it, relative to the virtual camera's previous position. times: when they are
+        presented, from the previous frame on, in frame times, as `period` is; without them 1, 2, ... The function has
         state, so each shot needs a new one from its first frame on.
         """
         scale, aspect = tangent_scale(width, height, crop_margin(max_zoom)), width / height
         state: CameraState | None = None
+        newest = 0.0  # when the last known frame is presented, from the current frame on
 
-        def step(offsets: Any) -> Any:
-            nonlocal state
+        def step(offsets: Any, times: Any = None) -> Any:
+            nonlocal state, newest
             with torch.inference_mode():
                 path = (torch.as_tensor(offsets, dtype=torch.float64) * scale)[None]
-                movement, state = self.live(path, state or self.live.initial_state(path, period), period, aspect)
+                known = None if times is None else torch.as_tensor(times, dtype=torch.float64)
+                newest_step = 1.0 if times is None or state is None else max(0.0, float(times[-1]) - newest)
+                newest = float(len(offsets) - 1 if times is None else times[-1] - times[0])
+                state = state or self.live.initial_state(path, period, known)
+                movement, state = self.live(path, state, period, aspect, known, newest_step)
                 return (movement[0] / scale).numpy()
 
         return step

@@ -18,20 +18,23 @@ def pose_at(times):
     return geometry.matrices_from_parameters(path * [10, 8, 0.01, 0.01])
 
 
-def rolling_shutter_steps(readout):
-    """Steps (40, 3, 3) fitted between rolling-shutter frames, and the true steps between the middle rows."""
+def rolling_shutter_steps(readout, times=range(40)):
+    """Steps (40, 3, 3) fitted between rolling-shutter frames, and the true steps between the middle rows.
+
+    times: of the frames, in frames.
+    """
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(-320, 320, 15), np.linspace(-180, 180, 15)))
     points = np.stack([x, y], -1)
     steps, middle = np.tile(np.eye(3), (40, 1, 1)), np.tile(np.eye(3), (40, 1, 1))
     for i in [i for shot in SHOTS for i in range(shot.start + 1, shot.stop)]:
-        scene = geometry.transform_points(pose_at(i - 1 + readout * y / 360), points[:, None])[:, 0]
+        scene = geometry.transform_points(pose_at(times[i - 1] + readout * y / 360), points[:, None])[:, 0]
         moved = points
         for _ in range(8):
-            to_frame = np.linalg.inv(pose_at(i + readout * moved[:, 1] / 360))
+            to_frame = np.linalg.inv(pose_at(times[i] + readout * moved[:, 1] / 360))
             moved = geometry.transform_points(to_frame, scene[:, None])[:, 0]
         rows = [[*p, 1, 0, 0, 0, *(-q[0] * p)] for p, q in zip(points, moved, strict=True)]
         rows += [[0, 0, 0, *p, 1, *(-q[1] * p)] for p, q in zip(points, moved, strict=True)]
         solution = np.linalg.lstsq(np.array(rows), moved.T.ravel(), rcond=None)[0]
         steps[i] = np.append(solution, 1).reshape(3, 3)
-        middle[i] = np.linalg.inv(pose_at([i])[0]) @ pose_at([i - 1])[0]
+        middle[i] = np.linalg.inv(pose_at([times[i]])[0]) @ pose_at([times[i - 1]])[0]
     return steps, geometry.normalize(middle)

@@ -37,7 +37,8 @@ PIPE_FORMATS = f"{demux.VIDEO_FORMATS},yuv4mpegpipe"
 class LiveSource:
     """An open source that is read once; `open_live_source` returns it.
 
-    info: size and frame rate; the length is unknown. bit_depth: bits per channel.
+    info: size and frame rate; the length is unknown. bit_depth: bits per channel. time: timestamp of the frame that
+    `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds.
     """
 
     def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:
@@ -49,6 +50,8 @@ class LiveSource:
             width, height = height, width
         self.bit_depth = bit_depth(self._format.pixel_format)
         self.info = ClipInfo(width, height, fps)
+        self.time: float | None = None
+        self.time_base = stream.time_base or Fraction(1, 90_000)
 
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frames]:
         """Yield all frames in order, (1, 3 or 4, H, W), float32 in [0, 1].
@@ -72,6 +75,7 @@ class LiveSource:
                     f"{self._name}: frame {number} is {width}x{height}, those before are "
                     f"{self.info.width}x{self.info.height}; all frames must have one size"
                 )
+            self.time = None if frame.pts is None else float(frame.pts * self.time_base)
             yield torch.from_numpy(np.stack(planes)[None])
 
 

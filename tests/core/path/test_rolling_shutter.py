@@ -30,6 +30,19 @@ def test_rectified_steps_and_rows_match_the_true_camera(readout):
     assert np.allclose(steps[[0, 24]], np.eye(3)), "first frames have identity steps"
 
 
+def test_rows_of_unevenly_timed_frames_match_the_true_camera():
+    times = np.cumsum(np.resize([0.6, 1.4, 1.0], 40))
+    measured, truth = rolling_shutter_steps(0.8, times)
+    steps, rows = rolling_shutter.rectify_steps(measured, SHOTS, CLIP_INFO, 0.8, times)
+    by_number, _ = rolling_shutter.rectify_steps(measured, SHOTS, CLIP_INFO, 0.8)
+    inner = [i for shot in SHOTS for i in range(shot.start + 5, shot.stop - 4)]
+    assert corner_error(by_number[inner], truth[inner]) > 1
+    assert corner_error(steps[inner], truth[inner]) < 0.3
+    heights = 0.8 * rolling_shutter.ROW_HEIGHTS
+    at = [[np.linalg.inv(pose_at([times[i]])[0]) @ pose_at([times[i] + h])[0] for h in heights] for i in inner]
+    assert corner_error(rows[inner], geometry.normalize(np.array(at))) < 0.2
+
+
 def test_readout_zero_changes_nothing():
     steps = geometry.matrices_from_parameters(make_shake_path(40))
     same, rows = rolling_shutter.rectify_steps(steps, SHOTS, CLIP_INFO, 0.0)

@@ -53,6 +53,47 @@ def test_rolling_shutter_is_saved(motion, tmp_path):
         assert rows is None if value is motion else np.array_equal(again.rows, rows)
 
 
+def test_uneven_times_are_saved_exactly(motion, tmp_path):
+    times = np.cumsum(np.random.default_rng(2).uniform(0.02, 0.06, 30))
+    for value in kinds(replace(motion, times=times)).values():
+        save_path(value, tmp_path / "path.json")
+        assert np.array_equal(load_path(tmp_path / "path.json").times, times)
+
+
+def test_files_without_times_have_a_constant_rate(motion, tmp_path):
+    for value in kinds(motion).values():
+        save_path(value, tmp_path / "path.json")
+        assert '"times"' not in (tmp_path / "path.json").read_text()
+        assert load_path(tmp_path / "path.json").times is None
+
+
+@pytest.mark.parametrize(
+    ("index", "time", "message"),
+    [
+        (7, 0.2, "frame 7 is at 0.2 s, the one before at 0.24 s"),
+        (7, 0.24, "do not increase"),
+        (29, 1e9, "beyond"),
+        (3, None, "finite|float"),
+    ],
+)
+def test_absurd_times_are_refused(motion, tmp_path, index, time, message):
+    save_path(replace(motion, times=np.arange(30) * 0.04), tmp_path / "path.json")
+    document = json.loads((tmp_path / "path.json").read_text())
+    document["times"][index] = time
+    (tmp_path / "path.json").write_text(json.dumps(document))
+    with pytest.raises(ClipError, match=message):
+        load_path(tmp_path / "path.json")
+
+
+def test_a_number_of_times_that_differs_is_refused(motion, tmp_path):
+    save_path(replace(motion, times=np.arange(30) * 0.04), tmp_path / "path.json")
+    document = json.loads((tmp_path / "path.json").read_text())
+    document["times"].pop()
+    (tmp_path / "path.json").write_text(json.dumps(document))
+    with pytest.raises(ClipError, match="times has the shape"):
+        load_path(tmp_path / "path.json")
+
+
 def test_files_without_a_rolling_shutter_keep_their_format(motion, tmp_path):
     for kind, value in kinds(motion).items():
         save_path(value, tmp_path / "path.json")

@@ -54,6 +54,15 @@ def test_low_confidence_step_is_interpolated():
     assert np.allclose(Trajectory.of(motion).path, path, atol=1e-9)
 
 
+def test_low_confidence_step_is_interpolated_over_time():
+    times = np.cumsum(np.resize([0.02, 0.06, 0.5], 40))
+    path = np.outer(times, [80.0, 20.0, 0, 0])
+    motion = replace(motion_along(path - path[0]), times=times)
+    motion.steps[[19, 20, 31]] = np.eye(3)
+    motion.confidence[[19, 20, 31]] = 0.05
+    assert np.allclose(Trajectory.of(motion).path, path - path[0], atol=1e-9)
+
+
 def test_shot_without_reliable_steps_is_static():
     motion = motion_along(make_shake_path(5), confidence=np.array([0.0, 0.01, 0.01, 0.01, 0.01]))
     assert np.allclose(Trajectory.of(motion).path, 0)

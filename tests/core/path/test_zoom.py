@@ -242,3 +242,43 @@ def test_an_attenuation_ends_at_a_cut():
     strength = geometry.to_parameters(attenuate_to_zoom(fix, 1.1).matrices)[:, 0] / path[:, 0]
     assert strength[49] < 0.4
     assert np.allclose(strength[50:], 1)
+
+
+def unevenly_timed(hold, seconds=8.0):
+    """A correction of 40 pixels from 4 s on for `hold` seconds; the frames are 20 and 60 ms apart in turn."""
+    times = np.cumsum(np.resize([0.02, 0.06], int(seconds * 25)))
+    path = np.zeros((len(times), 4))
+    path[:, 0] = 40.0 * ((times >= 4) & (times < 4 + hold))
+    return times, replace(correction(path), times=times)
+
+
+def test_adaptive_zoom_changes_evenly_in_time():
+    times, fix = unevenly_timed(1.0)
+    zooms = np.log(zooms_of(fix, adaptive_zoom(fix, 2.0)))
+    assert (zooms_to_fill(adaptive_zoom(fix, 2.0)) < 1 + 1e-9).all(), "no border is visible"
+    middle = (times > 2.2) & (times < 3.8)
+    speed = np.diff(zooms[middle]) / np.diff(times[middle])
+    by_number = np.log(zooms_of(fix, adaptive_zoom(replace(fix, times=None), 2.0)))
+    assert np.abs(np.diff(speed)).max() < 0.1 * speed.max()
+    speed = np.diff(by_number[middle]) / np.diff(times[middle])
+    assert np.abs(np.diff(speed)).max() > 0.5 * speed.max(), "the test must be able to fail"
+
+
+def test_attenuation_and_limit_respect_the_zoom_at_every_unevenly_timed_frame():
+    times, fix = unevenly_timed(0.5)
+    for limited in (attenuate_to_zoom(fix, 1.05), limit_zoom(fix, 1.05)):
+        assert (zooms_to_fill(limited) < 1.05 + 1e-6).all()
+        assert limited.times is times
+
+
+def test_limited_shake_changes_evenly_in_time():
+    """A slow excursion beyond the limit: what is taken back is as smooth in time as the excursion."""
+    times = np.cumsum(np.resize([0.02, 0.06], 200))
+    path = np.zeros((200, 4))
+    path[:, 0] = 60 * np.exp(-(((times - 4) / 1.5) ** 2))
+    fix = replace(correction(path), times=times)
+    shift = limit_zoom(fix, 1.1, seconds=2.0).matrices[:, 0, 2]
+    speed = np.diff(shift) / np.diff(times)
+    jitter = np.abs(np.diff(speed))[60:140].max()
+    by_number = limit_zoom(replace(fix, times=None), 1.1, seconds=2.0).matrices[:, 0, 2]
+    assert jitter < 0.3 * np.abs(np.diff(np.diff(by_number) / np.diff(times)))[60:140].max()
