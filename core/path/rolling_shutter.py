@@ -73,9 +73,7 @@ def rectify_steps(
     return steps, rows
 
 
-def _row_homographies(
-    steps: geometry.Matrices, readout: float, times: NDArray[np.float64] | None
-) -> RowHomographies:
+def _row_homographies(steps: geometry.Matrices, readout: float, times: NDArray[np.float64] | None) -> RowHomographies:
     """Return the row homographies of a shot.
 
     steps: (n - 1, 3, 3), between the middle rows of its frames.

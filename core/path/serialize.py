@@ -158,8 +158,10 @@ def _parse_times(document: dict[str, Any], count: int) -> NDArray[np.float64] | 
     times = _parse_array(document, "times", (count,))
     if (np.diff(times) < MIN_STEP_SECONDS).any():
         number = int((np.diff(times) < MIN_STEP_SECONDS).argmax()) + 1
-        raise ValueError(f"the times do not increase: frame {number} is at {times[number]:g} s, the one before at "
-                         f"{times[number - 1]:g} s")
+        raise ValueError(
+            f"the times do not increase: frame {number} is at {times[number]:g} s, the one before at "
+            f"{times[number - 1]:g} s"
+        )
     if (np.abs(times) > MAX_SECONDS).any():
         raise ValueError(f"the times go from {times[0]:g} to {times[-1]:g} s, beyond {MAX_SECONDS:g} s")
     return times

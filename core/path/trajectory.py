@@ -136,9 +136,7 @@ class Correction:
 def correction(measured: Trajectory, wanted: Trajectory) -> Correction:
     """Return the correction that moves frames to the wanted camera path."""
     matrices = geometry.normalize(geometry.inverse(wanted.poses) @ measured.poses)
-    return Correction(
-        matrices, measured.shots, measured.info, measured.poses, measured.rows, times=measured.times
-    )
+    return Correction(matrices, measured.shots, measured.info, measured.poses, measured.rows, times=measured.times)
 
 
 def inverse(correction: Correction) -> Correction:

@@ -66,6 +66,4 @@ def transfer(
         matrices = matrices[np.resize(np.concatenate([forward, forward[-2:0:-1]]), frame_count)]
         shots, times = [slice(0, frame_count)], None
     factor = hypot(info.width, info.height) / hypot(correction.info.width, correction.info.height)
-    return Correction(
-        geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count), times=times
-    )
+    return Correction(geometry.rescale(matrices, factor, factor), shots, replace(info, length=frame_count), times=times)

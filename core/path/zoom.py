@@ -207,9 +207,7 @@ def _slice_correction(correction: Correction, frames: slice) -> Correction:
     """The correction of a range of frames of one shot, without poses."""
     rows, shots = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
     times = None if correction.times is None else correction.times[frames]
-    return replace(
-        correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows, times=times
-    )
+    return replace(correction, matrices=correction.matrices[frames], shots=shots, poses=None, rows=rows, times=times)
 
 
 def _project_shot(original: Correction, max_zoom: float, seconds: float) -> Correction:

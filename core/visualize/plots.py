@@ -131,11 +131,7 @@ def plot_trajectory(
     for row, (name, series) in enumerate(panels):
         top, bottom = (title_height + (row + n) * panel_height for n in (0, 1))
         box = (margin, top + 20 * SUPERSAMPLING, canvas.width - 16 * SUPERSAMPLING, bottom - 20 * SUPERSAMPLING)
-        curves = [
-            Curve(times[shot], values[shot], color)
-            for shot in before.shots
-            for values, color in series
-        ]
+        curves = [Curve(times[shot], values[shot], color) for shot in before.shots for values, color in series]
         draw_panel(draw, box, name, curves, last, x_ticks, cuts=cuts)
     return canvas_to_frame(canvas)
 

@@ -137,7 +137,9 @@ def stabilize_live(
             raise ClipError(f"the frames change from {buffers.shape[2]}x{buffers.shape[1]} to {width}x{height}")
         fix = apply_strength(fix, strength) if strength else fix
         # Attenuation is immediate, recovery slow; a cut resets it.
-        attenuation = min(float(max_strength_for_zoom(fix, max_zoom)[0]), 1.0 if first else attenuation + elapsed / period)
+        attenuation = min(
+            float(max_strength_for_zoom(fix, max_zoom)[0]), 1.0 if first else attenuation + elapsed / period
+        )
         fix = attenuate_correction(fix, np.array([attenuation])) if attenuation < 1 else fix
         fix = apply_zoom(fix, max_zoom) if border is Border.CROP else fix
         to_source = pixel_maps(fix.matrices, width, height)[0]
@@ -229,9 +231,7 @@ def _compute_corrections(
         yield pop_correction()
 
 
-def _even_window(
-    poses: geometry.Matrices, times: NDArray[np.float64], index: int
-) -> tuple[geometry.Matrices, int]:
+def _even_window(poses: geometry.Matrices, times: NDArray[np.float64], index: int) -> tuple[geometry.Matrices, int]:
     """Interpolate poses (n, 3, 3) of a shot one frame time apart, around a frame.
 
     Returns the poses, and the number of the frame among them.

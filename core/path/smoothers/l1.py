@@ -30,6 +30,7 @@ OVERLAP_FRAMES = 80  # frames solved again in the next window
 JOINT_FRAMES = 3  # frames fixed in the next window: they set its position, velocity and acceleration
 ROUNDING_MARGIN = 1e-5  # fraction of the maximum zoom reserved for the solver's rounding
 DATA_WEIGHT = 3.0  # weight of the source's path: balances the other terms for oscillations of the given period
+MAX_DATA_DURATION = 2.0  # frame times that a frame stands for: one next to a gap is a single sample of the shake
 ROTATION_WEIGHT = 1.5  # weight of rotation and zoom: they move the corners, which are farther out than half a width
 
 
@@ -181,7 +182,11 @@ def _solve_window(
     targets, weights = [np.tile([1.0, 0, 0, 0], n)], []
     for order in range(count):
         size = 4 * (n - order)
-        durations = (times[order:] - times[: n - order]) / order if order else frame_durations(times)
+        durations = (
+            (times[order:] - times[: n - order]) / order
+            if order
+            else frame_durations(times).clip(max=MAX_DATA_DURATION)
+        )
         if order == 0:
             blocks[0][0] = sparse.identity(size)
         else:

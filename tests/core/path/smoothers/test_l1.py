@@ -110,7 +110,7 @@ def test_solution_has_the_minimum_cost(max_zoom):
     rows, bounds = l1_module._crop_constraints(bends, ClipInfo(640, 360, Fraction(25), n), max_zoom, 320.0)
     sizes, known = np.full(n, 0.999), np.array([[1.0, 0, 0, 0]])
     found = l1_module._solve_window(
-        l1_module._import_scipy(), turns, shifts, (rows, bounds), sizes, period, known
+        l1_module._import_scipy(), turns, shifts, (rows, bounds), sizes, period, known, np.arange(n, dtype=float)
     ).ravel()
 
     # The difference of two views is the next one, rotated by the step, minus the first.
