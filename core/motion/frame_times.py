@@ -31,7 +31,7 @@ def frame_times(clip: Clip, count: int) -> NDArray[np.float64] | None:
         return None
     if len(times.starts) != count:
         log.warning(
-            "%s: %d frames were decoded, but there are %d timestamps: its path is smoothed as if they were evenly spaced",
+            "%s: %d frames were decoded, but there are %d timestamps: it is smoothed as if they were evenly spaced",
             clip.path, count, len(times.starts),
         )  # fmt: skip
         return None

@@ -162,7 +162,8 @@ def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float, times:
 
     Subject to constraints @ x <= bounds.
 
-    x: the start, an interior point. times: (n,); x'' are divided differences, and the sums are weighted by the time that
+    x: the start, an interior point. times: (n,); x'' are divided differences, and the sums are weighted by the time
+    that
     each frame stands for.
     """
     n = len(constraints)

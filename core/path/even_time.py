@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def smooth_evenly(
 
 def _split_at_gaps(times: Array, max_gap: float) -> Iterator[slice]:
     edges = [0, *(np.flatnonzero(np.diff(times) > max_gap) + 1).tolist(), len(times)]
-    return (slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return (slice(a, b) for a, b in pairwise(edges))
 
 
 def interpolate_poses(poses: geometry.Matrices, times: Array, at: Array, neighbors: int) -> geometry.Matrices:

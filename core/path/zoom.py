@@ -285,7 +285,8 @@ def _upper_envelope(
 ) -> NDArray[np.float64]:
     """Return a slowly varying curve (n,) that is nowhere below the values (n,).
 
-    times, radius: in frame times. It is the maximum over windows of `hold` radiuses to each side, then `means` times the
+    times, radius: in frame times. It is the maximum over windows of `hold` radiuses to each side, then `means` times
+    the
     mean over windows of one radius.
     """
     even, grid = values, times

@@ -42,7 +42,8 @@ pixels and radians (geometry.py), relative to the last pose of the virtual camer
 second argument are those of the poses (1 + k,), from the previous frame on, in frame times."""
 
 LiveSmoother: TypeAlias = Callable[[float, float, float, float], CameraController]
-"""(width, height, max_zoom, period in frame times) -> a controller for the next shot, which starts at its first frame."""
+"""(width, height, max_zoom, period in frame times) -> a controller for the next shot, which starts at its first
+frame."""
 
 
 @renamed_fields(trust="confidence")
@@ -252,7 +253,8 @@ def _rectify_poses(
 ) -> None:
     """Update the poses and rows of the last frames to those of the middle rows, in place.
 
-    times: (count,), of these frames, in frame times. They belong to one shot. steps: as measured. The first `RADIUS_FRAMES` are not updated: earlier results used more of
+    times: (count,), of these frames, in frame times. They belong to one shot. steps: as measured. The first
+    `RADIUS_FRAMES` are not updated: earlier results used more of
     the frames before them.
     """
     count = len(times)

@@ -33,7 +33,8 @@ NUM_INPUTS = 4 + NUM_TARGETS + len(FILTER_PERIODS)  # even in the path: none cha
 class CameraState:
     """The state between frames, relative to the virtual camera.
 
-    velocity: (B, 8), per frame time. positions, velocities: (B, 8, filters), estimates for the newest frame. shake_level:
+    velocity: (B, 8), per frame time. positions, velocities: (B, 8, filters), estimates for the newest frame.
+    shake_level:
     (B, 8), mean distance of frames from the fastest filter's prediction.
     """
 

@@ -1,6 +1,7 @@
 """A clip with uneven timestamps, from a file to a file."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import cv2
@@ -33,7 +34,7 @@ def measured_judder(path):
     with av.open(str(path)) as container:
         frames = [(f.to_ndarray(format="gray")[:HEIGHT], f.time) for f in container.decode(video=0)]
     window, inner = cv2.createHanningWindow((96, 72), cv2.CV_32F), np.s_[24:96, 32:128]
-    pairs = zip(frames, frames[1:], strict=False)
+    pairs = pairwise(frames)
     moves = [
         -cv2.phaseCorrelate(a[inner].astype("f4"), b[inner].astype("f4"), window)[0][0] for (a, _), (b, _) in pairs
     ]

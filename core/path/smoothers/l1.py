@@ -172,7 +172,8 @@ def _solve_window(
     times: (n,).
 
     The unit of time is a radian of the period, so that all three derivatives of an oscillation of that period have the
-    same weight. Derivatives are divided differences, weighted by the time that they span. Each derivative is a variable, defined by the previous one: rows stay sparse, and numbers about 1. Each
+    same weight. Derivatives are divided differences, weighted by the time that they span. Each derivative is a
+    variable, defined by the previous one: rows stay sparse, and numbers about 1. Each
     is split into its positive and its negative part, whose sum is the absolute value.
     """
     sparse, n = scipy.sparse, len(min_scales)

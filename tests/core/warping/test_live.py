@@ -19,6 +19,7 @@ from steadyscale.core.path.zoom import apply_zoom
 from steadyscale.core.warping.live import FrameMotion, stabilize_live, stream_motion
 from steadyscale.core.warping.warp import warp
 from steadyscale.models import load_path_smoother
+from uneven_timestamps import PATTERNS, judder, pattern_times
 
 FPS = Fraction(25)
 
@@ -262,3 +263,21 @@ def test_live_an_attenuation_is_immediate_and_ends_slowly_or_at_a_cut(monkeypatc
     period = 2.0 * 25
     assert len(list(stabilize_live(motions_along(np.zeros((60, 4)), confidence=confidence), FPS, seconds=2.0))) == 60
     assert strengths == pytest.approx([0.25 + number / period for number in range(30)]), "frames 20 to 49"
+
+
+@pytest.mark.parametrize("look_ahead", [0, 5])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_even_pan_at_uneven_times_stays_even_live(pattern, look_ahead, monkeypatch):
+    times = pattern_times(pattern)
+    fps, pan = Fraction(30), np.outer(times, [150.0, 0, 0, 0])
+    poses = geometry.matrices_from_parameters(pan)
+    steps = np.concatenate([np.eye(3)[None], np.linalg.inv(poses[1:]) @ poses[:-1]])
+    elapsed = np.diff(times * 30, prepend=-1.0)
+    for smoother in (None, load_path_smoother().make_controller):
+        live = import_module("steadyscale.core.warping.live")
+        came = (FrameMotion(torch.zeros(1, 3, 90, 160), steps[i], float(i > 0), elapsed[i]) for i in range(len(times)))
+        make = smoother and (lambda width, height: load_path_smoother().make_controller(width, height, 4.0, 60.0))
+        fixes = [item.correction.matrices[0] for item in live._compute_corrections(came, fps, 60.0, look_ahead, make)]
+        after = geometry.to_parameters(poses @ np.linalg.inv(np.stack(fixes)))[:, 0]
+        middle = slice(len(times) // 2, -look_ahead - 1)
+        assert judder(times[middle], after[middle]) < (0.01 if smoother is None else 0.1)
