@@ -251,7 +251,7 @@ def _rectify_poses(
     info: ClipInfo,
     readout: float,
 ) -> None:
-    """Update the poses and rows of the last frames to those of the middle rows, in place.
+    """Update the last poses and rows to those of the middle rows, in place.
 
     times: (count,), of these frames, in frame times. They belong to one shot. steps: as measured. The first
     `RADIUS_FRAMES` are not updated: earlier results used more of
