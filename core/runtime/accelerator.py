@@ -152,7 +152,7 @@ class Accelerator:
         It is the one of names without a number, and the one that collectives send objects through.
         """
         set_device = getattr(self._module, "set_device", None)
-        if set_device is not None and self.device.index is not None:
+        if set_device is not None and self.device.index is not None:  # pyright: ignore[reportUnnecessaryComparison]  # torch annotates int
             set_device(self.device)
 
     @property
@@ -388,7 +388,7 @@ def resolve_device(name: str = AUTO) -> str:
         raise ClipError(
             f"there is no {device.type} device here, or this build of torch does not know it; use the device cpu"
         )
-    if device.index is not None and device.index >= count:
+    if device.index is not None and device.index >= count:  # pyright: ignore[reportUnnecessaryComparison]  # as above
         raise ClipError(f"there is no device {name}: the last one is {device.type}:{count - 1}")
     return name
 

@@ -15,7 +15,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _OWNER_PATTERN = re.compile(r"([0-9a-f]{6})-(\d+)-(\d+)-[0-9a-f]{8}")  # machine
 
 
 @contextmanager
-def temp_path(target: Path, tag: str | None = None) -> Iterator[Path]:
+def temp_path(target: Path, tag: str | None = None) -> Generator[Path, None, None]:
     """Yield a path beside `target` for a temporary file or folder.
 
     It is removed when the block ends, and so are those of dead processes for the same target.
@@ -44,7 +44,7 @@ def temp_path(target: Path, tag: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_path(target: Path, tag: str | None = None) -> Iterator[Path]:
+def atomic_path(target: Path, tag: str | None = None) -> Generator[Path, None, None]:
     """A path beside `target` to write to, renamed to `target` when the block ends.
 
     On any exception it is removed, and an earlier file at `target` stays. A folder must not exist yet at `target`.

@@ -60,7 +60,7 @@ def renamed_fields(**new_names: str) -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        constructor = "__new__" if issubclass(cls, tuple) else "__init__"
+        constructor = "__new__" if tuple in cls.__mro__ else "__init__"
         construct = getattr(cls, constructor)
 
         @functools.wraps(construct)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .accelerator import Accelerator, accelerator_for, is_out_of_memory
+from .typed_torch import from_numpy
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ RING_SLOTS = 3
 
 def upload_array(array: NDArray[np.floating[Any]], accelerator: Accelerator) -> Tensor:
     """Copy a small array to a device as float32, without waiting for the copy."""
-    single = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    single = from_numpy(np.ascontiguousarray(array, np.float32))
     if accelerator.is_cpu:
         return single
     pinned = accelerator.empty_pinned(*single.shape, dtype=torch.float32).copy_(single)
@@ -75,7 +76,7 @@ class _PinnedRing:
         if buffer is None or len(buffer) < sum(sizes):
             buffer = self._accelerator.empty_pinned(sum(sizes), dtype=torch.uint8)
         self._slots.append((buffer, None))
-        parts = buffer[: sum(sizes)].split(sizes)
+        parts = torch.split(buffer[: sum(sizes)], sizes)
         return [_byte_view(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def mark_use(self) -> None:
