@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..clip import Frames
+from ..runtime.typed_torch import from_numpy
 
 PLATE_OPACITY = 0.6
 
@@ -46,5 +47,5 @@ def _render_caption(text: str, size: int) -> tuple[Tensor, Tensor]:
     margin = size // 2
     sheet = Image.new("L", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin), 0)
     ImageDraw.Draw(sheet).text((margin - left, margin - top), text, fill=255, font=font)
-    ink = torch.from_numpy(np.asarray(sheet, np.float32) / 255)
+    ink = from_numpy(np.asarray(sheet, np.float32) / 255)
     return ink, torch.full_like(ink, PLATE_OPACITY)

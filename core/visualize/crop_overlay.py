@@ -15,6 +15,7 @@ from ..clip import ClipError, Frames
 from ..path.border import Border, with_border_zoom
 from ..path.trajectory import Correction
 from ..path.zoom import zooms_to_fill
+from ..runtime.typed_torch import from_numpy
 from .captions import draw_caption
 
 CUT_COLOR, FILL_COLOR, CANVAS_COLOR = (0.75, 0.1, 0.15), (0.25, 0.45, 1.0), (0.12, 0.12, 0.13)
@@ -105,5 +106,5 @@ def _draw_outline(canvas: Tensor, corners: list[tuple[float, float]]) -> Frames:
     line = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(line)
     draw.line([*corners, corners[0], corners[1]], fill=255, width=max(1, round(min(width, height) / 240)))
-    mask = torch.from_numpy(np.array(line, dtype=np.float32) / 255)
+    mask = from_numpy(np.array(line, dtype=np.float32) / 255)
     return (canvas * (1 - mask) + mask)[None]

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..clip import Frames
+from ..runtime.typed_torch import norm, to_list
 from .captions import draw_caption
 from .panel import image_to_frame
 from .plots import MIN_FLOW_RANGE_PIXELS, colorize_flow, draw_color_wheel
@@ -31,13 +32,13 @@ def draw_flow_arrows(frame: Frames, flow: Tensor) -> Frames:
     points = _arrow_points(width, height, step)
     grid = (points / torch.tensor([width, height]) * 2 - 1)[None, None].float()
     motions = F.grid_sample(flow.float().cpu() * scale, grid, align_corners=False, padding_mode="border")[0, :, 0].T
-    fastest = float(np.quantile(motions.norm(dim=1).numpy(), 0.99))
+    fastest = float(np.quantile(norm(motions, dim=1).numpy(), 0.99))
     factor = _round_scale(1.2 * step / max(fastest, 1e-6))
     colors = colorize_flow((motions / max(fastest, MIN_FLOW_RANGE_PIXELS)).T[None, :, :, None])[0, :, :, 0].T
     gray = frame[:, :3].cpu().float().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     canvas = Image.fromarray((gray[0] * 0.55 * 255).byte().permute(1, 2, 0).numpy())
     draw = ImageDraw.Draw(canvas)
-    for (x, y), (dx, dy), color in zip(points.tolist(), motions.tolist(), colors.tolist(), strict=True):
+    for (x, y), (dx, dy), color in zip(to_list(points), to_list(motions), to_list(colors), strict=True):
         ink = tuple(round(255 * value) for value in color)
         _draw_arrow(draw, (x, y), (dx, dy), factor, ink, step)
     scale_label = "arrows as long as the motion" if factor == 1 else f"arrows {factor:g} times the motion"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..clip import Frames
+from ..runtime.typed_torch import from_numpy
 
 Color: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the canvas
@@ -46,7 +46,7 @@ def canvas_to_frame(canvas: Image.Image) -> Frames:
 def image_to_frame(image: Image.Image) -> Frames:
     """An RGB image as a frame (1, 3, H, W)."""
     pixels = np.array(image, dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
 def frame_to_image(frame: Frames) -> Image.Image:

@@ -15,6 +15,7 @@ from ..path.border import Border, with_border_zoom
 from ..path.trajectory import Correction, Trajectory, correction
 from ..path.zoom import MAX_ZOOM, zooms_to_fill
 from ..runtime.deprecation import renamed_arguments
+from ..runtime.typed_torch import norm
 from .panel import (
     AFTER_COLOR,
     BEFORE_COLOR,
@@ -48,7 +49,7 @@ def flow_to_image(flow: Tensor, max_motion: float | None = None) -> Frames:
     max_motion: motion in pixels at full saturation; None takes the 99th percentile of the batch, so that a few outliers
     do not reduce the saturation of the rest. White is no motion. A color wheel in the corner is the legend.
     """
-    speed = flow.norm(dim=1)
+    speed = norm(flow, dim=1)
     if max_motion is None:
         max_motion = float(np.quantile(speed.cpu().numpy(), 0.99))
     return draw_color_wheel(colorize_flow(flow / max(max_motion, MIN_FLOW_RANGE_PIXELS)))
@@ -63,7 +64,7 @@ def draw_color_wheel(image: Frames) -> Frames:
     if size >= 16:
         axis = torch.linspace(-1, 1, size)
         wheel = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
-        disc = (wheel.norm(dim=1, keepdim=True) <= 1).to(image)
+        disc = (norm(wheel, dim=1, keepdim=True) <= 1).to(image)
         corner = image[..., -size:, -size:]
         corner.copy_(disc * colorize_flow(wheel).to(image) + (1 - disc) * corner)
     return image
@@ -80,7 +81,7 @@ def colorize_flow(flow: Tensor) -> Tensor:
     position = direction * len(wheel)
     index = position.long() % len(wheel)
     hue = torch.lerp(wheel[index], wheel[(index + 1) % len(wheel)], (position - position.floor())[..., None])
-    speed = flow.norm(dim=1).clamp(max=1)[..., None]
+    speed = norm(flow, dim=1).clamp(max=1)[..., None]
     return (1 - speed * (1 - hue)).permute(0, 3, 1, 2)
 
 
