@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import TrainingError
+from .toml_dataclass import as_table
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +98,10 @@ def hash_text(table: Mapping[str, Any]) -> str:
 
 
 def _text_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
-    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if as_table(value) is None]
     for key, value in table.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{prefix}{key}]", *_text_lines(value, f"{prefix}{key}.")]
+        if (section := as_table(value)) is not None:
+            lines += ["", f"[{prefix}{key}]", *_text_lines(section, f"{prefix}{key}.")]
     return lines
 
 
@@ -115,7 +116,7 @@ def _rename(path: KeyPath, names: Mapping[str, str]) -> KeyPath:
 def _leaves(table: Mapping[str, Any], parents: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Yield the path and the value of every entry; an empty table is an entry too."""
     for key, value in table.items():
-        if inner := _as_table(value):
+        if inner := as_table(value):
             yield from _leaves(inner, (*parents, key))
         else:
             yield (*parents, key), value
@@ -135,12 +136,8 @@ def _nested(leaves: Iterable[tuple[KeyPath, Any]]) -> dict[str, Any]:
 def _contains(table: Mapping[str, Any], dotted: str) -> bool:
     inner: Any = table
     for key in dotted.split("."):
-        section = _as_table(inner)
+        section = as_table(inner)
         if section is None or key not in section:
             return False
         inner = section[key]
     return True
-
-
-def _as_table(value: Any) -> Mapping[str, Any] | None:
-    return value if isinstance(value, Mapping) else None  # pyright: ignore[reportUnknownVariableType] (keys of TOML)

@@ -72,13 +72,16 @@ def parse_override(override: str) -> dict[str, Any]:
 
 def merge_tables(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested tables; where both have a value, that of `override` is taken."""
-    both = {
-        key: merge_tables(base[key], value)
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        else value
-        for key, value in override.items()
-    }
-    return {**base, **both}
+    merged = dict(base)
+    for key, value in override.items():
+        old, new = as_table(base.get(key)), as_table(value)
+        merged[key] = value if old is None or new is None else merge_tables(old, new)
+    return merged
+
+
+def as_table(value: Any) -> Mapping[str, Any] | None:
+    """The value if it is a table, else None."""
+    return value if isinstance(value, Mapping) else None  # pyright: ignore[reportUnknownVariableType]  # TOML's keys are str
 
 
 def from_table(defaults: DataclassT, table: Mapping[str, Any]) -> DataclassT:
@@ -102,14 +105,15 @@ def to_toml(settings: Any) -> str:
     return tomli_w.dumps(to_table(settings))
 
 
-def _fill_in(defaults: Any, table: Any, prefix: str = "") -> dict[str, Any]:
+def _fill_in(defaults: Any, value: Any, prefix: str = "") -> dict[str, Any]:
     """Add the defaults that the table does not name.
 
-    prefix: the dotted key of the table, with a final dot. cattrs knows the defaults of a class, while those of a nested
-    one may differ: the second degradation stage is milder.
+    value: the table. prefix: its dotted key, with a final dot. cattrs knows the defaults of a class, while those of a
+    nested one may differ: the second degradation stage is milder.
     """
-    if not isinstance(table, Mapping):
-        raise TrainingError(f"{prefix.rstrip('.')} is a section of settings, not {table!r}")
+    table = as_table(value)
+    if table is None:
+        raise TrainingError(f"{prefix.rstrip('.')} is a section of settings, not {value!r}")
     complete = dict(table)
     for field in fields(defaults):
         default = getattr(defaults, field.name)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
-import torch
 import torch.nn.functional as F
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...runtime.typed_torch import from_numpy
 from ...video.decode import stream_format
 
 PAN_PIXELS = 1  # camera motion between the frames of the short clip that is encoded
@@ -55,7 +55,7 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
     encoder.width, encoder.height, encoder.pix_fmt = width + right, height + down, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.options = {**options, "crf": str(crf), "b": "0"} if codec == "vp9" else {**options, "crf": str(crf)}
-    packets = []
+    packets: list[av.Packet[Any]] = []
     for number in range(frames):
         offset = PAN_PIXELS * number
         view = padded[:, offset : offset + height + down, offset : offset + width + right]
@@ -63,12 +63,12 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
             format="yuv420p", dst_colorspace=stream_format.BT709, dst_color_range=stream_format.LIMITED_RANGE
         )
         frame.pts = number
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
+        packets += encoder.encode(frame)  # pyright: ignore[reportUnknownMemberType]  # packets of unknown streams
+    packets += encoder.encode(None)  # pyright: ignore[reportUnknownMemberType]  # as above
 
     decoder = cast(VideoCodecContext, av.CodecContext.create(decoder_name, "r"))
     decoder.thread_count = 1
-    decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+    decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]  # pyright: ignore[reportUnknownMemberType]  # as above
     rgb = decoded[-1].reformat(
         format="rgb24", src_colorspace=stream_format.BT709, src_color_range=stream_format.LIMITED_RANGE
     )
@@ -86,4 +86,4 @@ def _to_uint8(image: Tensor) -> NDArray[np.uint8]:
 
 
 def _to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(rgb.transpose(2, 0, 1).astype(np.float32) / 255)
+    return from_numpy(rgb.transpose(2, 0, 1).astype(np.float32) / 255)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError
+from ...runtime.typed_torch import from_numpy
 from ...upscaling.resize import resize
 from ...video.images.image_clip import read_image
 from ...video.images.sequence_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -144,7 +145,7 @@ def _decode_image(file: Path) -> Tensor:
     image = read_image(file)[..., :3]
     if image.dtype == np.uint16:
         image = np.rint(image.astype(np.float32) / 257)
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.uint8))
+    return from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.uint8))
 
 
 def _to_uint8(frame: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.typed_torch import bessel_j1, from_numpy
 from ..config.degradation import DegradationConfig, DegradationStage
 from . import compression_artifacts
 
@@ -64,7 +65,7 @@ def sinc_kernel(half_width: int, cutoff: float) -> Tensor:
     """
     steps = torch.arange(-half_width, half_width + 1, dtype=torch.float64)
     radius = torch.hypot(*torch.meshgrid(steps, steps, indexing="ij"))
-    kernel = cutoff * torch.special.bessel_j1(cutoff * radius) / (2 * math.pi * radius.clamp_min(1e-9))
+    kernel = cutoff * bessel_j1(cutoff * radius) / (2 * math.pi * radius.clamp_min(1e-9))
     kernel[half_width, half_width] = cutoff**2 / (4 * math.pi)
     return (kernel / kernel.sum()).float()
 
@@ -144,11 +145,11 @@ def _add_noise(image: Tensor, stage: DegradationStage, rng: np.random.Generator)
     shape = (1, *image.shape[1:]) if is_gray else tuple(image.shape)
     if rng.random() < stage.gaussian_noise_prob:
         sigma = rng.uniform(*stage.gaussian_sigma) / 255
-        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) * sigma
+        noise = from_numpy(rng.standard_normal(shape, dtype=np.float32)) * sigma
     else:
         light = image.mean(dim=0, keepdim=True) if is_gray else image
         photons = rng.poisson(light.clamp(0, 1).double().numpy() * 255)
-        noise = (torch.from_numpy(photons / 255).float() - light) * rng.uniform(*stage.poisson_scale_range)
+        noise = (from_numpy(photons / 255).float() - light) * rng.uniform(*stage.poisson_scale_range)
     return (image + noise).clamp(0, 1)
 
 

@@ -59,7 +59,7 @@ def round_to_8bit(image: Tensor) -> Tensor:
 
 def bt601_luma(image: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> (B, 1, H, W), Y of BT.601 in [16, 235]."""
-    red, green, blue = image.split(1, dim=1)
+    red, green, blue = torch.split(image, 1, dim=1)
     return 16 + 65.481 * red + 128.553 * green + 24.966 * blue
 
 

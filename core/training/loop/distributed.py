@@ -43,9 +43,9 @@ class Distributed:
         tensors = list(gradients)
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message instead of hundreds
         message = flat.cpu() if dist.get_backend() == dist.Backend.GLOO else flat  # gloo knows few other devices
-        dist.all_reduce(message)
+        dist.all_reduce(message)  # pyright: ignore[reportUnknownMemberType]  # untyped
         flat.copy_(message).div_(self.world_size)
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def broadcast(self, value: Value) -> Value:
@@ -90,7 +90,7 @@ def init_distributed(batch: int, device: torch.device) -> Generator[Distributed,
     try:
         yield Distributed(dist.get_rank(), dist.get_world_size())
         if is_owner:
-            dist.barrier()  # a process that exits first would close connections that others still use
+            dist.barrier()  # pyright: ignore[reportUnknownMemberType]  # untyped  # a process that exits first would close connections that others still use
     finally:
         if is_owner:
             dist.destroy_process_group()

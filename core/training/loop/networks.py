@@ -11,6 +11,7 @@ from ....models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, Weight
 from ....models.arch.discriminator import UNetDiscriminator, VGGDiscriminator
 from ....models.arch.separable import SeparableRRDB, SeparableSRVGG
 from ....models.zoo import zoo
+from ...runtime.typed_torch import named_modules, seeded_rng
 from ..config.schema import DiscriminatorKind, NetworkConfig, NetworkKind, TrainConfig
 from ..errors import TrainingError
 
@@ -52,8 +53,7 @@ def make_generator(settings: NetworkConfig, seed: int) -> MultiScaleGenerator:
 
     Raises TrainingError.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_rng(seed):
         generator = MultiScaleGenerator({scale: _build_network(settings, scale) for scale in settings.scales})
         if settings.kind is NetworkKind.RRDB:
             _init_rrdb(generator)
@@ -68,8 +68,7 @@ def make_discriminator(config: TrainConfig) -> nn.Module | None:
     """Create the discriminator if the adversarial loss has a weight, else return None."""
     if not config.losses.adversarial:
         return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
+    with seeded_rng(config.seed + 1):
         if config.discriminator.kind is DiscriminatorKind.VGG:
             return VGGDiscriminator(config.data.crop, config.discriminator.features)
         return UNetDiscriminator(config.discriminator.features)
@@ -160,7 +159,7 @@ def _init_rrdb(generator: MultiScaleGenerator) -> None:
 
     With zero biases, as ESRGAN does.
     """
-    for name, module in generator.named_modules():
+    for name, module in named_modules(generator):
         # Of a separable convolution only the pointwise part is scaled; the depthwise one keeps the variance.
         if isinstance(module, nn.Conv2d) and ".rdb" in name and module.groups == 1:
             nn.init.kaiming_normal_(module.weight)

@@ -27,7 +27,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """
     try:
         device = torch.device(resolve_device(name))
-        if device.type != "cpu" and device.index is None:
+        if device.type != "cpu" and device.index is None:  # pyright: ignore[reportUnnecessaryComparison]  # torch annotates int
             device = torch.device(resolve_device(f"{device.type}:{local_rank}"))
     except ClipError as error:
         raise TrainingError(f"runtime.device: {error}") from error

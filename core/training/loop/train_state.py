@@ -90,14 +90,14 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
     """
     layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     network = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
-    network = network.to(memory_format=layout)  # pyright: ignore[reportCallIssue] (torch's stubs lack this overload)
-    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay))
+    network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # torch's stubs lack this overload
+    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay))  # pyright: ignore[reportUnknownArgumentType]  # untyped
     ema.requires_grad_(False).eval()
     discriminator = make_discriminator(config)
     trained_discriminator = None
     if discriminator is not None:
         discriminator = discriminator.to(device)
-        discriminator = discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue] (as above)
+        discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # as above
         trained_discriminator = _make_trained_model(discriminator, config.optim.discriminator_learning_rate, config)
     trained_generator = _make_trained_model(network, config.optim.learning_rate, config)
     return TrainState(0, network, ema, trained_generator, trained_discriminator)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...runtime.typed_torch import to_list
 from ..config.schema import AutocastDtype, OptimConfig, TrainConfig
 from ..data.dataset import Batch
 from ..losses import losses
@@ -63,14 +64,15 @@ def train_step(
         terms = _image_losses(pred, large, batch.shift, config, weights, features)
         if discriminator:
             terms["adversarial"] = _generator_adversarial_loss(discriminator.network, pred, large, config)
-        (losses.total(terms, weights) * (state.trained_generator.scaler.scale / parts)).backward()
+        torch.autograd.backward(losses.total(terms, weights) * (state.trained_generator.scaler.scale / parts))
         if discriminator:
             terms |= _backward_discriminator(discriminator, pred.detach(), large, config, parts)
         for name, term in terms.items():
             sums[name] = sums.get(name, torch.zeros((), device=term.device)) + term.detach().float() / parts
 
     norms = [_reduce_and_clip(model, config.optim.max_grad_norm, distributed) for model in models]
-    values = torch.stack([*norms, *sums.values()]).tolist()  # the only synchronization with the device in a step
+    # The only synchronization with the device in a step.
+    values: list[float] = to_list(torch.stack([*norms, *sums.values()]))
     finite = [math.isfinite(norm) for norm in values[: len(norms)]]
     applied = all(finite)
     for model, is_finite in zip(models, finite, strict=True):
@@ -166,7 +168,7 @@ def _backward_discriminator(
     with _autocast(config, pred):
         real, fake = discriminator.network(target), discriminator.network(pred)
     loss = losses.discriminator_loss(real, fake, config.losses.adversarial_kind)
-    (loss * (discriminator.scaler.scale / parts)).backward()
+    torch.autograd.backward(loss * (discriminator.scaler.scale / parts))
     probabilities = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
     return {"discriminator": loss, **probabilities}
 
@@ -189,7 +191,7 @@ def _apply_step(state: TrainState, models: list[TrainedModel], config: TrainConf
     for model, base_rate in zip(models, (optim.learning_rate, optim.discriminator_learning_rate), strict=False):
         for group in model.optimizer.param_groups:
             group["lr"] = learning_rate_at(optim, base_rate, state.step, config.steps)
-        model.optimizer.step()
+        model.optimizer.step()  # pyright: ignore[reportUnknownMemberType]  # its hooks have no type
     state.ema.update_parameters(state.generator)
 
 

@@ -91,7 +91,7 @@ def _run(config: TrainConfig, resume: bool) -> Generator[StepReport, None, None]
         if newest:
             checkpoint.restore(state, newest)
         if config.runtime.compile:
-            state.generator.compile()
+            state.generator.compile()  # pyright: ignore[reportUnknownMemberType]  # the parameters have no types
         run_logger = None
         if distributed.is_main:
             with atomic_path(config.folder / "config.toml") as partial:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.typed_torch import rfft2
 from ..config.choices import AdversarialLossKind, FrequencyLossKind, PixelLossKind
 
 P = ParamSpec("P")
@@ -85,7 +86,7 @@ def frequency(pred: Tensor, target: Tensor, kind: FrequencyLossKind = FrequencyL
     complex: mean of |Re F(pred - target)| and |Im F(pred - target)| (Cho et al. 2021, MIMO-UNet, arXiv:2108.05054).
     amplitude: mean ||F(pred)| - |F(target)||, independent of position (Fuoli et al. 2021, arXiv:2106.00783).
     """
-    pred_spectrum, target_spectrum = (torch.fft.rfft2(x, norm="ortho") for x in (pred, target))
+    pred_spectrum, target_spectrum = (rfft2(x, norm="ortho") for x in (pred, target))
     if kind is FrequencyLossKind.AMPLITUDE:
         return (pred_spectrum.abs() - target_spectrum.abs()).abs().mean()
     return torch.view_as_real(pred_spectrum - target_spectrum).abs().mean()

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....models.loading.weight_file import read_weights
+from ...runtime.typed_torch import from_numpy
 from ..config.choices import Backbone
 from ..errors import TrainingError
 
@@ -152,7 +153,7 @@ def _torchvision_vgg19() -> Mapping[str, Tensor]:
         'losses.backbone_weights, set losses.backbone = "hed-vgg16", or set losses.perceptual and losses.content to 0'
     )
     try:
-        from torchvision.models import VGG19_Weights  # pyright: ignore[reportMissingImports]
+        from torchvision.models import VGG19_Weights  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
     except ImportError as error:
         raise TrainingError(
             f"VGG19 weights are missing, and torchvision is not installed to download them: {advice}"
@@ -165,14 +166,14 @@ def _torchvision_vgg19() -> Mapping[str, Tensor]:
 
 def _read_hed(path: Path | None, layers: list[str]) -> dict[str, Tensor]:
     try:
-        import h5py  # pyright: ignore[reportMissingImports]
+        import h5py  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
     except ImportError as error:
         raise TrainingError("HED-VGG16 needs h5py: pip install h5py") from error
     state: dict[str, Tensor] = {}
     with h5py.File(path or _find_hed_weights(), "r") as file:
 
         def read(key: str) -> Tensor:
-            return torch.from_numpy(np.asarray(file[key], np.float32))
+            return from_numpy(np.asarray(file[key], np.float32))
 
         for name in layers:
             block, conv = name.removeprefix("conv").split("_")

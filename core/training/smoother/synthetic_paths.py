@@ -37,7 +37,7 @@ def camera_path(rng: np.random.Generator, kind: PathKind, frames: int, fps: floa
     The same generator state gives the same path.
     """
     t = np.arange(frames) / fps
-    amount = np.exp(rng.uniform(np.log(0.004), np.log(0.05)))  # RMS of the shake in half frame widths
+    amount = log_uniform(rng, 0.004, 0.05)  # RMS of the shake in half frame widths
     if kind is PathKind.TRIPOD:
         amount *= 0.02
     yaw, pitch, roll, zoom = (hand_tremor(rng, frames, fps) for _ in range(4))
@@ -58,8 +58,13 @@ def camera_path(rng: np.random.Generator, kind: PathKind, frames: int, fps: floa
     path[:, :4] = moves
     # Yaw and pitch by an angle a move the frame by focal * a and tilt it by a / focal: perspective = shift / focal^2.
     path[:, 6:] = moves[:, :2] / rng.uniform(*FOCAL_RANGE) ** 2
-    path += rng.standard_normal(path.shape) * np.exp(rng.uniform(np.log(1e-5), np.log(4e-4)))  # measurement noise
+    path += rng.standard_normal(path.shape) * log_uniform(rng, 1e-5, 4e-4)  # measurement noise
     return path - path[0]
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number from [low, high) whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(float(np.log(low)), float(np.log(high)))))
 
 
 def camera_paths(rng: np.random.Generator, count: int, frames: int, fps: float) -> Array:

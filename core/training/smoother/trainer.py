@@ -19,11 +19,12 @@ from ....models.smoother.live_path_net import LivePathNet
 from ....models.smoother.path_net import PathNet, margin_usage, tangent_scale
 from ....models.smoother.path_smoother import PathSmoother, simulate_live
 from ....models.smoother.whittaker_layer import whittaker_smooth
+from ...runtime.typed_torch import from_numpy, seeded_rng
 from ..errors import TrainingError
 from ..loop.export import export
 from ..loop.grad_mode import with_gradients
 from . import losses as path_losses
-from .synthetic_paths import ASPECT, camera_paths
+from .synthetic_paths import ASPECT, camera_paths, log_uniform
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,18 @@ def _run(settings: PathTrainConfig, target: Path) -> Generator[PathStepReport, N
 
 def init_networks(seed: int) -> PathSmoother:
     """Create both networks with random weights of the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_rng(seed):
         return PathSmoother()
 
 
 def draw_batch(rng: np.random.Generator, settings: PathTrainConfig) -> PathBatch:
     """Draw random paths, a period, a look-ahead and crop margins."""
     fps = float(rng.choice([24, 25, 30, 50, 60]))
-    period = min(fps * float(np.exp(rng.uniform(np.log(0.6), np.log(5)))), settings.max_period)
-    path = torch.from_numpy(camera_paths(rng, settings.batch, settings.frames, fps)) * tangent_scale(2, 2 / ASPECT, 1.0)
+    period = min(fps * log_uniform(rng, 0.6, 5), settings.max_period)
+    path = from_numpy(camera_paths(rng, settings.batch, settings.frames, fps)) * tangent_scale(2, 2 / ASPECT, 1.0)
     whittaker = whittaker_paths(path, period)
     needed = margin_usage(whittaker - path, ASPECT).amax(dim=1)
-    margin = needed * torch.from_numpy(np.exp(rng.uniform(np.log(0.15), np.log(2), len(path))))
+    margin = needed * from_numpy(np.exp(rng.uniform(np.log(0.15), np.log(2), len(path))))
     margin = margin.clamp(min=1e-3)[:, None, None]
     lookahead = int(rng.choice([0, 0, 5, 15, int(rng.integers(0, 30))]))
     return PathBatch(path / margin, whittaker / margin, period, lookahead)
@@ -164,7 +164,7 @@ def path_train_step(
         warmup = min(1.0, (step + 1) / 20)
         group["lr"] = settings.learning_rate * warmup * (1 + math.cos(math.pi * step / settings.steps)) / 2 + 1e-5
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    torch.autograd.backward(total)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
     return {name: float(value.detach()) for name, value in losses.items()} | {"total": float(total.detach())}
