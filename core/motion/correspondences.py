@@ -36,7 +36,7 @@ def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None 
     height, width = gray.shape
     weight = flow_weight(texture_strength(gray))
     rows, columns = (
-        np.minimum(np.arange(n) * GRID_PIXELS + GRID_PIXELS // 2, last - 1)
+        np.minimum(np.arange(n, dtype=np.int_) * GRID_PIXELS + GRID_PIXELS // 2, last - 1)
         for n, last in zip(weight.shape, (height, width), strict=True)
     )
     y, x = (g.ravel() for g in np.meshgrid(rows, columns, indexing="ij"))
@@ -44,7 +44,7 @@ def sample_flow(flow: Plane, gray: Plane, ignore_mask: NDArray[np.bool_] | None 
     if ignore_mask is not None:
         weights = weights * ~ignore_mask[y, x]
     points = np.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], axis=-1)
-    moved = points + flow[:, y, x].T
+    moved = np.add(points, flow[:, y, x].T, dtype=np.float64)
     return Correspondences(points, moved, weights)
 
 
@@ -77,7 +77,7 @@ def _cell_means(plane: Plane) -> NDArray[np.float64]:
 
     Squares at the right and lower edge contain only the pixels of the frame.
     """
-    rows, columns = (np.arange(0, n, GRID_PIXELS) for n in plane.shape)
+    rows, columns = (np.arange(0, n, GRID_PIXELS, dtype=np.int_) for n in plane.shape)
     sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0), columns, axis=1)
     sizes = (np.diff([*starts, n]) for starts, n in zip((rows, columns), plane.shape, strict=True))
     return sums.astype(np.float64) / np.outer(*sizes)

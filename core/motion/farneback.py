@@ -106,7 +106,7 @@ def _gray_levels(frames: Tensor) -> Tensor:
     """
     frames = frames.float()
     if frames.shape[1] == 3:
-        red, green, blue = frames.split(1, dim=1)  # each (B, 1, H, W)
+        red, green, blue = torch.split(frames, 1, dim=1)  # each (B, 1, H, W)
         frames = LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue
     return frames * 255
 
@@ -198,8 +198,8 @@ def _expand_polynomials(gray: Tensor, radius: int, sigma: float) -> Tensor:
     level = _correlate_1d(gray, weights, dim=2)  # (B, 1, h, w) each: value, slope and bend along y
     rise = _correlate_1d(gray, slope, dim=2)
     curve = _correlate_1d(gray, bend, dim=2)
-    y, yy = _correlate_1d(torch.cat([rise, curve], dim=1), weights, dim=3).split(1, dim=1)
-    x, xy = _correlate_1d(torch.cat([level, rise], dim=1), slope, dim=3).split(1, dim=1)
+    y, yy = _correlate_1d(torch.cat([rise, curve], dim=1), weights, dim=3).chunk(2, dim=1)
+    x, xy = _correlate_1d(torch.cat([level, rise], dim=1), slope, dim=3).chunk(2, dim=1)
     xx = _correlate_1d(level, bend, dim=3)
     return torch.cat([x, y, xx, yy, xy], dim=1)
 

@@ -77,9 +77,9 @@ def flow_between_planes(flow: FlowModel, first: Plane, second: Plane) -> Plane:
     plane_flow = getattr(flow, "plane_flow", None)
     if plane_flow is not None:
         return plane_flow(first, second)
-    import torch
+    from ..runtime.typed_torch import from_numpy
 
-    a, b = (torch.from_numpy(plane)[None, None] for plane in (first, second))
+    a, b = (from_numpy(plane)[None, None] for plane in (first, second))
     return flow(a, b)[0].cpu().numpy()
 
 
@@ -95,8 +95,10 @@ class OpenCVFlow:
     def __call__(self, first: Frames, second: Frames) -> Tensor:
         import torch
 
+        from ..runtime.typed_torch import from_numpy
+
         pairs = zip(luma(first)[:, 0].cpu().numpy(), luma(second)[:, 0].cpu().numpy(), strict=True)
-        return torch.stack([torch.from_numpy(self.plane_flow(a, b)) for a, b in pairs])
+        return torch.stack([from_numpy(self.plane_flow(a, b)) for a, b in pairs])
 
     def plane_flow(self, first: Plane, second: Plane) -> Plane:
         if min(first.shape) < 16:  # DIS raises an error for fewer than two patches; such frames show no motion

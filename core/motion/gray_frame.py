@@ -128,17 +128,18 @@ def _gradient_level(gray: GrayFrame, cell: int) -> GradientLevel:
     rows, columns = height // cell, width // cell
     power = (dx * dx + dy * dy)[: rows * cell, : columns * cell]
     best = power.reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3).reshape(rows, columns, -1).argmax(axis=-1)
-    row = (np.arange(rows)[:, None] * cell + best // cell).ravel()
-    column = (np.arange(columns) * cell + best % cell).ravel()
+    row = (np.arange(rows, dtype=np.int_)[:, None] * cell + best // cell).ravel()
+    column = (np.arange(columns, dtype=np.int_) * cell + best % cell).ravel()
     if gray.ignore_mask is not None:
         valid = ~gray.ignore_mask[row, column]
         row, column = row[valid], column[valid]
+    pixels: NDArray[np.intp] = row * width + column
     layers = np.stack([blurred, dx, dy], axis=-1)
     return GradientLevel(
         layers,
         column.astype(np.float32) + np.float32(0.5 - width / 2),
         row.astype(np.float32) + np.float32(0.5 - height / 2),
-        layers.reshape(-1, 3).take(row * width + column, axis=0).T.copy(),
+        layers.reshape(-1, 3).take(pixels, axis=0).T.copy(),
     )
 
 

@@ -79,6 +79,7 @@ class KltTracker:
         cells = texture[: rows * side, : columns * side].reshape(rows, side, columns, side)
         cells = cells.transpose(0, 2, 1, 3).reshape(rows, columns, -1)
         best = cells.argmax(axis=-1)
-        y, x = np.arange(rows)[:, None] * side + best // side, np.arange(columns) * side + best % side
+        y = np.arange(rows, dtype=np.int_)[:, None] * side + best // side
+        x = np.arange(columns, dtype=np.int_) * side + best % side
         points = np.stack([x.ravel(), y.ravel()], axis=-1) * 2 + 0.5  # half-size pixel centers lie between pixels
         return points.astype(np.float32), flow_weight(cells.max(axis=-1).astype(np.float64)).ravel()

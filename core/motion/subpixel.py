@@ -133,7 +133,7 @@ def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tupl
     sample, power = error[::MEDIAN_STRIDE], squared_gradient[::MEDIAN_STRIDE]
     median = np.median(sample)
     noise = max(float(np.median(np.abs(sample - median)[power <= np.median(power)])) * 1.5, 1 / 1024)
-    inverse_variance = 1 / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
+    inverse_variance = np.float32(1) / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
     return np.abs(error - median) * np.sqrt(inverse_variance), inverse_variance
 
 
