@@ -17,6 +17,7 @@ from torch import Tensor
 from ..clip import Frames
 from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.transfer import Uploader
+from ..runtime.typed_torch import from_numpy
 from ..video.decode.convert import to_level_planes
 from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha
 from ..video.planes.frame_planes import frame_planes
@@ -69,7 +70,7 @@ class _Converter:
         is_high = bit_depth(frame.format.name) > 8
         levels = to_level_planes(frame, self._reformatter, alpha=self._alpha, chroma_location=self._chroma_location)
         planes = [
-            torch.from_numpy((plane * (65535 / level) + 0.5).astype(np.uint16) if is_high else plane)
+            from_numpy((plane * (65535 / level) + 0.5).astype(np.uint16) if is_high else plane)
             for plane, level in levels
         ]
         red, green, blue, *alpha = planes

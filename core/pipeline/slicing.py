@@ -23,7 +23,7 @@ from .warp_op import WarpOp
 
 def pipeline_shots(pipeline: Pipeline) -> list[slice]:
     """The shots of the pipeline's correction; none where nothing was measured."""
-    return next((list(o.correction.shots) for o in pipeline.operations if isinstance(o, WarpOp)), [])
+    return next((list(o.correction.shots) for o in pipeline.operations if isinstance(o, WarpOp)), list[slice]())
 
 
 def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:

@@ -172,9 +172,11 @@ def _convert_like(arrays: list[NDArray[np.floating[Any]]], other: Array) -> list
     singles = [array.astype(np.float32, copy=False) for array in arrays]
     if isinstance(other, np.ndarray):
         return cast("list[Array]", singles)
+    import torch
+
     from ..runtime.accelerator import accelerator_for
     from ..runtime.transfer import upload_array
 
     packed = upload_array(np.concatenate([array.ravel() for array in singles]), accelerator_for(other.device))
-    parts = packed.split([array.size for array in singles])
+    parts = torch.split(packed, [array.size for array in singles])
     return cast("list[Array]", [part.view(array.shape) for part, array in zip(parts, singles, strict=True)])
