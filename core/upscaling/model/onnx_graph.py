@@ -7,7 +7,7 @@ import inspect
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...runtime.atomic_write import atomic_path
 from ...runtime.cache_dir import cache_folder
+from ...runtime.typed_torch import named_modules
 from .replica import frozen_copy
 
 OPSET = 17
@@ -35,10 +36,11 @@ def export_graph(
     example; None: all sizes are fixed. The caller sets the gradient mode. The graph is not verified.
     """
     # The dynamo exporter needs another package, and fewer programs read its graphs.
-    options: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    export: Callable[..., Any] = torch.onnx.export  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # parts have no type
+    options: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the tracer, and traced sizes
-        torch.onnx.export(
+        export(
             module,
             (example,),
             str(path),
@@ -78,7 +80,7 @@ def cached_graph(module: nn.Module, weights: str, like: Tensor) -> Path:
 def fingerprint_module(module: nn.Module) -> str:
     """Hash the structure, the simple attributes and the weights of a module."""
     digest = hashlib.sha256()
-    for name, part in module.named_modules():
+    for name, part in named_modules(module):
         simple = {key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str))}
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         digest.update(f"{name} {kind} {sorted(simple.items())} {part.extra_repr()}\n".encode())

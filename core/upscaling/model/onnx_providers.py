@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError
+from ...runtime.typed_torch import from_numpy
 from .onnx_graph import INPUT_NAME, OUTPUT_NAME
 
 NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float16: np.float16}
@@ -37,7 +38,7 @@ class Provider:
     @property
     def shares_memory(self) -> bool:
         """Whether it reads and writes the tensors of its torch device."""
-        return self.device_types == {"cuda"}
+        return self.device_types == frozenset({"cuda"})
 
 
 def _tensorrt_options(image: Tensor, folder: Path) -> Options:
@@ -141,7 +142,7 @@ class OnnxSession:
             return self._run_in_place(image.contiguous(), self._shape)
         result = self._session.run([OUTPUT_NAME], {INPUT_NAME: image.cpu().contiguous().numpy()})[0]
         self._shape = result.shape
-        return torch.from_numpy(result).to(image.device)
+        return from_numpy(result).to(image.device)
 
     def _run_in_place(self, image: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Let the provider read and write the memory of tensors on the GPU."""

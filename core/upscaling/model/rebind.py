@@ -43,11 +43,11 @@ class Rebinder:
         if isinstance(value, MethodType):
             return self._rebind_method(value, depth + 1)
         if isinstance(value, functools.partial):
-            return self._rebind_partial(value, depth + 1)
+            return self._rebind_partial(value, depth + 1)  # pyright: ignore[reportUnknownArgumentType]  # of any function
         if isinstance(value, (list, tuple)):
-            return self._rebind_sequence(value, depth + 1)
+            return self._rebind_sequence(value, depth + 1)  # pyright: ignore[reportUnknownArgumentType]  # of any items
         if isinstance(value, dict):
-            return self._rebind_dict(value, depth + 1)
+            return self._rebind_dict(value, depth + 1)  # pyright: ignore[reportUnknownArgumentType]  # of any items
         if isinstance(value, (Tensor, nn.Module, type, ModuleType, FunctionType)) or not hasattr(value, "__dict__"):
             return value
         return self._rebind_object(value, depth + 1)
@@ -76,7 +76,7 @@ class Rebinder:
         copy.update(items)
         return copy
 
-    def _rebind_object(self, value: Any, depth: int) -> Any:
+    def _rebind_object(self, value: object, depth: int) -> object:
         if id(value) in self._visited or depth > MAX_DEPTH:
             return value
         self._visited.add(id(value))
@@ -88,7 +88,7 @@ class Rebinder:
                 changed[name] = rebound
         if not changed:
             return value
-        copy: Any = object.__new__(type(value))
+        copy = object.__new__(type(value))
         copy.__dict__.update(attributes | changed)
         self._replaced[id(value)] = copy
         return copy

@@ -6,6 +6,7 @@ Where it fails, the network runs in plain torch.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def compile_forward(module: nn.Module) -> None:
     runs.
     """
     plain = module.forward
-    compiled = torch.compile(plain, **OPTIONS)
+    compiled: Callable[..., object] = torch.compile(plain, **OPTIONS)  # pyright: ignore[reportUnknownMemberType]  # parts have no type
     has_failed = False
 
     def forward(*args: object, **kwargs: object) -> object:

@@ -102,13 +102,13 @@ def _best_split(dirty: NDArray[np.bool_], top: int, left: int, height: int, widt
 
     Returns the number of pixels, and the tile row below that line.
     """
-    count, across = dirty.shape
+    count, across = len(dirty), len(dirty.T)
     if count < 2:
         return float("inf"), 0
     used = dirty.any(1)
     first = np.where(used, dirty.argmax(1), across)
     last = np.where(used, across - dirty[:, ::-1].argmax(1), 0)
-    index = np.arange(count)
+    index = np.arange(count, dtype=np.int_)
     upper_end = np.maximum.accumulate(np.where(used, index + 1, 0))[:-1]
     lower_start = np.minimum.accumulate(np.where(used, index, count)[::-1])[::-1][1:]
 
