@@ -16,6 +16,7 @@ from ...models.arch.rrdb import NEGATIVE_SLOPE
 from ...models.arch.separable import to_dense
 from ...models.arch.upconv import SubpixelConv
 from ...models.loading.onnx_model import METADATA_KEYS
+from ..runtime.typed_torch import from_numpy
 from ..upscaling.model.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_graph
 from .errors import CompressionError
 
@@ -62,7 +63,12 @@ def quantize(path: Path, target: Path, images: Sequence[Tensor]) -> Path:
     """
     onnx = _import_required("onnx")
     _import_required("onnxruntime")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs]  # it has none
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     class CalibrationReader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -146,7 +152,7 @@ def _check_matches_torch(model: _ExportWrapper, session: Any) -> None:
     for image in _random_inputs(model):
         with torch.no_grad():
             expected = model.network(image).clamp(0, 1)
-        output = torch.from_numpy(session.run(None, {INPUT_NAME: image.numpy()})[0])
+        output = from_numpy(session.run(None, {INPUT_NAME: image.numpy()})[0])
         difference = float((output - expected).abs().max()) if output.shape == expected.shape else float("nan")
         if not difference <= MAX_DIFFERENCE:  # also for NaN
             raise CompressionError(

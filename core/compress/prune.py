@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...models import RRDBNet, SRVGGNetCompact
 from ...models.arch.rrdb import RRDB
+from ..runtime.typed_torch import named_modules, solve, to_list
 from .errors import CompressionError
 
 WIDTH_MULTIPLE = 8
@@ -73,7 +74,7 @@ def channel_importance(network: nn.Module, images: Sequence[Tensor]) -> dict[str
 
         return accumulate
 
-    convs = {name: conv for name, conv in network.named_modules() if isinstance(conv, nn.Conv2d)}
+    convs = {name: conv for name, conv in named_modules(network) if isinstance(conv, nn.Conv2d)}
     hooks = [conv.register_forward_pre_hook(make_hook(name)) for name, conv in convs.items()]
     try:
         for image in images:
@@ -149,7 +150,7 @@ def _refit(
     if gram is None or cross is None:
         raise CompressionError("there are no images to measure the channels on")
     gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    change = torch.linalg.solve(gram, cross).T.to(conv.weight)  # (out, 9 in + 1)
+    change = solve(gram, cross).T.to(conv.weight)  # (out, 9 in + 1)
     conv.weight += change[:, :-1].reshape_as(conv.weight)
     conv.bias += change[:, -1]
 
@@ -182,7 +183,7 @@ def _drop_blocks(network: RRDBNet, fraction: float, images: Sequence[Tensor]) ->
     """
     count = max(1, math.ceil(network.config.blocks * (1 - fraction) - 1e-9))
     factors, effects = _block_effects(network, images)
-    kept = _top_indices(effects, count).tolist()
+    kept: list[int] = to_list(_top_indices(effects, count))
     small = RRDBNet(replace(network.config, blocks=count)).to(images[0].device).eval()
     state = {key: value for key, value in network.state_dict().items() if not key.startswith("body.")}
     factor = 1.0
@@ -254,7 +255,7 @@ def _prune_rrdb(network: RRDBNet, width: int, images: Sequence[Tensor]) -> RRDBN
 
 
 def _copy_block(new: RRDB, old: RRDB, trunk: Tensor, features: int) -> None:
-    for name, conv in old.named_modules():
+    for name, conv in named_modules(old):
         if isinstance(conv, nn.Conv2d):
             grown = torch.arange(features, conv.in_channels, device=trunk.device)  # dense connections within the block
             out_channels: Tensor | slice = trunk if name.endswith("conv5") else slice(None)
