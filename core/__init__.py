@@ -12,7 +12,7 @@ No ComfyUI, no downloads, no globals.
 
 import warnings
 
-import lazy_loader
+import lazy_loader  # pyright: ignore[reportMissingTypeStubs]  # it has none
 
 DEPRECATED_NAMES = {
     "Colour": "ColorCorrection",
@@ -30,7 +30,8 @@ DEPRECATED_NAMES = {
 """Old name -> present name. Their use warns; they are removed in version 0.2."""
 
 # Only the modules of names that are used get imported: some need torch, which takes seconds and half a gigabyte.
-_get_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi
+# The names are in __init__.pyi.
+_get_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # pyright: ignore[reportUnknownVariableType]  # untyped
 
 
 def __getattr__(name: str) -> object:

@@ -27,7 +27,7 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
     weights /= weights.sum()
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 9) * info.width, np.linspace(-0.5, 0.5, 7) * info.height)
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
-    squares = []
+    squares: list[np.float64] = []
     for i in range(radius, len(poses) - radius):
         relative = geometry.inverse(poses[i]) @ poses[i - radius : i + radius + 1]
         offsets = np.einsum("k,kpc->pc", weights, geometry.transform_points(relative, points[None]) - points)

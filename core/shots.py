@@ -59,8 +59,8 @@ def _sample_bilinear(plane: Planes, flow_x: Planes, flow_y: Planes) -> Planes:
     Positions outside are clamped to the edge.
     """
     height, width = plane.shape
-    x = np.clip(np.arange(width) + flow_x, 0, width - 1)
-    y = np.clip(np.arange(height)[:, None] + flow_y, 0, height - 1)
+    x: Planes = np.clip(np.arange(width, dtype=np.int_) + flow_x, 0, width - 1)
+    y: Planes = np.clip(np.arange(height, dtype=np.int_)[:, None] + flow_y, 0, height - 1)
     left, above = x.astype(np.intp), y.astype(np.intp)
     right, below = np.minimum(left + 1, width - 1), np.minimum(above + 1, height - 1)
     x, y = x - left, y - above
