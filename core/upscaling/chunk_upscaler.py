@@ -23,7 +23,7 @@ from .resize import bleed_alpha, resize
 from .settings import Alpha, Engine, UpscaleSettings, UpscaleStats
 from .stream import UpscaleStream, empty_result
 from .tile_size import plan_tiles
-from .tiles import ALIGN, FEATHER, MIN_CORE, TilePlan
+from .tiles import ALIGN, FEATHER, MIN_CORE, WINDOW_ALIGN, TilePlan
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class ChunkUpscaler:
                 self._halo,
                 reuse,
                 settings.postprocess,
-                align=lcm(ALIGN, self._traits.multiple),
+                align=lcm(WINDOW_ALIGN if self._traits.blends_tiles else ALIGN, self._traits.multiple),
                 feather=min(FEATHER, self._halo) if self._traits.blends_tiles else 0,
             )
             self._stats.mode, self._stats.mode_check = runner.mode.value, str(runner.check or "")

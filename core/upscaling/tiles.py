@@ -40,6 +40,8 @@ NATIVE_BLOCK = 6
 EXACT_ALIGN = 12
 # With a smaller core the halo is nearly all of the work.
 MIN_CORE = 32
+# For networks with windows, whose sizes are mostly 8 or 16 and are not always declared.
+WINDOW_ALIGN = 16
 # Input pixels on each side of a border across which tiles are blended, for networks whose tiles differ. Cores that are
 # cut again for lack of memory are more than twice as long, so that the blends of two borders never meet.
 FEATHER = 8

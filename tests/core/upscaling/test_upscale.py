@@ -274,3 +274,37 @@ def test_large_tensors_are_allocated_once_per_frame_only():
             pass
     # For each frame the network's result and ours; once the buffers for reuse.
     assert 2 * 3 <= allocated.count <= 2 * 3 + 2
+
+
+def test_tiles_of_a_network_that_looks_at_the_whole_frame_are_blended():
+    """Its result is the mean of its input, and half of a frame is black, so hard tiles would have a seam."""
+
+    class Mean(torch.nn.Module):
+        scale, halo = 1, 16
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = torch.nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.pool(images).expand_as(images)
+
+    frames = torch.cat([torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)], dim=3)
+    result = run_upscale(frames, Mean(), tiling=Tiling(size=64))
+    steps = result[0, 0, 32].diff()
+    assert result[0, 0, 32, -1] - result[0, 0, 32, 0] > 0.5
+    assert 0 < steps.max() < 0.1
+
+
+def test_tiles_begin_at_multiples_of_the_windows_of_a_network():
+    """A checkerboard of blocks of 8 pixels is multiplied by the same one, laid from the corner of each input."""
+
+    class Windows(torch.nn.Module):
+        scale, halo, multiple = 1, 8, 8
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            rows, cols = (torch.arange(side) // 8 for side in images.shape[2:])
+            return images * ((rows[:, None] + cols) % 2)
+
+    frames = torch.ones(1, 3, 100, 150)
+    assert torch.allclose(run_upscale(frames, Windows(), tiling=Tiling(size=36)), Windows()(frames), atol=1e-6)
