@@ -131,7 +131,10 @@ def end_signals_as_interrupt() -> Iterator[None]:
         # A closed terminal may send SIGHUP twice, from the shell and from the system; once is enough to clean up.
         if (hangup := getattr(signal, "SIGHUP", None)) is not None:
             signal.signal(hangup, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(on_ctrl_c):
+            raise KeyboardInterrupt
+        on_ctrl_c(signal.SIGINT, frame)  # asyncio's own, in `run`, lets tasks clean up; the usual one raises
 
     with _signal_handlers(raise_interrupt, _END_SIGNALS):
         yield

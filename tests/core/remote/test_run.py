@@ -354,7 +354,8 @@ def test_ctrl_c_stops_the_run_on_the_server(
         wait_until(lambda: fake.socket_count)
         process.send_signal(signal_)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
+    assert fake.deleted_ids, stderr
     run = fake.deleted_ids[0]
     assert fake.interrupted_ids == ([] if queued else [run]), "the run of another client continues"
     assert re.search(f"the run {run} was stopped on the server", stderr)
