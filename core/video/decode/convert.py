@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -40,7 +40,7 @@ def to_planes(frame: VideoFrame, reformatter: VideoReformatter, *, alpha: bool) 
     return [_plane_view(rgb, channel) for channel in range(4 if alpha else 3)]
 
 
-LevelPlane: TypeAlias = tuple[NDArray[np.generic], np.float32]
+LevelPlane: TypeAlias = tuple[NDArray[Any], np.float32]
 """One channel (H, W), uint8, uint16 or float32, and its value of 1.0."""
 
 
