@@ -1,4 +1,4 @@
-"""Change the code in many small ways, and list the changes that no test detects (mutation testing).
+"""Mutation testing: list the small changes of the code that no test detects.
 
     python scripts/mutants.py [MODULE ...]
 

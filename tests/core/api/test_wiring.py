@@ -254,6 +254,10 @@ def test_grain_is_added_once_after_deflickering():
         assert (operation.model, operation.device, operation.stats) == (network, "cpu", stats)
 
 
+def test_the_strongest_deflickering_is_accepted():
+    assert upscale_operations(Network(), UpscaleSettings(), deflicker=1)[1].strength == 1
+
+
 @pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan")])
 def test_a_deflickering_strength_outside_0_to_1_is_refused(strength):
     with pytest.raises(ValueError, match="it goes from 0"):
