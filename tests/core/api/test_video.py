@@ -11,7 +11,6 @@ import av
 import pytest
 import torch
 from camera_simulation import make_shaken_clip
-from corrupt_videos import corrupt_packet, make_moving_video
 from numbered_video import numbered_frames, read_numbers
 from steadyscale.core import (
     Border,
@@ -293,18 +292,3 @@ def test_the_source_is_read_twice_at_most(tmp_path: Path):
     clip = CountedClip()
     enhance_video(clip, tmp_path / "out.mkv", model=Doubling(), **CPU)
     assert clip.passes == 2, "one to measure, one to upscale and warp"
-
-
-def test_damage_that_an_interrupted_run_found_is_reported_after_resuming(tmp_path: Path):
-    """The corrupt frame is in the first segment, which the second run does not decode again."""
-    broken = corrupt_packet(make_moving_video(tmp_path / "source.mp4"), 6, 0.5)
-    options = {"model": Doubling(), "segment_seconds": 0.5, "resumable": True, "on_damage": "keep", **CPU}
-    with pytest.raises(Cancelled):
-        upscale_video(broken, tmp_path / "out.mp4", progress=cancel_at("upscaling", 30), **options)
-    report = upscale_video(broken, tmp_path / "out.mp4", **options)
-    assert report.frames_out == 48
-    assert 0 < len(report.damage) < 12
-    plain = upscale_video(broken, tmp_path / "plain.mp4", **(options | {"resumable": False}))
-    assert report.damage.to_table() == plain.damage.to_table()
-    assert report.as_dict()["damaged_frames"] == len(plain.damage)
-    assert f"{len(plain.damage)} damaged frames" in str(report)

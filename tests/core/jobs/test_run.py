@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from corrupt_videos import corrupt_packet, make_moving_video
 from job_run import (
     FRAME_COUNT,
     SEGMENT_COUNT,
@@ -27,6 +28,7 @@ from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.path.border import Border
+from steadyscale.core.video.decode.corruption import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
@@ -282,3 +284,18 @@ def test_a_segment_is_on_the_disk_before_it_counts(job_source: Path, tmp_path: P
         assert disk_calls[renamed - 1] == ("fsync", (folder / name).read_bytes())
         following = disk_calls[renamed:]
         assert following.index(("fsync", folder)) < following.index(("rename", "job.json"))
+
+
+def test_damage_that_an_earlier_run_found_is_reported_after_resuming(tmp_path: Path):
+    """The second run only joins segments: it decodes nothing of the source."""
+    broken = corrupt_packet(make_moving_video(tmp_path / "source.mp4"), 6, 0.5)
+
+    def run(target: str) -> tuple[jobs.JobResult, list]:
+        clip = VideoClip(broken, on_damage=OnDamage.KEEP)
+        with open_job(tmp_path / "job", broken) as job:
+            result = jobs.run_job(job, clip, tmp_path / target, segment_seconds=0.5, keep_files=True)
+        return result, clip.damage.to_table()
+
+    (first, damage), (second, again) = run("first.mkv"), run("second.mkv")
+    assert (first.reused, second.reused) == (0, second.segments)
+    assert damage == again != []

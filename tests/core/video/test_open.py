@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from numbered_video import make_video, numbered_frames, read_numbers
+from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipError, ClipInfo
+from steadyscale.core.video.decode.corruption import OnDamage
 from steadyscale.core.video.decode.video_clip import VideoClip
+from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.open import check_target, open_clip, write_clip
@@ -129,3 +132,32 @@ def test_an_image_is_written_through_a_link(tmp_path: Path):
     write_clip(link, iter([numbered_frames(1)]), INFO)
     assert link.is_symlink()
     assert [file.name for file in (tmp_path / "real").iterdir()] == ["a.png"]
+
+
+def test_every_argument_of_opening_arrives(monkeypatch, tmp_path):
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.core.video.open.VideoClip", "video")
+    calls.replace("steadyscale.core.video.open.ImageClip", "images")
+    arguments = {"max_pixels": 4321, "on_damage": OnDamage.KEEP, "hwaccel": "auto"}
+    assert open_clip("a.mp4", fps=Fraction(50), **arguments) == "video"
+    video = calls.one("VideoClip")
+    assert {name: video[name] for name in arguments} == arguments
+    assert open_clip(tmp_path, fps=Fraction(50), max_pixels=4321) == "images"
+    images = calls.one("ImageClip")
+    assert (images["fps"], images["max_pixels"]) == (50, 4321)
+
+
+def test_every_argument_of_writing_arrives(monkeypatch, tmp_path):
+    calls = RecordedCalls(monkeypatch)
+    calls.replace("steadyscale.core.video.open.check_target")
+    calls.replace("steadyscale.core.video.open.write_video", 3)
+    calls.replace("steadyscale.core.video.open.write_images", 4)
+    encoding, info = Encoding("hevc"), ClipInfo(64, 48, Fraction(24))
+    assert write_clip(tmp_path / "out.mp4", iter([]), info, encoding=encoding, source="in.mp4") == 3
+    checked, written = calls.one("check_target"), calls.one("write_video")
+    assert (checked["encoding"], checked["source"]) == (encoding, "in.mp4")
+    assert (written["info"], written["encoding"], written["source"]) == (info, encoding, "in.mp4")
+    write_clip(tmp_path / "out.mp4", iter([]), info, source=tmp_path)
+    assert calls.all("write_video")[-1]["source"] is None, "images have no audio"
+    assert write_clip(tmp_path / "folder", iter([]), info, bits=16) == 4
+    assert calls.one("write_images")["bits"] == 16
