@@ -10,9 +10,9 @@ import av
 import pytest
 from numbered_video import numbered_frames
 from recorded_calls import RecordedCalls
-from steadyscale.core.clip import ClipInfo
+from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.jobs.run import _resolve_encoding
-from steadyscale.core.video.encode.codecs import CODECS, Encoding
+from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for
 from steadyscale.core.video.encode.hardware_encoders import choose_encoder
 from steadyscale.core.video.encode.writer import write_video
 
@@ -77,3 +77,13 @@ def test_segments_of_a_job_keep_every_setting_and_fix_those_that_depend_on_the_f
     assert _resolve_encoding(asked, Path("a.mp4"), numbered_frames(1)) == asked
     resolved = _resolve_encoding(Encoding(crf=30), Path("a.mp4"), numbered_frames(1))
     assert resolved == Encoding(None, 30, None, "yuv420p", "software")
+
+
+@pytest.mark.parametrize("name", [name for name, codec in CODECS.items() if codec.crf is not None])
+def test_a_crf_goes_from_0_to_the_worst_of_the_codec(name: str):
+    file, worst = Path("a.mkv"), CODECS[name].max_crf
+    for crf in (0, worst):
+        assert codec_for(file, CONTAINERS[".mkv"], Encoding(name, crf)) is CODECS[name]
+    for crf in (-1, worst + 1):
+        with pytest.raises(ClipError, match=rf"crf {crf} is outside 0 \(best\) to {worst} \(worst\) of {name}"):
+            codec_for(file, CONTAINERS[".mkv"], Encoding(name, crf))
