@@ -152,12 +152,13 @@ def test_every_argument_of_writing_arrives(monkeypatch, tmp_path):
     calls.replace("steadyscale.core.video.open.check_target")
     calls.replace("steadyscale.core.video.open.write_video", 3)
     calls.replace("steadyscale.core.video.open.write_images", 4)
-    encoding, info = Encoding("hevc"), ClipInfo(64, 48, Fraction(24))
-    assert write_clip(tmp_path / "out.mp4", iter([]), info, encoding=encoding, source="in.mp4") == 3
+    encoding, info, source = Encoding("hevc"), ClipInfo(64, 48, Fraction(24)), make_video(tmp_path / "in.mp4", 3)
+    write_images(tmp_path / "images", iter(numbered_frames(2).split(1)))
+    assert write_clip(tmp_path / "out.mp4", iter([]), info, encoding=encoding, source=source) == 3
     checked, written = calls.one("check_target"), calls.one("write_video")
-    assert (checked["encoding"], checked["source"]) == (encoding, "in.mp4")
-    assert (written["info"], written["encoding"], written["source"]) == (info, encoding, "in.mp4")
-    write_clip(tmp_path / "out.mp4", iter([]), info, source=tmp_path)
+    assert (checked["encoding"], checked["source"]) == (encoding, source)
+    assert (written["info"], written["encoding"], written["source"]) == (info, encoding, source)
+    write_clip(tmp_path / "out.mp4", iter([]), info, source=tmp_path / "images")
     assert calls.all("write_video")[-1]["source"] is None, "images have no audio"
     assert write_clip(tmp_path / "folder", iter([]), info, bits=16) == 4
     assert calls.one("write_images")["bits"] == 16
