@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
@@ -332,7 +332,7 @@ class _VideoWriter:
             frame.time_base = self._time_base
             if self._clock.has_odd_end(self.count):
                 # A key frame is decoded last, too: containers take the end of the file from the last packet.
-                frame.pict_type = PictureType.I
+                frame.pict_type = 1  # FFmpeg's constant for I
             self.count += 1
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
             packets = self.stream.encode(frame)
