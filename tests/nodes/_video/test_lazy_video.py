@@ -405,3 +405,12 @@ def test_reading_a_pipeline_reserves_memory_and_its_info_does_not(fake_host, cli
     assert len(fake_host.reserved) == 1
     fake_host.import_("estimate_flow").EstimateFlow.execute(video, "farneback", 24.0, 64, pictures=0)
     assert len(fake_host.reserved) == 1, "motion is measured before the network, which does not run for it"
+
+
+def test_settings_of_saving_reach_the_encoder(fake_host, clip_file: Path):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
+    assert video._choose_format(".mp4", "h264", 10, 20.4, "fast").encoding == Encoding(
+        "h264", 20, "fast", "yuv420p10le"
+    )
+    assert video._choose_format(".mp4", "auto", None, 20.6, "fast").encoding == Encoding("h264", 21, "fast")
+    assert video._choose_format(".mkv", "hevc", 8, None, "fast").encoding == Encoding("hevc"), "presets are for H.264"
