@@ -1,0 +1,67 @@
+"""What is measured and plotted gets the settings of the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from node_calls import run_warp
+from recorded_calls import RecordedCalls
+from steadyscale.core.clip import TensorClip
+from steadyscale.core.path.trajectory import Correction
+from steadyscale.core.stabilize import StabilizeSettings
+
+MODULE = "steadyscale.nodes._video.stabilization"
+IMAGES, MASK = torch.zeros(3, 48, 64, 3), torch.ones(1, 48, 64)
+
+
+@pytest.mark.parametrize(("resumable", "folders"), [(False, None), (True, [])])
+def test_images_are_measured_with_settings_mask_and_flow(fake_host, monkeypatch, resumable, folders):
+    module, settings = fake_host.import_("_video.stabilization"), StabilizeSettings(flow="dis")
+    calls = RecordedCalls(monkeypatch)
+    calls.replace(f"{MODULE}.flow_model", "the flow")
+    calls.replace(f"{MODULE}.measure_motion", "the motion")
+    assert module.measure_input_motion(IMAGES, 50.0, settings, MASK, resumable) == ("the motion", folders)
+    measured = calls.one("measure_motion")
+    assert (measured["settings"], measured["mask"], measured["flow"].model) == (settings, MASK, "the flow")
+    assert measured["clip"].info.fps == 50
+    assert calls.one("flow_model")["method"] is settings.flow
+
+
+def test_a_file_is_measured_in_a_job_with_settings_mask_and_flow(fake_host, clip_file: Path, monkeypatch):
+    module, settings = fake_host.import_("_video.stabilization"), StabilizeSettings(flow="dis")
+    calls = RecordedCalls(monkeypatch)
+    calls.replace(f"{MODULE}.flow_model", "the flow")
+    calls.replace(f"{MODULE}.measure_resumable", ("the motion", "folder"))
+    video = fake_host.VideoFromFile(str(clip_file))
+    assert module.measure_input_motion(video, 50.0, settings, MASK, True) == ("the motion", ["folder"])
+    measured = calls.one("measure_resumable")
+    assert (measured["settings"], measured["mask"], measured["flow"].model) == (settings, MASK, "the flow")
+    assert measured["source"] == clip_file
+
+
+@pytest.mark.parametrize(("border", "max_zoom"), [("crop", 1.5), ("crop-adaptive", 1.5), ("mirror", None)])
+def test_the_zoom_budget_is_drawn_for_crops_only(fake_host, monkeypatch, border, max_zoom):
+    module, settings = fake_host.import_("_video.stabilization"), StabilizeSettings(border=border, max_zoom=1.5)
+    info = TensorClip(IMAGES.movedim(3, 1)).info
+    fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], info)
+    calls = RecordedCalls(monkeypatch)
+    calls.replace(f"{MODULE}.correct_motion", fix)
+    calls.replace(f"{MODULE}.plot_trajectory", torch.zeros(1, 3, 8, 9))
+    motion = module.Motion(fix.matrices, np.array([0.0, 1.0, 1.0]), info)
+    found, plot = module.correct_and_plot(motion, settings)
+    assert found is fix
+    assert plot.shape == (1, 8, 9, 3)
+    assert calls.one("correct_motion")["settings"] is settings
+    assert (calls.one("plot_trajectory")["max_zoom"], calls.one("plot_trajectory")["applied"]) == (max_zoom, fix)
+
+
+def test_images_are_padded(fake_host):
+    fix = Correction(np.tile(np.eye(3), (3, 1, 1)), [slice(0, 3)], TensorClip(IMAGES.movedim(3, 1)).info)
+    images, masks = run_warp(fake_host, IMAGES + 0.5, fix, "black", pad=4)
+    assert (images.shape, masks.shape) == ((3, 56, 72, 3), (3, 56, 72))
+    assert masks[:, :4].all()
+    assert not images[:, :4].any()
+    assert torch.allclose(images[:, 4:-4, 4:-4], IMAGES + 0.5)
