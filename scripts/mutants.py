@@ -1,4 +1,4 @@
-"""Mutation testing: list the small changes of the code that no test detects.
+"""Mutation testing: list small changes of the code that no test detects.
 
     python scripts/mutants.py [MODULE ...]
 

@@ -29,6 +29,9 @@ def nodes() -> dict[str, dict[str, Any]]:
     return {node["node_id"]: node for node in interfaces.nodes()}
 
 
+CHANGED = {("--bits", "default")}  # 8, now 16 for sources of more than 8 bits, which lost theirs
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_is_still_accepted(name: str, commands: dict[str, list[dict[str, Any]]]) -> None:
     """With its default, its choices and the number of its values. More flags and choices may be added."""
@@ -36,7 +39,8 @@ def test_every_flag_is_still_accepted(name: str, commands: dict[str, list[dict[s
     for flag, wanted in _flags(COMMANDS[name]).items():
         assert flag in found, f"{name} {flag}"
         for key in ("default", "nargs", "required"):
-            assert found[flag][key] == wanted[key], f"{name} {flag}: {key}"
+            if (flag, key) not in CHANGED:
+                assert found[flag][key] == wanted[key], f"{name} {flag}: {key}"
         recorded, present = wanted["choices"], found[flag]["choices"]
         # No choices: every value is accepted, the recorded ones too.
         assert present is None or set(recorded or ()) <= set(present), f"{name} {flag}: choices"

@@ -204,7 +204,7 @@ def describe(value: Any) -> Any:
         return [describe(each) for each in value]
     if isinstance(value, TensorClip):
         return describe([value.info, next(value.frames())])
-    text = re.sub(r"\.[0-9a-f]{8}\.partial", "", str(value))
+    text = re.sub(r"\.[0-9a-f-]+\.partial", "", str(value))
     return type(value).__name__ if " at 0x" in text else text
 
 

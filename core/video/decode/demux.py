@@ -110,7 +110,7 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     flagged = [s for s in streams if s.disposition & Disposition.default] or streams
     stream = max(flagged, key=lambda s: s.width * s.height)
     if len(streams) > 1:
-        _log_choice(str(path), len(streams), stream.index, stream.width, stream.height)
+        _log_choice(str(path).removeprefix("file:"), len(streams), stream.index, stream.width, stream.height)
     codec = stream.codec_context
     if codec is None:
         raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,10 @@ def _read_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     if content.startswith((b"II", b"MM")):
         profile = read_tiff_tags(content).get(_ICC_TAG)
     else:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
-            profile = image.info.get("icc_profile")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF
+            with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
+                profile = image.info.get("icc_profile")
     return [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(bytes(profile)))] if profile else []
 
 

@@ -282,7 +282,8 @@ class LiveSource:
     """A live source of numbered frames."""
 
     def __init__(self, clip: TensorClip) -> None:
-        self.info, self._clip, self.stops = clip.info, clip, []
+        self.info, self.bit_depth, self._clip, self.stops = clip.info, 8, clip, []
+        self.time, self.time_base = None, Fraction(1, 1000)
 
     def __enter__(self):
         return self

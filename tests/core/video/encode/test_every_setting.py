@@ -74,8 +74,8 @@ def test_the_file_has_codec_and_pixel_format(tmp_path: Path, encoding: Encoding,
 
 def test_segments_of_a_job_keep_every_setting_and_fix_those_that_depend_on_the_frame():
     asked = Encoding("hevc", 40, "ultrafast", "yuv444p", "software")
-    assert _resolve_encoding(asked, Path("a.mp4"), numbered_frames(1)) == asked
-    resolved = _resolve_encoding(Encoding(crf=30), Path("a.mp4"), numbered_frames(1))
+    assert _resolve_encoding(asked, Path("a.mp4"), numbered_frames(1), None, None) == asked
+    resolved = _resolve_encoding(Encoding(crf=30), Path("a.mp4"), numbered_frames(1), None, None)
     assert resolved == Encoding(None, 30, None, "yuv420p", "software")
 
 
