@@ -25,6 +25,8 @@ from .degradation import DegradationConfig
 from .renamed_keys import rename_keys
 from .toml_dataclass import from_table, merge_tables, parse_override, read_toml
 
+_MAX_ERROR = 500  # characters of an error, which may quote a value of the file
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
@@ -312,7 +314,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         return from_table(TrainConfig(), table)
     except TrainingError as error:
-        raise TrainingError(f"{path}: {error}") from error
+        raise TrainingError(f"{path}: {str(error)[:_MAX_ERROR]}") from error
 
 
 def config_from(table: Mapping[str, Any]) -> TrainConfig:

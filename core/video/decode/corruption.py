@@ -37,6 +37,19 @@ log = logging.getLogger(__name__)
 
 MAX_CONSECUTIVE_REPEATS = 300  # consecutive frames that may be missing before the file counts as unreadable
 _MAX_LEADING = 100_000  # packets before the first key frame that are looked for
+# Decoders that drop a damaged packet without an error, and need exactly one for a frame.
+_ONE_FRAME_PER_PACKET = (
+    "ffv1",
+    "ffvhuff",
+    "huffyuv",
+    "utvideo",
+    "prores",
+    "dnxhd",
+    "cfhd",
+    "qtrle",
+    "v210",
+    "rawvideo",
+)
 _SILENT_DECODERS = ("hevc",)  # conceal errors without reporting them, unless err_detect is set to explode
 
 
@@ -225,7 +238,8 @@ class _CorruptionTracker:
         self._waiting: list[tuple[int, int, int]] = []  # heap of (part, timestamp, number) without a frame yet
         self._replaced: set[int] = set()
         self._ends: frozenset[int] | None = None
-        self._had_errors = False
+        # Where two packets may form one frame, a packet without a frame is only missing after an error.
+        self._had_errors = stream.codec_context.codec.name in _ONE_FRAME_PER_PACKET
         self._last_frame: VideoFrame | None = None
         self._last_pts: int | None = None
         self._frame_number, self._repeats = 0, 0

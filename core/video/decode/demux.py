@@ -107,13 +107,14 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise ClipError(f"{path}: the file has no video stream, only {kinds}")
-    flagged = [s for s in streams if s.disposition & Disposition.default] or streams
+    known = [s for s in streams if s.codec_context is not None]
+    if not known:
+        raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
+    flagged = [s for s in known if s.disposition & Disposition.default] or known
     stream = max(flagged, key=lambda s: s.width * s.height)
     if len(streams) > 1:
         _log_choice(str(path).removeprefix("file:"), len(streams), stream.index, stream.width, stream.height)
     codec = stream.codec_context
-    if codec is None:
-        raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
     if codec.codec.name not in VIDEO_DECODERS.split(","):
         raise ClipError(
             f"{path}: the codec {codec.codec.name} is not supported; convert the file to H.264, HEVC, VP9 or AV1 first"

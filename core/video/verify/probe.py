@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,11 +210,9 @@ def _track_end(
     kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
     if kept == count and stream.duration:
         end = ((stream.start_time or 0) + stream.duration) * base
-    if "matroska" in container.format.name and is_complete_matroska(path):
-        hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-        minutes, _, seconds = rest.partition(":")
-        if seconds:
-            end = max(end, int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds))
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if match and "matroska" in container.format.name and is_complete_matroska(path):
+        end = max(end, int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]))
     return end
 
 

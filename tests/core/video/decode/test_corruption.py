@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, drop_start, make_moving_video, truncate_end
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import JobResult, run_job
 from steadyscale.core.pipeline.pipeline import Pipeline
-from steadyscale.core.video.decode.corruption import MAX_CONSECUTIVE_REPEATS, CorruptionReport, OnDamage
+from steadyscale.core.video.decode.corruption import MAX_CONSECUTIVE_REPEATS, CorruptionReport, OnDamage, decode_checked
+from steadyscale.core.video.decode.demux import open_media, software_decoder
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
@@ -155,3 +160,29 @@ def test_reports_can_be_merged():
     again = CorruptionReport()
     again.merge(damage.to_table(range(4, 9)))
     assert sorted({*again.concealed, *again.repeated}) == [4, 5]
+
+
+class _DroppingDecoder:
+    """Decodes all packets but one, without an error, as decoders of lossless codecs do with some damage."""
+
+    def __init__(self, stream: VideoStream, dropped: int) -> None:
+        self._decoder, self._dropped = software_decoder(stream), dropped
+
+    def decode(self, packet: Packet[Any], /) -> list[VideoFrame]:
+        return [] if packet.pts == self._dropped else self._decoder.decode(packet)
+
+
+@pytest.mark.parametrize("dropped", [0, 4, 11])
+def test_a_packet_of_a_lossless_codec_without_a_frame_is_damage(tmp_path: Path, dropped: int):
+    path, report = make_moving_video(tmp_path / "clip.mkv", "ffv1", count=12), CorruptionReport()
+
+    def decode(policy: OnDamage) -> int:
+        with open_media(path) as container:
+            stream = container.streams.video[0]
+            make = lambda stream: _DroppingDecoder(stream, dropped)  # noqa: E731
+            return sum(1 for _ in decode_checked(path, container, stream, policy, report, make_decoder=make))
+
+    assert decode(OnDamage.KEEP) == 12
+    assert [*report.repeated] == [dropped]
+    with pytest.raises(ClipError, match=f"frame {dropped} .* cannot be decoded"):
+        decode(OnDamage.FAIL)
