@@ -79,6 +79,7 @@ class StreamCopier:
         keep_skipped: bool = False,
     ) -> None:
         self._keep_skipped = keep_skipped or target.format.name not in _MUXERS_WITHOUT_EDIT_LISTS
+        self._source_name = source.name.removeprefix("file:")
         self._target, self._origin, self._trim_duration = target, origin, trim_duration
         self._shifts = {index: deque(rows) for index, rows in (shifts or {}).items()}
         self._packet_counts: dict[int, int] = {}
@@ -104,7 +105,7 @@ class StreamCopier:
                 self._pending = packet
                 return
             output = self._outputs[packet.stream.index]
-            with _wrap_mux_errors(packet):
+            with _wrap_mux_errors(packet, self._source_name):
                 if isinstance(output, _Transcoder):
                     self._target.mux(output.transcode(packet))
                 elif packet.size:  # an empty packet flushes an encoder; a stream copy has nothing to flush
@@ -154,15 +155,15 @@ class StreamCopier:
 
 
 @contextmanager
-def _wrap_mux_errors(packet: Packet[Any]) -> Iterator[None]:
-    """Name the track in errors, so that they are not taken for video errors."""
+def _wrap_mux_errors(packet: Packet[Any], source_name: str) -> Iterator[None]:
+    """Name the file and the track in errors, so that they are not taken for video errors."""
     track = f"{packet.stream.type} track {packet.stream_index}"
     moment = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
     try:
         yield
     except (FFmpegError, OSError, ValueError) as e:
         advice = "check the disk, or convert that track first"
-        raise ClipError(f"{track} cannot be copied{moment}: {error_message(e)}; {advice}") from e
+        raise ClipError(f"{source_name}: {track} cannot be copied{moment}: {error_message(e)}; {advice}") from e
 
 
 def _trim_packet(packet: Packet[Any], trim_duration: Fraction | float) -> bool:
