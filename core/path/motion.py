@@ -12,7 +12,7 @@ from ..clip import ClipInfo
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
 
-MAX_STEP_SCALE = 100.0  # no camera zooms by more from one frame to the next
+MAX_STEP_SCALE = 4.0  # no camera zooms by more from one frame to the next
 
 
 @renamed_fields(trust="confidence")
