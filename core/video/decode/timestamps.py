@@ -151,12 +151,13 @@ def _describe_repairs(pts: Sequence[int], time_base: Fraction) -> str:
     missing = values == MISSING
     count, known = int(missing.sum()), np.sort(values[~missing])
     repeated = known[1:][np.diff(known) == 0]
-    parts = [f"{count} frames have no timestamp and are"] if count else []
+    parts = [f"frames without a timestamp: {count}"] if count else []
     if len(repeated):
         first = float(repeated[0] * time_base)
-        parts.append(f"{len(repeated)} frames repeat a timestamp (first at {first:.3f} s) and are")
-    text = " and ".join(part.removesuffix(" and are") for part in parts) or "frames are not in the order of timestamps"
-    return f"{text}; they are placed between their neighbors" if parts else f"{text}, and take them in order"
+        parts.append(f"repeated timestamps: {len(repeated)} (the first at {first:.3f} s)")
+    if not parts:
+        return "frames are not in the order of timestamps, and take them in order"
+    return f"{', '.join(parts)}; these frames are placed between their neighbors"
 
 
 def trim_timestamps(times: Timestamps, window: TimeRange, path: Path) -> Timestamps:

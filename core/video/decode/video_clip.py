@@ -77,7 +77,7 @@ class VideoClip:
                 )  # fmt: skip
             if start.leading and window is None:
                 log.warning(
-                    "%s: its first %d frames cannot be displayed, because what they are predicted from was cut off; "
+                    "%s: frames at its start that cannot be displayed, as what predicts them was cut off: %d; "
                     "it starts with the first frame that can", self.path, start.leading
                 )  # fmt: skip
             missing += start.leading

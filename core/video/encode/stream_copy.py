@@ -156,7 +156,7 @@ class StreamCopier:
 
 @contextmanager
 def _wrap_mux_errors(packet: Packet[Any], source_name: str) -> Iterator[None]:
-    """Name the file and the track in errors, so that they are not taken for video errors."""
+    """Name file and track in errors, so that they are not taken for video errors."""
     track = f"{packet.stream.type} track {packet.stream_index}"
     moment = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
     try:
