@@ -17,6 +17,7 @@ from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.core.video.open import open_clip
 from video_file_checks import list_files
+from yuv_frames import write_ten_bit_ramp
 
 
 def test_images_in_and_out(tmp_path: Path, weights: Path, run_cli):
@@ -267,17 +268,7 @@ def test_a_live_source_is_decoded_in_software(tmp_path: Path, clip_file: Path, r
     ],
 )
 def test_ten_bits_are_kept_by_default(options, suffix: str, expected: str, tmp_path: Path, weights: Path, run_cli):
-    with av.open(str(tmp_path / "ramp.mkv"), "w") as sink:
-        stream = sink.add_stream("ffv1", 24)
-        stream.width, stream.height, stream.pix_fmt = 880, 64, "yuv420p10le"
-        for number in range(3):
-            frame = av.VideoFrame(880, 64, "yuv420p10le")
-            for index, plane in enumerate(frame.planes):
-                rows = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
-                rows[:, : plane.width] = np.clip(np.arange(plane.width) + 64, 64, 940) if index == 0 else 512
-            frame.pts = number
-            sink.mux(stream.encode(frame))
-        sink.mux(stream.encode(None))
+    write_ten_bit_ramp(tmp_path / "ramp.mkv")
     out = tmp_path / f"out{suffix}"
     code, _, stderr = run_cli("upscale", tmp_path / "ramp.mkv", out, "--model", weights, *options)
     assert code == 0, stderr

@@ -5,6 +5,8 @@ One is swscale, called as the package does; the other is in float64.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 import torch
@@ -226,3 +228,18 @@ def encode_and_decode(frame: VideoFrame, codec: str, path: str) -> VideoFrame:
         container.mux([*stream.encode(frame), *stream.encode(None)])
     with av.open(path) as container:
         return next(container.decode(video=0))
+
+
+def write_ten_bit_ramp(path: Path) -> None:
+    """Three frames, yuv420p10le, whose luma has each of the 877 codes from black to white."""
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("ffv1", 24)
+        stream.width, stream.height, stream.pix_fmt = 880, 64, "yuv420p10le"
+        for number in range(3):
+            frame = av.VideoFrame(880, 64, "yuv420p10le")
+            for index, plane in enumerate(frame.planes):
+                rows = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
+                rows[:, : plane.width] = np.clip(np.arange(plane.width) + 64, 64, 940) if index == 0 else 512
+            frame.pts = number
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))

@@ -239,7 +239,7 @@ class _CorruptionTracker:
         self._replaced: set[int] = set()
         self._ends: frozenset[int] | None = None
         # Where two packets may form one frame, a packet without a frame is only missing after an error.
-        self._had_errors = stream.codec_context.codec.name in _ONE_FRAME_PER_PACKET
+        self._missing_is_damage = stream.codec_context.codec.name in _ONE_FRAME_PER_PACKET
         self._last_frame: VideoFrame | None = None
         self._last_pts: int | None = None
         self._frame_number, self._repeats = 0, 0
@@ -268,7 +268,7 @@ class _CorruptionTracker:
         self._packets[number] = _Pending(self._part, packet.pts, is_corrupt)
         if packet.pts is not None and self._is_in_range(packet.pts):
             heappush(self._waiting, (self._part, packet.pts, number))
-            self._had_errors = self._had_errors or is_corrupt
+            self._missing_is_damage = self._missing_is_damage or is_corrupt
 
     def _join_ends(self) -> frozenset[int]:
         """Return the last packets before each interruption: those of joined recordings.
@@ -286,7 +286,7 @@ class _CorruptionTracker:
                 f"{self._path}: near {self._describe_position(self._last_pts)} the file cannot be decoded "
                 f"({demux.error_message(error)}); {_REMEDY}"
             ) from error
-        self._had_errors = True
+        self._missing_is_damage = True
 
     def emit(self, frame: VideoFrame) -> Iterator[tuple[int | None, VideoFrame]]:
         """Yield the frame, after replacements for missing ones, with packet numbers."""
@@ -311,7 +311,7 @@ class _CorruptionTracker:
 
     def flush(self) -> Iterator[tuple[int, VideoFrame]]:
         """Yield replacements for frames that are missing at the end."""
-        while self._had_errors and self._last_frame is not None and self._waiting:
+        while self._missing_is_damage and self._last_frame is not None and self._waiting:
             _, missing_pts, number = heappop(self._waiting)
             if self._packets.pop(number, None) is None:
                 continue
@@ -328,7 +328,9 @@ class _CorruptionTracker:
         while self._waiting and self._waiting[0][:2] < (packet.part, pts):
             _, missing_pts, missing = heappop(self._waiting)
             # Two packets may form one frame.
-            if self._packets.pop(missing, None) is None or (not self._had_errors and self._last_frame is not None):
+            if self._packets.pop(missing, None) is None or (
+                not self._missing_is_damage and self._last_frame is not None
+            ):
                 continue
             if self._policy is OnDamage.FAIL:
                 raise ClipError(f"{self._path}: {self._describe_position(missing_pts)} cannot be decoded; {_REMEDY}")

@@ -24,6 +24,7 @@ from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
 from video_file_checks import read_packet_times
+from yuv_frames import write_ten_bit_ramp
 
 
 @pytest.fixture
@@ -194,21 +195,6 @@ def test_parts_and_components_do_not_derive_from_another_encode(fake_host, clip_
     part_frames = torch.cat(list(VideoClip(tmp_path / "part.mp4").frames())).movedim(1, -1)
     assert (part_frames - expected[6:]).abs().mean() < 0.006
     assert (video.as_cropped(0, 0, 64, 48).get_components().images.shape[1:3]) == (48, 64)
-
-
-def write_ten_bit_ramp(path: Path) -> None:
-    """Three frames, yuv420p10le, whose luma has each of the 877 codes from black to white."""
-    with av.open(str(path), "w") as sink:
-        stream = sink.add_stream("ffv1", 24)
-        stream.width, stream.height, stream.pix_fmt = 880, 64, "yuv420p10le"
-        for number in range(3):
-            frame = av.VideoFrame(880, 64, "yuv420p10le")
-            for index, plane in enumerate(frame.planes):
-                rows = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)
-                rows[:, : plane.width] = np.clip(np.arange(plane.width) + 64, 64, 940) if index == 0 else 512
-            frame.pts = number
-            sink.mux(stream.encode(frame))
-        sink.mux(stream.encode(None))
 
 
 def test_ten_bits_are_kept_by_default(fake_host, tmp_path: Path):
