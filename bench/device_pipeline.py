@@ -28,9 +28,9 @@ from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.runtime.prefetch import write_behind
 from steadyscale.core.upscaling.benchmark import describe_machine
-from steadyscale.core.video.decode.stream_format import NativeFrames, Orientation, StreamFormat
 from steadyscale.core.video.encode.device_planes import PlaneDownloader
 from steadyscale.core.video.encode.output_format import OutputFormat
+from steadyscale.core.video.format.stream_format import NativeFrames, Orientation, StreamFormat
 
 
 class DecodedClip:

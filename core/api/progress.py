@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..video.decode.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeFrames, StreamFormat
 
 Batch = TypeVar("Batch", bound=Sized)
 

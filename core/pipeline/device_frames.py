@@ -19,7 +19,7 @@ from ..runtime.accelerator import Accelerator, is_out_of_memory
 from ..runtime.transfer import Uploader
 from ..runtime.typed_torch import from_numpy
 from ..video.decode.convert import to_level_planes
-from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha
+from ..video.format.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, has_alpha
 from ..video.planes.frame_planes import frame_planes
 from ..video.planes.layout import PlaneLayout, layout_for, layout_of
 from ..video.planes.rgb_conversion import planes_to_rgb

@@ -14,7 +14,7 @@ from ..clip import ClipError, ClipInfo, Frames
 if TYPE_CHECKING:
     import torch
 
-    from ..video.decode.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeFrames, StreamFormat
     from .warp_op import WarpOp
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from ..video.decode.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeFrames, StreamFormat
 
 
 @dataclass(frozen=True, eq=False)

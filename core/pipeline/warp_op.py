@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..video.decode.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeFrames, StreamFormat
 
 FILL_MASK_SIDE = 480  # longer side, in pixels, of the mask in `union_fill_mask`; twice as fine takes four times as long
 

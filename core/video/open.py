@@ -14,10 +14,10 @@ from ..runtime.atomic_write import follow_link
 from .decode import demux
 from .decode.corruption import OnDamage
 from .decode.hwaccel import check_hwaccel
-from .decode.stream_format import NativeFrames
 from .decode.video_clip import VideoClip
 from .encode.codecs import Encoding, codec_for, container_for
 from .encode.writer import write_video
+from .format.stream_format import NativeFrames
 from .images.color_profile import warn_dropped_color
 from .images.image_clip import ImageClip
 from .images.png_writer import png_bits, write_images

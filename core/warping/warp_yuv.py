@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
-from ..video.decode.chroma_location import CHROMA_POSITIONS, chroma_subsampling
-from ..video.decode.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb
+from ..video.format.chroma_location import CHROMA_POSITIONS, chroma_subsampling
+from ..video.format.stream_format import NativeFrames, Orientation, StreamFormat, bit_depth, is_rgb
 from .sampling_map import sampling_maps
 
 Plane = NDArray[np.generic]

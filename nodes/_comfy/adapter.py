@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.clip import ClipError, ClipInfo, Frames, TensorClip, parse_fps
-from ...core.video.decode.stream_format import NativeFrames
+from ...core.video.format.stream_format import NativeFrames
 from .device import free_cpu_memory
 from .preview_target import end_progress, lacks_preview, running_node_id
 

@@ -28,14 +28,15 @@ from ...core.pipeline.slicing import trim_pipeline
 from ...core.pipeline.upscale_op import UpscaleOp
 from ...core.pipeline.warp_op import WarpOp
 from ...core.upscaling.tile_size import estimate_activation_bytes
-from ...core.video.decode import demux, stream_format
+from ...core.video.decode import demux
 from ...core.video.decode.corruption import OnDamage
-from ...core.video.decode.stream_format import NativeFrames
 from ...core.video.decode.timestamps import TimeRange
 from ...core.video.decode.video_clip import VideoClip
 from ...core.video.encode.codecs import Encoding, container_for
 from ...core.video.encode.remux import AudioClip, remux
 from ...core.video.encode.writer import TransparencyError, write_video
+from ...core.video.format import stream_format
+from ...core.video.format.stream_format import NativeFrames
 from .._comfy.adapter import to_clip, with_progress
 from .._comfy.device import free_device_memory
 from .._comfy.node_text import make_notifier

@@ -15,8 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from steadyscale.core.video.decode import convert
-from steadyscale.core.video.decode.stream_format import BT709, FULL_RANGE, LIMITED_RANGE, bit_depth, has_alpha, is_rgb
 from steadyscale.core.video.encode.output_format import SWS_MATRIX
+from steadyscale.core.video.format.stream_format import BT709, FULL_RANGE, LIMITED_RANGE, bit_depth, has_alpha, is_rgb
 
 Array = NDArray[np.float64]
 # FFmpeg's names of chroma locations in the order of its constants, and where the first chroma sample is, (x, y).

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...runtime.typed_torch import from_numpy
-from ...video.decode import stream_format
+from ...video.format import stream_format
 
 PAN_PIXELS = 1  # camera motion between the frames of the short clip that is encoded
 

@@ -10,8 +10,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ...clip import ClipError, Frames, first_non_finite
-from .scaler import REFORMAT_THREADS, SWS_FLAGS
-from .stream_format import FULL_RANGE, bit_depth, resolve_matrix
+from ..format.scaler import REFORMAT_THREADS, SWS_FLAGS
+from ..format.stream_format import FULL_RANGE, bit_depth, resolve_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +55,7 @@ def to_level_planes(
     if bit_depth(frame.format.name) <= 8:
         return [(plane, np.float32(255)) for plane in to_planes(frame, reformatter, alpha=alpha)]
     # swscale is faster, but it is off by up to a code of 10 bits, and its white is not 1.0.
+    # These import torch, which frames of 8 bits do not need.
     from ..planes.frame_planes import frame_planes
     from ..planes.layout import layout_of
     from ..planes.rgb_conversion import planes_to_rgb

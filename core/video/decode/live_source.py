@@ -22,11 +22,11 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ...clip import ClipError, ClipInfo, Frames
+from ..format.stream_format import StreamFormat, bit_depth, has_alpha
 from . import demux
 from .convert import to_level_planes
 from .corruption import OnDamage
 from .frame_rate import has_stated_rate, rate_of_first_frames, read_frame_rate, stated_rate
-from .stream_format import StreamFormat, bit_depth, has_alpha
 
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows

@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from .scaler import REFORMAT_THREADS
-from .stream_format import FULL_RANGE, LIMITED_RANGE
+from ..format.scaler import REFORMAT_THREADS
+from ..format.stream_format import FULL_RANGE, LIMITED_RANGE
 
 SEMI_PLANAR = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 """Planar pixel format -> the semi-planar one that holds the same samples."""

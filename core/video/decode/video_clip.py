@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.deprecation import deprecated_property
+from ..format.stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
 from . import demux
 from .container_crop import warn_container_crop
 from .convert import to_gray, to_level_planes
@@ -29,7 +30,6 @@ from .corruption import CorruptionReport, OnDamage, decode_checked
 from .frame_rate import read_frame_rate
 from .hwaccel import HardwareError, check_hwaccel, select_device
 from .packet_scan import parse_duration
-from .stream_format import NativeFrames, StreamFormat, bit_depth, has_alpha
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
 log = logging.getLogger(__name__)

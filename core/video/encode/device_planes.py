@@ -13,7 +13,7 @@ from torch import Tensor
 from ...clip import ClipError, Frames
 from ...runtime.accelerator import accelerator_for
 from ...runtime.transfer import Download, DownloadRing, with_cpu_fallback
-from ..decode.stream_format import bit_depth
+from ..format.stream_format import bit_depth
 from ..planes.frame_planes import frame_from_planes
 from ..planes.layout import PlaneLayout, layout_for
 from ..planes.rgb_conversion import rgb_to_planes

@@ -9,8 +9,8 @@ from typing import cast
 import av
 from av.container import OutputContainer
 
-from ..decode.chroma_location import LOCATION_NAMES, UNSPECIFIED_LOCATION
-from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
+from ..format.chroma_location import LOCATION_NAMES, UNSPECIFIED_LOCATION
+from ..format.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
 from .codecs import Codec, Encoding
 from .output_format import OutputFormat
 

@@ -10,9 +10,9 @@ import av
 
 from ...clip import ClipError, Frames
 from ..decode import demux
-from ..decode.chroma_location import LEFT, chroma_subsampling
 from ..decode.corruption import CorruptionReport, OnDamage, decode_checked
-from ..decode.stream_format import (
+from ..format.chroma_location import LEFT, chroma_subsampling
+from ..format.stream_format import (
     BT601,
     BT709,
     BT2020,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from ..decode.chroma_location import (
+from ..format.chroma_location import (
     CENTER,
     LEFT,
     TOP,
@@ -19,7 +19,7 @@ from ..decode.chroma_location import (
     UNSPECIFIED_LOCATION,
     chroma_subsampling,
 )
-from ..decode.stream_format import StreamFormat, bit_depth, has_alpha, is_rgb
+from ..format.stream_format import StreamFormat, bit_depth, has_alpha, is_rgb
 from .codecs import Codec, check_pixel_format
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.atomic_write import atomic_path
 from ...runtime.prefetch import chain_first, close, write_behind
 from ..decode import demux
-from ..decode.chroma_location import chroma_subsampling, with_chroma_location
 from ..decode.convert import check_uniform, to_level_planes, to_planar_frame
-from ..decode.scaler import REFORMAT_THREADS, SWS_FLAGS
 from ..decode.semi_planar import to_semi_planar
-from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, StreamFormat, bit_depth, is_rgb
 from ..decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
+from ..format.chroma_location import chroma_subsampling, with_chroma_location
+from ..format.scaler import REFORMAT_THREADS, SWS_FLAGS
+from ..format.stream_format import FULL_RANGE, LIMITED_RANGE, NativeFrames, StreamFormat, bit_depth, is_rgb
 from ..planes.layout import layout_for
 from ..verify.verify import verify_output
 from .codecs import CODECS, CONTAINERS, Container, Encoding, codec_for, codec_name, container_for, open_output

@@ -15,10 +15,10 @@ from av.video.reformatter import VideoReformatter
 
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.prefetch import close
-from ..decode.chroma_location import LEFT, with_chroma_location
 from ..decode.convert import check_uniform, to_planar_frame
-from ..decode.scaler import REFORMAT_THREADS, SWS_FLAGS
-from ..decode.stream_format import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, resolve_matrix
+from ..format.chroma_location import LEFT, with_chroma_location
+from ..format.scaler import REFORMAT_THREADS, SWS_FLAGS
+from ..format.stream_format import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, resolve_matrix
 from .output_format import SWS_MATRIX
 
 

@@ -21,7 +21,7 @@ from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.deprecation import renamed_arguments
 from ..decode import demux
 from ..decode.convert import to_rgb
-from ..decode.stream_format import Orientation, has_alpha
+from ..format.stream_format import Orientation, has_alpha
 from .color_profile import read_image_color
 from .metadata import read_image_metadata, without_exif
 from .sequence_paths import list_image_files, warn_about_gaps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ..decode.stream_format import Orientation
+from ..format.stream_format import Orientation
 
 _ORIENTATION_TAG, _BITS_TAG, _COMPRESSION_TAG = 274, 258, 259  # TIFF tags, shared by EXIF
 _JPEG_COMPRESSIONS = (6, 7)

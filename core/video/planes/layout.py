@@ -8,8 +8,8 @@ from functools import cached_property
 
 from av.video.frame import VideoFrame
 
-from ..decode.chroma_location import CENTER, CHROMA_POSITIONS, chroma_location_of
-from ..decode.stream_format import BT601, BT709, BT2020, FULL_RANGE, SMPTE170M, is_rgb, resolve_matrix
+from ..format.chroma_location import CENTER, CHROMA_POSITIONS, chroma_location_of
+from ..format.stream_format import BT601, BT709, BT2020, FULL_RANGE, SMPTE170M, is_rgb, resolve_matrix
 
 # (Kr, Kb) by matrix tag (AVCOL_SPC_*). FCC is 4, SMPTE 240M 7.
 LUMA_COEFFICIENTS = {

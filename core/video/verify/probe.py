@@ -22,8 +22,8 @@ from ...clip import ClipError
 from ..decode import demux
 from ..decode.frame_rate import read_frame_rate, stated_rate
 from ..decode.packet_scan import is_complete_matroska
-from ..decode.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
 from ..decode.timestamps import TimeRange
+from ..format.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
 from .timeline import NONE, RawTrack, display_timeline, leading_range, starts_part
 
 MILLISECOND = Fraction(1, 1000)  # time base of Matroska, and of the start of a track in MP4

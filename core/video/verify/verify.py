@@ -11,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ...clip import ClipError, ClipInfo
-from ..decode.stream_format import BT601, BT709, BT2020
 from ..decode.timestamps import TimeRange
+from ..format.stream_format import BT601, BT709, BT2020
 from .probe import MILLISECOND, UNSPECIFIED_TAGS, ProbedFormat, ProbeResult, probe
 
 PIXEL_ASPECT_TOLERANCE = 0.01  # relative; too small to be visible

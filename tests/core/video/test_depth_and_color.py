@@ -13,12 +13,12 @@ import yuv_frames
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.pipeline.device_frames import device_frames
 from steadyscale.core.runtime.accelerator import accelerator_for
-from steadyscale.core.video.decode.chroma_location import CENTER, LEFT, LOCATION_NAMES, TOP_LEFT
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CODECS, Encoding
 from steadyscale.core.video.encode.device_planes import PlaneDownloader
 from steadyscale.core.video.encode.output_format import OutputFormat
 from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.format.chroma_location import CENTER, LEFT, LOCATION_NAMES, TOP_LEFT
 from video_file_checks import PATCH_COLORS
 
 KR, KB = 0.2126, 0.0722

@@ -23,9 +23,9 @@ from steadyscale.core.pipeline.deflicker_op import DeflickerOp
 from steadyscale.core.pipeline.pipeline import Pipeline
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.convert import to_rgb
-from steadyscale.core.video.decode.stream_format import BT709, Orientation, StreamFormat
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.format.stream_format import BT709, Orientation, StreamFormat
 from steadyscale.core.warping.warp import warp
 from steadyscale.core.warping.warp_yuv import can_warp_yuv, warp_yuv
 

@@ -18,11 +18,11 @@ from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.upscale_op import UpscaleOp
 from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode import demux
-from steadyscale.core.video.decode.stream_format import HLG
 from steadyscale.core.video.decode.timestamps import read_timestamps
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.format.stream_format import HLG
 from video_file_checks import read_packet_times
 from yuv_frames import write_ten_bit_ramp
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from av.video.reformatter import VideoReformatter
 from steadyscale.core.video.decode import convert
-from steadyscale.core.video.decode.stream_format import has_alpha
+from steadyscale.core.video.format.stream_format import has_alpha
 
 SOURCES = ["yuv420p", "yuv444p", "yuva420p", "gray", "gray10le", "gbrp", "rgba", "bgr0", "yuv420p10le", "yuva444p10le"]
 

@@ -18,7 +18,6 @@ from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.jobs import run as jobs
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.video.decode import semi_planar
-from steadyscale.core.video.decode.chroma_location import CENTER
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode import hardware_encoders, writer
 from steadyscale.core.video.encode.codecs import CODECS, ENCODERS, Encoding
@@ -26,6 +25,7 @@ from steadyscale.core.video.encode.encoder_options import EncoderSetup, add_vide
 from steadyscale.core.video.encode.hardware_encoders import HARDWARE_ENCODERS, choose_encoder
 from steadyscale.core.video.encode.output_format import OutputFormat
 from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.format.chroma_location import CENTER
 from steadyscale.core.video.open import check_target
 from video_file_checks import CLIP_INFO, list_files, read_packet_times, split_batches
 

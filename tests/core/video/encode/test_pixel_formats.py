@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from steadyscale.core.clip import ClipError
-from steadyscale.core.video.decode.chroma_location import BOTTOM, CENTER, LEFT, TOP, TOP_LEFT, UNSPECIFIED_LOCATION
-from steadyscale.core.video.decode.stream_format import Orientation, StreamFormat
 from steadyscale.core.video.encode.codecs import CODECS
 from steadyscale.core.video.encode.pixel_formats import choose_pixel_format, stored_chroma_location
+from steadyscale.core.video.format.chroma_location import BOTTOM, CENTER, LEFT, TOP, TOP_LEFT, UNSPECIFIED_LOCATION
+from steadyscale.core.video.format.stream_format import Orientation, StreamFormat
 
 SOURCE = StreamFormat("ffv1", "yuv420p", Orientation(), Fraction(1), 1, False, 1, 1)
 KEPT = [

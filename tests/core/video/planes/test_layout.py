@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yuv_frames
 from av.video.frame import VideoFrame
-from steadyscale.core.video.decode import chroma_location
-from steadyscale.core.video.decode.stream_format import BT709, FULL_RANGE, SMPTE170M, UNSPECIFIED
 from steadyscale.core.video.encode.output_format import SWS_MATRIX
+from steadyscale.core.video.format import chroma_location
+from steadyscale.core.video.format.stream_format import BT709, FULL_RANGE, SMPTE170M, UNSPECIFIED
 from steadyscale.core.video.planes import layout as layouts
 from steadyscale.core.video.planes.layout import layout_for, layout_of
 

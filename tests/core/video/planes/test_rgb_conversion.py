@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import yuv_frames
-from steadyscale.core.video.decode.chroma_location import CENTER, LEFT
-from steadyscale.core.video.decode.stream_format import BT709, LIMITED_RANGE
 from steadyscale.core.video.encode.output_format import SWS_MATRIX
+from steadyscale.core.video.format.chroma_location import CENTER, LEFT
+from steadyscale.core.video.format.stream_format import BT709, LIMITED_RANGE
 from steadyscale.core.video.planes.frame_planes import frame_from_planes, frame_planes
 from steadyscale.core.video.planes.layout import PlaneLayout, layout_for, layout_of
 from steadyscale.core.video.planes.rgb_conversion import planes_to_rgb, rgb_to_planes

@@ -1,0 +1,1 @@
+"""How video frames are stored: pixel formats, color tags, orientation, chroma."""
