@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -159,7 +159,7 @@ class VideoRun:
 
 
 @contextmanager
-def open_run(command: str, source: Source, target: str | Path, options: RunOptions) -> Iterator[VideoRun]:
+def open_run(command: str, source: Source, target: str | Path, options: RunOptions) -> Generator[VideoRun, None, None]:
     """Check the target, then open the source and the job.
 
     In this order mistakes are found before any work. Raises ClipError for a target that cannot be written, a source

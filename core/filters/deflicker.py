@@ -208,9 +208,10 @@ def _blend(
     log_gain = F.pad(log_gain, (0, channels - 3)).view(-1, 1, 1)  # alpha has none
     remap = make_remapper(optional_opencv() if accelerator.is_cpu else None)
     # One channel after the other saves memory on a CPU; on a GPU each launch costs time.
-    for part in torch.arange(channels).split(1 if accelerator.is_cpu else channels):
-        planes, gain = target[part[0] : part[-1] + 1], log_gain[part]
-        warped = remap(previous[part[0] : part[-1] + 1], x, y, Border.EDGE)
+    step = 1 if accelerator.is_cpu else channels
+    for part in (slice(start, start + step) for start in range(0, channels, step)):
+        planes, gain = target[part], log_gain[part]
+        warped = remap(previous[part], x, y, Border.EDGE)
         if float(gain.abs().max()) != 0:
             planes.mul_(upload_array((-exposure_weight * gain).exp().numpy(), accelerator)).clamp_(max=1)
             warped.mul_(upload_array(((1 - exposure_weight) * gain).exp().numpy(), accelerator))

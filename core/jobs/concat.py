@@ -15,6 +15,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from ..clip import ClipError
+from ..runtime.typed_av import mux
 from ..video.decode import demux
 from ..video.decode.timestamps import Timestamps
 from ..video.encode.codecs import Container, open_output
@@ -135,7 +136,7 @@ def _mux_segments(
                 if copier:
                     copier.mux_until(packet.dts * times.time_base)
                 packet.stream = output_stream
-                sink.mux(packet)
+                mux(sink, packet)
 
 
 def compute_dts(order: Sequence[int], times: Timestamps) -> list[int]:

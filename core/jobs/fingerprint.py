@@ -14,7 +14,7 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -72,18 +72,18 @@ def fingerprint(value: object, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (Tensor, np.ndarray)):
-        return _hash_array(value)
+        return _hash_array(cast("Tensor | NDArray[Any]", value))
     if isinstance(value, _STR_TYPES):
         return str(value)
     if isinstance(value, (slice, range)):
-        return [value.start, value.stop]
+        return [value.start, value.stop]  # pyright: ignore[reportUnknownMemberType]  # of any slice
     if depth > MAX_DEPTH:
         return _type_name(type(value))
     inner = functools.partial(fingerprint, depth=depth + 1)
     if isinstance(value, (list, tuple)):
-        return [inner(item) for item in value]
+        return [inner(item) for item in cast("list[object] | tuple[object, ...]", value)]
     if isinstance(value, dict):
-        return {str(key): inner(item) for key, item in value.items()}
+        return {str(key): inner(item) for key, item in cast("dict[object, object]", value).items()}
     if isinstance(value, Correction):
         return _describe_correction(value, inner)
     if (attributes := _setting_names(value)) is not None:

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,7 +68,7 @@ def default_job_folder(target: str | Path) -> Path:
 
 
 @contextmanager
-def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = None) -> Iterator[Job]:
+def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = None) -> Generator[Job, None, None]:
     """Open the job in `folder`, new or resumed, until the block ends.
 
     The folder is created if needed. source: a video file, a folder of images or a pattern; its content is hashed.
@@ -106,7 +106,7 @@ def remove_job(folder: str | Path) -> None:
 
 
 @contextmanager
-def with_resume_hint(job: Job, stage: str) -> Iterator[None]:
+def with_resume_hint(job: Job, stage: str) -> Generator[None, None, None]:
     """Add to any error of the block how much is finished and how to resume.
 
     The hint is a part of ClipError and OSError messages; for other exceptions, such as an interrupt, it is logged.
@@ -137,7 +137,7 @@ def _free_space_note(folder: Path, error: BaseException | None) -> str:
 
 
 @contextmanager
-def _wrap_os_errors(folder: Path) -> Iterator[None]:
+def _wrap_os_errors(folder: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as e:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..clip import Clip
@@ -16,6 +15,7 @@ from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
 from ..path.motion import Motion
 from ..path.serialize import load_path, save_path
+from ..runtime.typed_torch import from_numpy
 from .folder import Job, with_resume_hint
 from .segments import SEGMENT_SECONDS, FrameReader, split_clip
 
@@ -44,8 +44,8 @@ def cached_motion(
         missing = [index for index in range(len(pieces)) if index not in done]
         if done and missing:
             log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, len(done), len(pieces))
-        with closing(cast(Any, luma_frames(clip, side))) as stream:
-            reader = FrameReader(map(torch.from_numpy, stream))
+        with closing(luma_frames(clip, side)) as stream:
+            reader = FrameReader(map(from_numpy, stream))
             for index in missing:
                 # One frame more, because a step is measured from the frame before.
                 window = range(max(0, pieces[index].start - 1), pieces[index].stop)

@@ -6,7 +6,7 @@ The result has one homography and one confidence per frame.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ def estimate_from_luma(
     return Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info), step.inlier_map
 
 
-def luma_frames(clip: Clip, side: int) -> Iterator[Plane]:
+def luma_frames(clip: Clip, side: int) -> Generator[Plane, None, None]:
     """Yield the luma of a clip in reduced size.
 
     Each is (1, 1, h, w) float32 in [0, 1], of the size `clip.info.fit_within(side)`.

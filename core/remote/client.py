@@ -16,7 +16,7 @@ import shutil
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -140,7 +140,7 @@ class ComfyClient:
         self,
         run_id: str,
         prompt: Prompt,
-        on_progress: ProgressCallback = lambda *_: None,
+        on_progress: ProgressCallback = lambda label, done, total: None,
         *,
         on_event: EventCallback | None = None,
         max_outage_seconds: float | None = None,
@@ -264,7 +264,7 @@ class ComfyClient:
         return answer
 
     @asynccontextmanager
-    async def _request(self, method: str, path: str, **body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _request(self, method: str, path: str, **body: Any) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Send a request and yield the response, whatever its status.
 
         Redirects are refused: requests go to the user's address only.
@@ -294,7 +294,7 @@ class _ConnectionLost(RunError):
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[ComfyClient]:
+async def connect(url: str) -> AsyncGenerator[ComfyClient, None]:
     """Connect to the ComfyUI at `url`.
 
     The URL may have a path and, before an @, a name and a password.

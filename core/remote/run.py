@@ -12,7 +12,16 @@ from typing import Any
 
 from .client import MAX_DOWNLOAD_BYTES, ComfyClient, ProgressCallback, connect, with_timeout
 from .messages import strip_control_chars
-from .workflow import Prompt, RunError, Setting, apply_settings, find_local_files, parse_setting
+from .workflow import (
+    Prompt,
+    RunError,
+    Setting,
+    apply_settings,
+    find_local_files,
+    json_list,
+    json_object,
+    parse_setting,
+)
 
 log = logging.getLogger(__name__)
 
@@ -126,18 +135,17 @@ def _output_files(outputs: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         (node, item)
         for node, output in outputs.items()
         for value in output.values()
-        if isinstance(value, list)
-        for item in value
-        if isinstance(item, dict) and item.get("filename") and item.get("type") in ("output", "temp")
+        for item in map(json_object, json_list(value))
+        if item.get("filename") and item.get("type") in ("output", "temp")
     ]
 
 
 def _output_texts(outputs: dict[str, Any]) -> dict[str, list[str]]:
-    texts = {node: output.get("text") for node, output in outputs.items()}
+    texts = {node: json_list(output.get("text")) for node, output in outputs.items()}
     return {
         node: [strip_control_chars(line) for line in text if isinstance(line, str)]
         for node, text in texts.items()
-        if isinstance(text, list) and text
+        if text
     }
 
 

@@ -61,6 +61,11 @@ def json_object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+def json_list(value: Any) -> list[Any]:
+    """The value if it is a JSON list, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 def read_workflow(path: str | Path) -> Prompt:
     """The graph in a file that ComfyUI's "Export (API)" wrote.
 
@@ -83,11 +88,11 @@ def read_workflow(path: str | Path) -> Prompt:
 
 
 def _is_node(entry: object) -> bool:
+    node = json_object(entry)
     return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("class_type"), str)
-        and isinstance(entry.get("inputs"), dict)
-        and isinstance(entry.get("_meta", {}), dict)
+        isinstance(node.get("class_type"), str)
+        and isinstance(node.get("inputs"), dict)
+        and isinstance(node.get("_meta", {}), dict)
     )
 
 
@@ -124,7 +129,7 @@ def _node_names(prompt: Prompt, node: str) -> tuple[str, str]:
 
 def apply_settings(prompt: Prompt, settings: list[Setting], definitions: Definitions) -> Prompt:
     """The graph with these settings, converted to the types of the inputs."""
-    changed = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in prompt.items()}
+    changed: Prompt = {node: {**entry, "inputs": dict(entry["inputs"])} for node, entry in prompt.items()}
     for setting in settings:
         entry = changed[setting.node]
         declared = _declared_inputs(definitions, entry["class_type"])

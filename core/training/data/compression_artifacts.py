@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...runtime.typed_av import decode_video, encode_video
 from ...runtime.typed_torch import from_numpy
 from ...video.format import stream_format
 
@@ -63,12 +64,12 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
             format="yuv420p", dst_colorspace=stream_format.BT709, dst_color_range=stream_format.LIMITED_RANGE
         )
         frame.pts = number
-        packets += encoder.encode(frame)  # pyright: ignore[reportUnknownMemberType]  # packets of unknown streams
-    packets += encoder.encode(None)  # pyright: ignore[reportUnknownMemberType]  # as above
+        packets += encode_video(encoder, frame)
+    packets += encode_video(encoder, None)
 
     decoder = cast(VideoCodecContext, av.CodecContext.create(decoder_name, "r"))
     decoder.thread_count = 1
-    decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]  # pyright: ignore[reportUnknownMemberType]  # as above
+    decoded = [frame for packet in (*packets, None) for frame in decode_video(decoder, packet)]
     rgb = decoded[-1].reformat(
         format="rgb24", src_colorspace=stream_format.BT709, src_color_range=stream_format.LIMITED_RANGE
     )
