@@ -24,6 +24,11 @@ def norm(tensor: Tensor, dim: int, keepdim: bool = False) -> Tensor:
     return tensor.norm(dim=dim, keepdim=keepdim)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # nor have these
 
 
+def unflatten(tensor: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    """A view whose dimension `dim` is split into several."""
+    return tensor.unflatten(dim, sizes)  # pyright: ignore[reportUnknownMemberType]  # the parameters have no types
+
+
 def to_list(tensor: Tensor) -> list[Any]:
     """Numbers, or lists of them, of a tensor with one or more dimensions."""
     return tensor.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # items have no type

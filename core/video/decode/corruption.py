@@ -7,7 +7,7 @@ VP9 cannot detect that a frame is wrong. The report lists what is known.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +27,7 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 from ...runtime.deprecation import deprecated_property
+from ...runtime.typed_av import decode_video
 from . import demux
 from .frame_rate import stated_rate
 from .leading import find_leading, may_lead
@@ -142,7 +143,7 @@ def decode_checked(
     *,
     is_from_start: bool = True,
     packet_numbers: list[int | None] | None = None,
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame, None, None]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
     Leading frames are left out. policy: whether corruption is an error or is added to `report`,
@@ -374,7 +375,7 @@ def _make_strict_decoder(stream: VideoStream) -> VideoCodecContext:
 
 def _can_decode(decoder: VideoCodecContext, packet: Packet[Any]) -> bool:
     try:
-        decoder.decode(packet)
+        decode_video(decoder, packet)
     except FFmpegError:
         return False
     return True

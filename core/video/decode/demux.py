@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +49,7 @@ MAX_CONSECUTIVE_ERRORS = 32  # demuxer errors in a row after which the file coun
 
 
 @contextmanager
-def open_media(path: str | os.PathLike[str], *, content: bytes | None = None) -> Iterator[InputContainer]:
+def open_media(path: str | os.PathLike[str], *, content: bytes | None = None) -> Generator[InputContainer, None, None]:
     """Open the container at `path`, or the image in `content`.
 
     With `content`, `path` is used in messages only. Raises ClipError where it cannot be read.
@@ -107,7 +107,7 @@ def video_stream(container: InputContainer, path: object, max_pixels: int) -> Vi
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise ClipError(f"{path}: the file has no video stream, only {kinds}")
-    known = [s for s in streams if s.codec_context is not None]
+    known = [s for s in streams if s.codec_context is not None]  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
     if not known:
         raise ClipError(f"{path}: there is no decoder for its video; convert it to H.264, HEVC, VP9 or AV1 first")
     flagged = [s for s in known if s.disposition & Disposition.default] or known

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -145,7 +145,7 @@ def _check_first_frame(path: Path, decoding: HardwareDecoding, first: VideoFrame
         frames = decode_checked(
             path, container, stream, OnDamage.FAIL, CorruptionReport(), make_decoder=decoding.make_decoder
         )
-        with closing(cast(Any, frames)):
+        with closing(frames):
             found = next(frames, None)
     if found is None or not has_same_samples(found, first):
         raise HardwareError("its first frame is not that of the software decoder")
@@ -158,7 +158,7 @@ def _open_context(stream: VideoStream, device: str) -> VideoCodecContext:
         name = f"{name}_{device}"
     accel = HWAccel(device, allow_software_fallback=False)
     create = cast(Callable[..., VideoCodecContext], av.CodecContext.create)
-    context = create(name, cast(Literal["r"], "r"), hwaccel=accel)
+    context = create(name, "r", hwaccel=accel)
     # What the container states about the stream, and how the software decoder is configured.
     context.extradata, context.options = software.extradata, dict(software.options)
     context.width, context.height = software.width, software.height

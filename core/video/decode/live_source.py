@@ -7,7 +7,7 @@ thread, without frame-parallel decoding, so that a frame is given out as soon as
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import chain, islice
@@ -59,7 +59,7 @@ class LiveSource:
         Ends with the source, or when `stop()` returns True. Raises ClipError for a change of size and where decoding
         fails.
         """
-        import torch
+        from ...runtime.typed_torch import from_numpy
 
         reformatter, alpha = VideoReformatter(), has_alpha(self._format.pixel_format)
         for number, frame in enumerate(self._decoded):
@@ -76,13 +76,13 @@ class LiveSource:
                     f"{self.info.width}x{self.info.height}; all frames must have one size"
                 )
             self.time = None if frame.pts is None else float(frame.pts * self.time_base)
-            yield torch.from_numpy(np.stack(planes)[None])
+            yield from_numpy(np.stack(planes)[None])
 
 
 @contextmanager
 def open_live_source(
     name: str, *, max_pixels: int = demux.MAX_PIXELS, on_damage: OnDamage = OnDamage.FAIL
-) -> Iterator[LiveSource]:
+) -> Generator[LiveSource, None, None]:
     """Open a pipe, a capture device or a file, and decode its first frame.
 
     name: `-` (stdin: Y4M or any container); a device, /dev/video0 and the like, or its FFmpeg format and name

@@ -88,7 +88,8 @@ def scan_packets(path: Path) -> PacketScan:
     with demux.open_media(path) as container:
         stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
         base = stream.time_base or Fraction(1, 90_000)
-        others = [s for s in container.streams if s.type in ("audio", "subtitle") and s.codec_context is not None]
+        tracks = [s for s in container.streams if s.type in ("audio", "subtitle")]
+        others = [s for s in tracks if s.codec_context is not None]  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
         tracker = PartTracker(container, stream, others)
         pts, part_starts, part = array("q"), [0], 0
         leaps, leap = list[int](), round(_LEAP_SECONDS / base)
@@ -207,6 +208,7 @@ def _clock_origin(container: InputContainer) -> Fraction:
 
     The clock of every other file starts with the file.
     """
-    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
+    is_broadcast = container.format.name in ("mpegts", "mpeg")
+    if is_broadcast and container.start_time is not None:  # pyright: ignore[reportUnnecessaryComparison]  # None where unknown
         return Fraction(container.start_time, av.time_base)
     return Fraction(0)

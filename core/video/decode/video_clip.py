@@ -116,7 +116,7 @@ class VideoClip:
         Each call starts anew. first: number of the frame to start with; the frames before it are decoded, because
         seeking is not reliable in every file, but not converted.
         """
-        import torch
+        from ...runtime.typed_torch import from_numpy
 
         alpha, orientation = has_alpha(self.stream_format.pixel_format), self.stream_format.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
@@ -133,10 +133,10 @@ class VideoClip:
                     np.divide(plane, level, out=buffer[filled, channel], dtype=np.float32)
                 filled += 1
                 if filled == batch:
-                    yield torch.from_numpy(buffer)
+                    yield from_numpy(buffer)
                     buffer, filled = _empty_batch(batch, shape), 0
         if filled:
-            yield torch.from_numpy(buffer[:filled])
+            yield from_numpy(buffer[:filled])
         self._warn_missing_frames(number + 1)
 
     def luma_frames(self, side: int) -> Iterator[NDArray[np.float32]]:
@@ -192,7 +192,7 @@ class VideoClip:
             return any(
                 (packet.pts + (packet.duration or 0)) * packet.time_base * self.info.fps >= frame_count
                 for packet in demux.demux_packets(container, *others, observer=demux.IgnoreDecodeErrors())
-                if packet.pts is not None and packet.time_base is not None
+                if packet.pts is not None and packet.time_base is not None  # pyright: ignore[reportUnnecessaryComparison]  # None where unknown
             )
 
     def _decode(self) -> Generator[VideoFrame, None, None]:

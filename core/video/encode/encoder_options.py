@@ -50,8 +50,10 @@ def add_video_stream(
     options = dict(setup.options)
     if output_format.chroma_location != UNSPECIFIED_LOCATION:
         options["chroma_sample_location"] = LOCATION_NAMES[output_format.chroma_location]
-    added = sink.add_stream(setup.name, rate=fps.limit_denominator(1_000_000), options=options)
-    stream = cast(av.VideoStream, added)
+    stream = cast(
+        av.VideoStream,
+        sink.add_stream(setup.name, fps.limit_denominator(1_000_000), options),  # pyright: ignore[reportUnknownMemberType]  # **kwargs has no type
+    )
     stream.width, stream.height = output_format.padded_size
     stream.pix_fmt = setup.pixel_format
     stream.time_base = time_base

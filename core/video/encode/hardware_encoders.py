@@ -19,6 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from ...clip import ClipError
+from ...runtime.typed_av import encode_video
 from ..decode.demux import error_message
 from ..decode.semi_planar import SEMI_PLANAR
 from .codecs import Codec, Encoding
@@ -61,7 +62,7 @@ def _presets(option: str, *values: str) -> tuple[Mapping[str, str], ...]:
 _NVENC_PRESETS = _presets("preset", "p1", "p2", "p3", "p4", "p5", "p6", "p7")
 _QSV_PRESETS = _presets("preset", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _AMF_PRESETS = _presets("quality", "speed", "speed", "balanced", "balanced", "balanced", "quality", "quality")
-_VIDEOTOOLBOX_PRESETS = ({"prio_speed": "1"}, {"prio_speed": "1"}, {}, {}, {}, {}, {})
+_VIDEOTOOLBOX_PRESETS: tuple[Mapping[str, str], ...] = ({"prio_speed": "1"}, {"prio_speed": "1"}, {}, {}, {}, {}, {})
 
 _NVENC_OPTIONS = {"rc": "vbr", "b": "0"}  # without a bit rate of 0, the quality is limited by the default of 2 Mbit/s
 _AMF_OPTIONS = {"rc": "cqp"}
@@ -191,8 +192,9 @@ def _hardware_setup(
     if not accepted:
         raise _UnavailableError(f"it does not write {pixel_format}")
     crf = encoding.crf if encoding.crf is not None else codec.crf
-    assert crf is not None, "each codec of HARDWARE_ENCODERS has a crf"
     preset = encoding.preset or codec.preset
+    assert crf is not None, "each codec of HARDWARE_ENCODERS has a crf"
+    assert preset is not None, "each codec of HARDWARE_ENCODERS has presets"
     if preset not in _PRESET_INDEX[codec_name]:
         known = ", ".join(_PRESET_INDEX[codec_name])
         raise ClipError(f"{path}: {row.encoder} has no preset '{preset}'; choose one of {known}")
@@ -222,7 +224,7 @@ def _encode_blank_frame(setup: EncoderSetup, size: tuple[int, int]) -> None:
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
         frame.pts, frame.time_base = 0, Fraction(1, 24)
-        has_packet = bool([*context.encode(frame), *context.encode(None)])
+        has_packet = bool([*encode_video(context, frame), *encode_video(context, None)])
     except Exception as e:  # PyAV and drivers raise errors of many types; the software encoder can do without them
         raise _UnavailableError(f"it cannot be opened for {size[0]}x{size[1]}: {error_message(e)}") from e
     if not has_packet:

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 from ...runtime.atomic_write import atomic_path
+from ...runtime.typed_av import add_audio_stream, add_stream_from_template, encode_audio, mux
 from ..decode import demux
 from .codecs import Container, open_output
 from .matroska_aspect import reserve_display_size, write_display_size
@@ -65,7 +66,7 @@ def remux(
                     if writer:
                         writer.mux_until(now)
                     packet.stream = copy
-                    sink.mux(packet)
+                    mux(sink, packet)
                 copier.finish()
                 if writer:
                     writer.mux_until(float("inf"))
@@ -80,7 +81,7 @@ def remux(
 
 def add_stream_copy(stream: VideoStream, sink: OutputContainer) -> VideoStream:
     """Add a stream to `sink` that takes the packets of `stream` unchanged."""
-    copy = sink.add_stream_from_template(stream, opaque=True)  # or AV1 would need an encoder libdav1d
+    copy = add_stream_from_template(sink, stream, opaque=True)  # or AV1 would need an encoder libdav1d
     if stream.codec_context.codec_tag == "hvc1":  # Apple's players do not open hev1
         copy.codec_context.codec_tag = "hvc1"
     copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
@@ -132,15 +133,15 @@ class _AudioWriter:
                 self._pending = packet
                 return
             self._pending = None
-            self._sink.mux(packet)
+            mux(self._sink, packet)
 
 
 def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: str) -> Iterator[Packet[Any]]:
     rate = audio.rate if codec == "aac" and audio.rate in (44_100, 48_000) else 48_000
     # The stream must be added before the first packet is muxed, so not in the generator.
-    stream = sink.add_stream(codec, rate=rate, layout=layout)
-    stream.bit_rate = 96_000 * audio.waveform.shape[0]  # type: ignore[union-attr]
-    formats = stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]  # type: ignore[union-attr]
+    stream = add_audio_stream(sink, codec, rate, layout)
+    stream.bit_rate = 96_000 * audio.waveform.shape[0]
+    formats = stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
     resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
 
     def packets() -> Iterator[Packet[Any]]:
@@ -149,9 +150,9 @@ def _encode_audio(sink: OutputContainer, audio: AudioClip, codec: str, layout: s
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = audio.rate, Fraction(1, audio.rate), start
             for resampled in resampler.resample(frame):
-                yield from stream.encode(resampled)  # type: ignore[union-attr]
+                yield from encode_audio(stream, resampled)
         for resampled in resampler.resample(None):
-            yield from stream.encode(resampled)  # type: ignore[union-attr]
-        yield from stream.encode(None)  # type: ignore[union-attr]
+            yield from encode_audio(stream, resampled)
+        yield from encode_audio(stream, None)
 
     return packets()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -18,6 +18,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from ...clip import ClipError
+from ...runtime.typed_av import add_audio_stream, add_stream_from_template, encode_audio, mux
 from ..decode.demux import (
     NO_PIXEL_LIMIT,
     IgnoreDecodeErrors,
@@ -29,6 +30,9 @@ from ..decode.demux import (
     video_stream,
 )
 from ..decode.joins import Shifts
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ def list_audio_tracks(path: Path) -> list[dict[str, str | int | None]]:
         return [
             {"codec": s.codec_context.name, "rate": s.rate, "channels": s.channels, "language": s.language}
             for s in container.streams.audio
-            if s.codec_context is not None
+            if s.codec_context is not None  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
         ]
 
 
@@ -107,10 +111,10 @@ class StreamCopier:
             output = self._outputs[packet.stream.index]
             with _wrap_mux_errors(packet, self._source_name):
                 if isinstance(output, _Transcoder):
-                    self._target.mux(output.transcode(packet))
+                    mux(self._target, *output.transcode(packet))
                 elif packet.size:  # an empty packet flushes an encoder; a stream copy has nothing to flush
                     packet.stream = output
-                    self._target.mux(packet)
+                    mux(self._target, packet)
 
     def finish(self) -> None:
         self.mux_until(float("inf"))
@@ -155,7 +159,7 @@ class StreamCopier:
 
 
 @contextmanager
-def _wrap_mux_errors(packet: Packet[Any], source_name: str) -> Iterator[None]:
+def _wrap_mux_errors(packet: Packet[Any], source_name: str) -> Generator[None, None, None]:
     """Name file and track in errors, so that they are not taken for video errors."""
     track = f"{packet.stream.type} track {packet.stream_index}"
     moment = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
@@ -192,7 +196,7 @@ class _Transcoder:
             layout = CHANNEL_LAYOUTS.get(channels, layout)
         self._track_and_codec = f"audio track {stream.index} ({stream.codec_context.name})", codec
         with self._wrap_errors():
-            self.stream = cast(av.AudioStream, target.add_stream(codec, rate=rate, layout=layout))
+            self.stream = add_audio_stream(target, codec, rate, layout)
             self.stream.bit_rate = 96_000 * channels
             formats = self.stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")]
             self._resampler = av.AudioResampler(format=formats[0].name, layout=layout, rate=rate)
@@ -202,17 +206,17 @@ class _Transcoder:
         """Return packets for the new file; an empty packet flushes the encoder."""
         encoded: list[Packet[Any]] = []
         with self._wrap_errors():
-            for frame in packet.decode():
-                for resampled in self._resampler.resample(frame):  # type: ignore[arg-type]
-                    encoded += self.stream.encode(resampled)
+            for frame in cast("list[av.AudioFrame]", packet.decode()):
+                for resampled in self._resampler.resample(frame):
+                    encoded += encode_audio(self.stream, resampled)
             if not packet.size:
                 for resampled in self._resampler.resample(None):
-                    encoded += self.stream.encode(resampled)
-                encoded += self.stream.encode(None)
+                    encoded += encode_audio(self.stream, resampled)
+                encoded += encode_audio(self.stream, None)
         return encoded
 
     @contextmanager
-    def _wrap_errors(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Generator[None, None, None]:
         """Name the audio track in errors, so that they are not taken for video errors."""
         try:
             yield
@@ -230,19 +234,19 @@ def _add_output_stream(stream: Stream, target: OutputContainer, fallback_audio: 
         if stream.type != "video":
             log.info("%s is not copied: only audio and subtitles are", kind)
         return None
-    if stream.codec_context is None:
+    if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
         log.warning("%s is not copied: its codec is unknown", kind)
         return None
     name = stream.codec_context.name
     try:
         _check_muxable(stream, target.format.name)
-        output = target.add_stream_from_template(stream)
+        output = add_stream_from_template(target, stream)
     except (ValueError, FFmpegError):
         if stream.type == "subtitle":
             log.warning("%s (%s) is not copied: %s cannot hold it", kind, name, target.format.name)
             return None
         log.warning("%s: %s cannot hold %s, so it is re-encoded to %s", kind, target.format.name, name, fallback_audio)
-        transcoder = _Transcoder(stream, target, fallback_audio)  # type: ignore[arg-type]
+        transcoder = _Transcoder(cast("av.AudioStream", stream), target, fallback_audio)
         _copy_stream_metadata(stream, transcoder.stream)
         return transcoder
     _copy_stream_metadata(stream, output)
@@ -255,7 +259,7 @@ def _check_muxable(stream: Stream, muxer: str) -> None:
     Some report it only when the header is written: MOV for FLAC and Opus, MP4 for TrueHD.
     """
     with av.open(io.BytesIO(), "w", format=muxer) as container:
-        container.add_stream_from_template(stream)
+        add_stream_from_template(container, stream)
         container.start_encoding()
 
 
@@ -287,16 +291,12 @@ def _copy_metadata(
     target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_METADATA})
     chapters = source.chapters()
     if trim_duration is not None:
-        chapters = [
-            cast(Any, c)
-            for chapter in chapters
-            if (c := _trim_chapter(cast("dict[str, Any]", chapter), origin, trim_duration))
-        ]
+        chapters = [c for chapter in chapters if (c := _trim_chapter(chapter, origin, trim_duration))]
     if chapters:
         target.set_chapters(chapters)
 
 
-def _trim_chapter(chapter: dict[str, Any], origin: Fraction, trim_duration: Fraction | float) -> dict[str, Any] | None:
+def _trim_chapter(chapter: Chapter, origin: Fraction, trim_duration: Fraction | float) -> Chapter | None:
     """Return the part of a chapter that is kept; None where nothing is."""
     time_base = Fraction(chapter["time_base"] or 1)
     start, end = (chapter[key] * time_base - origin for key in ("start", "end"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from ...clip import ClipError, ClipInfo, Frames
 from ...runtime.atomic_write import atomic_path
 from ...runtime.prefetch import chain_first, close, write_behind
+from ...runtime.typed_av import encode_video, mux
 from ..decode import demux
 from ..decode.convert import check_uniform, to_level_planes, to_planar_frame
 from ..decode.semi_planar import to_semi_planar
@@ -282,8 +283,7 @@ class _VideoWriter:
 
     def _tensor_from_native(self, frame: VideoFrame, source_format: StreamFormat) -> Tensor:
         """Convert a frame as stored by the source to (C, H, W) in [0, 1]."""
-        import torch
-
+        from ...runtime.typed_torch import from_numpy
         from ..planes.frame_planes import frame_planes
         from ..planes.rgb_conversion import planes_to_rgb
 
@@ -295,7 +295,7 @@ class _VideoWriter:
         frame.colorspace = source_format.matrix
         frame.color_range = FULL_RANGE if source_format.full_range else LIMITED_RANGE
         planes = to_level_planes(frame, self._planes_reformatter, alpha=False, chroma_location=location)
-        return torch.from_numpy(np.stack([np.divide(plane, level, dtype=np.float32) for plane, level in planes]))
+        return from_numpy(np.stack([np.divide(plane, level, dtype=np.float32) for plane, level in planes]))
 
     def _reformat(self, frame: VideoFrame, **source_options: int | None) -> VideoFrame:
         output_format = self._output_format
@@ -335,7 +335,7 @@ class _VideoWriter:
                 frame.pict_type = 1  # FFmpeg's constant for I
             self.count += 1
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
-            packets = self.stream.encode(frame)
+            packets = encode_video(self.stream, frame)
         for packet in packets:
             for complete in self._clock.push(packet):
                 self._mux(complete)
@@ -347,7 +347,7 @@ class _VideoWriter:
         if self.tracks and packet.dts is not None:
             self.tracks.mux_until(packet.dts * packet.time_base)
         with _wrap_errors(self._path, f"{self._setup.name} at {self.stream.width}x{self.stream.height}"):
-            self._sink.mux(packet)
+            mux(self._sink, packet)
 
 
 def _with_alpha(frame: Tensor, has_alpha: bool) -> Tensor:
@@ -360,7 +360,7 @@ def _with_alpha(frame: Tensor, has_alpha: bool) -> Tensor:
 
 
 @contextmanager
-def _output_container(path: Path, partial: Path, container: Container) -> Iterator[OutputContainer]:
+def _output_container(path: Path, partial: Path, container: Container) -> Generator[OutputContainer, None, None]:
     """Open the output file; closing it writes its index, unless an error was raised."""
     with _wrap_errors(path):
         sink = open_output(partial, container)
@@ -375,7 +375,7 @@ def _output_container(path: Path, partial: Path, container: Container) -> Iterat
 
 
 @contextmanager
-def _wrap_errors(path: Path, component: str = "the file") -> Iterator[None]:
+def _wrap_errors(path: Path, component: str = "the file") -> Generator[None, None, None]:
     """Raise errors of the encoder, the container or the disk as ClipError."""
     try:
         yield

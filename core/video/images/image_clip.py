@@ -59,7 +59,7 @@ class ImageClip:
             yield self._read_batch(self.files[start : start + batch])
 
     def _read_batch(self, files: list[Path]) -> Frames:
-        import torch
+        from ...runtime.typed_torch import from_numpy
 
         frames = np.ones((len(files), self._channels, self.info.height, self.info.width), np.float32)
         for frame, file in zip(frames, files, strict=True):
@@ -67,7 +67,7 @@ class ImageClip:
             self._check_shape(file, image)
             max_level = 65535 if image.dtype == np.uint16 else 255
             np.divide(image.transpose(2, 0, 1), np.float32(max_level), out=frame[: image.shape[2]])
-        return torch.from_numpy(frames)
+        return from_numpy(frames)
 
     def _check_shape(self, file: Path, image: NDArray[np.generic]) -> None:
         height, width, channels = image.shape

@@ -17,6 +17,7 @@ from ...clip import ClipError, Frames
 from ...runtime.atomic_write import follow_link, temp_path
 from ...runtime.deprecation import renamed_arguments
 from ...runtime.prefetch import chain_first, close, write_behind
+from ...runtime.typed_av import encode_video
 from ..decode import demux
 from ..decode.convert import PACKED_FORMATS, check_uniform, to_packed_frame
 from .color_profile import ImageColor
@@ -123,11 +124,11 @@ class _PngWriter:
             packed = to_packed_frame(frame, high_bit_depth=self._high_bit_depth)
             packed.pts = self._received
             self._received += 1
-            self._write_packets(self._encoder.encode(packed))
+            self._write_packets(encode_video(self._encoder, packed))
 
     def finish(self) -> None:
         """Write the frames that are still being compressed, and check their number."""
-        self._write_packets(self._encoder.encode(None))
+        self._write_packets(encode_video(self._encoder, None))
         if self.count != self._received:
             raise ClipError(
                 f"{self._path}: {self._received} frames were received, but {self.count} images were encoded; try again"

@@ -10,6 +10,7 @@ import torch
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from ...runtime.typed_torch import from_numpy, unflatten
 from .layout import PlaneLayout, layout_for
 
 
@@ -37,7 +38,7 @@ def frame_planes(frame: VideoFrame) -> list[Tensor]:
     planes: list[Tensor] = []
     for plane, shape in zip(frame.planes, layout.plane_shapes(frame.width, frame.height), strict=True):
         rows = np.frombuffer(memoryview(plane), dtype).reshape(shape[0], -1)[:, : math.prod(shape[1:])]
-        planes.append(torch.from_numpy(rows).unflatten(1, shape[1:]))
+        planes.append(unflatten(from_numpy(rows), 1, shape[1:]))
     return planes
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...runtime.typed_torch import unflatten
 from .chroma_resampling import downsample, upsample
 from .frame_planes import empty_planes
 from .layout import LUMA_COEFFICIENTS, PlaneLayout
@@ -85,7 +86,7 @@ def _yuv_to_rgb(channels: dict[str, Tensor], layout: PlaneLayout, rgb: Tensor) -
     bias = (-neutral * red_v - offset, -neutral * (green_u + green_v) - offset, -neutral * blue_u - offset)
     upsampled = upsample(chroma, layout, (y.shape[1], y.shape[2]), bias)  # (B, 3, h, H/h, w, W/w)
     blocks = upsampled.shape[2:4], upsampled.shape[4:6]
-    luma, target = (tensor.unflatten(-1, blocks[1]).unflatten(-3, blocks[0]) for tensor in (y[:, None], rgb))
+    luma, target = (unflatten(unflatten(tensor, -1, blocks[1]), -3, blocks[0]) for tensor in (y[:, None], rgb))
     torch.add(upsampled, luma, alpha=luma_gain * gain, out=target)
     rgb.clamp_(0, 1)
 

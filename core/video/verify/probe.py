@@ -350,7 +350,7 @@ def _scan_packets(
     the timestamp and duration of the frame that is displayed last.
     """
     has_skipped, last, step, top, now = False, (NONE, 0), 0, NONE, Fraction(0)
-    audio = [s for s in container.streams.audio if s.codec_context is not None]
+    audio = [s for s in container.streams.audio if s.codec_context is not None]  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
     video = RawTrack(stream.time_base or MILLISECOND)
     packet_times = {s.index: _PacketTimes(s.time_base or MILLISECOND) for s in audio}
     frame_ticks = max(1, round(1 / (stated_rate(stream) * video.time_base)))
@@ -414,5 +414,5 @@ def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int
 
 def _clock_origin(container: InputContainer) -> Fraction:
     """Return the start time of a broadcast, whose clock does not start at 0."""
-    broadcast = container.format.name in ("mpegts", "mpeg") and container.start_time is not None
-    return Fraction(container.start_time or 0, av.time_base) if broadcast else Fraction(0)
+    is_broadcast = container.format.name in ("mpegts", "mpeg")
+    return Fraction(container.start_time or 0, av.time_base) if is_broadcast else Fraction(0)

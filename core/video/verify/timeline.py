@@ -84,7 +84,7 @@ def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int],
     if (np.diff(pts) > 0).all() and pts[0] != NONE:
         return Timeline(array("q", pts.tobytes()), {})
     known = pts != NONE
-    rows = np.flatnonzero(known)
+    rows: NDArray[np.intp] = np.flatnonzero(known)
     rows = rows[np.append(True, np.diff(pts[rows]) > 0)]
     fixed = pts[rows]
     times = np.interp(np.arange(len(pts)), rows, fixed).round().astype(np.int64)
