@@ -120,7 +120,7 @@ def _fit_readout(
     speed = np.stack([np.ones(len(tangents)), tangents[:, 0], tangents[:, 1]], axis=-1)
     speed, _ = np.linalg.qr(speed)
     corner_radius = np.hypot(info.width, info.height) / 2
-    fits = []
+    fits: list[ReadoutFit] = []
     for column in (5, 4):  # shear is caused by horizontal, stretch by vertical motion
         effect, cause = (
             corner_radius * (part[:, column] - speed @ (speed.T @ part[:, column])) for part in (tangents, derivative)

@@ -36,7 +36,7 @@ def uneven_times(seconds: Array, fps: Fraction | float, tick: float) -> Array | 
     if count < 2:
         return None
     times = seconds - seconds[0]
-    deviation = times - np.linspace(0.0, times[-1], count)
+    deviation: Array = times - np.linspace(0.0, float(times[-1]), count)
     is_even = float(np.ptp(deviation)) <= 2 * tick * (1 + 1e-6)
     rate_error = abs(times[-1] - (count - 1) / float(fps))
     is_clip_rate = rate_error <= 2 * tick + MAX_RATE_ERROR * times[-1]
@@ -91,7 +91,7 @@ def even_grid(times: Array) -> Array:
     span = float(times[-1] - times[0])
     mean = span / (len(times) - 1)
     step = float(np.clip(np.median(np.diff(times)), mean / MAX_GRID_FACTOR, mean))
-    return np.linspace(times[0], times[-1], max(2, round(span / step) + 1))
+    return np.linspace(float(times[0]), float(times[-1]), max(2, round(span / step) + 1))
 
 
 def separate(times: Array) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,8 @@ def load_path(source: str | Path) -> Savable:
         raise ClipError(f"{source}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 alike
         raise ClipError(f"{source}: is not JSON ({error}): choose a file that SteadyScale saved") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    document = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    if document.get("format") != FORMAT:
         raise ClipError(f'{source}: is JSON, but not of the format "{FORMAT}": choose a file that SteadyScale saved')
     if document.get("version") != FORMAT_VERSION:
         raise ClipError(

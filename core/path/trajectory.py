@@ -170,7 +170,7 @@ def interpolate_low_confidence(motion: Motion) -> geometry.Tangents:
     times = motion.frame_times
     steps = np.diff(times, prepend=times[:1] - 1)
     for shot in motion.shots:
-        index = np.arange(shot.start + 1, shot.stop)
+        index = np.arange(shot.start + 1, shot.stop, dtype=np.intp)
         good, weak = index[reliable[index]], index[~reliable[index]]
         if len(weak):
             speeds = tangents[good] / steps[good, None] if len(good) else np.zeros((1, 8))

@@ -62,7 +62,7 @@ def transfer(
     shots, times = correction.shots, correction.times
     if frame_count != len(matrices):
         shot = max(shots, key=lambda s: s.stop - s.start)
-        forward = np.arange(shot.start, shot.stop)
+        forward = np.arange(shot.start, shot.stop, dtype=np.intp)
         matrices = matrices[np.resize(np.concatenate([forward, forward[-2:0:-1]]), frame_count)]
         shots, times = [slice(0, frame_count)], None
     factor = hypot(info.width, info.height) / hypot(correction.info.width, correction.info.height)

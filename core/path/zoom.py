@@ -294,7 +294,8 @@ def _upper_envelope(
         grid = even_grid(times)
         radius /= float(grid[1] - grid[0])
         # The two points around a frame are at least as high, so that the line between them is.
-        even, after = np.interp(grid, times, values), np.searchsorted(grid, times).clip(max=len(grid) - 1)
+        even: NDArray[np.float64] = np.interp(grid, times, values)
+        after = np.searchsorted(grid, times).clip(max=len(grid) - 1)
         for points in (after, np.maximum(after - 1, 0)):
             np.maximum.at(even, points, values)
     points = max(1, round(radius))

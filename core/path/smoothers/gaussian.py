@@ -18,4 +18,5 @@ def gaussian(path: NDArray[np.float64], period: float) -> NDArray[np.float64]:
     before = 2 * path[0] - path[radius:0:-1]
     after = 2 * path[-1] - path[-2 : -2 - radius : -1]
     extended = np.concatenate([before, path, after])
-    return np.stack([np.convolve(c, kernel / kernel.sum(), mode="valid") for c in extended.T], axis=-1)
+    columns: list[NDArray[np.float64]] = [np.convolve(c, kernel / kernel.sum(), mode="valid") for c in extended.T]
+    return np.stack(columns, axis=-1)

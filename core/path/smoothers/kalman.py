@@ -121,6 +121,7 @@ def _rts_smooth(path: NDArray[np.float64], model: _MotionModel) -> NDArray[np.fl
     states, covariances, predicted, predictions = _forward_filter(path, model)
     smoothed = states.copy()
     for i in range(len(path) - 2, -1, -1):
-        gain = covariances[i] @ model.transition.T @ np.linalg.inv(predictions[i + 1])
+        inverse = np.asarray(np.linalg.inv(predictions[i + 1]), np.float64)
+        gain = covariances[i] @ model.transition.T @ inverse
         smoothed[i] += gain @ (smoothed[i + 1] - predicted[i + 1])
     return smoothed[:, 0]

@@ -180,7 +180,7 @@ def _solve_window(
     radians = period / (2 * np.pi)
     count = min(4, n)  # the difference from the source's view, and its derivatives
     blocks: list[list[Any]] = [[None] * (1 + 2 * count) for _ in range(count)]
-    targets, weights = [np.tile([1.0, 0, 0, 0], n)], []
+    targets, weights = [np.tile([1.0, 0, 0, 0], n)], list[NDArray[np.float64]]()
     for order in range(count):
         size = 4 * (n - order)
         durations = (
@@ -246,5 +246,6 @@ def _block_diagonal(sparse: ModuleType, blocks: NDArray[np.float64], offset: int
     Each block is in the columns of its frame; the first frame is `offset`.
     """
     n, r, _ = blocks.shape
-    columns = np.broadcast_to(4 * np.arange(offset, offset + n)[:, None, None] + np.arange(4), blocks.shape)
+    frames = np.arange(offset, offset + n, dtype=np.intp)
+    columns = np.broadcast_to(4 * frames[:, None, None] + np.arange(4), blocks.shape)
     return sparse.csr_matrix((blocks.ravel(), columns.ravel(), np.arange(0, 4 * n * r + 1, 4)), shape=(n * r, width))
