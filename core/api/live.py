@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..clip import ClipError, ClipInfo, Frames
 from ..motion.flow import flow_model
@@ -82,7 +82,7 @@ def stabilize_live_video(
     tracker = ProgressTracker(progress)
     with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
         frames = _stabilize(live, settings, look_ahead, tracker, stop)
-        with closing(cast(Any, frames)):
+        with closing(frames):
             written = _write(target, frames, live.info, encoding, bits, live.bit_depth)
         return VideoReport(
             command="stabilize",
@@ -112,7 +112,7 @@ def _stabilize(
     look_ahead: int,
     tracker: ProgressTracker,
     stop: Callable[[], bool],
-) -> Iterator[Frames]:
+) -> Generator[Frames, None, None]:
     from ..warping.live import stabilize_live, stream_motion
 
     readout = 0.0 if settings.rolling_shutter is RollingShutter.AUTO else settings.readout_time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..clip import Clip, ClipInfo, Frames
 from ..motion.estimate import luma_frames
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..video.format.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeClip, NativeFrames, StreamFormat
 
 Batch = TypeVar("Batch", bound=Sized)
 
@@ -77,7 +77,7 @@ class _TrackedClip:
         return self._tracker.track(self._clip.frames(batch), self._stage, self.info.length)
 
     def native_frames(self) -> Iterator[NativeFrames]:
-        return self._tracker.track(cast(Any, self._clip).native_frames(), self._stage, self.info.length)
+        return self._tracker.track(cast("NativeClip", self._clip).native_frames(), self._stage, self.info.length)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         return self._tracker.track(luma_frames(self._clip, side), self._stage, self.info.length)

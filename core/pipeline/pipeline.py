@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ..clip import Clip, ClipInfo, Frames, TensorClip, clip_bit_depth
 from ..motion import estimate as motion
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from ..video.format.stream_format import NativeFrames, StreamFormat
+    from ..video.format.stream_format import NativeClip, NativeFrames
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +111,14 @@ class Pipeline:
 
     def _device_frames(self) -> Iterator[Frames] | None:
         """The frames of a video file, uploaded as decoded; None for other sources."""
-        stream_format: StreamFormat | None = getattr(self.source, "stream_format", None)
-        if stream_format is None:
+        source = native_clip(self.source)
+        if source is None:
             return None
         from ..runtime.accelerator import accelerator_for
         from .device_frames import device_frames
 
         device = next(device for device in self._devices() if device is not None and device.type != "cpu")
-        frames = device_frames(cast(Any, self.source).native_frames(), stream_format, accelerator_for(device))
+        frames = device_frames(source.native_frames(), source.stream_format, accelerator_for(device))
         return prefetch(frames, name="decode")
 
     def native_frames(self) -> Iterator[NativeFrames] | None:
@@ -126,12 +126,12 @@ class Pipeline:
 
         This avoids the conversion to RGB and back. None where an operation needs RGB.
         """
-        stream_format: StreamFormat | None = getattr(self.source, "stream_format", None)
-        if stream_format is None or len(self.operations) != 1:
+        source = native_clip(self.source)
+        if source is None or len(self.operations) != 1:
             return None
         (operation,) = self.operations
-        frames = cast(Any, self.source).native_frames()
-        return operation.process_yuv(prefetch(frames, name="decode"), self.source.info, stream_format)
+        frames = prefetch(source.native_frames(), name="decode")
+        return operation.process_yuv(frames, self.source.info, source.stream_format)
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         """The gray frames on which motion is measured, see `Clip`.
@@ -155,6 +155,11 @@ class Pipeline:
             if proxy is not None:
                 small = replace(small, operations=(*small.operations, proxy))
         return small
+
+
+def native_clip(clip: Clip) -> NativeClip | None:
+    """The clip, if its frames can be read as a video file stores them."""
+    return cast("NativeClip", clip) if getattr(clip, "stream_format", None) is not None else None
 
 
 class _FramesOnly:

@@ -5,10 +5,9 @@ Of a pipeline, no more is run than they need.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from itertools import islice
-from typing import Any, cast
 
 from ..clip import Clip, ClipError, Frames
 from ..video.decode.video_clip import VideoClip
@@ -17,7 +16,7 @@ from .slicing import render_piece, resolve_zoom, source_range, unbatch
 from .warp_op import WarpOp
 
 
-def preview_frames(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
+def preview_frames(clip: Clip, frame_numbers: range) -> Generator[Frames, None, None]:
     """Yield the frames of these numbers that exist, (1, C, H, W) each.
 
     They are those of `clip.frames`: networks run on these frames alone, and zooms and fills are those of the whole
@@ -27,7 +26,7 @@ def preview_frames(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
     if frame_numbers.start < 0 or frame_numbers.step != 1:
         raise ValueError(f"frames are counted from 0 and taken in a row, got {frame_numbers}")
     done = 0
-    with closing(cast(Any, _render_range(clip, frame_numbers))) as frames:
+    with closing(_render_range(clip, frame_numbers)) as frames:
         for frame in frames:
             done += 1
             yield frame
@@ -45,7 +44,7 @@ def read_frame(clip: Clip, frame_number: int) -> Frames:
     return next(iter(preview_frames(clip, range(frame_number, frame_number + 1))))
 
 
-def _render_range(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
+def _render_range(clip: Clip, frame_numbers: range) -> Generator[Frames, None, None]:
     pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
     counts = [len(o.correction.matrices) for o in pipeline.operations if isinstance(o, WarpOp)]
     count = counts[0] if counts else frame_numbers.stop
@@ -54,11 +53,11 @@ def _render_range(clip: Clip, frame_numbers: range) -> Iterator[Frames]:
         return
     plan = resolve_zoom(pipeline, count)
     span = source_range(plan, piece, count)
-    with closing(cast(Any, _frames_from(plan.source, span.start))) as stream:
+    with closing(_frames_from(plan.source, span.start)) as stream:
         yield from unbatch(render_piece(plan, islice(stream, len(span)), span, piece))
 
 
-def _frames_from(clip: Clip, start: int) -> Iterator[Frames]:
+def _frames_from(clip: Clip, start: int) -> Generator[Frames, None, None]:
     """Yield the frames from number `start` on, one by one."""
     frames = clip.frames(first=start) if isinstance(clip, VideoClip) else islice(clip.frames(), start, None)
     yield from unbatch(frames)

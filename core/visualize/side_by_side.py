@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, cast
 
 import torch
 
@@ -143,8 +142,8 @@ class Comparison:
     def pairs(self) -> Iterator[tuple[Frames, Frames]]:
         """Yield the frames of both clips, (1, C, h, w) and (1, C, H, W), unchanged."""
         with (
-            closing(cast(Any, preview_frames(self.before, self.frame_numbers))) as before,
-            closing(cast(Any, preview_frames(self.after, self.frame_numbers))) as after,
+            closing(preview_frames(self.before, self.frame_numbers)) as before,
+            closing(preview_frames(self.after, self.frame_numbers)) as after,
         ):
             yield from zip(before, after, strict=False)
 

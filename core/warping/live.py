@@ -128,7 +128,9 @@ def stabilize_live(
     remapper = remap.make_remapper(optional_opencv() if device.type == "cpu" else None)
     period = seconds * float(fps)
     buffers, attenuation = torch.empty(3, 0, 0), 1.0
-    make_controller = smoother and (lambda width, height: smoother(width, height, max_zoom, period))
+    make_controller: Callable[[float, float], CameraController] | None = (
+        (lambda width, height: smoother(width, height, max_zoom, period)) if smoother else None
+    )
     corrections = _compute_corrections(frame_motions, fps, period, look_ahead, make_controller, readout)
     for frame, fix, first, elapsed in _level_horizon(corrections, horizon) if horizon else corrections:
         height, width = frame.shape[-2:]

@@ -126,7 +126,7 @@ def source_coords(to_source: geometry.Matrices, buffers: Array) -> tuple[Array, 
     terms = [part for a, b, c in m for part in (a * columns, b * rows + c)]
     converted = _convert_like(terms, buffers)
     for buffer, of_columns, of_rows in zip(buffers, converted[::2], converted[1::2], strict=True):
-        cast(Any, buffer)[:] = of_columns  # both are arrays, or both tensors
+        buffer[:] = of_columns  # pyright: ignore[reportArgumentType]  # both are arrays, or both tensors
         buffer += of_rows
     x, y, depth = buffers
     if m[2] != [0.0, 0.0, 1.0]:

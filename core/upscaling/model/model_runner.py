@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ...runtime.accelerator import accelerator_for, is_out_of_memory
 from ..settings import Engine
 from ..tiles import Rect, Roi
 from .engine import with_engine
-from .model_traits import ImageModel, ModelTraits, find_module, read_engine, read_traits
+from .model_traits import ImageModel, ModelTraits, RoiModel, find_module, read_engine, read_traits
 from .precision import CheckCache, ComputeMode, DtypeCheck, check_dtype
 from .replica import replica_of
 
@@ -162,7 +162,7 @@ class ModelRunner:
         if not self.roi_stages:
             return False
         stage_rois = [[(rect.rows.to_slice(1), rect.cols.to_slice(1)) for rect in rects] for rects in stage_rects]
-        model = cast(Any, self._model_in(self.dtype))
+        model = cast(RoiModel, self._model_in(self.dtype))
         if not model.update_regions(image, stage_rois, out, self):
             return False
         updated = (out[..., rect.rows.to_slice(scale), rect.cols.to_slice(scale)] for rect in stage_rects[-1])
@@ -173,7 +173,7 @@ class ModelRunner:
     def release_cache(self) -> None:
         """Release the activations that the model caches for `update_regions`."""
         if self.roi_stages:
-            cast(Any, self._replica).release_cache(self)
+            cast(RoiModel, self._replica).release_cache(self)
 
     def close(self) -> None:
         """Release all that the model holds for this runner; it cannot be used afterwards."""

@@ -8,7 +8,7 @@ it as `.model`. All optional attributes of models are read here, once per stream
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...clip import ClipError
-from ..tiles import ALIGN
+from ..tiles import ALIGN, Roi
 
 # Input pixels of context with which residual dense networks stay within 1/255 of the result for the whole frame.
 DEFAULT_HALO = 64
@@ -35,6 +35,17 @@ class ImageModel(Protocol):
     def scale(self) -> int: ...
 
     def __call__(self, frames: Tensor, /) -> Tensor: ...
+
+
+class RoiModel(Protocol):
+    """A model with `roi_stages`: it can update the regions of a result."""
+
+    def update_regions(self, image: Tensor, stage_rois: Sequence[Sequence[Roi]], out: Tensor, owner: object) -> bool:
+        """Update the result of another image; see `models.Upscaler`."""
+        ...
+
+    def release_cache(self, owner: object) -> None:
+        """Free the activations that `update_regions` cached for this owner."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import av
 import numpy as np
@@ -24,6 +25,15 @@ PQ, HLG = 16, 18
 
 NativeFrames: TypeAlias = list[VideoFrame]
 """Consecutive frames as decoded: in the pixel format and orientation of the file."""
+
+
+class NativeClip(Protocol):
+    """A clip of a video file whose frames can be read as stored."""
+
+    @property
+    def stream_format(self) -> StreamFormat: ...
+
+    def native_frames(self) -> Iterator[NativeFrames]: ...
 
 
 def has_alpha(pixel_format: str) -> bool:

@@ -84,8 +84,8 @@ def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int],
     if (np.diff(pts) > 0).all() and pts[0] != NONE:
         return Timeline(array("q", pts.tobytes()), {})
     known = pts != NONE
-    rows: NDArray[np.intp] = np.flatnonzero(known)
-    rows = rows[np.append(True, np.diff(pts[rows]) > 0)]
+    rows = np.flatnonzero(known)
+    rows = np.asarray(rows[np.append(True, np.diff(pts[rows]) > 0)], np.intp)
     fixed = pts[rows]
     times = np.interp(np.arange(len(pts)), rows, fixed).round().astype(np.int64)
     times[: rows[0]] = fixed[0] - frame_ticks * np.arange(rows[0], 0, -1)
