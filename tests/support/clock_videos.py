@@ -29,11 +29,15 @@ def make_clip(
     muxer: str | None = None,
     last_duration: int | None = None,
     start_seconds: int = 0,
+    audio_seconds: float | None = None,
+    beep: float | None = None,
+    subtitle: float | None = None,
 ) -> Path:
     """Write numbered frames, and a tone of the same length, interleaved.
 
     pts: of the frames, in units of `time_base`. last_duration: of the last packet in the file, in the same
-    units. start_seconds: by which all timestamps are later.
+    units. start_seconds: by which all timestamps are later. audio_seconds: length of the audio. beep: when the tone is
+    heard, for 20 ms; None for all the time. subtitle: when a DVB subtitle is displayed.
     """
     with av.open(str(path), "w", format=muxer) as sink:
         video = sink.add_stream(codec, rate=fps, options=options or {})
@@ -41,14 +45,23 @@ def make_clip(
         base = time_base or Fraction(1, fps)
         video.time_base = video.codec_context.time_base = base
         track = sink.add_stream(audio, rate=48000, layout="mono") if audio else None
+        words: Any = sink.add_mux_stream("dvb_subtitle") if subtitle is not None else None
         samples, packets = 0, []
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(draw_number(number, *SIZE), format="rgb24")
             frame.pts, frame.time_base = pts[number] if pts else number, base
             packets += video.encode(frame)
-            while track is not None and samples < (number + 1) * 48000 / fps:
+            if words is not None and subtitle is not None and number == round(subtitle * fps):
+                packets.append(_dvb_subtitle(words, subtitle))
+            until = (number + 1) / fps
+            if audio_seconds is not None:
+                until = audio_seconds if number == count - 1 else min(until, audio_seconds)
+            while track is not None and samples < until * 48000:
                 size = track.codec_context.frame_size or 1024
-                tone = np.sin(np.arange(samples, samples + size) * 0.05, dtype=np.float32)[None] * 0.5
+                place = np.arange(samples, samples + size)
+                tone = np.sin(place * 0.05, dtype=np.float32)[None] * 0.5
+                if beep is not None:
+                    tone = tone * (np.abs(place / 48000 - beep - 0.01) <= 0.01).astype(np.float32)
                 block = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
                 block.sample_rate, block.time_base, block.pts = 48000, Fraction(1, 48000), samples
                 samples += size
@@ -62,6 +75,26 @@ def make_clip(
             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
             sink.mux(packet)
     return path
+
+
+def _dvb_subtitle(stream: Any, seconds: float) -> Packet[Any]:
+    packet = Packet(bytes([0x0F, 0x10, 0, 1, 0, 2, 5, 1]))  # a page without regions
+    packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 90_000), 45_000
+    packet.pts = packet.dts = round(seconds * 90_000)
+    return packet
+
+
+def beep_times(path: Path) -> list[float]:
+    """When each beep of a file starts, in seconds."""
+    starts, last = list[float](), -1.0
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            samples = frame.to_ndarray()[0] / (32768 if frame.format.name.startswith("s16") else 1)
+            for row in np.flatnonzero(np.abs(samples) > 0.15).tolist():
+                moment = float((frame.pts or 0) * (frame.time_base or 0)) + row / frame.sample_rate
+                starts += [moment] if moment - last > 0.1 else []
+                last = moment
+    return starts
 
 
 def rewrite(path: Path, target: Path, change: Callable[[Packet[Any], int], bool | None]) -> Path:

@@ -37,6 +37,24 @@ def parse_elements(content: bytes) -> Iterator[Element]:
         offset = start + length
 
 
+def is_complete_matroska(path: Path) -> bool:
+    """Whether a Matroska file has as many bytes as it claims.
+
+    Else its stored duration is that of a longer file.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    start = head.find(_SEGMENT)
+    if start < 0 or start + 5 > len(head) or head[start + 4] == 0:
+        return False
+    length_bytes = 9 - head[start + 4].bit_length()
+    field = head[start + 4 : start + 4 + length_bytes]
+    length = int.from_bytes(field, "big") - (1 << 7 * length_bytes)
+    if length == (1 << 7 * length_bytes) - 1:
+        return False  # unknown: a stream that was never finished
+    return start + 4 + length_bytes + length <= path.stat().st_size
+
+
 def _parse_header(data: bytes, offset: int) -> tuple[bytes, int, int]:
     """Return an element's id, and the offset and length of its content."""
     id_bytes = 9 - data[offset].bit_length()

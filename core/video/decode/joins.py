@@ -1,7 +1,8 @@
 """Parts of a file whose timestamps start again: recordings joined byte by byte.
 
 The video decides where a part starts. Each other stream follows: where its own timestamps step back or, if they do not,
-where they fit the new clock of the video better than the old one.
+where they fit the new clock better than the old one. That is the stream's own clock or, for subtitles, which have
+few packets, that of the video.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class _Track:
     part: int = 0
     packets: int = 0
     last_pts: int | None = None
+    last_end: int = 0
     starts: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
 
@@ -48,14 +50,14 @@ class _Track:
         if packet.pts is not None:
             first, end = self.ranges.get(part, (packet.pts, packet.pts))
             self.ranges[part] = min(first, packet.pts), max(end, packet.pts + duration)
-            self.last_pts = packet.pts
+            self.last_pts, self.last_end = packet.pts, packet.pts + duration
 
 
 class PartTracker:
     """Assigns packets to parts.
 
     Pass all packets of the video and of the copied streams, in their order.
-        step: the largest step back, in seconds, of an audio stream that the video does not make, and the moment of it.
+    step: the first step back of an audio stream that the video does not make: seconds, moment and stream.
     """
 
     def __init__(self, container: InputContainer, video: VideoStream, others: Sequence[Stream]) -> None:
@@ -78,7 +80,10 @@ class PartTracker:
             track.append(packet, part, packet.duration or self._frame_duration)
             return part
         if part < video.part:
-            part = video.part if has_stepped or self._fits_video(track, packet) else part
+            if has_stepped or self._fits_video(track, packet):
+                part = video.part
+            elif track.kind == "subtitle":
+                part = video.part - 1
         elif has_stepped and track.kind == "audio":
             step = ((track.last_pts or 0) - (packet.pts or 0)) * track.time_base
             if step > _MAX_UNEXPLAINED_STEP:
@@ -120,7 +125,13 @@ class PartTracker:
         video = self._tracks[self._video_index]
         if packet.pts is None or video.last_pts is None:
             return False
+        moment, base = packet.pts * track.time_base, video.time_base
+        new = abs(moment - video.last_pts * base)
+        if track.kind == "subtitle":
+            before = video.ranges.get(video.part - 1)
+            return before is None or new < abs(moment - before[1] * base)
         if track.last_pts is None:
             return True
-        new = abs(packet.pts * track.time_base - video.last_pts * video.time_base)
+        if abs(packet.pts - track.last_end) <= track.last_end - track.last_pts:
+            return False  # it goes on, however late it is in the file
         return new < abs(packet.pts - track.last_pts) * track.time_base

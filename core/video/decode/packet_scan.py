@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from ...clip import ClipError
 from . import demux
+from .ebml import is_complete_matroska
 from .frame_rate import DEFAULT_RATE, has_stated_rate, stated_rate
 from .joins import PartTracker, Shifts
 from .leading import may_lead
@@ -183,24 +184,6 @@ def parse_duration(text: str) -> Fraction | None:
     """Parse hh:mm:ss.fraction into seconds."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
     return 3600 * int(match[1]) + 60 * int(match[2]) + Fraction(match[3]) if match else None
-
-
-def is_complete_matroska(path: Path) -> bool:
-    """Whether a Matroska file has as many bytes as it claims.
-
-    Else its stored duration is that of a longer file.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    start = head.find(b"\x18\x53\x80\x67")
-    if start < 0 or start + 5 > len(head) or head[start + 4] == 0:
-        return False
-    length_bytes = 9 - head[start + 4].bit_length()
-    field = head[start + 4 : start + 4 + length_bytes]
-    length = int.from_bytes(field, "big") - (1 << 7 * length_bytes)
-    if length == (1 << 7 * length_bytes) - 1:
-        return False  # unknown: a stream that was never finished
-    return start + 4 + length_bytes + length <= path.stat().st_size
 
 
 def _clock_origin(container: InputContainer) -> Fraction:

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from ...clip import ClipError
 from ..decode import demux
-from ..decode.frame_rate import read_frame_rate, stated_rate
-from ..decode.packet_scan import is_complete_matroska
+from ..decode.ebml import is_complete_matroska
 from ..decode.timestamps import TimeRange
 from ..format.stream_format import BT601, FULL_RANGE, SMPTE170M, Orientation, resolve_matrix
-from .timeline import NONE, RawTrack, display_timeline, leading_range, starts_part
+from .timeline import NONE, RawTrack, display_timeline, leading_range, nominal_rate, starts_part, typical_gap
 
 MILLISECOND = Fraction(1, 1000)  # time base of Matroska, and of the start of a track in MP4
 # Audio may be off by one frame, but by no more than this, which is visible as bad lip sync.
@@ -124,14 +123,14 @@ def probe(
             if first is None:
                 raise ClipError(f"{path}: its video stream has no frames")
             video_format = _probe_format(stream, first)
-            rate = read_frame_rate(path, container, stream, is_interlaced=first.interlaced_frame)
+            rate = nominal_rate(stream)
         with demux.open_media(path) as container:
             stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
             stream_time_base = stream.time_base or MILLISECOND
-            frame_ticks = max(1, round(1 / (rate * stream_time_base)))
             origin = _clock_origin(container)
             video, audio, has_skipped, last = _scan_packets(container, stream, observer, include_skipped)
-            end = _track_end(path, container, stream, last, len(video.pts), rate)
+            frame_ticks = typical_gap(np.asarray(video.pts)) or round(1 / (rate * stream_time_base))
+            end = _track_end(path, container, stream, last, len(video.pts), frame_ticks)
         corrupt, has_pts = 0, any(pts != NONE for pts in video.pts)
         leading = (0, 0)
         if decode or not has_pts or NONE in video.pts:
@@ -184,7 +183,7 @@ def probe(
         audio = [(codec, packets.select(start, high + origin)) for codec, packets in audio]
         end = None if end is None else end - (start - origin)
         zero_time, origin = (times[0] * time_base if times else zero_time), start
-    frame_duration = min(_median_low(np.diff(times)) * time_base if len(times) > 1 else 1 / rate, MAX_FRAME_SECONDS)
+    frame_duration = min(typical_gap(np.asarray(times)) * time_base or 1 / rate, MAX_FRAME_SECONDS)
     tracks = [_audio_track_info(codec, packets, origin) for codec, packets in audio if len(packets.starts)]
     return ProbeResult(
         times, time_base, zero_time, stream_time_base, frame_duration, corrupt, video_format, tracks, has_skipped,
@@ -193,7 +192,7 @@ def probe(
 
 
 def _track_end(
-    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, rate: Fraction
+    path: Path, container: InputContainer, stream: VideoStream, last: tuple[int, int], count: int, frame_ticks: int
 ) -> Fraction | None:
     """Return when the last frame ends, in seconds of the file; None if not stored.
 
@@ -205,7 +204,7 @@ def _track_end(
     if pts == NONE:
         return None
     if not stream.average_rate or not duration:
-        duration = round(1 / (rate * base))  # not in the file: FFmpeg guesses it
+        duration = frame_ticks  # not in the file: FFmpeg guesses it
     end = (pts + duration) * base
     kept = sum(not e.is_discard for e in stream.index_entries) if "mp4" in container.format.name else 0
     if kept == count and stream.duration:
@@ -298,6 +297,16 @@ class _PacketTimes:
         self.durations.append(duration)
         self.sizes.append(size)
 
+    def split_at_own_steps(self, count: int) -> None:
+        """Start a part where timestamps step back, if they do so `count` times.
+
+        That is surer than a comparison with the video, beside which the packets of an earlier part may be in the file.
+        """
+        starts = np.asarray(self.starts)
+        is_step = np.diff(starts) < -np.maximum(np.asarray(self.durations)[:-1], 1)
+        if count and np.count_nonzero(is_step) == count:
+            self.part_starts[:] = [(row + 1, n + 1) for n, row in enumerate(np.flatnonzero(is_step).tolist())]
+
     @property
     def _part(self) -> int:
         return self.part_starts[-1][1] if self.part_starts else 0
@@ -335,12 +344,6 @@ class _PacketTimes:
         return _PacketTimes(self.time_base, starts, durations, sizes)
 
 
-def _median_low(values: NDArray[np.int64]) -> int:
-    """Return the median; of two middle values the lower."""
-    middle = (len(values) - 1) // 2
-    return int(np.partition(values, middle)[middle])
-
-
 def _scan_packets(
     container: InputContainer, stream: VideoStream, observer: demux.DecodeObserver | None, include_skipped: bool
 ) -> tuple[RawTrack, list[tuple[str, _PacketTimes]], bool, tuple[int, int]]:
@@ -353,7 +356,7 @@ def _scan_packets(
     audio = [s for s in container.streams.audio if s.codec_context is not None]  # pyright: ignore[reportUnnecessaryComparison]  # None for an unknown codec
     video = RawTrack(stream.time_base or MILLISECOND)
     packet_times = {s.index: _PacketTimes(s.time_base or MILLISECOND) for s in audio}
-    frame_ticks = max(1, round(1 / (stated_rate(stream) * video.time_base)))
+    usual = round(1 / (nominal_rate(stream) * video.time_base))
     for packet in demux.demux_packets(container, stream, *audio, observer=observer):
         if not packet.size:
             continue
@@ -361,7 +364,7 @@ def _scan_packets(
             if not packet.is_discard:
                 video.append(packet.pts, packet.dts, packet.is_keyframe)
                 if packet.pts is not None:
-                    if starts_part(video, top, frame_ticks, container.format.name):
+                    if starts_part(video, top, packet.duration or usual, container.format.name):
                         step, last, top = step + 1, (NONE, 0), NONE
                         video.part_starts.append(len(video.pts) - 1)
                     now = packet.pts * video.time_base
@@ -372,6 +375,8 @@ def _scan_packets(
             if include_skipped or not is_skipped:
                 duration = demux.packet_duration(packet)
                 packet_times[packet.stream_index].append(packet.pts, duration, packet.size, step, now)
+    for packets in packet_times.values():
+        packets.split_at_own_steps(step)
     return video, [(s.codec_context.name, packet_times[s.index]) for s in audio], has_skipped, last
 
 
@@ -397,7 +402,7 @@ def _typical_duration(packets: _PacketTimes) -> int:
     """Return the usual packet duration; 0 where the file stores each one."""
     if all(packets.durations) or len(packets.starts) < 2:
         return 0
-    return _median_low(np.diff(np.sort(np.asarray(packets.starts))))
+    return typical_gap(np.asarray(packets.starts))
 
 
 def _scan_frames(path: Path, observer: demux.DecodeObserver | None) -> tuple[int, array[int]]:

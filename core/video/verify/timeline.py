@@ -1,13 +1,20 @@
 """When the frames of a source must be displayed, and what a result may change.
 
-This repeats no code of the decoder's side. A frame is displayed at the timestamp that its packet has, except:
+This shares no code with the decoder's side, nor its frame rate. A frame is displayed at the timestamp that its packet
+has, except:
 
 - a repeated timestamp: the frame is anywhere between its neighbors;
 - a missing timestamp among others: the same;
 - a step back (joined recordings): all that follows in the file, in each stream, is later by one offset, by which it
   starts where the longest stream of the part before ended;
 - leading frames, before the first key frame or displayed before it without being one: they may be gone;
-- no timestamps at all: frames are spaced evenly.
+- no timestamps at all: frames are spaced evenly, at the rate that the file states or else at 24 fps;
+- the time base of the result: each timestamp may be rounded to it, or to a millisecond;
+- a track that starts before 0: all tracks may start later by that;
+- the last frame: its end may be off by the duration of a frame. Without a stored one it lasts as long as most frames.
+
+Audio packets are played at their timestamps too, off by a frame of the video at most; those from before 0 may be gone
+where the container has no edit list, and gaps may be filled where audio is encoded anew.
 """
 
 from __future__ import annotations
@@ -18,9 +25,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 NONE = np.iinfo(np.int64).min  # stands for no timestamp
+_DEFAULT_RATE, _MAX_RATE = Fraction(24), 1000  # frames per second; FFmpeg takes a time base for a higher rate
 _FORMATS_WITH_GUESSED_DTS = ("matroska,webm", "matroska", "webm")
 
 
@@ -41,6 +50,23 @@ class RawTrack:
         self.pts.append(NONE if pts is None else pts)
         self.last_dts = self.last_dts[1], NONE if dts is None else dts
         self.keys.append(is_key)
+
+
+def nominal_rate(stream: VideoStream) -> Fraction:
+    """Return the rate that FFmpeg reports, for a file without timestamps."""
+    rates = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    return next((rate for rate in rates if 0 < rate < _MAX_RATE), _DEFAULT_RATE)
+
+
+def typical_gap(values: NDArray[np.int64]) -> int:
+    """Return the median distance of different timestamps; 0 where there is none."""
+    gaps = np.diff(np.sort(values[values != NONE]))
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return 0
+    middle = (len(gaps) - 1) // 2
+    gaps.partition(middle)  # in place
+    return int(gaps[middle])
 
 
 def starts_part(track: RawTrack, highest: int, frame_ticks: int, format_name: str) -> bool:

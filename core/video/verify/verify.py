@@ -93,7 +93,10 @@ def _compare_source(new: ProbeResult, old: ProbeResult) -> list[str]:
         tolerance = old.frame_duration + padding
         start, end = max(before.start, Fraction(0)) if reencoded else before.start, before.end
         copied_share = Fraction(after.payload_units, before.payload_units)  # of a stream copy
-        excess = after.duration - (end - start) if reencoded else (copied_share - 1) * (end - start)
+        # Gaps may be filled where audio is encoded anew.
+        shortest, longest = min(before.duration, end - start), max(before.duration, end - start)
+        excess = max(after.duration - longest, 0) or min(after.duration - shortest, 0)
+        excess = excess if reencoded else (copied_share - 1) * (end - start)
         end_tolerance = tolerance + after.end_uncertainty + before.end_uncertainty
         for what, off, allowed in (
             ("starts {:+.3f} s late", (after.start - new.frame_time(0)) - (start - old.frame_time(0)), tolerance),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -306,3 +308,18 @@ def test_a_file_that_is_no_video_is_another_error(source: Path, tmp_path: Path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ClipError, match="cannot be read as video"):
         verify_output(tmp_path / "text.mp4", source, frame_count=COUNT, info=VideoClip(source).info)
+
+
+def test_verification_shares_no_code_about_times_with_decoding():
+    """It would repeat the faults of that code, and not find them."""
+    imported = {
+        f"{node.module}.{alias.name}"
+        for file in Path(inspect.getfile(verify_output)).parent.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decode")
+        for alias in node.names
+    }
+    about_times = {
+        name for name in imported if not name.startswith(("decode.demux", "decode.ebml", "decode.stream_format"))
+    }
+    assert about_times == {"decode.timestamps.TimeRange"}, "only the setting that both get"
