@@ -41,16 +41,16 @@ def stated_rate(stream: VideoStream) -> Fraction:
 
 def read_frame_rate(
     path: Path, container: InputContainer, stream: VideoStream, *, is_interlaced: bool = False
-) -> Fraction:
-    """Return the frame rate of an open video.
+) -> tuple[Fraction, int | None]:
+    """Return the frame rate of an open video and, where all packets were read, their number.
 
-    All of its packets are read only where that is needed.
+    They are read only where that is needed.
     container: in which its first frames were read; the next packets are compared with the stated rate. A container that
     counts its frames (MP4, AVI) has computed its average rate from them. is_interlaced: two packets may be a frame.
     """
     is_counted = bool(stream.frames) and has_stated_rate(stream)
     if is_counted or (stream.average_rate and _agrees(demux.sized_packets(container, stream), stream)):
-        return stated_rate(stream)
+        return stated_rate(stream), None
     return _measure_rate(path, is_interlaced=is_interlaced)
 
 
@@ -59,20 +59,22 @@ def has_stated_rate(stream: VideoStream) -> bool:
     return bool(stream.average_rate) and 0 < (stream.average_rate or 0) < _MAX_STATED_RATE
 
 
-def _measure_rate(path: Path, *, is_interlaced: bool) -> Fraction:
-    """Return the rate of all packets of the video."""
+def _measure_rate(path: Path, *, is_interlaced: bool) -> tuple[Fraction, int]:
+    """Return the rate and the number of all packets of the video."""
     with demux.open_media(path) as whole:
         stream = demux.video_stream(whole, path, demux.NO_PIXEL_LIMIT)
         base = stream.time_base or Fraction(1, 90_000)
         detector = StepBackDetector(stream, whole.format.name, frame_ticks(stated_rate(stream), base))
-        pts, part_starts, last_duration = array("q"), [0], 0
+        pts, part_starts, last_duration, count = array("q"), [0], 0, 0
         for packet in demux.sized_packets(whole, stream):
+            count += not packet.is_discard
             if not packet.is_discard and packet.pts is not None:
                 if detector.is_step_back(packet):
                     part_starts.append(len(pts))
                 pts.append(packet.pts)
                 last_duration = packet.duration or 0
-        return resolve_rate(stream, part_ranges(pts, part_starts), base, last_duration, is_interlaced=is_interlaced)
+        parts = part_ranges(pts, part_starts)
+        return resolve_rate(stream, parts, base, last_duration, is_interlaced=is_interlaced), count
 
 
 def part_ranges(pts: array[int], part_starts: list[int]) -> list[tuple[int, int, int]]:

@@ -101,7 +101,7 @@ def open_live_source(
         fps = rate_of_first_frames(stream, first) if is_measured else stated_rate(stream)
         if name != STDIN and _device(name) is None:
             with demux.open_media(Path(name)) as again:
-                fps = read_frame_rate(Path(name), again, demux.video_stream(again, name, max_pixels))
+                fps, _ = read_frame_rate(Path(name), again, demux.video_stream(again, name, max_pixels))
         yield LiveSource(name, stream, chain(first, decoded), fps)
 
 

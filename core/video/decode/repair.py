@@ -26,7 +26,8 @@ def repair_pts(path: Path, pts: Sequence[int], frame_duration: int, time_base: F
 
     pts: in the order of display, MISSING where there is none. All that are given stay. A frame that repeats the one
     before goes between its neighbors, a frame duration later if there is room; one without a timestamp, evenly between
-    them. Raises ClipError where a frame would have to move by more than `frame_duration`.
+    them. No frame moves by more than `frame_duration`: several equal ones share that, if none is then further than that
+    from its place at even distances either. Else ClipError is raised.
     """
     # A decoder may output two frames in another order than that of their timestamps.
     known = np.asarray(pts)
@@ -47,8 +48,11 @@ def repair_pts(path: Path, pts: Sequence[int], frame_duration: int, time_base: F
         even = (result[end] - result[start]) / (end - start) if end < len(known) else duration
         is_repeat = bool(has_pts[start + 1 : end].any())
         step = min(even, duration) if is_repeat else even
+        last = int(has_pts[start:end].nonzero()[0][-1])
+        moved = int(step * last)
+        if is_repeat and duration + scale < moved <= 2 * duration + scale:
+            step, moved = duration / last, duration
         result[start + 1 : end] = result[start] + np.floor(step * np.arange(1, end - start)).astype(np.int64)
-        moved = int(result[start + int(has_pts[start:end].nonzero()[0][-1])] - result[start])
         if is_repeat and moved > duration + scale:
             seconds = float(values[first] * time_base)
             raise ClipError(

@@ -81,11 +81,12 @@ class VideoClip:
                     "it starts with the first frame that can", self.path, start.leading
                 )  # fmt: skip
             missing += start.leading
-            fps = read_frame_rate(self.path, container, stream, is_interlaced=first.interlaced_frame)
+            fps, count = read_frame_rate(self.path, container, stream, is_interlaced=first.interlaced_frame)
             width, height = first.width, first.height
             if self.stream_format.orientation.transpose:
                 width, height = height, width
-            length = _claimed_length(container, stream, fps)
+            # Two packets may be an interlaced frame; nothing else is surer than a count.
+            length = count if count and not first.interlaced_frame else _claimed_length(container, stream, fps)
             self._selection: _Selection | None = None
             if window is not None:
                 times = read_timestamps(self.path)

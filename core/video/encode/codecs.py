@@ -31,10 +31,13 @@ class Codec:
     options: dict[str, str] = field(default_factory=dict[str, str])
 
 
+# A key frame that `writer` asks for, at the end, must be decoded last, which only an IDR frame is.
+_HEVC_OPTIONS = {"x265-params": "log-level=error", "forced-idr": "1"}
+
 # To add a codec: a row here, and its name in the containers that can hold it.
 CODECS = {
     "h264": Codec("libx264", "yuv420p", crf=16, preset="medium"),
-    "hevc": Codec("libx265", "yuv420p", crf=18, preset="medium", options={"x265-params": "log-level=error"}),
+    "hevc": Codec("libx265", "yuv420p", crf=18, preset="medium", options=_HEVC_OPTIONS),
     "av1": Codec("libsvtav1", "yuv420p10le", crf=24, max_crf=63, preset="8"),
     "vp9": Codec("libvpx-vp9", "yuv420p", "yuva420p", crf=20, max_crf=63, options={"row-mt": "1", "cpu-used": "2"}),
     "prores": Codec("prores_ks", "yuv422p10le", "yuva444p10le", options={"vendor": "apl0"}),

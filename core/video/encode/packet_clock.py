@@ -13,6 +13,9 @@ from av.packet import Packet
 from ..decode.step_back import MAX_REORDERED_FRAMES, frame_ticks
 from ..decode.timestamps import Timestamps
 
+_MAX_ROUNDING = 2  # units of the time base by which the durations of even frames may differ
+_SMALL_SHARE = 20  # a twentieth of a frame is not worth a key frame
+
 
 class PacketClock:
     """Sets the times of packets that encoders leave out or get wrong; see `push`.
@@ -29,11 +32,15 @@ class PacketClock:
         self._waiting: deque[Packet[Any]] = deque()
 
     def has_odd_end(self, number: int) -> bool:
-        """Whether this is the last frame, displayed for longer or shorter than usual."""
+        """Whether this is the last frame, displayed for longer or shorter than usual.
+
+        That is by more than the rounding of timestamps.
+        """
         times = self._times
         if times is None or number != len(times.starts) - 1:
             return False
-        return not 2 * self._frame_duration <= 3 * times.durations[number] <= 5 * self._frame_duration
+        difference = abs(times.durations[number] - self._frame_duration)
+        return difference > max(_MAX_ROUNDING, self._frame_duration // _SMALL_SHARE)
 
     def push(self, packet: Packet[Any]) -> list[Packet[Any]]:
         """Take a packet; return those that are complete, in their order.

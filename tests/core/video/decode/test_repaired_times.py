@@ -51,6 +51,10 @@ def seconds(path: Path) -> list[float]:
         ([0, 0, 80, 120, 120], [0, 40, 80, 120, 160]),
         ([0, 40, 40, 1000, 1040], [0, 40, 80, 1000, 1040]),
         ([0, 40, 40, 60, 100], [0, 40, 50, 60, 100]),
+        ([0, 40, 40, 40, 160, 200], [0, 40, 60, 80, 160, 200]),
+        ([0, 40, 40, 40, 100, 140], [0, 40, 60, 80, 100, 140]),
+        ([0, 40, 40, 40, 40, 112, 152], [0, 40, 53, 66, 80, 112, 152]),
+        ([0, 40, 40, 40], [0, 40, 60, 80]),
         ([0, MISSING, MISSING, 120], [0, 40, 80, 120]),
         ([MISSING, MISSING, 80, 120, MISSING], [0, 40, 80, 120, 160]),
         ([0, 40, 81, 80, 120], [0, 40, 80, 81, 120]),
@@ -65,8 +69,8 @@ def test_the_time_base_is_refined_where_there_is_no_room(tmp_path: Path):
 
 
 def test_a_frame_that_would_move_far_is_refused(tmp_path: Path):
-    with pytest.raises(ClipError, match=r"x\.mkv: 3 frames from frame 1 on .*\(0\.040 s\).* 0\.080 s"):
-        repair_pts(tmp_path / "x.mkv", [0, 40, 40, 40, 160], 40, MS)
+    with pytest.raises(ClipError, match=r"x\.mkv: 4 frames from frame 1 on .*\(0\.040 s\).* 0\.120 s"):
+        repair_pts(tmp_path / "x.mkv", [0, 40, 40, 40, 40, 200], 40, MS)
 
 
 @pytest.mark.parametrize("numbers", [[10], [10, 16], [1, 23]])
@@ -88,6 +92,14 @@ def test_a_repeated_timestamp_in_a_clip_of_variable_frame_rate(tmp_path: Path):
     assert [round(t * 1000) for t in seconds(source)] == [0, 33, 67, 150, 183, 400, 433, 467, 500, 600]
     write(source, tmp_path / "out.mkv")
     assert [round(t * 1000) for t in raw_times(tmp_path / "out.mkv")][7:] == [467, 500, 600]
+
+
+def test_three_equal_timestamps_share_a_frame_duration(tmp_path: Path):
+    plain = make_clip(tmp_path / "plain.mkv", options=NO_B_FRAMES)
+    source = repeat_timestamps(plain, tmp_path / "dup.mkv", [10, 11])
+    write(source, tmp_path / "out.mkv")
+    expected = [n - {10: 0.5, 11: 1}.get(n, 0) for n in range(24)]
+    assert raw_times(tmp_path / "out.mkv") == pytest.approx([n / 24 for n in expected], abs=0.0021)
 
 
 def test_many_equal_timestamps_are_refused_with_the_place(tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 from clock_videos import end_time, make_clip, raw_times
-from numbered_video import read_numbers
+from numbered_video import make_video, read_numbers
 from PIL import Image
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs.folder import open_job
@@ -83,6 +83,20 @@ def test_a_window_ends_within_the_last_frame(tmp_path: Path):
     clip = VideoClip(source, window=TimeRange(0.2, 2.0))
     write_video(tmp_path / "out.mkv", clip.frames(), clip.info, source=source, window=TimeRange(0.2, 2.0))
     assert raw_times(tmp_path / "out.mkv") == pytest.approx([0, 0.05, 1.05], abs=0.002)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("seconds", [0.2, 0.4])
+def test_a_trimmed_mp4_ends_at_the_cut(codec: str, seconds: float, tmp_path: Path):
+    """Its last frame is displayed for 0.6 or 0.8 of a frame, and must be decoded last to end there."""
+    source, target, window = make_video(tmp_path / "in.mp4", 24), tmp_path / "out.mp4", TimeRange(0.25, seconds)
+    clip = VideoClip(source, window=window)
+    write_video(target, clip.frames(), clip.info, source=source, window=window, encoding=Encoding(codec))
+    with av.open(str(target)) as container:
+        stream = container.streams.video[0]
+        last = max((p.pts, p.duration) for p in container.demux(stream) if p.size)
+        ends = (sum(last), stream.duration)
+        assert [float(end * stream.time_base) for end in ends] == pytest.approx([seconds, seconds], abs=0.0001)
 
 
 def test_a_last_frame_that_ends_too_early_is_found(tmp_path: Path):
