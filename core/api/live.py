@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..clip import ClipError, ClipInfo, Frames
+from ..clip import ClipError, Frames
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
 from ..path.even_time import FrameClock
@@ -60,7 +60,8 @@ def stabilize_live_video(
     Args:
         source: "-" (stdin: Y4M or any container that can be read in order), a capture device (/dev/video0,
             avfoundation:0, dshow:video=NAME), or a video file.
-        target: "-" (Y4M on stdout), a video file, or a folder or pattern for PNG images. Audio is not kept.
+        target: "-" (Y4M on stdout, at a constant rate), a video file, which keeps the source's timestamps, or a folder
+            or pattern for PNG images. Audio is not kept.
         settings: as for `stabilize_video`, with smoothing by Kalman (the default) or the learned smoother, and a
             border other than fill and crop-adaptive. A rolling shutter is corrected for a stated readout time only.
         look_ahead: how many frames after a frame may be used for it, 0 or more: the delay of the output.
@@ -83,7 +84,7 @@ def stabilize_live_video(
     with open_live_source(str(source), max_pixels=max_pixels, on_damage=OnDamage(on_damage)) as live:
         frames = _stabilize(live, settings, look_ahead, tracker, stop)
         with closing(frames):
-            written = _write(target, frames, live.info, encoding, bits, live.bit_depth)
+            written = _write(target, frames, live, encoding, bits)
         return VideoReport(
             command="stabilize",
             input=str(source),
@@ -142,13 +143,12 @@ def _load_live_smoother() -> LiveSmoother:
 def _write(
     target: str | Path,
     frames: Iterator[Frames],
-    info: ClipInfo,
+    source: LiveSource,
     encoding: Encoding | None,
     bits: int | None,
-    source_bits: int,
 ) -> int:
     if str(target) == STDOUT:
-        return write_y4m(cast(BinaryIO, sys.stdout.buffer), frames, info)
+        return write_y4m(cast(BinaryIO, sys.stdout.buffer), frames, source.info)
     if is_image_sequence(Path(target)):
-        return write_images(target, frames, bits=bits or png_bits(source_bits))
-    return write_video(target, frames, info, encoding=encoding, bits=source_bits)
+        return write_images(target, frames, bits=bits or png_bits(source.bit_depth))
+    return write_video(target, frames, source.info, encoding=encoding, times=source.times, bits=source.bit_depth)

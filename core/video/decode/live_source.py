@@ -7,6 +7,7 @@ thread, without frame-parallel decoding, so that a frame is given out as soon as
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -27,6 +28,8 @@ from . import demux
 from .convert import to_level_planes
 from .corruption import OnDamage
 from .frame_rate import has_stated_rate, rate_of_first_frames, read_frame_rate, stated_rate
+from .step_back import frame_ticks
+from .timestamps import Timestamps
 
 STDIN = "-"
 DEVICE_FORMATS = ("v4l2", "avfoundation", "dshow")  # FFmpeg's capture devices of Linux, macOS and Windows
@@ -38,7 +41,8 @@ class LiveSource:
     """An open source that is read once; `open_live_source` returns it.
 
     info: size and frame rate; the length is unknown. bit_depth: bits per channel. time: timestamp of the frame that
-    `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds.
+    `frames` yielded last, in seconds; None where it has none. time_base: unit of the timestamps, in seconds. times:
+    those of all frames that `frames` has yielded, from the first one on; see `_append_time`.
     """
 
     def __init__(self, name: str, stream: VideoStream, decoded: Iterator[VideoFrame], fps: Fraction) -> None:
@@ -52,6 +56,8 @@ class LiveSource:
         self.info = ClipInfo(width, height, fps)
         self.time: float | None = None
         self.time_base = stream.time_base or Fraction(1, 90_000)
+        self._starts, self._durations, self._zero_pts = array("q"), array("q"), 0
+        self.times = Timestamps(self._starts, self._durations, self.time_base, Fraction(0), is_growing=True)
 
     def frames(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Frames]:
         """Yield all frames in order, (1, 3 or 4, H, W), float32 in [0, 1].
@@ -76,7 +82,27 @@ class LiveSource:
                     f"{self.info.width}x{self.info.height}; all frames must have one size"
                 )
             self.time = None if frame.pts is None else float(frame.pts * self.time_base)
+            self._append_time(frame.pts)
             yield from_numpy(np.stack(planes)[None])
+
+    def _append_time(self, pts: int | None) -> None:
+        """Append the timestamp of a frame to `times`, which ascend.
+
+        A frame without one, and one from which on they start again, follow after the usual time; a repeated one, which
+        the next frame must be after, follows earlier.
+        """
+        usual = frame_ticks(self.info.fps, self.time_base)
+        if not self._starts:
+            self._zero_pts, start = pts or 0, 0
+        else:
+            last = self._starts[-1]
+            start = last + usual if pts is None else pts - self._zero_pts
+            if start < last - usual:
+                self._zero_pts, start = (pts or 0) - last - usual, last + usual
+            start = max(start, last + max(1, usual // 2)) if start <= last else start
+            self._durations[-1] = start - last
+        self._starts.append(start)
+        self._durations.append(usual)
 
 
 @contextmanager

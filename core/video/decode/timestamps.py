@@ -58,7 +58,8 @@ class Timestamps:
     starts, durations: per frame, in units of `time_base` seconds. origin: the moment of the source's clock, in seconds,
     that is 0 here. trim_duration: seconds from 0 that are a part of the source; None for all of it. is_exact: whether
     each frame has the timestamp that the source stores for it. shifts: of the audio and subtitles of joined parts.
-    notes: what was repaired, a sentence each.
+    notes: what was repaired, a sentence each. is_growing: whether frames are added while they are written, as by a live
+    source; the duration of the last one is then a guess.
     """
 
     starts: Sequence[int]
@@ -69,6 +70,7 @@ class Timestamps:
     is_exact: bool = True
     shifts: Shifts = field(default_factory=dict[int, Sequence[tuple[int, Fraction]]])
     notes: tuple[str, ...] = ()
+    is_growing: bool = False
 
 
 def read_timestamps(path: Path, window: TimeRange | None = None) -> Timestamps:

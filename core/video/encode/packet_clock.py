@@ -26,7 +26,7 @@ class PacketClock:
     def __init__(self, times: Timestamps | None, time_base: Fraction, fps: Fraction) -> None:
         self._times, self._time_base = times, time_base
         self._frame_duration = frame_ticks(fps, time_base)
-        if times is not None and len(times.durations) > 1:
+        if times is not None and not times.is_growing and len(times.durations) > 1:
             self._frame_duration = max(1, int(np.median(np.asarray(times.durations)[:-1])))
         self._count, self._delay, self._lead, self._last_dts = 0, 0, 0, None
         self._waiting: deque[Packet[Any]] = deque()
@@ -37,7 +37,7 @@ class PacketClock:
         That is by more than the rounding of timestamps.
         """
         times = self._times
-        if times is None or number != len(times.starts) - 1:
+        if times is None or times.is_growing or number != len(times.starts) - 1:
             return False
         difference = abs(times.durations[number] - self._frame_duration)
         return difference > max(_MAX_ROUNDING, self._frame_duration // _SMALL_SHARE)
@@ -80,6 +80,8 @@ class PacketClock:
         """
         packet = self._waiting[0]
         pts, dts = packet.pts or 0, packet.dts or 0
+        if self._times is not None and self._times.is_growing and (row := self._row(pts)) is not None:
+            packet.duration = self._times.durations[row]  # known by now
         latest = min((p.pts or 0) - n for n, p in enumerate(self._waiting))
         if len(self._waiting) == 1 and self._times is not None:
             # The file ends as late after this packet as the last frame does after its start.

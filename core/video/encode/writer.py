@@ -71,7 +71,7 @@ def write_video(
     source: the video from which the frames were computed, one by one. Its audio and subtitles are copied without
     re-encoding; its timestamps, metadata, pixel aspect ratio and color tags are kept.
     window: the part of the source from which the frames are; its other streams are trimmed to that.
-    times: timestamps for frames that are a part of a clip; only the video stream is written then.
+    times: timestamps of the frames. With a source, these are a part of its clip; only the video stream is written then.
     bits: bit depth that the frames have where there is no source, 8 by default; with a source it is the source's.
     frames_format: that of `frames` that are not RGB, by default the source's.
     The file appears under its name when it is complete and verified; on any error or interrupt nothing appears, and
@@ -104,7 +104,7 @@ def write_video(
             output_format = output_format.with_stored_chroma_location(
                 name, container.muxer, is_hardware=setup.is_hardware
             )
-            is_full_clip = times is None
+            is_full_clip = times is None or source is None
             if source is not None and times is None:
                 times = read_timestamps(Path(source), window)
                 log_notes(Path(source), times)
@@ -129,15 +129,22 @@ def write_video(
         if has_reserved_size:
             write_display_size(partial, output_format.pixel_aspect)
         if is_full_clip:
-            _verify(partial, path, source, count, info, window)
+            _verify(partial, path, source, count, info, window, times if source is None else None)
     return count
 
 
 def _verify(
-    partial: Path, path: Path, source: str | Path | None, count: int, info: ClipInfo, window: TimeRange | None
+    partial: Path,
+    path: Path,
+    source: str | Path | None,
+    count: int,
+    info: ClipInfo,
+    window: TimeRange | None,
+    times: Timestamps | None,
 ) -> None:
+    moment = (lambda number: times.starts[number] * times.time_base) if times is not None else None
     try:
-        verify_output(partial, source, frame_count=count, info=info, window=window)
+        verify_output(partial, source, frame_count=count, info=info, window=window, moment=moment)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(path))) from e
 

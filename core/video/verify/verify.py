@@ -30,15 +30,22 @@ def verify_output(
     frame_count: int,
     info: ClipInfo,
     window: TimeRange | None = None,
+    moment: Callable[[int], Fraction] | None = None,
 ) -> None:
     """Raise VerificationError, with all differences, unless `result` matches `source`.
 
     source: the video whose frames were processed one by one; None for images or no source. frame_count: how many frames
     were written. info: the expected size, and the frame rate where there is no source. window: the part of the source
-    that was processed.
+    that was processed. moment: when each of the frames is displayed, in seconds, where there is no source; None for
+    even timestamps.
     A source may be corrupt: each of its packets counts as a frame. The result may not be: every frame is decoded.
     Raises ClipError for a file that cannot be read.
     """
+
+    def expected(number: int) -> tuple[Fraction, Fraction]:
+        at = moment(min(number, frame_count - 1)) if moment else number / info.fps
+        return at, at
+
     result_probe = probe(Path(result), decode=True)
     # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
     source_probe = (
@@ -56,7 +63,7 @@ def verify_output(
     problems += (
         _compare_source(result_probe, source_probe)
         if source_probe
-        else _compare_times(result_probe, lambda number: (number / info.fps, number / info.fps), MILLISECOND)
+        else _compare_times(result_probe, expected, MILLISECOND)
     )
     if problems:
         raise VerificationError(f"{result}: the result failed verification: {'; '.join(problems)}")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import threading
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ import pytest
 import torch
 from camera_simulation import make_shaken_clip
 from cli_process import cli_command
+from clock_videos import raw_times
 from numbered_video import make_video, read_numbers
 from steadyscale.core import ClipError, ClipInfo, Encoding, StabilizeSettings, open_clip, write_clip
 from steadyscale.core.api import stabilize_live_video
@@ -158,6 +160,31 @@ def test_a_live_source_gives_the_frames_of_a_file(clip_file: Path):
         assert source.info == ClipInfo(64, 48, Fraction(24))
     assert torch.equal(frames, torch.cat(list(open_clip(clip_file).frames())))
     assert read_numbers(open_clip(clip_file)) == list(range(12))
+
+
+UNEVEN = [0, 33, 67, 150, 183, 400, 433, 467, 500, 600, 633, 667]
+
+
+@pytest.mark.parametrize(("suffix", "codec", "look_ahead"), [(".mp4", "h264", 2), (".mkv", "ffv1", 0)])
+def test_live_frames_keep_their_timestamps(suffix: str, codec: str, look_ahead: int, tmp_path: Path):
+    source = make_video(tmp_path / "in.mkv", 12, starts=[5000 + t for t in UNEVEN], time_base=Fraction(1, 1000))
+    settings = StabilizeSettings(border="edge")
+    out = tmp_path / f"out{suffix}"
+    stabilize_live_video(source, out, settings=settings, look_ahead=look_ahead, encoding=Encoding(codec), device="cpu")
+    assert [round(t * 1000) for t in raw_times(out)] == UNEVEN
+
+
+def test_live_timestamps_ascend(clip_file: Path):
+    """One is repeated, one missing, and then they start again."""
+    with open_live_source(str(clip_file)) as source:
+        tick = round(1 / 24 / source.time_base)
+        given = [7, 7 + tick, 7 + tick, 7 + 2 * tick, None, 7 + 4 * tick, 2, 2 + tick, 2 + 5 * tick]
+        for pts in given:
+            source._append_time(pts)
+        expected = [0, 1, 1.5, 2, 3, 4, 5, 6, 10]
+        assert list(source.times.starts) == [int(n * tick) for n in expected]
+        gaps = [b - a for a, b in pairwise(source.times.starts)]
+        assert list(source.times.durations) == [*gaps, tick]
 
 
 @pytest.mark.parametrize(("name", "message"), [("missing.mp4", "no such file"), ("v4l2:/dev/none", "capture device")])

@@ -283,7 +283,7 @@ class LiveSource:
 
     def __init__(self, clip: TensorClip) -> None:
         self.info, self.bit_depth, self._clip, self.stops = clip.info, 8, clip, []
-        self.time, self.time_base = None, Fraction(1, 1000)
+        self.time, self.time_base, self.times = None, Fraction(1, 1000), "the timestamps"
 
     def __enter__(self):
         return self
@@ -335,6 +335,7 @@ def test_arguments_of_a_live_run_arrive(live):
     }  # fmt: skip
     written = recorded.one("write_video")
     assert (written["path"], written["encoding"], written["info"]) == ("out.mp4", ENCODING, source.info)
+    assert written["times"] == "the timestamps"
     assert (report.command, report.input, report.output, report.frames_out) == ("stabilize", "camera", "out.mp4", 5)
     assert report.info.length == 5
 
