@@ -350,3 +350,34 @@ def test_the_frame_after_a_cut_between_similar_dark_scenes_is_not_changed():
     )
     frames = torch.cat([left, left, right, right]).clamp(0, 1)
     assert torch.equal(run(frames, strength=1.0)[2], frames[2])
+
+
+def dark(level, seed, noise_seed, amount=0.004, offset=0.0):
+    """A dark scene, whose mean is half of `level`, with noise."""
+    return noise(offset + level * make_image(seed=seed), amount, noise_seed).clamp(0, 1)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.2, 0.4])
+@pytest.mark.parametrize("offset", [0.0, 0.02])
+def test_a_cut_between_dark_scenes_of_one_brightness_resets_the_filter(level, offset):
+    """They differ by 0.01 to 0.05 on average, and the flow matches parts of them."""
+    frames = torch.cat([dark(level, 1, 1), dark(level, 2, 2, offset=offset), dark(level, 2, 3, offset=offset)])
+    result = run(frames, strength=1.0)
+    assert torch.equal(result[1], frames[1])
+    assert not torch.equal(result[2], frames[2])
+
+
+GRAY = torch.full((1, 3, HEIGHT, WIDTH), 0.1)
+SAME_SCENES = {
+    "noise": (dark(0.1, 1, 1, 0.02), dark(0.1, 1, 2, 0.02)),
+    "flicker": (dark(0.2, 1, 1), dark(0.2, 1, 2) * 1.2),
+    "light": (dark(0.2, 1, 1), dark(0.2, 1, 2) + 0.05),
+    "flat": (noise(GRAY, 0.03, 1), noise(GRAY, 0.03, 2)),
+    "pan": tuple((0.1 * pan(2, (7, -5))).split(1)),
+}
+
+
+@pytest.mark.parametrize("name", SAME_SCENES)
+def test_noise_flicker_and_motion_of_a_dark_scene_are_no_cut(name):
+    frames = torch.cat(SAME_SCENES[name])
+    assert not torch.equal(run(frames, strength=1.0)[1], frames[1])
