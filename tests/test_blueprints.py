@@ -26,9 +26,8 @@ def read(file: Path) -> Graph:
 
 
 def test_there_is_one_for_each_common_task() -> None:
-    assert [file.name for file in FILES] == [
-        f"{task} Video (SteadyScale).json" for task in ("Enhance", "Stabilize", "Upscale")
-    ]
+    tasks = ("Stabilize a video", "Upscale a video", "Upscale and stabilize a video")
+    assert [file.name for file in FILES] == [f"{task}.json" for task in tasks]
     assert len({list_subgraphs(read(file))[0]["id"] for file in FILES}) == len(FILES)
 
 
