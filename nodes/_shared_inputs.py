@@ -13,6 +13,7 @@ from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
+from ..models.zoo.bundled import BUNDLED_MODELS, MAX_FACTOR_2X
 from ._comfy.adapter import combo_options
 
 STABILIZE_DEFAULTS, UPSCALE_DEFAULTS = StabilizeSettings(), UpscaleSettings()
@@ -115,6 +116,16 @@ def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> i
 
 
 # -- upscaling
+
+
+def model_input() -> io.Input:
+    model_2x, model_4x = BUNDLED_MODELS
+    return io.UpscaleModel.Input(
+        "upscale_model",
+        optional=True,
+        tooltip="From Load ESRGAN Model or Load Upscale Model. Without one, the bundled network is used: "
+        f"{model_2x.name}, or {model_4x.name} for results of more than {MAX_FACTOR_2X:g} times the size.",
+    )
 
 
 class ResizeTo(str, Enum):

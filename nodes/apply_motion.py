@@ -11,8 +11,9 @@ from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.path.transfer import TransferMode, transfer, undo
 from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType, combo_options
+from ._comfy.adapter import CorrectionType, ImageOrVideoType, combo_options
 from ._comfy.check_links import check_links
+from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.apply import apply_warp
 from ._video.inputs import info_from_input
 
@@ -22,10 +23,12 @@ DISPLAY_NAME = "Apply Motion"
 class ApplyMotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_ApplyMotion",
             display_name=DISPLAY_NAME,
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="camera shake, handheld, add shake, undo stabilization, unstabilize, motion transfer, "
+            "match move, camera motion",
             description="Puts the camera's shake back on frames that were stabilised, edited and are to fit the "
             "original again; or makes other frames look as if that camera had filmed them: a still image held by "
             "hand.",

@@ -11,25 +11,28 @@ from ..core.upscaling.settings import Precision, Tiling, UpscaleSettings
 from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, with_cancel_check, with_progress
+from ._comfy.adapter import with_cancel_check, with_progress
 from ._comfy.device import compute_device, free_device_memory
 from ._comfy.node_text import show_text
+from ._comfy.schema import UPSCALE_CATEGORY, node_schema
+from ._default_model import model_or_default
 from ._video.render_plan import MAX_RESERVED_PIXELS
 
 
 class BenchmarkUpscaler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_BenchmarkUpscaler",
             display_name="Benchmark Upscaler",
-            category=CATEGORY,
+            category=UPSCALE_CATEGORY,
+            search_aliases="speed test, fps, frames per second, performance, upscale speed, gpu memory",
             description="Upscales a few synthetic frames and says how many a second this machine does, what memory "
             "that takes, which precision and tiles were chosen, and how long a minute of video will take. Needs no "
             "clip.",
             is_output_node=True,
             inputs=[
-                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                shared.model_input(),
                 io.Int.Input(
                     "width", default=640, min=1, max=32768, tooltip="Of the frames before upscaling, in pixels."
                 ),
@@ -58,14 +61,21 @@ class BenchmarkUpscaler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, upscale_model: ImageModel, width: int, height: int, frames: int, tile: int, precision: str
+        cls,
+        width: int,
+        height: int,
+        frames: int,
+        tile: int,
+        precision: str,
+        upscale_model: ImageModel | None = None,
     ) -> io.NodeOutput:
         device = compute_device()
-        bytes_per_pixel = estimate_activation_bytes(upscale_model, int(upscale_model.scale))
-        free_device_memory(upscale_model, bytes_per_pixel * min(width * height, MAX_RESERVED_PIXELS), device)
+        model = model_or_default(upscale_model)
+        bytes_per_pixel = estimate_activation_bytes(model, int(model.scale))
+        free_device_memory(model, bytes_per_pixel * min(width * height, MAX_RESERVED_PIXELS), device)
         report = benchmark(
             with_progress(synthetic_frames(width, height, frames + 1), frames + 1),
-            with_cancel_check(upscale_model),
+            with_cancel_check(model),
             UpscaleSettings(tiling=Tiling(size=tile or None), precision=Precision(precision)),
             device=device,
         )

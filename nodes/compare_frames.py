@@ -14,8 +14,9 @@ from ..core.clip import Frames
 from ..core.video.encode.codecs import Encoding
 from ..core.video.encode.writer import write_video
 from ..core.visualize.side_by_side import Comparison, Layout, comparison_range
-from ._comfy.adapter import CATEGORY, DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
+from ._comfy.adapter import DEFAULT_FPS, ImageOrVideoType, combo_options, with_progress
 from ._comfy.paths import numbered_path, temp_folder
+from ._comfy.schema import PREVIEW_CATEGORY, node_schema
 from ._video.inputs import clip_from_input
 
 COMPARISON_ENCODING = Encoding("h264", crf=12)  # high quality, to compare the frames and not their encoding
@@ -24,10 +25,12 @@ COMPARISON_ENCODING = Encoding("h264", crf=12)  # high quality, to compare the f
 class CompareFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_CompareFrames",
             display_name="Compare Frames",
-            category=CATEGORY,
+            category=PREVIEW_CATEGORY,
+            search_aliases="before after, image compare, compare video, video compare, slider, side by side, "
+            "split screen",
             description="Shows before and after in one image, or in a video of a few seconds. Of a VIDEO only these "
             "frames are computed, so it shows what an upscale or a stabilisation will look like before all of it is "
             "paid for.",

@@ -11,9 +11,10 @@ from ..core.clip import Clip, ClipError, Frames
 from ..core.training.evaluate.compare_models import ModelComparison, compare_models, make_lr_pairs
 from ..core.upscaling.tile_size import estimate_activation_bytes
 from ..core.upscaling.upscale import ImageModel
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check, with_progress
+from ._comfy.adapter import ImageOrVideoType, with_cancel_check, with_progress
 from ._comfy.device import compute_device, free_device_memory
 from ._comfy.node_text import preview_ui
+from ._comfy.schema import TRAIN_CATEGORY, node_schema
 from ._video.inputs import clip_from_input
 from ._video.render_plan import MAX_RESERVED_PIXELS
 
@@ -21,10 +22,11 @@ from ._video.render_plan import MAX_RESERVED_PIXELS
 class CompareModels(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_CompareModels",
             display_name="Compare Models",
-            category=CATEGORY,
+            category=TRAIN_CATEGORY,
+            search_aliases="psnr, ssim, compare upscalers, model comparison, quality metric, evaluate",
             description="Which of two networks comes closer to the truth? Shrinks sharp frames, lets both upscale them "
             "back, and tells PSNR and SSIM of each, with bicubic beside them; shows the place where they differ most.",
             is_output_node=True,

@@ -19,10 +19,11 @@ from ..core.video.images.image_clip import ImageClip
 from ..core.visualize.training_curves import append_table
 from ..models import Upscaler, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, progress_bar, stop_if_cancelled
+from ._comfy.adapter import ImageOrVideoType, progress_bar, stop_if_cancelled
 from ._comfy.device import attach_patcher, compute_device
 from ._comfy.node_text import preview_ui, show_text
 from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, parse_model_name, temp_folder
+from ._comfy.schema import TRAIN_CATEGORY, node_schema
 from ._training_data import RUNS_FOLDER, prepare_training_sources, validate_training_inputs
 
 RESULT_STEM = "result"  # of file names, before a mark such as _int8 and the suffix, until the files are copied
@@ -31,10 +32,11 @@ RESULT_STEM = "result"  # of file names, before a mark such as _int8 and the suf
 class CompressModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_CompressModel",
             display_name="Compress Model",
-            category=CATEGORY,
+            category=TRAIN_CATEGORY,
+            search_aliases="prune, quantize, int8, distill, onnx export, faster model, smaller model",
             description="Makes a network smaller and faster: takes out what it needs least, trains what is left with "
             "the original as teacher, and measures both. A network that loses more than you allow is not written.",
             is_output_node=True,

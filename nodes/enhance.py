@@ -14,9 +14,11 @@ from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import UpscaleSettings
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
+from ._comfy.adapter import ImageOrVideoType, with_cancel_check
 from ._comfy.check_links import check_links
 from ._comfy.device import compute_device
+from ._comfy.schema import ESSENTIAL_VIDEO_TOOLS, UPSCALE_CATEGORY, node_schema
+from ._default_model import model_or_default
 from ._video.apply import apply_operations
 from ._video.stabilization import correct_and_plot, measure_input_motion
 
@@ -26,14 +28,17 @@ DISPLAY_NAME = "Enhance Video"
 class EnhanceVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_EnhanceVideo",
             display_name=DISPLAY_NAME,
-            category=CATEGORY,
+            category=UPSCALE_CATEGORY,
+            essentials_category=ESSENTIAL_VIDEO_TOOLS,
+            search_aliases="upscale video, video upscale, video upscaler, super resolution, real-esrgan, 2x, 4x, "
+            "video stabilization, deshake, shaky, steady, restore video",
             description="Larger and steadier in one: motion is measured on the small frames, the frames are upscaled, "
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
             inputs=[
-                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                shared.model_input(),
                 ImageOrVideoType.Input(
                     "frames",
                     tooltip="The frames of one clip, in order: a VIDEO of any length, or IMAGE. Alpha is kept.",
@@ -66,7 +71,6 @@ class EnhanceVideo(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        upscale_model: ImageModel,
         frames: Tensor | Input.Video,
         fps: float,
         resize_to: str,
@@ -77,6 +81,7 @@ class EnhanceVideo(io.ComfyNode):
         seconds: float,
         max_zoom: float,
         border: str,
+        upscale_model: ImageModel | None = None,
         rolling_shutter: str = shared.ROLLING_SHUTTER,
         resumable: bool = False,
     ) -> io.NodeOutput:
@@ -90,10 +95,10 @@ class EnhanceVideo(io.ComfyNode):
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, None, resumable)
         correction, plot = correct_and_plot(motion, settings)
-        device = compute_device()
-        upscaling = UpscaleSettings(shared.parse_output_size(resize_to, factor, width, height))
+        size = shared.parse_output_size(resize_to, factor, width, height)
+        model = with_cancel_check(model_or_default(upscale_model, size, frames))
         operations = [
-            *upscale_operations(with_cancel_check(upscale_model), upscaling, device=device),
+            *upscale_operations(model, UpscaleSettings(size), device=compute_device()),
             WarpOp(correction, settings.border),
         ]
         result = apply_operations(frames, operations, DISPLAY_NAME, job_folders)

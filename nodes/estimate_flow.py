@@ -11,17 +11,20 @@ from ..core.motion.readout_time import RollingShutter
 from ..core.stabilize import StabilizeSettings, measure_motion
 from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, FlowType, ImageOrVideoType
+from ._comfy.adapter import FlowType, ImageOrVideoType
+from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import MotionSource, load_flow_model, open_for_motion
 
 
 class EstimateFlow(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_EstimateFlow",
             display_name="Estimate Flow",
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="optical flow, motion estimation, camera motion, track camera, camera path, farneback, "
+            "dis flow, motion vectors",
             description="Measures how the image moves from each frame to the next, and how the camera must have "
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",

@@ -11,10 +11,10 @@ from ..core.clip import ClipError
 from ..models import Upscaler, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
 from ..models.zoo.bundled import BUNDLED_MODELS, find_bundled
-from ._comfy.adapter import CATEGORY
 from ._comfy.device import attach_patcher, compute_device
 from ._comfy.node_text import show_text
 from ._comfy.paths import MODELS_FOLDER, find_model_file, list_model_files
+from ._comfy.schema import UPSCALE_CATEGORY, node_schema
 
 NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # that the native CPU engine runs
 
@@ -22,10 +22,12 @@ NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # 
 class LoadESRGANModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_LoadESRGANModel",
             display_name="Load ESRGAN Model",
-            category=CATEGORY,
+            category=UPSCALE_CATEGORY,
+            search_aliases="load upscale model, upscaler, real-esrgan, esrgan, super resolution model, 2x model, "
+            "4x model, onnx, ncnn, srvgg",
             description="Loads an ESRGAN, Real-ESRGAN or compact (SRVGG) network; other single-image networks through "
             "spandrel. Works with Upscale Frames and with ComfyUI's own Upscale Image (using Model).",
             inputs=[

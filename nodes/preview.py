@@ -18,7 +18,8 @@ from ..core.visualize.crop_overlay import blank_frame, draw_crop_overlay, find_m
 from ..core.visualize.flow_arrows import draw_flow_arrows
 from ..core.visualize.plots import flow_to_image, plot_trajectory
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, with_cancel_check
+from ._comfy.adapter import ImageOrVideoType, with_cancel_check
+from ._comfy.schema import PREVIEW_CATEGORY, node_schema
 from ._video.inputs import clip_from_input
 
 FlowOrCorrectionType = io.Custom("STEADYSCALE_FLOW,STEADYSCALE_CORRECTION")
@@ -29,10 +30,11 @@ FLOW_STYLES = ["arrows", "colours"]
 class PreviewTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_PreviewTrajectory",
             display_name="Preview Trajectory",
-            category=CATEGORY,
+            category=PREVIEW_CATEGORY,
+            search_aliases="camera path, plot motion, show camera path, crop preview, stabilization graph",
             description="Draws how the camera moved and how it will seem to move, what each border costs, and, on a "
             "frame, what is cut away or filled in. Nothing is warped for it.",
             is_output_node=True,
@@ -110,10 +112,11 @@ class PreviewTrajectory(io.ComfyNode):
 class PreviewFlow(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_PreviewFlow",
             display_name="Preview Flow",
-            category=CATEGORY,
+            category=PREVIEW_CATEGORY,
+            search_aliases="optical flow, show motion, motion vectors, flow visualization",
             description="Draws how one frame moves to the next: arrows on the frame, or hues. Only these two frames "
             "are measured, so methods can be tried before a clip is.",
             is_output_node=True,

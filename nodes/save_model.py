@@ -16,9 +16,10 @@ from ..core.training.loop.export import export
 from ..core.upscaling.upscale import ImageModel, upscale
 from ..models import WeightsError, load_upscaler
 from ..models.loading.onnx_model import OnnxNetwork
-from ._comfy.adapter import CATEGORY, combo_options
+from ._comfy.adapter import combo_options
 from ._comfy.node_text import show_text
 from ._comfy.paths import MODEL_SUFFIX, copy_model_file, model_folder, output_folder, parse_model_name
+from ._comfy.schema import TRAIN_CATEGORY, node_schema
 
 MAX_DIFFERENCE = 0.02  # of the full range, at any pixel; half precision stays below
 
@@ -31,10 +32,11 @@ class SaveFolder(str, Enum):
 class SaveESRGANModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_SaveESRGANModel",
             display_name="Save ESRGAN Model",
-            category=CATEGORY,
+            category=TRAIN_CATEGORY,
+            search_aliases="save upscale model, export model, convert pth to safetensors, safetensors",
             description="Saves a network as .safetensors, which Load ESRGAN Model, ComfyUI's own Load Upscale Model "
             "and other programs read. Never writes over a file: another model of the same name gets a number.",
             is_output_node=True,

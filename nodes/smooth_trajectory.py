@@ -10,7 +10,8 @@ from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, CorrectionType, FlowType
+from ._comfy.adapter import CorrectionType, FlowType
+from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import correct_and_plot
 
 
@@ -33,10 +34,12 @@ def _strength_inputs() -> list[io.Input]:
 class SmoothTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_SmoothTrajectory",
             display_name="Smooth Trajectory",
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="camera path, smooth camera, camera motion, kalman, tripod, lock camera, level horizon, "
+            "video stabilization",
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
             "settings costs no new measuring.",
             inputs=[

@@ -12,8 +12,9 @@ from ..core.path.smooth import Smoothing
 from ..core.pipeline.warp_op import WarpOp
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
+from ._comfy.adapter import CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
+from ._comfy.schema import ESSENTIAL_VIDEO_TOOLS, STABILIZE_CATEGORY, node_schema
 from ._video.apply import apply_warp
 from ._video.stabilization import correct_and_plot, measure_input_motion
 
@@ -23,10 +24,13 @@ DISPLAY_NAME = "Stabilize Video"
 class StabilizeVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_StabilizeVideo",
             display_name=DISPLAY_NAME,
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            essentials_category=ESSENTIAL_VIDEO_TOOLS,
+            search_aliases="stabilise, video stabilization, video stabilizer, deshake, anti shake, shaky, shake, "
+            "steady, smooth camera, vidstab, rolling shutter, handheld",
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
             inputs=[

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..core.training.presets import NetworkSize, TrainPreset, bicubic_score, fit_to_time, weights_path
 from ..models import load_upscaler
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, stop_if_cancelled
+from ._comfy.adapter import ImageOrVideoType, combo_options, stop_if_cancelled
 from ._comfy.device import attach_patcher, compute_device, free_device_memory
 from ._comfy.node_text import preview_ui, show_text
 from ._comfy.paths import copy_model_file, model_folder, parse_model_name
+from ._comfy.schema import TRAIN_CATEGORY, node_schema
 from ._training_data import find_input_folder, prepare_training_sources, validate_training_inputs
 from ._training_run import build_run_config, draw_curves, format_report, run_training
 
@@ -36,10 +37,12 @@ class InputQuality(str, Enum):
 class TrainESRGAN(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_TrainESRGAN",
             display_name="Train ESRGAN",
-            category=CATEGORY,
+            category=TRAIN_CATEGORY,
+            search_aliases="train upscaler, training, fine-tune, train super resolution, train upscale model, "
+            "real-esrgan training",
             description="Trains a network of your own on sharp footage: it shrinks the frames and learns to upscale "
             "them back. The result is saved in models/upscale_models and goes straight into Upscale Frames. Stop it "
             "whenever you like: the same inputs go on where it stopped.",

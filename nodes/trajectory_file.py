@@ -9,9 +9,10 @@ from comfy_api.latest import io
 from ..core.clip import ClipError
 from ..core.path.motion import Motion
 from ..core.path.serialize import load_path, save_path
-from ._comfy.adapter import CATEGORY, FlowType
+from ._comfy.adapter import FlowType
 from ._comfy.node_text import show_text
 from ._comfy.paths import find_annotated_file, input_folder, numbered_path, output_folder, resolve_inside
+from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 
 TRAJECTORY_FOLDER = "trajectories"  # within ComfyUI's input and output folders
 TRAJECTORY_SUFFIX = ".json"
@@ -20,10 +21,11 @@ TRAJECTORY_SUFFIX = ".json"
 class SaveTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_SaveTrajectory",
             display_name="Save Trajectory",
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="save camera path, export motion, save motion, camera motion json",
             description="Keeps the measured motion of a clip as a JSON file in ComfyUI's output folder. Load "
             "Trajectory gives it back, number for number, so that a clip need not be measured again.",
             is_output_node=True,
@@ -55,10 +57,11 @@ class SaveTrajectory(io.ComfyNode):
 class LoadTrajectory(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_LoadTrajectory",
             display_name="Load Trajectory",
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="load camera path, import motion, load motion, camera motion json",
             description="Reads the motion of a clip that Save Trajectory kept, in place of Estimate Flow.",
             inputs=[
                 io.Combo.Input(

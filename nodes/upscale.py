@@ -9,9 +9,11 @@ from ..core.pipeline.upscale_operations import upscale_operations
 from ..core.upscaling.settings import Alpha, ColorCorrection, PostProcess, Precision, Tiling, UpscaleSettings
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, ImageOrVideoType, combo_options, with_cancel_check
+from ._comfy.adapter import ImageOrVideoType, combo_options, with_cancel_check
 from ._comfy.check_links import check_links
 from ._comfy.device import compute_device
+from ._comfy.schema import ESSENTIAL_VIDEO_TOOLS, UPSCALE_CATEGORY, node_schema
+from ._default_model import model_or_default
 from ._video.apply import apply_operations
 
 DISPLAY_NAME = "Upscale Frames"
@@ -21,15 +23,18 @@ _POSTPROCESS = shared.UPSCALE_DEFAULTS.postprocess
 class UpscaleFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_UpscaleFrames",
             display_name=DISPLAY_NAME,
-            category=CATEGORY,
+            category=UPSCALE_CATEGORY,
+            essentials_category=ESSENTIAL_VIDEO_TOOLS,
+            search_aliases="upscale video, video upscale, video upscaler, upscale image, super resolution, "
+            "real-esrgan, esrgan, upres, sharpen, 2x, 4x, 4k, hd, deflicker, film grain",
             description="Upscales frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
             inputs=[
-                io.UpscaleModel.Input("upscale_model", tooltip="From Load ESRGAN Model or Load Upscale Model."),
+                shared.model_input(),
                 ImageOrVideoType.Input(
                     "frames",
                     tooltip="One image, all frames of a clip, or a VIDEO of any length, which is never held in memory. "
@@ -118,7 +123,6 @@ class UpscaleFrames(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        upscale_model: ImageModel,
         frames: Tensor | Input.Video,
         resize_to: str,
         factor: float,
@@ -126,6 +130,7 @@ class UpscaleFrames(io.ComfyNode):
         height: int,
         tile: int,
         precision: str,
+        upscale_model: ImageModel | None = None,
         strength: float = _POSTPROCESS.strength,
         colour: str = _POSTPROCESS.color_correction.value,
         grain: float = _POSTPROCESS.grain,
@@ -136,8 +141,9 @@ class UpscaleFrames(io.ComfyNode):
         resumable: bool = False,
     ) -> io.NodeOutput:
         check_links(cls, frames)
+        size = shared.parse_output_size(resize_to, factor, width, height)
         settings = UpscaleSettings(
-            size=shared.parse_output_size(resize_to, factor, width, height),
+            size=size,
             tiling=Tiling(size=tile or None),
             precision=Precision(precision),
             postprocess=PostProcess(strength, ColorCorrection(colour), grain, linear_light),
@@ -145,7 +151,7 @@ class UpscaleFrames(io.ComfyNode):
             compile=compile_network,
         )
         operations = upscale_operations(
-            with_cancel_check(upscale_model),
+            with_cancel_check(model_or_default(upscale_model, size, frames)),
             settings,
             deflicker=temporal,
             device=compute_device(),

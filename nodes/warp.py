@@ -9,8 +9,9 @@ from ..core.path.border import Border
 from ..core.path.trajectory import Correction as CorrectionValue
 from ..core.pipeline.warp_op import WarpOp
 from . import _shared_inputs as shared
-from ._comfy.adapter import CATEGORY, CorrectionType, ImageOrVideoType
+from ._comfy.adapter import CorrectionType, ImageOrVideoType
 from ._comfy.check_links import check_links
+from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.apply import apply_warp
 
 DISPLAY_NAME = "Warp/Pad Frames"
@@ -19,10 +20,11 @@ DISPLAY_NAME = "Warp/Pad Frames"
 class WarpFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="SteadyScale_WarpFrames",
             display_name=DISPLAY_NAME,
-            category=CATEGORY,
+            category=STABILIZE_CATEGORY,
+            search_aliases="warp, pad, outpaint, fill border, crop, video stabilization, fill mask",
             description="Moves every frame to where the smooth path wants it, in one bicubic look-up. Takes the "
             "measured frames or the same frames upscaled.",
             inputs=[

@@ -32,6 +32,7 @@ class NodeSchema:
     category: str
     inputs: tuple[NodeSocket, ...]
     outputs: tuple[NodeSocket, ...]
+    search_aliases: tuple[str, ...] = ()
 
 
 def read_schemas() -> list[NodeSchema]:
@@ -66,6 +67,7 @@ def parse_schema(schema: dict[str, Any]) -> NodeSchema:
         category=schema["category"],
         inputs=inputs,
         outputs=outputs,
+        search_aliases=tuple(schema.get("search_aliases", ())),
     )
 
 
@@ -90,12 +92,19 @@ class _FakeSocketType:
         return {"type": cls.type_name, **attributes}
 
 
+class _FakeSchema(dict):
+    """A schema as a plain dict, of a host that knows the newest fields."""
+
+    def __init__(self, *, search_aliases: list[str], essentials_category: str | None, **fields: Any) -> None:
+        super().__init__(fields, search_aliases=search_aliases, essentials_category=essentials_category)
+
+
 class _FakeIo(ModuleType):
     """A stand-in for comfy_api.latest.io that has every socket type."""
 
     ComfyNode = type("ComfyNode", (), {})
     NodeOutput, Hidden = MagicMock(), MagicMock()
-    Schema = dict
+    Schema = _FakeSchema
 
     @staticmethod
     def Custom(name: str) -> type[_FakeSocketType]:

@@ -225,9 +225,8 @@ def _plan_upscaling(
         from ...models.zoo import zoo
 
         if model is None:
-            info, size = run.pipeline.info, settings.size
-            factor = max(size.size[0] / info.width, size.size[1] / info.height) if size.size else size.factor
-            model = zoo.select_bundled(factor).name
+            info = run.pipeline.info
+            model = zoo.select_bundled(settings.size.factor_for(info.width, info.height)).name
         model = load_upscaler(zoo.find_weights(model))
     return upscale_operations(model, settings, deflicker=deflicker, device=run.device, stats=stats)
 

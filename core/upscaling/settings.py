@@ -40,6 +40,13 @@ class OutputSize:
         factor = scale if self.factor is None else self.factor
         return max(1, round(width * factor)), max(1, round(height * factor))
 
+    def factor_for(self, width: int, height: int) -> float | None:
+        """Return the factor of the side that grows most; None for the network's scale.
+
+        width, height: of the frames.
+        """
+        return self.factor if self.size is None else max(self.size[0] / width, self.size[1] / height)
+
     of = deprecated_property("of", "resolve")
 
 

@@ -22,7 +22,6 @@ from ...core.video.format.stream_format import NativeFrames
 from .device import free_cpu_memory
 from .preview_target import end_progress, lacks_preview, running_node_id
 
-CATEGORY = "SteadyScale"
 DEFAULT_FPS = 24.0  # frames per second of an IMAGE batch, which has no rate of its own
 PREVIEW_MAX_SIDE, PREVIEW_INTERVAL_SECONDS = 512, 1.0  # pixels, seconds
 PROGRESS_INTERVAL_SECONDS = 0.1  # hosts queue every update, and handle a cancel only after those before it

@@ -26,3 +26,8 @@ def clip_from_input(frames: Tensor | Input.Video, fps: float = DEFAULT_FPS) -> C
 def info_from_input(frames: Tensor | Input.Video) -> ClipInfo:
     """Size, rate and length of an input whose frames are not read."""
     return to_clip(frames).info if isinstance(frames, Tensor) else plan_for(frames).pipeline.info
+
+
+def size_from_input(frames: Tensor | Input.Video) -> tuple[int, int]:
+    """Width and height of an input; its frames are not read."""
+    return (frames.shape[2], frames.shape[1]) if isinstance(frames, Tensor) else frames.get_dimensions()

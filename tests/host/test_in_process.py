@@ -44,11 +44,11 @@ def test_models_with_a_patcher_work() -> None:
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 assert isinstance(model.patcher, comfy.model_patcher.ModelPatcher)
 assert model.patcher.model is model.model
-plain = UpscaleFrames.execute(model, frames, **SETTINGS).result[0]
+plain = UpscaleFrames.execute(frames, upscale_model=model, **SETTINGS).result[0]
 assert plain.shape == (2, 48, 64, 3)
 assert model.patcher in [loaded.model for loaded in management.current_loaded_models], "the host moved it, not we"
 del model.patcher
-assert torch.equal(UpscaleFrames.execute(model, frames, **SETTINGS).result[0], plain)
+assert torch.equal(UpscaleFrames.execute(frames, upscale_model=model, **SETTINGS).result[0], plain)
 """
     )
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
     assert LoadESRGANModel.validate_inputs(name) is True
     assert LoadESRGANModel.fingerprint_inputs(name)[2] > 0
     model = LoadESRGANModel.execute(name).result[0]
-    large = UpscaleFrames.execute(model, torch.full((1, 12, 16, 3), 0.5), **SETTINGS).result[0]
+    large = UpscaleFrames.execute(torch.full((1, 12, 16, 3), 0.5), upscale_model=model, **SETTINGS).result[0]
     assert large.shape == (1, 12 * scale, 16 * scale, 3)
     assert (large - 0.5).abs().max() < 0.02
 """
@@ -75,7 +75,7 @@ def test_empty_batch_is_refused() -> None:
     done = run(
         f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
-UpscaleFrames.execute(model, frames[:0], **SETTINGS)
+UpscaleFrames.execute(frames[:0], upscale_model=model, **SETTINGS)
 """
     )
     assert done.returncode == 1

@@ -216,7 +216,9 @@ def fake_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     modules = {
         "comfy_api": ModuleType("comfy_api"),
         "comfy_api.latest": latest,
-        "comfy": SimpleNamespace(model_management=management, utils=SimpleNamespace(ProgressBar=Bar)),
+        "comfy": SimpleNamespace(
+            model_management=management, utils=SimpleNamespace(ProgressBar=Bar), model_patcher=SimpleNamespace()
+        ),
         "comfy.model_management": management,
         "comfy.utils": SimpleNamespace(ProgressBar=Bar),
         "comfy.model_patcher": SimpleNamespace(),

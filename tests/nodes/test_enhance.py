@@ -51,7 +51,7 @@ def shake(clip) -> float:
 
 def test_video_is_upscaled_and_stabilized(fake_host, shaky: Path):
     node = fake_host.import_("enhance").EnhanceVideo
-    video, plot = node.execute(Network(), fake_host.VideoFromFile(str(shaky)), **SETTINGS).result
+    video, plot = node.execute(fake_host.VideoFromFile(str(shaky)), upscale_model=Network(), **SETTINGS).result
     assert [type(operation) for operation in video.plan.pipeline.operations] == [UpscaleOp, WarpOp]
     assert video.plan.pipeline.info.fps == Fraction(25)
     assert fake_host.files() == [], "measuring needs no file"
@@ -65,6 +65,6 @@ def test_video_is_upscaled_and_stabilized(fake_host, shaky: Path):
 def test_image_input_gives_image_output(fake_host, shaky: Path):
     images = torch.cat(list(VideoClip(shaky).frames())).movedim(1, -1)
     node = fake_host.import_("enhance").EnhanceVideo
-    made = node.execute(Network(), images, **{**SETTINGS, "fps": 25.0}).result[0]
+    made = node.execute(images, upscale_model=Network(), **{**SETTINGS, "fps": 25.0}).result[0]
     assert made.shape == (16, 240, 320, 3)
     assert made.std() > 0.5 * images.std()

@@ -28,7 +28,9 @@ class CountingUpscaler:
 
 def run_upscale(fake_host, frames, network=None, **settings):
     node = fake_host.import_("upscale").UpscaleFrames
-    return node.execute(network or CountingUpscaler(), frames, **{**UPSCALE_SETTINGS, **settings}).result[0]
+    return node.execute(frames, upscale_model=network or CountingUpscaler(), **{**UPSCALE_SETTINGS, **settings}).result[
+        0
+    ]
 
 
 def identity_correction(clip_file: Path) -> Correction:

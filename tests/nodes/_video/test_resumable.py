@@ -68,7 +68,7 @@ def kept(tmp_path: Path) -> list[str]:
 
 def upscaled(fake_host, frames, network, **settings):
     node = fake_host.import_("upscale").UpscaleFrames
-    return node.execute(network, frames, **{**SETTINGS, "resumable": True, **settings}).result[0]
+    return node.execute(frames, upscale_model=network, **{**SETTINGS, "resumable": True, **settings}).result[0]
 
 
 def test_segments_of_an_interrupted_run_are_reused(fake_host, clip_file, tmp_path, caplog):

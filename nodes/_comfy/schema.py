@@ -1,0 +1,26 @@
+"""Node schemas for hosts of different ages."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+UPSCALE_CATEGORY = "SteadyScale/upscale"
+STABILIZE_CATEGORY = "SteadyScale/stabilize"
+PREVIEW_CATEGORY = "SteadyScale/preview"
+TRAIN_CATEGORY = "SteadyScale/train"
+ESSENTIAL_VIDEO_TOOLS = "Video Tools"
+"""The folder of the frontend's short list of nodes in which ComfyUI has its own video nodes."""
+
+
+def node_schema(*, search_aliases: str, essentials_category: str | None = None, **fields: Any) -> io.Schema:
+    """Create a schema, without the fields that the host does not know.
+
+    search_aliases: words that people search for, separated by commas (hosts from 0.10 on).
+    essentials_category: folder of the short list of nodes (hosts from 0.14.1 on). fields: those of every host.
+    """
+    newer = {"search_aliases": search_aliases.split(", "), "essentials_category": essentials_category}
+    known = inspect.signature(io.Schema).parameters
+    return io.Schema(**fields, **{name: value for name, value in newer.items() if name in known})

@@ -1,0 +1,41 @@
+"""Test that a schema has only the fields that its host knows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class OldSchema:
+    node_id: str
+    category: str = "sd"
+
+
+@dataclass
+class NewSchema(OldSchema):
+    search_aliases: list[str] = field(default_factory=list)
+    essentials_category: str | None = None
+
+
+def make_schema(fake_host: Any, schema_class: type, **fields: Any) -> Any:
+    sys.modules["comfy_api.latest"].io.Schema = schema_class
+    node_schema = fake_host.import_("_comfy.schema").node_schema
+    return node_schema(node_id="A", category="B", search_aliases="deshake, video stabilization", **fields)
+
+
+def test_an_old_host_gets_the_fields_that_it_knows(fake_host):
+    assert make_schema(fake_host, OldSchema, essentials_category="Tools") == OldSchema("A", "B")
+
+
+def test_a_new_host_gets_all_fields(fake_host):
+    expected = NewSchema("A", "B", ["deshake", "video stabilization"], "Tools")
+    assert make_schema(fake_host, NewSchema, essentials_category="Tools") == expected
+
+
+def test_a_mistyped_field_is_not_dropped(fake_host):
+    with pytest.raises(TypeError, match="is_output"):
+        make_schema(fake_host, OldSchema, is_output=True)
