@@ -31,6 +31,7 @@ class BenchmarkUpscaler(io.ComfyNode):
             "that takes, which precision and tiles were chosen, and how long a minute of video will take. Needs no "
             "clip.",
             is_output_node=True,
+            advanced="tile, precision",
             inputs=[
                 shared.model_input(),
                 io.Int.Input(

@@ -35,6 +35,7 @@ class CompareFrames(io.ComfyNode):
             "frames are computed, so it shows what an upscale or a stabilisation will look like before all of it is "
             "paid for.",
             is_output_node=True,
+            advanced="largest, label_before, label_after",
             inputs=[
                 ImageOrVideoType.Input("before", tooltip="The frames as they were: IMAGE, or a VIDEO of any length."),
                 ImageOrVideoType.Input(

@@ -40,6 +40,7 @@ class CompressModel(io.ComfyNode):
             description="Makes a network smaller and faster: takes out what it needs least, trains what is left with "
             "the original as teacher, and measures both. A network that loses more than you allow is not written.",
             is_output_node=True,
+            advanced="steps, seed, half, separable, onnx, int8",
             inputs=[
                 io.UpscaleModel.Input(
                     "upscale_model", tooltip="From Train ESRGAN or Load ESRGAN Model: a compact or an ESRGAN network."

@@ -37,6 +37,7 @@ class EnhanceVideo(io.ComfyNode):
             "video stabilization, deshake, shaky, steady, restore video",
             description="Larger and steadier in one: motion is measured on the small frames, the frames are upscaled, "
             "and the large ones are moved. The single nodes have more settings, and change one without redoing all.",
+            advanced="fps, width, height, max_zoom, rolling_shutter, resumable",
             inputs=[
                 shared.model_input(),
                 ImageOrVideoType.Input(

@@ -28,6 +28,7 @@ class EstimateFlow(io.ComfyNode):
             description="Measures how the image moves from each frame to the next, and how the camera must have "
             "moved: the first step of stabilisation. Cuts are found on the way. Measure before upscaling: it is "
             "faster.",
+            advanced="method, fps, detail, rolling_shutter",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",

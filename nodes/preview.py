@@ -120,6 +120,7 @@ class PreviewFlow(io.ComfyNode):
             description="Draws how one frame moves to the next: arrows on the frame, or hues. Only these two frames "
             "are measured, so methods can be tried before a clip is.",
             is_output_node=True,
+            advanced="detail",
             inputs=[
                 ImageOrVideoType.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
                 io.Int.Input(

@@ -42,6 +42,7 @@ class SmoothTrajectory(io.ComfyNode):
             "video stabilization",
             description="Takes the shake out of the camera's path and keeps its intended moves. Changing these "
             "settings costs no new measuring.",
+            advanced="reference, strength_x, strength_y, strength_roll, strength_zoom, strength_tilt, horizon",
             inputs=[
                 FlowType.Input("flow", tooltip="From Estimate Flow, or from Load Trajectory."),
                 *shared.smoothing_inputs(),

@@ -33,6 +33,7 @@ class StabilizeVideo(io.ComfyNode):
             "steady, smooth camera, vidstab, rolling shutter, handheld",
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
+            advanced="fps, method, rolling_shutter, resumable",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",

@@ -47,6 +47,7 @@ class TrainESRGAN(io.ComfyNode):
             "them back. The result is saved in models/upscale_models and goes straight into Upscale Frames. Stop it "
             "whenever you like: the same inputs go on where it stopped.",
             is_output_node=True,
+            advanced="size, seed, steps, crop, batch, learning_rate, inputs, adversarial",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",

@@ -33,6 +33,7 @@ class UpscaleFrames(io.ComfyNode):
             description="Upscales frames with an ESRGAN network, without seams between tiles, to any factor or size. "
             "Takes models of Load ESRGAN Model and of ComfyUI's own Load Upscale Model. Tiles shrink when memory runs "
             "out.",
+            advanced="tile, precision, strength, colour, grain, alpha, linear_light, compile_network, resumable",
             inputs=[
                 shared.model_input(),
                 ImageOrVideoType.Input(

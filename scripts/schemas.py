@@ -12,16 +12,22 @@ from typing import Any
 from unittest.mock import MagicMock
 
 PACKAGE = "steadyscale.nodes"
+WIDGET_TYPES = ("Int", "Float", "String", "Boolean", "Combo")
 INTERFACE = ("id", "type", "display_name", "default", "options", "optional", "min", "max", "step", "multiline")
 
 
 @dataclass(frozen=True)
 class NodeSocket:
-    """An input or output; options: of a dropdown, without the files of a machine."""
+    """An input or output; options: of a dropdown, without the files of a machine.
+
+    is_widget: it is set on the node. is_advanced: the node hides it until it shows its advanced inputs.
+    """
 
     name: str
     tooltip: str
     options: tuple[str, ...] = ()
+    is_widget: bool = False
+    is_advanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,22 @@ def _parse_socket(socket: dict[str, Any], node: str) -> NodeSocket:
     name = socket.get("id") or socket.get("display_name")
     if not name or not socket.get("tooltip"):
         raise ValueError(f"an input or output of {node} lacks a name or a tooltip: {socket}")
-    return NodeSocket(name, socket["tooltip"], tuple(socket.get("options", ())))
+    is_widget = socket.get("type") in WIDGET_TYPES
+    return NodeSocket(
+        name, socket["tooltip"], tuple(socket.get("options", ())), is_widget, socket.get("advanced", False)
+    )
+
+
+class _FakeInput(dict):
+    """An input as a plain dict, with the attributes of the host's that the nodes use."""
+
+    @property
+    def id(self) -> str:
+        return self["id"]
+
+    @property
+    def extra_dict(self) -> _FakeInput:
+        return self
 
 
 class _FakeSocketType:
@@ -85,7 +106,7 @@ class _FakeSocketType:
 
     @classmethod
     def Input(cls, id: str, **attributes: Any) -> dict[str, Any]:
-        return {"id": id, "type": cls.type_name, **attributes}
+        return _FakeInput(id=id, type=cls.type_name, **attributes)
 
     @classmethod
     def Output(cls, **attributes: Any) -> dict[str, Any]:
