@@ -52,7 +52,9 @@ def flow_method_input() -> io.Input:
 
 
 def detail_input(tooltip: str) -> io.Input:
-    return io.Int.Input("detail", default=WORKING_SIDE, min=64, max=4096, step=16, tooltip=tooltip)
+    return io.Int.Input(
+        "detail", display_name="analysis resolution", default=WORKING_SIDE, min=64, max=4096, step=16, tooltip=tooltip
+    )
 
 
 def mask_input() -> io.Input:
@@ -93,6 +95,7 @@ def smoothing_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "seconds",
+            display_name="smoothing window [s]",
             default=STABILIZE_DEFAULTS.seconds,
             min=0.05,
             max=60.0,
@@ -112,7 +115,9 @@ def max_zoom_input(tooltip: str) -> io.Input:
 
 
 def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:
-    return io.Combo.Input("border", options=combo_options(Border), default=default.value, tooltip=tooltip)
+    return io.Combo.Input(
+        "border", display_name="border mode", options=combo_options(Border), default=default.value, tooltip=tooltip
+    )
 
 
 # -- upscaling
@@ -168,7 +173,7 @@ def parse_output_size(resize_to: str, factor: float, width: int, height: int) ->
 
 
 def tile_input(tooltip: str) -> io.Input:
-    return io.Int.Input("tile", default=0, min=0, max=8192, step=32, tooltip=tooltip)
+    return io.Int.Input("tile", display_name="tile size", default=0, min=0, max=8192, step=32, tooltip=tooltip)
 
 
 def precision_input(tooltip: str) -> io.Input:

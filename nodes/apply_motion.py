@@ -64,6 +64,7 @@ class ApplyMotion(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "pad",
+                    display_name="padding",
                     default=0,
                     min=0,
                     max=4096,
@@ -79,7 +80,7 @@ class ApplyMotion(io.ComfyNode):
                     "when a node needs its pixels, Save Video for one.",
                 ),
                 io.Mask.Output(
-                    display_name="invented",
+                    display_name="fill mask",
                     tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),

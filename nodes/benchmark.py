@@ -42,6 +42,7 @@ class BenchmarkUpscaler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frames",
+                    display_name="frame count",
                     default=8,
                     min=1,
                     max=1000,

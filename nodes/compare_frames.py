@@ -52,6 +52,7 @@ class CompareFrames(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frame",
+                    display_name="frame number",
                     default=0,
                     min=0,
                     max=10_000_000,
@@ -59,6 +60,7 @@ class CompareFrames(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "seconds",
+                    display_name="video length [s]",
                     default=0.0,
                     min=0.0,
                     max=600.0,
@@ -68,6 +70,7 @@ class CompareFrames(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "split",
+                    display_name="split position",
                     default=0.5,
                     min=0.0,
                     max=1.0,
@@ -76,6 +79,7 @@ class CompareFrames(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "largest",
+                    display_name="longest side",
                     default=1920,
                     min=64,
                     max=16384,
@@ -86,7 +90,7 @@ class CompareFrames(io.ComfyNode):
                 io.String.Input("label_after", default="after", tooltip="Written on the other; nothing if empty."),
             ],
             outputs=[
-                io.Image.Output(display_name="picture", tooltip="Both at the chosen frame, as one image."),
+                io.Image.Output(display_name="image", tooltip="Both at the chosen frame, as one image."),
                 io.Video.Output(
                     display_name="video",
                     tooltip="Both for the chosen seconds, without audio, for Save Video. With 0 seconds one frame.",

@@ -40,6 +40,7 @@ class CompareModels(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "count",
+                    display_name="frame count",
                     default=8,
                     min=1,
                     max=1000,
@@ -47,13 +48,14 @@ class CompareModels(io.ComfyNode):
                 ),
                 ImageOrVideoType.Input(
                     "truth",
+                    display_name="ground truth",
                     optional=True,
                     tooltip="The true large frames, as many as there are small ones, where you have both.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="picture",
+                    display_name="image",
                     tooltip="The truth, both results and bicubic side by side, at the place where the two networks "
                     "differ most.",
                 ),

@@ -66,6 +66,7 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "prune",
+                    display_name="pruning ratio",
                     default=0.5,
                     min=0.0,
                     max=0.9,
@@ -75,6 +76,7 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "max_loss_db",
+                    display_name="max PSNR loss [dB]",
                     default=0.3,
                     min=0.0,
                     max=20.0,
@@ -94,12 +96,14 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "half",
+                    display_name="half precision",
                     default=False,
                     optional=True,
                     tooltip="Store the weights in 16 bits: half the file, nearly the same frames.",
                 ),
                 io.Boolean.Input(
                     "separable",
+                    display_name="separable convolutions",
                     default=False,
                     optional=True,
                     tooltip="Split inner convolutions into one per channel and a mix: about a fifth of the weights, "
@@ -108,6 +112,7 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "onnx",
+                    display_name="export ONNX",
                     default=False,
                     optional=True,
                     tooltip="Also write NAME.onnx, a graph for other programs and for Load ESRGAN Model. Needs the "
@@ -115,6 +120,7 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "int8",
+                    display_name="export int8 ONNX",
                     default=False,
                     optional=True,
                     tooltip="Also write NAME_int8.onnx, a graph of 8-bit integers that runs on the CPU; the report "
@@ -125,7 +131,7 @@ class CompressModel(io.ComfyNode):
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The smaller network, ready to use."),
                 io.Image.Output(
-                    display_name="picture",
+                    display_name="image",
                     tooltip="The truth, the original and the result side by side, and a table of what each costs.",
                 ),
                 io.String.Output(

@@ -45,7 +45,7 @@ class EnhanceVideo(io.ComfyNode):
                     tooltip="The frames of one clip, in order: a VIDEO of any length, or IMAGE. Alpha is kept.",
                 ),
                 shared.fps_input(
-                    "Of IMAGE, the frames per second, which make the seconds true. A VIDEO knows its own."
+                    "Frames per second of IMAGE, which the smoothing window in seconds needs. A VIDEO knows its own."
                 ),
                 *shared.size_inputs(size_note="; the size has to be of the shape of the frames"),
                 *shared.smoothing_inputs(),

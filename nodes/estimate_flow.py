@@ -37,8 +37,8 @@ class EstimateFlow(io.ComfyNode):
                 ),
                 shared.flow_method_input(),
                 shared.fps_input(
-                    "Frames per second of the clip: connect it from Get Video Components. It makes the smoothing's "
-                    "seconds true. A VIDEO knows its own, which is taken instead."
+                    "Frames per second of the clip: connect it from Get Video Components. The smoothing window in "
+                    "seconds needs it. A VIDEO knows its own, which is taken instead."
                 ),
                 shared.detail_input(
                     "Longer side, in pixels, of the reduced frames that are measured. More is slower and hardly more "
@@ -46,6 +46,7 @@ class EstimateFlow(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "pictures",
+                    display_name="flow images",
                     default=8,
                     min=0,
                     max=256,
@@ -57,7 +58,7 @@ class EstimateFlow(io.ComfyNode):
             outputs=[
                 FlowType.Output(display_name="flow", tooltip="For Smooth Trajectory."),
                 io.Image.Output(
-                    display_name="picture",
+                    display_name="flow image",
                     tooltip="The flow in color: the hue says where to, the strength how fast, white stands still. "
                     "The wheel in the corner is the key.",
                 ),

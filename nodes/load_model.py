@@ -42,7 +42,7 @@ class LoadESRGANModel(io.ComfyNode):
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The network, ready to use."),
                 io.String.Output(
-                    display_name="facts",
+                    display_name="model info",
                     tooltip="What it is, how large it makes frames, how far it looks, and what it runs on here. "
                     "The node shows it too.",
                 ),

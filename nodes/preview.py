@@ -53,6 +53,7 @@ class PreviewTrajectory(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frame",
+                    display_name="frame number",
                     default=-1,
                     min=-1,
                     max=10_000_000,
@@ -71,7 +72,7 @@ class PreviewTrajectory(io.ComfyNode):
                     tooltip="The camera's path before and after, and the price. Vertical lines are cuts.",
                 ),
                 io.Image.Output(
-                    display_name="picture",
+                    display_name="image",
                     tooltip="The frame: red is cut away, blue is filled in, the white outline is what will be seen.",
                 ),
             ],
@@ -125,6 +126,7 @@ class PreviewFlow(io.ComfyNode):
                 ImageOrVideoType.Input("frames", tooltip="The frames of one clip: IMAGE, or a VIDEO of any length."),
                 io.Int.Input(
                     "frame",
+                    display_name="frame number",
                     default=0,
                     min=0,
                     max=10_000_000,
@@ -142,7 +144,7 @@ class PreviewFlow(io.ComfyNode):
                     "Longer side, in pixels, of the reduced frames that are measured, as in Estimate Flow."
                 ),
             ],
-            outputs=[io.Image.Output(display_name="picture", tooltip="The flow of that frame as an image.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The flow of that frame as an image.")],
         )
 
     @classmethod

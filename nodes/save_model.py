@@ -51,6 +51,7 @@ class SaveESRGANModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "place",
+                    display_name="save to",
                     options=combo_options(SaveFolder),
                     default=SaveFolder.MODELS.value,
                     tooltip="upscale_models: ComfyUI/models/upscale_models, where the loaders look. output: "

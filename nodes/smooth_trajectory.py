@@ -14,12 +14,15 @@ from ._comfy.adapter import CorrectionType, FlowType
 from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import correct_and_plot
 
+AXIS_NAMES = {"x": "horizontal", "y": "vertical", "roll": "rotation", "zoom": "zoom", "tilt": "tilt"}
+
 
 def _strength_inputs() -> list[io.Input]:
     """The share of the shake that is removed, per axis."""
     return [
         io.Float.Input(
             f"strength_{axis}",
+            display_name=f"{AXIS_NAMES[axis]} strength",
             default=1.0,
             min=0.0,
             max=1.0,
@@ -48,6 +51,7 @@ class SmoothTrajectory(io.ComfyNode):
                 *shared.smoothing_inputs(),
                 io.Int.Input(
                     "reference",
+                    display_name="reference frame",
                     default=-1,
                     min=-1,
                     max=1_000_000,
@@ -56,6 +60,7 @@ class SmoothTrajectory(io.ComfyNode):
                 *_strength_inputs(),
                 io.Float.Input(
                     "horizon",
+                    display_name="horizon lock",
                     default=shared.STABILIZE_DEFAULTS.horizon,
                     min=0.0,
                     max=1.0,

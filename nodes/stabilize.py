@@ -40,8 +40,8 @@ class StabilizeVideo(io.ComfyNode):
                     tooltip="The frames of one clip, in order: IMAGE, or a VIDEO of any length. Alpha is kept.",
                 ),
                 shared.fps_input(
-                    "Frames per second of the clip: connect it from Get Video Components. It makes the seconds true. A "
-                    "VIDEO knows its own, which is taken instead."
+                    "Frames per second of the clip: connect it from Get Video Components. The smoothing window in "
+                    "seconds needs it. A VIDEO knows its own, which is taken instead."
                 ),
                 *shared.smoothing_inputs(),
                 shared.border_input(
@@ -63,7 +63,7 @@ class StabilizeVideo(io.ComfyNode):
                     "when a node needs its pixels, Save Video for one.",
                 ),
                 io.Mask.Output(
-                    display_name="invented",
+                    display_name="fill mask",
                     tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame, of VIDEO a single one for all.",
                 ),

@@ -76,6 +76,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "size",
+                    display_name="network size",
                     options=combo_options(NetworkSize),
                     default=NetworkSize.SMALL.value,
                     tooltip="small: runs in real time on many machines, learns in minutes. medium and large: more "
@@ -84,6 +85,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "minutes",
+                    display_name="training time [min]",
                     default=5.0,
                     min=0.1,
                     max=100_000.0,
@@ -107,6 +109,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "crop",
+                    display_name="crop size",
                     default=96,
                     min=16,
                     max=1024,
@@ -117,6 +120,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch",
+                    display_name="batch size",
                     default=8,
                     min=1,
                     max=256,
@@ -135,6 +139,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "inputs",
+                    display_name="input quality",
                     options=combo_options(InputQuality),
                     default=InputQuality.CLEAN.value,
                     optional=True,
@@ -143,6 +148,7 @@ class TrainESRGAN(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "adversarial",
+                    display_name="adversarial weight",
                     default=0.0,
                     min=0.0,
                     max=1.0,

@@ -60,6 +60,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "colour",
+                    display_name="color correction",
                     options=combo_options(ColorCorrection),
                     default=_POSTPROCESS.color_correction.value,
                     optional=True,
@@ -78,6 +79,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "temporal",
+                    display_name="deflicker",
                     default=0.0,
                     min=0.0,
                     max=1.0,
@@ -104,6 +106,7 @@ class UpscaleFrames(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "compile_network",
+                    display_name="compile with torch",
                     default=shared.UPSCALE_DEFAULTS.compile,
                     optional=True,
                     tooltip="Let torch compile the network first, which takes up to minutes and pays for long clips on "

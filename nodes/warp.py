@@ -42,6 +42,7 @@ class WarpFrames(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "pad",
+                    display_name="padding",
                     default=0,
                     min=0,
                     max=4096,
@@ -57,7 +58,7 @@ class WarpFrames(io.ComfyNode):
                     "its pixels, Save Video for one; upscaling after this node is then done before the warp.",
                 ),
                 io.Mask.Output(
-                    display_name="invented",
+                    display_name="fill mask",
                     tooltip="White where the border filled a pixel in: what to outpaint. Of IMAGE one mask for each "
                     "frame; of VIDEO a single one, white where any frame has such a pixel, with a rim of a few pixels.",
                 ),

@@ -27,10 +27,9 @@ KeyPath = tuple[str, ...]
 
 
 def node_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
-    """The content of nodeDefs.json; inputs have their ids as English names.
+    """The content of nodeDefs.json, in English.
 
-    ComfyUI's do too, and graphs and help pages use them. Frontends up to 1.58 do not translate the options of a
-    dropdown; tooltips explain them.
+    Frontends up to 1.58 do not translate the options of a dropdown; tooltips explain them.
     """
     return {
         escape_key(node.node_id): {
@@ -38,7 +37,7 @@ def node_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
             "description": node.description,
             "inputs": {
                 escape_key(socket.name): {
-                    "name": socket.name,
+                    "name": socket.label,
                     "tooltip": socket.tooltip,
                     **(
                         {"options": {escape_key(option): option for option in socket.options}} if socket.options else {}
@@ -47,7 +46,7 @@ def node_texts(nodes: list[schemas.NodeSchema]) -> TextTree:
                 for socket in node.inputs
             },
             "outputs": {
-                str(number): {"name": socket.name, "tooltip": socket.tooltip}
+                str(number): {"name": socket.label, "tooltip": socket.tooltip}
                 for number, socket in enumerate(node.outputs)
             },
         }

@@ -20,12 +20,14 @@ INTERFACE = ("id", "type", "display_name", "default", "options", "optional", "mi
 class NodeSocket:
     """An input or output; options: of a dropdown, without the files of a machine.
 
-    is_widget: it is set on the node. is_advanced: the node hides it until it shows its advanced inputs.
+    label: the name on the node. is_widget: it is set on the node. is_advanced: the node hides it until it shows its
+    advanced inputs.
     """
 
     name: str
     tooltip: str
     options: tuple[str, ...] = ()
+    label: str = ""
     is_widget: bool = False
     is_advanced: bool = False
 
@@ -83,7 +85,12 @@ def _parse_socket(socket: dict[str, Any], node: str) -> NodeSocket:
         raise ValueError(f"an input or output of {node} lacks a name or a tooltip: {socket}")
     is_widget = socket.get("type") in WIDGET_TYPES
     return NodeSocket(
-        name, socket["tooltip"], tuple(socket.get("options", ())), is_widget, socket.get("advanced", False)
+        name,
+        socket["tooltip"],
+        tuple(socket.get("options", ())),
+        socket.get("display_name") or name,
+        is_widget,
+        socket.get("advanced", False),
     )
 
 
@@ -91,12 +98,14 @@ class _FakeInput(dict):
     """An input as a plain dict, with the attributes of the host's that the nodes use."""
 
     @property
-    def id(self) -> str:
-        return self["id"]
-
-    @property
     def extra_dict(self) -> _FakeInput:
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
 
 
 class _FakeSocketType:

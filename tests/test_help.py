@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ HEADINGS = {
     "en": ("Inputs", "Outputs", "Recipes", "When something is wrong"),
     "zh": ("输入", "输出", "常用做法", "遇到问题时"),
 }
-ENTRY = re.compile(r"^- `([^`]+)`(?:（([^）]+)）)?[:：]")  # noqa: RUF001
+ENTRY = re.compile(r"^- `([^`]+)`(?:（([^）]+)）| \(([^)]+)\))?[:：]")  # noqa: RUF001
 CHOICES = re.compile(r"^  - ((?:`[^`]+`(?:, |、)?)+)[:：]")  # noqa: RUF001
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -53,7 +54,7 @@ def entries(lines: list[str]) -> dict[str, tuple[str | None, list[str]]]:
     found: dict[str, tuple[str | None, list[str]]] = {}
     for line in lines:
         if entry := ENTRY.match(line):
-            found[entry[1]] = entry[2], []
+            found[entry[1]] = entry[2] or entry[3], []
         elif choices := CHOICES.match(line):
             list(found.values())[-1][1].extend(re.findall(r"`([^`]+)`", choices[1]))
     return found
@@ -81,8 +82,12 @@ def problems(node: schemas.NodeSchema, page: str, language: str) -> Iterator[str
             if sorted(choices) != sorted(socket.options):
                 yield f"{socket.name}: the page has the choices {choices}, the node has {list(socket.options)}"
             name = names[locales.escape_key(socket.name)]["name"]
-            if label != (None if language == "en" else name):
+            is_id = language == "en" and name.replace(" ", "_") == socket.name.replace(" ", "_")
+            if label != (None if is_id else name):
                 yield f"{socket.name} is {name!r} on the canvas, and {label!r} here"
+    advanced = [line for line in found[inputs] if "*Show Advanced*" in line or line.startswith("`")]
+    if re.findall(r"`(\w+)`", " ".join(advanced)) != [socket.name for socket in node.inputs if socket.is_advanced]:
+        yield f"{inputs}: the advanced inputs are not those of the node: {advanced}"
     words = {s.name for n in NODES.values() for s in (*n.inputs, *n.outputs)}
     words |= {option for n in NODES.values() for s in n.inputs for option in s.options}
     for name in set(NAME.findall(page)) - words - FOLDERS:
@@ -103,11 +108,16 @@ def test_help_page_lists_inputs_and_outputs(node: str, language: str) -> None:
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_both_languages_have_the_same_structure(node: str) -> None:
-    english, chinese = text(node, "en"), text(node, "zh")
-    assert [name for _, name in IMAGE.findall(english)] == [name for _, name in IMAGE.findall(chinese)]
-    for one, other in zip(sections(english).values(), sections(chinese).values(), strict=True):
-        assert sum(line.startswith("- ") for line in one) == sum(line.startswith("- ") for line in other)
+def test_all_languages_have_the_same_structure(node: str) -> None:
+    """Images, list entries of each section, and what the entries refer to."""
+
+    def structure(language: str) -> list[Any]:
+        page = text(node, language)
+        lists = [sum(line.startswith("- ") for line in lines) for lines in sections(page).values()]
+        return [[name for _, name in IMAGE.findall(page)], lists, set(NAME.findall(page))]
+
+    for language in PAGES:
+        assert structure(language) == structure("en"), language
 
 
 @pytest.mark.parametrize("language", PAGES)
@@ -119,7 +129,7 @@ def test_help_page_has_recipes_and_troubleshooting(node: str, language: str) -> 
     page_text = "\n".join(trouble)
     assert re.search(slow, page_text)
     assert re.search(memory, page_text)
-    if any(output.name in ("flow", "correction", "plot", "invented") for output in NODES[node].outputs):
+    if any(output.name in ("flow", "correction", "plot", "fill mask") for output in NODES[node].outputs):
         assert all(re.search(word, page_text) for word in rest)
 
 
@@ -143,7 +153,9 @@ def _renamed(node: schemas.NodeSchema, old: str, new: str) -> schemas.NodeSchema
 
 
 @pytest.mark.parametrize("language", PAGES)
-@pytest.mark.parametrize("fault", ["renamed", "gone", "new", "new choice", "no outputs", "unknown name", "other label"])
+@pytest.mark.parametrize(
+    "fault", ["renamed", "gone", "new", "new choice", "no outputs", "unknown name", "other label", "advanced"]
+)
 def test_every_injected_fault_is_found(fault: str, language: str) -> None:
     node = NODES["SteadyScale_WarpFrames"]
     page = text(node.node_id, language)
@@ -157,9 +169,10 @@ def test_every_injected_fault_is_found(fault: str, language: str) -> None:
             inputs=tuple(replace(s, options=(*s.options, "blur")) if s is border else s for s in node.inputs),
         ),
         "no outputs": replace(node, outputs=()),
+        "advanced": replace(node, inputs=(*node.inputs[:-1], replace(node.inputs[-1], is_advanced=True))),
     }.get(fault, node)
     if fault == "unknown name":
         page += "- see `no_such_input`\n"
     if fault == "other label":
-        page = page.replace("`pad`", "`pad`（别的）", 1)  # noqa: RUF001
+        page = re.sub(r"(?m)^- `pad` ?[（(][^）)]*", "- `pad`（x", page)  # noqa: RUF001
     assert list(problems(changed, page, language))

@@ -27,11 +27,14 @@ def node_schema(
 
     search_aliases: words that people search for, separated by commas (hosts from 0.10 on). essentials_category: folder
     of the short list of nodes (hosts from 0.14.1 on). advanced: ids of inputs, separated by commas, that are hidden
-    until the node shows its advanced inputs. fields: those of every host.
+    until the node shows its advanced inputs. fields: those of every host. Inputs without a display name are labeled
+    with their id.
     """
     newer = {"search_aliases": search_aliases.split(", "), "essentials_category": essentials_category}
     known = inspect.signature(io.Schema).parameters
     by_id = {each.id: each for each in inputs}
+    for name, each in by_id.items():
+        each.display_name = each.display_name or name.replace("_", " ")
     for name in advanced.split(", ") if advanced else ():
         # Hosts before 0.9.2 have no argument for it, but hand it to their frontends, which know it.
         by_id[name].extra_dict["advanced"] = True
