@@ -13,7 +13,7 @@ HOST_FLAGS = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "steadys
 def create_base_directory(
     base: Path, weights: Iterable[Path], clips: Iterable[Path] = (), pack: Path = script_support.REPO_ROOT
 ) -> Path:
-    """Create `base` for `--base-directory`, with links to the pack, weights and clips.
+    """Create `base` for `--base-directory`, with links to the pack and weights, and with the clips.
 
     Idempotent. The custom_nodes and models folders of an installed ComfyUI are not used. Returns `base`.
     """
@@ -23,5 +23,5 @@ def create_base_directory(
     for path in weights:
         script_support.replace_symlink(base / "models" / "upscale_models" / path.name, path.resolve())
     for path in clips:
-        script_support.replace_symlink(base / "input" / path.name, path.resolve())
+        script_support.link_or_copy(path, base / "input" / path.name)
     return base

@@ -99,7 +99,7 @@ def shorten_clip(source: Path, folder: Path, seconds: float | None) -> Path:
             video = container.streams.video[0]
             total = float(container.duration or 0) / av.time_base
             if seconds is None or total <= seconds:
-                script_support.replace_symlink(folder / source.name, source)
+                script_support.link_or_copy(source, folder / source.name)
                 return folder / source.name
             target = folder / f"{source.stem}-{seconds:g}s{source.suffix}"
             part = target.with_name(f"part-{target.name}")

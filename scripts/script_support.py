@@ -94,6 +94,30 @@ def replace_symlink(path: Path, target: Path) -> None:
     part.replace(path)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy on another file system, atomically.
+
+    For input files: newer hosts refuse symbolic links there.
+    """
+    source = source.resolve()
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists() and _is_same_content(source, target):
+        return
+    with atomic_path(target, "part") as part:
+        remove(part)
+        try:
+            part.hardlink_to(source)
+        except OSError:
+            shutil.copy2(source, part)
+
+
+def _is_same_content(a: Path, b: Path) -> bool:
+    """Whether two files are one, or have equal size and time, as a copy has."""
+    first, second = a.stat(), b.stat()
+    return a.samefile(b) or (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+
+
 @contextlib.contextmanager
 def report_step(title: str) -> Iterator[None]:
     """Print the title, and the seconds when the step is done."""

@@ -42,7 +42,7 @@ def main() -> None:
     base = base_directory.create_base_directory(
         script_support.DEMO_FOLDER / "templates", [assets.get_weights(DEFAULT_NETWORK, PYTHON)]
     )
-    script_support.replace_symlink(base / "input" / CLIP_NAME, demo.get_shaken_clip())
+    script_support.link_or_copy(demo.get_shaken_clip(), base / "input" / CLIP_NAME)
     with Host(assets.get_comfyui(), base, flags=base_directory.HOST_FLAGS) as host:
         definitions = host.get("/object_info")
         for path in sorted([*WORKFLOWS_FOLDER.glob("*.json"), *SUBGRAPHS_FOLDER.glob("*.json")]):

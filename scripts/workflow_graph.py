@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # a dropdown whose choices have settings of their own, as in Save Video
+WIDGET_TYPES = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN", DYNAMIC_COMBO)
 NOTE_TYPES = ("Note", "MarkdownNote")  # drawn by the frontend, unknown to the host
 SUBGRAPH_INPUT_ID, SUBGRAPH_OUTPUT_ID = -10, -20  # node ids of a subgraph's own inputs and outputs in its links
 
@@ -105,12 +106,9 @@ def add_missing_defaults(graph: Graph, definitions: dict[str, Any]) -> Graph:
             stored = node.get("widgets_values")
             if node["type"] not in definitions or stored is None:
                 continue
-            declared = declared_inputs(definitions[node["type"]])
-            position = 0
-            for name in (name for name, spec in declared.items() if is_widget(spec)):
+            for _, spec, position in iter_widgets(declared_inputs(definitions[node["type"]]), stored):
                 if position >= len(stored):
-                    stored.append(default_value(declared[name]))
-                position += 1 + count_extra_values(name, declared[name])
+                    stored.append(default_value(spec))
     return graph
 
 
@@ -120,22 +118,53 @@ def declared_inputs(definition: dict[str, Any]) -> dict[str, list]:
             if part != "hidden" for name in names}  # fmt: skip
 
 
+def iter_widgets(declared: dict[str, list], stored: list) -> Iterator[tuple[str, list, int]]:
+    """Each setting: its name, its declaration, and its position in the stored values.
+
+    The settings of a choice follow their dropdown. Hidden settings, which newer hosts keep for old graphs, are left out
+    where nothing is stored for them.
+    """
+    position, pending = 0, [(name, spec) for name, spec in declared.items() if is_widget(spec)]
+    while pending:
+        name, spec = pending.pop(0)
+        if position >= len(stored) and _options(spec).get("hidden"):
+            continue
+        yield name, spec, position
+        value = stored[position] if position < len(stored) else default_value(spec)
+        pending[:0] = list(_nested_inputs(name, spec, value).items())
+        position += 1 + count_extra_values(name, spec)
+
+
+def _nested_inputs(name: str, spec: list, value: Any) -> dict[str, list]:
+    """The inputs that a choice of a dynamic dropdown adds, by their full names."""
+    if spec[0] != DYNAMIC_COMBO:
+        return {}
+    choice = next((option for option in _options(spec)["options"] if option["key"] == value), {"inputs": {}})
+    return {f"{name}.{key}": inner for part in choice["inputs"].values() for key, inner in part.items()}
+
+
+def _options(spec: list) -> dict[str, Any]:
+    return spec[1] if len(spec) > 1 else {}
+
+
 def is_widget(spec: list) -> bool:
-    options = spec[1] if len(spec) > 1 else {}
+    options = _options(spec)
     return (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES) and not options.get("forceInput")
 
 
 def default_value(spec: list) -> Any:
     """The default value of a setting."""
-    options = spec[1] if len(spec) > 1 else {}
+    options = _options(spec)
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
+    if spec[0] == DYNAMIC_COMBO:
+        choices = [choice["key"] for choice in choices]
     blank = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(spec[0] if isinstance(spec[0], str) else "")
     return options.get("default", choices[0] if choices else blank)
 
 
 def count_extra_values(name: str, spec: list) -> int:
     """The number of extra values stored for an upload button or a seed's control."""
-    options = spec[1] if len(spec) > 1 else {}
+    options = _options(spec)
     seed = spec[0] == "INT" and (options.get("control_after_generate") or name in ("seed", "noise_seed"))
     upload = options.get("image_upload") or options.get("video_upload")
     return int(bool(seed)) + int(bool(upload))
@@ -156,20 +185,20 @@ def _to_prompt_node(node: Graph, level: GraphLevel, definitions: dict[str, Any])
     if kind not in definitions:
         raise WorkflowError(f"{where} is of a type that the host does not have")
     declared = declared_inputs(definitions[kind])
-    widgets = [name for name, spec in declared.items() if is_widget(spec)]
     stored = list(node.get("widgets_values", []))
     inputs: dict[str, Any] = {}
-    for name in widgets:
-        count = 1 + count_extra_values(name, declared[name])
-        if len(stored) < count:
+    end = 0
+    for name, spec, position in iter_widgets(declared, stored):
+        end = position + 1 + count_extra_values(name, spec)
+        if len(stored) < end:
             raise WorkflowError(f"{where} stores no value for {name}")
-        inputs[name] = stored[0]
-        del stored[:count]
-    if stored:
-        raise WorkflowError(f"{where} stores values that no input takes: {stored}")
+        inputs[name] = stored[position]
+    if stored[end:]:
+        raise WorkflowError(f"{where} stores values that no input takes: {stored[end:]}")
+    widgets = set(inputs)
     for slot, entry in enumerate(node["inputs"]):
         name = entry["name"]
-        if name not in declared:
+        if name not in declared and name not in widgets:
             raise WorkflowError(f"{where} has no input {name}")
         if name in widgets and entry.get("widget", {}).get("name") != name:
             raise WorkflowError(f"{where}: the socket {name} is not the one of its setting")

@@ -65,6 +65,33 @@ def test_symlink_is_replaced_atomically(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link"]
 
 
+class TestInputFiles:
+    def test_a_hard_link_replaces_a_symbolic_one(self, tmp_path: Path) -> None:
+        source, target = tmp_path / "clip.mp4", tmp_path / "input.mp4"
+        source.write_bytes(b"a clip")
+        target.symlink_to(source)
+        script_support.link_or_copy(source, target)
+        assert not target.is_symlink()
+        assert target.samefile(source)
+
+    def test_another_file_system_gets_a_copy_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, target = tmp_path / "clip.mp4", tmp_path / "input.mp4"
+        source.write_bytes(b"a clip")
+
+        def refuse(*_: object) -> None:
+            raise OSError("another device")
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+        script_support.link_or_copy(source, target)
+        assert target.read_bytes() == b"a clip"
+        before = target.stat().st_ino
+        script_support.link_or_copy(source, target)
+        assert target.stat().st_ino == before, "an equal copy stays"
+        source.write_bytes(b"a longer clip")
+        script_support.link_or_copy(source, target)
+        assert target.read_bytes() == b"a longer clip"
+
+
 def test_a_program_that_fails_is_reported_with_its_output(tmp_path: Path) -> None:
     assert not script_support.run_logged(["sh", "-c", "echo the reason; exit 3"], tmp_path / "log")
     assert "the reason" in script_support.log_tail(tmp_path / "log")

@@ -44,7 +44,7 @@ class TestShorten:
     @pytest.mark.parametrize("seconds", [None, 2.0, 60.0])
     def test_a_short_clip_is_used_as_it_is(self, ramp: Path, tmp_path: Path, seconds: float | None) -> None:
         (tmp_path / "input").mkdir()
-        assert demo.shorten_clip(ramp, tmp_path / "input", seconds).resolve() == ramp
+        assert demo.shorten_clip(ramp, tmp_path / "input", seconds).samefile(ramp)
 
     def test_what_is_no_video_is_refused_by_name(self, tmp_path: Path) -> None:
         text = tmp_path / "letter.txt"

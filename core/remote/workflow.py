@@ -134,7 +134,7 @@ def apply_settings(prompt: Prompt, settings: list[Setting], definitions: Definit
         entry = changed[setting.node]
         declared = _declared_inputs(definitions, entry["class_type"])
         known = {**declared, **dict.fromkeys(entry["inputs"])}
-        if declared and setting.input not in known:
+        if declared and setting.input not in known and not _is_nested(declared, setting.input):
             label = f"node {setting.node} ({node_title(prompt, setting.node)})"
             raise RunError(f"{label} has no input {setting.input}; it has {', '.join(known)}")
         entry["inputs"][setting.input] = _convert_value(setting, declared.get(setting.input))
@@ -145,6 +145,12 @@ def _declared_inputs(definitions: Definitions, class_type: str) -> dict[str, Any
     """Name -> the server's declaration: [type or list of choices, options]."""
     groups = definitions.get(class_type, {}).get("input", {})
     return {**(groups.get("required") or {}), **(groups.get("optional") or {})}
+
+
+def _is_nested(declared: dict[str, Any], name: str) -> bool:
+    """Whether it is a setting of a dropdown's choice, such as format.codec of newer hosts' Save Video."""
+    dropdown, dot, _ = name.partition(".")
+    return bool(dot) and dropdown in declared and declared[dropdown][0] == "COMFY_DYNAMICCOMBO_V3"
 
 
 def _convert_value(setting: Setting, declared: Any) -> Any:

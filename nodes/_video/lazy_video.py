@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from io import BytesIO
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -36,6 +37,7 @@ from .trimmed import TrimmedVideo, keep_alive, to_host_video
 log = logging.getLogger(__name__)
 
 _CODEC_ALIASES = {"h265": "hevc"}  # ComfyUI's names of codecs that differ from FFmpeg's
+_AUTO_CODECS = {".webm": "av1"}  # ComfyUI's choices where they differ from a container's default
 _PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
 
 
@@ -140,7 +142,7 @@ class LazyVideo(Input.Video):
 
     def save_to(
         self,
-        path: str | BytesIO,
+        path: str | IO[bytes],
         format: Any = "auto",
         codec: Any = "auto",
         metadata: dict | None = None,
@@ -167,14 +169,15 @@ class LazyVideo(Input.Video):
         names = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
         # ComfyUI sets a preset for previews, after which other consumers follow.
         rendered, container = self._render(form, keep_master=preset is not None), CONTAINERS[suffix]
-        if isinstance(path, BytesIO):
-            copy = TempFile(suffix)
-            remux(rendered, copy.path, container=container, metadata=names)
-            path.write(copy.path.read_bytes())
-        else:
+        if isinstance(path, (str, PathLike)):
             remux(rendered, path, container=container, metadata=names)
             while self._job_folders:  # the result is saved, so the segments are not needed to resume
                 self._job_folders.pop().remove()
+            return
+        copy = TempFile(suffix)
+        remux(rendered, copy.path, container=container, metadata=names)
+        with copy.path.open("rb") as file:
+            shutil.copyfileobj(file, path)
 
     # -- files
 
@@ -187,10 +190,10 @@ class LazyVideo(Input.Video):
             )
         return self._choose_format(".mp4", "auto", None, None, None)
 
-    def _choose_suffix(self, path: str | BytesIO, format: str) -> str:
+    def _choose_suffix(self, path: str | IO[bytes], format: str) -> str:
         if format != "auto":
             return f".{format}"
-        return self._default_format.suffix if isinstance(path, BytesIO) else Path(path).suffix.lower()
+        return Path(path).suffix.lower() if isinstance(path, (str, PathLike)) else self._default_format.suffix
 
     def _choose_format(
         self, suffix: str, codec: str, bit_depth: int | None, crf: float | None, preset: str | None
@@ -205,7 +208,8 @@ class LazyVideo(Input.Video):
                 )
             is_hdr = self.plan.color_space != "sRGB"
             needs_10_bits = bit_depth == 10 or (bit_depth is None and is_hdr)
-            usual = "hevc" if needs_10_bits and "hevc" in container.codecs else container.codecs[0]
+            usual = _AUTO_CODECS.get(suffix, container.codecs[0])
+            usual = "hevc" if needs_10_bits and "hevc" in container.codecs else usual
             name = usual if codec == "auto" else _CODEC_ALIASES.get(codec, codec)
             # Without a pixel format, the file has the depth and the chroma of the source.
             own_depth = bit_depth is None or bit_depth == self.get_bit_depth()

@@ -48,10 +48,6 @@ log = logging.getLogger(__name__)
 
 MAX_RESERVED_PIXELS = 512 * 512
 """Input pixels to reserve memory for: larger tiles are hardly faster, and other models stay loaded."""
-_TRANSPARENCY_ADVICE = (
-    "the video has transparency, which Save Video cannot keep in its formats and codecs; put Get Video Components and "
-    "Save Image (PNG, with alpha) behind it, or remove the alpha before"
-)
 NEAR_LOSSLESS_CRF = 8  # for files that the host has to write before they can be read
 
 
@@ -268,12 +264,20 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
             remux(silent, target, container=container_for(target), audio=plan.audio)
         return None
     except TransparencyError as error:
-        raise ClipError(f"{plan.name}: {_TRANSPARENCY_ADVICE}") from error
+        raise _transparency_error(plan, target, encoding) from error
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error
     finally:
         if silent != target:
             silent.unlink(missing_ok=True)
+
+
+def _transparency_error(plan: RenderPlan, target: Path, encoding: Encoding) -> ClipError:
+    return ClipError(
+        f"{plan.name}: the video has transparency, which format {target.suffix.removeprefix('.')} with codec "
+        f"{encoding.codec} cannot keep, nor any other that Save Video offers; put Get Video Components and Save Image "
+        "(PNG, with alpha) in place of Save Video, or remove the alpha before"
+    )
 
 
 def _frames(plan: RenderPlan) -> Iterator[Frames | NativeFrames]:
@@ -304,6 +308,6 @@ def _render_resumable(plan: RenderPlan, source: Path, target: Path, encoding: En
             upstream_jobs=plan.job_folders or (),
         )
     except TransparencyError as error:
-        raise ClipError(f"{plan.name}: {_TRANSPARENCY_ADVICE}") from error
+        raise _transparency_error(plan, target, encoding) from error
     except ClipError as error:
         raise ClipError(f"{plan.name}: {error}") from error

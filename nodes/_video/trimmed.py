@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from comfy_api.latest import Input, InputImpl, Types
 
@@ -92,7 +91,7 @@ class TrimmedVideo(Input.Video):
     def get_components(self) -> Types.VideoComponents:
         return self.render().get_components()
 
-    def save_to(self, path: str | BytesIO, *args: Any, **kwargs: Any) -> None:
+    def save_to(self, path: str | IO[bytes], *args: Any, **kwargs: Any) -> None:
         self.render().save_to(path, *args, **kwargs)
 
     def render(self) -> LazyVideo:

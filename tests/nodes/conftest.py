@@ -63,6 +63,9 @@ class VideoInput(ABC):
     as_cropped = as_resized = get_stream_source = get_dimensions = get_duration = _everything
     get_frame_count = get_frame_rate = get_container_format = _everything
 
+    def get_display_dimensions(self):
+        return self.get_dimensions()
+
     def get_color_space(self):
         return "auto"
 
@@ -79,8 +82,8 @@ class VideoInput(ABC):
 class VideoFromFile(VideoInput):
     """A file; `save_to` and `get_components` apply trims, the stream source does not."""
 
-    def __init__(self, file: str | bytes_io.BytesIO, window=(0.0, 0.0), crop=None) -> None:
-        self.file, self.window, self.crop = file, window, crop
+    def __init__(self, file: str | bytes_io.BytesIO, window=(0.0, 0.0), crop=None, size=None) -> None:
+        self.file, self.window, self.crop, self.size = file, window, crop, size
         self.saved: list[dict[str, Any]] = []
 
     def get_stream_source(self):
@@ -90,23 +93,27 @@ class VideoFromFile(VideoInput):
         return self.window
 
     def has_pending_frame_edits(self):
-        return self.crop is not None
+        return self.crop is not None or self.size is not None
 
     def get_dimensions(self):
-        return self.crop or (64, 48)
+        return self.crop or self.size or (64, 48)
 
     def as_trimmed(self, start_time=None, duration=None, strict_duration=False):
-        return VideoFromFile(self.file, (start_time, duration), self.crop)
+        return VideoFromFile(self.file, (start_time, duration), self.crop, self.size)
 
     def as_cropped(self, x=0, y=0, width=0, height=0):
-        return VideoFromFile(self.file, self.window, (width, height))
+        return VideoFromFile(self.file, self.window, (width, height), self.size)
+
+    def as_resized(self, width, height, upscale_method, crop="disabled", post_crop=None):
+        return VideoFromFile(self.file, self.window, self.crop, (width, height))
 
     def _frames(self):
         start, length = self.window
         with av.open(self.file) as container:
             for frame in container.decode(video=0):
                 if start <= frame.time + 1e-6 and (not length or frame.time < start + length - 1e-6):
-                    pixels = frame.to_ndarray(format="rgb24")
+                    width, height = self.size or (frame.width, frame.height)
+                    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
                     yield pixels if self.crop is None else pixels[: self.crop[1], : self.crop[0]].copy()
 
     def get_components(self):

@@ -105,6 +105,16 @@ def test_a_node_that_the_server_does_not_know_takes_anything():
     assert apply_settings(graph(), [Setting("3", "new", "2.5")], DEFINITIONS)["3"]["inputs"]["new"] == 2.5
 
 
+def test_settings_of_a_dropdowns_choice_are_set_by_their_full_name() -> None:
+    spec = {"input": {"required": {"format": ["COMFY_DYNAMICCOMBO_V3", {"options": []}], "fps": ["FLOAT", {}]}}}
+    prompt = {"1": {"class_type": "SaveVideo", "inputs": {"format": "auto"}}}
+    settings = [Setting("1", "format", "mp4"), Setting("1", "format.codec", "h264"), Setting("1", "format.crf", "20")]
+    inputs = apply_settings(prompt, settings, {"SaveVideo": spec})["1"]["inputs"]
+    assert inputs == {"format": "mp4", "format.codec": "h264", "format.crf": 20}
+    with pytest.raises(RunError, match=r"has no input fps\.codec"):
+        apply_settings(prompt, [Setting("1", "fps.codec", "h264")], {"SaveVideo": spec})
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("clip.mp4", "there.mp4", "key.pem", "wanted.xyz"):

@@ -234,6 +234,7 @@ def test_frames_in_memory_have_the_depth_that_the_host_states(fake_host, tmp_pat
         ({"bit_depth": 8, "color_space": "sRGB"}, "h264", "yuv420p"),
         ({"bit_depth": 10}, "hevc", "yuv420p10le"),
         ({"format": "webm", "codec": "vp9"}, "vp9", "yuv420p"),
+        ({"format": "webm", "codec": "auto"}, "av1", "yuv420p10le"),
         ({"format": "mkv", "codec": "av1"}, "av1", "yuv420p10le"),
     ],
 )
@@ -400,3 +401,31 @@ def test_settings_of_saving_reach_the_encoder(fake_host, clip_file: Path):
     )
     assert video._choose_format(".mp4", "auto", None, 20.6, "fast").encoding == Encoding("h264", 21, "fast")
     assert video._choose_format(".mkv", "hevc", 8, None, "fast").encoding == Encoding("hevc"), "presets are for H.264"
+
+
+def test_no_method_of_the_newest_host_holds_all_frames(fake_host):
+    """Those of the base class would."""
+    lazy_video, base = fake_host.import_("_video.lazy_video").LazyVideo, fake_host.VideoInput
+    slow = {name for name in dir(base) if getattr(base, name) is base._everything} - {"_everything"}
+    assert len(slow) >= 8
+    assert {name for name in slow if getattr(lazy_video, name) is base._everything} == set()
+
+
+def test_a_resized_video_is_made_from_the_lossless_master(fake_host, clip_file: Path):
+    network = CountingUpscaler()
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
+    resized = video.as_resized(64, 48, "area", crop="center")
+    assert resized.get_dimensions() == (64, 48)
+    assert Path(resized.get_stream_source()).suffix == ".mkv"
+    images = resized.get_components().images
+    assert images.shape == (12, 48, 64, 3)
+    source = fake_host.VideoFromFile(str(clip_file)).get_components().images
+    assert (images - source).abs().mean() < 0.02, "doubled and halved"
+    assert network.frame_count == 12
+
+
+def test_an_open_file_gets_the_video(fake_host, clip_file: Path, tmp_path: Path):
+    video = run_upscale(fake_host, fake_host.VideoFromFile(str(clip_file)))
+    with (tmp_path / "out").open("wb") as file:
+        video.save_to(file)
+    assert VideoClip(tmp_path / "out").info.width == 128

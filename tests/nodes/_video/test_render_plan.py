@@ -60,8 +60,10 @@ def test_alpha_is_kept_or_refused(fake_host, tmp_path: Path):
     video = run_upscale(
         fake_host, fake_host.VideoFromComponents(fake_host.Components(images, Fraction(24), alpha=alpha))
     )
-    with pytest.raises(ClipError, match="transparency, which Save Video cannot keep"):
+    with pytest.raises(ClipError, match="transparency, which format mp4 with codec h264 cannot keep, nor any other"):
         video.save_to(str(tmp_path / "out.mp4"))
+    with pytest.raises(ClipError, match="format webm with codec av1"):
+        video.save_to(str(tmp_path / "out.webm"), format="webm")
     parts = video.get_components()
     assert parts.images.shape == (12, 96, 128, 4)
     assert [float(frame[..., 3].mean()) for frame in parts.images[2:4]] == [1.0, 0.5]
@@ -185,3 +187,10 @@ def test_memory_is_reserved_for_at_most_the_largest_tile(fake_host, clip_file: P
         [(num_bytes, device)] = fake_host.reserved
         assert num_bytes == expected * estimate_activation_bytes(Network(), 2)
         assert device == torch.device("cpu")
+
+
+def test_a_resize_of_the_host_is_applied_before_our_frames(fake_host, clip_file: Path):
+    source = fake_host.VideoFromFile(str(clip_file)).as_resized(32, 24, "lanczos")
+    video = run_upscale(fake_host, source)
+    assert video.get_dimensions() == video.get_display_dimensions() == (64, 48)
+    assert video.get_components().images.shape == (12, 48, 64, 3)
