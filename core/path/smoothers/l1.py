@@ -31,6 +31,9 @@ JOINT_FRAMES = 3  # frames fixed in the next window: they set its position, velo
 ROUNDING_MARGIN = 1e-5  # fraction of the maximum zoom reserved for the solver's rounding
 DATA_WEIGHT = 3.0  # weight of the source's path: balances the other terms for oscillations of the given period
 MAX_DATA_DURATION = 2.0  # frame times that a frame stands for: one next to a gap is a single sample of the shake
+# HiGHS methods and added slack of the crop, in half widths, tried in this order. On some measured paths a method ends
+# without a result ("Not Set"); what the slack adds to the zoom is removed by `limit_zoom`.
+SOLVERS = (("highs", 0.0), ("highs-ds", 0.0), ("highs-ipm", 0.0), ("highs-ipm", 0.002))
 ROTATION_WEIGHT = 1.5  # weight of rotation and zoom: they move the corners, which are farther out than half a width
 
 
@@ -44,7 +47,7 @@ def l1_path(
 ) -> geometry.Matrices:
     """Smooth the poses (n, 3, 3) of one shot within a maximum zoom.
 
-    None of the results needs more magnification than `max_zoom`.
+    None of the results needs more magnification than `max_zoom`, unless the solver finds a path only with slack.
 
     guide: (n, 3, 3), the poses after another smoother, from which shear and perspective are taken: the linear program
     changes similarities only.
@@ -211,18 +214,18 @@ def _solve_window(
     bounds[: 4 * n, 0] = -np.inf
     bounds[: 4 * n : 4, 0] = min_scales
     bounds[: fixed.size] = fixed.reshape(-1, 1)
-    result = scipy.optimize.linprog(
-        cost,
-        _block_diagonal(sparse, rows, len(fixed), len(cost)),
-        upper.ravel(),
-        sparse.bmat(blocks, format="csr"),
-        np.concatenate(targets),
-        bounds=bounds,
-        method="highs",
-    )
-    if result.x is None:
-        raise ClipError(f"no camera path was found within the zoom allowed ({result.message}): allow more zoom")
-    return result.x[: 4 * n].reshape(n, 4)
+    inequalities = _block_diagonal(sparse, rows, len(fixed), len(cost))
+    equalities = sparse.bmat(blocks, format="csr")
+    messages: list[str] = []
+    for method, slack in SOLVERS:
+        limits = upper.ravel() + slack
+        result = scipy.optimize.linprog(
+            cost, inequalities, limits, equalities, np.concatenate(targets), bounds=bounds, method=method
+        )
+        if result.x is not None:
+            return result.x[: 4 * n].reshape(n, 4)
+        messages.append(result.message)
+    raise ClipError(f"no camera path was found within the zoom allowed ({messages[0]}): allow more zoom")
 
 
 def _difference_operator(sparse: ModuleType, rotations: NDArray[np.complex128]) -> Any:
