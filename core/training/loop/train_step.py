@@ -169,8 +169,10 @@ def _backward_discriminator(
         real, fake = discriminator.network(target), discriminator.network(pred)
     loss = losses.discriminator_loss(real, fake, config.losses.adversarial_kind)
     torch.autograd.backward(loss * (discriminator.scaler.scale / parts))
-    probabilities = {"real": real.detach().sigmoid().mean(), "fake": fake.detach().sigmoid().mean()}
-    return {"discriminator": loss, **probabilities}
+    probabilities = losses.mean_probabilities(
+        real.detach().float(), fake.detach().float(), config.losses.adversarial_kind
+    )
+    return {"discriminator": loss, **dict(zip(("real", "fake"), probabilities, strict=True))}
 
 
 def _reduce_and_clip(model: TrainedModel, max_norm: float, distributed: Distributed) -> Tensor:

@@ -167,6 +167,19 @@ def generator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Ten
     return (F.softplus(real - fake.mean()).mean() + F.softplus(real.mean() - fake).mean()) / 2
 
 
+def mean_probabilities(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> tuple[Tensor, Tensor]:
+    """Return the mean probabilities of being real that the discriminator gives to both batches.
+
+    vanilla: of r and f. relativistic: of r - E f and f - E r, which are the logits of its loss; 1/2 when it is undecided.
+    lsgan: r and f limited to [0, 1], as they are trained towards 1 and 0 without a sigmoid.
+    """
+    if kind is AdversarialLossKind.LSGAN:
+        return real.clamp(0, 1).mean(), fake.clamp(0, 1).mean()
+    if kind is AdversarialLossKind.RELATIVISTIC:
+        real, fake = real - fake.mean(), fake - real.mean()
+    return real.sigmoid().mean(), fake.sigmoid().mean()
+
+
 # ---- weighted sum ----
 
 

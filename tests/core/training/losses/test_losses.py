@@ -99,6 +99,19 @@ def test_adversarial_losses_equal_those_of_basicsr(logits):
     assert g(real, fake, AdversarialLossKind.RELATIVISTIC) == pytest.approx(relative.item())
 
 
+def test_probabilities_are_those_of_the_logits_that_are_trained():
+    """A relativistic discriminator is undecided at equal logits, however large these are."""
+    real, fake = torch.tensor([8.0, 8.0]), torch.tensor([7.0, 9.0])
+    half = torch.tensor(0.5)
+    of = losses.mean_probabilities
+    assert torch.allclose(torch.stack(of(real, fake, AdversarialLossKind.RELATIVISTIC)), half)
+    assert min(of(real, fake, AdversarialLossKind.VANILLA)) > 0.99
+    certain = of(real, fake - 20, AdversarialLossKind.RELATIVISTIC)
+    assert certain[0] > 0.99
+    assert certain[1] < 0.01
+    assert of(torch.tensor([0.75, 2.0]), torch.tensor([-1.0, 0.5]), AdversarialLossKind.LSGAN) == (0.875, 0.25)
+
+
 @pytest.mark.parametrize("kind", AdversarialLossKind)
 def test_undecided_and_certain_discriminators_have_known_losses(kind):
     level = 0.5 if kind is AdversarialLossKind.LSGAN else 0.0
