@@ -170,7 +170,7 @@ def generator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Ten
 def mean_probabilities(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> tuple[Tensor, Tensor]:
     """Return the mean probabilities of being real that the discriminator gives to both batches.
 
-    vanilla: of r and f. relativistic: of r - E f and f - E r, which are the logits of its loss; 1/2 when it is undecided.
+    vanilla: of r and f. relativistic: of r - E f and f - E r, as in its loss; 1/2 when it is undecided.
     lsgan: r and f limited to [0, 1], as they are trained towards 1 and 0 without a sigmoid.
     """
     if kind is AdversarialLossKind.LSGAN:
