@@ -75,6 +75,20 @@ def matrices_from_tangents(tangents: Tangents) -> Matrices:
     return m
 
 
+def accumulate_roll(poses: Matrices) -> NDArray[np.float64]:
+    """Return the roll of each pose (n, 3, 3) from the first one on: (n,), in radians.
+
+    It counts complete turns, as tangents and parameters do not: consecutive poses turn by less than half a turn.
+    """
+    steps = to_parameters(inverse(poses[:-1]) @ poses[1:])[:, 2]
+    return np.append(np.zeros(min(len(poses), 1)), np.cumsum(steps))
+
+
+def unwrap_near(angles: NDArray[np.float64], expected: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Add the complete turns that bring each angle nearest to the expected one."""
+    return angles + 2 * np.pi * np.round((expected - angles) / (2 * np.pi))
+
+
 def _decompose(
     matrices: Matrices,
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128], NDArray[np.complex128], NDArray[np.float64]]:

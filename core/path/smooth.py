@@ -6,7 +6,8 @@ ones are intended. `smooth` takes the period in seconds, so the frame rate does 
 timestamps: smoothers get values at even intervals (even_time.py).
 
 Poses are not averaged as matrices, which would distort frames. Each frame takes its neighbors' poses relative to its
-own, averages their tangents (geometry.py) with the smoother's weights, and moves to the mean. To add a smoother, write
+own, averages their tangents (geometry.py) with the smoother's weights, and moves to the mean. Angles are unwrapped: a
+roll may have any number of turns. To add a smoother, write
 the function in smoothers/ and add a line to `Smoothing`. LOCKED and L1 are not averages and have their own branches in
 `smooth`. A smoother that is passed as a function, such as a trained network, need not be linear: it gets the path.
 """
@@ -134,12 +135,16 @@ def _average_poses(smoother: Smoother, poses: geometry.Matrices, period: float) 
     weights = smoother(np.eye(size), period)  # row i: weights of a window for its i-th result
     index = np.arange(n)
     start = np.clip(index - radius, 0, n - size)
-    smoothed = poses
+    smoothed, rolls = poses, geometry.accumulate_roll(poses)
+    smoothed_rolls = rolls
     for _ in range(2):  # the mean is relative to an estimate; in the second iteration, that is nearly the mean itself
         to_estimate = geometry.inverse(smoothed)
         mean = np.zeros((n, 8))
         for k in range(size):
-            mean += weights[index - start, k, None] * geometry.to_tangents(to_estimate @ poses[start + k])
+            tangents = geometry.to_tangents(to_estimate @ poses[start + k])
+            tangents[:, 2] = geometry.unwrap_near(tangents[:, 2], rolls[start + k] - smoothed_rolls)
+            mean += weights[index - start, k, None] * tangents
+        smoothed_rolls = smoothed_rolls + mean[:, 2]
         smoothed = geometry.normalize(smoothed @ geometry.matrices_from_tangents(mean))
     return smoothed
 
@@ -157,7 +162,9 @@ def _smooth_as_table(smoother: Smoother, poses: geometry.Matrices, period: float
     for _ in range(2):
         along = np.zeros((len(poses), 8))
         along[1:] = np.cumsum(geometry.to_tangents(geometry.inverse(base[:-1]) @ base[1:]), axis=0)
-        values = along + geometry.to_tangents(geometry.inverse(base) @ poses)
+        offsets = geometry.to_tangents(geometry.inverse(base) @ poses)
+        offsets[:, 2] = np.unwrap(offsets[:, 2])
+        values = along + offsets
         smoothed = np.asarray(smoother(values.copy(), period), dtype=np.float64)
         if smoothed.shape != values.shape or not np.isfinite(smoothed).all():
             raise ClipError(

@@ -192,9 +192,11 @@ def _compute_corrections(
             if first or controller is None:
                 controller, virtual_pose = make_controller(info.width, info.height), poses[index]
             known = index + np.flatnonzero(shots[index:] == shots[index])
+            offsets = geometry.to_tangents(geometry.inverse(virtual_pose) @ poses[known])
+            offsets[:, 2] = np.unwrap(offsets[:, 2])
             known_times = times[known] - times[index] + elapsed
             arguments = () if elapsed == 1 and is_constant_rate(known_times) else (known_times,)
-            move = controller(geometry.to_tangents(geometry.inverse(virtual_pose) @ poses[known]), *arguments)
+            move = controller(offsets, *arguments)
             virtual_pose = geometry.normalize(virtual_pose @ geometry.matrices_from_tangents(move))
             matrix = geometry.normalize(geometry.inverse(virtual_pose) @ poses[index])
             fix = Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows)
@@ -294,8 +296,12 @@ def _correction_to_mean(poses: geometry.Matrices, index: int, weights: NDArray[n
     translation after hours does not cost precision.
     """
     relative = geometry.inverse(poses[index]) @ poses
-    wanted = np.eye(3)
+    rolls = geometry.accumulate_roll(poses)
+    rolls, wanted_roll, wanted = rolls - rolls[index], 0.0, np.eye(3)
     for _ in range(2):
-        mean = weights @ geometry.to_tangents(geometry.inverse(wanted) @ relative)
+        tangents = geometry.to_tangents(geometry.inverse(wanted) @ relative)
+        tangents[:, 2] = geometry.unwrap_near(tangents[:, 2], rolls - wanted_roll)
+        mean = weights @ tangents
+        wanted_roll += mean[2]
         wanted = geometry.normalize(wanted @ geometry.matrices_from_tangents(mean))
     return geometry.normalize(geometry.inverse(wanted))

@@ -142,6 +142,26 @@ def test_rotation_beyond_pi_is_continuous():
     assert np.allclose(smooth(trajectory(turn), seconds=3.0).path[:, 2], turn[:, 2], atol=0.01)
 
 
+def corner_accelerations(poses):
+    """(n - 2,): the largest acceleration of a corner of the frame in the scene, in pixels per frame squared."""
+    places = geometry.transform_points(poses, geometry.corners(640, 360)[None])
+    return np.linalg.norm(np.diff(places, 2, axis=0), axis=-1).max(axis=-1)
+
+
+ROLLS = [(method, degrees) for method in [*AVERAGING, kalman] for degrees in (180, 360, 720)]
+
+
+@pytest.mark.parametrize(("method", "degrees"), ROLLS)
+def test_rolls_have_any_number_of_turns(method, degrees):
+    """At rest, a roll within 2 s, at rest: no smoother adds acceleration to it."""
+    turn = np.zeros((110, 4))
+    turn[:, 2] = np.radians(degrees) * np.clip((np.arange(110) / 25 - 1.2) / 2, 0, 1)
+    measured = trajectory(turn)
+    smoothed = smooth(measured, method, seconds=2.0)
+    assert corner_accelerations(smoothed.poses).max() < corner_accelerations(measured.poses).max()
+    assert np.abs(smoothed.path[[0, -1], 2] - turn[[0, -1], 2]).max() < 0.7
+
+
 def test_invalid_settings_are_errors():
     with pytest.raises(ClipError, match="above 0"):
         smooth(trajectory(oscillation(1)), seconds=0)

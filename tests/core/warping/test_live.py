@@ -74,6 +74,16 @@ def test_uniform_pan_is_followed(monkeypatch):
     assert np.allclose(corrected_path(pan, 5, monkeypatch)[2:], pan[2:], atol=0.05)
 
 
+@pytest.mark.parametrize(("is_learned", "degrees"), [(False, 180), (False, 360), (False, 720), (True, 720)])
+def test_rolls_have_any_number_of_turns(is_learned, degrees, monkeypatch):
+    turn = np.zeros((60, 4))
+    turn[:, 2] = np.radians(degrees) * np.clip((np.arange(60) - 10) / 40, 0, 1)
+    smoother = load_path_smoother().make_controller if is_learned else None
+    rolls = np.unwrap(corrected_path(turn, 12, monkeypatch, seconds=2.0, smoother=smoother)[:, 2])
+    assert np.abs(np.diff(rolls, 2)).max() < np.abs(np.diff(turn[:, 2], 2)).max()
+    assert np.abs(rolls - turn[:, 2]).max() < np.pi
+
+
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_look_ahead_bounds_the_delay(ahead):
     path, frames = make_shake_path(30), make_texture(90, 160).expand(30, -1, -1, -1)
