@@ -13,6 +13,8 @@ twenty linear systems that are banded in time. Lengths are in half widths of the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,25 @@ MAX_PERIOD_FRAMES = 2000.0  # longer periods lose precision and look the same
 Array = NDArray[np.float64]
 
 
+class PathTarget(NamedTuple):
+    """What to prefer to the wanted views: as `x` in `_solve_qp`, in coordinates of `to_basis_coordinates`.
+
+    position: (n, 4), the preferred change of the wanted views. bend: (n,), 0 to 1, the share of the acceleration of the
+    wanted path that counts as acceleration of the change does. rest: (n - 1,), weight of the speed between two frames.
+    steps: (n - 1, 4), of the wanted path, each in the axes of its first frame.
+    """
+
+    position: Array
+    bend: Array
+    rest: Array
+    steps: Array
+
+    def slice(self, frames: slice) -> PathTarget:
+        """The target of a range of frames."""
+        gaps = slice(frames.start, frames.stop - 1)
+        return PathTarget(self.position[frames], self.bend[frames], self.rest[gaps], self.steps[gaps])
+
+
 def project_to_crop(
     wanted: geometry.Matrices,
     shear_perspective: geometry.Matrices,
@@ -37,6 +58,7 @@ def project_to_crop(
     period: float,
     visible: tuple[Array, Array] | None = None,
     times: Array | None = None,
+    target: PathTarget | None = None,
 ) -> geometry.Matrices:
     """Find the similarities nearest to `wanted` that respect a maximum zoom.
 
@@ -47,7 +69,7 @@ def project_to_crop(
     `max_zoom`, which is above 1.
     visible: the visible part of the source, see `zoom.visible_rect`; None for all of it.
     period: in frame times; the change has no faster oscillations.
-    times: (n,), of the frames, in frame times; None for a constant rate.
+    times: (n,), of the frames, in frame times; None for a constant rate. target: what is preferred to the wanted views.
     No view becomes smaller than it was or than the source: that would use more crop than allowed. If shear_perspective
     needs more, there may be no solution, and `wanted` is returned.
     Long shots are solved in chunks with an overlap that makes the effect of the chunks negligible.
@@ -64,7 +86,14 @@ def project_to_crop(
             margin[extended] if len(margin) > 1 else margin,
         )
         solved = _solve_views(
-            wanted[extended], shear_perspective[extended], info, max_zoom, period, chunk_visible, times[extended]
+            wanted[extended],
+            shear_perspective[extended],
+            info,
+            max_zoom,
+            period,
+            chunk_visible,
+            times[extended],
+            None if target is None else target.slice(slice(extended.start, min(extended.stop, n))),
         )
         if solved is None:
             return wanted
@@ -80,6 +109,7 @@ def _solve_views(
     period: float,
     visible: tuple[Array, Array],
     times: Array,
+    target: PathTarget | None,
 ) -> geometry.Matrices | None:
     """As `project_to_crop`, for one chunk; None if no interior point was found."""
     half_width = max(info.width / 2, 1.0)
@@ -93,7 +123,7 @@ def _solve_views(
     start = np.einsum("nij,kij->nk", interior, basis) / (basis**2).sum(axis=(1, 2))
     if (np.einsum("nwk,nk->nw", constraints, start) >= bounds).any():
         return None
-    x = _solve_qp(constraints, bounds, start, min(period, MAX_PERIOD_FRAMES), times)
+    x = _solve_qp(constraints, bounds, start, min(period, MAX_PERIOD_FRAMES), times, target)
     views = views @ (np.eye(3) + np.einsum("nk,kij->nij", x, basis))
     return geometry.rescale(views, half_width, half_width)
 
@@ -115,6 +145,13 @@ def _similarity_basis(info: ClipInfo) -> Array:
     aspect = info.height / max(info.width, 1)
     basis[2:] /= np.sqrt((1 + aspect**2) / 3)
     return basis
+
+
+def to_basis_coordinates(tangents: geometry.Tangents, info: ClipInfo) -> Array:
+    """Convert tangents (n, 8) to coordinates (n, 4) of the basis, to first order; shear and perspective are ignored."""
+    half_width, aspect = max(info.width / 2, 1.0), info.height / max(info.width, 1)
+    turn = np.sqrt((1 + aspect**2) / 3)
+    return tangents[:, :4] * [1 / half_width, 1 / half_width, turn, turn]
 
 
 def _crop_constraints(
@@ -157,14 +194,16 @@ def _crop_constraints(
     )
 
 
-def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float, times: Array) -> Array:
+def _solve_qp(
+    constraints: Array, bounds: Array, x: Array, period: float, times: Array, target: PathTarget | None = None
+) -> Array:
     """Minimize |x|^2 + (period / 2 pi)^4 |x''|^2 over x (n, k).
 
-    Subject to constraints @ x <= bounds.
+    Subject to constraints @ x <= bounds. With a target, and the wanted path w, it is |x - position|^2 +
+    (period / 2 pi)^4 |x'' + bend w''|^2 + rest (period / 2 pi)^2 |x' + w'|^2.
 
-    x: the start, an interior point. times: (n,); x'' are divided differences, and the sums are weighted by the time
-    that
-    each frame stands for.
+    x: the start, an interior point. times: (n,); derivatives are divided differences, and the sums are weighted by the
+    time that each frame stands for.
     """
     n = len(constraints)
     bands = np.zeros((3, n))  # I + (period / 2 pi)^4 D'D for second differences D: its diagonals
@@ -176,6 +215,21 @@ def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float, times:
             bands[distance, k : max(0, n - 2) + k] += second[k] * second[k + distance] * span / 2
     bands *= (period / (2 * np.pi)) ** 4
     bands[0] += frame_durations(times)
+    linear = np.zeros_like(x)
+    if target is not None:
+        bend = np.zeros((max(0, n - 2), x.shape[1]))
+        if n > 2:
+            bend = second[2][:, None] * target.steps[1:] - second[0][:, None] * target.steps[:-1]
+            bend *= (target.bend[1:-1] * span / 2 * (period / (2 * np.pi)) ** 4)[:, None]
+        for k in range(3):
+            linear[k : max(0, n - 2) + k] += second[k][:, None] * bend
+        linear -= frame_durations(times)[:, None] * target.position
+        rest = target.rest / np.diff(times) * (period / (2 * np.pi)) ** 2
+        bands[0, :-1] += rest
+        bands[0, 1:] += rest
+        bands[1, :-1] -= rest
+        linear[:-1] -= rest[:, None] * target.steps
+        linear[1:] += rest[:, None] * target.steps
     slack = bounds - np.einsum("nwk,nk->nw", constraints, x)
     initial = (x * _banded_matmul(bands, x)).sum() / slack.size
     dual = initial / slack
@@ -184,7 +238,7 @@ def _solve_qp(constraints: Array, bounds: Array, x: Array, period: float, times:
         if product.mean() < max(GAP_TOLERANCE, 1e-9 * initial):
             break
         excess = product - 0.1 * product.mean()  # each iteration aims at a tenth of the duality gap
-        rhs = np.einsum("nwk,nw->nk", constraints, excess / slack - dual) - _banded_matmul(bands, x)
+        rhs = np.einsum("nwk,nw->nk", constraints, excess / slack - dual) - _banded_matmul(bands, x) - linear
         try:
             step = _solve_block_banded(bands, np.einsum("nwk,nw,nwl->nkl", constraints, dual / slack, constraints), rhs)
         except np.linalg.LinAlgError:  # the limit of float64; x satisfies the constraints in every iteration

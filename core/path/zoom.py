@@ -110,7 +110,7 @@ def adaptive_zoom(correction: Correction, seconds: float = 2.0) -> Correction:
     radius, times = seconds * float(correction.info.fps) / 4, correction.frame_times
     eased = np.empty_like(required)
     for shot in correction.shots:
-        smooth = _upper_envelope(required[shot], times[shot], radius, hold=2, means=2)
+        smooth = upper_envelope(required[shot], times[shot], radius, hold=2, means=2)
         eased[shot] = np.maximum(smooth, required[shot])  # means of equal numbers may round down
     return apply_zoom(correction, np.exp(eased))
 
@@ -140,7 +140,7 @@ def limit_zoom(correction: Correction, max_zoom: float, *, seconds: float = 4.0)
     nearest = correction.matrices.copy()
     for shot in correction.shots:
         if max_zoom > 1 and not fits[shot].all():
-            original = _slice_correction(correction, shot)
+            original = slice_correction(correction, shot)
             projected = _project_shot(original, max_zoom, seconds)
             is_valid = (zooms_to_fill(projected) <= max_zoom).all()
             nearest[shot] = projected.matrices if is_valid else original.matrices
@@ -164,7 +164,7 @@ def trim_peaks(correction: Correction, *, seconds: float = 4.0) -> Correction:
         low, high = min_zoom, required[shot].max()
         if not low < high <= MAX_ZOOM:
             continue
-        original = _slice_correction(correction, shot)
+        original = slice_correction(correction, shot)
         for _ in range(6):  # bisection: 1/64 of the possible saving is a thousandth of the frame
             middle = (low + high) / 2
             limited = _project_shot(original, middle, 2 * seconds)  # a change slower than the period is invisible
@@ -203,7 +203,7 @@ def _acceleration_amplitude(original: Correction, limited: Correction, seconds: 
     return float(np.sqrt(max(worst, 0.0))) * (period / (2 * np.pi)) ** 2 / max(info.width, 1)
 
 
-def _slice_correction(correction: Correction, frames: slice) -> Correction:
+def slice_correction(correction: Correction, frames: slice) -> Correction:
     """The correction of a range of frames of one shot, without poses."""
     rows, shots = None if correction.rows is None else correction.rows[frames], [slice(0, frames.stop - frames.start)]
     times = None if correction.times is None else correction.times[frames]
@@ -246,7 +246,7 @@ def attenuate_to_zoom(correction: Correction, max_zoom: float, *, seconds: float
     radius, times = seconds * float(correction.info.fps), correction.frame_times
     eased = np.empty_like(strength)
     for shot in correction.shots:
-        eased[shot] = -_upper_envelope(-strength[shot], times[shot], radius, hold=1, means=1)
+        eased[shot] = -upper_envelope(-strength[shot], times[shot], radius, hold=1, means=1)
     return attenuate_correction(correction, eased)
 
 
@@ -255,7 +255,7 @@ def max_strength_for_zoom(correction: Correction, max_zoom: float) -> NDArray[np
 
     (N,), in [0, 1].
     """
-    parts = [_slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
+    parts = [slice_correction(correction, frames) for frames in geometry.chunks(len(correction.matrices))]
     return np.concatenate([np.ones(0), *(_chunk_strengths(part, max_zoom) for part in parts)])
 
 
@@ -280,14 +280,13 @@ def attenuate_correction(correction: Correction, strength: NDArray[np.float64]) 
     return replace(correction, matrices=matrices, rows=rows)
 
 
-def _upper_envelope(
+def upper_envelope(
     values: NDArray[np.float64], times: NDArray[np.float64], radius: float, *, hold: int, means: int
 ) -> NDArray[np.float64]:
     """Return a slowly varying curve (n,) that is nowhere below the values (n,).
 
     times, radius: in frame times. It is the maximum over windows of `hold` radiuses to each side, then `means` times
-    the
-    mean over windows of one radius.
+    the mean over windows of one radius.
     """
     even, grid = values, times
     if not is_constant_rate(times):
