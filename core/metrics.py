@@ -12,14 +12,15 @@ from .clip import ClipInfo, Frames
 from .motion.consistency import backward_warp
 
 
-def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> float:
+def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0, *, stride: int = 1) -> float:
     """Return the root mean square distance of frames from a smooth motion.
 
     The mean is over points of the frame; the distance is in pixels.
 
     poses: (N, 3, 3), one shot; frame points -> scene points. The smooth position is the Gaussian mean of the neighbors'
     positions in the coordinates of each frame; it halves an oscillation of period `seconds` * 2.7. Frames within a
-    window's length of the ends do not count; 0.0 for a shot that has no others.
+    window's length of the ends do not count; 0.0 for a shot that has no others. stride: only every so many frames are
+    evaluated.
     """
     sigma = seconds * float(info.fps) / 2
     radius = round(3 * sigma)
@@ -28,7 +29,7 @@ def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0) -> fl
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, 9) * info.width, np.linspace(-0.5, 0.5, 7) * info.height)
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     squares: list[np.float64] = []
-    for i in range(radius, len(poses) - radius):
+    for i in range(radius, len(poses) - radius, stride):
         relative = geometry.inverse(poses[i]) @ poses[i - radius : i + radius + 1]
         offsets = np.einsum("k,kpc->pc", weights, geometry.transform_points(relative, points[None]) - points)
         squares.append((offsets**2).sum(axis=-1).mean())

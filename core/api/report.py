@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..clip import ClipInfo
+from ..stabilization_report import StabilizationReport
 from ..upscaling.settings import UpscaleStats
 from ..video.decode.corruption import CorruptionReport
 
@@ -38,7 +39,7 @@ class VideoReport:
     frames_in, frames_out: frames read of the source, and written. info: of the written file, read from it.
     seconds: wall-clock time. peak_memory_mb: of the process, in 10^6 bytes; None where the system does not report it.
     device: where the network ran, "cpu" without one. damage: the corrupt frames of the source. stats: what the network
-    computed; None where none ran.
+    computed; None where none ran. stabilization: what the stabilizer did; None where none ran, and live.
     """
 
     command: str
@@ -52,11 +53,12 @@ class VideoReport:
     device: str
     damage: CorruptionReport
     stats: UpscaleStats | None = None
+    stabilization: StabilizationReport | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values: what `steadyscale ... --json` prints.
 
-        `pixels_computed` is a share, 0 to 1.
+        `pixels_computed` is a share, 0 to 1. `stabilization` has the values of `StabilizationReport`.
         """
         engine: dict[str, object] = {}
         reuse: dict[str, object] = {}
@@ -81,15 +83,17 @@ class VideoReport:
             **reuse,
             "damaged_frames": len(self.damage),
             "damage": self.damage.to_table(),
+            **({} if self.stabilization is None else {"stabilization": self.stabilization.as_dict()}),
         }
 
     def __str__(self) -> str:
         """One line, such as "out.mp4: 48 frames, 1280x720 at 24 fps, in 9.1 s on cpu"."""
         size = f"{self.info.width}x{self.info.height} at {float(self.info.fps):g} fps"
         damage = f"; {self.damage}" if self.damage else ""
+        stabilization = f"; {self.stabilization}" if self.stabilization is not None else ""
         return (
             f"{self.output}: {self.frames_out} frames, {size}, in {self.seconds:.1f} s on {self.device}"
-            f"{self._engine_summary()}{self._reuse_summary()}{damage}"
+            f"{self._engine_summary()}{self._reuse_summary()}{stabilization}{damage}"
         )
 
     def _engine_summary(self) -> str:

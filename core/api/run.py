@@ -15,6 +15,7 @@ from ..pipeline.estimate import check_memory, with_estimate
 from ..pipeline.pipeline import Pipeline
 from ..runtime.accelerator import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
+from ..stabilization_report import StabilizationReport
 from ..upscaling.settings import UpscaleStats
 from ..video.decode import demux
 from ..video.decode.corruption import CorruptionReport, OnDamage
@@ -82,11 +83,17 @@ class VideoRun:
         """
         return self.job is not None or is_image_sequence(self._target) or pipeline.native_frames() is None
 
-    def write(self, pipeline: Pipeline, stage: str, stats: UpscaleStats | None = None) -> VideoReport:
+    def write(
+        self,
+        pipeline: Pipeline,
+        stage: str,
+        stats: UpscaleStats | None = None,
+        stabilization: StabilizationReport | None = None,
+    ) -> VideoReport:
         """Run the pipeline, write the target, and report what a reader finds there.
 
-        stage: the name for progress. stats: of the pipeline's network. Raises ClipError before any work where the
-        frames do not fit into memory.
+        stage: the name for progress. stats: of the pipeline's network. stabilization: for the report. Raises ClipError
+        before any work where the frames do not fit into memory.
         """
         check_memory(pipeline)
         self.tracker.start(stage, pipeline.info.length)
@@ -112,6 +119,7 @@ class VideoRun:
             device="cpu" if stats is None else self.device,  # Without a network all work is on the CPU.
             damage=source.damage if isinstance(source, VideoClip) else CorruptionReport(),
             stats=stats,
+            stabilization=stabilization,
         )
 
     def _write_at_once(self, pipeline: Pipeline, stage: str) -> tuple[int, int]:

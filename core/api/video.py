@@ -14,7 +14,8 @@ from ..path.smooth import Smoother
 from ..pipeline.estimate import check_memory
 from ..pipeline.operation import Operation
 from ..pipeline.warp_op import WarpOp
-from ..stabilize import StabilizeSettings, plan_stabilization
+from ..stabilization_report import StabilizationReport, report_stabilization
+from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization
 from ..upscaling.settings import UpscaleSettings, UpscaleStats
 from ..video.decode.corruption import OnDamage
 from ..video.decode.demux import MAX_PIXELS
@@ -139,13 +140,14 @@ def stabilize_video(
         encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
     )
     with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
-        pipeline = run.pipeline.then(_plan_stabilization(run, settings or StabilizeSettings(), mask))
+        warp, report = _plan_stabilization(run, settings or StabilizeSettings(), mask)
+        pipeline = run.pipeline.then(warp)
         if run.needs_rgb(pipeline):
             from ..runtime.torch_threads import one_thread
 
             # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
             stack.enter_context(one_thread())
-        return run.write(pipeline, "stabilizing")
+        return run.write(pipeline, "stabilizing", stabilization=report)
 
 
 def enhance_video(
@@ -203,8 +205,8 @@ def enhance_video(
                 ", which would bend the measured motion; choose a size of the same shape, or --scale"
             )
         check_memory(large)  # before the motion is measured
-        warp = _plan_stabilization(run, stabilization or StabilizeSettings(), mask)
-        return run.write(large.then(warp), "upscaling", stats)
+        warp, report = _plan_stabilization(run, stabilization or StabilizeSettings(), mask)
+        return run.write(large.then(warp), "upscaling", stats, report)
 
 
 def _plan_upscaling(
@@ -231,16 +233,14 @@ def _plan_upscaling(
     return upscale_operations(model, settings, deflicker=deflicker, device=run.device, stats=stats)
 
 
-def _plan_stabilization(run: VideoRun, settings: StabilizeSettings, mask: Masks | None) -> WarpOp:
+def _plan_stabilization(
+    run: VideoRun, settings: StabilizeSettings, mask: Masks | None
+) -> tuple[WarpOp, StabilizationReport]:
     """Measure the source, or read what an earlier run of the job measured."""
-    return plan_stabilization(
-        run.tracker.track_clip(run.pipeline, "measuring"),
-        settings,
-        mask=mask,
-        job=run.job,
-        segment_seconds=run.options.segment_seconds,
-        load_smoother=_load_learned_smoother,
-    )
+    clip = run.tracker.track_clip(run.pipeline, "measuring")
+    motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
+    warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)
+    return warp, report_stabilization(motion, warp.correction, settings.border)
 
 
 def _load_learned_smoother(width: float, height: float, max_zoom: float | None) -> Smoother:

@@ -12,6 +12,7 @@ from steadyscale.core import ClipInfo, Encoding, Progress, TimeRange, VideoClip,
 from steadyscale.core.api.progress import ProgressTracker
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.jobs.run import JobResult
+from steadyscale.core.stabilization_report import StabilizationReport
 from steadyscale.core.upscaling.settings import UpscaleStats
 from steadyscale.core.video.decode.corruption import CorruptionReport
 
@@ -55,6 +56,19 @@ def test_json_values_are_those_of_the_report():
         "repeated_frames": 2, "tiles_reused": 5, "pixels_computed": 0.25, "damaged_frames": 3, "damage": ["the table"],
     }  # fmt: skip
     assert not {"engine", "pixels_computed"} & {*make_report().as_dict()}
+
+
+def test_what_the_stabilizer_did_is_part_of_the_report():
+    did = StabilizationReport(1.05, 1.1, 7, [30], 0.25, 0.125, 5.5, None)
+    report = make_report(stabilization=did)
+    assert report.as_dict()["stabilization"] == {
+        "zoom_mean": 1.05, "zoom_max": 1.1, "zoom_frame": 7, "cuts": [30], "readout": 0.25, "doubtful_steps": 0.125,
+        "jitter_before": 5.5, "jitter_after": None,
+    }  # fmt: skip
+    assert "zoom 1.05, at most 1.10 (frame 7 needs most), 1 cut, readout 0.25 of a frame, 12.5% of the steps" in str(
+        report
+    )
+    assert "stabilization" not in make_report().as_dict()
 
 
 def test_the_line_of_a_report_has_what_was_reused_and_damaged():

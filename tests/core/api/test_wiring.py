@@ -31,6 +31,7 @@ from steadyscale.core.api.report import VideoReport
 from steadyscale.core.api.run import VideoRun
 from steadyscale.core.jobs.folder import default_job_folder
 from steadyscale.core.jobs.run import JobResult
+from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.strength import Strength
 from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.pipeline.deflicker_op import DeflickerOp
@@ -93,6 +94,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, clip: TensorClip) -> RecordedCalls:
     recorded.replace(f"{API}.run.resolve_devices", "the device")
     recorded.replace(f"{API}.run.write_video", COUNT)
     recorded.replace(f"{API}.run.write_images", COUNT)
+    recorded.replace(f"{API}.video.measure_motion", Motion(still.matrices, np.arange(COUNT) / COUNT, clip.info))
     recorded.replace(f"{API}.video.plan_stabilization", WarpOp(still, Border.MIRROR))
     recorded.replace("steadyscale.models.zoo.zoo.find_weights", "weights file")
     recorded.replace("steadyscale.models.load_upscaler", Network())
@@ -156,7 +158,7 @@ def test_a_resumable_run_gets_its_folder_and_segments(function, calls, keep):
     assert calls.all("write_video") == []
     assert (report.frames_in, report.frames_out) == (7, 7)
     if function is not upscale_video:
-        measured = calls.one("plan_stabilization")
+        measured = calls.one("measure_motion")
         assert (measured["job"], measured["segment_seconds"]) == (job, 3.5)
 
 
@@ -174,12 +176,15 @@ def test_arguments_reach_the_network(function, calls):
 
 @pytest.mark.parametrize("function", [stabilize_video, enhance_video])
 def test_arguments_reach_the_measuring(function, calls):
-    call(function)
-    planned = calls.one("plan_stabilization")
-    assert planned["settings"] == StabilizeSettings(seconds=2)
-    assert planned["mask"] is OWN[function]["mask"]
+    report = call(function)
+    measured, planned = calls.one("measure_motion"), calls.one("plan_stabilization")
+    assert measured["settings"] == planned["settings"] == StabilizeSettings(seconds=2)
+    assert measured["mask"] is OWN[function]["mask"]
     assert planned["load_smoother"] is not None
-    assert planned["job"] is None
+    assert planned["motion"].confidence.tolist() == [0, 1 / 3, 2 / 3]
+    assert measured["job"] is None
+    assert report.stabilization is not None
+    assert report.stabilization.zoom_max == 1
 
 
 @FUNCTIONS
@@ -216,11 +221,12 @@ def test_enhancing_measures_the_source_then_upscales_and_warps_last(calls, monke
     operations = UpscaleOp(Network()), DeflickerOp()
     calls.replace("steadyscale.core.pipeline.upscale_operations.upscale_operations", operations)
     call(enhance_video)
-    [(pipeline, stage, stats)] = written
+    [(pipeline, stage, stats, report)] = written
     assert [type(operation) for operation in pipeline.operations] == [UpscaleOp, DeflickerOp, WarpOp]
     assert stage == "upscaling"
     assert stats is calls.one("upscale_operations")["stats"]
-    assert calls.one("plan_stabilization")["clip"].info.size == (64, 48), "not the upscaled frames"
+    assert calls.one("measure_motion")["clip"].info.size == (64, 48), "not the upscaled frames"
+    assert report.cuts == []
 
 
 def test_a_source_with_another_shape_than_the_result_is_refused_before_measuring(calls):
@@ -228,7 +234,7 @@ def test_a_source_with_another_shape_than_the_result_is_refused_before_measuring
     calls.replace("steadyscale.core.pipeline.upscale_operations.upscale_operations", operations)
     with pytest.raises(ClipError, match="100x100 has another shape than 64x48"):
         call(enhance_video)
-    assert calls.all("plan_stabilization") == calls.all("write_video") == []
+    assert calls.all("measure_motion") == calls.all("write_video") == []
 
 
 def test_a_wrong_device_is_refused_before_the_network_is_loaded(calls):
