@@ -166,7 +166,12 @@ def test_inverse_correction_restores_the_source(bundled):
 
 
 def live_path(network, path, look_ahead, period=90.0):
-    return simulate_live(network.live, torch.from_numpy(path)[None], period, look_ahead, WIDTH / HEIGHT)[0].numpy()
+    return live_paths(network, [path], look_ahead, period)[0]
+
+
+def live_paths(network, paths, look_ahead, period=90.0):
+    """Several paths of one length side by side, in the time of one."""
+    return simulate_live(network.live, torch.from_numpy(np.stack(paths)), period, look_ahead, WIDTH / HEIGHT).numpy()
 
 
 def fixed_lag_kalman(path, look_ahead, period):
@@ -184,8 +189,9 @@ def fixed_lag_kalman(path, look_ahead, period):
 def test_live_preserves_rest_and_constant_velocity(bundled):
     pan = np.outer(np.arange(400.0), [0.05, -0.02, 0.01, 0, 0, 0, 0, 0])
     for look_ahead in (0, 5, 15):
-        assert np.allclose(live_path(bundled, pan * 0 + 2.0, look_ahead), 2.0, atol=1e-9)
-        assert np.allclose(live_path(bundled, pan, look_ahead)[-50:], pan[-50:], atol=0.05)
+        at_rest, panning = live_paths(bundled, [pan * 0 + 2.0, pan], look_ahead)
+        assert np.allclose(at_rest, 2.0, atol=1e-9)
+        assert np.allclose(panning[-50:], pan[-50:], atol=0.05)
 
 
 def test_live_is_smoother_than_fixed_lag_kalman_at_equal_crop(bundled):
@@ -205,9 +211,9 @@ def test_live_is_smoother_than_fixed_lag_kalman_at_equal_crop(bundled):
 
 def test_live_commutes_with_mirroring_and_translation(bundled):
     path = path_in_margins()
-    smoothed = live_path(bundled, path, 5)
-    assert np.allclose(live_path(bundled, -path, 5), -smoothed, atol=1e-5)
-    assert np.allclose(live_path(bundled, path + 9, 5), smoothed + 9, atol=1e-5)
+    smoothed, mirrored, translated = live_paths(bundled, [path, -path, path + 9], 5)
+    assert np.allclose(mirrored, -smoothed, atol=1e-5)
+    assert np.allclose(translated, smoothed + 9, atol=1e-5)
 
 
 def path_in_margins(kind=PathKind.HAND, frames=160):
@@ -219,7 +225,7 @@ def test_live_reads_nothing_beyond_its_look_ahead(bundled):
     path = path_in_margins()
     changed = path.copy()
     changed[100 + 6 :] += 3
-    original, affected = live_path(bundled, path, 5), live_path(bundled, changed, 5)
+    original, affected = live_paths(bundled, [path, changed], 5)
     assert np.array_equal(original[:101], affected[:101])
     assert not np.allclose(original[101], affected[101])
 

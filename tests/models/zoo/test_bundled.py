@@ -39,8 +39,10 @@ def dead_leaves():
         image = torch.rand(3, 1, 1, generator=random).expand(3, 1024, 1024).clone()
         for _ in range(120):
             row, column, size, *color = torch.rand(6, generator=random).tolist()
-            inside = torch.hypot(y - 1024 * row, x - 1024 * column) < 16 / (0.06 + size)
-            image = torch.where(inside, torch.tensor(color)[:, None, None], image)
+            radius = 16 / (0.06 + size)
+            rows, cols = (slice(max(0, int(1024 * c - radius)), int(1024 * c + radius) + 2) for c in (row, column))
+            inside = torch.hypot(y[rows, cols] - 1024 * row, x[rows, cols] - 1024 * column) < radius
+            image[:, rows, cols] = torch.where(inside, torch.tensor(color)[:, None, None], image[:, rows, cols])
         images.append((F.avg_pool2d(image[None], 4)[0] * 255).round().byte())
     return images
 
