@@ -31,8 +31,7 @@ from steadyscale.core.pipeline.warp_op import WarpOp
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import Encoding
 
-FRAME_COUNT, SEGMENT_COUNT = 72, 9  # frames of the source, and segments of its job
-CUT_FRAME = 41  # start of the second shot of the pipeline
+FRAME_COUNT, SEGMENT_COUNT = 36, 8  # frames of the source, and segments of its job
 
 
 class SlowNearest:
@@ -58,7 +57,7 @@ class SlowNearest:
 
 
 def make_source(path: Path, count: int = FRAME_COUNT) -> Path:
-    """Write numbered frames, unevenly spaced, 4.5 s in all, and a later tone."""
+    """Write numbered frames, unevenly spaced, 2.3 s in all, and a later tone."""
     gaps = [[40, 50, 100][number * 7 % 3] for number in range(count)]
     starts = np.cumsum([0, *gaps])[:count].tolist()
     return make_video(
@@ -70,7 +69,8 @@ def make_pipeline(clip: VideoClip, model: SlowNearest, border: Border) -> Pipeli
     """Upscale, then stabilize in two shots."""
     count = FRAME_COUNT if clip.info.length is None else clip.info.length
     poses = geometry.matrices_from_parameters(make_shake_path(count, pixels=2.0))
-    shots = [slice(0, CUT_FRAME), slice(CUT_FRAME, count)]
+    cut = count * 5 // 9  # within a segment
+    shots = [slice(0, cut), slice(cut, count)]
     return (
         Pipeline(clip)
         .then(UpscaleOp(model))
@@ -83,7 +83,7 @@ def run_full_job(
     target: Path,
     model: SlowNearest | None = None,
     *,
-    seconds: float = 0.5,
+    seconds: float = 0.25,
     border: Border = Border.CROP,
     encoding: Encoding | None = None,
     progress: ProgressStage | None = None,
@@ -135,7 +135,7 @@ def has_same_content(target: Path, reference: Path) -> bool:
 
 
 def run_interrupted(
-    source: Path, target: Path, fail_at_call: int = 30, error: BaseException | None = None
+    source: Path, target: Path, fail_at_call: int = 15, error: BaseException | None = None
 ) -> list[str]:
     """Interrupt a run at a call of the network; return the files of the job folder."""
 

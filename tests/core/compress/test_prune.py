@@ -36,6 +36,14 @@ def half_dead_rrdb():
     return network, dead
 
 
+@pytest.fixture(scope="module")
+def pruned_rrdb(small_images):
+    """(network, its dead channels, the network without them)."""
+    with torch.no_grad():
+        large, dead = half_dead_rrdb()
+        return large, dead, prune(large, 0.5, small_images)
+
+
 def test_removing_dead_channels_does_not_change_the_output(network_factory, small_images):
     large = network_factory(16, dead=8)
     small = prune(large, 0.5, small_images)
@@ -53,9 +61,8 @@ def test_the_channels_that_are_read_are_kept(network_factory, small_images):
     assert torch.equal(small.body[1].weight, large.body[1].weight[read])
 
 
-def test_removing_dead_channels_and_blocks_of_an_rrdb_does_not_change_the_output(small_images):
-    large, dead = half_dead_rrdb()
-    small = prune(large, 0.5, small_images)
+def test_removing_dead_channels_and_blocks_of_an_rrdb_does_not_change_the_output(pruned_rrdb, small_images):
+    large, dead, small = pruned_rrdb
     assert (small.config.features, small.config.blocks, small.config.growth) == (8, 2, 32)
     alive = [channel for channel in range(16) if channel not in dead]
     assert torch.equal(small.conv_first.weight, large.conv_first.weight[alive])
@@ -76,9 +83,8 @@ def test_refitting_reduces_the_error(network_factory, small_images, monkeypatch)
     assert 0 < refitted < 0.7 * error()
 
 
-def test_spandrel_loads_the_pruned_network(network_factory, small_images):
-    for large in (network_factory(16), half_dead_rrdb()[0]):
-        small = prune(large, 0.5, small_images)
+def test_spandrel_loads_the_pruned_network(network_factory, pruned_rrdb, small_images):
+    for small in (prune(network_factory(16), 0.5, small_images), pruned_rrdb[2]):
         theirs = ModelLoader().load_from_state_dict(dict(small.state_dict())).eval().model
         assert (theirs(small_images[0]) - small(small_images[0])).abs().max() < 1e-5
 

@@ -203,7 +203,7 @@ def test_a_slow_fade_is_delayed_by_at_most_a_frame():
 
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_sharpness_does_not_decay(strength):
-    truth = pan(61)
+    truth = pan(61)[..., 24:-24, 32:-32]
     ratio = detail(run(truth, strength)) / detail(truth)
     assert float((ratio[10:] - 1).abs().max()) < (0.05 if strength < 1 else 0.15)
     assert abs(float(ratio[60] - ratio[20])) < 0.03

@@ -40,9 +40,9 @@ def test_a_damaged_segment_is_computed_again(
     harm: Callable[[Path], None], job_source: Path, reference_result: Path, tmp_path: Path
 ):
     target = tmp_path / "result.mp4"
-    run_interrupted(job_source, target, fail_at_call=60)
+    run_interrupted(job_source, target, fail_at_call=30)
     harm(default_job_folder(target) / "segment-00001.mp4")
-    assert run_full_job(job_source, target).reused == 6
+    assert run_full_job(job_source, target).reused == 5
     assert has_same_content(target, reference_result)
 
 
@@ -74,7 +74,7 @@ def test_finished_segments_of_other_settings_sources_or_versions_are_discarded(
     def stop(frames, computed: int):
         counts.append(computed)
         for number, frame in enumerate(frames):
-            if number == 12:
+            if number == 6:
                 raise Stop
             yield frame
 
@@ -85,16 +85,16 @@ def test_finished_segments_of_other_settings_sources_or_versions_are_discarded(
     assert count_reused(encoding=Encoding(crf=30)) == 0
     assert "the settings of this run differ (encoding)" in caplog.text
     assert count_reused(border=Border.BLACK) == 0
-    assert count_reused(seconds=0.6) == 0
+    assert count_reused(seconds=0.3) == 0
     monkeypatch.setattr(fingerprint, "__version__", "0.0.1")
-    assert count_reused(seconds=0.6) == 0
-    assert count_reused(seconds=0.6) > 0
+    assert count_reused(seconds=0.3) == 0
+    assert count_reused(seconds=0.3) > 0
     stat = source.stat()
     content = bytearray(source.read_bytes())
     content[content.index(b"bars")] ^= 1  # neither size nor date changes
     source.write_bytes(content)
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert count_reused(seconds=0.6) == 0
+    assert count_reused(seconds=0.3) == 0
 
 
 def test_a_second_run_is_refused_while_the_first_one_works(job_source: Path, reference_result: Path, tmp_path: Path):
@@ -140,5 +140,5 @@ def test_the_manifest_lists_segments_and_settings(job_source: Path, tmp_path: Pa
     run_interrupted(job_source, tmp_path / "result.mp4")
     entry = json.loads((tmp_path / "result.mp4.job" / "job.json").read_text())["books"]["segment"]
     assert set(entry["settings"]) == {"source", "software", "runtime", "operations", "encoding", "pieces"}
-    assert [(p["start"], p["stop"]) for p in entry["pieces"].values()] == [(0, 9), (9, 18), (18, 27)]
+    assert [(p["start"], p["stop"]) for p in entry["pieces"].values()] == [(0, 5), (5, 9), (9, 14)]
     assert all(len(p["sha256"]) == 64 for p in entry["pieces"].values())
