@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor
 
 def make_texture(height: int, width: int, seed: int = 0, spectral_slope: float = 1.2) -> Tensor:
     """(1, 3, H, W) in [0, 1]: noise with the spectrum of photographs."""
+    return _compute_texture(height, width, seed, spectral_slope).clone()
+
+
+@lru_cache(maxsize=16)  # most tests ask for the same few
+def _compute_texture(height: int, width: int, seed: int, spectral_slope: float) -> Tensor:
     random = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     spectrum = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** spectral_slope

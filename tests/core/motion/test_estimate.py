@@ -235,7 +235,7 @@ class ScalingFlow:
 def test_degenerate_flow_gives_regular_steps(factors, opencv, monkeypatch):
     if not opencv:  # disables the fallback flow
         monkeypatch.setattr(estimate_module, "optional_opencv", lambda: None)
-    faint = 0.5 + 0.04 * torch.cat(list(make_shaken_clip(frames=4)[0].frames()))  # nothing in it is a cut
+    faint = 0.5 + 0.04 * torch.cat(list(make_shaken_clip(4, 160, 90)[0].frames()))  # nothing in it is a cut
     measured = estimate_motion(TensorClip(faint), ScalingFlow(*factors))
     assert measured.shots == [slice(0, 4)]
     assert geometry.is_regular(measured.steps, 100).all()

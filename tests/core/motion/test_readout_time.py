@@ -36,13 +36,13 @@ def motion_of(frames):
 @pytest.mark.parametrize("readout", [0.6, -0.6])
 @pytest.mark.parametrize("scale", [SIDEWAYS, UPWARDS, ALL])
 def test_known_readout_is_estimated(scale, readout):
-    frames = render_rolling_shutter(make_texture(360, 640), make_pose_function(scale), 320, 180, COUNT, readout)
+    frames = render_rolling_shutter(make_texture(270, 480), make_pose_function(scale), 240, 136, COUNT, readout)
     assert estimate_readout(motion_of(frames)) == pytest.approx(readout, rel=0.1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_global_shutter_has_no_readout(seed):
-    frames = render_camera(make_texture(360, 640, seed), make_pose_function(ALL, seed)(np.arange(COUNT)), 320, 180)
+    frames = render_camera(make_texture(270, 480, seed), make_pose_function(ALL, seed)(np.arange(COUNT)), 240, 136)
     assert estimate_readout(motion_of(frames)) == 0.0
 
 
@@ -87,7 +87,7 @@ def test_few_frames_have_no_readout(frames):
 
 
 def test_given_readout_is_used_and_off_is_zero():
-    frames = render_rolling_shutter(make_texture(360, 640), make_pose_function(ALL), 320, 180, 16, 0.6)
+    frames = render_rolling_shutter(make_texture(270, 480), make_pose_function(ALL), 240, 136, 16, 0.6)
     motion = motion_of(frames)
     assert with_rolling_shutter(motion, 0.3).readout == 0.3
     assert with_rolling_shutter(motion, RollingShutter.OFF.readout).readout == 0

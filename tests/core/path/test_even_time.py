@@ -33,10 +33,13 @@ RECORDED_SUMS = {
 SHAKE_HERTZ, SHAKE_PIXELS = 3.0, 5.0
 
 
+learned_smoother = cache(load_path_smoother)
+
+
 def stabilized(motion, method, **settings):
     """Horizontal positions of the stabilized frames."""
     settings = StabilizeSettings(smoothing=method, seconds=1.0, **settings)
-    fix = correct_motion(motion, settings, load_smoother=load_path_smoother().make_smoother)
+    fix = correct_motion(motion, settings, load_smoother=learned_smoother().make_smoother)
     return Trajectory.of(motion).corrected(fix).path[:, 0]
 
 
