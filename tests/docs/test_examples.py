@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -24,12 +25,22 @@ def input_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
 
 
-def run(name: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, FOLDER / name, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run an example as a program, in this process: its output."""
+
+    def call(name: str, *arguments: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+            ended = 0
+        except SystemExit as end:
+            ended = end.code or 0
+        out, err = capsys.readouterr()
+        assert ended == code, err
+        return out
+
+    return call
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -37,23 +48,21 @@ def size(path: Path) -> tuple[int, int]:
         return container.streams.video[0].width, container.streams.video[0].height
 
 
-def test_upscale_with_progress(source: Path, tmp_path: Path) -> None:
+def test_upscale_with_progress(source: Path, tmp_path: Path, run) -> None:
     output = run("upscale_with_progress.py", source, tmp_path / "large.mp4")
     assert "upscaling: 12 of 12 frames" in output
     assert size(tmp_path / "large.mp4") == (128, 96)
     assert read_numbers(VideoClip(tmp_path / "large.mp4")) == list(range(12))
 
 
-def test_stabilize_folder(source: Path, tmp_path: Path) -> None:
+def test_stabilize_folder(source: Path, tmp_path: Path, run) -> None:
     (source.parent / "broken.mp4").write_bytes(b"no video")
-    command = [sys.executable, FOLDER / "stabilize_folder.py", source.parent, tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, "one of the two files failed"
-    assert "broken.mp4" in done.stdout
+    output = run("stabilize_folder.py", source.parent, tmp_path / "out", code=1)
+    assert "broken.mp4" in output, "one of the two files failed"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
 
 
-def test_process_frames(source: Path, tmp_path: Path) -> None:
+def test_process_frames(source: Path, tmp_path: Path, run) -> None:
     assert run("process_frames.py", source, tmp_path / "out.mp4").endswith("12 frames\n")
     frame = next(VideoClip(tmp_path / "out.mp4").frames())[0]
     plain = next(VideoClip(source).frames())[0]
@@ -62,11 +71,11 @@ def test_process_frames(source: Path, tmp_path: Path) -> None:
     assert float(plain[:, 1, :2].mean() - plain[:, 1, 30:32].mean()) == pytest.approx(0, abs=0.05)
 
 
-def test_custom_smoother(source: Path, tmp_path: Path) -> None:
+def test_custom_smoother(source: Path, tmp_path: Path, run) -> None:
     assert "12 frames" in run("custom_smoother.py", source, tmp_path / "out.mp4")
 
 
-def test_reuse_motion(source: Path, tmp_path: Path) -> None:
+def test_reuse_motion(source: Path, tmp_path: Path, run) -> None:
     first = run("reuse_motion.py", source, tmp_path / "motion.json")
     assert first.count("magnified by up to") == 4
     source.unlink()

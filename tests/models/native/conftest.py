@@ -14,7 +14,9 @@ def built_engine(tmp_path_factory):
     """(cache folder of these tests, path of the library built in it)."""
     # Workers have folders of their own, side by side in that of the run.
     has_workers = "PYTEST_XDIST_WORKER" in os.environ
-    folder = tmp_path_factory.getbasetemp().parent / "native_engine" if has_workers else tmp_path_factory.mktemp("cache")
+    folder = (
+        tmp_path_factory.getbasetemp().parent / "native_engine" if has_workers else tmp_path_factory.mktemp("cache")
+    )
     with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEADYSCALE_CACHE", str(folder))
         return folder, build_library()
