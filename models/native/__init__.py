@@ -3,7 +3,8 @@
 It is compiled on request and checked against torch.
 """
 
-from .build import BuildError, NoCompilerError, build_library, find_library
+from .build import build_library, find_library
+from .compiler import BuildError, NoCompilerError
 from .engine import NativeDispatcher, describe_engine, make_native_network
 from .native_model import NativeNetwork, Roi, crop_to_roi
 

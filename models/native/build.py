@@ -1,4 +1,4 @@
-"""Compile the winograd folder for this CPU into the cache folder, on request only."""
+"""Find the compiled engine, or compile it for this CPU into the cache folder, on request only."""
 
 from __future__ import annotations
 
@@ -6,44 +6,42 @@ import hashlib
 import os
 import platform
 import shlex
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import cache_dir
+import torch
 
-SOURCE = Path(__file__).with_name("winograd") / "winograd.cpp"  # includes the headers beside it
-# Most of the speed comes from contraction into fused multiply-adds, which compilers enable by default or not.
-COMPILER_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno")
+from .. import cache_dir
+from .compiler import (
+    COMPILER_FLAGS,
+    LIBRARY_SUFFIX,
+    SOURCE,
+    BuildError,
+    NoCompilerError,
+    compiler_hash,
+    find_compiler,
+    run_compiler,
+)
+
 # The first that the compiler accepts. x86 compilers know -march=native, some ARM compilers only -mcpu=native.
 TARGET_FLAGS = (("-march=native",), ("-mcpu=native",), ("-mavx2", "-mfma"), ())
-COMPILERS = ("c++", "g++", "clang++")
-COMPILE_TIMEOUT_SECONDS = 300  # an idle machine needs three
-
-
-class BuildError(RuntimeError):
-    """Compiling the native engine failed; the message gives the reason."""
-
-
-class NoCompilerError(BuildError):
-    """No C++ compiler was found. Upscaling works without one, through torch."""
+WHEEL_FOLDER = Path(__file__).with_name("lib")  # libraries that a wheel brings, see setup.py
 
 
 def build_library() -> Path:
-    """Compile the engine unless it is built already; returns the library's path.
+    """Compile the engine unless there is one; returns the library's path.
 
-    The compiler is $CXX, else the first of c++, g++ and clang++. The folder is `library_folder()`. Raises
-    NoCompilerError, or BuildError with the compiler's output.
+    The compiler is $CXX, else the first of c++, g++ and clang++, else the package ziglang. The folder is
+    `library_folder()`. Raises NoCompilerError, or BuildError with the compiler's output.
     """
     if (library := find_library()) is not None:
         return library
     compiler = find_compiler()
     if compiler is None:
         raise NoCompilerError(
-            "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example the package g++ or "
-            "clang, or continue without: upscaling then runs through torch"
+            "no C++ compiler was found (tried $CXX, c++, g++, clang++ and the package ziglang); install one, for "
+            "example with `pip install ziglang`, or continue without: upscaling then runs through torch"
         )
     folder = library_folder()
     errors: list[str] = []
@@ -56,11 +54,11 @@ def build_library() -> Path:
         ) from error
     # Compiled beside its final path and renamed, so that other processes never load an incomplete library.
     with scratch:
-        output = Path(scratch.name) / "winograd.so"
+        output = Path(scratch.name) / f"winograd{LIBRARY_SUFFIX}"
         for target in TARGET_FLAGS:
-            message = _run_compiler([*compiler, *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)])
+            message = run_compiler(compiler, target, output)
             if message is None:
-                library = folder / f"winograd-{_version_hash(compiler)}.so"
+                library = folder / f"winograd-{compiler_hash(compiler)}{LIBRARY_SUFFIX}"
                 os.replace(output, library)
                 return library
             errors.append(message)
@@ -68,25 +66,28 @@ def build_library() -> Path:
 
 
 def find_library() -> Path | None:
-    """The library built from this source for this CPU, or None.
+    """The library compiled from this source for this CPU, else the wheel's for its instruction set, else None.
 
     No program is started.
     """
+    candidates = (WHEEL_FOLDER / f"winograd-{name}{LIBRARY_SUFFIX}" for name in supported_instruction_sets())
     try:
-        return max(library_folder().glob("winograd-*.so"), key=lambda path: path.stat().st_mtime, default=None)
+        compiled = library_folder().glob(f"winograd-*{LIBRARY_SUFFIX}")
+        newest = max(compiled, key=lambda path: path.stat().st_mtime, default=None)
     except OSError:
-        return None
+        newest = None
+    return newest or next((path for path in candidates if path.is_file()), None)
 
 
-def find_compiler() -> list[str] | None:
-    """The command of a C++ compiler, or None."""
-    cxx = os.environ.get("CXX", "")
-    try:
-        candidates = [shlex.split(cxx)]
-    except ValueError:  # an unbalanced quotation mark
-        candidates = [[cxx]]
-    candidates += [[name] for name in COMPILERS]
-    return next((command for command in candidates if command and shutil.which(command[0])), None)
+def supported_instruction_sets() -> tuple[str, ...]:
+    """Names of the wheel's libraries that this CPU can run, the fastest first.
+
+    As torch detects them, which checks the operating system too; ATEN_CPU_CAPABILITY selects a lower one.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return ("neon",)  # every such CPU has it
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",)}.get(capability, ())
 
 
 def library_folder() -> Path:
@@ -107,31 +108,12 @@ def _cpu_lines() -> Iterator[str]:
     # psutil does not report a CPU's model or instruction sets, so /proc/cpuinfo is read.
     fields = ("model name", "flags", "CPU implementer", "CPU part", "Features")
     try:
-        first_core = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        first_core = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
         yield platform.processor()
+        yield torch.backends.cpu.get_cpu_capability()
         return
     for line in first_core.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in fields:
             yield value.strip()
-
-
-def _run_compiler(command: list[str]) -> str | None:
-    """Run a compiler. None if it wrote the library, else the end of its error output."""
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    if process.returncode == 0:
-        return None if Path(command[command.index("-o") + 1]).exists() else "it succeeded, but wrote no library"
-    return process.stderr.strip()[-1500:]
-
-
-def _version_hash(compiler: list[str]) -> str:
-    command = [*compiler, "--version"]
-    try:
-        version = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        version = ""
-    return hashlib.sha256(version.encode()).hexdigest()[:8]

@@ -18,8 +18,9 @@ from ..arch.rrdb import RRDBNet
 from ..arch.separable import SeparableRRDB, SeparableSRVGG, to_dense
 from ..arch.srvgg import SRVGGNetCompact
 from .bindings import NativeLibrary
-from .build import find_compiler, find_library, library_folder
+from .build import find_library, library_folder
 from .compile_srvgg import midpoint, srvgg_exact_halo
+from .compiler import find_compiler
 from .native_model import NativeNetwork, Roi, crop_to_roi
 from .plan import CPU_FLOAT32
 

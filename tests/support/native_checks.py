@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from steadyscale.models.native.build import find_compiler
+from steadyscale.models.native.compiler import find_compiler
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler on this machine")
 

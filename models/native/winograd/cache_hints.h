@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <algorithm>
-
 #include "input_transform.h"
 #include "op.h"
 
@@ -22,7 +20,7 @@ static bool uses_streaming_stores(const Op& op) {
 
 // Whether a convolution's planes are too large for the caches, so that prefetching them pays.
 static bool needs_prefetch(const Op& op) {
-    return planes_bytes(op, std::max(op.in_planes, op.out_planes)) >= PREFETCH_MIN_BYTES;
+    return planes_bytes(op, larger(op.in_planes, op.out_planes)) >= PREFETCH_MIN_BYTES;
 }
 
 // Prefetches `rows` rows of `width` floats in each of `count` planes for every tile that was added. The work is spread
@@ -40,7 +38,7 @@ class Prefetcher {
         if (count_ == 0) return;
         constexpr int STEP = TILES_PER_BLOCK / INPUT_TILE;
         const int begin = point / INPUT_TILE * rows_ / INPUT_TILE, end = (point / INPUT_TILE + 1) * rows_ / INPUT_TILE;
-        for (int t = point % INPUT_TILE * STEP, last = std::min(t + STEP, tiles_); t < last; t++)
+        for (int t = point % INPUT_TILE * STEP, last = smaller(t + STEP, tiles_); t < last; t++)
             for (int plane = 0; plane < count_; plane++)
                 for (int y = begin; y < end; y++) {
                     const float* from = planes_[plane] + offsets_[t] + y * row_stride_;

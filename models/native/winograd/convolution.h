@@ -7,7 +7,7 @@
 // `blocks_ahead`: distance to the block that this thread will probably compute next, whose input is prefetched.
 static void convolve_block(const Op& op, int block, int blocks_ahead, float* scratch) {
     const TileGrid grid(op);
-    const int begin = block * TILES_PER_BLOCK, end = std::min(begin + TILES_PER_BLOCK, grid.tile_count);
+    const int begin = block * TILES_PER_BLOCK, end = smaller(begin + TILES_PER_BLOCK, grid.tile_count);
     float* products = grid.in_place ? scratch : scratch + grid.point_stride * TILE_POINTS;
     (op.upsample ? transform_input<true> : transform_input<false>)(op, grid, begin, end, scratch);
 
@@ -16,7 +16,7 @@ static void convolve_block(const Op& op, int block, int blocks_ahead, float* scr
     Prefetcher<false> reads(op.in, op.upsample || !needs_prefetch(op) ? 0 : op.in_planes, row_stride, OUTPUT_TILE,
                             OUTPUT_TILE * LANES);
     for (int t = begin + blocks_ahead * TILES_PER_BLOCK;
-         t < std::min(begin + (blocks_ahead + 1) * TILES_PER_BLOCK, grid.tile_count); t++)
+         t < smaller(begin + (blocks_ahead + 1) * TILES_PER_BLOCK, grid.tile_count); t++)
         reads.add((op.top + t / grid.tiles_per_row * OUTPUT_TILE + 1 - op.in_row) * row_stride +
                   (op.left + t % grid.tiles_per_row * OUTPUT_TILE + 1) * LANES);
     const OutputImage image(op);
@@ -38,7 +38,7 @@ static void convolve_block(const Op& op, int block, int blocks_ahead, float* scr
         reads.prefetch(point);
         writes.prefetch(point);
         for (int plane = 0; plane < op.out_planes;) {
-            const int count = std::min(MAX_PLANES_PER_PASS, op.out_planes - plane);
+            const int count = smaller(MAX_PLANES_PER_PASS, op.out_planes - plane);
             const auto gemm = count == 1   ? gemm_tiles<1>
                               : count == 2 ? gemm_tiles<2>
                               : count == 3 ? gemm_tiles<3>

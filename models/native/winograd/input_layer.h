@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <algorithm>
-
 #include "cache_hints.h"
 
 // One row of an image (channels, height, width) -> planes; lanes without a channel are zero.
@@ -67,12 +65,12 @@ static void convolve_input(const Op& op, int row, float* rows) {
     for (int channel = 0; channel < op.channels; channel++)
         for (int dy = -1; dy <= 1; dy++) {
             float* padded = rows + (channel * 3 + dy + 1) * padded_row_floats(op.width);
-            std::fill_n(padded, padded_row_floats(op.width), 0.0f);
+            fill(padded, padded_row_floats(op.width), 0.0f);
             if (y + dy >= 0 && y + dy < op.height)
-                std::copy_n(op.in[0] + (ptrdiff_t(channel) * op.height + y + dy) * op.width, op.width, padded + 1);
+                copy(op.in[0] + (ptrdiff_t(channel) * op.height + y + dy) * op.width, op.width, padded + 1);
         }
     for (int plane = 0; plane < op.out_planes;) {
-        const int count = std::min(MAX_PLANES_PER_PASS, op.out_planes - plane);
+        const int count = smaller(MAX_PLANES_PER_PASS, op.out_planes - plane);
         const auto convolve = count == 1   ? convolve_row<1>
                               : count == 2 ? convolve_row<2>
                               : count == 3 ? convolve_row<3>

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <algorithm>
-
 #include "gemm.h"
 #include "op.h"
 #include "transforms.h"
@@ -18,7 +16,7 @@ struct TileGrid {
     explicit TileGrid(const Op& op)
         : tiles_per_row((op.right - op.left + OUTPUT_TILE - 1) / OUTPUT_TILE),
           tile_count(tiles_per_row * ((op.bottom - op.top + OUTPUT_TILE - 1) / OUTPUT_TILE)),
-          tile_pitch(ptrdiff_t(std::max(op.in_planes, op.out_planes)) * LANES),
+          tile_pitch(ptrdiff_t(larger(op.in_planes, op.out_planes)) * LANES),
           point_stride(TILES_PER_BLOCK * tile_pitch + 16),
           in_place(op.out_planes <= MAX_PLANES_PER_PASS) {}
 };
@@ -30,16 +28,16 @@ struct TileBounds {
     ALWAYS_INLINE TileBounds(const Op& op, const TileGrid& grid, int t)
         : y(op.top + t / grid.tiles_per_row * OUTPUT_TILE),
           x(op.left + t % grid.tiles_per_row * OUTPUT_TILE),
-          top(std::max(0, op.out_row - y)),
-          bottom(std::min(OUTPUT_TILE, op.bottom - y)),
-          left(std::max(0, op.out_column - x)),
-          right(std::min(OUTPUT_TILE, op.right - x)) {}
+          top(larger(0, op.out_row - y)),
+          bottom(smaller(OUTPUT_TILE, op.bottom - y)),
+          left(larger(0, op.out_column - x)),
+          right(smaller(OUTPUT_TILE, op.right - x)) {}
 };
 
 // Floats of scratch memory per thread: the points of a block, twice if products are not in place, and the output of one
 // tile, which OUTPUT_CONV needs.
 static size_t scratch_floats(int in_planes, int out_planes) {
-    const size_t pitch = size_t(std::max(in_planes, out_planes)) * LANES;
+    const size_t pitch = size_t(larger(in_planes, out_planes)) * LANES;
     return (TILES_PER_BLOCK * pitch + 16) * TILE_POINTS * (out_planes <= MAX_PLANES_PER_PASS ? 1 : 2) +
            size_t(out_planes) * LANES * OUTPUT_TILE * OUTPUT_TILE;
 }
@@ -47,7 +45,7 @@ static size_t scratch_floats(int in_planes, int out_planes) {
 // Copy an input tile that reaches outside of the frame, with zeros there.
 static void gather_padded_tile(const Op& op, const float* plane, int y0, int x0, float* tile) {
     const int pixels = op.upsample ? op.width / 2 : op.width;
-    const int begin = std::max(0, -x0), end = std::min(INPUT_TILE, op.width - x0);
+    const int begin = larger(0, -x0), end = smaller(INPUT_TILE, op.width - x0);
     for (int y = 0; y < INPUT_TILE; y++, tile += INPUT_TILE * LANES) {
         const int row = y0 + y;
         const bool row_inside = row >= 0 && row < op.in_end_row;

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <algorithm>
-
 #include "cache_hints.h"
 #include "input_transform.h"
 
@@ -48,7 +46,7 @@ struct OutputImage {
           left(op.out_column),
           row_stride(op.row_stride),
           channel_stride(op.channel_stride),
-          channel_count(std::min(op.out_channels, 4)) {
+          channel_count(smaller(op.out_channels, 4)) {
         for (int i = 0; i < channel_count; i++) channels[i] = op.out[0] + i * channel_stride;
     }
 
@@ -74,7 +72,7 @@ static void transform_pixel_shuffle(const Op& op, const TileGrid& grid, int begi
                 const ptrdiff_t offset = (ptrdiff_t(channel) * op.height + tile.y + i) * op.width + tile.x;
                 float* to = tile_output + i * OUTPUT_TILE * pixel_floats + channel * s * s;
                 for (int j = tile.left; j < tile.right; j++)
-                    std::fill_n(to + j * pixel_floats, s * s, op.add1 ? op.add1[0][offset + j] : 0.0f);
+                    fill(to + j * pixel_floats, s * s, op.add1 ? op.add1[0][offset + j] : 0.0f);
             }
         for (int plane = 0; plane < op.out_planes; plane++) {
             const vec bias = load(op.bias + plane * LANES), zero = splat(0.0f), one = splat(1.0f);
@@ -101,7 +99,7 @@ static void transform_pixel_shuffle(const Op& op, const TileGrid& grid, int begi
                         if (SHUFFLE)
                             *reinterpret_cast<subrow*>(to + j * s) = *reinterpret_cast<const subrow*>(from + j * pixel_floats);
                         else
-                            std::copy_n(from + j * pixel_floats, s, to + j * s);
+                            copy(from + j * pixel_floats, s, to + j * s);
                 }
     }
 }

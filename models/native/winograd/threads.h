@@ -2,40 +2,41 @@
 
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-#include <vector>
-
 #include "convolution.h"
 #include "input_layer.h"
+#include "system.h"
+
+constexpr int MAX_THREADS = 1024;  // of one run; more do not pay for any frame
 
 // A reusable barrier. A short spin covers the usual case; after that a waiting thread sleeps, which frees its core while
 // another thread is late.
 class Barrier {
   public:
-    explicit Barrier(int threads) : threads_(threads) {}
-    void wait() {
-        const int generation = generation_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-            arrived_.store(0, std::memory_order_relaxed);
-            std::lock_guard<std::mutex> lock(mutex_);
-            generation_.store(generation + 1, std::memory_order_release);
+    void set_threads(int threads) { threads_ = threads; }
+
+    // The last thread to arrive sets `counter` to 0, before any other goes on.
+    void wait(int& counter) {
+        const int generation = __atomic_load_n(&generation_, __ATOMIC_ACQUIRE);
+        if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == threads_) {
+            __atomic_store_n(&counter, 0, __ATOMIC_RELAXED);
+            __atomic_store_n(&arrived_, 0, __ATOMIC_RELAXED);
+            mutex_.lock();
+            __atomic_store_n(&generation_, generation + 1, __ATOMIC_RELEASE);
             released_.notify_all();
+            mutex_.unlock();
             return;
         }
         for (int spin = 0; spin < 2000; spin++)
-            if (generation_.load(std::memory_order_acquire) != generation) return;
-        std::unique_lock<std::mutex> lock(mutex_);
-        released_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != generation; });
+            if (__atomic_load_n(&generation_, __ATOMIC_ACQUIRE) != generation) return;
+        mutex_.lock();
+        while (__atomic_load_n(&generation_, __ATOMIC_ACQUIRE) == generation) released_.wait(mutex_);
+        mutex_.unlock();
     }
 
   private:
-    const int threads_;
-    std::atomic<int> arrived_{0}, generation_{0};
-    std::mutex mutex_;
-    std::condition_variable released_;
+    int threads_ = 1, arrived_ = 0, generation_ = 0;
+    Mutex mutex_;
+    Condition released_;
 };
 
 // Number of tasks of an operation: blocks of a Winograd convolution, rows of the others.
@@ -44,39 +45,61 @@ static int task_count(const Op& op) {
                                                      : op.bottom - op.top;
 }
 
-// Returns the number of threads that ran, which is lower than asked for if the system does not start more.
-static int run_ops(const Op* ops, int count, int threads, float* scratch, size_t scratch_per_thread) {
-    std::vector<std::atomic<int>> next_task(count);
-    for (auto& counter : next_task) counter.store(0);
-    std::mutex gate;
-    std::vector<std::thread> workers;
-    gate.lock();  // held until the number of threads is known, which the barrier needs
-    Barrier* barrier = nullptr;
-    const auto work = [&](int thread_index) {
+// The operations of one run, and what its threads share.
+struct Run {
+    const Op* ops;
+    int count, threads;  // threads: asked for
+    float* scratch;
+    size_t scratch_per_thread;
+    Mutex gate;          // held until the number of threads is known, which the barrier needs
+    Barrier barrier;
+    int next_task = 0;   // of the operation in work
+
+    Run(const Op* ops, int count, int threads, float* scratch, size_t scratch_per_thread)
+        : ops(ops), count(count), threads(threads), scratch(scratch), scratch_per_thread(scratch_per_thread) {}
+
+    // The share of one thread.
+    void work(int thread_index) {
+        float* own_scratch = scratch + scratch_per_thread * thread_index;
         for (int i = 0; i < count; i++) {
             const Op& op = ops[i];
-            float* own_scratch = scratch + scratch_per_thread * thread_index;
-            for (int task; (task = next_task[i].fetch_add(1, std::memory_order_relaxed)) < task_count(op);)
+            for (int task; (task = __atomic_fetch_add(&next_task, 1, __ATOMIC_RELAXED)) < task_count(op);)
                 op.kind == PACK         ? pack_row(op, task)
                 : op.kind == INPUT_CONV ? convolve_input(op, task, own_scratch)
                                         : convolve_block(op, task, threads, own_scratch);
-            barrier->wait();
+            barrier.wait(next_task);
         }
-    };
-    try {
-        workers.reserve(threads);
-        for (int thread_index = 1; thread_index < threads; thread_index++)
-            workers.emplace_back([&, thread_index] {
-                { std::lock_guard<std::mutex> lock(gate); }
-                work(thread_index);
-            });
-    } catch (...) {
-        // The system starts no more threads: those that run share the work.
     }
-    Barrier shared(int(workers.size()) + 1);
-    barrier = &shared;
-    gate.unlock();
-    work(0);
-    for (auto& thread : workers) thread.join();
-    return int(workers.size()) + 1;
+};
+
+struct Worker {
+    Run* run;
+    int index;
+    Thread thread;
+
+    static void work(void* self) {
+        Worker* worker = static_cast<Worker*>(self);
+        worker->run->gate.lock();
+        worker->run->gate.unlock();
+        worker->run->work(worker->index);
+    }
+};
+
+// Returns the number of threads that ran, which is lower than asked for if the system does not start more: those that run
+// share the work.
+static int run_ops(const Op* ops, int count, int threads, float* scratch, size_t scratch_per_thread) {
+    Run run(ops, count, threads, scratch, scratch_per_thread);
+    Worker workers[MAX_THREADS];
+    int running = 1;  // this one
+    run.gate.lock();
+    for (; running < threads && running < MAX_THREADS; running++) {
+        workers[running].run = &run;
+        workers[running].index = running;
+        if (!workers[running].thread.start(Worker::work, &workers[running])) break;
+    }
+    run.barrier.set_threads(running);
+    run.gate.unlock();
+    run.work(0);
+    for (int i = 1; i < running; i++) workers[i].thread.join();
+    return running;
 }

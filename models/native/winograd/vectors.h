@@ -4,7 +4,8 @@
 
 #pragma once
 
-#include <cstddef>
+#include <stddef.h>
+#include <stdint.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
@@ -24,6 +25,15 @@ typedef float vec __attribute__((vector_size(LANES * 4)));
 
 #define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+
+static ALWAYS_INLINE int smaller(int a, int b) { return a < b ? a : b; }
+static ALWAYS_INLINE int larger(int a, int b) { return a > b ? a : b; }
+static ALWAYS_INLINE void fill(float* to, ptrdiff_t count, float value) {
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = value;
+}
+static ALWAYS_INLINE void copy(const float* from, ptrdiff_t count, float* to) {
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i];
+}
 
 static ALWAYS_INLINE vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
 // A load that stays in a register. Compilers prefer to read memory again for each use, which is slower here because the

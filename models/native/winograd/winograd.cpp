@@ -11,50 +11,30 @@
 // order whichever thread takes it, so results are bit-identical for any number of threads.
 //
 // vectors.h, transforms.h and gemm.h are the arithmetic, op.h the interface, input_transform.h, cache_hints.h,
-// output_layer.h and convolution.h the steps of a block, input_layer.h the first layer, threads.h the scheduler.
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <sys/mman.h>
+// output_layer.h and convolution.h the steps of a block, input_layer.h the first layer, threads.h the scheduler, system.h what
+// differs between operating systems.
 
 #include "threads.h"
 
-constexpr size_t HUGE_PAGE_BYTES = size_t(2) << 20;
-
 extern "C" {
 
-int steadyscale_abi() { return ABI_VERSION; }
-int steadyscale_vector() { return LANES; }
-int steadyscale_widest() { return MAX_PLANES_PER_PASS; }
-int steadyscale_op_bytes() { return int(sizeof(Op)); }
+EXPORT int steadyscale_abi() { return ABI_VERSION; }
+EXPORT int steadyscale_vector() { return LANES; }
+EXPORT int steadyscale_widest() { return MAX_PLANES_PER_PASS; }
+EXPORT int steadyscale_op_bytes() { return int(sizeof(Op)); }
 
 // Floats of scratch memory per thread for a convolution of planes, and for one of an image with `channels` channels.
-size_t steadyscale_scratch(int in_planes, int out_planes) { return scratch_floats(in_planes, out_planes); }
-size_t steadyscale_scratch_first(int channels, int width) { return input_scratch_floats(channels, width); }
+EXPORT size_t steadyscale_scratch(int in_planes, int out_planes) { return scratch_floats(in_planes, out_planes); }
+EXPORT size_t steadyscale_scratch_first(int channels, int width) { return input_scratch_floats(channels, width); }
 
-// Zeroed memory from mmap, so that freed memory returns to the system and does not fragment the heap. It starts at a huge
-// page and requests huge pages, because tiles touch many pages at once. `bytes` is a multiple of 4096. Null on failure.
-void* steadyscale_allocate(size_t bytes) {
-    void* mapped = mmap(nullptr, bytes + HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) return nullptr;
-    char* const start = static_cast<char*>(mapped);
-    const size_t before = (HUGE_PAGE_BYTES - reinterpret_cast<uintptr_t>(start) % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
-    // With pages larger than 4096 bytes some of these calls fail, which only leaves address space unused.
-    if (before > 0) munmap(start, before);
-    munmap(start + before + bytes, HUGE_PAGE_BYTES - before);
-#ifdef MADV_HUGEPAGE
-    madvise(start + before, bytes, MADV_HUGEPAGE);
-#endif
-    return start + before;
-}
-
-void steadyscale_free(void* memory, size_t bytes) { munmap(memory, bytes); }
+// Zeroed memory; see system.h.
+EXPORT void* steadyscale_allocate(size_t bytes) { return allocate_pages(bytes); }
+EXPORT void steadyscale_free(void* memory, size_t bytes) { free_pages(memory, bytes); }
 
 // Transform filters once: weight (out_channels, in_channels, 3, 3) -> to[point][pass][depth][vectors of the pass], which
 // must be zeroed. A pass computes up to MAX_PLANES_PER_PASS planes. channel_positions: index of each input channel in
 // the depth.
-void steadyscale_filters(const float* weight, int out_channels, int in_channels, const int32_t* channel_positions,
+EXPORT void steadyscale_filters(const float* weight, int out_channels, int in_channels, const int32_t* channel_positions,
                          int depth, int out_planes, float* to) {
     // Each row evaluates a filter at its point and includes the point's factor of the Lagrange interpolation.
     static const double G[INPUT_TILE][3] = {{1, 0, 0},
@@ -70,7 +50,7 @@ void steadyscale_filters(const float* weight, int out_channels, int in_channels,
         for (int o = 0; o < out_channels; o++) {
             const float* w = weight + (ptrdiff_t(o) * in_channels + i) * 9;
             const int first_plane = o / LANES / MAX_PLANES_PER_PASS * MAX_PLANES_PER_PASS;
-            const int pass_planes = std::min(MAX_PLANES_PER_PASS, out_planes - first_plane);
+            const int pass_planes = smaller(MAX_PLANES_PER_PASS, out_planes - first_plane);
             float* target = to +
                             (ptrdiff_t(first_plane) * depth + ptrdiff_t(channel_positions[i]) * pass_planes) * LANES +
                             (o - first_plane * LANES);
@@ -85,7 +65,7 @@ void steadyscale_filters(const float* weight, int out_channels, int in_channels,
 
 // Run the operations in order on `threads` threads, or fewer if the system starts no more; returns how many.
 // `scratch`: `scratch_per_thread` floats for each.
-int steadyscale_run(const Op* ops, int count, int threads, float* scratch, size_t scratch_per_thread) {
+EXPORT int steadyscale_run(const Op* ops, int count, int threads, float* scratch, size_t scratch_per_thread) {
     return run_ops(ops, count, threads, scratch, scratch_per_thread);
 }
 }

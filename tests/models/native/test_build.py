@@ -21,14 +21,8 @@ from steadyscale.models.native import (
     find_library,
 )
 from steadyscale.models.native.bindings import ABI_VERSION, NativeLibrary, Op
-from steadyscale.models.native.build import (
-    COMPILER_FLAGS,
-    SOURCE,
-    TARGET_FLAGS,
-    BuildError,
-    cpu_signature,
-    find_compiler,
-)
+from steadyscale.models.native.build import TARGET_FLAGS, cpu_signature
+from steadyscale.models.native.compiler import COMPILER_FLAGS, SOURCE, BuildError, find_compiler
 
 
 @needs_compiler

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from steadyscale.models import cache_dir
-from steadyscale.models.native.build import find_compiler
+from steadyscale.models.native.compiler import find_system_compiler
 
 SOURCE = Path(__file__).with_name("backend.cpp")
 FLAGS = (
@@ -31,8 +31,8 @@ FLAGS = (
 
 
 def can_build() -> bool:
-    """Whether the simulated GPU runs here: it needs Linux, and a C++ compiler."""
-    return sys.platform == "linux" and find_compiler() is not None
+    """Whether the simulated GPU runs here: it needs Linux, and a compiler whose C++ library is that of torch."""
+    return sys.platform == "linux" and find_system_compiler() is not None
 
 
 def build_backend() -> Path:
@@ -47,7 +47,7 @@ def build_backend() -> Path:
 
 
 def _compile(library: Path) -> None:
-    compiler = find_compiler()
+    compiler = find_system_compiler()
     assert compiler is not None, "the simulated GPU needs a C++ compiler"
     root = Path(torch.__file__).parent
     include = root / "include"

@@ -13,7 +13,7 @@ from steadyscale.core.upscaling.upscale import upscale
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, Upscaler
 from steadyscale.models.native import build_library
 from steadyscale.models.native.bindings import INPUT_CONV, Arena, NativeLibrary
-from steadyscale.models.native.build import find_compiler
+from steadyscale.models.native.compiler import find_compiler
 from torch import nn
 
 OFF = Reuse(enabled=False)
