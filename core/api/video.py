@@ -7,12 +7,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..clip import Clip, ClipError, is_same_aspect
 from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.gray_frame import Masks
 from ..path.smooth import Smoother
+from ..path.trajectory import Correction
 from ..pipeline.estimate import check_memory
 from ..pipeline.operation import Operation
+from ..pipeline.pipeline import Pipeline
 from ..pipeline.warp_op import WarpOp
 from ..stabilization_report import StabilizationReport, report_stabilization
 from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization
@@ -140,7 +144,9 @@ def stabilize_video(
         encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
     )
     with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
-        warp, report = _plan_stabilization(run, settings or StabilizeSettings(), mask)
+        settings = settings or StabilizeSettings()
+        _check_stabilized_memory(run.pipeline, settings)
+        warp, report = _plan_stabilization(run, settings, mask)
         pipeline = run.pipeline.then(warp)
         if run.needs_rgb(pipeline):
             from ..runtime.torch_threads import one_thread
@@ -204,8 +210,9 @@ def enhance_video(
                 f"{large.info.width}x{large.info.height} has another shape than {small.info.width}x{small.info.height}"
                 ", which would bend the measured motion; choose a size of the same shape, or --scale"
             )
-        check_memory(large)  # before the motion is measured
-        warp, report = _plan_stabilization(run, stabilization or StabilizeSettings(), mask)
+        stabilization = stabilization or StabilizeSettings()
+        _check_stabilized_memory(large, stabilization)
+        warp, report = _plan_stabilization(run, stabilization, mask)
         return run.write(large.then(warp), "upscaling", stats, report)
 
 
@@ -231,6 +238,15 @@ def _plan_upscaling(
             model = zoo.select_bundled(settings.size.factor_for(info.width, info.height)).name
         model = load_upscaler(zoo.find_weights(model))
     return upscale_operations(model, settings, deflicker=deflicker, device=run.device, stats=stats)
+
+
+def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) -> None:
+    """Raise ClipError where the result, with its pad, will not fit into memory.
+
+    For a check before the motion is measured, with a correction that moves nothing.
+    """
+    still = Correction(np.eye(3)[None], [slice(0, 1)], pipeline.info)
+    check_memory(pipeline.then(WarpOp(still, settings.border, settings.pad)))
 
 
 def _plan_stabilization(

@@ -29,6 +29,7 @@ class Codec:
     max_crf: int = 51  # the worst value; 0 is the best
     preset: str | None = None
     options: dict[str, str] = field(default_factory=dict[str, str])
+    has_full_range: bool = True  # whether a file can say that its YUV has the full range
 
 
 # A key frame that `writer` asks for, at the end, must be decoded last, which only an IDR frame is.
@@ -40,7 +41,7 @@ CODECS = {
     "hevc": Codec("libx265", "yuv420p", crf=18, preset="medium", options=_HEVC_OPTIONS),
     "av1": Codec("libsvtav1", "yuv420p10le", crf=24, max_crf=63, preset="8"),
     "vp9": Codec("libvpx-vp9", "yuv420p", "yuva420p", crf=20, max_crf=63, options={"row-mt": "1", "cpu-used": "2"}),
-    "prores": Codec("prores_ks", "yuv422p10le", "yuva444p10le", options={"vendor": "apl0"}),
+    "prores": Codec("prores_ks", "yuv422p10le", "yuva444p10le", options={"vendor": "apl0"}, has_full_range=False),
     "ffv1": Codec("ffv1", "bgr0", "bgra", options={"level": "3", "slices": "4", "slicecrc": "1"}),
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import cast
 
 import av
 from av.container import OutputContainer
 
+from ...clip import ClipError
 from ..format.chroma_location import LOCATION_NAMES, UNSPECIFIED_LOCATION
 from ..format.stream_format import FULL_RANGE, LIMITED_RANGE, bit_depth, is_rgb
 from .codecs import Codec, Encoding
 from .output_format import OutputFormat
+
+_SVT_BLOCK, _MIN_SVT_SIDE = 64, 26  # pixels; SVT-AV1 waits forever for threads without a block
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,15 @@ class EncoderSetup:
     pixel_format: str
     options: dict[str, str]
     is_hardware: bool = False
+
+
+def check_software_size(path: Path, codec: Codec, size: tuple[int, int]) -> None:
+    """Raise ClipError for a (width, height) with which the encoder would never return."""
+    if codec.encoder == "libsvtav1" and max(size) > _SVT_BLOCK and min(size) < _MIN_SVT_SIDE:
+        raise ClipError(
+            f"{path}: SVT-AV1 cannot encode {size[0]}x{size[1]}: if one side has more than {_SVT_BLOCK} pixels, "
+            f"the other needs {_MIN_SVT_SIDE} or more; choose another codec, such as vp9 or hevc, or a larger size"
+        )
 
 
 def software_setup(codec: Codec, encoding: Encoding, pixel_format: str, size: tuple[int, int]) -> EncoderSetup:

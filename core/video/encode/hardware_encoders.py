@@ -23,7 +23,7 @@ from ...runtime.typed_av import encode_video
 from ..decode.demux import error_message
 from ..decode.semi_planar import SEMI_PLANAR
 from .codecs import Codec, Encoding
-from .encoder_options import EncoderSetup, software_setup
+from .encoder_options import EncoderSetup, check_software_size, software_setup
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,7 @@ def choose_encoder(
     """
     software = software_setup(codec, encoding, pixel_format, size)
     if encoding.encoder == "software":
+        check_software_size(path, codec, size)
         return software
     reasons: list[str] = []
     for name, row in _candidates(codec_name, encoding.encoder):
@@ -155,6 +156,7 @@ def choose_encoder(
     reason = "; ".join(reasons) or "no hardware encoder is known for this system"
     if encoding.encoder not in (*_families(), "auto"):
         raise ClipError(f"{path}: {reason}; run again where this encoder works, or choose another encoder")
+    check_software_size(path, codec, size)
     # Without a GPU, "auto" means software; the log is for those who look for the reason.
     level = logging.INFO if encoding.encoder == "auto" else logging.WARNING
     log.log(level, "%s: is encoded with %s (%s)", path, software.name, reason)

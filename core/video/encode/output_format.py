@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,8 @@ from ..format.stream_format import (
 from ..planes.layout import PlaneLayout, layout_for
 from .codecs import Codec, Encoding
 from .pixel_formats import choose_pixel_format, stored_chroma_location
+
+log = logging.getLogger(__name__)
 
 MIN_OPAQUE_ALPHA = 1 - 0.5 / 65535  # rounds to opaque in every format
 # By matrix tag (AVCOL_SPC_*), the constant of the scaler (SWS_CS_*). FCC is 4, SMPTE 240M 7.
@@ -95,7 +98,7 @@ class OutputFormat:
             pixel_aspect=source_format.pixel_aspect if source_format else Fraction(1),
             matrix=matrix,
             matrix_tag=UNSPECIFIED if leave_untagged else matrix,
-            full_range=is_rgb(pixel_format) or (source_format is not None and source_format.full_range),
+            full_range=is_rgb(pixel_format) or _keeps_full_range(path, codec, source_format),
             primaries=source_format.primaries if source_format else default,
             transfer=source_format.transfer if source_format else default,
             chroma_location=(
@@ -127,6 +130,15 @@ class OutputFormat:
     def padded_size(self) -> tuple[int, int]:
         """(width, height) of the file."""
         return padded_size(self.width, self.height, self.pixel_format)
+
+
+def _keeps_full_range(path: Path, codec: Codec, source_format: StreamFormat | None) -> bool:
+    """Whether YUV has the full range, as the source; a conversion is logged."""
+    if source_format is None or not source_format.full_range:
+        return False
+    if not codec.has_full_range:
+        log.warning("%s: %s has limited range only; the full range of the source is converted", path, codec.encoder)
+    return codec.has_full_range
 
 
 def padded_size(width: int, height: int, pixel_format: str) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def choose_pixel_format(
 
     That is the codec's default if it is at least as deep and has as much chroma, else the smallest that does, else the
     one that loses least, which is logged if `is_logged`. RGB of 8 bits, such as GIF, becomes the default, because 4:4:4
-    plays in few players.
+    plays in few players; YUV never becomes RGB.
     bits: least bit depth of frames, by default that of the source. is_transparent: whether the format needs alpha.
     Raises ClipError for a requested format that the encoder does not have.
     """
@@ -67,8 +67,8 @@ def choose_pixel_format(
     def cost(pixel_format: str) -> tuple[object, ...]:
         return (
             *losses(pixel_format),
-            pixel_format != default,
             is_rgb(pixel_format) != prefer_rgb,
+            pixel_format != default,
             bit_depth(pixel_format),
             -sum(chroma_subsampling(pixel_format)),
         )

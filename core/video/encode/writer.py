@@ -275,12 +275,14 @@ class _VideoWriter:
             subsampling == (1, 1) or output_format.chroma_location == source_format.chroma_location
         )
         is_same_size = (frame.width, frame.height) == output_format.padded_size
-        if frame.format.name == output_format.pixel_format and is_same_size and is_same_chroma:
+        is_same_range = is_rgb(frame.format.name) or source_format.full_range == output_format.full_range
+        if frame.format.name == output_format.pixel_format and is_same_size and is_same_chroma and is_same_range:
             return self._tag_color(frame)
         is_same_depth = bit_depth(frame.format.name) == bit_depth(output_format.pixel_format)
         is_yuv = not is_rgb(frame.format.name) and not is_rgb(output_format.pixel_format)
         # swscale only shifts the codes of limited range, and so keeps those beyond black and white.
-        if not (is_yuv and is_same_chroma and is_same_size and (is_same_depth or not source_format.full_range)):
+        has_exact_depth = is_same_depth or not source_format.full_range
+        if not (is_yuv and is_same_range and is_same_chroma and is_same_size and has_exact_depth):
             return self._frame_from_tensor(self._tensor_from_native(frame, source_format))
         matrix, color_range = (
             SWS_MATRIX.get(source_format.matrix),

@@ -56,9 +56,11 @@ class AudioTrackInfo:
 class ProbedFormat:
     """Frame size and color tags of a video stream, as FFmpeg's constants.
 
-    matrix: the one that players use, tagged or not. pixel_aspect: width of a pixel / its height, as displayed.
+    codec: the decoder. matrix: the one that players use, tagged or not. pixel_aspect: width of a pixel / its height, as
+    displayed.
     """
 
+    codec: str
     width: int
     height: int
     is_rgb: bool
@@ -258,6 +260,7 @@ def _probe_format(stream: VideoStream, first: VideoFrame) -> ProbedFormat:
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     aspect = 1 / aspect if transpose else aspect
     return ProbedFormat(
+        context.codec.name,
         width,
         height,
         first.format.is_rgb,

@@ -16,6 +16,7 @@ from ..format.stream_format import BT601, BT709, BT2020
 from .probe import MILLISECOND, UNSPECIFIED_TAGS, ProbedFormat, ProbeResult, probe
 
 PIXEL_ASPECT_TOLERANCE = 0.01  # relative; too small to be visible
+_LIMITED_RANGE_CODECS = ("prores",)  # into which the full range is converted
 _WRITABLE_MATRICES = (BT709, 4, BT601, 7, BT2020)  # matrices that can be written; FCC is 4, SMPTE 240M is 7
 
 
@@ -172,5 +173,6 @@ def _compare_color(new: ProbedFormat, old: ProbedFormat) -> list[str]:
     if not new.is_rgb and not old.is_rgb:  # RGB has no matrix and always the full range
         pairs |= {"matrix": (old.matrix, new.matrix), "full range": (old.full_range, new.full_range)}
         changed += ["matrix"] if old.matrix in _WRITABLE_MATRICES and old.matrix != new.matrix else []
-        changed += ["full range"] if old.full_range != new.full_range else []
+        is_lost = old.full_range != new.full_range and not (old.full_range and new.codec in _LIMITED_RANGE_CODECS)
+        changed += ["full range"] if is_lost else []
     return [f"the color {name} was {pairs[name][0]} and is {pairs[name][1]}" for name in changed]

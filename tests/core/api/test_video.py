@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -293,3 +294,15 @@ def test_the_source_is_read_twice_at_most(tmp_path: Path):
     clip = CountedClip()
     enhance_video(clip, tmp_path / "out.mkv", model=Doubling(), **CPU)
     assert clip.passes == 2, "one to measure, one to upscale and warp"
+
+
+@pytest.mark.parametrize("command", [stabilize_video, partial(enhance_video, model="steadyscale-2x")])
+def test_a_pad_that_needs_too_much_memory_is_refused_before_motion_is_measured(
+    command, tmp_path: Path, clip_file: Path
+):
+    calls = []
+    settings = StabilizeSettings(border="edge", pad=100_000)
+    name = "stabilization" if isinstance(command, partial) else "settings"
+    with pytest.raises(ClipError, match=r"frames of 200\d\d\dx200\d\d\d need about .* choose a size"):
+        command(clip_file, tmp_path / "out.mkv", **{name: settings}, device="cpu", progress=calls.append)
+    assert all(call.done == 0 for call in calls)

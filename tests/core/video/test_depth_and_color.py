@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yuv_frames
-from steadyscale.core.clip import ClipInfo
+from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.pipeline.device_frames import device_frames
 from steadyscale.core.runtime.accelerator import accelerator_for
 from steadyscale.core.video.decode.video_clip import VideoClip
@@ -217,3 +217,39 @@ def test_the_default_track_is_read_else_the_largest(tracks, chosen: int, tmp_pat
     assert abs(float(next(clip.frames()).mean()) * 255 - (40 + 40 * chosen)) < 0.6
     write_video(tmp_path / "out.mp4", clip.frames(), clip.info, source=path)  # verifies with the same track
     assert sum("2 video tracks" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("is_native", [False, True])
+@pytest.mark.parametrize("pixel_format", ["yuv422p10le", "yuv420p"])
+def test_full_range_becomes_limited_in_prores(pixel_format: str, is_native: bool, tmp_path: Path, caplog):
+    """ProRes cannot say that a file has the full range; its quantization moves codes of a flat area by 2 at most."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mov"
+    colors = PATCH_COLORS[::3]
+    write_flat(source, pixel_format, colors, full=True)
+    clip = VideoClip(source)
+    frames = clip.native_frames() if is_native else clip.frames()
+    write_video(target, frames, clip.info, encoding=Encoding("prores"), source=source)
+    assert caplog.text.count("the full range of the source is converted") == 1
+    assert not VideoClip(target).stream_format.full_range
+    for rgb, codes in zip(colors, read_codes(target), strict=True):
+        for name, code in zip("YUV", codes_of(rgb, 10, full=False), strict=True):
+            assert np.abs(codes[name] - code).max() <= (3 if pixel_format == "yuv422p10le" else 5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 16), (66, 24), (24, 256)])
+def test_sizes_on_which_svt_av1_waits_forever_are_refused(width: int, height: int, tmp_path: Path):
+    frames = torch.zeros(1, 3, height, width)
+    with pytest.raises(ClipError, match=rf"SVT-AV1 cannot encode {width}x{height}.* 26 or more"):
+        write_video(
+            tmp_path / "out.mp4", iter([frames]), ClipInfo(width, height, Fraction(24)), encoding=Encoding("av1")
+        )
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_ffv1_keeps_the_pixel_format_of_its_source(tmp_path: Path):
+    write_flat(tmp_path / "in.mkv", "yuv420p", PATCH_COLORS[:3], full=False)
+    clip = VideoClip(tmp_path / "in.mkv")
+    write_video(tmp_path / "out.mkv", clip.native_frames(), clip.info, encoding=Encoding("ffv1"), source=clip.path)
+    assert VideoClip(tmp_path / "out.mkv").stream_format.pixel_format == "yuv420p"
+    for before, after in zip(read_codes(clip.path), read_codes(tmp_path / "out.mkv"), strict=True):
+        assert all(np.array_equal(before[name], after[name]) for name in "YUV")

@@ -29,7 +29,8 @@ KEPT = [
         ("av1", "yuv420p10le", "yuv420p10le"),
         ("prores", "yuv420p10le", "yuv422p10le"),
     ),
-    *(("prores", "yuv444p10le", "yuv444p10le"), ("ffv1", "yuv420p", "bgr0"), ("ffv1", "yuv422p10le", "yuv422p10le")),
+    *(("prores", "yuv444p10le", "yuv444p10le"), ("ffv1", "yuv420p", "yuv420p"), ("ffv1", "yuv422p10le", "yuv422p10le")),
+    *(("ffv1", "bgra", "bgr0"), ("ffv1", None, "bgr0"), ("ffv1", "yuvj420p", "yuv420p"), ("ffv1", "gray", "yuv420p")),
     *(("ffv1", "yuv420p16le", "yuv420p16le"), ("ffv1", "gbrp16le", "gbrp16le"), ("ffv1", "rgb48le", "gbrp16le")),
     *(("vp9", "yuv444p", "yuv444p"), ("h264", "yuvj444p", "yuv444p"), ("h264", "yuv411p", "yuv422p")),
 ]
