@@ -15,7 +15,7 @@ from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
 from ..path.even_time import FrameClock
 from ..path.smooth import Smoothing
-from ..runtime.accelerator import resolve_device
+from ..runtime.device_names import resolve_device
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilize import StabilizeSettings
 from ..video.decode.corruption import CorruptionReport, OnDamage

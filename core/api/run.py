@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from ..clip import Clip, ClipError, Frames, parse_fps
 from ..pipeline.estimate import check_memory, with_estimate
 from ..pipeline.pipeline import Pipeline
-from ..runtime.accelerator import resolve_devices
+from ..runtime.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
 from ..upscaling.settings import UpscaleStats

@@ -18,7 +18,8 @@ from typing import TypeAlias
 import torch
 
 from ..clip import ClipError, Frames, first_non_finite
-from ..runtime.accelerator import accelerator_for, is_out_of_memory, split_devices
+from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from ..runtime.device_names import split_devices
 from ..runtime.distribute import distribute
 from ..runtime.malloc import retain_freed_memory
 from ..runtime.transfer import DelayedNumber, Uploader, download_frames

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...clip import ClipError
-from ...runtime.accelerator import resolve_device
+from ...runtime.device_names import resolve_device
 from ..config.schema import TrainConfig
 from ..data.dataset import CachedImageDataset, find_files, min_image_side
 from ..errors import TrainingError

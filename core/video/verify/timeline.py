@@ -111,13 +111,14 @@ def display_timeline(parts: Sequence[NDArray[np.int64]], offsets: Sequence[int],
         return Timeline(array("q", pts.tobytes()), {})
     known = pts != NONE
     rows = np.flatnonzero(known)
-    rows = np.asarray(rows[np.append(True, np.diff(pts[rows]) > 0)], np.intp)
+    rows = rows[np.append(True, np.diff(pts[rows]) > 0)]
     fixed = pts[rows]
     times = np.interp(np.arange(len(pts)), rows, fixed).round().astype(np.int64)
     times[: rows[0]] = fixed[0] - frame_ticks * np.arange(rows[0], 0, -1)
     times[rows[-1] + 1 :] = fixed[-1] + frame_ticks * np.arange(1, len(pts) - rows[-1])
     free: dict[int, tuple[int, int]] = {}
-    for row in np.setdiff1d(np.arange(len(pts)), rows).tolist():
+    other_rows: list[int] = np.setdiff1d(np.arange(len(pts)), rows).tolist()
+    for row in other_rows:
         place = int(np.searchsorted(rows, row))
         low = int(fixed[place - 1]) if place else int(times[row]) - frame_ticks
         high = int(fixed[place]) if place < len(rows) else int(times[row]) + frame_ticks

@@ -1,15 +1,12 @@
-"""Devices by name, and what their errors and memory mean."""
+"""What the errors, the memory and the streams of devices mean."""
 
-import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 import simulated_gpu
 import torch
-from steadyscale.core.clip import ClipError
 from steadyscale.core.runtime import accelerator
-from steadyscale.core.runtime.accelerator import accelerator_for, is_out_of_memory, resolve_device
+from steadyscale.core.runtime.accelerator import accelerator_for, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -42,31 +39,6 @@ def test_other_errors_do_not():
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_without_a_gpu():
-    assert resolve_device("cpu") == "cpu"
-    for name in ("cuda", "xpu:1", "mps"):
-        if not accelerator._device_count(name.partition(":")[0]):
-            with pytest.raises(ClipError, match="use the device cpu"):
-                resolve_device(name)
-    with pytest.raises(ClipError, match="gpu is not a device that torch knows"):
-        resolve_device("gpu")
-    with pytest.raises(ClipError, match="pip install torch-directml"):
-        resolve_device("directml")
-
-
-def test_directml_is_found_by_its_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_directml", SimpleNamespace(device=lambda index=0: f"privateuseone:{index}"))
-    assert resolve_device("directml") == "privateuseone:0"
-    assert resolve_device("directml:1") == "privateuseone:1"
-    assert resolve_device("privateuseone:1") == "privateuseone:1"  # as nodes pass the device of the host on
-
-
-def test_auto_prefers_the_first_kind_that_is_there(monkeypatch):
-    for present, expected in ((("mps", "xpu"), "xpu"), (("mps",), "mps"), (("cuda", "mps"), "cuda")):
-        monkeypatch.setattr(accelerator, "_device_count", lambda kind, present=present: int(kind in present))
-        assert resolve_device() == expected
-
-
 def test_the_cpu():
     cpu = accelerator_for(CPU)
     assert cpu.is_cpu
@@ -77,9 +49,6 @@ def test_the_cpu():
 
 
 def test_a_simulated_gpu_is_a_device_like_others(gpu):
-    assert resolve_device() == simulated_gpu.DEVICE
-    with pytest.raises(ClipError, match="the last one is simgpu:0"):
-        resolve_device("simgpu:1")
     device = accelerator_for(torch.device(simulated_gpu.DEVICE))
     free = device.free_memory()
     tensor = torch.ones(1 << 20, device=simulated_gpu.DEVICE)
