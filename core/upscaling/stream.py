@@ -48,11 +48,6 @@ class UpscaleStream:
         """Forget the last frame, as at the start of a stream."""
         self._reuse.reset()
 
-    @property
-    def engine_name(self) -> str:
-        """The engine that ran the network last, for people."""
-        return self._runner.engine_name
-
     def upscale_into(
         self,
         result: Tensor,

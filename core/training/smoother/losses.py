@@ -5,7 +5,9 @@ measured one, C the map from a pose to the four corners of the frame, P the peri
 mean over frames and corners. The total is
 
     L = mean log((fidelity + temporal + l_crop crop + l_smooth smoothness) / (fidelity + temporal of Whittaker's path))
-        + l_cycle (reversal + mirrored).
+        + l_cycle (reversal + mirrored),
+
+where the reversal loss is that of `PathNet.smooth_bidirectional`.
 """
 
 from __future__ import annotations
@@ -51,14 +53,6 @@ def crop_penalty(smooth: Tensor, path: Tensor, aspect: float) -> Tensor:
     """
     excess = (margin_usage(smooth - path, aspect) - 1).clamp_min(0)
     return (excess.square() + excess).mean(dim=1)
-
-
-def reversal_consistency(forward: Tensor, backward: Tensor, aspect: float) -> Tensor:
-    """mean |C (z - R z_R)|^2: consistency under time reversal.
-
-    R reverses time; z_R is the smoothed path of R p.
-    """
-    return corner_displacements(forward - backward.flip(1), aspect).square().mean(dim=(1, 2))
 
 
 def mirror_consistency(smooth: Tensor, mirrored: Tensor, aspect: float) -> Tensor:
