@@ -73,8 +73,8 @@ def _discard(stream: TextIO) -> None:
 def print_report(args: argparse.Namespace, report: dict[str, object], text: str, stream: TextIO | None = None) -> None:
     """Print the report: one JSON object with --json, text otherwise.
 
-    With --quiet only --json prints. stream: None is stdout. By then the work is done, so a stream that cannot be
-    written to is reported, and is no failure.
+    With --quiet only --json prints. stream: None is stdout. The work is done by then: if the stream cannot be written
+    to, that is logged, and the command still succeeds.
     """
     if args.json:
         text = json.dumps(report)

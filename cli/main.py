@@ -17,7 +17,7 @@ from .registry import COMMANDS, GROUPS, load_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: everything was written, 1: it failed, 2: wrong usage, 130: interrupted.
+    0: everything was written, 1: it failed, 2: wrong usage, 130: interrupted (Ctrl-C, SIGTERM).
     """
     try:
         words = sys.argv[1:] if argv is None else argv

@@ -22,9 +22,9 @@ Batch = TypeVar("Batch", bound=Sized)
 
 
 class ProgressTracker:
-    """Count the frames of one stage after the other.
+    """Count the frames of each stage of a run, and report them to a callback.
 
-    `done` is the count of the present stage.
+    `done` is the count of the current stage.
     """
 
     def __init__(self, callback: ProgressCallback | None) -> None:

@@ -1,4 +1,4 @@
-"""Images to compress a model with.
+"""Images to calibrate, fine-tune and evaluate a compressed model with.
 
 The first three quarters are for training and calibration, the last is for evaluation.
 """

@@ -52,8 +52,9 @@ def finetune(
     settings: FinetuneSettings,
     device: torch.device,
 ) -> Generator[float, None, nn.Module]:
-    """Train the network; yield each loss and return the averaged network.
+    """Fine-tune a network to reproduce the output of its teacher.
 
+    Yields the loss of each step; returns the network with the moving average of its weights.
     images: (3, H, W), uint8, with sides of at least (crop + 2 * CROP_MARGIN) * scale / min_resize. Raises
     CompressionError if the loss stays inf or NaN.
     """

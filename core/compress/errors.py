@@ -1,4 +1,4 @@
-"""CompressionError."""
+"""The error of a model that cannot be compressed."""
 
 
 class CompressionError(Exception):

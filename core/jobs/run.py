@@ -49,7 +49,10 @@ ProgressStage = Callable[[Iterator[Frames], int], Iterator[Frames]]
 
 
 class JobResult(NamedTuple):
-    """frames: of the result. segments: of the job. reused: segments of an earlier run."""
+    """What a resumable run has written.
+
+    frames: in the result. segments: of the job. reused: how many of them an earlier run had finished.
+    """
 
     frames: int
     segments: int

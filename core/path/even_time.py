@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 def uneven_times(seconds: Array, fps: Fraction | float, tick: float) -> Array | None:
-    """Return the timestamps from the first one on, or None for a constant rate.
+    """Return timestamps relative to the first, or None for a constant rate.
 
     The rate is constant if all timestamps (N,) are within one tick of even ones, whose rate is that of the clip. Files
     round timestamps to ticks: 33, 33 and 34 ms are 30 frames per second.

@@ -81,7 +81,7 @@ def visible_rect(
 
 
 def zoom_to_fill(correction: Correction) -> float:
-    """Return the magnification that is sufficient for every frame.
+    """Return the smallest zoom at which no frame shows its border.
 
     Raises ClipError if it exceeds `MAX_ZOOM`.
     """

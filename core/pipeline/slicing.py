@@ -49,10 +49,10 @@ def resolve_zoom(pipeline: Pipeline, frame_count: int) -> Pipeline:
 
 
 def trim_pipeline(pipeline: Pipeline, window: TimeRange) -> Pipeline:
-    """The pipeline of the frames that its result shows in that time range.
+    """Return a pipeline of the frames that are displayed in a time range.
 
-    Each of them is the same as in the whole. The source is a video file, of which only those frames are read. Raises
-    ClipError where there are none.
+    They are the same as in the result of the whole pipeline. The source must be a video file; only frames of that range
+    are read. Raises ClipError where there are none.
     """
     clip = pipeline.source
     assert isinstance(clip, VideoClip), "a clip in memory is trimmed by slicing its tensor"
@@ -94,10 +94,10 @@ def source_range(pipeline: Pipeline, piece: range, frame_count: int) -> range:
 def render_piece(
     pipeline: Pipeline, frames: Iterator[Frames], span: range, piece: range, *, on_device: bool = False
 ) -> Iterator[Frames]:
-    """Yield the frames `piece` of the result, which may stay on a device.
+    """Run the pipeline for a piece of its result, frame by frame.
 
-    pipeline: as `resolve_zoom` returns it. frames: those of the source in `span`, one by one; `span` is `source_range`
-    of the piece.
+    piece: numbers of the frames to yield. pipeline: as `resolve_zoom` returns it. span: numbers of the source frames
+    that this needs, see `source_range`. frames: these frames, one by one. on_device: leave the result on the device.
     """
     for operation, before in pipeline.iter_operations():
         if isinstance(operation, WarpOp):

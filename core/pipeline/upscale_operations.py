@@ -23,7 +23,7 @@ def upscale_operations(
     device: torch.device | str | None = None,
     stats: UpscaleStats | None = None,
 ) -> tuple[Operation, ...]:
-    """The operations that these settings stand for, for `Pipeline.then`.
+    """Return the operations that upscale, for `Pipeline.then`.
 
     deflicker: strength of the motion-compensated temporal filter, 0 (none) to 1. Grain is added after it, because it
     would average grain away. device, stats: as for `upscale`.

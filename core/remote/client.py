@@ -48,10 +48,10 @@ _Result = TypeVar("_Result")
 
 
 async def with_timeout(seconds: float, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Await a coroutine; raises asyncio.TimeoutError where it takes longer.
+    """Await a coroutine, at most for some seconds.
 
-    A coroutine that is given up has ended before. `asyncio.wait_for` of Python 3.10 and 3.11 loses a cancellation that
-    comes in the moment in which the coroutine ends: Ctrl-C would be lost.
+    On a timeout it is cancelled and awaited, then asyncio.TimeoutError is raised. `asyncio.wait_for` of Python 3.10 and
+    3.11 is not used, because it swallows a cancellation (Ctrl-C) that arrives when the coroutine finishes.
     """
     task = asyncio.ensure_future(coroutine)
     try:

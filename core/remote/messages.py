@@ -76,7 +76,7 @@ def extract_outputs(entry: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
 
 
 def format_refusal(prompt: Prompt, status: int, answer: Any) -> str:
-    """The server's refusal of a graph: one line for it, one for each node's error."""
+    """Format why the server refused a graph: a summary, then a line per node error."""
     reply = json_object(answer)
     error: str | dict[str, Any] = reply.get("error") or {}
     node_errors: dict[str, dict[str, Any]] = reply.get("node_errors") or {}
@@ -97,5 +97,8 @@ def http_status_hint(status: int) -> str:
 
 
 def strip_control_chars(text: str) -> str:
-    """Replace control characters, which could steer a terminal, except newlines."""
+    """Replace control characters, such as terminal escape sequences, by spaces.
+
+    Newlines stay.
+    """
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

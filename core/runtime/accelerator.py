@@ -141,7 +141,7 @@ class Accelerator:
     def make_current(self) -> None:
         """Make this the current device of the thread.
 
-        It is the one of names without a number, and the one that collectives send objects through.
+        Names without a number, such as "cuda", then mean it, and collectives send Python objects through it.
         """
         set_device = getattr(self._module, "set_device", None)
         if set_device is not None and self.device.index is not None:  # pyright: ignore[reportUnnecessaryComparison]  # torch annotates int

@@ -57,7 +57,7 @@ class Layer:
 
 
 def parse_param(text: str) -> list[Layer]:
-    """The layers in the text of a .param file, in order.
+    """Parse the text of an ncnn .param file into its layers, in order.
 
     Raises WeightsError with the number of a wrong line.
     """
@@ -126,7 +126,7 @@ class BinReader:
         raise WeightsError(f"its weights are quantised (flag {flag:#010x})")
 
     def read_raw(self, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(count,): the next values, without a flag."""
+        """Read the next `count` values of an array that has no type flag."""
         start = self._offset
         self._advance(count * dtype.itemsize)
         return torch.frombuffer(self._data, dtype=dtype, count=count, offset=start) if count else torch.empty(0)

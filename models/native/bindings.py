@@ -97,11 +97,11 @@ class NativeLibrary:
         return -(-channels // self.vector_width)
 
     def scratch_floats(self, in_planes: int, out_planes: int) -> int:
-        """Floats of scratch memory per thread for a convolution of planes."""
+        """Size of the scratch buffer per thread, in floats, for a convolution of planes."""
         return self._cdll.steadyscale_scratch(in_planes, out_planes)
 
     def input_scratch_floats(self, channels: int, width: int) -> int:
-        """Floats of scratch memory per thread for a convolution of an image."""
+        """Size of the scratch buffer per thread, in floats, for the first convolution."""
         return self._cdll.steadyscale_scratch_first(channels, width)
 
     def allocate(self, size: int) -> MemoryBlock:
@@ -115,9 +115,10 @@ class NativeLibrary:
         return memory
 
     def transform_filters(self, weight: Tensor, channel_positions: Sequence[int], out_planes: int) -> MemoryBlock:
-        """Transform filters (out, in, 3, 3), float32 and contiguous, to Winograd points.
+        """Transform 3x3 filters into the Winograd domain.
 
-        channel_positions: index of each input channel among the channels of the input planes.
+        weight: (out, in, 3, 3), float32 and contiguous.
+            channel_positions: index of each input channel among the channels of the input planes.
         """
         depth = channel_positions[-1] + 1
         memory = self.allocate(TILE_POINTS * depth * out_planes * self.vector_width * FLOAT_BYTES)

@@ -41,10 +41,10 @@ def jpeg_round_trip(pixels: Tensor, quality: int, *, chroma_444: bool = False) -
 
 
 def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Tensor:
-    """(3, h, w) in [0, 1] -> the same as the last frame of a panning clip.
+    """Encode and decode an image as the last frame of a panning clip.
 
-    The frame is thus inter-predicted, as most frames of most videos are. codec: a key of ARTIFACT_CODECS that is among
-    `available_codecs`. crf: higher is worse.
+    (3, h, w) in [0, 1] -> the same. The frame is inter-predicted, as most frames of most videos are. codec: a key of
+    ARTIFACT_CODECS that is among `available_codecs`. crf: higher is worse.
     """
     encoder_name, decoder_name, options = ARTIFACT_CODECS[codec]
     _, height, width = image.shape

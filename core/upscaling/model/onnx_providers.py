@@ -103,7 +103,7 @@ def import_onnxruntime() -> Any:
 
 
 def available_providers(device: torch.device) -> list[Provider]:
-    """The providers that this build of onnxruntime has for a device, in order."""
+    """List the execution providers of onnxruntime for a device, the best first."""
     built = import_onnxruntime().get_available_providers()
     return [provider for provider in PROVIDERS if provider.name in built and device.type in provider.device_types]
 

@@ -53,10 +53,10 @@ class ComputeMode(Enum):
 def compute_modes(
     precision: Precision, accelerator: Accelerator, *, supports_half: bool = True, can_cast: bool = True
 ) -> tuple[ComputeMode, ...]:
-    """The modes to try on a device, the preferred one first.
+    """List the modes to try on a device, the preferred one first.
 
-    AUTO tries 16 bits where the device computes in them, then TF32, which is as imprecise, then float32. bfloat16 is
-    used on request only: its error is visible. can_cast: whether the weights can be converted.
+    AUTO tries float16 where the device and the network support it, then TF32, which has the same precision, then
+    float32. bfloat16 is used on request only: its error is visible. can_cast: whether the weights can be converted.
     """
     if precision is not Precision.AUTO:
         return (ComputeMode(precision.value),)

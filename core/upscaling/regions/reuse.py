@@ -90,7 +90,7 @@ class RegionReuse:
 
     @property
     def reference(self) -> Tensor:
-        """The frame (k, C, h, w) that `output` is the output of."""
+        """The input frame (k, C, h, w) whose result is `output`."""
         assert self._reference is not None, "no frame was planned yet"
         return self._reference
 

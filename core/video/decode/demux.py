@@ -208,7 +208,7 @@ def is_edit_list_skipped(packet: Packet[Any]) -> bool:
 
 
 class Decoder(Protocol):
-    """Decodes packets; the decoders of PyAV are such."""
+    """What decodes video packets, such as a codec context of PyAV."""
 
     def decode(self, packet: Packet[Any], /) -> list[VideoFrame]: ...
 

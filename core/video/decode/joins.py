@@ -54,7 +54,7 @@ class _Track:
 
 
 class PartTracker:
-    """Assigns packets to parts.
+    """Assigns packets to the parts of a joined recording.
 
     Pass all packets of the video and of the copied streams, in their order.
     step: the first step back of an audio stream that the video does not make: seconds, moment and stream.

@@ -132,8 +132,8 @@ def choose_encoder(
 ) -> EncoderSetup:
     """Return the requested encoder or, where it does not work, the software one.
 
-    A hardware encoder works if it encodes a blank frame; the reason why it does not is logged. codec: the row of
-    `codec_name`. pixel_format, size: of the file.
+    A hardware encoder works if it encodes a blank frame; the reason why it does not is logged. codec: the entry of
+    `codec_name` in CODECS. pixel_format, size: of the file.
     Raises ClipError for a preset that hardware encoders do not have, and where `encoding.encoder` is the name of one
     encoder, which has no replacement.
     """

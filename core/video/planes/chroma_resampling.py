@@ -56,7 +56,7 @@ def downsample(values: Tensor, layout: PlaneLayout, gains: tuple[float, ...], bi
 
 
 def cubic(distance: float) -> float:
-    """Return the weight of a sample at this distance, in samples."""
+    """Evaluate the cubic kernel at a distance, in samples."""
     x = abs(distance)
     if x < 1:
         return (2 - _SHARPNESS) * x**3 - (3 - _SHARPNESS) * x**2 + 1
