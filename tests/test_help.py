@@ -20,17 +20,24 @@ import locales
 
 FOLDER = Path(__file__).parents[1] / "web" / "docs"
 NODES = {node.node_id: node for node in schemas.read_schemas()}
-PAGES = {"en": "{}.md", "zh": "{}/zh.md"}
+PAGES = {"en": "{}.md", "zh": "{}/zh.md", "ja": "{}/ja.md", "ko": "{}/ko.md"}
 """The frontend asks for NODE/LANGUAGE.md and, where there is none, for NODE.md: English, for everybody else."""
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Recipes", "When something is wrong"),
     "zh": ("输入", "输出", "常用做法", "遇到问题时"),
+    "ja": ("入力", "出力", "使い方の例", "うまくいかないとき"),
+    "ko": ("입력", "출력", "활용 예", "문제가 있을 때"),
 }
 ENTRY = re.compile(r"^- `([^`]+)`(?:（([^）]+)）| \(([^)]+)\))?[:：]")  # noqa: RUF001
 CHOICES = re.compile(r"^  - ((?:`[^`]+`(?:, |、)?)+)[:：]")  # noqa: RUF001
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
-TROUBLES = {"en": ("Slow|slow", "memory", "[Ww]obbl", "[Cc]ropped"), "zh": ("慢", "内存", "晃动", "裁切太多")}
+TROUBLES = {
+    "en": ("Slow|slow", "memory", "[Ww]obbl", "[Cc]ropped"),
+    "zh": ("慢", "内存", "晃动", "裁切太多"),
+    "ja": ("遅い", "メモリ", "揺れ", "切り取りすぎ"),
+    "ko": ("느림", "메모리", "흔들", "잘림|잘려"),
+}
 FOLDERS = {"trajectories", "steadyscale_jobs"}  # in backticks without being an input
 
 

@@ -54,12 +54,6 @@ def test_every_node_and_input_has_help_text(any_host: Host) -> None:
                 assert options.get("tooltip"), f"{name}.{key} has no tooltip"
 
 
-def test_the_frontend_learns_which_inputs_are_advanced(any_host: Host) -> None:
-    inputs = any_host.get("/object_info/SteadyScale_UpscaleFrames")["SteadyScale_UpscaleFrames"]["input"]
-    assert inputs["required"]["tile"][1]["advanced"] is True
-    assert "advanced" not in inputs["required"]["factor"][1]
-
-
 def test_core_nodes_run_on_the_clip(any_host: Host, clip_name: str) -> None:
     """The host itself is in order, so that what fails elsewhere is ours."""
     prompt = {

@@ -55,6 +55,8 @@ def test_schemas_read_without_a_host_equal_the_hosts(any_host: Host) -> None:
         for socket in node.inputs:
             kind, more = declared[socket.name]
             assert more["tooltip"] == socket.tooltip, f"{node.node_id}.{socket.name}"
+            assert more["display_name"] == socket.label, f"{node.node_id}.{socket.name}"
+            assert more.get("advanced", False) == socket.is_advanced, f"{node.node_id}.{socket.name}"
             choices = kind if isinstance(kind, list) else more.get("options", [])
             # Of a list that begins with this machine's files, the rest is the same everywhere.
             shared = tuple(choices)[len(choices) - len(socket.options) :]
