@@ -47,7 +47,9 @@ class EnhanceVideo(io.ComfyNode):
                 shared.fps_input(
                     "Frames per second of IMAGE, which the smoothing window in seconds needs. A VIDEO knows its own."
                 ),
-                *shared.size_inputs(size_note="; the size has to be of the shape of the frames"),
+                *shared.size_inputs(
+                    size_note="; the size has to be of the shape of the frames. Show Advanced displays width and height"
+                ),
                 *shared.smoothing_inputs(),
                 shared.border_input(
                     "What stands where the source does not reach: crop and crop-adaptive zoom in until nothing is "
