@@ -387,7 +387,10 @@ def _free_in_container() -> float:
     """
     group = Path("/sys/fs/cgroup")
     try:
-        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+        limit, used = (
+            (group / "memory.max").read_text(encoding="ascii").strip(),
+            (group / "memory.current").read_text(encoding="ascii"),
+        )
     except OSError:
         return inf
     return inf if limit == "max" else max(0.0, float(limit) - float(used))

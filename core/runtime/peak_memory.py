@@ -24,7 +24,7 @@ def _peak_bytes() -> int | None:
         return int(peak)
     # On Linux `ru_maxrss` includes the process that started this one, which may be a whole ComfyUI.
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     try:
         import resource

@@ -139,7 +139,7 @@ def fit_to_time(config: TrainConfig, minutes: float, on_step: Callable[[], None]
     """
     plan_file = config.folder / PLAN_FILE
     try:
-        plan = json.loads(plan_file.read_text())
+        plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if plan["minutes"] == minutes:
             return _with_steps(config, int(plan["steps"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -154,7 +154,7 @@ def fit_to_time(config: TrainConfig, minutes: float, on_step: Callable[[], None]
         shutil.rmtree(folder, ignore_errors=True)
     steps = max(MIN_STEPS, round(minutes * 60 / statistics.median(seconds[TRIAL_WARMUP_STEPS:])))
     with atomic_path(plan_file) as partial:
-        partial.write_text(json.dumps({"minutes": minutes, "steps": steps}))
+        partial.write_text(json.dumps({"minutes": minutes, "steps": steps}), encoding="utf-8")
     return _with_steps(config, steps)
 
 

@@ -69,7 +69,7 @@ def _save(state: TrainState, folder: Path, keep: int) -> Path:
             "scales": [[model.scaler.scale, model.scaler.steps_since_inf] for model in models],
             "files": {file.name: _sha256(file) for file in sorted(partial.iterdir())},
         }
-        (partial / STATE_FILE).write_text(json.dumps(values, indent=1))
+        (partial / STATE_FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
         for file in partial.iterdir():  # before the rename, so that a power failure cannot leave empty files under it
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
@@ -98,7 +98,7 @@ def restore(state: TrainState, path: Path) -> None:
 
     Raises TrainingError if the settings differ.
     """
-    values = json.loads((path / STATE_FILE).read_text())
+    values = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
     models = _trained_models(state)
     try:
         for name, network in _networks(state).items():
@@ -170,7 +170,7 @@ def _list_checkpoints(folder: Path) -> list[Path]:
 
 def _damage_reason(path: Path) -> str | None:
     try:
-        files: dict[str, Any] = json.loads((path / STATE_FILE).read_text())["files"]
+        files: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["files"]
         changed = [name for name, digest in files.items() if _sha256(path / name) != digest]
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"

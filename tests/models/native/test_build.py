@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from steadyscale.models.native import (
     NativeDispatcher,
     NativeNetwork,
     NoCompilerError,
+    build,
     build_library,
     describe_engine,
     engine,
@@ -22,7 +24,7 @@ from steadyscale.models.native import (
 )
 from steadyscale.models.native.bindings import ABI_VERSION, NativeLibrary, Op
 from steadyscale.models.native.build import TARGET_FLAGS, cpu_signature
-from steadyscale.models.native.compiler import COMPILER_FLAGS, SOURCE, BuildError, find_compiler
+from steadyscale.models.native.compiler import COMPILER_FLAGS, LIBRARY_SUFFIX, SOURCE, BuildError, find_compiler
 
 
 @needs_compiler
@@ -62,10 +64,70 @@ def test_other_vector_widths_give_the_same_results(tmp_path, target):
         assert torch.equal(native(images, roi=(rows, cols)), full[scale_slices((rows, cols), 3)])
 
 
+def hide_compilers(monkeypatch, folder):
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+
+
+def test_without_a_system_compiler_ziglang_is_used(tmp_path, monkeypatch):
+    hide_compilers(monkeypatch, tmp_path)
+    monkeypatch.delitem(sys.modules, "ziglang")
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").touch()
+    # In place of zig: writes its arguments to the library.
+    (tmp_path / "ziglang" / "__main__.py").write_text(
+        "import os, sys\n"
+        "if '-o' in sys.argv:\n"
+        "    output = sys.argv[sys.argv.index('-o') + 1]\n"
+        "    open(output, 'w').write(' '.join([*sys.argv[1:], os.environ['ZIG_GLOBAL_CACHE_DIR']]))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "cache"))
+    library = build_library()
+    words = library.read_text().split()
+    assert words[:2] == ["c++", "-nostdlib++"]
+    assert {*COMPILER_FLAGS, "-march=native", str(SOURCE)} <= {*words}
+    assert Path(words[-1]).is_relative_to(tmp_path / "cache")
+    assert [*library.parent.iterdir()] == [library], "what zig cached is gone"
+
+
+@pytest.mark.parametrize(
+    ("machine", "capability", "libraries", "chosen"),
+    [
+        ("x86_64", "AVX512", ("avx2", "avx512"), "avx512"),
+        ("x86_64", "AVX2", ("avx2", "avx512"), "avx2"),
+        ("AMD64", "AVX512", ("avx2",), "avx2"),
+        ("x86_64", "DEFAULT", ("avx2", "avx512"), None),
+        ("arm64", "DEFAULT", ("neon",), "neon"),
+        ("aarch64", "SVE256", ("neon",), "neon"),
+        ("x86_64", "AVX2", (), None),
+    ],
+)
+def test_library_of_a_wheel_is_chosen_by_the_instruction_set(
+    tmp_path, monkeypatch, machine, capability, libraries, chosen
+):
+    monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "WHEEL_FOLDER", tmp_path)
+    monkeypatch.setattr(build.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    for name in libraries:
+        (tmp_path / f"winograd-{name}{LIBRARY_SUFFIX}").touch()
+    expected = None if chosen is None else tmp_path / f"winograd-{chosen}{LIBRARY_SUFFIX}"
+    assert find_library() == expected
+    if expected is None:
+        return
+    assert build_library() == expected, "nothing is compiled"
+    build.library_folder().mkdir(parents=True)
+    compiled = build.library_folder() / f"winograd-00000000{LIBRARY_SUFFIX}"
+    compiled.touch()
+    assert find_library() == compiled, "what was compiled for this CPU comes first"
+
+
 def test_without_a_compiler_build_fails_and_torch_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("STEADYSCALE_CACHE", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
+    hide_compilers(monkeypatch, tmp_path)
     with pytest.raises(NoCompilerError, match=r"no C\+\+ compiler was found"):
         build_library()
     assert find_library() is None
@@ -90,7 +152,7 @@ def test_compiler_without_output_and_invalid_cxx_are_reported(tmp_path, monkeypa
     with pytest.raises(BuildError, match="wrote no library"):
         build_library()
     assert find_library() is None
-    monkeypatch.setenv("PATH", str(tmp_path))
+    hide_compilers(monkeypatch, tmp_path)
     monkeypatch.setenv("CXX", '"c++')
     with pytest.raises(NoCompilerError):
         build_library()
