@@ -10,7 +10,7 @@ from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
-from .arg_types import add_enum_option, positive_float, readout_time, unit_float, zoom_factor
+from .arg_types import add_enum_option, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,19 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help=f"most that crop may magnify (default {settings.max_zoom:g})",
     )
 
+    parser.add_argument(
+        "--reference",
+        type=whole_number,
+        metavar="FRAME",
+        help="with --smoothing locked: the frame, counted from 0, whose view is held (default: a median view)",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="white is not looked at, people for instance: an image for all frames, or a video, folder or pattern with "
+        "one mask for each",
+    )
+
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
     """The settings that the arguments stand for."""
@@ -66,4 +79,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         strength=Strength(**{axis: 1 - getattr(args, f"keep_{axis}") for axis in AXIS_LABELS}),
         horizon=args.horizon,
         rolling_shutter=args.rolling_shutter,
+        reference=args.reference,
     )

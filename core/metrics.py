@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from . import geometry
 from .clip import ClipInfo, Frames
-from .motion.consistency import backward_warp
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def jitter(poses: geometry.Matrices, info: ClipInfo, seconds: float = 1.0, *, stride: int = 1) -> float:
@@ -44,6 +46,10 @@ def warping_error(first: Frames, second: Frames, flow: Tensor) -> NDArray[np.flo
     Measures flicker (Lai et al., Learning Blind Video Temporal Consistency, 2018). Only pixels that are visible in the
     second frame count; pass frames without borders.
     """
+    import torch
+
+    from .motion.consistency import backward_warp
+
     _, _, height, width = first.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     u, v = x.to(flow) + flow[:, 0], y.to(flow) + flow[:, 1]

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
             upscaling=upscale_settings(args),
             stabilization=stabilize_settings(args),
             deflicker=args.temporal,
+            mask=args.mask,
             **run_options(args, bars),
         )
         print_report(args, report.as_dict(), str(report))

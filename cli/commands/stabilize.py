@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> None:
             report = _run_live(args, bars)
         else:
             settings = stabilize_settings(args)
-            report = stabilize_video(args.input, args.output, settings=settings, **run_options(args, bars))
+            report = stabilize_video(
+                args.input, args.output, settings=settings, mask=args.mask, **run_options(args, bars)
+            )
         # Frames on stdout leave no place there for a report.
         stream = sys.stderr if args.live and args.output == STDOUT else sys.stdout
         print_report(args, report.as_dict(), str(report), stream)
@@ -55,6 +57,8 @@ def _run_live(args: argparse.Namespace, bars: ProgressBars) -> VideoReport:
     options = run_options(args, bars)
     if options.pop("resumable") or options.pop("job"):
         raise ClipError("--live reads its source once and cannot be resumed; leave out --resumable and --job")
+    if args.mask is not None:
+        raise ClipError("--live follows the whole frame; leave out --mask")
     if options.pop("hwaccel") != "none":
         raise ClipError("--live decodes on the CPU, without delay; leave out --hwaccel")
     for name in ("job", "fps", "segment_seconds"):

@@ -103,6 +103,8 @@ def _check_live(settings: StabilizeSettings) -> None:
     if settings.smoothing not in (Smoothing.KALMAN, Smoothing.KALMAN_CAUSAL, Smoothing.LEARNED):
         name = getattr(settings.smoothing, "value", "a function")
         raise ClipError(f"the smoothing '{name}' needs the whole clip: live, use kalman or learned")
+    if settings.reference is not None:
+        raise ClipError(f"reference is {settings.reference}; live, no frame can be held: leave it out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

@@ -105,7 +105,7 @@ def stabilize_video(
     target: str | Path,
     *,
     settings: StabilizeSettings | None = None,
-    mask: Masks | None = None,
+    mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,
     fps: Fraction | float = 24,
@@ -128,7 +128,8 @@ def stabilize_video(
     Args:
         settings: smoothing, border, zoom and the like. None takes the defaults.
         mask: what moves on its own and is not to be followed, people for instance: (N or 1, H, W), above 0.5 where
-            not to look; or a function from the frame number to such a mask (not with `resumable`).
+            not to look; a function from the frame number to such a mask (not with `resumable`); or a file: one image
+            for all frames, or a video, folder or pattern with one mask for each.
         device: without effect. Motion is measured on the CPU, and frames are warped there, which takes less time than
             their transfer to a GPU.
         source, target, encoding, bits, fps, max_pixels, on_damage, hwaccel, resumable, job, segment_seconds, progress:
@@ -164,7 +165,7 @@ def enhance_video(
     upscaling: UpscaleSettings | None = None,
     stabilization: StabilizeSettings | None = None,
     deflicker: float = 0.0,
-    mask: Masks | None = None,
+    mask: Masks | str | Path | None = None,
     encoding: Encoding | None = None,
     bits: int | None = None,
     fps: Fraction | float = 24,
@@ -250,9 +251,13 @@ def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) ->
 
 
 def _plan_stabilization(
-    run: VideoRun, settings: StabilizeSettings, mask: Masks | None
+    run: VideoRun, settings: StabilizeSettings, mask: Masks | str | Path | None
 ) -> tuple[WarpOp, StabilizationReport]:
     """Measure the source, or read what an earlier run of the job measured."""
+    if isinstance(mask, (str, Path)):
+        from ..motion.masks import read_masks
+
+        mask = read_masks(mask)
     clip = run.tracker.track_clip(run.pipeline, "measuring")
     motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
     warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)

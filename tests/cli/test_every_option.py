@@ -23,7 +23,7 @@ VALUES = {
     "--keep-zoom": "0.5", "--keep-tilt": "0.5",
     "--horizon": "0.75", "--rolling-shutter": "0.5", "--max-zoom": "1.1", "--lookahead": "7", "--set": "steps=7",
     "--server": "http://127.0.0.1:1", "--output": "other.safetensors", "--timeout": "9", "--calibrate": "images",
-    "--prune": "0.25", "--max-mb": "3",
+    "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png",
     "--max-loss-db": "2", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
 }  # fmt: skip
 
@@ -48,8 +48,8 @@ CALLS = {
     "stabilize --live": Call(
         ("--live", "IN", "OUT.mp4"),
         (f"{CLI}.stabilize.stabilize_live_video",),
-        # The last four are for files only; the first three are refused.
-        without=("--live", "--resumable", "--job", "--hwaccel", "--fps", "--segment-seconds"),
+        # The last two are for files only; the others are refused.
+        without=("--live", "--resumable", "--job", "--hwaccel", "--mask", "--fps", "--segment-seconds"),
     ),
     "info": Call(("FILE",), (f"{CLI}.info.open_clip",)),
     "train": Call(("run.toml",), (f"{CORE}.training.read_config", f"{CORE}.training.train"), (TrainConfig(),)),
