@@ -6,6 +6,7 @@ result, warped along the motion.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
@@ -187,7 +188,7 @@ def _is_unrelated(frame: Tensor, warped: Tensor, consistency: float) -> bool:
     for block in SCENE_BLOCKS:
         a, b = (F.avg_pool2d(f, block, ceil_mode=True, count_include_pad=False).flatten() for f in (frame, warped))
         a, b = a - a.mean(), b - b.mean()
-        if float(a @ b) >= MIN_RELATED_CORRELATION * float(a.norm() * b.norm()):
+        if float(a @ b) >= MIN_RELATED_CORRELATION * math.sqrt(float(a @ a) * float(b @ b)):
             return False
         if block == SCENE_BLOCKS[0] and float((a - b).abs().mean()) < max(MIN_SCENE_DIFFERENCE, least):
             return False

@@ -142,7 +142,11 @@ def _verify(
     window: TimeRange | None,
     times: Timestamps | None,
 ) -> None:
-    moment = (lambda number: times.starts[number] * times.time_base) if times is not None else None
+    def start(number: int) -> Fraction:
+        assert times is not None
+        return times.starts[number] * times.time_base
+
+    moment = start if times is not None else None
     try:
         verify_output(partial, source, frame_count=count, info=info, window=window, moment=moment)
     except ClipError as e:
