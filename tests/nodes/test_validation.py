@@ -265,3 +265,23 @@ def test_a_batch_that_does_not_fit_in_memory_is_refused(host):
     batch.add(torch.zeros(1, 3, 48, 64))
     with pytest.raises(ClipError, match="only 1 of 2 frames were computed"):
         batch.to_tensor()
+
+
+MODULES = {
+    "compress_model": "CompressModel",
+    "load_model": "LoadESRGANModel",
+    "save_model": "SaveESRGANModel",
+    "train": "TrainESRGAN",
+    "trajectory_file": "LoadTrajectory",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_inputs_that_are_missing_in_an_api_call_are_refused(host, module):
+    """The host calls this, and asks for the fingerprint, before it reports a missing input."""
+    node = getattr(host.import_(module), MODULES[module])
+    answer = node.validate_inputs()
+    assert isinstance(answer, str)
+    assert answer.startswith("'' is not ")
+    if "fingerprint_inputs" in vars(node):
+        node.fingerprint_inputs()

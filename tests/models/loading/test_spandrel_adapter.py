@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from spandrel import ModelLoader
 from spandrel.architectures.ESRGAN import ESRGAN
+from spandrel.architectures.MMRealSR import MMRealSR
 from spandrel.architectures.SwinIR import SwinIR
 from steadyscale.models import WeightsError, load_upscaler
 
@@ -64,6 +65,18 @@ def test_relatives_of_our_networks_are_loaded_by_spandrel(tmp_path, sample_image
     assert (model.architecture, model.scale) == ("ESRGAN", 16)
     small = sample_image[..., :8, :8]
     assert torch.allclose(model(small), network.eval()(small).detach().clamp(0, 1), atol=1e-6)
+
+
+def test_a_network_whose_keys_look_like_ours_falls_through_to_spandrel(tmp_path, sample_image):
+    """MMRealSR has the body of an ESRGAN, and more."""
+    torch.manual_seed(1)
+    sizes = {"num_feat": 8, "num_block": 1, "num_grow_ch": 4, "num_feats": [8] * 4, "num_blocks": [1] * 4}
+    network = MMRealSR(num_in_ch=3, num_out_ch=3, **sizes).eval()
+    torch.save(network.state_dict(), tmp_path / "mm.pth")
+    model = load_upscaler(tmp_path / "mm.pth")
+    assert (model.architecture, model.scale, model.in_channels) == ("MMRealSR", 4, 3)
+    theirs = ModelLoader().load_from_file(tmp_path / "mm.pth").eval()
+    assert torch.allclose(model(sample_image), theirs(sample_image).detach(), atol=1e-6)
 
 
 def test_extra_architectures_are_registered_where_they_are_installed(swin, monkeypatch):
