@@ -26,7 +26,7 @@ class NewSchema(OldSchema):
 def make_schema(fake_host: Any, schema_class: type, *input_ids: str, **fields: Any) -> Any:
     sys.modules["comfy_api.latest"].io.Schema = schema_class
     node_schema = fake_host.import_("_comfy.schema").node_schema
-    inputs = [SimpleNamespace(id=name, extra_dict={}) for name in input_ids]
+    inputs = [SimpleNamespace(id=name, display_name=None, extra_dict={}) for name in input_ids]
     return node_schema(
         node_id="A", category="B", inputs=inputs, search_aliases="deshake, video stabilization", **fields
     )
@@ -54,3 +54,8 @@ def test_advanced_inputs_are_marked_on_every_host(fake_host):
 def test_an_advanced_input_has_to_exist(fake_host):
     with pytest.raises(KeyError, match="tiles"):
         make_schema(fake_host, OldSchema, "tile", advanced="tiles")
+
+
+def test_an_input_without_a_label_is_called_by_its_id(fake_host):
+    schema = make_schema(fake_host, OldSchema, "max_zoom", "fps")
+    assert [each.display_name for each in schema.inputs] == ["max zoom", "fps"]
