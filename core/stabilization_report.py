@@ -1,4 +1,7 @@
-"""What a stabilization did: zoom, cuts, readout, doubtful steps and shake, without another look at the pixels."""
+"""What a stabilization did: zoom, cuts, readout, doubtful steps and shake.
+
+From the measured motion and its correction, without another look at the pixels.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ class StabilizationReport:
         }
 
     def __str__(self) -> str:
-        """One line, such as "zoom 1.07 (frame 31 needs most), 2 cuts, shake 5.31 -> 0.12 px"."""
+        """One line.
+
+        Such as "zoom 1.07 (frame 31 needs most), 2 cuts, shake 5.31 -> 0.12 px".
+        """
         zoom = f"zoom {self.zoom_max:.2f}"
         if self.zoom_mean < self.zoom_max - 0.005:
             zoom = f"zoom {self.zoom_mean:.2f}, at most {self.zoom_max:.2f}"

@@ -11,11 +11,13 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
+from ..core.path.strength import AXIS_LABELS
 from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import OutputSize, Precision, UpscaleSettings
 from ..models.zoo.bundled import BUNDLED_MODELS, MAX_FACTOR_2X
 from ._comfy.adapter import combo_options
 
+_AXIS_NAMES = {"x": "horizontal", "y": "vertical", "roll": "rotation", "zoom": "zoom", "tilt": "tilt"}
 STABILIZE_DEFAULTS, UPSCALE_DEFAULTS = StabilizeSettings(), UpscaleSettings()
 ROLLING_SHUTTER = RollingShutter(STABILIZE_DEFAULTS.rolling_shutter).value
 
@@ -112,6 +114,35 @@ def smoothing_inputs() -> list[io.Input]:
 def max_zoom_input(tooltip: str) -> io.Input:
     default = STABILIZE_DEFAULTS.max_zoom
     return io.Float.Input("max_zoom", default=default, min=1.0, max=4.0, step=0.01, tooltip=tooltip)
+
+
+def strength_inputs() -> list[io.Input]:
+    """The share of the shake that is removed, per axis, and the level horizon."""
+    strengths: list[io.Input] = [
+        io.Float.Input(
+            f"strength_{axis}",
+            display_name=f"{_AXIS_NAMES[axis]} strength",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip=f"How much of the shake {way} is removed: 1 all of it, 0 none.",
+        )
+        for axis, way in AXIS_LABELS.items()
+    ]
+    horizon = io.Float.Input(
+        "horizon",
+        display_name="horizon lock",
+        default=STABILIZE_DEFAULTS.horizon,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        tooltip="Keeps the frame level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
+        "Level is how the shot is mostly held; with locked, how the reference frame is.",
+    )
+    return [*strengths, horizon]
 
 
 def border_input(tooltip: str, default: Border = STABILIZE_DEFAULTS.border) -> io.Input:

@@ -97,7 +97,7 @@ class EnhanceVideo(io.ComfyNode):
             rolling_shutter=RollingShutter(rolling_shutter),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, None, resumable)
-        correction, plot = correct_and_plot(motion, settings)
+        correction, plot, _ = correct_and_plot(motion, settings)
         size = shared.parse_output_size(resize_to, factor, width, height)
         model = with_cancel_check(model_or_default(upscale_model, size, frames))
         operations = [

@@ -7,31 +7,12 @@ from comfy_api.latest import io, ui
 from ..core.path.border import Border
 from ..core.path.motion import Motion
 from ..core.path.smooth import Smoothing
-from ..core.path.strength import AXIS_LABELS, Strength
+from ..core.path.strength import Strength
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
 from ._comfy.adapter import CorrectionType, FlowType
 from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import correct_and_plot
-
-AXIS_NAMES = {"x": "horizontal", "y": "vertical", "roll": "rotation", "zoom": "zoom", "tilt": "tilt"}
-
-
-def _strength_inputs() -> list[io.Input]:
-    """The share of the shake that is removed, per axis."""
-    return [
-        io.Float.Input(
-            f"strength_{axis}",
-            display_name=f"{AXIS_NAMES[axis]} strength",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            optional=True,
-            tooltip=f"How much of the shake {way} is removed: 1 all of it, 0 none.",
-        )
-        for axis, way in AXIS_LABELS.items()
-    ]
 
 
 class SmoothTrajectory(io.ComfyNode):
@@ -57,18 +38,7 @@ class SmoothTrajectory(io.ComfyNode):
                     max=1_000_000,
                     tooltip="For locked: the frame, counted from 0, whose view is held. -1 holds the median view.",
                 ),
-                *_strength_inputs(),
-                io.Float.Input(
-                    "horizon",
-                    display_name="horizon lock",
-                    default=shared.STABILIZE_DEFAULTS.horizon,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Keeps the frame level: 1 holds the roll still for the whole shot, 0 follows slow turns. "
-                    "Level is how the shot is mostly held; with locked, how the reference frame is.",
-                ),
+                *shared.strength_inputs(),
             ],
             outputs=[
                 CorrectionType.Output(
@@ -104,5 +74,5 @@ class SmoothTrajectory(io.ComfyNode):
             horizon=horizon,
             reference=reference if reference >= 0 else None,
         )
-        correction, plot = correct_and_plot(flow, settings)
+        correction, plot, _ = correct_and_plot(flow, settings)
         return io.NodeOutput(correction, plot, ui=ui.PreviewImage(plot, cls=cls))

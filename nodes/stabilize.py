@@ -9,6 +9,7 @@ from ..core.motion.flow import FlowMethod
 from ..core.motion.readout_time import RollingShutter
 from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
+from ..core.path.strength import Strength
 from ..core.pipeline.warp_op import WarpOp
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
@@ -33,7 +34,8 @@ class StabilizeVideo(io.ComfyNode):
             "steady, smooth camera, vidstab, rolling shutter, handheld",
             description="Takes the shake out of a clip: Estimate Flow, Smooth Trajectory and Warp/Pad Frames in one. "
             "Take the three apart to upscale in between, or to try settings without measuring again.",
-            advanced="fps, method, rolling_shutter, resumable",
+            advanced="fps, method, rolling_shutter, resumable, strength_x, strength_y, strength_roll, strength_zoom, "
+            "strength_tilt, horizon",
             inputs=[
                 ImageOrVideoType.Input(
                     "frames",
@@ -54,6 +56,7 @@ class StabilizeVideo(io.ComfyNode):
                 shared.mask_input(),
                 shared.rolling_shutter_input(),
                 shared.resumable_input(),
+                *shared.strength_inputs(),
             ],
             hidden=[io.Hidden.dynprompt],
             outputs=[
@@ -74,6 +77,11 @@ class StabilizeVideo(io.ComfyNode):
                 io.Image.Output(
                     display_name="plot", tooltip="The camera's path before and after. Vertical lines are cuts."
                 ),
+                io.String.Output(
+                    display_name="info",
+                    tooltip="What was done, in one line: the zoom and the frame that needs it, cuts, and the shake "
+                    "before and after.",
+                ),
             ],
         )
 
@@ -90,6 +98,12 @@ class StabilizeVideo(io.ComfyNode):
         mask: Tensor | None = None,
         rolling_shutter: str = shared.ROLLING_SHUTTER,
         resumable: bool = False,
+        strength_x: float = 1.0,
+        strength_y: float = 1.0,
+        strength_roll: float = 1.0,
+        strength_zoom: float = 1.0,
+        strength_tilt: float = 1.0,
+        horizon: float = shared.STABILIZE_DEFAULTS.horizon,
     ) -> io.NodeOutput:
         check_links(cls, frames)
         settings = StabilizeSettings(
@@ -98,10 +112,12 @@ class StabilizeVideo(io.ComfyNode):
             border=Border(border),
             max_zoom=max_zoom,
             flow=FlowMethod(method),
+            strength=Strength(strength_x, strength_y, strength_roll, strength_zoom, strength_tilt),
+            horizon=horizon,
             rolling_shutter=RollingShutter(rolling_shutter),
         )
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
-        correction, plot = correct_and_plot(motion, settings)
+        correction, plot, info = correct_and_plot(motion, settings)
         warp_op = WarpOp(correction, settings.border)
         result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders)
-        return io.NodeOutput(result, fill_mask, correction, plot, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(result, fill_mask, correction, plot, info, ui=ui.PreviewImage(plot, cls=cls))

@@ -32,7 +32,9 @@ Array = NDArray[np.float64]
 
 
 class PathTarget(NamedTuple):
-    """What to prefer to the wanted views: as `x` in `_solve_qp`, in coordinates of `to_basis_coordinates`.
+    """What to prefer to the wanted views.
+
+    In coordinates of `to_basis_coordinates`, as `x` in `_solve_qp`.
 
     position: (n, 4), the preferred change of the wanted views. bend: (n,), 0 to 1, the share of the acceleration of the
     wanted path that counts as acceleration of the change does. rest: (n - 1,), weight of the speed between two frames.
@@ -148,7 +150,10 @@ def _similarity_basis(info: ClipInfo) -> Array:
 
 
 def to_basis_coordinates(tangents: geometry.Tangents, info: ClipInfo) -> Array:
-    """Convert tangents (n, 8) to coordinates (n, 4) of the basis, to first order; shear and perspective are ignored."""
+    """Convert tangents (n, 8) to coordinates (n, 4) of the basis.
+
+    To first order; shear and perspective are ignored.
+    """
     half_width, aspect = max(info.width / 2, 1.0), info.height / max(info.width, 1)
     turn = np.sqrt((1 + aspect**2) / 3)
     return tangents[:, :4] * [1 / half_width, 1 / half_width, turn, turn]

@@ -117,13 +117,19 @@ def _shake_peak(
 
 
 def _speeds(poses: geometry.Matrices, correction: Correction) -> Array:
-    """Return the speed of the fastest corner between the poses (n, 3, 3): (n - 1,), in frame widths per second."""
+    """Return the speed of the fastest corner between the poses (n, 3, 3).
+
+    (n - 1,), in frame widths per second.
+    """
     seconds = np.diff(correction.frame_times) / float(correction.info.fps)
     return _corner_distances(poses[:-1], poses[1:], correction) / seconds
 
 
 def _corner_distances(first: geometry.Matrices, second: geometry.Matrices, correction: Correction) -> Array:
-    """Return the largest displacement of a corner from each first to each second pose (n,), in frame widths."""
+    """Return the largest displacement of a corner between poses.
+
+    From each first to each second one: (n,), in frame widths.
+    """
     corners = geometry.corners(correction.info.width, correction.info.height)
     moved = geometry.transform_points(geometry.normalize(geometry.inverse(first) @ second), corners[None])
     return np.linalg.norm(moved - corners, axis=-1).max(axis=-1) / max(correction.info.width, 1)

@@ -104,6 +104,7 @@ def plot_trajectory(
     applied: Correction | None = None,
     max_zoom: float | None = None,
     border: Border | None = None,
+    caption: str = "",
 ) -> Frames:
     """Plot the camera path before and after smoothing.
 
@@ -114,16 +115,17 @@ def plot_trajectory(
     of a panel share its scale.
     after: None plots the measured path only. applied: the correction of the frames, for the last panel; None takes that
     from `before` to `after`. border: the border of the warp; for a crop, the last panel also shows its zoom, and what
-    cannot be cropped raises ClipError as `with_border_zoom` does.
+    cannot be cropped raises ClipError as `with_border_zoom` does. caption: a line of text above the panels.
     """
     canvas = new_canvas(width, height)
     draw = ImageDraw.Draw(canvas)
-    margin, title_height = 64 * SUPERSAMPLING, 26 * SUPERSAMPLING
+    margin, title_height = 64 * SUPERSAMPLING, (44 if caption else 26) * SUPERSAMPLING
     panels, legend = _build_panels(before, after, applied, max_zoom, border)
     left = margin
     for text, color, advance in legend:
         draw.text((left, 5 * SUPERSAMPLING), text, fill=color, font=plot_font())
         left += advance * SUPERSAMPLING
+    draw.text((margin, 24 * SUPERSAMPLING), caption, fill=TEXT_COLOR, font=plot_font())
     times, rate = before.frame_times - before.frame_times[:1], float(before.info.fps)
     last = max(float(times[-1]), 1.0) if len(times) else 1.0
     x_ticks = [(tick * rate, f"{tick:g} s") for tick in ticks(0, last / rate, 8)]

@@ -18,6 +18,7 @@ from ...core.motion.frame_times import frame_times
 from ...core.motion.gray_frame import Plane
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
+from ...core.stabilization_report import report_stabilization
 from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
@@ -86,10 +87,15 @@ def measure_input_motion(
     return measure_motion(source, settings, mask=mask, flow=model), [] if resumable else None
 
 
-def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor]:
-    """Compute the correction, and an IMAGE of the path before and after it."""
+def correct_and_plot(motion: Motion, settings: StabilizeSettings) -> tuple[Correction, Tensor, str]:
+    """Compute the correction, a plot, and a line that says what it does.
+
+    The plot is an IMAGE of the path before and after the correction.
+    """
     correction = correct_motion(motion, settings, load_smoother=lambda *size: load_path_smoother().make_smoother(*size))
     measured = Trajectory.of(motion)
     max_zoom = settings.max_zoom if settings.is_cropped else None
-    plot = plot_trajectory(measured, measured.corrected(correction), applied=correction, max_zoom=max_zoom)
-    return correction, plot.movedim(1, -1).contiguous()
+    info = str(report_stabilization(motion, correction, settings.border))
+    corrected = measured.corrected(correction)
+    plot = plot_trajectory(measured, corrected, applied=correction, max_zoom=max_zoom, caption=info)
+    return correction, plot.movedim(1, -1).contiguous(), info

@@ -51,10 +51,11 @@ def test_the_zoom_budget_is_drawn_for_crops_only(fake_host, monkeypatch, border,
     calls.replace(f"{MODULE}.correct_motion", fix)
     calls.replace(f"{MODULE}.plot_trajectory", torch.zeros(1, 3, 8, 9))
     motion = module.Motion(fix.matrices, np.array([0.0, 1.0, 1.0]), info)
-    found, plot = module.correct_and_plot(motion, settings)
+    found, plot, info = module.correct_and_plot(motion, settings)
     assert found is fix
     assert plot.shape == (1, 8, 9, 3)
     assert calls.one("correct_motion")["settings"] is settings
+    assert calls.one("plot_trajectory")["caption"] == info == "zoom 1.00, 0 cuts"
     assert (calls.one("plot_trajectory")["max_zoom"], calls.one("plot_trajectory")["applied"]) == (max_zoom, fix)
 
 
