@@ -9,9 +9,11 @@ import ast
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
-import pathspec
+import archive
+import identity
 import pytest
 from PIL import Image
 
@@ -104,6 +106,8 @@ def test_metadata_fulfils_the_registrys_rules() -> None:
     assert comfy["PublisherId"]
     assert comfy["DisplayName"]
     assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
+    # A GPU named there excludes the others, and PyPI knows only that of NVIDIA.
+    assert not [name for name in project["classifiers"] if name.startswith("Environment ::")]
 
 
 @pytest.mark.parametrize(("key", "shape", "limit"), [("Icon", (400, 400), 100_000), ("Banner", (1680, 720), 400_000)])
@@ -121,12 +125,36 @@ def test_icon_and_banner_have_the_required_size(key: str, shape: tuple[int, int]
 
 def test_archive_contains_all_that_the_host_reads() -> None:
     """Matched as `comfy node pack` does: Git's files without those of .comfyignore."""
-    patterns = pathspec.PathSpec.from_lines("gitignore", (ROOT / ".comfyignore").read_text("utf-8").splitlines())
     command = ["git", "-C", str(ROOT), "ls-files"]
     files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    packed = {file for file in files if not patterns.match_file(file)}
+    packed = archive.expected_files()
     served = ("web", "locales", "workflows", "subgraphs", "nodes", "core", "models", "cli")
     assert {file for file in files if file.startswith(tuple(f"{folder}/" for folder in served))} <= packed
     assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= packed
     assert len([file for file in packed if file.startswith("web/docs/")]) > 30, "the help pages"
-    assert {file.split("/")[0] for file in packed}.isdisjoint({"tests", "scripts", "bench", "docs", ".ci", ".github"})
+    left_out = {"tests", "scripts", "bench", "docs", ".ci", ".github", "setup.py", "Makefile"}
+    assert {file.split("/")[0] for file in packed}.isdisjoint(left_out)
+
+
+def test_archives_are_compared_file_by_file(tmp_path: Path) -> None:
+    names = sorted(archive.expected_files())
+    with zipfile.ZipFile(tmp_path / "node.zip", "w") as packed:
+        for name in names[1:]:
+            packed.writestr(name, b"other" if name == "README.md" else (ROOT / name).read_bytes())
+        packed.writestr("docs/index.md", b"")
+    assert archive.differences(tmp_path / "node.zip") == [
+        f"missing: {names[0]}",
+        "not ours: docs/index.md",
+        "different: README.md",
+    ]
+
+
+def test_every_file_names_the_repository_of_pyproject() -> None:
+    owner, _, name = identity.repository().partition("/")
+    text = f"https://github.com/someone/{name}/issues and https://github.com/someone/else"
+    assert identity.replace_repository(text, f"{owner}/{name}") == text.replace(f"someone/{name}", f"{owner}/{name}")
+    named = {file: file.read_text(encoding="utf-8") for file in identity.text_files()}
+    assert len([text for text in named.values() if identity.repository() in text]) > 5
+    assert [
+        file.name for file, text in named.items() if identity.replace_repository(text, f"{owner}/{name}") != text
+    ] == []

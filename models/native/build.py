@@ -1,4 +1,7 @@
-"""Find the compiled engine, or compile it for this CPU into the cache folder, on request only."""
+"""Find the compiled engine, or compile it for this CPU.
+
+That is done on request only, into the cache folder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import os
 import platform
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +37,11 @@ def build_library() -> Path:
     """Compile the engine unless there is one; returns the library's path.
 
     The compiler is $CXX, else the first of c++, g++ and clang++, else the package ziglang. The folder is
-    `library_folder()`. Raises NoCompilerError, or BuildError with the compiler's output.
+    `library_folder()`. A wheel's library is copied there, so that clones of the same source, such as a node pack, find
+    it too. Raises NoCompilerError, or BuildError with the compiler's output.
     """
     if (library := find_library()) is not None:
-        return library
+        return _copy_to_cache(library) if library.parent == WHEEL_FOLDER else library
     compiler = find_compiler()
     if compiler is None:
         raise NoCompilerError(
@@ -66,9 +71,10 @@ def build_library() -> Path:
 
 
 def find_library() -> Path | None:
-    """The library compiled from this source for this CPU, else the wheel's for its instruction set, else None.
+    """Find the library that this CPU can run.
 
-    No program is started.
+    The one compiled from this source for this CPU, else the wheel's for its instruction set, else None. No program is
+    started.
     """
     candidates = (WHEEL_FOLDER / f"winograd-{name}{LIBRARY_SUFFIX}" for name in supported_instruction_sets())
     try:
@@ -77,6 +83,21 @@ def find_library() -> Path | None:
     except OSError:
         newest = None
     return newest or next((path for path in candidates if path.is_file()), None)
+
+
+def _copy_to_cache(library: Path) -> Path:
+    """Copy a library to `library_folder()`, if that can be written to.
+
+    Returns the copy, else the library.
+    """
+    folder = library_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            copied = Path(shutil.copyfile(library, Path(scratch) / library.name))
+            return copied.replace(folder / library.name)
+    except OSError:
+        return library
 
 
 def supported_instruction_sets() -> tuple[str, ...]:

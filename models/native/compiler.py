@@ -37,7 +37,10 @@ class NoCompilerError(BuildError):
 
 
 def find_compiler() -> list[str] | None:
-    """The command of a C++ compiler: the system's, else that of the package ziglang, else None."""
+    """The command of a C++ compiler, or None.
+
+    The system's, else that of the package ziglang.
+    """
     if (compiler := find_system_compiler()) is not None:
         return compiler
     return list(ZIG_COMMAND) if importlib.util.find_spec("ziglang") is not None else None
@@ -55,9 +58,9 @@ def find_system_compiler() -> list[str] | None:
 
 
 def run_compiler(compiler: list[str], target_flags: tuple[str, ...], output: Path) -> str | None:
-    """Compile the engine to `output`. None on success, else the end of the compiler's error output.
+    """Compile the engine to `output`.
 
-    What zig caches is left beside the output.
+    None on success, else the end of the compiler's error output. What zig caches is left beside the output.
     """
     command = [*compiler, *COMPILER_FLAGS, *target_flags, "-o", str(output), str(SOURCE)]
     zig_cache = str(output.with_name("zig-cache"))

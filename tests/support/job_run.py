@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -97,6 +96,8 @@ def run_full_job(
 def run_in_child(source: Path, target: Path, counter_file: Path, pause: float, max_file_bytes: int = 0) -> None:
     """Run the job in a child process. max_file_bytes: limit for each file; 0 for none."""
     if max_file_bytes:
+        import resource  # POSIX only, as the limit is
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     torch.set_num_threads(1)
     # The parent reads the exit code; a traceback in the output of the tests would look like a failure.
@@ -108,9 +109,11 @@ def run_in_child(source: Path, target: Path, counter_file: Path, pause: float, m
 
 
 def start_process(function: Callable, *arguments: object) -> multiprocessing.Process:
-    """Start a process that calls a function, forked from one that has all imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["steadyscale.core.jobs.run", "cv2"])
+    """Start a process that calls a function, forked from one that has all imports where the system can fork."""
+    can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
+    if can_fork:
+        context.set_forkserver_preload(["steadyscale.core.jobs.run", "cv2"])
     process = context.Process(target=function, args=arguments)
     process.start()
     return process

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import archive
 import assets
 import av
 import base_directory
@@ -25,7 +26,7 @@ FRAME_COUNT, WIDTH, HEIGHT = 24, 128, 96
 def start_host(
     version: str, base: Path, flags: Sequence[str] = (), env: dict[str, str] | None = None
 ) -> Iterator[Host]:
-    """Start a host on a base directory with the weights and the clip CLIP_NAME.
+    """Start a host on a base directory with the pack's archive, the weights and the clip CLIP_NAME.
 
     flags follow the names of the custom node packs that are loaded.
     """
@@ -34,7 +35,8 @@ def start_host(
         weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable))
     except script_support.SetupError as trouble:
         pytest.fail(f"no ComfyUI {version} to test on: {trouble}")
-    base_directory.create_base_directory(base, [weights])
+    # What the registry hands out, not the repository: a file that .comfyignore drops is missing here too.
+    base_directory.create_base_directory(base, [weights], pack=archive.unpack(base / "archive"))
     write_clip(base / "input" / CLIP_NAME)
     with Host(tree, base, flags=[*base_directory.HOST_FLAGS, *flags], cpu=True, env=env) as host:
         yield host

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -263,7 +262,7 @@ def test_a_killed_process_leaves_no_result(tmp_path: Path):
     assert child.stdout is not None
     assert child.stdout.readline() == "running\n"
     time.sleep(0.1)
-    child.send_signal(signal.SIGKILL)
+    child.kill()
     child.wait()
     child.stdout.close()
     assert not (tmp_path / "out.mp4").exists()
