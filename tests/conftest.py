@@ -24,12 +24,18 @@ from steadyscale.cli import main as cli_main
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 HOST_FOLDERS = ("host", "browser")  # of tests that share a running ComfyUI
+LONGEST = ("fuzz", "native")  # the last file of a worker must not be one of these
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests in a ComfyUI begin first: they take longest."""
+    """Let the tests in a ComfyUI begin first, as they take longest; then the other long files."""
     tests = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in HOST_FOLDERS)
+
+    def order(item: pytest.Item) -> int:
+        folders = item.path.relative_to(tests).parts[:-1]
+        return 0 if folders[:1] and folders[0] in HOST_FOLDERS else 1 if {*folders} & {*LONGEST} else 2
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.host
 
 START = """
 import sys
+checks = {checks!r}
 sys.argv = ["main.py", "--cpu"]
 sys.path.insert(0, {tree!r})
 import comfy.options
@@ -32,15 +34,8 @@ frames = torch.rand(2, 12, 16, 3)
 """
 
 
-def run(code: str) -> subprocess.CompletedProcess:
-    weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)).parent
-    start = START.format(tree=str(assets.get_comfyui()), weights=str(weights))
-    return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
-
-
-def test_models_with_a_patcher_work() -> None:
-    done = run(
-        f"""
+CHECKS = {
+    "models with a patcher": f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 assert isinstance(model.patcher, comfy.model_patcher.ModelPatcher)
 assert model.patcher.model is model.model
@@ -49,14 +44,8 @@ assert plain.shape == (2, 48, 64, 3)
 assert model.patcher in [loaded.model for loaded in management.current_loaded_models], "the host moved it, not we"
 del model.patcher
 assert torch.equal(UpscaleFrames.execute(frames, upscale_model=model, **SETTINGS).result[0], plain)
-"""
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_bundled_networks_are_listed_and_need_no_file() -> None:
-    done = run(
-        """
+""",
+    "bundled networks": """
 options = LoadESRGANModel.define_schema().inputs[0].options
 assert options[-2:] == ["steadyscale-2x", "steadyscale-4x"], options
 for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
@@ -66,17 +55,42 @@ for name, scale in (("steadyscale-2x", 2), ("steadyscale-4x", 4)):
     large = UpscaleFrames.execute(torch.full((1, 12, 16, 3), 0.5), upscale_model=model, **SETTINGS).result[0]
     assert large.shape == (1, 12 * scale, 16 * scale, 3)
     assert (large - 0.5).abs().max() < 0.02
-"""
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_empty_batch_is_refused() -> None:
-    done = run(
-        f"""
+""",
+    "an empty batch": f"""
 model = LoadESRGANModel.execute("{DEFAULT_NETWORK}.safetensors").result[0]
 UpscaleFrames.execute(frames[:0], upscale_model=model, **SETTINGS)
+""",
+}
+RUN = """
+import json, traceback
+for name, code in json.loads(checks).items():
+    try:
+        exec(code, dict(globals()))
+        trouble = ""
+    except Exception:
+        trouble = traceback.format_exc()
+    print("CHECK", json.dumps([name, trouble]))
 """
-    )
-    assert done.returncode == 1
-    assert "ClipError: the batch of frames is empty" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trouble() -> dict[str, str]:
+    """The traceback of each check, or nothing, after all ran in one process: its start takes seconds."""
+    weights = assets.get_weights(DEFAULT_NETWORK, Path(sys.executable)).parent
+    start = START.format(tree=str(assets.get_comfyui()), weights=str(weights), checks=json.dumps(CHECKS))
+    done = subprocess.run([sys.executable, "-c", start + RUN], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line.removeprefix("CHECK ") for line in done.stdout.splitlines() if line.startswith("CHECK ")]
+    return dict(json.loads(line) for line in lines)
+
+
+def test_models_with_a_patcher_work(trouble: dict[str, str]) -> None:
+    assert trouble["models with a patcher"] == ""
+
+
+def test_bundled_networks_are_listed_and_need_no_file(trouble: dict[str, str]) -> None:
+    assert trouble["bundled networks"] == ""
+
+
+def test_empty_batch_is_refused(trouble: dict[str, str]) -> None:
+    assert "ClipError: the batch of frames is empty" in trouble["an empty batch"]

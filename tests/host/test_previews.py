@@ -9,7 +9,7 @@ import numpy as np
 import prompt_builder
 import pytest
 from comfyhost import Host
-from prompt_builder import read_image, run_and_listen
+from prompt_builder import SMALL_MODELS, read_image, run_and_listen
 
 pytestmark = pytest.mark.host
 
@@ -23,7 +23,8 @@ class Graph(prompt_builder.PromptBuilder):
 
     def upscaled(self, frames: list) -> list:
         settings = {"resize_to": "factor", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "fp32"}
-        return [self.add("SteadyScale_UpscaleFrames", upscale_model=self.add_model(), frames=frames, **settings), 0]
+        model = self.add_model(SMALL_MODELS[2])
+        return [self.add("SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, **settings), 0]
 
     def compared(self, before: list, after: list, **settings: object) -> str:
         usual = {"layout": "split", "frame": 0, "seconds": 0.0, "split": 0.5, "largest": 1920}

@@ -10,6 +10,7 @@ import prompt_builder
 import pytest
 from comfyhost import Host, RunResult
 from numbered_video import make_video, read_numbers
+from prompt_builder import MODEL_NAME, SMALL_MODELS
 from steadyscale.core.video.decode.video_clip import VideoClip
 
 pytestmark = pytest.mark.host
@@ -18,10 +19,10 @@ FRAMES, WIDTH, HEIGHT = 24, 64, 48
 
 
 class Graph(prompt_builder.PromptBuilder):
-    def upscaled(self, frames: list, **settings: object) -> list:
+    def upscaled(self, frames: list, model: str = SMALL_MODELS[4], **settings: object) -> list:
         defaults = {"resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1, "tile": 0, "precision": "auto"}
         node = self.add(
-            "SteadyScale_UpscaleFrames", upscale_model=self.add_model(), frames=frames, **{**defaults, **settings}
+            "SteadyScale_UpscaleFrames", upscale_model=self.add_model(model), frames=frames, **{**defaults, **settings}
         )
         return [node, 0]
 
@@ -137,7 +138,8 @@ def test_a_cancel_leaves_no_file_and_the_next_prompt_runs(host: Host) -> None:
     before = set((host.base / "output").rglob("*"))
     for attempt in range(3):  # a host that is short of processor time can take the cancel when the work is done
         graph = Graph()
-        saved = graph.saved(graph.upscaled(graph.add_video(clip.name), tile=32, grain=(attempt + 1) / 50), "cancelled")
+        large = graph.upscaled(graph.add_video(clip.name), MODEL_NAME, tile=32, grain=(attempt + 1) / 50)
+        saved = graph.saved(large, "cancelled")
         seen: list[int] = []
 
         def cancel(event: str, data: dict, seen: list[int] = seen) -> None:

@@ -166,7 +166,7 @@ def test_faults_of_an_api_file_would_be_found(fault: str, definitions: dict[str,
 
 CHECKPOINTS = ("CheckpointLoaderSimple",)
 """Loaders of files that are too large for tests: a template with one runs up to what needs it."""
-A_MOMENT = 0.1  # minutes of training, where a template trains
+FEW_STEPS = 5  # of training, where a template trains
 
 
 def growth(prompt: Prompt) -> tuple[float, int]:
@@ -187,7 +187,7 @@ def test_the_host_accepts_the_api_file_and_runs_it(any_host: Host, name: str, cl
     prompt = api(name)
     for node in prompt.values():
         if "minutes" in node["inputs"]:
-            node["inputs"]["minutes"] = A_MOMENT
+            node["inputs"]["steps"] = FEW_STEPS
     clip = any_host.base / "input" / clip_name
     file = next(node["inputs"]["file"] for node in prompt.values() if node["class_type"] == "LoadVideo")
     shutil.copyfile(clip, any_host.base / "input" / file)
