@@ -13,7 +13,7 @@ from steadyscale.core.path.trajectory import Correction
 from steadyscale.core.warping import temporal_fill as fill_module
 from steadyscale.core.warping.warp import warp
 
-WIDTH, HEIGHT, COUNT = 240, 136, 24
+WIDTH, HEIGHT, COUNT = 176, 100, 24
 warp_module = import_module("steadyscale.core.warping.warp")
 
 
