@@ -49,7 +49,8 @@ class PreviewTrajectory(io.ComfyNode):
                     "they zoom in; mirror, wrap, edge, black and fill put something where pixels are missing."
                 ),
                 shared.max_zoom_input(
-                    "The budget to draw as a line: the one of Smooth Trajectory, 1.3 = 30 %. Nothing is changed by it."
+                    "The budget to name beside the largest crop: that of Smooth Trajectory, 1.3 = 30 %. Nothing is "
+                    "changed by it."
                 ),
                 io.Int.Input(
                     "frame",
@@ -65,11 +66,18 @@ class PreviewTrajectory(io.ComfyNode):
                     optional=True,
                     tooltip="The clip, at any size, to draw on: IMAGE or VIDEO. Without it a gray frame is used.",
                 ),
+                io.Boolean.Input(
+                    "details",
+                    default=False,
+                    optional=True,
+                    tooltip="Adds rows for rotation, zoom and the crop of each frame to the plot.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="plot",
-                    tooltip="The camera's path before and after, and the price. Vertical lines are cuts.",
+                    tooltip="The camera's path before and after. Vertical lines are cuts and the frame of the largest "
+                    "crop.",
                 ),
                 io.Image.Output(
                     display_name="image",
@@ -86,11 +94,12 @@ class PreviewTrajectory(io.ComfyNode):
         max_zoom: float,
         frame: int,
         frames: Tensor | Input.Video | None = None,
+        details: bool = False,
     ) -> io.NodeOutput:
         if isinstance(path, Motion):
             before = Trajectory.of(path)
             fix = identity_correction(correction(before, before))
-            sheet = plot_trajectory(before, None)
+            sheet = plot_trajectory(before, None, details=details)
         else:
             fix = path
             if fix.poses is None:
@@ -99,7 +108,12 @@ class PreviewTrajectory(io.ComfyNode):
                 )
             before = Trajectory(fix.poses, fix.shots, fix.info, times=fix.times)
             sheet = plot_trajectory(
-                before, before.corrected(fix), applied=fix, max_zoom=max_zoom, border=Border(border)
+                before,
+                before.corrected(fix),
+                applied=fix,
+                max_zoom=max_zoom,
+                border=Border(border),
+                details=details,
             )
         number = find_max_zoom_frame(fix) if frame < 0 else frame
         source = blank_frame(fix) if frames is None else read_frame(clip_from_input(frames), number)

@@ -18,8 +18,9 @@ Color: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the canvas
 
 SUPERSAMPLING = 2  # the canvas is this many times as large, and reduced at the end: Pillow has no smooth lines
-BEFORE_COLOR, AFTER_COLOR, LIMIT_COLOR, ZOOM_COLOR = (235, 120, 40), (30, 110, 220), (200, 30, 60), (20, 140, 70)
-GRID_COLOR, TEXT_COLOR = (225, 225, 230), (60, 60, 70)
+BEFORE_COLOR, AFTER_COLOR, LIMIT_COLOR, ZOOM_COLOR = (255, 150, 50), (70, 165, 255), (255, 85, 110), (80, 210, 130)
+BACKGROUND_COLOR, GRID_COLOR, TEXT_COLOR = (23, 24, 29), (60, 62, 72), (224, 224, 230)
+FONT_SIZE = 13  # in pixels of the plot
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,19 @@ class Curve:
     label: str = ""
 
 
+@dataclass(frozen=True)
+class Marker:
+    """A vertical line at x, with a label at the top or at the bottom of the panel."""
+
+    x: float
+    label: str
+    color: Color
+    at_bottom: bool = False
+
+
 def new_canvas(width: int, height: int) -> Image.Image:
-    """A white canvas for a plot of that size."""
-    return Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING), "white")
+    """An empty dark canvas for a plot of that size."""
+    return Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING), BACKGROUND_COLOR)
 
 
 def canvas_to_frame(canvas: Image.Image) -> Frames:
@@ -54,7 +65,7 @@ def frame_to_image(frame: Frames) -> Image.Image:
     return Image.fromarray((frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def plot_font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def plot_font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font of labels, for a size in pixels of the plot."""
     return ImageFont.load_default(size * SUPERSAMPLING)
 
@@ -68,18 +79,19 @@ def draw_panel(
     x_ticks: Iterable[tuple[float, str]],
     *,
     reference_lines: Sequence[tuple[float, str]] = (),
-    cuts: Sequence[float] = (),
+    markers: Sequence[Marker] = (),
     padding: tuple[float, float] = (0.08, 0.5),
     logarithmic: bool = False,
+    font_size: int = FONT_SIZE,
 ) -> None:
     """Draw curves over x from 0 to `x_max`, with a grid and a legend.
 
-    x_ticks: (x, label). reference_lines: horizontal lines (y, label). cuts: x of vertical lines. padding: space below
-    and above the curves, relative to their range, and at least; for a logarithmic scale in decades. logarithmic: y in
-    decades; ignored if a value is not positive.
+    x_ticks: (x, label). reference_lines: horizontal lines (y, label). padding: space below and above the curves,
+    relative to their range, and at least; for a logarithmic scale in decades. logarithmic: y in decades; ignored if a
+    value is not positive. font_size: in pixels of the plot.
     """
     left, top, right, bottom = box
-    scale, font = SUPERSAMPLING, plot_font()
+    scale, font = SUPERSAMPLING, plot_font(font_size)
     logarithmic = logarithmic and all(bool((curve.y > 0).all()) for curve in curves)
     heights = [np.log10(curve.y) if logarithmic else curve.y for curve in curves]
     values = np.concatenate([*heights, np.array([y for y, _ in reference_lines], np.float64)])
@@ -112,15 +124,31 @@ def draw_panel(
         label_x += draw.textlength(label, font) + 16 * scale
     for value, _ in reference_lines:
         draw.line([to_pixel(0, value), to_pixel(x_max, value)], fill=TEXT_COLOR, width=scale)
-    for cut in cuts:
-        x, _ = to_pixel(cut, low)
-        draw.line([(x, top), (x, bottom)], fill=TEXT_COLOR, width=2 * scale)
+    for marker in markers:
+        _draw_marker(draw, box, to_pixel(marker.x, low)[0], marker, font)
     for curve, height in zip(curves, heights, strict=True):
         line = [to_pixel(float(x), float(y)) for x, y in zip(curve.x, height, strict=True)]
         if len(line) > 1:
             draw.line(line, fill=curve.color, width=2 * scale, joint="curve")
         elif line:  # a line needs two points: a single one is a dot, moved into the box
             draw.circle((min(line[0][0], right - 3 * scale), line[0][1]), 3 * scale, fill=curve.color)
+
+
+def _draw_marker(
+    draw: ImageDraw.ImageDraw,
+    box: Box,
+    x: float,
+    marker: Marker,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Draw a marker at a pixel column, its label on the side where it fits."""
+    _, top, right, bottom = box
+    gap = 5 * SUPERSAMPLING
+    draw.line([(x, top), (x, bottom)], fill=marker.color, width=2 * SUPERSAMPLING)
+    fits = x + gap + draw.textlength(marker.label, font) < right
+    position = x + (gap if fits else -gap), bottom - gap if marker.at_bottom else top + gap
+    anchor = ("l" if fits else "r") + ("b" if marker.at_bottom else "t")
+    draw.text(position, marker.label, fill=marker.color, font=font, anchor=anchor)
 
 
 def ticks(low: float, high: float, target_count: int) -> list[float]:

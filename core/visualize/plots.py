@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..path.trajectory import Correction, Trajectory, correction
 from ..path.zoom import MAX_ZOOM, zooms_to_fill
 from ..runtime.deprecation import renamed_arguments
 from ..runtime.typed_torch import norm
+from .captions import draw_caption
 from .panel import (
     AFTER_COLOR,
     BEFORE_COLOR,
@@ -25,6 +27,7 @@ from .panel import (
     ZOOM_COLOR,
     Color,
     Curve,
+    Marker,
     canvas_to_frame,
     draw_panel,
     new_canvas,
@@ -47,12 +50,19 @@ def flow_to_image(flow: Tensor, max_motion: float | None = None) -> Frames:
     Hue is direction, saturation is speed.
 
     max_motion: motion in pixels at full saturation; None takes the 99th percentile of the batch, so that a few outliers
-    do not reduce the saturation of the rest. White is no motion. A color wheel in the corner is the legend.
+    do not reduce the saturation of the rest. White is no motion. A color wheel in the corner is the legend, and a
+    caption says which motion has its full color; images too small for the wheel have neither.
     """
     speed = norm(flow, dim=1)
     if max_motion is None:
         max_motion = float(np.quantile(speed.cpu().numpy(), 0.99))
-    return draw_color_wheel(colorize_flow(flow / max(max_motion, MIN_FLOW_RANGE_PIXELS)))
+    max_motion = max(max_motion, MIN_FLOW_RANGE_PIXELS)
+    image = draw_color_wheel(colorize_flow(flow / max_motion))
+    if _wheel_size(image) is None:
+        return image
+    return draw_caption(
+        image, f"full color: {max_motion:.1f} px per frame", bottom=True, size=min(image.shape[-2:]) // 14
+    )
 
 
 def draw_color_wheel(image: Frames) -> Frames:
@@ -60,14 +70,20 @@ def draw_color_wheel(image: Frames) -> Frames:
 
     Frames are (B, 3, H, W); small ones are not changed.
     """
-    size = min(image.shape[-2:]) // 4
-    if size >= 16:
+    size = _wheel_size(image)
+    if size is not None:
         axis = torch.linspace(-1, 1, size)
         wheel = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
         disc = (norm(wheel, dim=1, keepdim=True) <= 1).to(image)
         corner = image[..., -size:, -size:]
         corner.copy_(disc * colorize_flow(wheel).to(image) + (1 - disc) * corner)
     return image
+
+
+def _wheel_size(image: Frames) -> int | None:
+    """Side of the color wheel in pixels, or None for an image too small for one."""
+    size = min(image.shape[-2:]) // 4
+    return size if size >= 16 else None
 
 
 def colorize_flow(flow: Tensor) -> Tensor:
@@ -86,11 +102,15 @@ def colorize_flow(flow: Tensor) -> Tensor:
 
 
 PANELS = (
-    ("sideways, px", 0, 1.0),
-    ("up and down, px", 1, 1.0),
-    ("roll, degrees", 2, 180 / math.pi),
+    ("horizontal, px", 0, 1.0),
+    ("vertical, px", 1, 1.0),
+    ("rotation, degrees", 2, 180 / math.pi),
     ("zoom, %", 3, 100.0),
 )
+MAIN_PANEL_COUNT = 2  # the rest is drawn on demand
+MIN_MARKED_CROP_PERCENT = 0.05  # less is not visible
+PANEL_HEIGHT, FONT_SIZE = 270, 22  # in pixels; nodes display plots at half their size or less
+CAPTION_FONT_SIZE = 17  # small enough for a line of 110 letters
 
 Series = tuple[NDArray[np.float64], Color]  # one value per frame, and its color
 
@@ -99,74 +119,116 @@ def plot_trajectory(
     before: Trajectory,
     after: Trajectory | None,
     width: int = 960,
-    height: int = 720,
+    height: int | None = None,
     *,
     applied: Correction | None = None,
     max_zoom: float | None = None,
     border: Border | None = None,
     caption: str = "",
+    details: bool = False,
 ) -> Frames:
-    """Plot the camera path before and after smoothing.
+    """Plot the camera path before and after smoothing, in a dark theme.
 
-    Returns one RGB frame (1, 3, height, width), with a panel per parameter.
+    Returns one RGB frame (1, 3, height, width). Two rows show the horizontal and the vertical path in pixels. Labeled
+    vertical lines mark cuts and the frame that needs the largest crop. The x axis is time in seconds, and both curves
+    of a row share its scale.
 
-    The last panel shows the zoom that each frame needs so that no border is visible, and the limit `max_zoom` (1.2
-    means 20 %), if given, as a horizontal line. The x axis is time in seconds, cuts are vertical lines, and both curves
-    of a panel share its scale.
-    after: None plots the measured path only. applied: the correction of the frames, for the last panel; None takes that
-    from `before` to `after`. border: the border of the warp; for a crop, the last panel also shows its zoom, and what
-    cannot be cropped raises ClipError as `with_border_zoom` does. caption: a line of text above the panels.
+    The second line of the legend has the zoom, in per cent, that keeps borders out of the frame that needs the largest
+    crop, the limit `max_zoom` (1.2 means 20 %), and the largest zoom of `border` if that crops.
+    after: None plots the measured path only. height: None is 270 pixels for each row. applied: the correction of the
+    frames; None takes that from `before` to `after`. border: that of the warp; what cannot be cropped raises ClipError
+    as `with_border_zoom` does. caption: a line of text below the legend. details: also rows for rotation, zoom, and the
+    crop that each frame needs, with limit and border.
     """
+    fix = None if after is None else (correction(before, after) if applied is None else applied)
+    crop = None if fix is None else _measure_crop(fix, max_zoom, border)
+    rows = _build_rows(before, after, crop, details)
+    height = PANEL_HEIGHT * len(rows) if height is None else height
     canvas = new_canvas(width, height)
     draw = ImageDraw.Draw(canvas)
-    margin, title_height = 64 * SUPERSAMPLING, (44 if caption else 26) * SUPERSAMPLING
-    panels, legend = _build_panels(before, after, applied, max_zoom, border)
-    left = margin
-    for text, color, advance in legend:
-        draw.text((left, 5 * SUPERSAMPLING), text, fill=color, font=plot_font())
-        left += advance * SUPERSAMPLING
-    draw.text((margin, 24 * SUPERSAMPLING), caption, fill=TEXT_COLOR, font=plot_font())
+    header_height = _draw_legend(draw, crop, caption)
     times, rate = before.frame_times - before.frame_times[:1], float(before.info.fps)
     last = max(float(times[-1]), 1.0) if len(times) else 1.0
     x_ticks = [(tick * rate, f"{tick:g} s") for tick in ticks(0, last / rate, 8)]
-    cuts = [float(times[shot.start - 1] + times[shot.start]) / 2 for shot in before.shots if shot.start]
-    panel_height = (canvas.height - title_height) // len(panels)
-    for row, (name, series) in enumerate(panels):
-        top, bottom = (title_height + (row + n) * panel_height for n in (0, 1))
-        box = (margin, top + 20 * SUPERSAMPLING, canvas.width - 16 * SUPERSAMPLING, bottom - 20 * SUPERSAMPLING)
+    markers = [
+        Marker(float(times[shot.start - 1] + times[shot.start]) / 2, "cut", TEXT_COLOR)
+        for shot in before.shots
+        if shot.start
+    ]
+    if crop is not None and float(crop.needed.max(initial=0)) > MIN_MARKED_CROP_PERCENT:
+        markers.append(Marker(float(times[crop.needed.argmax()]), "largest crop", LIMIT_COLOR, at_bottom=True))
+    row_height = (canvas.height - header_height) // len(rows)
+    line = (FONT_SIZE + 8) * SUPERSAMPLING
+    for number, (name, series) in enumerate(rows):
+        top, bottom = (header_height + (number + n) * row_height for n in (0, 1))
+        box = (4 * line, top + line, canvas.width - line, bottom - line)
         curves = [Curve(times[shot], values[shot], color) for shot in before.shots for values, color in series]
-        draw_panel(draw, box, name, curves, last, x_ticks, cuts=cuts)
+        draw_panel(draw, box, name, curves, last, x_ticks, markers=markers, font_size=FONT_SIZE)
+        markers = [replace(marker, label="") for marker in markers]  # labels once
     return canvas_to_frame(canvas)
 
 
-def _build_panels(
-    before: Trajectory,
-    after: Trajectory | None,
-    applied: Correction | None,
-    max_zoom: float | None,
-    border: Border | None,
-) -> tuple[list[tuple[str, list[Series]]], list[tuple[str, Color, int]]]:
-    """Return the panels and the legend above them.
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """Zooms in per cent, (N,) per frame: needed, and of a border that crops; the limit."""
 
-    Panels are (name, series); legend entries are (text, color, advance in pixels).
-    """
-    panels = [(name, [(before.path[:, column] * unit, BEFORE_COLOR)]) for name, column, unit in PANELS]
-    legend = [("camera path", TEXT_COLOR, 110), ("before", BEFORE_COLOR, 55)]
-    if after is None:
-        return panels, legend
-    legend.append(("after", AFTER_COLOR, 45))
-    for (_, series), (_, column, unit) in zip(panels, PANELS, strict=True):
-        series.append((after.path[:, column] * unit, AFTER_COLOR))
-    fix = correction(before, after) if applied is None else applied
-    required = zooms_to_fill(fix).clip(max=MAX_ZOOM)
-    series = [((required - 1) * 100, AFTER_COLOR)]
-    if border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE):
-        legend.append((f"zoom of {Border(border).value}", ZOOM_COLOR, 70 + 7 * len(Border(border).value)))
-        series.insert(0, (_border_zoom_percent(fix, Border(border)), ZOOM_COLOR))
-    if max_zoom is not None:
-        legend.append(("most crop allowed", LIMIT_COLOR, 0))
-        series.insert(0, (np.full(len(required), (max_zoom - 1) * 100), LIMIT_COLOR))
-    return [*panels, ("crop needed, %", series)], legend
+    needed: NDArray[np.float64]
+    limit: float | None
+    border: Border | None
+    of_border: NDArray[np.float64] | None
+
+
+def _measure_crop(fix: Correction, max_zoom: float | None, border: Border | None) -> _Crop:
+    needed = (zooms_to_fill(fix).clip(max=MAX_ZOOM) - 1) * 100
+    does_crop = border is not None and Border(border) in (Border.CROP, Border.CROP_ADAPTIVE)
+    return _Crop(
+        needed,
+        None if max_zoom is None else (max_zoom - 1) * 100,
+        Border(border) if border is not None and does_crop else None,
+        _border_zoom_percent(fix, Border(border)) if border is not None and does_crop else None,
+    )
+
+
+def _build_rows(
+    before: Trajectory, after: Trajectory | None, crop: _Crop | None, details: bool
+) -> list[tuple[str, list[Series]]]:
+    """The rows of the plot: (name, series)."""
+    paths = [(before, BEFORE_COLOR), *([] if after is None else [(after, AFTER_COLOR)])]
+    rows = [
+        (name, [(trajectory.path[:, column] * unit, color) for trajectory, color in paths])
+        for name, column, unit in (PANELS if details else PANELS[:MAIN_PANEL_COUNT])
+    ]
+    if crop is None or not details:
+        return rows
+    series = [(crop.needed, AFTER_COLOR)]
+    if crop.of_border is not None:
+        series.insert(0, (crop.of_border, ZOOM_COLOR))
+    if crop.limit is not None:
+        series.insert(0, (np.full(len(crop.needed), crop.limit), LIMIT_COLOR))
+    return [*rows, ("crop, %", series)]
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, crop: _Crop | None, caption: str) -> int:
+    """Draw the legend and the caption at the top; return their height in pixels of the canvas."""
+    lines = [[("camera path", TEXT_COLOR), ("before", BEFORE_COLOR)]]
+    if crop is not None:
+        lines[0].append(("after", AFTER_COLOR))
+        lines.append([(f"largest crop {crop.needed.max(initial=0):.1f} %", AFTER_COLOR)])
+        if crop.limit is not None:
+            lines[1].append((f"allowed {crop.limit:.0f} %", LIMIT_COLOR))
+        if crop.border is not None and crop.of_border is not None:
+            lines[1].append((f"zoom of {crop.border.value} {crop.of_border.max(initial=0):.1f} %", ZOOM_COLOR))
+    font, advance, top = plot_font(FONT_SIZE), FONT_SIZE * SUPERSAMPLING, 8 * SUPERSAMPLING
+    for line in lines:
+        left = float(advance)
+        for text, color in line:
+            draw.text((left, top), text, fill=color, font=font)
+            left += draw.textlength(text, font) + advance
+        top += (FONT_SIZE + 6) * SUPERSAMPLING
+    if caption:
+        draw.text((advance, top), caption, fill=TEXT_COLOR, font=plot_font(CAPTION_FONT_SIZE))
+        top += (CAPTION_FONT_SIZE + 6) * SUPERSAMPLING
+    return top
 
 
 def _border_zoom_percent(fix: Correction, border: Border) -> NDArray[np.float64]:

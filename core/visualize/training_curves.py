@@ -17,10 +17,12 @@ from ..clip import Frames
 from .captions import draw_caption
 from .panel import (
     AFTER_COLOR,
+    BACKGROUND_COLOR,
     BEFORE_COLOR,
     LIMIT_COLOR,
     SUPERSAMPLING,
     TEXT_COLOR,
+    ZOOM_COLOR,
     Box,
     Curve,
     canvas_to_frame,
@@ -31,7 +33,7 @@ from .panel import (
     ticks,
 )
 
-CURVE_COLORS = (BEFORE_COLOR, AFTER_COLOR, LIMIT_COLOR, (60, 150, 70), (130, 80, 170), (120, 120, 130))
+CURVE_COLORS = (BEFORE_COLOR, AFTER_COLOR, LIMIT_COLOR, ZOOM_COLOR, (180, 130, 230), (160, 160, 170))
 POINTS_PER_CURVE = 60  # each is the mean of a range of steps
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values
 
@@ -114,7 +116,7 @@ def append_table(image: Frames, text: str) -> Frames:
         max(ruler.textlength(row[n], font) if n < len(row) else 0 for row in rows) + 24 for n in range(column_count)
     ]
     width = max(image.shape[-1], round(sum(widths)))
-    sheet = Image.new("RGB", (width, image.shape[-2] + row_height * len(rows) + 16), "white")
+    sheet = Image.new("RGB", (width, image.shape[-2] + row_height * len(rows) + 16), BACKGROUND_COLOR)
     sheet.paste(frame_to_image(image), (0, 0))
     draw = ImageDraw.Draw(sheet)
     for line, row in enumerate(rows):

@@ -392,8 +392,9 @@ ALL_SETTINGS = {
         {"apply_warp": {"warp_op": {"correction": "correction", "border": Border.WRAP, "pad": 3, "device": "cpu"}}},
     ),
     "PreviewTrajectory": (
-        {"border": "wrap", "max_zoom": 1.75, "frame": -1, "frames": IMAGES["other"]},
-        {"plot_trajectory": {"max_zoom": 1.75, "border": Border.WRAP}, "read_frame": {"frame_number": 3},
+        {"border": "wrap", "max_zoom": 1.75, "frame": -1, "frames": IMAGES["other"], "details": True},
+        {"plot_trajectory": {"max_zoom": 1.75, "border": Border.WRAP, "details": True},
+         "read_frame": {"frame_number": 3},
          "draw_crop_overlay": {"frame": "frame", "frame_number": 3, "border": Border.WRAP}},
     ),
     "SaveESRGANModel": (
