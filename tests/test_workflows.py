@@ -18,6 +18,8 @@ from workflow_graph import Graph
 
 FOLDER = Path(__file__).parents[1] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+FOR_NEWCOMERS = [name for name in NAMES if name[0].isupper()]
+"""Three nodes and a note. File names are titles in the template browser; in their order these come first."""
 
 
 def canvas(name: str) -> Graph:
@@ -42,8 +44,43 @@ def test_the_canvas_file_is_in_order(name: str) -> None:
 def test_note_describes_the_settings(name: str) -> None:
     note = next(node for node in canvas(name)["nodes"] if node["type"] == "MarkdownNote")
     lines = [line for line in note["widgets_values"][0].splitlines() if line]
-    assert 4 <= len(lines) <= 6
+    assert 3 <= len(lines) <= 6
     assert "Load Video" in lines[0]
+
+
+@pytest.mark.parametrize("name", FOR_NEWCOMERS)
+def test_a_template_for_newcomers_is_load_one_node_and_save(name: str) -> None:
+    graph = canvas(name)
+    types = [node["type"] for node in graph["nodes"]]
+    assert [types[0], *types[2:]] == ["LoadVideo", "SaveVideo", "MarkdownNote"]
+    assert types[1].startswith("SteadyScale_")
+    assert all(line.startswith("## ") for line in graph["nodes"][3]["widgets_values"][0].splitlines())
+    # App mode shows these settings and results alone.
+    app = graph["extra"]["linearData"]
+    assert app["inputs"][0] == [1, "file"]
+    assert app["outputs"] == [3]
+    assert graph["extra"].get("linearMode", False) == name.endswith("(app)")
+    boxes = [(node["pos"], node["size"]) for node in graph["nodes"]]
+    assert boxes == [(node["pos"], node["size"]) for node in canvas("Upscale and stabilize a video")["nodes"]]
+
+
+def test_templates_for_newcomers_are_there() -> None:
+    jobs = {"Upscale a video", "Stabilize a video", "Upscale and stabilize a video", "Upscale and stabilize (app)"}
+    assert set(FOR_NEWCOMERS) == jobs
+    assert {"compare", "enhance", "outpaint", "restore", "stabilize", "train", "upscale"} <= set(NAMES), (
+        "links of users"
+    )
+
+
+def test_a_file_that_the_user_may_lack_has_an_address() -> None:
+    """The frontend offers the download of a node's `models`."""
+    for name in NAMES:
+        for node in canvas(name)["nodes"]:
+            if node["type"] == "CheckpointLoaderSimple":
+                (model,) = node["properties"]["models"]
+                assert model["name"] == node["widgets_values"][0]
+                assert model["url"].endswith("/" + model["name"])
+                assert model["directory"] == "checkpoints"
 
 
 @pytest.mark.parametrize("name", NAMES)

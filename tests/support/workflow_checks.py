@@ -108,7 +108,7 @@ def _check_layout(graph: Graph) -> Iterator[str]:
             for x, y, w, h in [group["bounding"]]
             if x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h
         ]
-        if len(around) != (node["type"] not in NOTE_TYPES):
+        if graph["groups"] and len(around) != (node["type"] not in NOTE_TYPES):
             yield f"node {node['id']} ({node['type']}) is in the groups {around}"
         if node["mode"] != 0:
             yield f"node {node['id']} ({node['type']}) is muted or bypassed"
