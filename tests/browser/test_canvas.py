@@ -1,4 +1,4 @@
-"""Test search, dragging and templates on the canvas."""
+"""Test search, dragging and the template browser."""
 
 from __future__ import annotations
 
@@ -6,29 +6,57 @@ import json
 from pathlib import Path
 
 import pytest
-from frontend import Frontend
+from frontend import ON_EVERY_FRONTEND, ON_NODES_2, Frontend
 
 pytestmark = pytest.mark.browser
 
 FOLDER = Path(__file__).parents[2] / "workflows"
-TEMPLATES = sorted(FOLDER.glob("*.json"))
+TEMPLATES = sorted(path.stem for path in FOLDER.glob("*.json"))
+SEARCHES = {
+    "deshake": "Stabilize Video",
+    "shaky": "Stabilize Video",
+    "anti shake": "Stabilize Video",
+    "steady": "Stabilize Video",
+    "stabilise": "Stabilize Video",
+    "video stabilization": "Stabilize Video",
+    "rolling shutter": "Stabilize Video",
+    "super resolution": "Upscale Frames",
+    "upscale video": "Upscale Frames",
+    "video upscale": "Enhance Video",
+    "2x": "Upscale Frames",
+    "4x": "Enhance Video",
+    "real-esrgan": "Upscale Frames",
+    "deflicker": "Upscale Frames",
+    "optical flow": "Estimate Flow",
+    "camera path": "Smooth Trajectory",
+    "before after": "Compare Frames",
+    "psnr": "Compare Models",
+    "fine-tune": "Train ESRGAN",
+    "outpaint": "Warp/Pad Frames",
+}
 
 
-@pytest.mark.parametrize(
-    ("words", "kind"),
-    [
-        ("stabilize video", "SteadyScale_StabilizeVideo"),
-        ("enhance video", "SteadyScale_EnhanceVideo"),
-        ("load esrgan", "SteadyScale_LoadESRGANModel"),
-    ],
-)
-def test_search_finds_a_node_and_enter_places_it(frontend: Frontend, words: str, kind: str) -> None:
-    frontend.search(words)
-    frontend.take_screenshot(f"search-{kind}")
+@ON_EVERY_FRONTEND
+def test_search_finds_a_node_and_enter_places_it(frontend: Frontend) -> None:
+    frontend.search("stabilize video")
     frontend.place_first_result()
-    assert frontend.node_types() == [kind]
+    assert frontend.node_types() == ["SteadyScale_StabilizeVideo"]
 
 
+@ON_NODES_2
+def test_search_finds_nodes_by_what_people_type(frontend: Frontend) -> None:
+    frontend.search("upscale video")
+    frontend.take_screenshot("search")
+    box = frontend.page.locator("input:focus")
+    missing = []
+    for words, name in SEARCHES.items():
+        box.fill(words)
+        if not frontend.has_result(name):
+            missing.append(words)
+    assert missing == []
+
+
+@ON_NODES_2
 def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
     frontend.drag_from_library("Stabilize Video", 900, 300)
     frontend.page.wait_for_function("app.graph.nodes.length === 1")
@@ -36,30 +64,36 @@ def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
     frontend.take_screenshot("dragged")
 
 
-@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
-def test_a_template_opens_and_is_what_its_api_file_says(frontend: Frontend, file: Path) -> None:
-    frontend.drop_workflow(file)
-    frontend.take_screenshot(f"template-{file.stem}")
-    assert frontend.unknown_node_types() == []
-    assert frontend.dialogs.count() == 0, frontend.dialogs.first.inner_text()
-    wanted = json.loads((FOLDER / "api" / file.name).read_text(encoding="utf-8"))
-    assert frontend.read_prompt() == {
-        i: {"class_type": node["class_type"], "inputs": node["inputs"]} for i, node in wanted.items()
-    }
-
-
+@ON_EVERY_FRONTEND
 def test_the_template_browser_lists_and_opens_them(frontend: Frontend) -> None:
-    frontend.run_js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    frontend.dialogs.get_by_text("steadyscale", exact=True).first.click()
-    for file in TEMPLATES:
-        frontend.page.locator(f'[data-testid="template-workflow-{file.stem}"]').first.wait_for()
+    name = "Upscale a video"
+    frontend.open_template_browser()
+    for each in TEMPLATES:
+        frontend.template_card(each).wait_for()
     frontend.page.wait_for_timeout(500)  # thumbnails
     frontend.take_screenshot("templates")
-    frontend.page.locator(f'[data-testid="template-workflow-{TEMPLATES[0].stem}"]').first.click()
-    count = len(json.loads(TEMPLATES[0].read_text(encoding="utf-8"))["nodes"])
+    frontend.template_card(name).click()
+    count = len(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"])
     frontend.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=count)
     assert frontend.unknown_node_types() == []
 
 
-def test_the_pack_leaves_no_errors_in_the_console(frontend: Frontend) -> None:
+@ON_NODES_2
+def test_app_template_opens_as_an_app(frontend: Frontend) -> None:
+    """Settings of the app are beside the place of the result, without a graph."""
+    frontend.open_template_browser()
+    frontend.template_card("Upscale and stabilize (app)").click()
+    for name in ("factor", "seconds", "border"):
+        frontend.page.get_by_text(name, exact=True).first.wait_for()
+    skip = frontend.page.get_by_role("button", name="Skip")
+    skip.wait_for()  # a tour that greets everyone
+    skip.click()
+    frontend.take_screenshot("app")
+    assert frontend.page.get_by_role("button", name="Run").first.is_visible()
+    frontend.run_js("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+    frontend.page.wait_for_selector("#graph-canvas", state="visible")
+
+
+def test_the_pack_leaves_no_errors(frontend: Frontend) -> None:
     assert frontend.pack_errors == []
+    assert frontend.page_errors == []

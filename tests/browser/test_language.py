@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from frontend import Frontend
+from frontend import ON_EVERY_FRONTEND, ON_NODES_2, Frontend
 
 import locales
 
 pytestmark = pytest.mark.browser
 
 NODE = "SteadyScale_WarpFrames"
-NEW_ENOUGH = (1, 58)
-"""Frontends before some version between 1.32 and this one overwrite the names of a pack's nodes with their own list."""
 
 
 @pytest.fixture
@@ -23,6 +21,7 @@ def chinese(frontend: Frontend) -> Iterator[Frontend]:
     frontend.set_language("en")
 
 
+@ON_EVERY_FRONTEND
 def test_the_help_of_a_node_opens_beside_the_canvas(frontend: Frontend) -> None:
     page = frontend.open_help(NODE)
     headings = page.locator("h2").all_inner_texts()
@@ -32,16 +31,13 @@ def test_the_help_of_a_node_opens_beside_the_canvas(frontend: Frontend) -> None:
     frontend.take_screenshot("help")
 
 
-def test_the_help_is_there_in_chinese(chinese: Frontend) -> None:
+@ON_NODES_2
+def test_help_and_nodes_are_in_chinese(chinese: Frontend) -> None:
+    """Older frontends overwrite the names of a pack's nodes with their own list."""
     page = chinese.open_help(NODE)
     chinese.take_screenshot("help-zh")
     assert page.locator("h2").all_inner_texts() == ["输入", "输出", "常用做法", "遇到问题时"]
-
-
-def test_nodes_have_their_chinese_names(chinese: Frontend) -> None:
     chinese.page.get_by_text("运行").first.wait_for()  # Run: the frontend itself speaks Chinese
-    if tuple(map(int, chinese.version.split(".")[:2])) < NEW_ENOUGH:
-        return  # of the pack, the help pages do
     wanted = locales.read_texts("zh", "nodeDefs.json")[NODE]
     named = "([kind, name]) => LiteGraph.createNode(kind)?.title === name"
     chinese.page.wait_for_function(named, arg=[NODE, wanted["display_name"]])

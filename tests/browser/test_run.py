@@ -1,4 +1,4 @@
-"""Test a run in the browser: progress, the saved video, errors."""
+"""Test a run in the browser: progress, the live preview, the saved video, plots, the slider, errors."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import real_comfyui
-from frontend import Frontend
+from frontend import ON_EVERY_FRONTEND, ON_NODES_2, Frontend
 
 pytestmark = pytest.mark.browser
 
 FOLDER = Path(__file__).parents[2] / "workflows"
+PREVIEWS = Path(__file__).with_name("previews.json")
+"""Load Video, Stabilize Video, and behind it Compare Frames and Preview Trajectory."""
 
 
+@ON_NODES_2
 def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None:
-    frontend.drop_workflow(FOLDER / "enhance.json")
+    frontend.drop_workflow(FOLDER / "Upscale and stabilize a video.json")
     frontend.run_workflow()
     assert frontend.events("execution_error") == []
     saves = next(i for i, node in frontend.read_prompt().items() if node["class_type"] == "SaveVideo")
@@ -22,6 +25,7 @@ def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None
     clip = real_comfyui.video_shape(frontend.host.base / "input" / "bikes.mp4")
     assert steps[-1] == clip[2]
     assert len(set(steps)) > 3
+    assert frontend.preview_count() > 0
     saved = next(data["output"]["images"][0] for data in frontend.events("executed") if str(data["node"]) == saves)
     made = frontend.host.base / "output" / saved["subfolder"] / saved["filename"]
     assert real_comfyui.video_shape(made) == (clip[0] * 2, clip[1] * 2, clip[2])
@@ -32,6 +36,31 @@ def test_run_shows_progress_and_then_the_saved_video(frontend: Frontend) -> None
     frontend.take_screenshot("result")
 
 
+def test_plots_and_the_slider_are_displayed(frontend: Frontend) -> None:
+    frontend.drop_workflow(PREVIEWS)
+    frontend.run_workflow()
+    assert frontend.events("execution_error") == []
+    slider = frontend.page.locator(".steadyscale-compare")
+    slider.wait_for()
+    frontend.page.wait_for_function(
+        "[...document.querySelectorAll('.steadyscale-compare img')].every((image) => image.naturalWidth > 0)"
+    )
+    frame = slider.locator("div").first
+    box = frame.bounding_box()
+    assert box is not None
+    assert box["height"] > 100
+    after = frame.locator("img").nth(1)
+    for share in (0.25, 0.75):
+        frame.hover(position={"x": box["width"] * share, "y": box["height"] / 2})
+        left = float(after.evaluate("(image) => image.style.clipPath.match(/ ([\\d.]+)%/)[1]"))
+        assert abs(left - 100 * share) < 3, "the line follows the pointer"
+    plots = frontend.run_js("() => app.graph.nodes.find((n) => n.type.endsWith('PreviewTrajectory')).imgs?.length ?? 0")
+    shown = frontend.page.locator("[data-node-id='3'] img").count()
+    assert plots + shown > 0
+    frontend.take_screenshot("previews")
+
+
+@ON_EVERY_FRONTEND
 def test_error_message_of_the_pack_is_displayed(frontend: Frontend) -> None:
     frontend.drop_workflow(FOLDER / "stabilize.json")
     frontend.run_js(

@@ -7,14 +7,22 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
+import schemas
 from comfyhost import Host
-from playwright.sync_api import Browser, Locator, TimeoutError
+from playwright.sync_api import Browser, Locator, Route, TimeoutError
+
+NEWEST, OLDEST = "newest", "oldest"
+CANVASES = {"nodes2": (NEWEST, True), "classic": (NEWEST, False), "oldest": (OLDEST, False)}
+"""What the fixture `frontend` opens: (frontend, whether in Nodes 2.0), by the name of the canvas."""
+ON_NODES_2 = pytest.mark.parametrize("frontend", ["nodes2"], indirect=True)
+ON_EVERY_FRONTEND = pytest.mark.parametrize("frontend", list(CANVASES), indirect=True)
 
 READY_CONDITION = "window.app?.graph && window.app?.extensionManager"
 NOTE_TYPES = ("Note", "MarkdownNote")
-TEXT_SETTINGS = {"LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1, "LiteGraph.Canvas.MinFontSizeForLOD": 0}
-"""Text on nodes is drawn at every zoom, in older and in newer frontends."""
+NODES_2 = "Comfy.VueNodes.Enabled"
 LIBRARY_SELECTOR = ".node-library-tab-button, [aria-label*='Node Library']"
 EVENT_TYPES = ("progress", "executed", "execution_success", "execution_error", "execution_interrupted")
 DROP_SCRIPT = """([text, name]) => {
@@ -22,32 +30,83 @@ DROP_SCRIPT = """([text, name]) => {
   data.items.add(new File([text], name, { type: "application/json" }));
   return data;
 }"""
+LAYOUT_SCRIPT = """() => {
+  const { scale, offset } = app.canvas.ds;
+  const origin = app.canvas.canvas.getBoundingClientRect();
+  const box = (node) => {
+    const element = document.querySelector(`[data-node-id="${node.id}"]`);
+    if (element) {  // Nodes 2.0
+      const { left, top, width, height } = element.getBoundingClientRect();
+      return [(left - origin.left) / scale - offset[0], (top - origin.top) / scale - offset[1],
+              width / scale, height / scale];
+    }
+    const title = LiteGraph.NODE_TITLE_HEIGHT;
+    return [node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title];
+  };
+  return {
+    scale,
+    view: [-offset[0], -offset[1], origin.width / scale, origin.height / scale],
+    nodes: Object.fromEntries(app.graph.nodes.map((node) => [`${node.id} ${node.type}`, box(node)])),
+    groups: Object.fromEntries(app.graph.groups.map((group) => [group.title, [...group.pos, ...group.size]])),
+  };
+}"""
+TEXT_SIZE_SCRIPT = """() => {
+  const elements = [...document.querySelectorAll(".comfy-markdown *, .comfy-markdown-content *, [data-node-id] *")];
+  const texts = elements.filter((element) => element.checkVisibility()
+    && [...element.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()));
+  const factor = (element) => element.getBoundingClientRect().height / (element.offsetHeight || 1);
+  const sizes = texts.map((element) => parseFloat(getComputedStyle(element).fontSize) * factor(element));
+  const drawn = document.querySelector("[data-node-id]") ? [] : [12 * app.canvas.ds.scale];  // settings on the canvas
+  return [...sizes, ...drawn];
+}"""
 WATCH_SCRIPT = """(kinds) => {
   window.steadyscaleSeen = [];
   for (const kind of kinds)
     window.comfyAPI.api.api.addEventListener(kind, (e) => window.steadyscaleSeen.push([kind, e.detail]));
+  window.comfyAPI.api.api.addEventListener("b_preview", () => window.steadyscaleSeen.push(["preview", null]));
 }"""
 
 
 class Frontend:
-    """An open page; version: of the frontend, for the names of screenshots."""
+    """An open page of a frontend that `host` serves, or of another one in `folder`.
 
-    def __init__(self, browser: Browser, host: Host, version: str, screenshot_folder: Path) -> None:
+    version: of the frontend, for the names of screenshots.
+    """
+
+    def __init__(
+        self, browser: Browser, host: Host, version: str, screenshot_folder: Path, folder: Path | None = None
+    ) -> None:
         self.host, self.version, self.screenshot_folder = host, version, screenshot_folder
+        self.canvas = "classic"
         self.page_errors: list[str] = []  # what no script caught
         self.pack_errors: list[str] = []  # what the console says of the pack's own files
         self.definitions: dict[str, Any] = host.get("/object_info")
-        screenshot_folder.mkdir(parents=True, exist_ok=True)
+        for node in schemas.read_schemas():  # hosts before 0.10 do not send them
+            self.definitions[node.node_id]["search_aliases"] = list(node.search_aliases)
         # The first visit of a user opens dialogs and banners, which would lie over everything.
-        host.fetch("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", **TEXT_SETTINGS})
-        self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US")
+        host.fetch("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", NODES_2: False})
+        self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US", reduced_motion="reduce")
         self.page.set_default_timeout(180_000)  # other tests run beside
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         self.page.on(
             "console", lambda message: self._on_console(message.type, message.text, message.location.get("url", ""))
         )
+        self.page.route("**/api/object_info", lambda route: route.fulfill(json=self.definitions))
+        if folder is not None:
+            self._serve_files(folder)
         self.page.goto(host.url, wait_until="domcontentloaded")
         self._wait_until_ready()
+
+    def _serve_files(self, folder: Path) -> None:
+        """Answer requests for a frontend's files from a folder: one host serves every frontend."""
+
+        def file_of(url: str) -> Path:
+            return folder / (urlsplit(url).path.lstrip("/") or "index.html")
+
+        def answer(route: Route) -> None:
+            route.fulfill(path=file_of(route.request.url))
+
+        self.page.route(lambda url: url.startswith(self.host.url) and file_of(url).is_file(), answer)
 
     def _on_console(self, kind: str, text: str, url: str) -> None:
         # A language without a page of its own is asked for and answered with 404; the English page follows.
@@ -63,7 +122,9 @@ class Frontend:
         return self.page.evaluate(f"async (values) => await ({code})(...values)", list(values))
 
     def take_screenshot(self, name: str) -> None:
-        self.page.screenshot(path=self.screenshot_folder / f"{name}.png")
+        folder = self.screenshot_folder / f"{self.version}-{self.canvas}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png")
 
     # -- what a person does
 
@@ -75,6 +136,12 @@ class Frontend:
             if self.dialogs.count() == 0:
                 break
         self.run_js("() => { app.graph.clear(); app.canvas.ds.reset(); app.graph.setDirtyCanvas(true, true); }")
+
+    def use_canvas(self, name: str) -> None:
+        """Switch to the canvas `classic` or `nodes2`, where the frontend has both."""
+        if name != self.canvas:
+            self.run_js("([key, on]) => app.extensionManager.setting.set(key, on)", [NODES_2, name == "nodes2"])
+            self.canvas = name
 
     def set_language(self, language: str) -> None:
         """Set the language and reload the page, as the frontend requires."""
@@ -102,6 +169,14 @@ class Frontend:
         self.page.keyboard.type(words)
         self.page.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE)).first.wait_for()
 
+    def has_result(self, name: str) -> bool:
+        """Whether the search lists a node of that name within three seconds."""
+        option = self.page.get_by_role("option").filter(has_text=name)
+        with suppress(TimeoutError):
+            option.first.wait_for(timeout=3000)
+            return True
+        return False
+
     def place_first_result(self) -> None:
         """Press Enter in the search, on an empty canvas, and wait for the node."""
         for _ in range(4):  # the list takes Enter only when it has been sorted
@@ -119,6 +194,14 @@ class Frontend:
             self.page.locator("#graph-canvas"), target_position={"x": x, "y": y}
         )
         self.page.locator(LIBRARY_SELECTOR).first.click()
+
+    def open_template_browser(self) -> None:
+        """Open the templates of the pack."""
+        self.run_js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        self.dialogs.get_by_text("steadyscale", exact=True).first.click()
+
+    def template_card(self, name: str) -> Locator:
+        return self.page.locator(f'[data-testid="template-workflow-{name}"]').first
 
     def run_workflow(self) -> None:
         """Presses Run, and waits until the host has finished, one way or another."""
@@ -161,9 +244,24 @@ class Frontend:
             "() => app.graph.nodes.map((node) => node.type).filter((t) => !LiteGraph.registered_node_types[t])"
         )
 
+    def read_layout(self) -> dict[str, Any]:
+        """Boxes [x, y, width, height] in pixels of the graph, titles included.
+
+        `nodes` by id and type, `groups` by title, the `view`, and the `scale` of the canvas.
+        """
+        return self.run_js(LAYOUT_SCRIPT)
+
+    def text_sizes(self) -> list[float]:
+        """Heights in pixels of the screen of the text in notes and of that on nodes."""
+        return self.run_js(TEXT_SIZE_SCRIPT)
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the host has sent of that kind since Run was pressed."""
         return [data for name, data in self.run_js("() => window.steadyscaleSeen") if name == kind]
+
+    def preview_count(self) -> int:
+        """How many images of the work in progress the host has sent since then."""
+        return len(self.events("preview"))
 
     def read_prompt(self) -> dict[str, dict[str, Any]]:
         """The prompt that Run would queue: {node id: {class_type, inputs}}."""
