@@ -1,6 +1,6 @@
-"""Detect cuts and duplicate frames.
+"""Detect cuts, duplicate frames and screens.
 
-Both are properties of two neighboring frames, computed once while motion is measured. The results are stored in
+All are properties of two neighboring frames, computed once while motion is measured. The results are stored in
 `Motion`, so that smoothing and zoom use the same shots.
 """
 
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SCENE_CORRELATION = 0.5  # correlation of a frame with the warped next one, below which the two are unrelated
+UNCHANGED = 0.6 / 255  # difference in luma that compression leaves in what does not change
+SHARP_EDGE = 8 / 255  # difference of neighboring pixels that a motion of a fraction of a pixel would change
+MIN_UNCHANGED_LINES = 0.02  # fraction of the rows, and of the columns, that a screen leaves unchanged
 MIN_DIFFERENCE = 4 / 255  # mean difference below which uncorrelated frames (flat, dark, noise) still are one scene
 
 Planes = NDArray[np.floating[Any]]
@@ -25,21 +28,44 @@ def is_duplicate(first: Planes, second: Planes) -> bool:
     return bool(np.abs(first - second).max() < 0.5 / 255)
 
 
+def is_screen(first: Planes, second: Planes) -> bool:
+    """Return whether two frames show a screen, which no camera films; luma (H, W) in [0, 1].
+
+    Content that scrolls or plays in a window leaves whole rows and whole columns with sharp edges as they were. Under a
+    moving camera nothing stays, and a logo or a ticker covers no row or no column. Bars of one color have no edges.
+    """
+    same = np.abs(first - second) < UNCHANGED
+    for axis in (0, 1):
+        lines = np.flatnonzero(same.all(axis=axis))
+        if len(lines) < MIN_UNCHANGED_LINES * first.shape[1 - axis]:
+            return False
+        contrast = np.abs(np.diff(first.take(lines, axis=1 - axis), axis=axis)).max(axis=axis, initial=0)
+        if np.count_nonzero(contrast > SHARP_EDGE) < MIN_UNCHANGED_LINES * first.shape[1 - axis]:
+            return False
+    return True
+
+
 def is_cut(first: Planes, second: Planes, flow: Planes) -> bool:
     """Return whether a new shot starts at the second frame.
 
     Luma is (H, W) in [0, 1]; flow is (2, H, W) in pixels, x and y.
 
-    After a cut no flow maps one frame onto the other. The criterion is correlation, not difference, so that a flash or
-    a change of exposure, which keep the structure, are not cuts. Both frames are reduced to a quarter of the size:
-    noise averages out there, and details that the flow misplaces by a pixel have no weight.
+    After a cut no flow maps one frame onto the other, and neither are they alike as they are. The criterion is
+    correlation, not difference, so that a flash or a change of exposure, which keep the structure, are not cuts. Both
+    frames are reduced to a quarter of the size: noise averages out there, and details that the flow misplaces by a
+    pixel have no weight.
     """
-    reference, other, (flow_x, flow_y) = (_downscale_by_4(planes) for planes in (first, second, flow))
-    warped = _sample_bilinear(other, flow_x / 4, flow_y / 4)
+    reference, other = _downscale_by_4(first), _downscale_by_4(second)
+    warped = _sample_bilinear(other, *(_downscale_by_4(flow) / 4))
     if float(np.abs(reference - warped).mean()) < MIN_DIFFERENCE:
         return False
-    a, b = ((plane - plane.mean()).ravel() for plane in (reference, warped))
-    return float(a @ b) < MIN_SCENE_CORRELATION * max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
+    return max(_correlation(reference, warped), _correlation(reference, other)) < MIN_SCENE_CORRELATION
+
+
+def _correlation(first: Planes, second: Planes) -> float:
+    """Correlation of two planes, from -1 to 1."""
+    a, b = ((plane - plane.mean()).ravel() for plane in (first, second))
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
 
 
 def _downscale_by_4(planes: Planes) -> Planes:

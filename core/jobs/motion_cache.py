@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from torch import Tensor
 
 from ..clip import Clip
-from ..motion.estimate import FIRST_STEP, WORKING_SIDE, estimate_from_luma, luma_frames
+from ..motion.estimate import FIRST_STEP, LINK_FRAMES, WORKING_SIDE, estimate_from_luma, luma_frames
 from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
+from ..motion.pose_graph import solve_pose_graph
 from ..path.motion import Motion
 from ..path.serialize import load_path, save_path
 from ..runtime.typed_torch import from_numpy
@@ -20,6 +22,8 @@ from .folder import Job, with_resume_hint
 from .segments import SEGMENT_SECONDS, FrameReader, split_clip
 
 log = logging.getLogger(__name__)
+
+LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
 
 
 def cached_motion(
@@ -38,7 +42,7 @@ def cached_motion(
     times = job.timestamps(clip.info.fps)
     pieces = split_clip(times.starts, times.time_base, segment_seconds)
     file_names = [f"motion-{index:05d}.json" for index in range(len(pieces))]
-    settings = job.settings(measuring=[clip.info, flow, side, mask], pieces=pieces)
+    settings = job.settings(measuring=[clip.info, flow, side, mask, LINK_FRAMES], pieces=pieces)
     with with_resume_hint(job, "motion"):
         done = job.manifest.begin("motion", settings)
         missing = [index for index in range(len(pieces)) if index not in done]
@@ -47,19 +51,41 @@ def cached_motion(
         with closing(luma_frames(clip, side)) as stream:
             reader = FrameReader(map(from_numpy, stream))
             for index in missing:
-                # One frame more, because a step is measured from the frame before.
-                window = range(max(0, pieces[index].start - 1), pieces[index].stop)
+                # Some frames more, because a step, and a link across steps, are measured from the frames before.
+                window = range(max(0, pieces[index].start - LINK_FRAMES), pieces[index].stop)
+                done_before = slice(max(0, index - LINK_FRAMES), index)
+                known = _read_pieces(
+                    job, file_names[done_before], pieces[done_before], pieces[index].start - window.start
+                )
                 inlier_map = np.array(done[index - 1]["followers"]) if index else FIRST_STEP.inlier_map
-                frames = (gray.numpy() for gray in reader.read_range(window, keep=window.stop - 1))
+                frames = (gray.numpy() for gray in reader.read_range(window, keep=window.stop - LINK_FRAMES))
                 numbered = zip(window, frames, strict=True)
-                motion, inlier_map = estimate_from_luma(numbered, clip.info, flow, mask, inlier_map)
+                motion, inlier_map = estimate_from_luma(numbered, clip.info, flow, mask, inlier_map, known)
                 save_path(motion, job.folder / file_names[index])
                 metadata = {"start": window.start, "stop": window.stop, "followers": inlier_map.tolist()}
                 job.manifest.add("motion", index, job.folder / file_names[index], metadata)
             if missing and missing[-1] == len(pieces) - 1:
                 reader.expect_end()
-        motions = [cast(Motion, load_path(job.folder / name)) for name in file_names]
-    own_rows = [slice(1 if index else 0, None) for index in range(len(motions))]
-    steps = np.concatenate([part.steps[rows] for part, rows in zip(motions, own_rows, strict=True)])
-    confidence = np.concatenate([part.confidence[rows] for part, rows in zip(motions, own_rows, strict=True)])
-    return Motion(steps, confidence, clip.info, times=frame_times(clip, len(steps)))
+        measured = _read_pieces(job, file_names, pieces, pieces[-1].stop)
+    assert measured is not None
+    return replace(solve_pose_graph(measured), info=clip.info, times=frame_times(clip, len(measured.steps)))
+
+
+def _read_pieces(job: Job, file_names: list[str], pieces: list[range], count: int) -> Motion | None:
+    """Read stored pieces: one motion of their last `count` frames, with the links of all; None without pieces."""
+    if not pieces:
+        return None
+    motions = [cast(Motion, load_path(job.folder / name)) for name in file_names]
+    # A piece starts with some frames of the one before.
+    starts = [piece.stop - len(motion.steps) for piece, motion in zip(pieces, motions, strict=True)]
+    own = [slice(piece.start - start, None) for piece, start in zip(pieces, starts, strict=True)]
+    steps, confidence, agreement = (
+        np.concatenate([getattr(motion, name)[rows] for motion, rows in zip(motions, own, strict=True)])[-count:]
+        for name in ("steps", "confidence", "agreement")
+    )
+    links = [
+        motion.links + LINK_ENDS * start
+        for motion, start in zip(motions, starts, strict=True)
+        if motion.links is not None
+    ]
+    return replace(Motion(steps, confidence, motions[-1].info), agreement=agreement, links=np.concatenate(links))

@@ -6,7 +6,8 @@ The result has one homography and one confidence per frame.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,32 +18,35 @@ from ..clip import Clip, ClipError, ClipInfo, Frames
 from ..path.motion import Motion
 from ..runtime.optional_cv2 import optional_opencv
 from ..runtime.prefetch import prefetch
-from ..shots import is_cut, is_duplicate
+from ..shots import MIN_SCENE_CORRELATION, is_cut, is_duplicate, is_screen
 from .background_prior import ALL_INLIERS, InlierMap, apply_inlier_map, update_inlier_map
 from .correspondences import Correspondences, sample_flow
 from .flow import LUMA_WEIGHTS, FlowMethod, FlowModel, flow_between_planes, flow_model, luma
 from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
-from .subpixel import align
+from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
+from .subpixel import align, step_evidence
 
 LOW_CONFIDENCE = 0.85  # inlier fraction below which a near object may have disturbed the dense flow
 EXACT_MATCH_PIXELS = 0.3  # residual up to which a point matches a step exactly
+LINK_FRAMES = 5  # longest measurement across doubtful steps, in frames
 WORKING_SIDE = 480  # longer side of the measured frames: more costs much and gains hundredths of a pixel
 
 
 class Step(NamedTuple):
     """Motion from one frame to the next, and the updated inlier map.
 
-    matrix: (3, 3), in pixels of the measured frames. confidence: as in `Motion`.
+    matrix: (3, 3), in pixels of the measured frames. confidence, agreement: as in `Motion`.
     """
 
     matrix: geometry.Matrices
     confidence: float
     inlier_map: InlierMap
+    agreement: float = 1.0
 
 
-FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS)
+FIRST_STEP = Step(np.eye(3), 0.0, ALL_INLIERS, 0.0)
 """The step to the first frame of a clip or shot."""
 
 
@@ -59,6 +63,7 @@ def estimate_motion(clip: Clip, flow: FlowModel, *, side: int = WORKING_SIDE, ma
     motion, _ = estimate_from_luma(
         enumerate(prefetch(luma_frames(clip, side), name="decode")), clip.info, flow, mask, ALL_INLIERS
     )
+    motion = solve_pose_graph(motion)
     masks = 1 if mask is None or callable(mask) else len(mask)
     count = len(motion.steps)
     if masks not in (1, count):
@@ -72,28 +77,56 @@ def estimate_from_luma(
     flow: FlowModel,
     mask: Masks | None,
     inlier_map: InlierMap,
+    known: Motion | None = None,
 ) -> tuple[Motion, InlierMap]:
     """Estimate the motion of (frame number, luma (1, 1, h, w)) pairs.
 
-    Returns also the final inlier map.
+    Returns also the final inlier map. The motion has links and agreements: the input of `solve_pose_graph`.
 
-    inlier_map: that of the first frame; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are in its
-    pixels. Raises ClipError if there are no frames.
+    inlier_map: that of the first frame to measure; `ALL_INLIERS` at the start of a clip. info: of the clip; steps are
+    in its pixels. known: the motion of the first frames, which are not measured again; `LINK_FRAMES` of them are enough
+    to continue a clip. Raises ClipError if there are no frames.
     """
-    steps, confidence = array("d"), array("d")
-    previous: GrayFrame | None = None
-    step = FIRST_STEP._replace(inlier_map=inlier_map)
-    for number, plane in numbered_luma:
+    steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
+    recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
+    for i, (number, plane) in enumerate(numbered_luma):
         height, width = plane.shape[-2:]
-        current = GrayFrame.of(plane, mask_of(mask, number, height, width))
-        if previous is not None:
-            step = estimate_step(previous, current, flow, step.inlier_map)
-        steps.extend(geometry.rescale(step.matrix, info.width / width, info.height / height).ravel())
+        recent.append(GrayFrame.of(plane, mask_of(mask, number, height, width)))
+        to_clip = info.width / width, info.height / height
+        if known is not None and i < len(known.steps):
+            assert known.agreement is not None
+            steps.extend(known.steps[i].ravel())
+            confidence.append(known.confidence[i] if i else 0.0)
+            agreement.append(known.agreement[i])
+            continue
+        step = FIRST_STEP._replace(inlier_map=inlier_map)
+        if i:
+            step = estimate_step(recent[-2], recent[-1], flow, inlier_map)
+        inlier_map = step.inlier_map
+        steps.extend(geometry.rescale(step.matrix, *to_clip).ravel())
         confidence.append(step.confidence)
-        previous = current
+        agreement.append(step.agreement)
+        for frames in _frames_to_link(agreement):
+            link = estimate_step(recent[-1 - frames], recent[-1], flow, ALL_INLIERS)
+            if link.agreement >= MIN_SCENE_CORRELATION:
+                links.extend([i - frames, i, link.agreement, *geometry.rescale(link.matrix, *to_clip).ravel()])
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
-    return Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info), step.inlier_map
+    motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)
+    return replace(motion, agreement=np.array(agreement), links=np.array(links).reshape(-1, 12)), inlier_map
+
+
+def _frames_to_link(agreement: Sequence[float]) -> list[int]:
+    """Numbers of frames to go back from the last one for more measurements; empty unless a step is doubtful.
+
+    agreement: of the steps so far. One leads across all recent doubtful steps: after a flash, to the frame before it.
+    """
+    doubtful = [k for k in range(1, LINK_FRAMES) if k < len(agreement) and agreement[-k] < MIN_AGREEMENT]
+    if not doubtful or doubtful[0] > 2:
+        return []
+    if doubtful == [1] and agreement[-1] == 0:
+        return []  # perhaps a cut: the next frame tells
+    return sorted({frames for frames in (2, doubtful[-1]) if 1 < frames < len(agreement)})
 
 
 def luma_frames(clip: Clip, side: int) -> Generator[Plane, None, None]:
@@ -137,6 +170,8 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
     """
     if is_duplicate(first.plane, second.plane):
         return Step(np.eye(3), 1.0, inlier_map)
+    if is_screen(first.plane, second.plane):
+        return Step(np.eye(3), 1.0, inlier_map)
     size = first.plane.shape
     matches, matrix, confidence, cut = _fit_step(first, second, flow, inlier_map)
     disturbed = confidence < LOW_CONFIDENCE and not hasattr(flow, "track_points")
@@ -145,12 +180,19 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
         other = _fit_step(first, second, fallback, inlier_map)
         if cut or _exact_fraction(*other[:2]) > _exact_fraction(matches, matrix):
             matches, matrix, confidence, cut = *other[:3], cut and other[3]
-    if cut:
-        return FIRST_STEP
-    if confidence > 0:
+    matched = confidence > 0
+    if matched:
         inlier_map = update_inlier_map(inlier_map, matches, matrix, *size)
         matrix = align(first, second, matrix, inlier_map)
-    return Step(matrix, max(confidence, 1e-3), inlier_map)  # 0 would mark a cut
+    evidence = step_evidence(first, second, matrix)
+    agreement = max(evidence.step, evidence.still)
+    if cut and (agreement < MIN_SCENE_CORRELATION or evidence.is_empty):
+        return FIRST_STEP
+    if evidence.favors_still:
+        return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
+    if not matched or evidence.is_empty:
+        agreement = 1.0  # nothing to see, so nothing to doubt
+    return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement)
 
 
 def _fit_step(

@@ -7,6 +7,9 @@ too small. Here all pixels contribute to one solution (Lucas and Kanade, 1981; w
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +24,11 @@ CONVERGED_PIXELS = 0.05  # at the corner: after a smaller update the remaining e
 MEDIAN_STRIDE = 5  # medians use every fifth pixel, which is accurate enough
 MODEL_ERROR_PIXELS = 0.2  # local deviation of the true motion from a homography
 PRIOR_WEIGHT = 1e-4  # of zero shear and perspective, per squared pixel at the corner, relative to all pixels
+MIN_SIDE = 32  # of a frame, in pixels: smaller ones are not refined
 MIN_PIXELS = 64  # fewer do not determine a motion
+EVIDENCE_STRIDE = 2  # evidence uses every second selected pixel
+MIN_WINS = 0.55  # fraction of pixels that a true step improves, at least; noise alone would give a half
+STILL_MARGIN = 0.003  # difference of correlations that noise and compression cause
 BLAS_CHUNK_PIXELS = 1024  # pixels per matrix product: for more, BLAS would start threads that wait for each other
 
 PixelValues = NDArray[np.float32]  # (P,), one per pixel
@@ -35,7 +42,7 @@ def align(
     The half size is first, initially as a similarity: it converges even if the start is some pixels off. Ignored pixels
     of the first frame are excluded; the inlier map weights the others.
     """
-    if min(first.plane.shape) < 32:
+    if min(first.plane.shape) < MIN_SIDE:
         return step
     coarse, fine = (first.coarse, second.coarse), (first.fine, second.fine)
     for pair, scale, dof in ((coarse, 0.5, 4), (coarse, 0.5, 8), (fine, 1.0, 8)):
@@ -52,6 +59,48 @@ def align(
                 break
         step = geometry.rescale(scaled, 1 / scale, 1 / scale)
     return step
+
+
+class Evidence(NamedTuple):
+    """How well two frames agree, from -1 to 1: along a step, and without motion; and which of the two is better.
+
+    step, still: correlations. step_wins: fraction of the pixels that differ less along the step, in [0, 1]. A bright
+    overlay may decide a correlation, but not the fraction.
+    """
+
+    step: float
+    still: float
+    step_wins: float
+
+    @property
+    def favors_still(self) -> bool:
+        """Whether the frames are more alike without motion, by both measures."""
+        return self.still > self.step + STILL_MARGIN and self.step_wins < MIN_WINS
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there were too few pixels to compare."""
+        return self.step == self.still == 0.0
+
+
+def step_evidence(first: GrayFrame, second: GrayFrame, step: geometry.Matrices) -> Evidence:
+    """Compare a step (3, 3) with no motion, on selected pixels of the half size that both frames show."""
+    if min(first.plane.shape) < MIN_SIDE or len(first.coarse.x) < MIN_PIXELS * EVIDENCE_STRIDE:
+        return Evidence(0.0, 0.0, 0.5)
+    level, other = first.coarse, second.coarse
+    points = replace(level, x=level.x[::EVIDENCE_STRIDE], y=level.y[::EVIDENCE_STRIDE])
+    luma = level.values[0, ::EVIDENCE_STRIDE]
+    matrices = np.array([geometry.rescale(step, 0.5, 0.5), np.eye(3)], np.float32)
+    (along, seen), (still, _) = (_sample_layers(points, other, m) for m in matrices)
+    if seen.sum() < MIN_PIXELS:
+        return Evidence(0.0, 0.0, 0.5)
+    a, b, c = (_standardize(values[seen]) for values in (luma, along[0], still[0]))
+    return Evidence(float((a * b).mean()), float((a * c).mean()), float((np.abs(a - b) < np.abs(a - c)).mean()))
+
+
+def _standardize(values: PixelValues) -> PixelValues:
+    centered = values - values.mean()
+    return centered / max(float(np.sqrt(np.square(centered).mean())), 1e-6)
 
 
 def _inlier_weights(first: GradientLevel, inlier_map: InlierMap) -> PixelValues:

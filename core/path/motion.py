@@ -26,6 +26,9 @@ class Motion:
     readout: rolling shutter: the time between the exposure of the first and the last row as a fraction of the frame
     time 1 / fps, from -1 (the last row is first) to 1; 0 for a global shutter. See motion/readout_time.py.
     times: (N,), when each frame is presented, in seconds, strictly increasing; None for a constant frame rate.
+    agreement, links: only while a clip is measured, for motion/pose_graph.py; then None. agreement: (N,), correlation
+    of the two frames of each step, at most 1; 0 after a cut. links: (K, 12), steps over more than one frame: the first
+    frame, the last one, the agreement, and the matrix row by row.
     """
 
     steps: geometry.Matrices
@@ -33,6 +36,8 @@ class Motion:
     info: ClipInfo
     readout: float = 0.0
     times: NDArray[np.float64] | None = None
+    agreement: NDArray[np.float64] | None = None
+    links: NDArray[np.float64] | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:

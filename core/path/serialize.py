@@ -6,12 +6,14 @@
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
-1 / fps apart. Numbers are written so that reading them is exact.
+1 / fps apart. "agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. Numbers are
+written so that reading them is exact.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -50,7 +52,7 @@ def save_path(value: Savable, target: str | Path) -> None:
     for name, numbers in _to_arrays(value).items():
         if not np.isfinite(numbers).all():
             raise ClipError(f"{target}: the {name} hold numbers that are not finite, so they cannot be saved")
-        document[name] = numbers.reshape(len(numbers), -1).tolist() if numbers.ndim > 1 else numbers.tolist()
+        document[name] = [row.ravel().tolist() for row in numbers] if numbers.ndim > 1 else numbers.tolist()
     if isinstance(value, Motion) and value.readout:
         document["readout"] = value.readout
     if isinstance(value, Correction) and value.distorts_rows:
@@ -95,7 +97,7 @@ def _kind(value: Savable) -> str:
 def _to_arrays(value: Savable) -> dict[str, NDArray[np.float64]]:
     tables: dict[str, NDArray[np.float64] | None]
     if isinstance(value, Motion):
-        tables = {"steps": value.steps, "trust": value.confidence}
+        tables = {"steps": value.steps, "trust": value.confidence, "agreement": value.agreement, "links": value.links}
     else:
         tables = {"poses": value.poses, "rows": value.rows}
     if isinstance(value, Correction):
@@ -122,6 +124,9 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         motion = Motion(
             _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times
         )
+        if "agreement" in document:
+            links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
+            motion = replace(motion, agreement=_parse_array(document, "agreement", (count,)), links=links)
         if np.flatnonzero(motion.confidence == 0).tolist() != [shot.start for shot in shots]:
             raise ValueError("trust and shots have different cuts")
         return motion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from steadyscale.core.shots import is_cut, is_duplicate
+from steadyscale.core.shots import is_cut, is_duplicate, is_screen
 
 STILL = np.zeros((2, 48, 64))
 
@@ -47,3 +47,38 @@ def test_the_flow_leads_from_the_first_frame_to_the_second():
     assert not is_cut(first, second, flow)
     assert is_cut(first, second, -flow)
     assert is_cut(first, second, flow[::-1])
+
+
+def scrolled_page(*, header: bool = True, margin: bool = True, shake: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two frames (96, 128) of a page of squares that scrolls by 8 pixels, and what around it stays."""
+    frames = []
+    for scroll in (0, 8):
+        frame = np.full((96, 128), 0.9)
+        frame[:, 8:120] = np.roll(np.kron(noise(3)[::4, ::4], np.ones((8, 7)))[:96, :112], -scroll, axis=0)
+        if not margin:
+            frame[:, :8], frame[:, 120:] = frame[:, 8:16], frame[:, 112:120]
+        if header:
+            frame[:10] = np.kron(noise(4)[0, ::4], np.ones((1, 8)))[:, :128]
+        frames.append(frame)
+    return frames[0], np.roll(frames[1], shake, axis=1)
+
+
+def test_rows_and_columns_that_stay_show_a_screen():
+    assert is_screen(*scrolled_page())
+    assert not is_screen(*scrolled_page(shake=1)), "the camera moves"
+    assert not is_screen(*scrolled_page(margin=False)), "rows alone may be a ticker over a filmed scene"
+    assert not is_screen(*scrolled_page(header=False)), "columns alone may be bars"
+
+
+def test_bars_around_a_filmed_scene_are_no_screen():
+    first, second = (np.zeros((96, 128)) for _ in range(2))
+    first[16:80, 16:112] = np.kron(noise(5)[::4, ::4], np.ones((6, 6)))[:64, :96]
+    second[16:80, 16:112] = np.roll(first, 3, axis=1)[16:80, 16:112]
+    assert not is_screen(first, second)
+
+
+def test_frames_that_are_alike_in_place_are_no_cut_whatever_the_flow():
+    first = noise(1)
+    wrong = np.full((2, 48, 64), 12.0)
+    assert is_cut(first, noise(2), wrong)
+    assert not is_cut(first, first + 0.1 * (noise(2) - 0.5), wrong)

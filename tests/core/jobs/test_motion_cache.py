@@ -62,7 +62,7 @@ def test_motion_is_bit_identical_and_is_not_measured_again(shaken_clip: VideoCli
 def test_an_interrupted_run_is_resumed(shaken_clip: VideoClip, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     truth, flow = estimate_motion(shaken_clip, flow_model()), CountingFlow()
     with pytest.raises(KeyboardInterrupt), open_job(tmp_path / "job", shaken_clip.path) as job:
-        cached_motion(job, shaken_clip, CountingFlow(fail_at=15), segment_seconds=SEGMENT_SECONDS)
+        cached_motion(job, shaken_clip, CountingFlow(fail_at=16), segment_seconds=SEGMENT_SECONDS)
     assert "finished motions are kept" in caplog.text
     with open_job(tmp_path / "job", shaken_clip.path) as job:
         motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS)
@@ -91,7 +91,7 @@ def test_other_settings_are_measured_again(shaken_clip: VideoClip, tmp_path: Pat
 
 
 def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoClip, tmp_path: Path):
-    for calls in (23, 5):
+    for calls in (24, 6):  # of 23 and 5 steps, and the link across the cut
         with open_job(tmp_path / "job", shaken_clip.path) as job:
             flow = CountingFlow()
             motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS)

@@ -134,6 +134,19 @@ def test_flash_is_not_a_cut():
     assert motion.shots == [slice(0, 3)]
 
 
+def test_saturated_and_partial_flashes_do_not_end_a_shot():
+    clip, truth = make_shaken_clip(frames=9)
+    frames = torch.cat(list(clip.frames()))
+    frames[3] = (0.75 + 5 * frames[3]).clamp(0, 1)
+    frames[6, :, 72:] = (0.8 + 3 * frames[6, :, 72:]).clamp(0, 1)
+    motion = estimate_motion(TensorClip(frames), flow_model())
+    assert motion.shots == [slice(0, 9)]
+    path = Trajectory.of(motion).path
+    lit = [3, 6]
+    assert np.abs(np.delete(path - truth, lit, axis=0)[:, :2]).max() < 0.3
+    assert (motion.confidence[1:] >= MIN_CONFIDENCE).all()
+
+
 def test_flat_frames_have_low_confidence_and_are_not_cuts():
     flat = torch.full((3, 3, 90, 160), 0.5) + 0.01 * torch.randn(3, 3, 90, 160, generator=torch.manual_seed(0))
     motion = estimate_motion(TensorClip(flat), flow_model())

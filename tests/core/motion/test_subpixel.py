@@ -5,6 +5,7 @@ from camera_simulation import make_texture, render_camera
 from steadyscale.core import geometry
 from steadyscale.core.motion.gray_frame import GrayFrame
 from steadyscale.core.motion.subpixel import align as align_frames
+from steadyscale.core.motion.subpixel import step_evidence
 
 WIDTH, HEIGHT = 240, 136
 TRUTH = geometry.matrices_from_tangents(np.array([3.0, -2.0, 0.01, 0.008, 0.002, -0.001, 4e-5, -3e-5]))
@@ -75,3 +76,30 @@ def test_masked_pixels_are_ignored():
 def test_small_and_flat_frames_do_not_change_the_step(size):
     flat = torch.full((1, 1, *size), 0.5)
     assert np.allclose(align(flat, flat, TRUTH), TRUTH)
+
+
+def evidence(first, second, step):
+    return step_evidence(GrayFrame.of(first), GrayFrame.of(second), step)
+
+
+def test_frames_speak_for_their_true_step():
+    """Also where a bright overlay stays in place, which decides the correlation but not most pixels."""
+    first, second = pair()
+    assert evidence(first, second, TRUTH).step > 0.99
+    assert not evidence(first, second, TRUTH).favors_still
+    for frame in (first, second):
+        frame *= 0.2
+        frame[..., 20:50, 170:220] = (torch.arange(50) % 10 < 5).float()
+    assert evidence(first, second, TRUTH).still > evidence(first, second, TRUTH).step
+    assert not evidence(first, second, TRUTH).favors_still
+
+
+def test_frames_of_a_still_camera_speak_against_a_step():
+    first = make_texture(HEIGHT, WIDTH)[:, :1]
+    second = 0.8 * first + 0.2 * make_texture(HEIGHT, WIDTH, 1)[:, :1]
+    assert evidence(first, second, TRUTH).favors_still
+    assert not evidence(first, second, np.eye(3)).favors_still
+
+
+def test_there_is_no_evidence_in_tiny_frames():
+    assert evidence(torch.rand(1, 1, 20, 20), torch.rand(1, 1, 20, 20), np.eye(3)).is_empty
