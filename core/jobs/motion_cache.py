@@ -72,7 +72,10 @@ def cached_motion(
 
 
 def _read_pieces(job: Job, file_names: list[str], pieces: list[range], count: int) -> Motion | None:
-    """Read stored pieces: one motion of their last `count` frames, with the links of all; None without pieces."""
+    """Read stored pieces as one motion; None without pieces.
+
+    It is that of their last `count` frames, with the links of all.
+    """
     if not pieces:
         return None
     motions = [cast(Motion, load_path(job.folder / name)) for name in file_names]

@@ -117,9 +117,9 @@ def estimate_from_luma(
 
 
 def _frames_to_link(agreement: Sequence[float]) -> list[int]:
-    """Numbers of frames to go back from the last one for more measurements; empty unless a step is doubtful.
+    """Return how far to go back from the last frame for links, in frames.
 
-    agreement: of the steps so far. One leads across all recent doubtful steps: after a flash, to the frame before it.
+    Empty unless a step is doubtful. agreement: of the steps so far. One leads across all recent doubtful steps: after a flash, to the frame before it.
     """
     doubtful = [k for k in range(1, LINK_FRAMES) if k < len(agreement) and agreement[-k] < MIN_AGREEMENT]
     if not doubtful or doubtful[0] > 2:
@@ -190,8 +190,8 @@ def estimate_step(first: GrayFrame, second: GrayFrame, flow: FlowModel, inlier_m
         return FIRST_STEP
     if evidence.favors_still:
         return Step(np.eye(3), UNKNOWN, inlier_map, agreement)
-    if not matched or evidence.is_empty:
-        agreement = 1.0  # nothing to see, so nothing to doubt
+    if not matched or evidence.is_empty or evidence.is_clear:
+        agreement = 1.0  # nothing to see, or objects before a background: nothing to doubt
     return Step(matrix, max(confidence, UNKNOWN), inlier_map, agreement)
 
 

@@ -58,7 +58,10 @@ def solve_pose_graph(motion: Motion) -> Motion:
 
 
 def _are_lost(confidence: Array) -> NDArray[np.bool_]:
-    """Return which steps (n,) of a shot have mostly unknown ones around them: those are right by chance only."""
+    """Return which steps (n,) of a shot have mostly unknown ones around them.
+
+    Those are right by chance only.
+    """
     unknown = (confidence < MIN_CONFIDENCE).astype(np.float64)
     if not unknown.any():
         return unknown > 0

@@ -28,6 +28,7 @@ MIN_SIDE = 32  # of a frame, in pixels: smaller ones are not refined
 MIN_PIXELS = 64  # fewer do not determine a motion
 EVIDENCE_STRIDE = 2  # evidence uses every second selected pixel
 MIN_WINS = 0.55  # fraction of pixels that a true step improves, at least; noise alone would give a half
+CLEAR_WINS = 0.65  # fraction that only a true step reaches, or one of many by chance
 STILL_MARGIN = 0.003  # difference of correlations that noise and compression cause
 BLAS_CHUNK_PIXELS = 1024  # pixels per matrix product: for more, BLAS would start threads that wait for each other
 
@@ -62,9 +63,9 @@ def align(
 
 
 class Evidence(NamedTuple):
-    """How well two frames agree, from -1 to 1: along a step, and without motion; and which of the two is better.
+    """How well two frames agree along a step, and without motion.
 
-    step, still: correlations. step_wins: fraction of the pixels that differ less along the step, in [0, 1]. A bright
+    step, still: correlations, from -1 to 1. step_wins: fraction of the pixels that differ less along the step, in [0, 1]. A bright
     overlay may decide a correlation, but not the fraction.
     """
 
@@ -78,13 +79,21 @@ class Evidence(NamedTuple):
         return self.still > self.step + STILL_MARGIN and self.step_wins < MIN_WINS
 
     @property
+    def is_clear(self) -> bool:
+        """Whether the step is better for so many pixels that it is not doubtful."""
+        return self.step_wins > CLEAR_WINS
+
+    @property
     def is_empty(self) -> bool:
         """Whether there were too few pixels to compare."""
         return self.step == self.still == 0.0
 
 
 def step_evidence(first: GrayFrame, second: GrayFrame, step: geometry.Matrices) -> Evidence:
-    """Compare a step (3, 3) with no motion, on selected pixels of the half size that both frames show."""
+    """Compare a step (3, 3) with no motion.
+
+    Only selected pixels of the half size count, where both frames show them.
+    """
     if min(first.plane.shape) < MIN_SIDE or len(first.coarse.x) < MIN_PIXELS * EVIDENCE_STRIDE:
         return Evidence(0.0, 0.0, 0.5)
     level, other = first.coarse, second.coarse

@@ -91,6 +91,7 @@ def test_frames_speak_for_their_true_step():
         frame *= 0.2
         frame[..., 20:50, 170:220] = (torch.arange(50) % 10 < 5).float()
     assert evidence(first, second, TRUTH).still > evidence(first, second, TRUTH).step
+    assert evidence(first, second, TRUTH).is_clear
     assert not evidence(first, second, TRUTH).favors_still
 
 
@@ -98,6 +99,7 @@ def test_frames_of_a_still_camera_speak_against_a_step():
     first = make_texture(HEIGHT, WIDTH)[:, :1]
     second = 0.8 * first + 0.2 * make_texture(HEIGHT, WIDTH, 1)[:, :1]
     assert evidence(first, second, TRUTH).favors_still
+    assert not evidence(first, second, TRUTH).is_clear
     assert not evidence(first, second, np.eye(3)).favors_still
 
 
