@@ -31,8 +31,9 @@ def is_duplicate(first: Planes, second: Planes) -> bool:
 def is_screen(first: Planes, second: Planes) -> bool:
     """Return whether two frames show a screen that no camera films.
 
-    Luma is (H, W) in [0, 1]. Content that scrolls or plays in a window leaves whole rows and whole columns with sharp edges as they were. Under a
-    moving camera nothing stays, and a logo or a ticker covers no row or no column. Bars of one color have no edges.
+    Luma is (H, W) in [0, 1]. Content that scrolls or plays in a window leaves whole rows and whole columns with sharp
+    edges as they were. Under a moving camera nothing stays, and a logo or a ticker covers no row or no column. Bars of
+    one color have no edges.
     """
     same = np.abs(first - second) < UNCHANGED
     for axis in (0, 1):

@@ -119,7 +119,8 @@ def estimate_from_luma(
 def _frames_to_link(agreement: Sequence[float]) -> list[int]:
     """Return how far to go back from the last frame for links, in frames.
 
-    Empty unless a step is doubtful. agreement: of the steps so far. One leads across all recent doubtful steps: after a flash, to the frame before it.
+    Empty unless a step is doubtful. agreement: of the steps so far. One link leads across all recent doubtful steps:
+    after a flash, to the frame before it.
     """
     doubtful = [k for k in range(1, LINK_FRAMES) if k < len(agreement) and agreement[-k] < MIN_AGREEMENT]
     if not doubtful or doubtful[0] > 2:

@@ -65,8 +65,8 @@ def align(
 class Evidence(NamedTuple):
     """How well two frames agree along a step, and without motion.
 
-    step, still: correlations, from -1 to 1. step_wins: fraction of the pixels that differ less along the step, in [0, 1]. A bright
-    overlay may decide a correlation, but not the fraction.
+    step, still: correlations, from -1 to 1. step_wins: fraction of the pixels that differ less along the step, in
+    [0, 1]. A bright overlay may decide a correlation, but not the fraction.
     """
 
     step: float
