@@ -26,6 +26,19 @@ def test_every_help_page_and_image_is_served(any_host: Host) -> None:
         assert body == path.read_bytes(), path.name
 
 
+def test_every_script_and_template_is_served(host: Host) -> None:
+    root = DOCS.parents[1]
+    scripts = {
+        f"/extensions/steadyscale/{p.relative_to(root / 'web').as_posix()}": p for p in root.glob("web/js/**/*.js")
+    }
+    offered = host.get("/workflow_templates")["steadyscale"]
+    templates = {f"/api/workflow_templates/steadyscale/{p.name}": p for p in (root / "workflows").glob("*.*")}
+    assert {*offered} == {path.stem for path in templates.values() if path.suffix == ".json"}
+    assert scripts
+    for address, path in {**scripts, **templates}.items():
+        assert host.fetch(address) == path.read_bytes(), path.name
+
+
 def test_missing_help_page_of_a_language_is_answered_with_404(any_host: Host) -> None:
     """The frontend loads NODE.md if NODE/LANGUAGE.md is answered with an error."""
     for node in NODES:
