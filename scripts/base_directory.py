@@ -13,7 +13,7 @@ HOST_FLAGS = ("--disable-all-custom-nodes", "--whitelist-custom-nodes", "steadys
 def create_base_directory(
     base: Path, weights: Iterable[Path], clips: Iterable[Path] = (), pack: Path = script_support.REPO_ROOT
 ) -> Path:
-    """Create `base` for `--base-directory`, with links to the pack and weights, and with the clips.
+    """Create `base` for `--base-directory`, with the pack, weights and clips.
 
     Idempotent. The custom_nodes and models folders of an installed ComfyUI are not used. Returns `base`.
     """

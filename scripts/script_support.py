@@ -96,9 +96,9 @@ def replace_symlink(path: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy on another file system, atomically.
+    """Make `target` a hard link to `source`, or a copy of it, atomically.
 
-    For input files: newer hosts refuse symbolic links there.
+    A copy, where they are on different file systems. For input files: newer hosts refuse symbolic links there.
     """
     source = source.resolve()
     if target.is_symlink():

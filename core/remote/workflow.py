@@ -148,7 +148,7 @@ def _declared_inputs(definitions: Definitions, class_type: str) -> dict[str, Any
 
 
 def _is_nested(declared: dict[str, Any], name: str) -> bool:
-    """Whether it is a setting of a dropdown's choice, such as format.codec of newer hosts' Save Video."""
+    """Whether it is a setting of a dropdown's choice, such as format.codec."""
     dropdown, dot, _ = name.partition(".")
     return bool(dot) and dropdown in declared and declared[dropdown][0] == "COMFY_DYNAMICCOMBO_V3"
 
