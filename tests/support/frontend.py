@@ -63,7 +63,6 @@ WATCH_SCRIPT = """(kinds) => {
   window.steadyscaleSeen = [];
   for (const kind of kinds)
     window.comfyAPI.api.api.addEventListener(kind, (e) => window.steadyscaleSeen.push([kind, e.detail]));
-  window.comfyAPI.api.api.addEventListener("b_preview", () => window.steadyscaleSeen.push(["preview", null]));
 }"""
 
 
@@ -258,10 +257,6 @@ class Frontend:
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the host has sent of that kind since Run was pressed."""
         return [data for name, data in self.run_js("() => window.steadyscaleSeen") if name == kind]
-
-    def preview_count(self) -> int:
-        """How many images of the work in progress the host has sent since then."""
-        return len(self.events("preview"))
 
     def read_prompt(self) -> dict[str, dict[str, Any]]:
         """The prompt that Run would queue: {node id: {class_type, inputs}}."""

@@ -20,28 +20,33 @@ export function address(item, url = (path) => path) {
   return url(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
 
-function slider(labels) {
+function slider() {
   const box = document.createElement("div");
   box.className = "steadyscale-compare";
   box.style.cssText = "display:flex;flex-direction:column;width:100%;height:100%;overflow:hidden";
   box.style.minHeight = `${MIN_HEIGHT}px`; // Nodes 2.0 gives an element without one no height
   const frame = document.createElement("div");
   frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize";
-  const [before, after] = labels.map((label) => {
+  const [before, after] = ["left", "right"].map(() => {
     const image = document.createElement("img");
-    image.alt = label;
     image.draggable = false;
     image.style.cssText = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none";
     frame.append(image);
     return image;
   });
+  const captions = ["left", "right"].map((side) => {
+    const caption = document.createElement("span");
+    caption.style.cssText =
+      `position:absolute;top:0;${side}:0;padding:4px 8px;background:#0009;color:#fff;font:14px sans-serif;` +
+      "pointer-events:none";
+    return caption;
+  });
   const line = document.createElement("div");
   line.style.cssText = "position:absolute;top:0;bottom:0;width:2px;margin-left:-1px;background:#fff;pointer-events:none";
   const range = document.createElement("input");
   Object.assign(range, { type: "range", min: 0, max: 100, step: 0.1, value: 50 });
-  range.setAttribute("aria-label", labels.join(" / "));
   range.style.cssText = "flex:0 0 auto;width:100%;margin:2px 0 0";
-  frame.append(line);
+  frame.append(line, ...captions);
   box.append(frame, range);
 
   // The part of the frame that the image covers: it keeps its shape, so there may be bars beside it.
@@ -64,9 +69,14 @@ function slider(labels) {
     move(place(event.clientX, left, wide));
   });
   before.addEventListener("load", () => move(Number(range.value)));
-  const show = (one, other) => {
-    before.src = one;
-    after.src = other;
+  const show = (addresses, labels) => {
+    [before.src, after.src] = addresses;
+    [before.alt, after.alt] = labels;
+    range.setAttribute("aria-label", labels.join(" / "));
+    captions.forEach((caption, side) => {
+      caption.textContent = labels[side];
+      caption.hidden = !labels[side];
+    });
     move(Number(range.value));
   };
   return { box, show };
@@ -76,7 +86,7 @@ function slider(labels) {
 function sliderOf(node) {
   if (node.steadyscaleSlider) return node.steadyscaleSlider;
   if (typeof node.addDOMWidget !== "function") return null;
-  const made = slider(["before", "after"]);
+  const made = slider();
   const widget = node.addDOMWidget(WIDGET, "steadyscale_compare", made.box, {
     serialize: false,
     hideOnZoom: false,
@@ -90,6 +100,11 @@ function sliderOf(node) {
   const size = node.computeSize?.();
   if (size && node.size) node.setSize?.([Math.max(node.size[0], 320), Math.max(node.size[1], size[1])]);
   return made;
+}
+
+// The text of a setting of the node; an input that is linked has none here.
+function valueOf(node, name) {
+  return String(node.widgets?.find((widget) => widget.name === name)?.value ?? "");
 }
 
 function forget(node) {
@@ -112,17 +127,17 @@ async function start() {
       if (nodeData?.name !== NODE) return;
       const executed = nodeType.prototype.onExecuted;
       nodeType.prototype.onExecuted = function (output, ...rest) {
-        const result = executed?.call(this, output, ...rest);
         try {
-          const one = address(output?.steadyscale_before?.[0], url);
-          const other = address(output?.steadyscale_after?.[0], url);
-          if (one && other) sliderOf(this)?.show(one, other);
-          else forget(this); // a video, which the frontend plays
+          const addresses = [output?.steadyscale_before?.[0], output?.steadyscale_after?.[0]].map((item) =>
+            address(item, url),
+          );
+          const made = addresses.every(Boolean) ? sliderOf(this) : forget(this); // a video, which the frontend plays
+          made?.show(addresses, ["label_before", "label_after"].map((name) => valueOf(this, name)));
           this.setDirtyCanvas?.(true, true);
         } catch (error) {
           console.debug("steadyscale.compare: no slider on this frontend", error);
         }
-        return result;
+        return executed?.call(this, output, ...rest);
       };
     },
   });
