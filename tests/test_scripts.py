@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import assets
 import pytest
 import script_support
 import uvtool
@@ -126,6 +127,16 @@ class TestLock:
         assert all(pin.endswith("\\") for pin in pins)
         assert "://" not in self.lock
         assert "index-url" not in self.lock
+
+
+def test_the_newest_frontend_is_pinned_with_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, hashes = assets.newest_frontend()
+    assert tuple(map(int, version.split("."))) > tuple(map(int, assets.OLDEST_FRONTEND.split(".")))
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes)
+    pin = tmp_path / "pin.txt"
+    pin.write_text("# comment==0\ncomfyui-frontend-package==2.3.4 \\\n    --hash=sha256:ab \\\n    --hash=sha256:cd\n")
+    monkeypatch.setattr(assets, "NEWEST_FRONTEND_FILE", pin)
+    assert assets.newest_frontend() == ("2.3.4", ("ab", "cd"))
 
 
 @pytest.fixture
