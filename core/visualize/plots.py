@@ -170,9 +170,9 @@ def plot_trajectory(
 
 @dataclass(frozen=True, eq=False)
 class _Crop:
-    """Zooms in per cent, (N,) per frame: needed, and of a border that crops; the limit."""
+    """Zooms in per cent: needed, allowed, and of a border that crops."""
 
-    needed: NDArray[np.float64]
+    needed: NDArray[np.float64]  # (N,), one per frame
     limit: float | None
     border: Border | None
     of_border: NDArray[np.float64] | None
