@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import real_comfyui
-from frontend import ON_EVERY_FRONTEND, ON_NODES_2, Frontend
+from frontend import ON_NODES_2, Frontend
 
 pytestmark = pytest.mark.browser
 
@@ -60,7 +60,7 @@ def test_plots_and_the_slider_are_displayed(frontend: Frontend) -> None:
     frontend.take_screenshot("previews")
 
 
-@ON_EVERY_FRONTEND
+@ON_NODES_2
 def test_error_message_of_the_pack_is_displayed(frontend: Frontend) -> None:
     frontend.drop_workflow(FOLDER / "stabilize.json")
     frontend.run_js(
