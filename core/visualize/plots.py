@@ -209,7 +209,7 @@ def _build_rows(
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, crop: _Crop | None, caption: str) -> int:
-    """Draw the legend and the caption at the top; return their height in pixels of the canvas."""
+    """Draw legend and caption at the top; return their height in canvas pixels."""
     lines = [[("camera path", TEXT_COLOR), ("before", BEFORE_COLOR)]]
     if crop is not None:
         lines[0].append(("after", AFTER_COLOR))

@@ -168,7 +168,7 @@ def generator_loss(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> Ten
 
 
 def mean_probabilities(real: Tensor, fake: Tensor, kind: AdversarialLossKind) -> tuple[Tensor, Tensor]:
-    """Return the mean probabilities of being real that the discriminator gives to both batches.
+    """Return the discriminator's mean probability of being real for each batch.
 
     vanilla: of r and f. relativistic: of r - E f and f - E r, as in its loss; 1/2 when it is undecided.
     lsgan: r and f limited to [0, 1], as they are trained towards 1 and 0 without a sigmoid.

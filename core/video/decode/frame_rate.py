@@ -42,9 +42,9 @@ def stated_rate(stream: VideoStream) -> Fraction:
 def read_frame_rate(
     path: Path, container: InputContainer, stream: VideoStream, *, is_interlaced: bool = False
 ) -> tuple[Fraction, int | None]:
-    """Return the frame rate of an open video and, where all packets were read, their number.
+    """Return the frame rate of a video and, if counted, the number of its packets.
 
-    They are read only where that is needed.
+    All packets are read, and counted, only where the rate is not known otherwise; else the number is None.
     container: in which its first frames were read; the next packets are compared with the stated rate. A container that
     counts its frames (MP4, AVI) has computed its average rate from them. is_interlaced: two packets may be a frame.
     """
