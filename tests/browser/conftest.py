@@ -75,8 +75,13 @@ def _launch_chromium() -> Browser:
     program = browser.find_chromium()
     if program is None:
         pytest.skip(browser.MISSING_MESSAGE)
-    # Chromium's sandbox needs a user other than root.
-    flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    # Chromium's sandbox needs a user other than root. The page of the oldest frontend comes from no address, and may not
+    # open a web socket to a local one otherwise.
+    flags = [
+        "--disable-gpu",
+        "--disable-features=LocalNetworkAccessChecks",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
     running = _chromium_stack.enter_context(sync_playwright()).chromium.launch(executable_path=program, args=flags)
     _chromium_stack.callback(running.close)
     _chromium_stack.callback(_launch_chromium.cache_clear)

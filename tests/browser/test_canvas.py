@@ -45,7 +45,7 @@ def test_search_finds_a_node_and_enter_places_it(frontend: Frontend) -> None:
 
 @ON_NODES_2
 def test_search_finds_nodes_by_what_people_type(frontend: Frontend) -> None:
-    frontend.search("upscale video")
+    frontend.open_search("upscale video")
     frontend.take_screenshot("search")
     box = frontend.page.locator("input:focus")
     missing = []
@@ -65,13 +65,18 @@ def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
 
 
 @ON_EVERY_FRONTEND
-def test_the_template_browser_lists_and_opens_them(frontend: Frontend) -> None:
-    name = "Upscale a video"
+def test_the_template_browser_lists_them(frontend: Frontend) -> None:
     frontend.open_template_browser()
     for each in TEMPLATES:
         frontend.template_card(each).wait_for()
     frontend.page.wait_for_timeout(500)  # thumbnails
     frontend.take_screenshot("templates")
+
+
+def test_the_template_browser_opens_one(frontend: Frontend) -> None:
+    """The oldest frontend opens none without ComfyUI's own templates, which are not installed here."""
+    name = "Upscale a video"
+    frontend.open_template_browser()
     frontend.template_card(name).click()
     count = len(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"])
     frontend.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=count)
@@ -83,8 +88,8 @@ def test_app_template_opens_as_an_app(frontend: Frontend) -> None:
     """Settings of the app are beside the place of the result, without a graph."""
     frontend.open_template_browser()
     frontend.template_card("Upscale and stabilize (app)").click()
-    for name in ("factor", "seconds", "border"):
-        frontend.page.get_by_text(name, exact=True).first.wait_for()
+    for name in ("factor", "smoothing window [s]", "border mode"):
+        frontend.page.get_by_text(name, exact=True).filter(visible=True).first.wait_for()
     skip = frontend.page.get_by_role("button", name="Skip")
     skip.wait_for()  # a tour that greets everyone
     skip.click()

@@ -44,6 +44,7 @@ def test_plots_and_the_slider_are_displayed(frontend: Frontend) -> None:
     frontend.page.wait_for_function(
         "[...document.querySelectorAll('.steadyscale-compare img')].every((image) => image.naturalWidth > 0)"
     )
+    frontend.center_on("SteadyScale_CompareFrames")  # away from what the frontend has at the sides
     frame = slider.locator("div").first
     box = frame.bounding_box()
     assert box is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import schemas
@@ -32,7 +33,7 @@ def test_every_script_and_template_is_served(host: Host) -> None:
         f"/extensions/steadyscale/{p.relative_to(root / 'web').as_posix()}": p for p in root.glob("web/js/**/*.js")
     }
     offered = host.get("/workflow_templates")["steadyscale"]
-    templates = {f"/api/workflow_templates/steadyscale/{p.name}": p for p in (root / "workflows").glob("*.*")}
+    templates = {f"/api/workflow_templates/steadyscale/{quote(p.name)}": p for p in (root / "workflows").glob("*.*")}
     assert {*offered} == {path.stem for path in templates.values() if path.suffix == ".json"}
     assert scripts
     for address, path in {**scripts, **templates}.items():

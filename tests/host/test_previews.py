@@ -100,7 +100,13 @@ def test_trajectory_plot_has_the_zoom_and_the_crop(any_host: Host, clip_name: st
     video = graph.add_video(clip_name)
     steady = graph.stabilized(video)
     crop = graph.add(
-        "SteadyScale_PreviewTrajectory", path=[steady, 2], border="crop", max_zoom=1.3, frame=-1, frames=video
+        "SteadyScale_PreviewTrajectory",
+        path=[steady, 2],
+        border="crop",
+        max_zoom=1.3,
+        frame=-1,
+        frames=video,
+        details=True,
     )
     bare = graph.add("SteadyScale_PreviewTrajectory", path=[steady, 2], border="mirror", max_zoom=1.3, frame=3)
     run = any_host.run(graph).raise_for_status()

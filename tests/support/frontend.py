@@ -85,7 +85,7 @@ class Frontend:
         # The first visit of a user opens dialogs and banners, which would lie over everything.
         host.fetch("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", NODES_2: False})
         self.page = browser.new_page(viewport={"width": 1600, "height": 900}, locale="en-US", reduced_motion="reduce")
-        self.page.set_default_timeout(180_000)  # other tests run beside
+        self.page.set_default_timeout(60_000)  # other tests run beside
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         self.page.on(
             "console", lambda message: self._on_console(message.type, message.text, message.location.get("url", ""))
@@ -158,14 +158,23 @@ class Frontend:
         self.run_js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         self.page.wait_for_timeout(700)  # it glides
 
-    def search(self, words: str) -> None:
-        """Double-click the canvas, type into the search and wait for a result."""
+    def open_search(self, words: str) -> None:
+        """Double-click the canvas and type into the search."""
         for _ in range(4):  # a page that is still settling lets a double click pass
             self.page.mouse.dblclick(800, 450)
             with suppress(TimeoutError):
                 self.page.wait_for_function("document.activeElement?.tagName === 'INPUT'", timeout=5000)
                 break
         self.page.keyboard.type(words)
+
+    def center_on(self, kind: str) -> None:
+        """Move the node of that type to the middle of the view."""
+        self.run_js("(kind) => app.canvas.centerOnNode(app.graph.nodes.find((node) => node.type === kind))", kind)
+        self.page.wait_for_timeout(300)
+
+    def search(self, words: str) -> None:
+        """Search, and wait for a result whose text has the words."""
+        self.open_search(words)
         self.page.get_by_role("option").filter(has_text=re.compile(re.escape(words), re.IGNORECASE)).first.wait_for()
 
     def has_result(self, name: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from clock_videos import make_clip
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.video.decode.stream_format import HLG, PQ, Orientation, StreamFormat
+from steadyscale.core.video.format.stream_format import HLG, PQ, Orientation, StreamFormat
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for
 from steadyscale.core.video.encode.output_format import OutputFormat
