@@ -75,8 +75,8 @@ def _launch_chromium() -> Browser:
     program = browser.find_chromium()
     if program is None:
         pytest.skip(browser.MISSING_MESSAGE)
-    # Chromium's sandbox needs a user other than root. The page of the oldest frontend comes from no address, and may not
-    # open a web socket to a local one otherwise.
+    # Chromium's sandbox needs a user other than root. The page of the oldest frontend comes from no address, and could
+    # not open a web socket to a local one.
     flags = [
         "--disable-gpu",
         "--disable-features=LocalNetworkAccessChecks",

@@ -11,12 +11,12 @@ import pytest
 import torch
 from clock_videos import make_clip
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.video.format.stream_format import HLG, PQ, Orientation, StreamFormat
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for
 from steadyscale.core.video.encode.output_format import OutputFormat
 from steadyscale.core.video.encode.remux import remux
 from steadyscale.core.video.encode.writer import write_video
+from steadyscale.core.video.format.stream_format import HLG, PQ, Orientation, StreamFormat
 
 INFO = ClipInfo(64, 48, Fraction(24))
 SOURCE = StreamFormat("hevc", "yuv420p10le", Orientation(), Fraction(1), 9, False, 9, PQ)
