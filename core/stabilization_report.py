@@ -11,7 +11,7 @@ import numpy as np
 
 from .geometry import Matrices
 from .metrics import jitter
-from .path.border import Border, with_border_zoom
+from .path.border import Border, border_zooms
 from .path.motion import Motion
 from .path.trajectory import Correction, Trajectory, is_reliable
 from .path.zoom import zooms_to_fill
@@ -79,12 +79,8 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
 
     Raises ClipError where the border cannot be cropped, as `with_border_zoom` does.
     """
-    border, measured = Border(border), Trajectory.of(motion)
-    required, zooms = zooms_to_fill(correction), np.ones(len(correction.matrices))
-    if border in (Border.CROP, Border.CROP_ADAPTIVE):
-        zoomed = with_border_zoom(correction, border).matrices
-        before, after = (np.linalg.norm(matrices[:, 0], axis=1) for matrices in (correction.matrices, zoomed))
-        zooms = after / before
+    measured = Trajectory.of(motion)
+    required, zooms = zooms_to_fill(correction), border_zooms(correction, Border(border))
     steps = np.ones(len(motion.confidence), bool)
     steps[[shot.start for shot in motion.shots]] = False
     reliable = is_reliable(motion.confidence, motion.steps)

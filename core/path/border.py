@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..clip import ClipError
 from .trajectory import Correction
 from .zoom import adaptive_zoom, apply_zoom, zoom_to_fill
@@ -43,6 +46,17 @@ def with_border_zoom(correction: Correction, border: Border) -> Correction:
     if border is Border.CROP:
         return apply_zoom(correction, zoom_to_fill(correction))
     return adaptive_zoom(correction) if border is Border.CROP_ADAPTIVE else correction
+
+
+def border_zooms(correction: Correction, border: Border) -> NDArray[np.float64]:
+    """Return the magnification of each frame by the border, (N,); 1 unless it crops.
+
+    Raises ClipError as `with_border_zoom` does.
+    """
+    before, after = (
+        np.linalg.norm(fix.matrices[:, 0], axis=1) for fix in (correction, with_border_zoom(correction, border))
+    )
+    return after / before
 
 
 def check_frame_count(done: int, count: int, *, ended: bool = False) -> None:

@@ -12,7 +12,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from ..clip import Frames
-from ..path.border import Border, with_border_zoom
+from ..path.border import Border, border_zooms
 from ..path.trajectory import Correction, Trajectory, correction
 from ..path.zoom import MAX_ZOOM, zooms_to_fill
 from ..runtime.deprecation import renamed_arguments
@@ -185,7 +185,7 @@ def _measure_crop(fix: Correction, max_zoom: float | None, border: Border | None
         needed,
         None if max_zoom is None else (max_zoom - 1) * 100,
         Border(border) if border is not None and does_crop else None,
-        _border_zoom_percent(fix, Border(border)) if border is not None and does_crop else None,
+        (border_zooms(fix, Border(border)) - 1) * 100 if border is not None and does_crop else None,
     )
 
 
@@ -229,9 +229,3 @@ def _draw_legend(draw: ImageDraw.ImageDraw, crop: _Crop | None, caption: str) ->
         draw.text((advance, top), caption, fill=TEXT_COLOR, font=plot_font(CAPTION_FONT_SIZE))
         top += (CAPTION_FONT_SIZE + 6) * SUPERSAMPLING
     return top
-
-
-def _border_zoom_percent(fix: Correction, border: Border) -> NDArray[np.float64]:
-    """The zoom of the border per frame, (N,), in per cent."""
-    before, after = (np.linalg.norm(m[:, 0], axis=1) for m in (fix.matrices, with_border_zoom(fix, border).matrices))
-    return (after / before - 1) * 100
