@@ -24,7 +24,6 @@ from steadyscale.core.training.loop.train_step import train_step
 
 DEVICE = simulated_gpu.DEVICE
 GAN = {"adversarial": 0.05, "variation": 0.01, "frequency": 0.1}
-pytest.importorskip("torchmetrics")
 
 
 @pytest.fixture

@@ -20,8 +20,6 @@ from steadyscale.core.training.loop.networks import make_generator
 from steadyscale.core.training.loop.setup import load_validation_images, pick_device
 from steadyscale.models import load_upscaler
 
-pytest.importorskip("torchmetrics")
-
 
 def checkpoint_of(config):
     """All tensors of the newest checkpoint in one dict."""
