@@ -119,9 +119,8 @@ def _forward_filter(path: Array, model: _MotionModel) -> tuple[Array, Array, Arr
 def _rts_smooth(path: NDArray[np.float64], model: _MotionModel) -> NDArray[np.float64]:
     """Filter and smooth the columns of path: (n, k) -> (n, k)."""
     states, covariances, predicted, predictions = _forward_filter(path, model)
+    gains = covariances[:-1] @ model.transition.T @ np.linalg.inv(predictions[1:])
     smoothed = states.copy()
     for i in range(len(path) - 2, -1, -1):
-        inverse = np.asarray(np.linalg.inv(predictions[i + 1]), np.float64)
-        gain = covariances[i] @ model.transition.T @ inverse
-        smoothed[i] += gain @ (smoothed[i + 1] - predicted[i + 1])
+        smoothed[i] += gains[i] @ (smoothed[i + 1] - predicted[i + 1])
     return smoothed[:, 0]
