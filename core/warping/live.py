@@ -25,7 +25,7 @@ from ..path import rolling_shutter
 from ..path.border import Border
 from ..path.even_time import interpolate_poses, is_constant_rate
 from ..path.rolling_shutter import RowHomographies
-from ..path.smoothers.kalman import kalman_lagged
+from ..path.smoothers.kalman import LaggedWeights
 from ..path.strength import Strength, apply_strength
 from ..path.trajectory import Correction, is_reliable
 from ..path.zoom import apply_zoom, attenuate_correction, max_strength_for_zoom
@@ -171,7 +171,7 @@ def _compute_corrections(
 ) -> Iterator[_Corrected]:
     """Yield each frame as soon as `look_ahead` more are known."""
     history = int(np.ceil(2 * period))  # weights farther back are negligible
-    weights: dict[tuple[int, int], NDArray[np.float64]] = {}
+    weights = LaggedWeights(period)
     capacity = max(history, 2 * rolling_shutter.RADIUS_FRAMES) + look_ahead + 1
     pending: deque[tuple[Frames, bool, float]] = deque()
     poses, shots = np.empty((0, 3, 3)), np.empty(0, dtype=int)  # of the last `capacity` frames, pending ones included
@@ -203,10 +203,7 @@ def _compute_corrections(
             return _Corrected(frame, fix, first, elapsed)
         window = np.flatnonzero((times >= times[index] - history) & (shots == shots[index]))
         even_poses, middle = _even_window(poses[window], times[window], index - int(window[0]))
-        key = len(even_poses), middle
-        if key not in weights:
-            weights[key] = kalman_lagged(np.eye(len(even_poses)), period)[middle]
-        matrix = _correction_to_mean(even_poses, middle, weights[key])
+        matrix = _correction_to_mean(even_poses, middle, weights.row(len(even_poses), middle))
         fix = Correction(matrix[None], [slice(0, 1)], info, poses[index][None], frame_rows)
         return _Corrected(frame, fix, first, elapsed)
 

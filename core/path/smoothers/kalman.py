@@ -47,6 +47,33 @@ def kalman_causal(path: NDArray[np.float64], period: float) -> NDArray[np.float6
     return _forward_filter(path, _constant_velocity(period))[0][:, 0]
 
 
+class LaggedWeights:
+    """Rows of the matrix by which `kalman_lagged` multiplies a path.
+
+    The filter is causal, so a path shares it with all longer ones, and a row needs only the short backward pass.
+    """
+
+    def __init__(self, period: float) -> None:
+        self._model = _constant_velocity(period)
+        self._filter(128)
+        self._rows: dict[tuple[int, int], Array] = {}
+
+    def row(self, length: int, index: int) -> NDArray[np.float64]:
+        """Return the weights (length,) of a path of this length in its smoothed value `index`."""
+        if (row := self._rows.get((length, index))) is None:
+            if length > len(self._states):
+                self._filter(2 * length)
+            smoothed = self._states[length - 1]
+            for i in range(length - 2, index - 1, -1):
+                smoothed = self._states[i] + self._gains[i] @ (smoothed - self._predicted[i + 1])
+            row = self._rows[length, index] = smoothed[0, :length].copy()
+        return row
+
+    def _filter(self, length: int) -> None:
+        self._states, covariances, self._predicted, predictions = _forward_filter(np.eye(length), self._model)
+        self._gains = _smoother_gains(covariances, predictions, self._model)
+
+
 class _MotionModel(NamedTuple):
     """A linear state-space model: a position and k - 1 of its derivatives.
 
@@ -116,10 +143,15 @@ def _forward_filter(path: Array, model: _MotionModel) -> tuple[Array, Array, Arr
     return states, covariances, predicted, predictions
 
 
+def _smoother_gains(covariances: Array, predictions: Array, model: _MotionModel) -> Array:
+    """Return what the backward pass multiplies the corrections of the following states by, (n - 1, d, d)."""
+    return covariances[:-1] @ model.transition.T @ np.linalg.inv(predictions[1:])
+
+
 def _rts_smooth(path: NDArray[np.float64], model: _MotionModel) -> NDArray[np.float64]:
     """Filter and smooth the columns of path: (n, k) -> (n, k)."""
     states, covariances, predicted, predictions = _forward_filter(path, model)
-    gains = covariances[:-1] @ model.transition.T @ np.linalg.inv(predictions[1:])
+    gains = _smoother_gains(covariances, predictions, model)
     smoothed = states.copy()
     for i in range(len(path) - 2, -1, -1):
         smoothed[i] += gains[i] @ (smoothed[i + 1] - predicted[i + 1])

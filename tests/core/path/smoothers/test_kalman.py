@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from steadyscale.core.path.smoothers.kalman import kalman, kalman_causal, kalman_lagged
+from steadyscale.core.path.smoothers.kalman import LaggedWeights, kalman, kalman_causal, kalman_lagged
 
 
 def remaining(smoother, relative_frequency, period):
@@ -52,3 +52,11 @@ def test_results_are_finite_for_extreme_periods(smoother):
     path = np.random.default_rng(0).normal(size=(50, 2))
     assert np.abs(smoother(path, 1e-300) - path).max() < 1e-3, "no oscillation is as fast"
     assert np.isfinite(smoother(path, 1e300)).all()
+
+
+@pytest.mark.parametrize("period", [3, 75])
+def test_rows_of_lagged_weights_are_those_of_the_smoother(period):
+    weights = LaggedWeights(period)
+    for length, index in ((1, 0), (2, 0), (2, 1), (40, 39), (40, 33), (150, 145), (400, 380), (40, 33)):
+        row = weights.row(length, index)
+        assert np.allclose(row, kalman_lagged(np.eye(length), period)[index], rtol=0, atol=1e-12)
