@@ -203,7 +203,11 @@ def test_tiles_of_the_peer_cover_the_frame(card, height, width):
     assert max(max(size) for size in calls[:-1]) <= 512
 
 
-def test_a_fallback_to_torch_is_reported_as_not_available(card, gpu, tmp_path):
+def test_a_fallback_to_torch_is_reported_as_not_available(card, gpu, tmp_path, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("there is no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda forward, **options: fail)
     engines, session_module = card("card_blocks.engines"), card("card_blocks.session")
     networks = card("card_blocks.networks")
     with (tmp_path / "rows").open("w") as file:
