@@ -189,10 +189,17 @@ def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tupl
     squared gradient; without it, a richly textured subject would outweigh a plain background.
     """
     sample, power = error[::MEDIAN_STRIDE], squared_gradient[::MEDIAN_STRIDE]
-    median = np.median(sample)
-    noise = max(float(np.median(np.abs(sample - median)[power <= np.median(power)])) * 1.5, 1 / 1024)
+    median = _median(sample)
+    noise = max(float(_median(np.abs(sample - median)[power <= _median(power)])) * 1.5, 1 / 1024)
     inverse_variance = np.float32(1) / (np.float32(noise**2) + np.float32(MODEL_ERROR_PIXELS**2) * squared_gradient)
     return np.abs(error - median) * np.sqrt(inverse_variance), inverse_variance
+
+
+def _median(values: PixelValues) -> np.float32:
+    """Return the median of one or more finite values, as np.median does, which takes three times as long for few."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    ordered = np.partition(values, (low, high))
+    return (ordered[low] + ordered[high]) / np.float32(2)
 
 
 def _sample_layers(
