@@ -1,4 +1,4 @@
-"""Compress Model: prune and distill a network, within a limit on the loss of PSNR."""
+"""Compress Model: prune and distill a network, and judge the result."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class CompressModel(io.ComfyNode):
             category=TRAIN_CATEGORY,
             search_aliases="prune, quantize, int8, distill, onnx export, faster model, smaller model",
             description="Makes a network smaller and faster: takes out what it needs least, trains what is left with "
-            "the original as teacher, and measures both. A network that loses more than you allow is not written.",
+            "the original as teacher, and compares both. A network that is not close enough to the original is not "
+            "written.",
             is_output_node=True,
-            advanced="steps, seed, half, separable, onnx, int8",
+            advanced="steps, seed, half, separable, onnx, int8, quality_gate",
             inputs=[
                 io.UpscaleModel.Input(
                     "upscale_model", tooltip="From Train ESRGAN or Load ESRGAN Model: a compact or an ESRGAN network."
@@ -81,8 +82,8 @@ class CompressModel(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.05,
-                    tooltip="How much PSNR may be lost against the original. Beyond it nothing is written, and the "
-                    "node says how much it was.",
+                    tooltip="How much PSNR may be lost against the original. It counts where the original is better "
+                    "than bicubic; what else must stay is listed in the report.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -127,6 +128,15 @@ class CompressModel(io.ComfyNode):
                     "says how fast it is here. Where nothing else is chosen, it is the result. Needs the packages "
                     "onnx, onnxruntime and openvino.",
                 ),
+                io.Boolean.Input(
+                    "quality_gate",
+                    display_name="quality gate",
+                    default=True,
+                    optional=True,
+                    tooltip="Write nothing if the result is blurred, tinted, gridded or flickers more than the "
+                    "original, or keeps too little of what the original adds to bicubic. Off: write it anyway, and "
+                    "say so in the report.",
+                ),
             ],
             outputs=[
                 io.UpscaleModel.Output(display_name="upscale_model", tooltip="The smaller network, ready to use."),
@@ -136,7 +146,8 @@ class CompressModel(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Weights, work, file size, time, PSNR and SSIM before and after. The node shows it too.",
+                    tooltip="Weights, work, file size, time, PSNR and SSIM before and after, and the quality against "
+                    "the original with its limits. The node shows it too.",
                 ),
             ],
         )
@@ -160,6 +171,7 @@ class CompressModel(io.ComfyNode):
         separable: bool = False,
         onnx: bool = False,
         int8: bool = False,
+        quality_gate: bool = True,
     ) -> io.NodeOutput:
         network = getattr(upscale_model, "model", None)
         if not isinstance(network, nn.Module) or isinstance(network, OnnxNetwork):
@@ -172,6 +184,7 @@ class CompressModel(io.ComfyNode):
             )
             settings: dict[str, float] = {"prune": prune, "max_loss_db": max_loss_db, "steps": steps, "seed": seed}
             settings |= {"half": half, "separable": separable, "onnx": onnx, "int8": int8}
+            settings["quality_gate"] = quality_gate
             device = compute_device()
             output = folder_path / f"{RESULT_STEM}{MODEL_SUFFIX}"
             files, table = _run_compression(original, output, sources, device, settings)
@@ -188,11 +201,11 @@ class CompressModel(io.ComfyNode):
 def _run_compression(
     original: Path, output: Path, sources: TrainingSources, device: torch.device, settings: dict[str, float]
 ) -> tuple[tuple[Path, ...], str]:
-    """Compress; return the files and a table of their metrics.
+    """Compress; return the files, and tables of their metrics and verdicts.
 
-    Raises ClipError if a network loses more than is allowed.
+    Raises ClipError if a network is not close enough to the original.
     """
-    from ..core.compress import CompressSettings, compress, format_table
+    from ..core.compress import CompressSettings, compress, format_table, format_verdicts
 
     compress_settings = CompressSettings(
         str(original),
@@ -210,10 +223,12 @@ def _run_compression(
                 show_text(f"{report.stage} …")
             last = report
             stop_if_cancelled()
-    if last is None or not last.files:
-        table = f"\n{format_table(last.metrics)}" if last and last.metrics else ""
-        raise ClipError(f"{last.rejection if last else 'no file was written'}{table}")
-    return last.files, format_table(last.metrics)
+    if last is None or not last.metrics:
+        raise ClipError("no file was written")
+    table = f"{format_table(last.metrics)}\n{format_verdicts(last.verdicts)}"
+    if not last.files:
+        raise ClipError(f"{last.rejection}\n{table}")
+    return last.files, table
 
 
 def _draw_side_by_side(original: Upscaler, model: Upscaler, sources: TrainingSources) -> Tensor:

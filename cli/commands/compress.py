@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Those of CompressSettings, whose import would slow every command down; a test compares them.
 DEFAULT_MAX_LOSS_DB = 0.3
+DEFAULT_MIN_KEPT = 0.5
 DEFAULT_STEPS = 2000
 
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DATA",
-        help="images, folders of images, videos: most for training, the last quarter for evaluation",
+        help="images, folders of images, videos: most for training, the last quarter of each for evaluation",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help=".safetensors; graphs lie beside it")
     parser.add_argument(
@@ -39,7 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=DEFAULT_MAX_LOSS_DB,
         metavar="DB",
-        help=f"of PSNR; nothing is written that loses more (default {DEFAULT_MAX_LOSS_DB:g})",
+        help="of PSNR to the photograph; nothing is written that loses more, if the original is better than bicubic "
+        f"(default {DEFAULT_MAX_LOSS_DB:g})",
+    )
+    parser.add_argument(
+        "--min-kept",
+        type=float,
+        default=DEFAULT_MIN_KEPT,
+        metavar="SHARE",
+        help="of the original's difference to bicubic; nothing is written that keeps less "
+        f"(default {DEFAULT_MIN_KEPT:g})",
+    )
+    parser.add_argument(
+        "--no-gate", action="store_true", help="write the result whatever it loses; the report has the verdicts"
     )
     parser.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help=f"of training afterwards (default {DEFAULT_STEPS})"
@@ -53,7 +66,14 @@ def run(args: argparse.Namespace) -> None:
 
     Raises CompressionError, after the table, if it loses too much quality.
     """
-    from ...core.compress import CompressionError, CompressSettings, format_table, json_records
+    from ...core.compress import (
+        CompressionError,
+        CompressSettings,
+        format_table,
+        format_verdicts,
+        json_records,
+        json_verdicts,
+    )
 
     settings = CompressSettings(
         model=args.model,
@@ -68,16 +88,19 @@ def run(args: argparse.Namespace) -> None:
         steps=args.steps,
         seed=args.seed,
         device=args.device,
+        min_kept=args.min_kept,
+        quality_gate=not args.no_gate,
     )
     last = _run_with_progress(settings, args.quiet)
     files = [str(file) for file in last.files]
     report: dict[str, object] = {"command": "compress", "model": settings.model, "files": files}
     report |= {
         "models": json_records(last.metrics),
+        "verdicts": json_verdicts(last.verdicts),
         "max_loss_db": settings.max_loss_db,
         "refused": last.rejection or None,
     }
-    print_report(args, report, "\n".join([format_table(last.metrics), *files]))
+    print_report(args, report, "\n".join([format_table(last.metrics), format_verdicts(last.verdicts), *files]))
     if last.rejection:
         raise CompressionError(last.rejection)
 

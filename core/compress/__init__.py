@@ -1,8 +1,8 @@
-"""Make trained models smaller and faster, within a limit on the loss of PSNR.
+"""Make trained models smaller and faster, while they stay close to the original.
 
 for report in compress(CompressSettings("teacher.safetensors", ("photographs/",), "small.safetensors", prune=0.5)):
     ...                                  # each item is one step; closing the generator leaves no files
-print(format_table(report.metrics), report.rejection or report.files)
+print(format_table(report.metrics), format_verdicts(report.verdicts), report.rejection or report.files, sep="\n")
 """
 
 import warnings
@@ -10,7 +10,8 @@ import warnings
 from .errors import CompressionError
 from .model_metrics import ModelMetrics
 from .quality_gate import CompressReport, compress
-from .report import format_table, json_records
+from .quality_limits import QualityLimits, Verdict
+from .report import format_table, format_verdicts, json_records, json_verdicts
 from .settings import CompressSettings
 
 __all__ = [
@@ -18,9 +19,13 @@ __all__ = [
     "CompressSettings",
     "CompressionError",
     "ModelMetrics",
+    "QualityLimits",
+    "Verdict",
     "compress",
     "format_table",
+    "format_verdicts",
     "json_records",
+    "json_verdicts",
 ]
 
 DEPRECATED_NAMES = {

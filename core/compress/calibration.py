@@ -1,11 +1,11 @@
 """Images to calibrate, fine-tune and evaluate a compressed model with.
 
-The first three quarters are for training and calibration, the last is for evaluation.
+Of each folder and each video the first three quarters are for training and calibration, the last is for evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,25 +21,31 @@ from ..video.open import open_clip
 from .errors import CompressionError
 
 MIN_RESIZE = 0.35  # photographs from a camera have little fine detail at full size
-MAX_EVAL_IMAGES = 12
+MAX_EVAL_IMAGES = 12  # over all sources, but at least one of each
 EVAL_SIDE = 384  # maximum side of the center crops for evaluation, in high-resolution pixels
 MAX_CALIBRATION_CROPS = 16
 CALIBRATION_SIDE = 64  # maximum side of the calibration crops, in low-resolution pixels
 MAX_EVAL_CLIPS, EVAL_CLIP_FRAMES = 2, 6  # videos, and consecutive frames of each, for the warping error
 
+Item = tuple[ImageDataset, int]
+"""An image, as its dataset and its index there."""
+
 
 @dataclass(frozen=True)
-class Subset:
-    """A range of the images of a dataset."""
+class Selection:
+    """Images of several datasets, by dataset and index."""
 
-    dataset: ImageDataset
-    indices: range
+    items: Sequence[Item]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.items)
 
     def __getitem__(self, index: int, /) -> Tensor:
-        return self.dataset[self.indices[index]]
+        dataset, position = self.items[index]
+        return dataset[position]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[index] for index in range(len(self)))
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,10 @@ def load_calibration(sources: Sequence[str], scale: int, multiple: int) -> Calib
     """
     try:
         files = find_files(sources)
-        images = CachedImageDataset(sources, min_side=1)
+        groups = _group_images(files)
     except TrainingError as error:
         raise CompressionError(str(error)) from error
+    images = Selection([item for group in groups for item in group])
     if len(images) < 2:
         raise CompressionError(
             f"{', '.join(sources)} holds one image; give two or more: one to train on and one to measure on"
@@ -78,18 +85,45 @@ def load_calibration(sources: Sequence[str], scale: int, multiple: int) -> Calib
     crop = min(48, (shortest // scale - 2 * CROP_MARGIN) // multiple * multiple)
     if crop < 16:
         raise CompressionError(f"the smallest image has {shortest} pixels a side; {scale}x needs {24 * scale} or more")
-    train_count = len(images) - max(1, len(images) // 4)
-    train_images = Subset(images, range(train_count))
-    eval_images = Subset(images, range(train_count, len(images)))
+    train_images = Selection([item for group in groups for item in group[: -_eval_count(group)]])
+    eval_groups = [Selection(group[-_eval_count(group) :]) for group in groups]
+    per_group = max(1, MAX_EVAL_IMAGES // len(groups))
+    eval_images = [_center_crop(x, EVAL_SIDE) for group in eval_groups for x in _evenly_spaced(group, per_group)]
     crops = [_center_crop(x, CALIBRATION_SIDE * scale) for x in _evenly_spaced(train_images, MAX_CALIBRATION_CROPS)]
     return CalibrationData(
         train_images,
         [make_lr_pair(x, scale)[0] for x in crops],
-        [_center_crop(x, EVAL_SIDE) for x in _evenly_spaced(eval_images, MAX_EVAL_IMAGES)],
-        [_first_frames(file) for file in files if file.suffix.lower() not in IMAGE_SUFFIXES][:MAX_EVAL_CLIPS],
+        eval_images,
+        [_first_frames(file) for file in files if _is_video(file)][:MAX_EVAL_CLIPS],
         crop,
         max(MIN_RESIZE, (crop + 2 * CROP_MARGIN) * scale / shortest),
     )
+
+
+def _group_images(files: Sequence[Path]) -> list[list[Item]]:
+    """Group the frames of each video and the images of each folder.
+
+    Images without company form one group.
+    """
+    photographs = [file for file in files if not _is_video(file)]
+    videos: list[ImageDataset] = [CachedImageDataset([str(file)], min_side=1) for file in files if _is_video(file)]
+    folders: dict[Path, list[Item]] = {}
+    if photographs:
+        images = CachedImageDataset([str(file) for file in photographs], min_side=1)
+        for index, file in enumerate(photographs):
+            folders.setdefault(file.parent, []).append((images, index))
+    groups = [*folders.values(), *([(video, index) for index in range(len(video))] for video in videos)]
+    single = [item for group in groups if len(group) == 1 for item in group]
+    several = [group for group in groups if len(group) > 1]
+    return [*several, single] if single else several
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() not in IMAGE_SUFFIXES
+
+
+def _eval_count(group: Sequence[object]) -> int:
+    return max(1, len(group) // 4)
 
 
 def _evenly_spaced(dataset: ImageDataset, max_count: int) -> list[Tensor]:

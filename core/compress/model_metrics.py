@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..metrics import warping_error
 from ..motion.flow import FlowMethod, flow_model
 from ..runtime.torch_threads import one_thread
 from ..training.evaluate.metrics import make_lr_pair, round_to_8bit, score
+from .fidelity import Fidelity, TeacherComparison, load_feature_distance
 
 FRAME_SIZE = (320, 180)  # width and height of the input frame that costs are reported for
 TIMING_ROUNDS = 5  # the minimum counts, because other load only adds time
@@ -28,8 +29,9 @@ class ModelMetrics:
 
     name: "original", or the changes. file: file name. parameters: number of weights and biases. gmacs: 10^9
     multiply-accumulates per frame of FRAME_SIZE. seconds: CPU seconds of one thread per such frame. engine: inference
-    engine. psnr: in dB, and ssim: of luma, means over the evaluation images. warping: mean warping error of consecutive
-    frames (`metrics.warping_error`) times 10^6; None without videos.
+    engine. psnr: in dB, and ssim: of luma, to the ground truth, means over the evaluation images. warping: mean warping
+    error of consecutive frames (`metrics.warping_error`) times 10^6; None without videos. fidelity: distances to the
+    first model.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ModelMetrics:
     psnr: float
     ssim: float
     warping: float | None = None
+    fidelity: Fidelity = field(kw_only=True)
 
 
 def macs_per_pixel(network: nn.Module, in_channels: int, multiple: int) -> float:
@@ -119,10 +122,12 @@ class Candidate:
 def measure_models(
     candidates: Sequence[Candidate], images: Sequence[Tensor], clips: Sequence[Sequence[Tensor]]
 ) -> Iterator[ModelMetrics]:
-    """Yield the metrics of each candidate.
+    """Yield the metrics of each candidate. The first is the teacher of the others.
 
     images: (3, H, W), uint8. clips: see `mean_warping_error`.
     """
+    teacher = candidates[0].upscaler
+    comparison = TeacherComparison(teacher, images, teacher.scale, load_feature_distance())
     durations = seconds_per_frame([candidate.upscaler for candidate in candidates])
     for candidate, seconds in zip(candidates, durations, strict=True):
         upscaler, network = candidate.upscaler, candidate.network
@@ -139,4 +144,5 @@ def measure_models(
             psnr=scores.psnr,
             ssim=scores.ssim,
             warping=mean_warping_error(upscaler, clips),
+            fidelity=comparison.measure(upscaler),
         )

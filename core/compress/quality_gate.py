@@ -20,6 +20,7 @@ from ...models.arch.separable import SeparableSRVGG, to_dense, to_separable
 from ...models.zoo import zoo
 from ..runtime.atomic_write import temp_path
 from ..training.errors import TrainingError
+from ..training.evaluate.metrics import bicubic, score
 from ..training.loop.export import export
 from ..training.loop.grad_mode import with_gradients
 from ..training.loop.setup import pick_device
@@ -30,6 +31,7 @@ from .errors import CompressionError
 from .model_metrics import Candidate, ModelMetrics, measure_models
 from .onnx_export import check_dependencies, export_onnx, quantize
 from .prune import prune
+from .quality_limits import Verdict, describe_failures, judge
 from .settings import CompressSettings
 
 # Compact networks allow learning rates in inverse proportion to their width; separable ones start far from the optimum
@@ -45,7 +47,8 @@ class CompressReport:
 
     stage: reading, pruning, training, writing or measuring, and finally done or refused. step, total: progress within
     the stage; total is 0 if unknown. loss: of a training step. metrics: of the original and of each file measured so
-    far. files: the files written, in the last report. rejection: why nothing was written.
+    far. files: the files written, in the last report. rejection: why nothing was written. verdicts: each quantity of
+    each file with its limits, in the last report.
     """
 
     stage: str
@@ -55,6 +58,7 @@ class CompressReport:
     metrics: tuple[ModelMetrics, ...] = ()
     files: tuple[Path, ...] = ()
     rejection: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def compress(settings: CompressSettings) -> Generator[CompressReport, None, None]:
@@ -106,30 +110,17 @@ def _run(settings: CompressSettings) -> Generator[CompressReport, None, None]:
         ):
             measured.append(metrics)
             yield CompressReport("measuring", len(measured), 1 + len(tested), metrics=tuple(measured))
-        if rejection := _rejection(measured, settings.max_loss_db):
-            yield CompressReport("refused", metrics=tuple(measured), rejection=rejection)
+        bicubic_psnr = score(bicubic(original.scale), calibration.eval_images, original.scale).psnr
+        verdicts = judge(measured, bicubic_psnr, settings.limits)
+        failures = describe_failures(verdicts)
+        if failures and settings.quality_gate:
+            rejection = f"{failures}; nothing was written: train for more steps, prune less, or allow more"
+            yield CompressReport("refused", metrics=tuple(measured), rejection=rejection, verdicts=verdicts)
             return
         targets = [settings.output_path("").with_name(file.name) for file in files]
         for file, target in zip(files, targets, strict=True):
             os.replace(file, target)
-    yield CompressReport("done", metrics=tuple(measured), files=tuple(targets))
-
-
-def _rejection(metrics: Sequence[ModelMetrics], max_loss_db: float) -> str:
-    """Describe the model that loses most if it exceeds the limit, else return "".
-
-    The first of the metrics are those of the original.
-    """
-    original, *others = metrics
-    # Not written as `>`, so that NaN does not pass.
-    failed = [candidate for candidate in others if not original.psnr - candidate.psnr <= max_loss_db]
-    if not failed:
-        return ""
-    worst = max(failed, key=lambda candidate: original.psnr - candidate.psnr)
-    return (
-        f"{worst.name} loses {original.psnr - worst.psnr:.2f} dB and {max_loss_db:g} dB are allowed, so nothing was "
-        "written; train for more steps, prune less, or allow more"
-    )
+    yield CompressReport("done", metrics=tuple(measured), files=tuple(targets), verdicts=verdicts)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,11 +1,11 @@
-"""Metrics before and after compression, as a text table and as JSON."""
+"""Metrics and verdicts of a compression, as text tables and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from .model_metrics import FRAME_SIZE, ModelMetrics
+from .quality_limits import Verdict
 
 
 def format_table(metrics: Sequence[ModelMetrics]) -> str:
@@ -15,6 +15,26 @@ def format_table(metrics: Sequence[ModelMetrics]) -> str:
     rows = [head, *(_row(model, metrics[0]) for model in metrics)]
     if all(model.warping is None for model in metrics):
         rows = [row[:-1] for row in rows]
+    return _align(rows)
+
+
+def format_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Format one line per quantity: the value of each judged model, and the limit."""
+    models = list(dict.fromkeys(verdict.model for verdict in verdicts))
+    rows = [["quality against the original", *models, "limit"]]
+    for quantity in dict.fromkeys(verdict.quantity for verdict in verdicts):
+        of_models = [verdict for verdict in verdicts if verdict.quantity == quantity]
+        title = f"{quantity} [{of_models[0].unit}]" if of_models[0].unit else quantity
+        rows.append([title, *map(_cell, of_models), of_models[0].limit])
+    return _align(rows)
+
+
+def _cell(verdict: Verdict) -> str:
+    return f"{verdict.value:.3f}" + {True: " ok", False: " FAILS", None: ""}[verdict.passed]
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    """Join the rows to a table: the first column to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
@@ -48,7 +68,8 @@ def json_records(metrics: Sequence[ModelMetrics]) -> list[dict[str, object]]:
     baseline = metrics[0] if metrics else None
     return [
         {
-            **{key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(model).items()},
+            **{key: _rounded(value) for key, value in vars(model).items() if key != "fidelity"},
+            "fidelity": {key: _rounded(value) for key, value in vars(model.fidelity).items()},
             **(
                 {
                     "loss_db": round(baseline.psnr - model.psnr, 4),
@@ -60,3 +81,12 @@ def json_records(metrics: Sequence[ModelMetrics]) -> list[dict[str, object]]:
         }
         for model in metrics
     ]
+
+
+def json_verdicts(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
+    """Return the verdicts as JSON objects, with the keys of `Verdict`."""
+    return [{key: _rounded(value) for key, value in vars(verdict).items()} for verdict in verdicts]
+
+
+def _rounded(value: object) -> object:
+    return round(value, 6) if isinstance(value, float) else value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CompressionError
+from .quality_limits import QualityLimits
 
 OUTPUT_SUFFIXES = (".safetensors", ".onnx")
 
@@ -15,14 +16,16 @@ class CompressSettings:
     """What to do to a model, and how much quality it may lose.
 
     model: weight file of an SRVGGNetCompact or RRDBNet, or a name of the zoo. calibrate: images, folders of images and
-    videos for pruning, training, calibration and evaluation; the last quarter is for evaluation only. output: path of
-    the weight file; ONNX graphs and the dense equivalent of a separable network are written beside it.
+    videos for pruning, training, calibration and evaluation; the last quarter of each folder and of each video is for
+    evaluation only. output: path of the weight file; ONNX graphs and the dense equivalent of a separable network are
+    written beside it.
 
     prune: fraction of the channels, and of an RRDBNet's blocks, to remove, in [0, 1). separable: make the inner
     convolutions depthwise-separable. half: store weights in float16. onnx: write an ONNX graph too. int8: write a
-    quantized ONNX graph too. max_loss_db: allowed loss of PSNR-Y; nothing is written beyond it. steps: of the
+    quantized ONNX graph too. max_loss_db, min_kept: see `QualityLimits`, which has the other limits. steps: of the
     fine-tuning after pruning or separation. seed: of all random numbers. device: see `RuntimeConfig`, for the
-    fine-tuning; models are measured on the CPU.
+    fine-tuning; models are measured on the CPU. quality_gate: write nothing if a limit is exceeded; otherwise the
+    report alone says so.
     """
 
     model: str
@@ -33,10 +36,12 @@ class CompressSettings:
     half: bool = False
     onnx: bool = False
     int8: bool = False
-    max_loss_db: float = 0.3
+    max_loss_db: float = QualityLimits.max_loss_db
     steps: int = 2000
     seed: int = 0
     device: str = "auto"
+    min_kept: float = QualityLimits.min_kept
+    quality_gate: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.prune < 1:
@@ -45,6 +50,8 @@ class CompressSettings:
             raise CompressionError(f"steps must be 0 or more, not {self.steps}")
         if not self.max_loss_db >= 0:
             raise CompressionError(f"max_loss_db must be 0 dB or more, not {self.max_loss_db}")
+        if not self.min_kept <= 1:
+            raise CompressionError(f"min_kept must be at most 1, which is the original itself, not {self.min_kept}")
         if not (self.needs_training or self.half or self.onnx or self.int8):
             raise CompressionError("there is nothing to do: choose one or more of prune, separable, half, onnx, int8")
         if Path(self.output).suffix not in OUTPUT_SUFFIXES:
@@ -59,6 +66,11 @@ class CompressSettings:
     def needs_training(self) -> bool:
         """Whether the network changes, and has to be fine-tuned."""
         return self.prune > 0 or self.separable
+
+    @property
+    def limits(self) -> QualityLimits:
+        """What the result may lose."""
+        return QualityLimits(min_kept=self.min_kept, max_loss_db=self.max_loss_db)
 
     def output_path(self, tag: str, suffix: str = ".safetensors") -> Path:
         """Return the path of one of the files: stem of the output, tag, extension."""

@@ -24,7 +24,7 @@ VALUES = {
     "--horizon": "0.75", "--rolling-shutter": "0.5", "--max-zoom": "1.1", "--lookahead": "7", "--set": "steps=7",
     "--server": "http://127.0.0.1:1", "--output": "other.safetensors", "--timeout": "9", "--calibrate": "images",
     "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png",
-    "--max-loss-db": "2", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
+    "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
 }  # fmt: skip
 
 

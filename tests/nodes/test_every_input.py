@@ -370,11 +370,11 @@ ALL_SETTINGS = {
     ),
     "CompressModel": (
         {"folder": "pictures", "name": "mine/net", "prune": 0.25, "max_loss_db": 1.5, "steps": 7, "seed": 5,
-         "half": True, "separable": True, "onnx": True, "int8": True},
+         "half": True, "separable": True, "onnx": True, "int8": True, "quality_gate": False},
         {"prepare_training_sources": {"frames": IMAGES["frames"], "folder": "pictures"},
          "_run_compression": {"original": "original.safetensors", "sources": "sources", "device": "cpu", "settings": {
              "prune": 0.25, "max_loss_db": 1.5, "steps": 7, "seed": 5, "half": True, "separable": True, "onnx": True,
-             "int8": True}}},
+             "int8": True, "quality_gate": False}}},
     ),
     "EstimateFlow": (
         {"method": "dis", "fps": 50.0, "detail": 96, "pictures": 2, "rolling_shutter": "off"},

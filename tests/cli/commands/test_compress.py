@@ -30,6 +30,8 @@ def test_compression_is_reported_and_the_results_work(folder, run_cli):
     report = json.loads(out)
     assert report["command"] == "compress"
     assert report["refused"] is None
+    assert {verdict["model"] for verdict in report["verdicts"]} == {"pruned", "pruned, int8 graph"}
+    assert not [verdict for verdict in report["verdicts"] if verdict["passed"] is False]
     assert report["files"] == [str(small), str(folder / "small_int8.onnx")]
     original, pruned, int8 = report["models"]
     assert pruned["parameters"] < 0.5 * original["parameters"]
@@ -65,10 +67,16 @@ def test_a_loss_beyond_the_limit_is_exit_code_1_and_one_line(folder, run_cli, mo
     code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu")
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert err.startswith("steadyscale: pruned loses ")
-    assert "0.3 dB are allowed, so nothing was written" in err
+    assert err.startswith("steadyscale: pruned: kept is ")
+    assert "levels (at most 0.5 allowed)" in err
+    assert "nothing was written" in err
     assert out.splitlines()[1].startswith("original")
+    assert any(line.startswith("color drift [levels]") and "FAILS" in line for line in out.splitlines())
     assert sorted(path.name for path in folder.iterdir()) == ["images", "twice.safetensors"]
+    code, out, err = run_cli(*words, "--prune", "0.5", "--steps", "0", "--device", "cpu", "--no-gate")
+    assert (code, err) == (0, "")
+    assert "FAILS" in out
+    assert small.exists()
 
 
 def test_invalid_arguments_are_one_line(folder, run_cli):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numbered_video import make_video
 from PIL import Image
 from steadyscale.core.compress import CompressionError
 from steadyscale.core.compress.calibration import load_calibration
@@ -38,6 +39,21 @@ def test_images_are_reduced_at_most_until_crops_fit(folder, size, crop, min_resi
     assert data.min_resize == pytest.approx(min_resize)
     config = config_from({"network": {"scales": [2]}, "data": {"crop": 2 * crop, "min_resize": data.min_resize}})
     assert min_image_side(config) <= min(size) + 1e-6
+
+
+def test_images_of_every_folder_and_video_are_evaluated(folder, tmp_path_factory):
+    """Those without company count as one folder."""
+    few, one, clips = (tmp_path_factory.mktemp(name) for name in ("few", "one", "clips"))
+    for number in (100, 110):
+        Image.fromarray(np.full((100, 100, 3), number, np.uint8)).save(few / f"{number}.png")
+    alone = one / "alone.png"
+    Image.fromarray(np.full((100, 100, 3), 200, np.uint8)).save(alone)
+    video = make_video(clips / "clip.mp4")
+    data = load_calibration([*folder(200, 160), str(few), str(alone), str(video)], 1, 1)
+    levels = [int(image.min()) for image in data.eval_images if image.min() == image.max()]
+    assert levels == [40, 110, 200]
+    assert len(data.eval_images) == 3 + 3, "a quarter of the video's 12 frames"
+    assert len(data.train_images) == 4 + 1 + 9
 
 
 def test_images_that_are_too_small_are_refused(folder):

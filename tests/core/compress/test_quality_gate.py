@@ -8,26 +8,33 @@ from numbered_video import make_video
 from safetensors import safe_open
 from safetensors.torch import save_file
 from spandrel import ModelLoader
-from steadyscale.cli.commands.compress import DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS
+from steadyscale.cli.commands.compress import DEFAULT_MAX_LOSS_DB, DEFAULT_MIN_KEPT, DEFAULT_STEPS
 from steadyscale.core.compress import (
     CompressionError,
     CompressSettings,
     compress,
     format_table,
+    format_verdicts,
     json_records,
+    json_verdicts,
     quality_gate,
 )
+from steadyscale.core.compress.fidelity import Fidelity
 from steadyscale.core.compress.model_metrics import ModelMetrics
-from steadyscale.core.compress.quality_gate import _rejection, learning_rate_for
+from steadyscale.core.compress.quality_gate import learning_rate_for
 from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
 
 
 @pytest.fixture
 def make_settings(half_dead_weights, texture_folder, tmp_path):
-    """make_settings(prune=0.5, ...): settings without fine-tuning, with output tmp_path/out/small.safetensors."""
+    """make_settings(prune=0.5, ...): settings without fine-tuning, with output tmp_path/out/small.safetensors.
 
-    def make(**changes):
+    gate=False: whatever the result loses.
+    """
+
+    def make(gate=True, **changes):
         basic = {"model": str(half_dead_weights), "calibrate": (str(texture_folder),), "steps": 0, "device": "cpu"}
+        basic["quality_gate"] = gate
         return CompressSettings(**{**basic, "output": str(tmp_path / "out" / "small.safetensors"), **changes})
 
     return make
@@ -50,6 +57,8 @@ def test_removing_dead_channels_loses_nothing(make_settings, half_dead_weights, 
     before, after = report.metrics
     assert (before.name, after.name) == ("original", "pruned")
     assert after.psnr == pytest.approx(before.psnr, abs=0.001)
+    assert after.fidelity.kept > 0.999
+    assert all(verdict.passed is not False for verdict in report.verdicts)
     assert before.psnr > 15
     assert after.parameters < 0.35 * before.parameters
     assert after.gmacs < 0.35 * before.gmacs
@@ -68,8 +77,10 @@ def test_a_result_beyond_the_limit_is_not_written(make_settings, weights, tmp_pa
     (tmp_path / "out" / "small.safetensors").write_text("an earlier result")
     reports = list(compress(make_settings(model=str(weights), prune=0.75, max_loss_db=0.05)))
     assert reports[-1].stage == "refused"
-    assert "pruned loses" in reports[-1].rejection
-    assert "0.05 dB are allowed" in reports[-1].rejection
+    assert reports[-1].rejection.startswith("pruned: ")
+    assert "PSNR loss is " in reports[-1].rejection
+    assert "(at most 0.05 allowed)" in reports[-1].rejection
+    assert "nothing was written" in reports[-1].rejection
     before, after = reports[-1].metrics
     assert before.psnr - after.psnr > 0.05
     assert reports[-1].files == ()
@@ -79,16 +90,14 @@ def test_a_result_beyond_the_limit_is_not_written(make_settings, weights, tmp_pa
 
 def test_fine_tuning_reduces_the_loss(make_settings, weights):
     def loss(steps):
-        before, after = last(
-            compress(make_settings(model=str(weights), prune=0.75, steps=steps, max_loss_db=99))
-        ).metrics
+        before, after = last(compress(make_settings(gate=False, model=str(weights), prune=0.75, steps=steps))).metrics
         return before.psnr - after.psnr
 
     assert loss(60) < loss(0) - 0.1
 
 
 def test_all_files_of_a_separable_network_are_written(make_settings, weights, tmp_path):
-    all_files = make_settings(model=str(weights), separable=True, half=True, onnx=True, int8=True, max_loss_db=99)
+    all_files = make_settings(gate=False, model=str(weights), separable=True, half=True, onnx=True, int8=True)
     report = last(compress(all_files))
     names = ["small.onnx", "small.safetensors", "small_dense.safetensors", "small_int8.onnx"]
     assert list_names(tmp_path / "out") == names
@@ -122,7 +131,7 @@ def test_closing_the_generator_leaves_no_files(make_settings, tmp_path):
 def test_compression_works_within_inference_mode(make_settings):
     """As ComfyUI runs its nodes."""
     with torch.inference_mode():
-        report = last(compress(make_settings(prune=0.5, steps=2, max_loss_db=99)))
+        report = last(compress(make_settings(gate=False, prune=0.5, steps=2)))
     assert report.stage == "done"
 
 
@@ -137,7 +146,8 @@ def test_the_warping_error_is_measured_on_videos(make_settings, texture_folder, 
 
 
 def test_table_and_json_have_the_same_values(make_settings):
-    metrics = last(compress(make_settings(prune=0.5))).metrics
+    report = last(compress(make_settings(prune=0.5)))
+    metrics = report.metrics
     lines = format_table(metrics).splitlines()
     assert len(lines) == 3
     assert f"{metrics[1].parameters:,}" in lines[2]
@@ -145,6 +155,17 @@ def test_table_and_json_have_the_same_values(make_settings):
     first, second = json_records(metrics)
     assert "loss_db" not in first
     assert second["loss_db"] == pytest.approx(metrics[0].psnr - metrics[1].psnr, abs=1e-3)
+    assert second["fidelity"]["kept"] == pytest.approx(metrics[1].fidelity.kept, abs=1e-6)
+    head, *rows = format_verdicts(report.verdicts).splitlines()
+    assert head.split() == ["quality", "against", "the", "original", "pruned", "limit"]
+    assert [row.split()[:3] for row in rows if row.startswith("kept")] == [["kept", "1.000", "ok"]]
+    assert [found["quantity"] for found in json_verdicts(report.verdicts)] == [
+        title.split("  ")[0].split(" [")[0] for title in rows
+    ]
+    assert json_verdicts(report.verdicts)[0] | {"value": 1} == {
+        "model": "pruned", "quantity": "kept", "value": 1, "unit": "", "minimum": 0.5, "maximum": None, "passed": True,
+        "note": "",
+    }  # fmt: skip
 
 
 def test_invalid_settings_and_data_are_refused_at_once(make_settings, texture_folder, tmp_path):
@@ -152,6 +173,7 @@ def test_invalid_settings_and_data_are_refused_at_once(make_settings, texture_fo
         ({}, "nothing to do"),
         ({"prune": 1.0}, "from 0 to below 1, not 1"),
         ({"half": True, "max_loss_db": -1}, "0 dB or more"),
+        ({"half": True, "min_kept": 1.5}, "at most 1, which is the original itself, not 1.5"),
         ({"half": True, "output": "small.pth"}, r"must be a \.safetensors or \.onnx file"),
         ({"half": True, "output": "small.onnx"}, "is an ONNX graph: choose onnx or int8 too"),
     ]
@@ -225,39 +247,19 @@ def test_narrow_networks_have_a_higher_learning_rate():
 
 def test_the_command_has_the_defaults_of_the_settings():
     assert (CompressSettings.max_loss_db, CompressSettings.steps) == (DEFAULT_MAX_LOSS_DB, DEFAULT_STEPS)
+    assert CompressSettings.min_kept == DEFAULT_MIN_KEPT
 
 
-def metrics(name, psnr):
-    return ModelMetrics(name, f"{name}.onnx", 1, 1.0, 1, 1.0, "torch", psnr, 0.9)
-
-
-@pytest.mark.parametrize(
-    ("psnr", "rejected"),
-    [
-        ((30.0, 29.5), ""),
-        ((30.0, 29.499), "pruned loses 0.50 dB"),
-        ((30.0, float("nan")), "pruned loses nan dB"),
-        ((float("nan"), 30.0), "pruned loses nan dB"),
-        ((30.0, 30.5, 20.0), "int8 graph loses 10.00 dB and 0.5 dB are allowed"),
-        ((30.0, 30.0, float("nan")), "int8 graph loses nan dB"),
-    ],
-)
-def test_each_file_must_stay_within_the_limit_and_nan_does_not(psnr, rejected):
-    names = ("original", "pruned", "int8 graph")
-    found = _rejection([metrics(*pair) for pair in zip(names, psnr, strict=False)], 0.5)
-    assert found.startswith(rejected)
-    assert bool(found) == bool(rejected)
-
-
-@pytest.mark.parametrize("psnr", [float("nan"), 0.0])
-def test_a_bad_graph_beside_a_good_network_keeps_both_from_being_written(make_settings, tmp_path, monkeypatch, psnr):
+@pytest.mark.parametrize("drift", [float("nan"), 2.0])
+def test_a_bad_graph_beside_a_good_network_keeps_both_from_being_written(make_settings, tmp_path, monkeypatch, drift):
     def measure(candidates, *_):
         for candidate in candidates:
-            yield metrics(candidate.name, psnr if "int8" in candidate.name else 30.0)
+            found = Fidelity(1, 100, None, 1, 0, 0, drift if "int8" in candidate.name else 0, 1)
+            yield ModelMetrics(candidate.name, "file", 1, 1.0, 1, 1.0, "torch", 30.0, 0.9, fidelity=found)
 
     monkeypatch.setattr(quality_gate, "measure_models", measure)
     report = last(compress(make_settings(half=True, int8=True)))
     assert report.stage == "refused"
-    assert "int8 graph loses" in report.rejection
+    assert report.rejection.startswith("int8 graph: color drift is ")
     assert report.files == ()
     assert list_names(tmp_path / "out") == []
