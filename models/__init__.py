@@ -1,6 +1,7 @@
 """Networks, their weights, and safe loading of both."""
 
 from .arch.rrdb import RRDBConfig, RRDBNet
+from .arch.span import SPAN, SPANConfig
 from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact
 from .errors import WeightsError
 from .loading.load import load_upscaler
@@ -9,10 +10,12 @@ from .upscaler import Upscaler
 from .zoo import zoo
 
 __all__ = [
+    "SPAN",
     "Activation",
     "PathSmoother",
     "RRDBConfig",
     "RRDBNet",
+    "SPANConfig",
     "SRVGGConfig",
     "SRVGGNetCompact",
     "Upscaler",

@@ -5,7 +5,6 @@ Wang et al. 2021, arXiv:2107.10833. All convolutions run at input size.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .state_dict import StateDict, count_keys, load_strict
+from .state_dict import StateDict, count_keys, infer_scale_and_channels, load_strict
 
 
 class Activation(Enum):
@@ -112,18 +111,6 @@ def build(state: StateDict) -> SRVGGNetCompact:
     if last.ndim != 4:
         raise ValueError(f"body.{layers - 1}.weight has {last.ndim} dimensions instead of the 4 of a convolution")
     features, in_channels = first.shape[:2]
-    scale, out_channels = _infer_scale_and_channels(len(last), in_channels)
+    scale, out_channels = infer_scale_and_channels(len(last), in_channels)
     config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)
     return load_strict(lambda: SRVGGNetCompact(config), state)
-
-
-def _infer_scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
-    """Factor the last convolution's channels into scale^2 * image channels.
-
-    The input's channels are tried first.
-    """
-    for channels in (in_channels, 3, 4, 1):
-        scale = math.isqrt(last_channels // channels)
-        if scale > 0 and scale**2 * channels == last_channels:
-            return scale, channels
-    raise ValueError(f"its last convolution has {last_channels} channels, which is not 1, 3 or 4 times a square number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -48,3 +49,15 @@ def count_keys(state: StateDict, template: str, start: int = 0, step: int = 1) -
     while template.format(start + count * step) in state:
         count += 1
     return count
+
+
+def infer_scale_and_channels(last_channels: int, in_channels: int) -> tuple[int, int]:
+    """Factor the last convolution's channels into scale^2 * image channels.
+
+    The input's channels are tried first.
+    """
+    for channels in (in_channels, 3, 4, 1):
+        scale = math.isqrt(last_channels // channels)
+        if scale > 0 and scale**2 * channels == last_channels:
+            return scale, channels
+    raise ValueError(f"its last convolution has {last_channels} channels, which is not 1, 3 or 4 times a square number")

@@ -10,6 +10,7 @@ class NetworkKind(Enum):
 
     COMPACT = "compact"
     RRDB = "rrdb"
+    SPAN = "span"
 
 
 class DiscriminatorKind(Enum):
@@ -17,6 +18,13 @@ class DiscriminatorKind(Enum):
 
     VGG = "vgg"
     UNET = "unet"
+
+
+class OptimizerKind(Enum):
+    """Optimizer of both networks."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
 
 
 class AutocastDtype(Enum):

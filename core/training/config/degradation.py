@@ -16,11 +16,12 @@ class DegradationStage:
 
     The defaults are those of Real-ESRGAN's first round. Fields that end in `_prob` are probabilities.
 
-    blur_sigma: of the Gaussian blur, in pixels. sinc_prob: of a sinc filter instead of the Gaussian, which leaves
-    ringing. up_prob, down_prob: of upscaling and of downscaling, by a factor within `resize_range`.
-    gaussian_noise_prob: of Gaussian noise, with `gaussian_sigma` in steps of 1/255; otherwise Poisson noise, scaled by
-    `poisson_scale_range` (1: one photon per step of 1/255). gray_noise_prob: that all channels share one noise.
-    jpeg_quality: 1 to 95.
+    blur_prob: of a blur. blur_sigma: of the Gaussian blur, in pixels. sinc_prob: of a sinc filter instead of the
+    Gaussian, which leaves ringing. up_prob, down_prob: of upscaling and of downscaling, by a factor within
+    `resize_range`. resize_range: smallest and largest of these factors. noise_prob: of noise. gaussian_noise_prob: that
+    the noise is Gaussian, otherwise Poisson's. gaussian_sigma: of Gaussian noise, in steps of 1/255.
+    poisson_scale_range: of Poisson noise (1: one photon per step of 1/255). gray_noise_prob: that all channels share
+    one noise. jpeg_quality: 1 to 95.
     """
 
     blur_prob: float = 1.0
@@ -66,8 +67,8 @@ class DegradationConfig:
     """How training inputs are degraded.
 
     enabled: false means antialiased bicubic reduction and nothing else. video_prob: probability that the last
-    compression is a video codec's, with a CRF within `crf_range`, instead of JPEG. final_sinc_prob: probability of a
-    last sinc filter. first, second: the two rounds.
+    compression is a video codec's, with a CRF within `crf_range`, instead of JPEG. crf_range: 18 is hardly visible, 38
+    is strong. final_sinc_prob: probability of a last sinc filter. first, second: the two rounds.
     """
 
     enabled: bool = False

@@ -86,14 +86,23 @@ def rename_keys(table: Mapping[str, Any]) -> dict[str, Any]:
     return _nested((new, value) for _, new, value in leaves)
 
 
+ADDED_KEYS: Mapping[str, object] = {"optim.kind": "adam", "optim.weight_decay": 0.0}
+"""Settings that the first version did not have, with the default that does what it did."""
+
+
 def hash_text(table: Mapping[str, Any]) -> str:
     """Return settings as text under their first names, to be hashed.
 
     table: as `to_table` gives it. The text of unchanged settings stays the same when a field is renamed, so that runs
-    keep the folders that are named after its hash. Adding a field, or moving it within its dataclass, changes the text.
+    keep the folders that are named after its hash. A field that was added later is left out while it has its default;
+    adding one elsewhere, or moving one within its dataclass, changes the text.
     """
     first_names = {new: old for old, new in reversed(RENAMED_KEYS.items())}
-    original = _nested((_rename(path, first_names), value) for path, value in _leaves(table))
+    original = _nested(
+        (_rename(path, first_names), value)
+        for path, value in _leaves(table)
+        if (name := ".".join(path)) not in ADDED_KEYS or value != ADDED_KEYS[name]
+    )
     return "\n".join(_text_lines(original, "")) + "\n"
 
 

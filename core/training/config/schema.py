@@ -19,6 +19,7 @@ from .choices import (
     DiscriminatorKind,
     FrequencyLossKind,
     NetworkKind,
+    OptimizerKind,
     PixelLossKind,
 )
 from .degradation import DegradationConfig
@@ -43,7 +44,8 @@ def _check_min(minimum: float, section: str, settings: object, *names: str) -> N
 class NetworkConfig:
     """The generator.
 
-    scales: one body with one head per scale; steps alternate between the scales. features: channels inside. convs:
+    kind: architecture; a span has six attention blocks of `features`, which are 48 in its paper. scales: one body with
+    one head per scale; steps alternate between the scales. features: channels inside. convs:
     convolutions of a compact network between the first and the last. blocks, growth, unshuffle: of an RRDBNet, see
     models/arch/rrdb.py; other programs read only growth 32. separable: depthwise-separable convolutions between the
     first and the last (models/arch/separable.py), which pays from about 32 features; the equivalent dense network is
@@ -73,6 +75,10 @@ class NetworkConfig:
                 scale in allowed,
                 f"network.scales: {self.kind.value} does not support scale {scale}; use {', '.join(map(str, allowed))}",
             )
+        _check(
+            not self.separable or self.kind is not NetworkKind.SPAN,
+            "network.separable: a span has no separable form; set it to false, or network.kind to compact or rrdb",
+        )
         _check(
             self.unshuffle == 1 or len(self.scales) == 1,
             "network.unshuffle changes the input of the shared body; with several scales it must be 1",
@@ -125,10 +131,14 @@ class DataConfig:
 class LossConfig:
     """Weight of each loss (losses/losses.py), 0 for none, and the choices within them.
 
-    backbone, backbone_weights, layer_weights: feature network of the perceptual and the content loss, its file (empty:
-    the usual place) and the weight of each of its layers (empty: the default layers). shift_consistency: crops then
-    come in pairs of the same place with a sub-pixel offset, and differences between the two results are penalized; the
-    error is squared, so that weights from about 10 to 100 have an effect.
+    pixel: distance of the pixels. perceptual: L1 distance of features before activation, as in ESRGAN. content: squared
+    distance of the same features. adversarial: that the discriminator takes the result for an original. variation:
+    total variation of the result, against noise and ringing. frequency: distance of the spectra. shift_consistency:
+    crops then come in pairs of the same place with a sub-pixel offset, and differences between the two results are
+    penalized; the error is squared, so that weights from about 10 to 100 have an effect. pixel_kind: mean absolute
+    error, or its smooth form. adversarial_kind: objective of both networks. frequency_kind: amplitudes alone, or the
+    complex spectrum. backbone: feature network of the perceptual and the content loss. backbone_weights: its file;
+    empty for the usual place. layer_weights: weight of each of its layers; empty for the default layers.
     """
 
     pixel: float = 1.0
@@ -158,10 +168,13 @@ class LossConfig:
 class OptimConfig:
     """Optimizer and schedules.
 
-    learning_rate: of Adam, reached after `warmup_steps`, then falling along a cosine to `min_learning_rate`; the
-    discriminator's falls in proportion. gan_start_step: first step with the perceptual, content and adversarial losses;
-    the adversarial weight then rises to its full value within `gan_ramp_steps`. max_grad_norm: gradients are clipped to
-    this norm; 0 for no clipping. ema_decay: of the exponential moving average of the weights, per step.
+    kind: adam, or adamw, which also shrinks the weights by `weight_decay`. weight_decay: times the learning rate, per
+    step. learning_rate: reached after `warmup_steps`, then falling along a cosine to `min_learning_rate`.
+    min_learning_rate: in the last step. discriminator_learning_rate: of the discriminator; it falls in proportion.
+    betas: decay of the averages of the gradients and of their squares. warmup_steps: in which the rates rise from near
+    0. gan_start_step: first step with the perceptual, content and adversarial losses. gan_ramp_steps: in which the
+    adversarial weight then rises to its full value. max_grad_norm: gradients are clipped to this norm; 0 for no
+    clipping. ema_decay: of the exponential moving average of the weights, per step; the average is what is exported.
     """
 
     learning_rate: float = 2e-4
@@ -173,11 +186,19 @@ class OptimConfig:
     gan_ramp_steps: int = 0
     max_grad_norm: float = 0.0
     ema_decay: float = 0.999
+    kind: OptimizerKind = OptimizerKind.ADAM
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        _check(
+            self.kind is OptimizerKind.ADAMW or not self.weight_decay,
+            'optim.weight_decay is of AdamW; set optim.kind to "adamw", or optim.weight_decay to 0',
+        )
         for name in ("learning_rate", "discriminator_learning_rate"):
             _check(getattr(self, name) > 0, f"optim.{name} must be above 0, not {getattr(self, name)}")
-        _check_min(0, "optim.", self, "warmup_steps", "gan_start_step", "gan_ramp_steps", "max_grad_norm")
+        _check_min(
+            0, "optim.", self, "warmup_steps", "gan_start_step", "gan_ramp_steps", "max_grad_norm", "weight_decay"
+        )
         _check(
             all(0 <= beta < 1 for beta in self.betas), f"optim.betas must be at least 0 and below 1, not {self.betas}"
         )
@@ -194,7 +215,8 @@ class RuntimeConfig:
     """Device and speed; apart from rounding, the result does not depend on these.
 
     device: auto, cpu, or any device of torch, such as cuda, cuda:1, xpu or mps. autocast_dtype: of the forward and
-    backward passes; weights stay in float32. compile: use torch.compile, which needs torch 2.2 and takes a minute or
+    backward passes; weights stay in float32. channels_last: memory format of the networks; faster on most devices.
+    compile: use torch.compile, which needs torch 2.2 and takes a minute or
     more before the first step. num_workers: threads that prepare batches; 0 prepares them in the training thread.
     """
 
@@ -212,7 +234,8 @@ class RuntimeConfig:
 class OutputConfig:
     """Files that a run writes; intervals are in steps.
 
-    keep_checkpoints: number of checkpoints kept. patience: validations without a better PSNR after which training
+    checkpoint_every: interval of the checkpoints. keep_checkpoints: number of checkpoints kept. validate_every:
+    interval of the validations. patience: validations without a better PSNR after which training
     stops, 0 for never. samples: sample images per validation. tensorboard: write TensorBoard logs too. lpips: measure
     LPIPS at each validation, which needs AlexNet's weights from torchvision.
     """

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ....models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact, WeightsError, load_upscaler
+from ....models import (
+    SPAN,
+    RRDBConfig,
+    RRDBNet,
+    SPANConfig,
+    SRVGGConfig,
+    SRVGGNetCompact,
+    WeightsError,
+    load_upscaler,
+)
 from ....models.arch.discriminator import UNetDiscriminator, VGGDiscriminator
 from ....models.arch.separable import SeparableRRDB, SeparableSRVGG
 from ....models.zoo import zoo
@@ -30,7 +39,7 @@ class MultiScaleGenerator(nn.Module):
 
     (B, 3, h, w), scale -> (B, 3, h * scale, w * scale), not clamped. `networks` are complete networks that share the
     tensors of the body, so that each can be run, measured and exported on its own. The body of a compact network is all
-    but the last convolution; that of an RRDBNet, all layers at input size.
+    but the last convolution; that of an RRDBNet, all layers at input size; that of a SPAN, all but the upsampler.
     """
 
     def __init__(self, networks: Mapping[int, nn.Module]) -> None:
@@ -57,7 +66,7 @@ def make_generator(settings: NetworkConfig, seed: int) -> MultiScaleGenerator:
         generator = MultiScaleGenerator({scale: _build_network(settings, scale) for scale in settings.scales})
         if settings.kind is NetworkKind.RRDB:
             _init_rrdb(generator)
-        else:
+        elif settings.kind is NetworkKind.COMPACT:  # a SPAN keeps torch's initial weights, as its authors do
             _init_compact(generator)
     if settings.init_from:
         _load_init_weights(generator, settings.init_from)
@@ -78,6 +87,8 @@ def _build_network(settings: NetworkConfig, scale: int) -> nn.Module:
     if settings.kind is NetworkKind.COMPACT:
         compact = SeparableSRVGG if settings.separable else SRVGGNetCompact
         return compact(SRVGGConfig(features=settings.features, convs=settings.convs, scale=scale))
+    if settings.kind is NetworkKind.SPAN:
+        return SPAN(SPANConfig(features=settings.features, scale=scale, norm=False))
     rrdb = SeparableRRDB if settings.separable else RRDBNet
     return rrdb(
         RRDBConfig(
@@ -95,6 +106,10 @@ def _share_body(first: nn.Module, other: nn.Module) -> None:
         other.body = nn.ModuleList([*first.body[:-1], other.body[-1]])
     if isinstance(first, RRDBNet) and isinstance(other, RRDBNet):
         other.conv_first, other.body, other.conv_body = first.conv_first, first.body, first.conv_body
+    if isinstance(first, SPAN) and isinstance(other, SPAN):
+        for name, module in first.named_children():
+            if name != "upsampler":
+                setattr(other, name, module)
 
 
 def _init_compact(generator: MultiScaleGenerator) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..config.schema import AutocastDtype, TrainConfig
+from ..config.schema import AutocastDtype, OptimizerKind, TrainConfig
 from .networks import MultiScaleGenerator, make_discriminator, make_generator
 
 GROWTH_INTERVAL = 2000  # steps without inf after which the loss scale is doubled, as in torch's GradScaler
@@ -47,7 +47,7 @@ class TrainedModel:
     """A network with its optimizer and its loss scaler."""
 
     network: nn.Module
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Adam | torch.optim.AdamW
     scaler: LossScaler
 
     def gradients(self) -> list[Tensor]:
@@ -80,7 +80,7 @@ class TrainState:
         """The generator with the averaged weights."""
         network = self.ema.module
         assert isinstance(network, MultiScaleGenerator)
-        return network
+        return network.eval()  # reparameterized convolutions follow the averaged weights
 
 
 def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleGenerator | None = None) -> TrainState:
@@ -106,5 +106,11 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
 def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:
     is_float16 = config.runtime.autocast_dtype is AutocastDtype.FP16
     scaler = LossScaler(2.0**16, dynamic=True) if is_float16 else LossScaler()
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=config.optim.betas)
+    optim = config.optim
+    if optim.kind is OptimizerKind.ADAMW:
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=learning_rate, betas=optim.betas, weight_decay=optim.weight_decay
+        )
+    else:
+        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=optim.betas)
     return TrainedModel(network, optimizer, scaler)

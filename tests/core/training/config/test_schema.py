@@ -58,7 +58,7 @@ def test_the_last_override_of_a_setting_applies(file):
         ("data.corp=96", r"data\.corp is not a setting; did you mean crop\?"),
         ("degrade.first.blur_sigm=[1, 2]", r"degrade\.first\.blur_sigm is not a setting; did you mean blur_sigma\?"),
         ("zzz=1", r"zzz is not a setting; the settings are name, run, seed"),
-        ("network.kind=unet", "network.kind must be one of compact, rrdb, not 'unet'"),
+        ("network.kind=unet", "network.kind must be one of compact, rrdb, span, not 'unet'"),
         ("steps=many", "steps must be an integer, not 'many'"),
         ("steps=1.5", "steps must be an integer, not 1.5"),
         ("batch=true", "batch must be an integer, not True"),

@@ -3,8 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from steadyscale.core.training.config.schema import NetworkConfig
+from spandrel import ModelLoader
+from steadyscale.core.training.config.schema import NetworkConfig, config_from
+from steadyscale.core.training.data.dataset import Batch
+from steadyscale.core.training.errors import TrainingError
+from steadyscale.core.training.loop.export import export
 from steadyscale.core.training.loop.networks import make_generator
+from steadyscale.core.training.loop.train_state import init_state
+from steadyscale.core.training.loop.train_step import train_step
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.models import load_upscaler
 from steadyscale.models.arch.separable import SeparableConv
@@ -67,3 +73,45 @@ def test_initial_weights_can_be_a_name_of_the_zoo():
     expected = load_upscaler(zoo.find_weights("steadyscale-2x")).model.state_dict()
     found = make_generator(named, 0).for_scale(2).state_dict()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_span_is_trained_and_its_average_is_exported_for_other_programs(tmp_path):
+    config = config_from({"steps": 9, "batch": 2, "network": {"kind": "span", "scales": [2, 4], "features": 6}})
+    state = init_state(config, torch.device("cpu"))
+    one, other = (state.generator.for_scale(scale) for scale in (2, 4))
+    assert one.block_2 is other.block_2
+    assert one.upsampler is not other.upsampler
+    torch.manual_seed(0)
+    before = {key: value.clone() for key, value in one.state_dict().items()}
+    for _ in range(3):
+        result = train_step(state, Batch(0, 2, torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)), config)
+        assert result.applied
+    assert not torch.equal(one.block_6.c1_r.conv[1].weight, before["block_6.c1_r.conv.1.weight"])
+    average = state.ema_generator.for_scale(2)
+    path = export(average, tmp_path / "span.safetensors", {"scale": "2"})
+    image = torch.rand(1, 3, 9, 7)
+    with torch.no_grad():
+        expected = ModelLoader().load_from_file(path).eval().model(image)
+        assert torch.allclose(average(image), expected, atol=1e-5)
+    assert torch.allclose(load_upscaler(path)(image), expected.clamp(0, 1), atol=1e-5)
+    with pytest.raises(TrainingError, match="a span has no separable form"):
+        config_from({"network": {"kind": "span", "separable": True}})
+
+
+def test_adamw_also_shrinks_the_weights():
+    def weights_after_a_step(optim):
+        network = {"kind": "compact", "scales": [2], "features": 4, "convs": 1}
+        config = config_from({"batch": 2, "network": network, "optim": {"learning_rate": 0.01, **optim}})
+        state = init_state(config, torch.device("cpu"))
+        before = state.generator.for_scale(2).body[0].weight.clone()
+        generator = torch.Generator().manual_seed(1)
+        small, large = (torch.rand(2, 3, side, side, generator=generator) for side in (8, 16))
+        train_step(state, Batch(0, 2, small, large), config)
+        return before, state.generator.for_scale(2).body[0].weight
+
+    before, adam = weights_after_a_step({})
+    _, adamw = weights_after_a_step({"kind": "adamw", "weight_decay": 0.1})
+    assert torch.allclose(adamw, adam - 0.01 * 0.1 * before, atol=1e-6)
+    assert not torch.allclose(adamw, adam, atol=1e-5)
+    with pytest.raises(TrainingError, match=r"optim\.weight_decay is of AdamW"):
+        config_from({"optim": {"weight_decay": 0.1}})
