@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .fidelity import ROUNDING_RMS
 from .model_metrics import ModelMetrics
 
 
@@ -13,12 +13,14 @@ from .model_metrics import ModelMetrics
 class QualityLimits:
     """What a compressed model may lose.
 
-    The quantities are those of `Fidelity` and `ModelMetrics`. min_kept: bicubic interpolation keeps 0; at 0.5 the errors are half of its. min_detail, max_detail: a tenth more or
-    less is hardly visible; less is blur, more is ringing or noise. max_extra_grid, max_extra_unevenness: beyond the
-    teacher's own, because a periodic pattern also has detail energy. The first is a constant one, visible in flat areas
-    from about half a level on; the second one whose sign follows the content. max_drift: in levels of 1/255; more is a
-    tint. max_flicker: factor of the teacher's; the excess is the error of the measurement. max_loss_db: of PSNR-Y to
-    the ground truth, judged only where the teacher is better than bicubic interpolation.
+    The quantities are those of `Fidelity` and `ModelMetrics`. min_kept: bicubic interpolation keeps 0; at 0.5 the
+    errors are half of its. min_detail, max_detail: a tenth more or less is hardly visible; less is blur, more is
+    ringing or noise. max_extra_grid, max_extra_unevenness: beyond the teacher's own, because a periodic pattern also
+    has detail energy. The first is a constant one, visible in flat areas from about half a level on; the second one
+    whose sign follows the content. max_drift: in levels of 1/255; more is a tint. max_flicker: factor of the teacher's;
+    the excess is the error of the measurement. max_added_flicker: what a calm teacher's may be exceeded by instead, as
+    a root of the difference of squares in levels; it is noise of less than a level in each view. max_loss_db: of PSNR-Y
+    to the ground truth, judged only where the teacher is better than bicubic interpolation.
     """
 
     min_kept: float = 0.5
@@ -28,6 +30,7 @@ class QualityLimits:
     max_extra_unevenness: float = 0.1
     max_drift: float = 0.5
     max_flicker: float = 1.05
+    max_added_flicker: float = 1.25
     max_loss_db: float = 0.3
 
 
@@ -99,10 +102,12 @@ def _judge_model(
     yield check("grid", found.grid, "levels", maximum=reference.grid + limits.max_extra_grid)
     yield check("unevenness", found.unevenness, maximum=reference.unevenness + limits.max_extra_unevenness)
     yield check("color drift", found.drift, "levels", maximum=limits.max_drift)
-    max_flicker = max(limits.max_flicker * reference.flicker, 255 * ROUNDING_RMS)
+    max_flicker = max(limits.max_flicker * reference.flicker, math.hypot(reference.flicker, limits.max_added_flicker))
     yield check("flicker", found.flicker, "levels", maximum=max_flicker)
     if teacher.warping is not None and model.warping is not None:
-        yield check("warping error", model.warping, maximum=limits.max_flicker**2 * teacher.warping)
+        added = 1e6 * (limits.max_added_flicker / 255) ** 2  # the warping error is a square
+        maximum = max(limits.max_flicker**2 * teacher.warping, teacher.warping + added)
+        yield check("warping error", model.warping, maximum=maximum)
     loss = teacher.psnr - model.psnr
     if teacher.psnr <= bicubic_psnr:
         note = f"not judged: the original has {teacher.psnr:.2f} dB, bicubic {bicubic_psnr:.2f} dB"

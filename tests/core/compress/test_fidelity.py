@@ -183,13 +183,22 @@ def judge_pair(teacher_metrics, candidate, bicubic_psnr=20.0):
 
 
 def test_limits_are_relative_to_the_teacher():
-    original = metrics("original", fidelity_of(grid=1, unevenness=0.5, flicker=4), warping=100)
+    original = metrics("original", fidelity_of(grid=1, unevenness=0.5, flicker=4), warping=1000)
     for changes, warping, exceeded in (
-        ({"grid": 1.24, "unevenness": 0.59, "flicker": 4.19}, 110, []),
-        ({"grid": 1.26, "unevenness": 0.61, "flicker": 4.21}, 111, ["grid", "unevenness", "flicker", "warping error"]),
+        ({"grid": 1.24, "unevenness": 0.59, "flicker": 4.19}, 1100, []),
+        ({"grid": 1.26, "unevenness": 0.61, "flicker": 4.21}, 1110, ["grid", "unevenness", "flicker", "warping error"]),
     ):
         found = judge_pair(original, metrics("small", fidelity_of(**changes), warping=warping))
         assert [name for name, verdict in found.items() if verdict.passed is False] == exceeded
+
+
+def test_noise_below_a_level_is_no_flicker_of_a_calm_teacher():
+    """A fifth more of nearly nothing, as an int8 graph has it, cannot be seen."""
+    original = metrics("original", fidelity_of(flicker=2), warping=10)
+    found = judge_pair(original, metrics("small", fidelity_of(flicker=2.35), warping=33))
+    assert found["flicker"].passed is found["warping error"].passed is True
+    found = judge_pair(original, metrics("small", fidelity_of(flicker=2.37), warping=35))
+    assert found["flicker"].passed is found["warping error"].passed is False
 
 
 def test_the_loss_of_psnr_counts_only_where_the_teacher_beats_bicubic():
