@@ -1,3 +1,7 @@
+from .api.jobs import ShardReport as ShardReport
+from .api.jobs import join_job as join_job
+from .api.jobs import plan_job as plan_job
+from .api.jobs import run_shard as run_shard
 from .api.report import Progress as Progress
 from .api.report import VideoReport as VideoReport
 from .api.video import enhance_video as enhance_video
@@ -8,6 +12,7 @@ from .clip import ClipError as ClipError
 from .clip import ClipInfo as ClipInfo
 from .clip import Frames as Frames
 from .clip import TensorClip as TensorClip
+from .jobs.plan import JobPlan as JobPlan
 from .motion.estimate import estimate_motion as estimate_motion
 from .motion.flow import FlowMethod as FlowMethod
 from .motion.flow import FlowModel as FlowModel

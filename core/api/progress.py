@@ -24,11 +24,11 @@ Batch = TypeVar("Batch", bound=Sized)
 class ProgressTracker:
     """Count the frames of each stage of a run, and report them to a callback.
 
-    `done` is the count of the current stage.
+    `done` is the count of the current stage. `is_cancelled`: whether the callback has raised an exception.
     """
 
     def __init__(self, callback: ProgressCallback | None) -> None:
-        self._callback, self._lock = callback, Lock()
+        self._callback, self._lock, self.is_cancelled = callback, Lock(), False
         self.start("", None)
 
     def start(self, stage: str, total: int | None) -> None:
@@ -58,7 +58,11 @@ class ProgressTracker:
     def _report(self, message: str = "") -> None:
         if self._callback is not None:
             with self._lock:
-                self._callback(Progress(self._stage, self.done, self._total, message))
+                try:
+                    self._callback(Progress(self._stage, self.done, self._total, message))
+                except BaseException:
+                    self.is_cancelled = True
+                    raise
 
 
 class _TrackedClip:

@@ -7,25 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..clip import Clip, ClipError, is_same_aspect
+from ..clip import Clip
 from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.gray_frame import Masks
-from ..path.smooth import Smoother
-from ..path.trajectory import Correction
-from ..pipeline.estimate import check_memory
-from ..pipeline.operation import Operation
-from ..pipeline.pipeline import Pipeline
-from ..pipeline.warp_op import WarpOp
-from ..stabilization_report import StabilizationReport, report_stabilization
-from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization
-from ..upscaling.settings import UpscaleSettings, UpscaleStats
+from ..stabilize import StabilizeSettings
+from ..upscaling.settings import UpscaleSettings
 from ..video.decode.corruption import OnDamage
 from ..video.decode.demux import MAX_PIXELS
 from ..video.encode.codecs import Encoding
+from .processing import Processing, build_pipeline
 from .report import ProgressCallback, VideoReport
-from .run import RunOptions, VideoRun, open_run
+from .run import RunOptions, open_run
 
 if TYPE_CHECKING:
     from ..upscaling.upscale import ImageModel
@@ -94,10 +86,9 @@ def upscale_video(
     options = RunOptions(
         encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
     )
+    processing = Processing("upscale", model, settings or UpscaleSettings(), deflicker)
     with open_run("upscale", source, target, options) as run:
-        stats = UpscaleStats()
-        operations = _plan_upscaling(run, model, settings or UpscaleSettings(), deflicker, stats)
-        return run.write(run.pipeline.then(*operations), "upscaling", stats)
+        return run.write(*build_pipeline(run, processing))
 
 
 def stabilize_video(
@@ -144,17 +135,15 @@ def stabilize_video(
     options = RunOptions(
         encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
     )
+    processing = Processing("stabilize", stabilization=settings or StabilizeSettings(), mask=mask)
     with open_run("stabilize", source, target, options) as run, ExitStack() as stack:
-        settings = settings or StabilizeSettings()
-        _check_stabilized_memory(run.pipeline, settings)
-        warp, report = _plan_stabilization(run, settings, mask)
-        pipeline = run.pipeline.then(warp)
-        if run.needs_rgb(pipeline):
+        built = build_pipeline(run, processing)
+        if run.needs_rgb(built.pipeline):
             from ..runtime.torch_threads import one_thread
 
             # OpenCV, the decoder and the encoder do the work: more threads of torch would only spin beside them.
             stack.enter_context(one_thread())
-        return run.write(pipeline, "stabilizing", stabilization=report)
+        return run.write(*built)
 
 
 def enhance_video(
@@ -202,69 +191,8 @@ def enhance_video(
     options = RunOptions(
         encoding, bits, fps, max_pixels, on_damage, hwaccel, device, resumable, job, segment_seconds, progress
     )
+    processing = Processing(
+        "enhance", model, upscaling or UpscaleSettings(), deflicker, stabilization or StabilizeSettings(), mask
+    )
     with open_run("enhance", source, target, options) as run:
-        stats = UpscaleStats()
-        small = run.pipeline
-        large = small.then(*_plan_upscaling(run, model, upscaling or UpscaleSettings(), deflicker, stats))
-        if not is_same_aspect(small.info.size, large.info.size):
-            raise ClipError(
-                f"{large.info.width}x{large.info.height} has another shape than {small.info.width}x{small.info.height}"
-                ", which would bend the measured motion; choose a size of the same shape, or --scale"
-            )
-        stabilization = stabilization or StabilizeSettings()
-        _check_stabilized_memory(large, stabilization)
-        warp, report = _plan_stabilization(run, stabilization, mask)
-        return run.write(large.then(warp), "upscaling", stats, report)
-
-
-def _plan_upscaling(
-    run: VideoRun,
-    model: str | Path | ImageModel | None,
-    settings: UpscaleSettings,
-    deflicker: float,
-    stats: UpscaleStats,
-) -> tuple[Operation, ...]:
-    """Load the network, if it is not given, and plan its operations.
-
-    torch is imported here and no earlier, so that mistakes in names are reported at once.
-    """
-    from ..pipeline.upscale_operations import upscale_operations
-
-    if model is None or isinstance(model, (str, Path)):
-        from ...models import load_upscaler
-        from ...models.zoo import zoo
-
-        if model is None:
-            info = run.pipeline.info
-            model = zoo.select_bundled(settings.size.factor_for(info.width, info.height)).name
-        model = load_upscaler(zoo.find_weights(model))
-    return upscale_operations(model, settings, deflicker=deflicker, device=run.device, stats=stats)
-
-
-def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) -> None:
-    """Raise ClipError where the result, with its pad, will not fit into memory.
-
-    For a check before the motion is measured, with a correction that moves nothing.
-    """
-    still = Correction(np.eye(3)[None], [slice(0, 1)], pipeline.info)
-    check_memory(pipeline.then(WarpOp(still, settings.border, settings.pad)))
-
-
-def _plan_stabilization(
-    run: VideoRun, settings: StabilizeSettings, mask: Masks | str | Path | None
-) -> tuple[WarpOp, StabilizationReport]:
-    """Measure the source, or read what an earlier run of the job measured."""
-    if isinstance(mask, (str, Path)):
-        from ..motion.masks import read_masks
-
-        mask = read_masks(mask)
-    clip = run.tracker.track_clip(run.pipeline, "measuring")
-    motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
-    warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)
-    return warp, report_stabilization(motion, warp.correction, settings.border)
-
-
-def _load_learned_smoother(width: float, height: float, max_zoom: float | None) -> Smoother:
-    from ...models import load_path_smoother
-
-    return load_path_smoother().make_smoother(width, height, max_zoom)
+        return run.write(*build_pipeline(run, processing))

@@ -60,12 +60,12 @@ def concat_segments(
     times: Timestamps,
     fps: Fraction,
     source: Path | None = None,
-) -> None:
+) -> str:
     """Write all segments, in their order, into one file, without re-encoding.
 
     times: timestamps of all frames; those within the segments serve for the order alone, so that rounding and shifts of
     the container do not accumulate. fps: nominal frame rate of the file. source: the file whose audio and metadata are
-    copied.
+    copied. Returns a hash of the content of all video packets, as `hash_video_packets` does.
     Raises ClipError for segments with different decoder configurations, and for errors of the container or the disk.
     """
     if len({segment.extradata_hash for segment in segments}) > 1:
@@ -78,7 +78,7 @@ def concat_segments(
             aspect = copy.codec_context.sample_aspect_ratio or Fraction(1)
             has_reserved_size = reserve_display_size(copy, container, aspect)
             if source is None:
-                _mux_segments(segments, sink, copy, times, None)
+                digest = _mux_segments(segments, sink, copy, times, None)
             else:
                 with demux.open_media(source) as source_container:
                     copier = StreamCopier(
@@ -89,12 +89,26 @@ def concat_segments(
                         times.trim_duration,
                         shifts=times.shifts,
                     )
-                    _mux_segments(segments, sink, copy, times, copier)
+                    digest = _mux_segments(segments, sink, copy, times, copier)
                     copier.finish()
         if has_reserved_size:
             write_display_size(target, aspect)
     except (FFmpegError, OSError, ValueError) as e:
         raise ClipError(f"{target}: concatenating the segments failed: {demux.error_message(e)}; check the disk") from e
+    return digest
+
+
+def hash_video_packets(path: Path) -> str:
+    """Return a hash of the content of all packets of the video stream, in their order. Raises ClipError."""
+    digest = sha256()
+    try:
+        with demux.open_media(path) as container:
+            stream = demux.video_stream(container, path, demux.NO_PIXEL_LIMIT)
+            for packet in container.demux(stream):
+                digest.update(packet)
+    except FFmpegError as e:
+        raise ClipError(f"{path}: cannot be read ({demux.error_message(e)})") from e
+    return digest.hexdigest()
 
 
 def _add_stream_like(path: Path, sink: OutputContainer, fps: Fraction) -> VideoStream:
@@ -112,14 +126,14 @@ def _mux_segments(
     output_stream: VideoStream,
     times: Timestamps,
     copier: StreamCopier | None,
-) -> None:
+) -> str:
     order = [rank + segment.frame_range.start for segment in segments for rank in _display_order(segment.path)]
     if sorted(order) != [*range(len(times.starts))]:
         raise ClipError(
             f"the segments hold {len(order)} frames instead of each of {len(times.starts)} once; delete the job"
         )
     decode_times = iter(compute_dts(order, times))
-    numbers, left = iter(order), len(order)
+    numbers, left, digest = iter(order), len(order), sha256()
     for segment in segments:
         with demux.open_media(segment.path) as container:
             stream = demux.video_stream(container, segment.path, demux.NO_PIXEL_LIMIT)
@@ -136,7 +150,9 @@ def _mux_segments(
                 if copier:
                     copier.mux_until(packet.dts * times.time_base)
                 packet.stream = output_stream
+                digest.update(packet)
                 mux(sink, packet)
+    return digest.hexdigest()
 
 
 def compute_dts(order: Sequence[int], times: Timestamps) -> list[int]:

@@ -34,6 +34,7 @@ FORMAT, VERSION, MANIFEST_NAME = "steadyscale-job", 1, "job.json"
 _JOB_FILE_PATTERN = re.compile(
     r"(motion|segment)-\d{5,}\.\w+|\.(job|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f-]{8,}\.partial"
 )
+_JOB_NAMES = {MANIFEST_NAME, "plan.json", "parts"}  # any of which a folder of a job has; see layout.py
 
 
 @dataclass
@@ -114,9 +115,7 @@ class Manifest:
 
     def remove_files(self) -> None:
         """Remove all files of the job."""
-        (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
-        for file in _job_files(self.folder):
-            file.unlink(missing_ok=True)
+        remove_job_files(self.folder)
 
     def _is_intact(self, piece: dict[str, Any]) -> bool:
         file = self.folder / piece["file"]
@@ -137,6 +136,13 @@ class Manifest:
                 file.unlink(missing_ok=True)
 
 
+def remove_job_files(folder: Path) -> None:
+    """Remove the manifest in a folder, and the files that it lists."""
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    for file in _job_files(folder):
+        file.unlink(missing_ok=True)
+
+
 def fsync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, so that they survive a power cut."""
     if os.name == "nt":  # Windows cannot open folders, and writes their names at once
@@ -151,7 +157,7 @@ def fsync_folder(folder: Path) -> None:
 
 def _check_job_folder(folder: Path) -> None:
     names = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
-    if names and not any(name == MANIFEST_NAME or _JOB_FILE_PATTERN.fullmatch(name) for name in names):
+    if names and not any(name in _JOB_NAMES or _JOB_FILE_PATTERN.fullmatch(name) for name in names):
         raise ClipError(f"{folder}: contains other files ({names[0]}) and no job; choose a new folder for the job")
 
 

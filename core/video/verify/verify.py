@@ -32,6 +32,7 @@ def verify_output(
     info: ClipInfo,
     window: TimeRange | None = None,
     moment: Callable[[int], Fraction] | None = None,
+    decode: bool = True,
 ) -> None:
     """Raise VerificationError, with all differences, unless `result` matches `source`.
 
@@ -39,7 +40,8 @@ def verify_output(
     were written. info: the expected size, and the frame rate where there is no source. window: the part of the source
     that was processed. moment: when each of the frames is displayed, in seconds, where there is no source; None for
     even timestamps.
-    A source may be corrupt: each of its packets counts as a frame. The result may not be: every frame is decoded.
+    A source may be corrupt: each of its packets counts as a frame. The result may not be: every frame is decoded,
+    unless `decode` is False because its frames were verified before they were copied; its packets are counted then.
     Raises ClipError for a file that cannot be read.
     """
 
@@ -47,7 +49,7 @@ def verify_output(
         at = moment(min(number, frame_count - 1)) if moment else number / info.fps
         return at, at
 
-    result_probe = probe(Path(result), decode=True)
+    result_probe = probe(Path(result), decode=decode)
     # Audio that an edit list skips must be kept if the result has an edit list too, else it must be gone.
     source_probe = (
         probe(

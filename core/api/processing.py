@@ -1,0 +1,136 @@
+"""What a call of the high-level API does to a clip, and the pipeline that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..clip import ClipError, is_same_aspect
+from ..motion.gray_frame import Masks
+from ..path.smooth import Smoother
+from ..path.trajectory import Correction
+from ..pipeline.estimate import check_memory
+from ..pipeline.operation import Operation
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.warp_op import WarpOp
+from ..stabilization_report import StabilizationReport, report_stabilization
+from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization
+from ..upscaling.settings import UpscaleSettings, UpscaleStats
+
+if TYPE_CHECKING:
+    from ..upscaling.upscale import ImageModel
+    from .run import VideoRun
+
+UPSCALE, STABILIZE, ENHANCE = COMMANDS = "upscale", "stabilize", "enhance"
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What to do to a clip: the arguments of `enhance_video` that are about frames.
+
+    command: "upscale" or "enhance", which upscale, or "stabilize"; "enhance" stabilizes too.
+    """
+
+    command: str
+    model: str | Path | ImageModel | None = None
+    upscaling: UpscaleSettings = field(default_factory=UpscaleSettings)
+    deflicker: float = 0.0
+    stabilization: StabilizeSettings = field(default_factory=StabilizeSettings)
+    mask: Masks | str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.command not in COMMANDS:
+            raise ClipError(f"{self.command!r} is no command; use one of {', '.join(COMMANDS)}")
+
+
+class BuiltPipeline(NamedTuple):
+    """A pipeline, the name of its stage for progress, its counters and what the stabilizer will do."""
+
+    pipeline: Pipeline
+    stage: str
+    stats: UpscaleStats | None
+    stabilization: StabilizationReport | None
+
+
+def build_pipeline(run: VideoRun, processing: Processing) -> BuiltPipeline:
+    """Load the network and measure the motion that it needs.
+
+    Raises ClipError for a size of another aspect ratio where motion is measured, and as the functions of the API do.
+    """
+    pipeline, stats, report = run.pipeline, None, None
+    if processing.command != STABILIZE:
+        stats = UpscaleStats()
+        pipeline = pipeline.then(*upscale_with(pipeline, processing, run.device, stats))
+    if processing.command != UPSCALE:
+        _check_aspect(run.pipeline, pipeline)
+        _check_stabilized_memory(pipeline, processing.stabilization)
+        warp, report = _plan_stabilization(run, processing.stabilization, processing.mask)
+        pipeline = pipeline.then(warp)
+    return BuiltPipeline(pipeline, "stabilizing" if stats is None else "upscaling", stats, report)
+
+
+def upscale_with(pipeline: Pipeline, processing: Processing, device: str, stats: UpscaleStats) -> tuple[Operation, ...]:
+    """Load the network, if it is not given, and return the operations that upscale the clip.
+
+    torch is imported here and no earlier, so that mistakes in names are reported at once.
+    """
+    from ..pipeline.upscale_operations import upscale_operations
+
+    model = processing.model
+    if model is None or isinstance(model, (str, Path)):
+        from ...models import load_upscaler
+
+        model = load_upscaler(find_model(pipeline, processing))
+    return upscale_operations(model, processing.upscaling, deflicker=processing.deflicker, device=device, stats=stats)
+
+
+def find_model(pipeline: Pipeline, processing: Processing) -> Path:
+    """The weight file of what is no network yet; None takes what suits the factor."""
+    from ...models.zoo import zoo
+
+    model = processing.model
+    if model is None:
+        info = pipeline.info
+        model = zoo.select_bundled(processing.upscaling.size.factor_for(info.width, info.height)).name
+    assert isinstance(model, (str, Path))
+    return zoo.find_weights(model)
+
+
+def _check_aspect(small: Pipeline, large: Pipeline) -> None:
+    if not is_same_aspect(small.info.size, large.info.size):
+        raise ClipError(
+            f"{large.info.width}x{large.info.height} has another shape than {small.info.width}x{small.info.height}"
+            ", which would bend the measured motion; choose a size of the same shape, or --scale"
+        )
+
+
+def _check_stabilized_memory(pipeline: Pipeline, settings: StabilizeSettings) -> None:
+    """Raise ClipError where the result, with its pad, will not fit into memory.
+
+    For a check before the motion is measured, with a correction that moves nothing.
+    """
+    still = Correction(np.eye(3)[None], [slice(0, 1)], pipeline.info)
+    check_memory(pipeline.then(WarpOp(still, settings.border, settings.pad)))
+
+
+def _plan_stabilization(
+    run: VideoRun, settings: StabilizeSettings, mask: Masks | str | Path | None
+) -> tuple[WarpOp, StabilizationReport]:
+    """Measure the source, or read what an earlier run of the job measured."""
+    if isinstance(mask, (str, Path)):
+        from ..motion.masks import read_masks
+
+        mask = read_masks(mask)
+    clip = run.tracker.track_clip(run.pipeline, "measuring")
+    motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
+    warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)
+    return warp, report_stabilization(motion, warp.correction, settings.border)
+
+
+def _load_learned_smoother(width: float, height: float, max_zoom: float | None) -> Smoother:
+    from ...models import load_path_smoother
+
+    return load_path_smoother().make_smoother(width, height, max_zoom)

@@ -1,0 +1,80 @@
+"""Join the parts of a planned job into one file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..clip import ClipError
+from ..runtime.atomic_write import atomic_path
+from ..video.encode.codecs import container_for
+from ..video.verify.verify import VerificationError, verify_output
+from .concat import Segment, concat_segments, hash_video_packets
+from .layout import JobFolder
+from .manifest import fsync_folder
+from .plan import JobPlan
+from .shard import finished_parts
+
+_MAX_LISTED = 20  # missing pieces that a message lists
+
+
+def join_parts(folder: JobFolder, plan: JobPlan, target: Path, source: Path) -> list[dict[str, Any]]:
+    """Write the video `target` from all parts; return their records.
+
+    The packets of the parts are copied, and those of the audio and subtitles of the source. The shards have decoded and
+    verified every frame; here hashes, numbers, timestamps and ends are. The target appears complete or not at all, and
+    the parts stay. Raises ClipError for missing or damaged parts, and names them.
+    """
+    records = finished_parts(folder, plan, range(len(plan.pieces)))
+    missing = [index for index in range(len(plan.pieces)) if index not in records]
+    if missing:
+        more = ", ..." if len(missing) > _MAX_LISTED else ""
+        raise ClipError(
+            f"{folder.path}: {len(missing)} of {len(plan.pieces)} pieces are not finished "
+            f"({', '.join(map(str, missing[:_MAX_LISTED]))}{more}); run their shards, then join again"
+        )
+    ordered = [records[index] for index in range(len(plan.pieces))]
+    _check_free_space(ordered, target)
+    segments = [
+        Segment(folder.path / record["file"], range(record["start"], record["stop"]), record["header"])
+        for record in ordered
+    ]
+    partial, video_source = target, source if plan.is_video else None
+    try:
+        with atomic_path(target) as partial:
+            _write(partial, segments, plan, target, video_source)
+        fsync_folder(target.parent)
+    except ClipError as e:
+        raise type(e)(str(e).replace(str(partial), str(target))) from e
+    return ordered
+
+
+def _write(partial: Path, segments: Sequence[Segment], plan: JobPlan, target: Path, source: Path | None) -> None:
+    times, info = plan.times, plan.info
+    digest = concat_segments(
+        segments, partial, container=container_for(target), times=times, fps=info.fps, source=source
+    )
+    verify_output(
+        partial,
+        source,
+        frame_count=len(times.starts),
+        info=info,
+        window=plan.window,
+        moment=lambda number: (times.starts[number] - times.starts[0]) * times.time_base,
+        decode=False,
+    )
+    if hash_video_packets(partial) != digest:
+        raise VerificationError(
+            f"{partial}: the result failed verification: its video is not that of the parts; check the disk"
+        )
+
+
+def _check_free_space(records: Sequence[dict[str, Any]], target: Path) -> None:
+    needed, free = sum(record["bytes"] for record in records), shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise ClipError(
+            f"{target}: joining the parts needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; "
+            "free some disk space"
+        )

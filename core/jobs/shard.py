@@ -1,0 +1,211 @@
+"""Compute pieces of a planned job: a shard's share of them, or whichever is free."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..clip import ClipError, Frames
+from ..pipeline.pipeline import Pipeline
+from ..runtime.prefetch import chain_first
+from ..upscaling.settings import UpscaleStats
+from ..video.decode.corruption import CorruptionReport
+from ..video.decode.video_clip import VideoClip
+from ..video.encode.writer import write_video
+from ..video.verify.verify import verify_output
+from .concat import check_segment
+from .layout import CLAIMS, JobFolder
+from .plan import JobPlan, slice_timestamps, upscale_ops
+from .render import render_pieces
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3  # at a piece, before it is named and left
+ProgressStage = Callable[[Iterator[Frames], int], Iterator[Frames]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of the pieces of a job: those whose number is `index` modulo `count`."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ClipError(f"{self.index}/{self.count} is not a shard; use 0/{self.count} to {self.count - 1}/...")
+
+    def pieces(self, total: int) -> range:
+        """The numbers of its pieces."""
+        return range(self.index, total, self.count)
+
+
+class PieceError(ClipError):
+    """Pieces that could not be computed. The message names them and the last error of each."""
+
+
+def finished_parts(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return the records of the intact parts of these pieces; others are computed again."""
+    records: dict[int, dict[str, Any]] = {}
+    for index in indices:
+        record = read_part(folder, plan, index)
+        if record is None:
+            continue
+        if folder.is_intact(record):
+            records[index] = record
+        else:
+            log.warning("%s: %s is damaged and will be computed again", folder.path, record["file"])
+            folder.remove_part(index)
+    return records
+
+
+def read_part(folder: JobFolder, plan: JobPlan, index: int) -> dict[str, Any] | None:
+    """Return the record of a finished part of this plan; None without one."""
+    record = folder.read(folder.part_record(index))
+    return record if record is not None and record["plan"] == plan.key else None
+
+
+def compute_shard(
+    folder: JobFolder,
+    plan: JobPlan,
+    pipeline: Pipeline,
+    shard: Shard,
+    progress: ProgressStage | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> list[int]:
+    """Compute the missing pieces of a shard; return their numbers.
+
+    pipeline: as `with_planned_warps` returns it. A piece that fails is tried again after the others, MAX_ATTEMPTS times
+    in all, those of earlier runs included. is_cancelled: whether an error ends the run, as `progress` raised it.
+    Raises PieceError for the pieces that failed as often, when all others are finished.
+    """
+    own = shard.pieces(len(plan.pieces))
+    finished = finished_parts(folder, plan, own)
+    computed = list[int]()
+    left = [index for index in own if index not in finished]
+    todo, retry = [index for index in left if folder.last_attempt(index) < MAX_ATTEMPTS], list[int]()
+    while todo:
+        frames_done = sum(len(plan.pieces[index]) for index in (*finished, *computed))
+        stage = None if progress is None else partial(_with_count, progress, frames_done)
+        try:
+            for index in compute_pieces(folder, plan, pipeline, sorted(todo), stage):
+                computed.append(index)
+                todo.remove(index)
+        except Exception as error:  # a stage may raise anything
+            if is_cancelled() or is_disk_error(error):
+                raise
+            failed = min(todo)
+            todo.remove(failed)
+            if record_failure(folder, plan, failed, error) < MAX_ATTEMPTS:
+                retry.append(failed)
+        todo, retry = (todo, retry) if todo else (retry, [])
+    raise_failures(folder, plan, [index for index in left if index not in computed])
+    return computed
+
+
+def compute_pieces(
+    folder: JobFolder,
+    plan: JobPlan,
+    pipeline: Pipeline,
+    indices: Sequence[int],
+    progress: Callable[[Iterator[Frames]], Iterator[Frames]] | None = None,
+) -> Generator[int, None, None]:
+    """Compute pieces in ascending order; yield the number of each when its part is verified and in place."""
+    source = Path(plan.source) if plan.is_video else None
+    clip = pipeline.source
+    corruption = clip.damage if isinstance(clip, VideoClip) else CorruptionReport()
+    with closing(render_pieces(pipeline, [plan.pieces[index] for index in indices], plan.times)) as results:
+        stream = progress(results) if progress else results
+        counted = _count(pipeline)
+        for index in indices:
+            piece = plan.pieces[index]
+            first = next(stream, None)
+            if first is None:
+                raise ClipError(f"{plan.source}: the clip ended before frame {piece.start}; run again")
+            plan.check_computed(pipeline, index)
+            frames = chain_first([first], islice(stream, len(piece) - 1))
+            del first  # Frames are large; this reference would live until the part is complete.
+            times = slice_timestamps(plan.times, piece)
+            with folder.part_folder(index) as temporary:
+                file = temporary / f"part{plan.suffix}"
+                write_video(file, frames, plan.info, encoding=plan.encoding, source=source, times=times)
+                segment = check_segment(file, piece)
+                verify_output(
+                    file,
+                    None,
+                    frame_count=len(piece),
+                    info=plan.info,
+                    moment=lambda number, times=times: times.starts[number] * times.time_base,
+                )
+                before, counted = counted, _count(pipeline)
+                record = {
+                    "plan": plan.key,
+                    "start": piece.start,
+                    "stop": piece.stop,
+                    "header": segment.extradata_hash,
+                    "damage": corruption.to_table(piece),
+                    "stats": {name: count - before[name] for name, count in counted.items()},
+                }
+                folder.add_part(index, file, record)
+            log.info("%s: piece %d of %d is finished", folder.path, index + 1, len(plan.pieces))
+            yield index
+        next(stream, None)  # lets the stages end, and checks that the source ends too
+
+
+def record_failure(folder: JobFolder, plan: JobPlan, index: int, error: Exception) -> int:
+    """Record a failed attempt at a piece; return how many there are."""
+    number = folder.last_attempt(index) + 1
+    while not folder.create(folder.attempt(index, number), {"plan": plan.key, "error": str(error)}):
+        number += 1
+    log.warning(
+        "%s: %s failed (attempt %d of %d): %s", folder.path, describe_piece(plan, index), number, MAX_ATTEMPTS, error
+    )
+    return number
+
+
+def raise_failures(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> None:
+    """Raise PieceError if there are pieces that failed."""
+    if not indices:
+        return
+    reasons = list[str]()
+    for index in indices:
+        attempt = folder.read(folder.attempt(index, folder.last_attempt(index))) or {}
+        reasons.append(f"{describe_piece(plan, index)}: {attempt.get('error') or 'its process vanished'}")
+    raise PieceError(
+        f"{folder.path}: {len(indices)} pieces failed {MAX_ATTEMPTS} times each and were left: {'; '.join(reasons)}. "
+        f"Fix the cause, delete {folder.path / CLAIMS}, and run the shard again"
+    )
+
+
+def describe_piece(plan: JobPlan, index: int) -> str:
+    """Such as "piece 3 (frames 30 to 39)"."""
+    piece = plan.pieces[index]
+    return f"piece {index} (frames {piece.start} to {piece.stop - 1})"
+
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """Whether the disk is full or cannot be written to, which is no fault of a piece."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _count(pipeline: Pipeline) -> dict[str, int]:
+    """The counters of all networks together."""
+    total = UpscaleStats()
+    for operation in upscale_ops(pipeline):
+        total.add(operation.stats or UpscaleStats())
+    return {name: value for name, value in vars(total).items() if isinstance(value, int)}
+
+
+def _with_count(progress: ProgressStage, frames_done: int, frames: Iterator[Frames]) -> Iterator[Frames]:
+    return progress(frames, frames_done)
