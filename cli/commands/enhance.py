@@ -8,6 +8,7 @@ from ...core.api import enhance_video
 from ..console import print_report
 from ..device_options import add_inference_options
 from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
+from ..job_options import add_job_options, is_step, run_step
 from ..progress import ProgressBars
 from ..stabilize_options import add_stabilize_options, stabilize_settings
 from ..upscale_options import add_upscale_options, upscale_settings
@@ -19,19 +20,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_upscale_options(parser)
     add_stabilize_options(parser)
     add_io_options(parser)
+    add_job_options(parser)
     add_inference_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    settings = {
+        "model": args.model,
+        "upscaling": upscale_settings(args),
+        "stabilization": stabilize_settings(args),
+        "deflicker": args.temporal,
+        "mask": args.mask,
+    }
     with ProgressBars(args.quiet) as bars:
-        report = enhance_video(
-            args.input,
-            args.output,
-            model=args.model,
-            upscaling=upscale_settings(args),
-            stabilization=stabilize_settings(args),
-            deflicker=args.temporal,
-            mask=args.mask,
-            **run_options(args, bars),
-        )
+        if is_step(args):
+            run_step(args, bars, settings)
+            return
+        report = enhance_video(args.input, args.output, **settings, **run_options(args, bars))
         print_report(args, report.as_dict(), str(report))

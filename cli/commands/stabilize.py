@@ -11,6 +11,7 @@ from ...core.clip import ClipError
 from ..arg_types import whole_number
 from ..console import deferred_interrupt, print_report
 from ..io_options import add_encoding_options, add_fps_option, add_io_options, run_options
+from ..job_options import add_job_options, is_step, run_step
 from ..progress import ProgressBars
 from ..stabilize_options import add_stabilize_options, stabilize_settings
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_stabilize_options(parser)
     _add_live_options(parser)
     add_io_options(parser)
+    add_job_options(parser)
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,11 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with ProgressBars(args.quiet) as bars:
+        if is_step(args):
+            if args.live:
+                raise ClipError("--live reads its source once, so it has no steps; leave out --live")
+            run_step(args, bars, {"stabilization": stabilize_settings(args), "mask": args.mask})
+            return
         if args.live:
             report = _run_live(args, bars)
         else:

@@ -163,6 +163,7 @@ def run_shard(
     count: int = 1,
     *,
     claim: bool = False,
+    claim_timeout: float = 120.0,
     source: str | Path | None = None,
     model: str | Path | None = None,
     device: str | None = None,
@@ -176,7 +177,8 @@ def run_shard(
         job: the folder of the job.
         index, count: which shard, of how many; 0 and 1 take all pieces.
         claim: take any piece that no other process has claimed, rather than a fixed share. Index and count do not
-            matter then. Returns when all pieces are finished; those of workers that vanished are taken over.
+            matter then. Returns when all pieces are finished.
+        claim_timeout: seconds after which the piece of a worker that has vanished is taken over.
         source, model: where this machine has the source and the weights, if not where the plan was made. Their content
             is compared with that in the plan.
         device: as for `enhance_video`; None takes that of the plan.
@@ -191,7 +193,7 @@ def run_shard(
     """
     from ..jobs.layout import JobFolder
     from ..jobs.plan import with_planned_warps
-    from ..jobs.shard import Shard, compute_shard, read_part
+    from ..jobs.shard import Shard, compute_claimed, compute_shard, read_part
 
     start, folder = time.monotonic(), JobFolder(job)
     plan = _load_plan(folder)
@@ -210,9 +212,13 @@ def run_shard(
         own = sum(len(plan.pieces[index]) for index in shard.pieces(len(plan.pieces)))
         return tracker.track(frames, stage, max(0, own - frames_done))
 
+    def is_cancelled() -> bool:
+        return tracker.is_cancelled
+
     if claim:
-        raise ClipError("claims are not there yet")
-    computed = compute_shard(folder, plan, pipeline, shard, with_progress, lambda: tracker.is_cancelled)
+        computed = compute_claimed(folder, plan, pipeline, with_progress, is_cancelled, claim_timeout)
+    else:
+        computed = compute_shard(folder, plan, pipeline, shard, with_progress, is_cancelled)
     missing = sum(read_part(folder, plan, index) is None for index in range(len(plan.pieces)))
     frames = sum(len(plan.pieces[index]) for index in computed)
     return ShardReport(computed, frames, missing, len(plan.pieces), time.monotonic() - start)

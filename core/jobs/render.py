@@ -55,5 +55,5 @@ def _neighbors(pieces: Sequence[range]) -> Iterator[list[range]]:
 def _read_frames(clip: Clip, first: int, stop: int | None, times: Timestamps) -> Iterator[Frames]:
     """Yield the frames of the source from `first` to before `stop`, one by one."""
     if isinstance(clip, VideoClip):
-        return clip.frames(first=first)
+        return clip.frames(first=first, stop=stop, times=times)
     return islice(unbatch(clip.frames()), first, stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..video.decode.corruption import CorruptionReport
 from ..video.decode.video_clip import VideoClip
 from ..video.encode.writer import write_video
 from ..video.verify.verify import verify_output
+from .claims import CLAIM_TIMEOUT, MAX_ATTEMPTS, Claims, count_failures, last_error, record_failure
 from .concat import check_segment
 from .layout import CLAIMS, JobFolder
 from .plan import JobPlan, slice_timestamps, upscale_ops
@@ -27,7 +29,6 @@ from .render import render_pieces
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3  # at a piece, before it is named and left
 ProgressStage = Callable[[Iterator[Frames], int], Iterator[Frames]]
 
 
@@ -90,9 +91,9 @@ def compute_shard(
     finished = finished_parts(folder, plan, own)
     computed = list[int]()
     left = [index for index in own if index not in finished]
-    todo, retry = [index for index in left if folder.last_attempt(index) < MAX_ATTEMPTS], list[int]()
+    todo, retry = [index for index in left if count_failures(folder, index) < MAX_ATTEMPTS], list[int]()
     while todo:
-        frames_done = sum(len(plan.pieces[index]) for index in (*finished, *computed))
+        frames_done = _count_frames(plan, [*finished, *computed])
         stage = None if progress is None else partial(_with_count, progress, frames_done)
         try:
             for index in compute_pieces(folder, plan, pipeline, sorted(todo), stage):
@@ -103,10 +104,54 @@ def compute_shard(
                 raise
             failed = min(todo)
             todo.remove(failed)
-            if record_failure(folder, plan, failed, error) < MAX_ATTEMPTS:
+            failures = record_failure(folder, plan, failed, error)
+            _log_failure(folder, plan, failed, failures, error)
+            if failures < MAX_ATTEMPTS:
                 retry.append(failed)
         todo, retry = (todo, retry) if todo else (retry, [])
     raise_failures(folder, plan, [index for index in left if index not in computed])
+    return computed
+
+
+def compute_claimed(
+    folder: JobFolder,
+    plan: JobPlan,
+    pipeline: Pipeline,
+    progress: ProgressStage | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    timeout: float = CLAIM_TIMEOUT,
+) -> list[int]:
+    """Compute whichever pieces are free, until all of the job are finished; return their numbers.
+
+    timeout: seconds after which the piece of a worker that has vanished is taken over; the other arguments are those of
+    `compute_shard`. Raises PieceError for pieces of which MAX_ATTEMPTS failed, when all others are finished.
+    """
+    claims, computed = Claims(folder, plan, timeout), list[int]()
+    left, lost = [*range(len(plan.pieces))], list[int]()
+    while left := [index for index in left if read_part(folder, plan, index) is None]:
+        claimed, lost = None, list[int]()
+        for index in left:
+            if claims.is_over(index) and count_failures(folder, index) >= MAX_ATTEMPTS:
+                lost.append(index)
+            elif (number := claims.try_claim(index)) is not None:
+                claimed = index, number
+                break
+        if claimed is not None:
+            index, number = claimed
+            stage = None if progress is None else partial(_with_count, progress, _count_frames(plan, computed))
+            try:
+                with claims.hold(index, number):
+                    computed += compute_pieces(folder, plan, pipeline, [index], stage)
+            except Exception as error:  # a stage may raise anything
+                if is_cancelled() or is_disk_error(error):
+                    claims.release(index, number)
+                    raise
+                _log_failure(folder, plan, index, count_failures(folder, index), error)
+        elif len(lost) == len(left):
+            break
+        else:
+            time.sleep(claims.poll_seconds)
+    raise_failures(folder, plan, left)
     return computed
 
 
@@ -159,28 +204,15 @@ def compute_pieces(
         next(stream, None)  # lets the stages end, and checks that the source ends too
 
 
-def record_failure(folder: JobFolder, plan: JobPlan, index: int, error: Exception) -> int:
-    """Record a failed attempt at a piece; return how many there are."""
-    number = folder.last_attempt(index) + 1
-    while not folder.create(folder.attempt(index, number), {"plan": plan.key, "error": str(error)}):
-        number += 1
-    log.warning(
-        "%s: %s failed (attempt %d of %d): %s", folder.path, describe_piece(plan, index), number, MAX_ATTEMPTS, error
-    )
-    return number
-
-
 def raise_failures(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> None:
     """Raise PieceError if there are pieces that failed."""
     if not indices:
         return
-    reasons = list[str]()
-    for index in indices:
-        attempt = folder.read(folder.attempt(index, folder.last_attempt(index))) or {}
-        reasons.append(f"{describe_piece(plan, index)}: {attempt.get('error') or 'its process vanished'}")
+    reasons = [f"{describe_piece(plan, index)}: {last_error(folder, index)}" for index in indices]
     raise PieceError(
-        f"{folder.path}: {len(indices)} pieces failed {MAX_ATTEMPTS} times each and were left: {'; '.join(reasons)}. "
-        f"Fix the cause, delete {folder.path / CLAIMS}, and run the shard again"
+        f"{folder.path}: {len(indices)} of {len(plan.pieces)} pieces failed {MAX_ATTEMPTS} times: "
+        f"{'; '.join(reasons)}. "
+        f"Fix the cause, delete the folder {folder.path / CLAIMS}, and run the shard again"
     )
 
 
@@ -197,6 +229,15 @@ def is_disk_error(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _log_failure(folder: JobFolder, plan: JobPlan, index: int, failures: int, error: Exception) -> None:
+    name = describe_piece(plan, index)
+    log.warning("%s: %s failed (attempt %d of %d): %s", folder.path, name, failures, MAX_ATTEMPTS, error)
+
+
+def _count_frames(plan: JobPlan, indices: Sequence[int]) -> int:
+    return sum(len(plan.pieces[index]) for index in indices)
 
 
 def _count(pipeline: Pipeline) -> dict[str, int]:

@@ -41,15 +41,18 @@ class Call:
     without: tuple[str, ...] = ()  # options that this call refuses or has no use for; another call has them
 
 
+STEPS = ("--plan", "--shard", "--claim", "--join")  # test_job_options.py
 CALLS = {
-    "upscale": Call(("IN", "OUT.mp4"), (f"{CLI}.upscale.upscale_video",)),
-    "enhance": Call(("IN", "OUT.mp4"), (f"{CLI}.enhance.enhance_video",)),
-    "stabilize": Call(("IN", "OUT.mp4"), (f"{CLI}.stabilize.stabilize_video",), without=("--live", "--lookahead")),
+    "upscale": Call(("IN", "OUT.mp4"), (f"{CLI}.upscale.upscale_video",), without=STEPS),
+    "enhance": Call(("IN", "OUT.mp4"), (f"{CLI}.enhance.enhance_video",), without=STEPS),
+    "stabilize": Call(
+        ("IN", "OUT.mp4"), (f"{CLI}.stabilize.stabilize_video",), without=("--live", "--lookahead", *STEPS)
+    ),
     "stabilize --live": Call(
         ("--live", "IN", "OUT.mp4"),
         (f"{CLI}.stabilize.stabilize_live_video",),
         # The last two are for files only; the others are refused.
-        without=("--live", "--resumable", "--job", "--hwaccel", "--mask", "--fps", "--segment-seconds"),
+        without=("--live", "--resumable", "--job", "--hwaccel", "--mask", "--fps", "--segment-seconds", *STEPS),
     ),
     "info": Call(("FILE",), (f"{CLI}.info.open_clip",)),
     "train": Call(("run.toml",), (f"{CORE}.training.read_config", f"{CORE}.training.train"), (TrainConfig(),)),

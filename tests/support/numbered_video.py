@@ -61,14 +61,16 @@ def make_video(
     audio_codec: str = "aac",
     pixel_aspect: Fraction = Fraction(1),
     metadata: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip of numbered frames.
 
     starts: timestamp of each frame, in units of `time_base`. audio_start: seconds at which a tone starts. rotation: for
-    display, degrees counter-clockwise.
+    display, degrees counter-clockwise. options: of the encoder.
     """
     with av.open(str(path), "w") as sink:
-        video = sink.add_stream(codec, rate=fps, options={"crf": "10"} if codec == "libx264" else {})
+        quality = {"crf": "10"} if codec == "libx264" else {}
+        video = sink.add_stream(codec, rate=fps, options=quality | (options or {}))
         video.width, video.height, video.pix_fmt = *size, pixel_format
         video.time_base = video.codec_context.time_base = time_base
         video.codec_context.sample_aspect_ratio = pixel_aspect

@@ -15,7 +15,7 @@ from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import av
 from av.container import InputContainer
@@ -143,6 +143,7 @@ def decode_checked(
     *,
     is_from_start: bool = True,
     packet_numbers: list[int | None] | None = None,
+    wanted: PacketFilter | None = None,
 ) -> Generator[VideoFrame, None, None]:
     """Yield all frames of the stream in presentation order, one for each packet.
 
@@ -150,13 +151,15 @@ def decode_checked(
     under the number of the yielded frame. pts_range: yield only frames whose timestamp is in [first, end), in the
     stream's time base; reading may start earlier. make_decoder: as for `demux.decode_frames`. is_from_start: whether
     the container is read from its start. packet_numbers: receives for each frame the number of its packet, counted in
-    the order of the file, or None where it is unknown.
+    the order of the file, or None where it is unknown. wanted: which packets are decoded, if not all.
     Raises ClipError.
     """
     known, tracker = len(report), _CorruptionTracker(path, container, stream, policy, report, pts_range)
-    decoder = _NumberingDecoder(make_decoder(stream), _LeadingFilter(path, report) if is_from_start else None, tracker)
+    leading = wanted or (_LeadingFilter(path, report) if is_from_start else None)
+    decoder = _NumberingDecoder(make_decoder(stream), leading, tracker)
+    is_last = wanted.is_last if wanted else None
     with suppress(FFmpegError):  # the demuxer failed MAX_CONSECUTIVE_ERRORS times: the file ends here
-        for frame in demux.decode_frames(container, stream, tracker, lambda _: decoder):
+        for frame in demux.decode_frames(container, stream, tracker, lambda _: decoder, is_last):
             for number, output in tracker.emit(frame):
                 if packet_numbers is not None:
                     packet_numbers.append(number)
@@ -169,6 +172,18 @@ def decode_checked(
         yield output
     if len(report) > known:
         log.warning("%s: %s", path, report)
+
+
+class PacketFilter(Protocol):
+    """Chooses packets to decode; it gets them in the order of the file, with their numbers."""
+
+    def is_leading(self, packet: Packet[Any], number: int, /) -> bool:
+        """Whether a packet is left out."""
+        ...
+
+    def is_last(self, packet: Packet[Any], /) -> bool:
+        """Whether none is decoded after this one."""
+        ...
 
 
 class _LeadingFilter:
@@ -193,7 +208,9 @@ class _LeadingFilter:
 class _NumberingDecoder:
     """Decodes packets with their numbers as timestamps: unique and never missing."""
 
-    def __init__(self, decoder: demux.Decoder, leading: _LeadingFilter | None, tracker: _CorruptionTracker) -> None:
+    def __init__(
+        self, decoder: demux.Decoder, leading: _LeadingFilter | PacketFilter | None, tracker: _CorruptionTracker
+    ) -> None:
         self._decoder, self._leading, self._tracker, self._number = decoder, leading, tracker, 0
 
     def decode(self, packet: Packet[Any], /) -> list[VideoFrame]:

@@ -232,14 +232,16 @@ def decode_frames(
     stream: VideoStream,
     observer: DecodeObserver | None = None,
     make_decoder: Callable[[VideoStream], Decoder] = software_decoder,
+    is_last: Callable[[Packet[Any]], bool] | None = None,
 ) -> Iterator[VideoFrame]:
     """Yield all frames of `stream` in presentation order.
 
-    make_decoder: called once, when the first frame is requested.
+    make_decoder: called once, when the first frame is requested. is_last: whether a packet is the last one to decode.
     Raises what PyAV raises, unless an `observer` is given, which receives the errors.
     """
     decoder = make_decoder(stream)
-    for packet in demux_packets(container, stream, observer=observer):
+    packets = demux_packets(container, stream, observer=observer)
+    for packet in packets if is_last is None else _until(packets, is_last):
         if observer:
             observer.on_packet(packet)
         try:
@@ -250,3 +252,13 @@ def decode_frames(
             observer.on_error(e)
             continue
         yield from frames
+
+
+def _until(packets: Iterator[Packet[Any]], is_last: Callable[[Packet[Any]], bool]) -> Iterator[Packet[Any]]:
+    """Yield packets up to the last one, then an empty one, which flushes the decoder."""
+    for packet in packets:
+        is_end = bool(packet.size) and is_last(packet)  # before the decoder changes its timestamp
+        yield packet
+        if is_end:
+            yield Packet()
+            return

@@ -30,6 +30,7 @@ from .corruption import CorruptionReport, OnDamage, decode_checked
 from .frame_rate import read_frame_rate
 from .hwaccel import HardwareError, check_hwaccel, select_device
 from .packet_scan import parse_duration
+from .seek import SeekError, decode_range
 from .timestamps import TimeRange, Timestamps, frame_range, read_timestamps, trim_timestamps
 
 log = logging.getLogger(__name__)
@@ -111,22 +112,23 @@ class VideoClip:
             self.path, max_pixels=self._max_pixels, on_damage=self._on_damage, window=window, hwaccel=hwaccel
         )
 
-    def frames(self, batch: int = 1, first: int = 0) -> Iterator[Frames]:
+    def frames(
+        self, batch: int = 1, first: int = 0, stop: int | None = None, times: Timestamps | None = None
+    ) -> Iterator[Frames]:
         """Yield all frames in order, (<= batch, 3 or 4, H, W), float32 in [0, 1].
 
-        Each call starts anew. first: number of the frame to start with; the frames before it are decoded, because
-        seeking is not reliable in every file, but not converted.
+        Each call starts anew. first, stop: only the frames of these numbers. Decoding starts at the key frame before
+        the first one, or where the file does not allow that, which is logged, at its start. times: of the clip, if they
+        have been read.
         """
         from ...runtime.typed_torch import from_numpy
 
         alpha, orientation = has_alpha(self.stream_format.pixel_format), self.stream_format.orientation
         shape = (4 if alpha else 3, self.info.height, self.info.width)
         reformatter, chroma_location = VideoReformatter(), self.stream_format.chroma_location
-        buffer, filled, number = _empty_batch(batch, shape), 0, -1
-        with closing(self._decode()) as decoded:
-            for number, frame in enumerate(decoded):
-                if number < first:
-                    continue
+        buffer, filled, number = _empty_batch(batch, shape), 0, first - 1
+        with closing(self._decode_part(first, stop, times)) as decoded:
+            for number, frame in enumerate(decoded, first):
                 planes = to_level_planes(frame, reformatter, alpha=alpha, chroma_location=chroma_location)
                 upright = [(orientation.apply(plane), level) for plane, level in planes]
                 self._check_size(number, upright[0][0].shape[::-1], (self.info.width, self.info.height))
@@ -138,7 +140,8 @@ class VideoClip:
                     buffer, filled = _empty_batch(batch, shape), 0
         if filled:
             yield from_numpy(buffer[:filled])
-        self._warn_missing_frames(number + 1)
+        if stop is None:
+            self._warn_missing_frames(number + 1)
 
     def luma_frames(self, side: int) -> Iterator[NDArray[np.float32]]:
         """Yield all frames as luma (1, 1, h, w) in [0, 1], float32.
@@ -195,6 +198,27 @@ class VideoClip:
                 for packet in demux.demux_packets(container, *others, observer=demux.IgnoreDecodeErrors())
                 if packet.pts is not None and packet.time_base is not None  # pyright: ignore[reportUnnecessaryComparison]  # None where unknown
             )
+
+    def _decode_part(self, first: int, stop: int | None, times: Timestamps | None) -> Generator[VideoFrame, None, None]:
+        """Yield the decoded frames from `first` to before `stop`."""
+        count = 0
+        if first:
+            try:
+                times = times or read_timestamps(self.path, self.window)
+                frames = range(first, len(times.starts) if stop is None else min(stop, len(times.starts)))
+                decoder = self._hardware.make_decoder if self._hardware else demux.software_decoder
+                if not frames:
+                    raise SeekError("it is behind the last timestamp")
+                with closing(decode_range(self.path, times, frames, self._max_pixels, decoder)) as decoded:
+                    for frame in decoded:
+                        count += 1
+                        yield frame
+                return
+            except Exception as e:  # drivers raise errors of many types
+                reason = str(e).removeprefix(f"{self.path}: ")
+                log.warning("%s: frame %d is reached by decoding from the start (%s)", self.path, first + count, reason)
+        with closing(self._decode()) as decoded:
+            yield from islice(decoded, first + count, stop)
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         """Yield the decoded frames of the clip, in order.

@@ -1,0 +1,111 @@
+"""Options of commands that do a job in steps of their own: plan, shards, join."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from ..core.api import ShardReport, VideoReport, join_job, plan_job, run_shard
+from ..core.clip import ClipError
+from ..core.jobs.scheduler import scheduled_shard
+from ..core.runtime.device_names import AUTO as DEVICE_AUTO
+from .arg_types import positive_int
+from .console import print_report
+from .io_options import run_options
+from .progress import ProgressBars
+
+AUTO = "auto"
+_STEP_ARGUMENTS = {
+    *("plan", "shard", "claim", "join", "job", "input", "output", "model", "device", "resumable"),
+    *("command", "json", "quiet", "debug", "keeps", "default_of"),
+}
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_mutually_exclusive_group()
+    steps.add_argument("--plan", action="store_true", help="with --job: only plan what --shard then computes")
+    steps.add_argument(
+        "--shard",
+        type=shard_number,
+        metavar="I/N",
+        help="with --job: only compute part I, from 0, of N of what is planned; auto takes both from the variables of "
+        "SLURM or, with auto/N, of Kubernetes, and claims pieces where there are none",
+    )
+    steps.add_argument(
+        "--claim",
+        action="store_true",
+        help="with --job: compute what no other process works on, until everything that is planned is finished",
+    )
+    steps.add_argument("--join", action="store_true", help="with --job: only write OUT from what is computed")
+    parser.set_defaults(default_of=parser.get_default)
+
+
+def shard_number(text: str) -> tuple[int | str, int | None]:
+    """(index, count); "auto" in place of the index, with or without a count."""
+    index, slash, count = text.partition("/")
+    if index == AUTO:
+        return AUTO, positive_int(count) if slash else None
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text} is no shard; give I/N with I from 0 to N - 1, auto, or auto/N")
+    return int(index), int(count)
+
+
+def is_step(args: argparse.Namespace) -> bool:
+    """Whether the command is one step of a job.
+
+    Raises ClipError for a step without a job, and for options of the plan with another step.
+    """
+    step = next((name for name in ("plan", "shard", "claim", "join") if getattr(args, name)), None)
+    if step is None:
+        return False
+    if not args.job:
+        raise ClipError(f"--{step} is a step of a job; name its folder with --job")
+    planned = [
+        f"--{name.replace('_', '-')}"
+        for name, value in vars(args).items()
+        if name not in _STEP_ARGUMENTS and value != args.default_of(name)
+    ]
+    if step != "plan" and planned:
+        raise ClipError(f"{', '.join(planned)}: is in the plan already, which --{step} reads; leave it out")
+    if args.resumable:
+        raise ClipError("--resumable does all steps of a job in one process; leave it out")
+    return True
+
+
+def run_step(args: argparse.Namespace, bars: ProgressBars, plan: dict[str, Any]) -> None:
+    """Do the step that the arguments name, and print its report.
+
+    plan: the arguments of `plan_job` that are not those of `run_options`.
+    """
+    if args.plan:
+        options = run_options(args, bars)
+        for name in ("bits", "resumable", "job"):
+            options.pop(name)
+        made = plan_job(args.input, args.output, args.job, command=args.command, **plan, **options)
+        document = {"command": args.command, "job": args.job, "frames": made.frame_count, "pieces": len(made.pieces)}
+        print_report(args, document, f"{args.job}: {made.frame_count} frames in {len(made.pieces)} pieces")
+        return
+    report = _join(args) if args.join else _compute(args, bars)
+    print_report(args, report.as_dict(), str(report))
+
+
+def _join(args: argparse.Namespace) -> VideoReport:
+    return join_job(args.job, args.output, source=args.input)
+
+
+def _compute(args: argparse.Namespace, bars: ProgressBars) -> ShardReport:
+    chosen = None if args.claim else args.shard
+    if chosen is not None and chosen[0] == AUTO:
+        chosen = scheduled_shard(os.environ, chosen[1])
+    index, count = chosen or (0, 1)
+    return run_shard(
+        args.job,
+        index,
+        count,
+        claim=chosen is None,
+        source=args.input,
+        model=getattr(args, "model", None),
+        device=None if args.device == DEVICE_AUTO else args.device,
+        progress=bars.show,
+    )
