@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -44,6 +45,8 @@ from .run import RunOptions, open_run
 if TYPE_CHECKING:
     from ..jobs.layout import JobFolder
     from ..jobs.plan import JobPlan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def run_shard(
 
     def with_progress(frames: Any, frames_done: int) -> Any:
         frames = with_estimate(frames, pipeline, tracker.notify, frames_done=frames_done)
-        own = sum(len(plan.pieces[index]) for index in shard.pieces(len(plan.pieces)))
+        own = plan.count_frames(shard.pieces(len(plan.pieces)))
         return tracker.track(frames, stage, max(0, own - frames_done))
 
     def is_cancelled() -> bool:
@@ -220,7 +223,7 @@ def run_shard(
     else:
         computed = compute_shard(folder, plan, pipeline, shard, with_progress, is_cancelled)
     missing = sum(read_part(folder, plan, index) is None for index in range(len(plan.pieces)))
-    frames = sum(len(plan.pieces[index]) for index in computed)
+    frames = plan.count_frames(computed)
     return ShardReport(computed, frames, missing, len(plan.pieces), time.monotonic() - start)
 
 
@@ -246,8 +249,8 @@ def join_job(
     Raises:
         ClipError: pieces are missing or damaged, or the source has changed; the message names the pieces.
     """
-    from ..jobs.join import join_parts
-    from ..jobs.layout import JobFolder
+    from ..jobs.join import complete_parts, join_parts
+    from ..jobs.layout import PLAN, JobFolder
 
     start, folder = time.monotonic(), JobFolder(job)
     plan = _load_plan(folder)
@@ -256,7 +259,14 @@ def join_job(
         raise ClipError(f"{output}: the job was planned for a {plan.suffix} file; use that suffix, or plan again")
     check_target(output, encoding=plan.encoding, source=path)
     _check_source(path, plan)
-    records = join_parts(folder, plan, output, path)
+    records = list[dict[str, Any]]()
+    try:
+        records = complete_parts(folder, plan)
+        join_parts(folder, plan, records, output, path)
+    except ClipError:
+        if (folder.path / PLAN).exists() or not output.exists():
+            raise
+        log.info("%s: another join has finished and removed the job", output)
     if not keep_files:
         folder.remove()
     damage, stats = CorruptionReport(), UpscaleStats()

@@ -1,4 +1,5 @@
-"""Resumable runs: jobs that continue after their last finished segment.
+"""Jobs: clips computed in pieces, by one process that resumes or by several on many machines.
 
-In reading order: fingerprint, manifest, folder, segments, motion_cache, concat, run.
+In reading order: fingerprint, manifest, layout, folder, segments, motion_cache, render, plan, claims, shard, scheduler,
+concat, join, run.
 """

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +19,7 @@ from ..video.decode import demux
 from ..video.decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..video.images.sequence_paths import is_image_source, list_image_files
 from .fingerprint import fingerprint, hash_files, software_versions
+from .layout import JobFolder
 from .manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -100,21 +101,22 @@ def remove_job(folder: str | Path) -> None:
     folder = Path(folder)
     if folder.is_dir():
         with _wrap_os_errors(folder), folder_lock(folder):
-            Manifest(folder).remove_files()
+            Manifest(folder)  # raises for a folder of other files
+            JobFolder(folder).remove()
         with suppress(OSError):
             folder.rmdir()
 
 
 @contextmanager
-def with_resume_hint(job: Job, stage: str) -> Generator[None, None, None]:
+def with_resume_hint(job: Job, stage: str, count: Callable[[], int]) -> Generator[None, None, None]:
     """Add to any error of the block how much is finished and how to resume.
 
+    count: returns the number of finished pieces of the stage.
     The hint is a part of ClipError and OSError messages; for other exceptions, such as an interrupt, it is logged.
     """
 
     def resume_hint() -> str:
-        count = len(job.manifest.pieces(stage))
-        return f"{count} finished {stage}s are kept in {job.folder}: run the same command again to resume"
+        return f"{count()} finished {stage}s are kept in {job.folder}: run the same command again to resume"
 
     try:
         yield

@@ -20,13 +20,8 @@ from .shard import finished_parts
 _MAX_LISTED = 20  # missing pieces that a message lists
 
 
-def join_parts(folder: JobFolder, plan: JobPlan, target: Path, source: Path) -> list[dict[str, Any]]:
-    """Write the video `target` from all parts; return their records.
-
-    The packets of the parts are copied, and those of the audio and subtitles of the source. The shards have decoded and
-    verified every frame; here hashes, numbers, timestamps and ends are. The target appears complete or not at all, and
-    the parts stay. Raises ClipError for missing or damaged parts, and names them.
-    """
+def complete_parts(folder: JobFolder, plan: JobPlan) -> list[dict[str, Any]]:
+    """Return the records of all parts. Raises ClipError for missing or damaged parts, and names them."""
     records = finished_parts(folder, plan, range(len(plan.pieces)))
     missing = [index for index in range(len(plan.pieces)) if index not in records]
     if missing:
@@ -35,11 +30,20 @@ def join_parts(folder: JobFolder, plan: JobPlan, target: Path, source: Path) -> 
             f"{folder.path}: {len(missing)} of {len(plan.pieces)} pieces are not finished "
             f"({', '.join(map(str, missing[:_MAX_LISTED]))}{more}); run their shards, then join again"
         )
-    ordered = [records[index] for index in range(len(plan.pieces))]
-    _check_free_space(ordered, target)
+    return [records[index] for index in range(len(plan.pieces))]
+
+
+def join_parts(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, Any]], target: Path, source: Path) -> None:
+    """Write the video `target` from all parts.
+
+    The packets of the parts are copied, and those of the audio and subtitles of the source. The shards have decoded and
+    verified every frame; here packets, numbers, timestamps and ends are. The target appears complete or not at all, and
+    the parts stay. Raises ClipError.
+    """
+    _check_free_space(records, target)
     segments = [
         Segment(folder.path / record["file"], range(record["start"], record["stop"]), record["header"])
-        for record in ordered
+        for record in records
     ]
     partial, video_source = target, source if plan.is_video else None
     try:
@@ -48,7 +52,6 @@ def join_parts(folder: JobFolder, plan: JobPlan, target: Path, source: Path) -> 
         fsync_folder(target.parent)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(target))) from e
-    return ordered
 
 
 def _write(partial: Path, segments: Sequence[Segment], plan: JobPlan, target: Path, source: Path | None) -> None:

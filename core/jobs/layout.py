@@ -30,6 +30,7 @@ from .manifest import fsync_folder, remove_job_files
 FORMAT, VERSION = "steadyscale-shards", 1
 PLAN, PARTS, CLAIMS = "plan.json", "parts", "claims"
 _TEMPORARY = re.compile(r"\.(plan|correction-[0-9a-f]{16})\.json\.[0-9a-f-]{8,}\.partial")
+_RECORD = re.compile(r"\d{5,}\.json")
 _HASH_DIGITS = 16  # of a file's hash, in its name
 
 
@@ -114,6 +115,10 @@ class JobFolder:
             return file.stat().st_size == record["bytes"] and hash_file(file) == record["sha256"]
         except OSError:
             return False
+
+    def count_parts(self) -> int:
+        """Return the number of finished parts."""
+        return sum(_RECORD.fullmatch(file.name) is not None for file in self.path.glob(f"{PARTS}/*"))
 
     def remove_part(self, index: int) -> None:
         """Remove the record of a part, which is then computed again."""

@@ -1,7 +1,7 @@
-"""The manifest of a job: its finished pieces, with settings and file hashes.
+"""The manifest of what one process measures for a job: finished pieces, with settings and file hashes.
 
-The folder of a job holds job.json, the finished pieces (motion-00000.json, segment-00000.mp4, ...) and temporary files
-(.partial). job.json is
+The folder of a job holds job.json, the finished pieces (motion-00000.json, ...) and temporary files (.partial), besides
+the files of layout.py. Before version 0.2, frames were listed there, too, as the stage "segment". job.json is
 
 {"format": "steadyscale-job", "version": 1, "seal": hash of "books", "books": {"segment": {"settings": {...}, "pieces":
 {"0": {"start": 0, "stop": 240, "file": "segment-00000.mp4", "bytes": 81234, "sha256": "...", ...}, ...}}, ...}}
@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +96,13 @@ class Manifest:
             del self._stages[stage].pieces[index]
             raise
 
-    def discard(self, stage: str, indices: Iterable[int]) -> None:
-        """Forget finished pieces, which are then computed again."""
-        for index in indices:
-            del self._stages[stage].pieces[index]
-        self.save()
+    def drop(self, stage: str) -> int:
+        """Forget a stage and remove its files; return the number of its finished pieces."""
+        entry = self._stages.pop(stage, StageEntry())
+        if entry.pieces:
+            self.save()
+        self._remove_stale(stage)
+        return len(entry.pieces)
 
     def save(self) -> None:
         """Write job.json atomically."""
@@ -112,10 +114,6 @@ class Manifest:
         with atomic_path(self.folder / MANIFEST_NAME) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
         fsync_folder(self.folder)
-
-    def remove_files(self) -> None:
-        """Remove all files of the job."""
-        remove_job_files(self.folder)
 
     def _is_intact(self, piece: dict[str, Any]) -> bool:
         file = self.folder / piece["file"]

@@ -43,7 +43,7 @@ def cached_motion(
     pieces = split_clip(times.starts, times.time_base, segment_seconds)
     file_names = [f"motion-{index:05d}.json" for index in range(len(pieces))]
     settings = job.settings(measuring=[clip.info, flow, side, mask, LINK_FRAMES], pieces=pieces)
-    with with_resume_hint(job, "motion"):
+    with with_resume_hint(job, "motion", lambda: len(job.manifest.pieces("motion"))):
         done = job.manifest.begin("motion", settings)
         missing = [index for index in range(len(pieces)) if index not in done]
         if done and missing:

@@ -82,6 +82,10 @@ class JobPlan:
         """The suffix of the result and of its parts."""
         return Path(self.target).suffix.lower()
 
+    def count_frames(self, indices: Iterable[int]) -> int:
+        """Return the number of frames in these pieces."""
+        return sum(len(self.pieces[index]) for index in indices)
+
     @property
     def source_hash(self) -> str:
         """The hash of the content of the source, see `hash_files`."""
@@ -146,9 +150,13 @@ def make_plan(
         encoding=[target.suffix.lower(), encoding],
         pieces=pieces,
     )
+    if old_segments := job.manifest.drop("segment"):
+        log.warning(
+            "%s: %d segments of an earlier version cannot be used, and are computed again", job.folder, old_segments
+        )
     resolved = resolve_zoom(pipeline, len(times.starts))
-    source = job.source if job.times else None
-    with closing(render_pieces(resolved, [range(1)], times)) as frames:
+    source, trial = job.source if job.times else None, with_stats(resolved, are_new=True)
+    with closing(render_pieces(trial, [range(1)], times)) as frames:
         first = next(frames, None)
         if first is None:
             raise ClipError(f"{job.source}: the clip has no frames; export it again")
@@ -160,7 +168,7 @@ def make_plan(
         arguments=arguments or {},
         settings=json.loads(json.dumps(settings)),
         encoding=encoding,
-        computed=computed_by(pipeline),
+        computed=computed_by(trial),
         info=pipeline.info,
         times=times,
         window=job.window,
@@ -208,11 +216,11 @@ def with_planned_warps(folder: JobFolder, plan: JobPlan, pipeline: Pipeline) -> 
     return replace(pipeline, operations=tuple(operations))
 
 
-def with_stats(pipeline: Pipeline) -> Pipeline:
-    """The same pipeline; each of its networks counts what it does."""
+def with_stats(pipeline: Pipeline, *, are_new: bool = False) -> Pipeline:
+    """The same pipeline; each of its networks counts what it does, with `are_new` from 0 on."""
     operations = [
         replace(operation, stats=UpscaleStats())
-        if isinstance(operation, UpscaleOp) and operation.stats is None
+        if isinstance(operation, UpscaleOp) and (are_new or operation.stats is None)
         else operation
         for operation in pipeline.operations
     ]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,10 +92,9 @@ def compute_shard(
     left = [index for index in own if index not in finished]
     todo, retry = [index for index in left if count_failures(folder, index) < MAX_ATTEMPTS], list[int]()
     while todo:
-        frames_done = _count_frames(plan, [*finished, *computed])
-        stage = None if progress is None else partial(_with_count, progress, frames_done)
+        frames_done = plan.count_frames([*finished, *computed])
         try:
-            for index in compute_pieces(folder, plan, pipeline, sorted(todo), stage):
+            for index in compute_pieces(folder, plan, pipeline, sorted(todo), progress, frames_done):
                 computed.append(index)
                 todo.remove(index)
         except Exception as error:  # a stage may raise anything
@@ -138,10 +136,10 @@ def compute_claimed(
                 break
         if claimed is not None:
             index, number = claimed
-            stage = None if progress is None else partial(_with_count, progress, _count_frames(plan, computed))
+            frames_done = plan.count_frames(computed)
             try:
                 with claims.hold(index, number):
-                    computed += compute_pieces(folder, plan, pipeline, [index], stage)
+                    computed += compute_pieces(folder, plan, pipeline, [index], progress, frames_done)
             except Exception as error:  # a stage may raise anything
                 if is_cancelled() or is_disk_error(error):
                     claims.release(index, number)
@@ -160,14 +158,18 @@ def compute_pieces(
     plan: JobPlan,
     pipeline: Pipeline,
     indices: Sequence[int],
-    progress: Callable[[Iterator[Frames]], Iterator[Frames]] | None = None,
+    progress: ProgressStage | None = None,
+    frames_done: int = 0,
 ) -> Generator[int, None, None]:
-    """Compute pieces in ascending order; yield the number of each when its part is verified and in place."""
+    """Compute pieces in ascending order; yield the number of each when its part is verified and in place.
+
+    progress: one more stage for the computed frames. frames_done: how many have been computed before, for it.
+    """
     source = Path(plan.source) if plan.is_video else None
     clip = pipeline.source
     corruption = clip.damage if isinstance(clip, VideoClip) else CorruptionReport()
     with closing(render_pieces(pipeline, [plan.pieces[index] for index in indices], plan.times)) as results:
-        stream = progress(results) if progress else results
+        stream = progress(results, frames_done) if progress else results
         counted = _count(pipeline)
         for index in indices:
             piece = plan.pieces[index]
@@ -236,17 +238,9 @@ def _log_failure(folder: JobFolder, plan: JobPlan, index: int, failures: int, er
     log.warning("%s: %s failed (attempt %d of %d): %s", folder.path, name, failures, MAX_ATTEMPTS, error)
 
 
-def _count_frames(plan: JobPlan, indices: Sequence[int]) -> int:
-    return sum(len(plan.pieces[index]) for index in indices)
-
-
 def _count(pipeline: Pipeline) -> dict[str, int]:
     """The counters of all networks together."""
     total = UpscaleStats()
     for operation in upscale_ops(pipeline):
         total.add(operation.stats or UpscaleStats())
     return {name: value for name, value in vars(total).items() if isinstance(value, int)}
-
-
-def _with_count(progress: ProgressStage, frames_done: int, frames: Iterator[Frames]) -> Iterator[Frames]:
-    return progress(frames, frames_done)

@@ -99,7 +99,7 @@ def _warn_stale_jobs(root: Path, current: Path) -> None:
     before = time.time() - STALE_JOB_SECONDS
     old = [path for path in root.iterdir() if path.is_dir() and path != current and path.stat().st_mtime < before]
     if old:
-        size = sum(file.stat().st_size for path in old for file in path.iterdir() if file.is_file()) / 1e6
+        size = sum(file.stat().st_size for path in old for file in path.rglob("*") if file.is_file()) / 1e6
         log.warning("%s: %d unfinished jobs (%.0f MB) are older than a week; delete those that you will not resume",
                     root, len(old), size)  # fmt: skip
 

@@ -138,9 +138,9 @@ def has_same_content(target: Path, reference: Path) -> bool:
 
 
 def run_interrupted(
-    source: Path, target: Path, fail_at_call: int = 15, error: BaseException | None = None
+    source: Path, target: Path, fail_at_call: int = 16, error: BaseException | None = None
 ) -> list[str]:
-    """Interrupt a run at a call of the network; return the files of the job folder."""
+    """Interrupt a run at a call of the network, of which the plan makes one; return the files of the job folder."""
 
     def fail(calls: int) -> None:
         if calls == fail_at_call:
@@ -150,4 +150,5 @@ def run_interrupted(
         run_full_job(source, target, SlowNearest(fail=fail))
     assert not target.exists()
     assert [p for p in target.parent.iterdir() if p.name.endswith(".partial")] == []
-    return sorted(p.name for p in default_job_folder(target).iterdir())
+    folder = default_job_folder(target)
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())

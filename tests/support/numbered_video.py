@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,8 +63,9 @@ def make_video(
     pixel_aspect: Fraction = Fraction(1),
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
+    draw: Callable[[int, int, int], np.ndarray] = draw_number,
 ) -> Path:
-    """Write a clip of numbered frames.
+    """Write a clip of numbered frames, or of those that `draw` (number, width, height) makes.
 
     starts: timestamp of each frame, in units of `time_base`. audio_start: seconds at which a tone starts. rotation: for
     display, degrees counter-clockwise. options: of the encoder.
@@ -81,7 +83,7 @@ def make_video(
         frame_ticks = round(1 / (fps * time_base))
         starts = starts or [i * frame_ticks for i in range(count)]
         for number, start in enumerate(starts):
-            frame = av.VideoFrame.from_ndarray(draw_number(number, *size), format="rgb24").reformat(format=pixel_format)
+            frame = av.VideoFrame.from_ndarray(draw(number, *size), format="rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = start, time_base
             sink.mux(video.encode(frame))
         sink.mux(video.encode(None))

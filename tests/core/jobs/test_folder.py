@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from job_run import has_same_content, run_full_job, run_in_child, run_interrupte
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs import fingerprint
 from steadyscale.core.jobs.folder import default_job_folder
+from steadyscale.core.jobs.layout import JobFolder
+from steadyscale.core.jobs.plan import load_plan
 from steadyscale.core.path.border import Border
 from steadyscale.core.video.encode.codecs import Encoding
+
+EARLIER_JOB = Path(__file__).parents[2] / "compatibility" / "files" / "job"
 
 
 class Stop(Exception):
@@ -31,8 +35,8 @@ def truncate(file: Path) -> None:
 
 
 def overwrite(file: Path) -> None:
-    other = file.with_name("segment-00000.mp4")
-    file.write_bytes(other.read_bytes() if other != file else b"{}")
+    [other] = file.parent.glob("00000-*.mp4")
+    file.write_bytes(other.read_bytes())
 
 
 @pytest.mark.parametrize("harm", [flip_bit, truncate, overwrite, Path.unlink])
@@ -41,18 +45,19 @@ def test_a_damaged_segment_is_computed_again(
 ):
     target = tmp_path / "result.mp4"
     run_interrupted(job_source, target, fail_at_call=30)
-    harm(default_job_folder(target) / "segment-00001.mp4")
+    [part] = default_job_folder(target).glob("parts/00001-*.mp4")
+    harm(part)
     assert run_full_job(job_source, target).reused == 5
     assert has_same_content(target, reference_result)
 
 
 @pytest.mark.parametrize("harm", [flip_bit, truncate, lambda file: file.write_text('{"format": "other"}'), Path.unlink])
-def test_without_a_valid_manifest_everything_is_computed_again(
+def test_without_a_valid_plan_everything_is_computed_again(
     harm: Callable[[Path], None], job_source: Path, reference_result: Path, tmp_path: Path
 ):
     target = tmp_path / "result.mp4"
     run_interrupted(job_source, target)
-    harm(default_job_folder(target) / "job.json")
+    harm(default_job_folder(target) / "plan.json")
     assert run_full_job(job_source, target).reused == 0
     assert has_same_content(target, reference_result)
 
@@ -136,9 +141,25 @@ def test_invalid_sources_and_targets_are_refused_without_leaving_files(job_sourc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.mp4"]
 
 
-def test_the_manifest_lists_segments_and_settings(job_source: Path, tmp_path: Path):
+def test_the_plan_lists_settings_and_each_part_its_frames(job_source: Path, tmp_path: Path):
     run_interrupted(job_source, tmp_path / "result.mp4")
-    entry = json.loads((tmp_path / "result.mp4.job" / "job.json").read_text())["books"]["segment"]
-    assert set(entry["settings"]) == {"source", "software", "runtime", "operations", "encoding", "pieces"}
-    assert [(p["start"], p["stop"]) for p in entry["pieces"].values()] == [(0, 5), (5, 9), (9, 14)]
-    assert all(len(p["sha256"]) == 64 for p in entry["pieces"].values())
+    folder = JobFolder(tmp_path / "result.mp4.job")
+    plan = load_plan(folder)
+    assert set(plan.settings) == {"source", "software", "runtime", "operations", "encoding", "pieces"}
+    records = [folder.read(folder.part_record(index)) for index in range(4)]
+    assert [(record["start"], record["stop"]) for record in records[:3]] == [(0, 5), (5, 9), (9, 14)]
+    assert [(piece.start, piece.stop) for piece in plan.pieces[:3]] == [(0, 5), (5, 9), (9, 14)]
+    assert all(len(record["sha256"]) == 64 for record in records[:3])
+    assert records[3] is None
+
+
+def test_segments_that_an_earlier_version_left_are_removed_with_a_message(
+    job_source: Path, reference_result: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    target = tmp_path / "result.mp4"
+    folder = default_job_folder(target)
+    shutil.copytree(EARLIER_JOB, folder)
+    assert run_full_job(job_source, target).reused == 0
+    assert f"{folder}: 2 segments of an earlier version cannot be used" in caplog.text
+    assert has_same_content(target, reference_result)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.mp4"]

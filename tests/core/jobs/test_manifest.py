@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from steadyscale.core.clip import ClipError
 from steadyscale.core.jobs.folder import open_job
+from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.jobs.manifest import MANIFEST_NAME, Manifest, fsync_folder
 
 SETTINGS = {"crf": 16}
@@ -119,9 +120,9 @@ def test_partial_files_of_a_killed_run_are_removed_and_unlisted_pieces_only_of_t
 
 
 def test_all_files_of_a_job_are_removed_and_no_others(tmp_path: Path):
-    manifest = add_piece(tmp_path)
+    add_piece(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    manifest.remove_files()
+    JobFolder(tmp_path).remove()
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from job_run import (
 )
 from numbered_video import make_video, read_numbers
 from steadyscale.core.clip import ClipError
+from steadyscale.core.jobs import join as joining
 from steadyscale.core.jobs import run as jobs
+from steadyscale.core.jobs import shard
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.path.border import Border
 from steadyscale.core.video.decode.corruption import OnDamage
@@ -73,7 +76,7 @@ def test_the_source_is_decoded_once_in_order(job_source: Path, tmp_path: Path, m
 
     monkeypatch.setattr(VideoClip, "frames", count_frames)
     run_full_job(job_source, tmp_path / "result.mp4")
-    assert len(read) == FRAME_COUNT
+    assert len(read) == 1 + FRAME_COUNT, "the plan reads the first one"
 
 
 def test_a_job_killed_at_any_moment_is_resumed_with_the_same_result(
@@ -104,8 +107,8 @@ def test_a_job_killed_at_any_moment_is_resumed_with_the_same_result(
     process.join(120)
     assert process.exitcode == 0
     assert has_same_content(target, reference_result)
-    recomputed = len(counter_file.read_bytes()) - full_runs * FRAME_COUNT
-    assert recomputed <= killed * (LONGEST + AHEAD), "at most one segment is computed again for each kill"
+    recomputed = len(counter_file.read_bytes()) - full_runs * (1 + FRAME_COUNT)
+    assert recomputed <= 1 + killed * (1 + LONGEST + AHEAD), "at most one segment is computed again for each kill"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.mp4", "tally"]
 
 
@@ -115,7 +118,11 @@ def test_an_error_is_raised_unchanged_and_finished_segments_are_kept(
 ):
     target, counter_file = tmp_path / "result.mp4", tmp_path / "tally"
     files = run_interrupted(job_source, target, error=error)
-    assert files == ["job.json", *(f"segment-{i:05d}.mp4" for i in range(3))]
+    assert [re.sub("-[0-9a-f]{16}", "-HASH", name) for name in files] == [
+        "correction-HASH.json",
+        *(name for i in range(3) for name in (f"parts/{i:05d}-HASH.mp4", f"parts/{i:05d}.json")),
+        "plan.json",
+    ]
     assert "3 finished segments are kept in" in caplog.text
     assert "run the same command again to resume" in caplog.text
     assert run_full_job(job_source, target, SlowNearest(counter_file)) == (FRAME_COUNT, SEGMENT_COUNT, 3)
@@ -140,7 +147,7 @@ def test_a_full_disk_is_one_clear_error(job_source: Path, reference_result: Path
 
 def test_the_error_of_a_full_disk_has_the_free_space(job_source: Path, tmp_path: Path):
     def fail(calls: int) -> None:
-        if calls == 15:
+        if calls == 16:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(ClipError, match=r"No space left on device \(.* MB are free\)\. 3 finished segments are kept"):
@@ -150,12 +157,12 @@ def test_the_error_of_a_full_disk_has_the_free_space(job_source: Path, tmp_path:
 def test_finished_segments_are_kept_if_the_result_fails_verification(
     job_source: Path, reference_result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    target, join = tmp_path / "result.mp4", jobs.concat_segments
+    target, join = tmp_path / "result.mp4", joining.concat_segments
 
-    def without_source(segments, partial: Path, **named) -> None:
-        join(segments, partial, **(named | {"source": None}))
+    def without_source(segments, partial: Path, **named) -> str:
+        return join(segments, partial, **(named | {"source": None}))
 
-    monkeypatch.setattr(jobs, "concat_segments", without_source)
+    monkeypatch.setattr(joining, "concat_segments", without_source)
     with pytest.raises(
         VerificationError, match=r"result\.mp4: the result failed verification.*1 audio tracks.*8 finished segments"
     ):
@@ -193,7 +200,7 @@ def test_at_most_the_frame_that_is_written_is_held(tmp_path: Path, monkeypatch: 
     def checked_write(path, frames, *args, **named):
         return write_video(path, assert_released(frames), *args, **named)
 
-    monkeypatch.setattr(jobs, "write_video", checked_write)
+    monkeypatch.setattr(shard, "write_video", checked_write)
     source = make_video(tmp_path / "a.mp4", 12)
     with open_job(tmp_path / "job", source) as job:
         jobs.run_job(job, VideoClip(source), tmp_path / "b.mp4", segment_seconds=0.2)
@@ -216,21 +223,14 @@ def test_segments_of_another_engine_are_not_reused(
     model = SlowNearest(counter_file)
     monkeypatch.setattr(SlowNearest, trait, True if trait == "has_native_engine" else "onnx (CPU)", raising=False)
     assert run_full_job(job_source, target, model).reused == 0
-    expected = "settings of this run differ (runtime)" if trait == "has_native_engine" else "than onnx (CPU) fp32"
+    expected = (
+        "settings of this run differ (runtime)"
+        if trait == "has_native_engine"
+        else "computed by onnx (CPU) fp32, not torch fp32"
+    )
     assert expected in caplog.text
     assert len(counter_file.read_bytes()) >= FRAME_COUNT
     assert has_same_content(target, reference_result)
-
-
-def test_segments_of_a_version_that_did_not_record_the_engine_are_computed_again(
-    job_source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    target = tmp_path / "result.mp4"
-    with monkeypatch.context() as earlier_version:
-        earlier_version.setattr(jobs, "_upscale_ops", lambda _: [])
-        run_interrupted(job_source, target)
-    assert run_full_job(job_source, target).reused == 0
-    assert "differ (runtime), so finished pieces are discarded" in caplog.text
 
 
 def test_a_source_that_is_edited_while_the_job_runs_gives_no_result(job_source: Path, tmp_path: Path):
@@ -251,16 +251,17 @@ def test_a_source_that_is_edited_while_the_job_runs_gives_no_result(job_source: 
 def test_a_damaged_segment_that_is_joined_is_found_before_the_result_appears(
     job_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    target, join = tmp_path / "result.mp4", jobs.concat_segments
+    target, join = tmp_path / "result.mp4", joining.concat_segments
 
-    def damage(segments, partial: Path, **named) -> None:
-        join(segments, partial, **named)
+    def damage(segments, partial: Path, **named) -> str:
+        digest = join(segments, partial, **named)
         content = bytearray(partial.read_bytes())
         start = content.index(b"mdat") + 2000
         content[start : start + 6000] = bytes(6000)
         partial.write_bytes(content)
+        return digest
 
-    monkeypatch.setattr(jobs, "concat_segments", damage)
+    monkeypatch.setattr(joining, "concat_segments", damage)
     with pytest.raises(ClipError, match=r"result\.mp4: (the result failed verification|cannot be read)"):
         run_full_job(job_source, target)
     assert not target.exists()
@@ -280,11 +281,12 @@ def test_a_segment_is_on_the_disk_before_it_counts(job_source: Path, tmp_path: P
     run_interrupted(job_source, tmp_path / "result.mp4")
     folder = tmp_path / "result.mp4.job"
     for number in range(3):
-        name = f"segment-{number:05d}.mp4"
-        renamed = disk_calls.index(("rename", name))
-        assert disk_calls[renamed - 1] == ("fsync", (folder / name).read_bytes())
+        [part] = folder.glob(f"parts/{number:05d}-*.mp4")
+        flushed = disk_calls.index(("fsync", part.read_bytes()))
+        renamed = disk_calls.index(("rename", part.name))
+        assert flushed < renamed
         following = disk_calls[renamed:]
-        assert following.index(("fsync", folder)) < following.index(("rename", "job.json"))
+        assert following.index(("fsync", folder / "parts")) < following.index(("rename", f"{number:05d}.json"))
 
 
 def test_damage_that_an_earlier_run_found_is_reported_after_resuming(tmp_path: Path):

@@ -117,6 +117,6 @@ def test_where_seeking_is_not_exact_decoding_starts_at_the_first_frame(
 ):
     clip = VideoClip(make_video(tmp_path / f"a{suffix}", COUNT, codec=codec, options=options))
     caplog.clear()
-    assert read_range(clip, 28, 32) == [28, 29, 30, 31]
+    assert read_range(clip, 30, 33) == [30, 31, 32]
     [message] = caplog.messages
-    assert re.search(rf"frame 28 is reached by decoding from the start \(.*({reason})", message), message
+    assert re.search(rf"frame 30 is reached by decoding from the start \(.*({reason})", message), message
