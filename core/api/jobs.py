@@ -68,7 +68,10 @@ class ShardReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        """One line, such as "3 pieces (72 frames) in 8.1 s; 5 of 8 pieces of the job are not finished"."""
+        """One line.
+
+        Such as "3 pieces (72 frames) in 8.1 s; 5 of 8 pieces of the job are not finished".
+        """
         rest = (
             f"{self.missing} of {self.pieces} pieces of the job are not finished"
             if self.missing
@@ -172,8 +175,9 @@ def run_shard(
     device: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> ShardReport:
-    """Compute a shard of a planned job: the pieces whose number is `index` modulo `count`.
+    """Compute a shard of a planned job.
 
+    These are the pieces whose number is `index` modulo `count`.
     Pieces that are finished are not computed again, so a shard that was killed is simply run again.
 
     Args:

@@ -47,7 +47,10 @@ class Processing:
 
 
 class BuiltPipeline(NamedTuple):
-    """A pipeline, the name of its stage for progress, its counters and what the stabilizer will do."""
+    """A pipeline and what is reported of it.
+
+    stage: for progress. stats: the counters of its network. stabilization: what the stabilizer will do.
+    """
 
     pipeline: Pipeline
     stage: str
@@ -73,7 +76,7 @@ def build_pipeline(run: VideoRun, processing: Processing) -> BuiltPipeline:
 
 
 def upscale_with(pipeline: Pipeline, processing: Processing, device: str, stats: UpscaleStats) -> tuple[Operation, ...]:
-    """Load the network, if it is not given, and return the operations that upscale the clip.
+    """Return the operations that upscale the clip; load the network if needed.
 
     torch is imported here and no earlier, so that mistakes in names are reported at once.
     """

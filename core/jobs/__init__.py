@@ -1,4 +1,6 @@
-"""Jobs: clips computed in pieces, by one process that resumes or by several on many machines.
+"""Jobs: clips computed in pieces.
+
+By one process that resumes, or by several on many machines.
 
 In reading order: fingerprint, manifest, layout, folder, segments, motion_cache, render, plan, claims, shard, scheduler,
 concat, join, run.

@@ -77,7 +77,10 @@ class Claims:
         return number == 0 or self._is_attempt_over(self._folder.attempt(index, number))
 
     def try_claim(self, index: int) -> int | None:
-        """Claim a piece; return the number of the attempt, or None where another process has it."""
+        """Claim a piece; return the number of the attempt.
+
+        None where another process has the piece.
+        """
         number = self._folder.last_attempt(index)
         if number and not self._is_attempt_over(self._folder.attempt(index, number)):
             return None
@@ -90,7 +93,10 @@ class Claims:
 
     @contextmanager
     def hold(self, index: int, number: int) -> Generator[None, None, None]:
-        """Keep a claim alive in the block; on an Exception it is marked as failed, on an interrupt as released."""
+        """Keep a claim alive in the block.
+
+        On an Exception it is marked as failed, on an interrupt as released.
+        """
         name, stop = self._folder.attempt(index, number), Event()
         thread = Thread(target=self._beat, args=(name, index, number, stop), name="claim", daemon=True)
         thread.start()

@@ -99,7 +99,10 @@ def concat_segments(
 
 
 def hash_video_packets(path: Path) -> str:
-    """Return a hash of the content of all packets of the video stream, in their order. Raises ClipError."""
+    """Return a hash of the content of all video packets, in their order.
+
+    Raises ClipError.
+    """
     digest = sha256()
     try:
         with demux.open_media(path) as container:

@@ -21,7 +21,10 @@ _MAX_LISTED = 20  # missing pieces that a message lists
 
 
 def complete_parts(folder: JobFolder, plan: JobPlan) -> list[dict[str, Any]]:
-    """Return the records of all parts. Raises ClipError for missing or damaged parts, and names them."""
+    """Return the records of all parts.
+
+    Raises ClipError for missing or damaged parts, and names them.
+    """
     records = finished_parts(folder, plan, range(len(plan.pieces)))
     missing = [index for index in range(len(plan.pieces)) if index not in records]
     if missing:

@@ -1,4 +1,4 @@
-"""The files in the folder of a job: their names, atomic writes, exclusive creation.
+"""The files of a job: their names, atomic writes, exclusive creation.
 
     plan.json                    what is to be done; see plan.py
     correction-HASH.json         what the plan refers to: the correction of each frame

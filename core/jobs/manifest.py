@@ -1,4 +1,4 @@
-"""The manifest of what one process measures for a job: finished pieces, with settings and file hashes.
+"""The manifest of measured motion: pieces with settings and file hashes.
 
 The folder of a job holds job.json, the finished pieces (motion-00000.json, ...) and temporary files (.partial), besides
 the files of layout.py. Before version 0.2, frames were listed there, too, as the stage "segment". job.json is

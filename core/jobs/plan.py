@@ -68,7 +68,7 @@ class JobPlan:
 
     @property
     def key(self) -> str:
-        """Identifies what is computed: parts of another plan with the same key can be reused."""
+        """Identifies the frames: plans with the same key can share parts."""
         identity = [self.settings, asdict(self.encoding), self.computed, Path(self.target).suffix.lower()]
         return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -102,7 +102,7 @@ class JobPlan:
                 )
 
     def check_runtime(self, pipeline: Pipeline) -> None:
-        """Raise ClipError where a network of the pipeline would run otherwise than planned.
+        """Raise ClipError where a network would run otherwise than planned.
 
         That is another kind of device, another engine or other precisions.
         """
@@ -190,7 +190,10 @@ def make_plan(
 
 
 def load_plan(folder: JobFolder, *, is_needed: bool = True) -> JobPlan | None:
-    """Read plan.json. None, or with `is_needed` a ClipError, where there is no valid one."""
+    """Read plan.json; None where there is no valid one.
+
+    With `is_needed`, raises ClipError instead.
+    """
     document = folder.read(PLAN)
     if document is not None:
         return _decode(document)
@@ -217,7 +220,10 @@ def with_planned_warps(folder: JobFolder, plan: JobPlan, pipeline: Pipeline) -> 
 
 
 def with_stats(pipeline: Pipeline, *, are_new: bool = False) -> Pipeline:
-    """The same pipeline; each of its networks counts what it does, with `are_new` from 0 on."""
+    """The same pipeline; each of its networks counts what it does.
+
+    are_new: count from 0 on, apart from the given pipeline.
+    """
     operations = [
         replace(operation, stats=UpscaleStats())
         if isinstance(operation, UpscaleOp) and (are_new or operation.stats is None)

@@ -1,4 +1,4 @@
-"""The shard that a scheduler gives to this process: SLURM's array jobs, Kubernetes' indexed jobs."""
+"""The shard that SLURM or Kubernetes gives to this process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ log = logging.getLogger(__name__)
 
 
 def scheduled_shard(environment: Mapping[str, str], count: int | None = None) -> tuple[int, int] | None:
-    """Return the shard (index, count) in the environment variables; None where pieces are to be claimed.
+    """Return the shard (index, count) that a scheduler states.
 
+    None where the variables do not state it, so that pieces are to be claimed.
     SLURM: SLURM_ARRAY_TASK_ID, counted from SLURM_ARRAY_TASK_MIN, of SLURM_ARRAY_TASK_COUNT. Kubernetes:
     JOB_COMPLETION_INDEX, of `count`, which Kubernetes does not state. count: the number of shards, counted from 0, in
     place of SLURM's. An array with gaps, such as one of failed tasks only, has no such shards: then None, which is

@@ -48,11 +48,17 @@ class Shard:
 
 
 class PieceError(ClipError):
-    """Pieces that could not be computed. The message names them and the last error of each."""
+    """Pieces that could not be computed.
+
+    The message names them and the last error of each.
+    """
 
 
 def finished_parts(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the records of the intact parts of these pieces; others are computed again."""
+    """Return the records of the intact parts of these pieces.
+
+    Those of damaged parts are removed, so that they are computed again.
+    """
     records: dict[int, dict[str, Any]] = {}
     for index in indices:
         record = read_part(folder, plan, index)
@@ -119,7 +125,7 @@ def compute_claimed(
     is_cancelled: Callable[[], bool] = lambda: False,
     timeout: float = CLAIM_TIMEOUT,
 ) -> list[int]:
-    """Compute whichever pieces are free, until all of the job are finished; return their numbers.
+    """Compute free pieces until the job is finished; return their numbers.
 
     timeout: seconds after which the piece of a worker that has vanished is taken over; the other arguments are those of
     `compute_shard`. Raises PieceError for pieces of which MAX_ATTEMPTS failed, when all others are finished.
@@ -161,8 +167,9 @@ def compute_pieces(
     progress: ProgressStage | None = None,
     frames_done: int = 0,
 ) -> Generator[int, None, None]:
-    """Compute pieces in ascending order; yield the number of each when its part is verified and in place.
+    """Compute pieces in ascending order; yield the number of each.
 
+    It is yielded when the part is verified and in place.
     progress: one more stage for the computed frames. frames_done: how many have been computed before, for it.
     """
     source = Path(plan.source) if plan.is_video else None

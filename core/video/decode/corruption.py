@@ -175,7 +175,7 @@ def decode_checked(
 
 
 class PacketFilter(Protocol):
-    """Chooses packets to decode; it gets them in the order of the file, with their numbers."""
+    """Chooses packets to decode; it gets them in the order of the file."""
 
     def is_leading(self, packet: Packet[Any], number: int, /) -> bool:
         """Whether a packet is left out."""

@@ -23,7 +23,7 @@ _STEPS_BACK = (0, 0.5, 1, 2, 4, 8, 16)  # seconds before the frame at which a ke
 
 
 class SeekError(ClipError):
-    """The frames of a range cannot be reached by seeking, or would not be those of a run from the start."""
+    """A range cannot be decoded exactly after a seek."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ def decode_range(
     max_pixels: int,
     make_decoder: Callable[[VideoStream], demux.Decoder] = demux.software_decoder,
 ) -> Generator[VideoFrame, None, None]:
-    """Yield these frames of a video, decoding from the last key frame before them, and none behind them.
+    """Yield these frames of a video, decoding from the key frame before them.
 
+    No packet behind those that they need is decoded.
     times: of the clip that the numbers count in. Each frame is recognized by its timestamp.
     Raises SeekError, before or after some frames, where timestamps are not unique, the file has no index, the key frame
     needs frames before it, or anything is damaged: decoding from the start then decides what the frames are.
@@ -83,7 +84,10 @@ def decode_range(
 
 
 def find_seek_point(path: Path, pts: int, max_pixels: int) -> SeekPoint:
-    """Find a key frame at or before a timestamp. Raises SeekError where seeking finds none."""
+    """Find a key frame at or before a timestamp.
+
+    Raises SeekError where seeking finds none.
+    """
     with demux.open_media(path) as container:
         stream = demux.video_stream(container, path, max_pixels)
         for seconds in _STEPS_BACK:
@@ -99,7 +103,10 @@ def find_seek_point(path: Path, pts: int, max_pixels: int) -> SeekPoint:
 
 
 class WantedPackets:
-    """Tells which packets a range of frames needs: from a key frame on, until all frames of the range have come."""
+    """Tells which packets a range of frames needs.
+
+    From a key frame on, until those of all frames of the range have come.
+    """
 
     def __init__(self, key_pts: int, pts: frozenset[int]) -> None:
         self._key_pts, self._left, self._has_key = key_pts, {*pts}, False

@@ -116,7 +116,7 @@ def test_any_number_of_shards_gives_the_result_of_one_process(count: int, job: J
 CONTEXT_FRAMES = sum(min(start, CONTEXT) for start in range(4, COUNT, 4))
 
 
-def test_a_shard_decodes_its_frames_their_context_and_one_group_of_pictures(
+def test_a_shard_decodes_its_frames_their_context_and_one_gop(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ):
     folder = job.copy(tmp_path / "job")
