@@ -26,6 +26,7 @@ from .path.stabilize import plan_correction
 from .path.strength import Strength
 from .path.trajectory import Correction, Trajectory
 from .pipeline.warp_op import WarpOp
+from .shake_guard import without_added_shake
 
 if TYPE_CHECKING:
     import torch
@@ -142,12 +143,14 @@ def correct_motion(
 ) -> Correction:
     """Smooth the path of a measured motion: what moves each frame onto it.
 
-    No pixels are read. motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`,
+    No pixels are read. A shot that would shake more than it does is corrected less, down to not at all.
+
+    motion: as `measure_motion` returns it. load_smoother: loads the network of `Smoothing.LEARNED`,
     usually `lambda *size: models.load_path_smoother().make_smoother(*size)`.
     Raises ClipError as `smooth` does, for instance for a reference beyond the clip or LEARNED without `load_smoother`.
     """
     measured = Trajectory.of(motion)
-    return plan_correction(
+    planned = plan_correction(
         measured,
         _resolve_smoother(settings, measured.info, load_smoother),
         settings.seconds,
@@ -157,6 +160,9 @@ def correct_motion(
         strength=settings.strength,
         horizon=settings.horizon,
     )
+    # These follow a given path, however the camera moves.
+    is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
+    return planned if is_exact else without_added_shake(planned)
 
 
 def plan_stabilization(

@@ -26,11 +26,12 @@ from .frame_times import frame_times
 from .gray_frame import GrayFrame, Masks, Plane, mask_of
 from .homography import fit_homography
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
+from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
 
 LOW_CONFIDENCE = 0.85  # inlier fraction below which a near object may have disturbed the dense flow
 EXACT_MATCH_PIXELS = 0.3  # residual up to which a point matches a step exactly
-LINK_FRAMES = 5  # longest measurement across doubtful steps, in frames
+LINK_FRAMES = 5  # longest measurement across doubtful steps, and that across still frames
 WORKING_SIDE = 480  # longer side of the measured frames: more costs much and gains hundredths of a pixel
 
 
@@ -89,6 +90,7 @@ def estimate_from_luma(
     """
     steps, confidence, agreement, links = array("d"), array("d"), array("d"), array("d")
     recent: deque[GrayFrame] = deque(maxlen=LINK_FRAMES + 1)
+    rested = 0  # frames since the last large step
     for i, (number, plane) in enumerate(numbered_luma):
         height, width = plane.shape[-2:]
         recent.append(GrayFrame.of(plane, mask_of(mask, number, height, width)))
@@ -98,6 +100,8 @@ def estimate_from_luma(
             steps.extend(known.steps[i].ravel())
             confidence.append(known.confidence[i] if i else 0.0)
             agreement.append(known.agreement[i])
+            known_step = geometry.rescale(known.steps[i], 1 / to_clip[0], 1 / to_clip[1])
+            rested = rested + 1 if confidence[-1] > 0 and is_small(known_step, height, width) else 0
             continue
         step = FIRST_STEP._replace(inlier_map=inlier_map)
         if i:
@@ -110,6 +114,10 @@ def estimate_from_luma(
             link = estimate_step(recent[-1 - frames], recent[-1], flow, ALL_INLIERS)
             if link.agreement >= MIN_SCENE_CORRELATION:
                 links.extend([i - frames, i, link.agreement, *geometry.rescale(link.matrix, *to_clip).ravel()])
+        rested = rested + 1 if step.confidence > 0 and is_small(step.matrix, height, width) else 0
+        is_exact = (step.matrix == np.eye(3)).all()  # a duplicate or a screen
+        if rested >= LINK_FRAMES and not is_exact and is_still(recent[0], recent[-1]):
+            links.extend([i - LINK_FRAMES, i, 1.0, *np.eye(3).ravel()])
     if not steps:
         raise ClipError("the clip has no frames, so there is no motion to measure")
     motion = Motion(np.array(steps).reshape(-1, 3, 3), np.array(confidence), info)

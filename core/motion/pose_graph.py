@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..path.motion import Motion
 from ..path.trajectory import MIN_CONFIDENCE
+from .stillness import MIN_STILL_SECONDS
 
 MIN_AGREEMENT = 0.9  # of a step, below which it is doubtful
 CLOSED = 0.005  # error of an edge that agrees with the others, relative to the distance from center to corner
@@ -31,11 +32,14 @@ def solve_pose_graph(motion: Motion) -> Motion:
     """Return the motion with its doubtful steps resolved.
 
     Cuts that a link bridges are none. Doubtful steps are fitted to the links; those that no link confirms get too
-    little confidence to be used. The result has neither links nor agreements.
+    little confidence to be used. Links without motion mark a camera that stands still; its steps are the identity. The
+    result has neither links nor agreements.
     """
     links, agreement = motion.links, motion.agreement
     if links is None or agreement is None:
         return motion
+    is_still = (links[:, 3:] == np.eye(3).ravel()).all(axis=1)
+    still_links, links = links[is_still], links[~is_still]
     steps, confidence, quality = motion.steps.copy(), motion.confidence.copy(), agreement.copy()
     for first, last in links[:, :2].astype(int):
         inner = slice(first + 1, last + 1)
@@ -54,6 +58,8 @@ def solve_pose_graph(motion: Motion) -> Motion:
     for shot in replace(motion, confidence=confidence).shots:
         inner = slice(shot.start + 1, shot.stop)
         confidence[inner][_are_lost(confidence[inner])] = UNKNOWN
+        resting = shot.start + np.flatnonzero(_are_resting(still_links, shot, float(motion.info.fps)))
+        steps[resting], confidence[resting] = np.eye(3), np.maximum(confidence[resting], MIN_CONFIDENCE)
     return replace(motion, steps=steps, confidence=confidence, links=None, agreement=None)
 
 
@@ -68,6 +74,22 @@ def _are_lost(confidence: Array) -> NDArray[np.bool_]:
     window = np.ones(min(LOST_WINDOW, len(unknown)))
     count, total = (np.convolve(values, window, mode="same") for values in (unknown, np.ones(len(unknown))))
     return count > LOST_FRACTION * total
+
+
+def _are_resting(still_links: Array, shot: slice, fps: float) -> NDArray[np.bool_]:
+    """Return which steps (n,) of a shot are between frames of a camera that stands still.
+
+    still_links: those that found no motion. They cover the step without a gap, for `MIN_STILL_SECONDS` or the shot.
+    """
+    resting = np.zeros(shot.stop - shot.start, bool)
+    for first, last in still_links[:, :2].astype(int) - shot.start:
+        if first >= 0 and last < len(resting):
+            resting[first + 1 : last + 1] = True
+    edges = np.flatnonzero(np.diff(resting, prepend=False, append=False)).reshape(-1, 2)
+    least = min(MIN_STILL_SECONDS * fps, len(resting) - 1)
+    for start, stop in edges[edges[:, 1] - edges[:, 0] < least]:
+        resting[start:stop] = False
+    return resting
 
 
 def _groups(links: Array) -> list[tuple[int, int, Array]]:

@@ -29,6 +29,7 @@ MAX_AXIS_DISAGREEMENT = 0.25  # relative difference allowed between horizontal a
 MIN_READOUT = 0.05  # a shorter readout moves no row by more than a few hundredths of a pixel
 MIN_FRAMES = 12  # fewer are not significant
 MAX_DUPLICATE_FRACTION = 0.05  # with more duplicate frames, the time between frames is not that of the timestamps
+MIN_REST_FRAMES = 8  # more steps in a row without motion are a camera at rest, and no duplicate frames
 ITERATIONS = 4
 
 
@@ -74,9 +75,12 @@ def with_rolling_shutter(motion: Motion, readout: float | None = None) -> Motion
 def estimate_readout(motion: Motion) -> float:
     """Estimate the readout of the camera, from -1 to 1; 0.0 if it is not significant."""
     reliable = is_reliable(motion.confidence, motion.steps)
+    unmoved = (motion.steps == np.eye(3)).all(axis=(1, 2))
+    rests = _long_runs(unmoved, MIN_REST_FRAMES)
+    reliable &= ~rests
     valid = reliable & np.append(reliable[1:], False) & np.append(False, reliable[:-1])
-    duplicates = (motion.steps[1:] == np.eye(3)).all(axis=(1, 2))
-    if valid.sum() < MIN_FRAMES or duplicates.mean() > MAX_DUPLICATE_FRACTION:
+    duplicates = (unmoved & ~rests)[1:].sum() / max((~rests)[1:].sum(), 1)
+    if valid.sum() < MIN_FRAMES or duplicates > MAX_DUPLICATE_FRACTION:
         return 0.0
     plain = replace(motion, readout=0.0)
     steps = geometry.matrices_from_tangents(interpolate_low_confidence(plain))
@@ -96,6 +100,15 @@ def estimate_readout(motion: Motion) -> float:
     axes = [fit for fit in per_axis if fit.signal_power > 0.01 * combined.signal_power]
     consistent = all(abs(fit.readout) <= max(MAX_AXIS_DISAGREEMENT * size, 5 * fit.std_error) for fit in axes)
     return round(readout, 4) if significant and consistent else 0.0
+
+
+def _long_runs(flags: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """Return the flags (N,) in runs of `least` and more."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)
+    kept = np.zeros_like(flags)
+    for start, stop in edges[edges[:, 1] - edges[:, 0] >= least]:
+        kept[start:stop] = True
+    return kept
 
 
 def _fit_readout(

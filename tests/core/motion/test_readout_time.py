@@ -110,3 +110,13 @@ def test_a_clip_with_duplicate_frames_has_no_readout(spacing, is_estimated):
         confidence = np.insert(confidence, places, 1.0)
     motion = Motion(steps, confidence, ClipInfo(640, 360, Fraction(25), len(steps)))
     assert estimate_readout(motion) == pytest.approx(0.6 if is_estimated else 0.0, rel=0.15, abs=0)
+
+
+def test_a_camera_that_rests_before_it_moves_has_a_readout():
+    """Steps without motion in a row are no duplicate frames."""
+    steps, _ = rolling_shutter_steps(0.6)
+    confidence = (steps != np.eye(3)).any(axis=(1, 2)).astype(float)
+    steps = np.insert(steps, [24] * 120, np.eye(3), axis=0)
+    confidence = np.insert(confidence, [24] * 120, 1.0)
+    motion = Motion(steps, confidence, ClipInfo(640, 360, Fraction(25), len(steps)))
+    assert estimate_readout(motion) == pytest.approx(0.6, rel=0.15)

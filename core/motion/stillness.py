@@ -1,0 +1,71 @@
+"""Recognize a camera that stands still, in spite of noise and of subjects that move.
+
+Even the most exact step is that of noise, and of subjects that fill much of the frame. But a camera on a tripod leaves
+parts of the frame where they were, to a hundredth of a pixel, and a camera that moves leaves none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import geometry
+from .gray_frame import GrayFrame
+from .subpixel import MIN_SIDE
+
+BLOCKS = (9, 16)  # rows and columns of blocks, each of which is compared on its own
+MIN_BLOCK_PIXELS = 40  # selected pixels that determine the displacement of a block
+MAX_BLOCK_STD = 0.05  # standard error of a block's displacement, in pixels, above which it says nothing
+UNCHANGED_SIGMAS = 4.0  # the largest displacement by noise, in standard errors; noise of neighboring pixels correlates
+UNCHANGED_PIXELS = 0.01  # displacement that compression causes
+MIN_UNCHANGED_BLOCKS = 0.3  # of the blocks that say something; a roll leaves only those around the center
+MIN_BLOCKS = 14  # a tenth of the frame: fewer are a logo
+MIN_NOISE = 2e-4  # of luma in [0, 1]: rounding, of which flat frames have none either
+MAX_STILL_STEP = 0.5  # pixels at the corner: longer steps are not those of noise
+MIN_STILL_SECONDS = 1.0  # what rests for a shorter time is a reversal of the motion
+
+Array = NDArray[np.float64]
+
+
+def is_small(step: geometry.Matrices, height: int, width: int) -> bool:
+    """Return whether a step (3, 3) is so small that noise may have caused it."""
+    corners = geometry.corners(width, height)
+    return bool(np.abs(geometry.transform_points(step, corners) - corners).max() < MAX_STILL_STEP)
+
+
+def is_still(first: GrayFrame, second: GrayFrame) -> bool:
+    """Return whether the camera did not move between two frames."""
+    if min(first.plane.shape) < MIN_SIDE:
+        return False
+    distance, std = block_displacements(first, second)
+    distance, std = distance[std < MAX_BLOCK_STD], std[std < MAX_BLOCK_STD]
+    unchanged = np.count_nonzero(distance < UNCHANGED_PIXELS + UNCHANGED_SIGMAS * std)
+    return bool(unchanged >= max(MIN_BLOCKS, MIN_UNCHANGED_BLOCKS * len(distance)))
+
+
+def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Array]:
+    """Measure how far the content of each block moved, by one Gauss-Newton step from no motion.
+
+    Returns the distances and their standard errors, both (B,), in pixels; the error is infinite where there are too few
+    pixels. Changes of exposure have no effect: gain and offset of each block are solved jointly.
+    """
+    level, (height, width) = first.fine, first.plane.shape
+    column = np.rint(level.x + (width / 2 - 0.5)).astype(np.intp)
+    row = np.rint(level.y + (height / 2 - 0.5)).astype(np.intp)
+    moved = second.fine.layers.reshape(-1, 3)[row * width + column].T
+    luma, dx, dy = level.values
+    columns = [(dx + moved[1]) / 2, (dy + moved[2]) / 2, luma - luma.mean(), np.ones_like(luma), moved[0] - luma]
+    block = row * BLOCKS[0] // height * BLOCKS[1] + column * BLOCKS[1] // width
+    count = BLOCKS[0] * BLOCKS[1]
+    gram = np.empty((count, 5, 5))
+    for i in range(5):
+        for j in range(i + 1):
+            gram[:, i, j] = gram[:, j, i] = np.bincount(block, columns[i] * columns[j], count)
+    pixels = np.bincount(block, minlength=count)
+    normal, rhs = gram[:, :4, :4], gram[:, :4, 4]
+    inverse = np.linalg.inv(normal + 1e-9 * np.eye(4))
+    solution = np.einsum("bij,bj->bi", inverse, rhs)
+    squares = np.maximum(gram[:, 4, 4] - (solution * rhs).sum(axis=1), 0)
+    variance = (squares / np.maximum(pixels - 4, 1) + MIN_NOISE**2) * (inverse[:, 0, 0] + inverse[:, 1, 1])
+    std = np.where(pixels < MIN_BLOCK_PIXELS, np.inf, np.sqrt(variance))
+    return np.hypot(solution[:, 0], solution[:, 1]), std
