@@ -1,19 +1,28 @@
-"""Hooks of MkDocs: node help pages, options of every command, table of imports."""
+"""Hooks of MkDocs: node help pages, command options, settings, table of imports."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import json
+import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import grimp
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from steadyscale.cli.main import build_parser
+from steadyscale.core.training import TrainConfig
+from steadyscale.core.training.config.toml_dataclass import to_table
 
 HELP_PAGES = Path(__file__).parents[1] / "web" / "docs"
 OPTIONS_MARKER = "<!-- options of every command -->"
+SETTINGS_MARKER = "<!-- every setting of a training run -->"
 IMPORTS_MARKER = "<!-- imports of every package -->"
 
 
@@ -28,9 +37,48 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     if OPTIONS_MARKER in markdown:
         markdown = markdown.replace(OPTIONS_MARKER, "\n".join(_command_reference(build_parser())))
+    if SETTINGS_MARKER in markdown:
+        markdown = markdown.replace(SETTINGS_MARKER, "\n".join(settings_reference(TrainConfig())))
     if IMPORTS_MARKER in markdown:
         markdown = markdown.replace(IMPORTS_MARKER, "\n".join(_import_table()))
     return markdown
+
+
+def settings_reference(config: Any, prefix: str = "") -> Iterator[str]:
+    """A table for each dataclass of a tree: key, default and meaning."""
+    names = [field.name for field in fields(config)]
+    summary, _, body = (inspect.getdoc(type(config)) or "").partition("\n\n")
+    meanings = describe_fields(body, names)
+    yield from (f"### `{prefix.removesuffix('.')}`" if prefix else "### Top level", "", summary, "")
+    yield from ("| key | default | meaning |", "| --- | --- | --- |")
+    table, nested = to_table(config), list[str]()
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            nested.append(field.name)
+        else:
+            meaning = meanings[field.name] + _choices(value)
+            yield f"| `{prefix}{field.name}` | `{_toml(table[field.name])}` | {_cell(meaning)} |"
+    yield ""
+    for name in nested:
+        yield from settings_reference(getattr(config, name), f"{prefix}{name}.")
+
+
+def describe_fields(text: str, names: list[str]) -> dict[str, str]:
+    """Read the meanings from a docstring: "width, height: in pixels. fps: of it."."""
+    name = "|".join(map(re.escape, names))
+    parts = re.split(rf"(?:^|(?<=[.)] ))((?:{name})(?:, (?:{name}))*): ", " ".join(text.split()))
+    return {
+        key: meaning.strip() for keys, meaning in zip(parts[1::2], parts[2::2], strict=True) for key in keys.split(", ")
+    }
+
+
+def _choices(value: object) -> str:
+    return f" One of {', '.join(f'`{choice.value}`' for choice in type(value))}." if isinstance(value, Enum) else ""
+
+
+def _toml(value: object) -> str:
+    return "{}" if value == {} else json.dumps(value)
 
 
 def _import_table() -> Iterator[str]:

@@ -6,12 +6,13 @@ parsed, and the configuration that they read is checked.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import steadyscale
@@ -20,8 +21,8 @@ import steadyscale.models
 from numbered_video import make_video
 from PIL import Image
 from steadyscale.cli.main import build_parser, main
-from steadyscale.core.training.config.schema import config_from
-from steadyscale.core.training.config.toml_dataclass import read_toml
+from steadyscale.core.training.config.schema import TrainConfig, config_from
+from steadyscale.core.training.config.toml_dataclass import read_toml, to_table
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -89,7 +90,41 @@ def test_python_blocks_run(page: str, folder: Path) -> None:
 def test_configurations_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(block.text, encoding="utf-8")
-    assert config_from(read_toml(file)).network.scales == (2, 4)
+    config_from(read_toml(file))
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_training_page_explains_every_setting(hooks: Any) -> None:
+    """The table is generated when the site is built; a setting without a meaning in its docstring is a KeyError."""
+    assert (ROOT / "docs" / "training.md").read_text(encoding="utf-8").count(hooks.SETTINGS_MARKER) == 1
+    lines = list(hooks.settings_reference(TrainConfig()))
+    row = re.compile(r"^\| `(.+?)` \| `(.+?)` \| (.+) \|$")
+    rows = {match[1]: (match[2], match[3]) for match in map(row.match, lines) if match}
+    assert rows["optim.min_learning_rate"] == ("1e-07", "in the last step.")
+    assert rows["degrade.second.blur_prob"][0] == "0.8"
+    assert rows["losses.pixel_kind"][1].endswith("One of `l1`, `charbonnier`.")
+
+    def count(table: dict[str, Any]) -> int:
+        return sum(count(value) if isinstance(value, dict) and value else 1 for value in table.values())
+
+    assert len(rows) == count(to_table(TrainConfig()))
+
+
+def test_meanings_are_read_from_a_docstring(hooks: Any) -> None:
+    text = "width, height: in pixels, as\nin: files. fps: of the\nclip (note: exact). size: none."
+    assert hooks.describe_fields(text, ["width", "height", "fps", "size"]) == {
+        "width": "in pixels, as in: files.", "height": "in pixels, as in: files.", "fps": "of the clip (note: exact).",
+        "size": "none.",
+    }  # fmt: skip
 
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
