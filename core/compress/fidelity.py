@@ -153,7 +153,7 @@ class TeacherComparison:
             first, second = (model(view).float().cpu().clamp(0, 1) for view in (crop.first, crop.second))
             images.append(first)
             flicker.append(float(losses.shift_consistency(torch.cat([first, second]), crop.shift)))
-            phases = _split_phases(_detail(first, self._scale), self._scale)
+            phases = _split_phases(detail(first, self._scale), self._scale)
             means += phases.sum(dim=(1, 3))
             energy += phases.square().mean(dim=0).sum(dim=(0, 2))
             pixels += phases.shape[1] * phases.shape[3]
@@ -187,7 +187,7 @@ def _make_crop(image: Tensor, scale: int, number: int) -> _Crop:
     return _Crop(first, second, shift)
 
 
-def _detail(image: Tensor, scale: int) -> Tensor:
+def detail(image: Tensor, scale: int) -> Tensor:
     """Return what is lost when the image is reduced by the scale and upscaled again.
 
     At 1x the image is halved instead.

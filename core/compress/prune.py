@@ -8,7 +8,7 @@ kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -139,23 +139,35 @@ def _refit(
     conv, original = small.get_submodule(name), large.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
-    gram: Tensor | None = None
-    cross: Tensor | None = None
-    for image in images:
-        inputs, target = _capture_conv(small, conv, image)[0], _capture_conv(large, original, image)[1][:, out_channels]
-        missing = (target - conv(inputs)).double().flatten(2)[0]  # (out, pixels)
-        patches = F.pad(F.unfold(inputs, 3, padding=1)[0].double(), (0, 0, 0, 1), value=1.0)  # (9 in + 1, pixels)
-        gram = patches @ patches.T + (0 if gram is None else gram)
-        cross = patches @ missing.T + (0 if cross is None else cross)
-    if gram is None or cross is None:
-        raise CompressionError("there are no images to measure the channels on")
-    gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    change = solve(gram, cross).T.to(conv.weight)  # (out, 9 in + 1)
+
+    def captured() -> Iterator[tuple[Tensor, Tensor]]:
+        for image in images:
+            inputs, target = capture_conv(small, conv, image)[0], capture_conv(large, original, image)[1]
+            yield inputs, target[:, out_channels] - conv(inputs)
+
+    change = fit_conv(captured()).to(conv.weight)
     conv.weight += change[:, :-1].reshape_as(conv.weight)
     conv.bias += change[:, -1]
 
 
-def _capture_conv(network: nn.Module, conv: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+def fit_conv(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Fit a 3x3 convolution to inputs and outputs by least squares.
+
+    pairs: (1, in, h, w) and (1, out, h, w). Returns (out, 9 in + 1), float64: weights, and the bias as the last column.
+    """
+    gram: Tensor | None = None
+    cross: Tensor | None = None
+    for inputs, target in pairs:
+        patches = F.pad(F.unfold(inputs, 3, padding=1)[0].double(), (0, 0, 0, 1), value=1.0)  # (9 in + 1, pixels)
+        gram = patches @ patches.T + (0 if gram is None else gram)
+        cross = patches @ target.double().flatten(2)[0].T + (0 if cross is None else cross)
+    if gram is None or cross is None:
+        raise CompressionError("there are no images to measure the channels on")
+    gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return solve(gram, cross).T
+
+
+def capture_conv(network: nn.Module, conv: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """Return the input and the output of a convolution of the network for an image."""
     captured: list[tuple[Tensor, Tensor]] = []
 

@@ -32,6 +32,7 @@ from .model_metrics import Candidate, ModelMetrics, measure_models
 from .onnx_export import check_dependencies, export_onnx, quantize
 from .prune import prune
 from .quality_limits import Verdict, describe_failures, judge
+from .restore_detail import restore_detail
 from .settings import CompressSettings
 
 # Compact networks allow learning rates in inverse proportion to their width; separable ones start far from the optimum
@@ -162,7 +163,10 @@ def _prune_and_finetune(
                 loss = next(steps)
             except StopIteration as end:
                 network.cpu()
-                return end.value.cpu()
+                small = end.value.cpu()
+                if isinstance(small, SRVGGNetCompact):  # the last convolution of an RRDBNet has too many inputs
+                    restore_detail(small, network, calibration.calibration_crops)
+                return small
             step += 1
             yield CompressReport("training", step, settings.steps, loss=loss)
 

@@ -48,6 +48,12 @@ def small_images() -> list[Tensor]:
     return [make_lr_pair(make_texture(number), 2)[0] for number in range(4)]
 
 
+@pytest.fixture(scope="session")
+def textures() -> list[Tensor]:
+    """Images (3, H, W), uint8, other than those of `small_images`."""
+    return [make_texture(number) for number in (6, 7)]
+
+
 def fit_network(features: int = 16, dead: int = 0, seed: int = 0) -> SRVGGNetCompact:
     """A 2x network of random features whose last layer is a least-squares fit, better than nearest-neighbor upscaling.
 

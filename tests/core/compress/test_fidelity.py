@@ -32,7 +32,7 @@ def teacher(small):
 
 
 def detail(small):
-    return fidelity._detail(teacher(small), 2)
+    return fidelity.detail(teacher(small), 2)
 
 
 def make_clouds(seed, side=98):
