@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, make_moving_video
+from corrupt_videos import GOP_SIZE, corrupt_packet, make_moving_video
 from numbered_video import numbered_frames, read_numbers
 from steadyscale.core.video.images.image_clip import ImageClip
 from steadyscale.core.video.images.png_writer import write_images
@@ -141,10 +141,9 @@ def test_a_resumable_run_is_continued(tmp_path: Path, clip_file: Path, weights: 
 
 @pytest.mark.parametrize("command", ["upscale", "stabilize", "enhance"])
 def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run_cli, command: str):
-    broken, out = (
-        corrupt_packet(make_moving_video(tmp_path / "in.mp4", with_audio=True), 2 * GOP_SIZE, 0.5),
-        tmp_path / "out.mp4",
-    )
+    count, out = 2 * GOP_SIZE + 4, tmp_path / "out.mp4"
+    source = make_moving_video(tmp_path / "in.mp4", count=count, with_audio=True)
+    broken = corrupt_packet(source, 2 * GOP_SIZE, 0.5)
     words = [command, broken, out, "--device", "cpu", *([] if command == "stabilize" else ["--model", weights])]
     code, stdout, stderr = run_cli(*words)
     assert (code, stdout) == (1, "")
@@ -156,7 +155,7 @@ def test_damage_stops_it_or_is_counted(tmp_path: Path, weights: Path, run_cli, c
     assert code == 0
     assert "1 damaged frame: 24 concealed (1.000 s)" in stderr
     report = json.loads(stdout)
-    assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (FRAME_COUNT, FRAME_COUNT, 1)
+    assert (report["frames_in"], report["frames_out"], report["damaged_frames"]) == (count, count, 1)
     assert report["damage"] == [{"first": 24, "last": 24, "seconds": 1.0, "kind": "concealed"}]
     code, stdout, _ = run_cli(*words, "--on-damage", "keep", "--resumable")
     assert code == 0
