@@ -13,6 +13,7 @@ from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.motion_cache import cached_motion
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
+from steadyscale.core.path.motion import Motion
 from steadyscale.core.video.decode.video_clip import VideoClip
 from steadyscale.core.video.encode.writer import write_video
 
@@ -36,18 +37,24 @@ class CountingFlow:
         return self._calls
 
 
-@pytest.fixture
-def shaken_clip(tmp_path: Path) -> VideoClip:
+@pytest.fixture(scope="module")
+def shaken_clip(tmp_path_factory: pytest.TempPathFactory) -> VideoClip:
     """24 frames at 25 a second, with a cut in the middle."""
+    path = tmp_path_factory.mktemp("shaken") / "shaken.mp4"
     first, second = (make_shaken_clip(12, 128, 96, seed)[0] for seed in (1, 2))
     frames = torch.cat([*first.frames(12), *second.frames(12)])
     clip = TensorClip(frames, first.info.fps)
-    write_video(tmp_path / "shaken.mp4", clip.frames(), clip.info)
-    return VideoClip(tmp_path / "shaken.mp4")
+    write_video(path, clip.frames(), clip.info)
+    return VideoClip(path)
 
 
-def test_motion_is_bit_identical_and_is_not_measured_again(shaken_clip: VideoClip, tmp_path: Path):
-    truth = estimate_motion(shaken_clip, flow_model())
+@pytest.fixture(scope="module")
+def truth(shaken_clip: VideoClip) -> Motion:
+    """Its motion, measured at once."""
+    return estimate_motion(shaken_clip, flow_model())
+
+
+def test_motion_is_bit_identical_and_is_not_measured_again(shaken_clip: VideoClip, truth: Motion, tmp_path: Path):
     assert len(truth.shots) == 2
     for expected in (True, False):
         with open_job(tmp_path / "job", shaken_clip.path) as job:
@@ -59,8 +66,10 @@ def test_motion_is_bit_identical_and_is_not_measured_again(shaken_clip: VideoCli
         assert (flow.calls > 0) == expected
 
 
-def test_an_interrupted_run_is_resumed(shaken_clip: VideoClip, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    truth, flow = estimate_motion(shaken_clip, flow_model()), CountingFlow()
+def test_an_interrupted_run_is_resumed(
+    shaken_clip: VideoClip, truth: Motion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    flow = CountingFlow()
     with pytest.raises(KeyboardInterrupt), open_job(tmp_path / "job", shaken_clip.path) as job:
         cached_motion(job, shaken_clip, CountingFlow(fail_at=16), segment_seconds=SEGMENT_SECONDS)
     assert "finished motions are kept" in caplog.text
@@ -71,14 +80,14 @@ def test_an_interrupted_run_is_resumed(shaken_clip: VideoClip, tmp_path: Path, c
     np.testing.assert_array_equal(motion.steps, truth.steps)
 
 
-def test_other_settings_are_measured_again(shaken_clip: VideoClip, tmp_path: Path):
+def test_other_settings_are_measured_again(shaken_clip: VideoClip, truth: Motion, tmp_path: Path):
     mask = torch.zeros(24, 96, 128)
     mask[:, :, 64:] = 1
-    plain, small, masked = (
-        estimate_motion(shaken_clip, flow_model(), **settings).steps for settings in ({}, {"side": 64}, {"mask": mask})
+    small, masked = (
+        estimate_motion(shaken_clip, flow_model(), **settings).steps for settings in ({"side": 64}, {"mask": mask})
     )
     for settings, steps in (
-        ({}, plain),
+        ({}, truth.steps),
         ({"side": 64}, small),
         ({"mask": mask}, masked),
         ({"mask": mask[:1]}, masked),
@@ -90,7 +99,7 @@ def test_other_settings_are_measured_again(shaken_clip: VideoClip, tmp_path: Pat
         np.testing.assert_array_equal(motion.steps, steps)
 
 
-def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoClip, tmp_path: Path):
+def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoClip, truth: Motion, tmp_path: Path):
     for calls in (24, 6):  # of 23 and 5 steps, and the link across the cut
         with open_job(tmp_path / "job", shaken_clip.path) as job:
             flow = CountingFlow()
@@ -98,7 +107,7 @@ def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoCl
             piece = tmp_path / "job" / "motion-00002.json"
             piece.write_text(piece.read_text().replace("1", "2"))
         assert flow.calls == calls
-    np.testing.assert_array_equal(motion.steps, estimate_motion(shaken_clip, flow_model()).steps)
+    np.testing.assert_array_equal(motion.steps, truth.steps)
 
 
 def test_another_clip_than_the_source_is_an_error(shaken_clip: VideoClip, tmp_path: Path):
