@@ -11,12 +11,14 @@ import prompt_builder
 import pytest
 import torch
 from comfyhost import Host
-from prompt_builder import MODEL_NAME, read_image
+from prompt_builder import MODEL_NAME, SMALL_MODELS, read_image
 from safetensors import safe_open
 from steadyscale.core.video.images.png_writer import write_images
 from steadyscale.models import load_upscaler
 
 pytestmark = pytest.mark.host
+
+FEW = 6  # frames: compressing measures each with all of its networks
 
 
 class Graph(prompt_builder.PromptBuilder):
@@ -111,7 +113,7 @@ def test_training_on_a_folder_takes_the_given_minutes(host: Host) -> None:
 
 def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.add_images(clip_name)
+    frames = graph.add_clip(clip_name, FEW)
     trained = graph.trained("whole", frames)
     node = graph.add(
         "SteadyScale_CompressModel", upscale_model=[trained, 0], frames=frames, name="tight", prune=0.5,
@@ -149,7 +151,7 @@ def add_upscaled(graph: Graph, model: list, frames: list, prefix: str) -> str:
 
 def test_every_compressed_format_is_loaded_by_a_graph(any_host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.add_images(clip_name)
+    frames = graph.add_clip(clip_name, FEW)
     compress = {"frames": frames, "quality_gate": False, "steps": 2, "seed": 0, "int8": True, "max_loss_db": 0.3}
     trained = graph.trained("ways", frames)
     small = graph.add(
@@ -172,7 +174,7 @@ def test_every_compressed_format_is_loaded_by_a_graph(any_host: Host, clip_name:
     # Its files are offered by the loaders, the twin by the host's own too, and give the same images again.
     loaders = {"UpscaleModelLoader": names[1], "SteadyScale_LoadESRGANModel": "bytes_int8.onnx"}
     again = Graph()
-    frames = again.add_images(clip_name)
+    frames = again.add_clip(clip_name, FEW)
     theirs, ours = (again.add(kind, model_name=name) for kind, name in loaders.items())
     keys = [add_upscaled(again, [node, 0], frames, "again") for node in (theirs, ours)]
     run = any_host.run(again).raise_for_status()
@@ -274,16 +276,16 @@ def test_two_models_are_compared(any_host: Host, clip_name: str) -> None:
 
 def test_models_are_compared_with_given_truth(host: Host, clip_name: str) -> None:
     graph = Graph()
-    frames = graph.add_images(clip_name)
+    frames, model = graph.add_images(clip_name), graph.add_model(SMALL_MODELS[4])
     large = graph.add(
-        "SteadyScale_UpscaleFrames", upscale_model=graph.add_model(), frames=frames, resize_to="model scale",
+        "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale",
         factor=2.0,
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     blank = graph.trained("blank", frames, steps=1)
     node = graph.add(
         "SteadyScale_CompareModels",
-        model_a=graph.add_model(),
+        model_a=model,
         model_b=[blank, 0],
         frames=frames,
         truth=[large, 0],
