@@ -7,6 +7,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
+from ..core.bars import BarDetection, Bars
 from ..core.clip import ClipError, parse_fps
 from ..core.motion.readout_time import RollingShutter
 
@@ -52,6 +53,16 @@ def readout_time(text: str) -> RollingShutter | float:
     if not -1 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
     return number
+
+
+def bars(text: str) -> BarDetection | Bars:
+    """A word of `BarDetection`, or the pixels at the left, top, right and bottom."""
+    if text in list(BarDetection):
+        return BarDetection(text)
+    pixels = text.split(",")
+    if len(pixels) != 4 or not all(number.isdecimal() for number in pixels):
+        raise argparse.ArgumentTypeError(f"{text} are no bars; give auto, none, or left,top,right,bottom: 0,140,0,140")
+    return Bars(*map(int, pixels))
 
 
 def positive_int(text: str) -> int:

@@ -10,7 +10,7 @@ from ..core.path.border import Border
 from ..core.path.smooth import Smoothing
 from ..core.path.strength import AXIS_LABELS, Strength
 from ..core.stabilize import StabilizeSettings
-from .arg_types import add_enum_option, positive_float, readout_time, unit_float, whole_number, zoom_factor
+from .arg_types import add_enum_option, bars, positive_float, readout_time, unit_float, whole_number, zoom_factor
 
 
 def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +66,14 @@ def add_stabilize_options(parser: argparse.ArgumentParser) -> None:
         help="white is not looked at, people for instance: an image for all frames, or a video, folder or pattern with "
         "one mask for each",
     )
+    parser.add_argument(
+        "--bars",
+        type=bars,
+        default="auto",
+        metavar="auto|none|L,T,R,B",
+        help="black bars around the image, which stay in place: auto detects them, none moves them with the image, and "
+        "four numbers are the pixels at the left, top, right and bottom (default auto)",
+    )
 
 
 def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
@@ -80,4 +88,5 @@ def stabilize_settings(args: argparse.Namespace) -> StabilizeSettings:
         horizon=args.horizon,
         rolling_shutter=args.rolling_shutter,
         reference=args.reference,
+        bars=args.bars,
     )

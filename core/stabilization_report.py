@@ -5,10 +5,11 @@ From the measured motion and its correction, without another look at the pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .bars import Bars
 from .geometry import Matrices
 from .metrics import jitter
 from .path.border import Border, border_zooms
@@ -41,6 +42,7 @@ class StabilizationReport:
     doubtful_steps: float
     jitter_before: float | None
     jitter_after: float | None
+    bars: Bars | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON values."""
@@ -53,6 +55,7 @@ class StabilizationReport:
             "doubtful_steps": round(self.doubtful_steps, 4),
             "jitter_before": None if self.jitter_before is None else round(self.jitter_before, 3),
             "jitter_after": None if self.jitter_after is None else round(self.jitter_after, 3),
+            "bars": None if self.bars is None else asdict(self.bars),
         }
 
     def __str__(self) -> str:
@@ -65,6 +68,8 @@ class StabilizationReport:
             zoom = f"zoom {self.zoom_mean:.2f}, at most {self.zoom_max:.2f}"
         frame = "" if self.zoom_frame is None else f" (frame {self.zoom_frame} needs most)"
         parts = [zoom + frame, f"{len(self.cuts)} cut{'' if len(self.cuts) == 1 else 's'}"]
+        if self.bars:
+            parts.append(f"bars of {self.bars} px")
         if self.readout:
             parts.append(f"readout {self.readout:.2f} of a frame")
         if self.doubtful_steps:
@@ -93,6 +98,7 @@ def report_stabilization(motion: Motion, correction: Correction, border: Border)
         doubtful_steps=float((steps & ~reliable).sum() / max(1, steps.sum())),
         jitter_before=_jitter(measured, measured.poses),
         jitter_after=_jitter(measured, measured.corrected(correction).poses),
+        bars=correction.bars,
     )
 
 

@@ -11,13 +11,17 @@ to correction).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
+from .bars import BarDetection, Bars
 from .clip import Clip, ClipError, ClipInfo
+from .motion.bar_detection import find_bars
 from .motion.estimate import WORKING_SIDE, estimate_motion
 from .motion.flow import FlowMethod, FlowModel, flow_model
-from .motion.gray_frame import Masks
+from .motion.gray_frame import MASK_MARGIN_PIXELS, Masks
 from .motion.readout_time import RollingShutter, with_rolling_shutter
 from .path.border import Border
 from .path.motion import Motion
@@ -53,6 +57,8 @@ class StabilizeSettings:
     the exposure of the first and of the last row, -1 to 1.
     reference: `Smoothing.LOCKED` only: number of the frame whose view is held, from 0; None holds a median view.
     pad: pixels added to each side of the frame; 0 for the crops.
+    bars: black bars around the image, which stay in place: AUTO detects them, see `find_bars`; NONE takes them for a
+    part of the image, and so does a pad; or `Bars`.
     Raises ClipError for a value outside its range, ValueError for a name that is no member of its enum.
     """
 
@@ -66,6 +72,7 @@ class StabilizeSettings:
     rolling_shutter: RollingShutter | float = RollingShutter.AUTO
     reference: int | None = None
     pad: int = 0
+    bars: BarDetection | Bars = BarDetection.AUTO
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {"border": Border(self.border), "flow": FlowMethod(self.flow)}
@@ -73,6 +80,8 @@ class StabilizeSettings:
             values["smoothing"] = Smoothing(self.smoothing)
         if isinstance(self.rolling_shutter, str):
             values["rolling_shutter"] = RollingShutter(self.rolling_shutter)
+        if isinstance(self.bars, str):
+            values["bars"] = BarDetection(self.bars)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: strings become members of their enum here and nowhere else
         if not self.seconds > 0:
@@ -89,6 +98,8 @@ class StabilizeSettings:
             raise ClipError(f"pad is {self.pad}; it is a number of pixels, 0 or more")
         if self.pad and self.is_cropped:
             raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
+        if self.pad and isinstance(self.bars, Bars):
+            raise ClipError("frames with bars cannot be padded: leave out bars, or choose a pad of 0")
 
     @property
     def is_cropped(self) -> bool:
@@ -122,6 +133,8 @@ def measure_motion(
     Raises ClipError as `estimate_motion` and `with_rolling_shutter` do.
     """
     flow = flow_model(settings.flow, device) if flow is None else flow
+    bars = with_known_bars(settings, clip).bars
+    mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
     if job is None:
         motion = estimate_motion(clip, flow, side=side, mask=mask)
     else:
@@ -132,7 +145,38 @@ def measure_motion(
             raise ClipError("a job cannot compare masks that a function computes; give them as a tensor (N, H, W)")
         seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
+    motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
     return with_rolling_shutter(motion, settings.readout_time)
+
+
+def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:
+    """The same settings with the bars of a clip, or NONE, instead of AUTO."""
+    if settings.bars is not BarDetection.AUTO:
+        return settings
+    found = None if settings.pad else find_bars(clip)
+    return replace(settings, bars=BarDetection.NONE if found is None else found)
+
+
+def _with_bars(mask: Masks | None, bars: Bars, info: ClipInfo) -> Masks:
+    """Add the bars to the mask of what is not to be followed."""
+    small = info.fit_within(WORKING_SIDE)
+    small_bars = bars.scaled(small.width / info.width, small.height / info.height)
+    covered = np.ones((1, small.height, small.width), bool)
+    covered[(..., *small_bars.with_margin(MASK_MARGIN_PIXELS).area(small.height, small.width))] = False
+    if mask is None:
+        return covered  # no array of torch, whose import takes longer than the bars do
+    import torch
+    import torch.nn.functional as F
+
+    from .runtime.typed_torch import from_numpy
+
+    def add(masks: torch.Tensor) -> torch.Tensor:
+        stretched = F.interpolate(from_numpy(covered)[None].float(), masks.shape[-2:], mode="nearest")[0]
+        return torch.maximum(masks.float().cpu(), stretched)
+
+    if callable(mask):
+        return lambda number: add(mask(number)[None])[0]
+    return mask | covered if isinstance(mask, np.ndarray) else add(mask)
 
 
 def correct_motion(
@@ -162,7 +206,7 @@ def correct_motion(
     )
     # These follow a given path, however the camera moves.
     is_exact = settings.horizon > 0 or settings.smoothing in (Smoothing.LOCKED, Smoothing.L1)
-    return planned if is_exact else without_added_shake(planned)
+    return replace(planned if is_exact else without_added_shake(planned), bars=motion.bars)
 
 
 def plan_stabilization(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.motion.flow import FlowMethod, FlowModel
 from ..core.motion.readout_time import RollingShutter
-from ..core.stabilize import StabilizeSettings, measure_motion
+from ..core.stabilize import StabilizeSettings, measure_motion, with_known_bars
 from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared
 from ._comfy.adapter import FlowType, ImageOrVideoType
@@ -78,6 +78,7 @@ class EstimateFlow(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = StabilizeSettings(flow=FlowMethod(method), rolling_shutter=RollingShutter(rolling_shutter))
         clip, model = open_for_motion(frames, fps), load_flow_model(settings)
+        settings = with_known_bars(settings, clip)
         source = MotionSource(clip, _spread_pairs(clip.info.length or 1, pictures))
         motion = measure_motion(source, settings, side=detail, mask=mask, flow=model)
         image = _draw_flow(source.pairs, model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
@@ -98,7 +100,7 @@ class PreviewTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         if isinstance(path, Motion):
             before = Trajectory.of(path)
-            fix = identity_correction(correction(before, before))
+            fix = replace(identity_correction(correction(before, before)), bars=path.bars)
             sheet = plot_trajectory(before, None, details=details)
         else:
             fix = path

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from ..bars import Bars
 from ..clip import ClipError, Frames
 from ..motion.flow import flow_model
 from ..motion.readout_time import RollingShutter
@@ -105,6 +106,8 @@ def _check_live(settings: StabilizeSettings) -> None:
         raise ClipError(f"the smoothing '{name}' needs the whole clip: live, use kalman or learned")
     if settings.reference is not None:
         raise ClipError(f"reference is {settings.reference}; live, no frame can be held: leave it out")
+    if isinstance(settings.bars, Bars):
+        raise ClipError(f"bars are {settings.bars}; live, they are moved with the image: leave them out")
     if settings.pad:
         raise ClipError(f"pad is {settings.pad}; live, frames cannot be padded")
 

@@ -17,7 +17,7 @@ from ..pipeline.operation import Operation
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.warp_op import WarpOp
 from ..stabilization_report import StabilizationReport, report_stabilization
-from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization
+from ..stabilize import StabilizeSettings, measure_motion, plan_stabilization, with_known_bars
 from ..upscaling.settings import UpscaleSettings, UpscaleStats
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _plan_stabilization(
         from ..motion.masks import read_masks
 
         mask = read_masks(mask)
+    settings = with_known_bars(settings, run.pipeline)
     clip = run.tracker.track_clip(run.pipeline, "measuring")
     motion = measure_motion(clip, settings, mask=mask, job=run.job, segment_seconds=run.options.segment_seconds)
     warp = plan_stabilization(clip, settings, motion=motion, load_smoother=_load_learned_smoother)

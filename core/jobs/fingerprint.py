@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import astuple, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -137,6 +137,8 @@ def _describe_correction(correction: Correction, inner: Callable[[object], Any])
     if correction.rows is not None:
         rows = [_hash_corners(correction, rows) for rows in correction.rows.swapaxes(0, 1)]
         description |= {"rows": rows, "distorts-rows": correction.distorts_rows}
+    if correction.bars is not None:
+        description |= {"bars": list(astuple(correction.bars))}
     return {**description, "shots": inner(correction.shots), "info": inner(correction.info)}
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from torch import Tensor
 
 from ..clip import Clip
 from ..motion.estimate import FIRST_STEP, LINK_FRAMES, WORKING_SIDE, estimate_from_luma, luma_frames
 from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
+from ..motion.gray_frame import Masks
 from ..motion.pose_graph import solve_pose_graph
 from ..path.motion import Motion
 from ..path.serialize import load_path, save_path
@@ -32,12 +32,12 @@ def cached_motion(
     flow: FlowModel,
     *,
     side: int = WORKING_SIDE,
-    mask: Tensor | None = None,
+    mask: Masks | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
-    clip: reads the job's source. flow, side, mask: as for `estimate_motion`; the mask must be a tensor.
+    clip: reads the job's source. flow, side, mask: as for `estimate_motion`; the mask must be no function.
     """
     times = job.timestamps(clip.info.fps)
     pieces = split_clip(times.starts, times.time_base, segment_seconds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Plane = NDArray[np.floating[Any]]  # (h, w), float32
-Masks: TypeAlias = "Tensor | Callable[[int], Tensor]"  # (N or 1, H, W) in [0, 1], or the mask (H, W) of frame i
+Masks: TypeAlias = "Tensor | Callable[[int], Tensor] | NDArray[np.bool_]"
+"""(N or 1, H, W) in [0, 1], the mask (H, W) of frame i, or a bool array (1, H, W) for all frames."""
 
 MASK_MARGIN_PIXELS = 4  # margin around a mask that is ignored too: gradients and flow windows extend beyond a pixel
 BLUR_KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16  # applied before the gradient
@@ -94,11 +95,16 @@ class GrayFrame:
 def mask_of(mask: Masks | None, number: int, height: int, width: int) -> NDArray[np.bool_] | None:
     """Return the mask of frame `number` as (height, width) bool.
 
-    It is True where the mask exceeds 0.5, and in a margin around; None without masks. Raises ClipError if there is no
+    It is True where the mask exceeds 0.5, and in a margin around; None without masks. A bool array is taken as it is,
+    without a margin. Raises ClipError if there is no
     such mask.
     """
     if mask is None:
         return None
+    if isinstance(mask, np.ndarray):
+        pixels = cast("NDArray[np.bool_]", mask)[0]
+        rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), pixels.shape, strict=True))
+        return pixels[rows[:, None], columns]
     import torch.nn.functional as F
 
     if callable(mask):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..bars import Bars
 from ..clip import ClipInfo
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
@@ -29,6 +30,7 @@ class Motion:
     agreement, links: only while a clip is measured, for motion/pose_graph.py; then None. agreement: (N,), correlation
     of the two frames of each step, at most 1; 0 after a cut. links: (K, 12), steps over more than one frame: the first
     frame, the last one, the agreement, and the matrix row by row.
+    bars: of the frames, in pixels, or None. Then `info` and the steps are of the area inside the bars.
     """
 
     steps: geometry.Matrices
@@ -38,11 +40,19 @@ class Motion:
     times: NDArray[np.float64] | None = None
     agreement: NDArray[np.float64] | None = None
     links: NDArray[np.float64] | None = None
+    bars: Bars | None = None
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
         """When each frame is presented, (N,), in units of 1 / fps."""
         return to_frame_times(self.times, self.info.fps, len(self.confidence))
+
+    def inside(self, bars: Bars) -> Motion:
+        """Convert the motion of frames with bars to that of the area inside them."""
+        center = np.eye(3)
+        center[:2, 2] = (bars.left - bars.right) / 2, (bars.top - bars.bottom) / 2
+        steps = geometry.normalize(geometry.inverse(center) @ self.steps @ center)
+        return replace(self, steps=steps, info=bars.active_info(self.info), bars=bars)
 
     @property
     def shots(self) -> list[slice]:

@@ -6,14 +6,15 @@
 A trajectory has "poses", a correction "matrices" and, if known, "poses"; see geometry.py and the types. For a rolling
 shutter, a motion has its "readout", the others "rows"; "bends": true stands for `Correction.distorts_rows`, and "trust"
 for `Motion.confidence`. "times", in seconds, are written where the timestamps are uneven; without them, the frames are
-1 / fps apart. "agreement" and "links" are those of `Motion`, in a part of a clip that is still measured. Numbers are
-written so that reading them is exact.
+1 / fps apart. "bars" are pixels at the left, top, right and bottom; "clip" is then the area inside. "agreement" and
+"links" are those of `Motion`, in a part of a clip that is still measured. Numbers are written so that reading them is
+exact.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..bars import Bars
 from ..clip import ClipError, ClipInfo, parse_fps
 from ..runtime.atomic_write import atomic_path
 from .motion import Motion
@@ -57,6 +59,8 @@ def save_path(value: Savable, target: str | Path) -> None:
         document["readout"] = value.readout
     if isinstance(value, Correction) and value.distorts_rows:
         document["bends"] = True
+    if not isinstance(value, Trajectory) and value.bars is not None:
+        document["bars"] = list(astuple(value.bars))
     try:
         with atomic_path(Path(target)) as partial:
             partial.write_text(json.dumps(document), encoding="utf-8")
@@ -122,8 +126,9 @@ def _parse_document(document: dict[str, Any]) -> Savable:
         if not -1 <= readout <= 1:
             raise ValueError(f"the readout {readout} is not between -1 and 1")
         motion = Motion(
-            _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times
-        )
+            _parse_matrices(document, "steps", count), _parse_array(document, "trust", (count,)), info, readout, times,
+            bars=_parse_bars(document),
+        )  # fmt: skip
         if "agreement" in document:
             links = np.array(document.get("links", []), dtype=np.float64).reshape(-1, 12)
             motion = replace(motion, agreement=_parse_array(document, "agreement", (count,)), links=links)
@@ -135,8 +140,18 @@ def _parse_document(document: dict[str, Any]) -> Savable:
     if kind == "correction":
         poses = _parse_matrices(document, "poses", count) if "poses" in document else None
         rows, distorts_rows = _parse_rows(document, count), document.get("bends") is True
-        return Correction(_parse_matrices(document, "matrices", count), shots, info, poses, rows, distorts_rows, times)
+        matrices, bars = _parse_matrices(document, "matrices", count), _parse_bars(document)
+        return Correction(matrices, shots, info, poses, rows, distorts_rows, times, bars)
     raise ValueError(f"kind {kind!r} is not motion, trajectory or correction")
+
+
+def _parse_bars(document: dict[str, Any]) -> Bars | None:
+    if "bars" not in document:
+        return None
+    pixels = _parse_array(document, "bars", (4,))
+    if (pixels != np.rint(pixels)).any():
+        raise ValueError(f"bars are {pixels.tolist()} and not whole numbers of pixels")
+    return Bars(*map(int, pixels))
 
 
 def _parse_count(number: Any) -> int:

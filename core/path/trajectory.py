@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..bars import Bars
 from ..clip import ClipError, ClipInfo
 from ..runtime.deprecation import renamed_fields
 from .even_time import to_frame_times
@@ -87,7 +88,7 @@ class Correction:
     before the matrices are applied.
     distorts_rows: if True, the matrices are applied first and then the inverse of `rows`, which adds the rolling
     shutter's distortion. The inverse of a correction does.
-    times: as in `Motion`.
+    times, bars: as in `Motion`. Bars stay where they are: `info` and the matrices are of the area inside them.
     """
 
     matrices: geometry.Matrices
@@ -97,6 +98,12 @@ class Correction:
     rows: RowHomographies | None = None
     distorts_rows: bool = False
     times: NDArray[np.float64] | None = None
+    bars: Bars | None = None
+
+    @property
+    def frame_info(self) -> ClipInfo:
+        """The properties of the frames, with their bars."""
+        return self.info if self.bars is None else self.bars.full_info(self.info)
 
     @property
     def frame_times(self) -> NDArray[np.float64]:
@@ -108,7 +115,7 @@ class Correction:
 
         So motion can be measured on small frames and the large ones warped.
         """
-        info = self.info.scaled(factor)
+        info = self.frame_info.scaled(factor)
         return self.resized(info.width, info.height)
 
     def resized(self, width: int, height: int) -> Correction:
@@ -118,18 +125,23 @@ class Correction:
 
         Raises ClipError for a size of another aspect ratio: those are other frames, or a crop of these.
         """
-        factors = (width / self.info.width, height / self.info.height)
-        if abs(width * self.info.height - height * self.info.width) > width + height:  # more than a pixel's rounding
+        full = self.frame_info
+        if abs(width * full.height - height * full.width) > width + height:  # more than a pixel's rounding
             raise ClipError(
-                f"the correction was measured on frames of {self.info.width}x{self.info.height}, and "
+                f"the correction was measured on frames of {full.width}x{full.height}, and "
                 f"{width}x{height} is another shape: warp before cropping, or measure the cropped frames"
             )
+        bars = None if self.bars is None else self.bars.scaled(width / full.width, height / full.height)
+        info = full.resized(width, height)
+        info = info if bars is None else bars.active_info(info)
+        factors = (info.width / self.info.width, info.height / self.info.height)
         return replace(
             self,
             matrices=geometry.rescale(self.matrices, *factors),
             poses=None if self.poses is None else geometry.rescale(self.poses, *factors),
             rows=None if self.rows is None else geometry.rescale(self.rows, *factors),
-            info=self.info.resized(width, height),
+            info=info,
+            bars=bars,
         )
 
 

@@ -11,7 +11,7 @@ from ..path.border import FILL_RADIUS_FRAMES, Border
 from ..path.trajectory import Correction
 from ..runtime.optional_cv2 import optional_opencv
 from ..runtime.prefetch import chain_first
-from ..warping.warp_yuv import can_warp_yuv, warp_yuv
+from ..warping.warp_yuv import can_keep_bars, can_warp_yuv, warp_yuv
 from .operation import Operation
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class WarpOp(Operation):
         border, cv2 = Border(self.border), optional_opencv()
         if cv2 is None or self.pad or str(self.device) != "cpu":
             return None
+        bars = self.correction.resized(input_info.width, input_info.height).bars
+        if bars is not None and not can_keep_bars(stream_format, bars):
+            return None
         if not can_warp_yuv(stream_format, input_info.width, input_info.height, border):
             return None
         return warp_yuv(
@@ -109,9 +112,10 @@ def union_fill_mask(warp_op: WarpOp, info: ClipInfo) -> Tensor:
     small = info.fit_within(FILL_MASK_SIDE)
     pad = round(warp_op.pad * small.width / info.width)
     fix = with_border_zoom(warp_op.correction.resized(small.width, small.height), Border(warp_op.border))
-    buffers = torch.empty(3, small.height + 2 * pad, small.width + 2 * pad)
-    union = torch.zeros(buffers.shape[1:])
+    buffers = torch.empty(3, fix.info.height + 2 * pad, fix.info.width + 2 * pad)
+    union = torch.zeros(small.height + 2 * pad, small.width + 2 * pad)
+    area = union if fix.bars is None else union[fix.bars.area(small.height, small.width)]
     for sampling_map in sampling_maps(fix, pad):
-        torch.maximum(union, sampling_map.fill_mask(*sampling_map.source_coords(buffers)), out=union)
+        torch.maximum(area, sampling_map.fill_mask(*sampling_map.source_coords(buffers)), out=area)
     dilated = F.max_pool2d(union[None], 3, stride=1, padding=1)
     return F.interpolate(dilated[None], (size.height, size.width), mode="nearest")[0]

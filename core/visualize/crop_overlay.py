@@ -36,10 +36,15 @@ def draw_crop_overlay(
 
     A white outline is the output frame. Red is outside it and is cropped; blue is inside it but outside the source, and
     is filled by the border. The canvas extends the frame by the blue area, by at most half the frame on each side.
-    pad: as for `warp`, in pixels of the frame.
+    pad: as for `warp`, in pixels of the frame. Of a correction with bars, the area inside them is drawn.
     Raises ClipError for a frame number outside the correction, and as `with_border_zoom` does.
     """
     height, width = frame.shape[-2:]
+    if correction.bars is not None:  # only the area inside is cropped
+        correction = correction.resized(width, height)
+        assert correction.bars is not None
+        frame = frame[(..., *correction.bars.area(height, width))]
+        correction, (height, width) = replace(correction, bars=None), frame.shape[-2:]
     if not 0 <= frame_number < len(correction.matrices):
         raise ClipError(f"there is no frame {frame_number}: motion was measured for {len(correction.matrices)} frames")
     matrix = with_border_zoom(correction.resized(width, height), Border(border)).matrices[frame_number]
@@ -70,7 +75,8 @@ def draw_crop_overlay(
 
 def blank_frame(correction: Correction) -> Frames:
     """A gray frame of the size of the correction, to draw on without source pixels."""
-    return torch.full((1, 3, correction.info.height, correction.info.width), 0.5)
+    info = correction.frame_info
+    return torch.full((1, 3, info.height, info.width), 0.5)
 
 
 def identity_correction(correction: Correction) -> Correction:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -36,11 +38,15 @@ def warp(
     alpha.
     pad: pixels of canvas added on every side, filled by the border (a margin to outpaint); not with a crop.
     device: of the interpolation; OpenCV is used on the CPU if it is installed. Results are on the CPU, or on_device.
-    Raises ClipError if the number or the size of the frames is not that of the correction.
+    Bars of the correction stay as they are; only the area inside is moved, zoomed and filled.
+    Raises ClipError if the number or the size of the frames is not that of the correction, and for bars with a pad.
     """
     border = Border(border)
     if pad and border in (Border.CROP, Border.CROP_ADAPTIVE):
         raise ClipError("a padded frame cannot be cropped: choose another border, or a pad of 0")
+    if correction.bars is not None:
+        yield from _warp_inside_bars(frames, correction, border, pad=pad, device=device, on_device=on_device)
+        return
     correction = with_border_zoom(correction, border)
     device = torch.device(device)
     frames = _check_frames(frames, correction)
@@ -52,12 +58,45 @@ def warp(
     yield from results if on_device else (Warped(w.frames.cpu(), w.fill_mask.cpu()) for w in results)
 
 
+def _warp_inside_bars(
+    frames: Iterator[Frames],
+    correction: Correction,
+    border: Border,
+    *,
+    pad: int,
+    device: torch.device | str,
+    on_device: bool,
+) -> Iterator[Warped]:
+    """As `warp`, for a correction with bars."""
+    assert correction.bars is not None
+    if pad:
+        raise ClipError(
+            f"frames with bars ({correction.bars}) cannot be padded: measure them without bars, or choose a pad of 0"
+        )
+    size = correction.frame_info
+    area = (..., *correction.bars.area(size.height, size.width))
+    pending: deque[Frames] = deque()
+
+    def crop() -> Iterator[Frames]:
+        for batch in _check_frames(frames, correction):
+            pending.extend(batch)
+            yield batch[area].contiguous()
+
+    inside = replace(correction, bars=None)
+    for warped in warp(crop(), inside, border, device=device, on_device=on_device):
+        whole = torch.stack([pending.popleft() for _ in warped.frames]).to(warped.frames)
+        whole[area] = warped.frames
+        fill_mask = warped.fill_mask.new_zeros(len(whole), size.height, size.width)
+        fill_mask[area] = warped.fill_mask
+        yield Warped(whole, fill_mask)
+
+
 def _check_frames(frames: Iterator[Frames], correction: Correction) -> Iterator[Frames]:
     """Yield the frames and check their number and size.
 
     Raises ClipError if they are not those of the correction.
     """
-    info, count = correction.info, len(correction.matrices)
+    info, count = correction.frame_info, len(correction.matrices)
     done = 0
     for batch in frames:
         if tuple(batch.shape[-2:]) != (info.height, info.width):

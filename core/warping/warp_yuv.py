@@ -14,6 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from ..bars import Bars
 from ..path.border import Border, check_frame_count, with_border_zoom
 from ..path.trajectory import Correction
 from ..video.format.chroma_location import CHROMA_POSITIONS, chroma_subsampling
@@ -43,6 +44,16 @@ def can_warp_yuv(stream_format: StreamFormat, width: int, height: int, border: B
     )
 
 
+def can_keep_bars(stream_format: StreamFormat, bars: Bars) -> bool:
+    """Return whether `warp_yuv` keeps such bars.
+
+    Those of upright frames, with no pixel of chroma that belongs to a bar and to the image.
+    """
+    subsample_x, subsample_y = chroma_subsampling(stream_format.pixel_format)
+    is_even = (bars.left | bars.right) % subsample_x == (bars.top | bars.bottom) % subsample_y == 0
+    return is_even and stream_format.orientation == Orientation()
+
+
 def warp_yuv(
     cv2: ModuleType, frames: Iterator[NativeFrames], correction: Correction, border: Border, stream_format: StreamFormat
 ) -> Iterator[NativeFrames]:
@@ -55,13 +66,14 @@ def warp_yuv(
     border = Border(border)
     correction = with_border_zoom(correction, border)
     info, count = correction.info, len(correction.matrices)
+    bars = correction.bars or Bars()
     buffers = np.empty((3, info.height, info.width), np.float32)
     maps, done = sampling_maps(correction), 0
     for batch in frames:
         warped: list[VideoFrame] = []
         for frame, sampling in zip(batch, maps, strict=False):
             x, y = _to_stored_orientation(*sampling.source_coords(buffers), stream_format.orientation)
-            warped.append(_remap_planes(cv2, frame, x, y, border, stream_format))
+            warped.append(_remap_planes(cv2, frame, x, y, border, stream_format, bars))
         done += len(batch)
         check_frame_count(done, count)
         yield warped
@@ -82,10 +94,11 @@ def _to_stored_orientation(x: Coords, y: Coords, orientation: Orientation) -> tu
 
 
 def _remap_planes(
-    cv2: ModuleType, frame: VideoFrame, x: Coords, y: Coords, border: Border, stream_format: StreamFormat
+    cv2: ModuleType, frame: VideoFrame, x: Coords, y: Coords, border: Border, stream_format: StreamFormat, bars: Bars
 ) -> VideoFrame:
+    has_bars = bars != Bars()
     height, width = x.shape
-    warped = VideoFrame(width, height, frame.format.name)
+    warped = VideoFrame(width + bars.left + bars.right, height + bars.top + bars.bottom, frame.format.name)
     bits = bit_depth(frame.format.name)
     black = 0 if stream_format.full_range else 16 << (bits - 8)
     mode = getattr(cv2, border.opencv_mode)
@@ -93,6 +106,11 @@ def _remap_planes(
         if index == 1:
             position = CHROMA_POSITIONS[stream_format.chroma_location]
             x, y = _chroma_coords(x, y, *chroma_subsampling(frame.format.name), *position)
+        if has_bars:
+            subsampling = (1, 1) if index == 0 else chroma_subsampling(frame.format.name)
+            target[:] = source
+            area = bars.scaled(1 / subsampling[0], 1 / subsampling[1]).area(*source.shape)
+            source, target = np.ascontiguousarray(source[area]), target[area]
         value = black if index == 0 else 1 << (bits - 1)
         cv2.remap(source, x, y, cv2.INTER_CUBIC, dst=target, borderMode=mode, borderValue=value)
         if target.dtype == np.uint16 and bits < 16:  # bicubic interpolation overshoots at steep edges

@@ -19,7 +19,7 @@ from ...core.motion.gray_frame import Plane
 from ...core.path.motion import Motion
 from ...core.path.trajectory import Correction, Trajectory
 from ...core.stabilization_report import report_stabilization
-from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion
+from ...core.stabilize import StabilizeSettings, correct_motion, measure_motion, with_known_bars
 from ...core.visualize.plots import plot_trajectory
 from ...models import load_path_smoother
 from .._comfy.adapter import to_clip, with_cancel_check, with_progress
@@ -79,7 +79,9 @@ def measure_input_motion(
 
     There are no folders for an IMAGE or a VIDEO in memory, and None if the result is not to be resumable.
     """
-    source, model = MotionSource(open_for_motion(frames, fps)), load_flow_model(settings)
+    clip = open_for_motion(frames, fps)
+    settings = with_known_bars(settings, clip)
+    source, model = MotionSource(clip), load_flow_model(settings)
     plan = None if isinstance(frames, Tensor) else plan_for(frames)
     if resumable and plan is not None and plan.source is not None:
         motion, folder = measure_resumable(source, plan.pipeline, plan.source, plan.time_range, settings, model, mask)

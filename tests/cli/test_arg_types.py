@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 from steadyscale.cli import arg_types
+from steadyscale.core.bars import BarDetection, Bars
 from steadyscale.core.motion.readout_time import RollingShutter
 
 ACCEPTED = [
@@ -16,6 +17,8 @@ ACCEPTED = [
     ("readout_time", "-1", -1.0),
     ("readout_time", "1", 1.0),
     ("readout_time", "auto", RollingShutter.AUTO),
+    ("bars", "none", BarDetection.NONE),
+    ("bars", "0,140,2,138", Bars(0, 140, 2, 138)),
     ("positive_int", "1", 1),
     ("whole_number", "0", 0),
     ("change_threshold", "0", 0.0),
@@ -36,6 +39,8 @@ REFUSED = [
     ("readout_time", "-1.01"),
     ("readout_time", "1.01"),
     ("readout_time", "nan"),
+    ("bars", "140"),
+    ("bars", "0,-1,0,0"),
     ("positive_int", "0"),
     ("positive_int", "-1"),
     ("positive_int", "1.5"),

@@ -23,7 +23,7 @@ VALUES = {
     "--keep-zoom": "0.5", "--keep-tilt": "0.5",
     "--horizon": "0.75", "--rolling-shutter": "0.5", "--max-zoom": "1.1", "--lookahead": "7", "--set": "steps=7",
     "--server": "http://127.0.0.1:1", "--output": "other.safetensors", "--timeout": "9", "--calibrate": "images",
-    "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png",
+    "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png", "--bars": "0,8,0,8",
     "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from steadyscale.core import geometry
+from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipInfo
 from steadyscale.core.path.border import Border
 from steadyscale.core.path.motion import Motion
@@ -62,3 +63,10 @@ def test_a_still_clip_and_a_short_one(motion: Motion):
     report = report_stabilization(still, Correction(still.steps, [slice(0, 6)], motion.info), Border.CROP)
     assert (report.zoom_frame, report.jitter_before, report.jitter_after) == (None, None, None)
     assert str(report) == "zoom 1.00, 0 cuts"
+
+
+def test_bars_are_reported(motion: Motion, held: Correction):
+    report = report_stabilization(motion, replace(held, bars=Bars(top=12, bottom=12)), Border.CROP)
+    assert report.as_dict()["bars"] == {"left": 0, "top": 12, "right": 0, "bottom": 12}
+    assert "bars of top 12, bottom 12 px" in str(report)
+    assert report_stabilization(motion, held, Border.CROP).as_dict()["bars"] is None
