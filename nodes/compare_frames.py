@@ -132,10 +132,18 @@ class CompareFrames(io.ComfyNode):
             outputs = ui.PreviewVideo([file]).as_dict()
         else:
             outputs = ui.PreviewImage(image, cls=cls).as_dict()
-            keys = ("steadyscale_before", "steadyscale_after")
-            for key, frames in zip(keys, comparison.slider_images(*first_pair), strict=True):
-                outputs[key] = ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]
+            if comparison.layout is Layout.SPLIT:
+                outputs |= _slider_outputs(cls, comparison, first_pair)
         return io.NodeOutput(image, InputImpl.VideoFromFile(str(path)), ui=outputs)
+
+
+def _slider_outputs(cls: type[CompareFrames], comparison: Comparison, pair: tuple[Frames, Frames]) -> dict[str, Any]:
+    """Both frames for the slider of web/js/steadyscale.compare.js, which stands in place of the image."""
+    keys = ("steadyscale_before", "steadyscale_after")
+    return {
+        key: ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]
+        for key, frames in zip(keys, comparison.slider_images(*pair), strict=True)
+    }
 
 
 def _to_image(frames: Frames) -> Tensor:

@@ -41,6 +41,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with real_comfyui.start_host(assets.NEWEST_COMFYUI, tmp_path_factory.mktemp("browser"), flags) as running:
         # The name that the workflows ask for.
         real_comfyui.write_clip(running.base / "input" / "bikes.mp4", RUN_FRAMES)
+        real_comfyui.write_clip(running.base / "input" / real_comfyui.LONG_CLIP_NAME, real_comfyui.LONG_CLIP_FRAMES)
         yield running
 
 

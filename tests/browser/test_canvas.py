@@ -56,6 +56,27 @@ def test_search_finds_nodes_by_what_people_type(frontend: Frontend) -> None:
     assert missing == []
 
 
+@ON_EVERY_FRONTEND
+@pytest.mark.parametrize("kind", ["SteadyScale_TrainESRGAN", "SteadyScale_CompressModel"])
+def test_the_seed_of_a_new_node_stays(frontend: Frontend, kind: str) -> None:
+    """A stored graph, which may say otherwise, is opened as it is."""
+    new, stored = frontend.run_js(
+        """(kind) => {
+          const control = (node) => node.widgets[node.widgets.findIndex((widget) => widget.name === "seed") + 1];
+          const node = LiteGraph.createNode(kind);
+          app.graph.add(node);
+          const before = control(node).value;
+          control(node).value = "randomize";
+          const copy = LiteGraph.createNode(kind);
+          app.graph.add(copy);
+          copy.configure({ ...node.serialize(), id: copy.id });
+          return [before, control(copy).value];
+        }""",
+        kind,
+    )
+    assert (new, stored) == ("fixed", "randomize")
+
+
 @ON_NODES_2
 def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
     frontend.drag_from_library("Stabilize Video", 900, 300)

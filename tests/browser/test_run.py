@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import real_comfyui
-from frontend import ON_NODES_2, Frontend
+from frontend import MIN_TEXT_PIXELS, ON_NODES_2, Frontend
 
 pytestmark = pytest.mark.browser
 
@@ -55,21 +55,41 @@ def test_plots_and_the_slider_are_displayed(frontend: Frontend) -> None:
         left = float(after.evaluate("(image) => image.style.clipPath.match(/ ([\\d.]+)%/)[1]"))
         assert abs(left - 100 * share) < 3, "the line follows the pointer"
     assert slider.locator("span").all_inner_texts() == ["before", "after"]
-    plots = frontend.run_js("() => app.graph.nodes.find((n) => n.type.endsWith('PreviewTrajectory')).imgs?.length ?? 0")
-    shown = frontend.page.locator("[data-node-id='3'] img").count()
-    assert plots + shown > 0
+    assert min(frontend.font_sizes(".steadyscale-compare span")) >= MIN_TEXT_PIXELS
+    assert frontend.displayed_images("SteadyScale_CompareFrames") == [], "the slider is the only view"
+    frontend.wait_for_image("SteadyScale_PreviewTrajectory")
     frontend.take_screenshot("previews")
+
+
+def test_a_comparison_side_by_side_is_its_image(frontend: Frontend) -> None:
+    frontend.drop_workflow(PREVIEWS)
+    frontend.set_widget("SteadyScale_CompareFrames", "layout", "side by side")
+    frontend.run_workflow()
+    image = frontend.wait_for_image("SteadyScale_CompareFrames")
+    assert (image.width, image.height) == (2 * real_comfyui.WIDTH, real_comfyui.HEIGHT)
+    assert frontend.page.locator(".steadyscale-compare").count() == 0
+
+
+def test_running_node_displays_the_current_frame(frontend: Frontend) -> None:
+    frontend.drop_workflow(FOLDER / "Upscale a video.json")
+    frontend.set_widget("LoadVideo", "file", real_comfyui.LONG_CLIP_NAME)
+    frontend.press_run()
+    try:
+        image = frontend.wait_for_image("SteadyScale_UpscaleFrames")
+        frontend.take_screenshot("live preview")
+    finally:
+        frontend.host.fetch("/interrupt", {})
+        frontend.wait_for_end()
+    assert frontend.events("execution_interrupted"), "the image was there before the end"
+    assert image.address.startswith("blob:")
+    assert image.width * real_comfyui.HEIGHT == image.height * real_comfyui.WIDTH
+    assert abs(image.mean - 128) < 20, "the blocks of the clip have values from 30 to 225"
 
 
 @ON_NODES_2
 def test_error_message_of_the_pack_is_displayed(frontend: Frontend) -> None:
     frontend.drop_workflow(FOLDER / "stabilize.json")
-    frontend.run_js(
-        """() => {
-          const node = app.graph.nodes.find((node) => node.type === "SteadyScale_WarpFrames");
-          node.widgets.find((widget) => widget.name === "pad").value = 16;
-        }"""
-    )
+    frontend.set_widget("SteadyScale_WarpFrames", "pad", 16)
     frontend.run_workflow()
     message = frontend.events("execution_error")[0]["exception_message"].strip()
     assert message == "a padded frame cannot be cropped: choose another border, or a pad of 0"

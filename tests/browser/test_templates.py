@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from frontend import Frontend
+from frontend import MIN_TEXT_PIXELS, Frontend
 
 pytestmark = pytest.mark.browser
 
 FOLDER = Path(__file__).parents[2] / "workflows"
 FILES = [path for path in sorted(FOLDER.glob("*.json")) if not path.stem.endswith("(app)")]  # which has no canvas
-MIN_TEXT_PIXELS = 10.5  # on a screen of 1600 x 900
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 

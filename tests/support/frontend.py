@@ -6,7 +6,7 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -50,20 +50,42 @@ LAYOUT_SCRIPT = """() => {
     groups: Object.fromEntries(app.graph.groups.map((group) => [group.title, [...group.pos, ...group.size]])),
   };
 }"""
-TEXT_SIZE_SCRIPT = """() => {
-  const elements = [...document.querySelectorAll(".comfy-markdown *, .comfy-markdown-content *, [data-node-id] *")];
-  const texts = elements.filter((element) => element.checkVisibility()
+MIN_TEXT_PIXELS = 10.5  # of readable text, on a screen of 1600 x 900
+NODE_TEXTS = ".comfy-markdown *, .comfy-markdown-content *, [data-node-id] *"
+CANVAS_FONT_PIXELS = 12  # of settings that the classic canvas draws, at a scale of 1
+TEXT_SIZE_SCRIPT = """(selector) => {
+  const texts = [...document.querySelectorAll(selector)].filter((element) => element.checkVisibility()
     && [...element.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()));
   const factor = (element) => element.getBoundingClientRect().height / (element.offsetHeight || 1);
-  const sizes = texts.map((element) => parseFloat(getComputedStyle(element).fontSize) * factor(element));
-  const drawn = document.querySelector("[data-node-id]") ? [] : [12 * app.canvas.ds.scale];  // settings on the canvas
-  return [...sizes, ...drawn];
+  return texts.map((element) => parseFloat(getComputedStyle(element).fontSize) * factor(element));
+}"""
+IMAGES_SCRIPT = """(kind) => {
+  const node = app.graph.nodes.find((node) => node.type === kind);
+  const element = document.querySelector(`[data-node-id="${node.id}"]`);
+  const images = element ? [...element.querySelectorAll("img")] : node.imgs ?? [];  // Nodes 2.0, or the classic canvas
+  const mean = (image) => {
+    const drawing = new OffscreenCanvas(16, 16).getContext("2d");
+    drawing.drawImage(image, 0, 0, 16, 16);
+    const values = drawing.getImageData(0, 0, 16, 16).data.filter((_, index) => index % 4 < 3);
+    return values.reduce((total, value) => total + value, 0) / values.length;
+  };
+  return images.filter((image) => image.naturalWidth && !image.closest(".steadyscale-compare"))
+    .map((image) => [image.src, image.naturalWidth, image.naturalHeight, mean(image)]);
 }"""
 WATCH_SCRIPT = """(kinds) => {
   window.steadyscaleSeen = [];
   for (const kind of kinds)
     window.comfyAPI.api.api.addEventListener(kind, (e) => window.steadyscaleSeen.push([kind, e.detail]));
 }"""
+
+
+class DisplayedImage(NamedTuple):
+    """An image on a node: its URL, its size in pixels, the mean of its values from 0 to 255."""
+
+    address: str
+    width: int
+    height: int
+    mean: float
 
 
 class Frontend:
@@ -167,6 +189,16 @@ class Frontend:
                 break
         self.page.keyboard.type(words)
 
+    def set_widget(self, kind: str, name: str, value: object) -> None:
+        """Change a setting of the node of that type."""
+        self.run_js(
+            """([kind, name, value]) => {
+              const node = app.graph.nodes.find((node) => node.type === kind);
+              node.widgets.find((widget) => widget.name === name).value = value;
+            }""",
+            [kind, name, value],
+        )
+
     def center_on(self, kind: str) -> None:
         """Move the node of that type to the middle of the view."""
         self.run_js("(kind) => app.canvas.centerOnNode(app.graph.nodes.find((node) => node.type === kind))", kind)
@@ -213,8 +245,15 @@ class Frontend:
 
     def run_workflow(self) -> None:
         """Presses Run, and waits until the host has finished, one way or another."""
+        self.press_run()
+        self.wait_for_end()
+
+    def press_run(self) -> None:
         self.run_js("() => { window.steadyscaleSeen.length = 0; }")
         self.page.get_by_test_id("queue-button").first.click()
+
+    def wait_for_end(self) -> None:
+        """Wait until the run has succeeded, failed or been interrupted."""
         over = "window.steadyscaleSeen.some(([kind]) => /^execution_(success|error|interrupted)$/.test(kind))"
         self.page.wait_for_function(over, timeout=180_000)
 
@@ -261,7 +300,21 @@ class Frontend:
 
     def text_sizes(self) -> list[float]:
         """Heights in pixels of the screen of the text in notes and of that on nodes."""
-        return self.run_js(TEXT_SIZE_SCRIPT)
+        drawn = [CANVAS_FONT_PIXELS * self.read_layout()["scale"]] if self.canvas == "classic" else []
+        return [*self.font_sizes(NODE_TEXTS), *drawn]
+
+    def font_sizes(self, selector: str) -> list[float]:
+        """Heights in pixels of the screen of the text in elements of a CSS selector."""
+        return self.run_js(TEXT_SIZE_SCRIPT, selector)
+
+    def displayed_images(self, kind: str) -> list[DisplayedImage]:
+        """The images on the node of that type, those of our slider aside."""
+        return [DisplayedImage(*image) for image in self.run_js(IMAGES_SCRIPT, kind)]
+
+    def wait_for_image(self, kind: str) -> DisplayedImage:
+        """Wait until the node of that type displays an image; return the first."""
+        self.page.wait_for_function(f"(kind) => ({IMAGES_SCRIPT})(kind).length > 0", arg=kind)
+        return self.displayed_images(kind)[0]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the host has sent of that kind since Run was pressed."""

@@ -19,6 +19,7 @@ from bootstrap import DEFAULT_NETWORK
 from comfyhost import Host
 
 CLIP_NAME = "clip.mp4"
+LONG_CLIP_NAME, LONG_CLIP_FRAMES = "long.mp4", 300  # a run of several seconds on any machine, to be interrupted
 FRAME_COUNT, WIDTH, HEIGHT = 24, 128, 96
 
 

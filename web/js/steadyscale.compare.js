@@ -1,11 +1,13 @@
 // A slider between before and after on the node Compare Frames, where the frontend allows widgets of HTML.
 //
 // Nothing depends on it: where a part of the frontend is missing or has changed, the node displays its image as any
-// other does. The node sends two images of one size, `steadyscale_before` and `steadyscale_after`.
+// other does. The node sends two images of one size, `steadyscale_before` and `steadyscale_after`, where its layout is a
+// split; the slider then stands in place of the image.
 
 const NODE = "SteadyScale_CompareFrames";
 const WIDGET = "steadyscale_slider";
 const MIN_HEIGHT = 240; // of the before/after slider, in pixels
+const PREVIEW_WIDGETS = ["$$canvas-image-preview", "$$comfy_animation_preview", "video-preview"]; // of the frontend
 
 // Where the line stands, in per cent of the image's width, for a pointer at x.
 export function place(x, left, width) {
@@ -26,7 +28,7 @@ function slider() {
   box.style.cssText = "display:flex;flex-direction:column;width:100%;height:100%;overflow:hidden";
   box.style.minHeight = `${MIN_HEIGHT}px`; // Nodes 2.0 gives an element without one no height
   const frame = document.createElement("div");
-  frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize";
+  frame.style.cssText = "position:relative;flex:1 1 0;min-height:0;cursor:ew-resize;container-type:inline-size";
   const [before, after] = ["left", "right"].map(() => {
     const image = document.createElement("img");
     image.draggable = false;
@@ -37,8 +39,8 @@ function slider() {
   const captions = ["left", "right"].map((side) => {
     const caption = document.createElement("span");
     caption.style.cssText =
-      `position:absolute;top:0;${side}:0;padding:4px 8px;background:#0009;color:#fff;font:14px sans-serif;` +
-      "pointer-events:none";
+      `position:absolute;top:0;${side}:0;padding:0.25em 0.5em;background:#000b;color:#fff;pointer-events:none;` +
+      "font:600 clamp(16px, 5cqw, 40px) sans-serif"; // readable where the canvas is zoomed out
     return caption;
   });
   const line = document.createElement("div");
@@ -69,7 +71,7 @@ function slider() {
     move(place(event.clientX, left, wide));
   });
   before.addEventListener("load", () => move(Number(range.value)));
-  const show = (addresses, labels) => {
+  const show = (addresses, labels, percent) => {
     [before.src, after.src] = addresses;
     [before.alt, after.alt] = labels;
     range.setAttribute("aria-label", labels.join(" / "));
@@ -77,7 +79,7 @@ function slider() {
       caption.textContent = labels[side];
       caption.hidden = !labels[side];
     });
-    move(Number(range.value));
+    move(percent);
   };
   return { box, show };
 }
@@ -107,12 +109,31 @@ function valueOf(node, name) {
   return String(node.widgets?.find((widget) => widget.name === name)?.value ?? "");
 }
 
-function forget(node) {
-  const index = node.widgets?.findIndex((widget) => widget.name === WIDGET) ?? -1;
-  if (index < 0 || !node.steadyscaleSlider) return;
-  if (typeof node.removeWidget === "function") node.removeWidget(node.widgets[index]);
-  else node.widgets.splice(index, 1)[0].onRemove?.();
+function removeWidgets(node, names) {
+  for (const widget of node.widgets?.filter(({ name }) => names.includes(name)) ?? []) {
+    if (typeof node.removeWidget === "function") node.removeWidget(widget);
+    else node.widgets.splice(node.widgets.indexOf(widget), 1)[0].onRemove?.();
+  }
+}
+
+function showSlider(node, addresses) {
+  const made = sliderOf(node);
+  if (!made) return;
+  const labels = ["label_before", "label_after"].map((name) => valueOf(node, name));
+  made.show(addresses, labels, 100 * Number(valueOf(node, "split") || 0.5));
+  node.hideOutputImages = true; // Nodes 2.0; for the classic canvas see onDrawBackground below
+}
+
+function removeSlider(node) {
+  removeWidgets(node, [WIDGET]);
   node.steadyscaleSlider = null;
+  node.hideOutputImages = false;
+}
+
+// Remove the image or the video of the run before, which the frontend would leave beside what follows.
+function removePreview(node) {
+  removeWidgets(node, PREVIEW_WIDGETS);
+  node.imgs = node.images = node.previewMediaType = node.videoContainer = undefined;
 }
 
 async function start() {
@@ -125,14 +146,18 @@ async function start() {
     name: "steadyscale.compare",
     beforeRegisterNodeDef(nodeType, nodeData) {
       if (nodeData?.name !== NODE) return;
-      const executed = nodeType.prototype.onExecuted;
+      const { onExecuted: executed, onDrawBackground: draw } = nodeType.prototype;
+      nodeType.prototype.onDrawBackground = function (...args) {
+        if (!this.steadyscaleSlider) return draw?.apply(this, args); // which adds the image of the output to the node
+      };
       nodeType.prototype.onExecuted = function (output, ...rest) {
         try {
           const addresses = [output?.steadyscale_before?.[0], output?.steadyscale_after?.[0]].map((item) =>
             address(item, url),
           );
-          const made = addresses.every(Boolean) ? sliderOf(this) : forget(this); // a video, which the frontend plays
-          made?.show(addresses, ["label_before", "label_after"].map((name) => valueOf(this, name)));
+          removePreview(this);
+          if (addresses.every(Boolean)) showSlider(this, addresses);
+          else removeSlider(this); // the frontend displays the image, or plays the video
           this.setDirtyCanvas?.(true, true);
         } catch (error) {
           console.debug("steadyscale.compare: no slider on this frontend", error);
