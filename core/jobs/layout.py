@@ -132,20 +132,22 @@ class JobFolder:
                 file.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove all files of the job, the plan first: without it nothing works on them."""
-        (self.path / PLAN).unlink(missing_ok=True)
-        self.remove_unused(set())
-        for folder in (self.path / PARTS, self.path / CLAIMS):
-            for partial in folder.glob(".*.partial"):
+        """Remove all files of the job, the plan first: without it nothing works on them.
+
+        Another process may do the same at the same time.
+        """
+        with suppress(FileNotFoundError):
+            (self.path / PLAN).unlink(missing_ok=True)
+            self.remove_unused(set())
+            for partial in self.path.glob(f"{PARTS}/.*.partial"):
                 _remove_tree(partial)
+            for partial in self.path.glob(".*.partial"):
+                if _TEMPORARY.fullmatch(partial.name):
+                    partial.unlink(missing_ok=True)
+            remove_job_files(self.path)
+        for folder in (self.path / PARTS, self.path / CLAIMS, self.path):
             with suppress(OSError):
-                folder.rmdir()
-        for file in self.path.glob(".*.partial"):
-            if _TEMPORARY.fullmatch(file.name):
-                file.unlink(missing_ok=True)
-        remove_job_files(self.path)
-        with suppress(OSError):
-            self.path.rmdir()  # only if it is empty
+                folder.rmdir()  # only if it is empty
 
 
 def _remove_tree(path: Path) -> None:

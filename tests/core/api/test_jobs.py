@@ -263,9 +263,9 @@ def test_what_computes_other_frames_is_refused(job: Job, tmp_path: Path, monkeyp
     shutil.copyfile(job.source, other)
     with other.open("ab") as file:
         file.write(b"more")
-    with pytest.raises(ClipError, match="its content is not that of the planned source"):
+    with pytest.raises(ClipError, match="its content is not that of the plan's source"):
         run_shard(folder, source=other)
-    with pytest.raises(ClipError, match="its content is not that of the planned source"):
+    with pytest.raises(ClipError, match="its content is not that of the plan's source"):
         join_job(folder, tmp_path / "out.mkv", source=other)
     save_file(SRVGGNetCompact(SRVGGConfig(features=8, convs=1, scale=2)).state_dict(), other)
     with pytest.raises(ClipError, match="these are not the weights of the plan"):
