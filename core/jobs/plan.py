@@ -154,19 +154,23 @@ def make_plan(
         log.warning(
             "%s: %d segments of an earlier version cannot be used, and are computed again", job.folder, old_segments
         )
-    resolved = resolve_zoom(pipeline, len(times.starts))
+    settings = json.loads(json.dumps(settings))  # comparable with those of a file
+    resolved, old = resolve_zoom(pipeline, len(times.starts)), load_plan(folder, is_needed=False)
     source, trial = job.source if job.times else None, with_stats(resolved, are_new=True)
     with closing(render_pieces(trial, [range(1)], times)) as frames:
         first = next(frames, None)
         if first is None:
             raise ClipError(f"{job.source}: the clip has no frames; export it again")
+    if old is not None and (old.settings, old.computed) == (settings, computed_by(trial)):
+        encoding = old.encoding  # Parts of two encoders cannot be joined, whatever this machine would choose.
+    else:
         encoding = _resolve_encoding(encoding, target, first, source, clip_bit_depth(pipeline))
     plan = JobPlan(
         command=command,
         source=str(job.source.absolute()),
         target=str(target.absolute()),
         arguments=arguments or {},
-        settings=json.loads(json.dumps(settings)),
+        settings=settings,
         encoding=encoding,
         computed=computed_by(trial),
         info=pipeline.info,
@@ -175,7 +179,6 @@ def make_plan(
         is_video=job.times is not None,
         pieces=pieces,
     )
-    old = load_plan(folder, is_needed=False)
     if old is not None and old.key == plan.key and _warps_are_intact(folder, old):
         kept = replace(plan, warps=old.warps)
         if _encode(kept) != _encode(old):  # such as another name of the target

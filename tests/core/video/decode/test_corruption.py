@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from corrupt_videos import FRAME_COUNT, GOP_SIZE, corrupt_packet, drop_start, make_moving_video, truncate_end
 from steadyscale.core.clip import ClipError
-from steadyscale.core.jobs import run as jobs
+from steadyscale.core.jobs import join
 from steadyscale.core.jobs.folder import open_job
 from steadyscale.core.jobs.run import JobResult, run_job
 from steadyscale.core.pipeline.pipeline import Pipeline
@@ -132,7 +132,7 @@ def test_a_job_stores_the_damage_of_finished_segments(tmp_path: Path, monkeypatc
 
     with pytest.raises(ClipError, match=r"is damaged.*2 finished segments are kept"):
         run(OnDamage.FAIL)
-    monkeypatch.setattr(jobs, "concat_segments", Mock(side_effect=ClipError("disk full")))
+    monkeypatch.setattr(join, "concat_segments", Mock(side_effect=ClipError("disk full")))
     with pytest.raises(ClipError, match=r"disk full.*4 finished segments are kept"):
         run(OnDamage.KEEP)
     monkeypatch.undo()

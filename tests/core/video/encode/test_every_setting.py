@@ -11,7 +11,7 @@ import pytest
 from numbered_video import numbered_frames
 from recorded_calls import RecordedCalls
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.jobs.run import _resolve_encoding
+from steadyscale.core.jobs.plan import _resolve_encoding
 from steadyscale.core.video.encode.codecs import CODECS, CONTAINERS, Encoding, codec_for
 from steadyscale.core.video.encode.hardware_encoders import choose_encoder
 from steadyscale.core.video.encode.writer import write_video
