@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ def decode_range(
         )
         is_first = True
         with closing(decoded):
-            for frame in decoded:
+            for frame in _without_damage(decoded):
                 if is_first and (frame.pts != point.key_pts or frame.pict_type not in _KEY_TYPES):
                     raise SeekError("the key frame before it cannot be decoded alone")
                 is_first = False
@@ -81,6 +81,17 @@ def decode_range(
                 yield frame
     if next(expected, None) is not None:
         raise SeekError("fewer frames than expected follow the key frame before it")
+
+
+def _without_damage(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield the frames; where one is damaged, raise SeekError.
+
+    Its number in the message would be counted from the key frame.
+    """
+    try:
+        yield from frames
+    except ClipError as e:
+        raise SeekError("not all frames after the key frame before it can be decoded alone") from e
 
 
 def find_seek_point(path: Path, pts: int, max_pixels: int) -> SeekPoint:

@@ -103,15 +103,15 @@ def test_job_folder_is_kept_until_the_result_is_saved(fake_host, clip_file, tmp_
     video = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network())
     assert len(fake_host.files()) == 0
     video.get_stream_source()
-    assert len(kept(tmp_path)) == 5, "the segments are in the output folder"
+    assert len(kept(tmp_path)) == 9, "the segments are in the output folder"
     network = Network()
     other = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), network)
     other.get_stream_source()
-    assert network.num_frames == 0, "the segments are only joined"
+    assert network.num_frames == 1, "the segments are only joined"
     (tmp_path / "taken.mp4").mkdir()
     with pytest.raises(IsADirectoryError):
         other.save_to(str(tmp_path / "taken.mp4"))
-    assert len(kept(tmp_path)) == 5
+    assert len(kept(tmp_path)) == 9
     other.save_to(str(tmp_path / "out.mp4"))
     assert kept(tmp_path) == []
 
@@ -135,8 +135,8 @@ def test_other_source_network_or_settings_start_another_job(fake_host, clip_file
     settings = {"resize_to": "factor", "factor": 1.5} if change == "settings" else {}
     source = fake_host.VideoFromFile(str(clip_file), window=(0.0, 1.5) if change == "part" else (0.0, 0.0))
     upscaled(fake_host, source, network, **settings).save_to(str(tmp_path / "out.mp4"))
-    assert network.num_frames == (36 if change == "part" else COUNT)
-    assert len(kept(tmp_path)) == 3, "the other job is still there"
+    assert network.num_frames == 1 + (36 if change == "part" else COUNT)
+    assert len(kept(tmp_path)) == 5, "the other job is still there"
 
 
 def test_measured_motion_is_resumable(fake_host, clip_file, tmp_path, monkeypatch, short_segments):
@@ -181,7 +181,7 @@ def test_chain_is_resumable_if_one_node_is(fake_host, clip_file, tmp_path):
     first = upscaled(fake_host, fake_host.VideoFromFile(str(clip_file)), Network(), resumable=True)
     second = upscaled(fake_host, first, Network(), resumable=False, resize_to="factor", factor=0.5)
     second.get_stream_source()
-    assert len(kept(tmp_path)) == 5
+    assert len(kept(tmp_path)) == 9
 
 
 def test_job_in_use_is_refused(fake_host, clip_file, tmp_path, short_segments):
