@@ -43,7 +43,7 @@ def grays(frames: torch.Tensor) -> list[GrayFrame]:
     ("shift", "still"), [(0.0, True), (0.005, True), (0.15, False), (0.4, False)], ids=["0", "tiny", "small", "large"]
 )
 @pytest.mark.parametrize("subject", [False, True])
-def test_a_still_camera_is_told_from_one_that_moves(shift, still, subject):
+def test_a_still_camera_differs_from_one_that_moves(shift, still, subject):
     assert is_still(*grays(film([0.0, shift], subject=subject))) is still
 
 
