@@ -17,6 +17,7 @@ from typing import Any
 import assets
 import av
 import base_directory
+import contact_sheet
 import demo
 import script_support
 import workflow_graph
@@ -76,9 +77,9 @@ def make_thumbnail(host: Host, name: str) -> Image.Image:
     A graph that needs a checkpoint runs up to that node.
     """
     prompt = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
-    source = read_frame(host.base / "input" / CLIP_NAME)
+    source = host.base / "input" / CLIP_NAME
     if any(node["class_type"] in UNAVAILABLE_LOADERS for node in prompt.values()):
-        return draw_halves(source, draw_fill_mask(host, prompt), ("shaky", "steady, and what to paint"))
+        return draw_halves(read_frame(source), draw_fill_mask(host, prompt), ("shaky", "steady, and what to paint"))
     run = host.run(prompt, timeout=3600).raise_for_status()
     for i, node in prompt.items():
         if node["class_type"] in (COMPARE_NODE, TRAIN_NODE):
@@ -88,8 +89,16 @@ def make_thumbnail(host: Host, name: str) -> Image.Image:
             return ImageOps.pad(image, THUMBNAIL_SIZE, color="white")
     items = (item for output in run.outputs.values() for item in output.get("images", []))
     saved = next(item for item in items if item["type"] == "output")
-    result = read_frame(host.base / "output" / saved["subfolder"] / saved["filename"])
-    return draw_halves(source, result, ("before", "after"))
+    return draw_before_after(source, host.base / "output" / saved["subfolder"] / saved["filename"])
+
+
+def draw_before_after(source: Path, result: Path) -> Image.Image:
+    """A frame of both videos; of two of one size, which are to be steady, the mean of half a second."""
+    before, after = read_frame(source), read_frame(result)
+    if before.size != after.size:
+        return draw_halves(before, after, ("before", "after"))
+    means = contact_sheet.mean_frame(source), contact_sheet.mean_frame(result)
+    return draw_halves(*means, ("before: mean of 0.5 s", "after"))
 
 
 def draw_fill_mask(host: Host, prompt: workflow_graph.Prompt) -> Image.Image:
