@@ -138,7 +138,10 @@ class CompareFrames(io.ComfyNode):
 
 
 def _slider_outputs(cls: type[CompareFrames], comparison: Comparison, pair: tuple[Frames, Frames]) -> dict[str, Any]:
-    """Both frames for the slider of web/js/steadyscale.compare.js, which stands in place of the image."""
+    """Both frames for the slider, which stands in place of the image.
+
+    web/js/steadyscale.compare.js reads them.
+    """
     keys = ("steadyscale_before", "steadyscale_after")
     return {
         key: ui.PreviewImage(_to_image(frames), cls=cls).as_dict()["images"]

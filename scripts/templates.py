@@ -93,7 +93,10 @@ def make_thumbnail(host: Host, name: str) -> Image.Image:
 
 
 def draw_before_after(source: Path, result: Path) -> Image.Image:
-    """A frame of both videos; of two of one size, which are to be steady, the mean of half a second."""
+    """A thumbnail of one frame, or, at equal sizes, the mean of half a second.
+
+    At equal sizes the result is meant to be steadier, which one frame does not show.
+    """
     before, after = read_frame(source), read_frame(result)
     if before.size != after.size:
         return draw_halves(before, after, ("before", "after"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from frontend import ON_NODES_2, Frontend
+from frontend import ON_EVERY_FRONTEND, ON_NODES_2, Frontend
 
 import locales
 
@@ -21,6 +21,7 @@ def chinese(frontend: Frontend) -> Iterator[Frontend]:
     frontend.set_language("en")
 
 
+@ON_EVERY_FRONTEND
 def test_the_help_of_a_node_opens_beside_the_canvas(frontend: Frontend) -> None:
     page = frontend.open_help(NODE)
     headings = page.locator("h2").all_inner_texts()

@@ -270,7 +270,8 @@ class Frontend:
             }""",
             kind,
         )
-        self.page.get_by_test_id("info-button").first.click()
+        oldest = self.page.locator("button.help-button")
+        self.page.get_by_test_id("info-button").or_(oldest).first.click()
         page = self.page.locator(".node-help-content").first
         page.locator("h2").first.wait_for()
         return page
