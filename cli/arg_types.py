@@ -38,6 +38,13 @@ def positive_float(text: str) -> float:
     return number
 
 
+def non_negative_float(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
 def unit_float(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:

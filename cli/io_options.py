@@ -57,6 +57,12 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
     """IN and OUT, and what happens when a run is interrupted or the source is corrupt."""
     add_device_option(parser)
     _add_resume_options(parser)
+    add_decoding_options(parser)
+    parser.add_argument("input", metavar="IN", help=SOURCE_HELP)
+    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG")
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     about = "at damaged frames of IN, stop, or keep what the decoder makes of them, repeat the rest, and count"
     add_enum_option(parser, "--on-damage", OnDamage.FAIL, about)
     parser.add_argument(
@@ -66,8 +72,6 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
         help="decode IN with the video decoder of a GPU; where that fails, a message states why and the CPU decodes "
         "the same frames (default none)",
     )
-    parser.add_argument("input", metavar="IN", help=SOURCE_HELP)
-    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG")
 
 
 def _add_resume_options(parser: argparse.ArgumentParser) -> None:
@@ -91,15 +95,22 @@ def _is_resumable(args: argparse.Namespace) -> bool:
 def run_options(args: argparse.Namespace, bars: ProgressBars) -> dict[str, Any]:
     """The keyword arguments that the functions of `core.api` share."""
     return {
+        **file_options(args),
+        "device": args.device,
+        "resumable": args.resumable,
+        "job": args.job or None,
+        "segment_seconds": args.segment_seconds,
+        "progress": bars.show,
+    }
+
+
+def file_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of `run_options` that say how files are read and written."""
+    return {
         "encoding": Encoding(args.codec, args.crf, args.preset, args.pixel_format, args.encoder),
         "bits": args.bits,
         "fps": args.fps,
         "max_pixels": args.max_pixels,
         "on_damage": OnDamage(args.on_damage),
         "hwaccel": args.hwaccel,
-        "device": args.device,
-        "resumable": args.resumable,
-        "job": args.job or None,
-        "segment_seconds": args.segment_seconds,
-        "progress": bars.show,
     }

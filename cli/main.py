@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from .. import __version__
+from ..core.runtime.error_line import error_line
 from .console import end_signals_as_interrupt, flush_streams, log_to_stderr, prepare_streams, write_stderr
 from .registry import COMMANDS, GROUPS, load_command
 
@@ -91,13 +92,9 @@ def _command_name(argv: Sequence[str]) -> str:
 
 
 def _error_line(error: Exception) -> str:
+    from ..core.batch.errors import BatchFailed
     from ..core.remote.workflow import RunError
 
-    if isinstance(error, RunError):
-        return str(error)  # one line for each message of the server
-    text, package = " ".join(str(error).split()), __name__.split(".")[0]
-    if type(error).__module__.split(".")[0] == package:  # the package's own errors have complete messages
-        return text
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{str(error.filename)[:200]}: {error.strerror}; check the name, the permissions and the disk"
-    return f"{type(error).__name__}: {text or 'no more is known'} (--debug shows where)"
+    if isinstance(error, (RunError, BatchFailed)):
+        return str(error)  # a line for each message of the server, or each clip
+    return error_line(error, "--debug shows where")

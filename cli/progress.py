@@ -84,3 +84,8 @@ class ProgressBars:
             if not self._is_visible and time.monotonic() - self._start_time > PROGRESS_DELAY_SECONDS:
                 self._is_visible = not self._progress.disable
                 self._progress.start()
+
+    def remove(self, label: str) -> None:
+        """Remove one bar, if it is there."""
+        if (task := self._tasks.pop(label, None)) is not None:
+            self._progress.remove_task(task)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from steadyscale.cli.main import build_parser
 from steadyscale.cli.registry import COMMANDS, load_command
+from steadyscale.core.batch.clip_list import ListedClip
+from steadyscale.core.batch.executor import InlineExecutor
 from steadyscale.core.training import TrainConfig
 
 CLI, CORE = "steadyscale.cli.commands", "steadyscale.core"
@@ -25,6 +27,10 @@ VALUES = {
     "--server": "http://127.0.0.1:1", "--output": "other.safetensors", "--timeout": "9", "--calibrate": "images",
     "--prune": "0.25", "--max-mb": "3", "--reference": "4", "--mask": "people.png", "--bars": "0,8,0,8",
     "--max-loss-db": "2", "--min-kept": "0.25", "--steps": "5", "--seed": "6", "--frames": "3", "--to": "folder",
+    "--out": "other", "--jobs": "3", "--shard-frames": "100", "--ray-address": "ray://head:10001",
+    "--cpus-per-task": "2", "--gpus-per-task": "2", "--rows": "rows.jsonl", "--workers": "4",
+    "--shards": "5", "--image": "registry/image", "--volume-claim": "films", "--mount": "/films",
+    "--price-core-hour": "0.04", "--price-gpu-hour": "2.5", "--price-gb": "0.02",
 }  # fmt: skip
 
 
@@ -41,6 +47,15 @@ class Call:
     without: tuple[str, ...] = ()  # options that this call refuses or has no use for; another call has them
 
 
+BATCH_FUNCTIONS = (
+    f"{CLI}.batch.read_clip_list",
+    f"{CLI}.batch.resolve_devices",
+    f"{CORE}.batch.local_executor.LocalExecutor",
+    f"{CORE}.batch.ray_executor.RayExecutor",
+    f"{CLI}.batch.run_batch",
+)
+BATCH_RESULTS = ([ListedClip("IN", "OUT.mp4")], "cpu", InlineExecutor(), InlineExecutor())
+
 STEPS = ("--plan", "--shard", "--claim", "--join")  # test_job_options.py
 CALLS = {
     "upscale": Call(("IN", "OUT.mp4"), (f"{CLI}.upscale.upscale_video",), without=STEPS),
@@ -53,6 +68,22 @@ CALLS = {
         (f"{CLI}.stabilize.stabilize_live_video",),
         # The last two are for files only; the others are refused.
         without=("--live", "--resumable", "--job", "--hwaccel", "--mask", "--fps", "--segment-seconds", *STEPS),
+    ),
+    "recipe": Call(
+        ("k8s", "/films/a/IN.mp4", "/films/a/OUT.mp4", "--mount", "/films/a"),
+        (f"{CLI}.recipe.kubernetes_manifest",),
+        without=("--job",),  # which has to be below the mount; test_recipe.py
+    ),
+    "batch": Call(
+        ("LIST", "--out", "DIR"), BATCH_FUNCTIONS, BATCH_RESULTS, without=("--ray-address", "--gpus-per-task")
+    ),
+    "batch --executor ray": Call(
+        ("--executor", "ray", "LIST", "--out", "DIR"), BATCH_FUNCTIONS, BATCH_RESULTS, without=("--executor",)
+    ),
+    "estimate": Call(
+        ("IN",),
+        (f"{CLI}.estimate.read_clip_list", f"{CLI}.estimate.estimate_batch"),
+        ([ListedClip("IN", "OUT.mp4")],),
     ),
     "info": Call(("FILE",), (f"{CLI}.info.open_clip",)),
     "train": Call(("run.toml",), (f"{CORE}.training.read_config", f"{CORE}.training.train"), (TrainConfig(),)),
@@ -86,6 +117,11 @@ CALLS = {
 
 class _Called(BaseException):
     """The command has called what it is for."""
+
+
+def command_of(name: str) -> str:
+    """The command of a call, whose name may have an option after it."""
+    return name.partition(" --")[0]
 
 
 def options_of(command: str) -> list[argparse.Action]:
@@ -130,7 +166,7 @@ def record_call(monkeypatch: pytest.MonkeyPatch, call: Call, command: str, optio
 
 
 def test_every_command_has_a_call_and_every_call_a_command():
-    assert {name.removesuffix(" --live") for name in CALLS} == set(COMMANDS)
+    assert {command_of(name) for name in CALLS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +174,12 @@ def test_every_command_has_a_call_and_every_call_a_command():
     [
         pytest.param(name, action, id=f"{name} {action.option_strings[-1]}")
         for name in CALLS
-        for action in options_of(name.removesuffix(" --live"))
+        for action in options_of(command_of(name))
         if action.option_strings[-1] not in CALLS[name].without
     ],
 )
 def test_an_option_changes_the_call(monkeypatch, name, option):
-    command = name.removesuffix(" --live")
+    command = command_of(name)
     plain = record_call(monkeypatch, CALLS[name], command, [])
     assert plain == record_call(monkeypatch, CALLS[name], command, []), "the call itself must be the same twice"
     assert record_call(monkeypatch, CALLS[name], command, words_of(option)) != plain

@@ -28,6 +28,7 @@ WITHOUT_NETWORK = [
     ["info", "IN"],
     ["upscale", "--help"],
     ["enhance", "--help"],
+    ["batch", "--help"],
     ["train", "--help"],
     ["train-smoother", "--help"],
     ["compress", "--help"],

@@ -1,0 +1,167 @@
+"""The printed scripts submit the three steps in order, and the steps do what one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from numbered_video import make_video, read_numbers
+from steadyscale.core import Border, StabilizeSettings, open_clip, stabilize_video
+from steadyscale.core.batch.recipes import kubernetes_name
+
+OPTIONS = ("--operation", "stabilize", "--border", "mirror", "--rolling-shutter", "off", "--seconds", "2.5")
+SBATCH = """#!/bin/bash
+number=$(($(cat "$CALLS/count") + 1))
+echo $number > "$CALLS/count"
+printf '%s\\n' "$@" > "$CALLS/$number"
+echo "10$number"
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Its name needs quotes."""
+    return make_video(tmp_path / "a b's.mp4", 12)
+
+
+def submitted(script: str, folder: Path) -> list[dict[str, str]]:
+    """The options of each call of sbatch when the script runs, by name."""
+    (folder / "calls").mkdir()
+    (folder / "calls" / "count").write_text("0")
+    (folder / "sbatch").write_text(SBATCH)
+    (folder / "sbatch").chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CALLS": str(folder / "calls")}
+    ran = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == "101 102 103\n"
+    calls = [(folder / "calls" / str(number)).read_text().splitlines() for number in (1, 2, 3)]
+    return [{name: value for name, _, value in (word.partition("=") for word in call)} for call in calls]
+
+
+def run_steps(
+    run_cli, monkeypatch, plan: list[str], shards: list[tuple[list[str], dict[str, str]]], join: list[str]
+) -> None:
+    for words, environment in [(plan, {}), *shards, (join, {})]:
+        assert words[0] == "steadyscale"
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code, _, stderr = run_cli(*words[1:])
+        assert code == 0, stderr
+
+
+def check_result(source: Path, target: Path, folder: Path) -> None:
+    settings = StabilizeSettings(seconds=2.5, border=Border.MIRROR, rolling_shutter=0.0)
+    alone = folder / "alone.mp4"
+    stabilize_video(source, alone, settings=settings, resumable=True)
+    assert read_numbers(open_clip(target)) == list(range(12))
+    assert torch.equal(*(torch.cat([*open_clip(path).frames()]) for path in (target, alone)))
+    assert not target.with_name(f"{target.name}.job").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell")
+def test_the_slurm_script_submits_plan_shards_and_join(source: Path, tmp_path: Path, run_cli, monkeypatch) -> None:
+    target = tmp_path / "out.mp4"
+    recipe = ("recipe", "slurm", source, target, "--shards", "2", "--cpus-per-task", "3", "--gpus-per-task", "1")
+    code, script, _ = run_cli(*recipe, *OPTIONS)
+    assert code == 0
+    plan, shards, join = submitted(script, tmp_path)
+    assert ("--dependency" in plan, shards["--dependency"], join["--dependency"]) == (
+        False,
+        "afterok:101",
+        "afterok:102",
+    )
+    assert (shards["--array"], shards["--job-name"]) == ("0-1", "out-shards")
+    resources = [(call["--cpus-per-task"], call.get("--gpus-per-task")) for call in (plan, shards, join)]
+    assert resources == [("3", "1"), ("3", "1"), ("1", None)]
+    words = [shlex.split(call["--wrap"]) for call in (plan, shards, join)]
+    tasks = [(words[1], {"SLURM_ARRAY_TASK_ID": str(k), "SLURM_ARRAY_TASK_COUNT": "2"}) for k in (1, 0)]
+    run_steps(run_cli, monkeypatch, words[0], tasks, words[2])
+    check_result(source, target, tmp_path)
+
+
+def test_the_manifest_has_an_indexed_job_between_plan_and_join(source, tmp_path, run_cli, monkeypatch) -> None:
+    target = tmp_path / "out" / "Large Film.mp4"
+    target.parent.mkdir()
+    recipe = ("recipe", "k8s", source, target, "--shards", "2", "--gpus-per-task", "1", "--cpus-per-task", "2")
+    code, text, _ = run_cli(*recipe, "--mount", tmp_path, "--image", "here/steadyscale:1", *OPTIONS)
+    assert code == 0
+    jobs = [*yaml.safe_load_all(text)]
+    assert [(j["kind"], j["metadata"]["name"]) for j in jobs] == [
+        ("Job", f"large-film-{step}") for step in ("plan", "shards", "join")
+    ]
+    plan, shards, join = (job["spec"] for job in jobs)
+    assert (plan.get("suspend", False), shards["suspend"], join["suspend"]) == (False, True, True)
+    assert (shards["completionMode"], shards["completions"], shards["parallelism"]) == ("Indexed", 2, 2)
+    pods = [spec["template"]["spec"] for spec in (plan, shards, join)]
+    containers = [pod["containers"][0] for pod in pods]
+    assert {c["image"] for c in containers} == {"here/steadyscale:1"}
+    assert [c["resources"]["limits"] for c in containers] == [{"cpu": "2", "nvidia.com/gpu": "1"}] * 2 + [{"cpu": "1"}]
+    assert {(pod["volumes"][0]["name"], c["volumeMounts"][0]["name"], c["volumeMounts"][0]["mountPath"])
+            for pod, c in zip(pods, containers, strict=True)} == {("clips", "clips", str(tmp_path))}  # fmt: skip
+    commands = re.findall(r"^#   (kubectl .*)$", text, re.MULTILINE)
+    assert [re.findall(r"job/(\S+)", command) for command in commands] == [
+        [],
+        ["large-film-plan", "large-film-shards"],
+        ["large-film-shards", "large-film-join"],
+    ]
+    patches = [json.loads(word[8:]) for c in commands for word in shlex.split(c) if word.startswith("--patch=")]
+    assert patches == [{"spec": {"suspend": False}}] * 2
+    words = [["steadyscale", *c["args"]] for c in containers]
+    run_steps(run_cli, monkeypatch, words[0], [(words[1], {"JOB_COMPLETION_INDEX": k}) for k in "01"], words[2])
+    check_result(source, target, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("slurm", "a.mp4", "b.mp4", "--image", "x"), "--image is for k8s only"),
+        (("slurm", "a.mp4", "b_%04d.png"), "b_%04d.png: a job writes a video file"),
+        (("slurm", "a.mp4", "b.mp4", "--operation", "stabilize", "--scale", "2"), "--scale is for"),
+        (("k8s", "/data/a.mp4", "/clips/b.mp4"), "/data/a.mp4: this is outside the volume"),
+        (("k8s", "/clips/a.mp4", "/clips/b.mp4", "--job", "/tmp/j"), "/tmp/j: this is outside the volume"),
+    ],
+)
+def test_what_cannot_run_is_refused(words: tuple[str, ...], message: str, run_cli) -> None:
+    code, out, stderr = run_cli("recipe", *words)
+    assert (code, out) == (1, "")
+    assert message in stderr
+
+
+def test_all_options_reach_the_plan_and_no_others(run_cli) -> None:
+    options = ("--scale", "1.5", "--fps", "30000/1001", "--no-reuse", "--keep-x", "0.25", "--model", "m.pth")
+    code, out, _ = run_cli("recipe", "k8s", "/clips/a.mp4", "/clips/b.mp4", "--device", "cuda", "--json", *options)
+    plan, shards, join = yaml.safe_load_all(json.loads(out)["text"])
+    args = [job["spec"]["template"]["spec"]["containers"][0]["args"] for job in (plan, shards, join)]
+    common = ["enhance", "/clips/a.mp4", "/clips/b.mp4", "--job", "/clips/b.mp4.job"]
+    assert code == 0
+    assert args[0][:6] == [*common, "--plan"]
+    expected = {"--model=m.pth", "--device=cuda", "--scale=1.5", "--fps=30000/1001", "--no-reuse", "--keep-x=0.25"}
+    assert set(args[0][6:]) == expected
+    assert args[1] == [*common, "--shard", "auto/8", "--model=m.pth", "--device=cuda"]
+    assert args[2] == [*common, "--join"]
+
+
+@pytest.mark.parametrize(("text", "name"), [("Reel_7 (4K)", "reel-7-4k"), ("映画", "clip"), ("a" * 60, "a" * 40)])
+def test_names_suit_kubernetes(text: str, name: str) -> None:
+    assert kubernetes_name(text) == name
+
+
+def test_the_containers_files_and_extras_exist() -> None:
+    root = Path(__file__).parents[3]
+    text = (root / "Containerfile").read_text(encoding="utf-8")
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()]
+    assert [name for name in copied if not (root / name).exists()] == []
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    extras = {extra for found in re.findall(r"\[([\w,]+)\]\"", text) for extra in found.split(",")}
+    assert extras == {extra for extra in extras if re.search(rf"^{extra} = \[", project, re.MULTILINE)}
+    assert re.findall(r" AS (\w+)$", text, re.MULTILINE) == ["source", "cpu", "cuda"]
+    assert text.count('ENTRYPOINT ["steadyscale"]') == 2
