@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..clip import ClipError
-from ..training.data.dataset import CROP_MARGIN, CachedImageDataset, ImageDataset, find_files
+from ..training.data.dataset import CROP_MARGIN
+from ..training.data.image_files import CachedImageDataset, ImageDataset, find_files
 from ..training.errors import TrainingError
 from ..training.evaluate.metrics import make_lr_pair
 from ..video.images.sequence_paths import IMAGE_SUFFIXES

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ..training.config.schema import DataConfig, NetworkConfig, OptimConfig, RuntimeConfig, TrainConfig
-from ..training.data.dataset import Batch, ImageDataset, batches
+from ..training.data.dataset import Batch, batches
+from ..training.data.image_files import ImageDataset
 from ..training.loop.networks import MultiScaleGenerator
 from ..training.loop.train_state import init_state
 from ..training.loop.train_step import train_step

@@ -27,7 +27,8 @@ from .config.schema import (
     TrainConfig,
 )
 from .config.toml_dataclass import to_table
-from .data.dataset import CROP_MARGIN, CachedImageDataset
+from .data.dataset import CROP_MARGIN
+from .data.image_files import CachedImageDataset
 from .data.sources import TrainingSources, hash_parts
 from .errors import TrainingError
 from .evaluate.metrics import bicubic, score

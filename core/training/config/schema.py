@@ -109,6 +109,8 @@ class DataConfig:
     parts of most photographs are out of focus. min_resize: crops are cut from an image that is reduced by a random
     factor between this and 1, so that detail of many sizes occurs. frames_per_video: frames taken from each video,
     evenly spaced. cache_gb: decoded images kept in memory, in 10^9 bytes; the others are decoded again each time.
+    paired: train and validate name folders with the subfolders `lq` (inputs) and `gt` (targets), whose images have the
+    same names; inputs are then used as they are, or degraded further if degrade.enabled is set.
     """
 
     train: tuple[str, ...] = ()
@@ -118,12 +120,17 @@ class DataConfig:
     min_resize: float = 1.0
     frames_per_video: int = 24
     cache_gb: float = 8.0
+    paired: bool = False
 
     def __post_init__(self) -> None:
         _check(
             0 < self.min_resize <= 1, f"data.min_resize must be a factor above 0 and at most 1, not {self.min_resize}"
         )
         _check_min(1, "data.", self, "crop", "crop_candidates", "frames_per_video")
+        _check(
+            not self.paired or self.min_resize == 1,
+            f"data.min_resize is {self.min_resize}, but pairs (data.paired) are not resized; remove data.min_resize",
+        )
         _check_min(0, "data.", self, "cache_gb")
 
 
@@ -284,6 +291,7 @@ class TrainConfig:
         self._check_batch()
         self._check_losses()
         self._check_crop()
+        self._check_pairs()
 
     def _check_batch(self) -> None:
         part = self.batch / self.accumulate
@@ -304,6 +312,16 @@ class TrainConfig:
             any(early) or (any(late) and not self.optim.gan_start_step),
             "no loss has a weight in the first step; set losses.pixel above 0"
             + (", or optim.gan_start_step to 0" if any(late) else ""),
+        )
+
+    def _check_pairs(self) -> None:
+        if not self.data.paired:
+            return
+        scales = self.network.scales
+        _check(len(scales) == 1, f"data.paired: pairs have one scale, but network.scales is {scales}; name one")
+        _check(
+            not self.losses.shift_consistency or self.degrade.enabled,
+            "losses.shift_consistency compares two degradations of one pair; set degrade.enabled",
         )
 
     def _check_crop(self) -> None:

@@ -6,150 +6,28 @@ resumed run sees the same pairs as an uninterrupted one, on any number of thread
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...clip import ClipError
-from ...runtime.typed_torch import from_numpy
 from ...upscaling.resize import resize
-from ...video.images.image_clip import read_image
-from ...video.images.sequence_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ...video.open import open_clip
 from ..config.degradation import DegradationConfig
 from ..config.schema import TrainConfig
 from ..errors import TrainingError
 from .degradations import degrade
+from .image_files import CachedImageDataset, ImageDataset
+from .paired import PairedImageDataset
 
 Item = TypeVar("Item")
 
 # Low-resolution pixels around a crop that are degraded with it and cut off afterwards: filters reach over its edges.
 CROP_MARGIN = 4
-MAX_LISTED_FILES = 8  # files named in an error
-
-
-class ImageDataset(Protocol):
-    """Images by index, each (3, H, W), uint8, RGB."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Tensor: ...
-
-
-class CachedImageDataset:
-    """Images by index, each (3, H, W), uint8, RGB, with a cache.
-
-    sources: images, folders of images, and videos, of each of which `frames_per_video` are taken. cache_bytes: limit of
-    the cache; frames of videos stay in memory in any case. All files are read once at the start, so that a corrupt or
-    too small one is reported before training starts. Thread-safe. Raises TrainingError if there are no files, if one
-    cannot be read, or if an image has a side below `min_side`.
-    """
-
-    def __init__(
-        self, sources: Sequence[str], *, min_side: int, frames_per_video: int = 24, cache_bytes: float = 8e9
-    ) -> None:
-        self._lock = threading.Lock()
-        self._cache: dict[int, Tensor] = {}
-        self._files: list[Path] = []  # one per image
-        free_bytes, faults = cache_bytes, list[tuple[Path, str]]()
-        for file in find_files(sources):
-            try:
-                for image in _read_and_check(file, frames_per_video, min_side):
-                    # A frame of a video cannot be decoded again on its own.
-                    if file.suffix.lower() not in IMAGE_SUFFIXES or image.numel() <= free_bytes:
-                        self._cache[len(self._files)] = image
-                        free_bytes -= image.numel()
-                    self._files.append(file)
-            except TrainingError as error:
-                faults.append((file, str(error)))
-        if faults:
-            raise TrainingError(_describe_faults(faults))
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int) -> Tensor:
-        with self._lock:
-            cached = self._cache.get(index)
-        return _decode_image(self._files[index]) if cached is None else cached
-
-
-def find_files(sources: Sequence[str]) -> list[Path]:
-    """List the images and videos that the sources name or contain.
-
-    Raises TrainingError if there are none.
-    """
-    files: list[Path] = []
-    for source in map(Path, sources):
-        candidates = sorted(source.rglob("*")) if source.is_dir() else [source]
-        # A folder may hold other files too, but a file that is named itself is meant, whatever its extension.
-        files += [f for f in candidates if f == source or f.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)]
-    if not files:
-        raise TrainingError(f"there are no images or videos in {', '.join(sources) or 'data.train, which is empty'}")
-    return files
-
-
-def _read_and_check(file: Path, frames_per_video: int, min_side: int) -> Iterator[Tensor]:
-    """Yield the images of a file.
-
-    Raises TrainingError if it cannot be read or has a side below `min_side`.
-    """
-    try:
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES
-        for image in [_decode_image(file)] if is_image else _read_video_frames(file, frames_per_video):
-            height, width = image.shape[-2:]
-            if min(height, width) < min_side:
-                raise TrainingError(
-                    f"{file} is {width}x{height}; these settings need {min_side} pixels a side or more; remove it "
-                    "or, to train on it, lower the crop (data.crop)"
-                )
-            yield image
-    except ClipError as error:
-        raise TrainingError(str(error)) from error
-
-
-def _read_video_frames(file: Path, max_frames: int) -> Iterator[Tensor]:
-    clip = open_clip(file)
-    stride = max(1, (clip.info.length or max_frames) // max_frames)
-    for number, frame in enumerate(clip.frames()):
-        if number % stride == 0 and number // stride < max_frames:
-            yield _to_uint8(frame)
-
-
-def _describe_faults(faults: Sequence[tuple[Path, str]]) -> str:
-    """Describe the first fault, and list the other unusable files.
-
-    So all can be removed at once.
-    """
-    (_, first), *others = faults
-    if not others:
-        return first
-    names = ", ".join(str(file) for file, _ in others[:MAX_LISTED_FILES])
-    ellipsis = ", ..." if len(others) > MAX_LISTED_FILES else ""
-    return f"{first}; {len(others)} more files cannot be used either: {names}{ellipsis}"
-
-
-def _decode_image(file: Path) -> Tensor:
-    """Decode without alpha, and 16 bits rounded to 8."""
-    image = read_image(file)[..., :3]
-    if image.dtype == np.uint16:
-        image = np.rint(image.astype(np.float32) / 257)
-    return from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.uint8))
-
-
-def _to_uint8(frame: Tensor) -> Tensor:
-    return (frame[0, :3] * 255).round().byte()
 
 
 @dataclass(frozen=True)
@@ -158,7 +36,7 @@ class Batch:
 
     small: (B, 3, crop / scale, crop / scale). large: (B, 3, crop, crop). shift: with losses.shift_consistency, crops 2
     n and 2 n + 1 show the same place, and the second starts this many high-resolution pixels (rows, columns) further
-    down and to the right, each less than a low-resolution pixel.
+    down and to the right, each less than a low-resolution pixel; (0, 0) with data.paired.
     """
 
     step: int
@@ -168,6 +46,21 @@ class Batch:
     shift: tuple[int, int] = (0, 0)
 
 
+def load_images(config: TrainConfig) -> CachedImageDataset | PairedImageDataset:
+    """Load the images that crops are cut from. Raises TrainingError."""
+    data = config.data
+    if data.paired:
+        (scale,) = config.network.scales
+        min_side = data.crop // scale + 2 * CROP_MARGIN
+        return PairedImageDataset(data.train, scale, min_side=min_side, cache_bytes=data.cache_gb * 1e9)
+    return CachedImageDataset(
+        data.train,
+        min_side=min_image_side(config),
+        frames_per_video=data.frames_per_video,
+        cache_bytes=data.cache_gb * 1e9,
+    )
+
+
 def min_image_side(config: TrainConfig) -> int:
     """Return the side in pixels that an image needs for the crops of these settings."""
     margins = (2 * CROP_MARGIN + bool(config.losses.shift_consistency)) * max(config.network.scales)
@@ -175,7 +68,12 @@ def min_image_side(config: TrainConfig) -> int:
 
 
 def batches(
-    config: TrainConfig, images: ImageDataset, first_step: int, *, rank: int = 0, world_size: int = 1
+    config: TrainConfig,
+    images: ImageDataset | PairedImageDataset,
+    first_step: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps first_step ... config.steps - 1.
 
@@ -192,7 +90,10 @@ def batches(
     def make_batch(step: int) -> Batch:
         scale = config.network.scales[step % len(config.network.scales)]
         shift = _draw_shift(config, step, scale)
-        pairs = [_make_pair(config, images, step, index, scale, shift) for index in indices]
+        if isinstance(images, PairedImageDataset):
+            pairs = [_crop_pair(config, images, step, index, scale) for index in indices]
+        else:
+            pairs = [_make_pair(config, images, step, index, scale, shift) for index in indices]
         small, large = (torch.stack(side) for side in zip(*pairs, strict=True))
         return Batch(step, scale, small, large, shift)
 
@@ -202,9 +103,9 @@ def batches(
 def _draw_shift(config: TrainConfig, step: int, scale: int) -> tuple[int, int]:
     """Draw the offset of the second crop of each pair.
 
-    Any sub-pixel offset at low resolution, except for (0, 0).
+    Any sub-pixel offset at low resolution, except for (0, 0). Pairs of images allow none.
     """
-    if not config.losses.shift_consistency:
+    if not config.losses.shift_consistency or config.data.paired:
         return (0, 0)
     rng = np.random.default_rng((config.seed, step))
     down, right = divmod(int(rng.integers(1, max(2, scale**2))), scale)
@@ -234,19 +135,54 @@ def _make_pair(
     return small[:, CROP_MARGIN:-CROP_MARGIN, CROP_MARGIN:-CROP_MARGIN], large[:, margin:-margin, margin:-margin]
 
 
+def _crop_pair(
+    config: TrainConfig, images: PairedImageDataset, step: int, index: int, scale: int
+) -> tuple[Tensor, Tensor]:
+    """Return a crop of a pair, the low-quality one degraded as the settings say.
+
+    Shapes as in `_make_pair`. With losses.shift_consistency, crops 2 n and 2 n + 1 differ in their degradation alone.
+    """
+    is_second = index % 2 if config.losses.shift_consistency else 0
+    rng = np.random.default_rng((config.seed, step, index - is_second))
+    lq, gt = images[int(rng.integers(len(images)))]
+    side = config.data.crop // scale + 2 * CROP_MARGIN
+    top, left = _draw_position(gt, side * scale, config.data.crop_candidates, rng, multiple=scale)
+    orientation = int(rng.integers(8))
+    small, large = (
+        _flip_rotate(image[:, top // by : top // by + size, left // by : left // by + size].float() / 255, orientation)
+        for image, by, size in ((lq, scale, side), (gt, 1, side * scale))
+    )
+    if config.degrade.enabled:
+        rng = np.random.default_rng((config.seed, step, index))
+        small = degrade(small, side, side, config.degrade, rng)
+    margin = CROP_MARGIN * scale
+    return small[:, CROP_MARGIN:-CROP_MARGIN, CROP_MARGIN:-CROP_MARGIN], large[:, margin:-margin, margin:-margin]
+
+
 def _draw_crop(image: Tensor, config: TrainConfig, size: int, rng: np.random.Generator) -> Tensor:
     """Return the candidate crop with the most detail.
 
     Resized: (3, size, size) in [0, 1].
     """
     side = round(size / rng.uniform(config.data.min_resize, 1.0))
-    positions = (image.shape[1] - side + 1, image.shape[2] - side + 1)
-    candidates = [
-        (int(rng.integers(positions[0])), int(rng.integers(positions[1]))) for _ in range(config.data.crop_candidates)
+    top, left = _draw_position(image, side, config.data.crop_candidates, rng)
+    return resize(image[None, :, top : top + side, left : left + side].float() / 255, size, size)[0]
+
+
+def _draw_position(
+    image: Tensor, side: int, candidates: int, rng: np.random.Generator, *, multiple: int = 1
+) -> tuple[int, int]:
+    """Draw positions of a square, and return that with the most detail: top, left.
+
+    multiple: of which both are, in pixels.
+    """
+    count_y, count_x = ((length - side) // multiple + 1 for length in image.shape[1:])
+    positions = [
+        (int(rng.integers(count_y)) * multiple, int(rng.integers(count_x)) * multiple) for _ in range(candidates)
     ]
-    crops = [image[:, top : top + side, left : left + side] for top, left in candidates]
-    crop = (crops[0] if len(crops) == 1 else max(crops, key=_mean_gradient)).float() / 255
-    return resize(crop[None], size, size)[0]
+    if candidates == 1:
+        return positions[0]
+    return max(positions, key=lambda at: _mean_gradient(image[:, at[0] : at[0] + side, at[1] : at[1] + side]))
 
 
 def _mean_gradient(crop: Tensor) -> float:

@@ -131,7 +131,6 @@ def load_lpips() -> PerceptualMetric:
     return metric
 
 
-@torch.no_grad()
 def score(
     upscale: UpscaleFn,
     images: Iterable[Tensor],
@@ -143,10 +142,21 @@ def score(
 
     metric: LPIPS from `load_lpips`, measured on whole images in steps of 1/255.
     """
+    return score_pairs(upscale, (make_lr_pair(image, scale) for image in images), scale, device, metric)
+
+
+@torch.no_grad()
+def score_pairs(
+    upscale: UpscaleFn,
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    scale: int,
+    device: torch.device | str = "cpu",
+    metric: PerceptualMetric | None = None,
+) -> Scores:
+    """Return the mean scores over pairs of images, as `make_lr_pair` returns them; see `score`."""
     image_scores: list[Scores] = []
     distances: list[float] = []
-    for image in images:
-        small, large = make_lr_pair(image, scale)
+    for small, large in pairs:
         pred = upscale(small.to(device)).float().cpu()
         image_scores.append(score_image(pred, large, scale))
         if metric is not None:

@@ -10,7 +10,9 @@ import torch
 from ...clip import ClipError
 from ...runtime.device_names import resolve_device
 from ..config.schema import TrainConfig
-from ..data.dataset import CachedImageDataset, find_files, min_image_side
+from ..data.dataset import load_images
+from ..data.image_files import CachedImageDataset, find_files
+from ..data.paired import PairedImageDataset
 from ..errors import TrainingError
 from ..evaluate.metrics import MIN_LPIPS_SIDE, PerceptualMetric, load_lpips
 from ..losses.perceptual_features import FeatureExtractor, default_layers, load_features
@@ -34,20 +36,14 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def load_training_images(config: TrainConfig) -> CachedImageDataset:
+def load_training_images(config: TrainConfig) -> CachedImageDataset | PairedImageDataset:
     """Load the images that crops are cut from. Raises TrainingError."""
     if not config.data.train:
         raise TrainingError("data.train is empty; name images, folders of images, or videos")
-    data = config.data
-    return CachedImageDataset(
-        data.train,
-        min_side=min_image_side(config),
-        frames_per_video=data.frames_per_video,
-        cache_bytes=data.cache_gb * 1e9,
-    )
+    return load_images(config)
 
 
-def load_validation_images(config: TrainConfig) -> CachedImageDataset | None:
+def load_validation_images(config: TrainConfig) -> CachedImageDataset | PairedImageDataset | None:
     """Load the validation images. Raises TrainingError.
 
     Logs a warning and returns None if data.validate is empty.
@@ -64,6 +60,9 @@ def load_validation_images(config: TrainConfig) -> CachedImageDataset | None:
             *(len(shared), len(held_out), shared[0]),
         )
     min_side = max(MIN_SSIM_SIDE * max(config.network.scales), MIN_LPIPS_SIDE if config.output.lpips else 0)
+    if config.data.paired:
+        (scale,) = config.network.scales
+        return PairedImageDataset(config.data.validate, scale, min_side=-(-min_side // scale))
     return CachedImageDataset(
         config.data.validate, min_side=min_side, frames_per_video=2, cache_bytes=config.data.cache_gb * 1e9
     )

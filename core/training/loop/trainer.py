@@ -21,7 +21,9 @@ from ...runtime import folder_lock
 from ...runtime.atomic_write import atomic_path
 from ..config.schema import TrainConfig
 from ..config.toml_dataclass import to_toml
-from ..data.dataset import Batch, CachedImageDataset, batches
+from ..data.dataset import Batch, batches
+from ..data.image_files import CachedImageDataset
+from ..data.paired import PairedImageDataset
 from ..errors import TrainingError, describe_free_space
 from ..evaluate.metrics import PerceptualMetric, Scores
 from ..losses.perceptual_features import FeatureExtractor
@@ -132,7 +134,7 @@ def _train_loop(
     config: TrainConfig,
     state: TrainState,
     stream: Iterator[Batch],
-    held_out: CachedImageDataset | None,
+    held_out: CachedImageDataset | PairedImageDataset | None,
     metric: PerceptualMetric | None,
     features: FeatureExtractor | None,
     device: torch.device,

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ....models.arch.separable import to_dense
 from ..config.schema import TrainConfig, strip_folders
 from ..config.toml_dataclass import to_toml
-from ..data.dataset import CachedImageDataset
-from ..evaluate.metrics import PerceptualMetric, Scores, make_lr_pair, score
+from ..data.image_files import CachedImageDataset
+from ..data.paired import PairedImageDataset
+from ..evaluate.metrics import PerceptualMetric, Scores, make_lr_pair, score_pairs
 from .export import export
 from .logger import make_sample, write_sample
 from .train_state import TrainState
@@ -22,25 +24,34 @@ MIN_PSNR_GAIN_DB = 0.001  # improvement in dB that counts as a new best
 def validate(
     config: TrainConfig,
     state: TrainState,
-    held_out: CachedImageDataset,
+    held_out: CachedImageDataset | PairedImageDataset,
     device: torch.device,
     metric: PerceptualMetric | None = None,
 ) -> dict[int, Scores]:
     """Score the averaged network, by scale, and write sample images.
 
-    metric: see `score`.
+    held_out: images, or pairs of the only scale. metric: see `score`.
     """
     scores: dict[int, Scores] = {}
     for scale in config.network.scales:
         network = state.ema_generator.for_scale(scale)
-        scores[scale] = score(network, held_out, scale, device, metric)
+        pairs = (_eval_pair(held_out, index, scale) for index in range(len(held_out)))
+        scores[scale] = score_pairs(network, pairs, scale, device, metric)
         for index in range(min(config.output.samples, len(held_out))):
-            small, large = make_lr_pair(held_out[index], scale)
+            small, large = _eval_pair(held_out, index, scale)
             with torch.no_grad():
                 pred = network(small.to(device)).float().cpu()
             name = f"step_{state.step:08d}_{scale}x_{index + 1}"
             write_sample(config.folder / "samples", name, make_sample(small, pred, large))
     return scores
+
+
+def _eval_pair(held_out: CachedImageDataset | PairedImageDataset, index: int, scale: int) -> tuple[Tensor, Tensor]:
+    """Return an input (1, 3, h, w) and its target (1, 3, h * scale, w * scale) in steps of 1/255."""
+    if isinstance(held_out, PairedImageDataset):
+        small, large = held_out[index]
+        return small[None].float() / 255, large[None].float() / 255
+    return make_lr_pair(held_out[index], scale)
 
 
 def update_best(state: TrainState, scores: Mapping[int, Scores]) -> bool:

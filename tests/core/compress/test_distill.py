@@ -4,7 +4,8 @@ import pytest
 import torch
 from steadyscale.core.compress import CompressionError
 from steadyscale.core.compress.distill import FinetuneSettings, distill, finetune
-from steadyscale.core.training.data.dataset import Batch, CachedImageDataset
+from steadyscale.core.training.data.dataset import Batch
+from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.models.arch.separable import to_separable
 
 CPU = torch.device("cpu")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from steadyscale.core.training import TrainingError
-from steadyscale.core.training.data.dataset import CachedImageDataset, batches, min_image_side, prefetch_map
+from steadyscale.core.training.data.dataset import batches, min_image_side, prefetch_map
+from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.upscaling.resize import resize
 from steadyscale.core.video.images.png_writer import write_images
 

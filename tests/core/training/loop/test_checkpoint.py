@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from steadyscale.core.training import TrainingError
-from steadyscale.core.training.data.dataset import CachedImageDataset, batches
+from steadyscale.core.training.data.dataset import batches
+from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop import checkpoint
 from steadyscale.core.training.loop.train_state import init_state
 from steadyscale.core.training.loop.train_step import train_step

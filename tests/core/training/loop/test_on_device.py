@@ -15,7 +15,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from steadyscale.core.training import TrainingError, train
 from steadyscale.core.training.config.toml_dataclass import to_toml
-from steadyscale.core.training.data.dataset import CachedImageDataset, batches
+from steadyscale.core.training.data.dataset import batches
+from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop.checkpoint import find_newest
 from steadyscale.core.training.loop.distributed import init_distributed, read_local_rank
 from steadyscale.core.training.loop.setup import pick_device

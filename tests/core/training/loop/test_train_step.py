@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from steadyscale.core.training.config.schema import AutocastDtype, DiscriminatorKind
-from steadyscale.core.training.data.dataset import CachedImageDataset, batches
+from steadyscale.core.training.data.dataset import batches
+from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop.train_state import LossScaler, init_state
 from steadyscale.core.training.loop.train_step import learning_rate_at, loss_weights_at, train_step
 
