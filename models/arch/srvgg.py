@@ -5,7 +5,7 @@ Wang et al. 2021, arXiv:2107.10833. All convolutions run at input size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
@@ -114,3 +114,22 @@ def build(state: StateDict) -> SRVGGNetCompact:
     scale, out_channels = infer_scale_and_channels(len(last), in_channels)
     config = SRVGGConfig(in_channels, out_channels, features, convs=(layers - 3) // 2, scale=scale)
     return load_strict(lambda: SRVGGNetCompact(config), state)
+
+
+def reduce_scale(network: SRVGGNetCompact, scale: int) -> SRVGGNetCompact:
+    """Return the network whose result is the box-reduced result of `network`, exactly.
+
+    scale: a divisor of the network's. The outputs of the last convolution that fall into one pixel are averaged, which
+    works because nearest upsampling is constant within an input pixel. Raises ValueError for other scales.
+    """
+    config = network.config
+    if scale < 1 or config.scale % scale:
+        raise ValueError(f"a {config.scale}x network can be reduced to a divisor of {config.scale}, not to {scale}x")
+    factor = config.scale // scale
+    reduced = SRVGGNetCompact(replace(config, scale=scale))
+    state = network.state_dict()
+    for name in (f"body.{len(network.body) - 1}.{kind}" for kind in ("weight", "bias")):
+        phases = state[name].unflatten(0, (config.out_channels, scale, factor, scale, factor))
+        state[name] = phases.mean((2, 4)).flatten(0, 2)
+    reduced.load_state_dict(state)
+    return reduced

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spandrel import ModelLoader
@@ -87,3 +88,16 @@ def test_last_layer_that_is_not_a_convolution_is_rejected():
     state["body.4.weight"] = torch.tensor(7.0)
     with pytest.raises(ValueError, match="has 0 dimensions"):
         srvgg.build(state)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_reduced_network_gives_the_box_reduced_result(scale):
+    network = random_network(SRVGGConfig(features=8, convs=2, scale=4))
+    image = torch.rand(2, 3, 9, 7)
+    reduced = srvgg.reduce_scale(network, scale)
+    assert (reduced.scale, reduced.config.features) == (scale, 8)
+    expected = F.avg_pool2d(network(image), 4 // scale)
+    assert (reduced(image) - expected).abs().max() < 2e-6
+    assert expected.std() > 0.1
+    with pytest.raises(ValueError, match="not to 3x"):
+        srvgg.reduce_scale(network, 3)
