@@ -17,6 +17,7 @@ from torch import Tensor
 from ...runtime.typed_av import decode_video, encode_video
 from ...runtime.typed_torch import from_numpy
 from ...video.format import stream_format
+from ...video.format.scaler import REFORMAT_THREADS
 
 PAN_PIXELS = 1  # camera motion between the frames of the short clip that is encoded
 
@@ -62,7 +63,10 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
         offset = PAN_PIXELS * number
         view = padded[:, offset : offset + height + down, offset : offset + width + right]
         frame = av.VideoFrame.from_ndarray(_to_uint8(view), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=stream_format.BT709, dst_color_range=stream_format.LIMITED_RANGE
+            format="yuv420p",
+            dst_colorspace=stream_format.BT709,
+            dst_color_range=stream_format.LIMITED_RANGE,
+            threads=REFORMAT_THREADS,
         )
         frame.pts = number
         packets += encode_video(encoder, frame)
@@ -72,7 +76,10 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
     decoder.thread_count = 1
     decoded = [frame for packet in (*packets, None) for frame in decode_video(decoder, packet)]
     rgb = decoded[-1].reformat(
-        format="rgb24", src_colorspace=stream_format.BT709, src_color_range=stream_format.LIMITED_RANGE
+        format="rgb24",
+        src_colorspace=stream_format.BT709,
+        src_color_range=stream_format.LIMITED_RANGE,
+        threads=REFORMAT_THREADS,
     )
     return _to_tensor(np.asarray(rgb.to_ndarray(), np.uint8))[:, :height, :width]
 
