@@ -219,7 +219,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
 
-    names = [bundled.name for bundled in zoo.BUNDLED_MODELS] + ["realesr-animevideov3", *options.weights]
+    names = [bundled.name for bundled in zoo.BUNDLED_MODELS if bundled.path.exists()] + [
+        "realesr-animevideov3",
+        *options.weights,
+    ]
     loaded = {Path(name).stem: load_upscaler(zoo.find_weights(name)) for name in names}
     networks: dict[str, Upscale] = {"bicubic": bicubic(SCALE)}
     networks |= {name: network for name, network in loaded.items() if network.scale == SCALE}

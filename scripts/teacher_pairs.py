@@ -1,7 +1,7 @@
-"""Write pairs of images to distill a large network: a clean input, and a target from the network and the truth.
+"""Write pairs of images to distill a large network.
 
     python scripts/teacher_pairs.py OUT --images photographs=0.74 --images drawings=0.16 --images text=0.10 \\
-        --count 400 --truth-share 0.3
+        --count 400 --truth-share 0.15
 
 OUT gets `lq` and `gt`, for a run with data.paired, and `teacher` with the network's own results, which are not computed
 again. An input is a reduced crop of an image; training degrades it further. The target is the network's result with the
@@ -33,7 +33,7 @@ BLUR_RADIUS = 1  # input pixels of the box filter, applied twice, that separates
 
 
 def draw_crop(pools: list[tuple[list[Path], float]], side: int, seed: int, number: int) -> Tensor:
-    """Return the crop of a number: (1, 3, side, side) in [0, 1]."""
+    """Return a crop by its number: (1, 3, side, side) in [0, 1]."""
     rng = np.random.default_rng((seed, number))
     draw, total = rng.random(), 0.0
     files = pools[-1][0]
@@ -66,10 +66,12 @@ def _mean_gradient(crop: np.ndarray) -> float:
 
 
 def make_target(teacher: Tensor, truth: Tensor, small: Tensor, truth_share: float) -> Tensor:
-    """Give the teacher's result the low frequencies of the input, and blend it with the ground truth."""
+    """Blend the truth and the teacher with the low frequencies of the input."""
     height, width = small.shape[-2:]
     difference = _blur(small - resize(teacher, width, height))
-    corrected = (teacher + resize(difference, teacher.shape[-1], teacher.shape[-2])).clamp(0, 1)
+    # Not `resize`, which clamps to [0, 1]: the difference has both signs.
+    difference = F.interpolate(difference, size=teacher.shape[-2:], mode="bilinear", align_corners=False)
+    corrected = (teacher + difference).clamp(0, 1)
     return corrected * (1 - truth_share) + truth * truth_share
 
 
@@ -105,7 +107,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--side", type=int, default=96, help="of the inputs in pixels (default %(default)s)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--truth-share", type=float, default=0.3, help="of the ground truth in the targets")
+    parser.add_argument("--truth-share", type=float, default=0.15, help="of the ground truth in the targets")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)

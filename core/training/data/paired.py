@@ -14,9 +14,9 @@ LQ_FOLDER, GT_FOLDER = "lq", "gt"
 
 
 class PairedImageDataset:
-    """Pairs of images by index: low quality (3, h, w), ground truth (3, h * scale, w * scale).
+    """Pairs of images by index: low quality and ground truth.
 
-    uint8, RGB. folders: each contains the subfolders `lq` and `gt`, with images of the same relative paths, whatever
+    (3, h, w) and (3, h * scale, w * scale), uint8, RGB. folders: each contains the subfolders `lq` and `gt`, with images of the same relative paths, whatever
     their extensions. Raises TrainingError if a partner is missing, if a pair does not fit the scale, or as
     CachedImageDataset does; min_side: of the low-quality images. Thread-safe.
     """

@@ -153,7 +153,7 @@ def score_pairs(
     device: torch.device | str = "cpu",
     metric: PerceptualMetric | None = None,
 ) -> Scores:
-    """Return the mean scores over pairs of images, as `make_lr_pair` returns them; see `score`."""
+    """Return the mean scores over pairs as `make_lr_pair` returns them; see `score`."""
     image_scores: list[Scores] = []
     distances: list[float] = []
     for small, large in pairs:

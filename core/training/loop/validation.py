@@ -47,7 +47,10 @@ def validate(
 
 
 def _eval_pair(held_out: CachedImageDataset | PairedImageDataset, index: int, scale: int) -> tuple[Tensor, Tensor]:
-    """Return an input (1, 3, h, w) and its target (1, 3, h * scale, w * scale) in steps of 1/255."""
+    """Return an input and its target in steps of 1/255.
+
+    (1, 3, h, w) and (1, 3, h * scale, w * scale).
+    """
     if isinstance(held_out, PairedImageDataset):
         small, large = held_out[index]
         return small[None].float() / 255, large[None].float() / 255
