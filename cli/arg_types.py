@@ -68,7 +68,9 @@ def bars(text: str) -> BarDetection | Bars:
         return BarDetection(text)
     pixels = text.split(",")
     if len(pixels) != 4 or not all(number.isdecimal() for number in pixels):
-        raise argparse.ArgumentTypeError(f"{text} are no bars; give auto, none, or left,top,right,bottom: 0,140,0,140")
+        raise argparse.ArgumentTypeError(
+            f"{text} is no bar size; give auto, none, or left,top,right,bottom: 0,140,0,140"
+        )
     return Bars(*map(int, pixels))
 
 

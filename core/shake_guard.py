@@ -18,7 +18,7 @@ STRENGTHS = (0.75, 0.5, 0.25)
 
 
 def without_added_shake(correction: Correction) -> Correction:
-    """Reduce the correction of shots that would shake more than they do, down to none.
+    """Reduce corrections that would add shake, down to none.
 
     correction: of measured poses; both paths are judged by them. Shots that gain from it are not changed.
     """

@@ -60,9 +60,10 @@ def _may_have_bars(brightest: NDArray[np.float32]) -> bool:
 
 
 def detect_bars(brightest: NDArray[np.float32]) -> Bars | None:
-    """Find the bars around the content; brightest: (h, w), the maximum luma of each pixel over many frames.
+    """Find the bars around the content.
 
-    None where there are none, or where they may be those of a dark scene.
+    brightest: (h, w), the maximum luma of each pixel over many frames. None where there are none, or where they may be
+    those of a dark scene.
     """
     content = brightest > MAX_BLACK + CONTENT_RISE
     columns = content.mean(axis=0) > MIN_ACTIVE_SHARE

@@ -77,7 +77,7 @@ def _are_lost(confidence: Array) -> NDArray[np.bool_]:
 
 
 def _are_resting(still_links: Array, shot: slice, fps: float) -> NDArray[np.bool_]:
-    """Return which steps (n,) of a shot are between frames of a camera that stands still.
+    """Return which steps (n,) of a shot are those of a camera at rest.
 
     still_links: those that found no motion. They cover the step without a gap, for `MIN_STILL_SECONDS` or the shot.
     """

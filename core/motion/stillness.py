@@ -1,4 +1,4 @@
-"""Recognize a camera that stands still, in spite of noise and of subjects that move.
+"""Recognize a camera at rest, in spite of noise and of moving subjects.
 
 Even the most exact step is that of noise, and of subjects that fill much of the frame. But a camera on a tripod leaves
 parts of the frame where they were, to a hundredth of a pixel, and a camera that moves leaves none.
@@ -44,10 +44,11 @@ def is_still(first: GrayFrame, second: GrayFrame) -> bool:
 
 
 def block_displacements(first: GrayFrame, second: GrayFrame) -> tuple[Array, Array]:
-    """Measure how far the content of each block moved, by one Gauss-Newton step from no motion.
+    """Measure how far the content of each block moved.
 
-    Returns the distances and their standard errors, both (B,), in pixels; the error is infinite where there are too few
-    pixels. Changes of exposure have no effect: gain and offset of each block are solved jointly.
+    By one Gauss-Newton step from no motion. Returns the distances and their standard errors, both (B,), in pixels; the
+    error is infinite where there are too few pixels. Changes of exposure have no effect: gain and offset of each block
+    are solved jointly.
     """
     level, (height, width) = first.fine, first.plane.shape
     column = np.rint(level.x + (width / 2 - 0.5)).astype(np.intp)
