@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Mapping
+from dataclasses import astuple
 from enum import Enum
 from fractions import Fraction
 from typing import Any, NoReturn
 
+from ..core.bars import Bars
 from ..core.batch.tasks import OPERATIONS
 from ..core.clip import ClipError
 from .device_options import add_inference_options
@@ -64,6 +66,8 @@ def _plain(value: Any) -> Any:
         return "x".join(map(str, value))
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Bars):
+        return ",".join(map(str, astuple(value)))
     return str(value) if isinstance(value, Fraction) else value
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bars import Bars
 from ..clip import ClipError, parse_fps
 from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.gray_frame import Masks
@@ -292,7 +293,7 @@ def join_job(
         device=plan.arguments["device"] if plan.computed else "cpu",
         damage=damage,
         stats=stats if plan.computed else None,
-        stabilization=None if stabilization is None else StabilizationReport(**stabilization),
+        stabilization=None if stabilization is None else _decode_stabilization(stabilization),
     )
 
 
@@ -349,6 +350,11 @@ def _build_planned(plan: JobPlan, source: Path, model: str | Path | None, device
         raise ClipError(f"{weights}: these are not the weights of the plan; use the same file, or plan the job again")
     name = resolve_devices(device or arguments["device"])
     return with_stats(pipeline.then(*upscale_with(pipeline, processing, name, UpscaleStats())))
+
+
+def _decode_stabilization(document: dict[str, Any]) -> StabilizationReport:
+    bars = document["bars"]
+    return StabilizationReport(**(document | {"bars": None if bars is None else Bars(**bars)}))
 
 
 def _encode_upscaling(settings: UpscaleSettings) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from .estimate import luma_frames
 MAX_BLACK = 0.09  # luma of a bar: black of the limited range, if it was decoded as the full range, with noise
 CONTENT_RISE = 0.07  # luma above that of the bars, which content has in some frame
 CONTENT_SHARE = 0.85  # of the pixels of a line of content; subtitles over a whole clip cover less of a bar
-EDGE_DROP = 0.3  # of that share within `EDGE_PIXELS` at the edge of a bar; that of a dark floor falls slowly
-EDGE_PIXELS = 3  # compression blurs an edge over so many
+EDGE_SHARE = 0.05  # of the pixels of a bar's inner line: a lit strip that crosses the edge belongs to a dark scene
+EDGE_PIXELS = 3  # compression blurs an edge over so many; the darkest of these lines counts
 MIN_ACTIVE_SHARE = 0.3  # of each side that is not bars
 MIN_FRAMES, ENOUGH_FRAMES, MAX_FRAMES = 8, 48, 240  # that are looked at; the first is the least evidence
 
@@ -97,6 +97,6 @@ def _bar(shares: NDArray[np.floating[Any]], darkness: NDArray[np.floating[Any]])
 
     shares: of content in each line, from the active area outwards. darkness: luma of its dark part.
     """
-    if not len(shares) or darkness.max() > MAX_BLACK or shares[:EDGE_PIXELS].min() > CONTENT_SHARE - EDGE_DROP:
+    if not len(shares) or darkness.max() > MAX_BLACK or shares[:EDGE_PIXELS].min() > EDGE_SHARE:
         return 0
     return len(shares)

@@ -75,6 +75,13 @@ def test_dark_scenes_have_no_bars():
     assert found(shaken[:, :, 4:]) != Bars(bottom=10)
 
 
+def test_a_dark_half_with_a_lit_strip_across_is_no_bar():
+    frames = film(Bars(right=40), noise=0)
+    frames[:, :, :12] = 0.5
+    assert found(frames) is None
+    assert found(film(Bars(right=40), noise=0)) == Bars(right=40)
+
+
 def test_bars_of_some_frames_only_are_none_and_few_frames_say_nothing():
     frames = film(Bars(top=8, bottom=8))
     frames[9] = film()[9]
