@@ -41,6 +41,7 @@ from steadyscale.core.training.evaluate.metrics import bicubic, round_to_8bit, s
 from steadyscale.core.training.losses.perceptual_features import load_features
 from steadyscale.core.upscaling.benchmark import describe_machine
 from steadyscale.core.upscaling.resize import resize
+from steadyscale.core.video.format.scaler import SWS_FLAGS
 from steadyscale.models import load_upscaler
 from steadyscale.models.zoo import zoo
 from torch import Tensor
@@ -80,13 +81,17 @@ def compress(frames: list[Tensor], crf: int) -> list[Tensor]:
     packets = []
     for number, image in enumerate(frames):
         rgb = np.ascontiguousarray((image[0] * 255).round().byte().permute(1, 2, 0).numpy())
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace=1)
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=1, interpolation=SWS_FLAGS
+        )
         frame.pts = number
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     decoder = av.CodecContext.create("h264", "r")
     decoded = [frame for packet in (*packets, None) for frame in decoder.decode(packet)]
-    images = [frame.reformat(format="rgb24", src_colorspace=1).to_ndarray() for frame in decoded]
+    images = [
+        frame.reformat(format="rgb24", src_colorspace=1, interpolation=SWS_FLAGS).to_ndarray() for frame in decoded
+    ]
     return [torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images]
 
 
@@ -219,7 +224,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
 
-    names = [bundled.name for bundled in zoo.BUNDLED_MODELS if bundled.path.exists()] + [
+    names = [bundled.name for bundled in zoo.BUNDLED_MODELS] + [
         "realesr-animevideov3",
         *options.weights,
     ]

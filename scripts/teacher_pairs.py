@@ -1,7 +1,7 @@
 """Write pairs of images to distill a large network.
 
     python scripts/teacher_pairs.py OUT --images photographs=0.74 --images drawings=0.16 --images text=0.10 \\
-        --count 400 --truth-share 0.15
+        --count 400 --truth-share 0.3
 
 OUT gets `lq` and `gt`, for a run with data.paired, and `teacher` with the network's own results, which are not computed
 again. An input is a reduced crop of an image; training degrades it further. The target is the network's result with the
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--side", type=int, default=96, help="of the inputs in pixels (default %(default)s)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--truth-share", type=float, default=0.15, help="of the ground truth in the targets")
+    parser.add_argument("--truth-share", type=float, default=0.3, help="of the ground truth in the targets")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)

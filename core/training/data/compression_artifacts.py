@@ -17,7 +17,7 @@ from torch import Tensor
 from ...runtime.typed_av import decode_video, encode_video
 from ...runtime.typed_torch import from_numpy
 from ...video.format import stream_format
-from ...video.format.scaler import REFORMAT_THREADS
+from ...video.format.scaler import REFORMAT_THREADS, SWS_FLAGS
 
 PAN_PIXELS = 1  # camera motion between the frames of the short clip that is encoded
 
@@ -66,6 +66,7 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
             format="yuv420p",
             dst_colorspace=stream_format.BT709,
             dst_color_range=stream_format.LIMITED_RANGE,
+            interpolation=SWS_FLAGS,
             threads=REFORMAT_THREADS,
         )
         frame.pts = number
@@ -79,6 +80,7 @@ def video_round_trip(image: Tensor, codec: str, crf: int, frames: int = 3) -> Te
         format="rgb24",
         src_colorspace=stream_format.BT709,
         src_color_range=stream_format.LIMITED_RANGE,
+        interpolation=SWS_FLAGS,
         threads=REFORMAT_THREADS,
     )
     return _to_tensor(np.asarray(rgb.to_ndarray(), np.uint8))[:, :height, :width]

@@ -16,9 +16,9 @@ LQ_FOLDER, GT_FOLDER = "lq", "gt"
 class PairedImageDataset:
     """Pairs of images by index: low quality and ground truth.
 
-    (3, h, w) and (3, h * scale, w * scale), uint8, RGB. folders: each contains the subfolders `lq` and `gt`, with images of the same relative paths, whatever
-    their extensions. Raises TrainingError if a partner is missing, if a pair does not fit the scale, or as
-    CachedImageDataset does; min_side: of the low-quality images. Thread-safe.
+    (3, h, w) and (3, h * scale, w * scale), uint8, RGB. folders: each has the subfolders `lq` and `gt`, with images of
+    the same relative paths, whatever their extensions. Raises TrainingError if a partner is missing, if a pair does
+    not fit the scale, or as CachedImageDataset does; min_side: of the low-quality images. Thread-safe.
     """
 
     def __init__(self, folders: Sequence[str], scale: int, *, min_side: int, cache_bytes: float = 8e9) -> None:

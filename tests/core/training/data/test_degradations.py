@@ -145,3 +145,14 @@ def test_video_is_worse_at_higher_crf_and_returns_the_last_frame(codec):
     shifts = {s: error_of(good.roll((s, s), (1, 2))[inside], image[inside]) for s in (-1, 0, 1)}
     assert min(shifts, key=shifts.__getitem__) == 0
     assert compression_artifacts.available_codecs()
+
+
+@pytest.mark.parametrize("codec", compression_artifacts.available_codecs())
+def test_codecs_keep_the_brightness(codec):
+    """A network would learn to correct a bias: conversions without accurate rounding darken by a level."""
+    for level in (90, 240):
+        flat = torch.full((3, 32, 32), level / 255)
+        assert (compression_artifacts.video_round_trip(flat, codec, 18) - flat).abs().max() < 0.5 / 255
+    noise = 0.25 + 0.5 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(3))
+    change = (compression_artifacts.video_round_trip(noise, codec, 18) - noise).mean((1, 2)).abs() * 255
+    assert change.max() < 0.6
