@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server"}
-MAY_USE_MODELS = {"api", "training", "compress"}
+MAY_USE_MODELS = {"api", "batch", "training", "compress"}
 """The parts of core that turn names into networks."""
 
 

@@ -16,6 +16,7 @@ PRODUCT = [
     *(f for folder in ("core", "models", "nodes", "cli") for f in (ROOT / folder).rglob("*.py")),
 ]
 GUARDED = {
+    ("core/batch/local_executor.py", "os.sched_getaffinity"): "after hasattr",
     ("core/runtime/folder_lock.py", "fcntl"): "inside try, with the case of ImportError",
     ("core/runtime/peak_memory.py", "resource"): "inside try, with the case of ImportError",
 }

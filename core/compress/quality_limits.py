@@ -18,9 +18,10 @@ class QualityLimits:
     ringing or noise. max_extra_grid, max_extra_unevenness: beyond the teacher's own, because a periodic pattern also
     has detail energy. The first is a constant one, visible in flat areas from about half a level on; the second one
     whose sign follows the content. max_drift: in levels of 1/255; more is a tint. max_flicker: factor of the teacher's;
-    the excess is the error of the measurement. max_added_flicker: what a calm teacher's may be exceeded by instead, as
-    a root of the difference of squares in levels; it is noise of less than a level in each view. max_loss_db: of PSNR-Y
-    to the ground truth, judged only where the teacher is better than bicubic interpolation.
+    the excess is the error of the measurement. max_added_flicker: by how much that of a
+    teacher with little flicker may be exceeded instead, as a root of the difference of squares in levels; it is noise of
+    less than a level in each view. max_loss_db: of PSNR-Y to the ground truth, judged only where the teacher is better
+    than bicubic interpolation.
     """
 
     min_kept: float = 0.5

@@ -196,7 +196,10 @@ def _normalize_errors(error: PixelValues, squared_gradient: PixelValues) -> tupl
 
 
 def _median(values: PixelValues) -> np.float32:
-    """Return the median of one or more finite values, as np.median does, which takes three times as long for few."""
+    """Return the median of one or more finite values, as np.median does.
+
+    That takes three times as long for few values.
+    """
     low, high = (len(values) - 1) // 2, len(values) // 2
     ordered = np.partition(values, (low, high))
     return (ordered[low] + ordered[high]) / np.float32(2)

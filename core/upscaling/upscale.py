@@ -100,11 +100,25 @@ def _upscale_on_devices(
     workers = [partial(run, place=place, part=part) for place, part in zip(places, parts, strict=True)]
     with closing(distribute(_on_cpu(numbered), workers, "upscale")) as results:
         try:
-            yield from results
+            for chunk in results:
+                _copy_engine(parts, stats)
+                yield chunk
+                del chunk  # Frames are large.
         finally:
             results.close()  # The counters are complete when the threads have ended.
             for part in parts:
                 stats.add(part)
+
+
+def _copy_engine(parts: Sequence[UpscaleStats], stats: UpscaleStats) -> None:
+    """Copy engine and precision of the first device that has run.
+
+    Jobs compare them with those of their plan.
+    """
+    for part in parts:
+        if part.engine:
+            stats.engine, stats.mode = part.engine, part.mode
+            return
 
 
 def _on_cpu(numbered: Iterator[_Numbered]) -> Iterator[_Numbered]:

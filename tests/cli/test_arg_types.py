@@ -12,6 +12,7 @@ from steadyscale.core.motion.readout_time import RollingShutter
 
 ACCEPTED = [
     ("positive_float", "0.001", 0.001),
+    ("non_negative_float", "0", 0.0),
     ("unit_float", "0", 0.0),
     ("unit_float", "1", 1.0),
     ("readout_time", "-1", -1.0),
@@ -33,6 +34,8 @@ REFUSED = [
     ("positive_float", "0"),
     ("positive_float", "inf"),
     ("positive_float", "nan"),
+    ("non_negative_float", "-0.01"),
+    ("non_negative_float", "inf"),
     ("unit_float", "-0.01"),
     ("unit_float", "1.01"),
     ("unit_float", "nan"),

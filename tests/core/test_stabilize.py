@@ -11,6 +11,7 @@ import torch
 from camera_simulation import make_shake_path, make_shaken_clip
 from recorded_calls import RecordedCalls
 from steadyscale.core import geometry
+from steadyscale.core.bars import Bars
 from steadyscale.core.clip import ClipError, ClipInfo
 from steadyscale.core.jobs.segments import SEGMENT_SECONDS
 from steadyscale.core.motion.flow import FlowMethod
@@ -176,6 +177,7 @@ OTHER_SETTINGS = {
     "rolling_shutter": (0.5, {}),
     "reference": (5, {"smoothing": Smoothing.LOCKED}),
     "pad": (3, {"border": Border.MIRROR}),
+    "bars": (Bars(top=8, bottom=8), {}),
 }
 
 
@@ -185,6 +187,7 @@ def test_every_setting_changes_the_operation(monkeypatch, shaken_motion, name):
     calls = RecordedCalls(monkeypatch)
     calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
     calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.find_bars", None)
 
     clip = UnreadableClip()
 
@@ -211,6 +214,7 @@ def test_arguments_of_the_measuring_arrive(monkeypatch, shaken_motion):
     calls = RecordedCalls(monkeypatch)
     calls.replace("steadyscale.core.stabilize.flow_model", "the flow")
     calls.replace("steadyscale.core.stabilize.estimate_motion", shaken_motion)
+    calls.replace("steadyscale.core.stabilize.find_bars", None)
     calls.replace("steadyscale.core.jobs.motion_cache.cached_motion", shaken_motion)
     clip, mask, settings = UnreadableClip(), torch.zeros(1, 120, 160), StabilizeSettings(flow="dis")
     plan_stabilization(clip, settings, device="cuda", side=96, mask=mask)

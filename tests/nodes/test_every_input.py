@@ -380,7 +380,7 @@ ALL_SETTINGS = {
         {"method": "dis", "fps": 50.0, "detail": 96, "pictures": 2, "rolling_shutter": "off"},
         {"open_for_motion": {"fps": 50.0}, "MotionSource": {"clip": CLIP, "first_frames": [0, 2]},
          "measure_motion": {"clip": "source", "side": 96, "mask": None,
-                            "settings": StabilizeSettings(flow="dis", rolling_shutter="off")}},
+                            "settings": StabilizeSettings(flow="dis", rolling_shutter="off", bars="none")}},
     ),
     "ApplyMotion": (
         {"apply": "undo", "border": "wrap", "stabilized_with": "mirror", "pad": 3},

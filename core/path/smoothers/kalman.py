@@ -59,7 +59,7 @@ class LaggedWeights:
         self._rows: dict[tuple[int, int], Array] = {}
 
     def row(self, length: int, index: int) -> NDArray[np.float64]:
-        """Return the weights (length,) of a path of this length in its smoothed value `index`."""
+        """Return the weights (length,) of a path in its smoothed value `index`."""
         if (row := self._rows.get((length, index))) is None:
             if length > len(self._states):
                 self._filter(2 * length)
@@ -144,7 +144,10 @@ def _forward_filter(path: Array, model: _MotionModel) -> tuple[Array, Array, Arr
 
 
 def _smoother_gains(covariances: Array, predictions: Array, model: _MotionModel) -> Array:
-    """Return what the backward pass multiplies the corrections of the following states by, (n - 1, d, d)."""
+    """Return the gains of the backward pass: (n - 1, d, d).
+
+    It multiplies the corrections of the following states by them.
+    """
     return covariances[:-1] @ model.transition.T @ np.linalg.inv(predictions[1:])
 
 

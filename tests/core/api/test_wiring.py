@@ -29,6 +29,7 @@ from steadyscale.core import (
 from steadyscale.core.api import stabilize_live_video
 from steadyscale.core.api.report import VideoReport
 from steadyscale.core.api.run import VideoRun
+from steadyscale.core.bars import BarDetection
 from steadyscale.core.jobs.folder import default_job_folder
 from steadyscale.core.jobs.run import JobResult
 from steadyscale.core.path.motion import Motion
@@ -178,7 +179,9 @@ def test_arguments_reach_the_network(function, calls):
 def test_arguments_reach_the_measuring(function, calls):
     report = call(function)
     measured, planned = calls.one("measure_motion"), calls.one("plan_stabilization")
-    assert measured["settings"] == planned["settings"] == StabilizeSettings(seconds=2)
+    assert (
+        measured["settings"] == planned["settings"] == StabilizeSettings(seconds=2, bars=BarDetection.NONE)
+    )  # none found
     assert measured["mask"] is OWN[function]["mask"]
     assert planned["load_smoother"] is not None
     assert planned["motion"].confidence.tolist() == [0, 1 / 3, 2 / 3]
@@ -194,7 +197,7 @@ def test_none_takes_the_default_settings(function, calls):
     if function is not stabilize_video:
         assert calls.one("upscale_operations")["settings"] == UpscaleSettings()
     if function is not upscale_video:
-        assert calls.one("plan_stabilization")["settings"] == StabilizeSettings()
+        assert calls.one("plan_stabilization")["settings"] == StabilizeSettings(bars=BarDetection.NONE)
 
 
 @pytest.mark.parametrize(
