@@ -19,7 +19,7 @@ class QualityLimits:
     has detail energy. The first is a constant one, visible in flat areas from about half a level on; the second one
     whose sign follows the content. max_drift: in levels of 1/255; more is a tint. max_flicker: factor of the teacher's;
     the excess is the error of the measurement. max_added_flicker: by how much that of a
-    teacher with little flicker may be exceeded instead, as a root of the difference of squares in levels; it is noise of
+    teacher with little flicker may be exceeded instead: root of the difference of squares in levels; it is noise of
     less than a level in each view. max_loss_db: of PSNR-Y to the ground truth, judged only where the teacher is better
     than bicubic interpolation.
     """
