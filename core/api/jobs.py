@@ -353,8 +353,10 @@ def _build_planned(plan: JobPlan, source: Path, model: str | Path | None, device
 
 
 def _decode_stabilization(document: dict[str, Any]) -> StabilizationReport:
-    bars = document["bars"]
-    return StabilizationReport(**(document | {"bars": None if bars is None else Bars(**bars)}))
+    values = dict(document)
+    if values["bars"] is not None:
+        values["bars"] = Bars(**values["bars"])
+    return StabilizationReport(**values)
 
 
 def _encode_upscaling(settings: UpscaleSettings) -> dict[str, Any]:
