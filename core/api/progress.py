@@ -60,7 +60,7 @@ class ProgressTracker:
             with self._lock:
                 try:
                     self._callback(Progress(self._stage, self.done, self._total, message))
-                except BaseException:
+                except BaseException:  # whatever the callback raises cancels the run, an interrupt too
                     self.is_cancelled = True
                     raise
 

@@ -1,4 +1,4 @@
-"""Bars stay in place to the bit, and what is inside is stabilized as a clip without them."""
+"""Bars stay bit-identical in place, and what is inside is stabilized as a clip without them."""
 
 from __future__ import annotations
 

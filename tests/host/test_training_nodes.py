@@ -135,6 +135,19 @@ def test_a_trained_network_is_compressed_and_used_in_one_graph(host: Host, clip_
     assert read_image(host, run.outputs[node]["images"][0]).std() > 20
 
 
+def test_a_compression_that_loses_too_much_is_refused(host: Host, clip_name: str) -> None:
+    graph = Graph()
+    frames = graph.add_clip(clip_name, FEW)
+    graph.add(
+        "SteadyScale_CompressModel", upscale_model=graph.add_model(SMALL_MODELS[2]), frames=frames, name="never", prune=0.5,
+        max_loss_db=0.3, steps=0, seed=0, quality_gate=True,
+    )  # fmt: skip
+    refused = host.run(graph)
+    assert refused.status == "error"
+    assert "nothing was written" in refused.error
+    assert not (models(host) / "never.safetensors").exists()
+
+
 def add_upscaled(graph: Graph, model: list, frames: list, prefix: str) -> str:
     large = graph.add(
         "SteadyScale_UpscaleFrames", upscale_model=model, frames=frames, resize_to="model scale",
