@@ -139,8 +139,8 @@ def test_a_compression_that_loses_too_much_is_refused(host: Host, clip_name: str
     graph = Graph()
     frames = graph.add_clip(clip_name, FEW)
     graph.add(
-        "SteadyScale_CompressModel", upscale_model=graph.add_model(SMALL_MODELS[2]), frames=frames, name="never", prune=0.5,
-        max_loss_db=0.3, steps=0, seed=0, quality_gate=True,
+        "SteadyScale_CompressModel", upscale_model=graph.add_model(SMALL_MODELS[2]), frames=frames, name="never",
+        prune=0.5, max_loss_db=0.3, steps=0, seed=0, quality_gate=True,
     )  # fmt: skip
     refused = host.run(graph)
     assert refused.status == "error"
