@@ -22,8 +22,11 @@ FLICKER_FACTOR, MAX_FLICKER = 2.0, 0.05
 EROSION_RADIUS_PIXELS = 3  # neighborhood of a difference that loses confidence too: flow blurs the outlines of subjects
 
 
-def backward_warp(second: Tensor, flow: Tensor) -> Tensor:
-    """Sample the second frame (B, C, H, W) at p + flow(p), which predicts the first."""
+def backward_warp(second: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample the second frame (B, C, H, W) at p + flow(p), which predicts the first.
+
+    mode: of torch's grid_sample.
+    """
     _, _, height, width = second.shape
     y, x = torch.meshgrid(
         torch.arange(height, dtype=flow.dtype, device=flow.device) + 0.5,
@@ -31,7 +34,7 @@ def backward_warp(second: Tensor, flow: Tensor) -> Tensor:
         indexing="ij",
     )
     grid = torch.stack([(x + flow[:, 0]) * 2 / width - 1, (y + flow[:, 1]) * 2 / height - 1], dim=-1)
-    return F.grid_sample(second, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(second, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def forward_backward_confidence(forward: Tensor, backward: Tensor) -> Tensor:

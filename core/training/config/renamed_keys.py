@@ -86,7 +86,15 @@ def rename_keys(table: Mapping[str, Any]) -> dict[str, Any]:
     return _nested((new, value) for _, new, value in leaves)
 
 
-ADDED_KEYS: Mapping[str, object] = {"data.paired": False, "optim.kind": "adam", "optim.weight_decay": 0.0}
+ADDED_KEYS: Mapping[str, object] = {
+    "data.paired": False,
+    "data.clip_frames": 1,
+    "losses.temporal": 0.0,
+    "losses.temporal_adversarial": 0.0,
+    "losses.deflicker": 0.0,
+    "optim.kind": "adam",
+    "optim.weight_decay": 0.0,
+}
 """Settings that the first version did not have, with the default that does what it did."""
 
 

@@ -87,7 +87,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator, which is trained if losses.adversarial is above 0.
+    """The discriminators, trained if losses.adversarial or losses.temporal_adversarial is above 0.
 
     kind: vgg gives one logit per crop and becomes useful within a few hundred steps; unet gives one per pixel and takes
     longer. features: channels of the first layers.
@@ -110,7 +110,9 @@ class DataConfig:
     factor between this and 1, so that detail of many sizes occurs. frames_per_video: frames taken from each video,
     evenly spaced. cache_gb: decoded images kept in memory, in 10^9 bytes; the others are decoded again each time.
     paired: train and validate name folders with the subfolders `lq` (inputs) and `gt` (targets), whose images have the
-    same names; inputs are then used as they are, or degraded further if degrade.enabled is set.
+    same names; inputs are then used as they are, or degraded further if degrade.enabled is set. clip_frames: with 2 or
+    more, crops come in clips of so many neighboring frames, which the temporal losses need: of videos, which then give
+    `frames_per_video` clips each, or of a simulated camera that moves over an image.
     """
 
     train: tuple[str, ...] = ()
@@ -121,12 +123,17 @@ class DataConfig:
     frames_per_video: int = 24
     cache_gb: float = 8.0
     paired: bool = False
+    clip_frames: int = 1
 
     def __post_init__(self) -> None:
         _check(
             0 < self.min_resize <= 1, f"data.min_resize must be a factor above 0 and at most 1, not {self.min_resize}"
         )
-        _check_min(1, "data.", self, "crop", "crop_candidates", "frames_per_video")
+        _check_min(1, "data.", self, "crop", "crop_candidates", "frames_per_video", "clip_frames")
+        _check(
+            not self.paired or self.clip_frames == 1,
+            f"data.clip_frames is {self.clip_frames}, but pairs (data.paired) are single images; remove one of the two",
+        )
         _check(
             not self.paired or self.min_resize == 1,
             f"data.min_resize is {self.min_resize}, but pairs (data.paired) are not resized; remove data.min_resize",
@@ -145,7 +152,11 @@ class LossConfig:
     penalized; the error is squared, so that weights from about 10 to 100 have an effect. pixel_kind: mean absolute
     error, or its smooth form. adversarial_kind: objective of both networks. frequency_kind: amplitudes alone, or the
     complex spectrum. backbone: feature network of the perceptual and the content loss. backbone_weights: its file;
-    empty for the usual place. layer_weights: weight of each of its layers; empty for the default layers.
+    empty for the usual place. layer_weights: weight of each of its layers; empty for the default layers. temporal:
+    change of the error along the motion, against flicker. temporal_adversarial: that a second discriminator takes two
+    neighboring frames of the result, aligned by their motion, for originals. deflicker: strength, 0 to 1, of the
+    deflicker filter that the frames of a clip pass through before any loss is computed, for networks that are used with
+    it. These three need data.clip_frames.
     """
 
     pixel: float = 1.0
@@ -161,6 +172,9 @@ class LossConfig:
     backbone: Backbone = Backbone.VGG19
     backbone_weights: str = ""
     layer_weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    temporal: float = 0.0
+    temporal_adversarial: float = 0.0
+    deflicker: float = 0.0
 
     def __post_init__(self) -> None:
         _check_min(
@@ -168,7 +182,14 @@ class LossConfig:
             "losses.",
             self,
             *("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "shift_consistency"),
+            *("temporal", "temporal_adversarial", "deflicker"),
         )
+        _check(self.deflicker <= 1, f"losses.deflicker must be at most 1, not {self.deflicker}")
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator is trained."""
+        return bool(self.adversarial or self.temporal_adversarial)
 
 
 @dataclass(frozen=True)
@@ -292,6 +313,7 @@ class TrainConfig:
         self._check_losses()
         self._check_crop()
         self._check_pairs()
+        self._check_clips()
 
     def _check_batch(self) -> None:
         part = self.batch / self.accumulate
@@ -306,8 +328,8 @@ class TrainConfig:
 
     def _check_losses(self) -> None:
         losses = self.losses
-        early = (losses.pixel, losses.variation, losses.frequency, losses.shift_consistency)
-        late = (losses.perceptual, losses.content, losses.adversarial)
+        early = (losses.pixel, losses.variation, losses.frequency, losses.shift_consistency, losses.temporal)
+        late = (losses.perceptual, losses.content, losses.adversarial, losses.temporal_adversarial)
         _check(
             any(early) or (any(late) and not self.optim.gan_start_step),
             "no loss has a weight in the first step; set losses.pixel above 0"
@@ -324,6 +346,26 @@ class TrainConfig:
             "losses.shift_consistency compares two degradations of one pair; set degrade.enabled",
         )
 
+    def _check_clips(self) -> None:
+        frames, losses, part = self.data.clip_frames, self.losses, self.batch // self.accumulate
+        if frames == 1:
+            for name in ("temporal", "temporal_adversarial", "deflicker"):
+                _check(
+                    not getattr(losses, name),
+                    f"losses.{name} compares neighboring frames; set data.clip_frames to 2 or more",
+                )
+            return
+        _check(
+            part % frames == 0,
+            f"data.clip_frames is {frames}, but a step computes {part} crops at a time; choose a batch that is a "
+            f"multiple of {frames * self.accumulate}",
+        )
+        _check(
+            not losses.shift_consistency,
+            "losses.shift_consistency and data.clip_frames group the crops of a step in two ways; use losses.temporal "
+            "with clips",
+        )
+
     def _check_crop(self) -> None:
         crop = self.data.crop
         for scale in self.network.scales:
@@ -332,10 +374,10 @@ class TrainConfig:
                 crop % multiple == 0,
                 f"data.crop {crop} is not a multiple of {multiple}, which scale {scale} needs",
             )
-        if self.losses.adversarial and self.discriminator.kind is DiscriminatorKind.VGG:
+        if self.losses.has_discriminator and self.discriminator.kind is DiscriminatorKind.VGG:
             is_power_of_two = crop >= 16 and crop & (crop - 1) == 0
             _check(is_power_of_two, f"data.crop is {crop}; discriminator.kind vgg needs 16, 32, 64, 128, ... pixels")
-        if self.losses.adversarial:
+        if self.losses.has_discriminator:
             _check(crop % 8 == 0, f"data.crop is {crop}; discriminator.kind unet needs a multiple of 8")
 
     @property

@@ -20,6 +20,7 @@ from ...upscaling.resize import resize
 from ..config.degradation import DegradationConfig
 from ..config.schema import TrainConfig
 from ..errors import TrainingError
+from .clips import Motion, camera_margin, measure_motion, simulate_camera
 from .degradations import degrade
 from .image_files import CachedImageDataset, ImageDataset
 from .paired import PairedImageDataset
@@ -36,7 +37,8 @@ class Batch:
 
     small: (B, 3, crop / scale, crop / scale). large: (B, 3, crop, crop). shift: with losses.shift_consistency, crops 2
     n and 2 n + 1 show the same place, and the second starts this many high-resolution pixels (rows, columns) further
-    down and to the right, each less than a low-resolution pixel; (0, 0) with data.paired.
+    down and to the right, each less than a low-resolution pixel; (0, 0) with data.paired. motion: with
+    data.clip_frames, of the high-resolution crops, which are clips one after the other.
     """
 
     step: int
@@ -44,6 +46,7 @@ class Batch:
     small: Tensor
     large: Tensor
     shift: tuple[int, int] = (0, 0)
+    motion: Motion | None = None
 
 
 def load_images(config: TrainConfig) -> CachedImageDataset | PairedImageDataset:
@@ -58,12 +61,15 @@ def load_images(config: TrainConfig) -> CachedImageDataset | PairedImageDataset:
         min_side=min_image_side(config),
         frames_per_video=data.frames_per_video,
         cache_bytes=data.cache_gb * 1e9,
+        clip_frames=data.clip_frames,
     )
 
 
 def min_image_side(config: TrainConfig) -> int:
     """Return the side in pixels that an image needs for the crops of these settings."""
     margins = (2 * CROP_MARGIN + bool(config.losses.shift_consistency)) * max(config.network.scales)
+    if config.data.clip_frames > 1:
+        margins += 2 * camera_margin(config.data.clip_frames)
     return int(np.ceil((config.data.crop + margins) / config.data.min_resize))
 
 
@@ -85,10 +91,20 @@ def batches(
             f"losses.shift_consistency needs pairs of crops; batch {config.batch} on {world_size} processes is an odd "
             "number for each"
         )
+    frames = config.data.clip_frames
+    if share % frames:
+        raise TrainingError(
+            f"batch {config.batch} on {world_size} processes is {share} crops for each; choose a multiple of "
+            f"{frames * world_size}, for whole clips of data.clip_frames"
+        )
     indices = range(rank * share, (rank + 1) * share)
 
     def make_batch(step: int) -> Batch:
         scale = config.network.scales[step % len(config.network.scales)]
+        if frames > 1 and not isinstance(images, PairedImageDataset):
+            clips = [_make_clip(config, images, step, index, scale) for index in indices[::frames]]
+            small, large, flow, confidence = (torch.cat(part) for part in zip(*clips, strict=True))
+            return Batch(step, scale, small, large, motion=Motion(flow, confidence))
         shift = _draw_shift(config, step, scale)
         if isinstance(images, PairedImageDataset):
             pairs = [_crop_pair(config, images, step, index, scale) for index in indices]
@@ -124,7 +140,7 @@ def _make_pair(
     # Both crops of a pair draw the same place and orientation.
     rng = np.random.default_rng((config.seed, step, index - is_second))
     size = config.data.crop + 2 * CROP_MARGIN * scale
-    large = _draw_crop(images[int(rng.integers(len(images)))], config, size + shift_margin, rng)
+    large = _draw_crop(images[int(rng.integers(len(images)))][None], config, size + shift_margin, rng)[0]
     large = _flip_rotate(large, int(rng.integers(8)))
     down, right = is_second * shift[0], is_second * shift[1]
     large = large[:, down : down + size, right : right + size]
@@ -133,6 +149,31 @@ def _make_pair(
     small = make_lr_image(large, scale, config.degrade, rng)
     margin = CROP_MARGIN * scale
     return small[:, CROP_MARGIN:-CROP_MARGIN, CROP_MARGIN:-CROP_MARGIN], large[:, margin:-margin, margin:-margin]
+
+
+def _make_clip(
+    config: TrainConfig, images: ImageDataset, step: int, index: int, scale: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the low- and high-resolution crops of a clip, with the motion of the latter.
+
+    (T, 3, crop / scale, crop / scale) and (T, 3, crop, crop), in [0, 1]; flow and confidence as in `Motion`.
+    """
+    rng = np.random.default_rng((config.seed, step, index))
+    frames, size = config.data.clip_frames, config.data.crop + 2 * CROP_MARGIN * scale
+    source = images[int(rng.integers(len(images)))]
+    if source.ndim == 3:
+        image = _draw_crop(source[None], config, size + 2 * camera_margin(frames), rng)[0]
+        large = simulate_camera(image, size, frames, rng)
+    else:
+        large = _draw_crop(source, config, size, rng)
+    large = _flip_rotate(large, int(rng.integers(8)))
+    if rng.random() < 0.5:
+        large = large.flip(0)  # time backwards
+    small = make_lr_image(large, scale, config.degrade, rng)
+    margin = CROP_MARGIN * scale
+    large = large[..., margin:-margin, margin:-margin].contiguous()
+    motion = measure_motion(large)
+    return small[..., CROP_MARGIN:-CROP_MARGIN, CROP_MARGIN:-CROP_MARGIN], large, motion.flow, motion.confidence
 
 
 def _crop_pair(
@@ -159,14 +200,14 @@ def _crop_pair(
     return small[:, CROP_MARGIN:-CROP_MARGIN, CROP_MARGIN:-CROP_MARGIN], large[:, margin:-margin, margin:-margin]
 
 
-def _draw_crop(image: Tensor, config: TrainConfig, size: int, rng: np.random.Generator) -> Tensor:
-    """Return the candidate crop with the most detail.
+def _draw_crop(frames: Tensor, config: TrainConfig, size: int, rng: np.random.Generator) -> Tensor:
+    """Return the candidate crop with the most detail, at one place of all frames.
 
-    Resized: (3, size, size) in [0, 1].
+    (T, 3, H, W), uint8 -> resized, (T, 3, size, size) in [0, 1].
     """
     side = round(size / rng.uniform(config.data.min_resize, 1.0))
-    top, left = _draw_position(image, side, config.data.crop_candidates, rng)
-    return resize(image[None, :, top : top + side, left : left + side].float() / 255, size, size)[0]
+    top, left = _draw_position(frames[0], side, config.data.crop_candidates, rng)
+    return resize(frames[..., top : top + side, left : left + side].float() / 255, size, size)
 
 
 def _draw_position(
@@ -195,20 +236,22 @@ def _mean_gradient(crop: Tensor) -> float:
 
 
 def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
-    """Apply one of the eight symmetries of the square. orientation: 0 to 7."""
-    image = image.transpose(1, 2) if orientation & 4 else image
-    return image.flip([axis for axis, bit in ((1, 1), (2, 2)) if orientation & bit]).contiguous()
+    """Apply one of the eight symmetries of the square to (..., H, W). orientation: 0 to 7."""
+    image = image.transpose(-2, -1) if orientation & 4 else image
+    return image.flip([axis for axis, bit in ((-2, 1), (-1, 2)) if orientation & bit]).contiguous()
 
 
 def make_lr_image(large: Tensor, scale: int, settings: DegradationConfig, rng: np.random.Generator) -> Tensor:
     """Reduce an image, or degrade it as the settings say.
 
-    (3, H, W) -> (3, H / scale, W / scale) in steps of 1/255. The reduction is antialiased bicubic (a = -0.5).
+    (3, H, W) or (T, 3, H, W) -> (..., H / scale, W / scale) in steps of 1/255. The reduction is antialiased bicubic
+    (a = -0.5).
     """
-    height, width = large.shape[1] // scale, large.shape[2] // scale
+    height, width = (side // scale for side in large.shape[-2:])
     if settings.enabled:
         return degrade(large, height, width, settings, rng)
-    return (resize(large[None], width, height)[0] * 255).round() / 255
+    frames = large if large.ndim == 4 else large[None]
+    return ((resize(frames, width, height) * 255).round() / 255).view(*large.shape[:-2], height, width)
 
 
 def prefetch_map(function: Callable[[int], Item], indices: Iterable[int], threads: int) -> Generator[Item, None, None]:

@@ -23,8 +23,11 @@ MIN_SIDE = 8  # minimum side of the intermediate sizes in pixels
 def degrade(image: Tensor, height: int, width: int, settings: DegradationConfig, rng: np.random.Generator) -> Tensor:
     """Degrade an image to a given size, without a shift of the content.
 
-    (3, H, W) in [0, 1] -> (3, height, width) in [0, 1], in steps of 1/255.
+    (3, H, W) in [0, 1] -> (3, height, width) in [0, 1], in steps of 1/255. The frames of a short clip (T, 3, H, W) go
+    through one camera and one codec: filters, sizes, qualities and strengths are the same for all, noise is not.
     """
+    if image.ndim == 3:
+        return degrade(image[None], height, width, settings, rng)[0]
     source_size = image.shape[-2:]
     image = _random_blur(image, settings.first, rng)
     image = _random_resize(image, *_random_size(source_size, settings.first, rng), rng)
@@ -73,11 +76,13 @@ def sinc_kernel(half_width: int, cutoff: float) -> Tensor:
 def filter_image(image: Tensor, kernel: Tensor) -> Tensor:
     """Convolve each channel with an odd square kernel.
 
-    (3, h, w) -> (3, h, w); edges are replicated.
+    (3, h, w) or (T, 3, h, w) -> the same; edges are replicated.
     """
+    if image.ndim == 3:
+        return filter_image(image[None], kernel)[0]
     half_width = len(kernel) // 2
-    padded = F.pad(image[None], (half_width, half_width, half_width, half_width), mode="replicate")
-    return F.conv2d(padded, kernel.flip(0, 1).expand(3, 1, -1, -1), groups=3)[0]
+    padded = F.pad(image, (half_width, half_width, half_width, half_width), mode="replicate")
+    return F.conv2d(padded, kernel.flip(0, 1).expand(3, 1, -1, -1), groups=3)
 
 
 def _random_blur(image: Tensor, stage: DegradationStage, rng: np.random.Generator) -> Tensor:
@@ -130,9 +135,9 @@ def _random_resize(image: Tensor, height: int, width: int, rng: np.random.Genera
     if image.shape[-2:] == (height, width):
         return image
     if mode == "area":
-        return F.interpolate(image[None], size=(height, width), mode="area")[0]
-    result = F.interpolate(image[None], size=(height, width), mode=mode, align_corners=False, antialias=antialias)
-    return result[0].clamp(0, 1)
+        return F.interpolate(image, size=(height, width), mode="area")
+    result = F.interpolate(image, size=(height, width), mode=mode, align_corners=False, antialias=antialias)
+    return result.clamp(0, 1)
 
 
 # ---- noise and compression ----
@@ -142,12 +147,12 @@ def _add_noise(image: Tensor, stage: DegradationStage, rng: np.random.Generator)
     if rng.random() >= stage.noise_prob:
         return image
     is_gray = rng.random() < stage.gray_noise_prob
-    shape = (1, *image.shape[1:]) if is_gray else tuple(image.shape)
+    shape = (len(image), 1, *image.shape[2:]) if is_gray else tuple(image.shape)
     if rng.random() < stage.gaussian_noise_prob:
         sigma = rng.uniform(*stage.gaussian_sigma) / 255
         noise = from_numpy(rng.standard_normal(shape, dtype=np.float32)) * sigma
     else:
-        light = image.mean(dim=0, keepdim=True) if is_gray else image
+        light = image.mean(dim=1, keepdim=True) if is_gray else image
         photons = rng.poisson(light.clamp(0, 1).double().numpy() * 255)
         noise = (from_numpy(photons / 255).float() - light) * rng.uniform(*stage.poisson_scale_range)
     return (image + noise).clamp(0, 1)

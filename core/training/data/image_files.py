@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...clip import ClipError
@@ -31,14 +32,21 @@ class ImageDataset(Protocol):
 class CachedImageDataset:
     """Images by index, each (3, H, W), uint8, RGB, with a cache.
 
-    sources: images, folders of images, and videos, of each of which `frames_per_video` are taken. cache_bytes: limit of
+    sources: images, folders of images, and videos, of each of which `frames_per_video` are taken; with `clip_frames`,
+    so many clips of that many neighboring frames, (clip_frames, 3, H, W). cache_bytes: limit of
     the cache; frames of videos stay in memory in any case. All files are read once at the start, so that a corrupt or
     too small one is reported before training starts. Thread-safe. Raises TrainingError if there are no files, if one
     cannot be read, or if an image has a side below `min_side`.
     """
 
     def __init__(
-        self, sources: Sequence[str], *, min_side: int, frames_per_video: int = 24, cache_bytes: float = 8e9
+        self,
+        sources: Sequence[str],
+        *,
+        min_side: int,
+        frames_per_video: int = 24,
+        cache_bytes: float = 8e9,
+        clip_frames: int = 1,
     ) -> None:
         self._lock = threading.Lock()
         self._cache: dict[int, Tensor] = {}
@@ -46,7 +54,7 @@ class CachedImageDataset:
         free_bytes, faults = cache_bytes, list[tuple[Path, str]]()
         for file in find_files(sources):
             try:
-                for image in _read_and_check(file, frames_per_video, min_side):
+                for image in _read_and_check(file, frames_per_video, min_side, clip_frames):
                     # A frame of a video cannot be decoded again on its own.
                     if file.suffix.lower() not in IMAGE_SUFFIXES or image.numel() <= free_bytes:
                         self._cache[len(self._files)] = image
@@ -84,14 +92,19 @@ def find_files(sources: Sequence[str]) -> list[Path]:
     return files
 
 
-def _read_and_check(file: Path, frames_per_video: int, min_side: int) -> Iterator[Tensor]:
-    """Yield the images of a file.
+def _read_and_check(file: Path, frames_per_video: int, min_side: int, clip_frames: int) -> Iterator[Tensor]:
+    """Yield the images or clips of a file.
 
     Raises TrainingError if it cannot be read or has a side below `min_side`.
     """
     try:
         is_image = file.suffix.lower() in IMAGE_SUFFIXES
-        for image in [decode_image(file)] if is_image else _read_video_frames(file, frames_per_video):
+        if is_image:
+            images = iter([decode_image(file)])
+        else:
+            images = _read_clips(file, frames_per_video, clip_frames)
+        image = None
+        for image in images:
             height, width = image.shape[-2:]
             if min(height, width) < min_side:
                 raise TrainingError(
@@ -99,16 +112,27 @@ def _read_and_check(file: Path, frames_per_video: int, min_side: int) -> Iterato
                     "or, to train on it, lower the crop (data.crop)"
                 )
             yield image
+        if image is None:
+            raise TrainingError(f"{file} has fewer than {clip_frames} frames (data.clip_frames); remove it")
     except ClipError as error:
         raise TrainingError(str(error)) from error
 
 
-def _read_video_frames(file: Path, max_frames: int) -> Iterator[Tensor]:
-    clip = open_clip(file)
-    stride = max(1, (clip.info.length or max_frames) // max_frames)
-    for number, frame in enumerate(clip.frames()):
-        if number % stride == 0 and number // stride < max_frames:
-            yield _to_uint8(frame)
+def _read_clips(file: Path, max_clips: int, clip_frames: int) -> Iterator[Tensor]:
+    """Yield evenly spaced clips (clip_frames, 3, H, W), or single frames (3, H, W) with clip_frames 1.
+
+    An incomplete clip at the end is left out.
+    """
+    video = open_clip(file)
+    stride = max(clip_frames, (video.info.length or max_clips) // max_clips)
+    frames: list[Tensor] = []
+    for number, frame in enumerate(video.frames()):
+        if number % stride >= clip_frames or number // stride >= max_clips:
+            continue
+        frames.append(_to_uint8(frame))
+        if len(frames) == clip_frames:
+            yield frames[0] if clip_frames == 1 else torch.stack(frames)
+            frames.clear()
 
 
 def _describe_faults(faults: Sequence[tuple[Path, str]]) -> str:

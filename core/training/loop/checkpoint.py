@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...runtime.atomic_write import atomic_path
 from ..errors import TrainingError, describe_free_space
-from .train_state import TrainedModel, TrainState
+from .train_state import TrainState
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _save(state: TrainState, folder: Path, keep: int) -> Path:
         partial.mkdir()
         for name, network in _networks(state).items():
             save_file(_unique_tensors(network), partial / f"{name}.safetensors")
-        models = _trained_models(state)
+        models = list(state.trained_models.values())
         torch.save([_optimizer_state(model.optimizer) for model in models], partial / OPTIMIZERS_FILE)
         values = {
             "step": state.step,
@@ -99,7 +99,7 @@ def restore(state: TrainState, path: Path) -> None:
     Raises TrainingError if the settings differ.
     """
     values = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-    models = _trained_models(state)
+    models = list(state.trained_models.values())
     try:
         for name, network in _networks(state).items():
             _load_tensors(network, load_file(path / f"{name}.safetensors"))
@@ -118,14 +118,9 @@ def restore(state: TrainState, path: Path) -> None:
     state.best_psnr = float("-inf") if values["best"] is None else values["best"]
 
 
-def _trained_models(state: TrainState) -> list[TrainedModel]:
-    return [state.trained_generator, *([state.discriminator] if state.discriminator else [])]
-
-
 def _networks(state: TrainState) -> dict[str, nn.Module]:
     """Networks by file name."""
-    networks: dict[str, nn.Module] = {"generator": state.generator, "average": state.ema}
-    return networks | ({"discriminator": state.discriminator.network} if state.discriminator else {})
+    return {"average": state.ema, **{name: model.network for name, model in state.trained_models.items()}}
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -74,13 +74,20 @@ def make_generator(settings: NetworkConfig, seed: int) -> MultiScaleGenerator:
 
 
 def make_discriminator(config: TrainConfig) -> nn.Module | None:
-    """Create the discriminator if the adversarial loss has a weight, else return None."""
-    if not config.losses.adversarial:
-        return None
-    with seeded_rng(config.seed + 1):
+    """Create the discriminator of images if its loss has a weight, else return None."""
+    return _build_discriminator(config, config.seed + 1, in_channels=3) if config.losses.adversarial else None
+
+
+def make_temporal_discriminator(config: TrainConfig) -> nn.Module | None:
+    """Create the discriminator of neighboring frames if its loss has a weight, else return None."""
+    return _build_discriminator(config, config.seed + 2, in_channels=6) if config.losses.temporal_adversarial else None
+
+
+def _build_discriminator(config: TrainConfig, seed: int, in_channels: int) -> nn.Module:
+    with seeded_rng(seed):
         if config.discriminator.kind is DiscriminatorKind.VGG:
-            return VGGDiscriminator(config.data.crop, config.discriminator.features)
-        return UNetDiscriminator(config.discriminator.features)
+            return VGGDiscriminator(config.data.crop, config.discriminator.features, in_channels)
+        return UNetDiscriminator(config.discriminator.features, in_channels)
 
 
 def _build_network(settings: NetworkConfig, scale: int) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..config.schema import AutocastDtype, OptimizerKind, TrainConfig
-from .networks import MultiScaleGenerator, make_discriminator, make_generator
+from .networks import MultiScaleGenerator, make_discriminator, make_generator, make_temporal_discriminator
 
 GROWTH_INTERVAL = 2000  # steps without inf after which the loss scale is doubled, as in torch's GradScaler
 
@@ -62,8 +62,9 @@ class TrainedModel:
 class TrainState:
     """Everything that a step changes.
 
-    step: steps done. ema: exponential moving average of the generator's weights, which is exported. best_psnr: best
-    mean PSNR of a validation, in dB. skipped_steps: consecutive steps skipped because of inf or NaN.
+    step: steps done. ema: exponential moving average of the generator's weights, which is exported. discriminator: of
+    images. temporal_discriminator: of neighboring frames. best_psnr: best mean PSNR of a validation, in dB.
+    skipped_steps: consecutive steps skipped because of inf or NaN.
     """
 
     step: int
@@ -71,9 +72,20 @@ class TrainState:
     ema: AveragedModel
     trained_generator: TrainedModel
     discriminator: TrainedModel | None
+    temporal_discriminator: TrainedModel | None = None
     best_psnr: float = float("-inf")
     validations_since_best: int = 0
     skipped_steps: int = 0
+
+    @property
+    def trained_models(self) -> dict[str, TrainedModel]:
+        """The networks that a run trains, by name."""
+        models = {
+            "generator": self.trained_generator,
+            "discriminator": self.discriminator,
+            "temporal_discriminator": self.temporal_discriminator,
+        }
+        return {name: model for name, model in models.items() if model is not None}
 
     @property
     def ema_generator(self) -> MultiScaleGenerator:
@@ -93,14 +105,14 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
     network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # torch's stubs lack this overload
     ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay))  # pyright: ignore[reportUnknownArgumentType]  # untyped
     ema.requires_grad_(False).eval()
-    discriminator = make_discriminator(config)
-    trained_discriminator = None
-    if discriminator is not None:
-        discriminator = discriminator.to(device)
-        discriminator.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # as above
-        trained_discriminator = _make_trained_model(discriminator, config.optim.discriminator_learning_rate, config)
+    discriminators: list[TrainedModel | None] = []
+    for discriminator in (make_discriminator(config), make_temporal_discriminator(config)):
+        if discriminator is not None:
+            discriminator.to(device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # as above
+        rate = config.optim.discriminator_learning_rate
+        discriminators.append(discriminator and _make_trained_model(discriminator, rate, config))
     trained_generator = _make_trained_model(network, config.optim.learning_rate, config)
-    return TrainState(0, network, ema, trained_generator, trained_discriminator)
+    return TrainState(0, network, ema, trained_generator, *discriminators)
 
 
 def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:

@@ -6,17 +6,19 @@ They share a batch, and both skip the step on inf or NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor, nn
 
 from ...runtime.typed_torch import to_list
 from ..config.schema import AutocastDtype, OptimConfig, TrainConfig
+from ..data.clips import Motion
 from ..data.dataset import Batch
-from ..losses import losses
+from ..losses import losses, temporal
 from ..losses.perceptual_features import FeatureExtractor, default_layers
 from .distributed import SINGLE_PROCESS, Distributed
 from .train_state import TrainedModel, TrainState
@@ -29,11 +31,27 @@ class StepResult:
     """Result of a step.
 
     losses: by name, unweighted; "discriminator" is its loss, "real" and "fake" are the means of its probabilities for
-    real and for generated images. applied: False if an inf or NaN caused the step to be skipped.
+    real and for generated images; those of the temporal discriminator begin with "temporal_". applied: False if an inf
+    or NaN caused the step to be skipped.
     """
 
     losses: Mapping[str, float]
     applied: bool
+
+
+@dataclass(frozen=True)
+class _Adversary:
+    """A discriminator with the prefix of its names in the log: none for images, "temporal_" for neighboring frames."""
+
+    model: TrainedModel
+    prefix: str
+
+    def input_from(self, images: Tensor, motion: Motion | None, clip_frames: int) -> Tensor:
+        """Return what the discriminator compares of these images."""
+        if not self.prefix:
+            return images
+        assert motion is not None  # the settings demand clips
+        return temporal.neighbor_pairs(images, motion.flow, motion.confidence, clip_frames)
 
 
 def train_step(
@@ -46,27 +64,37 @@ def train_step(
 ) -> StepResult:
     """Take one step, in place. The batch must be on the device of the networks.
 
-    Both networks compute their gradients before either is updated, so their order does not matter. If any gradient is
-    inf or NaN, neither network nor the averaged weights are updated.
+    All networks compute their gradients before any is updated, so their order does not matter. If any gradient is inf
+    or NaN, neither a network nor the averaged weights are updated.
     """
-    discriminator = state.discriminator if state.step >= config.optim.gan_start_step else None
+    adversaries = _adversaries(state, config)
     weights = loss_weights_at(config, state.step)
     sums: dict[str, Tensor] = {}
-    models = [state.trained_generator] + ([discriminator] if discriminator else [])
+    models = [state.trained_generator, *(adversary.model for adversary in adversaries)]
     for model in models:
         model.network.train()
         model.optimizer.zero_grad(set_to_none=True)
 
     parts = config.accumulate
-    for small, large in zip(batch.small.chunk(parts), batch.large.chunk(parts), strict=True):
+    clip_frames = config.data.clip_frames
+    for small, large, motion in _split(batch, parts):
         with _autocast(config, small):
             pred = state.generator(small, batch.scale)
+        if motion is not None and config.losses.deflicker:
+            pred = temporal.deflickered(pred, motion.flow, motion.confidence, clip_frames, config.losses.deflicker)
         terms = _image_losses(pred, large, batch.shift, config, weights, features)
-        if discriminator:
-            terms["adversarial"] = _generator_adversarial_loss(discriminator.network, pred, large, config)
+        if motion is not None and "temporal" in weights:
+            terms["temporal"] = temporal.temporal_consistency(pred, large, motion.flow, motion.confidence)
+        reals = [adversary.input_from(large, motion, clip_frames) for adversary in adversaries]
+        for adversary, real in zip(adversaries, reals, strict=True):
+            fake = adversary.input_from(pred, motion, clip_frames)
+            name = f"{adversary.prefix}adversarial"
+            terms[name] = _generator_adversarial_loss(adversary.model.network, fake, real, config)
         torch.autograd.backward(losses.total(terms, weights) * (state.trained_generator.scaler.scale / parts))
-        if discriminator:
-            terms |= _backward_discriminator(discriminator, pred.detach(), large, config, parts)
+        for adversary, real in zip(adversaries, reals, strict=True):
+            fake = adversary.input_from(pred.detach(), motion, clip_frames)
+            results = _backward_discriminator(adversary.model, fake, real, config, parts)
+            terms |= {adversary.prefix + name: value for name, value in results.items()}
         for name, term in terms.items():
             sums[name] = sums.get(name, torch.zeros((), device=term.device)) + term.detach().float() / parts
 
@@ -84,6 +112,23 @@ def train_step(
     return StepResult(dict(zip(sums, values[len(norms) :], strict=True)), applied)
 
 
+def _adversaries(state: TrainState, config: TrainConfig) -> list[_Adversary]:
+    """List the discriminators that take part in this step."""
+    if state.step < config.optim.gan_start_step:
+        return []
+    models = {"": state.discriminator, "temporal_": state.temporal_discriminator}
+    return [_Adversary(model, prefix) for prefix, model in models.items() if model is not None]
+
+
+def _split(batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor, Motion | None]]:
+    """Yield the batch in equal parts."""
+    motion = batch.motion
+    motions = (
+        [None] * parts if motion is None else map(Motion, motion.flow.chunk(parts), motion.confidence.chunk(parts))
+    )
+    yield from zip(batch.small.chunk(parts), batch.large.chunk(parts), motions, strict=True)
+
+
 def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
     """Return the weight of each loss in a step, without those of weight 0.
 
@@ -95,11 +140,13 @@ def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
         "variation": settings.variation,
         "frequency": settings.frequency,
         "steady": settings.shift_consistency,
+        "temporal": settings.temporal,
     }
     if step >= optim.gan_start_step:
         ramp = min(1.0, (step - optim.gan_start_step + 1) / max(1, optim.gan_ramp_steps))
         weights |= {"perceptual": settings.perceptual, "content": settings.content}
         weights["adversarial"] = settings.adversarial * ramp
+        weights["temporal_adversarial"] = settings.temporal_adversarial * ramp
     return {name: weight for name, weight in weights.items() if weight}
 
 
@@ -190,7 +237,8 @@ def _reduce_and_clip(model: TrainedModel, max_norm: float, distributed: Distribu
 
 def _apply_step(state: TrainState, models: list[TrainedModel], config: TrainConfig) -> None:
     optim = config.optim
-    for model, base_rate in zip(models, (optim.learning_rate, optim.discriminator_learning_rate), strict=False):
+    base_rates = chain([optim.learning_rate], repeat(optim.discriminator_learning_rate))
+    for model, base_rate in zip(models, base_rates, strict=False):
         for group in model.optimizer.param_groups:
             group["lr"] = learning_rate_at(optim, base_rate, state.step, config.steps)
         model.optimizer.step()  # pyright: ignore[reportUnknownMemberType]  # its hooks have no type

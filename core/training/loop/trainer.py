@@ -21,6 +21,7 @@ from ...runtime import folder_lock
 from ...runtime.atomic_write import atomic_path
 from ..config.schema import TrainConfig
 from ..config.toml_dataclass import to_toml
+from ..data.clips import Motion
 from ..data.dataset import Batch, batches
 from ..data.image_files import CachedImageDataset
 from ..data.paired import PairedImageDataset
@@ -190,7 +191,8 @@ def _to_device(batch: Batch, device: torch.device, config: TrainConfig) -> Batch
     """Move the batch to the device, in the memory format of the networks."""
     layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     small, large = (x.to(device).contiguous(memory_format=layout) for x in (batch.small, batch.large))
-    return replace(batch, small=small, large=large)
+    motion = batch.motion and Motion(batch.motion.flow.to(device), batch.motion.confidence.to(device))
+    return replace(batch, small=small, large=large, motion=motion)
 
 
 def _check_finite(state: TrainState) -> None:

@@ -4,7 +4,10 @@ Images are (B, C, H, W), RGB in [0, 1]. Every loss is a scalar, the mean over th
 given) also under autocast. The generator's loss is the weighted sum
 
     L = l_pixel L_pixel + l_perceptual L_perceptual + l_content L_content + l_adversarial L_adversarial
-        + l_variation L_variation + l_frequency L_frequency + l_shift_consistency L_shift_consistency.
+        + l_variation L_variation + l_frequency L_frequency + l_shift_consistency L_shift_consistency
+        + l_temporal L_temporal + l_temporal_adversarial L_temporal_adversarial;
+
+those of neighboring frames are in temporal.py.
 """
 
 from __future__ import annotations

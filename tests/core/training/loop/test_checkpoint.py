@@ -15,7 +15,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def config(make_config):
-    return make_config(losses={"adversarial": 0.1}, network={"scales": [2, 4]})
+    losses = {"adversarial": 0.1, "temporal_adversarial": 0.1}
+    return make_config(losses=losses, network={"scales": [2, 4]}, data={"clip_frames": 2})
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def test_a_checkpoint_restores_the_whole_state(config, state, tmp_path):
     assert have_equal_tensors(other.generator, state.generator)
     assert have_equal_tensors(other.ema, state.ema)
     assert have_equal_tensors(other.discriminator.network, state.discriminator.network)
+    assert have_equal_tensors(other.temporal_discriminator.network, state.temporal_discriminator.network)
     assert (other.step, other.best_psnr, other.validations_since_best) == (3, 31.5, 2)
     assert other.generator.for_scale(2).body[0] is other.generator.for_scale(4).body[0]  # the body is still shared
     restored, saved = (

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from steadyscale.core.training.config.schema import AutocastDtype, DiscriminatorKind
+from steadyscale.core.training.data.clips import Motion
 from steadyscale.core.training.data.dataset import batches
 from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop.train_state import LossScaler, init_state
 from steadyscale.core.training.loop.train_step import learning_rate_at, loss_weights_at, train_step
+from steadyscale.core.training.losses.temporal import deflickered
 
 CPU = torch.device("cpu")
 GAN = {"pixel": 0.1, "adversarial": 0.1}
@@ -195,3 +197,41 @@ def test_gradients_are_clipped_to_the_limit_and_0_is_none(make_config, stream, l
     for model in (state.trained_generator, state.discriminator):
         norm = float(torch.cat([gradient.flatten() for gradient in model.gradients()]).norm())
         assert norm == pytest.approx(limit, rel=1e-3) if limit else norm > 0.02, "it was larger before"
+
+
+def test_clips_train_through_the_filter_and_against_a_discriminator_of_neighbors(make_config, stream):
+    losses = {"pixel": 1.0, "temporal": 0.5, "adversarial": 0.1, "temporal_adversarial": 0.1, "deflicker": 0.6}
+    config = make_config(batch=6, data={"clip_frames": 3}, losses=losses)
+    state, batch = init_state(config, CPU), next(stream(config))
+    before = {name: weights(model.network) for name, model in state.trained_models.items()}
+    pred = state.generator(batch.small, 2).detach()
+    result = train_step(state, batch, config)
+    assert set(before) == {"generator", "discriminator", "temporal_discriminator"}
+    assert not any(torch.equal(weights(model.network), before[name]) for name, model in state.trained_models.items())
+    per_discriminator = {"adversarial", "discriminator", "real", "fake"}
+    assert set(result.losses) == {
+        "pixel",
+        "temporal",
+        *per_discriminator,
+        *(f"temporal_{n}" for n in per_discriminator),
+    }
+    filtered = deflickered(pred, batch.motion.flow, batch.motion.confidence, 3, 0.6)
+    assert result.losses["pixel"] == pytest.approx(float((filtered - batch.large).abs().mean()), rel=1e-4)
+    assert result.losses["pixel"] != pytest.approx(float((pred - batch.large).abs().mean()), rel=1e-4)
+
+
+def test_accumulated_clips_give_the_gradients_of_the_batch(make_config, stream):
+    gradients = []
+    for parts in (1, 2):
+        config = make_config(batch=4, accumulate=parts, data={"clip_frames": 2}, losses={"temporal": 1.0})
+        state = init_state(config, CPU)
+        train_step(state, replace(batch := next(stream(config)), motion=even(batch.motion)), config)
+        gradients.append(torch.cat([g.flatten() for g in state.trained_generator.gradients()]))
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+def even(motion: Motion) -> Motion:
+    """The same with full confidence, so that each part has the same weight."""
+    confidence = torch.ones_like(motion.confidence)
+    confidence[::2] = 0
+    return Motion(motion.flow, confidence)
