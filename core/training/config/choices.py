@@ -25,6 +25,7 @@ class OptimizerKind(Enum):
 
     ADAM = "adam"
     ADAMW = "adamw"
+    SCHEDULE_FREE = "schedule-free"
 
 
 class AutocastDtype(Enum):

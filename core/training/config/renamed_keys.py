@@ -92,8 +92,13 @@ ADDED_KEYS: Mapping[str, object] = {
     "losses.temporal": 0.0,
     "losses.temporal_adversarial": 0.0,
     "losses.deflicker": 0.0,
+    "losses.ms_ssim": 0.0,
+    "losses.wavelet": 0.0,
+    "losses.artifacts": 0.0,
     "optim.kind": "adam",
     "optim.weight_decay": 0.0,
+    "output.wandb": "",
+    "output.mlflow": "",
 }
 """Settings that the first version did not have, with the default that does what it did."""
 
@@ -120,6 +125,11 @@ def _text_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
         if (section := as_table(value)) is not None:
             lines += ["", f"[{prefix}{key}]", *_text_lines(section, f"{prefix}{key}.")]
     return lines
+
+
+def flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of every setting in nested tables."""
+    yield from ((".".join(path), value) for path, value in _leaves(table))
 
 
 def _rename(path: KeyPath, names: Mapping[str, str]) -> KeyPath:

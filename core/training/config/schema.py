@@ -26,6 +26,7 @@ from .degradation import DegradationConfig
 from .renamed_keys import rename_keys
 from .toml_dataclass import from_table, merge_tables, parse_override, read_toml
 
+_SSIM_WINDOW_SIDE = 11
 _MAX_ERROR = 500  # characters of an error, which may quote a value of the file
 
 
@@ -156,7 +157,9 @@ class LossConfig:
     change of the error along the motion, against flicker. temporal_adversarial: that a second discriminator takes two
     neighboring frames of the result, aligned by their motion, for originals. deflicker: strength, 0 to 1, of the
     deflicker filter that the frames of a clip pass through before any loss is computed, for networks that are used with
-    it. These three need data.clip_frames.
+    it. These three need data.clip_frames. ms_ssim: structure at five scales, instead of or beside `pixel`. wavelet:
+    edges and texture, by direction. artifacts: beside `adversarial`, pixels that become worse than those of the
+    averaged network; about 1.
     """
 
     pixel: float = 1.0
@@ -175,6 +178,9 @@ class LossConfig:
     temporal: float = 0.0
     temporal_adversarial: float = 0.0
     deflicker: float = 0.0
+    ms_ssim: float = 0.0
+    wavelet: float = 0.0
+    artifacts: float = 0.0
 
     def __post_init__(self) -> None:
         _check_min(
@@ -182,7 +188,7 @@ class LossConfig:
             "losses.",
             self,
             *("pixel", "perceptual", "content", "adversarial", "variation", "frequency", "shift_consistency"),
-            *("temporal", "temporal_adversarial", "deflicker"),
+            *("temporal", "temporal_adversarial", "deflicker", "ms_ssim", "wavelet", "artifacts"),
         )
         _check(self.deflicker <= 1, f"losses.deflicker must be at most 1, not {self.deflicker}")
 
@@ -196,13 +202,15 @@ class LossConfig:
 class OptimConfig:
     """Optimizer and schedules.
 
-    kind: adam, or adamw, which also shrinks the weights by `weight_decay`. weight_decay: times the learning rate, per
-    step. learning_rate: reached after `warmup_steps`, then falling along a cosine to `min_learning_rate`.
-    min_learning_rate: in the last step. discriminator_learning_rate: of the discriminator; it falls in proportion.
-    betas: decay of the averages of the gradients and of their squares. warmup_steps: in which the rates rise from near
-    0. gan_start_step: first step with the perceptual, content and adversarial losses. gan_ramp_steps: in which the
-    adversarial weight then rises to its full value. max_grad_norm: gradients are clipped to this norm; 0 for no
-    clipping. ema_decay: of the exponential moving average of the weights, per step; the average is what is exported.
+    kind: adam; adamw, which also shrinks the weights by `weight_decay`; or schedule-free, an AdamW whose rate stays at
+    `learning_rate`, so that a run can be prolonged, and whose own average of the weights is exported instead of that of
+    `ema_decay` (extra `train`). weight_decay: times the learning rate, per step. learning_rate: reached after
+    `warmup_steps`, then falling along a cosine to `min_learning_rate`. min_learning_rate: in the last step.
+    discriminator_learning_rate: of the discriminator; it falls in proportion. betas: decay of the averages of the
+    gradients and of their squares. warmup_steps: in which the rates rise from near 0. gan_start_step: first step with
+    the perceptual, content and adversarial losses. gan_ramp_steps: in which the adversarial weight then rises to its
+    full value. max_grad_norm: gradients are clipped to this norm; 0 for no clipping. ema_decay: of the exponential
+    moving average of the weights, per step; the average is what is exported.
     """
 
     learning_rate: float = 2e-4
@@ -219,7 +227,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _check(
-            self.kind is OptimizerKind.ADAMW or not self.weight_decay,
+            self.kind is not OptimizerKind.ADAM or not self.weight_decay,
             'optim.weight_decay is of AdamW; set optim.kind to "adamw", or optim.weight_decay to 0',
         )
         for name in ("learning_rate", "discriminator_learning_rate"):
@@ -265,7 +273,9 @@ class OutputConfig:
     checkpoint_every: interval of the checkpoints. keep_checkpoints: number of checkpoints kept. validate_every:
     interval of the validations. patience: validations without a better PSNR after which training
     stops, 0 for never. samples: sample images per validation. tensorboard: write TensorBoard logs too. lpips: measure
-    LPIPS at each validation, which needs AlexNet's weights from torchvision.
+    LPIPS at each validation, which needs AlexNet's weights from torchvision. wandb: project of Weights & Biases that
+    the log is sent to (extra `wandb`; WANDB_MODE=offline sends nothing). mlflow: experiment of MLflow that the log is
+    written to, at MLFLOW_TRACKING_URI (extra `mlflow`).
     """
 
     checkpoint_every: int = 1000
@@ -275,6 +285,8 @@ class OutputConfig:
     samples: int = 2
     tensorboard: bool = False
     lpips: bool = False
+    wandb: str = ""
+    mlflow: str = ""
 
     def __post_init__(self) -> None:
         _check_min(1, "output.", self, "checkpoint_every", "keep_checkpoints", "validate_every")
@@ -329,7 +341,8 @@ class TrainConfig:
     def _check_losses(self) -> None:
         losses = self.losses
         early = (losses.pixel, losses.variation, losses.frequency, losses.shift_consistency, losses.temporal)
-        late = (losses.perceptual, losses.content, losses.adversarial, losses.temporal_adversarial)
+        early += (losses.ms_ssim, losses.wavelet)
+        late = (losses.perceptual, losses.content, losses.adversarial, losses.temporal_adversarial, losses.artifacts)
         _check(
             any(early) or (any(late) and not self.optim.gan_start_step),
             "no loss has a weight in the first step; set losses.pixel above 0"
@@ -377,6 +390,10 @@ class TrainConfig:
         if self.losses.has_discriminator and self.discriminator.kind is DiscriminatorKind.VGG:
             is_power_of_two = crop >= 16 and crop & (crop - 1) == 0
             _check(is_power_of_two, f"data.crop is {crop}; discriminator.kind vgg needs 16, 32, 64, 128, ... pixels")
+        _check(
+            not self.losses.ms_ssim or crop >= _SSIM_WINDOW_SIDE,
+            f"losses.ms_ssim compares windows of {_SSIM_WINDOW_SIDE} pixels, but data.crop is {crop}; raise it",
+        )
         if self.losses.has_discriminator:
             _check(crop % 8 == 0, f"data.crop is {crop}; discriminator.kind unet needs a multiple of 8")
 

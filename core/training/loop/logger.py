@@ -1,12 +1,12 @@
-"""Log of a run: JSON lines, TensorBoard files and sample images."""
+"""Log of a run: JSON lines and sample images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TextIO
 
 import torch
 import torch.nn.functional as F
@@ -14,37 +14,42 @@ from torch import Tensor
 
 from ...runtime.atomic_write import atomic_path
 from ...video.images.png_writer import write_images
-from ..errors import TrainingError
+from .trackers import Tracker
 
 LOG_FILE = "log.jsonl"
 SAMPLE_SIDE = 256  # maximum side of each part of a sample image, in high-resolution pixels
 
 
-class RunLogger(Protocol):
-    """Writer of the values of a step."""
+class RunLogger:
+    """Writer of the values of a step, to a file and to trackers."""
+
+    def __init__(self, file: TextIO, trackers: Sequence[Tracker]) -> None:
+        self._file, self._trackers = file, trackers
 
     def log_values(self, step: int, values: Mapping[str, float]) -> None:
         """Write values by name, such as "loss/pixel", for a step."""
-        ...
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        # JSON has neither inf nor NaN.
+        self._file.write(
+            json.dumps({"step": step} | {k: v for k, v in rounded.items() if abs(v) < float("inf")}) + "\n"
+        )
+        self._file.flush()
+        for tracker in self._trackers:
+            tracker.log_values(step, values)
 
 
 @contextmanager
-def open_log(folder: Path, step: int, *, tensorboard: bool) -> Generator[RunLogger, None, None]:
+def open_log(folder: Path, step: int, trackers: Sequence[Tracker] = ()) -> Generator[RunLogger, None, None]:
     """Open the log of a run for appending after `step`.
 
-    Lines of later steps, which an earlier process wrote, are removed.
+    Lines of later steps, which an earlier process wrote, are removed. trackers: get the same values.
     """
     path = folder / LOG_FILE
     kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
     with atomic_path(path) as partial:  # on a full disk the old lines stay
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    writer = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            yield _FileLogger(file, writer)
-    finally:
-        if writer is not None:
-            writer.close()
+    with path.open("a", encoding="utf-8") as file:
+        yield RunLogger(file, trackers)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -71,32 +76,8 @@ def write_sample(folder: Path, name: str, image: Tensor) -> Path:
     return folder / f"{name}.png"
 
 
-class _FileLogger:
-    def __init__(self, file: Any, writer: Any) -> None:
-        self._file, self._writer = file, writer
-
-    def log_values(self, step: int, values: Mapping[str, float]) -> None:
-        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        # JSON has neither inf nor NaN.
-        self._file.write(
-            json.dumps({"step": step} | {k: v for k, v in rounded.items() if abs(v) < float("inf")}) + "\n"
-        )
-        self._file.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-
-
 def _complete_lines(path: Path) -> list[str]:
     """Return the lines of a log, without a last one that has no newline yet."""
     if not path.exists():
         return []
     return path.read_text(encoding="utf-8").split("\n")[:-1]
-
-
-def _open_tensorboard(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError("output.tensorboard needs tensorboard: pip install 'steadyscale[train]'") from error
-    return SummaryWriter(str(folder), purge_step=step + 1)

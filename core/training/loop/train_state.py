@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..config.schema import AutocastDtype, OptimizerKind, TrainConfig
+from ..config.schema import AutocastDtype, OptimConfig, OptimizerKind, TrainConfig
+from ..errors import TrainingError
 from .networks import MultiScaleGenerator, make_discriminator, make_generator, make_temporal_discriminator
 
 GROWTH_INTERVAL = 2000  # steps without inf after which the loss scale is doubled, as in torch's GradScaler
@@ -47,7 +48,7 @@ class TrainedModel:
     """A network with its optimizer and its loss scaler."""
 
     network: nn.Module
-    optimizer: torch.optim.Adam | torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     scaler: LossScaler
 
     def gradients(self) -> list[Tensor]:
@@ -103,7 +104,9 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
     layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     network = (make_generator(config.network, config.seed) if generator is None else generator).to(device)
     network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # torch's stubs lack this overload
-    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay))  # pyright: ignore[reportUnknownArgumentType]  # untyped
+    # A schedule-free optimizer averages the weights itself, and the last average is taken.
+    decay = 0.0 if config.optim.kind is OptimizerKind.SCHEDULE_FREE else config.optim.ema_decay
+    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # pyright: ignore[reportUnknownArgumentType]  # untyped
     ema.requires_grad_(False).eval()
     discriminators: list[TrainedModel | None] = []
     for discriminator in (make_discriminator(config), make_temporal_discriminator(config)):
@@ -118,11 +121,19 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
 def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:
     is_float16 = config.runtime.autocast_dtype is AutocastDtype.FP16
     scaler = LossScaler(2.0**16, dynamic=True) if is_float16 else LossScaler()
-    optim = config.optim
+    return TrainedModel(network, _make_optimizer(network, learning_rate, config.optim), scaler)
+
+
+def _make_optimizer(network: nn.Module, learning_rate: float, optim: OptimConfig) -> torch.optim.Optimizer:
+    parameters, betas, decay = network.parameters(), optim.betas, optim.weight_decay
+    if optim.kind is OptimizerKind.ADAM:
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=betas)
     if optim.kind is OptimizerKind.ADAMW:
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=learning_rate, betas=optim.betas, weight_decay=optim.weight_decay
-        )
-    else:
-        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=optim.betas)
-    return TrainedModel(network, optimizer, scaler)
+        return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=decay)
+    try:
+        from schedulefree import AdamWScheduleFree
+    except ImportError as error:
+        raise TrainingError("optim.kind schedule-free needs schedulefree: pip install 'steadyscale[train]'") from error
+    optimizer = AdamWScheduleFree(parameters, lr=learning_rate, betas=betas, weight_decay=decay)
+    optimizer.train()
+    return optimizer

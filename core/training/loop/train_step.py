@@ -6,19 +6,20 @@ They share a batch, and both skip the step on inf or NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...runtime.typed_torch import to_list
-from ..config.schema import AutocastDtype, OptimConfig, TrainConfig
+from ..config.schema import AutocastDtype, OptimConfig, OptimizerKind, TrainConfig
 from ..data.clips import Motion
 from ..data.dataset import Batch
-from ..losses import losses, temporal
+from ..losses import losses, structure, temporal
 from ..losses.perceptual_features import FeatureExtractor, default_layers
 from .distributed import SINGLE_PROCESS, Distributed
 from .train_state import TrainedModel, TrainState
@@ -79,12 +80,14 @@ def train_step(
     clip_frames = config.data.clip_frames
     for small, large, motion in _split(batch, parts):
         with _autocast(config, small):
-            pred = state.generator(small, batch.scale)
-        if motion is not None and config.losses.deflicker:
-            pred = temporal.deflickered(pred, motion.flow, motion.confidence, clip_frames, config.losses.deflicker)
+            pred = _deflickered(state.generator(small, batch.scale), motion, config)
         terms = _image_losses(pred, large, batch.shift, config, weights, features)
         if motion is not None and "temporal" in weights:
             terms["temporal"] = temporal.temporal_consistency(pred, large, motion.flow, motion.confidence)
+        if "artifacts" in weights:
+            with torch.no_grad(), _autocast(config, small):
+                average = _deflickered(state.ema_generator(small, batch.scale), motion, config)
+            terms["artifacts"] = structure.artifacts(pred, average, large)
         reals = [adversary.input_from(large, motion, clip_frames) for adversary in adversaries]
         for adversary, real in zip(adversaries, reals, strict=True):
             fake = adversary.input_from(pred, motion, clip_frames)
@@ -120,6 +123,13 @@ def _adversaries(state: TrainState, config: TrainConfig) -> list[_Adversary]:
     return [_Adversary(model, prefix) for prefix, model in models.items() if model is not None]
 
 
+def _deflickered(pred: Tensor, motion: Motion | None, config: TrainConfig) -> Tensor:
+    """Return the frames as the losses see them."""
+    if motion is None or not config.losses.deflicker:
+        return pred
+    return temporal.deflickered(pred, motion.flow, motion.confidence, config.data.clip_frames, config.losses.deflicker)
+
+
 def _split(batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor, Motion | None]]:
     """Yield the batch in equal parts."""
     motion = batch.motion
@@ -141,10 +151,12 @@ def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
         "frequency": settings.frequency,
         "steady": settings.shift_consistency,
         "temporal": settings.temporal,
+        "ms_ssim": settings.ms_ssim,
+        "wavelet": settings.wavelet,
     }
     if step >= optim.gan_start_step:
         ramp = min(1.0, (step - optim.gan_start_step + 1) / max(1, optim.gan_ramp_steps))
-        weights |= {"perceptual": settings.perceptual, "content": settings.content}
+        weights |= {"perceptual": settings.perceptual, "content": settings.content, "artifacts": settings.artifacts}
         weights["adversarial"] = settings.adversarial * ramp
         weights["temporal_adversarial"] = settings.temporal_adversarial * ramp
     return {name: weight for name, weight in weights.items() if weight}
@@ -153,10 +165,12 @@ def loss_weights_at(config: TrainConfig, step: int) -> dict[str, float]:
 def learning_rate_at(optim: OptimConfig, base_rate: float, step: int, total_steps: int) -> float:
     """Return the learning rate of a step: a linear warm-up, then half a cosine.
 
-    base_rate: maximum of this network; the minimum is scaled in proportion.
+    base_rate: maximum of this network; the minimum is scaled in proportion. A schedule-free optimizer has no cosine.
     """
     if step < optim.warmup_steps:
         return base_rate * (step + 1) / optim.warmup_steps
+    if optim.kind is OptimizerKind.SCHEDULE_FREE:
+        return base_rate
     progress = (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps)
     min_rate = base_rate * optim.min_learning_rate / optim.learning_rate
     return min_rate + (base_rate - min_rate) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
@@ -179,6 +193,10 @@ def _image_losses(
         terms["variation"] = losses.total_variation(pred)
     if "frequency" in weights:
         terms["frequency"] = losses.frequency(pred, target, settings.frequency_kind)
+    if "ms_ssim" in weights:
+        terms["ms_ssim"] = structure.ms_ssim(pred, target)
+    if "wavelet" in weights:
+        terms["wavelet"] = structure.wavelet(pred, target)
     if "steady" in weights:
         terms["steady"] = losses.shift_consistency(pred, shift)
     if features is not None and ("perceptual" in weights or "content" in weights):
@@ -242,7 +260,22 @@ def _apply_step(state: TrainState, models: list[TrainedModel], config: TrainConf
         for group in model.optimizer.param_groups:
             group["lr"] = learning_rate_at(optim, base_rate, state.step, config.steps)
         model.optimizer.step()  # pyright: ignore[reportUnknownMemberType]  # its hooks have no type
-    state.ema.update_parameters(state.generator)
+    with _averaged_weights(state.trained_generator.optimizer, optim):
+        state.ema.update_parameters(state.generator)
+
+
+@contextmanager
+def _averaged_weights(optimizer: torch.optim.Optimizer, optim: OptimConfig) -> Generator[None, None, None]:
+    """Put the average of a schedule-free optimizer in the place of the weights that gradients are taken at."""
+    if optim.kind is not OptimizerKind.SCHEDULE_FREE:
+        yield
+        return
+    switch: Any = optimizer
+    switch.eval()
+    try:
+        yield
+    finally:
+        switch.train()
 
 
 def _autocast(config: TrainConfig, tensor: Tensor) -> AbstractContextManager[object]:

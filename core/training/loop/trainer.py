@@ -28,7 +28,7 @@ from ..data.paired import PairedImageDataset
 from ..errors import TrainingError, describe_free_space
 from ..evaluate.metrics import PerceptualMetric, Scores
 from ..losses.perceptual_features import FeatureExtractor
-from . import checkpoint, logger, setup
+from . import checkpoint, logger, setup, trackers
 from .distributed import Distributed, init_distributed, read_local_rank
 from .grad_mode import with_gradients
 from .train_state import TrainState, init_state
@@ -99,9 +99,8 @@ def _run(config: TrainConfig, resume: bool) -> Generator[StepReport, None, None]
         if distributed.is_main:
             with atomic_path(config.folder / "config.toml") as partial:
                 partial.write_text(to_toml(config), encoding="utf-8")
-            run_logger = stack.enter_context(
-                logger.open_log(config.folder, state.step, tensorboard=config.output.tensorboard)
-            )
+            open_trackers = trackers.open_trackers(config, state.step, stack)
+            run_logger = stack.enter_context(logger.open_log(config.folder, state.step, open_trackers))
         stream = stack.enter_context(
             closing(
                 batches(config, images, state.step, rank=distributed.rank, world_size=distributed.world_size),

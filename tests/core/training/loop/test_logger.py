@@ -1,14 +1,14 @@
-"""Log of a run: lines that are readable at any time, TensorBoard files, samples, and the progress bar."""
+"""Log of a run: lines that are readable at any time, samples, and the progress bar."""
 
 import pytest
 import torch
 from steadyscale.cli.training_progress import show_progress
-from steadyscale.core.training import Scores, StepReport, TrainingError, read_log
+from steadyscale.core.training import Scores, StepReport, read_log
 from steadyscale.core.training.loop import logger
 
 
 def test_the_log_is_readable_while_it_is_written(tmp_path):
-    with logger.open_log(tmp_path, 0, tensorboard=False) as run_logger:
+    with logger.open_log(tmp_path, 0) as run_logger:
         run_logger.log_values(1, {"loss/pixel": 0.123456789, "rate": 1e-4})
         assert read_log(tmp_path) == [{"step": 1, "loss/pixel": 0.123457, "rate": 1e-4}]
         run_logger.log_values(2, {"loss/pixel": float("nan"), "moved": 0.0})
@@ -16,20 +16,20 @@ def test_the_log_is_readable_while_it_is_written(tmp_path):
 
 
 def test_resuming_removes_later_and_incomplete_lines(tmp_path):
-    with logger.open_log(tmp_path, 0, tensorboard=False) as run_logger:
+    with logger.open_log(tmp_path, 0) as run_logger:
         for step in (1, 2, 3):
             run_logger.log_values(step, {"rate": step})
     with (tmp_path / logger.LOG_FILE).open("a") as file:
         file.write('{"step": 4, "ra')  # killed while writing a line
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
-    with logger.open_log(tmp_path, 2, tensorboard=False) as run_logger:
+    with logger.open_log(tmp_path, 2) as run_logger:
         run_logger.log_values(3, {"rate": 30})
     assert [line["rate"] for line in read_log(tmp_path)] == [1, 2, 30]
     assert read_log(tmp_path / "elsewhere") == []
 
 
 def test_a_full_disk_loses_no_line(tmp_path, monkeypatch):
-    with logger.open_log(tmp_path, 0, tensorboard=False) as run_logger:
+    with logger.open_log(tmp_path, 0) as run_logger:
         run_logger.log_values(1, {"rate": 1})
 
     def full(path, *_args, **_kwargs):
@@ -37,21 +37,9 @@ def test_a_full_disk_loses_no_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
-    with pytest.raises(OSError, match="No space left"), logger.open_log(tmp_path, 1, tensorboard=False):
+    with pytest.raises(OSError, match="No space left"), logger.open_log(tmp_path, 1):
         pass
     assert [line["step"] for line in read_log(tmp_path)] == [1]
-
-
-def test_tensorboard_gets_the_same_values(tmp_path, monkeypatch):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with logger.open_log(tmp_path, 0, tensorboard=True) as run_logger:
-        run_logger.log_values(7, {"loss/pixel": 0.5})
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss/pixel")] == [(7, 0.5)]
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="needs tensorboard"), logger.open_log(tmp_path, 0, tensorboard=True):
-        pass
 
 
 def test_a_sample_shows_the_center_of_input_result_and_truth(tmp_path):

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from steadyscale.core.training import train
 from steadyscale.core.training.config.schema import AutocastDtype, DiscriminatorKind
 from steadyscale.core.training.data.clips import Motion
 from steadyscale.core.training.data.dataset import batches
 from steadyscale.core.training.data.image_files import CachedImageDataset
 from steadyscale.core.training.loop.train_state import LossScaler, init_state
 from steadyscale.core.training.loop.train_step import learning_rate_at, loss_weights_at, train_step
+from steadyscale.core.training.losses.structure import ms_ssim, wavelet
 from steadyscale.core.training.losses.temporal import deflickered
 
 CPU = torch.device("cpu")
@@ -235,3 +238,51 @@ def even(motion: Motion) -> Motion:
     confidence = torch.ones_like(motion.confidence)
     confidence[::2] = 0
     return Motion(motion.flow, confidence)
+
+
+def test_losses_of_structure_are_of_the_result_and_the_averaged_network(make_config, stream):
+    config = make_config(losses={"pixel": 1.0, "ms_ssim": 0.5, "wavelet": 1.0, "artifacts": 1.0})
+    state, batch = init_state(config, CPU), next(stream(config))
+    first = train_step(state, batch, config)
+    assert set(first.losses) == {"pixel", "ms_ssim", "wavelet", "artifacts"}
+    with torch.no_grad():
+        for parameter in state.ema.parameters():
+            parameter.zero_()  # an averaged network that is worse everywhere but in the darkest pixels
+    pred = state.generator(batch.small, 2).detach()
+    result = train_step(state, batch, config)
+    assert result.losses["ms_ssim"] == pytest.approx(float(ms_ssim(pred, batch.large)), rel=1e-4)
+    assert result.losses["wavelet"] == pytest.approx(float(wavelet(pred, batch.large)), rel=1e-4)
+    assert result.losses["artifacts"] < 0.5 * first.losses["artifacts"]
+
+
+def test_a_schedule_free_optimizer_exports_its_own_average(make_config, stream):
+    pytest.importorskip("schedulefree")
+    optim = {"kind": "schedule-free", "learning_rate": 4e-3, "warmup_steps": 2, "ema_decay": 0.999}
+    config = make_config(optim=optim, steps=30)
+    state = init_state(config, CPU)
+    assert [learning_rate_at(config.optim, 1.0, step, 30) for step in (0, 1, 2, 29)] == [0.5, 1.0, 1.0, 1.0]
+    batches = [next(stream(config))] * 12
+    losses = [train_step(state, batch, config).losses["pixel"] for batch in batches]
+    assert losses[-1] < 0.9 * losses[0]
+    gradient_point, average = weights(state.generator), weights(state.ema_generator)
+    assert not torch.allclose(gradient_point, average, atol=1e-4)
+    state.trained_generator.optimizer.eval()
+    assert torch.allclose(weights(state.generator), average, atol=1e-7)
+    state.trained_generator.optimizer.train()
+    assert torch.allclose(weights(state.generator), gradient_point, atol=1e-6)
+
+
+def test_a_schedule_free_run_resumes_exactly(make_config, tmp_path):
+    pytest.importorskip("schedulefree")
+    output = {"samples": 0, "validate_every": 100, "checkpoint_every": 3}
+    changes = {"optim": {"kind": "schedule-free"}, "output": output}
+    whole, parts = (
+        make_config(run=str(tmp_path / name), steps=5, data={"validate": []}, **changes) for name in ("whole", "parts")
+    )
+    *_, end = train(whole)
+    run = train(parts)
+    assert [next(run).step for _ in range(3)] == [1, 2, 3]
+    run.close()
+    *_, resumed = train(parts, resume=True)
+    first, second = (load_file(report.files[0]) for report in (end, resumed))
+    assert all(torch.equal(first[key], second[key]) for key in first)
