@@ -121,7 +121,7 @@ def _import(name: str, setting: str, extra: str) -> Any:
         return import_module(name)
     except ImportError as error:
         library = name.rpartition(".")[2]
-        raise TrainingError(f"{setting} needs {library}: pip install 'steadyscale[{extra}]'") from error
+        raise TrainingError(f"{setting} needs {library} ({error}): pip install 'steadyscale[{extra}]'") from error
 
 
 def _read_id(folder: Path, tracker: str) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +117,8 @@ def init_state(config: TrainConfig, device: torch.device, generator: MultiScaleG
         rate = config.optim.discriminator_learning_rate
         discriminators.append(discriminator and _make_trained_model(discriminator, rate, config))
     trained_generator = _make_trained_model(network, config.optim.learning_rate, config)
-    return TrainState(0, network, ema, trained_generator, *discriminators)
+    of_images, of_neighbors = discriminators
+    return TrainState(0, network, ema, trained_generator, of_images, of_neighbors)
 
 
 def _make_trained_model(network: nn.Module, learning_rate: float, config: TrainConfig) -> TrainedModel:
@@ -131,9 +134,9 @@ def _make_optimizer(network: nn.Module, learning_rate: float, optim: OptimConfig
     if optim.kind is OptimizerKind.ADAMW:
         return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=decay)
     try:
-        from schedulefree import AdamWScheduleFree
+        library: Any = import_module("schedulefree")
     except ImportError as error:
         raise TrainingError("optim.kind schedule-free needs schedulefree: pip install 'steadyscale[train]'") from error
-    optimizer = AdamWScheduleFree(parameters, lr=learning_rate, betas=betas, weight_decay=decay)
+    optimizer = library.AdamWScheduleFree(parameters, lr=learning_rate, betas=betas, weight_decay=decay)
     optimizer.train()
     return optimizer

@@ -22,7 +22,7 @@ def deflickered(frames: Tensor, flow: Tensor, confidence: Tensor, clip_frames: i
     differ in it.
     """
     frames = frames.to(flow.dtype)
-    clips, flows, weights = (x.unflatten(0, (-1, clip_frames)) for x in (frames, flow, confidence))
+    clips, flows, weights = (_by_clip(x, clip_frames) for x in (frames, flow, confidence))
     results = [clips[:, 0]]
     for index in range(1, clip_frames):
         frame = clips[:, index]
@@ -53,5 +53,9 @@ def neighbor_pairs(frames: Tensor, flow: Tensor, confidence: Tensor, clip_frames
     """
     frames = frames.to(flow.dtype)
     before = torch.lerp(frames, backward_warp(frames.roll(1, 0), flow), confidence)
-    pairs = torch.cat([frames, before], 1).unflatten(0, (-1, clip_frames))
-    return pairs[:, 1:].flatten(0, 1)
+    return _by_clip(torch.cat([frames, before], 1), clip_frames)[:, 1:].flatten(0, 1)
+
+
+def _by_clip(frames: Tensor, clip_frames: int) -> Tensor:
+    """(B, C, H, W) -> (clips, clip_frames, C, H, W)."""
+    return frames.reshape(-1, clip_frames, *frames.shape[1:])
