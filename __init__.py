@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.api import enhance_video, join_job, plan_job, run_shard, stabilize_video, upscale_video
+    from .core.api import enhance_video, join_job, measure_job, plan_job, run_shard, stabilize_video, upscale_video
 
 __version__ = "0.1.0"
-__all__ = ["enhance_video", "join_job", "plan_job", "run_shard", "stabilize_video", "upscale_video"]
+__all__ = ["enhance_video", "join_job", "measure_job", "plan_job", "run_shard", "stabilize_video", "upscale_video"]
 
 WEB_DIRECTORY = "./web"  # help pages and one script for the frontend, which ComfyUI serves
 

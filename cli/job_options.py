@@ -1,4 +1,4 @@
-"""Options of commands that do a job in steps of their own: plan, shards, join."""
+"""Options of commands that do a job in steps of their own: measuring, plan, shards, join."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from ..core.api import ShardReport, VideoReport, join_job, plan_job, run_shard
+from ..core.api import ShardReport, VideoReport, join_job, measure_job, plan_job, run_shard
 from ..core.clip import ClipError
 from ..core.jobs.scheduler import scheduled_shard
 from ..core.runtime.device_names import AUTO as DEVICE_AUTO
@@ -17,13 +17,23 @@ from .progress import ProgressBars
 
 AUTO = "auto"
 _STEP_ARGUMENTS = {
-    *("plan", "shard", "claim", "join", "job", "input", "output", "model", "device", "resumable"),
+    *("measure", "plan", "shard", "claim", "join", "job", "input", "output", "model", "device", "resumable"),
     *("command", "json", "quiet", "debug", "keeps", "default_of"),
 }
 
 
-def add_job_options(parser: argparse.ArgumentParser) -> None:
+def add_job_options(parser: argparse.ArgumentParser, *, is_stabilizing: bool = True) -> None:
     steps = parser.add_mutually_exclusive_group()
+    if is_stabilizing:
+        steps.add_argument(
+            "--measure",
+            type=shard_number,
+            metavar="I/N",
+            help="with --job, before --plan and with its options: only measure the motion of part I, from 0, of N; "
+            "auto as for --shard. Without it, --plan measures all motion itself",
+        )
+    else:
+        parser.set_defaults(measure=None)
     steps.add_argument("--plan", action="store_true", help="with --job: only plan what --shard then computes")
     steps.add_argument(
         "--shard",
@@ -56,7 +66,7 @@ def is_step(args: argparse.Namespace) -> bool:
 
     Raises ClipError for a step without a job, and for options of the plan with another step.
     """
-    step = next((name for name in ("plan", "shard", "claim", "join") if getattr(args, name)), None)
+    step = next((name for name in ("measure", "plan", "shard", "claim", "join") if getattr(args, name)), None)
     if step is None:
         return False
     if not args.job:
@@ -66,7 +76,7 @@ def is_step(args: argparse.Namespace) -> bool:
         for name, value in vars(args).items()
         if name not in _STEP_ARGUMENTS and value != args.default_of(name)
     ]
-    if step != "plan" and planned:
+    if step not in ("measure", "plan") and planned:
         raise ClipError(f"{', '.join(planned)}: is in the plan already, which --{step} reads; leave it out")
     if args.resumable:
         raise ClipError("--resumable does all steps of a job in one process; leave it out")
@@ -78,10 +88,17 @@ def run_step(args: argparse.Namespace, bars: ProgressBars, plan: dict[str, Any])
 
     plan: the arguments of `plan_job` that are not those of `run_options`.
     """
-    if args.plan:
-        options = run_options(args, bars)
-        for name in ("bits", "resumable", "job"):
+    options = run_options(args, bars)
+    for name in ("bits", "resumable", "job"):
+        options.pop(name)
+    if args.measure:
+        for name in ("encoding", "device"):
             options.pop(name)
+        motion = {name: plan[name] for name in ("stabilization", "mask")}
+        measured = measure_job(args.input, args.job, *(_scheduled(args.measure) or (0, 1)), **motion, **options)
+        print_report(args, measured.as_dict(), str(measured))
+        return
+    if args.plan:
         made = plan_job(args.input, args.output, args.job, command=args.command, **plan, **options)
         document = {"command": args.command, "job": args.job, "frames": made.frame_count, "pieces": len(made.pieces)}
         print_report(args, document, f"{args.job}: {made.frame_count} frames in {len(made.pieces)} pieces")
@@ -90,14 +107,21 @@ def run_step(args: argparse.Namespace, bars: ProgressBars, plan: dict[str, Any])
     print_report(args, report.as_dict(), str(report))
 
 
+def _scheduled(number: tuple[int | str, int | None]) -> tuple[int, int] | None:
+    """(index, count) of a share; None where it is "auto" and no scheduler states it."""
+    index, count = number
+    if isinstance(index, str):
+        return scheduled_shard(os.environ, count)
+    assert count is not None, "it is given with the index"
+    return index, count
+
+
 def _join(args: argparse.Namespace) -> VideoReport:
     return join_job(args.job, args.output, source=args.input)
 
 
 def _compute(args: argparse.Namespace, bars: ProgressBars) -> ShardReport:
-    chosen = None if args.claim else args.shard
-    if chosen is not None and chosen[0] == AUTO:
-        chosen = scheduled_shard(os.environ, chosen[1])
+    chosen = None if args.claim else _scheduled(args.shard)
     index, count = chosen or (0, 1)
     return run_shard(
         args.job,

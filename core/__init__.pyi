@@ -1,5 +1,7 @@
+from .api.jobs import MeasureReport as MeasureReport
 from .api.jobs import ShardReport as ShardReport
 from .api.jobs import join_job as join_job
+from .api.jobs import measure_job as measure_job
 from .api.jobs import plan_job as plan_job
 from .api.jobs import run_shard as run_shard
 from .api.report import Progress as Progress

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from .jobs.folder import Job
+    from .jobs.motion_cache import LumaStage, MeasuredShare
 
 SmootherLoader: TypeAlias = Callable[[float, float, "float | None"], Smoother]
 """(width, height, max_zoom; None without a crop) -> the smoother of `Smoothing.LEARNED` for frames of that size."""
@@ -147,6 +148,26 @@ def measure_motion(
         motion = cached_motion(job, clip, flow, side=side, mask=mask, segment_seconds=seconds)
     motion = motion if isinstance(bars, BarDetection) else motion.inside(bars)
     return with_rolling_shutter(motion, settings.readout_time)
+
+
+def measure_motion_share(
+    clip: Clip,
+    settings: StabilizeSettings,
+    job: Job,
+    index: int,
+    count: int,
+    *,
+    mask: Masks | None = None,
+    segment_seconds: float,
+    progress: LumaStage | None = None,
+) -> MeasuredShare:
+    """Measure a share of the parts that `measure_motion` then finds in the job; see `measure_share`."""
+    from .jobs.motion_cache import measure_share
+
+    bars = with_known_bars(settings, clip).bars
+    mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
+    flow = flow_model(settings.flow)
+    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds, progress=progress)
 
 
 def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:

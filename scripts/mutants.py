@@ -24,7 +24,7 @@ MODULES = {  # module -> its tests
     "core/api/live.py": "tests/core/api/test_wiring.py",
     "core/api/run.py": "tests/core/api/test_wiring.py",
     "core/api/video.py": "tests/core/api/test_wiring.py",
-    "core/jobs/manifest.py": "tests/core/jobs/test_manifest.py",
+    "core/jobs/job_files.py": "tests/core/jobs/test_job_files.py",
     "core/path/strength.py": "tests/core/path/test_strength.py",
     "core/pipeline/upscale_operations.py": "tests/core/api/test_wiring.py",
     "core/runtime/atomic_write.py": "tests/core/runtime/test_atomic_write.py",

@@ -24,14 +24,15 @@ def test_the_surface_of_core():
     assert sorted(steadyscale.core.__all__) == sorted(
         {
             "Alpha", "Border", "Clip", "ClipError", "ClipInfo", "ColorCorrection", "Correction", "CorruptionReport",
-            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "JobPlan", "Motion",
-            "OnDamage", "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress", "Reuse", "RollingShutter",
-            "ShardReport", "Smoothing", "StabilizeSettings", "Strength", "TensorClip", "Tiling", "TimeRange",
-            "Trajectory", "UpscaleSettings", "UpscaleStats", "VideoClip", "VideoReport", "Warped", "adaptive_zoom",
-            "correction", "enhance_video", "estimate_motion", "flow_model", "flow_to_image", "inverse", "join_job",
-            "limit_zoom", "load_path", "open_clip", "plan_job", "plan_stabilization", "plot_trajectory", "run_shard",
-            "save_path", "smooth", "stabilize_live", "stabilize_video", "stream_motion", "upscale", "upscale_video",
-            "warp", "with_border_zoom", "with_rolling_shutter", "write_clip", "write_images", "write_video",
+            "Encoding", "Engine", "FlowMethod", "FlowModel", "Frames", "ImageClip", "ImageModel", "JobPlan",
+            "MeasureReport", "Motion", "OnDamage", "OutputSize", "Pipeline", "PostProcess", "Precision", "Progress",
+            "Reuse", "RollingShutter", "ShardReport", "Smoothing", "StabilizeSettings", "Strength", "TensorClip",
+            "Tiling", "TimeRange", "Trajectory", "UpscaleSettings", "UpscaleStats", "VideoClip", "VideoReport",
+            "Warped", "adaptive_zoom", "correction", "enhance_video", "estimate_motion", "flow_model", "flow_to_image",
+            "inverse", "join_job", "limit_zoom", "load_path", "measure_job", "open_clip", "plan_job",
+            "plan_stabilization", "plot_trajectory", "run_shard", "save_path", "smooth", "stabilize_live",
+            "stabilize_video", "stream_motion", "upscale", "upscale_video", "warp", "with_border_zoom",
+            "with_rolling_shutter", "write_clip", "write_images", "write_video",
         }
     )  # fmt: skip
 
@@ -51,7 +52,15 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 def test_the_root_has_the_high_level_functions():
     assert {name: getattr(steadyscale, name) for name in steadyscale.__all__} == {
         name: getattr(steadyscale.core, name)
-        for name in ("enhance_video", "join_job", "plan_job", "run_shard", "stabilize_video", "upscale_video")
+        for name in (
+            "enhance_video",
+            "join_job",
+            "measure_job",
+            "plan_job",
+            "run_shard",
+            "stabilize_video",
+            "upscale_video",
+        )
     }
     assert set(steadyscale.__all__) < set(dir(steadyscale))
     with pytest.raises(AttributeError, match="sharpen"):

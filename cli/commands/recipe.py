@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...core.api.processing import UPSCALE
 from ...core.batch.recipes import JobCommands, kubernetes_manifest, slurm_script
 from ...core.batch.tasks import OPERATIONS
 from ...core.clip import ClipError
@@ -79,11 +80,14 @@ def _commands(args: argparse.Namespace, path: Any) -> JobCommands:
     device = [] if args.device == AUTO else [f"--device={args.device}"]
     model = [] if args.model is None else [f"--model={args.model}"]
     options = [word for word in option_words(args.operation, args) if word not in model]
+    planned = [*model, *device, *options]
+    measure = [*words, "--measure", f"auto/{args.shards}", *planned]
     return JobCommands(
         source=source,
         target=target,
         job=job,
-        plan=[*words, "--plan", *model, *device, *options],
+        measure=None if args.operation == UPSCALE else measure,
+        plan=[*words, "--plan", *planned],
         shard=[*words, "--shard", f"auto/{args.shards}", *model, *device],
         join=[*words, "--join"],
         shards=args.shards,

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoding_options(parser)
     add_upscale_options(parser)
     add_io_options(parser)
-    add_job_options(parser)
+    add_job_options(parser, is_stabilizing=False)
     add_inference_options(parser)
 
 

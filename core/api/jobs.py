@@ -1,4 +1,4 @@
-"""A job in three steps, on any number of machines: plan, shards, join."""
+"""A job in steps, on any number of machines: measuring, plan, shards, join."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..pipeline.pipeline import Pipeline
 from ..runtime.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
-from ..stabilize import StabilizeSettings
+from ..stabilize import StabilizeSettings, measure_motion_share
 from ..upscaling.settings import (
     Alpha,
     ColorCorrection,
@@ -79,6 +79,78 @@ class ShardReport:
             else "the job is complete"
         )
         return f"{len(self.computed)} pieces ({self.frames} frames) in {self.seconds:.1f} s; {rest}"
+
+
+class MeasureReport(ShardReport):
+    """What a call of `measure_job` did, likewise."""
+
+    def __str__(self) -> str:
+        """One line, such as "motion of 3 pieces (720 frames) in 8.1 s; that of 5 of 8 is not measured"."""
+        rest = f"that of {self.missing} of {self.pieces} is not measured" if self.missing else "all is measured"
+        return f"motion of {len(self.computed)} pieces ({self.frames} frames) in {self.seconds:.1f} s; {rest}"
+
+
+def measure_job(
+    source: str | Path,
+    job: str | Path,
+    index: int = 0,
+    count: int = 1,
+    *,
+    stabilization: StabilizeSettings | None = None,
+    mask: Masks | str | Path | None = None,
+    fps: Fraction | float = 24,
+    max_pixels: int = MAX_PIXELS,
+    on_damage: OnDamage = OnDamage.FAIL,
+    hwaccel: str = "none",
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: ProgressCallback | None = None,
+) -> MeasureReport:
+    """Measure a share of the motion of a clip, for the plan of a job.
+
+        measure_job("shaky.mp4", "shared/job", 0, 2)  # and, elsewhere, measure_job("shaky.mp4", "shared/job", 1, 2)
+        plan_job("shaky.mp4", "large.mp4", "shared/job", model="steadyscale-2x")
+
+    `plan_job` with the same arguments then measures only what is missing, and gets the motion that it would measure
+    itself, bit for bit. Without this step it measures all of it.
+
+    Args:
+        job: the folder of the job; it is created if needed.
+        index, count: which share, of how many: a run of neighboring pieces.
+        source, stabilization, mask, fps, max_pixels, on_damage, hwaccel, segment_seconds, progress: as for `plan_job`.
+
+    Returns:
+        What was measured, and how many pieces are missing.
+
+    Raises:
+        ClipError: as `stabilize_video` does.
+    """
+    from ..jobs.folder import open_job
+    from ..jobs.shard import Shard
+
+    start, shard, settings = time.monotonic(), Shard(index, count), stabilization or StabilizeSettings()
+    if isinstance(mask, (str, Path)):
+        from ..motion.masks import read_masks
+
+        mask = read_masks(mask)
+    damage = OnDamage(on_damage)
+    clip = open_clip(source, fps=parse_fps(fps), max_pixels=max_pixels, on_damage=damage, hwaccel=hwaccel)
+    tracker = ProgressTracker(progress)
+
+    def with_progress(frames: Any, frame_count: int) -> Any:
+        return tracker.track(frames, "measuring", frame_count)
+
+    with open_job(job, source, is_shared=True) as opened:
+        share = measure_motion_share(
+            clip,
+            settings,
+            opened,
+            shard.index,
+            shard.count,
+            mask=mask,
+            segment_seconds=segment_seconds,
+            progress=with_progress,
+        )
+    return MeasureReport(*share, time.monotonic() - start)
 
 
 def plan_job(
@@ -254,24 +326,27 @@ def join_job(
     Raises:
         ClipError: pieces are missing or damaged, or the source has changed; the message names the pieces.
     """
-    from ..jobs.join import complete_parts, join_parts
+    from ..jobs.join import complete_parts, join_parts, read_join, record_join
     from ..jobs.layout import PLAN, JobFolder
 
     start, folder = time.monotonic(), JobFolder(job)
-    plan = _load_plan(folder)
+    joined = read_join(folder)
+    plan, records = joined or (_load_plan(folder), list[dict[str, Any]]())
     output, path = Path(target or plan.target), Path(source or plan.source)
     if output.suffix.lower() != plan.suffix:
         raise ClipError(f"{output}: the job was planned for a {plan.suffix} file; use that suffix, or plan again")
-    check_target(output, encoding=plan.encoding, source=path)
-    _check_source(path, plan)
-    records = list[dict[str, Any]]()
-    try:
-        records = complete_parts(folder, plan)
-        join_parts(folder, plan, records, output, path)
-    except ClipError:
-        if (folder.path / PLAN).exists() or not output.exists():
-            raise
-        log.info("%s: another join has finished and removed the job", output)
+    if joined is None:
+        check_target(output, encoding=plan.encoding, source=path)
+        _check_source(path, plan)
+        try:
+            records = complete_parts(folder, plan)
+            join_parts(folder, plan, records, output, path)
+            if not keep_files:
+                record_join(folder, plan, records)
+        except (ClipError, OSError):
+            if (folder.path / PLAN).exists() or not output.exists():
+                raise
+            log.info("%s: another join has finished and removed the job", output)
     if not keep_files:
         folder.remove()
     damage, stats = CorruptionReport(), UpscaleStats()

@@ -1,4 +1,4 @@
-"""Scripts that run one clip as a job on a cluster: plan, shards, join."""
+"""Scripts that run one clip as a job on a cluster: measuring, plan, shards, join."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class JobCommands:
-    """The commands of the three steps of a job.
+    """The commands of the steps of a job.
 
-    source, target, job: paths of the clip, its result and the folder of the job. plan, shard, join: words of the
-    commands; the shard finds its number in the environment. shards: how many. cpus, gpus: for each step that computes;
-    the join copies packets and takes one core.
+    source, target, job: paths of the clip, its result and the folder of the job. measure, plan, shard, join: words of
+    the commands; measuring, which upscaling does without, and the shard find their number in the environment. shards:
+    how many of both. cpus, gpus: for each step that computes; motion is measured on the CPU, and the join copies
+    packets and takes one core.
     """
 
     source: str
     target: str
     job: str
+    measure: Sequence[str] | None
     plan: Sequence[str]
     shard: Sequence[str]
     join: Sequence[str]
@@ -41,44 +44,56 @@ def slurm_script(job: JobCommands) -> str:
     It is run where `sbatch` is; the nodes need the package, and the folders of the clip under the same paths.
     """
     name = shlex.quote(job.name)
-    resources = f"--cpus-per-task={job.cpus}" + (f" --gpus-per-task={job.gpus}" if job.gpus else "")
+    cpus = f"--cpus-per-task={job.cpus}"
+    resources = cpus + (f" --gpus-per-task={job.gpus}" if job.gpus else "")
+    array = f"--array=0-{job.shards - 1} --requeue"
 
     def submit(step: str, options: str, words: Sequence[str]) -> str:
         return f"sbatch --parsable --job-name={name}-{step} {options} --wrap={shlex.quote(shlex.join(words))}"
 
-    shard_options = f"--dependency=afterok:$plan --array=0-{job.shards - 1} --requeue {resources}"
+    steps = [
+        *([("measure", f"{array} {cpus}", job.measure)] if job.measure else []),
+        ("plan", f"--requeue {resources}", job.plan),
+        ("shards", f"{array} {resources}", job.shard),
+        ("join", "--requeue --cpus-per-task=1", job.join),
+    ]
+    befores = ["", *(f"--dependency=afterok:${step} " for step, _, _ in steps)]
+    commands = [
+        f"{step}=$({submit(step, before + options, words)})"
+        for before, (step, options, words) in zip(befores, steps, strict=False)
+    ]
+    lines, numbers = "\n".join(commands), " ".join(f"${step}" for step, _, _ in steps)
     return f"""#!/bin/bash
-# Submits the job {job.name} in three steps. Partition, account and time limit are those of the environment:
+# Submits the steps of the job {job.name}. Partition, account and time limit are those of the environment:
 # SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT. After a failure, run it again: finished pieces are kept.
 set -euo pipefail
 
-plan=$({submit("plan", f"--requeue {resources}", job.plan)})
-shards=$({submit("shards", shard_options, job.shard)})
-join=$({submit("join", "--dependency=afterok:$shards --requeue --cpus-per-task=1", job.join)})
-echo "$plan $shards $join"
+{lines}
+echo "{numbers}"
 """
 
 
 def kubernetes_manifest(job: JobCommands, *, image: str, volume_claim: str, mount: str) -> str:
-    """A manifest of three Kubernetes Jobs, of which the shards are an Indexed Job.
+    """A manifest of Kubernetes Jobs, one for each step; measuring and the shards are Indexed Jobs.
 
-    The shards and the join are suspended; the commands in its first lines resume them one after the other.
+    All but the first are suspended; the commands in its first lines resume them one after the other.
     image: of the container, whose entry point is `steadyscale`; see Containerfile. volume_claim: a
     PersistentVolumeClaim that several pods can mount, at the path `mount`, with the clip and its job.
     """
     name = kubernetes_name(job.name)
     file = f"{name}.yaml"
+    steps = [*(["measure"] if job.measure else []), "plan", "shards", "join"]
     resume = """--type=merge --patch='{"spec":{"suspend":false}}'"""
     commands = [
         f"kubectl apply -f {file}",
         *(
             f"kubectl wait --for=condition=complete --timeout=-1s job/{name}-{before} && "
             f"kubectl patch job/{name}-{after} {resume}"
-            for before, after in (("plan", "shards"), ("shards", "join"))
+            for before, after in pairwise(steps)
         ),
     ]
 
-    def manifest(step: str, spec: str, words: Sequence[str], cpus: int, gpus: int) -> str:
+    def manifest(step: str, kind: str, words: Sequence[str], cpus: int, gpus: int) -> str:
         limits = {"cpu": str(cpus), **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
         return f"""---
 apiVersion: batch/v1
@@ -86,7 +101,7 @@ kind: Job
 metadata:
   name: {name}-{step}
 spec:
-{spec}
+{"" if step == steps[0] else suspended}{kind}
   template:
     spec:
       restartPolicy: Never
@@ -105,16 +120,18 @@ spec:
             claimName: {json.dumps(volume_claim)}
 """
 
-    shards = (
-        f"  suspend: true\n  completionMode: Indexed\n  completions: {job.shards}\n  parallelism: {job.shards}\n"
+    suspended, once = "  suspend: true\n", "  backoffLimit: 3"
+    indexed = (
+        f"  completionMode: Indexed\n  completions: {job.shards}\n  parallelism: {job.shards}\n"
         "  backoffLimitPerIndex: 3"
     )
     return "".join([
         "# Save this as ", file, ". A step starts when the one before it is complete:\n",
         *(f"#   {command}\n" for command in commands),
-        manifest("plan", "  backoffLimit: 3", job.plan, job.cpus, job.gpus),
-        manifest("shards", shards, job.shard, job.cpus, job.gpus),
-        manifest("join", "  suspend: true\n  backoffLimit: 3", job.join, 1, 0),
+        manifest("measure", indexed, job.measure, job.cpus, 0) if job.measure else "",
+        manifest("plan", once, job.plan, job.cpus, job.gpus),
+        manifest("shards", indexed, job.shard, job.cpus, job.gpus),
+        manifest("join", once, job.join, 1, 0),
     ])  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +19,8 @@ from ..video.decode import demux
 from ..video.decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..video.images.sequence_paths import is_image_source, list_image_files
 from .fingerprint import fingerprint, hash_files, software_versions
+from .job_files import check_job_folder, remove_partial_files
 from .layout import JobFolder
-from .manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ class Job:
     files: tuple[Path, ...]
     content_hash: str
     times: Timestamps | None
-    manifest: Manifest
     _file_stats: list[tuple[int, int]]
     window: TimeRange | None = None
 
@@ -69,25 +68,30 @@ def default_job_folder(target: str | Path) -> Path:
 
 
 @contextmanager
-def open_job(folder: str | Path, source: str | Path, window: TimeRange | None = None) -> Generator[Job, None, None]:
+def open_job(
+    folder: str | Path, source: str | Path, window: TimeRange | None = None, *, is_shared: bool = False
+) -> Generator[Job, None, None]:
     """Open the job in `folder`, new or resumed, until the block ends.
 
     The folder is created if needed. source: a video file, a folder of images or a pattern; its content is hashed.
-    window: the part of a video to process.
+    window: the part of a video to process. is_shared: without its lock, beside other processes.
     Raises ClipError where another process holds the folder, or it contains other files or cannot be written to.
     """
     folder, source = Path(folder), Path(source)
     with _wrap_os_errors(folder):
         folder.mkdir(exist_ok=True)
     try:
-        with _wrap_os_errors(folder), folder_lock(folder):
+        with _wrap_os_errors(folder), nullcontext() if is_shared else folder_lock(folder):
+            check_job_folder(folder)
+            if not is_shared:
+                remove_partial_files(folder)
             is_images = is_image_source(source)
             files = tuple(list_image_files(source)) if is_images else (source,)
             file_stats = _file_stats(files)
             times = None if is_images else read_timestamps(source, window)
             if times is not None:
                 log_notes(source, times)
-            yield Job(folder, source, files, hash_files(files), times, Manifest(folder), file_stats, window)
+            yield Job(folder, source, files, hash_files(files), times, file_stats, window)
     finally:
         with suppress(OSError):
             folder.rmdir()  # only if it is empty
@@ -101,7 +105,7 @@ def remove_job(folder: str | Path) -> None:
     folder = Path(folder)
     if folder.is_dir():
         with _wrap_os_errors(folder), folder_lock(folder):
-            Manifest(folder)  # raises for a folder of other files
+            check_job_folder(folder)
             JobFolder(folder).remove()
         with suppress(OSError):
             folder.rmdir()

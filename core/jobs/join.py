@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
-from ..runtime.atomic_write import atomic_path
+from ..runtime.atomic_write import atomic_path, fsync_folder
 from ..video.encode.codecs import container_for
 from ..video.verify.verify import VerificationError, verify_output
 from .concat import Segment, concat_segments, hash_video_packets
-from .layout import JobFolder
-from .manifest import fsync_folder
-from .plan import JobPlan
+from .layout import JOINED, PLAN, JobFolder
+from .plan import JobPlan, decode_plan, encode_plan
 from .shard import finished_parts
 
 _MAX_LISTED = 20  # missing pieces that a message lists
@@ -55,6 +54,19 @@ def join_parts(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, Any
         fsync_folder(target.parent)
     except ClipError as e:
         raise type(e)(str(e).replace(str(partial), str(target))) from e
+
+
+def record_join(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, Any]]) -> None:
+    """Record that the target is complete, before the job is removed."""
+    folder.write(JOINED, {"plan": encode_plan(plan), "records": [*records]})
+
+
+def read_join(folder: JobFolder) -> tuple[JobPlan, list[dict[str, Any]]] | None:
+    """Return the plan and the parts of a join that was killed while it removed the job; None without one."""
+    joined = folder.read(JOINED)
+    if joined is None or (folder.path / PLAN).exists():  # With a plan, the job can be joined again, or it is a new one.
+        return None
+    return decode_plan(joined["plan"]), joined["records"]
 
 
 def _write(partial: Path, segments: Sequence[Segment], plan: JobPlan, target: Path, source: Path | None) -> None:

@@ -5,7 +5,8 @@
     parts/00003-HASH.mp4         the frames of piece 3, named after the hash of the file
     parts/00003.json             says that the part is complete and verified
     claims/00003-2.json          the second attempt at piece 3; see claims.py
-    job.json, motion-00000.json  measured motion, while the plan is made; see manifest.py
+    joined.json                  in place of plan.json once OUT is complete, while the other files are removed
+    motion/00003.json            the motion of piece 3 of the source; see motion_pieces.py
 
 All processes that work on a job share its folder, and no file of it is changed by two of them: plan.json is written by
 the planning process, an attempt belongs to the process that created it, and parts are renamed into place. No other
@@ -23,13 +24,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..runtime.atomic_write import atomic_path, temp_path
+from ..runtime.atomic_write import atomic_path, fsync_folder, temp_path
 from .fingerprint import hash_file
-from .manifest import fsync_folder, remove_job_files
+from .job_files import remove_job_files
 
 FORMAT, VERSION = "steadyscale-shards", 1
-PLAN, PARTS, CLAIMS = "plan.json", "parts", "claims"
-_TEMPORARY = re.compile(r"\.(plan|correction-[0-9a-f]{16})\.json\.[0-9a-f-]{8,}\.partial")
+PLAN, JOINED, PARTS, CLAIMS, MOTION = "plan.json", "joined.json", "parts", "claims", "motion"
 _RECORD = re.compile(r"\d{5,}\.json")
 _HASH_DIGITS = 16  # of a file's hash, in its name
 
@@ -43,6 +43,10 @@ class JobFolder:
     def part_record(self, index: int) -> str:
         """The name of the record of a finished part."""
         return f"{PARTS}/{index:05d}.json"
+
+    def motion_piece(self, index: int) -> str:
+        """The name of the measured motion of a piece of the source."""
+        return f"{MOTION}/{index:05d}.json"
 
     def attempt(self, index: int, number: int) -> str:
         """The name of an attempt at a piece, counted from 1."""
@@ -126,7 +130,7 @@ class JobFolder:
 
     def remove_unused(self, kept: set[str]) -> None:
         """Remove parts, attempts and corrections, except those of these names."""
-        files = [*self.path.glob(f"{PARTS}/*"), *self.path.glob(f"{CLAIMS}/*"), *self.path.glob("correction-*.json")]
+        files = [*self.path.glob(f"{PARTS}/*"), *self.path.glob(f"{CLAIMS}/*"), *self.path.glob("correction*.json")]
         for file in files:
             if file.relative_to(self.path).as_posix() not in kept and not file.name.endswith(".partial"):
                 file.unlink(missing_ok=True)
@@ -134,20 +138,25 @@ class JobFolder:
     def remove(self) -> None:
         """Remove all files of the job, the plan first: without it nothing works on them.
 
-        Another process may do the same at the same time.
+        Another process may do the same at the same time. What says that the job is joined is removed last, so that a
+        removal that is killed can be finished.
         """
         with suppress(FileNotFoundError):
             (self.path / PLAN).unlink(missing_ok=True)
             self.remove_unused(set())
-            for partial in self.path.glob(f"{PARTS}/.*.partial"):
-                _remove_tree(partial)
-            for partial in self.path.glob(".*.partial"):
-                if _TEMPORARY.fullmatch(partial.name):
-                    partial.unlink(missing_ok=True)
+            for file in [*self.path.glob(f"{PARTS}/.*.partial"), *self.path.glob(f"{MOTION}/*")]:
+                _remove_tree(file)
             remove_job_files(self.path)
-        for folder in (self.path / PARTS, self.path / CLAIMS, self.path):
-            with suppress(OSError):
-                folder.rmdir()  # only if it is empty
+            _remove_empty(self.path / PARTS, self.path / CLAIMS, self.path / MOTION)
+            (self.path / JOINED).unlink(missing_ok=True)
+        _remove_empty(self.path)
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders, except those that contain files."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_tree(path: Path) -> None:

@@ -1,29 +1,46 @@
-"""Motion estimation in a job: measured and stored piece by piece."""
+"""Motion estimation in a job: measured and stored piece by piece, by one process or by several."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import cast
-
-import numpy as np
+from itertools import islice
+from typing import NamedTuple
 
 from ..clip import Clip
-from ..motion.estimate import FIRST_STEP, LINK_FRAMES, WORKING_SIDE, estimate_from_luma, luma_frames
+from ..motion.estimate import WORKING_SIDE, luma_frames
 from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
-from ..motion.gray_frame import Masks
+from ..motion.gray_frame import Masks, Plane
 from ..motion.pose_graph import solve_pose_graph
 from ..path.motion import Motion
-from ..path.serialize import load_path, save_path
 from ..runtime.typed_torch import from_numpy
+from ..video.decode.timestamps import Timestamps
+from ..video.decode.video_clip import VideoClip
 from .folder import Job, with_resume_hint
-from .segments import SEGMENT_SECONDS, FrameReader, split_clip
+from .motion_pieces import MotionPieces
+from .segments import SEGMENT_SECONDS, FrameReader
 
 log = logging.getLogger(__name__)
 
-LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
+
+class MeasuredShare(NamedTuple):
+    """What `measure_share` did.
+
+    computed: numbers of the pieces that it measured. frames: in these. missing: pieces of the clip that are not
+    measured. pieces: of the clip.
+    """
+
+    computed: list[int]
+    frames: int
+    missing: int
+    pieces: int
+
+
+LumaStage = Callable[[Iterator[Plane], int], Iterator[Plane]]
+"""Receives the luma of frames and their number, and yields them, for progress or to cancel."""
 
 
 def cached_motion(
@@ -37,58 +54,77 @@ def cached_motion(
 ) -> Motion:
     """Estimate motion as `estimate_motion`, bit-identical, reusing stored pieces.
 
+    A stored piece whose state is not that in which the piece before it ends is measured again.
     clip: reads the job's source. flow, side, mask: as for `estimate_motion`; the mask must be no function.
     """
-    times = job.timestamps(clip.info.fps)
-    pieces = split_clip(times.starts, times.time_base, segment_seconds)
-    file_names = [f"motion-{index:05d}.json" for index in range(len(pieces))]
-    settings = job.settings(measuring=[clip.info, flow, side, mask, LINK_FRAMES], pieces=pieces)
-    with with_resume_hint(job, "motion", lambda: len(job.manifest.pieces("motion"))):
-        done = job.manifest.begin("motion", settings)
-        missing = [index for index in range(len(pieces)) if index not in done]
-        if done and missing:
-            log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, len(done), len(pieces))
+    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds)
+    count, known = len(pieces.ranges), len(pieces)
+    with with_resume_hint(job, "motion", lambda: len(pieces)):
+        if 0 < known < count:
+            log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, known, count)
         with closing(luma_frames(clip, side)) as stream:
             reader = FrameReader(map(from_numpy, stream))
-            for index in missing:
-                # Some frames more, because a step, and a link across steps, are measured from the frames before.
-                window = range(max(0, pieces[index].start - LINK_FRAMES), pieces[index].stop)
-                done_before = slice(max(0, index - LINK_FRAMES), index)
-                known = _read_pieces(
-                    job, file_names[done_before], pieces[done_before], pieces[index].start - window.start
-                )
-                inlier_map = np.array(done[index - 1]["followers"]) if index else FIRST_STEP.inlier_map
-                frames = (gray.numpy() for gray in reader.read_range(window, keep=window.stop - LINK_FRAMES))
-                numbered = zip(window, frames, strict=True)
-                motion, inlier_map = estimate_from_luma(numbered, clip.info, flow, mask, inlier_map, known)
-                save_path(motion, job.folder / file_names[index])
-                metadata = {"start": window.start, "stop": window.stop, "followers": inlier_map.tolist()}
-                job.manifest.add("motion", index, job.folder / file_names[index], metadata)
-            if missing and missing[-1] == len(pieces) - 1:
-                reader.expect_end()
-        measured = _read_pieces(job, file_names, pieces, pieces[-1].stop)
-    assert measured is not None
-    return replace(solve_pose_graph(measured), info=clip.info, times=frame_times(clip, len(measured.steps)))
+            for index in range(count):
+                if pieces.is_valid(index):
+                    continue
+                if index in pieces:
+                    log.info("%s: motion of segment %d is measured again, from the one before", job.folder, index)
+                state = pieces.state_before(index)
+                assert state is not None, "all pieces before are measured"
+                pieces.measure(index, reader, state)
+                if index == count - 1:
+                    reader.expect_end()
+    motion = pieces.joined()
+    return replace(solve_pose_graph(motion), times=frame_times(clip, len(motion.steps)))
 
 
-def _read_pieces(job: Job, file_names: list[str], pieces: list[range], count: int) -> Motion | None:
-    """Read stored pieces as one motion; None without pieces.
+def measure_share(
+    job: Job,
+    clip: Clip,
+    flow: FlowModel,
+    index: int,
+    count: int,
+    *,
+    side: int = WORKING_SIDE,
+    mask: Masks | None = None,
+    segment_seconds: float = SEGMENT_SECONDS,
+    progress: LumaStage | None = None,
+) -> MeasuredShare:
+    """Measure the missing pieces in share `index` of `count` equal shares of a clip, for `cached_motion`.
 
-    It is that of their last `count` frames, with the links of all.
+    A share is a run of neighboring pieces. It does not wait for the one before: the state at its start is assumed, and
+    `cached_motion` checks it. The arguments are those of `cached_motion`. Raises ClipError, with a hint how to resume.
     """
-    if not pieces:
-        return None
-    motions = [cast(Motion, load_path(job.folder / name)) for name in file_names]
-    # A piece starts with some frames of the one before.
-    starts = [piece.stop - len(motion.steps) for piece, motion in zip(pieces, motions, strict=True)]
-    own = [slice(piece.start - start, None) for piece, start in zip(pieces, starts, strict=True)]
-    steps, confidence, agreement = (
-        np.concatenate([getattr(motion, name)[rows] for motion, rows in zip(motions, own, strict=True)])[-count:]
-        for name in ("steps", "confidence", "agreement")
-    )
-    links = [
-        motion.links + LINK_ENDS * start
-        for motion, start in zip(motions, starts, strict=True)
-        if motion.links is not None
-    ]
-    return replace(Motion(steps, confidence, motions[-1].info), agreement=agreement, links=np.concatenate(links))
+    pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds)
+    total = len(pieces.ranges)
+    share = range(total * index // count, total * (index + 1) // count)
+    missing = [number for number in share if number not in pieces]
+    if not missing:
+        return MeasuredShare([], 0, total - len(pieces), total)
+    state = pieces.state_before(missing[0])
+    first = pieces.window(missing[0]).start if state is not None else pieces.warm_up_start(missing[0])
+    stop = pieces.ranges[missing[-1]].stop
+    is_end = missing[-1] == total - 1
+    with with_resume_hint(job, "motion", lambda: len(pieces)):
+        stream = _read_luma(clip, side, first, None if is_end else stop, job.timestamps(clip.info.fps))
+        with closing(progress(stream, stop - first) if progress else stream) as planes:
+            reader = FrameReader(map(from_numpy, planes), first)
+            state = state or pieces.warm_up(missing[0], reader)
+            for number in missing:
+                state = state if number == missing[0] else pieces.state_before(number)
+                assert state is not None, "the piece before is measured"
+                pieces.measure(number, reader, state)
+            if is_end:
+                reader.expect_end()
+    for number in range(total):
+        if number not in pieces:
+            pieces.read(number)  # another process may have measured it
+    frames = sum(len(pieces.ranges[number]) for number in missing)
+    return MeasuredShare(missing, frames, total - len(pieces), total)
+
+
+def _read_luma(clip: Clip, side: int, first: int, stop: int | None, times: Timestamps) -> Iterator[Plane]:
+    """Yield the luma of the frames from `first` to before `stop`; a video is entered at the key frame before."""
+    if isinstance(clip, VideoClip):
+        return clip.luma_frames(side, first=first, stop=stop, times=times)
+    return islice(luma_frames(clip, side), first, stop)

@@ -33,6 +33,7 @@ from ..video.encode.hardware_encoders import choose_encoder
 from ..video.encode.output_format import OutputFormat, probe_format
 from .fingerprint import hash_file, software_versions
 from .folder import Job
+from .job_files import remove_earlier_segments
 from .layout import PLAN, JobFolder
 from .render import render_pieces
 from .segments import split_clip
@@ -150,7 +151,7 @@ def make_plan(
         encoding=[target.suffix.lower(), encoding],
         pieces=pieces,
     )
-    if old_segments := job.manifest.drop("segment"):
+    if old_segments := remove_earlier_segments(job.folder):
         log.warning(
             "%s: %d segments of an earlier version cannot be used, and are computed again", job.folder, old_segments
         )
@@ -181,7 +182,7 @@ def make_plan(
     )
     if old is not None and old.key == plan.key and _warps_are_intact(folder, old):
         kept = replace(plan, warps=old.warps)
-        if _encode(kept) != _encode(old):  # such as another name of the target
+        if encode_plan(kept) != encode_plan(old):  # such as another name of the target
             _save_plan(folder, kept)
         return kept
     if old is not None:
@@ -199,7 +200,7 @@ def load_plan(folder: JobFolder, *, is_needed: bool = True) -> JobPlan | None:
     """
     document = folder.read(PLAN)
     if document is not None:
-        return _decode(document)
+        return decode_plan(document)
     if is_needed:
         damage = "its plan is damaged" if (folder.path / PLAN).exists() else "there is no plan in this folder"
         raise ClipError(f"{folder.path}: {damage}; plan the job first (--plan)")
@@ -315,10 +316,11 @@ def _describe_runtime(runtime: Sequence[dict[str, Any]]) -> str:
 
 
 def _save_plan(folder: JobFolder, plan: JobPlan) -> None:
-    folder.write(PLAN, _encode(plan))
+    folder.write(PLAN, encode_plan(plan))
 
 
-def _encode(plan: JobPlan) -> dict[str, Any]:
+def encode_plan(plan: JobPlan) -> dict[str, Any]:
+    """The plan as JSON values."""
     times, info, window = plan.times, plan.info, plan.window
     durations = [[value, len([*run])] for value, run in groupby(times.durations)]
     return {
@@ -348,7 +350,8 @@ def _encode(plan: JobPlan) -> dict[str, Any]:
     }
 
 
-def _decode(document: dict[str, Any]) -> JobPlan:
+def decode_plan(document: dict[str, Any]) -> JobPlan:
+    """The plan that `encode_plan` was given."""
     info, window = document["info"], document["window"]
     return JobPlan(
         command=document["command"],

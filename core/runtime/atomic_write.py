@@ -61,6 +61,18 @@ def atomic_path(target: Path, tag: str | None = None) -> Generator[Path, None, N
         os.replace(partial, target)
 
 
+def fsync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, so that they survive a power cut."""
+    if os.name == "nt":  # Windows cannot open folders, and writes their names at once
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems do not support it
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def follow_link(target: Path) -> Path:
     """The file that a symbolic link points to, which need not exist; else `target`."""
     return Path(os.path.realpath(target)) if target.is_symlink() else target

@@ -56,7 +56,7 @@ BATCH_FUNCTIONS = (
 )
 BATCH_RESULTS = ([ListedClip("IN", "OUT.mp4")], "cpu", InlineExecutor(), InlineExecutor())
 
-STEPS = ("--plan", "--shard", "--claim", "--join")  # test_job_options.py
+STEPS = ("--measure", "--plan", "--shard", "--claim", "--join")  # test_job_options.py
 CALLS = {
     "upscale": Call(("IN", "OUT.mp4"), (f"{CLI}.upscale.upscale_video",), without=STEPS),
     "enhance": Call(("IN", "OUT.mp4"), (f"{CLI}.enhance.enhance_video",), without=STEPS),

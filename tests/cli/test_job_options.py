@@ -11,6 +11,7 @@ from numbered_video import make_video
 from steadyscale.cli import job_options
 from steadyscale.cli.main import build_parser
 from steadyscale.cli.registry import load_command
+from steadyscale.core.bars import BarDetection
 from steadyscale.core.clip import ClipError
 from steadyscale.core.upscaling.settings import OutputSize
 
@@ -33,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 
         monkeypatch.setattr(job_options, name, function)
 
-    for name in ("plan_job", "run_shard", "join_job"):
+    for name in ("measure_job", "plan_job", "run_shard", "join_job"):
         replace(name)
     for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(name, raising=False)
@@ -84,6 +85,20 @@ def test_a_shard_is_given_or_read_from_the_environment(
     assert (kwargs["source"], kwargs["device"], kwargs["model"]) == ("IN", "meta", None)
 
 
+@pytest.mark.parametrize(("word", "share"), [("1/3", (1, 3)), ("auto/4", (2, 4)), ("auto", (0, 1))])
+@pytest.mark.parametrize("command", ["stabilize", "enhance"])
+def test_measuring_gets_what_motion_depends_on(command: str, word: str, share, calls, monkeypatch: pytest.MonkeyPatch):
+    if word == "auto/4":
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    with pytest.raises(Called):
+        run(command, "--measure", word, "--bars", "none", "--mask", "M", "--crf", "9", "--segment-seconds", "3")
+    args, kwargs = calls["measure_job"]
+    assert args == ("IN", "folder", *share)
+    assert (kwargs.pop("stabilization").bars, kwargs.pop("mask")) == (BarDetection.NONE, "M")
+    assert {*kwargs} == {"fps", "max_pixels", "on_damage", "hwaccel", "segment_seconds", "progress"}
+    assert kwargs["segment_seconds"] == 3
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_join_gets_its_paths(command: str, calls):
     with pytest.raises(Called):
@@ -126,6 +141,8 @@ def test_array_tasks_and_indexed_jobs_give_the_result_of_one_process(
     }  # fmt: skip
     for word, environments in arrays.items():
         target, steps = tmp_path / "out.mkv", ("--job", tmp_path / "job", "--json")
+        code, stdout, _ = run_cli("enhance", source, target, *planned, "--measure", "0/2", *steps)
+        assert (code, json.loads(stdout)["computed"], json.loads(stdout)["missing"]) == (0, [0], 2)
         code, stdout, _ = run_cli("enhance", source, target, *planned, "--plan", *steps)
         assert (code, json.loads(stdout)["pieces"]) == (0, 3)
         computed: list[int] = []

@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from steadyscale.core import geometry
 from steadyscale.core.clip import ClipError, ClipInfo
-from steadyscale.core.jobs.manifest import Manifest
+from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.path.motion import Motion
 from steadyscale.core.path.serialize import load_path, save_path
 from steadyscale.core.path.stabilize import plan_correction
@@ -262,6 +262,9 @@ def check_ncnn(path: Path, rng: random.Random) -> None:
 # ---- JSON ----
 
 
+JOB_BODY = {"settings": {"scale": 2}, "pieces": [[0, 12], [12, 20]]}
+
+
 def make_documents(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     count, info = 12, ClipInfo(64, 48, Fraction(30000, 1001), 12)
@@ -281,11 +284,8 @@ def make_documents(folder: Path) -> list[Path]:
     }
     (folder / "workflow.json").write_text(json.dumps(workflow))
     (folder / "job").mkdir()
-    manifest = Manifest(folder / "job")
-    manifest.begin("segment", {"scale": 2})
-    (folder / "job" / "segment-00000.mp4").write_bytes(b"0123456789")
-    manifest.add("segment", 0, folder / "job" / "segment-00000.mp4", {"start": 0, "stop": 12})
-    (folder / "job.json").write_bytes((folder / "job" / "job.json").read_bytes())
+    JobFolder(folder / "job").write("plan.json", JOB_BODY)
+    (folder / "job.json").write_bytes((folder / "job" / "plan.json").read_bytes())
     return [folder / f"{name}.json" for name in ("motion", "trajectory", "correction", "workflow", "job")]
 
 
@@ -300,20 +300,14 @@ def check_document(path: Path, rng: random.Random) -> None:
     if path.stem == "workflow":
         read_workflow(path)
     elif path.stem == "job":
-        _check_manifest(path)
+        _check_job(path)
     else:
         _check_path(path)
 
 
-def _check_manifest(path: Path) -> None:
-    """A manifest that is damaged has no pieces; what it lists is intact."""
-    folder = path.with_name("job")
-    folder.mkdir(exist_ok=True)
-    (folder / "job.json").write_bytes(path.read_bytes())
-    (folder / "segment-00000.mp4").write_bytes(b"0123456789")
-    manifest = Manifest(folder)
-    assert manifest.begin("segment", {"scale": 2}) in ({}, manifest.pieces("segment"))
-    assert len(manifest.pieces("segment")) <= 1
+def _check_job(path: Path) -> None:
+    """A document of a job is read as it was written, or not at all."""
+    assert JobFolder(path.parent).read(path.name) in (None, JOB_BODY)
 
 
 def _check_path(path: Path) -> None:

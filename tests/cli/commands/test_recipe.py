@@ -1,4 +1,4 @@
-"""The printed scripts submit the three steps in order, and the steps do what one process does."""
+"""The printed scripts submit the steps in order, and the steps do what one process does."""
 
 from __future__ import annotations
 
@@ -41,21 +41,26 @@ def submitted(script: str, folder: Path) -> list[dict[str, str]]:
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "CALLS": str(folder / "calls")}
     ran = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout == "101 102 103\n"
-    calls = [(folder / "calls" / str(number)).read_text().splitlines() for number in (1, 2, 3)]
+    count = int((folder / "calls" / "count").read_text())
+    assert ran.stdout.split() == [f"10{number}" for number in range(1, count + 1)]
+    calls = [(folder / "calls" / str(number)).read_text().splitlines() for number in range(1, count + 1)]
     return [{name: value for name, _, value in (word.partition("=") for word in call)} for call in calls]
 
 
-def run_steps(
-    run_cli, monkeypatch, plan: list[str], shards: list[tuple[list[str], dict[str, str]]], join: list[str]
-) -> None:
-    for words, environment in [(plan, {}), *shards, (join, {})]:
+def run_steps(run_cli, monkeypatch, steps: list[list[str]], environments: list[dict[str, str]]) -> None:
+    """Run measuring, plan, shards and join; the first and the shards once in each environment, the last one first."""
+    for number, words in enumerate(steps):
         assert words[0] == "steadyscale"
-        with monkeypatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            code, _, stderr = run_cli(*words[1:])
-        assert code == 0, stderr
+        for environment in reversed(environments) if number in (0, 2) else [{}]:
+            run_step(run_cli, monkeypatch, words, environment)
+
+
+def run_step(run_cli, monkeypatch, words: list[str], environment: dict[str, str]) -> None:
+    with monkeypatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        code, _, stderr = run_cli(*words[1:])
+    assert code == 0, stderr
 
 
 def check_result(source: Path, target: Path, folder: Path) -> None:
@@ -68,27 +73,24 @@ def check_result(source: Path, target: Path, folder: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell")
-def test_the_slurm_script_submits_plan_shards_and_join(source: Path, tmp_path: Path, run_cli, monkeypatch) -> None:
+def test_the_slurm_script_submits_all_steps(source: Path, tmp_path: Path, run_cli, monkeypatch) -> None:
     target = tmp_path / "out.mp4"
     recipe = ("recipe", "slurm", source, target, "--shards", "2", "--cpus-per-task", "3", "--gpus-per-task", "1")
     code, script, _ = run_cli(*recipe, *OPTIONS)
     assert code == 0
-    plan, shards, join = submitted(script, tmp_path)
-    assert ("--dependency" in plan, shards["--dependency"], join["--dependency"]) == (
-        False,
-        "afterok:101",
-        "afterok:102",
-    )
-    assert (shards["--array"], shards["--job-name"]) == ("0-1", "out-shards")
-    resources = [(call["--cpus-per-task"], call.get("--gpus-per-task")) for call in (plan, shards, join)]
-    assert resources == [("3", "1"), ("3", "1"), ("1", None)]
-    words = [shlex.split(call["--wrap"]) for call in (plan, shards, join)]
-    tasks = [(words[1], {"SLURM_ARRAY_TASK_ID": str(k), "SLURM_ARRAY_TASK_COUNT": "2"}) for k in (1, 0)]
-    run_steps(run_cli, monkeypatch, words[0], tasks, words[2])
+    calls = submitted(script, tmp_path)
+    assert [call["--job-name"] for call in calls] == ["out-measure", "out-plan", "out-shards", "out-join"]
+    assert [call.get("--dependency") for call in calls] == [None, "afterok:101", "afterok:102", "afterok:103"]
+    assert [call.get("--array") for call in calls] == ["0-1", None, "0-1", None]
+    resources = [(call["--cpus-per-task"], call.get("--gpus-per-task")) for call in calls]
+    assert resources == [("3", None), ("3", "1"), ("3", "1"), ("1", None)]
+    words = [shlex.split(call["--wrap"]) for call in calls]
+    tasks = [{"SLURM_ARRAY_TASK_ID": str(k), "SLURM_ARRAY_TASK_COUNT": "2"} for k in range(2)]
+    run_steps(run_cli, monkeypatch, words, tasks)
     check_result(source, target, tmp_path)
 
 
-def test_the_manifest_has_an_indexed_job_between_plan_and_join(source, tmp_path, run_cli, monkeypatch) -> None:
+def test_the_manifest_has_a_job_for_each_step(source, tmp_path, run_cli, monkeypatch) -> None:
     target = tmp_path / "out" / "Large Film.mp4"
     target.parent.mkdir()
     recipe = ("recipe", "k8s", source, target, "--shards", "2", "--gpus-per-task", "1", "--cpus-per-task", "2")
@@ -96,27 +98,30 @@ def test_the_manifest_has_an_indexed_job_between_plan_and_join(source, tmp_path,
     assert code == 0
     jobs = [*yaml.safe_load_all(text)]
     assert [(j["kind"], j["metadata"]["name"]) for j in jobs] == [
-        ("Job", f"large-film-{step}") for step in ("plan", "shards", "join")
+        ("Job", f"large-film-{step}") for step in ("measure", "plan", "shards", "join")
     ]
-    plan, shards, join = (job["spec"] for job in jobs)
-    assert (plan.get("suspend", False), shards["suspend"], join["suspend"]) == (False, True, True)
-    assert (shards["completionMode"], shards["completions"], shards["parallelism"]) == ("Indexed", 2, 2)
-    pods = [spec["template"]["spec"] for spec in (plan, shards, join)]
+    specs = [job["spec"] for job in jobs]
+    assert [spec.get("suspend", False) for spec in specs] == [False, True, True, True]
+    assert [spec.get("completionMode") for spec in specs] == ["Indexed", None, "Indexed", None]
+    assert [(spec["completions"], spec["parallelism"]) for spec in specs[::2]] == [(2, 2)] * 2
+    pods = [spec["template"]["spec"] for spec in specs]
     containers = [pod["containers"][0] for pod in pods]
     assert {c["image"] for c in containers} == {"here/steadyscale:1"}
-    assert [c["resources"]["limits"] for c in containers] == [{"cpu": "2", "nvidia.com/gpu": "1"}] * 2 + [{"cpu": "1"}]
+    limits = [c["resources"]["limits"] for c in containers]
+    assert limits == [{"cpu": "2"}, *[{"cpu": "2", "nvidia.com/gpu": "1"}] * 2, {"cpu": "1"}]
     assert {(pod["volumes"][0]["name"], c["volumeMounts"][0]["name"], c["volumeMounts"][0]["mountPath"])
             for pod, c in zip(pods, containers, strict=True)} == {("clips", "clips", str(tmp_path))}  # fmt: skip
     commands = re.findall(r"^#   (kubectl .*)$", text, re.MULTILINE)
     assert [re.findall(r"job/(\S+)", command) for command in commands] == [
         [],
+        ["large-film-measure", "large-film-plan"],
         ["large-film-plan", "large-film-shards"],
         ["large-film-shards", "large-film-join"],
     ]
     patches = [json.loads(word[8:]) for c in commands for word in shlex.split(c) if word.startswith("--patch=")]
-    assert patches == [{"spec": {"suspend": False}}] * 2
+    assert patches == [{"spec": {"suspend": False}}] * 3
     words = [["steadyscale", *c["args"]] for c in containers]
-    run_steps(run_cli, monkeypatch, words[0], [(words[1], {"JOB_COMPLETION_INDEX": k}) for k in "01"], words[2])
+    run_steps(run_cli, monkeypatch, words, [{"JOB_COMPLETION_INDEX": k} for k in "01"])
     check_result(source, target, tmp_path)
 
 
@@ -139,15 +144,24 @@ def test_what_cannot_run_is_refused(words: tuple[str, ...], message: str, run_cl
 def test_all_options_reach_the_plan_and_no_others(run_cli) -> None:
     options = ("--scale", "1.5", "--fps", "30000/1001", "--no-reuse", "--keep-x", "0.25", "--model", "m.pth")
     code, out, _ = run_cli("recipe", "k8s", "/clips/a.mp4", "/clips/b.mp4", "--device", "cuda", "--json", *options)
-    plan, shards, join = yaml.safe_load_all(json.loads(out)["text"])
-    args = [job["spec"]["template"]["spec"]["containers"][0]["args"] for job in (plan, shards, join)]
+    jobs = yaml.safe_load_all(json.loads(out)["text"])
+    measure, *args = [job["spec"]["template"]["spec"]["containers"][0]["args"] for job in jobs]
     common = ["enhance", "/clips/a.mp4", "/clips/b.mp4", "--job", "/clips/b.mp4.job"]
     assert code == 0
+    assert measure == [*common, "--measure", "auto/8", *args[0][6:]]
     assert args[0][:6] == [*common, "--plan"]
     expected = {"--model=m.pth", "--device=cuda", "--scale=1.5", "--fps=30000/1001", "--no-reuse", "--keep-x=0.25"}
     assert set(args[0][6:]) == expected
     assert args[1] == [*common, "--shard", "auto/8", "--model=m.pth", "--device=cuda"]
     assert args[2] == [*common, "--join"]
+
+
+def test_upscaling_measures_nothing(run_cli) -> None:
+    for scheduler in ("slurm", "k8s"):
+        code, out, _ = run_cli("recipe", scheduler, "/clips/a.mp4", "/clips/b.mp4", "--operation", "upscale")
+        assert code == 0
+        assert "plan" in out
+        assert "measure" not in out
 
 
 @pytest.mark.parametrize(("text", "name"), [("Reel_7 (4K)", "reel-7-4k"), ("映画", "clip"), ("a" * 60, "a" * 40)])

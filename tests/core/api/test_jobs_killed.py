@@ -17,13 +17,14 @@ from kills import count_operations, kill_at_byte, kill_at_operation
 from numbered_video import make_video
 from safetensors.torch import save_file
 from steadyscale.core import Encoding, StabilizeSettings
-from steadyscale.core.api import join_job, plan_job, run_shard
+from steadyscale.core.api import join_job, measure_job, plan_job, run_shard
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills by signals")
 
 FRAMES, PIECES = 12, 4
 PIECE_SECONDS = FRAMES / PIECES / 24
+STABILIZATION = StabilizeSettings(seconds=0.5, max_zoom=1.5)
 SMALLEST_PART = 1500  # bytes; every part is larger
 
 
@@ -35,11 +36,16 @@ def plan(source: Path, weights: Path, folder: Path) -> None:
         folder,
         model=weights,
         deflicker=0.2,
-        stabilization=StabilizeSettings(seconds=0.5, max_zoom=1.5),
+        stabilization=STABILIZATION,
         encoding=Encoding("ffv1"),
         device="cpu",
         segment_seconds=PIECE_SECONDS,
     )
+
+
+def measure(source: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    measure_job(source, folder, stabilization=STABILIZATION, segment_seconds=PIECE_SECONDS)
 
 
 def compute(folder: Path, timeout: float | None = None) -> None:
@@ -89,7 +95,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> KilledJob:
     save_file(SRVGGNetCompact(SRVGGConfig(features=4, convs=1, scale=2)).state_dict(), weights)
     work, planned, computed = (folder / name / "job" for name in ("work", "planned", "computed"))
     work.parent.mkdir()
-    operations = {"plan": count_operations(plan, source, weights, work, folder=work)}
+    operations = {"measure": count_operations(measure, source, work, folder=work)}
+    shutil.rmtree(work)
+    operations |= {"plan": count_operations(plan, source, weights, work, folder=work)}
     shutil.copytree(work, planned)
     operations["shard"] = count_operations(compute, work, folder=work)
     shutil.copytree(work, computed)
@@ -120,6 +128,15 @@ def test_a_shard_is_killed_at_any_byte_of_a_part(moment: float, job: KilledJob, 
     finish(folder, job.result)
 
 
+@pytest.mark.parametrize("moment", moments(4, 1, seed=5))
+def test_measuring_is_killed_before_any_operation_on_a_file(moment: float, job: KilledJob, tmp_path: Path):
+    folder = tmp_path / "job"
+    kill_at_operation(1 + int(moment * job.operations["measure"]), measure, job.source, folder, folder=folder)
+    measure(job.source, folder)
+    plan(job.source, job.weights, folder)
+    finish(folder, job.result)
+
+
 @pytest.mark.parametrize("moment", moments(10, 2, seed=3))
 def test_the_plan_is_killed_before_any_operation_on_a_file(moment: float, job: KilledJob, tmp_path: Path):
     folder = tmp_path / "job"
@@ -133,9 +150,10 @@ def test_the_plan_is_killed_before_any_operation_on_a_file(moment: float, job: K
 def test_the_join_is_killed_before_any_operation_on_a_file(moment: float, job: KilledJob, tmp_path: Path):
     folder = Path(shutil.copytree(job.computed, tmp_path / "job"))
     kill_at_operation(1 + int(moment * job.operations["join"]), join, folder, folder=tmp_path)
-    join(folder)
+    if any(folder.iterdir()):  # else all was done but to remove the folder
+        join(folder)
     assert has_same_content(tmp_path / "out.mkv", job.result)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["out.mkv"]
 
 
 def test_a_node_with_two_claimants_is_killed_and_its_claims_expire(job: KilledJob, tmp_path: Path):

@@ -9,8 +9,10 @@ import pytest
 import torch
 from camera_simulation import make_shaken_clip
 from steadyscale.core.clip import ClipError, TensorClip
+from steadyscale.core.jobs import motion_pieces
 from steadyscale.core.jobs.folder import open_job
-from steadyscale.core.jobs.motion_cache import cached_motion
+from steadyscale.core.jobs.layout import JobFolder
+from steadyscale.core.jobs.motion_cache import cached_motion, measure_share
 from steadyscale.core.motion.estimate import estimate_motion
 from steadyscale.core.motion.flow import flow_model
 from steadyscale.core.path.motion import Motion
@@ -104,9 +106,46 @@ def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoCl
         with open_job(tmp_path / "job", shaken_clip.path) as job:
             flow = CountingFlow()
             motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS)
-            piece = tmp_path / "job" / "motion-00002.json"
+            piece = tmp_path / "job" / "motion" / "00002.json"
             piece.write_text(piece.read_text().replace("1", "2"))
         assert flow.calls == calls
+    np.testing.assert_array_equal(motion.steps, truth.steps)
+
+
+@pytest.mark.parametrize(("warm_up", "calls"), [(128, 0), (6, 6)])
+def test_shares_of_several_processes_are_merged_bit_identically(
+    warm_up: int, calls: int, shaken_clip: VideoClip, truth: Motion, tmp_path: Path, monkeypatch, caplog
+):
+    """A warm-up that is too short is noticed: 5 steps up to the cut, and the link across it, are measured again."""
+    monkeypatch.setattr(motion_pieces, "WARM_UP_FRAMES", warm_up)
+    measured: list[int] = []
+    for index in (1, 0):
+        with open_job(tmp_path / "job", shaken_clip.path, is_shared=True) as job:
+            share = measure_share(job, shaken_clip, CountingFlow(), index, 2, segment_seconds=SEGMENT_SECONDS)
+        measured += share.computed
+    assert (measured, share.frames, share.missing, share.pieces) == ([2, 3, 4, 0, 1], 10, 0, 5)
+    assert "from the start" not in caplog.text
+    with open_job(tmp_path / "job", shaken_clip.path) as job:
+        flow = CountingFlow()
+        motion = cached_motion(job, shaken_clip, flow, segment_seconds=SEGMENT_SECONDS)
+    assert flow.calls == calls
+    for name in ("steps", "confidence"):
+        np.testing.assert_array_equal(getattr(motion, name), getattr(truth, name))
+    JobFolder(tmp_path / "job").remove()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_share_that_was_killed_goes_on_where_it_was(shaken_clip: VideoClip, truth: Motion, tmp_path: Path):
+    def measure(flow: CountingFlow) -> list[int]:
+        with open_job(tmp_path / "job", shaken_clip.path, is_shared=True) as job:
+            return measure_share(job, shaken_clip, flow, 0, 1, segment_seconds=SEGMENT_SECONDS).computed
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(CountingFlow(fail_at=12))
+    assert measure(CountingFlow()) == [2, 3, 4]
+    assert measure(CountingFlow()) == []
+    with open_job(tmp_path / "job", shaken_clip.path) as job:
+        motion = cached_motion(job, shaken_clip, CountingFlow(fail_at=1), segment_seconds=SEGMENT_SECONDS)
     np.testing.assert_array_equal(motion.steps, truth.steps)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from steadyscale.core.runtime.atomic_write import atomic_path, partial_path, temp_path
+from steadyscale.core.runtime.atomic_write import atomic_path, fsync_folder, partial_path, temp_path
 
 
 def test_the_target_is_replaced_when_the_block_ends(tmp_path: Path):
@@ -141,3 +141,15 @@ def test_a_partial_file_that_a_reader_would_take_for_a_result_is_hidden(tmp_path
     name = partial_path(tmp_path / "a.mp4", "tag").name
     assert name.startswith(".")
     assert name.endswith(".partial")
+
+
+def test_a_folder_is_flushed_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    closed, close = [], os.close
+
+    def refuse(handle: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "close", lambda handle: (closed.append(handle), close(handle)))
+    fsync_folder(tmp_path)
+    assert len(closed) == 1, "also where the file system cannot flush folders"

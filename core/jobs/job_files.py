@@ -1,0 +1,50 @@
+"""The files that a folder of a job may contain, besides those in its folders; see layout.py.
+
+Before version 0.2, finished frames were kept as segment-00000.mp4, measured motion as motion-00000.json, and both were
+listed in job.json. They are removed and not used: results of other versions differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..clip import ClipError
+from ..runtime.folder_lock import LOCK_NAME as LOCK
+
+_JOB_NAMES = {"plan.json", "joined.json", "parts", "claims", "motion"}
+_FILES = re.compile(r"job\.json|(motion|segment)-\d{5,}\.\w+|correction(-[0-9a-f]{16})?\.json")
+_PARTIAL_FILES = re.compile(r"\.(job|plan|joined|correction|motion-\d{5,}|segment-\d{5,})\.\w+\.[0-9a-f-]{8,}\.partial")
+
+
+def check_job_folder(folder: Path) -> None:
+    """Raise ClipError for a folder that contains other files than those of a job."""
+    names = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
+    known = (name in _JOB_NAMES or _FILES.fullmatch(name) or _PARTIAL_FILES.fullmatch(name) for name in names)
+    if names and not any(known):
+        raise ClipError(f"{folder}: contains other files ({names[0]}) and no job; choose a new folder for the job")
+
+
+def remove_job_files(folder: Path) -> None:
+    """Remove the corrections, the files of earlier versions, and the temporary files of killed processes."""
+    for file in [*_matching(folder, _FILES), *_matching(folder, _PARTIAL_FILES)]:
+        file.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files of killed processes, while no other process writes here."""
+    for file in _matching(folder, _PARTIAL_FILES):
+        file.unlink(missing_ok=True)
+
+
+def remove_earlier_segments(folder: Path) -> int:
+    """Remove the segments of an earlier version; return their number."""
+    segments = [file for file in _matching(folder, _FILES) if file.name.startswith("segment-")]
+    for file in segments:
+        file.unlink(missing_ok=True)
+    return len(segments)
+
+
+def _matching(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name))

@@ -1,0 +1,192 @@
+"""Measured motion of the pieces of a clip, each in a file of its own.
+
+The estimate of a frame depends on a state that the frames before it leave: an inlier map, and the last steps. The file
+of a piece holds the state that it was measured from. It is the motion of the clip, bit for bit, exactly if that is the
+state in which the piece before it ends. So pieces can be measured in any order, from a state that is only assumed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..clip import ClipInfo
+from ..motion.background_prior import ALL_INLIERS, InlierMap
+from ..motion.estimate import LINK_FRAMES, estimate_from_luma
+from ..motion.flow import FlowModel
+from ..motion.gray_frame import Masks
+from ..path.motion import Motion
+from .folder import Job
+from .layout import JobFolder
+from .segments import FrameReader, split_clip
+
+log = logging.getLogger(__name__)
+
+WARM_UP_FRAMES = 128  # after which the state of the first of them has no influence on the last bit, with few exceptions
+_LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
+_COLUMNS = {"steps": (-1, 3, 3), "confidence": (-1,), "agreement": (-1,), "links": (-1, 12)}
+
+
+class State(NamedTuple):
+    """What the estimate of a frame depends on, besides the frames.
+
+    recent: motion of up to LINK_FRAMES frames before it; None before the first frame.
+    """
+
+    recent: Motion | None
+    inlier_map: InlierMap
+
+
+@dataclass(frozen=True)
+class MotionPiece:
+    """The measured motion of a piece.
+
+    first: number of the first frame of `motion`, LINK_FRAMES before the piece, or 0. start_map, end_map: the inlier
+    maps before and after the piece.
+    """
+
+    frame_range: range
+    first: int
+    motion: Motion
+    start_map: InlierMap
+    end_map: InlierMap
+
+    def continues(self, state: State) -> bool:
+        """Whether the piece was measured from this state."""
+        if state.recent is None:
+            return True
+        recent, own = state.recent, self.motion
+        count = len(recent.steps)
+        return (
+            np.array_equal(self.start_map, state.inlier_map)
+            and np.array_equal(own.steps[:count], recent.steps)
+            and np.array_equal(_measured(own.agreement)[:count], _measured(recent.agreement))
+            and np.array_equal(own.confidence[1:count], recent.confidence[1:])  # that of a first frame is always 0
+        )
+
+
+class MotionPieces:
+    """The motion of all pieces of a clip, measured or read from the folder of the job.
+
+    info: of the clip. side: longer side of the measured frames. flow, mask: as for `estimate_motion`. Files of other
+    settings, or another source or software, are not read; a message says so.
+    """
+
+    def __init__(
+        self, job: Job, info: ClipInfo, flow: FlowModel, side: int, mask: Masks | None, segment_seconds: float
+    ) -> None:
+        times = job.timestamps(info.fps)
+        self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
+        self.folder = JobFolder(job.folder)
+        self._info, self._flow, self._mask, self._reported = info, flow, mask, False
+        settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES])
+        self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
+        self._pieces: dict[int, MotionPiece] = {}
+        for index in range(len(self.ranges)):
+            self.read(index)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._pieces
+
+    def window(self, index: int) -> range:
+        """The frames of a piece, and those before it that its state describes."""
+        frames = self.ranges[index]
+        return range(max(0, frames.start - LINK_FRAMES), frames.stop)
+
+    def read(self, index: int) -> None:
+        """Read the file of a piece, if there is a valid one."""
+        frames, body = self.ranges[index], self.folder.read(self.folder.motion_piece(index))
+        if body is None:
+            return
+        if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
+            self._report_difference(body)
+            return
+        columns = {column: np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()}
+        maps = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
+        self._pieces[index] = MotionPiece(frames, body["first"], Motion(info=self._info, **columns), *maps)
+
+    def is_valid(self, index: int) -> bool:
+        """Whether the motion of a piece is known, and continues that of the piece before."""
+        state = self.state_before(index)
+        return index in self._pieces and state is not None and self._pieces[index].continues(state)
+
+    def state_before(self, index: int) -> State | None:
+        """The state in which the piece before ends; None where its motion is not known."""
+        if index == 0:
+            return State(None, ALL_INLIERS)
+        before = self._pieces.get(index - 1)
+        if before is None:
+            return None
+        # Its motion begins LINK_FRAMES before it, so that it suffices even where it is shorter than that.
+        return State(_last_rows(before.motion, self.ranges[index].start - self.window(index).start), before.end_map)
+
+    def warm_up(self, index: int, reader: FrameReader) -> State:
+        """Assume a state before a piece: that after WARM_UP_FRAMES, measured as if a clip began with them."""
+        stop = self.ranges[index].start
+        frames = range(self.warm_up_start(index), stop)
+        motion, inlier_map = self._estimate(frames, reader, State(None, ALL_INLIERS), self.window(index).start)
+        return State(_last_rows(motion, stop - self.window(index).start), inlier_map)
+
+    def warm_up_start(self, index: int) -> int:
+        """The number of the first frame that `warm_up` reads."""
+        return max(0, self.ranges[index].start - WARM_UP_FRAMES)
+
+    def measure(self, index: int, reader: FrameReader, state: State) -> None:
+        """Measure a piece from this state, and write its file."""
+        window = self.window(index)
+        motion, end_map = self._estimate(window, reader, state, window.stop - LINK_FRAMES)
+        piece = MotionPiece(self.ranges[index], window.start, motion, state.inlier_map, end_map)
+        body: dict[str, Any] = {"settings": self._settings, "piece": [piece.frame_range.start, window.stop]}
+        body |= {"first": piece.first, "start_map": piece.start_map.ravel().tolist()}
+        body |= {"end_map": end_map.ravel().tolist()}
+        body |= {column: getattr(motion, column).ravel().tolist() for column in _COLUMNS}
+        self.folder.write(self.folder.motion_piece(index), body)
+        self._pieces[index] = piece
+
+    def joined(self) -> Motion:
+        """The motion of the clip, as `estimate_from_luma` returns it."""
+        pieces = [self._pieces[index] for index in range(len(self.ranges))]
+        rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
+        steps, confidence, agreement = (
+            np.concatenate([getattr(piece.motion, name)[own] for piece, own in zip(pieces, rows, strict=True)])
+            for name in ("steps", "confidence", "agreement")
+        )
+        links = [_measured(piece.motion.links) + _LINK_ENDS * piece.first for piece in pieces]
+        return Motion(steps, confidence, self._info, agreement=agreement, links=np.concatenate(links))
+
+    def _estimate(self, frames: range, reader: FrameReader, state: State, keep: int) -> tuple[Motion, InlierMap]:
+        planes = (gray.numpy() for gray in reader.read_range(frames, keep))
+        numbered = zip(frames, planes, strict=True)
+        return estimate_from_luma(numbered, self._info, self._flow, self._mask, state.inlier_map, state.recent)
+
+    def _report_difference(self, body: dict[str, Any]) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        own = {**self._settings, "pieces": None}
+        changed = [name for name in own if own[name] != body["settings"].get(name)] or ["pieces"]
+        log.warning(
+            "%s: the settings of this run differ (%s), so measured motion is discarded",
+            self.folder.path,
+            ", ".join(changed),
+        )
+
+
+def _last_rows(motion: Motion, count: int) -> Motion:
+    rows = slice(len(motion.steps) - count, None)
+    agreement = _measured(motion.agreement)[rows]
+    return Motion(motion.steps[rows], motion.confidence[rows], motion.info, agreement=agreement)
+
+
+def _measured(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """The agreements or links of a motion, which it has while a clip is measured."""
+    assert values is not None, "the motion comes from `estimate_from_luma`"
+    return values
