@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from .jobs.folder import Job
-    from .jobs.motion_cache import LumaStage, MeasuredShare
+    from .jobs.motion_cache import MeasuredShare
 
 SmootherLoader: TypeAlias = Callable[[float, float, "float | None"], Smoother]
 """(width, height, max_zoom; None without a crop) -> the smoother of `Smoothing.LEARNED` for frames of that size."""
@@ -159,7 +159,6 @@ def measure_motion_share(
     *,
     mask: Masks | None = None,
     segment_seconds: float,
-    progress: LumaStage | None = None,
 ) -> MeasuredShare:
     """Measure a share of the parts that `measure_motion` then finds in the job; see `measure_share`."""
     from .jobs.motion_cache import measure_share
@@ -167,7 +166,7 @@ def measure_motion_share(
     bars = with_known_bars(settings, clip).bars
     mask = mask if isinstance(bars, BarDetection) else _with_bars(mask, bars, clip.info)
     flow = flow_model(settings.flow)
-    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds, progress=progress)
+    return measure_share(job, clip, flow, index, count, mask=mask, segment_seconds=segment_seconds)
 
 
 def with_known_bars(settings: StabilizeSettings, clip: Clip) -> StabilizeSettings:

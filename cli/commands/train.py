@@ -23,13 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ...core.training import read_config, train
+    from ...core.training.loop.distributed import read_rank
     from ..training_progress import show_progress
 
-    config = read_config(args.config, args.set)
+    config, is_main = read_config(args.config, args.set), read_rank() == 0
     last: StepReport | None = None
     with closing(train(config, resume=args.resume)) as reports:  # closing it early writes a checkpoint
-        for report in show_progress(until_interrupted(reports, "--resume"), args.quiet):
+        for report in show_progress(until_interrupted(reports, "--resume"), args.quiet or not is_main):
             last = report
+    if not is_main:
+        return  # The process of rank 0 writes the files and reports them.
     files = [str(file) for file in last.files] if last else []
     steps = last.step if last else 0
     scores: Mapping[int, Scores] = last.scores if last else {}

@@ -18,7 +18,7 @@ from ..pipeline.pipeline import Pipeline
 from ..runtime.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
-from ..stabilize import StabilizeSettings, measure_motion_share
+from ..stabilize import StabilizeSettings, measure_motion_share, with_known_bars
 from ..upscaling.settings import (
     Alpha,
     ColorCorrection,
@@ -134,21 +134,11 @@ def measure_job(
         mask = read_masks(mask)
     damage = OnDamage(on_damage)
     clip = open_clip(source, fps=parse_fps(fps), max_pixels=max_pixels, on_damage=damage, hwaccel=hwaccel)
-    tracker = ProgressTracker(progress)
-
-    def with_progress(frames: Any, frame_count: int) -> Any:
-        return tracker.track(frames, "measuring", frame_count)
-
+    settings = with_known_bars(settings, clip)
+    tracked = ProgressTracker(progress).track_clip(clip, "measuring")
     with open_job(job, source, is_shared=True) as opened:
         share = measure_motion_share(
-            clip,
-            settings,
-            opened,
-            shard.index,
-            shard.count,
-            mask=mask,
-            segment_seconds=segment_seconds,
-            progress=with_progress,
+            tracked, settings, opened, shard.index, shard.count, mask=mask, segment_seconds=segment_seconds
         )
     return MeasureReport(*share, time.monotonic() - start)
 

@@ -7,12 +7,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..clip import Clip, ClipInfo, Frames
-from ..motion.estimate import luma_frames
+from ..motion.estimate import luma_frames, luma_range
 from ..motion.frame_times import frame_times
 from ..motion.gray_frame import Plane
 from .report import Progress, ProgressCallback
 
 if TYPE_CHECKING:
+    from ..video.decode.timestamps import Timestamps
     import numpy as np
     from numpy.typing import NDArray
 
@@ -85,6 +86,11 @@ class _TrackedClip:
 
     def luma_frames(self, side: int) -> Iterator[Plane]:
         return self._tracker.track(luma_frames(self._clip, side), self._stage, self.info.length)
+
+    def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
+        end = self.info.length if stop is None else stop
+        frames = luma_range(self._clip, side, first, stop, times)
+        return self._tracker.track(frames, self._stage, None if end is None else max(0, end - first))
 
     def frame_times(self, count: int) -> NDArray[np.float64] | None:
         return frame_times(self._clip, count)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from typing import NamedTuple
 
 from ..clip import Clip
-from ..motion.estimate import WORKING_SIDE, luma_frames
+from ..motion.estimate import WORKING_SIDE, luma_range
 from ..motion.flow import FlowModel
 from ..motion.frame_times import frame_times
-from ..motion.gray_frame import Masks, Plane
+from ..motion.gray_frame import Masks
 from ..motion.pose_graph import solve_pose_graph
 from ..path.motion import Motion
 from ..runtime.typed_torch import from_numpy
-from ..video.decode.timestamps import Timestamps
-from ..video.decode.video_clip import VideoClip
 from .folder import Job, with_resume_hint
 from .motion_pieces import MotionPieces
 from .segments import SEGMENT_SECONDS, FrameReader
@@ -39,10 +35,6 @@ class MeasuredShare(NamedTuple):
     pieces: int
 
 
-LumaStage = Callable[[Iterator[Plane], int], Iterator[Plane]]
-"""Receives the luma of frames and their number, and yields them, for progress or to cancel."""
-
-
 def cached_motion(
     job: Job,
     clip: Clip,
@@ -59,20 +51,25 @@ def cached_motion(
     """
     pieces = MotionPieces(job, clip.info, flow, side, mask, segment_seconds)
     count, known = len(pieces.ranges), len(pieces)
+    times, index = job.timestamps(clip.info.fps), 0
     with with_resume_hint(job, "motion", lambda: len(pieces)):
         if 0 < known < count:
             log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, known, count)
-        with closing(luma_frames(clip, side)) as stream:
-            reader = FrameReader(map(from_numpy, stream))
-            for index in range(count):
-                if pieces.is_valid(index):
-                    continue
-                if index in pieces:
-                    log.info("%s: motion of segment %d is measured again, from the one before", job.folder, index)
-                state = pieces.state_before(index)
-                assert state is not None, "all pieces before are measured"
-                pieces.measure(index, reader, state)
-                if index == count - 1:
+        while index < count:
+            if pieces.is_valid(index):
+                index += 1
+                continue
+            first = pieces.window(index).start
+            with closing(luma_range(clip, side, first, None, times)) as stream:
+                reader = FrameReader(map(from_numpy, stream), first)
+                while index < count and not pieces.is_valid(index):
+                    if index in pieces:
+                        log.info("%s: motion of segment %d is measured again after the one before", job.folder, index)
+                    state = pieces.state_before(index)
+                    assert state is not None, "all pieces before are measured"
+                    pieces.measure(index, reader, state)
+                    index += 1
+                if index == count:
                     reader.expect_end()
     motion = pieces.joined()
     return replace(solve_pose_graph(motion), times=frame_times(clip, len(motion.steps)))
@@ -88,7 +85,6 @@ def measure_share(
     side: int = WORKING_SIDE,
     mask: Masks | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
-    progress: LumaStage | None = None,
 ) -> MeasuredShare:
     """Measure the missing pieces in share `index` of `count` equal shares of a clip, for `cached_motion`.
 
@@ -106,9 +102,9 @@ def measure_share(
     stop = pieces.ranges[missing[-1]].stop
     is_end = missing[-1] == total - 1
     with with_resume_hint(job, "motion", lambda: len(pieces)):
-        stream = _read_luma(clip, side, first, None if is_end else stop, job.timestamps(clip.info.fps))
-        with closing(progress(stream, stop - first) if progress else stream) as planes:
-            reader = FrameReader(map(from_numpy, planes), first)
+        times = job.timestamps(clip.info.fps)
+        with closing(luma_range(clip, side, first, None if is_end else stop, times)) as stream:
+            reader = FrameReader(map(from_numpy, stream), first)
             state = state or pieces.warm_up(missing[0], reader)
             for number in missing:
                 state = state if number == missing[0] else pieces.state_before(number)
@@ -121,10 +117,3 @@ def measure_share(
             pieces.read(number)  # another process may have measured it
     frames = sum(len(pieces.ranges[number]) for number in missing)
     return MeasuredShare(missing, frames, total - len(pieces), total)
-
-
-def _read_luma(clip: Clip, side: int, first: int, stop: int | None, times: Timestamps) -> Iterator[Plane]:
-    """Yield the luma of the frames from `first` to before `stop`; a video is entered at the key frame before."""
-    if isinstance(clip, VideoClip):
-        return clip.luma_frames(side, first=first, stop=stop, times=times)
-    return islice(luma_frames(clip, side), first, stop)

@@ -27,7 +27,7 @@ from .segments import FrameReader, split_clip
 
 log = logging.getLogger(__name__)
 
-WARM_UP_FRAMES = 128  # after which the state of the first of them has no influence on the last bit, with few exceptions
+WARM_UP_FRAMES = 128  # more often than not they contain a cut, where the state starts anew
 _LINK_ENDS = np.array([1.0, 1.0] + [0.0] * 10)  # the columns of links that are frame numbers
 _COLUMNS = {"steps": (-1, 3, 3), "confidence": (-1,), "agreement": (-1,), "links": (-1, 12)}
 
@@ -109,9 +109,12 @@ class MotionPieces:
         if body["settings"] != self._settings or body["piece"] != [frames.start, frames.stop]:
             self._report_difference(body)
             return
-        columns = {column: np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()}
-        maps = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
-        self._pieces[index] = MotionPiece(frames, body["first"], Motion(info=self._info, **columns), *maps)
+        steps, confidence, agreement, links = (
+            np.array(body[column], float).reshape(shape) for column, shape in _COLUMNS.items()
+        )
+        motion = Motion(steps, confidence, self._info, agreement=agreement, links=links)
+        start_map, end_map = (np.array(body[name]).reshape(ALL_INLIERS.shape) for name in ("start_map", "end_map"))
+        self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
     def is_valid(self, index: int) -> bool:
         """Whether the motion of a piece is known, and continues that of the piece before."""

@@ -9,7 +9,8 @@ from array import array
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from .homography import fit_homography
 from .pose_graph import MIN_AGREEMENT, UNKNOWN, solve_pose_graph
 from .stillness import is_small, is_still
 from .subpixel import align, step_evidence
+
+if TYPE_CHECKING:
+    from ..video.decode.timestamps import Timestamps
 
 LOW_CONFIDENCE = 0.85  # inlier fraction below which a near object may have disturbed the dense flow
 EXACT_MATCH_PIXELS = 0.3  # residual up to which a point matches a step exactly
@@ -150,6 +154,20 @@ def luma_frames(clip: Clip, side: int) -> Generator[Plane, None, None]:
     small = clip.info.fit_within(side)
     for frames in clip.frames():
         yield downscale_luma(frames, small.height, small.width)
+
+
+def luma_range(
+    clip: Clip, side: int, first: int, stop: int | None, times: Timestamps | None
+) -> Generator[Plane, None, None]:
+    """Yield the frames of `luma_frames` from number `first` to before `stop`.
+
+    A video file is decoded from the key frame before. times: of its frames, if they have been read.
+    """
+    read_range = getattr(clip, "luma_range", None)
+    if read_range is not None:
+        yield from read_range(side, first, stop, times)
+    else:
+        yield from islice(luma_frames(clip, side), first, stop)
 
 
 def downscale_luma(frame: Frames, height: int, width: int) -> Plane:

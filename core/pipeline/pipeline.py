@@ -15,6 +15,7 @@ from .operation import Operation
 from .warp_op import WarpOp
 
 if TYPE_CHECKING:
+    from ..video.decode.timestamps import Timestamps
     import numpy as np
     import torch
     from numpy.typing import NDArray
@@ -142,6 +143,11 @@ class Pipeline:
         """
         small = self.motion_source()
         return motion.luma_frames(_FramesOnly(small) if small.operations else self.source, side)
+
+    def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
+        """A part of `luma_frames`; without operations, a video file is not decoded from its start."""
+        small = self.motion_source()
+        return motion.luma_range(_FramesOnly(small) if small.operations else self.source, side, first, stop, times)
 
     def frame_times(self, count: int) -> NDArray[np.float64] | None:
         """The timestamps of the source, which operations keep; see `frame_times`."""

@@ -60,6 +60,11 @@ class Distributed:
 SINGLE_PROCESS = Distributed()
 
 
+def read_rank() -> int:
+    """Rank of this process among those of torchrun; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def read_local_rank() -> int:
     """Index of this process on its machine, and thus of its GPU.
 

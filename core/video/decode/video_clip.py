@@ -143,13 +143,17 @@ class VideoClip:
         if stop is None:
             self._warn_missing_frames(number + 1)
 
-    def luma_frames(
-        self, side: int, first: int = 0, stop: int | None = None, times: Timestamps | None = None
-    ) -> Iterator[NDArray[np.float32]]:
+    def luma_frames(self, side: int) -> Iterator[NDArray[np.float32]]:
         """Yield all frames as luma (1, 1, h, w) in [0, 1], float32.
 
-        The size is that of `info.fit_within(side)`. first, stop, times: as for `frames`.
+        The size is that of `info.fit_within(side)`.
         """
+        return self.luma_range(side, 0, None, None)
+
+    def luma_range(
+        self, side: int, first: int, stop: int | None, times: Timestamps | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the frames of these numbers as `luma_frames` does. first, stop, times: as for `frames`."""
         small, orientation = self.info.fit_within(side), self.stream_format.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
         reformatter = VideoReformatter()

@@ -57,12 +57,13 @@ class Container:
 
 
 _MOV_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}  # playable while it downloads, and keeps free-form metadata
+_MATROSKA_OPTIONS = {"fflags": "+bitexact"}  # no random numbers: equal frames give equal files
 CONTAINERS = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1"), options=_MOV_OPTIONS),
     ".m4v": Container("mp4", ("h264", "hevc"), options=_MOV_OPTIONS),
     ".mov": Container("mov", ("h264", "hevc", "prores"), options=_MOV_OPTIONS),
-    ".mkv": Container("matroska", tuple(CODECS), fallback_audio="libopus"),
-    ".webm": Container("webm", ("vp9", "av1"), fallback_audio="libopus"),
+    ".mkv": Container("matroska", tuple(CODECS), fallback_audio="libopus", options=_MATROSKA_OPTIONS),
+    ".webm": Container("webm", ("vp9", "av1"), fallback_audio="libopus", options=_MATROSKA_OPTIONS),
 }
 
 

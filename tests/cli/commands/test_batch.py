@@ -62,6 +62,28 @@ def test_a_broken_clip_is_named_and_the_others_are_written(
 
 
 @pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
+def test_one_broken_clip_of_many_is_named_and_all_others_are_written(count: int, tmp_path: Path, run_cli) -> None:
+    (tmp_path / "in").mkdir()
+    original, names = make_video(tmp_path / "original.mp4", 2), [f"{number:03d}.mp4" for number in range(count)]
+    for name in names:
+        (tmp_path / "in" / name).hardlink_to(original)
+    broken = names.pop(count // 2)
+    (tmp_path / "in" / broken).unlink()
+    (tmp_path / "in" / broken).write_bytes(original.read_bytes()[:300])
+    options = ("--operation", "stabilize", "--border", "mirror", "--rolling-shutter", "off", "--json")
+    code, stdout, stderr = run_cli("batch", tmp_path / "in", "--out", tmp_path / "out", *options)
+    report = json.loads(stdout)
+    assert (code, report["clips"], report["done"], report["frames"]) == (1, count, count - 1, 2 * (count - 1))
+    assert [Path(failure["in"]).name for failure in report["failed"]] == [broken]
+    assert f"1 of {count} clips failed" in stderr
+    assert f"{broken}: " in stderr
+    records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert sorted(Path(record["out"]).name for record in records if record["status"] == "done") == names
+    assert list_files(tmp_path / "out") == [*names, "results.jsonl"]
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_list_has_settings_for_each_clip(tmp_path: Path, sources: Path, weights: Path, run_cli) -> None:
     (tmp_path / "list.csv").write_text("in,out,size\nin/a.mp4,large.mkv,96x72\nin/c.mp4,,\n")
     options = ("--operation", "upscale", "--model", weights, "--device", "cpu", "--quiet")

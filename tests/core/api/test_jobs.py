@@ -176,6 +176,14 @@ def test_a_killed_shard_is_run_again(job: Job, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"], "nor is a partial file left"
 
 
+def test_a_piece_that_is_computed_twice_is_one_file(job: Job, tmp_path: Path):
+    folder = job.copy(tmp_path / "job")
+    for _ in range(2):
+        run_shard(folder, 6, 7)
+        JobFolder(folder).remove_part(6)
+    assert len([*folder.glob("parts/00006-*.mkv")]) == 1
+
+
 def test_the_piece_of_a_worker_that_vanished_is_taken_over(job: Job, tmp_path: Path, caplog):
     folder = job.copy(tmp_path / "job")
     assert Claims(JobFolder(folder), job.plan).try_claim(2) == 1

@@ -112,11 +112,14 @@ def test_a_segment_whose_file_was_changed_is_measured_again(shaken_clip: VideoCl
     np.testing.assert_array_equal(motion.steps, truth.steps)
 
 
-@pytest.mark.parametrize(("warm_up", "calls"), [(128, 0), (6, 6)])
+@pytest.mark.parametrize(("warm_up", "calls"), [(128, 0), (6, 11)])
 def test_shares_of_several_processes_are_merged_bit_identically(
     warm_up: int, calls: int, shaken_clip: VideoClip, truth: Motion, tmp_path: Path, monkeypatch, caplog
 ):
-    """A warm-up that is too short is noticed: 5 steps up to the cut, and the link across it, are measured again."""
+    """A warm-up that is too short is noticed: 10 steps and the link across the cut are measured again.
+
+    The cut ends the wrong state of piece 2; the last steps of that piece are a part of the state of piece 3.
+    """
     monkeypatch.setattr(motion_pieces, "WARM_UP_FRAMES", warm_up)
     measured: list[int] = []
     for index in (1, 0):
