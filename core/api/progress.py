@@ -13,10 +13,10 @@ from ..motion.gray_frame import Plane
 from .report import Progress, ProgressCallback
 
 if TYPE_CHECKING:
-    from ..video.decode.timestamps import Timestamps
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..video.decode.timestamps import Timestamps
     from ..video.format.stream_format import NativeClip, NativeFrames, StreamFormat
 
 Batch = TypeVar("Batch", bound=Sized)

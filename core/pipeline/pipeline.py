@@ -15,11 +15,11 @@ from .operation import Operation
 from .warp_op import WarpOp
 
 if TYPE_CHECKING:
-    from ..video.decode.timestamps import Timestamps
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from ..video.decode.timestamps import Timestamps
     from ..video.format.stream_format import NativeClip, NativeFrames
 
 
