@@ -47,7 +47,7 @@ def test_train_writes_a_network_that_upscale_reads(tmp_path: Path, clip_file: Pa
 def test_one_of_several_processes_reports(tmp_path: Path, clip_file: Path, run_cli, monkeypatch: pytest.MonkeyPatch):
     config = tmp_path / "run.toml"
     config.write_text(f'run = "{tmp_path}/run"\n[data]\ntrain = ["{clip_file}"]\n')
-    monkeypatch.setattr("steadyscale.core.training.train", lambda config, resume: iter(()))
+    monkeypatch.setattr("steadyscale.core.training.train", lambda config, resume: (report for report in ()))
     outputs = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
@@ -90,7 +90,7 @@ def test_torchrun_starts_a_run_again_that_lost_a_process(tmp_path: Path, clip_fi
         )
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         ran = subprocess.run(
-            [*torchrun, "--max-restarts=1", str(script), victim, "train", str(config), "--resume", "--quiet"],
+            [*torchrun, "--max-restarts=1", str(script), victim, "train", str(config), "--resume"],
             env=environment, capture_output=True, text=True, timeout=500,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
