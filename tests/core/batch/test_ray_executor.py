@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,13 +17,15 @@ from typing import Any
 
 import psutil
 import pytest
+from job_run import frame_hashes
 from numbered_video import make_video
-from steadyscale.core import ClipError, open_clip
+from steadyscale.core import ClipError, open_clip, stabilize_video
 from steadyscale.core.api import Progress
 from steadyscale.core.batch import ray_executor
 from steadyscale.core.batch.ray_executor import RayExecutor
 from steadyscale.core.batch.run import run_batch
 from steadyscale.core.batch.tasks import ClipTask, TaskResult
+from video_file_checks import list_files
 
 TASKS = [ClipTask(f"{number}.mp4", f"out-{number}.mp4", "upscale") for number in range(5)]
 
@@ -219,9 +223,8 @@ def test_two_actors_finish_a_batch_though_one_is_killed(real_ray: None, tmp_path
 
     def kill_once(progress: Any) -> None:
         if not killed and progress.progress is not None and progress.task is clips[0]:
-            workers = [
-                p for p in psutil.process_iter(["name", "cmdline"]) if "_RayWorker.run" in str(p.info["cmdline"])
-            ]
+            children = psutil.Process().children(recursive=True)  # not those of another Ray
+            workers = [child for child in children if "_RayWorker.run" in str(child.cmdline())]
             for worker in workers[:1]:
                 worker.kill()
                 killed.append(worker.pid)
@@ -234,3 +237,41 @@ def test_two_actors_finish_a_batch_though_one_is_killed(real_ray: None, tmp_path
         str(path): count for path, count in zip(sources, (48, 8, 8), strict=True)
     }
     assert [sum(len(f) for f in open_clip(clip.target).frames()) for clip in clips[:3]] == [48, 8, 8]
+
+
+DRIVER = """
+import sys
+from contextlib import closing
+from steadyscale.core.batch.ray_executor import RayExecutor
+from steadyscale.core.batch.run import run_batch
+from steadyscale.core.batch.tasks import ClipTask
+
+if __name__ == "__main__":
+    clips = [ClipTask(sys.argv[1], sys.argv[2], "stabilize")]
+    with closing(RayExecutor(1)) as executor:
+        run_batch(clips, sys.argv[3], executor=executor, shard_frames=6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills by signals")
+def test_a_killed_driver_leaves_no_process_and_the_batch_goes_on(real_ray: None, tmp_path: Path) -> None:
+    script, out = tmp_path / "driver.py", tmp_path / "out"
+    script.write_text(DRIVER)
+    source = make_video(tmp_path / "in.mp4", 48)
+    out.mkdir()
+    command = [sys.executable, str(script), str(source), str(out / "in.mkv"), str(out)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as driver:
+        while not [*out.glob("in.mkv.job/parts/*.json")]:
+            assert driver.poll() is None
+            time.sleep(0.01)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+    assert len(children) > 2
+    _, alive = psutil.wait_procs(children, timeout=120)
+    assert alive == []
+    report = run_batch([ClipTask(str(source), str(out / "in.mkv"), "stabilize")], out, shard_frames=6)
+    assert (len(report.done), report.failed) == (1, [])
+    stabilize_video(source, tmp_path / "alone.mkv", resumable=True, segment_seconds=6 / 24)
+    assert frame_hashes(out / "in.mkv") == frame_hashes(tmp_path / "alone.mkv")
+    assert list_files(out) == ["in.mkv", "results.jsonl"]
