@@ -17,7 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from steadyscale.core import Correction, Motion, Trajectory, load_path, save_path
-from steadyscale.core.jobs.manifest import Manifest
+from steadyscale.core.jobs.job_files import check_job_folder, remove_earlier_segments, remove_partial_files
+from steadyscale.core.jobs.layout import JobFolder
 from steadyscale.core.training import read_config
 from steadyscale.core.training.config.renamed_keys import ADDED_KEYS
 from steadyscale.core.training.config.toml_dataclass import read_toml
@@ -95,26 +96,17 @@ def job(tmp_path: Path) -> Path:
     return shutil.copytree(FILES / "job", tmp_path / "job")
 
 
-def test_the_finished_pieces_of_a_job_are_accepted(job: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The folder of an `enhance --resumable` that was interrupted after its second segment of four."""
-    written = json.loads((job / "job.json").read_text())
-    manifest = Manifest(job)
-    for kind, spans in (("motion", [(0, 6), (5, 12), (11, 18), (17, 24)]), ("segment", [(0, 6), (6, 12)])):
-        pieces = manifest.begin(kind, written["books"][kind]["settings"])
-        assert [(pieces[i]["start"], pieces[i]["stop"]) for i in range(len(pieces))] == spans
-    assert manifest.pieces("segment")[1]["file"] == "segment-00001.mp4"
-    assert caplog.messages == []  # nothing is given up
-    assert json.loads((job / "job.json").read_text()) == written
+def test_the_files_of_a_job_are_known(job: Path) -> None:
+    """The folder of an `enhance --resumable` that was interrupted after its second segment of four.
+
+    Its pieces are those of other software, so they are removed, and a run in this folder begins anew.
+    """
+    check_job_folder(job)
+    remove_partial_files(job)
     assert {path.name for path in job.iterdir()} == {path.name for path in (FILES / "job").iterdir()}
-
-
-def test_a_damaged_piece_of_a_job_is_not_accepted(job: Path) -> None:
-    """The hashes in the file are those that are checked."""
-    settings = json.loads((job / "job.json").read_text())["books"]["segment"]["settings"]
-    content = bytearray((job / "segment-00001.mp4").read_bytes())
-    content[100] ^= 1
-    (job / "segment-00001.mp4").write_bytes(content)
-    assert sorted(Manifest(job).begin("segment", settings)) == [0]
+    assert remove_earlier_segments(job) == 2
+    JobFolder(job).remove()
+    assert not job.exists()
 
 
 # ---- training ----

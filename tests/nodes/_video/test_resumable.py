@@ -65,7 +65,7 @@ def clip_file(tmp_path: Path) -> Path:
 def kept(tmp_path: Path) -> list[str]:
     root = tmp_path / "output" / "steadyscale_jobs"
     files = root.rglob("*") if root.exists() else []
-    names = (f"{f.parent.name[:5]}/{f.name}" for f in files if f.is_file())
+    names = (f"{f.parent.name.partition('-')[0]}/{f.name}" for f in files if f.is_file())
     return sorted(re.sub("-[0-9a-f]{16}\\b", "-HASH", name) for name in names)
 
 
@@ -162,11 +162,11 @@ def test_measured_motion_is_resumable(fake_host, clip_file, tmp_path, monkeypatc
     monkeypatch.setattr(short_segments, "measure_motion", measured)
     with pytest.raises(KeyboardInterrupt):
         run()
-    parts = [name for name in kept(tmp_path) if "motion-" in name]
+    parts = [name for name in kept(tmp_path) if "motion/" in name]
     assert len(parts) == 2
     frames[:] = [None] * 100
     video = run().result[0]
-    assert [name for name in kept(tmp_path) if "motion-" in name] == [f"motio/motion-0000{i}.json" for i in range(4)]
+    assert [name for name in kept(tmp_path) if "motion/" in name] == [f"motion/0000{i}.json" for i in range(4)]
     frames[:] = [None] * 100
     run()
     assert len(frames) == 100, "nothing is left to be measured"
