@@ -57,10 +57,10 @@ def slurm_script(job: JobCommands) -> str:
         ("shards", f"{array} {resources}", job.shard),
         ("join", "--requeue --cpus-per-task=1", job.join),
     ]
-    befores = ["", *(f"--dependency=afterok:${step} " for step, _, _ in steps)]
+    dependencies = ["", *(f"--dependency=afterok:${step} " for step, _, _ in steps)]
     commands = [
         f"{step}=$({submit(step, before + options, words)})"
-        for before, (step, options, words) in zip(befores, steps, strict=False)
+        for before, (step, options, words) in zip(dependencies, steps, strict=False)
     ]
     lines, numbers = "\n".join(commands), " ".join(f"${step}" for step, _, _ in steps)
     return f"""#!/bin/bash

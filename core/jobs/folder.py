@@ -93,8 +93,9 @@ def open_job(
                 log_notes(source, times)
             yield Job(folder, source, files, hash_files(files), times, file_stats, window)
     finally:
-        with suppress(OSError):
-            folder.rmdir()  # only if it is empty
+        if not is_shared:  # else another process may be about to write its first file
+            with suppress(OSError):
+                folder.rmdir()  # only if it is empty
 
 
 def remove_job(folder: str | Path) -> None:
