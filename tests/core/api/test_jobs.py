@@ -338,6 +338,27 @@ def test_a_join_that_fails_leaves_nothing_under_the_name(
     assert has_same_content(target, job.result)
 
 
+def test_a_join_that_was_killed_while_it_removed_the_job_is_finished(
+    computed: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, target = Path(shutil.copytree(computed, tmp_path / "job")), tmp_path / "out.mkv"
+
+    def remove_some(self: JobFolder, kept: set[str]) -> None:
+        self.remove_part(3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobFolder, "remove_unused", remove_some)
+    with pytest.raises(KeyboardInterrupt):
+        join_job(folder, target)
+    monkeypatch.undo()
+    with pytest.raises(ClipError, match="there is no plan"):
+        run_shard(folder)
+    report = join_job(folder, target)
+    assert (report.frames_out, report.stats and report.stats.frames) == (COUNT, COUNT + CONTEXT_FRAMES)
+    assert has_same_content(target, job.result)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
+
+
 def test_two_joins_at_once_do_not_disturb_each_other(
     computed: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
