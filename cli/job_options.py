@@ -1,4 +1,4 @@
-"""Options of commands that do a job in steps of their own: measuring, plan, shards, join."""
+"""Options of the steps of a job: measuring, plan, shards, join."""
 
 from __future__ import annotations
 

@@ -160,7 +160,10 @@ def measure_motion_share(
     mask: Masks | None = None,
     segment_seconds: float,
 ) -> MeasuredShare:
-    """Measure a share of the parts that `measure_motion` then finds in the job; see `measure_share`."""
+    """Measure a share of the parts that `measure_motion` then finds in the job.
+
+    See `measure_share`.
+    """
     from .jobs.motion_cache import measure_share
 
     bars = with_known_bars(settings, clip).bars

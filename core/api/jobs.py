@@ -85,7 +85,10 @@ class MeasureReport(ShardReport):
     """What a call of `measure_job` did, likewise."""
 
     def __str__(self) -> str:
-        """One line, such as "motion of 3 pieces (720 frames) in 8.1 s; that of 5 of 8 is not measured"."""
+        """One line.
+
+        Such as "motion of 3 pieces (720 frames) in 8.1 s; that of 5 of 8 is not measured".
+        """
         rest = f"that of {self.missing} of {self.pieces} is not measured" if self.missing else "all is measured"
         return f"motion of {len(self.computed)} pieces ({self.frames} frames) in {self.seconds:.1f} s; {rest}"
 

@@ -1,4 +1,4 @@
-"""Scripts that run one clip as a job on a cluster: measuring, plan, shards, join."""
+"""Scripts for a job on a cluster: measuring, plan, shards, join."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ echo "{numbers}"
 
 
 def kubernetes_manifest(job: JobCommands, *, image: str, volume_claim: str, mount: str) -> str:
-    """A manifest of Kubernetes Jobs, one for each step; measuring and the shards are Indexed Jobs.
+    """A manifest of Kubernetes Jobs, one for each step.
 
-    All but the first are suspended; the commands in its first lines resume them one after the other.
+    Measuring and the shards are Indexed Jobs. All but the first are suspended; the commands in its first lines resume
+    them one after the other.
     image: of the container, whose entry point is `steadyscale`; see Containerfile. volume_claim: a
     PersistentVolumeClaim that several pods can mount, at the path `mount`, with the clip and its job.
     """

@@ -1,4 +1,4 @@
-"""The files that a folder of a job may contain, besides those in its folders; see layout.py.
+"""The files in a folder of a job, besides those in its folders; see layout.py.
 
 Before version 0.2, finished frames were kept as segment-00000.mp4, measured motion as motion-00000.json, and both were
 listed in job.json. They are removed and not used: results of other versions differ.
@@ -19,7 +19,7 @@ _PARTIAL_FILES = re.compile(r"\.(job|plan|joined|correction|motion-\d{5,}|segmen
 
 
 def check_job_folder(folder: Path) -> None:
-    """Raise ClipError for a folder that contains other files than those of a job."""
+    """Raise ClipError for a folder of other files than those of a job."""
     names = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
     known = (name in _JOB_NAMES or _FILES.fullmatch(name) or _PARTIAL_FILES.fullmatch(name) for name in names)
     if names and not any(known):
@@ -27,13 +27,16 @@ def check_job_folder(folder: Path) -> None:
 
 
 def remove_job_files(folder: Path) -> None:
-    """Remove the corrections, the files of earlier versions, and the temporary files of killed processes."""
+    """Remove corrections, files of earlier versions, and temporary files."""
     for file in [*_matching(folder, _FILES), *_matching(folder, _PARTIAL_FILES)]:
         file.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the temporary files of killed processes, while no other process writes here."""
+    """Remove the temporary files of killed processes.
+
+    No other process may write here.
+    """
     for file in _matching(folder, _PARTIAL_FILES):
         file.unlink(missing_ok=True)
 

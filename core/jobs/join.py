@@ -62,7 +62,10 @@ def record_join(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, An
 
 
 def read_join(folder: JobFolder) -> tuple[JobPlan, list[dict[str, Any]]] | None:
-    """Return the plan and the parts of a join that was killed while it removed the job; None without one."""
+    """Return the plan and the parts of a join that was killed while removing them.
+
+    None without one.
+    """
     joined = folder.read(JOINED)
     if joined is None or (folder.path / PLAN).exists():  # With a plan, the job can be joined again, or it is a new one.
         return None

@@ -1,4 +1,4 @@
-"""Motion estimation in a job: measured and stored piece by piece, by one process or by several."""
+"""Motion estimation in a job, piece by piece, by one process or by several."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def cached_motion(
                     index += 1
                 if index == count:
                     reader.expect_end()
-    motion = pieces.joined()
+    motion = pieces.join()
     return replace(solve_pose_graph(motion), times=frame_times(clip, len(motion.steps)))
 
 
@@ -86,7 +86,7 @@ def measure_share(
     mask: Masks | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
 ) -> MeasuredShare:
-    """Measure the missing pieces in share `index` of `count` equal shares of a clip, for `cached_motion`.
+    """Measure the missing pieces in share `index` of `count` for `cached_motion`.
 
     A share is a run of neighboring pieces. It does not wait for the one before: the state at its start is assumed, and
     `cached_motion` checks it. The arguments are those of `cached_motion`. Raises ClipError, with a hint how to resume.

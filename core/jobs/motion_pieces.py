@@ -71,7 +71,7 @@ class MotionPiece:
 
 
 class MotionPieces:
-    """The motion of all pieces of a clip, measured or read from the folder of the job.
+    """The motion of all pieces of a clip, measured or read from the job.
 
     info: of the clip. side: longer side of the measured frames. flow, mask: as for `estimate_motion`. Files of other
     settings, or another source or software, are not read; a message says so.
@@ -117,12 +117,12 @@ class MotionPieces:
         self._pieces[index] = MotionPiece(frames, body["first"], motion, start_map, end_map)
 
     def is_valid(self, index: int) -> bool:
-        """Whether the motion of a piece is known, and continues that of the piece before."""
+        """Whether the motion of a piece is known and continues the one before."""
         state = self.state_before(index)
         return index in self._pieces and state is not None and self._pieces[index].continues(state)
 
     def state_before(self, index: int) -> State | None:
-        """The state in which the piece before ends; None where its motion is not known."""
+        """The state in which the piece before ends; None if it is not known."""
         if index == 0:
             return State(None, ALL_INLIERS)
         before = self._pieces.get(index - 1)
@@ -132,7 +132,10 @@ class MotionPieces:
         return State(_last_rows(before.motion, self.ranges[index].start - self.window(index).start), before.end_map)
 
     def warm_up(self, index: int, reader: FrameReader) -> State:
-        """Assume a state before a piece: that after WARM_UP_FRAMES, measured as if a clip began with them."""
+        """Assume a state before a piece: that after WARM_UP_FRAMES.
+
+        They are measured as if a clip began with them.
+        """
         stop = self.ranges[index].start
         frames = range(self.warm_up_start(index), stop)
         motion, inlier_map = self._estimate(frames, reader, State(None, ALL_INLIERS), self.window(index).start)
@@ -154,7 +157,7 @@ class MotionPieces:
         self.folder.write(self.folder.motion_piece(index), body)
         self._pieces[index] = piece
 
-    def joined(self) -> Motion:
+    def join(self) -> Motion:
         """The motion of the clip, as `estimate_from_luma` returns it."""
         pieces = [self._pieces[index] for index in range(len(self.ranges))]
         rows = [slice(piece.frame_range.start - piece.first, None) for piece in pieces]
@@ -190,6 +193,6 @@ def _last_rows(motion: Motion, count: int) -> Motion:
 
 
 def _measured(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """The agreements or links of a motion, which it has while a clip is measured."""
+    """The agreements or links of a motion that is being measured."""
     assert values is not None, "the motion comes from `estimate_from_luma`"
     return values

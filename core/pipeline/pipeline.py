@@ -145,7 +145,10 @@ class Pipeline:
         return motion.luma_frames(_FramesOnly(small) if small.operations else self.source, side)
 
     def luma_range(self, side: int, first: int, stop: int | None, times: Timestamps | None) -> Iterator[Plane]:
-        """A part of `luma_frames`; without operations, a video file is not decoded from its start."""
+        """A part of `luma_frames`.
+
+        Without operations, a video file is not decoded from its start.
+        """
         small = self.motion_source()
         return motion.luma_range(_FramesOnly(small) if small.operations else self.source, side, first, stop, times)
 

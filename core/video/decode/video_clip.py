@@ -153,7 +153,10 @@ class VideoClip:
     def luma_range(
         self, side: int, first: int, stop: int | None, times: Timestamps | None
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the frames of these numbers as `luma_frames` does. first, stop, times: as for `frames`."""
+        """Yield the frames of these numbers as `luma_frames` does.
+
+        first, stop, times: as for `frames`.
+        """
         small, orientation = self.info.fit_within(side), self.stream_format.orientation
         size = (small.height, small.width) if orientation.transpose else (small.width, small.height)
         reformatter = VideoReformatter()
