@@ -74,6 +74,15 @@ def test_actions_are_pinned_by_hash(file: Path) -> None:
     assert [name for name in used if not PINNED.fullmatch(name)] == []
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_jobs_hand_out_no_credentials_and_run_no_names_of_branches(file: Path) -> None:
+    """`${{ }}` in a command is pasted before a shell reads it: a branch could be named after a command."""
+    for job in jobs(file).values():
+        assert [command for command in commands(job) if "${{" in command] == []
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
 def test_nothing_is_published_unless_all_checks_pass() -> None:
     release = jobs(ROOT / ".github" / "workflows" / "release.yml")
     publishing = {"pypi", "registry"}
