@@ -15,7 +15,6 @@ FOLDER = Path(__file__).parents[2] / "workflows"
 FILES = [path for path in sorted(FOLDER.glob("*.json")) if not path.stem.endswith("(app)")]  # which has no canvas
 
 MIN_SCALE = 0.8  # at which the frontend opens a template, on that screen
-LARGE = ("compare", "outpaint")  # too many nodes, or too wide ones, for this scale
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
@@ -37,7 +36,7 @@ def test_a_template_opens_and_is_in_order(frontend: Frontend, file: Path) -> Non
     inside = {name: [g for g, around in groups.items() if contains(around, box)] for name, box in nodes.items()}
     assert {name: count for name, count in inside.items() if groups and len(count) != (name not in notes)} == {}
     assert all(contains(layout["view"], box) for box in nodes.values())
-    assert layout["scale"] >= MIN_SCALE or file.stem in LARGE
+    assert layout["scale"] >= MIN_SCALE
     if file.stem[0].isupper():  # for newcomers
         sizes = frontend.text_sizes()
         assert min(sizes) >= MIN_TEXT_PIXELS, sizes
