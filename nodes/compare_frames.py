@@ -120,7 +120,7 @@ class CompareFrames(io.ComfyNode):
         labels = (label_before, label_after)
         comparison = Comparison(before_clip, after_clip, numbers, Layout(layout), split, labels, largest)
         length = min(len(numbers), comparison.info.length or len(numbers))
-        progress = with_progress(comparison.pairs(), length, preview_frames=lambda pair: comparison.render(*pair))
+        progress = with_progress(comparison.pairs(), length)
         with closing(cast(Any, progress)) as pairs:
             first_pair = next(pairs)
             first_frame = comparison.render(*first_pair)

@@ -14,7 +14,7 @@ from ..core.stabilize import StabilizeSettings
 from ..core.upscaling.settings import UpscaleSettings
 from ..core.upscaling.upscale import ImageModel
 from . import _shared_inputs as shared
-from ._comfy.adapter import ImageOrVideoType, with_cancel_check
+from ._comfy.adapter import ImageOrVideoType, show_output, with_cancel_check
 from ._comfy.check_links import check_links
 from ._comfy.device import compute_device
 from ._comfy.schema import ESSENTIAL_VIDEO_TOOLS, UPSCALE_CATEGORY, node_schema
@@ -104,5 +104,6 @@ class EnhanceVideo(io.ComfyNode):
             *upscale_operations(model, UpscaleSettings(size), device=compute_device()),
             WarpOp(correction, settings.border),
         ]
-        result = apply_operations(frames, operations, DISPLAY_NAME, job_folders)
+        result = apply_operations(frames, operations, DISPLAY_NAME, job_folders, output_image=plot)
+        show_output(plot)
         return io.NodeOutput(result, plot, ui=ui.PreviewImage(plot, cls=cls))

@@ -11,7 +11,7 @@ from ..core.motion.readout_time import RollingShutter
 from ..core.stabilize import StabilizeSettings, measure_motion, with_known_bars
 from ..core.visualize.plots import flow_to_image
 from . import _shared_inputs as shared
-from ._comfy.adapter import FlowType, ImageOrVideoType
+from ._comfy.adapter import FlowType, ImageOrVideoType, show_output
 from ._comfy.schema import STABILIZE_CATEGORY, node_schema
 from ._video.stabilization import MotionSource, load_flow_model, open_for_motion
 
@@ -82,6 +82,8 @@ class EstimateFlow(io.ComfyNode):
         source = MotionSource(clip, _spread_pairs(clip.info.length or 1, pictures))
         motion = measure_motion(source, settings, side=detail, mask=mask, flow=model)
         image = _draw_flow(source.pairs, model)
+        if pictures:
+            show_output(image)
         return io.NodeOutput(motion, image, ui=ui.PreviewImage(image, cls=cls) if pictures else None)
 
 

@@ -13,7 +13,7 @@ from ..core.path.strength import Strength
 from ..core.pipeline.warp_op import WarpOp
 from ..core.stabilize import StabilizeSettings
 from . import _shared_inputs as shared
-from ._comfy.adapter import CorrectionType, ImageOrVideoType
+from ._comfy.adapter import CorrectionType, ImageOrVideoType, show_output
 from ._comfy.check_links import check_links
 from ._comfy.schema import ESSENTIAL_VIDEO_TOOLS, STABILIZE_CATEGORY, node_schema
 from ._video.apply import apply_warp
@@ -119,5 +119,6 @@ class StabilizeVideo(io.ComfyNode):
         motion, job_folders = measure_input_motion(frames, fps, settings, mask, resumable)
         correction, plot, info = correct_and_plot(motion, settings)
         warp_op = WarpOp(correction, settings.border)
-        result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders)
+        result, fill_mask = apply_warp(frames, warp_op, DISPLAY_NAME, job_folders, output_image=plot)
+        show_output(plot)
         return io.NodeOutput(result, fill_mask, correction, plot, info, ui=ui.PreviewImage(plot, cls=cls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -20,10 +21,11 @@ from torch import Tensor
 from ...core.clip import ClipError, ClipInfo, Frames, TensorClip, parse_fps
 from ...core.video.format.stream_format import NativeFrames
 from .device import free_cpu_memory
-from .preview_target import end_progress, lacks_preview, running_node_id
+from .preview_target import can_preview, end_progress, mark_previewing, pop_previewing, running_node_id
 
 DEFAULT_FPS = 24.0  # frames per second of an IMAGE batch, which has no rate of its own
 PREVIEW_MAX_SIDE, PREVIEW_INTERVAL_SECONDS = 512, 1.0  # pixels, seconds
+OUTPUT_MAX_SIDE = 2048  # pixels of a node's own output, displayed as its last preview
 PROGRESS_INTERVAL_SECONDS = 0.1  # hosts queue every update, and handle a cancel only after those before it
 
 ImageOrVideoType = io.Custom("IMAGE,VIDEO")
@@ -107,15 +109,15 @@ def with_progress(
     count: Callable[[T], int] = lambda _: 1,
     preview_frames: Callable[[T], Frames | NativeFrames] | None = None,
     node_id: str | None = None,
+    output_image: Tensor | None = None,
 ) -> Iterator[T]:
     """Report progress on the node and check for cancel after each item of a stream.
 
     preview_frames: returns the frames of an item; the node displays the last of them, at most once a second. node_id:
-    the node for these previews, None for the running one. Nodes with an output of their own display no preview
-    (preview_target.py).
+    the node for these previews, None for the running one. output_image: see `show_output`, which is called at the end.
     """
     progress, node = progress_bar(total or 1), running_node_id() if node_id is None else node_id
-    if node is not None and not lacks_preview(node):
+    if node is not None and not can_preview(node):
         preview_frames = None
     preview_bar = progress if node_id is None or preview_frames is None else progress_bar(total or 1, node_id)
     done, reported, previewed_at, sent_at = 0, 0, time.monotonic(), float("-inf")
@@ -135,10 +137,32 @@ def with_progress(
             reported, sent_at = done, now
         if preview is not None and preview_bar is not progress:
             preview_bar.update_absolute(done, maximum, preview)
+        if preview is not None:
+            mark_previewing(node)
     if reported != done:
         progress.update_absolute(done, max(total or 1, done))
+    if output_image is not None:
+        show_output(output_image, node_id)
     if node_id is not None and preview_bar is not progress:
         end_progress(node_id)
+
+
+def show_output(images: Tensor, node_id: str | None = None) -> None:
+    """Put a node's own IMAGE (N, H, W, C) in place of a frame that it displays.
+
+    Several images become one sheet. Nothing happens if the node displays no frame. node_id: None for the running node.
+    """
+    if pop_previewing(running_node_id() if node_id is None else node_id):
+        sheet = Image.fromarray((_tile(images)[..., :3].clamp(0, 1) * 255).byte().cpu().numpy())
+        progress_bar(1, node_id).update_absolute(1, 1, ("JPEG", sheet, OUTPUT_MAX_SIDE))
+
+
+def _tile(images: Tensor) -> Tensor:
+    """Lay out (N, H, W, C) in rows as (H', W', C), with black in the places that are left."""
+    columns = math.ceil(math.sqrt(len(images)))
+    missing = -len(images) % columns
+    padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+    return rearrange(padded, "(row column) h w c -> (row h) (column w) c", column=columns)
 
 
 def preview_image(frame: Tensor | VideoFrame) -> Image.Image:

@@ -1,15 +1,17 @@
 """Choose the node that displays a preview of the current frame.
 
-Frontends keep the last preview in front of a node's output. So only nodes that output no image or video of their own
-display one, and a VIDEO, which is rendered in a node that consumes it, is previewed on the node that planned it.
+A VIDEO, which is rendered in a node that consumes it, is previewed on the node that planned it. Frontends keep the last
+preview in front of a node's output, so a node with an image of its own displays that as its last preview.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-NODES_WITHOUT_PREVIEW = ("SteadyScale_UpscaleFrames", "SteadyScale_WarpFrames", "SteadyScale_ApplyMotion")
-"""Nodes without visible output."""
+NODE_PREFIX = "SteadyScale_"
+
+_previewing: set[str | None] = set()
+"""Nodes that display a frame in front of their output."""
 
 
 def running_node_id() -> str | None:
@@ -22,13 +24,25 @@ def running_node_id() -> str | None:
     return None if context is None else context.node_id
 
 
-def lacks_preview(node_id: str) -> bool:
-    """Whether a node of the running graph has no visible output."""
+def can_preview(node_id: str) -> bool:
+    """Whether a node of the running graph is one of ours."""
     try:
         graph = _progress_state().dynprompt
-        return graph.has_node(node_id) and graph.get_node(node_id).get("class_type") in NODES_WITHOUT_PREVIEW
+        return graph.has_node(node_id) and graph.get_node(node_id).get("class_type", "").startswith(NODE_PREFIX)
     except (ImportError, AttributeError):
         return False
+
+
+def mark_previewing(node_id: str | None) -> None:
+    """Record that a node displays a frame."""
+    _previewing.add(node_id)
+
+
+def pop_previewing(node_id: str | None) -> bool:
+    """Whether a node displays a frame; false when asked again."""
+    was_previewing = node_id in _previewing
+    _previewing.discard(node_id)
+    return was_previewing
 
 
 def end_progress(node_id: str) -> None:

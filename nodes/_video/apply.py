@@ -26,15 +26,16 @@ def apply_operations(
     operations: Sequence[Operation],
     node_name: str,
     job_folders: Sequence[Path] | None = None,
+    output_image: Tensor | None = None,
 ) -> Tensor | LazyVideo:
     """Process an IMAGE now; add the operations to the plan of a VIDEO.
 
     node_name: display name of the node, for messages. job_folders: of a resumable VIDEO, the jobs that it builds on;
-    None if it is not resumable. Raises ClipError for operations that do not suit the frames, and for frames that do not
-    fit into memory.
+    None if it is not resumable. output_image: an IMAGE that the node displays, and displays again when a VIDEO has been
+    rendered. Raises ClipError for operations that do not suit the frames, and for frames that do not fit into memory.
     """
     if not isinstance(frames, Tensor):
-        plan = plan_for(frames).then(operations, node_name)
+        plan = plan_for(frames).then(operations, node_name, output_image)
         check_memory(plan.pipeline)
         return LazyVideo(plan if job_folders is None else plan.as_resumable(*job_folders))
     clip = to_clip(frames)
@@ -52,13 +53,14 @@ def apply_warp(
     warp_op: WarpOp,
     node_name: str,
     job_folders: Sequence[Path] | None = None,
+    output_image: Tensor | None = None,
 ) -> tuple[Tensor | LazyVideo, Tensor]:
     """Warp an IMAGE or VIDEO; return it and the MASK of filled pixels, (N, H, W).
 
     The mask of a VIDEO has one frame, the union of all. The other arguments are those of `apply_operations`.
     """
     if not isinstance(frames, Tensor):
-        video = apply_operations(frames, [warp_op], node_name, job_folders)
+        video = apply_operations(frames, [warp_op], node_name, job_folders, output_image)
         return video, union_fill_mask(warp_op, plan_for(frames).pipeline.info)
     clip = to_clip(frames)
     pipeline = Pipeline(clip).then(warp_op)

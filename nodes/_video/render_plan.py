@@ -12,13 +12,14 @@ from fractions import Fraction
 from io import BytesIO
 from math import ceil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import av
 import torch
 from av.error import FFmpegError
 from comfy_api.latest import Input, InputImpl
+from torch import Tensor
 
 from ...core.clip import ClipError, Frames, TensorClip
 from ...core.pipeline.estimate import with_estimate
@@ -46,6 +47,8 @@ from .resumable import JobFolders, run_resumable
 
 log = logging.getLogger(__name__)
 
+_Batch = TypeVar("_Batch", bound="Frames | NativeFrames")
+
 MAX_RESERVED_PIXELS = 512 * 512
 """Input pixels to reserve memory for: larger tiles are hardly faster, and other models stay loaded."""
 NEAR_LOSSLESS_CRF = 8  # for files that the host has to write before they can be read
@@ -68,8 +71,9 @@ class RenderPlan:
     source: the file whose audio, timestamps and color tags the result keeps, or None. audio: of a clip without a file.
     resources: temporary files, and videos that own some, which must exist as long as the plan. node_names: display
     names of the planning nodes, for messages. preview_node_id: the last of these nodes, which displays the current
-    frame. job_folders: None for a run that is not resumable, else the folders of the jobs that it builds on. master: a
-    lossless file of the result, which is read instead of computing the frames.
+    frame. output_image: the IMAGE that it displays otherwise. job_folders: None for a run that is not resumable, else
+    the folders of the jobs that it builds on. master: a lossless file of the result, which is read instead of computing
+    the frames.
     """
 
     pipeline: Pipeline
@@ -78,16 +82,18 @@ class RenderPlan:
     resources: tuple[object, ...] = ()
     node_names: tuple[str, ...] = ()
     preview_node_id: str = ""
+    output_image: Tensor | None = None
     job_folders: tuple[Path, ...] | None = None
     master: Path | None = None
 
-    def then(self, operations: Sequence[Operation], node_name: str) -> RenderPlan:
+    def then(self, operations: Sequence[Operation], node_name: str, output_image: Tensor | None = None) -> RenderPlan:
         """Append operations of the running node; see `Pipeline.then`."""
         return replace(
             self,
             pipeline=self.pipeline.then(*operations),
             node_names=(*self.node_names, node_name),
             preview_node_id=running_node_id() or "",
+            output_image=output_image,
         )
 
     def as_resumable(self, *job_folders: Path) -> RenderPlan:
@@ -247,9 +253,7 @@ def render(plan: RenderPlan, target: Path, encoding: Encoding) -> JobFolders | N
         # Closed here, because a cancelled generator keeps the network on the device as long as its traceback exists.
         with closing(cast(Any, _frames(plan) if master is None else _master_frames(master))) as frames:
             frames = with_estimate(frames, plan.pipeline, make_notifier(plan.name))
-            stream = with_progress(
-                frames, info.length, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id
-            )
+            stream = _with_progress(frames, info.length, plan)
             write_video(
                 silent,
                 stream,
@@ -289,12 +293,18 @@ def _master_frames(master: VideoClip) -> Iterator[Frames | NativeFrames]:
     return master.frames() if stream_format.has_alpha(master.stream_format.pixel_format) else master.native_frames()
 
 
+def _with_progress(frames: Iterator[_Batch], length: int | None, plan: RenderPlan) -> Iterator[_Batch]:
+    """Report progress on the running node, and display frames on the node that planned them."""
+    node_id, output = plan.preview_node_id, plan.output_image
+    return with_progress(frames, length, len, lambda batch: batch, node_id=node_id, output_image=output)
+
+
 def _render_resumable(plan: RenderPlan, source: Path, target: Path, encoding: Encoding) -> JobFolders:
     info = plan.pipeline.info
 
     def add_progress(frames: Iterator[Frames], frames_done: int) -> Iterator[Frames]:
         left = max(0, (info.length or 0) - frames_done)
-        return with_progress(frames, left, len, preview_frames=lambda batch: batch, node_id=plan.preview_node_id)
+        return _with_progress(frames, left, plan)
 
     try:
         reserve_memory(plan.pipeline)
