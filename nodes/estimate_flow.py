@@ -82,8 +82,7 @@ class EstimateFlow(io.ComfyNode):
         source = MotionSource(clip, _spread_pairs(clip.info.length or 1, pictures))
         motion = measure_motion(source, settings, side=detail, mask=mask, flow=model)
         image = _draw_flow(source.pairs, model)
-        if pictures:
-            show_output(image)
+        show_output(image)
         return io.NodeOutput(motion, image, ui=ui.PreviewImage(image, cls=cls) if pictures else None)
 
 

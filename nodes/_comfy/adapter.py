@@ -158,7 +158,7 @@ def show_output(images: Tensor, node_id: str | None = None) -> None:
 
 
 def _tile(images: Tensor) -> Tensor:
-    """Lay out (N, H, W, C) in rows as (H', W', C), with black in the places that are left."""
+    """Lay out images (N, H, W, C) in rows, (H', W', C); empty places are black."""
     columns = math.ceil(math.sqrt(len(images)))
     missing = -len(images) % columns
     padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])

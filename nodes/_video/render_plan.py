@@ -294,7 +294,7 @@ def _master_frames(master: VideoClip) -> Iterator[Frames | NativeFrames]:
 
 
 def _with_progress(frames: Iterator[_Batch], length: int | None, plan: RenderPlan) -> Iterator[_Batch]:
-    """Report progress on the running node, and display frames on the node that planned them."""
+    """Report progress on the running node, and frames on the planning one."""
     node_id, output = plan.preview_node_id, plan.output_image
     return with_progress(frames, length, len, lambda batch: batch, node_id=node_id, output_image=output)
 

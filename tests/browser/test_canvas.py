@@ -94,8 +94,8 @@ def test_the_template_browser_lists_them(frontend: Frontend) -> None:
     frontend.take_screenshot("templates")
 
 
+@ON_EVERY_FRONTEND
 def test_the_template_browser_opens_one(frontend: Frontend) -> None:
-    """The oldest frontend opens none without ComfyUI's own templates, which are not installed here."""
     name = "Upscale a video"
     frontend.open_template_browser()
     frontend.template_card(name).click()

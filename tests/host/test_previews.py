@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+import struct
 from pathlib import Path
+from uuid import uuid4
 
+import aiohttp
 import av
 import numpy as np
 import prompt_builder
 import pytest
 from comfyhost import Host
-from prompt_builder import SMALL_MODELS, read_image, run_and_listen
+from PIL import Image
+from prompt_builder import MODEL_NAME, SMALL_MODELS, read_image, run_and_listen
 from steadyscale.core.visualize.panel import ZOOM_COLOR
 
 pytestmark = pytest.mark.host
@@ -31,6 +38,33 @@ class Graph(prompt_builder.PromptBuilder):
         usual = {"layout": "split", "frame": 0, "seconds": 0.0, "split": 0.5, "largest": 1920}
         labels = {"label_before": "", "label_after": ""}
         return self.add("SteadyScale_CompareFrames", before=before, after=after, **{**usual, **labels, **settings})
+
+
+PREVIEW_EVENT = 4  # of a binary message: an image with the node that displays it
+
+
+def run_and_watch(host: Host, graph: Graph) -> list[tuple[str, Image.Image]]:
+    """Run a graph as a browser does; return the previews with their nodes."""
+
+    async def watch() -> list[tuple[str, Image.Image]]:
+        client, previews = uuid4().hex, []
+        async with (
+            aiohttp.ClientSession(host.url) as session,
+            session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket,
+        ):
+            await socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+            await session.post("/prompt", json={"prompt": graph, "client_id": client})
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    kind, length = struct.unpack(">II", message.data[:8])
+                    if kind == PREVIEW_EVENT:
+                        node = json.loads(message.data[8 : 8 + length])["display_node_id"]
+                        previews.append((node, Image.open(io.BytesIO(message.data[8 + length :]))))
+                elif json.loads(message.data)["type"] in ("execution_success", "execution_error"):
+                    return previews
+        raise AssertionError("the host closed the connection")
+
+    return asyncio.run(watch())
 
 
 def film(host: Host, item: dict, folder: Path) -> np.ndarray:
@@ -187,3 +221,19 @@ def test_estimate_is_displayed_on_the_node_that_runs(any_host: Host, clip_name: 
         assert texts[node][0].startswith(f"{count} frames, 128x96 to 256x192, about "), node
         assert texts[node][0].endswith(" of memory"), node
     assert texts[steady][0].startswith("4 frames, 128x96, about ")
+
+
+def test_node_with_a_plot_displays_frames_while_it_renders_and_then_the_plot(host: Host, clip_name: str) -> None:
+    """With a network that takes seconds for the clip, which Save Video renders."""
+    graph = Graph()
+    settings = {"fps": 25.0, "resize_to": "model scale", "factor": 2.0, "width": 1, "height": 1}
+    path = {"smoothing": "kalman", "seconds": 2.0, "max_zoom": 2.0, "border": "mirror"}
+    model, video = graph.add_model(MODEL_NAME), graph.add_video(clip_name)
+    node = graph.add("SteadyScale_EnhanceVideo", upscale_model=model, frames=video, **settings, **path)
+    graph.add("SaveVideo", video=[node, 0], filename_prefix="previewed", format="mp4", codec="h264")
+    previews = run_and_watch(host, graph)
+    assert {displaying for displaying, _ in previews} == {node}
+    *frames, plot = [image for _, image in previews]
+    assert {image.size for image in frames} == {(512, 384)}, "of the upscaled frames, reduced to 512 pixels"
+    assert plot.size == (960, 540)
+    assert np.asarray(plot).mean() < 80, "the dark plot"

@@ -128,6 +128,8 @@ class Frontend:
             route.fulfill(path=file_of(route.request.url))
 
         self.page.route(lambda url: url.startswith(self.host.url) and file_of(url).is_file(), answer)
+        # Of ComfyUI's own templates, which are not installed here. Without their list the oldest frontend opens none.
+        self.page.route("**/templates/index.json", lambda route: route.fulfill(json=[]))
 
     def _on_console(self, kind: str, text: str, url: str) -> None:
         # A language without a page of its own is asked for and answered with 404; the English page follows.
@@ -316,6 +318,12 @@ class Frontend:
         """Wait until the node of that type displays an image; return the first."""
         self.page.wait_for_function(f"(kind) => ({IMAGES_SCRIPT})(kind).length > 0", arg=kind)
         return self.displayed_images(kind)[0]
+
+    def wait_for_frame(self, kind: str) -> DisplayedImage:
+        """Wait until the node of that type displays a frame while it runs; return it."""
+        found = "([url]) => url.startsWith('blob:')"  # an output has the address of a file
+        self.page.wait_for_function(f"(kind) => ({IMAGES_SCRIPT})(kind).some({found})", arg=kind)
+        return next(image for image in self.displayed_images(kind) if image.address.startswith("blob:"))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the host has sent of that kind since Run was pressed."""
