@@ -154,7 +154,7 @@ def show_output(images: Tensor, node_id: str | None = None) -> None:
     """
     if pop_previewing(running_node_id() if node_id is None else node_id):
         sheet = Image.fromarray((_tile(images)[..., :3].clamp(0, 1) * 255).byte().cpu().numpy())
-        progress_bar(1, node_id).update_absolute(1, 1, ("JPEG", sheet, OUTPUT_MAX_SIDE))
+        progress_bar(1, node_id).update_absolute(1, 1, ("JPEG", sheet, min(OUTPUT_MAX_SIDE, max(sheet.size))))
 
 
 def _tile(images: Tensor) -> Tensor:
