@@ -86,10 +86,12 @@ def test_a_node_is_dragged_from_the_library(frontend: Frontend) -> None:
 
 
 @ON_EVERY_FRONTEND
-def test_the_template_browser_lists_them(frontend: Frontend) -> None:
+def test_the_template_browser_lists_them_in_order(frontend: Frontend) -> None:
+    """Those for newcomers come first, whatever the order in which the file system has the files."""
     frontend.open_template_browser()
     for each in TEMPLATES:
         frontend.template_card(each).wait_for()
+    assert frontend.template_names() == TEMPLATES
     frontend.page.wait_for_timeout(500)  # thumbnails
     frontend.take_screenshot("templates")
 

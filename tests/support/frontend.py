@@ -245,6 +245,12 @@ class Frontend:
     def template_card(self, name: str) -> Locator:
         return self.page.locator(f'[data-testid="template-workflow-{name}"]').first
 
+    def template_names(self) -> list[str]:
+        """The names of the displayed cards, in their order."""
+        cards = self.page.locator('[data-testid^="template-workflow-"]').all()
+        ids = [card.get_attribute("data-testid") or "" for card in cards]
+        return [each.removeprefix("template-workflow-") for each in ids]
+
     def run_workflow(self) -> None:
         """Presses Run, and waits until the host has finished, one way or another."""
         self.press_run()
