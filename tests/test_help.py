@@ -92,7 +92,7 @@ def problems(node: schemas.NodeSchema, page: str, language: str) -> Iterator[str
             is_id = language == "en" and name.replace(" ", "_") == socket.name.replace(" ", "_")
             if label != (None if is_id else name):
                 yield f"{socket.name} is {name!r} on the canvas, and {label!r} here"
-    advanced = [line for line in found[inputs] if "*Show Advanced*" in line or line.startswith("`")]
+    advanced = [line for line in found[inputs] if "Nodes 2.0" in line or line.startswith("`")]
     if re.findall(r"`(\w+)`", " ".join(advanced)) != [socket.name for socket in node.inputs if socket.is_advanced]:
         yield f"{inputs}: the advanced inputs are not those of the node: {advanced}"
     words = {s.name for n in NODES.values() for s in (*n.inputs, *n.outputs)}
