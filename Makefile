@@ -25,17 +25,21 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.demo/pycache
 demo: setup
 	@$(RUN) scripts/demo.py --clip "$$CLIP" --length "$$LENGTH"
 
-# Workers share the cores, so each uses one thread. One more than there are cores, because tests in ComfyUI wait most of
-# the time; they begin first, as they take longest.
-WORKERS = --numprocesses $$($(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') \
-          --dist loadfile --no-loadscope-reorder
+# Workers share the cores, so each uses one thread. Two more than there are cores, because those whose tests run in a
+# ComfyUI or a browser wait for it; each needs about 2 GB of memory.
+WORKERS = --numprocesses $$($(PYTHON) -c 'import os; pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"); \
+            print(max(1, min(6, 2 + (os.cpu_count() or 1), pages // 2**31)))') --dist loadfile --no-loadscope-reorder
 LINT_LOG := .demo/logs/lint.log
+COMPILED := $(PYTHONPYCACHEPREFIX)/tests.stamp
 SELECTION := -m "not slow"
+# The first time one process compiles all modules and tests, beside the linters: workers that start together would each
+# compile all of them.
 test: BOOTSTRAP_FLAGS := --tests
 test: setup
 	@if [ -n "$(ARGS)" ]; then $(MAKE) --no-print-directory lint && $(RUN) -m pytest $(ARGS); exit $$?; fi; \
 	mkdir -p $(dir $(LINT_LOG)); \
 	$(MAKE) --no-print-directory lint > $(LINT_LOG) 2>&1 & \
+	test -e $(COMPILED) || { $(RUN) -m pytest --collect-only --quiet > /dev/null && touch $(COMPILED); }; \
 	OMP_NUM_THREADS=1 $(RUN) -m pytest $(WORKERS) $(SELECTION); code=$$?; \
 	wait $$! || code=1; cat $(LINT_LOG); exit $$code
 

@@ -24,7 +24,9 @@ from steadyscale.cli import main as cli_main
 from steadyscale.models import SRVGGConfig, SRVGGNetCompact, load_upscaler
 
 HOST_FOLDERS = ("host", "browser")  # of tests that share a running ComfyUI
-LONGEST = ("fuzz", "native")  # the last file of a worker must not be one of these
+OLD_HOST = "old_host"  # the value of `any_host` for the other ComfyUI of tests/host
+# Folders of files that take five seconds and more: the last file of a worker must not be one of these.
+LONGEST = ("fuzz", "native", "api", "compress", "filters", "jobs", "loop", "motion", "path", "upscaling")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,13 +48,15 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file in one worker, and those in a ComfyUI together: each worker would start its own."""
+    """Keep the tests of a file in one worker, and those in the same ComfyUI: each worker would start its own."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             folder = nodeid.removeprefix("tests/").partition("/")[0]
-            return folder if folder in HOST_FOLDERS else super()._split_scope(nodeid)
+            if folder not in HOST_FOLDERS:
+                return super()._split_scope(nodeid)
+            return f"{folder} {OLD_HOST}" if f"[{OLD_HOST}" in nodeid else folder
 
     return Scheduling(config, log)
 
