@@ -210,7 +210,26 @@ def _solve_qp(
     x: the start, an interior point. times: (n,); derivatives are divided differences, and the sums are weighted by the
     time that each frame stands for.
     """
-    n = len(constraints)
+    bands, linear = _path_cost(x.shape[1], period, times, target)
+    slack: Array = bounds - np.einsum("nwk,nk->nw", constraints, x)
+    initial = float((x * _banded_matmul(bands, x)).sum()) / slack.size
+    dual: Array = initial / slack
+    for _ in range(MAX_ITERATIONS):
+        if float((slack * dual).mean()) < max(GAP_TOLERANCE, 1e-9 * initial):
+            break
+        try:
+            x, slack, dual = _interior_step(bands, linear, constraints, x, slack, dual)
+        except np.linalg.LinAlgError:  # the limit of float64; x satisfies the constraints in every iteration
+            break
+    return x
+
+
+def _path_cost(size: int, period: float, times: Array, target: PathTarget | None) -> tuple[Array, Array]:
+    """Return the cost of `_solve_qp` as diagonals of a matrix and a vector.
+
+    The cost is x'Bx + 2 linear'x: the diagonals (3, n) of the symmetric banded B, and linear (n, size).
+    """
+    n = len(times)
     bands = np.zeros((3, n))  # I + (period / 2 pi)^4 D'D for second differences D: its diagonals
     before, after = np.diff(times)[:-1], np.diff(times)[1:]
     span = before + after
@@ -220,9 +239,9 @@ def _solve_qp(
             bands[distance, k : max(0, n - 2) + k] += second[k] * second[k + distance] * span / 2
     bands *= (period / (2 * np.pi)) ** 4
     bands[0] += frame_durations(times)
-    linear = np.zeros_like(x)
+    linear = np.zeros((n, size))
     if target is not None:
-        bend = np.zeros((max(0, n - 2), x.shape[1]))
+        bend = np.zeros((max(0, n - 2), size))
         if n > 2:
             bend = second[2][:, None] * target.steps[1:] - second[0][:, None] * target.steps[:-1]
             bend *= (target.bend[1:-1] * span / 2 * (period / (2 * np.pi)) ** 4)[:, None]
@@ -235,24 +254,24 @@ def _solve_qp(
         bands[1, :-1] -= rest
         linear[:-1] -= rest[:, None] * target.steps
         linear[1:] += rest[:, None] * target.steps
-    slack = bounds - np.einsum("nwk,nk->nw", constraints, x)
-    initial = (x * _banded_matmul(bands, x)).sum() / slack.size
-    dual = initial / slack
-    for _ in range(MAX_ITERATIONS):
-        product = slack * dual
-        if product.mean() < max(GAP_TOLERANCE, 1e-9 * initial):
-            break
-        excess = product - 0.1 * product.mean()  # each iteration aims at a tenth of the duality gap
-        rhs = np.einsum("nwk,nw->nk", constraints, excess / slack - dual) - _banded_matmul(bands, x) - linear
-        try:
-            step = _solve_block_banded(bands, np.einsum("nwk,nw,nwl->nkl", constraints, dual / slack, constraints), rhs)
-        except np.linalg.LinAlgError:  # the limit of float64; x satisfies the constraints in every iteration
-            break
-        slack_step = -np.einsum("nwk,nk->nw", constraints, step)
-        dual_step = -(excess + dual * slack_step) / slack
-        length = 0.99 / max(0.99, (-slack_step / slack).max(), (-dual_step / dual).max())  # both stay positive
-        x, slack, dual = x + length * step, slack + length * slack_step, dual + length * dual_step
-    return x
+    return bands, linear
+
+
+def _interior_step(
+    bands: Array, linear: Array, constraints: Array, x: Array, slack: Array, dual: Array
+) -> tuple[Array, Array, Array]:
+    """Return the next x, slack and dual; the last two stay positive.
+
+    Raises LinAlgError where float64 is not precise enough.
+    """
+    product = slack * dual
+    excess = product - 0.1 * product.mean()  # each iteration aims at a tenth of the duality gap
+    rhs = np.einsum("nwk,nw->nk", constraints, excess / slack - dual) - _banded_matmul(bands, x) - linear
+    step = _solve_block_banded(bands, np.einsum("nwk,nw,nwl->nkl", constraints, dual / slack, constraints), rhs)
+    slack_step = -np.einsum("nwk,nk->nw", constraints, step)
+    dual_step = -(excess + dual * slack_step) / slack
+    length = 0.99 / max(0.99, float((-slack_step / slack).max()), float((-dual_step / dual).max()))
+    return x + length * step, slack + length * slack_step, dual + length * dual_step
 
 
 def _banded_matmul(bands: Array, x: Array) -> Array:
