@@ -5,6 +5,7 @@ evaluated at any point: the second frame shows it at p, the first at p + flow(p)
 """
 
 import math
+from functools import cache
 
 import assets
 import av
@@ -36,8 +37,14 @@ def pair_moved_by(dx, dy, seed=0):
     """Two frames (1, 1, H, W) and their true flow (1, 2, H, W)."""
     x, y = pixels()
     dx, dy = np.broadcast_to(dx, x.shape), np.broadcast_to(dy, x.shape)
-    first, second = texture(x + dx, y + dy, seed), texture(x, y, seed)
+    first, second = texture(x + dx, y + dy, seed), still(seed)
     return first[None, None], second[None, None], torch.from_numpy(np.stack([dx, dy])).float()[None]
+
+
+@cache
+def still(seed):
+    """The frame (H, W) that others are compared with; not to be written to."""
+    return texture(*pixels(), seed)
 
 
 def turned(degrees, zoom=1.0):
