@@ -79,9 +79,15 @@ def make_shake_path(
 
 def make_shaken_clip(frames: int = 50, width: int = 320, height: int = 180, seed: int = 0, **amount: float):
     """A clip of a texture filmed with hand shake, and its true path (N, 4)."""
+    rendered, path = _render_shaken(frames, width, height, seed, **amount)
+    return TensorClip(rendered.clone(), Fraction(25)), path.copy()
+
+
+@lru_cache(maxsize=4)  # the tests of a file ask for the same few
+def _render_shaken(frames: int, width: int, height: int, seed: int, **amount: float) -> tuple[Tensor, np.ndarray]:
     path = make_shake_path(frames, seed, **amount)
     scene = make_texture(height * 2, width * 2, seed)
-    return TensorClip(render_camera(scene, geometry.matrices_from_parameters(path), width, height), Fraction(25)), path
+    return render_camera(scene, geometry.matrices_from_parameters(path), width, height), path
 
 
 def measure_jitter(path: np.ndarray, width: int, height: int) -> float:

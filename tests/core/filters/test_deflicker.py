@@ -1,4 +1,5 @@
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -34,8 +35,9 @@ def make_image(height=HEIGHT, width=WIDTH, seed=0, finest=4):
     return (0.5 + 0.15 * result).clamp(0.1, 0.9)
 
 
+@cache
 def pan(frames, step=STEP, finest=4):
-    """Frames of an image that moves by `step`, shifted exactly by its Fourier transform."""
+    """Frames of an image that moves by `step`, shifted exactly by its Fourier transform; not to be written to."""
     height, width = 2 * HEIGHT, 2 * WIDTH
     waves = torch.fft.rfft2(make_image(height, width, finest=finest)[0])
     down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)

@@ -40,17 +40,17 @@ def assert_same(one, other):
 
 def test_a_run_gets_better_than_bicubic(make_config):
     config = make_config(
-        steps=200, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, optim={"learning_rate": 6e-3}
+        steps=120, batch=8, network={"features": 12, "convs": 3}, data={"crop": 40}, optim={"learning_rate": 6e-3}
     )
     reports = list(train(config))
     images = load_validation_images(config)
     baseline = score(bicubic(2), images, 2)
     assert 25 < baseline.psnr < 30
-    assert [r.step for r in reports] == list(range(1, 201))
+    assert [r.step for r in reports] == list(range(1, 121))
     # A network that has learned nothing but plain upscaling reaches the baseline.
     assert reports[-1].scores[2].psnr > baseline.psnr + 1.0
     assert reports[-1].scores[2].ssim > baseline.ssim + 0.02
-    assert reports[-1].losses["pixel"] < 0.8 * reports[0].losses["pixel"]
+    assert reports[-1].losses["pixel"] < 0.9 * reports[0].losses["pixel"]
 
     [file] = reports[-1].files
     ours = load_upscaler(file)
@@ -61,7 +61,7 @@ def test_a_run_gets_better_than_bicubic(make_config):
     assert torch.allclose(theirs(image), ours(image), atol=1e-5)
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
-    assert (metadata["name"], metadata["scale"], metadata["steps"], metadata["seed"]) == ("toy", "2", "200", "0")
+    assert (metadata["name"], metadata["scale"], metadata["steps"], metadata["seed"]) == ("toy", "2", "120", "0")
     assert str(config.folder.parent) not in metadata["config"], "no paths of this machine in published files"
     assert 'train = [\n    "train",\n]' in metadata["config"]
 
