@@ -28,7 +28,7 @@ def old_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture(params=["host", "old_host"])
 def any_host(request: pytest.FixtureRequest) -> Host:
-    """Both, one after the other."""
+    """Both, one after the other: for what is not in a workflow file, all of which run on both."""
     return request.getfixturevalue(request.param)
 
 

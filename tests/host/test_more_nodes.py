@@ -137,7 +137,7 @@ def test_benchmark_accepts_host_models_and_is_cancellable(host: Host) -> None:
 # -- all in one
 
 
-def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> None:
+def test_stabilize_is_the_three_nodes_in_one(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_clip(clip_name, 12)
     correction = graph.smoothed(graph.flow(frames))
@@ -148,13 +148,13 @@ def test_stabilize_is_the_three_nodes_in_one(any_host: Host, clip_name: str) -> 
     saved = [graph.saved([node, 0]) for node in (apart, whole, again)]
     plots = [graph.saved(plot) for plot in ([correction, 1], [whole, 3])]
     masks = graph.saved_mask([whole, 1])
-    run = any_host.run(graph).raise_for_status()
-    first, *others = (read_images(any_host, run.outputs[node]) for node in saved)
+    run = host.run(graph).raise_for_status()
+    first, *others = (read_images(host, run.outputs[node]) for node in saved)
     assert all(np.array_equal(other, first) for other in others)
-    before, after = (read_images(any_host, run.outputs[node]) for node in plots)
+    before, after = (read_images(host, run.outputs[node]) for node in plots)
     assert np.array_equal(before, after)
-    assert not read_images(any_host, run.outputs[masks]).any(), "a crop invents nothing"
-    assert measure_shake(first) < measure_shake(read_images(any_host, run.outputs[source])) / 4
+    assert not read_images(host, run.outputs[masks]).any(), "a crop invents nothing"
+    assert measure_shake(first) < measure_shake(read_images(host, run.outputs[source])) / 4
     assert run.outputs[whole]["images"], "the plot is on the node"
 
 

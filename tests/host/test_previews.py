@@ -100,20 +100,20 @@ def test_split_image_has_the_left_of_before_and_the_right_of_after(any_host: Hos
     assert np.array_equal(read_image(any_host, run.outputs[saved]["images"][0]), image)
 
 
-def test_comparison_video_renders_only_its_frames(any_host: Host, clip_name: str, tmp_path: Path) -> None:
+def test_comparison_video_renders_only_its_frames(host: Host, clip_name: str, tmp_path: Path) -> None:
     """Half a second of upscaled frames beside the source: 12 frames."""
     graph = Graph()
     video = graph.add_video(clip_name)
     node = graph.compared(video, graph.upscaled(video), layout="side by side", frame=8, seconds=0.5)
     graph.add("SaveVideo", video=[node, 1], filename_prefix="compared", format="mp4", codec="h264")
-    run = any_host.run(graph).raise_for_status()
+    run = host.run(graph).raise_for_status()
     output = run.outputs[node]
     assert output["animated"] == [True]
-    frames = film(any_host, output["images"][0], tmp_path)
+    frames = film(host, output["images"][0], tmp_path)
     assert frames.shape == (12, 2 * HEIGHT, 4 * WIDTH, 3)
     left = frames[:, :, : 2 * WIDTH].reshape(12, HEIGHT, 2, WIDTH, 2, 3).mean((2, 4))
     right = frames[:, :, 2 * WIDTH :].reshape(12, HEIGHT, 2, WIDTH, 2, 3).mean((2, 4))
-    whole = source(any_host, clip_name)
+    whole = source(host, clip_name)
     assert np.abs(left[:, :, :-2] - whole[8:20, :, :-2]).mean() < 8
     assert np.abs(right[:, :, 2:] - whole[8:20, :, 2:]).mean() < 12
     assert np.abs(left - whole[9:21]).mean() > 15, "not the frames after"

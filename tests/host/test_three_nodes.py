@@ -28,10 +28,10 @@ def default_settings(host: Host, node: str) -> dict[str, Any]:
     ("node", "factor"),
     [("SteadyScale_UpscaleFrames", 2), ("SteadyScale_StabilizeVideo", 1), ("SteadyScale_EnhanceVideo", 2)],
 )
-def test_one_node_without_a_model_does_the_job(any_host: Host, clip_name: str, node: str, factor: int) -> None:
+def test_one_node_without_a_model_does_the_job(host: Host, clip_name: str, node: str, factor: int) -> None:
     graph = PromptBuilder()
-    ours = graph.add(node, frames=graph.add_video(clip_name), **default_settings(any_host, node))
+    ours = graph.add(node, frames=graph.add_video(clip_name), **default_settings(host, node))
     saved = graph.add("SaveVideo", video=[ours, 0], filename_prefix="three", format="auto", codec="auto")
-    item = any_host.run(graph).raise_for_status().outputs[saved]["images"][0]
-    made = real_comfyui.video_shape(any_host.base / "output" / item["subfolder"] / item["filename"])
+    item = host.run(graph).raise_for_status().outputs[saved]["images"][0]
+    made = real_comfyui.video_shape(host.base / "output" / item["subfolder"] / item["filename"])
     assert made == (real_comfyui.WIDTH * factor, real_comfyui.HEIGHT * factor, real_comfyui.FRAME_COUNT)

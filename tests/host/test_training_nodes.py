@@ -36,7 +36,7 @@ def text(outputs: dict) -> str:
     return outputs["text"][0]
 
 
-def test_network_is_trained_and_used_in_one_graph(any_host: Host, clip_name: str) -> None:
+def test_network_is_trained_and_used_in_one_graph(host: Host, clip_name: str) -> None:
     graph = Graph()
     frames = graph.add_images(clip_name)
     trained = graph.trained("own", frames)
@@ -46,24 +46,24 @@ def test_network_is_trained_and_used_in_one_graph(any_host: Host, clip_name: str
         width=1, height=1, tile=0, precision="auto",
     )  # fmt: skip
     saved = graph.add("SaveImage", images=[large, 0], filename_prefix="own")
-    run = any_host.run(graph).raise_for_status()
-    results = [read_image(any_host, item) for item in run.outputs[saved]["images"]]
+    run = host.run(graph).raise_for_status()
+    results = [read_image(host, item) for item in run.outputs[saved]["images"]]
     assert {result.shape for result in results} == {(192, 256, 3)}
     assert np.mean([result.std() for result in results]) > 20, "the results are not blank"
-    plot = read_image(any_host, run.outputs[trained]["images"][0])
+    plot = read_image(host, run.outputs[trained]["images"][0])
     assert plot.std() > 20
     report = text(run.outputs[trained])
     assert report.startswith("own_2x.safetensors in models/upscale_models\n")
     assert "20 steps" in report
     measured, plain = map(float, re.findall(r"([\d.]+) dB", report))
     assert plain - 6 < measured < plain + 6, "a network in its first steps, on a scale with bicubic"
-    file = models(any_host) / "own_2x.safetensors"
+    file = models(host) / "own_2x.safetensors"
     assert load_upscaler(file).scale == 2
     with safe_open(file, "pt") as opened:
         assert opened.metadata()["steps"] == "20"
     steps = [data["value"] for kind, data in run.events if kind == "progress" and data["node"] == trained]
     assert 20 in steps
-    assert any_host.run({**graph, "9": graph[saved]}).raise_for_status().status == "success"
+    assert host.run({**graph, "9": graph[saved]}).raise_for_status().status == "success"
 
 
 def test_cancelled_training_is_resumed(host: Host, clip_name: str) -> None:
