@@ -26,9 +26,10 @@ demo: setup
 	@$(RUN) scripts/demo.py --clip "$$CLIP" --length "$$LENGTH"
 
 # Workers share the cores, so each uses one thread. Two more than there are cores, because those whose tests run in a
-# ComfyUI or a browser wait for it; each needs about 2 GB of memory.
-WORKERS = --numprocesses $$($(PYTHON) -c 'import os; pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"); \
-            print(max(1, min(6, 2 + (os.cpu_count() or 1), pages // 2**31)))') --dist loadfile --no-loadscope-reorder
+# ComfyUI or a browser wait for it; each needs about 2.5 GB of memory, with its share of these programs.
+WORKERS = --numprocesses $$($(PYTHON) -c 'import os; memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"); \
+            print(max(1, min(6, 2 + (os.cpu_count() or 1), 2 * memory // (5 << 30))))') \
+          --dist loadfile --no-loadscope-reorder
 LINT_LOG := .demo/logs/lint.log
 COMPILED := $(PYTHONPYCACHEPREFIX)/tests.stamp
 SELECTION := -m "not slow"
