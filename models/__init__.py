@@ -1,5 +1,6 @@
 """Networks, their weights, and safe loading of both."""
 
+from .arch.realplksr import RealPLKSR, RealPLKSRConfig
 from .arch.rrdb import RRDBConfig, RRDBNet
 from .arch.span import SPAN, SPANConfig
 from .arch.srvgg import Activation, SRVGGConfig, SRVGGNetCompact
@@ -15,6 +16,8 @@ __all__ = [
     "PathSmoother",
     "RRDBConfig",
     "RRDBNet",
+    "RealPLKSR",
+    "RealPLKSRConfig",
     "SPANConfig",
     "SRVGGConfig",
     "SRVGGNetCompact",

@@ -138,10 +138,12 @@ class SPAN(nn.Module):
             nn.Conv2d(features, config.out_channels * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
         )
 
+    def normalize(self, x: Tensor) -> Tensor:
+        """What the first convolution reads for an image."""
+        return (x - x.new_tensor(RGB_MEAN).view(1, 3, 1, 1)) * IMAGE_RANGE if self.config.norm else x
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.config.norm:
-            x = (x - x.new_tensor(RGB_MEAN).view(1, 3, 1, 1)) * IMAGE_RANGE
-        shallow = self.conv_1(x)
+        shallow = self.conv_1(self.normalize(x))
         deep, after_first, activation = shallow, shallow, shallow
         for number in range(1, BLOCKS + 1):
             deep, activation = self.get_submodule(f"block_{number}")(deep)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..arch import rrdb, separable, span, srvgg
+from ..arch import realplksr, rrdb, separable, span, srvgg
 from ..arch.state_dict import StateDict
 from ..errors import WeightsError
 from ..upscaler import Upscaler
@@ -35,6 +35,7 @@ ARCHITECTURES = (
     Architecture("RRDBNet", rrdb.matches, rrdb.build),
     Architecture("SRVGGNetCompact", srvgg.matches, srvgg.build),
     Architecture("SPAN", span.matches, span.build),
+    Architecture("RealPLKSR", realplksr.matches, realplksr.build),
     Architecture("depthwise-separable", separable.matches, separable.build),
 )
 

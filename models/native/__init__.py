@@ -1,4 +1,4 @@
-"""The optional CPU engine in C++ for RRDBNet and SRVGGNetCompact.
+"""The optional CPU engine in C++ for RRDBNet, SRVGGNetCompact, SPAN and RealPLKSR.
 
 It is compiled on request and checked against torch.
 """

@@ -5,16 +5,30 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 
 from torch import Tensor
 
-ABI_VERSION = 6  # must equal ABI_VERSION of winograd/op.h
+ABI_VERSION = 7  # must equal ABI_VERSION of winograd/op.h
 PAGE_BYTES = 4096
 FLOAT_BYTES = 4
 OUTPUT_TILE = 6  # side of a Winograd output tile, in pixels
 TILE_POINTS = 64  # points of a transformed 8x8 input tile
-PACK, CONV, INPUT_CONV, OUTPUT_CONV = range(4)  # OpKind of winograd/op.h
+# OpKind of winograd/op.h
+PACK, CONV, INPUT_CONV, OUTPUT_CONV, LARGE_CONV, POINTWISE, REDUCE, SCALE, LAYER_NORM = range(9)
+KERNEL_PART = 3  # side of the parts that a large kernel is cut into
+
+
+class Activation(IntEnum):
+    """What a 3x3 convolution does with its result; winograd/op.h explains them."""
+
+    LINEAR = 0
+    SILU = 1
+    MISH = 2
+    GATE = 3
+    ATTENTION = 4
+
 
 _pointer = ctypes.c_void_p
 _int32 = ctypes.c_int32
@@ -35,10 +49,12 @@ class Op(ctypes.Structure):
         ("weights", _pointer),
         ("bias", _pointer),
         ("slope", _pointer),
+        ("row_sums", _pointer),
         ("row_stride", _int64),
         ("channel_stride", _int64),
         ("scale1", ctypes.c_float),
         ("scale2", ctypes.c_float),
+        ("epsilon", ctypes.c_float),
         ("kind", _int32),
         ("channels", _int32),
         ("in_planes", _int32),
@@ -57,6 +73,9 @@ class Op(ctypes.Structure):
         ("shuffle", _int32),
         ("out_channels", _int32),
         ("clamp", _int32),
+        ("activation", _int32),
+        ("kernel", _int32),
+        ("groups", _int32),
     )
 
 
@@ -80,6 +99,10 @@ class NativeLibrary:
         self._cdll.steadyscale_scratch.argtypes = (ctypes.c_int, ctypes.c_int)
         self._cdll.steadyscale_scratch_first.restype = ctypes.c_size_t
         self._cdll.steadyscale_scratch_first.argtypes = (ctypes.c_int, ctypes.c_int)
+        self._cdll.steadyscale_scratch_large.restype = ctypes.c_size_t
+        self._cdll.steadyscale_scratch_large.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
+        self._cdll.steadyscale_scratch_pointwise.restype = ctypes.c_size_t
+        self._cdll.steadyscale_scratch_pointwise.argtypes = (ctypes.c_int,)
         self._cdll.steadyscale_allocate.restype = _pointer
         self._cdll.steadyscale_allocate.argtypes = (ctypes.c_size_t,)
         self._cdll.steadyscale_free.argtypes = (_pointer, ctypes.c_size_t)
@@ -104,6 +127,14 @@ class NativeLibrary:
         """Size of the scratch buffer per thread, in floats, for the first convolution."""
         return self._cdll.steadyscale_scratch_first(channels, width)
 
+    def large_scratch_floats(self, kernel: int, in_planes: int, out_planes: int) -> int:
+        """Size of the scratch buffer per thread, in floats, for a large kernel."""
+        return self._cdll.steadyscale_scratch_large(kernel, in_planes, out_planes)
+
+    def pointwise_scratch_floats(self, in_planes: int) -> int:
+        """Size of the scratch buffer per thread, in floats, for a 1x1 convolution."""
+        return self._cdll.steadyscale_scratch_pointwise(in_planes)
+
     def allocate(self, size: int) -> MemoryBlock:
         """Allocate zeroed bytes, freed with the returned object. Raises MemoryError."""
         size = -(-size // PAGE_BYTES) * PAGE_BYTES
@@ -114,16 +145,20 @@ class NativeLibrary:
         weakref.finalize(memory, self._cdll.steadyscale_free, address, size)
         return memory
 
-    def transform_filters(self, weight: Tensor, channel_positions: Sequence[int], out_planes: int) -> MemoryBlock:
-        """Transform 3x3 filters into the Winograd domain.
+    def transform_filters(
+        self, weights: Sequence[Tensor], channel_positions: Sequence[int], depth: int, out_planes: int
+    ) -> MemoryBlock:
+        """Transform 3x3 filters into the Winograd domain, one set after another.
 
-        weight: (out, in, 3, 3), float32 and contiguous.
-            channel_positions: index of each input channel among the channels of the input planes.
+        weights: each (out, in, 3, 3), float32 and contiguous.
+            channel_positions: index of each input channel among the `depth` channels of the input planes.
         """
-        depth = channel_positions[-1] + 1
-        memory = self.allocate(TILE_POINTS * depth * out_planes * self.vector_width * FLOAT_BYTES)
+        floats = TILE_POINTS * depth * out_planes * self.vector_width
+        memory = self.allocate(len(weights) * floats * FLOAT_BYTES)
         array = (_int32 * len(channel_positions))(*channel_positions)
-        self._cdll.steadyscale_filters(weight.data_ptr(), *weight.shape[:2], array, depth, out_planes, memory.address)
+        for weight in weights:
+            target = memory.allocate(floats * FLOAT_BYTES)
+            self._cdll.steadyscale_filters(weight.data_ptr(), *weight.shape[:2], array, depth, out_planes, target)
         return memory
 
     def run(self, ops: ctypes.Array[Op], threads: int, scratch: MemoryBlock, scratch_per_thread: int) -> None:

@@ -14,11 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..arch.realplksr import RealPLKSR
 from ..arch.rrdb import RRDBNet
 from ..arch.separable import SeparableRRDB, SeparableSRVGG, to_dense
+from ..arch.span import SPAN
 from ..arch.srvgg import SRVGGNetCompact
 from .bindings import NativeLibrary
 from .build import find_library, library_folder
+from .compile_span import span_exact_halo
 from .compile_srvgg import midpoint, srvgg_exact_halo
 from .compiler import find_compiler
 from .native_model import NativeNetwork, Roi, crop_to_roi
@@ -26,7 +29,7 @@ from .plan import CPU_FLOAT32
 
 log = logging.getLogger(__name__)
 
-_SUPPORTED = (RRDBNet, SRVGGNetCompact)  # and their separable versions
+_SUPPORTED = (RRDBNet, SRVGGNetCompact, SPAN, RealPLKSR)  # and the separable versions of the first two
 
 ENGINE_ENV_VAR = "STEADYSCALE_NATIVE"  # 0 turns the engine off
 # Largest difference from torch that passes the self-check, for results in [0, 1]. The self-check runs on noise, where
@@ -36,11 +39,11 @@ SELF_CHECK_HEIGHT, SELF_CHECK_WIDTH = 15, 22  # every kind of edge, and more tha
 
 
 def make_native_network(module: nn.Module) -> NativeNetwork | None:
-    """The native version of an RRDBNet or SRVGGNetCompact, checked against torch.
+    """The native version of a network, checked against torch.
 
-    The weights must be float32 on the CPU. Separable networks are merged to dense ones first. None for other modules,
-    devices and dtypes, if the engine is not built (`steadyscale native build`) or turned off (STEADYSCALE_NATIVE=0), or
-    if the self-check fails; that is logged.
+    The weights must be float32 on the CPU. Separable networks are merged to dense ones first. None for modules other
+    than RRDBNet, SRVGGNetCompact, SPAN and RealPLKSR, for other devices and dtypes, if the engine is not built
+    (`steadyscale native build`) or turned off (STEADYSCALE_NATIVE=0), or if the self-check fails; that is logged.
     """
     library = _active_library()
     if library is None or not isinstance(module, _SUPPORTED):
@@ -49,6 +52,8 @@ def make_native_network(module: nn.Module) -> NativeNetwork | None:
         return None
     if isinstance(module, SRVGGNetCompact) and module.in_channels not in (1, module.out_channels):
         return None  # torch broadcasts its single output channel over the skip image; no such network is published
+    if isinstance(module, RealPLKSR) and module.in_channels != module.out_channels:
+        return None
     # One dense convolution runs faster here than the two separable ones.
     separable = isinstance(module, (SeparableSRVGG, SeparableRRDB))
     native = NativeNetwork(to_dense(module) if separable else module, library)
@@ -113,7 +118,7 @@ class NativeDispatcher:
         result = crop_to_roi(result, roi, result.shape[-1] // images.shape[-1])
         # Our networks return fresh tensors, which may be clamped in place: a copy costs as much as a layer of a small
         # network.
-        in_place = isinstance(self._module, (RRDBNet, SRVGGNetCompact)) and not torch.is_grad_enabled()
+        in_place = isinstance(self._module, _SUPPORTED) and not torch.is_grad_enabled()
         if result.dtype is torch.float16:
             # Overflow must stay visible as NaN: clamped infinities would pass for black or white, and the caller would
             # not switch to another dtype.
@@ -131,7 +136,11 @@ class NativeDispatcher:
 
         The window starts at a multiple of 6. 0 where that is not known or the engine does not run.
         """
-        return srvgg_exact_halo(self._module) if self.ready and isinstance(self._module, SRVGGNetCompact) else 0
+        if not self.ready:
+            return 0
+        if isinstance(self._module, SPAN):
+            return span_exact_halo()
+        return srvgg_exact_halo(self._module) if isinstance(self._module, SRVGGNetCompact) else 0
 
     @property
     def roi_stages(self) -> tuple[int, ...]:

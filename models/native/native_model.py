@@ -9,15 +9,20 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..arch.realplksr import RealPLKSR
 from ..arch.rrdb import RRDBNet, pad_to_multiple
+from ..arch.span import SPAN
 from ..arch.srvgg import SRVGGNetCompact
 from .bindings import NativeLibrary
+from .compile_realplksr import make_realplksr_compiler
 from .compile_rrdb import make_rrdb_compiler
+from .compile_span import make_span_compiler
 from .compile_srvgg import SRVGGCompiler
 from .plan import CPU_FLOAT32, ExecutionPlan, PixelRect, PlanCompiler
 
 MAX_CACHE_BYTES = 256 << 20  # limit of the cached activations: 64 channels of 720p
 
+SupportedNetwork: TypeAlias = "RRDBNet | SRVGGNetCompact | SPAN | RealPLKSR"
 Roi: TypeAlias = "tuple[slice, slice]"  # rows and columns of the input whose upscaled result is wanted
 
 
@@ -25,21 +30,25 @@ class NativeNetwork:
     """A network on the native engine, for frames of any size.
 
     (B, in_channels, h, w) float32 on the CPU -> the network's result in float32, clamped to [0, 1] on request.
-    roi: return this part of the result only, bit-identical to the full result; the layers of an SRVGGNetCompact then
-    compute no more than the next one reads. Raises ValueError if it is empty or reaches outside of the image.
-    out: where the result of an SRVGGNetCompact is written, if it is float32 on the CPU, of the right shape and with
+    roi: return this part of the result only, bit-identical to the full result; the layers of an SRVGGNetCompact and a
+    SPAN then compute no more than the next one reads. Raises ValueError if it is empty or reaches outside of the image.
+    out: where the result of these two is written, if it is float32 on the CPU, of the right shape and with
     contiguous rows; this saves a copy.
 
     Weights are prepacked once. The memory for one frame size is kept for the next call, and also serves regions of it.
     Results do not depend on the number of threads, which is torch's. Thread-safe; calls are serialized.
     """
 
-    def __init__(self, network: RRDBNet | SRVGGNetCompact, library: NativeLibrary) -> None:
+    def __init__(self, network: SupportedNetwork, library: NativeLibrary) -> None:
         self._network = network
         self._unshuffle = 1
         if isinstance(network, RRDBNet):
             self._unshuffle = network.config.unshuffle
             self._compiler: PlanCompiler = make_rrdb_compiler(library, network)
+        elif isinstance(network, RealPLKSR):
+            self._compiler = make_realplksr_compiler(library, network)
+        elif isinstance(network, SPAN):
+            self._compiler = make_span_compiler(library, network)
         else:
             self._compiler = SRVGGCompiler(library, network)
         self._scale = network.scale * self._unshuffle
@@ -53,7 +62,9 @@ class NativeNetwork:
         self, images: Tensor, *, roi: Roi | None = None, out: Tensor | None = None, clamp: bool = False
     ) -> Tensor:
         height, width = images.shape[-2:]
-        if isinstance(self._network, SRVGGNetCompact):
+        if isinstance(self._network, SPAN):
+            images = self._network.normalize(images)
+        if isinstance(self._network, (SRVGGNetCompact, SPAN)):
             return self._run(images.contiguous(), _rect_or_none(roi, height, width), out, clamp)
         if self._unshuffle > 1:
             images = nn.functional.pixel_unshuffle(pad_to_multiple(images, self._network.multiple), self._unshuffle)

@@ -11,7 +11,24 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .bindings import CONV, FLOAT_BYTES, INPUT_CONV, OUTPUT_CONV, PACK, Arena, MemoryBlock, NativeLibrary, Op
+from .bindings import (
+    CONV,
+    FLOAT_BYTES,
+    INPUT_CONV,
+    KERNEL_PART,
+    LARGE_CONV,
+    LAYER_NORM,
+    OUTPUT_CONV,
+    PACK,
+    POINTWISE,
+    REDUCE,
+    SCALE,
+    Activation,
+    Arena,
+    MemoryBlock,
+    NativeLibrary,
+    Op,
+)
 
 # The engine receives bare addresses, so tensors for it must not depend on torch's default dtype and device.
 CPU_FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
@@ -22,6 +39,7 @@ class PrepackedConv:
     """A convolution's weights in the engine's layout.
 
     channels: input channels, padding between groups included. in_planes: 0 for a convolution of an image.
+    kernel: side of a large kernel, which is not 3x3.
     """
 
     weights: MemoryBlock | Tensor
@@ -30,6 +48,7 @@ class PrepackedConv:
     channels: int
     in_planes: int
     out_planes: int
+    kernel: int = 0
 
 
 def prepack_conv(
@@ -42,15 +61,12 @@ def prepack_conv(
     """
     conv = _as_conv(module)
     out_channels, in_channels = conv.weight.shape[:2]
-    channel_groups = channel_groups or (in_channels,)
-    positions: list[int] = []
-    planes = 0
-    for size in channel_groups:
-        positions += range(planes * library.vector_width, planes * library.vector_width + size)
-        planes += library.plane_count(size)
+    positions, planes = _channel_positions(library, channel_groups or (in_channels,))
     out_planes = library.plane_count(out_channels)
     return PrepackedConv(
-        weights=library.transform_filters(conv.weight.detach().contiguous(), positions, out_planes),
+        weights=library.transform_filters(
+            [conv.weight.detach().contiguous()], positions, positions[-1] + 1, out_planes
+        ),
         bias=_prepack_bias(conv, out_planes * library.vector_width),
         slope=None if slope is None else _zero_pad(slope.expand(out_channels), out_planes * library.vector_width),
         channels=positions[-1] + 1,
@@ -77,6 +93,88 @@ def prepack_input_conv(library: NativeLibrary, module: nn.Module, *, slope: Tens
         in_planes=0,
         out_planes=out_planes,
     )
+
+
+def prepack_large_conv(library: NativeLibrary, module: nn.Module, channels: int) -> PrepackedConv:
+    """Prepack a convolution with a large kernel.
+
+    Its side is odd, and it keeps the number of channels.
+    channels: of the planes, of which the convolution may be a part; its planes' other channels pass through unchanged.
+    """
+    conv = _as_conv(module)
+    size, kernel = len(conv.weight), conv.weight.shape[-1]
+    planes = library.plane_count(size)
+    width = planes * library.vector_width
+    passed = range(size, min(width, channels))
+    parts = -(-kernel // KERNEL_PART)
+    weight = torch.zeros(width, width, parts * KERNEL_PART, parts * KERNEL_PART, **CPU_FLOAT32)
+    weight[:size, :size, :kernel, :kernel] = conv.weight.detach()
+    weight[passed, passed, kernel // 2, kernel // 2] = 1.0
+    # (out, in, rows of parts, 3, parts of a row, 3) -> for each row of parts (out, part * width + in, 3, 3)
+    weight = weight.reshape(width, width, parts, KERNEL_PART, parts, KERNEL_PART)
+    rows = [row.contiguous() for row in weight.permute(2, 0, 4, 1, 3, 5).flatten(2, 3)]
+    depth = parts * width
+    return PrepackedConv(
+        weights=library.transform_filters(rows, range(depth), depth, planes),
+        bias=_prepack_bias(conv, width),
+        slope=None,
+        channels=width,
+        in_planes=planes,
+        out_planes=planes,
+        kernel=kernel,
+    )
+
+
+def prepack_pointwise(library: NativeLibrary, module: nn.Module, channel_groups: Sequence[int] = ()) -> PrepackedConv:
+    """Prepack a 1x1 convolution; channel_groups as in `prepack_conv`."""
+    conv = _as_conv(module)
+    out_channels, in_channels = conv.weight.shape[:2]
+    positions, planes = _channel_positions(library, channel_groups or (in_channels,))
+    out_planes, width = library.plane_count(out_channels), library.vector_width
+    weights = torch.zeros(planes * width, out_planes * width, **CPU_FLOAT32)
+    weights[positions, :out_channels] = conv.weight.detach().flatten(1).T
+    pass_width = library.max_planes_per_pass * width
+    passes = [weights[:, start : start + pass_width].flatten() for start in range(0, out_planes * width, pass_width)]
+    return PrepackedConv(
+        weights=torch.cat(passes),
+        bias=_prepack_bias(conv, out_planes * width),
+        slope=None,
+        channels=planes * width,
+        in_planes=planes,
+        out_planes=out_planes,
+    )
+
+
+@dataclass(frozen=True)
+class PrepackedNorm:
+    """The weights of a normalization, with zeros for the lanes without a channel."""
+
+    weight: Tensor
+    bias: Tensor
+    channels: int
+    groups: int
+    epsilon: float
+
+
+def prepack_norm(
+    library: NativeLibrary, weight: Tensor, bias: Tensor, *, groups: int = 1, epsilon: float
+) -> PrepackedNorm:
+    """Prepack a group norm, or a layer norm over the channels of each pixel."""
+    length = library.plane_count(len(weight)) * library.vector_width
+    return PrepackedNorm(_zero_pad(weight, length), _zero_pad(bias, length), len(weight), groups, epsilon)
+
+
+def _channel_positions(library: NativeLibrary, channel_groups: Sequence[int]) -> tuple[list[int], int]:
+    """Index of each channel in planes, and the number of planes.
+
+    Each group of channels starts a new plane.
+    """
+    positions: list[int] = []
+    planes = 0
+    for size in channel_groups:
+        positions += range(planes * library.vector_width, planes * library.vector_width + size)
+        planes += library.plane_count(size)
+    return positions, planes
 
 
 def _as_conv(module: nn.Module) -> nn.Conv2d:
@@ -202,6 +300,8 @@ class ExecutionPlan:
         rect: PixelRect | None = None,
         upsample: bool = False,
         residuals: Sequence[tuple[float, Planes]] = (),
+        activation: Activation = Activation.LINEAR,
+        gate: Planes | None = None,
     ) -> None:
         """Add a convolution from planes to planes.
 
@@ -210,13 +310,91 @@ class ExecutionPlan:
         upsample: the source has half the size and is upsampled 2x (nearest); the top must be even.
         residuals: up to two (scale, planes): the result is multiplied by the scale and the planes, which have the first
         row of the target, are added; not together with a slope. The target may be one of them, but not the source.
+        activation: instead of slope and residuals; GATE and ATTENTION combine the result with the planes `gate`.
         """
         op = self._make_winograd_op(conv, source, height, width, rect, upsample)
-        op.kind = CONV
+        op.kind, op.activation = CONV, activation
         op.out, op.out_row = self._pointer_array(target), target.first_row
+        if gate is not None:
+            op.add1 = self._pointer_array(gate)
         for index, (scale, planes) in enumerate(residuals, start=1):
             setattr(op, f"scale{index}", scale)
             setattr(op, f"add{index}", self._pointer_array(planes))
+        self._ops.append(op)
+
+    def convolve_large(self, conv: PrepackedConv, source: Planes, target: Planes, height: int, width: int) -> None:
+        """Add a convolution with a large kernel of full frames.
+
+        conv: from `prepack_large_conv`, whose planes the source starts with. The target has other memory.
+        """
+        op = _make_op(height, width)
+        op.kind, op.kernel, op.channels = LARGE_CONV, conv.kernel, conv.channels
+        op.in_planes, op.out_planes, op.in_end_row = conv.in_planes, conv.out_planes, height
+        op.in_, op.out = self._pointer_array(source), self._pointer_array(target)
+        self._set_weights(op, conv)
+        self._ops.append(op)
+        floats = self._library.large_scratch_floats(conv.kernel, conv.in_planes, conv.out_planes)
+        self._scratch_per_thread = max(self._scratch_per_thread, floats)
+
+    def convolve_pointwise(
+        self,
+        conv: PrepackedConv,
+        source: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        *,
+        rect: PixelRect | None = None,
+        residual: Planes | None = None,
+        row_sums: int | None = None,
+    ) -> None:
+        """Add a 1x1 convolution of full frames.
+
+        residual: planes to add, which may be the target; the source may not. row_sums: address of the sums that
+        `normalize_groups` reads.
+        """
+        op = _make_op(height, width, rect)
+        op.kind, op.channels, op.in_planes, op.out_planes = POINTWISE, conv.channels, conv.in_planes, conv.out_planes
+        op.in_, op.out, op.row_sums = self._pointer_array(source), self._pointer_array(target), row_sums
+        op.add1 = None if residual is None else self._pointer_array(residual)
+        self._set_weights(op, conv)
+        self._ops.append(op)
+        self._scratch_per_thread = max(self._scratch_per_thread, self._library.pointwise_scratch_floats(conv.in_planes))
+
+    def normalize_groups(
+        self, norm: PrepackedNorm, source: Planes, target: Planes, row_sums: int, height: int, width: int
+    ) -> None:
+        """Add a group norm of full frames, whose result is added to the target.
+
+        row_sums: from the convolution that computes the source.
+        """
+        scaling = Planes(tuple(row_sums + offset * FLOAT_BYTES for offset in self._scaling_offsets(norm, height)), 0, 1)
+        reduce = _make_op(height, width)
+        reduce.kind, reduce.channels, reduce.groups, reduce.epsilon = REDUCE, norm.channels, norm.groups, norm.epsilon
+        reduce.out_planes, reduce.row_sums, reduce.out = len(target.addresses), row_sums, self._pointer_array(scaling)
+        reduce.weights, reduce.bias = norm.weight.data_ptr(), norm.bias.data_ptr()
+        scale = _make_op(height, width)
+        scale.kind, scale.in_, scale.out = SCALE, self._pointer_array(source), self._pointer_array(target)
+        scale.add1, scale.out_planes = scale.out, len(target.addresses)
+        scale.weights, scale.bias = scaling.addresses
+        self._keep_alive.append(norm)
+        self._ops += [reduce, scale]
+
+    def _scaling_offsets(self, norm: PrepackedNorm, height: int) -> tuple[int, int]:
+        """Floats from the row sums to the factors and the summands of the channels."""
+        return 3 * height * len(norm.weight), (3 * height + 1) * len(norm.weight)
+
+    def row_sums_bytes(self, norm: PrepackedNorm, height: int) -> int:
+        """Bytes of the sums of all rows, and of what they are reduced to."""
+        return (3 * height + 2) * len(norm.weight) * FLOAT_BYTES
+
+    def normalize_pixels(self, norm: PrepackedNorm, source: Planes, target: Planes, height: int, width: int) -> None:
+        """Add a layer norm of each pixel over its channels."""
+        op = _make_op(height, width)
+        op.kind, op.channels, op.epsilon, op.in_planes = LAYER_NORM, norm.channels, norm.epsilon, len(source.addresses)
+        op.in_, op.out = self._pointer_array(source), self._pointer_array(target)
+        op.weights, op.bias = norm.weight.data_ptr(), norm.bias.data_ptr()
+        self._keep_alive.append(norm)
         self._ops.append(op)
 
     def convolve_output(

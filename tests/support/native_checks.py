@@ -15,10 +15,20 @@ def randomize_weights(network):
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim == 4:
-            parameter.copy_(noise * (2 / (9 * parameter.shape[1])) ** 0.5)
+            parameter.copy_(noise * (2 / (max(9, parameter[0, 0].numel()) * parameter.shape[1])) ** 0.5)
         else:
             parameter.copy_(noise * 0.1 + (0.2 if name.endswith("weight") else 0.0))
     return network.eval().requires_grad_(False)
+
+
+def randomize_span(network):
+    """Set weights of a SPAN that keep results near [0, 1], and return the network."""
+    randomize_weights(network)
+    if network.config.norm:  # its input is 255 times as large
+        network.conv_1.conv[0].weight.div_(255)
+        network.conv_1.sk.weight.div_(255)
+    network.train()
+    return network.eval().requires_grad_(False)  # this fuses the convolutions
 
 
 def random_image(*shape):

@@ -144,9 +144,9 @@ def read_traits(model: ImageModel) -> ModelTraits:
 def _has_global_operation(module: nn.Module | None) -> bool:
     """Whether a layer looks at its whole input.
 
-    That is a pooling to a fixed size, as in channel attention, or a softmax.
+    That is a pooling to a fixed size, as in channel attention, a softmax, or the statistics of a group norm.
     """
-    kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention)
+    kinds = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Softmax, nn.MultiheadAttention, nn.GroupNorm)
     return module is not None and any(isinstance(layer, kinds) for layer in module.modules())
 
 

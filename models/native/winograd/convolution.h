@@ -56,7 +56,11 @@ static void convolve_block(const Op& op, int block, int blocks_ahead, float* scr
         return;
     }
     const int residuals = op.add1 ? op.add2 ? 2 : 1 : 0;
-    const auto finish = op.slope         ? transform_output<true, 0>
+    const auto finish = op.activation == SILU        ? transform_output<false, 0, SILU>
+                        : op.activation == MISH      ? transform_output<false, 0, MISH>
+                        : op.activation == GATE      ? transform_output<false, 0, GATE>
+                        : op.activation == ATTENTION ? transform_output<false, 0, ATTENTION>
+                        : op.slope       ? transform_output<true, 0>
                         : residuals == 0 ? transform_output<false, 0>
                         : residuals == 1 ? transform_output<false, 1>
                                          : transform_output<false, 2>;

@@ -8,10 +8,10 @@ constexpr int MAX_PLANES_PER_PASS = ACCUMULATORS == 24 ? 4 : 2;  // vectors of o
 constexpr int TILES_PER_BLOCK = 24;                              // a multiple of the microkernel's ROWS in every variant
 
 // m[0..ROWS)[NUM_VECTORS * LANES] = v[0..ROWS)[depth] x u[depth][NUM_VECTORS * LANES]. Each step also prefetches a share
-// of the next product's operands: its weights at `next_weights`, its tiles `stride` floats behind v.
-template <int NUM_VECTORS, int ROWS, int PARTIAL_SUMS>
+// of the next product's operands: its weights at `next_weights`, its tiles `stride` floats behind v. ADD: to what m holds.
+template <int NUM_VECTORS, int ROWS, int PARTIAL_SUMS, bool ADD>
 static ALWAYS_INLINE void gemm_microkernel(const float* v, ptrdiff_t pitch, const float* u, int depth, float* m,
-                                           const float* next_weights, ptrdiff_t stride) {
+                                           ptrdiff_t m_pitch, const float* next_weights, ptrdiff_t stride) {
     const ptrdiff_t share = ROWS * pitch / depth;
     vec sum[PARTIAL_SUMS][ROWS][NUM_VECTORS];
     for (int s = 0; s < PARTIAL_SUMS; s++)
@@ -35,7 +35,8 @@ static ALWAYS_INLINE void gemm_microkernel(const float* v, ptrdiff_t pitch, cons
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < NUM_VECTORS; j++) {
             for (int s = 1; s < PARTIAL_SUMS; s++) sum[0][i][j] += sum[s][i][j];
-            store(m + i * pitch + j * LANES, sum[0][i][j]);
+            float* to = m + i * m_pitch + j * LANES;
+            store(to, ADD ? sum[0][i][j] + load(to) : sum[0][i][j]);
         }
 }
 
@@ -47,6 +48,6 @@ static __attribute__((noinline)) void gemm_tiles(const float* v, ptrdiff_t pitch
     constexpr int PARTIAL_SUMS = NUM_VECTORS == 1 ? 2 : 1, ROWS = ACCUMULATORS / NUM_VECTORS / PARTIAL_SUMS;
     const float* next_weights = u + ptrdiff_t(depth) * NUM_VECTORS * LANES;  // the next pass's weights follow these
     for (int t = 0; t < tiles; t += ROWS, next_weights += ptrdiff_t(depth) * CACHE_LINE_FLOATS)
-        gemm_microkernel<NUM_VECTORS, ROWS, PARTIAL_SUMS>(v + t * pitch, pitch, u, depth, m + t * pitch, next_weights,
-                                                          stride);
+        gemm_microkernel<NUM_VECTORS, ROWS, PARTIAL_SUMS, false>(v + t * pitch, pitch, u, depth, m + t * pitch, pitch,
+                                                                next_weights, stride);
 }

@@ -2,11 +2,12 @@
 
 #pragma once
 
+#include "activations.h"
 #include "cache_hints.h"
 #include "input_transform.h"
 
 // Products of the tiles [begin, end) -> planes, with bias, activation and residuals applied in registers.
-template <bool HAS_SLOPE, int NUM_RESIDUALS>
+template <bool HAS_SLOPE, int NUM_RESIDUALS, int ACTIVATION = LINEAR>
 static void transform_output(const Op& op, const TileGrid& grid, int begin, int end, const float* points) {
     const ptrdiff_t row_stride = ptrdiff_t(op.width) * LANES;
     const bool streaming = uses_streaming_stores(op);
@@ -22,6 +23,11 @@ static void transform_output(const Op& op, const TileGrid& grid, int begin, int 
                     if (j < tile.left || j >= tile.right) continue;
                     const ptrdiff_t offset = tile_offset + i * row_stride + j * LANES;
                     vec result = y[j] + bias;
+                    if (ACTIVATION == SILU) result = silu(result);
+                    if (ACTIVATION == MISH) result = mish(result);
+                    if (ACTIVATION == GATE) result = load(op.add1[plane] + offset) * sigmoid(result);
+                    if (ACTIVATION == ATTENTION)
+                        result = (result + load(op.add1[plane] + offset)) * (sigmoid(result) - 0.5f);
                     if (HAS_SLOPE) result = result > zero ? result : result * slope;
                     if (NUM_RESIDUALS > 0) result = result * scale1 + load(op.add1[plane] + offset);
                     if (NUM_RESIDUALS > 1) result = result * scale2 + load(op.add2[plane] + offset);

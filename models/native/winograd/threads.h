@@ -4,6 +4,8 @@
 
 #include "convolution.h"
 #include "input_layer.h"
+#include "large_convolution.h"
+#include "normalization.h"
 #include "system.h"
 
 constexpr int MAX_THREADS = 1024;  // of one run; more do not pay for any frame
@@ -41,8 +43,26 @@ class Barrier {
 
 // Number of tasks of an operation: blocks of a Winograd convolution, rows of the others.
 static int task_count(const Op& op) {
-    return op.kind == CONV || op.kind == OUTPUT_CONV ? (TileGrid(op).tile_count + TILES_PER_BLOCK - 1) / TILES_PER_BLOCK
-                                                     : op.bottom - op.top;
+    switch (op.kind) {
+        case CONV:
+        case OUTPUT_CONV: return (TileGrid(op).tile_count + TILES_PER_BLOCK - 1) / TILES_PER_BLOCK;
+        case LARGE_CONV: return (op.bottom - op.top + OUTPUT_TILE - 1) / OUTPUT_TILE * large_blocks_per_row(op);
+        case REDUCE: return 1;
+        default: return op.bottom - op.top;
+    }
+}
+
+static void run_task(const Op& op, int task, int threads, float* scratch) {
+    switch (op.kind) {
+        case PACK: return pack_row(op, task);
+        case INPUT_CONV: return convolve_input(op, task, scratch);
+        case LARGE_CONV: return convolve_large_block(op, task, scratch);
+        case POINTWISE: return convolve_pointwise(op, task, scratch);
+        case REDUCE: return reduce_groups(op);
+        case SCALE: return scale_row(op, task);
+        case LAYER_NORM: return normalize_pixels(op, task);
+        default: return convolve_block(op, task, threads, scratch);
+    }
 }
 
 // The operations of one run, and what its threads share.
@@ -64,9 +84,7 @@ struct Run {
         for (int i = 0; i < count; i++) {
             const Op& op = ops[i];
             for (int task; (task = __atomic_fetch_add(&next_task, 1, __ATOMIC_RELAXED)) < task_count(op);)
-                op.kind == PACK         ? pack_row(op, task)
-                : op.kind == INPUT_CONV ? convolve_input(op, task, own_scratch)
-                                        : convolve_block(op, task, threads, own_scratch);
+                run_task(op, task, threads, own_scratch);
             barrier.wait(next_task);
         }
     }

@@ -1,4 +1,5 @@
-// Runs a list of 3x3 convolutions (stride 1, zero padding 1) on a CPU in float32: fused Winograd F(6x6, 3x3).
+// Runs a list of convolutions (stride 1, padded with zeros) and normalizations on a CPU in float32. Convolutions of 3x3 are
+// fused Winograd F(6x6, 3x3), larger ones sums of it (large_convolution.h), 1x1 ones matrix products (pointwise.h).
 //
 // Winograd's minimal filtering (Lavin and Gray 2015, arXiv:1509.09308) computes a 6x6 output tile from an 8x8 input tile
 // with 64 multiplications per pair of channels instead of 324. Three steps: every tile is transformed (B^T d B), each of
@@ -11,8 +12,8 @@
 // order whichever thread takes it, so results are bit-identical for any number of threads.
 //
 // vectors.h, transforms.h and gemm.h are the arithmetic, op.h the interface, input_transform.h, cache_hints.h,
-// output_layer.h and convolution.h the steps of a block, input_layer.h the first layer, threads.h the scheduler, system.h what
-// differs between operating systems.
+// output_layer.h and convolution.h the steps of a block, activations.h what is applied to results, input_layer.h the first
+// layer, normalization.h group and layer norm, threads.h the scheduler, system.h what differs between operating systems.
 
 #include "threads.h"
 
@@ -26,6 +27,10 @@ EXPORT int steadyscale_op_bytes() { return int(sizeof(Op)); }
 // Floats of scratch memory per thread for a convolution of planes, and for one of an image with `channels` channels.
 EXPORT size_t steadyscale_scratch(int in_planes, int out_planes) { return scratch_floats(in_planes, out_planes); }
 EXPORT size_t steadyscale_scratch_first(int channels, int width) { return input_scratch_floats(channels, width); }
+EXPORT size_t steadyscale_scratch_large(int kernel, int in_planes, int out_planes) {
+    return large_scratch_floats(kernel, in_planes, out_planes);
+}
+EXPORT size_t steadyscale_scratch_pointwise(int in_planes) { return pointwise_scratch_floats(in_planes); }
 
 // Zeroed memory; see system.h.
 EXPORT void* steadyscale_allocate(size_t bytes) { return allocate_pages(bytes); }

@@ -10,8 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from native_checks import assert_close, needs_compiler, random_image, randomize_weights, scale_slices
-from steadyscale.models import RRDBConfig, RRDBNet, SRVGGConfig, SRVGGNetCompact
+from native_checks import (
+    assert_close,
+    needs_compiler,
+    random_image,
+    randomize_span,
+    randomize_weights,
+    scale_slices,
+)
+from steadyscale.models import (
+    SPAN,
+    RealPLKSR,
+    RealPLKSRConfig,
+    RRDBConfig,
+    RRDBNet,
+    SPANConfig,
+    SRVGGConfig,
+    SRVGGNetCompact,
+)
 from steadyscale.models.native import (
     NativeDispatcher,
     NativeNetwork,
@@ -54,6 +70,11 @@ def test_other_vector_widths_give_the_same_results(tmp_path, target):
     subprocess.run([*find_compiler(), *COMPILER_FLAGS, *target, "-o", str(output), str(SOURCE)], check=True)
     network = randomize_weights(RRDBNet(RRDBConfig(features=12, growth=6, blocks=1)))
     assert_close(NativeNetwork(network, NativeLibrary(output)), network, random_image(1, 3, 13, 20))
+
+    plksr = randomize_weights(RealPLKSR(RealPLKSRConfig(features=20, blocks=1, scale=2, kernel=7, kernel_channels=5)))
+    assert_close(NativeNetwork(plksr, NativeLibrary(output)), plksr, random_image(1, 3, 13, 40))
+    span = randomize_span(SPAN(SPANConfig(features=10, scale=2)))
+    assert_close(NativeNetwork(span, NativeLibrary(output)), span, random_image(1, 3, 13, 20))
 
     srvgg = randomize_weights(SRVGGNetCompact(SRVGGConfig(features=24, convs=4, scale=3)))
     images = random_image(1, 3, 70, 61)

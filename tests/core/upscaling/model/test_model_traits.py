@@ -104,6 +104,7 @@ class Descriptor(Foreign):
         (Descriptor("SUPPORTED", 16), 16, False, True),
         (Descriptor("SUPPORTED", 1, nn.AdaptiveAvgPool2d(1)), 1, False, True),
         (Descriptor("SUPPORTED", 1, nn.Softmax(-1)), 1, False, True),
+        (Descriptor("SUPPORTED", 1, nn.GroupNorm(4, 96)), 1, False, True),
     ],
 )
 def test_what_a_network_says_of_tiles(model: Descriptor, multiple: int, never_tiled: bool, blends_tiles: bool):
