@@ -16,7 +16,8 @@ from ._comfy.node_text import show_text
 from ._comfy.paths import MODELS_FOLDER, find_model_file, list_model_files
 from ._comfy.schema import UPSCALE_CATEGORY, node_schema
 
-NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "depthwise-separable")  # that the native CPU engine runs
+# That the native CPU engine runs.
+NATIVE_ARCHITECTURES = ("RRDBNet", "SRVGGNetCompact", "SPAN", "RealPLKSR", "depthwise-separable")
 
 
 class LoadESRGANModel(io.ComfyNode):
