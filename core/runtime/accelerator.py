@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,11 @@ class Accelerator:
         """
         return False
 
+    @property
+    def allows_tf32(self) -> bool:
+        """Whether work that is queued now may run in TF32."""
+        return False
+
     def tf32(self, enabled: bool) -> AbstractContextManager[None]:
         """Allow or forbid TF32 for the work that is queued within a `with` block."""
         return nullcontext()
@@ -137,6 +143,42 @@ class Accelerator:
     def synchronize(self) -> None:
         """Wait until all work is done."""
         self._module.synchronize(self.device)
+
+    def as_current(self) -> AbstractContextManager[Any]:
+        """Make this the current device of the thread within a `with` block.
+
+        Kernels that torch does not launch, and captured graphs, run on the current device.
+        """
+        device = getattr(self._module, "device", None)
+        return nullcontext() if device is None else device(self.device)
+
+    @property
+    def has_triton(self) -> bool:
+        """Whether kernels in Triton run here."""
+        return False
+
+    @property
+    def can_capture_graphs(self) -> bool:
+        """Whether queued work can be captured in a graph."""
+        return hasattr(self._module, self._graph_type) and hasattr(self._module, "graph")
+
+    def capture_graph(self, queue_work: Callable[[], None]) -> Any:
+        """Capture the work that a function queues; `replay()` of the result queues it again, on the same memory.
+
+        The function must have run before, so that nothing is compiled or chosen while it is captured. Raises
+        RuntimeError where it waits for the device.
+        """
+        graph = getattr(self._module, self._graph_type)()
+        with self._capturing(graph):
+            queue_work()
+        return graph
+
+    def _capturing(self, graph: Any) -> AbstractContextManager[Any]:
+        return self._module.graph(graph)
+
+    @property
+    def _graph_type(self) -> str:
+        return f"{self.device.type.upper()}Graph"  # as in `torch.cuda.CUDAGraph` and `torch.xpu.XPUGraph`
 
     def make_current(self) -> None:
         """Make this the current device of the thread.
@@ -204,6 +246,26 @@ class CudaAccelerator(Accelerator):
     """CUDA, and ROCm, which has the same interface."""
 
     channels_last = True
+
+    @property
+    def has_triton(self) -> bool:
+        return find_spec("triton") is not None
+
+    @property
+    def can_capture_graphs(self) -> bool:
+        # cudaMallocAsync, ComfyUI's default, has no memory pools for graphs.
+        get_backend = getattr(self._module, "get_allocator_backend", None)
+        return super().can_capture_graphs and get_backend is not None and get_backend() == "native"
+
+    def _capturing(self, graph: Any) -> AbstractContextManager[Any]:
+        # Other threads go on to allocate and to transfer.
+        return self._module.graph(graph, capture_error_mode="thread_local")
+
+    @property
+    def allows_tf32(self) -> bool:
+        from torch.backends import cudnn
+
+        return bool(cudnn.allow_tf32)
 
     @property
     def has_tf32(self) -> bool:

@@ -36,7 +36,7 @@ constexpr size_t kBlockBytes = 512;  // allocations are rounded up, as CUDA's ar
 
 // What tests read and set through the C functions at the end of this file.
 struct Counters {
-  std::atomic<int64_t> launches, synchronizations, bytes_to_device, bytes_to_host, pageable_bytes, allocations;
+  std::atomic<int64_t> launches, synchronizations, bytes_to_device, bytes_to_host, pageable_bytes, allocations, bytes_moved;
 };
 struct Memory {
   std::atomic<int64_t> allocated{0}, peak{0}, limit{int64_t(1) << 40};
@@ -59,6 +59,9 @@ struct Nested {
   Nested() { is_nested = true; }
   ~Nested() { is_nested = before; }
 };
+
+// While a captured graph is replayed: its operators are computed again, in memory that it has already.
+thread_local bool is_replaying = false;
 
 void count_launch(const std::string& name) {
   if (is_nested) return;
@@ -93,13 +96,13 @@ struct DeviceAllocator final : c10::Allocator {
     if (bytes == 0) return {nullptr, nullptr, &release_nothing, device};
     const size_t rounded = (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
     Memory& memory = memories[current_device];
-    const bool fails = failing_allocation.load() >= 0 && failing_allocation.fetch_sub(1) == 0;
-    if (fails || memory.allocated + int64_t(rounded) > memory.limit) {
+    const bool fails = !is_replaying && failing_allocation.load() >= 0 && failing_allocation.fetch_sub(1) == 0;
+    if (fails || (!is_replaying && memory.allocated + int64_t(rounded) > memory.limit)) {
       TORCH_CHECK_WITH(OutOfMemoryError, false, "simulated GPU out of memory. Tried to allocate ", rounded, " bytes");
     }
     void* data = nullptr;
     if (posix_memalign(&data, 64, rounded) != 0) throw std::bad_alloc();
-    counters.allocations++;
+    if (!is_replaying) counters.allocations++;
     const int64_t now = memory.allocated += rounded;
     for (int64_t peak = memory.peak; now > peak && !memory.peak.compare_exchange_weak(peak, now);) {
     }
@@ -290,6 +293,7 @@ Tensor copy_from(const Tensor& self, const Tensor& target, bool non_blocking) {
     if (!is_pinned || !non_blocking) count_synchronization();
   } else if (from_device && to_device) {
     count_launch("aten::copy_");
+    if (!is_nested) counters.bytes_moved += self.numel() * self.element_size() + target.numel() * target.element_size();
   }
   const Nested nested;
   if (computes || from_device != to_device) host_view(target).copy_(host_view(self));
@@ -465,9 +469,30 @@ void allocate_results(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
+int64_t count_bytes(const c10::IValue& value) {
+  const auto size = [](const Tensor& tensor) { return tensor.defined() ? int64_t(tensor.nbytes()) : 0; };
+  if (value.isTensor()) return size(value.toTensor());
+  int64_t bytes = 0;
+  if (value.isTensorList()) {
+    for (const Tensor& tensor : value.toTensorVector()) bytes += size(tensor);
+  }
+  return bytes;
+}
+
+// Counts what an operator reads and writes. `out` is among the arguments, and is not read.
+void count_moved_bytes(const c10::OperatorHandle& op, const std::vector<c10::IValue>& arguments,
+                       const std::vector<c10::IValue>& results) {
+  for (size_t i = 0; i < arguments.size(); i++) {
+    if (!op.schema().arguments()[i].is_out()) counters.bytes_moved += count_bytes(arguments[i]);
+  }
+  for (const auto& result : results) counters.bytes_moved += count_bytes(result);
+}
+
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string name = op.schema().name();
   count_launch(name);
+  const bool is_counted = !is_nested;
+  const auto arguments = torch::jit::last(*stack, op.schema().arguments().size()).vec();
   if (name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::equal") count_synchronization();
   const Nested nested;
   if (computes) {
@@ -475,6 +500,7 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   } else {
     allocate_results(op, stack);
   }
+  if (is_counted) count_moved_bytes(op, arguments, torch::jit::last(*stack, op.schema().returns().size()).vec());
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
@@ -526,14 +552,22 @@ void simulated_gpu_configure(int devices, int64_t limit, bool computing, int dty
   failing_allocation = -1;
 }
 
-// launches, synchronizations, bytes to the device, bytes to the host, bytes of pageable memory, allocations
+// launches, synchronizations, bytes to the device, bytes to the host, bytes of pageable memory, allocations, bytes moved
 void simulated_gpu_read_counters(int64_t* values) {
   const std::atomic<int64_t>* all[] = {&counters.launches,      &counters.synchronizations, &counters.bytes_to_device,
-                                       &counters.bytes_to_host, &counters.pageable_bytes,   &counters.allocations};
+                                       &counters.bytes_to_host, &counters.pageable_bytes,   &counters.allocations,
+                                       &counters.bytes_moved};
   for (const auto* counter : all) *values++ = *counter;
 }
 
 void simulated_gpu_count_synchronization() { count_synchronization(); }
+
+// All operators of this thread until `simulated_gpu_end_replay` are those of one captured graph, a single launch.
+void simulated_gpu_begin_replay() {
+  count_launch("graph");
+  is_nested = is_replaying = true;
+}
+void simulated_gpu_end_replay() { is_nested = is_replaying = false; }
 
 // Calls `visit` for each operator that was launched.
 void simulated_gpu_read_launches(void (*visit)(const char* name, int64_t count)) {

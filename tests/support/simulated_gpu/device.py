@@ -6,15 +6,15 @@ import ctypes
 import functools
 import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .build import build_backend
+from .graph import CapturedGraph
 
 DEVICE = "simgpu"
 GIB = 1 << 30
@@ -27,6 +27,7 @@ class Counters:
     """What the simulated GPU did: operators launched, times the CPU waited for it, and bytes transferred.
 
     pageable_bytes: the part of the bytes that was not in pinned memory, whose transfer cannot overlap with work.
+    bytes_moved: that operators other than convolutions read and wrote on the device. A captured graph is one launch.
     """
 
     launches: int
@@ -35,6 +36,7 @@ class Counters:
     bytes_to_host: int
     pageable_bytes: int
     allocations: int
+    bytes_moved: int
 
     def __sub__(self, other: Counters) -> Counters:
         return Counters(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -48,7 +50,7 @@ class SimulatedGPU:
         self.cache_releases = 0  # calls of `empty_cache`
 
     def read_counters(self) -> Counters:
-        values = (ctypes.c_int64 * 6)()
+        values = (ctypes.c_int64 * 7)()
         self._library.simulated_gpu_read_counters(values)
         return Counters(*values)
 
@@ -195,23 +197,9 @@ def _device_module(library: ctypes.CDLL) -> Any:
     module.mem_get_info, module.empty_cache = mem_get_info, empty_cache
     module.OutOfMemoryError = torch.OutOfMemoryError
     module.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
-    module.make_graphed_callables = make_graphed_callables
+    module.SIMGPUGraph = lambda: CapturedGraph(library)
+    module.graph = lambda graph: graph
     module.manual_seed = module.manual_seed_all = lambda seed: None
     module._is_in_bad_fork = lambda: False
     module._lazy_init = lambda: None
     return module
-
-
-def make_graphed_callables(
-    function: Callable[[Tensor], Tensor], sample_args: tuple[Tensor]
-) -> Callable[[Tensor], Tensor]:
-    """Like `torch.cuda.make_graphed_callables`: for one shape; a result is overwritten at the next call."""
-    shape, results = sample_args[0].shape, [function(*sample_args)]
-
-    def replay(values: Tensor) -> Tensor:
-        assert values.shape == shape, "a captured graph accepts the shape that it was captured with"
-        results[0].fill_(float("nan"))
-        results[0] = function(values)
-        return results[0]
-
-    return replay
