@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -31,25 +32,29 @@ class ConcatBuffers:
 
     @classmethod
     def for_inference(cls, like: Tensor, channels: int, growth: int) -> ConcatBuffers | None:
-        """Buffers for a single image on a CPU without gradients, otherwise None."""
-        if like.device.type != "cpu" or len(like) != 1 or torch.is_grad_enabled():
+        """Buffers for a single image without gradients, otherwise None.
+
+        On a GPU for contiguous planes only: there allocation is cheap, and in channels_last nothing else is saved.
+        """
+        if len(like) != 1 or torch.is_grad_enabled():
             return None
-        return cls(like, channels, growth)
+        return cls(like, channels, growth) if like.device.type == "cpu" or like.is_contiguous() else None
 
-    def concat(self, previous: Tensor, new: Tensor, index: int) -> Tensor:
-        """Concatenate the channels of both tensors in a buffer.
+    def concat(self, previous: Tensor, new: Tensor, index: int, negative_slope: float) -> Tensor:
+        """Concatenate the channels of `previous` and of the LeakyReLU of `new` in a buffer.
 
-        index: of the concatenation within its block.
+        index: of the concatenation within its block. `new` may be overwritten.
         """
         buffer, previous_channels = self._buffers[index % 2], previous.shape[1]
         channels, (height, width) = previous_channels + new.shape[1], previous.shape[2:]
         target = buffer[: channels * height * width]
         if self._buffers[0] is not self._buffers[1]:
+            new = F.leaky_relu(new, negative_slope, inplace=True)
             return torch.cat((previous, new), dim=1, out=target.view(1, height, width, channels).movedim(3, 1))
         target = target.view(1, channels, height, width)
         if previous.data_ptr() != buffer.data_ptr():
             target[:, :previous_channels] = previous
-        target[:, previous_channels:] = new
+        torch.ops.aten.leaky_relu.out(new, negative_slope, out=target[:, previous_channels:])
         return target
 
 

@@ -6,8 +6,10 @@ Wang et al. 2018, arXiv:1809.00219; Wang et al. 2021, arXiv:2107.10833.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +80,7 @@ class DenseBlock(nn.Module):
         concat = _concat if concat_buffers is None else concat_buffers.concat
         concatenated = x
         for index, conv in enumerate((self.conv1, self.conv2, self.conv3, self.conv4)):
-            concatenated = concat(concatenated, _leaky_relu(conv(concatenated)), index)
+            concatenated = concat(concatenated, conv(concatenated), index, NEGATIVE_SLOPE)
         return _add_scaled_residual(self.conv5(concatenated), x)
 
 
@@ -134,11 +136,28 @@ class RRDBNet(nn.Module):
         self.conv_last = nn.Conv2d(features, config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._forward(x, self._run_blocks)
+
+    def alternatives(self, *, has_triton: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Other ways to compute `forward` at inference, by name; results differ by rounding.
+
+        They copy the weights as they are now. has_triton: whether kernels in Triton run on the network's device.
+        """
+        if not has_triton:
+            return {}
+        from .fused_trunk import FusedTrunk  # It needs Triton.
+
+        blocks = cast("Iterable[RRDB]", self.body)
+        return {
+            "fused": partial(self._forward, run_blocks=FusedTrunk(blocks, slope=NEGATIVE_SLOPE, scale=RESIDUAL_SCALE))
+        }
+
+    def _forward(self, x: Tensor, run_blocks: Callable[[Tensor], Tensor]) -> Tensor:
         height, width = x.shape[-2:]
         if self.config.unshuffle > 1:
             x = F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.config.unshuffle)
         x = self.conv_first(x)  # (B, features, H, W)
-        x = x + self.conv_body(self._run_blocks(x))
+        x = x + self.conv_body(run_blocks(x))
         x = self._run_tail(x)  # (B, out_channels, H * 2^doublings, W * 2^doublings)
         return x[..., : height * self.scale, : width * self.scale]
 
@@ -173,8 +192,8 @@ class RRDBNet(nn.Module):
         return self.conv_last(_leaky_relu(self.conv_hr(x)))
 
 
-def _concat(previous: Tensor, new: Tensor, _index: int) -> Tensor:
-    return torch.cat((previous, new), dim=1)
+def _concat(previous: Tensor, new: Tensor, _index: int, _negative_slope: float) -> Tensor:
+    return torch.cat((previous, _leaky_relu(new)), dim=1)
 
 
 def _leaky_relu(x: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ...clip import ClipError
+from ...runtime.accelerator import Accelerator
 from ..settings import Engine, Precision
 from .engine_module import EngineModule
+from .fastest_module import FastestModule
 from .model_traits import ModelTraits, find_module
 from .onnx_engine import OnnxModule
 from .onnx_providers import import_onnxruntime
@@ -45,16 +47,24 @@ def check_engine(
     return replace(traits, activation_bytes=None) if engine is Engine.ONNX else traits
 
 
-def with_engine(model: Callable[..., Tensor], engine: Engine, original: object) -> Callable[..., Tensor]:
+def with_engine(
+    model: Callable[..., Tensor], engine: Engine, original: object, accelerator: Accelerator, *, compiled: bool = False
+) -> Callable[..., Tensor]:
     """Return a model whose torch module runs on an engine.
 
     model: the replica on its device, or the model itself, which is not modified. original: the model with the weights
-    as they were loaded.
+    as they were loaded. compiled: whether the module runs through `torch.compile`, which fuses kernels itself.
     """
     module, source = find_module(model), find_module(original)
-    if module is None or source is None or engine not in (Engine.TORCH, Engine.ONNX):
+    if module is None or source is None:
         return model
-    return replace_module(model, EngineModule(module) if engine is Engine.TORCH else OnnxModule(module, source))
+    if engine is Engine.ONNX:
+        return replace_module(model, OnnxModule(module, source))
+    if engine is Engine.TORCH:
+        return replace_module(model, EngineModule(module))
+    if engine is Engine.AUTO and not accelerator.is_cpu and not compiled:
+        return replace_module(model, FastestModule(module, accelerator))
+    return model
 
 
 def _check_native(traits: ModelTraits, device: torch.device, precision: Precision) -> None:

@@ -200,7 +200,8 @@ class ModelRunner:
             self._replica, self._replica_dtype = self._original, None
             self._release_replica.close()  # Before the next one takes memory.
             replica = replica_of(self._original, self.device, dtype, compiled=self._compiled)
-            self._replica = with_engine(self._release_replica.enter_context(replica), self._engine, self._original)
+            placed = self._release_replica.enter_context(replica)
+            self._replica = with_engine(placed, self._engine, self._original, self.accelerator, compiled=self._compiled)
             self._replica_dtype = dtype
         return self._replica
 

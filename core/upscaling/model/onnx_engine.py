@@ -9,6 +9,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
+from .difference import find_difference
 from .engine_module import EngineModule
 from .onnx_graph import cached_graph, fingerprint_module
 from .onnx_providers import NUMPY_DTYPES, OnnxSession, Provider, available_providers
@@ -20,10 +21,6 @@ log = logging.getLogger(__name__)
 MAX_SESSIONS = 3
 # Calls in torch after which a further shape gets a session, which costs several calls, and minutes with TensorRT.
 CALLS_BEFORE_SESSION = 8
-# Largest difference from torch in float32, relative to the largest value but at least 1. Rounding gives 1e-6 to 1e-4.
-MAX_DIFFERENCE = 1e-3
-# The same for graphs in float16: the share of values within one step of an 8-bit image, and the limit for all.
-HALF_STEP, MIN_SHARE_WITHIN_STEP, MAX_HALF_DIFFERENCE = 1 / 255, 0.998, 8 / 255
 # With a smaller standard deviation an image is too flat to check a graph on.
 MIN_CONTRAST = 0.02
 
@@ -117,16 +114,7 @@ class OnnxModule(EngineModule):
         result = session(image).float()
         with replica_of(self._original[0], image.device, torch.float32) as reference:
             expected = reference(image.to(torch.float32, copy=True))  # a network may work in place
-        if result.shape != expected.shape:
-            return f"its result is {tuple(result.shape)} instead of {tuple(expected.shape)}"
-        error = (result - expected).abs() / max(1.0, float(expected.abs().max()))
-        largest = float(error.max())
-        if image.dtype is torch.float32:
-            is_right = largest <= MAX_DIFFERENCE
-        else:
-            share = float((error <= HALF_STEP).float().mean())
-            is_right = share >= MIN_SHARE_WITHIN_STEP and largest <= MAX_HALF_DIFFERENCE
-        return None if is_right else f"it differs from torch by {largest:.1e}"  # NaN is not right
+        return find_difference(result, expected, image.dtype)
 
     def _give_up(self, reason: str) -> None:
         self._providers = []
