@@ -1,4 +1,4 @@
-"""Engines: torch.compile, captured graphs, and ONNX Runtime beside plain torch."""
+"""Engines: fused kernels, captured graphs, batches, torch.compile and ONNX Runtime beside plain torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
-import torch
 from steadyscale.core.runtime.accelerator import is_out_of_memory
+from steadyscale.core.runtime.captured_graph import CapturedGraph
 from steadyscale.core.upscaling.benchmark import speed_fields
 from steadyscale.core.upscaling.model.torch_compile import compile_forward
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from .session import NotAvailable, Row, Session, first_line
 from .timing import time_calls
 
 CASES = (("compact4x", (960, 540)), ("rrdb6", (512, 512)), ("rrdb23", (512, 512)))
-MAX_SECONDS = 2.0  # of each row
+BATCH_CASE, BATCHES = ("compact4x", (480, 270)), (1, 2, 4, 8)
+MAX_SECONDS = 1.5  # of each row
 
 
 def run(session: Session) -> None:
@@ -31,6 +32,8 @@ def run(session: Session) -> None:
         expected, seconds = eager().clone(), 0.0
         engines: dict[str, Callable[[], Callable[[], Tensor]]] = {
             "eager": lambda eager=eager: eager,
+            "planar": lambda args=(module, images, variant): _run_planar(session, *args),
+            "fused": lambda args=(module, images, variant): _fuse(session, *args),
             "graph": lambda args=(module, images, variant): _capture(session, *args),
             "compiled": lambda args=(module, images, variant): _compile(session, *args),
             "onnx": lambda args=(original, images, variant): _start_onnx(session, *args),
@@ -43,6 +46,26 @@ def run(session: Session) -> None:
             )
             if name == "eager" and row is not None:
                 seconds = row["ms"] / 1000
+    _measure_batches(session, variant)
+
+
+def _measure_batches(session: Session, variant: Variant) -> None:
+    """Measure batches of small frames; the result of each batch is compared with that of single frames."""
+    network, size = BATCH_CASE[0], session.size(*BATCH_CASE[1])
+    module = place_network(make_network(network, is_quick=session.is_quick), variant, session)
+    single, seconds = place_images(photo(*size), variant, session), 0.0
+    for count in BATCHES:
+        images = single.expand(count, -1, -1, -1).contiguous(memory_format=variant.memory_format)
+        expected = bind_network(module, single, variant, session)().expand(count, -1, -1, -1)
+        row = session.measure_row(
+            lambda images=images, expected=expected, count=count, eager=seconds: _time_engine(
+                session, lambda: bind_network(module, images, variant, session), expected, eager, images_per_call=count
+            ),
+            **speed_fields(network, variant.mode.value, *size),
+            engine="eager" if count == 1 else f"batch of {count}",
+        )
+        if count == 1 and row is not None:
+            seconds = row["ms"] / 1000
 
 
 def summarize(rows: list[Row]) -> str:
@@ -56,11 +79,16 @@ def summarize(rows: list[Row]) -> str:
 
 
 def _time_engine(
-    session: Session, start: Callable[[], Callable[[], Tensor]], expected: Tensor, eager_seconds: float
+    session: Session,
+    start: Callable[[], Callable[[], Tensor]],
+    expected: Tensor,
+    eager_seconds: float,
+    *,
+    images_per_call: int = 1,
 ) -> Row:
     """Time an engine, and compare it with plain torch.
 
-    expected: the result of plain torch, which takes `eager_seconds`.
+    expected: the result of plain torch, which takes `eager_seconds` for each image.
     """
     begin = time.perf_counter()
     with _fail_on_fallback():
@@ -70,8 +98,8 @@ def _time_engine(
         start_seconds = time.perf_counter() - begin
         timing = time_calls(session, run_engine, max_seconds=MAX_SECONDS)
     return {
-        "fps": 1 / timing.seconds,
-        "times_eager": eager_seconds / timing.seconds if eager_seconds else None,
+        "fps": images_per_call / timing.seconds,
+        "times_eager": images_per_call * eager_seconds / timing.seconds if eager_seconds else None,
         "start_seconds": start_seconds,
         "worst_of_255": 255 * float((result.float() - expected.float()).abs().max()),
         "provider": getattr(run_engine, "provider", None),
@@ -85,23 +113,38 @@ def _compile(session: Session, module: nn.Module, images: Tensor, variant: Varia
     return bind_network(compiled, images, variant, session)
 
 
+def _run_planar(session: Session, module: nn.Module, images: Tensor, variant: Variant) -> Callable[[], Tensor]:
+    return bind_network(module, images.contiguous(), variant, session)
+
+
+def _fuse(session: Session, module: nn.Module, images: Tensor, variant: Variant) -> Callable[[], Tensor]:
+    make = getattr(module, "alternatives", None)
+    alternatives = {} if make is None else make(has_triton=session.accelerator.has_triton)
+    if "fused" not in alternatives:
+        raise NotAvailable("there are no fused kernels for this network and device")
+
+    def run_fused() -> Tensor:
+        with variant.settings(session), session.accelerator.as_current():
+            return alternatives["fused"](images)
+
+    return run_fused
+
+
 def _capture(session: Session, module: nn.Module, images: Tensor, variant: Variant) -> Callable[[], Tensor]:
-    capture = getattr(session.device_module, "make_graphed_callables", None)
-    if capture is None:
+    accelerator = session.accelerator
+    if not accelerator.can_capture_graphs:
         raise NotAvailable(f"torch captures no graphs on {session.device.type}")
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            sample = images.clone()
-        with torch.no_grad(), variant.mode.arithmetic(session.accelerator):
-            replay = capture(lambda image: module(image), (sample,))
-    except Exception as error:  # What a capture does not support has no error of its own.
-        if is_out_of_memory(error):
-            raise
-        raise NotAvailable(first_line(error)) from error
+    with variant.settings(session):
+        try:
+            graph = CapturedGraph(accelerator, lambda image: module(image), images)
+        except Exception as error:  # What a capture does not support has no error of its own.
+            if is_out_of_memory(error):
+                raise
+            raise NotAvailable(first_line(error)) from error
 
     def run_graph() -> Tensor:
-        with torch.no_grad():
-            return replay(sample)
+        with variant.settings(session):
+            return graph(images)
 
     return run_graph
 

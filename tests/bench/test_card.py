@@ -79,6 +79,18 @@ def test_all_blocks_write_their_rows(card, run_card):
     for row in speeds:
         assert row["of_peak"] == pytest.approx(row["tflops"] / peaks[row["dtype"]], rel=1e-3)
 
+    engines = {row["engine"]: row for row in rows if row["block"] == "engines" and "engine" in row}
+    assert {name for name, row in engines.items() if row["status"] == "ok"} >= {
+        "eager",
+        "planar",
+        "graph",
+        "batch of 8",
+    }
+    assert engines["fused"]["status"] == "not available", "the simulated GPU runs no kernels in Triton"
+    for name in ("planar", "graph", "batch of 8"):
+        assert engines[name]["worst_of_255"] < 1
+        assert engines[name]["times_eager"] > 0
+
     drifts = [row for row in rows if row["block"] == "drift" and "share" in row]
     on_device = {row["dtype"]: row for row in drifts if row["reference"] == "fp32 on the device"}
     assert on_device["fp32"]["worst_of_255"] == 0
