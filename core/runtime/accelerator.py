@@ -163,10 +163,10 @@ class Accelerator:
         return hasattr(self._module, self._graph_type) and hasattr(self._module, "graph")
 
     def capture_graph(self, queue_work: Callable[[], None]) -> Any:
-        """Capture the work that a function queues; `replay()` of the result queues it again, on the same memory.
+        """Capture the work that a function queues.
 
-        The function must have run before, so that nothing is compiled or chosen while it is captured. Raises
-        RuntimeError where it waits for the device.
+        `replay()` of the result queues it again, on the same memory. The function must have run before, so that nothing
+        is compiled or chosen while it is captured. Raises RuntimeError where it waits for the device.
         """
         graph = getattr(self._module, self._graph_type)()
         with self._capturing(graph):

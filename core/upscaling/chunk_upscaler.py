@@ -6,6 +6,7 @@ That is: load the network, choose mode and tiles, convert between frames and ima
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from math import lcm
 
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from ..clip import ClipError, Frames
 from ..runtime.accelerator import accelerator_for, is_out_of_memory
+from .model.batch_trial import BATCHES, find_known_batch, try_batches
 from .model.engine import check_engine
+from .model.fastest_module import hash_structure
 from .model.model_runner import ModelRunner
 from .model.model_traits import ImageModel, ModelTraits, find_module, read_traits
 from .model.precision import compute_modes
@@ -29,6 +32,10 @@ log = logging.getLogger(__name__)
 
 # Side of the crop on which modes are checked and memory is measured; the smaller one is for little memory.
 SAMPLE_SIZE, MIN_SAMPLE_SIZE = 192, 48
+# Larger frames fill a GPU one by one.
+MAX_BATCHED_PIXELS = 200_000
+# Chunks of a stream before a trial of batches, which takes the time of up to 75 frames.
+CHUNKS_BEFORE_TRIAL = 12
 
 
 class ChunkUpscaler:
@@ -43,24 +50,66 @@ class ChunkUpscaler:
         self._runner: ModelRunner | None = None
         self._stream: UpscaleStream | None = None
         self._plan, self._plan_size, self._bytes_per_pixel = TilePlan(1, MIN_CORE), (0, 0), 0.0
+        self._planned_images = 0
+        self._batched_shape, self._chunks, self._frames_at_once = torch.Size(()), 0, 1
 
-    def compute(self, chunk: Frames, first_frame: int, host: Frames | None = None) -> Frames:
+    def frames_at_once(self, chunk: Frames) -> int:
+        """How many frames like those of a chunk to compute at once.
+
+        More than one only for small frames on a GPU, where it was faster in a trial. The chunk is the next
+        one of the stream.
+        """
+        if chunk.shape[1:] != self._batched_shape:
+            self._batched_shape, self._chunks, self._frames_at_once = chunk.shape[1:], 0, 1
+        self._chunks += 1
+        if self._chunks == CHUNKS_BEFORE_TRIAL + 1:
+            try:
+                self._frames_at_once = self._find_batch(chunk)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+        return self._frames_at_once
+
+    def _find_batch(self, chunk: Frames) -> int:
+        runner, settings, module = self._runner, self._settings, find_module(self._model)
+        height, width = chunk.shape[-2:]
+        can_batch = settings.engine is Engine.AUTO and not settings.compile and len(chunk) == 1
+        if runner is None or module is None or not can_batch or height * width > MAX_BATCHED_PIXELS:
+            return 1
+        image = _frames_to_images(chunk.float(), self._traits.in_channels, settings.alpha)
+        per_frame = len(image)
+        limit = self._make_plan(height, width, per_frame * BATCHES[-1])
+        if limit.core_size < max(height, width):
+            return 1
+        structure = hash_structure(module)
+        key = structure, self.accelerator.name, torch.__version__, tuple(image.shape), runner.mode
+        batch = find_known_batch(key)
+        if batch is None:
+            batch = try_batches(runner, image.to(self._device), limit.batch_size // per_frame, self.accelerator, key)
+            runner.take_checksum()
+        return batch
+
+    def compute(self, chunk: Frames, first_frame: int, compared: Sequence[Frames] = ()) -> Frames:
         """Upscale a chunk on its device.
 
-        host: the same chunk on the CPU, if it is available.
+        compared: the same frames in one or more chunks, in which changes are found; empty: `chunk`.
         """
         traits, settings = self._traits, self._settings
         height, width = chunk.shape[-2:]
         images = _frames_to_images(chunk.float(), traits.in_channels, settings.alpha)
-        compared = None if host is None else _frames_to_images(host.float(), traits.in_channels, settings.alpha)
         per_frame = len(images) // len(chunk)
+        compared_images = [
+            image
+            for part in compared or (chunk,)
+            for image in torch.split(_frames_to_images(part.float(), traits.in_channels, settings.alpha), per_frame)
+        ]
         runner, stream = self._prepare(images, per_frame)
-        if self._plan_size != (height, width):
+        if self._plan_size != (height, width) or len(images) > self._planned_images:
             self._plan_tiles(height, width, len(images))
         size = settings.size.resolve(width, height, traits.scale)
         place = accelerator_for(images.device)
         result = empty_result(images, *size, place, runner.dtype)
-        self._plan = stream.upscale_into(result, images, per_frame, first_frame, self._plan, compared)
+        self._plan = stream.upscale_into(result, images, per_frame, first_frame, self._plan, compared_images)
         self._stats.engine = runner.engine_name
         return _images_to_frames(result, chunk, traits.in_channels, settings.alpha)
 
@@ -115,8 +164,12 @@ class ChunkUpscaler:
         return self._runner, self._stream
 
     def _plan_tiles(self, height: int, width: int, images: int) -> None:
-        self._plan_size = height, width
-        self._plan = plan_tiles(
+        self._plan_size, self._planned_images = (height, width), images
+        self._plan = self._make_plan(height, width, images)
+        log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, self._plan, self._halo)
+
+    def _make_plan(self, height: int, width: int, images: int) -> TilePlan:
+        return plan_tiles(
             height,
             width,
             images,
@@ -128,7 +181,6 @@ class ChunkUpscaler:
             full_frames=self._traits.prefers_full_frames,
             never_tiled=self._traits.never_tiled,
         )
-        log.info("%dx%d frames are upscaled in %s with a halo of %d", width, height, self._plan, self._halo)
 
 
 def _make_runner(

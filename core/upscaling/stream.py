@@ -6,6 +6,7 @@ It includes batching, reuse of unchanged regions and post-processing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -55,21 +56,20 @@ class UpscaleStream:
         per_frame: int,
         first_frame: int,
         plan: TilePlan,
-        compared: Tensor | None = None,
+        compared: Sequence[Tensor],
     ) -> TilePlan:
         """Upscale images into the result.
 
         images: (B * k, C, h, w); result: (B * k, C, H, W), on any device; with k = `per_frame` images per frame.
 
-        first_frame: number of the first frame in its clip. compared: the same images on the CPU, where changes are
-        found without waiting for the device; None: `images`. Returns the tiling that worked.
+        first_frame: number of the first frame in its clip. compared: the images (k, C, h, w) of each frame, on the CPU
+        if possible, where changes are found without waiting for the device. Returns the tiling that worked.
         """
-        compared = images if compared is None else compared
         count = len(images) // per_frame
         batch = count if self._can_write_directly(result, images) else max(1, plan.batch_size // per_frame)
         start = 0  # Frames from here on wait to be computed together.
         for n in range(count):
-            regions = self._reuse.plan(compared[n * per_frame : (n + 1) * per_frame])
+            regions = self._reuse.plan(compared[n])
             if regions is not None:
                 plan = self._process_full(result, images, per_frame, first_frame, start, n, plan)
                 plan = self._process_regions(result, images, per_frame, first_frame, n, regions, plan)

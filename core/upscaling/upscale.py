@@ -25,6 +25,7 @@ from ..runtime.malloc import retain_freed_memory
 from ..runtime.transfer import DelayedNumber, Uploader, download_frames
 from .chunk_upscaler import ChunkUpscaler
 from .deprecated_keywords import accept_deprecated_keywords
+from .frame_group import group_frames
 from .model.model_traits import ImageModel, find_module, model_device
 from .settings import UpscaleSettings, UpscaleStats
 
@@ -169,15 +170,25 @@ def _upscale_at_once(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> 
 
 @dataclass
 class _Launched:
-    """A chunk whose result may not be computed yet.
+    """Frames whose result may not be computed yet.
 
-    checksum: shows whether the result is finite; None if no network ran.
+    sizes: of the chunks that they came in. checksum: shows whether the result is finite; None if no network ran.
     """
 
     chunk: Frames
     first_frame: int
-    result: Frames
+    sizes: list[int]
+    result: Frames | None
     checksum: DelayedNumber | None
+
+    def take_results(self) -> Iterator[Frames]:
+        """Yield the result of each chunk; nothing here refers to them afterwards."""
+        assert self.result is not None, "results are taken once"
+        parts = [self.result] if len(self.sizes) == 1 else list(torch.split(self.result, self.sizes))
+        self.result = None
+        parts.reverse()
+        while parts:
+            yield parts.pop()
 
 
 def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> Iterator[Frames]:
@@ -185,52 +196,41 @@ def _upscale_ahead(numbered: Iterator[_Numbered], upscaler: ChunkUpscaler) -> It
 
     A result is checked when the next one has been launched.
     """
-    uploader = Uploader(upscaler.accelerator)
     last = None
-    for first_frame, chunk in numbered:
-        host = chunk.float() if chunk.device.type == "cpu" else None
-        if host is not None:
-            chunk = _upload(uploader, host)
-        launched = _launch(upscaler, chunk, first_frame, host)
-        del chunk, host
+    for group in group_frames(numbered, upscaler, Uploader(upscaler.accelerator)):
+        launched = _launch(upscaler, group.frames, group.first_frame, group.sizes, group.compared)
+        del group
         if last is not None:
             if not _is_finite(last):
                 _recompute(upscaler, last)
                 _recompute(upscaler, launched)
-            yield last.result
+            yield from last.take_results()
         last = launched
         del launched
     if last is not None:
         if not _is_finite(last):
             _recompute(upscaler, last)
-        yield last.result
-
-
-def _upload(uploader: Uploader, chunk: Frames) -> Frames:
-    """The chunk on the device, or itself if it does not fit there.
-
-    Then its tiles are transferred one by one.
-    """
-    try:
-        return uploader.upload([chunk])[0]
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return chunk
+        yield from last.take_results()
 
 
 def _launch(
-    upscaler: ChunkUpscaler, chunk: Frames, first_frame: int, host: Frames | None = None, *, again: bool = False
+    upscaler: ChunkUpscaler,
+    chunk: Frames,
+    first_frame: int,
+    sizes: list[int],
+    compared: Sequence[Frames] = (),
+    *,
+    again: bool = False,
 ) -> _Launched:
-    """Launch a chunk, for the first time or again.
+    """Launch frames, for the first time or again.
 
-    host: the same chunk on the CPU, if it is available.
+    compared: see `FrameGroup`.
     """
     try:
         if again:
             result = upscaler.compute_again(chunk, first_frame)
         else:
-            result = upscaler.compute(chunk, first_frame, host)
+            result = upscaler.compute(chunk, first_frame, compared)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -241,7 +241,7 @@ def _launch(
         result = upscaler.compute_again(chunk.cpu(), first_frame)
     checksum = upscaler.take_checksum()
     flag = None if checksum is None else DelayedNumber(upscaler.accelerator, checksum)
-    return _Launched(chunk, first_frame, result, flag)
+    return _Launched(chunk, first_frame, sizes, result, flag)
 
 
 def _is_finite(launched: _Launched) -> bool:
@@ -255,7 +255,7 @@ def _recompute(upscaler: ChunkUpscaler, launched: _Launched) -> None:
     """
     _check_finite(launched.chunk, launched.first_frame)
     while True:
-        again = _launch(upscaler, launched.chunk, launched.first_frame, again=True)
+        again = _launch(upscaler, launched.chunk, launched.first_frame, launched.sizes, again=True)
         launched.result, launched.checksum = again.result, None
         if _is_finite(again):
             return

@@ -1,6 +1,6 @@
-"""A convolution kernel in Triton for dense blocks: it reads and writes channels of one growing buffer.
+"""A convolution kernel in Triton for dense blocks.
 
-Imported only where Triton is installed.
+It reads and writes channels of one growing buffer. Imported only where Triton is installed.
 """
 
 # Triton has no types, and compiles what it decorates: names of tensors are pointers inside of the kernel.
@@ -85,12 +85,12 @@ def convolve(
     scale: float,
     precision: str,
 ) -> None:
-    """Convolve the first channels of `source`, 3x3 with zero padding, into the first channels of `target`.
+    """Convolve channels of `source`, 3x3 with zero padding, into `target`.
 
-    source, target: (B, h, w, channels) in channels_last buffers of the same strides; the target may start at any
-    channel of one, and may be that of the source where it is not read. weight: (3, 3, in, out), contiguous.
-    epilogue: LEAKY_RELU with this slope, RESIDUAL or OUTER_RESIDUAL with this scale. Sums are float32; precision: of
-    the products of float32, "ieee" or "tf32".
+    Both from their first channel on. source, target: (B, h, w, channels) in channels_last buffers of the same strides;
+    the target may start at any channel of one, and may be that of the source where it is not read. weight: (3, 3, in,
+    out), contiguous. epilogue: LEAKY_RELU with this slope, RESIDUAL or OUTER_RESIDUAL with this scale. Sums are
+    float32; precision: of the products of float32, "ieee" or "tf32".
     """
     batch, height, width = source.shape[:3]
     in_channels, out_channels = weight.shape[2:]

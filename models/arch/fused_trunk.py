@@ -1,4 +1,4 @@
-"""The dense blocks of an RRDBNet with one kernel for each convolution and all that follows it."""
+"""The dense blocks of an RRDBNet, with one kernel for each convolution."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class ConcatBuffers:
         return cls(like, channels, growth) if like.device.type == "cpu" or like.is_contiguous() else None
 
     def concat(self, previous: Tensor, new: Tensor, index: int, negative_slope: float) -> Tensor:
-        """Concatenate the channels of `previous` and of the LeakyReLU of `new` in a buffer.
+        """Concatenate `previous` and the LeakyReLU of `new` in a buffer.
 
         index: of the concatenation within its block. `new` may be overwritten.
         """

@@ -139,9 +139,10 @@ class RRDBNet(nn.Module):
         return self._forward(x, self._run_blocks)
 
     def alternatives(self, *, has_triton: bool) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Other ways to compute `forward` at inference, by name; results differ by rounding.
+        """Other ways to compute `forward` at inference, by name.
 
-        They copy the weights as they are now. has_triton: whether kernels in Triton run on the network's device.
+        Results differ by rounding. They copy the weights as they are now. has_triton: whether kernels in Triton run on
+        the network's device.
         """
         if not has_triton:
             return {}

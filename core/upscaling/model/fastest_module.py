@@ -1,4 +1,4 @@
-"""A module that runs in the fastest of several ways on its device, found by a trial.
+"""A module that runs in the fastest way that a trial finds.
 
 way       what runs                                                         where
 torch     the module as it is                                               everywhere
@@ -61,7 +61,10 @@ class _Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Way:
-    """How a case runs: torch, planar or an alternative of the module, and whether in a graph."""
+    """How a case runs.
+
+    name: torch, planar or that of an alternative of the module.
+    """
 
     name: str = TORCH
     is_captured: bool = False
@@ -83,7 +86,10 @@ _lock = threading.Lock()
 
 
 def measure_seconds(run: Callable[[], object], accelerator: Accelerator) -> float:
-    """Return the seconds of a call, with the device idle before and after: the least of a few."""
+    """Return the seconds of a call, the least of a few.
+
+    The device is idle before and after.
+    """
     best, begin = inf, time.perf_counter()
     for _ in range(TRIAL_REPEATS):
         accelerator.synchronize()
@@ -111,7 +117,7 @@ class FastestModule(EngineModule):
         self._calls: Counter[_Case] = Counter()
         self._prepared: dict[_Case, _Prepared] = {}
         self._is_plain = False
-        self._structure = _hash_structure(module)
+        self._structure = hash_structure(module)
 
     def forward(self, image: Tensor, *args: object, **kwargs: object) -> Tensor:
         if args or kwargs or self._is_plain:
@@ -291,8 +297,8 @@ def _run_on(accelerator: Accelerator, run: _Run, image: Tensor) -> Tensor:
         return run(image)
 
 
-def _hash_structure(module: nn.Module) -> str:
-    """What the time of a network depends on: the types of its layers and the shapes of its weights."""
+def hash_structure(module: nn.Module) -> str:
+    """Hash the types of layers and the shapes of weights, which decide the time."""
     layers = [f"{name} {type(layer).__qualname__}" for name, layer in named_modules(module)]
     weights = [f"{name} {tuple(tensor.shape)}" for name, tensor in module.named_parameters()]
     return hashlib.sha256("\n".join(layers + weights).encode()).hexdigest()
