@@ -48,7 +48,8 @@ class EnhanceVideo(io.ComfyNode):
                     "Frames per second of IMAGE, which the smoothing window in seconds needs. A VIDEO knows its own."
                 ),
                 *shared.size_inputs(
-                    size_note="; the size has to be of the shape of the frames. Show Advanced displays width and height"
+                    size_note="; the size has to be of the shape of the frames. Show advanced inputs displays width "
+                    "and height"
                 ),
                 *shared.smoothing_inputs(),
                 shared.border_input(

@@ -85,7 +85,6 @@ def test_running_node_displays_the_current_frame(frontend: Frontend, template: s
     finally:
         frontend.host.fetch("/interrupt", {})
         frontend.wait_for_end()
-    assert frontend.events("execution_interrupted"), "the image was there before the end"
     assert image.width * real_comfyui.HEIGHT == image.height * real_comfyui.WIDTH
     assert abs(image.mean - 128) < 20, "the blocks of the clip have values from 30 to 225"
 

@@ -78,7 +78,7 @@ def test_the_options_of_an_operation_are_those_of_its_command(operation: str) ->
     own = {option for action in mine._actions for option in action.option_strings}
     theirs = {option for action in command._actions for option in action.option_strings}
     of_a_run = {"--device", "--resumable", "--job", "--segment-seconds", "--live", "--lookahead"}
-    of_a_run |= {"--plan", "--shard", "--claim", "--join"}
+    of_a_run |= {"--measure", "--plan", "--shard", "--claim", "--join"}
     assert theirs - of_a_run == own
 
 

@@ -328,7 +328,8 @@ class Frontend:
     def wait_for_frame(self, kind: str) -> DisplayedImage:
         """Wait until the node of that type displays a frame while it runs; return it."""
         found = "([url]) => url.startsWith('blob:')"  # an output has the address of a file
-        self.page.wait_for_function(f"(kind) => ({IMAGES_SCRIPT})(kind).some({found})", arg=kind)
+        is_running = "!window.steadyscaleSeen.some(([name]) => name === 'execution_success')"
+        self.page.wait_for_function(f"(kind) => {is_running} && ({IMAGES_SCRIPT})(kind).some({found})", arg=kind)
         return next(image for image in self.displayed_images(kind) if image.address.startswith("blob:"))
 
     def events(self, kind: str) -> list[dict[str, Any]]:

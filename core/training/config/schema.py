@@ -88,7 +88,9 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminators, trained if losses.adversarial or losses.temporal_adversarial is above 0.
+    """The discriminators of images and of neighboring frames.
+
+    Each is trained if its loss, losses.adversarial or losses.temporal_adversarial, is above 0.
 
     kind: vgg gives one logit per crop and becomes useful within a few hundred steps; unet gives one per pixel and takes
     longer. features: channels of the first layers.

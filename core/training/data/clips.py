@@ -1,4 +1,4 @@
-"""Short clips for the temporal losses: a simulated camera over an image, and the motion between frames."""
+"""Short clips for the temporal losses: a simulated camera, and measured motion."""
 
 from __future__ import annotations
 

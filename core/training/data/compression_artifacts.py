@@ -32,8 +32,9 @@ ARTIFACT_CODECS = {
 
 
 def jpeg_round_trip(pixels: Tensor, quality: int, *, chroma_444: bool = False) -> Tensor:
-    """(3, h, w) or (T, 3, h, w) in [0, 1] -> the same after JPEG, each image by itself.
+    """Encode and decode images.
 
+    (3, h, w) or (T, 3, h, w) in [0, 1] -> the same.
     quality: 1 to 95. chroma_444: without chroma subsampling.
     """
     if pixels.ndim == 4:

@@ -154,7 +154,7 @@ def _make_pair(
 def _make_clip(
     config: TrainConfig, images: ImageDataset, step: int, index: int, scale: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the low- and high-resolution crops of a clip, with the motion of the latter.
+    """Return the low- and high-resolution crops of a clip, and its motion.
 
     (T, 3, crop / scale, crop / scale) and (T, 3, crop, crop), in [0, 1]; flow and confidence as in `Motion`.
     """
@@ -236,7 +236,7 @@ def _mean_gradient(crop: Tensor) -> float:
 
 
 def _flip_rotate(image: Tensor, orientation: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to (..., H, W). orientation: 0 to 7."""
+    """Apply one of the eight symmetries of the square, 0 to 7, to (..., H, W)."""
     image = image.transpose(-2, -1) if orientation & 4 else image
     return image.flip([axis for axis, bit in ((-2, 1), (-1, 2)) if orientation & bit]).contiguous()
 

@@ -119,9 +119,10 @@ def _read_and_check(file: Path, frames_per_video: int, min_side: int, clip_frame
 
 
 def _read_clips(file: Path, max_clips: int, clip_frames: int) -> Iterator[Tensor]:
-    """Yield evenly spaced clips (clip_frames, 3, H, W), or single frames (3, H, W) with clip_frames 1.
+    """Yield evenly spaced clips of a video.
 
-    An incomplete clip at the end is left out.
+    Each is (clip_frames, 3, H, W), and with clip_frames 1 a single frame (3, H, W). An incomplete clip at the end is
+    left out.
     """
     video = open_clip(file)
     stride = max(clip_frames, (video.info.length or max_clips) // max_clips)

@@ -79,7 +79,7 @@ def make_discriminator(config: TrainConfig) -> nn.Module | None:
 
 
 def make_temporal_discriminator(config: TrainConfig) -> nn.Module | None:
-    """Create the discriminator of neighboring frames if its loss has a weight, else return None."""
+    """Create the discriminator of neighboring frames; None if its loss has no weight."""
     return _build_discriminator(config, config.seed + 2, in_channels=6) if config.losses.temporal_adversarial else None
 
 

@@ -1,6 +1,7 @@
-"""Experiment trackers that get the values of the log too: TensorBoard, Weights & Biases and MLflow.
+"""Experiment trackers: TensorBoard, Weights & Biases and MLflow.
 
-The libraries are extras. A run that is resumed goes on under its own name in each of them.
+They get the values of the log. The libraries are extras. A run that is resumed goes on under its own name in each of
+them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,10 @@ class StepResult:
 
 @dataclass(frozen=True)
 class _Adversary:
-    """A discriminator with the prefix of its names in the log: none for images, "temporal_" for neighboring frames."""
+    """A discriminator in a step.
+
+    prefix: of its names in the log: empty for images, "temporal_" for neighboring frames.
+    """
 
     model: TrainedModel
     prefix: str
@@ -266,7 +269,7 @@ def _apply_step(state: TrainState, models: list[TrainedModel], config: TrainConf
 
 @contextmanager
 def _averaged_weights(optimizer: torch.optim.Optimizer, optim: OptimConfig) -> Generator[None, None, None]:
-    """Put the average of a schedule-free optimizer in the place of the weights that gradients are taken at."""
+    """Set the weights to the average of a schedule-free optimizer for the block."""
     if optim.kind is not OptimizerKind.SCHEDULE_FREE:
         yield
         return

@@ -22,10 +22,11 @@ ARTIFACT_WINDOW = 7  # side of the neighborhood whose variance marks an artifact
 
 
 def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
-    """1 - MS-SSIM, the product of the contrast of five scales and the luminance of the last.
+    """1 - MS-SSIM.
 
-    Scales at which the 11 x 11 window does not fit are left out, and the weights of the others rescaled, so that crops
-    of any size from 11 pixels on can be compared.
+    MS-SSIM is the product of the contrast at five scales and the luminance at the last. Scales at which the 11 x 11
+    window does not fit are left out, and the weights of the others rescaled, so that crops of any size from 11 pixels
+    on can be compared.
     """
     pred, target = _to_float32(pred), _to_float32(target)
     scales = max(1, sum(min(pred.shape[-2:]) >> scale >= WINDOW_SIDE for scale in range(len(MS_SSIM_WEIGHTS))))
@@ -74,7 +75,7 @@ def _to_float32(image: Tensor) -> Tensor:
 
 
 def _ssim_parts(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return luminance and contrast (with structure) of SSIM at each position of the window."""
+    """Return luminance and contrast of SSIM at each position of the window."""
     window = _gaussian_window().to(pred).expand(pred.shape[1], 1, -1, -1)
 
     def blur(image: Tensor) -> Tensor:
@@ -94,7 +95,10 @@ def _gaussian_window() -> Tensor:
 
 
 def _haar_subbands(image: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the mean of each pixel with those `step` further on, and the differences across, down and diagonally."""
+    """Return the low band and the differences across, down and diagonally.
+
+    Each pixel is combined with those that are `step` pixels further on.
+    """
     a, b = image[..., :-step, :-step], image[..., :-step, step:]
     c, d = image[..., step:, :-step], image[..., step:, step:]
     return (a + b + c + d) / 4, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2

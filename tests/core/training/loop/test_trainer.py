@@ -262,7 +262,7 @@ def test_a_full_disk_is_reported(make_config, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("steadyscale.core.training.loop.logger._FileLogger.log_values", full)
+    monkeypatch.setattr("steadyscale.core.training.loop.logger.RunLogger.log_values", full)
     with pytest.raises(TrainingError, match=r"run: No space left on device \(.* MB are free\); .*--resume"):
         next(train(make_config()))
 
