@@ -16,6 +16,7 @@ from .device_options import add_device_option
 from .progress import ProgressBars
 
 SOURCE_HELP = "a video file, a folder of images, or a pattern such as frame_%%04d.png"
+URL_HELP = "or a video file in a store, such as s3://bucket/clip.mp4 (extra cloud)"
 
 
 def add_fps_option(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +59,8 @@ def add_io_options(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
     _add_resume_options(parser)
     add_decoding_options(parser)
-    parser.add_argument("input", metavar="IN", help=SOURCE_HELP)
-    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG")
+    parser.add_argument("input", metavar="IN", help=f"{SOURCE_HELP}; {URL_HELP}")
+    parser.add_argument("output", metavar="OUT", help=f"{SOURCE_HELP}; images are PNG; {URL_HELP}")
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 def _add_resume_options(parser: argparse.ArgumentParser) -> None:
     about = "keep what is finished beside OUT, so that the same command goes on where a run was stopped or killed"
     parser.add_argument("--resumable", action="store_true", help=about)
-    parser.add_argument("--job", metavar="FOLDER", help="the same, kept in this folder")
+    parser.add_argument("--job", metavar="FOLDER", help="the same, kept in this folder, or below this URL")
     parser.add_argument(
         "--segment-seconds",
         type=positive_float,

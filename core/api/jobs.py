@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bars import Bars
-from ..clip import ClipError, parse_fps
+from ..clip import ClipError, ClipInfo, parse_fps
 from ..jobs.segments import SEGMENT_SECONDS
 from ..motion.gray_frame import Masks
 from ..pipeline.estimate import check_memory, with_estimate
@@ -19,6 +19,8 @@ from ..runtime.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
 from ..stabilize import StabilizeSettings, measure_motion_share, with_known_bars
+from ..storage.copies import local_source, local_target, object_state
+from ..storage.location import Location, ObjectUrl, parse_location
 from ..upscaling.settings import (
     Alpha,
     ColorCorrection,
@@ -117,7 +119,7 @@ def measure_job(
     itself, bit for bit. Without this step it measures all of it.
 
     Args:
-        job: the folder of the job; it is created if needed.
+        job: the folder of the job, or its URL; the folder is created if needed.
         index, count: which share, of how many: a run of neighboring pieces.
         source, stabilization, mask, fps, max_pixels, on_damage, hwaccel, segment_seconds, progress: as for `plan_job`.
 
@@ -136,10 +138,10 @@ def measure_job(
 
         mask = read_masks(mask)
     damage = OnDamage(on_damage)
-    clip = open_clip(source, fps=parse_fps(fps), max_pixels=max_pixels, on_damage=damage, hwaccel=hwaccel)
-    settings = with_known_bars(settings, clip)
-    tracked = ProgressTracker(progress).track_clip(clip, "measuring")
-    with open_job(job, source, is_shared=True) as opened:
+    with local_source(source) as path, open_job(job, path, is_shared=True) as opened:
+        clip = open_clip(path, fps=parse_fps(fps), max_pixels=max_pixels, on_damage=damage, hwaccel=hwaccel)
+        settings = with_known_bars(settings, clip)
+        tracked = ProgressTracker(progress).track_clip(clip, "measuring")
         share = measure_motion_share(
             tracked, settings, opened, shard.index, shard.count, mask=mask, segment_seconds=segment_seconds
         )
@@ -178,7 +180,8 @@ def plan_job(
     Args:
         source: a video file, or images. target: a video file. Both are found in the plan; `run_shard` and `join_job`
             take other paths where another machine has them elsewhere.
-        job: the folder of the job, on a disk that all machines share; it is created if needed.
+        job: the folder of the job, on a disk that all machines share; it is created if needed. Each of the three may
+            be a URL, such as s3://bucket/clip.mp4; see `upscale_video`.
         command: "upscale", "stabilize" or "enhance": which of the three functions the job is a call of.
         model: a name or a weight file.
         mask: as for `stabilize_video`, but no function.
@@ -221,11 +224,12 @@ def plan_job(
         return make_plan(
             run.job,
             with_stats(built.pipeline),
-            Path(target),
+            parse_location(target),
             encoding=encoding or Encoding(),
             segment_seconds=segment_seconds,
             command=command,
             arguments=arguments,
+            source=parse_location(source),
         )
 
 
@@ -266,33 +270,34 @@ def run_shard(
     """
     from ..jobs.layout import JobFolder
     from ..jobs.plan import with_planned_warps
-    from ..jobs.shard import Shard, compute_claimed, compute_shard, read_part
+    from ..jobs.shard import Shard, compute_claimed, compute_shard, unfinished_parts
 
     start, folder = time.monotonic(), JobFolder(job)
     plan = _load_plan(folder)
     shard = Shard(index, count)
     plan.check_software()
-    path = Path(source or plan.source)
-    _check_source(path, plan)
     tracker = ProgressTracker(progress)
-    pipeline = with_planned_warps(folder, plan, _build_planned(plan, path, model, device))
-    plan.check_runtime(pipeline)
-    check_memory(pipeline)
     stage = "stabilizing" if plan.command == STABILIZE else "upscaling"
-
-    def with_progress(frames: Any, frames_done: int) -> Any:
-        frames = with_estimate(frames, pipeline, tracker.notify, frames_done=frames_done)
-        own = plan.count_frames(shard.pieces(len(plan.pieces)))
-        return tracker.track(frames, stage, max(0, own - frames_done))
 
     def is_cancelled() -> bool:
         return tracker.is_cancelled
 
-    if claim:
-        computed = compute_claimed(folder, plan, pipeline, with_progress, is_cancelled, claim_timeout)
-    else:
-        computed = compute_shard(folder, plan, pipeline, shard, with_progress, is_cancelled)
-    missing = sum(read_part(folder, plan, index) is None for index in range(len(plan.pieces)))
+    with local_source(source or plan.source) as path:
+        _check_source(path, plan)
+        pipeline = with_planned_warps(folder, plan, _build_planned(plan, path, model, device))
+        plan.check_runtime(pipeline)
+        check_memory(pipeline)
+
+        def with_progress(frames: Any, frames_done: int) -> Any:
+            frames = with_estimate(frames, pipeline, tracker.notify, frames_done=frames_done)
+            own = plan.count_frames(shard.pieces(len(plan.pieces)))
+            return tracker.track(frames, stage, max(0, own - frames_done))
+
+        if claim:
+            computed = compute_claimed(folder, plan, pipeline, with_progress, is_cancelled, claim_timeout)
+        else:
+            computed = compute_shard(folder, plan, pipeline, shard, with_progress, is_cancelled)
+    missing = len(unfinished_parts(folder, plan, range(len(plan.pieces))))
     frames = plan.count_frames(computed)
     return ShardReport(computed, frames, missing, len(plan.pieces), time.monotonic() - start)
 
@@ -325,37 +330,44 @@ def join_job(
     start, folder = time.monotonic(), JobFolder(job)
     joined = read_join(folder)
     plan, records = joined or (_load_plan(folder), list[dict[str, Any]]())
-    output, path = Path(target or plan.target), Path(source or plan.source)
-    if output.suffix.lower() != plan.suffix:
-        raise ClipError(f"{output}: the job was planned for a {plan.suffix} file; use that suffix, or plan again")
+    result, origin = parse_location(target or plan.target), parse_location(source or plan.source)
+    if result.suffix.lower() != plan.suffix:
+        raise ClipError(f"{result}: the job was planned for a {plan.suffix} file; use that suffix, or plan again")
+    info = None
     if joined is None:
-        check_target(output, encoding=plan.encoding, source=path)
-        _check_source(path, plan)
         try:
-            records = complete_parts(folder, plan)
-            join_parts(folder, plan, records, output, path)
+            # A result that could not be sent is not kept, because its parts are.
+            with local_source(origin) as path, local_target(result, keep_unsent=False) as output:
+                check_target(output, encoding=plan.encoding, source=path)
+                _check_source(path, plan)
+                records = complete_parts(folder, plan)
+                join_parts(folder, plan, records, output, path)
+                info = _video_info(output)
             if not keep_files:
                 record_join(folder, plan, records)
         except (ClipError, OSError):
-            if (folder.path / PLAN).exists() or not output.exists():
+            if folder.exists(PLAN) or not _is_written(result):
                 raise
-            log.info("%s: another join has finished and removed the job", output)
+            log.info("%s: another join has finished and removed the job", result)
     if not keep_files:
         folder.remove()
+    if info is None:
+        with local_source(result) as written:
+            info = _video_info(written)
     damage, stats = CorruptionReport(), UpscaleStats()
     for record in records:
         damage.merge(record["damage"])
         stats.add(UpscaleStats(**record["stats"]))
     for engine, mode in plan.computed:
         stats.add(UpscaleStats(engine=engine, mode=mode))
-    stabilization, result = plan.arguments["stabilization"], open_clip(output, max_pixels=demux.NO_PIXEL_LIMIT)
+    stabilization = plan.arguments["stabilization"]
     return VideoReport(
         command=plan.command,
-        input=str(path),
-        output=str(output),
+        input=str(origin),
+        output=str(result),
         frames_in=plan.frame_count,
         frames_out=plan.frame_count,
-        info=result.info,
+        info=info,
         seconds=time.monotonic() - start,
         peak_memory_mb=peak_memory_mb(),
         device=plan.arguments["device"] if plan.computed else "cpu",
@@ -363,6 +375,14 @@ def join_job(
         stats=stats if plan.computed else None,
         stabilization=None if stabilization is None else _decode_stabilization(stabilization),
     )
+
+
+def _video_info(file: Path) -> ClipInfo:
+    return open_clip(file, max_pixels=demux.NO_PIXEL_LIMIT).info
+
+
+def _is_written(result: Location) -> bool:
+    return object_state(result) is not None if isinstance(result, ObjectUrl) else result.exists()
 
 
 def _load_plan(folder: JobFolder) -> JobPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,8 @@ from ..pipeline.pipeline import Pipeline
 from ..runtime.device_names import resolve_devices
 from ..runtime.peak_memory import peak_memory_mb
 from ..stabilization_report import StabilizationReport
+from ..storage.copies import local_source, local_target
+from ..storage.location import ObjectUrl, is_url, parse_location
 from ..upscaling.settings import UpscaleStats
 from ..video.decode import demux
 from ..video.decode.corruption import CorruptionReport, OnDamage
@@ -63,18 +65,26 @@ class VideoRun:
     """A source that is open, and a target that can be written.
 
     `open_run` returns it. pipeline: the source, without operations. job: keeps finished work; None where the run is not
-    resumable.
+    resumable. names: of the source and the target, for the report. leaves_job: whether the finished job is to be
+    removed by the caller.
     """
 
     def __init__(
-        self, command: str, source: Source, target: Path, options: RunOptions, clip: Clip, job: Job | None, start: float
+        self,
+        command: str,
+        target: Path,
+        options: RunOptions,
+        clip: Clip,
+        job: Job | None,
+        start: float,
+        names: tuple[str | None, str],
     ) -> None:
         self.pipeline = clip if isinstance(clip, Pipeline) else Pipeline(clip)
         self.job, self.options, self.device = job, options, resolve_devices(options.device)
         self.tracker = ProgressTracker(options.progress)
         self._command, self._target, self._start_time = command, target, start
-        path = _source_file(source)
-        self._input = None if path is None else str(path)
+        self._input, self._output = names
+        self.leaves_job = False
 
     def needs_rgb(self, pipeline: Pipeline) -> bool:
         """Whether frames are converted to RGB tensors.
@@ -110,7 +120,7 @@ class VideoRun:
         return VideoReport(
             command=self._command,
             input=self._input,
-            output=str(self._target),
+            output=self._output,
             frames_in=frames_in,
             frames_out=frames_out,
             info=result.info,
@@ -159,9 +169,15 @@ class VideoRun:
             frames = with_estimate(frames, pipeline, self.tracker.notify, frames_done=frames_done)
             return self.tracker.track(frames, stage, max(0, (pipeline.info.length or 0) - frames_done))
 
-        encoding, seconds = self.options.encoding, self.options.segment_seconds
+        self.leaves_job = is_url(self._output)  # A result that is lost before it is sent can be joined again.
         result = run_job(
-            job, pipeline, self._target, encoding=encoding, segment_seconds=seconds, progress=with_progress
+            job,
+            pipeline,
+            self._target,
+            encoding=self.options.encoding,
+            segment_seconds=self.options.segment_seconds,
+            progress=with_progress,
+            keep_files=self.leaves_job,
         )
         return result.frames
 
@@ -170,12 +186,46 @@ class VideoRun:
 def open_run(command: str, source: Source, target: str | Path, options: RunOptions) -> Generator[VideoRun, None, None]:
     """Check the target, then open the source and the job.
 
-    In this order mistakes are found before any work. Raises ClipError for a target that cannot be written, a source
-    that cannot be read, and a job in use.
+    In this order mistakes are found before any work. A source in a store is copied, and a target in one is sent when
+    the block has ended. Raises ClipError for a target that cannot be written, a source that cannot be read, and a job
+    in use.
     """
     start = time.monotonic()
     check_name(target)
-    target = Path(target)
+    output = parse_location(target)
+    with ExitStack() as stack:
+        if isinstance(output, ObjectUrl):
+            _check_result_url(source, output)
+        path = stack.enter_context(local_target(output, keep_unsent=not options.is_resumable))
+        name = _source_file(source)
+        if isinstance(source, str) and is_url(source):
+            source = stack.enter_context(local_source(source))
+        clip, file = _open_source(source, path, options)
+        job = None
+        if options.is_resumable and file is not None:
+            from ..jobs.folder import default_job_folder, open_job
+
+            folder = options.job or default_job_folder(output)
+            job = stack.enter_context(open_job(folder, file, _time_range(clip)))
+        names = (None if name is None else str(name), str(output))
+        run = VideoRun(command, path, options, clip, job, start, names)
+        yield run
+    if run.leaves_job and job is not None:  # The result has been sent.
+        from ..jobs.folder import remove_job
+
+        remove_job(job.location)
+
+
+def _check_result_url(source: Source, target: ObjectUrl) -> None:
+    """Raise ClipError for a result that is the source, or that is images."""
+    if is_image_sequence(Path(target.name)):
+        raise ClipError(f"{target}: only video files are written to a URL; write images to a folder, and copy it")
+    if isinstance(source, str) and is_url(source) and parse_location(source) == target:
+        raise ClipError(f"{target}: this is the source itself; choose another name for the result")
+
+
+def _open_source(source: Source, target: Path, options: RunOptions) -> tuple[Clip, str | Path | None]:
+    """Check the target, and open the source; return also its file, if it has one."""
     file = _source_file(source)
     if options.is_resumable and is_image_sequence(target):
         raise ClipError(f"{target}: resumable runs (--resumable, --job) write a video file; write images without them")
@@ -196,13 +246,7 @@ def open_run(command: str, source: Source, target: str | Path, options: RunOptio
         files = clip.files if isinstance(clip, ImageClip) and is_image_sequence(target) else []
         if files and (lost := overwritten_sources(target, files)):
             raise ClipError(f"{target}: this would replace {lost[0].name} of the source; choose another folder or name")
-    if not options.is_resumable or file is None:
-        yield VideoRun(command, source, target, options, clip, None, start)
-        return
-    from ..jobs.folder import default_job_folder, open_job
-
-    with open_job(options.job or default_job_folder(target), file, _time_range(clip)) as job:
-        yield VideoRun(command, source, target, options, clip, job, start)
+    return clip, file
 
 
 def _source_file(source: Source) -> str | Path | None:

@@ -50,9 +50,10 @@ def upscale_video(
     Args:
         source: a video file, a folder or pattern of images (`frame_%04d.png`), an image, or a `Clip`. Audio,
             subtitles, timestamps and color description of a video file are kept, also for a `VideoClip` or a
-            `Pipeline` on one.
+            `Pipeline` on one. A video may also be a URL, such as s3://bucket/clip.mp4 (extra `cloud`), of which
+            a local copy is read.
         target: a video file (.mp4, .mkv, .mov, .m4v, .webm), or a folder or pattern for PNG images. It appears when
-            all of it is written and checked.
+            all of it is written and checked. A URL gets the video file then.
         model: a name from `steadyscale models list`, a weight file, or a network (`ImageModel`). None takes the
             bundled network that suits the factor.
         settings: output size, tiling, precision and post-processing. None takes the defaults: the network's own scale.
@@ -69,7 +70,7 @@ def upscale_video(
             share the frames: "cuda:0,cuda:1".
         resumable: keep finished segments beside the target, so that the same call continues after a crash, a kill or
             a cancel. Needs a source that is a file, and a video file as the target.
-        job: the same, in this folder.
+        job: the same, in this folder, or below this URL.
         segment_seconds: length of a segment: how much of the clip an interrupted run can lose.
         progress: called with each `Progress`. Whatever it raises cancels the call and is raised again here; nothing is
             written then, except for the segments of a resumable run.

@@ -121,7 +121,11 @@ class Claims:
         while not stop.wait(self._timeout / _BEATS_PER_TIMEOUT):
             count += 1
             self._write(name, self._body(count))
-            if self._folder.last_attempt(index) > number:
+            try:
+                is_taken = self._folder.last_attempt(index) > number
+            except OSError:  # a store that cannot be reached now
+                continue
+            if is_taken:
                 log.warning("%s: another process has taken over piece %d", self._folder.path, index)
                 return
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..clip import ClipError
+from ..runtime.cache_dir import cache_folder
 from ..runtime.folder_lock import folder_lock
+from ..storage.location import Location, ObjectUrl, parse_location
 from ..video.decode import demux
 from ..video.decode.timestamps import TimeRange, Timestamps, log_notes, read_timestamps
 from ..video.images.sequence_paths import is_image_source, list_image_files
@@ -29,11 +31,12 @@ log = logging.getLogger(__name__)
 class Job:
     """An open job folder and the source that it processes.
 
-    files: the files of the source; one for a video. content_hash: hash of their content. times: timestamps of a video;
-    None for images. window: the processed part of a video, None for all of it.
+    location: the folder, or the URL of a job in a store. files: the files of the source; one for a video. content_hash:
+    hash of their content. times: timestamps of a video; None for images. window: the processed part of a video, None
+    for all of it.
     """
 
-    folder: Path
+    location: Location
     source: Path
     files: tuple[Path, ...]
     content_hash: str
@@ -61,50 +64,62 @@ class Job:
             raise ClipError(f"{self.source}: the file was changed during the run; run again")
 
 
-def default_job_folder(target: str | Path) -> Path:
+def default_job_folder(target: str | Path | ObjectUrl) -> Location:
     """Return the default folder of the job for a result: beside it."""
-    target = Path(target)
+    target = parse_location(target)
     return target.with_name(f"{target.name}.job")
 
 
 @contextmanager
 def open_job(
-    folder: str | Path, source: str | Path, window: TimeRange | None = None, *, is_shared: bool = False
+    folder: str | Path | ObjectUrl, source: str | Path, window: TimeRange | None = None, *, is_shared: bool = False
 ) -> Generator[Job, None, None]:
     """Open the job in `folder`, new or resumed, until the block ends.
 
-    The folder is created if needed. source: a video file, a folder of images or a pattern; its content is hashed.
+    The folder is created if needed. It may be a URL; a store has no locks, so that two processes at once do the same
+    work twice there. source: a video file, a folder of images or a pattern; its content is hashed.
     window: the part of a video to process. is_shared: without its lock, beside other processes.
     Raises ClipError where another process holds the folder, or it contains other files or cannot be written to.
     """
-    folder, source = Path(folder), Path(source)
-    with _wrap_os_errors(folder):
-        folder.mkdir(exist_ok=True)
+    location, source = parse_location(folder), Path(source)
+    if isinstance(location, ObjectUrl):
+        JobFolder(location).check()
+        with _wrap_os_errors(location):
+            yield _read_job(location, source, window)
+        return
+    with _wrap_os_errors(location):
+        location.mkdir(exist_ok=True)
     try:
-        with _wrap_os_errors(folder), nullcontext() if is_shared else folder_lock(folder):
-            check_job_folder(folder)
+        with _wrap_os_errors(location), nullcontext() if is_shared else folder_lock(location):
+            check_job_folder(location)
             if not is_shared:
-                remove_partial_files(folder)
-            is_images = is_image_source(source)
-            files = tuple(list_image_files(source)) if is_images else (source,)
-            file_stats = _file_stats(files)
-            times = None if is_images else read_timestamps(source, window)
-            if times is not None:
-                log_notes(source, times)
-            yield Job(folder, source, files, hash_files(files), times, file_stats, window)
+                remove_partial_files(location)
+            yield _read_job(location, source, window)
     finally:
         if not is_shared:  # else another process may be about to write its first file
             with suppress(OSError):
-                folder.rmdir()  # only if it is empty
+                location.rmdir()  # only if it is empty
 
 
-def remove_job(folder: str | Path) -> None:
+def _read_job(location: Location, source: Path, window: TimeRange | None) -> Job:
+    is_images = is_image_source(source)
+    files = tuple(list_image_files(source)) if is_images else (source,)
+    file_stats = _file_stats(files)
+    times = None if is_images else read_timestamps(source, window)
+    if times is not None:
+        log_notes(source, times)
+    return Job(location, source, files, hash_files(files), times, file_stats, window)
+
+
+def remove_job(folder: str | Path | ObjectUrl) -> None:
     """Remove the files of a job.
 
     Raises ClipError where a process holds the folder, or it contains other files.
     """
-    folder = Path(folder)
-    if folder.is_dir():
+    folder = parse_location(folder)
+    if isinstance(folder, ObjectUrl):
+        JobFolder(folder).remove()
+    elif folder.is_dir():
         with _wrap_os_errors(folder), folder_lock(folder):
             check_job_folder(folder)
             JobFolder(folder).remove()
@@ -121,21 +136,22 @@ def with_resume_hint(job: Job, stage: str, count: Callable[[], int]) -> Generato
     """
 
     def resume_hint() -> str:
-        return f"{count()} finished {stage}s are kept in {job.folder}: run the same command again to resume"
+        return f"{count()} finished {stage}s are kept in {job.location}: run the same command again to resume"
 
     try:
         yield
     except (ClipError, OSError) as e:
-        message = str(e) if isinstance(e, ClipError) else f"{e.filename or job.folder}: {demux.error_message(e)}"
+        message = str(e) if isinstance(e, ClipError) else f"{e.filename or job.location}: {demux.error_message(e)}"
         error_type = type(e) if isinstance(e, ClipError) else ClipError
-        raise error_type(f"{message}{_free_space_note(job.folder, e)}. {resume_hint()}") from e
+        raise error_type(f"{message}{_free_space_note(job.location, e)}. {resume_hint()}") from e
     except BaseException:  # an interrupt, or an error of a stage: raised unchanged
         log.warning("%s", resume_hint())
         raise
 
 
-def _free_space_note(folder: Path, error: BaseException | None) -> str:
+def _free_space_note(location: Location, error: BaseException | None) -> str:
     """Return the free disk space, if the error is a full disk."""
+    folder = location if isinstance(location, Path) else cache_folder()  # of local copies
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC:
             return f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free)"
@@ -144,9 +160,11 @@ def _free_space_note(folder: Path, error: BaseException | None) -> str:
 
 
 @contextmanager
-def _wrap_os_errors(folder: Path) -> Generator[None, None, None]:
+def _wrap_os_errors(folder: Location) -> Generator[None, None, None]:
     try:
         yield
+    except ClipError:  # that of a store is an OSError, too
+        raise
     except OSError as e:
         raise ClipError(
             f"{e.filename or folder}: {demux.error_message(e)}; check the name, the permissions and the disk"

@@ -7,11 +7,12 @@ listed in job.json. They are removed and not used: results of other versions dif
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..clip import ClipError
 from ..runtime.folder_lock import LOCK_NAME as LOCK
+from ..storage.location import Location
 
 _JOB_NAMES = {"plan.json", "joined.json", "parts", "claims", "motion"}
 _FILES = re.compile(r"job\.json|(motion|segment)-\d{5,}\.\w+|correction(-[0-9a-f]{16})?\.json")
@@ -20,10 +21,19 @@ _PARTIAL_FILES = re.compile(r"\.(job|plan|joined|correction|motion-\d{5,}|segmen
 
 def check_job_folder(folder: Path) -> None:
     """Raise ClipError for a folder of other files than those of a job."""
-    names = sorted(file.name for file in folder.iterdir() if file.name != LOCK)
+    check_job_names(folder, (file.name for file in folder.iterdir() if file.name != LOCK))
+
+
+def check_job_names(location: Location, names: Iterable[str]) -> None:
+    """Raise ClipError where none of the names is that of a file of a job.
+
+    names: of what is in a folder, or of the objects in a store.
+    """
+    names = sorted(names)
     known = (name in _JOB_NAMES or _FILES.fullmatch(name) or _PARTIAL_FILES.fullmatch(name) for name in names)
     if names and not any(known):
-        raise ClipError(f"{folder}: contains other files ({names[0]}) and no job; choose a new folder for the job")
+        kind = "folder" if isinstance(location, Path) else "URL"
+        raise ClipError(f"{location}: contains other files ({names[0]}) and no job; choose a new {kind} for the job")
 
 
 def remove_job_files(folder: Path) -> None:

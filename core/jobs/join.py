@@ -43,13 +43,13 @@ def join_parts(folder: JobFolder, plan: JobPlan, records: Sequence[dict[str, Any
     the parts stay. Raises ClipError.
     """
     _check_free_space(records, target)
-    segments = [
-        Segment(folder.path / record["file"], range(record["start"], record["stop"]), record["header"])
-        for record in records
-    ]
     partial, video_source = target, source if plan.is_video else None
     try:
-        with atomic_path(target) as partial:
+        with folder.local_parts(records) as files, atomic_path(target) as partial:
+            segments = [
+                Segment(file, range(record["start"], record["stop"]), record["header"])
+                for file, record in zip(files, records, strict=True)
+            ]
             _write(partial, segments, plan, target, video_source)
         fsync_folder(target.parent)
     except ClipError as e:
@@ -67,7 +67,7 @@ def read_join(folder: JobFolder) -> tuple[JobPlan, list[dict[str, Any]]] | None:
     None without one.
     """
     joined = folder.read(JOINED)
-    if joined is None or (folder.path / PLAN).exists():  # With a plan, the job can be joined again, or it is a new one.
+    if joined is None or folder.exists(PLAN):  # With a plan, the job can be joined again, or it is a new one.
         return None
     return decode_plan(joined["plan"]), joined["records"]
 

@@ -54,7 +54,7 @@ def cached_motion(
     times, index = job.timestamps(clip.info.fps), 0
     with with_resume_hint(job, "motion", lambda: len(pieces)):
         if 0 < known < count:
-            log.warning("%s: resuming, motion of %d of %d segments is known", job.folder, known, count)
+            log.warning("%s: resuming, motion of %d of %d segments is known", job.location, known, count)
         while index < count:
             if pieces.is_valid(index):
                 index += 1
@@ -64,7 +64,7 @@ def cached_motion(
                 reader = FrameReader(map(from_numpy, stream), first)
                 while index < count and not pieces.is_valid(index):
                     if index in pieces:
-                        log.info("%s: motion of segment %d is measured again after the one before", job.folder, index)
+                        log.info("%s: motion of segment %d is measured again after the one before", job.location, index)
                     state = pieces.state_before(index)
                     assert state is not None, "all pieces before are measured"
                     pieces.measure(index, reader, state)
@@ -112,8 +112,6 @@ def measure_share(
                 pieces.measure(number, reader, state)
             if is_end:
                 reader.expect_end()
-    for number in range(total):
-        if number not in pieces:
-            pieces.read(number)  # another process may have measured it
+    pieces.read_missing()  # other processes may have measured them
     frames = sum(len(pieces.ranges[number]) for number in missing)
     return MeasuredShare(missing, frames, total - len(pieces), total)

@@ -82,13 +82,12 @@ class MotionPieces:
     ) -> None:
         times = job.timestamps(info.fps)
         self.ranges = split_clip(times.starts, times.time_base, segment_seconds)
-        self.folder = JobFolder(job.folder)
+        self.folder = JobFolder(job.location)
         self._info, self._flow, self._mask, self._reported = info, flow, mask, False
         settings = job.settings(measuring=[info, flow, side, mask, LINK_FRAMES])
         self._settings = json.loads(json.dumps(settings))  # comparable with those of a file
         self._pieces: dict[int, MotionPiece] = {}
-        for index in range(len(self.ranges)):
-            self.read(index)
+        self.read_missing()
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -101,8 +100,15 @@ class MotionPieces:
         frames = self.ranges[index]
         return range(max(0, frames.start - LINK_FRAMES), frames.stop)
 
-    def read(self, index: int) -> None:
-        """Read the file of a piece, if there is a valid one."""
+    def read_missing(self) -> None:
+        """Read the files of the pieces that are not known."""
+        listed = self.folder.measured_pieces()  # one request to a store, instead of one for each piece
+        for index in range(len(self.ranges)):
+            if index not in self and self.folder.motion_piece(index) in listed:
+                self._read(index)
+
+    def _read(self, index: int) -> None:
+        """Read the file of a piece, if it is a valid one."""
         frames, body = self.ranges[index], self.folder.read(self.folder.motion_piece(index))
         if body is None:
             return

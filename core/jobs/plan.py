@@ -26,12 +26,13 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.slicing import pipeline_shots, resolve_zoom
 from ..pipeline.upscale_op import UpscaleOp
 from ..pipeline.warp_op import WarpOp
+from ..storage.location import Location, absolute
 from ..upscaling.settings import UpscaleStats
 from ..video.decode.timestamps import TimeRange, Timestamps
 from ..video.encode.codecs import Encoding, codec_for, codec_name, container_for
 from ..video.encode.hardware_encoders import choose_encoder
 from ..video.encode.output_format import OutputFormat, probe_format
-from .fingerprint import hash_file, software_versions
+from .fingerprint import software_versions
 from .folder import Job
 from .job_files import remove_earlier_segments
 from .layout import PLAN, JobFolder
@@ -46,11 +47,11 @@ class JobPlan:
     """What is to be computed, and in which pieces.
 
     command: "upscale", "stabilize" or "enhance"; empty for a pipeline that only its own process can build. source,
-    target: absolute paths where the plan was made. arguments: JSON values from which `core.api` builds the pipeline.
-    settings: fingerprints of all that frames depend on; see `Job.settings`. encoding: with an explicit pixel format and
-    encoder. computed: (engine, precision) of each network. info: of the result. times: of its frames. window: the part
-    of a video that is processed. is_video: whether the source is a video, whose audio is copied. pieces: consecutive
-    ranges of frames. warps: the file of the correction, its SHA-256, border and pad of each warp.
+    target: absolute paths where the plan was made, or URLs. arguments: JSON values from which `core.api` builds the
+    pipeline. settings: fingerprints of all that frames depend on; see `Job.settings`. encoding: with an explicit pixel
+    format and encoder. computed: (engine, precision) of each network. info: of the result. times: of its frames.
+    window: the part of a video that is processed. is_video: whether the source is a video, whose audio is copied.
+    pieces: consecutive ranges of frames. warps: the file of the correction, its SHA-256, border and pad of each warp.
     """
 
     command: str
@@ -129,20 +130,22 @@ class JobPlan:
 def make_plan(
     job: Job,
     pipeline: Pipeline,
-    target: Path,
+    target: Location,
     *,
     encoding: Encoding,
     segment_seconds: float,
     command: str = "",
     arguments: dict[str, Any] | None = None,
+    source: Location | None = None,
 ) -> JobPlan:
     """Plan the pieces of a pipeline, and write plan.json.
 
     pipeline: with `with_stats`; its source reads the job's. A plan that is there already stays where it is for the same
-    result. Otherwise it is replaced, and the parts of the old one are removed, with a log message.
+    result. Otherwise it is replaced, and the parts of the old one are removed, with a log message. source: what the
+    plan calls the source, if not by the path that the job reads.
     Raises ClipError where the clip has no frames, or a correction is for another number of frames.
     """
-    folder, times = JobFolder(job.folder), job.timestamps(pipeline.info.fps)
+    folder, times = JobFolder(job.location), job.timestamps(pipeline.info.fps)
     pieces = split_clip(times.starts, times.time_base, segment_seconds, pipeline_shots(pipeline))
     runtime = [operation.runtime for operation in upscale_ops(pipeline)]
     settings = job.settings(
@@ -151,13 +154,13 @@ def make_plan(
         encoding=[target.suffix.lower(), encoding],
         pieces=pieces,
     )
-    if old_segments := remove_earlier_segments(job.folder):
+    if isinstance(job.location, Path) and (old_segments := remove_earlier_segments(job.location)):
         log.warning(
-            "%s: %d segments of an earlier version cannot be used, and are computed again", job.folder, old_segments
+            "%s: %d segments of an earlier version cannot be used, and are computed again", job.location, old_segments
         )
     settings = json.loads(json.dumps(settings))  # comparable with those of a file
     resolved, old = resolve_zoom(pipeline, len(times.starts)), load_plan(folder, is_needed=False)
-    source, trial = job.source if job.times else None, with_stats(resolved, are_new=True)
+    trial = with_stats(resolved, are_new=True)
     with closing(render_pieces(trial, [range(1)], times)) as frames:
         first = next(frames, None)
         if first is None:
@@ -165,11 +168,12 @@ def make_plan(
     if old is not None and (old.settings, old.computed) == (settings, computed_by(trial)):
         encoding = old.encoding  # Parts of two encoders cannot be joined, whatever this machine would choose.
     else:
-        encoding = _resolve_encoding(encoding, target, first, source, clip_bit_depth(pipeline))
+        video = job.source if job.times else None
+        encoding = _resolve_encoding(encoding, Path(target.name), first, video, clip_bit_depth(pipeline))
     plan = JobPlan(
         command=command,
-        source=str(job.source.absolute()),
-        target=str(target.absolute()),
+        source=absolute(source or job.source),
+        target=absolute(target),
         arguments=arguments or {},
         settings=settings,
         encoding=encoding,
@@ -202,7 +206,7 @@ def load_plan(folder: JobFolder, *, is_needed: bool = True) -> JobPlan | None:
     if document is not None:
         return decode_plan(document)
     if is_needed:
-        damage = "its plan is damaged" if (folder.path / PLAN).exists() else "there is no plan in this folder"
+        damage = "its plan is damaged" if folder.exists(PLAN) else "there is no plan in this folder"
         raise ClipError(f"{folder.path}: {damage}; plan the job first (--plan)")
     return None
 
@@ -275,24 +279,29 @@ def _warp_ops(pipeline: Pipeline) -> list[WarpOp]:
 
 
 def _save_warp(folder: JobFolder, warp: WarpOp) -> dict[str, Any]:
-    file = folder.path / "correction.json"
-    save_path(warp.correction, file)
-    digest = hash_file(file)
-    name = f"correction-{digest[:16]}.json"
-    file.replace(folder.path / name)
-    return {"file": name, "sha256": digest, "border": Border(warp.border).value, "pad": warp.pad}
+    record = folder.add_correction(lambda file: save_path(warp.correction, file))
+    return {
+        "file": record["file"],
+        "sha256": record["sha256"],
+        "border": Border(warp.border).value,
+        "pad": warp.pad,
+    }
 
 
 def _load_warp(folder: JobFolder, warp: dict[str, Any]) -> WarpOp:
-    file = folder.path / warp["file"]
-    if not file.is_file() or hash_file(file) != warp["sha256"]:
-        raise ClipError(f"{file}: is missing or not what the plan refers to; plan the job again")
-    return WarpOp(cast(Correction, load_path(file)), Border(warp["border"]), warp["pad"])
+    with folder.local_file(warp) as file:
+        if file is None:
+            name = folder.path / warp["file"]
+            raise ClipError(f"{name}: is missing or not what the plan refers to; plan the job again")
+        return WarpOp(cast(Correction, load_path(file)), Border(warp["border"]), warp["pad"])
 
 
 def _warps_are_intact(folder: JobFolder, plan: JobPlan) -> bool:
-    files = [(folder.path / warp["file"], warp["sha256"]) for warp in plan.warps]
-    return all(file.is_file() and hash_file(file) == digest for file, digest in files)
+    for warp in plan.warps:
+        with folder.local_file(warp) as file:
+            if file is None:
+                return False
+    return True
 
 
 def _log_difference(folder: JobFolder, old: JobPlan, new: JobPlan) -> None:

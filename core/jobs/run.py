@@ -67,7 +67,7 @@ def run_job(
     if is_image_sequence(target):
         raise ClipError(f"{target}: a job writes a video file; write images without a job")
     check_target(target, encoding=encoding, source=job.source)
-    pipeline, folder = with_stats(clip if isinstance(clip, Pipeline) else Pipeline(clip)), JobFolder(job.folder)
+    pipeline, folder = with_stats(clip if isinstance(clip, Pipeline) else Pipeline(clip)), JobFolder(job.location)
     with with_resume_hint(job, "segment", folder.count_parts):
         plan = make_plan(job, pipeline, target, encoding=encoding, segment_seconds=segment_seconds)
         reused = _compute_missing(folder, plan, with_planned_warps(folder, plan, pipeline), progress)

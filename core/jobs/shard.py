@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any
 from ..clip import ClipError, Frames
 from ..pipeline.pipeline import Pipeline
 from ..runtime.prefetch import chain_first
+from ..storage.object_storage import StorageError
 from ..upscaling.settings import UpscaleStats
 from ..video.decode.corruption import CorruptionReport
 from ..video.decode.video_clip import VideoClip
@@ -60,8 +61,9 @@ def finished_parts(folder: JobFolder, plan: JobPlan, indices: Sequence[int]) -> 
     Those of damaged parts are removed, so that they are computed again.
     """
     records: dict[int, dict[str, Any]] = {}
+    listed = folder.finished_records()
     for index in indices:
-        record = read_part(folder, plan, index)
+        record = read_part(folder, plan, index) if folder.part_record(index) in listed else None
         if record is None:
             continue
         if folder.is_intact(record):
@@ -76,6 +78,14 @@ def read_part(folder: JobFolder, plan: JobPlan, index: int) -> dict[str, Any] | 
     """Return the record of a finished part of this plan; None without one."""
     record = folder.read(folder.part_record(index))
     return record if record is not None and record["plan"] == plan.key else None
+
+
+def unfinished_parts(folder: JobFolder, plan: JobPlan, indices: Iterable[int]) -> list[int]:
+    """Return those of these pieces that have no part of this plan."""
+    listed = folder.finished_records()  # one request to a store, instead of one for each piece
+    return [
+        index for index in indices if folder.part_record(index) not in listed or read_part(folder, plan, index) is None
+    ]
 
 
 def compute_shard(
@@ -132,7 +142,7 @@ def compute_claimed(
     """
     claims, computed = Claims(folder, plan, timeout), list[int]()
     left, lost = [*range(len(plan.pieces))], list[int]()
-    while left := [index for index in left if read_part(folder, plan, index) is None]:
+    while left := unfinished_parts(folder, plan, left):
         claimed, lost = None, list[int]()
         for index in left:
             if claims.is_over(index) and count_failures(folder, index) >= MAX_ATTEMPTS:
@@ -172,8 +182,8 @@ def compute_pieces(
     It is yielded when the part is verified and in place.
     progress: one more stage for the computed frames. frames_done: how many have been computed before, for it.
     """
-    source = Path(plan.source) if plan.is_video else None
     clip = pipeline.source
+    source = clip.path if isinstance(clip, VideoClip) else Path(plan.source) if plan.is_video else None
     corruption = clip.damage if isinstance(clip, VideoClip) else CorruptionReport()
     with closing(render_pieces(pipeline, [plan.pieces[index] for index in indices], plan.times)) as results:
         stream = progress(results, frames_done) if progress else results
@@ -232,8 +242,10 @@ def describe_piece(plan: JobPlan, index: int) -> str:
 
 
 def is_disk_error(error: BaseException | None) -> bool:
-    """Whether the disk is full or cannot be written to, which is no fault of a piece."""
+    """Whether the disk or the store cannot be written to, which is no fault of a piece."""
     while error is not None:
+        if isinstance(error, StorageError):
+            return True
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return True
         error = error.__cause__ or error.__context__
